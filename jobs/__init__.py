@@ -1,0 +1,1 @@
+"""What arq runs: one file for each job, and the schedule."""

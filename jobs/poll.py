@@ -1,0 +1,48 @@
+"""The job that polls one resource of one account."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from arq.constants import in_progress_key_prefix
+
+from jobs.resources import RESOURCES
+from jobs.workplace import workplace_of
+from worker.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from arq.connections import ArqRedis
+
+IN_PROGRESS_SECONDS = 8.0
+"""How long arq's mark that a job runs outlives the last sign of life of the worker that runs it."""
+
+
+def job_id(account: str, resource: str) -> str:
+    """The fixed id of the job: there is never more than one of it in the queue."""
+    return f"ordersync:poll:{account}:{resource}"
+
+
+async def poll(ctx: Mapping[Any, Any], account: str, resource: str) -> None:
+    """Poll one resource. Nothing is returned: how it went stands in the cursor and in the run record.
+
+    arq sets its in-progress mark for the longest timeout of all jobs, which after SIGKILL would keep this
+    one waiting for minutes. The mark is short here and renewed with the lease instead; that two workers
+    never read the same resource is the lease's business, not the mark's.
+    """
+    place = workplace_of(ctx)
+    desk = place.desks.get(account)
+    if desk is None or resource not in RESOURCES:
+        get_logger().error(
+            "job_not_for_this_worker", account=account, resource=resource,
+            advice="give every worker that shares a queue the same accounts",
+        )  # fmt: skip
+        return
+    queue: ArqRedis = ctx["redis"]
+    mark = in_progress_key_prefix + ctx["job_id"]
+
+    async def renew_mark() -> None:
+        await queue.pexpire(mark, int(IN_PROGRESS_SECONDS * 1000))
+
+    await desk.poller.poll(RESOURCES[resource], stop=place.stopping, on_renew=renew_mark)

@@ -1,0 +1,74 @@
+"""The arq worker: functions, schedule, serializer and the options that answer arq's traps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from arq.connections import ArqRedis
+from arq.cron import cron
+from arq.worker import Worker, func
+
+from jobs.poll import IN_PROGRESS_SECONDS, poll
+from jobs.tick import tick
+from worker.connections import pool
+from worker.keys import QUEUE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jobs.workplace import Workplace
+
+POLL_TIMEOUT = 300
+"""Seconds. A last resort: every call inside has timeouts of its own, and a slice is much shorter."""
+
+
+def serialize(job: dict[str, Any]) -> bytes:
+    """Jobs as JSON: whoever can write to Redis must not be able to run code here, as with pickle."""
+    return msgspec.json.encode(job, enc_hook=repr)
+
+
+def deserialize(body: bytes) -> dict[str, Any]:
+    """The other way round."""
+    job: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
+    return job
+
+
+def make_queue(url: str) -> ArqRedis:
+    """A client that puts jobs into our queue, with timeouts and retries that arq's own pool has not."""
+    return ArqRedis(
+        pool(url), job_serializer=serialize, job_deserializer=deserialize, default_queue_name=QUEUE
+    )
+
+
+class SupervisedWorker(Worker):
+    """arq's worker with a sign of life in each turn of its loop."""
+
+    beat: Callable[[], None] = staticmethod(lambda: None)
+
+    async def heart_beat(self) -> None:
+        """A turn of the loop."""
+        self.beat()
+        await super().heart_beat()
+
+
+def make_worker(queue_url: str, place: Workplace, worker_id: str) -> SupervisedWorker:
+    """A worker that ticks and polls. It opens connections of its own, which end with it."""
+    worker = SupervisedWorker(
+        functions=[func(poll, name="poll", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT)],
+        cron_jobs=[cron(tick, name="tick", second=set(range(60)), microsecond=0, keep_result=0, timeout=20)],
+        queue_name=QUEUE,
+        redis_pool=make_queue(queue_url),
+        handle_signals=False,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+        keep_result=0,
+        poll_delay=0.1,
+        max_jobs=20,
+        health_check_interval=10,
+        health_check_key=f"{QUEUE}:health:{worker_id}",
+        ctx={"workplace": place},
+        log_results=False,
+    )
+    worker.in_progress_timeout_s = IN_PROGRESS_SECONDS
+    return worker

@@ -1,0 +1,42 @@
+"""What the jobs need: handed to arq once, and found in the context of every job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from redis.asyncio import Redis
+
+    from worker.capture.poll import Poller
+    from worker.clock import Clock
+    from worker.keys import Keys
+    from worker.ordermesh.client import OrderMeshClient
+    from worker.settings import Account
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """One account that this worker works for."""
+
+    account: Account
+    keys: Keys
+    client: OrderMeshClient
+    poller: Poller
+
+
+@dataclass(slots=True)
+class Workplace:
+    """Everything that the jobs share. `stopping()` is true once the worker has been asked to end."""
+
+    redis: Redis
+    desks: Mapping[str, Desk]
+    clock: Clock
+    stopping: Callable[[], bool] = field(default=lambda: False)
+
+
+def workplace_of(ctx: Mapping[Any, Any]) -> Workplace:
+    """The workplace out of the context that arq gives to a job."""
+    return cast("Workplace", ctx["workplace"])

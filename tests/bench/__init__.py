@@ -1,0 +1,1 @@
+"""Benchmarks: the engine beside what people write themselves, and beside the raw limit."""

@@ -1,0 +1,204 @@
+"""What every test stands on: a real Valkey over a socket, the sandbox over HTTP, a worker built of real parts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from jobs.resources import ORDERS
+from jobs.workplace import Desk, Workplace
+from worker import logs
+from worker.capture.run import Run
+from worker.capture.store import Cursor, Store
+from worker.cli.compose import workplace
+from worker.clock import SystemClock
+from worker.embedded import _binary
+from worker.queue import stream
+from worker.queue.envelope import Event
+from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
+from worker.settings import Account, ApiSettings
+
+
+def free_port() -> int:
+    """A port that nothing listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A Redis or Valkey server of our own, which a test may stop, kill and start again."""
+
+    def __init__(self, folder: Path, binary: str | None = None, *options: str) -> None:
+        self.folder, self.port, self._options = folder, free_port(), options
+        self._binary = binary or os.environ.get("ORDERSYNC_TEST_SERVER") or _binary()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it on its port, with what its append-only file holds, and wait until it answers."""
+        self._process = subprocess.Popen(
+            [
+                *(self._binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
+                *("--save", "", "--appendonly", "yes", "--hash-max-listpack-value", "256", *self._options),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        with redis.Redis(port=self.port) as client:
+            for _ in range(500):
+                try:
+                    client.ping()
+                except redis.ConnectionError:
+                    time.sleep(0.01)
+                else:
+                    return
+        raise AssertionError("the server did not start")
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End it: in order, or with SIGKILL."""
+        if self._process is not None:
+            self._process.kill() if kill else self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[Server]:
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder))
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def redis_url(shared_server: Server) -> str:
+    """An empty database."""
+    with redis.Redis.from_url(shared_server.url) as client:
+        client.flushall()
+    return shared_server.url
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    """A server of the test's own, to be stopped and killed."""
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.stop(kill=True)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxServer]:
+    """An OrderMesh with 50 orders that change only when the test says so."""
+    with SandboxServer(orders=50) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def quiet_logs() -> Iterator[None]:
+    """Logs go to stderr as JSON, where pytest shows them for a failed test only."""
+    logs.configure("json", "debug")
+    yield
+    logs.redaction._values.clear()
+
+
+def account_for(sandbox: SandboxServer, name: str = "default", **api: Any) -> Account:
+    """An account at the sandbox, with a budget that does not slow a test down."""
+    settings = {"requests_per_second": 10_000, "timeout": 5, "attempts": 3, **api}
+    return Account(
+        name=name,
+        api=ApiSettings(
+            base_url=sandbox.url, client_id=CLIENT_ID, client_secret=SecretStr(CLIENT_SECRET), **settings
+        ),
+        intervals={"orders": 1.0},
+        ignore_fields={},
+    )
+
+
+@dataclass(slots=True)
+class Bench:
+    """A worker's parts at work on one account, for tests that poll by hand."""
+
+    place: Workplace
+    desk: Desk
+    redis: Redis
+    sandbox: SandboxServer
+    store: Store = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.redis, self.desk.keys, ORDERS)
+
+    async def poll(self, **options: Any) -> Run:
+        """One poll of the orders."""
+        return await self.desk.poller.poll(ORDERS, **options)
+
+    async def events(self) -> list[Event]:
+        """Every event of the orders, in order."""
+        key = self.desk.keys.stream("orders")
+        return [event async for event in stream.follow(self.redis, key, "0", wait=False)]
+
+    async def cursor(self) -> Cursor:
+        """Where the orders stand."""
+        return await self.store.load_cursor()
+
+
+BenchMaker = Callable[..., Any]
+
+
+@pytest.fixture
+def bench(redis_url: str, sandbox: SandboxServer) -> Callable[..., AsyncExitStack]:
+    """Builds a worker: `async with bench(page_size=10) as b:`; options are those of `ApiSettings`."""
+
+    def make(server: SandboxServer = sandbox, url: str = redis_url, **api: Any) -> Any:
+        return _Bench(server, url, api)
+
+    return make
+
+
+class _Bench:
+    def __init__(self, sandbox: SandboxServer, url: str, api: dict[str, Any]) -> None:
+        self._sandbox, self._url, self._api = sandbox, url, api
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Bench:
+        account = account_for(self._sandbox, **self._api)
+        place = await self._stack.enter_async_context(workplace([account], self._url, SystemClock()))
+        return Bench(place, place.desks[account.name], place.redis, self._sandbox)
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+        await asyncio.sleep(0)  # lets the transports that were closed say goodbye
+
+
+async def eventually(check: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Wait until `check()`, which may be a coroutine function, gives something true; give it back."""
+    deadline = time.monotonic() + seconds
+    while True:
+        result = check()
+        if asyncio.iscoroutine(result):
+            result = await result
+        if result:
+            return result
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

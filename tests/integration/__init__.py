@@ -1,0 +1,1 @@
+"""Against a real Valkey and the sandbox over real sockets."""

@@ -1,0 +1,202 @@
+"""From the records of a page to the changes among them. No I/O.
+
+Observing a page costs one hash and one id for each record. Only those whose hash differs from the one kept
+are decoded, and only those whose content differs become events.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from worker.capture.fingerprint import (
+    Content,
+    FieldNames,
+    State,
+    pack_id,
+    pack_unreadable,
+    raw_fingerprint,
+    read_content,
+)
+from worker.clock import parse_time, with_zone
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.capture.resources import Resource
+
+
+class Action(StrEnum):
+    """What is done about a record whose bytes are not the ones that are known."""
+
+    SNAPSHOT = "snapshot"
+    CREATED = "created"
+    UPDATED = "updated"
+    NOISE = "noise"
+    """Other bytes, same content: remembered, not published."""
+    STALE = "stale"
+    """Older than what was published: ignored."""
+    UNREADABLE = "unreadable"
+    """Has no id or is no object: parked among the dead letters with the reason."""
+
+
+PUBLISHED = frozenset({Action.SNAPSHOT, Action.CREATED, Action.UPDATED})
+
+
+class Observed(msgspec.Struct, frozen=True, gc=False):
+    """A record of a page: the bytes as served, their fingerprint, and who it is.
+
+    `identifier` is empty for a record that cannot be read; `problem` then says why.
+    """
+
+    key: bytes
+    identifier: str
+    raw: bytes
+    record: msgspec.Raw
+    problem: str = ""
+
+
+class Decoded(msgspec.Struct, frozen=True, gc=False):
+    """An observed record whose bytes differ from the ones known, and its content, None if it has none.
+
+    `before` is the packed state that was found, b"" for none; `held` the same, unpacked.
+    """
+
+    observed: Observed
+    before: bytes
+    held: State | None
+    content: Content | None
+    modified: int = 0
+    time: str = ""
+    problem: str = ""
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """What is to be committed for one record. `before` and `after` are packed states, b"" for none."""
+
+    action: Action
+    observed: Observed
+    before: bytes
+    after: bytes
+    version: int = 0
+    content: int = 0
+    modified: int = 0
+    time: str = ""
+    changed: tuple[str, ...] = ()
+
+
+def observe(resource: Resource, records: Sequence[msgspec.Raw]) -> list[Observed]:
+    """Identify the records of a page. One that cannot be read does not stand in the way of the others."""
+    decode = _head_decoder(resource.id_field)
+    try:
+        return [
+            Observed(pack_id(identifier), identifier, raw_fingerprint(record), record)
+            for record, identifier in [(record, decode(record).id) for record in records]
+        ]
+    except msgspec.DecodeError:
+        return [_observe_one(resource, record) for record in records]
+
+
+def _observe_one(resource: Resource, record: msgspec.Raw) -> Observed:
+    """The slow way, for a page with a record that is not as it should be."""
+    raw, problem, identifier = raw_fingerprint(record), "", None
+    try:
+        identifier = _loose_head_decoder(resource.id_field)(record).id
+    except msgspec.DecodeError as error:
+        problem = _problem(resource, error)
+    if identifier is None or identifier == "":
+        return Observed(
+            pack_unreadable(raw), "", raw, record, problem or f"the record has no {resource.id_field}"
+        )
+    return Observed(pack_id(str(identifier)), str(identifier), raw, record)
+
+
+def decode(resource: Resource, observed: Observed, before: bytes, ignored: frozenset[str]) -> Decoded:
+    """Decode one record that is new or whose bytes differ. `before` is its packed state, b"" for none.
+
+    A state that this program did not write counts as none: the record is published anew rather than lost.
+    """
+    try:
+        held = State.unpack(before) if before else None
+    except ValueError:
+        held = None
+    if observed.problem:
+        return Decoded(observed, before, held, None, problem=observed.problem)
+    try:
+        content = read_content(observed.record, ignored, resource.modified_fields)
+    except msgspec.DecodeError as error:
+        return Decoded(observed, before, held, None, problem=_problem(resource, error))
+    # A time that is no text counts as none and does not make the record unreadable.
+    for value in content.values:
+        modified = parse_time(value)
+        if modified is not None:
+            return Decoded(observed, before, held, content, modified, with_zone(str(value)))
+    return Decoded(observed, before, held, content)
+
+
+def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool) -> Change:
+    """What to do about one record. `baseline`: the first complete read of the resource is over."""
+    observed, held, content = decoded.observed, decoded.held, decoded.content
+    if content is None:
+        # These bytes are remembered, so that they are parked once. All else of a state stays: when the record
+        # can be read again, it is compared with what was published last.
+        parked = held or State(observed.raw, 0, 0, 0, b"")
+        parked = State(observed.raw, parked.content, parked.modified, parked.version, parked.fields)
+        return Change(Action.UNREADABLE, observed, decoded.before, parked.pack())
+    placed = fields.place(content)
+    changed: tuple[str, ...] = ()
+    # Version 0 marks a record that was parked as unreadable and never published.
+    if held is None or held.version == 0:
+        action, version = Action.CREATED if baseline else Action.SNAPSHOT, 1
+    elif held.modified and decoded.modified and decoded.modified < held.modified:
+        return Change(Action.STALE, observed, decoded.before, decoded.before)
+    elif held.content == placed.content and held.fields == placed.fields:
+        action, version = Action.NOISE, held.version
+    else:
+        action, version = Action.UPDATED, held.version + 1
+        changed = fields.differing(held.fields, placed.fields) or content.names
+    after = State(observed.raw, placed.content, decoded.modified, version, placed.fields).pack()
+    return Change(
+        action,
+        observed,
+        decoded.before,
+        after,
+        version,
+        placed.content,
+        decoded.modified,
+        decoded.time,
+        changed,
+    )
+
+
+def newest_of_each(decoded: Sequence[Decoded]) -> list[Decoded]:
+    """One of each record: a page that shows a record twice shows its newer state last or newer by time."""
+    kept: dict[bytes, Decoded] = {}
+    for one in decoded:
+        other = kept.get(one.observed.key)
+        if other is None or one.modified >= other.modified:
+            kept[one.observed.key] = one
+    return list(kept.values())
+
+
+def _problem(resource: Resource, error: msgspec.DecodeError) -> str:
+    return f"not a record with {resource.id_field}: {error}"
+
+
+@lru_cache(maxsize=64)
+def _head_decoder(id_field: str) -> Any:
+    return _decoder_of(id_field, str)
+
+
+@lru_cache(maxsize=64)
+def _loose_head_decoder(id_field: str) -> Any:
+    return _decoder_of(id_field, str | int | None)
+
+
+def _decoder_of(id_field: str, kind: Any) -> Any:
+    default = msgspec.NODEFAULT if kind is str else None
+    struct = msgspec.defstruct("Head", [("id", kind, default)], rename={"id": id_field}, gc=False)
+    return msgspec.json.Decoder(struct).decode

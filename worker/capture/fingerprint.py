@@ -1,0 +1,229 @@
+"""Fingerprints: what is kept of a record to see that it changed, and which of its fields did.
+
+Three of them, each cheaper to be wrong about than the next is to compute:
+
+- `raw`, 64 bits over the bytes as served. Equal bytes are an unchanged record; nothing else is looked at.
+- `content`, 32 bits over the canonical content (keys sorted at every depth, ignored fields left out).
+  Other bytes with the same content are noise: another key order, another way to write a number.
+- one of 16 bits for each top-level field, which name what changed (little endian, as every machine is
+  that there are wheels for).
+
+A change is missed if `raw` is equal (1 in 1.8e19), or if `content` and every field are (1 in 2.8e14 for a
+single field). A changed field goes unnamed once in 65,536; if none can be named, all are.
+"""
+
+from __future__ import annotations
+
+from array import array
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+import msgspec
+from xxhash import xxh3_64_digest, xxh3_64_intdigest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+MOST_FIELDS = 256
+"""Top-level fields beyond this number are covered by `content` but have no name of their own."""
+
+_HEAD = 8 + 4 + 6
+_BYTES = [bytes((number,)) for number in range(256)]
+
+_as_values = msgspec.json.Decoder(dict[str, object]).decode
+_canonical = msgspec.msgpack.Encoder(order="sorted").encode
+
+
+def raw_fingerprint(record: bytes | msgspec.Raw) -> bytes:
+    """8 bytes over the record as served."""
+    return xxh3_64_digest(record)
+
+
+def pack_id(identifier: str) -> bytes:
+    """An id in as few bytes as tell it apart: 12 for 24 hex digits, 16 for a UUID, else its text.
+
+    Two ids never pack to the same bytes: only the lower-case spelling is packed, and a text starts with a
+    byte of its own.
+    """
+    try:
+        if len(identifier) == 24:
+            packed = bytes.fromhex(identifier)
+            if packed.hex() == identifier:
+                return packed
+        elif len(identifier) == 36:
+            packed = UUID(identifier).bytes
+            if str(UUID(bytes=packed)) == identifier:
+                return packed
+    except ValueError:
+        pass
+    return b"\xff" + identifier.encode("utf-8", "surrogatepass")
+
+
+def pack_unreadable(raw: bytes) -> bytes:
+    """The place in which an unreadable record is remembered, by its raw fingerprint."""
+    return b"\xfe" + raw
+
+
+def bucket_of(packed_id: bytes, buckets: int) -> int:
+    """Which of the hashes of a resource keeps the state of this record."""
+    return xxh3_64_intdigest(packed_id) % buckets
+
+
+class FieldNames:
+    """The top-level field names of a resource, each with a fixed place in the fingerprints of the fields.
+
+    Append-only and shared through Redis: `Store.extend_fields` gives new names a place for good.
+    """
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        self._names: list[str] = []
+        self._places: dict[str, int] = {}
+        self._shapes: dict[tuple[str, ...], Callable[[Sequence[int]], Iterable[int]] | None] = {}
+        self.update(names)
+
+    def update(self, names: Sequence[str]) -> None:
+        """Take over the whole list, of which the beginning is known."""
+        self._names = list(names)
+        self._places = {name: place for place, name in enumerate(self._names)}
+        self._shapes.clear()
+
+    def unknown(self, names: Iterable[str]) -> list[str]:
+        """Those names that have no place and may get one."""
+        missing = [name for name in names if name not in self._places]
+        return missing[: max(0, MOST_FIELDS - len(self._names))]
+
+    def place(self, content: Content) -> Placed:
+        """The fingerprints of a record's content, in an order that does not depend on that of its fields."""
+        if content.names not in self._shapes:
+            self._shapes[content.names] = self._shape(content.names)
+        rearrange = self._shapes[content.names]
+        hashes = content.hashes if rearrange is None else array("Q", rearrange([*content.hashes, 0]))
+        low = memoryview(hashes).cast("B").cast("H")[::4]  # the low quarter of each
+        fingerprint = xxh3_64_intdigest(hashes) & 0xFFFFFFFF
+        if len(content.names) > MOST_FIELDS:
+            fingerprint ^= self._rest(content)
+        return Placed(fingerprint, low.tobytes())
+
+    def _rest(self, content: Content) -> int:
+        """Over the fields that have no place of their own."""
+        pairs = zip(content.names, content.hashes, strict=True)
+        rest = sorted((name, value) for name, value in pairs if name not in self._places)
+        return xxh3_64_intdigest(repr(rest).encode()) & 0xFFFFFFFF
+
+    def _shape(self, names: tuple[str, ...]) -> Callable[[Sequence[int]], Iterable[int]] | None:
+        """How to get from the order of `names` to that of the places; None if it is the same."""
+        at = {self._places[name]: index for index, name in enumerate(names) if name in self._places}
+        order = [at.get(place, len(names)) for place in range(max(at, default=-1) + 1)]
+        if order == list(range(len(names))):
+            return None
+        # itemgetter gives a bare item for one index, so there are always two.
+        pick: Callable[[Sequence[int]], tuple[int, ...]] = itemgetter(*order, len(names), len(names))
+        return lambda hashes: pick(hashes)[:-2]
+
+    def differing(self, before: bytes, after: bytes) -> tuple[str, ...]:
+        """Names whose fingerprints differ, in the order of their places."""
+        old, new = _vector(before), _vector(after)
+        length = max(len(old), len(new))
+        old.extend([0] * (length - len(old)))
+        new.extend([0] * (length - len(new)))
+        return tuple(
+            self._names[place] if place < len(self._names) else f"field{place}"
+            for place in range(length)
+            if old[place] != new[place]
+        )
+
+
+def _vector(packed: bytes) -> array[int]:
+    vector = array("H")
+    vector.frombytes(packed)
+    return vector
+
+
+class Placed(NamedTuple):
+    """Fingerprints of a content: one over all of it, and 16 bits for each field at its place, 0 for none."""
+
+    content: int
+    fields: bytes
+
+
+class Content(msgspec.Struct, frozen=True, gc=False):
+    """The content of a record: the names of its fields and the 64-bit hashes of their canonical values.
+
+    `values` are the decoded values of the fields that were asked for.
+    """
+
+    names: tuple[str, ...]
+    hashes: array[int]
+    values: tuple[object, ...] = ()
+
+
+def read_content(
+    record: bytes | msgspec.Raw, ignored: frozenset[str], wanted: tuple[str, ...] = ()
+) -> Content:
+    """Decode a record and take the fingerprints of its fields.
+
+    A value is hashed as it is written again, with the keys sorted at every depth: spaces, key order and the
+    spelling of a number do not count.
+
+    Raises:
+        msgspec.DecodeError: It is not a JSON object.
+
+    """
+    values = _as_values(record)
+    found = tuple([values.get(name) for name in wanted])
+    if ignored:
+        values = {name: value for name, value in values.items() if name not in ignored}
+    return Content(tuple(values), array("Q", map(xxh3_64_intdigest, map(_canonical, values.values()))), found)
+
+
+class State:
+    """What is kept of a record: 18 bytes, the version, and 2 bytes for each top-level field.
+
+    Layout 1: raw (8) | content (4) | modified in ms since 1970, 0 for unknown (6) | version (base 128,
+    the last byte below 128) | fingerprints of the fields (2 each, little endian).
+    """
+
+    __slots__ = ("content", "fields", "modified", "raw", "version")
+
+    def __init__(self, raw: bytes, content: int, modified: int, version: int, fields: bytes) -> None:
+        self.raw, self.content, self.modified = raw, content, modified
+        self.version, self.fields = version, fields
+
+    def pack(self) -> bytes:
+        """As bytes, for Redis."""
+        version, packed = self.version, b""
+        while version >= 0x80:
+            packed += _BYTES[version & 0x7F | 0x80]
+            version >>= 7
+        modified = max(0, min(self.modified, (1 << 48) - 1)).to_bytes(6, "big")
+        return self.raw + self.content.to_bytes(4, "big") + modified + packed + _BYTES[version] + self.fields
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> State:
+        """Read it back.
+
+        Raises:
+            ValueError: These bytes were not written by `pack`.
+
+        """
+        if len(packed) < _HEAD + 1:
+            raise ValueError(f"a state has at least {_HEAD + 1} bytes, this one {len(packed)}")
+        version, shift, at = 0, 0, _HEAD
+        while True:
+            if at >= len(packed):
+                raise ValueError("a state ends within its version")
+            byte = packed[at]
+            version |= (byte & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+            if byte < 0x80:
+                break
+        if (len(packed) - at) % 2:
+            raise ValueError("a state ends within the fingerprint of a field")
+        return cls(
+            raw=packed[:8],
+            content=int.from_bytes(packed[8:12], "big"),
+            modified=int.from_bytes(packed[12:18], "big"),
+            version=version,
+            fields=packed[at:],
+        )

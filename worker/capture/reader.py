@@ -1,0 +1,243 @@
+"""Carries out a sweep: pages are fetched in parallel, dealt with in order, and committed one by one.
+
+Every commit moves the cursor behind the page that it commits. A sweep may therefore end anywhere, by a
+signal, a fault or SIGKILL: the next run carries on from the last commit and publishes nothing twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+
+from worker.capture.detect import Action, Change, Decoded, Observed, decide, decode, newest_of_each, observe
+from worker.capture.run import Outcome
+from worker.capture.sweep import SweepPlan
+from worker.errors import UnreadableAnswer
+from worker.logs import get_logger
+from worker.ordermesh.pages import split
+from worker.shielding import plain_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.capture.fingerprint import FieldNames
+    from worker.capture.lease import Lease
+    from worker.capture.resources import Resource
+    from worker.capture.run import Run
+    from worker.capture.store import Cursor, Store
+    from worker.clock import Clock
+    from worker.ordermesh.client import OrderMeshClient
+    from worker.ordermesh.profile import ContractProfile
+
+RECORDS_PER_BUCKET = 48
+LEAST_BUCKETS, MOST_BUCKETS = 1024, 1 << 20
+"""Hashes that keep the states of a resource: small ones, which Redis packs tightly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a resource is read in this run."""
+
+    resource: Resource
+    page_size: int
+    window: int
+    interval: float
+    ignored: frozenset[str]
+    stop: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A page that waits for its turn: its records, and those among them whose bytes differ."""
+
+    observed: list[Observed]
+    total: int | None
+    decoded: list[Decoded]
+
+
+class SweepReader:
+    """One sweep, or the next part of one that was begun."""
+
+    def __init__(
+        self,
+        reading: Reading,
+        run: Run,
+        *,
+        store: Store,
+        lease: Lease,
+        cursor: Cursor,
+        fields: FieldNames,
+        client: OrderMeshClient,
+        profile: ContractProfile,
+        clock: Clock,
+    ) -> None:
+        self._reading, self._run = reading, run
+        self._store, self._lease, self._cursor, self._fields = store, lease, cursor, fields
+        self._client, self._profile, self._clock = client, profile, clock
+        # Pages of another size are other pages: a sweep that was begun with it starts over.
+        resumed = cursor.sweep_started > 0 and cursor.sweep_size == reading.page_size
+        self._started_at = cursor.sweep_started if resumed else run.started_at
+        self._plan = SweepPlan(
+            reading.resource.search,
+            page_size=reading.page_size,
+            window=reading.window,
+            start=cursor.sweep_page if resumed else 0,
+            expected=cursor.sweep_pages,
+        )
+        self._buckets = cursor.buckets
+        self._newest = cursor.newest
+        self._unreadable = 0
+        self._ready: dict[int, _Prepared] = {}
+        self._arrived = anyio.Event()
+        self._log = get_logger(account=run.account, resource=run.resource, run_id=run.run_id)
+
+    async def read(self) -> None:
+        """Read to the end, or until `stop()` is true behind a page.
+
+        Raises:
+            OrderMeshError: A page cannot be had or read. The pages before it are committed.
+            LeaseLost: Another worker has taken over.
+
+        """
+        plan = self._plan
+        with plain_errors():
+            async with anyio.create_task_group() as fetching:
+                while not plan.done and not self._reading.stop():
+                    self._lease.check()
+                    for number in plan.issue():
+                        fetching.start_soon(self._fetch, number)
+                    while plan.next_page not in self._ready:
+                        await self._arrived.wait()
+                    await self._deal_with(self._ready.pop(plan.next_page))
+                fetching.cancel_scope.cancel()
+        if plan.done:
+            await self._end()
+        else:
+            self._run.outcome = Outcome.PARTIAL
+            await self._commit([], page=None, due_at=self._clock.now())
+
+    async def _fetch(self, number: int) -> None:
+        """Fetch and prepare one page. Pages are prepared side by side; what is found is checked at commit."""
+        reading, search = self._reading, self._reading.resource.search
+        body = await self._client.read_page(search, number, reading.page_size, self._run.usage)
+        page = split(search, body, self._profile.wrappers[search], page=number)
+        self._buckets = self._buckets or _buckets_for(page.total)
+        observed = observe(reading.resource, page.records)
+        decoded = await self._decode_differing(observed)
+        self._ready[number] = _Prepared(observed, page.total, decoded)
+        self._arrived.set()
+        self._arrived = anyio.Event()
+
+    async def _decode_differing(self, observed: list[Observed]) -> list[Decoded]:
+        differing = await self._store.differing(observed, self._buckets)
+        resource, ignored = self._reading.resource, self._reading.ignored
+        return newest_of_each(
+            [decode(resource, observed[at], before, ignored) for at, before in differing.items()]
+        )
+
+    async def _deal_with(self, page: _Prepared) -> None:
+        """Commit what changed on the next page and move on."""
+        number, decoded = self._plan.next_page, page.decoded
+        while True:
+            changes = await self._changes(decoded)
+            to_write = [change for change in changes if change.action is not Action.STALE]
+            if not to_write or await self._commit(to_write, page=number):
+                break
+            # A record of this page was committed since it was looked up: with an earlier page that shows it
+            # too, or by another run. It is compared anew with what is kept now.
+            decoded = await self._decode_differing(page.observed)
+        self._account_for(number, page, changes)
+        self._plan.dealt_with(len(page.observed), page.total, frozenset([one.key for one in page.observed]))
+
+    async def _changes(self, decoded: list[Decoded]) -> list[Change]:
+        shapes = {one.content.names for one in decoded if one.content}
+        await self._store.extend_fields(self._fields, list(dict.fromkeys(n for s in shapes for n in s)))
+        return [decide(one, self._fields, baseline=self._cursor.baseline) for one in decoded]
+
+    def _account_for(self, number: int, page: _Prepared, changes: list[Change]) -> None:
+        self._run.count_page(len(page.observed), changes)
+        self._newest = max(self._newest, max((change.modified for change in changes), default=0))
+        self._unreadable += sum(1 for one in page.observed if one.problem)
+        for change in changes:
+            if change.action is Action.UNREADABLE:
+                self._log.error(
+                    "record_unreadable",
+                    operation=self._reading.resource.search,
+                    page=number,
+                    reason=change.observed.problem,
+                    advice="it stands among the dead letters of the resource; the other records were read",
+                )
+
+    async def _commit(
+        self,
+        changes: list[Change],
+        *,
+        page: int | None,
+        **cursor: str | float,
+    ) -> bool:
+        """Write `changes`; the cursor moves behind `page`. False if a state was another one by now."""
+        run = self._run
+        if page is None:  # the end of the run: its record goes into the same commit
+            record = run.summary(self._clock.monotonic())
+            next_page = self._plan.next_page
+        else:
+            record, next_page = {}, page + 1
+        moved: dict[str, str | int | float] = {
+            "sweep_page": next_page,
+            "sweep_size": self._reading.page_size,
+            "sweep_started": self._started_at,
+            "buckets": self._buckets,
+            "newest": self._newest,
+            "last_started": run.started_at,
+            "interval": self._reading.interval,
+            **cursor,
+        }
+        return await self._store.commit(
+            changes,
+            fence=self._lease.fence,
+            buckets=self._buckets,
+            reason=run.reason,
+            observed_at=self._clock.now(),
+            where=f"{self._reading.resource.search} page {page}",
+            cursor=moved,
+            run=record,
+        )
+
+    async def _end(self) -> None:
+        """The resource has been read to its end."""
+        run = self._run
+        if run.unreadable:
+            # They are parked now and do not stand in the way of the next sweep, but this one did not see
+            # everything: neither the first read nor freshness is claimed for it.
+            await self._commit([], page=None, sweep_page=0, sweep_started=0, unreadable=self._unreadable)
+            raise UnreadableAnswer(
+                self._reading.resource.search,
+                f"{run.unreadable} of {run.records} records cannot be read; they stand among the dead letters",
+            )
+        now = self._clock.now()
+        run.outcome, run.freshness = Outcome.COMPLETE, now - self._started_at
+        await self._commit(
+            [],
+            page=None,
+            sweep_page=0,
+            sweep_started=0,
+            sweep_pages=self._plan.next_page,
+            baseline=1,
+            fresh_as_of=self._started_at,
+            last_success=now,
+            due_at=self._started_at + self._reading.interval,
+            failures=0,
+            unreadable=self._unreadable,
+            error="",
+            error_code="",
+        )
+
+
+def _buckets_for(total: int | None) -> int:
+    """A power of two, so that a bucket holds some dozens of records."""
+    buckets = LEAST_BUCKETS
+    while buckets < MOST_BUCKETS and total is not None and buckets * RECORDS_PER_BUCKET < total:
+        buckets *= 2
+    return buckets

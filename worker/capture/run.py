@@ -1,0 +1,98 @@
+"""A run: what one poll did. Its summary is one log line and one entry in the stream of runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from worker.capture.detect import Action, Change
+from worker.ordermesh.client import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    """Its slice of time was over; the next run carries on."""
+    STOPPED = "stopped"
+    """The worker was asked to end; the next run carries on."""
+    FAILED = "failed"
+    HELD = "held"
+    """Another worker is reading the resource."""
+
+
+@dataclass(slots=True)
+class Run:
+    """The counts of one poll. Times in seconds; `began` of the monotonic clock, `started_at` since 1970."""
+
+    run_id: str
+    account: str
+    resource: str
+    plan: str
+    reason: str
+    began: float
+    started_at: float
+    outcome: Outcome = Outcome.PARTIAL
+    pages: int = 0
+    records: int = 0
+    snapshot: int = 0
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    noise: int = 0
+    stale: int = 0
+    unreadable: int = 0
+    freshness: float | None = None
+    error: str = ""
+    error_code: str = ""
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def published(self) -> int:
+        """Events written."""
+        return self.snapshot + self.created + self.updated
+
+    def count_page(self, records: int, changes: Iterable[Change]) -> None:
+        """A page has been committed."""
+        self.pages += 1
+        self.records += records
+        others = 0
+        for change in changes:
+            others += 1
+            name = change.action.value
+            setattr(self, name, getattr(self, name) + 1)
+        self.unchanged += records - others
+
+    def fail(self, code: str, error: BaseException) -> None:
+        """It came to nothing from here on; what was committed stays."""
+        self.outcome = Outcome.FAILED
+        self.error_code, self.error = code, str(error) or type(error).__name__
+
+    def summary(self, now: float) -> dict[str, str | int | float]:
+        """The fields of the summary line at `now` (monotonic): counts, cost, time."""
+        fields: dict[str, str | int | float] = {
+            "run_id": self.run_id,
+            "account": self.account,
+            "resource": self.resource,
+            "plan": self.plan,
+            "reason": self.reason,
+            "outcome": self.outcome.value,
+            "pages": self.pages,
+            "records": self.records,
+            **{action.value: getattr(self, action.value) for action in Action},
+            "unchanged": self.unchanged,
+            "requests": self.usage.requests,
+            "retries": self.usage.retries,
+            "budget_wait_s": round(self.usage.budget_wait, 3),
+            "duration_s": round(now - self.began, 3),
+        }
+        if self.freshness is not None:
+            fields["freshness_s"] = round(self.freshness, 3)
+        if self.error_code:
+            fields["error_code"], fields["error"] = self.error_code, self.error
+        return fields

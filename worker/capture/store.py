@@ -1,0 +1,223 @@
+"""What the engine keeps in Redis for one account and resource: states, field names, cursor, run records.
+
+Every write goes through one script, `commit.lua`. See there for what it promises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgpack
+import msgspec
+
+from worker import scripts
+from worker.capture.detect import PUBLISHED, Action, Change, Observed
+from worker.capture.fingerprint import FieldNames, bucket_of
+from worker.clock import rfc3339
+from worker.connections import answer
+from worker.errors import DataError, LeaseLost
+from worker.queue import envelope
+from worker.shielding import finish
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from redis.asyncio import Redis
+
+    from worker.capture.resources import Resource
+    from worker.keys import Keys
+
+LAYOUT = "1"
+"""Version of the key layout and of the packed states."""
+RUNS_KEPT = 10_000
+
+# The msgpack that Lua scripts read (cmsgpack) is the older one without a type of its own for bytes.
+_pack = partial(msgpack.packb, use_bin_type=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where the next poll of a resource starts, and how the last ones went. Times in seconds since 1970.
+
+    `sweep_page` is the first page that the sweep under way has not committed; a sweep is under way when it
+    or `sweep_started` is not 0. `fresh_as_of`: everything that changed before then has been published.
+    """
+
+    baseline: bool = False
+    sweep_page: int = 0
+    sweep_size: int = 0
+    sweep_started: float = 0.0
+    sweep_pages: int = 0
+    buckets: int = 0
+    sequence: int = 0
+    tracked: int = 0
+    newest: int = 0
+    fresh_as_of: float = 0.0
+    last_success: float = 0.0
+    last_started: float = 0.0
+    due_at: float = 0.0
+    interval: float = 0.0
+    failures: int = 0
+    unreadable: int = 0
+    error: str = ""
+    error_code: str = ""
+
+    @classmethod
+    def parse(cls, fields: Mapping[bytes, bytes]) -> Cursor:
+        """Read the hash as Redis gives it.
+
+        Raises:
+            DataError: A value is not one that this program writes.
+
+        """
+        try:
+            text = {name.decode(): value.decode() for name, value in fields.items()}
+            return msgspec.convert(text, cls, strict=False)
+        except (msgspec.ValidationError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"the cursor cannot be read: {error}. If somebody edited it, put the old value back; "
+                "deleting the whole key makes the next poll publish every record as a snapshot again."
+            ) from None
+
+
+class Store:
+    """The keys of one resource of one account."""
+
+    def __init__(self, redis: Redis, keys: Keys, resource: Resource) -> None:
+        self._redis, self._keys, self._resource = redis, keys, resource
+        self._lookup = scripts.load(redis, "worker.capture", "lookup")
+        self._commit = scripts.load(redis, "worker.capture", "commit")
+        self._fields = scripts.load(redis, "worker.capture", "fields")
+        name = resource.name
+        self._seen = keys.seen(name)
+        self._commit_keys = [
+            keys.lease(name),
+            keys.cursor(name),
+            keys.stream(name),
+            keys.dead(name),
+            keys.runs,
+            self._seen,
+        ]
+        self._source = envelope.source(keys.account, name)
+        self._schema = envelope.data_schema(resource.entity, resource.schema_version)
+        self._types = {
+            action: envelope.event_type(resource.entity, action.value) for action in sorted(PUBLISHED)
+        }
+
+    async def check_layout(self) -> None:
+        """Claim the key layout of the account, or find that it is this version's.
+
+        Raises:
+            DataError: The keys were written by another version.
+
+        """
+        await self._redis.set(self._keys.layout, LAYOUT, nx=True)
+        found = (await self._redis.get(self._keys.layout) or b"").decode()
+        if found != LAYOUT:
+            raise DataError(
+                f"the keys of account {self._keys.account} have layout {found}, this version writes layout "
+                f"{LAYOUT}. Run the version that wrote them, or another Redis database."
+            )
+
+    async def load_cursor(self) -> Cursor:
+        """The cursor; one of its own making for a resource that was never read."""
+        return Cursor.parse(await answer(self._redis.hgetall(self._keys.cursor(self._resource.name))))
+
+    async def load_fields(self) -> FieldNames:
+        """The field names that have a place."""
+        key = self._keys.fields(self._resource.name)
+        return FieldNames(_names(await answer(self._redis.lrange(key, 0, -1))))
+
+    async def extend_fields(self, fields: FieldNames, names: Sequence[str]) -> None:
+        """Give `names` a place. Idempotent, and safe while others do the same."""
+        new = fields.unknown(names)
+        if new:
+            key = self._keys.fields(self._resource.name)
+            fields.update(_names(await finish(self._fields(keys=[key], args=new))))
+
+    async def differing(self, observed: Sequence[Observed], buckets: int) -> dict[int, bytes]:
+        """Positions of those records whose bytes differ from the ones known, with their packed state."""
+        if not observed:
+            return {}
+        wanted: list[int | bytes] = []
+        for one in observed:
+            wanted += (bucket_of(one.key, buckets), one.key, one.raw)
+        found = await self._lookup(keys=[self._seen], args=[_pack(wanted)])
+        return dict(zip(found[::2], found[1::2], strict=True))
+
+    async def commit(
+        self,
+        changes: Sequence[Change],
+        *,
+        fence: int,
+        buckets: int,
+        reason: str,
+        observed_at: float,
+        where: str,
+        cursor: Mapping[str, str | int | float],
+        run: Mapping[str, str | int | float] | None = None,
+    ) -> bool:
+        """Publish, remember and move on, all in one script. Never cut short by a cancellation.
+
+        True if it was done; False if nothing was, since another run has committed one of these records
+        since it was looked up.
+
+        `observed_at` stands in for the time of a record that has none, `where` (operation and page) goes to
+        the dead letters.
+
+        Raises:
+            LeaseLost: Another worker holds the lease; nothing was written.
+
+        """
+        entries, dead = [], []
+        for change in changes:
+            key = change.observed.key
+            entry: list[object] = [bucket_of(key, buckets), key, change.before, change.after]
+            if change.action in PUBLISHED:
+                entry.append(self._event(change, observed_at))
+            elif change.action is Action.UNREADABLE:
+                dead.append(_dead_letter(change, observed_at, where))
+            entries.append(entry)
+        shared = [envelope.SPEC_VERSION, self._source, envelope.CONTENT_TYPE, self._schema, reason]
+        payload = [str(fence), shared, entries, dead, _flat(cursor), _flat(run or {}), RUNS_KEPT]
+        status, *_ = await finish(self._commit(keys=self._commit_keys, args=[_pack(payload)]))
+        if status == b"fenced":
+            raise LeaseLost(self._resource.name, fence)
+        return bool(status == b"ok")
+
+    def _event(self, change: Change, observed_at: float) -> list[object]:
+        identifier = change.observed.identifier
+        return [
+            envelope.event_id(self._resource.entity, identifier, change.version, change.content),
+            self._types[change.action],
+            identifier,
+            change.time or rfc3339(observed_at),
+            str(change.version),
+            envelope.join_names(change.changed),
+            bytes(change.observed.record),
+        ]
+
+
+def _dead_letter(change: Change, observed_at: float, where: str) -> list[object]:
+    observed = change.observed
+    return [
+        "kind", "record",
+        "reason", observed.problem or "the record cannot be decoded",
+        "subject", observed.identifier,
+        "where", where,
+        "time", rfc3339(observed_at),
+        "data", bytes(observed.record),
+    ]  # fmt: skip
+
+
+def _flat(fields: Mapping[str, str | int | float]) -> list[str]:
+    flat: list[str] = []
+    for name, value in fields.items():
+        flat += (name, str(int(value) if isinstance(value, bool) else value))
+    return flat
+
+
+def _names(raw: Sequence[bytes]) -> list[str]:
+    return [name.decode("utf-8", "surrogatepass") for name in raw]

@@ -1,0 +1,91 @@
+"""The command line. Commands are imported when they are called, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "run": ("worker.cli.run", "Run the daemon; --once reads everything once."),
+    "sandbox": ("worker.cli.sandbox", "Run a local OrderMesh to try things on."),
+    "status": ("worker.cli.status", "Show how each resource stands."),
+    "tail": ("worker.cli.tail", "Show events as they come."),
+    "health": ("worker.cli.health", "Exit 0 while a worker is alive and fresh."),
+    "config": ("worker.cli.config", "Show the settings, secrets hidden."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are known by name and imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the table."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command itself."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing any."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from worker import __version__  # noqa: PLC0415 - reading the metadata takes time
+
+        click.echo(f"ordersync {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Settings come from ORDERSYNC_... variables, .env or secret files: ordersync config show.\n\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong use or settings, 3 cannot reach what it needs.",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
+)
+def cli() -> None:
+    r"""Keep other systems in step with OrderMesh orders.
+
+    \b
+    Examples:
+      ordersync run --sandbox      try it: a local OrderMesh, an embedded Valkey, the daemon
+      ordersync tail orders        watch events, in a second terminal
+      ordersync run                the daemon against the real gateway
+    """
+
+
+def main() -> None:
+    """Run the command line; every expected error is one sentence on stderr and an exit code."""
+    from worker.errors import OrdersyncError  # noqa: PLC0415 - as above
+
+    try:
+        status: Any = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        status = 130
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except OrdersyncError as error:
+        click.echo(f"ordersync: {error}", err=True)
+        status = error.exit_status
+    except BrokenPipeError:
+        # The reader of our output has gone: nothing more to say, and nothing went wrong.
+        sys.stderr.close()
+        status = 0
+    sys.exit(status if isinstance(status, int) else 0)

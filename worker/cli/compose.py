@@ -1,0 +1,165 @@
+"""The composition root: builds the engine out of settings. Nothing else knows how the parts fit together."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from jobs.resources import RESOURCES
+from jobs.workplace import Desk, Workplace
+from worker import embedded
+from worker.capture.health import Health, Verdict, judge
+from worker.capture.poll import Poller
+from worker.capture.store import Store
+from worker.connections import answer, connect
+from worker.errors import DataError, RedisUnavailable
+from worker.heartbeat import ResourceBeat
+from worker.keys import ACCOUNTS, Keys
+from worker.logs import redaction
+from worker.ordermesh.auth import credentials_of
+from worker.ordermesh.budget import Budget
+from worker.ordermesh.client import OrderMeshClient
+from worker.ordermesh.profile import ContractProfile
+from worker.ordermesh.tokens import TokenSource
+from worker.ordermesh.transport import make_http
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+
+    from redis.asyncio import Redis
+
+    from worker.clock import Clock
+    from worker.settings import Account, Settings
+
+T = TypeVar("T")
+
+
+def worker_id() -> str:
+    """Tells this process from every other: host and process id."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run on uvloop where there is one."""
+    # What was imported lives as long as the process: the collector need not look at it again and again.
+    gc.freeze()
+    if sys.platform == "win32":
+        return asyncio.run(main())
+    import uvloop  # noqa: PLC0415 - not there on every platform
+
+    return uvloop.run(main())
+
+
+@asynccontextmanager
+async def redis_url(settings: Settings) -> AsyncIterator[str]:
+    """The server for events and state: the one that is set, or the embedded one while the block runs."""
+    if settings.redis.url is not None:
+        url = settings.redis.url.get_secret_value()
+        redaction.add(urlsplit(url).password)
+        yield url
+    else:
+        async with embedded.server(settings.data_dir) as running:
+            yield running.url
+
+
+def running_redis_url(settings: Settings) -> str:
+    """The server for a command that only looks.
+
+    Raises:
+        RedisUnavailable: No URL is set, and no embedded server runs.
+
+    """
+    if settings.redis.url is not None:
+        return settings.redis.url.get_secret_value()
+    running = embedded.find(settings.data_dir)
+    if running is None:
+        raise RedisUnavailable(
+            f"No worker runs with the data folder {settings.data_dir}. Start one with `ordersync run --sandbox` "
+            "(or `ordersync run`), or set ORDERSYNC_REDIS__URL to look into another server."
+        )
+    return running.url
+
+
+@asynccontextmanager
+async def workplace(accounts: Sequence[Account], url: str, clock: Clock) -> AsyncIterator[Workplace]:
+    """Everything the jobs need, for all accounts; connections are closed at the end."""
+    async with AsyncExitStack() as stack:
+        redis = connect(url)
+        stack.push_async_callback(redis.aclose)
+        desks = {account.name: _desk(account, redis, clock) for account in accounts}
+        for desk in desks.values():
+            stack.push_async_callback(desk.client.aclose)
+        yield Workplace(redis=redis, desks=desks, clock=clock)
+
+
+def _desk(account: Account, redis: Redis, clock: Clock) -> Desk:
+    keys, profile = Keys(account.name), ContractProfile()
+    budget = Budget(
+        redis=redis,
+        keys=keys,
+        requests_per_second=account.api.requests_per_second,
+        max_concurrency=account.api.max_concurrency,
+        worker_id=worker_id(),
+        clock=clock,
+    )
+    client = OrderMeshClient(
+        api=account.api, profile=profile, budget=budget, clock=clock, make_http=lambda: make_http(account.api)
+    )
+    client.tokens = TokenSource(
+        redis=redis,
+        keys=keys,
+        credentials=credentials_of(account.api),
+        base_url=account.api.base_url,
+        login=client.login,
+        clock=clock,
+    )
+    poller = Poller(
+        redis_client=redis,
+        keys=keys,
+        client=client,
+        profile=profile,
+        page_size=account.api.page_size,
+        max_concurrency=account.api.max_concurrency,
+        intervals=account.intervals,
+        ignore_fields=account.ignore_fields,
+        worker_id=worker_id(),
+        clock=clock,
+    )
+    return Desk(account, keys, client, poller)
+
+
+async def announce(place: Workplace) -> None:
+    """Write down which accounts there are, for the commands that only look."""
+    await answer(place.redis.sadd(ACCOUNTS, *place.desks))
+
+
+def reporter(place: Workplace) -> Callable[[], Awaitable[list[ResourceBeat]]]:
+    """What the heartbeat says of each resource."""
+
+    async def report() -> list[ResourceBeat]:
+        beats = []
+        for desk in place.desks.values():
+            for name in desk.account.intervals:
+                try:
+                    cursor = await Store(place.redis, desk.keys, RESOURCES[name]).load_cursor()
+                    verdict, fresh_as_of = judge(cursor, place.clock.now()), cursor.fresh_as_of
+                except DataError as error:
+                    verdict, fresh_as_of = Verdict(Health.FAILING, str(error)), 0.0
+                beats.append(
+                    ResourceBeat(
+                        account=desk.account.name,
+                        resource=name,
+                        health=verdict.health.value,
+                        cause=redaction.text(verdict.cause),
+                        fresh_as_of=fresh_as_of,
+                    )
+                )
+        return beats
+
+    return report

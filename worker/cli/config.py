@@ -1,0 +1,56 @@
+"""`ordersync config`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from worker import settings as settings_module
+
+
+@click.group(name="config")
+def command() -> None:
+    """Look at the settings."""
+
+
+@command.command(epilog="\b\nExamples:\n  ordersync config show\n  ordersync config show --names")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--names", is_flag=True, help="Every variable that can be set, and what it means.")
+def show(as_json: bool, names: bool) -> None:
+    """Show the settings in force, with secrets hidden, and the accounts they give."""
+    if names:
+        known = settings_module.variable_names()
+        if as_json:
+            click.echo(json.dumps(known))
+            return
+        width = max(len(name) for name in known)
+        for name, meaning in known.items():
+            click.echo(f"{name:<{width}}  {meaning}")
+        return
+    loaded = settings_module.load()
+    shown = loaded.shown()
+    if loaded.accounts_file is not None:
+        shown["accounts"] = {
+            account.name: {"api": account.api.model_dump(mode="json"), "intervals": dict(account.intervals)}
+            for account in loaded.accounts()
+        }
+    if as_json:
+        click.echo(json.dumps(shown))
+        return
+    for name, value in _flat("ORDERSYNC", shown):
+        click.echo(f"{name}={'' if value is None else value}")
+
+
+def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:
+    """`{"api": {"page_size": 100}}` as `ORDERSYNC_API__PAGE_SIZE=100`; maps within a part stay JSON."""
+    rows: list[tuple[str, Any]] = []
+    for name, inner in value.items():
+        if prefix == "ORDERSYNC" and isinstance(inner, dict):
+            for key, leaf in inner.items():
+                shown = json.dumps(leaf) if isinstance(leaf, dict | list) else leaf
+                rows.append((f"{prefix}_{name}__{key}".upper(), shown))
+        else:
+            rows.append((f"{prefix}_{name}".upper(), inner))
+    return rows

@@ -1,0 +1,36 @@
+"""`ordersync health`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from worker import heartbeat
+
+
+@click.command(epilog='\b\nExample, in a Dockerfile:\n  HEALTHCHECK CMD ["ordersync", "health"]')
+@click.option("--json", "as_json", is_flag=True, help="The newest heartbeat as JSON.")
+def command(as_json: bool) -> None:
+    """Exit 0 while a worker is alive and what it publishes is fresh, else 1 with the reason.
+
+    Needs no settings but the data folder (ORDERSYNC_DATA_DIR), and neither Redis nor the gateway.
+    """
+    # Not read through the settings: they may be wrong or absent where this runs, and take time to import.
+    data_dir = os.environ.get("ORDERSYNC_DATA_DIR")
+    if data_dir is None:
+        base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        data_dir = str(Path(base) / "ordersync")
+    beat = heartbeat.newest(Path(data_dir))
+    problems = heartbeat.diagnose(beat)
+    if as_json:
+        import msgspec  # noqa: PLC0415 - only for this answer
+
+        found = msgspec.to_builtins(beat) if beat else None
+        click.echo(json.dumps({"healthy": not problems, "problems": problems, "heartbeat": found}))
+    else:
+        click.echo("\n".join(problems) if problems else "healthy")
+    sys.exit(1 if problems else 0)

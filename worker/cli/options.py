@@ -1,0 +1,40 @@
+"""What several commands have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker import logs, settings
+from worker.connections import answer
+from worker.errors import SettingsError
+from worker.keys import ACCOUNTS
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.settings import Settings
+
+
+def prepare(*, quiet: bool = False) -> Settings:
+    """Settings, and logs set up by them. `quiet`: a command that answers questions logs warnings only."""
+    loaded = settings.load()
+    logs.configure(loaded.log.format, "warning" if quiet and loaded.log.level == "info" else loaded.log.level)
+    return loaded
+
+
+async def pick_account(redis: Redis, wanted: str | None, loaded: Settings) -> str:
+    """The account to look at: the one named, the one of the settings, or the only one there is.
+
+    Raises:
+        SettingsError: It is not known, or there are several to choose from.
+
+    """
+    known = sorted(name.decode() for name in await answer(redis.smembers(ACCOUNTS)))
+    name = wanted or (loaded.account if loaded.account in known or not known else None)
+    if name is None and len(known) == 1:
+        name = known[0]
+    if name is None:
+        raise SettingsError(f"Which account? Add --account with one of: {', '.join(known)}")
+    if known and name not in known:
+        raise SettingsError(f"There is no account {name!r} in this Redis. There is: {', '.join(known)}")
+    return name

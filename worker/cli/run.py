@@ -1,0 +1,201 @@
+"""`ordersync run`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import click
+from pydantic import SecretStr
+
+from jobs.resources import RESOURCES
+from jobs.schedule import make_worker
+from worker import __version__
+from worker.capture.run import Outcome, Run
+from worker.cli.compose import announce, redis_url, reporter, run_async, worker_id, workplace
+from worker.cli.local_ordermesh import LocalOrderMesh, local_ordermesh
+from worker.cli.options import prepare
+from worker.clock import SystemClock
+from worker.connections import check_server, connect, wait_until_up
+from worker.daemon import Daemon
+from worker.errors import GatewayUnreachable, OrdersyncError
+from worker.keys import PREFIX
+from worker.logs import get_logger
+from worker.settings import Account, PollSettings, Settings, hide_password
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobs.workplace import Workplace
+
+ONCE_PATIENCE = 30.0
+"""Seconds that `run --once` waits for Redis."""
+SANDBOX_ACCOUNT = "sandbox"
+SANDBOX_INTERVAL = 5.0
+
+
+class RunIncomplete(OrdersyncError):
+    """`run --once` could not read everything."""
+
+    code = "incomplete"
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(f"{run.account}/{run.resource}: {run.error or run.outcome.value}")
+
+
+class SourceUnavailable(RunIncomplete):
+    """`run --once` could not reach what it needs."""
+
+    exit_status = 3
+
+
+@click.command(
+    epilog="\b\nExamples:\n  ordersync run --sandbox\n  ordersync run\n  ordersync run --once --json"
+)
+@click.option("--sandbox", is_flag=True, help="Work on a local OrderMesh whose orders keep changing.")
+@click.option("--orders", default=3000, show_default=True, help="With --sandbox: how many orders it has.")
+@click.option(
+    "--once", is_flag=True, help="Read every resource completely, commit, print a summary, and exit."
+)
+@click.option("--json", "as_json", is_flag=True, help="With --once: the summary as JSON.")
+def command(sandbox: bool, orders: int, once: bool, as_json: bool) -> None:
+    """Run the daemon: read OrderMesh and publish every change, once and in order.
+
+    Without ORDERSYNC_REDIS__URL an embedded Valkey keeps events and state in ORDERSYNC_DATA_DIR. The first
+    SIGTERM or Ctrl-C ends it behind the page in hand; a second one at once.
+    """
+    settings = prepare()
+    run_async(lambda: _run(settings, sandbox=sandbox, orders=orders, once=once, as_json=as_json))
+
+
+async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as_json: bool) -> None:
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        local = await stack.enter_async_context(local_ordermesh(orders)) if sandbox else None
+        accounts = (_sandbox_account(settings, local),) if local else settings.accounts()
+        url = await stack.enter_async_context(redis_url(settings))
+        place = await stack.enter_async_context(workplace(accounts, url, clock))
+        await wait_until_up(place.redis, url, clock, patience=ONCE_PATIENCE if once else None)
+        await check_server(place.redis, url)
+        if local:
+            await _start_anew(place)
+        await announce(place)
+        await _log_in(place, must_reach=once)
+        if once:
+            await _once(place, as_json=as_json)
+        else:
+            if not as_json:
+                _greet(settings, accounts, url, local)
+            await _daemon(settings, place, url, clock)
+
+
+async def _daemon(settings: Settings, place: Workplace, url: str, clock: SystemClock) -> None:
+    queue_url = settings.redis.queue_url.get_secret_value() if settings.redis.queue_url else url
+    name = worker_id()
+
+    async def wait_for_redis() -> None:
+        queue = connect(queue_url)
+        try:
+            await wait_until_up(place.redis, url, clock)
+            await wait_until_up(queue, queue_url, clock)
+        finally:
+            await queue.aclose()
+
+    daemon = Daemon(
+        worker_id=name,
+        data_dir=settings.data_dir,
+        make_worker=lambda: make_worker(queue_url, place, name),
+        wait_for_redis=wait_for_redis,
+        report=reporter(place),
+        grace=settings.grace_seconds,
+        clock=clock,
+    )
+    place.stopping = daemon.stopping
+    await daemon.run()
+
+
+async def _log_in(place: Workplace, *, must_reach: bool) -> None:
+    """Wrong credentials end the start; a gateway that is away does not, unless this is the only try."""
+    for desk in place.desks.values():
+        try:
+            await desk.client.tokens.get()
+        except GatewayUnreachable as error:
+            if must_reach:
+                raise
+            get_logger(account=desk.account.name).warning(
+                "gateway_unreachable", error=str(error), advice="it is tried again"
+            )
+
+
+async def _once(place: Workplace, *, as_json: bool) -> None:
+    runs = []
+    for desk in place.desks.values():
+        runs += [await _read_completely(place, desk.account.name, name) for name in desk.account.intervals]
+    now = place.clock.monotonic()
+    summaries = [run.summary(now) for run in runs]
+    if as_json:
+        click.echo(json.dumps(summaries))
+    else:
+        for run in runs:
+            click.echo(
+                f"{run.account}/{run.resource}: {run.outcome.value}: {run.records} records read, {run.published} "
+                f"events published ({run.snapshot} snapshot, {run.created} created, {run.updated} updated), "
+                f"{run.unchanged} unchanged, {run.unreadable} unreadable, {run.usage.requests} requests in "
+                f"{now - run.began:.1f} s"
+            )
+    for run in runs:
+        if run.outcome is not Outcome.COMPLETE:
+            unavailable = run.error_code in {"gateway_unreachable", "login_rejected", "redis_unavailable"}
+            raise SourceUnavailable(run) if unavailable else RunIncomplete(run)
+
+
+async def _read_completely(place: Workplace, account: str, name: str) -> Run:
+    """One poll without an end to its slice of time."""
+    return await place.desks[account].poller.poll(RESOURCES[name], slice_seconds=float("inf"))
+
+
+def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
+    api = settings.api.model_copy(
+        update={
+            "base_url": local.url,
+            "client_id": local.client_id,
+            "client_secret": SecretStr(local.client_secret),
+        }
+    )
+    chosen = "intervals" in settings.poll.model_fields_set
+    poll = settings.poll if chosen else PollSettings(intervals={"orders": SANDBOX_INTERVAL})
+    return Account(SANDBOX_ACCOUNT, api, poll.intervals, settings.poll.ignore_fields)
+
+
+async def _start_anew(place: Workplace) -> None:
+    """The sandbox begins with new orders, so nothing that is kept of older ones means anything."""
+    keys = [key async for key in place.redis.scan_iter(f"{PREFIX}{{{SANDBOX_ACCOUNT}}}:*", count=1000)]
+    for start in range(0, len(keys), 1000):
+        await place.redis.unlink(*keys[start : start + 1000])
+
+
+def _greet(settings: Settings, accounts: Sequence[Account], url: str, local: LocalOrderMesh | None) -> None:
+    """For a person at a terminal: what goes on, and what to type next."""
+    me = sys.argv[0] if "/" in sys.argv[0] and not sys.argv[0].endswith(".py") else "ordersync"
+    where = f"the sandbox at {local.url}: {local.orders} made-up orders that keep changing" if local else ""
+    lines = [f"ordermesh-sync {__version__}", ""]
+    for account in accounts:
+        every = ", ".join(f"{name} every {seconds:g} s" for name, seconds in account.intervals.items())
+        lines += [
+            f"  OrderMesh  {where or account.api.base_url} (account {account.name})",
+            f"  polling    {every}, at most {account.api.requests_per_second:g} requests a second",
+        ]
+    kept = "" if settings.redis.url else f", an embedded Valkey; its data: {settings.data_dir}"
+    lines += [
+        f"  events     in Redis at {hide_password(url)}{kept}",
+        "",
+        "In a second terminal:",
+        f"  {me} tail orders     events as they come",
+        f"  {me} status          how each resource stands",
+        "",
+        "Ctrl-C ends it in order.",
+        "",
+    ]
+    click.echo("\n".join(lines))

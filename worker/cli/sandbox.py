@@ -1,0 +1,88 @@
+"""`ordersync sandbox`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from worker.cli.local_ordermesh import SandboxFailed
+from worker.errors import OrdersyncError, SettingsError
+
+
+class SandboxUnavailable(OrdersyncError):
+    """The sandbox cannot have its port."""
+
+    code = "sandbox_unavailable"
+    exit_status = 3
+
+
+@click.command(
+    epilog="\b\nExamples:\n  ordersync sandbox --port 8080\n  ordersync sandbox --orders 100000 --changes-per-second 50"
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8099,
+    show_default=True,
+    help="Port on 127.0.0.1; 0 takes a free one.",
+)
+@click.option(
+    "--orders",
+    type=click.IntRange(0, 10_000_000),
+    default=2000,
+    show_default=True,
+    help="How many orders there are at the start.",
+)
+@click.option(
+    "--changes-per-second",
+    type=click.FloatRange(0, 100_000),
+    default=2.0,
+    show_default=True,
+    help="How fast they change; 0 not at all.",
+)
+@click.option(
+    "--faults",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML or JSON file with scripted faults.",
+)
+@click.option("--seed", default=1, show_default=True, help="The same seed makes the same orders.")
+@click.option("--json", "as_json", is_flag=True, help="Say where it listens as one line of JSON.")
+def command(
+    *, port: int, orders: int, changes_per_second: float, faults: Path | None, seed: int, as_json: bool
+) -> None:
+    """Run a local OrderMesh: made-up orders over real HTTP, on loopback only."""
+    try:
+        from worker import sandbox  # noqa: PLC0415 - an extra, and slow to import
+    except ImportError as error:
+        raise SandboxFailed(f"{error.name} is missing") from None
+
+    def announce(ready: sandbox.SandboxReady) -> None:
+        if as_json:
+            click.echo(json.dumps(asdict(ready)))
+            return
+        click.echo(
+            f"OrderMesh sandbox at {ready.url} with {ready.orders} orders. In another terminal:\n"
+            f"  export ORDERSYNC_API__BASE_URL={ready.url}\n"
+            f"  export ORDERSYNC_API__CLIENT_ID={ready.client_id}\n"
+            f"  export ORDERSYNC_API__CLIENT_SECRET={ready.client_secret}\n"
+            "  ordersync run\n"
+            f"What it did so far: curl {ready.url}/_sandbox/stats    Ctrl-C ends it."
+        )
+
+    try:
+        options = sandbox.SandboxOptions(
+            port=port,
+            orders=orders,
+            changes_per_second=changes_per_second,
+            seed=seed,
+            faults=sandbox.load_faults(faults) if faults else (),
+        )
+    except sandbox.FaultRuleError as error:
+        raise SettingsError(f"--faults: {error}") from None
+    try:
+        sandbox.serve(options, announce)
+    except sandbox.SandboxError as error:
+        raise SandboxUnavailable(str(error)) from None

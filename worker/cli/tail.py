@@ -1,0 +1,103 @@
+"""`ordersync tail`."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+import redis.exceptions
+
+from worker.cli.compose import run_async, running_redis_url
+from worker.cli.options import pick_account, prepare
+from worker.connections import connect
+from worker.errors import RedisUnavailable, SettingsError
+from worker.keys import Keys
+from worker.queue import stream
+from worker.settings import RESOURCES, Settings, hide_password
+
+if TYPE_CHECKING:
+    from worker.queue.envelope import Event
+
+_ENTRY_ID = re.compile(r"\d+(-\d+)?")
+_COLOURS = {"snapshot": "blue", "created": "green", "updated": "yellow", "deleted": "red"}
+
+
+@click.command(
+    epilog="\b\nExamples:\n  ordersync tail\n  ordersync tail orders --json | jq .subject\n"
+    "  ordersync tail orders --from 0 --no-follow"
+)
+@click.argument("resource", default="orders")
+@click.option(
+    "-n",
+    "--last",
+    "count",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="Begin with the last N events.",
+)
+@click.option("--from", "start", help="Begin behind this entry of the stream; 0 is the very beginning.")
+@click.option("--follow/--no-follow", default=True, help="Wait for more events, or end.")
+@click.option("--json", "as_json", is_flag=True, help="Whole events as JSON lines, the record under `data`.")
+@click.option("--account", help="The account, where there are several.")
+def command(
+    *, resource: str, count: int, start: str | None, follow: bool, as_json: bool, account: str | None
+) -> None:
+    """Show the events of RESOURCE (orders) as they come. Acknowledges nothing and disturbs nobody."""
+    if resource not in RESOURCES:
+        raise SettingsError(f"There is no resource {resource!r}. There is: {', '.join(RESOURCES)}")
+    if start is not None and not _ENTRY_ID.fullmatch(start):
+        raise SettingsError(f"--from: {start!r} is no entry of a stream, such as 1767225600000-0 or 0")
+    settings = prepare(quiet=True)
+    try:
+        run_async(lambda: _tail(settings, resource, count, start, account, follow=follow, as_json=as_json))
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+async def _tail(
+    settings: Settings,
+    resource: str,
+    count: int,
+    start: str | None,
+    account: str | None,
+    *,
+    follow: bool,
+    as_json: bool,
+) -> None:
+    url = running_redis_url(settings)
+    client = connect(url)
+    show = _show_json if as_json else _show_line
+    try:
+        key = Keys(await pick_account(client, account, settings)).stream(resource)
+        if start is None:
+            events = await stream.last(client, key, count)
+            start = events[-1].entry_id if events else "0"
+            for event in events:
+                show(event)
+        async for event in stream.follow(client, key, start, wait=follow):
+            show(event)
+    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise RedisUnavailable(
+            f"{hide_password(url)} cannot be reached: {error}. Is the worker still running?"
+        ) from None
+    finally:
+        await client.aclose()
+
+
+def _show_line(event: Event) -> None:
+    action = click.style(f"{event.action:<8}", fg=_COLOURS.get(event.action))
+    click.echo(f"{event.time}  {action}  {event.subject}  v{event.version}  {', '.join(event.changed)}")
+
+
+def _show_json(event: Event) -> None:
+    """One line; the record stands in it as it was served, not as it would be written again."""
+    attributes = {name: value for name, value in asdict(event).items() if name != "data"}
+    head = json.dumps(attributes, ensure_ascii=False)
+    click.echo(head[:-1].encode() + b', "data": ' + event.data + b"}")

@@ -1,0 +1,257 @@
+"""The daemon: keeps an arq worker running, and ends in order.
+
+What it is for: arq's worker ends when Redis restarts; a process that hangs must not look alive; a signal
+must let the page in hand be committed. It is handed what to run and what to report, and knows neither jobs
+nor resources.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+import redis.exceptions
+
+from worker import heartbeat
+from worker.logs import get_logger
+from worker.shielding import plain_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from worker.clock import Clock
+
+HEARTBEAT_SECONDS = 3.0
+HANG_SECONDS = 60.0
+"""A loop without a sign of life for this long is ended hard; it is well above every timeout within a turn."""
+HANG_STATUS = 70
+LONGEST_PAUSE = 10.0
+
+
+class SupervisedWorker(Protocol):
+    """What the daemon needs of an arq worker; `jobs.schedule.SupervisedWorker` is one."""
+
+    beat: Callable[[], None]
+    allow_pick_jobs: bool
+    tasks: dict[str, asyncio.Task[object]]
+
+    async def async_run(self) -> None:
+        """Work until cancelled."""
+
+    async def close(self) -> None:
+        """Cancel what runs and close the connections."""
+
+
+class Watchdog:
+    """Ends the process when one of its loops has stopped turning. Runs in a thread of its own."""
+
+    def __init__(self, seconds: float = HANG_SECONDS, end: Callable[[int], object] = os._exit) -> None:
+        self._seconds, self._end = seconds, end
+        self._beats: dict[str, float] = {}
+        self._stopped = threading.Event()
+        self._main = threading.main_thread().ident
+
+    def beat(self, name: str) -> None:
+        """A loop is alive. Its first beat puts it under guard."""
+        self._beats[name] = time.monotonic()
+
+    def forget(self, name: str) -> None:
+        """A loop has ended in order."""
+        self._beats.pop(name, None)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """End watching."""
+        self._stopped.set()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(self._seconds / 20):
+            now = time.monotonic()
+            hung = [name for name, at in list(self._beats.items()) if now - at > self._seconds]
+            if hung:
+                frame = sys._current_frames().get(self._main or 0)  # noqa: SLF001 - the documented way
+                stack = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(traceback.extract_stack(frame)))
+                get_logger().critical("worker_hangs", stuck=hung, seconds=self._seconds, stack=stack[:2000])
+                sys.stderr.flush()
+                self._end(HANG_STATUS)
+                return
+
+
+class Daemon:
+    """Runs an arq worker until a signal asks it to end.
+
+    `make_worker` builds a worker with fresh connections; `wait_for_redis` returns when Redis answers;
+    `report` gives the state of the resources for the heartbeat. The first SIGTERM or SIGINT lets jobs end
+    behind the page in hand, for `grace` seconds at most; a second one ends the process at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker_id: str,
+        data_dir: Path,
+        make_worker: Callable[[], SupervisedWorker],
+        wait_for_redis: Callable[[], Awaitable[None]],
+        report: Callable[[], Awaitable[list[heartbeat.ResourceBeat]]],
+        grace: float,
+        clock: Clock,
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        self._worker_id, self._data_dir = worker_id, data_dir
+        self._make_worker, self._wait_for_redis, self._report = make_worker, wait_for_redis, report
+        self._grace, self._clock = grace, clock
+        self._watchdog = watchdog or Watchdog()
+        self._stopping = False
+        self._stop_event = anyio.Event()
+        self._started = clock.now()
+        self._log = get_logger()
+
+    def stopping(self) -> bool:
+        """Whether the worker has been asked to end."""
+        return self._stopping
+
+    async def run(self) -> None:
+        """Work until a signal comes."""
+        heartbeat.sweep_out(self._data_dir)
+        self._watchdog.start()
+        try:
+            with plain_errors():
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._listen_to_signals)
+                    tasks.start_soon(self._beat)
+                    await self._keep_working()
+                    tasks.cancel_scope.cancel()
+        finally:
+            self._watchdog.stop()
+            heartbeat.remove(self._data_dir)
+        self._log.info("stopped")
+
+    def stop(self) -> None:
+        """Ask it to end, as a signal does."""
+        self._stopping = True
+        self._stop_event.set()
+
+    async def _listen_to_signals(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for number in signals:
+                name = signal.Signals(number).name
+                if self._stopping:
+                    self._log.warning("stopped_at_once", signal=name)
+                    sys.stderr.flush()
+                    os._exit(128 + number)
+                self._log.info(
+                    "stopping", signal=name, grace_s=self._grace, advice="a second signal ends it at once"
+                )
+                self.stop()
+
+    async def _keep_working(self) -> None:
+        pause = 0.5
+        while not self._stopping:
+            began = self._clock.monotonic()
+            try:
+                await self._until_stopped(self._wait_for_redis())
+                if not self._stopping:
+                    await self._work()
+            except (redis.exceptions.RedisError, OSError) as error:
+                self._log.warning("queue_lost", error=str(error), advice="the worker starts again by itself")
+            except Exception:  # noqa: BLE001 - whatever it was: a daemon starts its worker again and says so
+                self._log.exception("worker_failed", advice="the worker starts again by itself")
+            if self._clock.monotonic() - began > LONGEST_PAUSE:
+                pause = 0.5
+            if not self._stopping:
+                await self._until_stopped(self._clock.sleep(self._clock.uniform(pause / 2, pause)))
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _work(self) -> None:
+        """One life of an arq worker: until it fails, or the daemon is to stop."""
+        worker = self._make_worker()
+        worker.beat = lambda: self._watchdog.beat("queue")
+        running = asyncio.ensure_future(worker.async_run())
+        stopping = asyncio.ensure_future(self._stop_event.wait())
+        self._log.info("worker_started", worker=self._worker_id)
+        try:
+            await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+            worker.allow_pick_jobs = False
+            await self._let_jobs_end(worker)
+        finally:
+            stopping.cancel()
+            running.cancel()
+            self._watchdog.forget("queue")
+            await self._close(worker, running)
+
+    async def _let_jobs_end(self, worker: SupervisedWorker) -> None:
+        under_way = [task for task in worker.tasks.values() if not task.done()]
+        if under_way:
+            _, late = await asyncio.wait(under_way, timeout=self._grace)
+            if late:
+                self._log.warning("jobs_cut_short", jobs=len(late), advice="the next worker carries on")
+
+    async def _close(self, worker: SupervisedWorker, running: asyncio.Future[None]) -> None:
+        """Close a worker whose connections may be dead. A failure here has nothing left to spoil."""
+        with anyio.move_on_after(2, shield=True):
+            await asyncio.wait([running])
+            try:
+                await worker.close()
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
+                # arq gathers its cancelled jobs, and one of them says so
+            except (redis.exceptions.RedisError, OSError) as error:
+                self._log.debug("worker_not_closed", error=str(error))
+        if not running.cancelled():
+            running.exception()
+
+    async def _until_stopped(self, work: Awaitable[None]) -> None:
+        """Await `work`, but no longer than until the daemon is to stop."""
+        with plain_errors():
+            async with anyio.create_task_group() as group:
+
+                async def end_with_daemon() -> None:
+                    await self._stop_event.wait()
+                    group.cancel_scope.cancel()
+
+                group.start_soon(end_with_daemon)
+                await work
+                group.cancel_scope.cancel()
+
+    async def _beat(self) -> None:
+        resources: list[heartbeat.ResourceBeat] = []
+        due = 0.0
+        while True:
+            self._watchdog.beat("loop")
+            now = self._clock.monotonic()
+            if now >= due:
+                due, problem = now + HEARTBEAT_SECONDS, ""
+                try:
+                    resources = await self._report()
+                except (redis.exceptions.RedisError, OSError) as error:
+                    problem = f"Redis cannot be reached: {error}"
+                self._write(resources, problem)
+            await self._clock.sleep(1)
+
+    def _write(self, resources: list[heartbeat.ResourceBeat], problem: str) -> None:
+        beat = heartbeat.Beat(
+            worker=self._worker_id,
+            pid=os.getpid(),
+            at=self._clock.now(),
+            started=self._started,
+            resources=resources,
+            problem=problem,
+        )
+        try:
+            heartbeat.write(self._data_dir, beat)
+        except OSError as error:
+            self._log.warning("heartbeat_not_written", folder=str(self._data_dir), error=str(error))

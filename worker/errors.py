@@ -1,0 +1,190 @@
+"""The errors of ordermesh-sync.
+
+    OrdersyncError
+    ├── SettingsError            wrong or missing settings, files or arguments         exit 2
+    ├── RedisUnavailable         Redis does not answer, or refuses what the worker needs  exit 3
+    ├── LeaseLost                another worker took over while this one was working
+    ├── LeaseHeld                another worker is at it
+    ├── DataError                an entry in Redis that this program did not write
+    └── OrderMeshError
+        ├── GatewayUnreachable   no connection, or no answer in time                   exit 3
+        ├── LoginRejected        the credentials, or a fresh token, were refused       exit 3
+        ├── UnreadableAnswer     the answer is not what the contract says
+        └── ApiError             any other refusal: status, code, text, properties, request id
+            ├── Forbidden        403
+            ├── NotFound         404
+            ├── Conflict         409
+            ├── RateLimited      429
+            └── ServerError      5xx
+
+Every error has a stable `code`, which logs and documentation use, and builds its own message. One that a
+user can cause says what to do next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class OrdersyncError(Exception):
+    """The root of the tree. `exit_status` is what the command line ends with."""
+
+    code: ClassVar[str] = "failed"
+    exit_status: ClassVar[int] = 1
+
+
+class SettingsError(OrdersyncError):
+    """Settings, a file or an argument cannot be used. The message names it and says what to do."""
+
+    code = "settings"
+    exit_status = 2
+
+
+class RedisUnavailable(OrdersyncError):
+    """Redis does not answer, or refuses what the worker needs."""
+
+    code = "redis_unavailable"
+    exit_status = 3
+
+
+class LeaseLost(OrdersyncError):
+    """A commit was refused: the lease has gone to another worker, which carries on from the last commit."""
+
+    code = "lease_lost"
+
+    def __init__(self, resource: str, fence: int) -> None:
+        self.resource, self.fence = resource, fence
+        super().__init__(f"the lease on {resource} (fence {fence}) has gone to another worker")
+
+
+class LeaseHeld(OrdersyncError):
+    """Another worker holds the lease; it will do the work."""
+
+    code = "lease_held"
+
+    def __init__(self, resource: str, owner: str, seconds_left: float) -> None:
+        self.resource, self.owner, self.seconds_left = resource, owner, seconds_left
+        super().__init__(f"{owner} holds the lease on {resource} for another {seconds_left:.1f} s")
+
+
+class DataError(OrdersyncError):
+    """An entry in Redis is not what this program writes. Nothing was changed."""
+
+    code = "data"
+
+
+class OrderMeshError(OrdersyncError):
+    """Something went wrong between the worker and OrderMesh."""
+
+    code = "ordermesh"
+
+
+class GatewayUnreachable(OrderMeshError):
+    """No connection to the gateway, or no answer in time, after all retries."""
+
+    code = "gateway_unreachable"
+    exit_status = 3
+
+    def __init__(self, operation: str, url: str, reason: str) -> None:
+        self.operation, self.url, self.reason = operation, url, reason
+        super().__init__(
+            f"{operation}: {url} cannot be reached ({reason}). Check ORDERSYNC_API__BASE_URL and the network."
+        )
+
+
+class LoginRejected(OrderMeshError):
+    """OrderMesh refused the credentials, or a token it had just given out."""
+
+    code = "login_rejected"
+    exit_status = 3
+
+    def __init__(self, status: int, text: str) -> None:
+        self.status, self.text = status, text
+        super().__init__(
+            f"OrderMesh refused the login with status {status}: {text or 'no text'}. "
+            "Check ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET "
+            "(or ORDERSYNC_API__USERNAME and ORDERSYNC_API__PASSWORD)."
+        )
+
+
+class UnreadableAnswer(OrderMeshError):
+    """An answer with a good status that is not what the contract says. The cursor has not moved."""
+
+    code = "unreadable_answer"
+
+    def __init__(self, operation: str, what: str, *, page: int | None = None, excerpt: str = "") -> None:
+        self.operation, self.what, self.page, self.excerpt = operation, what, page, excerpt
+        where = operation if page is None else f"{operation} page {page}"
+        super().__init__(f"{where}: {what}" + (f" ({excerpt})" if excerpt else ""))
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyError:
+    """What the server says is wrong with one property of a request."""
+
+    message: str
+    property_name: str
+
+
+class ApiError(OrderMeshError):
+    """OrderMesh refused a request. `request_id` is what the vendor's support asks for."""
+
+    code = "api_error"
+
+    def __init__(
+        self,
+        operation: str,
+        status: int,
+        text: str,
+        *,
+        properties: tuple[PropertyError, ...] = (),
+        request_id: str | None = None,
+    ) -> None:
+        self.operation, self.status, self.text = operation, status, text
+        self.properties, self.request_id = properties, request_id
+        details = "; ".join(f"{p.property_name}: {p.message}" for p in properties) or text or "no text"
+        suffix = f" (request id {request_id})" if request_id else ""
+        super().__init__(f"{operation}: status {status}: {details}{suffix}")
+
+
+class Forbidden(ApiError):
+    """The token lacks a permission: an administrator of the merchant has to grant it."""
+
+    code = "forbidden"
+
+
+class NotFound(ApiError):
+    """There is no such record, or the path of the operation is another one at this gateway."""
+
+    code = "not_found"
+
+
+class Conflict(ApiError):
+    """The record exists already, or changed meanwhile."""
+
+    code = "conflict"
+
+
+class RateLimited(ApiError):
+    """Too many requests, even after waiting as long as the server asked.
+
+    `retry_after` holds the seconds of a pause that is too long to wait for within a request.
+    """
+
+    code = "rate_limited"
+    retry_after: float | None = None
+
+
+class ServerError(ApiError):
+    """The server failed, even after all retries."""
+
+    code = "server_error"
+
+
+_BY_STATUS: dict[int, type[ApiError]] = {403: Forbidden, 404: NotFound, 409: Conflict, 429: RateLimited}
+
+
+def api_error_class(status: int) -> type[ApiError]:
+    """The class of error for an HTTP status."""
+    return ServerError if status >= 500 else _BY_STATUS.get(status, ApiError)

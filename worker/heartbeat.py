@@ -1,0 +1,93 @@
+"""The heartbeat of a worker: a small file in the data folder that says who is alive and how it goes.
+
+`ordersync health` reads it. It needs no settings but the data folder, no network and none of our packages
+that are slow to import, so that a container may run it every few seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_AGE = 15.0
+"""Seconds after which a worker that wrote no heartbeat counts as dead."""
+
+
+class ResourceBeat(msgspec.Struct, frozen=True):
+    """How one resource of one account stands."""
+
+    account: str
+    resource: str
+    health: str
+    cause: str = ""
+    fresh_as_of: float = 0.0
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """A sign of life. Times in seconds since 1970."""
+
+    worker: str
+    pid: int
+    at: float
+    started: float
+    resources: list[ResourceBeat] = []
+    problem: str = ""
+
+
+def folder(data_dir: Path) -> Path:
+    """Where the heartbeats are."""
+    return data_dir / "heartbeat"
+
+
+def write(data_dir: Path, beat: Beat) -> None:
+    """Replace the heartbeat of this worker in one step."""
+    place = folder(data_dir)
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    new = place / f".{beat.pid}.new"
+    new.write_bytes(msgspec.json.encode(beat))
+    new.replace(place / f"{beat.pid}.json")
+
+
+def remove(data_dir: Path) -> None:
+    """This worker ends in order."""
+    (folder(data_dir) / f"{os.getpid()}.json").unlink(missing_ok=True)
+
+
+def sweep_out(data_dir: Path) -> None:
+    """Remove what workers that were killed have left behind."""
+    for file in folder(data_dir).glob("*.json"):
+        try:
+            os.kill(int(file.stem), 0)
+        except (ProcessLookupError, ValueError):
+            file.unlink(missing_ok=True)
+        except PermissionError:
+            continue
+
+
+def newest(data_dir: Path) -> Beat | None:
+    """The youngest heartbeat of the data folder."""
+    beats = []
+    for file in folder(data_dir).glob("*.json"):
+        try:
+            beats.append(msgspec.json.decode(file.read_bytes(), type=Beat))
+        except (OSError, msgspec.DecodeError):
+            continue
+    return max(beats, key=lambda beat: beat.at, default=None)
+
+
+def diagnose(beat: Beat | None, now: float | None = None) -> list[str]:
+    """What is wrong, a sentence each; nothing if the worker is alive and what it publishes is fresh."""
+    if beat is None:
+        return ["no worker has written a heartbeat: start one with `ordersync run`"]
+    age = (time.time() if now is None else now) - beat.at
+    if age > MAX_AGE:
+        return [f"worker {beat.worker} wrote its last heartbeat {age:.0f} s ago: it hangs or was killed"]
+    problems = [beat.problem] if beat.problem else []
+    problems += [f"{r.account}/{r.resource}: {r.cause}" for r in beat.resources if r.health == "failing"]
+    return problems

@@ -1,0 +1,76 @@
+"""The names of every key in Redis. Keys of one account share a hash tag, so that one script may touch them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PREFIX = "ordersync:"
+QUEUE = "ordersync:queue"
+"""arq's queue; arq's own keys (`arq:job:...`) stand beside it."""
+ACCOUNTS = "ordersync:accounts"
+"""Set of the names of all accounts that a worker has worked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one account: `ordersync:{account}:...`."""
+
+    account: str
+
+    @property
+    def base(self) -> str:
+        """What every key of the account starts with."""
+        return f"{PREFIX}{{{self.account}}}:"
+
+    @property
+    def layout(self) -> str:
+        """The version of this key layout."""
+        return f"{self.base}layout"
+
+    @property
+    def token(self) -> str:
+        """The access token that all workers of the account share."""
+        return f"{self.base}token"
+
+    @property
+    def token_lock(self) -> str:
+        """Held by the one worker that is logging in."""
+        return f"{self.base}token:lock"
+
+    @property
+    def budget(self) -> str:
+        """The request budget that all workers of the account share."""
+        return f"{self.base}budget"
+
+    @property
+    def runs(self) -> str:
+        """Stream of run records."""
+        return f"{self.base}runs"
+
+    def worker(self, worker_id: str) -> str:
+        """Heartbeat of one worker."""
+        return f"{self.base}worker:{worker_id}"
+
+    def stream(self, resource: str) -> str:
+        """The events of a resource."""
+        return f"{self.base}stream:{resource}"
+
+    def dead(self, resource: str) -> str:
+        """Records and events that could not be dealt with, with the reason."""
+        return f"{self.base}dead:{resource}"
+
+    def seen(self, resource: str) -> str:
+        """What is kept of each record; followed by `:` and the number of the bucket."""
+        return f"{self.base}seen:{resource}"
+
+    def fields(self, resource: str) -> str:
+        """Names of the top-level fields of a resource, in the order in which they were first seen."""
+        return f"{self.base}fields:{resource}"
+
+    def cursor(self, resource: str) -> str:
+        """Where the next poll starts, and how the last ones went."""
+        return f"{self.base}cursor:{resource}"
+
+    def lease(self, resource: str) -> str:
+        """Who may commit, until when, with which fencing number."""
+        return f"{self.base}lease:{resource}"

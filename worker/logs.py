@@ -1,0 +1,169 @@
+"""Logs: one pipe for our own events and for the lines of arq, httpx and redis-py.
+
+Console lines on a terminal, JSON lines elsewhere, always on stderr: stdout is for answers. A redaction
+processor stands at the end of the pipe, so that no secret and no customer's data leaves through any line,
+whoever wrote it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor
+
+HIDDEN = "[hidden]"
+
+# Keys whose values are never written: credentials, tokens, and the fields of an order that name a person.
+_SECRET_KEY = re.compile(
+    r"secret|password|passwd|token|authorization|cookie|apikey|credential"
+    r"|address|email|phone|(first|last|full|user)_?name|line[123]$|zip$|^city$|^data$|^record$|^body$",
+    re.IGNORECASE,
+)
+_PATTERNS = (
+    re.compile(r"(?i)\bbearer\s+[A-Za-z0-9._~+/=-]+"),
+    re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*){0,2}"),
+    re.compile(
+        r"(?i)(?<=[?&\s\"'])(access_?token|refresh_?token|client_?secret|password)[\"']?\s*[=:]\s*[\"']?[^&\s\"',}]+"
+    ),
+    re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+"),
+)
+_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
+
+NOISY = ("arq", "httpx", "httpcore", "aiohttp", "asyncio")
+"""Loggers whose information is a line for every job or request: at `info` only their warnings are kept."""
+
+
+class Redaction:
+    """Structlog processor that hides secrets: known values, keys that name one, and things that look like one."""
+
+    def __init__(self) -> None:
+        self._values: set[str] = set()
+
+    def add(self, *secrets: str | None) -> None:
+        """Hide these values wherever they stand. Short ones are left to the keys: they would hide words."""
+        self._values.update(secret for secret in secrets if secret and len(secret) >= 6)
+
+    def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
+        """Hide what must not be written."""
+        return {key: self._clean(key, value) for key, value in event.items()}
+
+    def text(self, text: str) -> str:
+        """`text` without secrets."""
+        for value in self._values:
+            text = text.replace(value, HIDDEN)
+        text = _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
+        for pattern in _PATTERNS:
+            text = pattern.sub(HIDDEN, text)
+        return text
+
+    def _clean(self, key: str, value: Any) -> Any:
+        if _SECRET_KEY.search(key) and not isinstance(value, bool | int | float | None):
+            return HIDDEN
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {str(k): self._clean(str(k), v) for k, v in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self._clean("", item) for item in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return self.text(str(value))
+
+
+redaction = Redaction()
+"""The one redaction of the process; whoever learns a secret adds it."""
+
+
+class Repeats:
+    """Says the same thing once in a while, not once a second.
+
+    `allow(key)` is true the first time and then once in `seconds`; it counts what was held back, which
+    `held_back(key)` hands out and resets.
+    """
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        self._seconds = seconds
+        self._last: dict[str, float] = {}
+        self._held: dict[str, int] = {}
+
+    def allow(self, key: str, now: float) -> bool:
+        """Whether to say it now; `now` in seconds of a monotonic clock."""
+        last = self._last.get(key)
+        if last is not None and now - last < self._seconds:
+            self._held[key] = self._held.get(key, 0) + 1
+            return False
+        self._last[key] = now
+        return True
+
+    def held_back(self, key: str) -> int:
+        """How often it was held back since it was said last."""
+        return self._held.pop(key, 0)
+
+    def forget_all(self, prefix: str) -> None:
+        """It is over for every key that starts with `prefix`: the next time is a first time."""
+        for key in [key for key in self._last if key.startswith(prefix)]:
+            self._last.pop(key)
+            self._held.pop(key, None)
+
+
+def configure(log_format: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:
+    """Send every log line of the process, ours and others', through one pipe to `stream` (stderr)."""
+    stream = stream or sys.stderr
+    console = log_format == "console" or (log_format == "auto" and stream.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    foreign: list[Processor] = [structlog.stdlib.ExtraAdder(), structlog.stdlib.add_logger_name]
+    tail: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        _one_line_of_trace,
+        redaction,
+    ]
+    if console:
+        tail.append(structlog.dev.ConsoleRenderer(colors=stream.isatty(), sort_keys=False, pad_event_to=18))
+    else:
+        tail += [_order, structlog.processors.JSONRenderer(sort_keys=False)]
+    formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=[*foreign, *shared], processors=tail)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+    logging.captureWarnings(capture=True)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def get_logger(**fields: Any) -> structlog.typing.FilteringBoundLogger:
+    """A logger whose lines carry `fields`."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger("ordersync")
+    return logger.bind(**fields) if fields else logger
+
+
+def _one_line_of_trace(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """A traceback becomes a field of its own: a line stays a line, and the redaction sees it."""
+    if event.get("exc_info"):
+        event = structlog.processors.format_exc_info(_logger, _method, event)
+    return event
+
+
+def _order(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:
+    """Time, level and event first, so that a line can be read from the left."""
+    first: Iterable[str] = ("timestamp", "level", "event")
+    return {**{key: event[key] for key in first if key in event}, **event}

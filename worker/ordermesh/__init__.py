@@ -1,0 +1,1 @@
+"""The API of OrderMesh: operations, contract, login, budget, client."""

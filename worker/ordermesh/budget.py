@@ -1,0 +1,101 @@
+"""The request budget of an account, shared by all its workers through Redis.
+
+Two limits: requests per second, a token bucket in one script, and requests under way, of which each worker
+takes an equal share of what is permitted. At high rates a worker takes requests for some milliseconds at a
+time, so that the budget costs one call to Redis now and then and not one for each page.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+
+from worker import scripts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+    from worker.clock import Clock
+    from worker.keys import Keys
+
+_BLOCK_SECONDS = 0.02
+_KEEP_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetStatistics:
+    """What was taken since the start, and how this worker stands now."""
+
+    granted: int
+    waited_seconds: float
+    sharing_workers: int
+    concurrency: int
+
+
+class Budget:
+    """Hands out the right to send one request."""
+
+    def __init__(
+        self,
+        *,
+        redis: Redis,
+        keys: Keys,
+        requests_per_second: float,
+        max_concurrency: int,
+        worker_id: str,
+        clock: Clock,
+    ) -> None:
+        self._keys, self._clock, self._worker_id = keys, clock, worker_id
+        self._rate, self._max_concurrency = requests_per_second, max_concurrency
+        self._capacity = max(max_concurrency, int(requests_per_second * _BLOCK_SECONDS * 4))
+        self._block = max(1, int(requests_per_second * _BLOCK_SECONDS))
+        self._script = scripts.load(redis, "worker.ordermesh", "budget")
+        self._slots = anyio.CapacityLimiter(max_concurrency)
+        self._asking = anyio.Lock()
+        self._permits, self._permits_until = 0, 0.0
+        self._granted, self._waited, self._sharing = 0, 0.0, 1
+
+    def statistics(self) -> BudgetStatistics:
+        """A snapshot."""
+        return BudgetStatistics(self._granted, self._waited, self._sharing, int(self._slots.total_tokens))
+
+    @asynccontextmanager
+    async def request(self) -> AsyncIterator[float]:
+        """Wait for the right to send one request and hold a slot meanwhile; yields the seconds waited for the rate."""
+        async with self._slots:
+            waited = 0.0
+            if not self._take_permit():
+                async with self._asking:  # one asks for all, so waits do not overlap and add up to real time
+                    while not self._take_permit():
+                        waited += await self._ask()
+            self._granted += 1
+            self._waited += waited
+            yield waited
+
+    def _take_permit(self) -> bool:
+        # Permits that lay about for long would add up to a burst that the budget does not know of.
+        if self._permits and self._clock.monotonic() < self._permits_until:
+            self._permits -= 1
+            return True
+        return False
+
+    async def _ask(self) -> float:
+        """Ask once; the seconds that had to be waited because nothing was granted."""
+        granted, wait_ms, sharing = await self._script(
+            keys=[self._keys.budget, f"{self._keys.budget}:sharing"],
+            args=[self._rate, self._capacity, self._block, self._worker_id],
+        )
+        self._sharing = sharing
+        share = max(1, self._max_concurrency // sharing)
+        if self._slots.total_tokens != share:
+            self._slots.total_tokens = share
+        if granted:
+            self._permits, self._permits_until = granted, self._clock.monotonic() + _KEEP_SECONDS
+            return 0.0
+        await self._clock.sleep(wait_ms / 1000)
+        return float(wait_ms) / 1000

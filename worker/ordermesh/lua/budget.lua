@@ -1,0 +1,25 @@
+-- Takes requests out of the budget that all workers of an account share: a token bucket.
+-- KEYS: bucket (hash), sharers (sorted set)
+-- ARGV: requests per second, capacity, requests wanted, name of the worker
+-- Returns {granted, milliseconds to wait when nothing was granted, workers that asked in the last 5 s}.
+-- Invariant: over any span of s seconds no more than capacity + s * rate requests are granted.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + time[2] / 1000
+local rate = tonumber(ARGV[1]) / 1000
+local capacity = tonumber(ARGV[2])
+local state = redis.call('HMGET', KEYS[1], 'tokens', 'at')
+local tokens = tonumber(state[1]) or capacity
+local at = tonumber(state[2]) or now
+tokens = math.min(capacity, tokens + math.max(0, now - at) * rate)
+local granted = math.min(tonumber(ARGV[3]), math.floor(tokens))
+tokens = tokens - granted
+local wait = 0
+if granted == 0 then
+  wait = math.ceil((1 - tokens) / rate)
+end
+redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens), 'at', string.format('%.3f', now))
+redis.call('PEXPIRE', KEYS[1], 60000)
+redis.call('ZADD', KEYS[2], now, ARGV[4])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 5000)
+redis.call('PEXPIRE', KEYS[2], 60000)
+return {granted, wait, redis.call('ZCARD', KEYS[2])}

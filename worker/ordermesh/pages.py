@@ -1,0 +1,95 @@
+"""Splitting a page into raw records without decoding them.
+
+The wrapper key of a list is not documented (api-facts 1.5): the expected key is read in one pass; a bare
+list, or a body whose only list stands under another name, is read too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from worker.errors import UnreadableAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TOTAL_KEYS = ("total", "totalCount", "totalItems", "totalRecords", "totalResults")
+"""Names under which a list may give the number of all records. None is documented."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The records of one page as served, and how many there are in all if the server says so."""
+
+    records: list[msgspec.Raw]
+    total: int | None
+
+
+_as_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_as_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_as_total = msgspec.json.Decoder(int).decode
+
+
+def split(operation: str, body: bytes, wrappers: tuple[str, ...], *, page: int) -> Page:
+    """The records of a list answer.
+
+    Raises:
+        UnreadableAnswer: The body is no JSON, or there is no list in it, or more than one and none of the
+            expected name. `page` (as it was asked for) goes into the message.
+
+    """
+    try:
+        fast = _fast_decoder(wrappers)(body)
+    except msgspec.DecodeError:
+        return _split_slowly(operation, body, wrappers, page)
+    if fast.records is msgspec.UNSET:
+        return _split_slowly(operation, body, wrappers, page)
+    return Page(
+        fast.records, next((t for name in TOTAL_KEYS if (t := getattr(fast, name)) is not None), None)
+    )
+
+
+@lru_cache(maxsize=64)
+def _fast_decoder(wrappers: tuple[str, ...]) -> Callable[[bytes], Any]:
+    fields: list[tuple[str, Any, Any]] = [("records", list[msgspec.Raw] | msgspec.UnsetType, msgspec.UNSET)]
+    fields += [(name, int | None, None) for name in TOTAL_KEYS]
+    struct = msgspec.defstruct("PageBody", fields, rename={"records": wrappers[0]}, gc=False)
+    return msgspec.json.Decoder(struct).decode
+
+
+def _split_slowly(operation: str, body: bytes, wrappers: tuple[str, ...], page: int) -> Page:
+    text = body.lstrip()
+    try:
+        if text.startswith(b"["):
+            return Page(_as_list(body), None)
+        fields = _as_object(body)
+    except msgspec.DecodeError as error:
+        # What stands in the body may be a customer's data, so only its size is told.
+        raise UnreadableAnswer(
+            operation, f"the answer is not a JSON list ({len(body)} bytes: {error})", page=page
+        ) from None
+    lists = {name: raw for name, raw in fields.items() if bytes(raw).lstrip().startswith(b"[")}
+    name = next((name for name in wrappers if name in lists), None)
+    if name is None and len(lists) == 1:
+        name = next(iter(lists))
+    if name is None:
+        raise UnreadableAnswer(
+            operation,
+            f"no list under {' or '.join(wrappers)}; the answer has the keys {', '.join(sorted(fields)[:20])}",
+            page=page,
+        )
+    return Page(_as_list(lists[name]), _total(fields))
+
+
+def _total(fields: dict[str, msgspec.Raw]) -> int | None:
+    for name in TOTAL_KEYS:
+        if name in fields:
+            try:
+                return _as_total(fields[name])
+            except msgspec.DecodeError:
+                continue
+    return None

@@ -1,0 +1,1 @@
+"""What consumers see: the envelope of an event and the stream it stands in."""

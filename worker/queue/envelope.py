@@ -1,0 +1,129 @@
+"""The envelope of an event: CloudEvents 1.0 attributes as flat stream fields, and the record as served.
+
+Field order on the stream: specversion id source type subject time datacontenttype dataschema sequence
+version reason changed data. The order is always the same, because Redis then stores the names once for a
+whole node of the stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from worker.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SPEC_VERSION = "1.0"
+CONTENT_TYPE = "application/json"
+TYPE_PREFIX = "io.ordermesh."
+FIELDS = (
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "sequence",
+    "version",
+    "reason",
+    "changed",
+    "data",
+)
+
+
+def source(account: str, resource: str) -> str:
+    """CloudEvents `source`, a URI reference: unique for an account and a resource."""
+    return f"/ordersync/{account}/{resource}"
+
+
+def data_schema(entity: str, version: int) -> str:
+    """CloudEvents `dataschema`: the name and version of what is known of the records of an entity."""
+    return f"urn:ordersync:{entity}:{version}"
+
+
+def event_type(entity: str, action: str) -> str:
+    """CloudEvents `type`, such as `io.ordermesh.order.updated`."""
+    return f"{TYPE_PREFIX}{entity}.{action}"
+
+
+def event_id(entity: str, subject: str, version: int, content: int) -> str:
+    """CloudEvents `id`: the same for the same version of the same record, whoever publishes it.
+
+    The content is part of it: if Redis loses its last second, the version that is published anew has the
+    same id only if it says the same, and a consumer that remembers ids is never misled.
+    """
+    return f"{entity}:{subject}:{version}:{content:08x}"
+
+
+def join_names(names: tuple[str, ...]) -> str:
+    """`changed` as one text: names with commas between them, a comma in a name as `%2C`."""
+    return ",".join(name.replace("%", "%25").replace(",", "%2C") for name in names)
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """The names that `join_names` joined."""
+    if not text:
+        return ()
+    return tuple(name.replace("%2C", ",").replace("%25", "%") for name in text.split(","))
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event as a consumer sees it. `entry_id` is its place in the stream; `data` the record as served."""
+
+    entry_id: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    sequence: int
+    version: int
+    reason: str
+    changed: tuple[str, ...]
+    data: bytes
+    dataschema: str = ""
+    datacontenttype: str = CONTENT_TYPE
+    specversion: str = SPEC_VERSION
+
+    @property
+    def action(self) -> str:
+        """The last word of the type: snapshot, created, updated, deleted, recorded."""
+        return self.type.rpartition(".")[2]
+
+
+def parse(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
+    """The event of a stream entry.
+
+    Raises:
+        DataError: The entry was not written by this program.
+
+    """
+    try:
+        text = {name: fields[name.encode()].decode() for name in FIELDS if name != "data"}
+        return Event(
+            entry_id=entry_id.decode(),
+            id=text["id"],
+            source=text["source"],
+            type=text["type"],
+            subject=text["subject"],
+            time=text["time"],
+            sequence=int(text["sequence"]),
+            version=int(text["version"]),
+            reason=text["reason"],
+            changed=split_names(text["changed"]),
+            data=fields[b"data"],
+            dataschema=text["dataschema"],
+            datacontenttype=text["datacontenttype"],
+            specversion=text["specversion"],
+        )
+    except (KeyError, ValueError) as error:
+        reason = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise DataError(
+            f"stream entry {entry_id.decode('utf-8', 'replace')} is not an event of ordermesh-sync: {reason}. "
+            "Something else writes to this stream; remove the entry with XDEL when you know what it is."
+        ) from None

@@ -1,0 +1,339 @@
+"""Settings: the only reader of the environment.
+
+Sources, the first wins: arguments, environment (`ORDERSYNC_API__PAGE_SIZE`), `.env` in the working folder,
+a folder of secret files (`ORDERSYNC_SECRETS_DIR`, else `/run/secrets`; a file is named like the variable).
+`__` nests. A name that starts with `ORDERSYNC_` and is not known is an error: a typo in a setting would
+otherwise be found out by a missing order.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from dotenv import dotenv_values
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as SourceError
+
+from worker.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+PREFIX = "ORDERSYNC_"
+SECRETS_DIR = "ORDERSYNC_SECRETS_DIR"
+RESOURCES = ("orders",)
+"""The resources that this version can read."""
+
+_ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an address like https://api.ordermesh.io")
+    return value.rstrip("/")
+
+
+def _redis_url(value: SecretStr | None) -> SecretStr | None:
+    if value is None or not value.get_secret_value():
+        return None
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("must be an address like redis://host:6379/0, rediss://... or unix:///path")
+    return value
+
+
+def _account_name(value: str) -> str:
+    if not _ACCOUNT_NAME.fullmatch(value):
+        raise ValueError("must be 1 to 64 letters, digits, dots, dashes or underscores")
+    return value
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ApiSettings(_Part):
+    """How to reach OrderMesh, and how much to ask of it."""
+
+    base_url: Annotated[str, AfterValidator(_http_url)] = Field(
+        "https://api.ordermesh.io", description="address of the gateway"
+    )
+    client_id: str | None = Field(None, description="production login: id of the service client")
+    client_secret: SecretStr | None = Field(None, description="production login: its secret")
+    username: str | None = Field(None, description="development login: user")
+    password: SecretStr | None = Field(None, description="development login: password")
+    requests_per_second: float = Field(10, gt=0, le=1_000_000, description="budget of all workers together")
+    max_concurrency: int = Field(4, ge=1, le=64, description="requests under way of all workers together")
+    page_size: int = Field(100, ge=1, le=1000, description="records asked for in one page")
+    timeout: float = Field(30, gt=0, le=600, description="seconds without a byte until a request has failed")
+    attempts: int = Field(5, ge=1, le=20, description="tries for one request before the poll fails")
+
+    @property
+    def has_login(self) -> bool:
+        """Whether one of the two logins is complete."""
+        return bool((self.client_id and self.client_secret) or (self.username and self.password))
+
+
+class RedisSettings(_Part):
+    """Where events and state are kept, and where arq has its queue."""
+
+    url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = Field(
+        None, description="events and state; without it an embedded server is started"
+    )
+    queue_url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = Field(
+        None, description="arq's queue; without it the same server"
+    )
+
+
+class PollSettings(_Part):
+    """What is read, and how often."""
+
+    intervals: dict[str, float] = Field(
+        default={"orders": 15.0}, description="seconds between two polls of each resource"
+    )
+    ignore_fields: dict[str, tuple[str, ...]] = Field(
+        default={}, description="top-level fields whose change alone is no change"
+    )
+
+
+class LogSettings(_Part):
+    """How the worker writes its logs; they go to stderr."""
+
+    format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level written")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One set of OrderMesh credentials, and what is read with it."""
+
+    name: str
+    api: ApiSettings
+    intervals: Mapping[str, float]
+    ignore_fields: Mapping[str, tuple[str, ...]]
+
+
+def default_data_dir() -> Path:
+    """The XDG state folder of this program."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "ordersync"
+
+
+class Settings(BaseSettings):
+    """All settings. Use `load()`, which turns every problem into a `SettingsError` that names it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    api: ApiSettings = ApiSettings()
+    redis: RedisSettings = RedisSettings()
+    poll: PollSettings = PollSettings()
+    log: LogSettings = LogSettings()
+    account: Annotated[str, AfterValidator(_account_name)] = Field(
+        "default", description="name of the one account"
+    )
+    accounts_file: Path | None = Field(None, description="TOML file with many accounts, instead of the one")
+    data_dir: Path = Field(
+        default_factory=default_data_dir, description="data of the embedded server, heartbeat"
+    )
+    grace_seconds: float = Field(4, ge=0, le=600, description="time to finish the page in hand when stopping")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The sources, the first wins."""
+        del settings_cls
+        secrets = NestedSecretsSettingsSource(
+            file_secret_settings,
+            secrets_dir=os.environ.get(SECRETS_DIR, "/run/secrets"),
+            secrets_dir_missing="ok",
+            secrets_prefix=PREFIX,
+            secrets_nested_delimiter="__",
+        )
+        return init_settings, env_settings, dotenv_settings, secrets
+
+    def accounts(self) -> tuple[Account, ...]:
+        """The accounts to work for, each with a complete login.
+
+        Raises:
+            SettingsError: There is no account with a login, or the accounts file cannot be used.
+
+        """
+        if self.accounts_file is not None:
+            return _read_accounts(self.accounts_file, self)
+        if not self.api.has_login:
+            raise SettingsError(
+                "No login for OrderMesh. Set ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET "
+                "(in the environment, in .env or as secret files; for development "
+                "ORDERSYNC_API__USERNAME and ORDERSYNC_API__PASSWORD), or name accounts in "
+                "ORDERSYNC_ACCOUNTS_FILE. To try it without an account: ordersync run --sandbox"
+            )
+        return (_account(self.account, self.api, self.poll),)
+
+    def shown(self) -> dict[str, Any]:
+        """All settings with secrets hidden, as plain values."""
+        shown = self.model_dump(mode="json")
+        for name in ("url", "queue_url"):
+            if url := getattr(self.redis, name):
+                shown["redis"][name] = hide_password(url.get_secret_value())
+        return shown
+
+
+def load(**arguments: Any) -> Settings:
+    """Read the settings from all sources.
+
+    Raises:
+        SettingsError: A value cannot be used or a name is not known; the message names the variable.
+
+    """
+    _refuse_unknown_names()
+    try:
+        settings = Settings(**arguments)
+    except ValidationError as error:
+        raise SettingsError(_describe(error, PREFIX)) from None
+    except SourceError as error:
+        cause = f": {error.__cause__}" if error.__cause__ else ""
+        raise SettingsError(f"Settings cannot be read: {error}{cause}. Lists and maps are JSON.") from None
+    _check_resources("ORDERSYNC_POLL__INTERVALS", settings.poll.intervals)
+    _check_resources("ORDERSYNC_POLL__IGNORE_FIELDS", settings.poll.ignore_fields)
+    return settings
+
+
+def hide_password(url: str) -> str:
+    """A URL with its password replaced by stars."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+
+
+def variable_names() -> dict[str, str]:
+    """Every variable that may be set, and what it means."""
+    names = {SECRETS_DIR: "folder of secret files"}
+    for name, field in Settings.model_fields.items():
+        part = field.annotation
+        if isinstance(part, type) and issubclass(part, _Part):
+            for inner, inner_field in part.model_fields.items():
+                names[f"{PREFIX}{name}__{inner}".upper()] = inner_field.description or ""
+        else:
+            names[f"{PREFIX}{name}".upper()] = field.description or ""
+    return names
+
+
+def _refuse_unknown_names() -> None:
+    known = variable_names()
+    parts = tuple(f"{name}__".upper() for name in known)
+    for given in {*os.environ, *dotenv_values(".env")}:
+        name = given.upper()
+        if not name.startswith(PREFIX) or name in known or name.startswith(parts):
+            continue
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {close[0]}?" if close else " See: ordersync config show --names"
+        raise SettingsError(f"{given} is not a setting.{hint}")
+
+
+def _check_resources(where: str, resources: Iterable[str]) -> None:
+    for name in resources:
+        if name not in RESOURCES:
+            raise SettingsError(f"{where}: there is no resource {name!r}. There is: {', '.join(RESOURCES)}")
+
+
+def _describe(error: ValidationError, prefix: str) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        name = prefix + "__".join(str(part) for part in problem["loc"]).upper()
+        lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)
+
+
+def _account(name: str, api: ApiSettings, poll: PollSettings) -> Account:
+    for resource, seconds in poll.intervals.items():
+        if not 1 <= seconds <= 86400:
+            raise SettingsError(
+                f"ORDERSYNC_POLL__INTERVALS: {resource}: {seconds:g} is not between 1 and 86400 s"
+            )
+    return Account(name=name, api=api, intervals=poll.intervals, ignore_fields=poll.ignore_fields)
+
+
+class _AccountEntry(_Part):
+    """One `[accounts.NAME]` of the accounts file: settings of `api`, and those of `poll` that differ."""
+
+    api: dict[str, Any] = {}
+    poll: dict[str, Any] = {}
+
+
+def _read_accounts(path: Path, settings: Settings) -> tuple[Account, ...]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"ORDERSYNC_ACCOUNTS_FILE: {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"ORDERSYNC_ACCOUNTS_FILE: {path} is not TOML: {error}") from None
+    tables = content.get("accounts")
+    if not isinstance(tables, dict) or not tables or set(content) != {"accounts"}:
+        raise SettingsError(
+            f"ORDERSYNC_ACCOUNTS_FILE: {path} needs tables [accounts.NAME.api] and nothing else"
+        )
+    return tuple(_read_account(path, name, table, settings) for name, table in tables.items())
+
+
+def _read_account(path: Path, name: str, table: Any, settings: Settings) -> Account:
+    where = f"{path}: accounts.{name}"
+    try:
+        _account_name(name)
+        entry = _AccountEntry.model_validate(table)
+        # What the file leaves out comes from the environment, but never somebody else's login.
+        shared = settings.api.model_dump(
+            exclude={"client_id", "client_secret", "username", "password"}, exclude_unset=True
+        )
+        api = ApiSettings.model_validate({**shared, **_with_secret_files(path, entry.api)})
+        poll = PollSettings.model_validate({**settings.poll.model_dump(exclude_unset=True), **entry.poll})
+    except ValidationError as error:
+        raise SettingsError(f"{where}: {_describe(error, '').lower()}") from None
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}") from None
+    if not api.has_login:
+        raise SettingsError(f"{where}: needs client_id and client_secret (or client_secret_file)")
+    _check_resources(where, (*poll.intervals, *poll.ignore_fields))
+    return _account(name, api, poll)
+
+
+def _with_secret_files(path: Path, api: dict[str, Any]) -> dict[str, Any]:
+    """`client_secret_file = "..."` stands for the content of that file; likewise `password_file`."""
+    values = dict(api)
+    for name in ("client_secret", "password"):
+        file = values.pop(f"{name}_file", None)
+        if file is not None:
+            try:
+                values[name] = (path.parent / str(file)).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise ValueError(f"{name}_file: {file} cannot be read: {error.strerror}") from None
+    return values
