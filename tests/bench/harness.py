@@ -49,7 +49,7 @@ class Setup:
         record_bytes: Size of one order.
     """
 
-    orders: int = 20_000
+    orders: int = 10_000
     rounds: int = 3
     aof: bool = False
     latency: float = 0.0
@@ -168,6 +168,7 @@ def redis_server(*, aof: bool) -> Iterator[str]:
             "appendfsync": "everysec",
             "auto-aof-rewrite-percentage": "0",  # a rewrite would fall on one contender by chance
             "maxmemory-policy": "noeviction",
+            "hash-max-listpack-value": "256",  # as the embedded server has it
             "logfile": str(Path(folder) / "server.log"),
         }
         command = [server_binary()]
