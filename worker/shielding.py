@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -17,14 +19,17 @@ async def finish(work: Coroutine[Any, Any, T]) -> T:
 
     For calls to Redis that change something: cut short, it would be unknown whether they did, and the
     answer could be taken for that of the next call. `work` must be bounded by timeouts of its own.
-    (An anyio shield does not do: arq cancels tasks directly, past every cancel scope.)
+    (An anyio shield alone does not do: arq cancels tasks directly, past every cancel scope. Nor does a
+    single wait: a cancelled scope cancels again on every turn of the loop, and a person presses Ctrl-C twice.)
     """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        if not task.done():
-            await asyncio.wait([task])
+        with anyio.CancelScope(shield=True):
+            while not task.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([task])
         if not task.cancelled():
             task.exception()
         raise

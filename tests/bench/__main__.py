@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("--latency", type=float, default=default.latency, help="milliseconds a page")
     parser.add_argument("--in-flight", type=int, default=default.in_flight)
     parser.add_argument("--bytes", type=int, default=default.record_bytes, help="size of one order")
-    parser.add_argument("--only", choices=tuple(contenders()))
+    parser.add_argument("--only", nargs="+", choices=tuple(contenders()), help="these contenders alone")
     given = parser.parse_args()
     setup = Setup(
         orders=given.orders,
@@ -27,7 +27,7 @@ def main() -> int:
         in_flight=given.in_flight,
         record_bytes=given.bytes,
     )
-    table = run(setup, given.only)
+    table = run(setup, given.only or ())
     print(render(table, setup))
     return 1 if table.failures else 0
 

@@ -29,7 +29,7 @@ from tests.bench import engine
 from tests.bench.rivals import STREAM, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 DEADLINE = 600.0
 SAMPLE_EVERY = 0.02
@@ -263,9 +263,9 @@ def measure(
     )
 
 
-def run(setup: Setup, only: str | None = None) -> Table:
+def run(setup: Setup, only: Sequence[str] = ()) -> Table:
     """All rounds of all contenders: a full read into an empty server, then one in which nothing changed."""
-    chosen = [contender for name, contender in contenders().items() if only in (None, name)]
+    chosen = [contender for name, contender in contenders().items() if not only or name in only]
     if not chosen:
         raise ValueError(f"no contender {only!r}; there are: {', '.join(contenders())}")
     table = Table()

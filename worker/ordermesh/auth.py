@@ -8,7 +8,8 @@ always taken from the answer (api-facts 1.2).
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -51,6 +52,7 @@ class Token(msgspec.Struct, frozen=True):
     renew_at: float
     login: str
     refresh: str | None = None
+    issued_at: float = 0.0
 
     def __repr__(self) -> str:
         return f"Token(expires_at={self.expires_at}, renew_at={self.renew_at})"
@@ -61,7 +63,7 @@ class LoginRequest:
     """An operation of the user service and the body to send to it."""
 
     operation: str
-    body: dict[str, str]
+    body: dict[str, str] = field(repr=False)
 
 
 class _TokenAnswer(msgspec.Struct):
@@ -74,7 +76,8 @@ class _TokenAnswer(msgspec.Struct):
     expires_in: float | None = None
 
 
-_decode = msgspec.json.Decoder(_TokenAnswer).decode
+# Not strict: a lifetime may be written as text.
+_decode = msgspec.json.Decoder(_TokenAnswer, strict=False).decode
 
 
 def credentials_of(api: ApiSettings) -> Credentials:
@@ -110,27 +113,34 @@ def parse_token(
     """The token of an answer that was received at `now`, to be renewed after `share` of its life.
 
     Raises:
-        UnreadableAnswer: There is no access token in it.
+        UnreadableAnswer: There is no access token in it that a header can carry.
 
     """
     try:
         answer = _decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UnreadableAnswer(
             request.operation, f"the answer to the login cannot be read: {error}"
         ) from None
     access = answer.accessToken or answer.access_token
     if not access:
         raise UnreadableAnswer(request.operation, "the answer to the login has no accessToken")
+    if not access.isascii() or not access.isprintable() or " " in access:
+        raise UnreadableAnswer(request.operation, "the accessToken has characters that no header can carry")
     is_client = request.operation == "clients.token"
-    lifetime = answer.expiresIn or answer.expires_in or (CLIENT_LIFETIME if is_client else USER_LIFETIME)
+    lifetime = answer.expiresIn or answer.expires_in or 0.0
+    if not (lifetime > 0 and math.isfinite(lifetime)):
+        lifetime = CLIENT_LIFETIME if is_client else USER_LIFETIME
     # A refresh that brings no new refresh token leaves the old one in force. A client token's is never
     # used: the vendor says that there is no refresh flow for it.
-    refresh = answer.refreshToken or answer.refresh_token or (previous.refresh if previous else None)
+    refresh = answer.refreshToken or answer.refresh_token
+    if not refresh and previous and request.operation == "users.refresh":
+        refresh = previous.refresh
     return Token(
         access=access,
         expires_at=now + lifetime,
         renew_at=now + lifetime * share,
         login=login,
         refresh=None if is_client else refresh,
+        issued_at=now,
     )

@@ -7,7 +7,6 @@ time, so that the budget costs one call to Redis now and then and not one for ea
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,6 @@ import anyio
 from worker import scripts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from redis.asyncio import Redis
 
     from worker.clock import Clock
@@ -35,6 +32,14 @@ class BudgetStatistics:
     waited_seconds: float
     sharing_workers: int
     concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The right to send one request. `waited`: seconds for the rate."""
+
+    slot: object
+    waited: float
 
 
 class Budget:
@@ -64,18 +69,29 @@ class Budget:
         """A snapshot."""
         return BudgetStatistics(self._granted, self._waited, self._sharing, int(self._slots.total_tokens))
 
-    @asynccontextmanager
-    async def request(self) -> AsyncIterator[float]:
-        """Wait for the right to send one request and hold a slot meanwhile; yields the seconds waited for the rate."""
-        async with self._slots:
-            waited = 0.0
+    async def take(self) -> Grant:
+        """Wait for the right to send one request. The grant goes to `give_back` when the request has ended.
+
+        Not when its caller has: a request that nobody waits for any more is still under way.
+        """
+        slot = object()
+        await self._slots.acquire_on_behalf_of(slot)
+        waited = 0.0
+        try:
             if not self._take_permit():
                 async with self._asking:  # one asks for all, so waits do not overlap and add up to real time
                     while not self._take_permit():
                         waited += await self._ask()
-            self._granted += 1
-            self._waited += waited
-            yield waited
+        except BaseException:
+            self._slots.release_on_behalf_of(slot)
+            raise
+        self._granted += 1
+        self._waited += waited
+        return Grant(slot, waited)
+
+    def give_back(self, grant: Grant) -> None:
+        """The request has ended."""
+        self._slots.release_on_behalf_of(grant.slot)
 
     def _take_permit(self) -> bool:
         # Permits that lay about for long would add up to a burst that the budget does not know of.

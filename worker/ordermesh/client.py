@@ -1,14 +1,14 @@
 """The OrderMesh client: sends operations with a token, within the budget, again where that can help.
 
 Cancellation: a request is never cancelled from outside. Its caller may be; the request then ends by itself,
-bounded by its own timeouts, and nobody waits for it. (httpcore leaks a slot of its pool for a request that
-is cancelled at the wrong moment, and a connection that is closed half way helps nobody.)
+bounded by its own timeouts, nobody waits for it, and it counts as under way until then. (httpcore leaks a
+slot of its pool for a request that is cancelled at the wrong moment, and a connection that is closed half
+way helps nobody.)
 """
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -22,11 +22,10 @@ from worker.errors import (
     GatewayUnreachable,
     LoginRejected,
     OrderMeshError,
-    PropertyError,
     RateLimited,
-    api_error_class,
 )
 from worker.logs import get_logger
+from worker.ordermesh import refusals
 from worker.ordermesh.operations import OPERATIONS
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
     from worker.clock import Clock
     from worker.ordermesh.auth import LoginRequest
-    from worker.ordermesh.budget import Budget
+    from worker.ordermesh.budget import Budget, Grant
     from worker.ordermesh.profile import ContractProfile
     from worker.ordermesh.tokens import TokenSource
     from worker.ordermesh.transport import Http
@@ -44,8 +43,6 @@ RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.25, 20.0
 LONGEST_RETRY_AFTER = 30.0
 """Seconds. When the server asks for a longer pause, the request fails and the poll is put off instead."""
-
-_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-azure-ref", "x-correlation-id")
 
 
 @dataclass(slots=True)
@@ -75,7 +72,7 @@ class _Request:
     key: str
     method: str
     url: str
-    content: bytes | None
+    content: bytes | None = field(repr=False)  # a login's holds the secret
 
 
 class _Transient(Exception):
@@ -92,6 +89,7 @@ class _Counts:
     retries: int = 0
     rebuilt: int = 0
     flying: set[asyncio.Task[httpx.Response]] = field(default_factory=set)
+    closing: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class OrderMeshClient:
@@ -127,7 +125,7 @@ class OrderMeshClient:
         """Close all connections; requests that nobody waits for any more end with them."""
         for task in list(self._counts.flying):
             task.cancel()
-        await asyncio.gather(*self._counts.flying, return_exceptions=True)
+        await asyncio.gather(*self._counts.flying, *self._counts.closing, return_exceptions=True)
         await self._http.aclose()
 
     async def read_page(self, key: str, number: int, size: int, usage: Usage) -> bytes:
@@ -216,18 +214,12 @@ class OrderMeshClient:
         if not signed:
             response = await self._send(request, None, usage)
         else:
-            token = await self.tokens.get()
-            response = await self._send(request, token.access, usage)
-            if response.status_code == 401:
-                token = await self.tokens.renew(rejected=token.access)
-                response = await self._send(request, token.access, usage)
-                if response.status_code == 401:
-                    raise LoginRejected(401, _text(response))
+            response = await self._send_signed(request, usage)
         if response.is_success:
             return response.content
-        error = _api_error(request.key, response)
+        error = refusals.api_error(request.key, response)
         if response.status_code in RETRIED_STATUSES:
-            retry_after = _retry_after(response, self._clock.now())
+            retry_after = refusals.retry_after(response, self._clock.now())
             if retry_after is not None and retry_after > LONGEST_RETRY_AFTER:
                 if isinstance(error, RateLimited):
                     error.retry_after = retry_after
@@ -235,105 +227,70 @@ class OrderMeshClient:
             raise _Transient(error, retry_after)
         raise error
 
+    async def _send_signed(self, request: _Request, usage: Usage) -> httpx.Response:
+        """Send with a token; on a 401 with another one, and then with one fresh from the login at the latest."""
+        began = self._clock.now()
+        token = await self.tokens.get()
+        response = await self._send(request, token.access, usage)
+        for _ in range(2):
+            if response.status_code != 401:
+                return response
+            token = await self.tokens.renew(rejected=token.access)
+            response = await self._send(request, token.access, usage)
+            if token.issued_at >= began:
+                break
+            # The other one was older than this request: another worker's, which may be withdrawn as well.
+        if response.status_code == 401:
+            raise LoginRejected(401, refusals.words(response))
+        return response
+
     async def _send(self, request: _Request, token: str | None, usage: Usage) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if request.content is not None:
             headers["Content-Type"] = "application/json"
-        async with self._budget.request() as waited:
-            usage.budget_wait += waited
-            usage.requests += 1
-            self._counts.requests += 1
-            try:
-                response = await self._shielded(request, headers)
-            except httpx.PoolTimeout as error:
-                self._rebuild()
-                raise _Transient(self._unreachable(request.key, error)) from None
-            except httpx.RequestError as error:
-                raise _Transient(self._unreachable(request.key, error)) from None
+        grant = await self._budget.take()
+        usage.budget_wait += grant.waited
+        usage.requests += 1
+        self._counts.requests += 1
+        http = self._http
+        task = asyncio.ensure_future(
+            http.send(request.method, request.url, headers=headers, content=request.content)
+        )
+        self._counts.flying.add(task)
+        task.add_done_callback(lambda task: self._landed(task, grant))
+        try:
+            response = await asyncio.shield(task)
+        except httpx.PoolTimeout as error:
+            self._rebuild(http)
+            raise _Transient(self._unreachable(request.key, error)) from None
+        except httpx.RequestError as error:
+            raise _Transient(self._unreachable(request.key, error)) from None
         usage.bytes += response.num_bytes_downloaded
         return response
 
-    async def _shielded(self, request: _Request, headers: dict[str, str]) -> httpx.Response:
-        task = asyncio.ensure_future(
-            self._http.send(request.method, request.url, headers=headers, content=request.content)
-        )
-        self._counts.flying.add(task)
-        task.add_done_callback(self._landed)
-        return await asyncio.shield(task)
-
-    def _landed(self, task: asyncio.Task[httpx.Response]) -> None:
+    def _landed(self, task: asyncio.Task[httpx.Response], grant: Grant) -> None:
+        self._budget.give_back(grant)
         self._counts.flying.discard(task)
         if not task.cancelled():
             task.exception()  # looked at, so that asyncio does not report the failure of an abandoned request
 
-    def _rebuild(self) -> None:
+    def _rebuild(self, dry: Http) -> None:
         """Start over with fresh connections; requests under way on the old ones are left to end."""
-        old, self._http = self._http, self._make_http()
+        if dry is not self._http:
+            return  # another request has seen to it
+        self._http = self._make_http()
         self._counts.rebuilt += 1
         self._log.warning("connections_rebuilt", reason="no free connection in time")
-        closing = asyncio.ensure_future(old.aclose())
-        self._counts.flying.add(closing)  # type: ignore[arg-type] # kept until done; its result is not used
-        closing.add_done_callback(self._landed)  # type: ignore[arg-type] # as above
+        closing = asyncio.ensure_future(_close_after(self._counts.flying.copy(), dry))
+        self._counts.closing.add(closing)
+        closing.add_done_callback(self._counts.closing.discard)
 
     def _unreachable(self, key: str, error: Exception) -> GatewayUnreachable:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return GatewayUnreachable(key, self._api.base_url, reason)
 
 
-def _retry_after(response: httpx.Response, now: float) -> float | None:
-    """Seconds to wait as the server says it: a number, or a date (RFC 9110, 10.2.3)."""
-    value = response.headers.get("retry-after")
-    if not value:
-        return None
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
-    except ValueError:
-        return None
-
-
-class _ErrorBody(msgspec.Struct):
-    message: str | None = None
-    title: str | None = None
-    detail: str | None = None
-    error: str | None = None
-    error_description: str | None = None
-    errors: list[dict[str, Any]] = []
-
-
-def _api_error(key: str, response: httpx.Response) -> ApiError:
-    """The error for a refusal. Property errors have the names that the vendor shows (api-facts 1.6)."""
-    properties: tuple[PropertyError, ...] = ()
-    try:
-        body = msgspec.json.decode(response.content, type=_ErrorBody)
-        properties = tuple(
-            PropertyError(str(e.get("errorMessage", "")), str(e.get("propertyName", ""))) for e in body.errors
-        )
-    except msgspec.DecodeError:
-        pass
-    request_id = next(
-        (response.headers[name] for name in _REQUEST_ID_HEADERS if name in response.headers), None
-    )
-    return api_error_class(response.status_code)(
-        key, response.status_code, _text(response), properties=properties, request_id=request_id
-    )
-
-
-def _text(response: httpx.Response) -> str:
-    """The server's words: the message of a JSON body, else its text, in one short line."""
-    try:
-        body = msgspec.json.decode(response.content, type=_ErrorBody)
-    except msgspec.DecodeError:
-        text = response.text if "html" not in response.headers.get("content-type", "") else "an HTML page"
-    else:
-        messages = [str(e.get("errorMessage", "")) for e in body.errors]
-        text = (
-            body.message
-            or body.error_description
-            or body.detail
-            or body.title
-            or body.error
-            or "; ".join(messages)
-        )
-    return " ".join(text.split())[:200]
+async def _close_after(under_way: set[asyncio.Task[httpx.Response]], http: Http) -> None:
+    if under_way:
+        await asyncio.wait(under_way)
+    await http.aclose()

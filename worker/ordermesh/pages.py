@@ -6,6 +6,7 @@ list, or a body whose only list stands under another name, is read too.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,9 @@ class Page:
 
 _as_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _as_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_as_total = msgspec.json.Decoder(int).decode
+_as_total = msgspec.json.Decoder(int, strict=False).decode  # not strict: it may be written as text
+_UNREADABLE = (msgspec.DecodeError, RecursionError)  # the latter for a body nested without end
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
 
 def split(operation: str, body: bytes, wrappers: tuple[str, ...], *, page: int) -> Page:
@@ -44,7 +47,7 @@ def split(operation: str, body: bytes, wrappers: tuple[str, ...], *, page: int) 
     """
     try:
         fast = _fast_decoder(wrappers)(body)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return _split_slowly(operation, body, wrappers, page)
     if fast.records is msgspec.UNSET:
         return _split_slowly(operation, body, wrappers, page)
@@ -67,7 +70,7 @@ def _split_slowly(operation: str, body: bytes, wrappers: tuple[str, ...], page: 
         if text.startswith(b"["):
             return Page(_as_list(body), None)
         fields = _as_object(body)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         # What stands in the body may be a customer's data, so only its size is told.
         raise UnreadableAnswer(
             operation, f"the answer is not a JSON list ({len(body)} bytes: {error})", page=page
@@ -77,9 +80,11 @@ def _split_slowly(operation: str, body: bytes, wrappers: tuple[str, ...], page: 
     if name is None and len(lists) == 1:
         name = next(iter(lists))
     if name is None:
+        # A key may be data as well, as in a map by mail address: only what looks like a field is told.
+        keys = sorted(key if _FIELD_NAME.fullmatch(key) else "..." for key in fields)[:20]
         raise UnreadableAnswer(
             operation,
-            f"no list under {' or '.join(wrappers)}; the answer has the keys {', '.join(sorted(fields)[:20])}",
+            f"no list under {' or '.join(wrappers)}; the answer has the keys {', '.join(keys) or '(none)'}",
             page=page,
         )
     return Page(_as_list(lists[name]), _total(fields))

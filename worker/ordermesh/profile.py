@@ -33,10 +33,19 @@ class ContractProfile:
     wrappers: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"orders.search": ("orders",)})
 
     def path(self, key: str, values: Mapping[str, str] | None = None) -> str:
-        """The path of operation `key` at the gateway, with `values` in the place of its parameters."""
+        """The path of operation `key` at the gateway, with `values` in the place of its parameters.
+
+        Raises:
+            ValueError: A parameter has no value, or one that would lead to another path.
+
+        """
         path = self.paths.get(key, OPERATIONS[key].path)
         for name, value in (values or {}).items():
+            if value in {"", ".", ".."}:
+                raise ValueError(f"{key}: {value!r} cannot stand for {name} in a path")
             path = path.replace(f"{{{name}}}", quote(value, safe=""))
+        if "{" in path:
+            raise ValueError(f"{key}: no value for {path[path.index('{') :]}")
         return path
 
     def page_query(self, number: int, size: int) -> dict[str, str]:

@@ -8,14 +8,17 @@ refresh token, is in Redis before anybody uses it: a worker that dies right afte
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
+import redis.exceptions
 
 from worker import scripts
-from worker.errors import GatewayUnreachable, LoginRejected
+from worker.connections import answer
+from worker.errors import GatewayUnreachable, LoginRejected, OrderMeshError
 from worker.logs import get_logger, redaction
 from worker.ordermesh.auth import (
     RENEW_AFTER,
@@ -26,6 +29,7 @@ from worker.ordermesh.auth import (
     parse_token,
     renewal_request,
 )
+from worker.shielding import finish, plain_errors
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -36,9 +40,11 @@ if TYPE_CHECKING:
 Login = Callable[[LoginRequest], Awaitable[bytes]]
 """Sends a login request and returns the body of a good answer; raises `LoginRejected` on a refusal."""
 
-LOCK_SECONDS = 60.0
+LOCK_SECONDS = 10.0
+"""The lock of an owner that died is free after this time; a living one holds it for as long as it takes."""
 _KEEP_SECONDS = 30 * 86_400.0
 _LOOK_AGAIN_SECONDS = 0.05
+_LATER_SECONDS = 30.0
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Token).decode
@@ -63,6 +69,7 @@ class TokenSource:
         self._token: Token | None = None
         self._renewing = anyio.Lock()
         self._store = scripts.load(redis, "worker.ordermesh", "token_store")
+        self._keep_lock = scripts.load(redis, "worker.ordermesh", "keep_lock")
         self._unlock = scripts.load(redis, "worker.ordermesh", "unlock")
         self.logins = 0
         self._log = get_logger(account=keys.account)
@@ -81,41 +88,75 @@ class TokenSource:
 
     async def _renew(self, rejected: str | None) -> Token:
         async with self._renewing:
-            owner = uuid.uuid4().hex
-            while True:
-                raw, token = await self._read()
-                if token is not None and self._is_fresh(token, rejected):
-                    return self._adopt(token)
-                if await self._redis.set(self._keys.token_lock, owner, nx=True, px=int(LOCK_SECONDS * 1000)):
-                    break
-                if token is not None and token.access != rejected and self._clock.now() < token.expires_at:
-                    return self._adopt(token, keep=False)  # another worker is renewing; this one still holds
-                await self._clock.sleep(_LOOK_AGAIN_SECONDS)
-            try:
+            _, token = await self._read()
+            if token is not None and self._is_fresh(token, rejected):
+                return self._adopt(token)
+            async with self._lock() as owner:
+                while not await self._acquire(owner):
+                    _, token = await self._read()
+                    if token is not None and self._is_fresh(token, rejected):
+                        return self._adopt(token)
+                    if token is not None and self._is_alive(token, rejected):
+                        return self._adopt(token, keep=False)  # another worker is renewing; this one holds
+                    await self._clock.sleep(_LOOK_AGAIN_SECONDS)
                 raw, token = await self._read()  # somebody may have been quicker
                 if token is not None and self._is_fresh(token, rejected):
                     return self._adopt(token)
-                new = await self._obtain(token)
-                stored = await self._store(
-                    keys=[self._keys.token, self._keys.token_lock],
-                    args=[_encode(new), raw, owner, int(_KEEP_SECONDS * 1000)],
+                new = await self._obtain(token, rejected)
+                stored = await finish(
+                    self._store(
+                        keys=[self._keys.token, self._keys.token_lock],
+                        args=[_encode(new), raw, owner, int(_KEEP_SECONDS * 1000)],
+                    )
                 )
-                return self._adopt(_decode(stored))
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await self._unlock(keys=[self._keys.token_lock], args=[owner])
+                return self._adopt(self._usable(stored) or new)
+
+    @asynccontextmanager
+    async def _lock(self) -> AsyncIterator[str]:
+        """The name under which the lock in Redis may be acquired; given back and, until then, held."""
+        owner = uuid.uuid4().hex
+        try:
+            with plain_errors():
+                async with anyio.create_task_group() as holding:
+                    holding.start_soon(self._hold, owner)
+                    yield owner
+                    holding.cancel_scope.cancel()
+        finally:
+            try:
+                await finish(self._unlock(keys=[self._keys.token_lock], args=[owner]))
+            except (redis.exceptions.RedisError, OSError) as error:
+                self._log.debug("token_lock_not_released", error=str(error))
+
+    async def _acquire(self, owner: str) -> bool:
+        asked = self._redis.set(self._keys.token_lock, owner, nx=True, px=int(LOCK_SECONDS * 1000))
+        return bool(await finish(answer(asked)))
+
+    async def _hold(self, owner: str) -> None:
+        while True:
+            await self._clock.sleep(LOCK_SECONDS / 3)
+            try:
+                await self._keep_lock(keys=[self._keys.token_lock], args=[owner, int(LOCK_SECONDS * 1000)])
+            except (redis.exceptions.RedisError, OSError) as error:
+                # Another worker may log in as well; the script that stores the token sees to the rest.
+                self._log.debug("token_lock_not_held", error=str(error))
 
     async def _read(self) -> tuple[bytes, Token | None]:
         """The stored token as it stands, and decoded if it can be used by this login."""
         raw: bytes = await self._redis.get(self._keys.token) or b""
+        return raw, self._usable(raw)
+
+    def _usable(self, raw: bytes) -> Token | None:
         try:
             token = _decode(raw) if raw else None
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             token = None  # not written by this version: replaced by the next login
-        return raw, token if token is not None and token.login == self._fingerprint else None
+        return token if token is not None and token.login == self._fingerprint else None
 
     def _is_fresh(self, token: Token, rejected: str | None) -> bool:
         return token.access != rejected and self._clock.now() < token.renew_at
+
+    def _is_alive(self, token: Token, rejected: str | None) -> bool:
+        return token.access != rejected and self._clock.now() < token.expires_at
 
     def _adopt(self, token: Token, *, keep: bool = True) -> Token:
         redaction.add(token.access, token.refresh)
@@ -123,22 +164,32 @@ class TokenSource:
             self._token = token
         return token
 
-    async def _obtain(self, previous: Token | None) -> Token:
-        request = renewal_request(self._credentials, previous)
+    async def _obtain(self, previous: Token | None, rejected: str | None) -> Token:
         try:
-            body = await self._login(request)
+            return await self._log_in(previous)
         except LoginRejected:
-            if request.operation != "users.refresh":
-                raise
-            # The refresh token is used up or withdrawn (a logout, a new password): start anew.
-            request = login_request(self._credentials)
-            body = await self._login(request)
-        except GatewayUnreachable:
+            raise
+        except OrderMeshError:
             # A token in the last part of its life is better than none; the login is tried again later.
-            now = self._clock.now()
-            if previous is None or now >= previous.expires_at:
+            if previous is None or not self._is_alive(previous, rejected):
                 raise
-            return msgspec.structs.replace(previous, renew_at=min(now + 30, previous.expires_at))
+            later = min(self._clock.now() + _LATER_SECONDS, previous.expires_at)
+            return msgspec.structs.replace(previous, renew_at=later)
+
+    async def _log_in(self, previous: Token | None) -> Token:
+        request = renewal_request(self._credentials, previous)
+        if request.operation == "users.refresh":
+            try:
+                return await self._send(request, previous)
+            except GatewayUnreachable:
+                raise
+            except OrderMeshError as error:
+                # Used up, withdrawn by a logout or a new password, or not served here: start anew.
+                self._log.info("refresh_refused", reason=str(error))
+        return await self._send(login_request(self._credentials), previous)
+
+    async def _send(self, request: LoginRequest, previous: Token | None) -> Token:
+        body = await self._login(request)
         self.logins += 1
         token = parse_token(
             request,

@@ -11,6 +11,8 @@ aiohttp, hands bodies over in pieces, and looks at no proxy settings. Each is an
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import contextlib
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -20,6 +22,8 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 from httpx_aiohttp.transport import AiohttpResponseStream
+
+from worker.errors import SettingsError
 
 if TYPE_CHECKING:
     import ssl
@@ -31,6 +35,8 @@ READ_BUFFER = 1 << 18
 LONGEST_HEADER = 1 << 16
 KEEP_ALIVE_SECONDS = 30.0
 LONGEST_CONNECT = 10.0
+LONGEST_REQUEST = 10
+"""Times the timeout: a server that hands out a byte now and then would hold a request for ever."""
 
 # The first row that fits wins: from the particular to the general.
 _ERRORS: tuple[tuple[type[Exception], type[httpx.RequestError]], ...] = (
@@ -83,7 +89,7 @@ class Transport(AiohttpTransport):
             made._retry_connection = False  # noqa: SLF001 - there is no public switch
             return made
 
-        super().__init__(verify=context, proxy=proxy, client=session)
+        super().__init__(verify=context, proxy=_with_login_as_header(proxy), client=session)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request; an answer whose body is read as one piece.
@@ -122,6 +128,7 @@ class Http:
         # The pool's timeout bounds the wait for a connection and the making of one together.
         timeout = httpx.Timeout(api.timeout, connect=connect, pool=connect + api.timeout)
         self._extensions = {"timeout": timeout.as_dict()}
+        self._longest = api.timeout * LONGEST_REQUEST
         self._headers = httpx.Headers(
             {
                 "Host": httpx.URL(api.base_url).netloc.decode(),
@@ -144,6 +151,13 @@ class Http:
         own = self._headers.copy()
         own.update(headers)
         request = httpx.Request(method, url, headers=own, content=content, extensions=self._extensions)
+        try:
+            async with asyncio.timeout(self._longest):
+                return await self._whole(request)
+        except TimeoutError:
+            raise httpx.ReadTimeout(f"no whole answer in {self._longest:g} s", request=request) from None
+
+    async def _whole(self, request: httpx.Request) -> httpx.Response:
         response = await self._transport.handle_async_request(request)
         response.request = request
         try:
@@ -164,13 +178,33 @@ def make_http(api: ApiSettings) -> Http:
 
 
 def environment_proxy(url: str) -> httpx.Proxy | None:
-    """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY ask for, looked up once for a gateway."""
+    """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY ask for, looked up once for a gateway.
+
+    Raises:
+        SettingsError: It is no HTTP proxy.
+
+    """
     parts = urlsplit(url)
     proxies = getproxies()
     chosen = proxies.get(parts.scheme) or proxies.get("all")
-    if not chosen or proxy_bypass(parts.hostname or ""):
+    if not chosen or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
-    return httpx.Proxy(chosen if "://" in chosen else f"http://{chosen}")
+    address = chosen if "://" in chosen else f"http://{chosen}"
+    scheme = urlsplit(address).scheme
+    if scheme not in {"http", "https"}:
+        raise SettingsError(
+            f"The environment asks for a {scheme} proxy; only HTTP proxies can be used. Set "
+            f"{parts.scheme.upper()}_PROXY to one, or name {parts.hostname} in NO_PROXY."
+        )
+    return httpx.Proxy(address)
+
+
+def _with_login_as_header(proxy: httpx.Proxy | None) -> httpx.Proxy | None:
+    """The base class would make a `BasicAuth` of it, which aiohttp is about to drop."""
+    if proxy is None or proxy.auth is None:
+        return proxy
+    login = base64.b64encode(":".join(proxy.auth).encode()).decode()
+    return httpx.Proxy(proxy.url, headers={"Authorization": f"Basic {login}"})
 
 
 @contextlib.contextmanager

@@ -1,0 +1,115 @@
+"""Pages are split into raw records, whatever the list is called, and nothing of a record leaks."""
+
+import msgspec
+import pytest
+
+from worker.errors import UnreadableAnswer
+from worker.ordermesh.pages import TOTAL_KEYS, Page, split
+
+WRAPPERS = ("orders", "items")
+RECORDS = [
+    b'{"id": "1", "x":1.50, "name":"\\u00e9\xc3\xa9" }',
+    b'{ "id":"2","big":12345678901234567890123, "e":1E2}',
+    b"null",
+]
+LIST = b"[" + b" ,\n".join(RECORDS) + b"]"
+
+
+def page(body: bytes) -> Page:
+    return split("orders.search", body, WRAPPERS, page=3)
+
+
+def raw(found: Page) -> list[bytes]:
+    return [bytes(record) for record in found.records]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"orders":' + LIST + b',"page":1}',
+        b' \n{ "page":1, "orders" : ' + LIST + b"}",
+        LIST,
+        b"\n " + LIST,
+        b'{"items":' + LIST + b"}",
+        b'{"page":{"n":1},"hits":' + LIST + b"}",
+        b'{"orders":null,"hits":' + LIST + b"}",
+    ],
+    ids=["wrapper", "wrapper, spaced", "bare", "bare, spaced", "second wrapper", "only list", "null wrapper"],
+)
+def test_records_are_found_and_left_as_served(body: bytes) -> None:
+    """The list is found under any likely name, and its records are kept byte for byte, in their order."""
+    assert raw(page(body)) == RECORDS
+
+
+def test_a_record_stands_alone() -> None:
+    """A record is kept for long: it can be read by itself, and a lone one too."""
+    (record,) = page(b'{"orders":[ {"id":"1"} ]}').records
+    assert bytes(record.copy()) == b'{"id":"1"}'
+    assert msgspec.json.decode(record) == {"id": "1"}
+
+
+def test_the_expected_name_wins() -> None:
+    """Of two lists the one of an expected name is taken, in the order of the names."""
+    assert raw(page(b'{"warnings":[1],"orders":[2]}')) == [b"2"]
+    assert raw(page(b'{"warnings":[1],"items":[2]}')) == [b"2"]
+    assert raw(page(b'{"items":[1],"orders":[2]}')) == [b"2"]
+
+
+def test_two_lists_without_an_expected_name() -> None:
+    """Where it cannot be told which list is meant, nothing is guessed; the message names the fields."""
+    with pytest.raises(UnreadableAnswer, match=r"no list under orders or items.*bar, foo") as caught:
+        page(b'{"foo":[],"bar":[]}')
+    assert caught.value.page == 3
+
+
+def test_empty_lists() -> None:
+    """An empty page is a page."""
+    assert page(b'{"orders":[],"total":0}') == Page([], 0)
+    assert page(b"[]") == Page([], None)
+
+
+@pytest.mark.parametrize("name", TOTAL_KEYS)
+@pytest.mark.parametrize("value", [b"7", b'"7"', b"7.0"])
+def test_totals(name: str, value: bytes) -> None:
+    """The number of all records is read under each likely name, also when it is written as text."""
+    assert page(b'{"' + name.encode() + b'":' + value + b',"orders":[1]}').total == 7
+
+
+@pytest.mark.parametrize("value", [b"null", b'"many"', b"{}", b"true"])
+def test_unusable_totals(value: bytes) -> None:
+    """A total that is no number is as good as none; the records are read all the same."""
+    found = page(b'{"total":' + value + b',"orders":[1]}')
+    assert (raw(found), found.total) == ([b"1"], None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"   ",
+        b"<html>joe@example.com</html>",
+        b'"joe@example.com"',
+        b"12",
+        b"null",
+        b"{}",
+        b'{"orders":{"joe@example.com":1}}',
+        b'{"orders":null}',
+        b'{"joe@example.com":{"a":1},"Joe Bloggs":2}',
+        b'{"orders":[{"email":"joe@example.com"}',
+        b'{"orders":[{"email":"joe@example.com"}]',
+        b'[{"email":"joe@example.com",}]',
+        b'{"orders":[{"email":"joe@example.com"}]} joe@example.com',
+        b'{"' + b"joe" * 1000 + b'":1}',
+        b'{"orders":' + b"[" * 200_000,
+        b"[" * 200_000,
+        b'{"joe":' * 200_000,
+    ],
+)
+def test_what_is_no_page(body: bytes) -> None:
+    """No JSON, no list, cut short or nested without end: one kind of error, which tells no content."""
+    with pytest.raises(UnreadableAnswer) as caught:
+        page(body)
+    text = str(caught.value)
+    assert "orders.search page 3" in text
+    assert "joe" not in text.lower()
+    assert len(text) < 300

@@ -1,0 +1,6 @@
+-- Holds a lock for another while, if it is still ours.
+-- KEYS: lock    ARGV: owner, milliseconds
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0

@@ -1,0 +1,107 @@
+"""What an answer with a bad status says: the server's words, property errors, when to come again.
+
+One error body alone is documented, `errors[]` with `errorMessage` and `propertyName` (api-facts 1.6), so other
+usual ones are read as well. Of a JSON body only what is meant as a message is repeated: the rest, such as
+`attemptedValue`, may be a customer's data.
+"""
+
+from __future__ import annotations
+
+import email.utils
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from worker.errors import ApiError, PropertyError, api_error_class
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
+
+LONGEST_TEXT = 200
+MOST_PROPERTIES = 10
+LONGEST_PAUSE = 86_400.0
+"""Seconds. A server that asks for more is asked again after a day."""
+
+_MESSAGES = ("message", "error_description", "detail", "title", "error", "errorMessage")
+_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-azure-ref", "x-correlation-id")
+
+
+def api_error(key: str, response: httpx.Response) -> ApiError:
+    """The error for a refusal of operation `key`."""
+    request_id = next(
+        (response.headers[name] for name in _REQUEST_ID_HEADERS if name in response.headers), None
+    )
+    return api_error_class(response.status_code)(
+        key,
+        response.status_code,
+        words(response),
+        properties=tuple(_properties(_decoded(response)))[:MOST_PROPERTIES],
+        request_id=_line(request_id) if request_id else None,
+    )
+
+
+def words(response: httpx.Response) -> str:
+    """The server's words: the message of a JSON body, else its text, in one short line."""
+    body = _decoded(response)
+    if isinstance(body, dict):
+        messages = [body[name] for name in _MESSAGES if isinstance(body.get(name), str) and body[name]]
+        messages += ["; ".join(each.message for each in _properties(body))]
+        # {"error": {"code": ..., "message": ...}} as gateways write it
+        inner = body.get("error")
+        if isinstance(inner, dict) and isinstance(inner.get("message"), str):
+            messages.insert(0, inner["message"])
+        return _line(messages[0])
+    if isinstance(body, str):
+        return _line(body)
+    if body is not None:
+        return ""
+    return "an HTML page" if "html" in response.headers.get("content-type", "") else _line(response.text)
+
+
+def retry_after(response: httpx.Response, now: float) -> float | None:
+    """Seconds to wait as the server says it: a number, or a date (RFC 9110, 10.2.3)."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), LONGEST_PAUSE)
+    try:
+        date = email.utils.parsedate_to_datetime(value)
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        return min(max(0.0, date.timestamp() - now), LONGEST_PAUSE)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _decoded(response: httpx.Response) -> Any:
+    try:
+        return msgspec.json.decode(response.content)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _properties(body: Any) -> Iterator[PropertyError]:
+    errors = body.get("errors") if isinstance(body, dict) else None
+    if isinstance(errors, dict):  # {"propertyName": ["message", ...]}
+        errors = [
+            {"propertyName": name, "errorMessage": message}
+            for name, messages in errors.items()
+            for message in (messages if isinstance(messages, list) else [messages])
+        ]
+    for each in errors if isinstance(errors, list) else []:
+        if isinstance(each, dict):
+            yield PropertyError(_word(each, "errorMessage"), _word(each, "propertyName"))
+        elif isinstance(each, str):
+            yield PropertyError(_line(each), "")
+
+
+def _word(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return _line(value) if isinstance(value, str) else ""
+
+
+def _line(text: str) -> str:
+    printable = "".join(c if c.isprintable() else " " for c in text[: LONGEST_TEXT * 10])
+    return " ".join(printable.split())[:LONGEST_TEXT]
