@@ -41,9 +41,15 @@ class Action(StrEnum):
     """Older than what was published: ignored."""
     UNREADABLE = "unreadable"
     """Has no id or is no object: parked among the dead letters with the reason."""
+    PARKED = "parked"
+    """As unreadable as it was when it was parked: nothing to do."""
 
 
 PUBLISHED = frozenset({Action.SNAPSHOT, Action.CREATED, Action.UPDATED})
+UNWRITTEN = frozenset({Action.STALE, Action.PARKED})
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_INVERT = (1 << 64) - 1
 
 
 class Observed(msgspec.Struct, frozen=True, gc=False):
@@ -86,18 +92,22 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     modified: int = 0
     time: str = ""
     changed: tuple[str, ...] = ()
+    problem: str = ""
 
 
 def observe(resource: Resource, records: Sequence[msgspec.Raw]) -> list[Observed]:
     """Identify the records of a page. One that cannot be read does not stand in the way of the others."""
     decode = _head_decoder(resource.id_field)
     try:
-        return [
-            Observed(pack_id(identifier), identifier, raw_fingerprint(record), record)
-            for record, identifier in [(record, decode(record).id) for record in records]
-        ]
-    except msgspec.DecodeError:
+        identifiers = [decode(record).id for record in records]
+    except _UNREADABLE:
+        identifiers = [""]
+    if "" in identifiers:
         return [_observe_one(resource, record) for record in records]
+    return [
+        Observed(pack_id(identifier), identifier, raw_fingerprint(record), record)
+        for record, identifier in zip(records, identifiers, strict=True)
+    ]
 
 
 def _observe_one(resource: Resource, record: msgspec.Raw) -> Observed:
@@ -105,12 +115,11 @@ def _observe_one(resource: Resource, record: msgspec.Raw) -> Observed:
     raw, problem, identifier = raw_fingerprint(record), "", None
     try:
         identifier = _loose_head_decoder(resource.id_field)(record).id
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         problem = _problem(resource, error)
     if identifier is None or identifier == "":
-        return Observed(
-            pack_unreadable(raw), "", raw, record, problem or f"the record has no {resource.id_field}"
-        )
+        problem = problem or f"the record has no {resource.id_field}"
+        return Observed(pack_unreadable(raw), "", raw, record, problem)
     return Observed(pack_id(str(identifier)), str(identifier), raw, record)
 
 
@@ -127,12 +136,17 @@ def decode(resource: Resource, observed: Observed, before: bytes, ignored: froze
         return Decoded(observed, before, held, None, problem=observed.problem)
     try:
         content = read_content(observed.record, ignored, resource.modified_fields)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         return Decoded(observed, before, held, None, problem=_problem(resource, error))
-    # A time that is no text counts as none and does not make the record unreadable.
     for value in content.values:
+        if value is None:
+            continue
+        # A time that cannot be read counts as none. It does not make the record unreadable, and no earlier
+        # time takes its place, for which every later change would be ignored as stale.
         modified = parse_time(value)
-        if modified is not None:
+        if modified is None:
+            break
+        if modified > 0:  # 0001-01-01 is how some services write null
             return Decoded(observed, before, held, content, modified, with_zone(str(value)))
     return Decoded(observed, before, held, content)
 
@@ -142,10 +156,14 @@ def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool) -> Change:
     observed, held, content = decoded.observed, decoded.held, decoded.content
     if content is None:
         # These bytes are remembered, so that they are parked once. All else of a state stays: when the record
-        # can be read again, it is compared with what was published last.
-        parked = held or State(observed.raw, 0, 0, 0, b"")
-        parked = State(observed.raw, parked.content, parked.modified, parked.version, parked.fields)
-        return Change(Action.UNREADABLE, observed, decoded.before, parked.pack())
+        # can be read again, it is compared with what was published last. A record with an id is remembered by
+        # the inverse of its fingerprint: that never looks unchanged, so that it is found and counted each time.
+        raw = observed.raw if observed.problem else _inverse(observed.raw)
+        if held is not None and held.raw == raw:
+            return Change(Action.PARKED, observed, decoded.before, decoded.before, problem=decoded.problem)
+        parked = held or State(raw, 0, 0, 0, b"")
+        parked = State(raw, parked.content, parked.modified, parked.version, parked.fields)
+        return Change(Action.UNREADABLE, observed, decoded.before, parked.pack(), problem=decoded.problem)
     placed = fields.place(content)
     changed: tuple[str, ...] = ()
     # Version 0 marks a record that was parked as unreadable and never published.
@@ -182,7 +200,11 @@ def newest_of_each(decoded: Sequence[Decoded]) -> list[Decoded]:
     return list(kept.values())
 
 
-def _problem(resource: Resource, error: msgspec.DecodeError) -> str:
+def _inverse(raw: bytes) -> bytes:
+    return (int.from_bytes(raw, "big") ^ _INVERT).to_bytes(8, "big")
+
+
+def _problem(resource: Resource, error: Exception) -> str:
     return f"not a record with {resource.id_field}: {error}"
 
 

@@ -14,6 +14,8 @@ single field). A changed field goes unnamed once in 65,536; if none can be named
 
 from __future__ import annotations
 
+import json
+import math
 from array import array
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,11 +26,17 @@ from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from typing import TypeAlias
+
+    _Shape: TypeAlias = tuple[Callable[[Sequence[int]], Iterable[int]] | None, bool]
 
 MOST_FIELDS = 256
 """Top-level fields beyond this number are covered by `content` but have no name of their own."""
 
 _HEAD = 8 + 4 + 6
+_MOST_SHAPES = 1024
+_MOST_DIGITS = 4_000
+_TEXT = 0xFF
 _BYTES = [bytes((number,)) for number in range(256)]
 
 _as_values = msgspec.json.Decoder(dict[str, object]).decode
@@ -43,21 +51,21 @@ def raw_fingerprint(record: bytes | msgspec.Raw) -> bytes:
 def pack_id(identifier: str) -> bytes:
     """An id in as few bytes as tell it apart: 12 for 24 hex digits, 16 for a UUID, else its text.
 
-    Two ids never pack to the same bytes: only the lower-case spelling is packed, and a text starts with a
-    byte of its own.
+    Two ids never pack to the same bytes: only the lower-case spelling is packed, a text starts with the byte
+    0xff, and ids whose packed form would start with it stay text.
     """
     try:
         if len(identifier) == 24:
             packed = bytes.fromhex(identifier)
-            if packed.hex() == identifier:
+            if packed.hex() == identifier and packed[0] != _TEXT:
                 return packed
         elif len(identifier) == 36:
             packed = UUID(identifier).bytes
-            if str(UUID(bytes=packed)) == identifier:
+            if str(UUID(bytes=packed)) == identifier and packed[0] != _TEXT:
                 return packed
     except ValueError:
         pass
-    return b"\xff" + identifier.encode("utf-8", "surrogatepass")
+    return _BYTES[_TEXT] + identifier.encode("utf-8", "surrogatepass")
 
 
 def pack_unreadable(raw: bytes) -> bytes:
@@ -79,7 +87,7 @@ class FieldNames:
     def __init__(self, names: Sequence[str] = ()) -> None:
         self._names: list[str] = []
         self._places: dict[str, int] = {}
-        self._shapes: dict[tuple[str, ...], Callable[[Sequence[int]], Iterable[int]] | None] = {}
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
         self.update(names)
 
     def update(self, names: Sequence[str]) -> None:
@@ -95,13 +103,18 @@ class FieldNames:
 
     def place(self, content: Content) -> Placed:
         """The fingerprints of a record's content, in an order that does not depend on that of its fields."""
-        if content.names not in self._shapes:
-            self._shapes[content.names] = self._shape(content.names)
-        rearrange = self._shapes[content.names]
+        shape = self._shapes.get(content.names)
+        if shape is None:
+            if (
+                len(self._shapes) >= _MOST_SHAPES
+            ):  # names that are made up as they go must not fill the memory
+                self._shapes.clear()
+            shape = self._shapes[content.names] = self._shape(content.names)
+        rearrange, complete = shape
         hashes = content.hashes if rearrange is None else array("Q", rearrange([*content.hashes, 0]))
         low = memoryview(hashes).cast("B").cast("H")[::4]  # the low quarter of each
         fingerprint = xxh3_64_intdigest(hashes) & 0xFFFFFFFF
-        if len(content.names) > MOST_FIELDS:
+        if not complete:
             fingerprint ^= self._rest(content)
         return Placed(fingerprint, low.tobytes())
 
@@ -111,15 +124,15 @@ class FieldNames:
         rest = sorted((name, value) for name, value in pairs if name not in self._places)
         return xxh3_64_intdigest(repr(rest).encode()) & 0xFFFFFFFF
 
-    def _shape(self, names: tuple[str, ...]) -> Callable[[Sequence[int]], Iterable[int]] | None:
-        """How to get from the order of `names` to that of the places; None if it is the same."""
+    def _shape(self, names: tuple[str, ...]) -> _Shape:
+        """How to get from the order of `names` to that of the places, and whether each has a place."""
         at = {self._places[name]: index for index, name in enumerate(names) if name in self._places}
         order = [at.get(place, len(names)) for place in range(max(at, default=-1) + 1)]
         if order == list(range(len(names))):
-            return None
+            return None, True
         # itemgetter gives a bare item for one index, so there are always two.
         pick: Callable[[Sequence[int]], tuple[int, ...]] = itemgetter(*order, len(names), len(names))
-        return lambda hashes: pick(hashes)[:-2]
+        return lambda hashes: pick(hashes)[:-2], len(at) == len(names)
 
     def differing(self, before: bytes, after: bytes) -> tuple[str, ...]:
         """Names whose fingerprints differ, in the order of their places."""
@@ -164,17 +177,59 @@ def read_content(
     """Decode a record and take the fingerprints of its fields.
 
     A value is hashed as it is written again, with the keys sorted at every depth: spaces, key order and the
-    spelling of a number do not count.
+    spelling of a number do not count (1.5, 1.50 and 15e-1 are one; 1 and 1.0 are a whole number and one with
+    a fraction, and differ).
 
     Raises:
         msgspec.DecodeError: It is not a JSON object.
+        UnicodeDecodeError: A text in it is not UTF-8.
+        RecursionError: It is nested too deeply.
 
     """
-    values = _as_values(record)
+    try:
+        values = _as_values(record)
+    except msgspec.DecodeError:
+        values = _with_long_numbers(record)
     found = tuple([values.get(name) for name in wanted])
     if ignored:
         values = {name: value for name, value in values.items() if name not in ignored}
-    return Content(tuple(values), array("Q", map(xxh3_64_intdigest, map(_canonical, values.values()))), found)
+    try:
+        hashes = array("Q", map(xxh3_64_intdigest, map(_canonical, values.values())))
+    except OverflowError:
+        hashes = array("Q", map(xxh3_64_intdigest, map(_canonical_with_long_numbers, values.values())))
+    return Content(tuple(values), hashes, found)
+
+
+def _with_long_numbers(record: bytes | msgspec.Raw) -> dict[str, object]:
+    """Decode a record with numbers beyond what msgspec takes, which stay text. What else is in it is the same.
+
+    Raises:
+        msgspec.DecodeError: That is not what is wrong with it.
+
+    """
+    try:
+        values = json.loads(bytes(record), parse_int=_whole, parse_float=_fraction)
+    except ValueError as error:
+        raise msgspec.DecodeError(str(error)) from None
+    if not isinstance(values, dict):
+        raise msgspec.DecodeError("it is not a JSON object")
+    return values
+
+
+def _whole(text: str) -> int | str:
+    return int(text) if len(text) < _MOST_DIGITS else text
+
+
+def _fraction(text: str) -> float | str:
+    number = float(text)
+    return number if math.isfinite(number) else text
+
+
+def _canonical_with_long_numbers(value: object) -> bytes:
+    try:
+        return _canonical(value)
+    except OverflowError:  # msgpack ends at 64 bits
+        return json.dumps(value, sort_keys=True).encode()
 
 
 class State:

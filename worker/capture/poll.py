@@ -11,7 +11,15 @@ from worker.capture.lease import Lease, Renewed, hold
 from worker.capture.reader import Reading, SweepReader
 from worker.capture.run import Outcome, Run
 from worker.capture.store import Store
-from worker.errors import DataError, LeaseHeld, LeaseLost, LoginRejected, OrderMeshError, RateLimited
+from worker.errors import (
+    DataError,
+    LeaseHeld,
+    LeaseLost,
+    LoginRejected,
+    OrderMeshError,
+    RateLimited,
+    RedisUnavailable,
+)
 from worker.logs import Repeats, get_logger
 
 if TYPE_CHECKING:
@@ -99,7 +107,10 @@ class Poller:
         except (LeaseLost, DataError) as error:
             run.fail(error.code, error)
         except (redis.exceptions.RedisError, OSError) as error:
-            run.fail("redis_unavailable", error)
+            if "WRONGTYPE" in str(error) or str(error).startswith("DATA"):
+                run.fail(DataError.code, _of_another_hand(error))
+            else:
+                run.fail(RedisUnavailable.code, error)
         if run.outcome is Outcome.PARTIAL and stop():
             run.outcome = Outcome.STOPPED
         self._tell(run)
@@ -108,18 +119,19 @@ class Poller:
     async def _read(self, reading: Reading, run: Run, store: Store, lease: Lease) -> None:
         await store.check_layout()
         cursor, fields = await store.load_cursor(), await store.load_fields()
+        reader = SweepReader(
+            reading,
+            run,
+            store=store,
+            lease=lease,
+            cursor=cursor,
+            fields=fields,
+            client=self._client,
+            profile=self._profile,
+            clock=self._clock,
+        )
         try:
-            await SweepReader(
-                reading,
-                run,
-                store=store,
-                lease=lease,
-                cursor=cursor,
-                fields=fields,
-                client=self._client,
-                profile=self._profile,
-                clock=self._clock,
-            ).read()
+            await reader.read()
         except OrderMeshError as error:
             run.fail(error.code, error)
             await store.commit(
@@ -130,6 +142,7 @@ class Poller:
                 observed_at=run.started_at,
                 where="",
                 cursor={
+                    **reader.setback(error),
                     "failures": cursor.failures + 1,
                     "error": str(error),
                     "error_code": error.code,
@@ -153,6 +166,13 @@ class Poller:
         else:
             self._repeats.forget_all(run.resource)
             self._log.info("poll_done", **fields)
+
+
+def _of_another_hand(error: Exception) -> DataError:
+    return DataError(
+        f"a key of the account is not what this program writes: {error}. Nothing was written; put the old value "
+        "back, or delete the key when you know what it is."
+    )
 
 
 def _pause(error: OrderMeshError, failures: int) -> float:

@@ -10,11 +10,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
+import redis.exceptions
 
-from worker.capture.detect import Action, Change, Decoded, Observed, decide, decode, newest_of_each, observe
+from worker.capture.detect import (
+    UNWRITTEN,
+    Action,
+    Change,
+    Decoded,
+    Observed,
+    decide,
+    decode,
+    newest_of_each,
+    observe,
+)
 from worker.capture.run import Outcome
 from worker.capture.sweep import SweepPlan
-from worker.errors import UnreadableAnswer
+from worker.errors import ApiError, OrderMeshError, RateLimited, UnreadableAnswer
 from worker.logs import get_logger
 from worker.ordermesh.pages import split
 from worker.shielding import plain_errors
@@ -85,11 +96,14 @@ class SweepReader:
             window=reading.window,
             start=cursor.sweep_page if resumed else 0,
             expected=cursor.sweep_pages,
+            tracked=cursor.tracked,
+            total=cursor.sweep_total if resumed else 0,
         )
         self._buckets = cursor.buckets
         self._newest = cursor.newest
-        self._unreadable = 0
-        self._ready: dict[int, _Prepared] = {}
+        self._unreadable = cursor.sweep_unreadable if resumed else 0
+        self._ready: dict[int, _Prepared | OrderMeshError] = {}
+        self._broken: Exception | None = None
         self._arrived = anyio.Event()
         self._log = get_logger(account=run.account, resource=run.resource, run_id=run.run_id)
 
@@ -108,9 +122,7 @@ class SweepReader:
                     self._lease.check()
                     for number in plan.issue():
                         fetching.start_soon(self._fetch, number)
-                    while plan.next_page not in self._ready:
-                        await self._arrived.wait()
-                    await self._deal_with(self._ready.pop(plan.next_page))
+                    await self._deal_with(await self._next())
                 fetching.cancel_scope.cancel()
         if plan.done:
             await self._end()
@@ -118,17 +130,49 @@ class SweepReader:
             self._run.outcome = Outcome.PARTIAL
             await self._commit([], page=None, due_at=self._clock.now())
 
+    def setback(self, error: OrderMeshError) -> dict[str, int]:
+        """What a failure changes of the cursor.
+
+        After a poll that got no further than the last one the sweep starts over: one bad page would otherwise
+        keep those before it from being read ever again.
+        """
+        fields = {"sweep_pages": self._plan.expected}
+        if _of_one_page(error) and not self._plan.advanced:
+            fields |= {"sweep_page": 0, "sweep_started": 0}
+        return fields
+
+    async def _next(self) -> _Prepared:
+        """The page whose turn it is. What went wrong with a page is raised then, and not before."""
+        while self._plan.next_page not in self._ready:
+            if self._broken is not None:
+                raise self._broken
+            await self._arrived.wait()
+        page = self._ready.pop(self._plan.next_page)
+        if isinstance(page, OrderMeshError):
+            raise page
+        return page
+
     async def _fetch(self, number: int) -> None:
-        """Fetch and prepare one page. Pages are prepared side by side; what is found is checked at commit."""
+        """Fetch and prepare one page. It does not raise: an error must not cut a commit short."""
+        try:
+            self._ready[number] = await self._prepare(number)
+        except (OrderMeshError, redis.exceptions.RedisError, OSError) as error:
+            if isinstance(error, OrderMeshError) and _of_one_page(error):
+                self._ready[number] = error
+            else:
+                self._broken = self._broken or error
+        self._arrived.set()
+        self._arrived = anyio.Event()
+
+    async def _prepare(self, number: int) -> _Prepared:
+        """Pages are prepared side by side; what is found is checked at commit."""
         reading, search = self._reading, self._reading.resource.search
         body = await self._client.read_page(search, number, reading.page_size, self._run.usage)
         page = split(search, body, self._profile.wrappers[search], page=number)
         self._buckets = self._buckets or _buckets_for(page.total)
         observed = observe(reading.resource, page.records)
         decoded = await self._decode_differing(observed)
-        self._ready[number] = _Prepared(observed, page.total, decoded)
-        self._arrived.set()
-        self._arrived = anyio.Event()
+        return _Prepared(observed, page.total, decoded)
 
     async def _decode_differing(self, observed: list[Observed]) -> list[Decoded]:
         differing = await self._store.differing(observed, self._buckets)
@@ -140,9 +184,11 @@ class SweepReader:
     async def _deal_with(self, page: _Prepared) -> None:
         """Commit what changed on the next page and move on."""
         number, decoded = self._plan.next_page, page.decoded
+        unreadable = self._unreadable
         while True:
             changes = await self._changes(decoded)
-            to_write = [change for change in changes if change.action is not Action.STALE]
+            self._unreadable = unreadable + _unreadable(page, changes)
+            to_write = [change for change in changes if change.action not in UNWRITTEN]
             if not to_write or await self._commit(to_write, page=number):
                 break
             # A record of this page was committed since it was looked up: with an earlier page that shows it
@@ -159,14 +205,13 @@ class SweepReader:
     def _account_for(self, number: int, page: _Prepared, changes: list[Change]) -> None:
         self._run.count_page(len(page.observed), changes)
         self._newest = max(self._newest, max((change.modified for change in changes), default=0))
-        self._unreadable += sum(1 for one in page.observed if one.problem)
         for change in changes:
             if change.action is Action.UNREADABLE:
                 self._log.error(
                     "record_unreadable",
                     operation=self._reading.resource.search,
                     page=number,
-                    reason=change.observed.problem,
+                    reason=change.problem,
                     advice="it stands among the dead letters of the resource; the other records were read",
                 )
 
@@ -188,6 +233,8 @@ class SweepReader:
             "sweep_page": next_page,
             "sweep_size": self._reading.page_size,
             "sweep_started": self._started_at,
+            "sweep_total": self._plan.total,
+            "sweep_unreadable": self._unreadable,
             "buckets": self._buckets,
             "newest": self._newest,
             "last_started": run.started_at,
@@ -233,6 +280,20 @@ class SweepReader:
             error="",
             error_code="",
         )
+
+
+def _of_one_page(error: OrderMeshError) -> bool:
+    """Whether it may concern one page alone: the others can still be read."""
+    return isinstance(error, UnreadableAnswer | ApiError) and not isinstance(error, RateLimited)
+
+
+def _unreadable(page: _Prepared, changes: list[Change]) -> int:
+    """Records of a page that cannot be read, now or as before."""
+    return sum(1 for one in page.observed if one.problem) + sum(
+        1
+        for change in changes
+        if change.action in (Action.UNREADABLE, Action.PARKED) and not change.observed.problem
+    )
 
 
 def _buckets_for(total: int | None) -> int:

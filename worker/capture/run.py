@@ -47,6 +47,7 @@ class Run:
     noise: int = 0
     stale: int = 0
     unreadable: int = 0
+    parked: int = 0
     freshness: float | None = None
     error: str = ""
     error_code: str = ""

@@ -42,14 +42,18 @@ class Cursor:
     """Where the next poll of a resource starts, and how the last ones went. Times in seconds since 1970.
 
     `sweep_page` is the first page that the sweep under way has not committed; a sweep is under way when it
-    or `sweep_started` is not 0. `fresh_as_of`: everything that changed before then has been published.
+    or `sweep_started` is not 0. `sweep_total`: the total that the server gave it; `sweep_unreadable`: records
+    before that page that cannot be read; `sweep_pages`: pages with records that the last sweep found.
+    `fresh_as_of`: everything that changed before then has been published.
     """
 
     baseline: bool = False
     sweep_page: int = 0
     sweep_size: int = 0
     sweep_started: float = 0.0
+    sweep_total: int = 0
     sweep_pages: int = 0
+    sweep_unreadable: int = 0
     buckets: int = 0
     sequence: int = 0
     tracked: int = 0
@@ -78,7 +82,7 @@ class Cursor:
         except (msgspec.ValidationError, UnicodeDecodeError) as error:
             raise DataError(
                 f"the cursor cannot be read: {error}. If somebody edited it, put the old value back; "
-                "deleting the whole key makes the next poll publish every record as a snapshot again."
+                "deleting the whole key starts the sequence at 1 again and may publish known records once more."
             ) from None
 
 
@@ -204,7 +208,7 @@ def _dead_letter(change: Change, observed_at: float, where: str) -> list[object]
     observed = change.observed
     return [
         "kind", "record",
-        "reason", observed.problem or "the record cannot be decoded",
+        "reason", change.problem,
         "subject", observed.identifier,
         "where", where,
         "time", rfc3339(observed_at),

@@ -60,15 +60,17 @@ def event_id(entity: str, subject: str, version: int, content: int) -> str:
 
 
 def join_names(names: tuple[str, ...]) -> str:
-    """`changed` as one text: names with commas between them, a comma in a name as `%2C`."""
-    return ",".join(name.replace("%", "%25").replace(",", "%2C") for name in names)
+    """`changed` as one text: names with commas between them, a comma in a name as `%2C`, no name as `%`."""
+    return ",".join(name.replace("%", "%25").replace(",", "%2C") or "%" for name in names)
 
 
 def split_names(text: str) -> tuple[str, ...]:
     """The names that `join_names` joined."""
     if not text:
         return ()
-    return tuple(name.replace("%2C", ",").replace("%25", "%") for name in text.split(","))
+    return tuple(
+        "" if name == "%" else name.replace("%2C", ",").replace("%25", "%") for name in text.split(",")
+    )
 
 
 @dataclass(frozen=True, slots=True)

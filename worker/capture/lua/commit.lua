@@ -21,6 +21,10 @@ end
 
 -- Reading every key first also finds one of a wrong type before anything has been written.
 local sequence = tonumber(redis.call('HGET', KEYS[2], 'sequence') or 0)
+local tracked = tonumber(redis.call('HGET', KEYS[2], 'tracked') or 0)
+if not sequence or not tracked then
+  return redis.error_reply('DATA sequence and tracked of ' .. KEYS[2] .. ' must be numbers')
+end
 redis.call('XLEN', KEYS[3])
 redis.call('XLEN', KEYS[4])
 redis.call('XLEN', KEYS[5])
@@ -59,8 +63,6 @@ end
 if #commit[6] > 0 then
   redis.call('XADD', KEYS[5], 'MAXLEN', '~', commit[7], '*', unpack(commit[6]))
 end
-if new > 0 then
-  redis.call('HINCRBY', KEYS[2], 'tracked', new)
-end
-redis.call('HSET', KEYS[2], 'sequence', string.format('%.0f', sequence), unpack(commit[5]))
+redis.call('HSET', KEYS[2], 'sequence', string.format('%.0f', sequence),
+  'tracked', string.format('%.0f', tracked + new), unpack(commit[5]))
 return {'ok', string.format('%.0f', sequence)}

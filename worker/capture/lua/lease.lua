@@ -2,17 +2,21 @@
 -- KEYS: lease (hash: fence, owner, until in ms)
 -- ARGV: 'acquire' | 'renew' | 'release', owner, ms
 -- Returns acquire: {fence, '', 0} or {0, owner, ms left}; renew, release: {fence or 0, '', 0}.
--- Invariants: the fence only grows, by one with each new holder, and outlives every lease; only the holder
--- renews and releases; a holder may renew late as long as nobody else has come.
+-- Invariants: the fence only grows with each new holder, and outlives every lease; it is never below the time,
+-- so that one that was given out before Redis lost its last writes is not given out again; only the holder
+-- renews and releases; a holder may renew late as long as nobody else has come; one that asks again, since it
+-- did not get the answer, holds it.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local held = redis.call('HMGET', KEYS[1], 'fence', 'owner', 'until')
 local fence, owner, ends = tonumber(held[1] or 0), held[2] or '', tonumber(held[3] or 0)
 if ARGV[1] == 'acquire' then
-  if owner ~= '' and ends > now then
+  if owner ~= '' and owner ~= ARGV[2] and ends > now then
     return {0, owner, ends - now}
   end
-  fence = fence + 1
+  if owner ~= ARGV[2] then
+    fence = math.max(fence + 1, now)
+  end
   redis.call('HSET', KEYS[1], 'fence', fence, 'owner', ARGV[2], 'until', now + ARGV[3])
   return {fence, '', 0}
 end

@@ -1,0 +1,98 @@
+"""Polls once for each kill point that it is told on standard input, each time in a child that is killed there.
+
+Arguments: URL of Redis, URL of the sandbox, page size. A line is the number of the point, counted from 1; the
+answer is `killed`, or `lived` if the poll has fewer points. A point stands before and behind each call to
+Redis and each page read from OrderMesh. The engine knows nothing of it: its calls are wrapped here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from jobs.resources import ORDERS
+from worker import logs
+from worker.capture import lease
+from worker.cli.compose import workplace
+from worker.clock import SystemClock
+from worker.ordermesh.client import OrderMeshClient
+from worker.sandbox import CLIENT_ID, CLIENT_SECRET
+from worker.settings import Account, ApiSettings
+
+LEASE_SECONDS = 0.15
+"""So that the successor need not wait long; nobody but the victim reads meanwhile."""
+
+
+class Points:
+    """Counts the points that are passed, and kills this process at one of them."""
+
+    def __init__(self, deadly: int) -> None:
+        self._deadly, self._passed = deadly, 0
+
+    def __call__(self) -> None:
+        """Pass one."""
+        self._passed += 1
+        if self._passed == self._deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def around(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """`call` with a point before and one behind it."""
+
+        async def wrapped(*args: Any, **options: Any) -> Any:
+            self()
+            result = await call(*args, **options)
+            self()
+            return result
+
+        return wrapped
+
+
+async def poll(redis_url: str, sandbox_url: str, page_size: int) -> None:
+    """One poll, as the worker does it."""
+    api = ApiSettings(
+        base_url=sandbox_url,
+        client_id=CLIENT_ID,
+        client_secret=SecretStr(CLIENT_SECRET),
+        requests_per_second=10_000,
+        page_size=page_size,
+    )
+    account = Account(name="default", api=api, intervals={"orders": 1.0}, ignore_fields={})
+    async with workplace([account], redis_url, SystemClock()) as place:
+        await place.desks["default"].poller.poll(ORDERS)
+
+
+def victim(deadly: int, redis_url: str, sandbox_url: str, page_size: int) -> None:
+    """Poll with the calls wrapped."""
+    point = Points(deadly)
+    for kind, name in ((Redis, "execute_command"), (OrderMeshClient, "read_page")):
+        setattr(kind, name, point.around(getattr(kind, name)))
+    lease.LEASE_SECONDS = LEASE_SECONDS
+    asyncio.run(poll(redis_url, sandbox_url, page_size))
+
+
+def main() -> None:
+    """A child for each line: to start Python anew for each would take most of the time of the test."""
+    logs.configure("json", "critical")
+    redis_url, sandbox_url, page_size = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            victim(int(line), redis_url, sandbox_url, page_size)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            sys.stdout.write("killed\n")
+        else:
+            sys.stdout.write("lived\n" if os.waitstatus_to_exitcode(status) == 0 else "failed\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

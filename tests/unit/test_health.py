@@ -1,0 +1,54 @@
+"""Health: one word for a resource, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from worker.capture.health import Health, judge
+from worker.capture.store import Cursor
+
+NOW = 1_800_000_000.0
+FINE: dict[str, Any] = {
+    "baseline": True,
+    "interval": 15.0,
+    "fresh_as_of": NOW - 10,
+    "last_success": NOW - 9,
+    "last_started": NOW - 10,
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "health", "cause"),
+    [
+        ({}, Health.OK, ""),
+        ({"baseline": False}, Health.STARTING, "about to begin"),
+        ({"baseline": False, "sweep_page": 6}, Health.STARTING, "at page 7"),
+        ({"unreadable": 1}, Health.DEGRADED, "1 record cannot be read"),
+        ({"unreadable": 2}, Health.DEGRADED, "2 records cannot be read"),
+        ({"failures": 1, "error": "boom"}, Health.DEGRADED, "failed once: boom"),
+        ({"failures": 3, "error": "boom"}, Health.DEGRADED, "3 times in a row: boom"),
+        ({"failures": 3, "fresh_as_of": NOW - 121}, Health.FAILING, "3 times"),
+        ({"failures": 3, "fresh_as_of": NOW - 121, "interval": 60.0}, Health.DEGRADED, "3 times"),
+        ({"last_started": NOW - 121}, Health.FAILING, "no poll was started for 121 s"),
+        ({"last_started": NOW - 121, "interval": 60.0}, Health.OK, ""),
+        ({"baseline": False, "failures": 1, "fresh_as_of": 0.0}, Health.FAILING, "failed once"),
+    ],
+)
+def test_verdict(fields: dict[str, Any], health: Health, cause: str) -> None:
+    """Failing is what is older than three intervals, two minutes at least; degraded what is wrong but fresh."""
+    verdict = judge(Cursor(**FINE | fields), NOW)
+    assert verdict.health is health
+    assert cause in verdict.cause
+    assert bool(verdict.cause) == (health is not Health.OK)
+
+
+def test_never_read_is_starting() -> None:
+    """A resource without a cursor has not begun."""
+    assert judge(Cursor(), NOW).health is Health.STARTING
+
+
+def test_only_failing_is_not_alive() -> None:
+    """A supervisor restarts what fails, and leaves what is merely degraded or starting."""
+    assert [health for health in Health if not health.alive] == [Health.FAILING]

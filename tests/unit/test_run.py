@@ -1,0 +1,58 @@
+"""A run: its counts add up, and its summary says what happened."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from worker.capture.detect import Action, Change, Observed
+from worker.capture.run import Outcome, Run
+from worker.capture.store import Cursor
+from worker.errors import DataError
+
+
+def change(action: Action) -> Change:
+    return Change(action, Observed(b"a", "a", b"12345678", msgspec.Raw(b"{}")), b"", b"")
+
+
+def run() -> Run:
+    return Run("r1", "default", "orders", "sweep", "poll", began=10.0, started_at=1_800_000_000.0)
+
+
+def test_counts_add_up() -> None:
+    """Every record of a page is counted once: under its action, or as unchanged."""
+    one = run()
+    one.count_page(10, [change(action) for action in Action])
+    one.count_page(5, [change(Action.UPDATED), change(Action.UPDATED)])
+    counts = {action: getattr(one, action.value) for action in Action}
+    assert (one.pages, one.records, one.published) == (2, 15, 5)
+    assert sum(counts.values()) + one.unchanged == one.records
+    assert counts[Action.UPDATED] == 3
+
+
+def test_summary_names_every_action() -> None:
+    """The summary line has a count for each action, and an error only after a failure."""
+    one = run()
+    fields = one.summary(12.5)
+    assert {action.value for action in Action} <= fields.keys()
+    assert (fields["duration_s"], fields["outcome"]) == (2.5, "partial")
+    assert not {"error", "error_code", "freshness_s"} & fields.keys()
+    one.fail("unreadable_answer", ValueError())
+    one.freshness = 1.23456
+    fields = one.summary(12.5)
+    assert (fields["error"], fields["error_code"]) == ("ValueError", "unreadable_answer")
+    assert (fields["outcome"], fields["freshness_s"]) == (Outcome.FAILED.value, 1.235)
+
+
+def test_cursor_of_another_hand_is_refused() -> None:
+    """A cursor that somebody edited is a DataError that says what to do."""
+    for fields in ({b"sequence": b"x"}, {b"sweep_page": b"1.5"}, {b"baseline": b"\xff"}, {b"\xff": b"1"}):
+        with pytest.raises(DataError, match="put the old value back"):
+            Cursor.parse(fields)
+
+
+def test_cursor_of_a_later_version_is_read() -> None:
+    """Fields that this version does not know pass."""
+    assert Cursor.parse({b"sequence": b"3", b"baseline": b"1", b"later": b"x"}) == Cursor(
+        sequence=3, baseline=True
+    )

@@ -1,0 +1,203 @@
+"""The sweep plan against servers of every kind: read to the end exactly, or not called complete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.capture.sweep import READ_AHEAD, SweepPlan
+from worker.errors import UnreadableAnswer
+
+
+@dataclass
+class Server:
+    """A list of `records` numbers in pages; `cap` and `fixed` override the size that is asked for."""
+
+    records: int
+    cap: int | None = None
+    fixed: int | None = None
+    total: str | None = "true"
+    turns: bool = True
+    clamps: bool = False
+
+    def page(self, number: int, size: int) -> tuple[list[int], int | None]:
+        """Records of a page, and the total that comes with it."""
+        size = self.fixed or min(size, self.cap or size)
+        if self.clamps:
+            number = min(number, max(0, -(-self.records // size) - 1))
+        first = number * size if self.turns else 0
+        rows = list(range(self.records))[first : first + size]
+        totals = {
+            "true": self.records,
+            "zero": 0,
+            "minus": -1,
+            "page": len(rows),
+            "few": min(self.records, 25),
+        }
+        return rows, totals[self.total] if self.total else None
+
+
+def read(
+    server: Server, size: int, window: int = 4, *, start: int = 0, expected: int = 0, tracked: int = 0
+) -> tuple[set[int], SweepPlan]:
+    """Every record that a sweep sees, and the plan behind its end."""
+    plan = SweepPlan("x", page_size=size, window=window, start=start, expected=expected, tracked=tracked)
+    fetched: dict[int, tuple[list[int], int | None]] = {}
+    seen: set[int] = set()
+    for _ in range(10_000):
+        if plan.done:
+            return seen, plan
+        for number in plan.issue():
+            assert number not in fetched
+            fetched[number] = server.page(number, size)
+        assert len(fetched) <= READ_AHEAD * window
+        rows, total = fetched.pop(plan.next_page)
+        seen.update(rows)
+        plan.dealt_with(len(rows), total, frozenset(str(row).encode() for row in rows))
+    raise AssertionError("it never ends")
+
+
+@given(
+    records=st.integers(0, 120),
+    size=st.integers(1, 40),
+    cap=st.none() | st.integers(1, 40),
+    total=st.sampled_from(["true", "zero", "minus", None]),
+    data=st.data(),
+)
+def test_reads_everything(
+    records: int, size: int, cap: int | None, total: str | None, data: st.DataObject
+) -> None:
+    """Any page size, any cap, with a total, without, or with one that says nothing: to the end exactly."""
+    server = Server(records, cap=cap, total=total)
+    pages = -(-records // min(size, cap or size))
+    window, expected = data.draw(st.integers(1, 8)), data.draw(st.integers(0, pages))
+    seen, plan = read(server, size, window, expected=expected)
+    assert seen == set(range(records))
+    assert plan.next_page == pages
+
+
+@given(records=st.integers(0, 120), size=st.integers(1, 40), fixed=st.integers(1, 60))
+def test_server_with_a_page_size_of_its_own(records: int, size: int, fixed: int) -> None:
+    """A server that ignores the size asked for is read to its end."""
+    seen, _ = read(Server(records, fixed=fixed), size)
+    assert seen == set(range(records))
+
+
+@given(records=st.integers(0, 120), size=st.integers(1, 40), fixed=st.none() | st.integers(1, 60))
+def test_capped_total_hides_nothing(records: int, size: int, fixed: int | None) -> None:
+    """A total that ends at some number, as search engines give, is not the end."""
+    server = Server(records, fixed=fixed, total="few")
+    if records > 25 and 25 in ((fixed or size), records):
+        return  # one page of just that many records and a total to match: nothing tells it from a short list
+    seen, _ = read(server, size)
+    assert seen == set(range(records))
+
+
+@given(records=st.integers(0, 120), size=st.integers(1, 40))
+def test_total_of_the_page_hides_nothing(records: int, size: int) -> None:
+    """A total that counts the page alone is not the end."""
+    seen, _ = read(Server(records, total="page"), size)
+    assert seen == set(range(records))
+
+
+@given(
+    records=st.integers(1, 120),
+    size=st.integers(1, 40),
+    total=st.sampled_from(["true", None]),
+    data=st.data(),
+)
+def test_resumed_sweep_reads_the_rest(
+    records: int, size: int, total: str | None, data: st.DataObject
+) -> None:
+    """Begun at any page, it reads from there to the end."""
+    pages = -(-records // size)
+    start = data.draw(st.integers(0, pages))
+    seen, _ = read(Server(records, total=total), size, start=start, expected=pages, tracked=records)
+    assert seen == set(range(start * size, records))
+
+
+@given(records=st.integers(1, 120), size=st.integers(1, 40), total=st.sampled_from(["true", None]))
+def test_server_that_ignores_page(records: int, size: int, total: str | None) -> None:
+    """If it serves everything whatever page is asked for it is read; if it serves a part, that is an error."""
+    server = Server(records, turns=False, total=total)
+    if records > size or (records == size and total is None):
+        with pytest.raises(UnreadableAnswer, match="does not honour the page"):
+            read(server, size)
+    else:
+        assert read(server, size)[0] == set(range(records))
+
+
+def test_capped_page_of_a_server_that_ignores_page() -> None:
+    """Fewer than asked for, again and again, while the total says more: not the end."""
+    with pytest.raises(UnreadableAnswer, match="does not honour the page"):
+        read(Server(120, cap=30, turns=False), 100)
+
+
+def test_everything_in_one_large_page() -> None:
+    """A server that knows no pages may serve more than was asked for."""
+    assert read(Server(120, fixed=500, turns=False, total=None), 50)[0] == set(range(120))
+
+
+@given(records=st.integers(1, 120), size=st.integers(1, 40))
+def test_server_that_repeats_its_last_page(records: int, size: int) -> None:
+    """Beyond the end some servers serve the last page again: with a total, that is the end."""
+    seen, _ = read(Server(records, clamps=True), size)
+    assert seen == set(range(records))
+
+
+@given(page=st.integers(0, 3), claimed=st.sampled_from([40, 100]))
+def test_empty_page_against_its_total(page: int, claimed: int) -> None:
+    """An empty page is not the end where its own total says that there is more."""
+    plan = SweepPlan("x", page_size=10, window=4)
+    for number in range(page):
+        plan.dealt_with(10, None, frozenset([bytes([number])]))
+    with pytest.raises(UnreadableAnswer, match=f"the total is {claimed}"):
+        plan.dealt_with(0, claimed, frozenset())
+    assert not plan.done
+    assert not plan.advanced
+
+
+def test_empty_page_against_the_total_before() -> None:
+    """An empty page that says nothing, or 0, is held against the total of the pages before it."""
+    for total in (0, None, -1):
+        plan = SweepPlan("x", page_size=10, window=4)
+        plan.dealt_with(10, 35, frozenset([b"a"]))
+        with pytest.raises(UnreadableAnswer, match="the total is 35"):
+            plan.dealt_with(0, total, frozenset())
+
+
+def test_records_that_vanish_meanwhile() -> None:
+    """When the total has fallen to what was read, an empty page is the end."""
+    plan = SweepPlan("x", page_size=10, window=4)
+    plan.dealt_with(10, 11, frozenset([b"a"]))
+    plan.dealt_with(0, 10, frozenset())
+    assert plan.done
+
+
+def test_nothing_where_records_are_known() -> None:
+    """An empty first page is not believed of a resource whose records are known; of a new one it is."""
+    for total in (None, 0):
+        with pytest.raises(UnreadableAnswer, match="but 7 records are known"):
+            SweepPlan("x", page_size=10, window=4, tracked=7).dealt_with(0, total, frozenset())
+        plan = SweepPlan("x", page_size=10, window=4)
+        plan.dealt_with(0, total, frozenset())
+        assert plan.done
+
+
+def test_early_end_is_believed_the_second_time() -> None:
+    """Without a total, an end before that of the last sweep is doubted once."""
+    plan = SweepPlan("x", page_size=10, window=4, start=3, expected=9)
+    with pytest.raises(UnreadableAnswer, match="the last sweep found 9 pages"):
+        plan.dealt_with(0, None, frozenset())
+    again = SweepPlan("x", page_size=10, window=4, start=3, expected=plan.expected)
+    again.dealt_with(0, None, frozenset())
+    assert again.done
+
+
+def test_nothing_is_issued_behind_the_end() -> None:
+    """A plan that is done asks for nothing."""
+    _, plan = read(Server(5), 10)
+    assert list(plan.issue()) == []
