@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from worker.errors import UnreadableAnswer
+from worker.ordermesh.salvage import salvage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,10 +72,7 @@ def _split_slowly(operation: str, body: bytes, wrappers: tuple[str, ...], page: 
             return Page(_as_list(body), None)
         fields = _as_object(body)
     except _UNREADABLE as error:
-        # What stands in the body may be a customer's data, so only its size is told.
-        raise UnreadableAnswer(
-            operation, f"the answer is not a JSON list ({len(body)} bytes: {error})", page=page
-        ) from None
+        return _salvaged(operation, body, wrappers, page, error)
     lists = {name: raw for name, raw in fields.items() if bytes(raw).lstrip().startswith(b"[")}
     name = next((name for name in wrappers if name in lists), None)
     if name is None and len(lists) == 1:
@@ -88,6 +86,19 @@ def _split_slowly(operation: str, body: bytes, wrappers: tuple[str, ...], page: 
             page=page,
         )
     return Page(_as_list(lists[name]), _total(fields))
+
+
+def _salvaged(operation: str, body: bytes, wrappers: tuple[str, ...], page: int, refused: Exception) -> Page:
+    """A page that is not JSON as a whole: the records that can be told apart, good and bad."""
+    try:
+        records, fields = salvage(body, wrappers)
+    except (ValueError, RecursionError):
+        # What stands in the body may be a customer's data, so only its size is told.
+        raise UnreadableAnswer(
+            operation, f"the answer is not a JSON list ({len(body)} bytes: {refused})", page=page
+        ) from None
+    totals = (fields.get(name) for name in TOTAL_KEYS)
+    return Page(records, next((total for total in totals if isinstance(total, int)), None))
 
 
 def _total(fields: dict[str, msgspec.Raw]) -> int | None:
