@@ -128,9 +128,13 @@ class PropertyError:
 
 
 class ApiError(OrderMeshError):
-    """OrderMesh refused a request. `request_id` is what the vendor's support asks for."""
+    """OrderMesh refused a request. `request_id` is what the vendor's support asks for.
+
+    `retry_after`: the pause in seconds that the server asks for, where it is too long for another try now.
+    """
 
     code = "api_error"
+    retry_after: float | None = None
 
     def __init__(
         self,
@@ -167,13 +171,9 @@ class Conflict(ApiError):
 
 
 class RateLimited(ApiError):
-    """Too many requests, even after waiting as long as the server asked.
-
-    `retry_after` holds the seconds of a pause that is too long to wait for within a request.
-    """
+    """Too many requests, even after waiting as long as the server asked."""
 
     code = "rate_limited"
-    retry_after: float | None = None
 
 
 class ServerError(ApiError):

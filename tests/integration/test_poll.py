@@ -719,3 +719,18 @@ async def test_redis_is_full(bench: BenchMaker, own_server: Server) -> None:
         assert len(await b.events()) == 50
         assert (await b.poll()).published == 30
         await check(b)
+
+
+async def test_a_defect_of_ours_is_told_and_retried_slowly(
+    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that nobody thought of fails the poll, stands in the cursor with a pause, and moves nothing."""
+    async with bench() as b:
+        with monkeypatch.context() as broken:
+            broken.setattr("worker.capture.reader.decide", lambda *_, **__: 1 / 0)
+            run = await b.poll()
+        cursor = await b.cursor()
+        assert (run.outcome, run.error_code, cursor.error_code) == ("failed", "internal", "internal")
+        assert cursor.due_at > run.started_at + 1
+        assert await b.events() == []
+        assert (await b.poll()).snapshot == 50

@@ -12,12 +12,12 @@ from worker.capture.reader import Reading, SweepReader
 from worker.capture.run import Outcome, Run
 from worker.capture.store import Store
 from worker.errors import (
+    ApiError,
     DataError,
     LeaseHeld,
     LeaseLost,
     LoginRejected,
     OrderMeshError,
-    RateLimited,
     RedisUnavailable,
 )
 from worker.logs import Repeats, get_logger
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 5.0, 60.0
 """Seconds between two tries of a resource whose polls fail. A refused login waits for the longest at once."""
+LONGEST_ASKED_PAUSE = 900.0
+"""Seconds. However long a pause the server asks for, a resource is not left alone for longer."""
 SLICE_SECONDS = 45.0
 """A poll that takes longer is a chain of slices, so that no job of arq's is a long one."""
 
@@ -132,8 +134,13 @@ class Poller:
         )
         try:
             await reader.read()
-        except OrderMeshError as error:
-            run.fail(error.code, error)
+        except (LeaseLost, DataError, redis.exceptions.RedisError, OSError):
+            raise  # the cursor cannot be written now, or not by this worker
+        except Exception as error:  # noqa: BLE001 - told, and retried like any failure
+            code = error.code if isinstance(error, OrderMeshError) else "internal"
+            run.fail(code, error)
+            if code == "internal":
+                self._log.exception("poll_crashed", resource=run.resource, advice="please report this trace")
             await store.commit(
                 [],
                 fence=lease.fence,
@@ -144,8 +151,8 @@ class Poller:
                 cursor={
                     **reader.setback(error),
                     "failures": cursor.failures + 1,
-                    "error": str(error),
-                    "error_code": error.code,
+                    "error": run.error,
+                    "error_code": run.error_code,
                     "last_started": run.started_at,
                     "interval": reading.interval,
                     "due_at": self._clock.now() + _pause(error, cursor.failures),
@@ -175,10 +182,10 @@ def _of_another_hand(error: Exception) -> DataError:
     )
 
 
-def _pause(error: OrderMeshError, failures: int) -> float:
+def _pause(error: Exception, failures: int) -> float:
     """Seconds until the next try, after `failures` in a row before this one."""
     if isinstance(error, LoginRejected):
         return LONGEST_BACKOFF
-    if isinstance(error, RateLimited) and error.retry_after:
-        return error.retry_after
+    if isinstance(error, ApiError) and error.retry_after:
+        return min(error.retry_after, LONGEST_ASKED_PAUSE)
     return min(LONGEST_BACKOFF, FIRST_BACKOFF * (1 << min(failures, 10)))

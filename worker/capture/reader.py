@@ -130,7 +130,7 @@ class SweepReader:
             self._run.outcome = Outcome.PARTIAL
             await self._commit([], page=None, due_at=self._clock.now())
 
-    def setback(self, error: OrderMeshError) -> dict[str, int]:
+    def setback(self, error: Exception) -> dict[str, int]:
         """What a failure changes of the cursor.
 
         After a poll that got no further than the last one the sweep starts over: one bad page would otherwise
@@ -282,7 +282,7 @@ class SweepReader:
         )
 
 
-def _of_one_page(error: OrderMeshError) -> bool:
+def _of_one_page(error: Exception) -> bool:
     """Whether it may concern one page alone: the others can still be read."""
     return isinstance(error, UnreadableAnswer | ApiError) and not isinstance(error, RateLimited)
 

@@ -22,7 +22,6 @@ from worker.errors import (
     GatewayUnreachable,
     LoginRejected,
     OrderMeshError,
-    RateLimited,
 )
 from worker.logs import get_logger
 from worker.ordermesh import refusals
@@ -221,8 +220,7 @@ class OrderMeshClient:
         if response.status_code in RETRIED_STATUSES:
             retry_after = refusals.retry_after(response, self._clock.now())
             if retry_after is not None and retry_after > LONGEST_RETRY_AFTER:
-                if isinstance(error, RateLimited):
-                    error.retry_after = retry_after
+                error.retry_after = retry_after
                 raise error
             raise _Transient(error, retry_after)
         raise error
