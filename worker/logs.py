@@ -8,10 +8,12 @@ whoever wrote it.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO
+from urllib.parse import quote, unquote
 
 import structlog
 
@@ -20,21 +22,28 @@ if TYPE_CHECKING:
 
 HIDDEN = "[hidden]"
 
-# Keys whose values are never written: credentials, tokens, and the fields of an order that name a person.
-_SECRET_KEY = re.compile(
-    r"secret|password|passwd|token|authorization|cookie|apikey|credential"
-    r"|address|email|phone|(first|last|full|user)_?name|line[123]$|zip$|^city$|^data$|^record$|^body$",
-    re.IGNORECASE,
-)
+# Keys whose values are never written: credentials and tokens, and the fields of an order that name a person.
+_CREDENTIAL = r"secret|password|passwd|token|authorization|cookie|api_?key|credential"
+_PERSON = r"address|e_?mail|phone|street|recipient|(first|last|full|user|customer|company)_?name"
+_WHOLE_KEY = r"line[123]|zip(_?code)?|post(al)?_?code|city|data|record|body|card_?(first|last)\d"
+_CREDENTIAL_KEY = re.compile(_CREDENTIAL, re.IGNORECASE)
+_PERSONAL_KEY = re.compile(rf"{_PERSON}|^({_WHOLE_KEY})$", re.IGNORECASE)
+_VALUE = r"""("(\\.|[^"\\])*"|'(\\.|[^'\\])*'|\d+)"""
+# Every repetition that another character must follow is bounded: a long word must not take quadratic time,
+# during which nothing else in the process runs.
 _PATTERNS = (
-    re.compile(r"(?i)\bbearer\s+[A-Za-z0-9._~+/=-]+"),
+    # A field of a record, quoted in a message as JSON or as Python writes it.
+    re.compile(
+        rf"""(?i)(["'])(\w{{0,40}}({_CREDENTIAL}|{_PERSON})\w{{0,40}}|{_WHOLE_KEY})\1\s*:\s*{_VALUE}"""
+    ),
+    re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}"),
     re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*){0,2}"),
     re.compile(
         r"(?i)(?<=[?&\s\"'])(access_?token|refresh_?token|client_?secret|password)[\"']?\s*[=:]\s*[\"']?[^&\s\"',}]+"
     ),
-    re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+"),
+    re.compile(r"[\w.%+'-]{1,64}@[\w-]+(\.[\w-]+)+"),
 )
-_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
+_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]{0,100}):(?!\*\*\*@)[^/\s@]+@")
 
 NOISY = ("arq", "httpx", "httpcore", "aiohttp", "asyncio")
 """Loggers whose information is a line for every job or request: at `info` only their warnings are kept."""
@@ -45,10 +54,20 @@ class Redaction:
 
     def __init__(self) -> None:
         self._values: set[str] = set()
+        self._longest_first: tuple[str, ...] = ()
 
     def add(self, *secrets: str | None) -> None:
         """Hide these values wherever they stand. Short ones are left to the keys: they would hide words."""
-        self._values.update(secret for secret in secrets if secret and len(secret) >= 6)
+        long = {secret for secret in secrets if secret and len(secret) >= 6}
+        # As it is, and as it stands in a URL.
+        self._values |= long | {quote(secret, safe="") for secret in long} | {unquote(s) for s in long}
+        # A secret may be a part of another one, whose rest would be left standing.
+        self._longest_first = tuple(sorted(self._values, key=len, reverse=True))
+
+    def forget_all(self) -> None:
+        """Start anew, between tests."""
+        self._values.clear()
+        self._longest_first = ()
 
     def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
         """Hide what must not be written."""
@@ -56,7 +75,7 @@ class Redaction:
 
     def text(self, text: str) -> str:
         """`text` without secrets."""
-        for value in self._values:
+        for value in self._longest_first:
             text = text.replace(value, HIDDEN)
         text = _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
         for pattern in _PATTERNS:
@@ -64,17 +83,16 @@ class Redaction:
         return text
 
     def _clean(self, key: str, value: Any) -> Any:
-        if _SECRET_KEY.search(key) and not isinstance(value, bool | int | float | None):
+        if value is None or isinstance(value, bool):
+            return value
+        is_number = isinstance(value, int | float)  # a number of tokens is no token
+        if _PERSONAL_KEY.search(key) or (_CREDENTIAL_KEY.search(key) and not is_number):
             return HIDDEN
-        if isinstance(value, str):
-            return self.text(value)
         if isinstance(value, Mapping):
             return {str(k): self._clean(str(k), v) for k, v in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [self._clean("", item) for item in value]
-        if value is None or isinstance(value, bool | int | float):
-            return value
-        return self.text(str(value))
+        return value if is_number else self.text(str(value))
 
 
 redaction = Redaction()
@@ -130,7 +148,8 @@ def configure(log_format: str = "auto", level: str = "info", stream: TextIO | No
         redaction,
     ]
     if console:
-        tail.append(structlog.dev.ConsoleRenderer(colors=stream.isatty(), sort_keys=False, pad_event_to=18))
+        colours = stream.isatty() and not os.environ.get("NO_COLOR")  # https://no-color.org
+        tail.append(structlog.dev.ConsoleRenderer(colors=colours, sort_keys=False, pad_event_to=18))
     else:
         tail += [_order, structlog.processors.JSONRenderer(sort_keys=False)]
     formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=[*foreign, *shared], processors=tail)

@@ -8,6 +8,7 @@ otherwise be found out by a missing order.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -15,7 +16,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -34,32 +35,62 @@ if TYPE_CHECKING:
 
 PREFIX = "ORDERSYNC_"
 SECRETS_DIR = "ORDERSYNC_SECRETS_DIR"
+DEFAULT_SECRETS_DIR = "/run/secrets"
 RESOURCES = ("orders",)
 """The resources that this version can read."""
+SANDBOX_ACCOUNT = "sandbox"
+"""The account of `ordersync run --sandbox`. Each run begins with new orders and drops what it knew of older ones."""
+_MAPS = ("ORDERSYNC_POLL__INTERVALS", "ORDERSYNC_POLL__IGNORE_FIELDS")
 
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def _http_url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not _has_good_port(parts):
         raise ValueError("must be an address like https://api.ordermesh.io")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must hold no user, password, query or fragment")
     return value.rstrip("/")
+
+
+def _has_good_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _redis_url(value: SecretStr | None) -> SecretStr | None:
     if value is None or not value.get_secret_value():
         return None
     parts = urlsplit(value.get_secret_value())
-    if parts.scheme not in {"redis", "rediss", "unix"}:
+    if parts.scheme not in {"redis", "rediss", "unix"} or not _has_good_port(parts):
         raise ValueError("must be an address like redis://host:6379/0, rediss://... or unix:///path")
     return value
+
+
+def _home(value: Path | None) -> Path | None:
+    return value.expanduser() if value else None
 
 
 def _account_name(value: str) -> str:
     if not _ACCOUNT_NAME.fullmatch(value):
         raise ValueError("must be 1 to 64 letters, digits, dots, dashes or underscores")
+    if value == SANDBOX_ACCOUNT:
+        raise ValueError(
+            f"{value!r} is the account of `ordersync run --sandbox`, which empties it; choose another"
+        )
     return value
+
+
+def _resource(value: str) -> str:
+    if value not in RESOURCES:
+        raise ValueError(f"there is no resource {value!r}. There is: {', '.join(RESOURCES)}")
+    return value
+
+
+_Resource = Annotated[str, AfterValidator(_resource)]
 
 
 class _Part(BaseModel):
@@ -102,10 +133,10 @@ class RedisSettings(_Part):
 class PollSettings(_Part):
     """What is read, and how often."""
 
-    intervals: dict[str, float] = Field(
-        default={"orders": 15.0}, description="seconds between two polls of each resource"
+    intervals: dict[_Resource, Annotated[float, Field(ge=1, le=86400)]] = Field(
+        default={"orders": 15.0}, description="seconds between two polls of each resource, 1 to 86400"
     )
-    ignore_fields: dict[str, tuple[str, ...]] = Field(
+    ignore_fields: dict[_Resource, tuple[str, ...]] = Field(
         default={}, description="top-level fields whose change alone is no change"
     )
 
@@ -153,8 +184,10 @@ class Settings(BaseSettings):
     account: Annotated[str, AfterValidator(_account_name)] = Field(
         "default", description="name of the one account"
     )
-    accounts_file: Path | None = Field(None, description="TOML file with many accounts, instead of the one")
-    data_dir: Path = Field(
+    accounts_file: Annotated[Path | None, AfterValidator(_home)] = Field(
+        None, description="TOML file with many accounts, instead of the one"
+    )
+    data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
         default_factory=default_data_dir, description="data of the embedded server, heartbeat"
     )
     grace_seconds: float = Field(4, ge=0, le=600, description="time to finish the page in hand when stopping")
@@ -172,7 +205,7 @@ class Settings(BaseSettings):
         del settings_cls
         secrets = NestedSecretsSettingsSource(
             file_secret_settings,
-            secrets_dir=os.environ.get(SECRETS_DIR, "/run/secrets"),
+            secrets_dir=os.environ.get(SECRETS_DIR) or DEFAULT_SECRETS_DIR,
             secrets_dir_missing="ok",
             secrets_prefix=PREFIX,
             secrets_nested_delimiter="__",
@@ -213,26 +246,21 @@ def load(**arguments: Any) -> Settings:
         SettingsError: A value cannot be used or a name is not known; the message names the variable.
 
     """
-    _refuse_unknown_names()
+    given = _given()
+    _refuse_unknown_names(given)
     try:
-        settings = Settings(**arguments)
+        return Settings(**arguments)
     except ValidationError as error:
         raise SettingsError(_describe(error, PREFIX)) from None
     except SourceError as error:
-        cause = f": {error.__cause__}" if error.__cause__ else ""
-        raise SettingsError(f"Settings cannot be read: {error}{cause}. Lists and maps are JSON.") from None
-    _check_resources("ORDERSYNC_POLL__INTERVALS", settings.poll.intervals)
-    _check_resources("ORDERSYNC_POLL__IGNORE_FIELDS", settings.poll.ignore_fields)
-    return settings
+        where = ", ".join(name for name in _MAPS if name in given) or "Settings"
+        raise SettingsError(f"{where}: {error.__cause__ or error}. Maps are written as JSON.") from None
 
 
 def hide_password(url: str) -> str:
-    """A URL with its password replaced by stars."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    """A URL with its password, also one among the options of a Redis URL, replaced by stars."""
+    url = re.sub(r"(?<=[?&]password=)[^&#]*", "***", url)
+    return re.sub(r"^(\w+://[^/@:]*):[^/]*@", r"\1:***@", url)
 
 
 def variable_names() -> dict[str, str]:
@@ -248,38 +276,40 @@ def variable_names() -> dict[str, str]:
     return names
 
 
-def _refuse_unknown_names() -> None:
+def _given() -> set[str]:
+    """The names that are set somewhere: in the environment, in `.env`, as secret files."""
+    names = set(os.environ)
+    try:
+        names.update(dotenv_values(".env"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f".env cannot be read: {error}") from None
+    folder = Path(os.environ.get(SECRETS_DIR) or DEFAULT_SECRETS_DIR)
+    if os.environ.get(SECRETS_DIR) and not folder.is_dir():
+        raise SettingsError(f"{SECRETS_DIR}: there is no folder {folder}")
+    with contextlib.suppress(OSError):
+        names.update(file.name for file in folder.iterdir())
+    return {name.upper() for name in names if name.upper().startswith(PREFIX)}
+
+
+def _refuse_unknown_names(given: Iterable[str]) -> None:
     known = variable_names()
-    parts = tuple(f"{name}__".upper() for name in known)
-    for given in {*os.environ, *dotenv_values(".env")}:
-        name = given.upper()
-        if not name.startswith(PREFIX) or name in known or name.startswith(parts):
+    for name in sorted(given):
+        if name in known or name.startswith(tuple(f"{map_name}__" for map_name in _MAPS)):
             continue
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]}?" if close else " See: ordersync config show --names"
-        raise SettingsError(f"{given} is not a setting.{hint}")
-
-
-def _check_resources(where: str, resources: Iterable[str]) -> None:
-    for name in resources:
-        if name not in RESOURCES:
-            raise SettingsError(f"{where}: there is no resource {name!r}. There is: {', '.join(RESOURCES)}")
+        raise SettingsError(f"{name} is not a setting.{hint}")
 
 
 def _describe(error: ValidationError, prefix: str) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_input=False):
-        name = prefix + "__".join(str(part) for part in problem["loc"]).upper()
+        name = prefix + "__".join(str(part) for part in problem["loc"] if part != "[key]").upper()
         lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)
 
 
 def _account(name: str, api: ApiSettings, poll: PollSettings) -> Account:
-    for resource, seconds in poll.intervals.items():
-        if not 1 <= seconds <= 86400:
-            raise SettingsError(
-                f"ORDERSYNC_POLL__INTERVALS: {resource}: {seconds:g} is not between 1 and 86400 s"
-            )
     return Account(name=name, api=api, intervals=poll.intervals, ignore_fields=poll.ignore_fields)
 
 
@@ -322,7 +352,6 @@ def _read_account(path: Path, name: str, table: Any, settings: Settings) -> Acco
         raise SettingsError(f"{where}: {error}") from None
     if not api.has_login:
         raise SettingsError(f"{where}: needs client_id and client_secret (or client_secret_file)")
-    _check_resources(where, (*poll.intervals, *poll.ignore_fields))
     return _account(name, api, poll)
 
 

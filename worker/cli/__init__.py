@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COMMANDS = {
     "run": ("worker.cli.run", "Run the daemon; --once reads everything once."),
@@ -16,6 +21,17 @@ COMMANDS = {
     "health": ("worker.cli.health", "Exit 0 while a worker is alive and fresh."),
     "config": ("worker.cli.config", "Show the settings, secrets hidden."),
 }
+
+
+@contextmanager
+def _gone_reader() -> Iterator[None]:
+    """When the reader of our output has gone (`| head -1`) there is nothing more to say, and nothing failed."""
+    try:
+        yield
+    except BrokenPipeError:
+        # What is still buffered is written when the interpreter ends, and would fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(0) from None
 
 
 class LazyGroup(click.Group):
@@ -34,6 +50,18 @@ class LazyGroup(click.Group):
         module = importlib.import_module(COMMANDS[cmd_name][0])
         command: click.Command = module.command
         return command
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the arguments; `--help` answers here."""
+        with _gone_reader():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command."""
+        if os.environ.get("NO_COLOR"):  # https://no-color.org; click does not look at it
+            ctx.color = False
+        with _gone_reader():
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, without importing any."""
@@ -84,8 +112,4 @@ def main() -> None:
     except OrdersyncError as error:
         click.echo(f"ordersync: {error}", err=True)
         status = error.exit_status
-    except BrokenPipeError:
-        # The reader of our output has gone: nothing more to say, and nothing went wrong.
-        sys.stderr.close()
-        status = 0
     sys.exit(status if isinstance(status, int) else 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import socket
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,7 +19,7 @@ from worker.capture.health import Health, Verdict, judge
 from worker.capture.poll import Poller
 from worker.capture.store import Store
 from worker.connections import answer, connect
-from worker.errors import DataError, RedisUnavailable
+from worker.errors import DataError, RedisUnavailable, SettingsError
 from worker.heartbeat import ResourceBeat
 from worker.keys import ACCOUNTS, Keys
 from worker.logs import redaction
@@ -56,15 +57,38 @@ def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return uvloop.run(main())
 
 
+async def ended_by_sigterm(main: Coroutine[Any, Any, None]) -> None:
+    """Await `main`; SIGTERM cancels it, so that it cleans up, as Ctrl-C does. A daemon at work takes over both."""
+    task, loop = asyncio.ensure_future(main), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if (me := asyncio.current_task()) is not None and me.cancelling():
+            await asyncio.wait([task])
+            raise
+        sys.exit(128 + signal.SIGTERM)
+
+
 @asynccontextmanager
-async def redis_url(settings: Settings) -> AsyncIterator[str]:
-    """The server for events and state: the one that is set, or the embedded one while the block runs."""
+async def redis_url(settings: Settings, *, alone: bool = False) -> AsyncIterator[str]:
+    """The server for events and state: the one that is set, or the embedded one while the block runs.
+
+    Raises:
+        SettingsError: `alone` was asked for, and another worker uses the data folder.
+
+    """
     if settings.redis.url is not None:
         url = settings.redis.url.get_secret_value()
         redaction.add(urlsplit(url).password)
         yield url
     else:
         async with embedded.server(settings.data_dir) as running:
+            if alone and running.shared:
+                raise SettingsError(
+                    f"A worker runs already with the data folder {settings.data_dir}. End it first, or set "
+                    "ORDERSYNC_DATA_DIR to another folder."
+                )
             yield running.url
 
 

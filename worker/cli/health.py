@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import click
+import msgspec
+from dotenv import dotenv_values
 
 from worker import heartbeat
 
@@ -20,15 +22,13 @@ def command(as_json: bool) -> None:
     Needs no settings but the data folder (ORDERSYNC_DATA_DIR), and neither Redis nor the gateway.
     """
     # Not read through the settings: they may be wrong or absent where this runs, and take time to import.
-    data_dir = os.environ.get("ORDERSYNC_DATA_DIR")
-    if data_dir is None:
+    data_dir = os.environ.get("ORDERSYNC_DATA_DIR") or dotenv_values(".env").get("ORDERSYNC_DATA_DIR")
+    if not data_dir:
         base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         data_dir = str(Path(base) / "ordersync")
-    beat = heartbeat.newest(Path(data_dir))
+    beat = heartbeat.newest(Path(data_dir).expanduser())
     problems = heartbeat.diagnose(beat)
     if as_json:
-        import msgspec  # noqa: PLC0415 - only for this answer
-
         found = msgspec.to_builtins(beat) if beat else None
         click.echo(json.dumps({"healthy": not problems, "problems": problems, "heartbeat": found}))
     else:

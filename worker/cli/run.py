@@ -6,24 +6,34 @@ import json
 import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
+import redis.exceptions
 from pydantic import SecretStr
 
 from jobs.resources import RESOURCES
 from jobs.schedule import make_worker
 from worker import __version__
 from worker.capture.run import Outcome, Run
-from worker.cli.compose import announce, redis_url, reporter, run_async, worker_id, workplace
+from worker.cli.compose import (
+    announce,
+    ended_by_sigterm,
+    redis_url,
+    reporter,
+    run_async,
+    worker_id,
+    workplace,
+)
 from worker.cli.local_ordermesh import LocalOrderMesh, local_ordermesh
 from worker.cli.options import prepare
 from worker.clock import SystemClock
 from worker.connections import check_server, connect, wait_until_up
 from worker.daemon import Daemon
-from worker.errors import GatewayUnreachable, OrdersyncError
+from worker.errors import LoginRejected, OrderMeshError, OrdersyncError, RedisUnavailable
 from worker.keys import PREFIX
-from worker.logs import get_logger
-from worker.settings import Account, PollSettings, Settings, hide_password
+from worker.logs import get_logger, redaction
+from worker.settings import SANDBOX_ACCOUNT, Account, PollSettings, Settings, hide_password
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +42,6 @@ if TYPE_CHECKING:
 
 ONCE_PATIENCE = 30.0
 """Seconds that `run --once` waits for Redis."""
-SANDBOX_ACCOUNT = "sandbox"
 SANDBOX_INTERVAL = 5.0
 
 
@@ -55,7 +64,13 @@ class SourceUnavailable(RunIncomplete):
     epilog="\b\nExamples:\n  ordersync run --sandbox\n  ordersync run\n  ordersync run --once --json"
 )
 @click.option("--sandbox", is_flag=True, help="Work on a local OrderMesh whose orders keep changing.")
-@click.option("--orders", default=3000, show_default=True, help="With --sandbox: how many orders it has.")
+@click.option(
+    "--orders",
+    type=click.IntRange(0, 10_000_000),
+    default=3000,
+    show_default=True,
+    help="With --sandbox: how many orders it has.",
+)
 @click.option(
     "--once", is_flag=True, help="Read every resource completely, commit, print a summary, and exit."
 )
@@ -67,7 +82,9 @@ def command(sandbox: bool, orders: int, once: bool, as_json: bool) -> None:
     SIGTERM or Ctrl-C ends it behind the page in hand; a second one at once.
     """
     settings = prepare()
-    run_async(lambda: _run(settings, sandbox=sandbox, orders=orders, once=once, as_json=as_json))
+    run_async(
+        lambda: ended_by_sigterm(_run(settings, sandbox=sandbox, orders=orders, once=once, as_json=as_json))
+    )
 
 
 async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as_json: bool) -> None:
@@ -75,14 +92,17 @@ async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as
     async with AsyncExitStack() as stack:
         local = await stack.enter_async_context(local_ordermesh(orders)) if sandbox else None
         accounts = (_sandbox_account(settings, local),) if local else settings.accounts()
-        url = await stack.enter_async_context(redis_url(settings))
+        url = await stack.enter_async_context(redis_url(settings, alone=sandbox))
         place = await stack.enter_async_context(workplace(accounts, url, clock))
         await wait_until_up(place.redis, url, clock, patience=ONCE_PATIENCE if once else None)
-        await check_server(place.redis, url)
-        if local:
-            await _start_anew(place)
-        await announce(place)
-        await _log_in(place, must_reach=once)
+        try:
+            await check_server(place.redis, url)
+            if local:
+                await _start_anew(place)
+            await announce(place)
+            await _log_in(place, must_reach=once)
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise RedisUnavailable(f"{hide_password(url)} failed during the start: {error}") from None
         if once:
             await _once(place, as_json=as_json)
         else:
@@ -93,13 +113,15 @@ async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as
 
 async def _daemon(settings: Settings, place: Workplace, url: str, clock: SystemClock) -> None:
     queue_url = settings.redis.queue_url.get_secret_value() if settings.redis.queue_url else url
+    queue_setting = "ORDERSYNC_REDIS__QUEUE_URL" if settings.redis.queue_url else "ORDERSYNC_REDIS__URL"
+    redaction.add(urlsplit(queue_url).password)
     name = worker_id()
 
     async def wait_for_redis() -> None:
         queue = connect(queue_url)
         try:
             await wait_until_up(place.redis, url, clock)
-            await wait_until_up(queue, queue_url, clock)
+            await wait_until_up(queue, queue_url, clock, setting=queue_setting)
         finally:
             await queue.aclose()
 
@@ -117,43 +139,38 @@ async def _daemon(settings: Settings, place: Workplace, url: str, clock: SystemC
 
 
 async def _log_in(place: Workplace, *, must_reach: bool) -> None:
-    """Wrong credentials end the start; a gateway that is away does not, unless this is the only try."""
+    """Wrong credentials end the start; a gateway that is away or ill does not, unless this is the only try."""
     for desk in place.desks.values():
         try:
             await desk.client.tokens.get()
-        except GatewayUnreachable as error:
-            if must_reach:
+        except OrderMeshError as error:
+            if must_reach or isinstance(error, LoginRejected):
                 raise
             get_logger(account=desk.account.name).warning(
-                "gateway_unreachable", error=str(error), advice="it is tried again"
+                "login_failed", error=str(error), error_code=error.code, advice="it is tried again"
             )
 
 
 async def _once(place: Workplace, *, as_json: bool) -> None:
     runs = []
     for desk in place.desks.values():
-        runs += [await _read_completely(place, desk.account.name, name) for name in desk.account.intervals]
-    now = place.clock.monotonic()
-    summaries = [run.summary(now) for run in runs]
+        for name in desk.account.intervals:
+            run = await desk.poller.poll(RESOURCES[name], slice_seconds=float("inf"))
+            runs.append((run, place.clock.monotonic()))
     if as_json:
-        click.echo(json.dumps(summaries))
+        click.echo(json.dumps([run.summary(ended) for run, ended in runs]))
     else:
-        for run in runs:
+        for run, ended in runs:
             click.echo(
                 f"{run.account}/{run.resource}: {run.outcome.value}: {run.records} records read, {run.published} "
                 f"events published ({run.snapshot} snapshot, {run.created} created, {run.updated} updated), "
                 f"{run.unchanged} unchanged, {run.unreadable} unreadable, {run.usage.requests} requests in "
-                f"{now - run.began:.1f} s"
+                f"{ended - run.began:.1f} s"
             )
-    for run in runs:
+    for run, _ in runs:
         if run.outcome is not Outcome.COMPLETE:
             unavailable = run.error_code in {"gateway_unreachable", "login_rejected", "redis_unavailable"}
             raise SourceUnavailable(run) if unavailable else RunIncomplete(run)
-
-
-async def _read_completely(place: Workplace, account: str, name: str) -> Run:
-    """One poll without an end to its slice of time."""
-    return await place.desks[account].poller.poll(RESOURCES[name], slice_seconds=float("inf"))
 
 
 def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:

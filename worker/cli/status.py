@@ -48,9 +48,9 @@ async def _status(settings: Settings, *, as_json: bool) -> None:
             for account in sorted(await answer(client.smembers(ACCOUNTS)))
             for name in RESOURCES
         ]
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+    except (redis.exceptions.RedisError, OSError) as error:
         raise RedisUnavailable(
-            f"{hide_password(url)} cannot be reached: {error}. Is the worker still running?"
+            f"{hide_password(url)} cannot be read: {error}. Is the worker still running?"
         ) from None
     finally:
         await client.aclose()

@@ -22,7 +22,7 @@ from worker.settings import RESOURCES, Settings, hide_password
 if TYPE_CHECKING:
     from worker.queue.envelope import Event
 
-_ENTRY_ID = re.compile(r"\d+(-\d+)?")
+_ENTRY_ID = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")
 _COLOURS = {"snapshot": "blue", "created": "green", "updated": "yellow", "deleted": "red"}
 
 
@@ -75,17 +75,17 @@ async def _tail(
     try:
         key = Keys(await pick_account(client, account, settings)).stream(resource)
         if start is None:
-            events = await stream.last(client, key, count)
+            events = await stream.last(client, key, max(count, 1))
             start = events[-1].entry_id if events else "0"
-            for event in events:
+            for event in events[-count:] if count else []:
                 show(event)
         async for event in stream.follow(client, key, start, wait=follow):
             show(event)
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+    except (redis.exceptions.RedisError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
         raise RedisUnavailable(
-            f"{hide_password(url)} cannot be reached: {error}. Is the worker still running?"
+            f"{hide_password(url)} cannot be read: {error}. Is the worker still running?"
         ) from None
     finally:
         await client.aclose()
@@ -100,4 +100,6 @@ def _show_json(event: Event) -> None:
     """One line; the record stands in it as it was served, not as it would be written again."""
     attributes = {name: value for name, value in asdict(event).items() if name != "data"}
     head = json.dumps(attributes, ensure_ascii=False)
-    click.echo(head[:-1].encode() + b', "data": ' + event.data + b"}")
+    # A line break can only stand between the tokens of the record, and would end our line.
+    data = event.data.replace(b"\r", b" ").replace(b"\n", b" ")
+    click.echo(head[:-1].encode() + b', "data": ' + data + b"}")

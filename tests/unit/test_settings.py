@@ -1,0 +1,309 @@
+"""Settings: every source, every bad value named by its variable, and no secret shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.resources import RESOURCES as READABLE
+from worker import settings
+from worker.errors import SettingsError
+
+SECRET = "hunter2-hunter2"
+LOGIN = {"ORDERSYNC_API__CLIENT_ID": "client", "ORDERSYNC_API__CLIENT_SECRET": SECRET}
+
+
+@pytest.fixture(autouse=True)
+def empty_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder without `.env`, and no variable of the worker set."""
+    import os  # noqa: PLC0415 - for this alone
+
+    for name in os.environ:
+        if name.upper().startswith("ORDERSYNC_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(settings, "DEFAULT_SECRETS_DIR", str(tmp_path / "run-secrets"))
+
+
+def load_with(monkeypatch: pytest.MonkeyPatch, **values: str) -> settings.Settings:
+    for name, value in values.items():
+        monkeypatch.setenv(f"ORDERSYNC_{name}".upper(), value)
+    return settings.load()
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, **values: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_with(monkeypatch, **values)
+    assert caught.value.exit_status == 2
+    return str(caught.value)
+
+
+def test_defaults() -> None:
+    """Nothing set: the real gateway, an embedded server, orders every 15 s, and no login."""
+    loaded = settings.load()
+    assert loaded.api.base_url == "https://api.ordermesh.io"
+    assert (loaded.redis.url, loaded.redis.queue_url) == (None, None)
+    assert loaded.poll.intervals == {"orders": 15.0}
+    assert (loaded.api.requests_per_second, loaded.api.max_concurrency, loaded.api.page_size) == (10, 4, 100)
+    assert not loaded.api.has_login
+
+
+def test_environment_nests_and_ignores_case_and_empty_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`__` nests, down into a map; an empty variable counts as not set."""
+    loaded = load_with(
+        monkeypatch, api__page_size="50", poll__intervals__orders="5", account="", api__timeout=""
+    )
+    assert (loaded.api.page_size, loaded.poll.intervals, loaded.account) == (50, {"orders": 5.0}, "default")
+    monkeypatch.setenv("ordersync_api__attempts", "2")
+    assert settings.load().api.attempts == 2
+
+
+def test_a_source_wins_over_those_behind_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Environment before `.env` before secret files, value by value; one part may come from all of them."""
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    for name, value in {"page_size": "1", "attempts": "1", "timeout": "1"}.items():
+        (folder / f"ORDERSYNC_API__{name.upper()}").write_text(f"{value}\n")
+    Path(".env").write_text("OTHER=1\nORDERSYNC_API__PAGE_SIZE=2\nORDERSYNC_API__ATTEMPTS=2\n")
+    loaded = load_with(monkeypatch, secrets_dir=str(folder), api__page_size="3")
+    assert (loaded.api.page_size, loaded.api.attempts, loaded.api.timeout) == (3, 2, 1)
+
+
+def test_secret_files_as_kubernetes_mounts_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each file is a link through `..data`; the line break at the end does not belong to the secret."""
+    real = tmp_path / "secrets" / "..2026_01_01"
+    real.mkdir(parents=True)
+    (real / "ORDERSYNC_API__CLIENT_SECRET").write_text(f"{SECRET}\n")
+    (real / "ordersync_api__client_id").write_text("client")
+    (tmp_path / "secrets" / "..data").symlink_to(real.name)
+    for file in real.iterdir():
+        (tmp_path / "secrets" / file.name).symlink_to(f"..data/{file.name}")
+    loaded = load_with(monkeypatch, secrets_dir=str(tmp_path / "secrets"))
+    (account,) = loaded.accounts()
+    assert account.api.client_id == "client"
+    assert account.api.client_secret is not None
+    assert account.api.client_secret.get_secret_value() == SECRET
+
+
+@pytest.mark.parametrize("where", ["environment", ".env", "secret file"])
+def test_an_unknown_name_is_refused_with_a_suggestion(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
+) -> None:
+    """A typo in a setting would otherwise be found out by a missing order."""
+    if where == "environment":
+        monkeypatch.setenv("ORDERSYNC_API__PAGESIZE", "5")
+    elif where == ".env":
+        Path(".env").write_text("ORDERSYNC_API__PAGESIZE=5\n")
+    else:
+        (tmp_path / "ORDERSYNC_API__PAGESIZE").write_text("5")
+        monkeypatch.setenv("ORDERSYNC_SECRETS_DIR", str(tmp_path))
+    assert refusal(monkeypatch) == (
+        "ORDERSYNC_API__PAGESIZE is not a setting. Did you mean ORDERSYNC_API__PAGE_SIZE?"
+    )
+
+
+def test_a_name_like_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a name that is near, the list of all is named."""
+    assert "ordersync config show --names" in refusal(monkeypatch, zzzzzzzz="1")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("API__BASE_URL", "api.ordermesh.io", "must be an address"),
+        ("API__BASE_URL", "https://host:99999", "must be an address"),
+        ("API__BASE_URL", f"https://me:{SECRET}@host", "must hold no user, password"),
+        ("API__BASE_URL", "https://host/?a=b", "must hold no user, password, query"),
+        ("API__PAGE_SIZE", "many", "valid integer"),
+        ("API__PAGE_SIZE", "0", "greater than or equal to 1"),
+        ("API__PAGE_SIZE", "1001", "less than or equal to 1000"),
+        ("API__REQUESTS_PER_SECOND", "0", "greater than 0"),
+        ("API__REQUESTS_PER_SECOND", "nan", "less than or equal"),
+        ("API__MAX_CONCURRENCY", "65", "less than or equal to 64"),
+        ("API__TIMEOUT", "-1", "greater than 0"),
+        ("API__ATTEMPTS", "0", "greater than or equal to 1"),
+        ("REDIS__URL", "localhost:6379", "must be an address"),
+        ("REDIS__URL", f"redis://:{SECRET}@host:x/0", "must be an address"),
+        ("REDIS__QUEUE_URL", f"http://:{SECRET}@host", "must be an address"),
+        ("POLL__INTERVALS", "{orders: 5}", "Maps are written as JSON"),
+        ("POLL__INTERVALS", "[5]", "valid dictionary"),
+        ("POLL__INTERVALS__ORDERS", "0.9", "greater than or equal to 1"),
+        ("POLL__INTERVALS__ORDERS", "86401", "less than or equal to 86400"),
+        ("POLL__INTERVALS__ORDERS", "nan", "86400"),
+        ("POLL__INTERVALS__ORDER", "5", "there is no resource 'order'. There is: orders"),
+        ("POLL__IGNORE_FIELDS__PARCELS", '["x"]', "there is no resource 'parcels'"),
+        ("POLL__IGNORE_FIELDS", "x", "Maps are written as JSON"),
+        ("LOG__FORMAT", "xml", "'auto', 'console' or 'json'"),
+        ("LOG__LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+        ("ACCOUNT", "a b", "1 to 64 letters"),
+        ("ACCOUNT", "sandbox", "ordersync run --sandbox"),
+        ("GRACE_SECONDS", "-1", "greater than or equal to 0"),
+        ("SECRETS_DIR", "/no/such/folder", "there is no folder"),
+    ],
+)
+def test_a_bad_value_is_named_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    """The message begins with the variable, says what is allowed, and does not repeat a secret."""
+    message = refusal(monkeypatch, **{name: value})
+    assert message.startswith(f"ORDERSYNC_{name}: ")
+    assert words in message
+    assert SECRET not in message
+
+
+def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line for each, so that nobody has to try again and again."""
+    message = refusal(monkeypatch, api__page_size="x", log__level="loud")
+    assert [line.partition(":")[0] for line in message.splitlines()] == [
+        "ORDERSYNC_API__PAGE_SIZE",
+        "ORDERSYNC_LOG__LEVEL",
+    ]
+
+
+def test_a_dotenv_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `.env` that cannot be read is a wrong setting, not a traceback."""
+    Path(".env").write_bytes(b"ORDERSYNC_ACCOUNT=\xff\n")
+    assert ".env cannot be read" in refusal(monkeypatch)
+
+
+def test_home_stands_for_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`~` in a path of `.env` is not a folder of that name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Path(".env").write_text("ORDERSYNC_DATA_DIR=~/data\n")
+    assert settings.load().data_dir == tmp_path / "data"
+
+
+def test_no_login_names_the_settings_and_the_sandbox() -> None:
+    """Whoever has no credentials learns both ways on: how to set them, and how to try without."""
+    with pytest.raises(SettingsError) as caught:
+        settings.load().accounts()
+    for words in ("ORDERSYNC_API__CLIENT_ID", "ORDERSYNC_API__CLIENT_SECRET", "ordersync run --sandbox"):
+        assert words in str(caught.value)
+
+
+def test_half_a_login_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id without its secret is not taken for a login."""
+    with pytest.raises(SettingsError, match="No login"):
+        load_with(monkeypatch, api__client_id="client").accounts()
+
+
+def test_no_secret_is_ever_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither repr nor str nor `shown()` holds a secret or the password of a URL."""
+    loaded = load_with(
+        monkeypatch,
+        api__client_id="client",
+        api__client_secret=SECRET,
+        api__username="me",
+        api__password=SECRET,
+        redis__url=f"redis://user:{SECRET}@host:6379/0",
+        redis__queue_url=f"rediss://host:6379/0?password={SECRET}&db=1",
+    )
+    (account,) = loaded.accounts()
+    for text in (repr(loaded), str(loaded), repr(loaded.shown()), repr(account), loaded.model_dump_json()):
+        assert SECRET not in text
+    assert loaded.shown()["redis"] == {
+        "url": "redis://user:***@host:6379/0",
+        "queue_url": "rediss://host:6379/0?password=***&db=1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://host:6379/0", "redis://host:6379/0"),
+        ("redis://:p%40ss@host:6379/0", "redis://:***@host:6379/0"),
+        ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
+    ],
+)
+def test_passwords_of_urls_are_hidden(url: str, shown: str) -> None:
+    """What tells where Redis is stays readable."""
+    assert settings.hide_password(url) == shown
+
+
+def test_variable_names_are_all_names() -> None:
+    """Each one has a meaning, and those of DESIGN section 9 are among them."""
+    names = settings.variable_names()
+    assert all(names.values())
+    assert {
+        "ORDERSYNC_API__BASE_URL", "ORDERSYNC_API__CLIENT_ID", "ORDERSYNC_API__CLIENT_SECRET",
+        "ORDERSYNC_API__USERNAME", "ORDERSYNC_API__PASSWORD", "ORDERSYNC_API__REQUESTS_PER_SECOND",
+        "ORDERSYNC_API__MAX_CONCURRENCY", "ORDERSYNC_API__PAGE_SIZE", "ORDERSYNC_ACCOUNT",
+        "ORDERSYNC_ACCOUNTS_FILE", "ORDERSYNC_REDIS__URL", "ORDERSYNC_REDIS__QUEUE_URL",
+        "ORDERSYNC_POLL__INTERVALS", "ORDERSYNC_DATA_DIR", "ORDERSYNC_LOG__FORMAT", "ORDERSYNC_LOG__LEVEL",
+    } <= set(names)  # fmt: skip
+
+
+def test_settings_and_jobs_know_the_same_resources() -> None:
+    """Settings import nothing of ours, so the list stands there a second time."""
+    assert set(settings.RESOURCES) == set(READABLE)
+
+
+def accounts_of(monkeypatch: pytest.MonkeyPatch, text: str, **more: str) -> tuple[settings.Account, ...]:
+    Path("accounts.toml").write_text(text)
+    return load_with(monkeypatch, accounts_file="accounts.toml", **more).accounts()
+
+
+def test_an_accounts_file_with_many_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its own login; what it leaves out comes from the environment, but never a login."""
+    Path("eu.secret").write_text(f"{SECRET}\n")
+    eu, us = accounts_of(
+        monkeypatch,
+        """
+        [accounts.eu.api]
+        client_id = "eu-client"
+        client_secret_file = "eu.secret"
+        page_size = 7
+        [accounts.eu.poll]
+        intervals = { orders = 60 }
+        [accounts.us.api]
+        username = "me"
+        password = "us-password"
+        """,
+        api__page_size="20",
+        api__client_secret="somebody else's",
+    )
+    assert (eu.name, eu.api.page_size, eu.intervals) == ("eu", 7, {"orders": 60.0})
+    assert eu.api.client_secret is not None
+    assert eu.api.client_secret.get_secret_value() == SECRET
+    assert (us.name, us.api.page_size, us.api.client_secret) == ("us", 20, None)
+    assert us.intervals == {"orders": 15.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("accounts = [", "is not TOML"),
+        ("", "needs tables [accounts.NAME.api]"),
+        ("[account.eu.api]\nclient_id='x'", "needs tables [accounts.NAME.api]"),
+        ("[accounts]\neu = 5", "accounts.eu: "),
+        ("[accounts.eu.api]\nclient_id='x'", "accounts.eu: needs client_id and client_secret"),
+        ("[accounts.eu.api]\nclient_id='x'\nclient_secret=''", "accounts.eu: needs client_id"),
+        ("[accounts.eu.api]\nclient='x'", "accounts.eu: client: extra inputs are not permitted"),
+        ("[accounts.eu.spi]\nclient='x'", "accounts.eu: spi: extra inputs are not permitted"),
+        ("[accounts.'a b'.api]\nclient_id='x'", "accounts.a b: must be 1 to 64 letters"),
+        ("[accounts.eu.api]\nclient_secret_file='none'", "client_secret_file: none cannot be read"),
+        ("[accounts.eu.api]\npage_size=0", "accounts.eu: page_size: "),
+        ("[accounts.eu.poll]\nintervals={parcels=5}", "there is no resource 'parcels'"),
+        ("[accounts.eu.poll]\nintervals={orders=0}", "accounts.eu: intervals__orders: "),
+    ],
+)
+def test_a_bad_accounts_file(monkeypatch: pytest.MonkeyPatch, text: str, words: str) -> None:
+    """The message names the file, the account and what is wrong."""
+    with pytest.raises(SettingsError) as caught:
+        accounts_of(monkeypatch, text)
+    assert words in str(caught.value)
+    assert "accounts.toml" in str(caught.value)
+
+
+def test_an_accounts_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named with the system's reason."""
+    with pytest.raises(SettingsError, match=r"ORDERSYNC_ACCOUNTS_FILE: gone.toml cannot be read: No such"):
+        load_with(monkeypatch, accounts_file="gone.toml").accounts()
+
+
+def test_a_secret_in_a_bad_accounts_file_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret of the wrong type does not get into the message."""
+    with pytest.raises(SettingsError) as caught:
+        accounts_of(monkeypatch, "[accounts.eu.api]\nclient_id='x'\nclient_secret=[\"hunter2-hunter2\"]")
+    assert SECRET not in str(caught.value)
