@@ -49,7 +49,7 @@ class Server:
 
     def __init__(self, folder: Path, binary: str | None = None, *options: str) -> None:
         self.folder, self.port, self._options = folder, free_port(), options
-        self._binary = binary or os.environ.get("ORDERSYNC_TEST_SERVER") or _binary()
+        self._binary = binary or os.environ.get("TEST_SERVER") or _binary()
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"redis://127.0.0.1:{self.port}/0"
 

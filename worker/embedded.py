@@ -86,7 +86,7 @@ async def server(data_dir: Path) -> AsyncIterator[Running]:
             get_logger().info("embedded_server_taken_over", url=found.url, pid=found.pid)
             owned = _Owned(None, found)
         else:
-            owned = await _start(place, _free_port())
+            owned = await _start_on_free_port(place)
         keeper = asyncio.ensure_future(_keep_running(owned, place))
         try:
             yield owned.running
@@ -172,6 +172,18 @@ def _binary() -> str:
         raise SettingsError(f"No embedded server: {error} Set ORDERSYNC_REDIS__URL instead.") from None
 
 
+class _PortTaken(RedisUnavailable):
+    """Somebody else listens on the port by now."""
+
+
+async def _start_on_free_port(place: Path) -> _Owned:
+    """Between finding a port free and listening on it somebody may be quicker: then on another one."""
+    for _ in range(4):
+        with contextlib.suppress(_PortTaken):
+            return await _start(place, _free_port())
+    return await _start(place, _free_port())
+
+
 async def _start(place: Path, port: int) -> _Owned:
     log_file = place / "valkey.log"
     try:
@@ -179,7 +191,7 @@ async def _start(place: Path, port: int) -> _Owned:
     except OSError as error:
         raise RedisUnavailable(f"the embedded Valkey cannot be started: {error}") from None
     running = Running(url=f"redis://127.0.0.1:{port}/0", pid=process.pid)
-    await _wait_for(process, running, log_file)
+    await _wait_for(process, running, place, log_file)
     temporary = place / "running.json.new"
     temporary.write_bytes(msgspec.json.encode(running))
     temporary.replace(place / "running.json")
@@ -205,7 +217,8 @@ def _spawn(binary: str, place: Path, port: int, log_file: Path) -> subprocess.Po
         )
 
 
-async def _wait_for(process: subprocess.Popen[bytes], running: Running, log_file: Path) -> None:
+async def _wait_for(process: subprocess.Popen[bytes], running: Running, place: Path, log_file: Path) -> None:
+    """Wait until the server that was started answers, and not another one that was quicker to take its port."""
     client = Redis.from_url(running.url, socket_timeout=5, socket_connect_timeout=1)
     try:
         for _ in range(int(_START_SECONDS / 0.02)):
@@ -216,14 +229,16 @@ async def _wait_for(process: subprocess.Popen[bytes], running: Running, log_file
             except (redis.exceptions.RedisError, OSError):
                 await asyncio.sleep(0.02)
             else:
-                return
+                if await _is_ours(running, place):
+                    return
+                await asyncio.sleep(0.02)  # a stranger; our own process is about to find that out and end
     finally:
         await client.aclose()
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    raise RedisUnavailable(
-        f"the embedded Valkey did not start: {_last_words(log_file)}. Its whole log: {log_file}"
-    )
+    process.kill()
+    process.wait()
+    words = _last_words(log_file)
+    error = _PortTaken if "Address already in use" in words else RedisUnavailable
+    raise error(f"the embedded Valkey did not start: {words}. Its whole log: {log_file}")
 
 
 def _last_words(log_file: Path) -> str:

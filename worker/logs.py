@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+from collections import deque
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote, unquote
@@ -54,7 +55,13 @@ class Redaction:
 
     def __init__(self) -> None:
         self._values: set[str] = set()
+        self._passing: deque[str] = deque(maxlen=200)
         self._longest_first: tuple[str, ...] = ()
+
+    def add_passing(self, *secrets: str | None) -> None:
+        """Hide these values for a while: tokens, of which there are ever new ones. The last 200 are kept."""
+        self._passing.extend(secret for secret in secrets if secret and secret not in self._passing)
+        self.add()
 
     def add(self, *secrets: str | None) -> None:
         """Hide these values wherever they stand. Short ones are left to the keys: they would hide words."""
@@ -62,11 +69,12 @@ class Redaction:
         # As it is, and as it stands in a URL.
         self._values |= long | {quote(secret, safe="") for secret in long} | {unquote(s) for s in long}
         # A secret may be a part of another one, whose rest would be left standing.
-        self._longest_first = tuple(sorted(self._values, key=len, reverse=True))
+        self._longest_first = tuple(sorted({*self._values, *self._passing}, key=len, reverse=True))
 
     def forget_all(self) -> None:
         """Start anew, between tests."""
         self._values.clear()
+        self._passing.clear()
         self._longest_first = ()
 
     def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -149,7 +157,15 @@ def configure(log_format: str = "auto", level: str = "info", stream: TextIO | No
     ]
     if console:
         colours = stream.isatty() and not os.environ.get("NO_COLOR")  # https://no-color.org
-        tail.append(structlog.dev.ConsoleRenderer(colors=colours, sort_keys=False, pad_event_to=18))
+        tail += [
+            _for_people,
+            structlog.dev.ConsoleRenderer(
+                colors=colours,
+                sort_keys=False,
+                pad_event_to=14,
+                exception_formatter=structlog.dev.plain_traceback,
+            ),
+        ]
     else:
         tail += [_order, structlog.processors.JSONRenderer(sort_keys=False)]
     formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=[*foreign, *shared], processors=tail)
@@ -180,6 +196,15 @@ def _one_line_of_trace(_logger: Any, _method: str, event: EventDict) -> EventDic
     if event.get("exc_info"):
         event = structlog.processors.format_exc_info(_logger, _method, event)
     return event
+
+
+def _for_people(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """On a terminal: the time of day, and of a summary only what is not zero. Machines get all of it."""
+    event["timestamp"] = event["timestamp"][11:19]
+    if event.get("event") != "poll_done":
+        return event
+    plain = {"run_id", "plan", "reason"}
+    return {key: value for key, value in event.items() if value not in (0, "") and key not in plain}
 
 
 def _order(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:

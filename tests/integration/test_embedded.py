@@ -191,3 +191,15 @@ async def test_a_note_of_another_version_is_no_server(tmp_path: Path) -> None:
     embedded.folder(tmp_path).mkdir()
     (embedded.folder(tmp_path) / "running.json").write_text(json.dumps({"url": 5}))
     assert embedded.find(tmp_path) is None
+
+
+async def test_a_port_that_somebody_takes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that find the same port free each get a server of their own; the end of one leaves the other running."""
+    async with embedded.server(tmp_path / "a") as first:
+        taken = int(first.url.rpartition(":")[2].partition("/")[0])
+        ports = iter([taken, free_port()])
+        monkeypatch.setattr(embedded, "_free_port", lambda: next(ports))
+        async with embedded.server(tmp_path / "b") as second:
+            assert second.url != first.url
+            assert second.pid != first.pid
+        assert is_alive(first.pid)

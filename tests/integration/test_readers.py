@@ -113,8 +113,8 @@ def ioredis() -> Path:
 def node(ioredis: Path, tmp_path: Path) -> tuple[str, ...]:
     """The command that runs the example; node looks for packages beside the script."""
     (tmp_path / "node_modules").symlink_to(ioredis, target_is_directory=True)
-    script = tmp_path / "read_group.mjs"
-    shutil.copy(ROOT / "deploy" / "examples" / "read_group.mjs", script)
+    script = tmp_path / "read.mjs"
+    shutil.copy(ROOT / "deploy" / "examples" / "read.mjs", script)
     return ("node", str(script))
 
 
@@ -171,7 +171,7 @@ async def test_node_without_a_stream_says_how_to_call_it(node: tuple[str, ...], 
     for arguments in ((), ("redis://127.0.0.1:1/0", STREAM, "--events", "none")):
         done = await run_beside(*node, *arguments, cwd=tmp_path, env=program_env())
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith("usage: node read_group.mjs URL STREAM")
+        assert done.stderr.startswith("usage: node read.mjs URL STREAM")
 
 
 # --- the README -----------------------------------------------------------------------------------------

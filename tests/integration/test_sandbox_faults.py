@@ -1,6 +1,7 @@
 """Every fault of the sandbox as a client sees it."""
 
 import json
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -178,6 +179,6 @@ def test_a_waiting_request_does_not_hold_up_the_end(
         connection.sendall(request.encode())
         wait_for(lambda: server.faults.fired() == [1])
         server.stop()
-        assert caplog.messages == []
+        assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
         # A hanging request ends without an answer, a delayed one is answered early.
         assert (connection.recv(1) == b"") is (action == "hang")

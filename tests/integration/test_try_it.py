@@ -209,3 +209,14 @@ async def test_a_second_run_is_refused(at_work: Path) -> None:
     assert "ORDERSYNC_DATA_DIR" in done.stderr
     assert embedded.find(at_work / "data") == before
     assert (await command(at_work, "status")).returncode == 0
+
+
+async def test_ctrl_c_during_the_start(tmp_path: Path) -> None:
+    """It ends at once, with the shell's status for Ctrl-C, and leaves nothing running either."""
+    with started(tmp_path) as program:
+        await eventually(program.children)
+        family = program.children()
+        program.process.send_signal(signal.SIGINT)
+        assert await program.ended(5) in {0, 130}
+        await gone(family, 2)
+        assert "Traceback" not in program.err

@@ -81,21 +81,18 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Settings come from ORDERSYNC_... variables, .env or secret files: ordersync config show.\n\n"
+    epilog="\b\nExamples:\n"
+    "  ordersync run --sandbox    try it: a local OrderMesh, an embedded Valkey, the daemon\n"
+    "  ordersync tail orders      watch events, in a second terminal\n"
+    "  ordersync run              the daemon against the real gateway\n\n"
+    "Settings come from ORDERSYNC_... variables, .env or secret files: ordersync config show.\n\n"
     "Exit codes: 0 done, 1 failed, 2 wrong use or settings, 3 cannot reach what it needs.",
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
 )
 def cli() -> None:
-    r"""Keep other systems in step with OrderMesh orders.
-
-    \b
-    Examples:
-      ordersync run --sandbox      try it: a local OrderMesh, an embedded Valkey, the daemon
-      ordersync tail orders        watch events, in a second terminal
-      ordersync run                the daemon against the real gateway
-    """
+    """Keep other systems in step with OrderMesh orders."""
 
 
 def main() -> None:
@@ -112,4 +109,7 @@ def main() -> None:
     except OrdersyncError as error:
         click.echo(f"ordersync: {error}", err=True)
         status = error.exit_status
+    except OSError as error:
+        click.echo(f"ordersync: the output cannot be written: {error.strerror}", err=True)
+        status = 1
     sys.exit(status if isinstance(status, int) else 0)

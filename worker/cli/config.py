@@ -10,7 +10,7 @@ import click
 from worker import settings as settings_module
 
 
-@click.group(name="config")
+@click.group(name="config", epilog="\b\nExamples:\n  ordersync config show\n  ordersync config show --json")
 def command() -> None:
     """Look at the settings."""
 

@@ -99,8 +99,8 @@ async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as
             await check_server(place.redis, url)
             if local:
                 await _start_anew(place)
-            await announce(place)
             await _log_in(place, must_reach=once)
+            await announce(place)
         except (redis.exceptions.RedisError, OSError) as error:
             raise RedisUnavailable(f"{hide_password(url)} failed during the start: {error}") from None
         if once:
@@ -139,16 +139,24 @@ async def _daemon(settings: Settings, place: Workplace, url: str, clock: SystemC
 
 
 async def _log_in(place: Workplace, *, must_reach: bool) -> None:
-    """Wrong credentials end the start; a gateway that is away or ill does not, unless this is the only try."""
+    """Wrong credentials end the start, unless another account can be served.
+
+    A gateway that is away or ill does not end it, unless this is the only try.
+    """
+    refused: list[LoginRejected] = []
     for desk in place.desks.values():
         try:
             await desk.client.tokens.get()
         except OrderMeshError as error:
-            if must_reach or isinstance(error, LoginRejected):
+            if must_reach:
                 raise
-            get_logger(account=desk.account.name).warning(
+            get_logger(account=desk.account.name).error(
                 "login_failed", error=str(error), error_code=error.code, advice="it is tried again"
             )
+            if isinstance(error, LoginRejected):
+                refused.append(error)
+    if len(refused) == len(place.desks):
+        raise refused[0]
 
 
 async def _once(place: Workplace, *, as_json: bool) -> None:

@@ -159,7 +159,7 @@ class TokenSource:
         return token.access != rejected and self._clock.now() < token.expires_at
 
     def _adopt(self, token: Token, *, keep: bool = True) -> Token:
-        redaction.add(token.access, token.refresh)
+        redaction.add_passing(token.access, token.refresh)
         if keep:
             self._token = token
         return token
@@ -199,7 +199,7 @@ class TokenSource:
             login=self._fingerprint,
             previous=previous,
         )
-        redaction.add(token.access, token.refresh)
+        redaction.add_passing(token.access, token.refresh)
         self._log.info(
             "logged_in", operation=request.operation, lifetime_s=round(token.expires_at - self._clock.now())
         )
