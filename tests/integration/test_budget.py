@@ -215,6 +215,15 @@ async def test_concurrency_is_divided_and_given_back(budget: Maker, db: Redis) -
     assert one.statistics().concurrency == 4
 
 
+async def test_a_worker_that_ends_leaves_its_share(budget: Maker) -> None:
+    """A worker that is started right after another has ended, as in a deploy, has the whole concurrency."""
+    one, other = budget("w1", rate=100_000), budget("w2", rate=100_000)
+    await use(one)
+    await one.leave()
+    await use(other)
+    assert other.statistics().concurrency == 4
+
+
 async def test_every_worker_has_a_share(budget: Maker) -> None:
     """With more workers than requests permitted, each still gets one: nobody starves."""
     workers = [budget(f"w{number}", rate=100_000, concurrency=2) for number in range(5)]

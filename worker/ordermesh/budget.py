@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from worker import scripts
+from worker.connections import answer
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -55,7 +56,8 @@ class Budget:
         worker_id: str,
         clock: Clock,
     ) -> None:
-        self._keys, self._clock, self._worker_id = keys, clock, worker_id
+        self._redis, self._keys, self._clock, self._worker_id = redis, keys, clock, worker_id
+        self._sharing_key = f"{keys.budget}:sharing"
         self._rate, self._max_concurrency = requests_per_second, max_concurrency
         self._capacity = max(max_concurrency, int(requests_per_second * _BLOCK_SECONDS * 4))
         self._block = max(1, int(requests_per_second * _BLOCK_SECONDS))
@@ -93,6 +95,10 @@ class Budget:
         """The request has ended."""
         self._slots.release_on_behalf_of(grant.slot)
 
+    async def leave(self) -> None:
+        """This worker ends: its share goes to the others at once, and not when it has been quiet for a while."""
+        await answer(self._redis.zrem(self._sharing_key, self._worker_id))
+
     def _take_permit(self) -> bool:
         # Permits that lay about for long would add up to a burst that the budget does not know of.
         if self._permits and self._clock.monotonic() < self._permits_until:
@@ -103,7 +109,7 @@ class Budget:
     async def _ask(self) -> float:
         """Ask once; the seconds that had to be waited because nothing was granted."""
         granted, wait_ms, sharing = await self._script(
-            keys=[self._keys.budget, f"{self._keys.budget}:sharing"],
+            keys=[self._keys.budget, self._sharing_key],
             args=[self._rate, self._capacity, self._block, self._worker_id],
         )
         self._sharing = sharing

@@ -9,12 +9,14 @@ way helps nobody.)
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import httpx
 import msgspec
+import redis.exceptions
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
 from worker.errors import (
@@ -121,11 +123,13 @@ class OrderMeshClient:
         return ClientStatistics(counts.requests, counts.retries, len(counts.flying), counts.rebuilt)
 
     async def aclose(self) -> None:
-        """Close all connections; requests that nobody waits for any more end with them."""
+        """Close all connections and give up the share of the budget; what is still under way ends with them."""
         for task in list(self._counts.flying):
             task.cancel()
         await asyncio.gather(*self._counts.flying, *self._counts.closing, return_exceptions=True)
         await self._http.aclose()
+        with contextlib.suppress(redis.exceptions.RedisError, OSError):
+            await self._budget.leave()
 
     async def read_page(self, key: str, number: int, size: int, usage: Usage) -> bytes:
         """The body of page `number`, counted from 0, of a list operation."""
