@@ -19,9 +19,9 @@ IN_PROGRESS_SECONDS = 8.0
 """How long arq's mark that a job runs outlives the last sign of life of the worker that runs it."""
 
 
-def job_id(account: str, resource: str) -> str:
-    """The fixed id of the job: there is never more than one of it in the queue."""
-    return f"ordersync:poll:{account}:{resource}"
+def job_id(queue: str, account: str, resource: str) -> str:
+    """The fixed id of the job: there is never more than one of it in the queue. arq's ids are global."""
+    return f"{queue}:poll:{account}:{resource}"
 
 
 async def poll(ctx: Mapping[Any, Any], account: str, resource: str) -> None:

@@ -12,7 +12,6 @@ from arq.worker import Worker, func
 from jobs.poll import IN_PROGRESS_SECONDS, poll
 from jobs.tick import tick
 from worker.connections import pool
-from worker.keys import QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,9 +49,9 @@ class _Queue(ArqRedis):
         await self.aclose(close_connection_pool)
 
 
-def make_queue(url: str) -> ArqRedis:
+def make_queue(url: str, name: str) -> ArqRedis:
     """A client that puts jobs into our queue, with timeouts and retries that arq's own pool has not."""
-    return _Queue(pool(url), job_serializer=serialize, job_deserializer=deserialize, default_queue_name=QUEUE)
+    return _Queue(pool(url), job_serializer=serialize, job_deserializer=deserialize, default_queue_name=name)
 
 
 class SupervisedWorker(Worker):
@@ -76,11 +75,15 @@ class SupervisedWorker(Worker):
 
 def make_worker(queue_url: str, place: Workplace, worker_id: str) -> SupervisedWorker:
     """A worker that ticks and polls. It opens connections of its own, which end with it."""
+    queue = place.queue
     worker = SupervisedWorker(
         functions=[func(poll, name="poll", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT)],
-        cron_jobs=[cron(tick, name="tick", second=set(range(60)), microsecond=0, keep_result=0, timeout=20)],
-        queue_name=QUEUE,
-        redis_pool=make_queue(queue_url),
+        # arq makes the id of a tick of its name: without the queue in it, one queue's would stand for another's.
+        cron_jobs=[
+            cron(tick, name=f"tick:{queue}", second=set(range(60)), microsecond=0, keep_result=0, timeout=20)
+        ],
+        queue_name=queue,
+        redis_pool=make_queue(queue_url, queue),
         handle_signals=False,
         job_serializer=serialize,
         job_deserializer=deserialize,
@@ -88,7 +91,7 @@ def make_worker(queue_url: str, place: Workplace, worker_id: str) -> SupervisedW
         poll_delay=0.1,
         max_jobs=20,
         health_check_interval=10,
-        health_check_key=f"{QUEUE}:health:{worker_id}",
+        health_check_key=f"{queue}:health:{worker_id}",
         ctx={"workplace": place},
         log_results=False,
     )

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from jobs.poll import job_id
 from jobs.resources import RESOURCES
 from jobs.workplace import workplace_of
-from worker.keys import QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,8 +44,8 @@ async def tick(ctx: Mapping[Any, Any]) -> None:
                 "poll",
                 desk.account.name,
                 name,
-                _job_id=job_id(desk.account.name, name),
-                _queue_name=QUEUE,
+                _job_id=job_id(place.queue, desk.account.name, name),
+                _queue_name=place.queue,
                 _defer_by=max(0.0, wait),
             )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from worker.keys import queue_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -35,6 +37,11 @@ class Workplace:
     desks: Mapping[str, Desk]
     clock: Clock
     stopping: Callable[[], bool] = field(default=lambda: False)
+
+    @property
+    def queue(self) -> str:
+        """The name of arq's queue for these accounts."""
+        return queue_name(self.desks)
 
 
 def workplace_of(ctx: Mapping[Any, Any]) -> Workplace:

@@ -179,7 +179,11 @@ class Daemon:
                 if not self._stopping:
                     await self._work()
             except (redis.exceptions.RedisError, OSError, OrdersyncError) as error:
-                self._log.warning("queue_lost", error=str(error), advice="the worker starts again by itself")
+                full = "maxmemory" in str(error)
+                advice = "Redis is full: give it more memory. " if full else ""
+                self._log.warning(
+                    "queue_lost", error=str(error), advice=f"{advice}The worker starts again by itself."
+                )
             except Exception:  # noqa: BLE001 - whatever it was: a daemon starts its worker again and says so
                 self._log.exception("worker_failed", advice="the worker starts again by itself")
             if self._clock.monotonic() - began > LONGEST_PAUSE:

@@ -101,11 +101,14 @@ class LoginRejected(OrderMeshError):
 
     def __init__(self, status: int, text: str) -> None:
         self.status, self.text = status, text
-        super().__init__(
-            f"OrderMesh refused the login with status {status}: {text or 'no text'}. "
-            "Check ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET "
-            "(or ORDERSYNC_API__USERNAME and ORDERSYNC_API__PASSWORD)."
+        advice = (
+            "Is ORDERSYNC_API__BASE_URL the address of the gateway?"
+            if status == 404
+            else "Check ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET (or ORDERSYNC_API__USERNAME "
+            "and ORDERSYNC_API__PASSWORD, or the account in ORDERSYNC_ACCOUNTS_FILE)."
         )
+        words = (text or "no text").rstrip(".")
+        super().__init__(f"OrderMesh refused the login with status {status}: {words}. {advice}")
 
 
 class UnreadableAnswer(OrderMeshError):

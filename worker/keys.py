@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PREFIX = "ordersync:"
-QUEUE = "ordersync:queue"
-"""arq's queue; arq's own keys (`arq:job:...`) stand beside it."""
+QUEUE_PREFIX = "ordersync:queue:"
+"""What the names of arq's queues start with; arq's own keys (`arq:job:...`) stand beside them."""
 ACCOUNTS = "ordersync:accounts"
 """Set of the names of all accounts that a worker has worked for."""
+
+
+def queue_name(accounts: Iterable[str]) -> str:
+    """The queue of all workers that serve these accounts: none takes a job that it cannot do.
+
+    Workers with other accounts, as in a deploy that adds one, have another queue. Where both serve an account
+    it is the lease that keeps them apart.
+    """
+    return QUEUE_PREFIX + hashlib.sha256("\n".join(sorted(accounts)).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)

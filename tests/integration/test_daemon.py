@@ -20,6 +20,7 @@ import redis
 from tests.conftest import Program, Server, eventually, free_port, login_settings, ordersync, program_env
 from worker import daemon as daemon_module
 from worker.daemon import Watchdog
+from worker.keys import queue_name
 from worker.sandbox import CLIENT_SECRET, FaultRule, SandboxServer
 from worker.sandbox.auth import Credentials
 
@@ -60,7 +61,7 @@ async def test_events_appear_and_sigterm_ends_it_in_order(
         assert time.monotonic() - began < 4
         assert [line["event"] for line in program.logs()][-2:] == ["stopping", "stopped"]
     assert list(heartbeats.iterdir()) == []
-    assert client.exists("ordersync:queue:health") == 0
+    assert client.keys("ordersync:queue:*:health*") == []
     left = client.hgetall(LEASE) if client.type(LEASE) == b"hash" else {}
     assert not left.get(b"owner")
 
@@ -77,8 +78,8 @@ async def test_sigterm_lets_a_slow_page_go_after_the_grace_time(
         assert await program.ended() == 0
         assert 0.4 < time.monotonic() - began < 4
         assert program.logs("jobs_cut_short")
-    assert client.zcard("ordersync:queue") >= 1
-    assert not client.keys("arq:in-progress:ordersync:poll:*")
+    assert client.zcard(queue_name(["default"])) >= 1
+    assert not client.keys("arq:in-progress:ordersync:queue:*")
     sandbox.faults.replace(())
     done = ordersync("run", "--once", cwd=tmp_path, **settings)  # the lease is free: it need not wait
     assert done.returncode == 0, done.stderr
@@ -354,7 +355,7 @@ async def test_the_queue_on_another_server(
     settings["redis__queue_url"] = own_server.url
     with redis.Redis.from_url(own_server.url) as queue, Program(tmp_path, **settings) as program:
         await eventually(lambda: events(client) == 50)
-        await eventually(lambda: queue.keys("ordersync:queue:health:*"))
+        await eventually(lambda: queue.keys("ordersync:queue:*:health:*"))
         assert client.keys("arq:*") == []
         assert client.keys("ordersync:queue*") == []
         assert all(key.startswith((b"arq:", b"ordersync:queue")) for key in queue.keys("*"))

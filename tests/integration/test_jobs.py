@@ -8,7 +8,7 @@ import pickle
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,21 +23,31 @@ from jobs import poll as poll_module
 from jobs.poll import job_id
 from jobs.schedule import SupervisedWorker, make_queue, make_worker
 from jobs.tick import seconds_until_due, tick
-from tests.conftest import Bench, BenchMaker, Program, Server, eventually, login_settings
+from tests.conftest import (
+    Bench,
+    BenchMaker,
+    Program,
+    Server,
+    account_for,
+    eventually,
+    login_settings,
+)
+from worker.cli.compose import workplace
 from worker.clock import SystemClock
 from worker.connections import answer, connect, pool, wait_until_up
 from worker.errors import RedisUnavailable, SettingsError
-from worker.keys import QUEUE
+from worker.keys import queue_name
 from worker.sandbox import FaultRule, SandboxServer
 
 pytestmark = pytest.mark.anyio
 
-ORDERS_JOB = job_id("default", "orders")
+QUEUE = queue_name(["default"])
+ORDERS_JOB = job_id(QUEUE, "default", "orders")
 
 
 @asynccontextmanager
 async def queue_of(bench: Bench, url: str) -> AsyncIterator[ArqRedis]:
-    queue = make_queue(url)
+    queue = make_queue(url, QUEUE)
     try:
         yield queue
     finally:
@@ -104,7 +114,7 @@ async def test_a_job_has_a_fixed_id_and_stands_in_the_queue_once(bench: BenchMak
         for _ in range(5):
             await tick({"workplace": b.place, "redis": queue})
         assert await b.redis.zcard(QUEUE) == 1
-        assert ORDERS_JOB == "ordersync:poll:default:orders"
+        assert f"{QUEUE}:poll:default:orders" == ORDERS_JOB
 
 
 async def test_a_poll_that_is_not_due_is_left_alone(bench: BenchMaker, redis_url: str) -> None:
@@ -476,3 +486,34 @@ async def test_the_worker_goes_on_by_itself_after_a_restart_of_redis(
         with redis.Redis.from_url(own_server.url) as client:
             await eventually(lambda: int(client.xlen("ordersync:{default}:stream:orders")) >= 55, 20)
         assert daemon.process.poll() is None
+
+
+async def test_workers_with_other_accounts_leave_each_others_jobs_alone(
+    redis_url: str, sandbox: SandboxServer
+) -> None:
+    """Each set of accounts has a queue, ticks and job ids of its own: neither starves where both share a Redis."""
+    places = []
+    async with AsyncExitStack() as stack:
+        for name in ("prod", "staging"):
+            account = account_for(sandbox, name)
+            place = await stack.enter_async_context(workplace([account], redis_url, SystemClock()))
+            worker = make_worker(redis_url, place, f"test-{name}")
+            running = asyncio.ensure_future(worker.async_run())
+            stack.push_async_callback(end_worker, worker, running)
+            places.append(place)
+
+        async def both_polled_twice() -> bool:
+            lengths = [
+                await place.redis.xlen(desk.keys.runs) for place in places for desk in place.desks.values()
+            ]
+            return bool(min(lengths) >= 2)
+
+        await eventually(both_polled_twice)
+
+
+async def end_worker(worker: Any, running: asyncio.Future[None]) -> None:
+    """As the daemon ends it."""
+    running.cancel()
+    await asyncio.wait([running])
+    with contextlib.suppress(asyncio.CancelledError):
+        await worker.close()

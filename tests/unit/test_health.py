@@ -31,13 +31,16 @@ FINE: dict[str, Any] = {
         ({"failures": 3, "error": "boom"}, Health.DEGRADED, "3 times in a row: boom"),
         ({"failures": 3, "fresh_as_of": NOW - 121}, Health.FAILING, "3 times"),
         ({"failures": 3, "fresh_as_of": NOW - 121, "interval": 60.0}, Health.DEGRADED, "3 times"),
-        ({"last_started": NOW - 121}, Health.FAILING, "no poll was started for 121 s"),
+        ({"last_started": NOW - 331}, Health.FAILING, "no poll has been noted for 331 s"),
+        ({"last_started": NOW - 150}, Health.OK, ""),
+        ({"fresh_as_of": NOW - 200}, Health.DEGRADED, "200 s old"),
+        ({"fresh_as_of": NOW - 200, "sweep_seconds": 90.0}, Health.OK, ""),
         ({"last_started": NOW - 121, "interval": 60.0}, Health.OK, ""),
         ({"baseline": False, "failures": 1, "fresh_as_of": 0.0}, Health.FAILING, "failed once"),
     ],
 )
 def test_verdict(fields: dict[str, Any], health: Health, cause: str) -> None:
-    """Failing is what is older than three intervals, two minutes at least; degraded what is wrong but fresh."""
+    """Failing is what fails and is old; degraded what is wrong but fresh, or old but on its way."""
     verdict = judge(Cursor(**FINE | fields), NOW)
     assert verdict.health is health
     assert cause in verdict.cause
@@ -47,6 +50,14 @@ def test_verdict(fields: dict[str, Any], health: Health, cause: str) -> None:
 def test_never_read_is_starting() -> None:
     """A resource without a cursor has not begun."""
     assert judge(Cursor(), NOW).health is Health.STARTING
+    assert judge(Cursor(), NOW, since=NOW - 100).health is Health.STARTING
+
+
+def test_what_is_never_read_fails_in_the_end() -> None:
+    """A worker that cannot even note its first poll, as with a full Redis, does not count as healthy for ever."""
+    verdict = judge(Cursor(), NOW, since=NOW - 121)
+    assert verdict.health is Health.FAILING
+    assert "no poll has been noted" in verdict.cause
 
 
 def test_only_failing_is_not_alive() -> None:

@@ -35,19 +35,34 @@ class Verdict:
     cause: str = ""
 
 
-def judge(cursor: Cursor, now: float) -> Verdict:
-    """How a resource stands at `now` (seconds since 1970)."""
-    allowed = max(3 * cursor.interval, 120.0)
+LONGEST_POLL = 330.0
+"""Seconds that a poll may go on without being ended; it is committed to more often than that."""
+
+
+def judge(cursor: Cursor, now: float, since: float | None = None) -> Verdict:
+    """How a resource stands at `now`, for a worker that has been at it `since` (seconds since 1970).
+
+    A worker that catches up after a pause is degraded, not failing: ending it would not help.
+    """
+    allowed = max(3 * cursor.interval, 120.0, cursor.interval + 3 * cursor.sweep_seconds)
+    age = now - cursor.fresh_as_of
     if cursor.failures:
-        fresh = now - cursor.fresh_as_of <= allowed
         times = "once" if cursor.failures == 1 else f"{cursor.failures} times in a row"
         cause = f"the poll failed {times}: {cursor.error}"
-        return Verdict(Health.DEGRADED if fresh else Health.FAILING, cause)
-    if cursor.last_started and now - cursor.last_started > allowed:
-        return Verdict(Health.FAILING, f"no poll was started for {now - cursor.last_started:.0f} s")
+        return Verdict(Health.DEGRADED if age <= allowed else Health.FAILING, cause)
+    silent = now - (cursor.last_started or since or now)
+    if silent > max(3 * cursor.interval, LONGEST_POLL if cursor.last_started else 120.0):
+        return Verdict(
+            Health.FAILING, f"no poll has been noted for {silent:.0f} s; see the log of the worker"
+        )
     if not cursor.baseline:
         at = f"at page {cursor.sweep_page + 1}" if cursor.sweep_page else "about to begin"
         return Verdict(Health.STARTING, f"the first read is {at}")
+    if age > allowed:
+        return Verdict(
+            Health.DEGRADED,
+            f"the last complete read is {age:.0f} s old; page {cursor.sweep_page + 1} is next",
+        )
     if cursor.unreadable:
         noun = "record" if cursor.unreadable == 1 else "records"
         return Verdict(

@@ -10,7 +10,7 @@ import redis.exceptions
 from worker.capture.lease import Lease, Renewed, hold
 from worker.capture.reader import Reading, SweepReader
 from worker.capture.run import Outcome, Run
-from worker.capture.store import Store
+from worker.capture.store import Cursor, Store
 from worker.errors import (
     ApiError,
     DataError,
@@ -132,6 +132,11 @@ class Poller:
             profile=self._profile,
             clock=self._clock,
         )
+        started: dict[str, str | int | float] = {
+            "last_started": run.started_at,
+            "interval": reading.interval,
+        }
+        await self._note(store, lease, cursor, run, started)
         try:
             await reader.read()
         except (LeaseLost, DataError, redis.exceptions.RedisError, OSError):
@@ -141,24 +146,36 @@ class Poller:
             run.fail(code, error)
             if code == "internal":
                 self._log.exception("poll_crashed", resource=run.resource, advice="please report this trace")
-            await store.commit(
-                [],
-                fence=lease.fence,
-                buckets=cursor.buckets,
-                reason=run.reason,
-                observed_at=run.started_at,
-                where="",
-                cursor={
-                    **reader.setback(error),
-                    "failures": cursor.failures + 1,
-                    "error": run.error,
-                    "error_code": run.error_code,
-                    "last_started": run.started_at,
-                    "interval": reading.interval,
-                    "due_at": self._clock.now() + _pause(error, cursor.failures),
-                },
-                run=run.summary(self._clock.monotonic()),
-            )
+            failed: dict[str, str | int | float] = {
+                **reader.setback(error),
+                "failures": cursor.failures + 1,
+                "error": run.error,
+                "error_code": run.error_code,
+                "due_at": self._clock.now() + _pause(error, cursor.failures),
+            }
+            await self._note(store, lease, cursor, run, failed, record=True)
+
+    async def _note(
+        self,
+        store: Store,
+        lease: Lease,
+        cursor: Cursor,
+        run: Run,
+        fields: Mapping[str, str | int | float],
+        *,
+        record: bool = False,
+    ) -> None:
+        """Write fields of the cursor, and the record of the run if it has ended."""
+        await store.commit(
+            [],
+            fence=lease.fence,
+            buckets=cursor.buckets,
+            reason=run.reason,
+            observed_at=run.started_at,
+            where="",
+            cursor=fields,
+            run=run.summary(self._clock.monotonic()) if record else None,
+        )
 
     def _tell(self, run: Run) -> None:
         """The summary line. The same failure is told once a minute, with the number of those in between."""

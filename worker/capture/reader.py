@@ -87,14 +87,13 @@ class SweepReader:
         self._reading, self._run = reading, run
         self._store, self._lease, self._cursor, self._fields = store, lease, cursor, fields
         self._client, self._profile, self._clock = client, profile, clock
-        # Pages of another size are other pages: a sweep that was begun with it starts over.
-        resumed = cursor.sweep_started > 0 and cursor.sweep_size == reading.page_size
+        resumed = cursor.sweep_started > 0
         self._started_at = cursor.sweep_started if resumed else run.started_at
         self._plan = SweepPlan(
             reading.resource.search,
             page_size=reading.page_size,
             window=reading.window,
-            start=cursor.sweep_page if resumed else 0,
+            start=_resume_at(cursor, reading.page_size) if resumed else 0,
             expected=cursor.sweep_pages,
             tracked=cursor.tracked,
             total=cursor.sweep_total if resumed else 0,
@@ -232,6 +231,7 @@ class SweepReader:
         moved: dict[str, str | int | float] = {
             "sweep_page": next_page,
             "sweep_size": self._reading.page_size,
+            "sweep_width": self._plan.width,
             "sweep_started": self._started_at,
             "sweep_total": self._plan.total,
             "sweep_unreadable": self._unreadable,
@@ -272,6 +272,7 @@ class SweepReader:
             sweep_started=0,
             sweep_pages=self._plan.next_page,
             baseline=1,
+            sweep_seconds=now - self._started_at,
             fresh_as_of=self._started_at,
             last_success=now,
             due_at=self._started_at + self._reading.interval,
@@ -280,6 +281,16 @@ class SweepReader:
             error="",
             error_code="",
         )
+
+
+def _resume_at(cursor: Cursor, page_size: int) -> int:
+    """Where a sweep goes on, also with pages of another size: never behind what was committed.
+
+    `sweep_width` is what a page really held, and no page will hold more than is asked for now.
+    """
+    if page_size == cursor.sweep_size:
+        return cursor.sweep_page
+    return cursor.sweep_page * cursor.sweep_width // page_size
 
 
 def _of_one_page(error: Exception) -> bool:

@@ -42,18 +42,22 @@ class Cursor:
     """Where the next poll of a resource starts, and how the last ones went. Times in seconds since 1970.
 
     `sweep_page` is the first page that the sweep under way has not committed; a sweep is under way when it
-    or `sweep_started` is not 0. `sweep_total`: the total that the server gave it; `sweep_unreadable`: records
-    before that page that cannot be read; `sweep_pages`: pages with records that the last sweep found.
+    or `sweep_started` is not 0. `sweep_size`: records asked for in a page of it; `sweep_width`: those that a
+    full one held; `sweep_total`: the total that the server gave it; `sweep_unreadable`: records
+    before that page that cannot be read; `sweep_pages`, `sweep_seconds`: pages with records that the last
+    sweep found, and how long it took.
     `fresh_as_of`: everything that changed before then has been published.
     """
 
     baseline: bool = False
     sweep_page: int = 0
     sweep_size: int = 0
+    sweep_width: int = 0
     sweep_started: float = 0.0
     sweep_total: int = 0
     sweep_pages: int = 0
     sweep_unreadable: int = 0
+    sweep_seconds: float = 0.0
     buckets: int = 0
     sequence: int = 0
     tracked: int = 0

@@ -54,6 +54,11 @@ class SweepPlan:
         return self._total or 0
 
     @property
+    def width(self) -> int:
+        """Records in the fullest page of this run: as many as were asked for, or fewer if the server caps it."""
+        return self._largest
+
+    @property
     def advanced(self) -> bool:
         """Whether a page with records has been dealt with, and nothing that contradicts it."""
         return self.next_page > self._start and not self._refused

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import os
 import signal
 import socket
 import sys
+import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -41,9 +43,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@functools.cache
 def worker_id() -> str:
-    """Tells this process from every other: host and process id."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+    """Tells this process from every other: host, process id, and chance, for containers that share both."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
 
 
 def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -86,8 +89,9 @@ async def redis_url(settings: Settings, *, alone: bool = False) -> AsyncIterator
         async with embedded.server(settings.data_dir) as running:
             if alone and running.shared:
                 raise SettingsError(
-                    f"A worker runs already with the data folder {settings.data_dir}. End it first, or set "
-                    "ORDERSYNC_DATA_DIR to another folder."
+                    f"A worker runs already with the data folder {settings.data_dir}, and its embedded Valkey ends "
+                    "with it. End it first, set ORDERSYNC_DATA_DIR to another folder, or, for several workers, "
+                    "ORDERSYNC_REDIS__URL."
                 )
             yield running.url
 
@@ -165,14 +169,16 @@ async def announce(place: Workplace) -> None:
 
 def reporter(place: Workplace) -> Callable[[], Awaitable[list[ResourceBeat]]]:
     """What the heartbeat says of each resource."""
+    since = place.clock.now()
 
     async def report() -> list[ResourceBeat]:
+        await announce(place)  # again and again: a Redis that lost its data knows of nobody
         beats = []
         for desk in place.desks.values():
             for name in desk.account.intervals:
                 try:
                     cursor = await Store(place.redis, desk.keys, RESOURCES[name]).load_cursor()
-                    verdict, fresh_as_of = judge(cursor, place.clock.now()), cursor.fresh_as_of
+                    verdict, fresh_as_of = judge(cursor, place.clock.now(), since), cursor.fresh_as_of
                 except DataError as error:
                     verdict, fresh_as_of = Verdict(Health.FAILING, str(error)), 0.0
                 beats.append(

@@ -38,10 +38,11 @@ from worker.settings import SANDBOX_ACCOUNT, Account, PollSettings, Settings, hi
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jobs.workplace import Workplace
+    from jobs.workplace import Desk, Workplace
+    from worker.capture.resources import Resource
 
-ONCE_PATIENCE = 30.0
-"""Seconds that `run --once` waits for Redis."""
+ONCE_PATIENCE = 60.0
+"""Seconds that `run --once` waits for Redis, and for a worker that is reading."""
 SANDBOX_INTERVAL = 5.0
 
 
@@ -92,7 +93,7 @@ async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as
     async with AsyncExitStack() as stack:
         local = await stack.enter_async_context(local_ordermesh(orders)) if sandbox else None
         accounts = (_sandbox_account(settings, local),) if local else settings.accounts()
-        url = await stack.enter_async_context(redis_url(settings, alone=sandbox))
+        url = await stack.enter_async_context(redis_url(settings, alone=sandbox or not once))
         place = await stack.enter_async_context(workplace(accounts, url, clock))
         await wait_until_up(place.redis, url, clock, patience=ONCE_PATIENCE if once else None)
         try:
@@ -148,22 +149,20 @@ async def _log_in(place: Workplace, *, must_reach: bool) -> None:
         try:
             await desk.client.tokens.get()
         except OrderMeshError as error:
-            if must_reach:
+            if isinstance(error, LoginRejected):
+                refused.append(error)
+            if must_reach or len(refused) == len(place.desks):
                 raise
             get_logger(account=desk.account.name).error(
                 "login_failed", error=str(error), error_code=error.code, advice="it is tried again"
             )
-            if isinstance(error, LoginRejected):
-                refused.append(error)
-    if len(refused) == len(place.desks):
-        raise refused[0]
 
 
 async def _once(place: Workplace, *, as_json: bool) -> None:
     runs = []
     for desk in place.desks.values():
         for name in desk.account.intervals:
-            run = await desk.poller.poll(RESOURCES[name], slice_seconds=float("inf"))
+            run = await _read_completely(place, desk, RESOURCES[name])
             runs.append((run, place.clock.monotonic()))
     if as_json:
         click.echo(json.dumps([run.summary(ended) for run, ended in runs]))
@@ -179,6 +178,17 @@ async def _once(place: Workplace, *, as_json: bool) -> None:
         if run.outcome is not Outcome.COMPLETE:
             unavailable = run.error_code in {"gateway_unreachable", "login_rejected", "redis_unavailable"}
             raise SourceUnavailable(run) if unavailable else RunIncomplete(run)
+
+
+async def _read_completely(place: Workplace, desk: Desk, resource: Resource) -> Run:
+    """One poll without an end to its time, when it is our turn: a daemon may be reading at the moment."""
+    deadline = place.clock.monotonic() + ONCE_PATIENCE
+    while True:
+        run = await desk.poller.poll(resource, slice_seconds=float("inf"))
+        if run.outcome is not Outcome.HELD or place.clock.monotonic() >= deadline:
+            return run
+        get_logger(account=run.account).warning("waiting_for_lease", resource=run.resource, reason=run.error)
+        await place.clock.sleep(1)
 
 
 def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:

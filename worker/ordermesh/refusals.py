@@ -58,6 +58,8 @@ def words(response: httpx.Response) -> str:
         return _line(body)
     if body is not None:
         return ""
+    if response.content.lstrip()[:1] in {b"{", b"["}:
+        return f"{len(response.content)} bytes of broken JSON"  # which may be a customer's record
     return "an HTML page" if "html" in response.headers.get("content-type", "") else _line(response.text)
 
 
