@@ -36,7 +36,7 @@ async def poll(ctx: Mapping[Any, Any], account: str, resource: str) -> None:
     if desk is None or resource not in RESOURCES:
         get_logger().error(
             "job_not_for_this_worker", account=account, resource=resource,
-            advice="give every worker that shares a queue the same accounts",
+            advice="a job of this queue names an account or resource that its workers do not serve",
         )  # fmt: skip
         return
     queue: ArqRedis = ctx["redis"]

@@ -440,6 +440,15 @@ async def test_other_page_size_goes_on(bench: BenchMaker, page_size: int, pages:
         assert len(await check(b)) == 50
 
 
+async def test_larger_pages_are_not_taken_for_an_early_end(redis_url: str, bench: BenchMaker) -> None:
+    """Without a total, fewer pages than last time are doubted; not so when they were asked to be larger."""
+    with SandboxServer(orders=50, contract=Contract(total=None)) as server:
+        async with bench(server, redis_url, page_size=5) as b:
+            assert (await b.poll()).outcome == "complete"
+        async with bench(server, redis_url, page_size=25) as b:
+            assert (await b.poll()).outcome == "complete"
+
+
 async def test_workers_with_other_page_sizes_do_not_undo_each_other(bench: BenchMaker) -> None:
     """Two that take turns at one sweep both move it forward."""
     async with bench(page_size=5) as one, bench(page_size=4) as other:

@@ -94,7 +94,8 @@ class SweepReader:
             page_size=reading.page_size,
             window=reading.window,
             start=_resume_at(cursor, reading.page_size) if resumed else 0,
-            expected=cursor.sweep_pages,
+            # So many pages of another size say nothing of pages of this one.
+            expected=cursor.sweep_pages if cursor.sweep_size == reading.page_size else 0,
             tracked=cursor.tracked,
             total=cursor.sweep_total if resumed else 0,
         )
