@@ -3,13 +3,21 @@
     OrdersyncError
     ├── SettingsError            wrong or missing settings, files or arguments         exit 2
     ├── RedisUnavailable         Redis does not answer, or refuses what the worker needs  exit 3
+    │   └── RedisFull            Redis has reached its maxmemory and refuses to write     exit 3
     ├── LeaseLost                another worker took over while this one was working
     ├── LeaseHeld                another worker is at it
     ├── DataError                an entry in Redis that this program did not write
+    ├── GroupGone                the consumer group was dropped while it was read
+    ├── ConsumerReplaced         another process consumes under the same name
+    ├── NotReplayable            a dead letter cannot be delivered again, or there is none
     └── OrderMeshError
         ├── GatewayUnreachable   no connection, or no answer in time                   exit 3
+        ├── OutcomeUnknown       a write was sent and its answer is lost: it may have been done
+        ├── PartialBulk          a list sent in several requests: one failed, those before it were answered
         ├── LoginRejected        the credentials, or a fresh token, were refused       exit 3
         ├── UnreadableAnswer     the answer is not what the contract says
+        ├── ContractMismatch     a resource has no list at any path that is known                exit 3
+        ├── FilterBroken         a filter by modification that held does so no more
         └── ApiError             any other refusal: status, code, text, properties, request id
             ├── Forbidden        403
             ├── NotFound         404
@@ -24,7 +32,7 @@ user can cause says what to do next.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class OrdersyncError(Exception):
@@ -46,6 +54,19 @@ class RedisUnavailable(OrdersyncError):
 
     code = "redis_unavailable"
     exit_status = 3
+
+
+class RedisFull(RedisUnavailable):
+    """Redis has reached its maxmemory: it answers, and refuses to write. Nothing is lost by it."""
+
+    code = "redis_full"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Redis is full and refuses to write. Nothing is lost: the worker goes on by itself as soon as there is "
+            "room. Give it more (CONFIG SET maxmemory), or keep less (ORDERSYNC_RETENTION__MAX_AGE, __MAX_ENTRIES, "
+            "__MAX_BYTES); `ordersync groups` shows which groups hold back how much."
+        )
 
 
 class LeaseLost(OrdersyncError):
@@ -74,6 +95,38 @@ class DataError(OrdersyncError):
     code = "data"
 
 
+class GroupGone(OrdersyncError):
+    """The group is not there any more: somebody dropped it, or Redis has lost its data."""
+
+    code = "group_gone"
+
+    def __init__(self, group: str, streams: str) -> None:
+        self.group, self.streams = group, streams
+        super().__init__(
+            f"group {group} of {streams} is gone: it was dropped, or Redis has lost its data. Start the consumer "
+            "again to create it anew; it then begins with the oldest event that is kept."
+        )
+
+
+class ConsumerReplaced(OrdersyncError):
+    """Another process has begun to consume under the same name, and this one stops."""
+
+    code = "consumer_replaced"
+
+    def __init__(self, group: str, name: str) -> None:
+        self.group, self.name = group, name
+        super().__init__(
+            f"another process consumes for group {group} as {name!r}. Give every process that runs at the same "
+            "time a name of its own that it keeps over restarts: Consumer(..., name=...)."
+        )
+
+
+class NotReplayable(OrdersyncError):
+    """A dead letter cannot be delivered again, and stays; or there is no such letter."""
+
+    code = "not_replayable"
+
+
 class OrderMeshError(OrdersyncError):
     """Something went wrong between the worker and OrderMesh."""
 
@@ -90,6 +143,41 @@ class GatewayUnreachable(OrderMeshError):
         self.operation, self.url, self.reason = operation, url, reason
         super().__init__(
             f"{operation}: {url} cannot be reached ({reason}). Check ORDERSYNC_API__BASE_URL and the network."
+        )
+
+
+class OutcomeUnknown(OrderMeshError):
+    """A write was sent, and no answer came back: whether it was done cannot be known from here."""
+
+    code = "outcome_unknown"
+
+    def __init__(self, operation: str, reason: str) -> None:
+        self.operation, self.reason = operation, reason
+        super().__init__(
+            f"{operation}: it was sent, but its answer is lost ({reason}). It may have been done: read the "
+            "record (an order by its safe id) before you send it again."
+        )
+
+
+class PartialBulk(OrderMeshError):
+    """One request of a long bulk list failed after others had been answered; the rest was not sent.
+
+    `items`: the results so far, one for each position of the list below `failed`. `failed` and `unsent`: the
+    first position of the request that failed, and of what was not sent. `error`: why. Where it is an
+    `OutcomeUnknown`, the positions from `failed` up to `unsent` may have been done.
+    """
+
+    code = "partial_bulk"
+
+    def __init__(
+        self, operation: str, items: tuple[Any, ...], unsent: int, total: int, error: OrderMeshError
+    ) -> None:
+        self.operation, self.items, self.error = operation, items, error
+        self.failed, self.unsent, self.total = len(items), unsent, total
+        left = f" Items from position {unsent} on were not sent." if unsent < total else ""
+        super().__init__(
+            f"{operation}: {len(items)} of {total} items were answered, then the request with positions "
+            f"{len(items)} to {unsent - 1} failed: {error}{left}"
         )
 
 
@@ -120,6 +208,30 @@ class UnreadableAnswer(OrderMeshError):
         self.operation, self.what, self.page, self.excerpt = operation, what, page, excerpt
         where = operation if page is None else f"{operation} page {page}"
         super().__init__(f"{where}: {what}" + (f" ({excerpt})" if excerpt else ""))
+
+
+class ContractMismatch(OrderMeshError):
+    """None of the paths that are known for a list answers with one."""
+
+    code = "contract_mismatch"
+    exit_status = 3
+
+    def __init__(self, operation: str, resource: str, tried: tuple[str, ...], problem: str) -> None:
+        self.operation, self.resource, self.tried, self.problem = operation, resource, tried, problem
+        super().__init__(
+            f"{operation}: no list of {resource} at {', '.join(tried)} ({problem.rstrip('.')}). Import the vendor's "
+            "OpenAPI document with `ordersync contract import`, or set the path in ORDERSYNC_CONTRACT_FILE."
+        )
+
+
+class FilterBroken(OrderMeshError):
+    """A filter by modification, which the probe has seen to hold, does not hold any more."""
+
+    code = "filter_broken"
+
+    def __init__(self, operation: str, what: str) -> None:
+        self.operation, self.what = operation, what
+        super().__init__(f"{operation}: {what}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,17 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
 
 
-def load(redis: Redis, package: str, name: str) -> AsyncScript:
-    """The script `lua/NAME.lua` of a package, sent to the server on first use and by its hash from then on."""
-    text = files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-    return redis.register_script(text)
+def load(redis: Redis, package: str, name: str, *, begin: Sequence[str] = ()) -> AsyncScript:
+    """The script `lua/NAME.lua` of a package, sent to the server on first use and by its hash from then on.
+
+    `begin`: files of the same folder with functions that it uses, put before it.
+    """
+    folder = files(package).joinpath("lua")
+    texts = [folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in (*begin, name)]
+    return redis.register_script("\n".join(texts))

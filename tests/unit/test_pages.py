@@ -32,13 +32,34 @@ def raw(found: Page) -> list[bytes]:
         b"\n " + LIST,
         b'{"items":' + LIST + b"}",
         b'{"page":{"n":1},"hits":' + LIST + b"}",
-        b'{"orders":null,"hits":' + LIST + b"}",
+        b'{"errors":[],"hits":' + LIST + b"}",
+        b'{"data":{"orders":' + LIST + b'},"errors":[]}',
     ],
-    ids=["wrapper", "wrapper, spaced", "bare", "bare, spaced", "second wrapper", "only list", "null wrapper"],
+    ids=[
+        "wrapper",
+        "wrapper, spaced",
+        "bare",
+        "bare, spaced",
+        "second wrapper",
+        "only list",
+        "errors",
+        "nested",
+    ],
 )
 def test_records_are_found_and_left_as_served(body: bytes) -> None:
     """The list is found under any likely name, and its records are kept byte for byte, in their order."""
     assert raw(page(body)) == RECORDS
+
+
+def test_null_is_an_empty_list() -> None:
+    """A list that is null holds nothing, and nothing that stands beside it is taken for records."""
+    assert page(b'{"orders":null,"facets":[{"id":"f1"}],"total":0}').records == []
+
+
+def test_the_total_of_a_nested_list() -> None:
+    """It stands beside the list or outside."""
+    assert page(b'{"data":{"orders":[{"id":"1"}],"total":7}}').total == 7
+    assert page(b'{"data":{"orders":[{"id":"1"}]},"total":7}').total == 7
 
 
 def test_a_record_stands_alone() -> None:
@@ -93,7 +114,9 @@ def test_unusable_totals(value: bytes) -> None:
         b"null",
         b"{}",
         b'{"orders":{"joe@example.com":1}}',
-        b'{"orders":null}',
+        b'{"status":"error","errors":["joe@example.com"]}',
+        b'{"message":"no","errors":[]}',
+        b'{"facets":[{"id":"joe"}]}',
         b'{"joe@example.com":{"a":1},"Joe Bloggs":2}',
         b'{"orders":[{"email":"joe@example.com"}',
         b'{"orders":[{"email":"joe@example.com"}]',

@@ -3,7 +3,7 @@
 import pytest
 
 from worker.ordermesh.operations import OPERATIONS
-from worker.ordermesh.profile import ContractProfile
+from worker.ordermesh.profile import ContractProfile, Listing, Route
 
 
 def test_built_in_path() -> None:
@@ -13,7 +13,7 @@ def test_built_in_path() -> None:
 
 def test_a_path_can_be_replaced() -> None:
     """A profile's path wins over the built-in one, parameters included."""
-    profile = ContractProfile(paths={"orders.get": "/v1/orders/by-id/{orderId}"})
+    profile = ContractProfile(routes={"orders.get": Route("GET", "/v1/orders/by-id/{orderId}")})
     assert profile.path("orders.get", {"orderId": "a1"}) == "/v1/orders/by-id/a1"
 
 
@@ -47,6 +47,25 @@ def test_missing_value() -> None:
 
 def test_page_query() -> None:
     """Pages are counted from 0 inside and as the gateway counts outside, under its names."""
-    assert ContractProfile().page_query(0, 100) == {"page": "1", "pageSize": "100"}
-    other = ContractProfile(page_parameter="pageNumber", size_parameter="limit", first_page=0)
-    assert other.page_query(2, 50) == {"pageNumber": "2", "limit": "50"}
+    assert ContractProfile().page_query("orders.search", 0, 100) == {"page": "1", "pageSize": "100"}
+    other = ContractProfile(
+        listing=Listing(page_parameter="pageNumber", size_parameter="limit", first_page=0)
+    )
+    assert other.page_query("notes.search", 2, 50) == {"pageNumber": "2", "limit": "50"}
+
+
+def test_one_list_differs() -> None:
+    """The layout of one list says nothing of the others."""
+    profile = ContractProfile(lists={"orders.search": Listing(first_page=0, wrapper="data")})
+    assert profile.page_query("orders.search", 0, 10)["page"] == "0"
+    assert profile.page_query("notes.search", 0, 10)["page"] == "1"
+    assert profile.wrappers("orders.search") == ("data", "orders")
+    assert profile.wrappers("notes.search") == ("notes",)
+
+
+def test_a_prefix_moves_a_service() -> None:
+    """A service may stand at the gateway without its prefix; a path set by itself stays."""
+    profile = ContractProfile(prefixes={"order": ""}, routes={"orders.get": Route("GET", "/o/{orderId}")})
+    assert profile.path("orders.search") == "/v1/orders"
+    assert profile.path("orders.get", {"orderId": "1"}) == "/o/1"
+    assert profile.path("notes.search") == "/note/v1/notes"

@@ -60,10 +60,11 @@ class Token(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class LoginRequest:
-    """An operation of the user service and the body to send to it."""
+    """An operation of the user service, and the body and the query parameters to send to it."""
 
     operation: str
     body: dict[str, str] = field(repr=False)
+    query: dict[str, str] = field(default_factory=dict)
 
 
 class _TokenAnswer(msgspec.Struct):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -24,10 +24,13 @@ from worker.errors import (
     GatewayUnreachable,
     LoginRejected,
     OrderMeshError,
+    OutcomeUnknown,
 )
 from worker.logs import get_logger
 from worker.ordermesh import refusals
-from worker.ordermesh.operations import OPERATIONS
+from worker.ordermesh.operations import OPERATIONS, Operation
+from worker.ordermesh.reply import Reply, reply_of
+from worker.ordermesh.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,12 +38,16 @@ if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.ordermesh.auth import LoginRequest
     from worker.ordermesh.budget import Budget, Grant
-    from worker.ordermesh.profile import ContractProfile
+    from worker.ordermesh.profile import Case, ContractProfile
     from worker.ordermesh.tokens import TokenSource
     from worker.ordermesh.transport import Http
     from worker.settings import ApiSettings
 
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+RETRIED_WRITE_STATUSES = frozenset({429})
+"""For a write that must not be done twice: only where the server says that it has not begun."""
+UNANSWERED_STATUSES = frozenset({408, 502, 504})
+"""A gateway's words for: I do not know what became of it."""
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.25, 20.0
 LONGEST_RETRY_AFTER = 30.0
 """Seconds. When the server asks for a longer pause, the request fails and the poll is put off instead."""
@@ -74,6 +81,7 @@ class _Request:
     method: str
     url: str
     content: bytes | None = field(repr=False)  # a login's holds the secret
+    repeatable: bool
 
 
 class _Transient(Exception):
@@ -93,14 +101,16 @@ class _Counts:
     closing: set[asyncio.Task[None]] = field(default_factory=set)
 
 
-class OrderMeshClient:
-    """Calls operations of the table by their key.
+class OrderMeshClient(Services):
+    """Calls operations of the table: by their key, or as typed methods in groups (`client.orders.search()`).
 
     `make_http` builds what requests are sent with; it is called again when connections have run dry. Set
-    `tokens` before the first call: the token source logs in through this client.
+    `tokens` before the first call: the token source logs in through this client. `profile` is what is believed
+    of the gateway now; it is replaced as a whole when more has been found out.
     """
 
     tokens: TokenSource
+    profile: ContractProfile
 
     def __init__(
         self,
@@ -111,7 +121,9 @@ class OrderMeshClient:
         clock: Clock,
         make_http: Callable[[], Http],
     ) -> None:
-        self._api, self._profile, self._budget, self._clock = api, profile, budget, clock
+        super().__init__(self, clock)
+        self._api, self._budget, self._clock = api, budget, clock
+        self.profile = profile
         self._make_http = make_http
         self._http = make_http()
         self._counts = _Counts()
@@ -122,6 +134,10 @@ class OrderMeshClient:
         counts = self._counts
         return ClientStatistics(counts.requests, counts.retries, len(counts.flying), counts.rebuilt)
 
+    def adopt(self, profile: ContractProfile) -> None:
+        """Believe `profile` from now on; how a login is spelled stays as it was found."""
+        self.profile = replace(profile, login_case=self.profile.login_case)
+
     async def aclose(self) -> None:
         """Close all connections and give up the share of the budget; what is still under way ends with them."""
         for task in list(self._counts.flying):
@@ -131,25 +147,55 @@ class OrderMeshClient:
         with contextlib.suppress(redis.exceptions.RedisError, OSError):
             await self._budget.leave()
 
-    async def read_page(self, key: str, number: int, size: int, usage: Usage) -> bytes:
-        """The body of page `number`, counted from 0, of a list operation."""
-        return await self.call(key, query=self._profile.page_query(number, size), usage=usage)
+    async def read_page(
+        self, key: str, number: int, size: int, usage: Usage, narrowed: Mapping[str, str] | None = None
+    ) -> bytes:
+        """The body of page `number`, counted from 0, of a list operation, by the profile's page parameters.
+
+        `narrowed`: query parameters that filter or sort the list.
+        """
+        query = {**(narrowed or {}), **self.profile.page_query(key, number, size)}
+        return (await self.call(key, query=query, usage=usage)).raw
 
     async def login(self, request: LoginRequest) -> bytes:
-        """Send a login. The body of a good answer.
+        """Send a login, as `log_in` does. The body of a good answer."""
+        return (await self.log_in(request)).raw
+
+    async def log_in(self, request: LoginRequest) -> Reply:
+        """Send a login, which goes unsigned; a good answer.
+
+        The spelling of a client's login is not documented (api-facts 1.2): where one is refused as malformed
+        the other is tried, and kept when it is the right one.
 
         Raises:
             LoginRejected: The server refuses these credentials.
 
         """
+        case = self.profile.login_case
         try:
-            return await self._with_retries(
-                request.operation, None, None, request.body, Usage(), signed=False
-            )
+            try:
+                return await self._log_in(request, case)
+            except ApiError as error:
+                if error.status not in {400, 422} or request.operation != "clients.token":
+                    raise
+                other: Case = "camel" if case == "snake" else "snake"
+                with contextlib.suppress(ApiError):
+                    reply = await self._log_in(request, other)
+                    self.profile = replace(self.profile, login_case=other)
+                    self._log.info("login_spelling_found", case=other)
+                    return reply
+                raise
         except ApiError as error:
-            if error.status in {400, 401, 403, 404}:
+            if error.status in {400, 401, 403, 404, 422}:
                 raise LoginRejected(error.status, error.text) from None
             raise
+
+    async def _log_in(self, request: LoginRequest, case: Case) -> Reply:
+        body = (
+            request.body if case == "camel" else {_snake(name): text for name, text in request.body.items()}
+        )
+        sent = self._request(request.operation, None, request.query, body, self.profile)
+        return await self._with_retries(sent, Usage(), self._api.attempts, signed=False)
 
     async def call(
         self,
@@ -159,36 +205,51 @@ class OrderMeshClient:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         usage: Usage | None = None,
-    ) -> bytes:
-        """Send operation `key`; the body of a good answer as served.
+        profile: ContractProfile | None = None,
+        attempts: int | None = None,
+    ) -> Reply:
+        """Send operation `key`; a good answer. Logins go unsigned, everything else with a token.
+
+        A read, a replacement and a deletion are sent again where that can help. Another write is sent again
+        only where it is certain that the server has not begun with it: a parcel must not be sent twice.
+        `profile`: where to send it, instead of what is believed now; `attempts`: tries, other than the settings say.
 
         Raises:
             ApiError: The server refuses the request, or failed on every try.
             GatewayUnreachable: No connection, or no answer in time, on every try.
+            OutcomeUnknown: A write was sent, and the answer is lost.
             LoginRejected: The credentials are refused, or a token fresh from the login.
+            ValueError: A parameter of the path has no value, or one that would lead to another path.
 
         """
-        return await self._with_retries(key, path, query, body, usage or Usage(), signed=True)
+        request = self._request(key, path, query, body, profile or self.profile)
+        return await self._with_retries(
+            request,
+            usage or Usage(),
+            attempts or self._api.attempts,
+            signed=OPERATIONS[key].service != "user",
+        )
 
-    async def _with_retries(
+    def _request(
         self,
         key: str,
         path: Mapping[str, str] | None,
         query: Mapping[str, str] | None,
         body: Any,
-        usage: Usage,
-        *,
-        signed: bool,
-    ) -> bytes:
-        operation = OPERATIONS[key]
-        url = self._api.base_url + self._profile.path(key, path)
+        profile: ContractProfile,
+    ) -> _Request:
+        operation, route = OPERATIONS[key], profile.route(key)
+        url = self._api.base_url + profile.path(key, path)
         if query:
             url = f"{url}?{urlencode(query)}"
-        request = _Request(key, operation.method, url, None if body is None else msgspec.json.encode(body))
+        content = None if body is None else msgspec.json.encode(body)
+        return _Request(key, route.method, url, content, _repeatable(operation, route.method))
+
+    async def _with_retries(self, request: _Request, usage: Usage, attempts: int, *, signed: bool) -> Reply:
         try:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(_Transient),
-                stop=stop_after_attempt(self._api.attempts),
+                stop=stop_after_attempt(attempts),
                 wait=self._backoff,
                 sleep=self._clock.sleep,
                 reraise=True,
@@ -197,7 +258,8 @@ class OrderMeshClient:
                     if attempt.retry_state.attempt_number > 1:
                         usage.retries += 1
                         self._counts.retries += 1
-                    return await self._try(request, usage, signed=signed)
+                    again = attempt.retry_state.attempt_number > 1
+                    return await self._try(request, usage, signed=signed, again=again)
         except _Transient as failure:
             raise failure.error from None
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -213,15 +275,19 @@ class OrderMeshClient:
         )
         return wait
 
-    async def _try(self, request: _Request, usage: Usage, *, signed: bool) -> bytes:
+    async def _try(self, request: _Request, usage: Usage, *, signed: bool, again: bool) -> Reply:
         if not signed:
             response = await self._send(request, None, usage)
         else:
             response = await self._send_signed(request, usage)
         if response.is_success:
-            return response.content
+            return reply_of(request.key, response)
+        if again and request.method == "DELETE" and response.status_code == 404:
+            return reply_of(request.key, response)  # the try before, whose answer was lost, has done it
         error = refusals.api_error(request.key, response)
-        if response.status_code in RETRIED_STATUSES:
+        if not request.repeatable and response.status_code in UNANSWERED_STATUSES:
+            raise OutcomeUnknown(request.key, str(error))
+        if response.status_code in (RETRIED_STATUSES if request.repeatable else RETRIED_WRITE_STATUSES):
             retry_after = refusals.retry_after(response, self._clock.now())
             if retry_after is not None and retry_after > LONGEST_RETRY_AFTER:
                 error.retry_after = retry_after
@@ -265,7 +331,11 @@ class OrderMeshClient:
         except httpx.PoolTimeout as error:
             self._rebuild(http)
             raise _Transient(self._unreachable(request.key, error)) from None
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+            raise _Transient(self._unreachable(request.key, error)) from None
         except httpx.RequestError as error:
+            if not request.repeatable:
+                raise OutcomeUnknown(request.key, _words(error)) from None
             raise _Transient(self._unreachable(request.key, error)) from None
         usage.bytes += response.num_bytes_downloaded
         return response
@@ -288,8 +358,22 @@ class OrderMeshClient:
         closing.add_done_callback(self._counts.closing.discard)
 
     def _unreachable(self, key: str, error: Exception) -> GatewayUnreachable:
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return GatewayUnreachable(key, self._api.base_url, reason)
+        return GatewayUnreachable(key, self._api.base_url, _words(error))
+
+
+def _repeatable(operation: Operation, method: str) -> bool:
+    """Whether sending it twice does what sending it once does. A contract file may have set the method."""
+    if operation.writes:
+        return method in {"PUT", "DELETE"}
+    return method in {"GET", operation.method}
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 async def _close_after(under_way: set[asyncio.Task[httpx.Response]], http: Http) -> None:

@@ -31,6 +31,11 @@ class Page:
     total: int | None
 
 
+NOT_RECORDS = frozenset(
+    {"errors", "warnings", "messages", "facets", "aggregations", "filters", "links", "_links", "sort"}
+)
+"""Names of lists that stand beside the records of a list, or in their place."""
+
 _as_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _as_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _as_total = msgspec.json.Decoder(int, strict=False).decode  # not strict: it may be written as text
@@ -38,7 +43,7 @@ _UNREADABLE = (msgspec.DecodeError, RecursionError)  # the latter for a body nes
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
 
-def split(operation: str, body: bytes, wrappers: tuple[str, ...], *, page: int) -> Page:
+def split(operation: str, body: bytes, wrappers: tuple[str, ...], *, page: int | None) -> Page:
     """The records of a list answer.
 
     Raises:
@@ -65,7 +70,7 @@ def _fast_decoder(wrappers: tuple[str, ...]) -> Callable[[bytes], Any]:
     return msgspec.json.Decoder(struct).decode
 
 
-def _split_slowly(operation: str, body: bytes, wrappers: tuple[str, ...], page: int) -> Page:
+def _split_slowly(operation: str, body: bytes, wrappers: tuple[str, ...], page: int | None) -> Page:
     text = body.lstrip()
     try:
         if text.startswith(b"["):
@@ -73,10 +78,17 @@ def _split_slowly(operation: str, body: bytes, wrappers: tuple[str, ...], page: 
         fields = _as_object(body)
     except _UNREADABLE as error:
         return _salvaged(operation, body, wrappers, page, error)
-    lists = {name: raw for name, raw in fields.items() if bytes(raw).lstrip().startswith(b"[")}
+    lists = _starting_with(fields, b"[")
     name = next((name for name in wrappers if name in lists), None)
-    if name is None and len(lists) == 1:
-        name = next(iter(lists))
+    if name is None and any(name in _starting_with(fields, b"null") for name in wrappers):
+        return Page([], _total(fields))
+    others = lists.keys() - NOT_RECORDS
+    if name is None and len(others) == 1:
+        name = next(iter(others))
+    if name is None and not others and len(inner := _starting_with(fields, b"{")) == 1:
+        # {"data": {"orders": [...]}}, with the total inside or beside it
+        page_inside = _split_slowly(operation, bytes(next(iter(inner.values()))), wrappers, page)
+        return Page(page_inside.records, page_inside.total or _total(fields))
     if name is None:
         # A key may be data as well, as in a map by mail address: only what looks like a field is told.
         keys = sorted(key if _FIELD_NAME.fullmatch(key) else "..." for key in fields)[:20]
@@ -88,7 +100,13 @@ def _split_slowly(operation: str, body: bytes, wrappers: tuple[str, ...], page: 
     return Page(_as_list(lists[name]), _total(fields))
 
 
-def _salvaged(operation: str, body: bytes, wrappers: tuple[str, ...], page: int, refused: Exception) -> Page:
+def _starting_with(fields: dict[str, msgspec.Raw], start: bytes) -> dict[str, msgspec.Raw]:
+    return {name: raw for name, raw in fields.items() if bytes(raw).lstrip().startswith(start)}
+
+
+def _salvaged(
+    operation: str, body: bytes, wrappers: tuple[str, ...], page: int | None, refused: Exception
+) -> Page:
     """A page that is not JSON as a whole: the records that can be told apart, good and bad."""
     try:
         records, fields = salvage(body, wrappers)

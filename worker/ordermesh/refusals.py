@@ -27,20 +27,24 @@ LONGEST_PAUSE = 86_400.0
 
 _MESSAGES = ("message", "error_description", "detail", "title", "error", "errorMessage")
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-azure-ref", "x-correlation-id")
+_REQUEST_ID_FIELDS = ("requestId", "traceId", "correlationId")
 
 
 def api_error(key: str, response: httpx.Response) -> ApiError:
     """The error for a refusal of operation `key`."""
-    request_id = next(
-        (response.headers[name] for name in _REQUEST_ID_HEADERS if name in response.headers), None
-    )
+    body = _decoded(response)
     return api_error_class(response.status_code)(
         key,
         response.status_code,
         words(response),
-        properties=tuple(_properties(_decoded(response)))[:MOST_PROPERTIES],
-        request_id=_line(request_id) if request_id else None,
+        properties=property_errors(body),
+        request_id=_request_id(response, body),
     )
+
+
+def property_errors(body: Any) -> tuple[PropertyError, ...]:
+    """What the `errors` of a decoded body say, the first ten of them."""
+    return tuple(_properties(body))[:MOST_PROPERTIES]
 
 
 def words(response: httpx.Response) -> str:
@@ -75,6 +79,14 @@ def retry_after(response: httpx.Response, now: float) -> float | None:
         return min(max(0.0, date.timestamp() - now), LONGEST_PAUSE)
     except (ValueError, OverflowError):
         return None
+
+
+def _request_id(response: httpx.Response, body: Any) -> str | None:
+    """What the vendor's support asks for: no page says where it stands, so the usual places are looked at."""
+    named = [response.headers.get(name) for name in _REQUEST_ID_HEADERS]
+    if isinstance(body, dict):
+        named += [body.get(name) for name in _REQUEST_ID_FIELDS]
+    return next((_line(text) for text in named if isinstance(text, str) and text), None)
 
 
 def _decoded(response: httpx.Response) -> Any:

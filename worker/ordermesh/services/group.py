@@ -1,0 +1,153 @@
+"""What the groups of operations have in common: paths, queries, lists and bulk requests."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+from worker.errors import OrderMeshError, PartialBulk
+from worker.ordermesh import bulk
+from worker.ordermesh.bodies import as_fields
+from worker.ordermesh.operations import OPERATIONS
+from worker.ordermesh.reply import audit_of, list_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from worker.ordermesh.auth import LoginRequest
+    from worker.ordermesh.bodies import Body
+    from worker.ordermesh.bulk import BulkReply
+    from worker.ordermesh.profile import ContractProfile
+    from worker.ordermesh.reply import AuditReply, ListReply, Reply
+
+T = TypeVar("T")
+
+PAGE_SIZE = 50
+"""Records in a page: the only size in a sample of the vendor (api-facts 7)."""
+
+Filter: TypeAlias = str | int | datetime | None
+"""A value of a query parameter; None leaves it out."""
+
+
+class Caller(Protocol):
+    """What the groups need of the client."""
+
+    profile: ContractProfile
+
+    async def call(
+        self,
+        key: str,
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+    ) -> Reply:
+        """Send operation `key`; a good answer."""
+
+    async def log_in(self, request: LoginRequest) -> Reply:
+        """Send a login, unsigned; a good answer."""
+
+
+class Group:
+    """The operations whose keys begin alike. Every method may raise what `OrderMeshClient.call` raises."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Caller) -> None:
+        self._client = client
+
+    async def _call(
+        self, key: str, *path: str, query: Mapping[str, str] | None = None, body: Body | None = None
+    ) -> Reply:
+        """Operation `key`; `path` are the values of the parameters in its path, in the order of the table.
+
+        Where a body is expected and none is given, an empty object is sent.
+        """
+        operation = OPERATIONS[key]
+        if body is None and operation.request and self._client.profile.route(key).method != "GET":
+            body = {}
+        values = dict(zip(operation.path_parameters, path, strict=True))
+        return await self._client.call(key, path=values, query=query, body=body)
+
+    async def _list(
+        self,
+        key: str,
+        *path: str,
+        filters: Mapping[str, Filter] | None = None,
+        extra: Mapping[str, str] | None = None,
+        paged: tuple[int, int] | None = None,
+        body: Body | None = None,
+    ) -> ListReply:
+        """A list; `paged` is number, counted from 0, and size of the page."""
+        query = query_of(filters, extra)
+        if paged is not None:
+            query |= self._client.profile.page_query(key, *paged)
+        reply = await self._call(key, *path, query=query, body=body)
+        return list_of(reply, self._client.profile.wrappers(key), page=paged[0] if paged else None)
+
+    async def _audit(self, key: str, *path: str, resource_format: str | None) -> AuditReply:
+        return audit_of(await self._call(key, *path, query=query_of({"format": resource_format})))
+
+    async def _write_many(self, key: str, items: Sequence[Body], most: int) -> BulkReply:
+        """Write in bulk."""
+
+        async def send(part: Sequence[dict[str, Any]], first: int) -> BulkReply:
+            reply = await self._call(key, body=bulk.envelope(part))
+            return bulk.results(reply, part, first=first, reads=False)
+
+        return await _in_parts(key, [as_fields(item) for item in items], most, send)
+
+    async def _read_many(self, key: str, ids: Sequence[str], most: int) -> BulkReply:
+        """Read in bulk. The ids stand in the query with commas between them: no page shows how several are named."""
+
+        async def send(part: Sequence[str], first: int) -> BulkReply:
+            reply = await self._call(key, query={"ids": ",".join(part)})
+            return bulk.results(reply, [{"id": id_} for id_ in part], first=first, reads=True)
+
+        return await _in_parts(key, ids, most, send)
+
+
+async def _in_parts(
+    key: str, items: Sequence[T], most: int, send: Callable[[Sequence[T], int], Awaitable[BulkReply]]
+) -> BulkReply:
+    """One request, or several one after the other where the list is long.
+
+    Raises:
+        PartialBulk: One of several failed after others had been answered.
+
+    """
+    replies: list[BulkReply] = []
+    first = 0
+    for part in bulk.chunks(items, most):
+        try:
+            replies.append(await send(part, first))
+        except OrderMeshError as error:
+            if not replies:
+                raise
+            before = bulk.joined(replies).items
+            raise PartialBulk(key, before, first + len(part), len(items), error) from error
+        first += len(part)
+    return bulk.joined(replies)
+
+
+def query_of(
+    filters: Mapping[str, Filter] | None = None, extra: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Query parameters as text; `extra` wins.
+
+    Raises:
+        ValueError: A time has no zone, so nobody can tell which one is meant.
+
+    """
+    texts = {name: _text(name, value) for name, value in (filters or {}).items() if value is not None}
+    return {**texts, **(extra or {})}
+
+
+def _text(name: str, value: str | int | datetime) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError(f"{name}: {value} has no time zone")
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return str(value)

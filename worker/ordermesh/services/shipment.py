@@ -1,0 +1,157 @@
+"""The shipment service: shipments, their packages, packing slips.
+
+Only the path and the answer of reading one shipment are documented, and the body of rerouting. Statuses are
+integers; times have no zone and are taken as UTC (api-facts 6).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.ordermesh.bulk import MOST_IN_BULK
+from worker.ordermesh.services.group import PAGE_SIZE, Group
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from worker.ordermesh.bodies import Body
+    from worker.ordermesh.bulk import BulkReply
+    from worker.ordermesh.reply import AuditReply, ListReply, Reply
+
+
+class Shipments(Group):
+    """Shipments: the part of an order that one vendor's facility makes and sends."""
+
+    async def packing_slip(self, shipment_id: str) -> Reply:
+        """The packing slip: `raw` is the document, `media_type` says of which kind. Path and method inferred."""
+        return await self._call("shipments.packing_slip", shipment_id)
+
+    async def get(self, shipment_id: str) -> Reply:
+        """A shipment. Path documented in the older portal, answer documented."""
+        return await self._call("shipments.get", shipment_id)
+
+    async def update(self, shipment_id: str, body: Body) -> Reply:
+        """Change fields of a shipment. Path inferred; no field of the body is documented."""
+        return await self._call("shipments.update", shipment_id, body=body)
+
+    async def delete(self, shipment_id: str) -> Reply:
+        """Delete a shipment with its packages. Path inferred."""
+        return await self._call("shipments.delete", shipment_id)
+
+    async def for_order(self, order_id: str, *, extra: Mapping[str, str] | None = None) -> ListReply:
+        """All shipments of an order. Path inferred; a single one may come without a list around it."""
+        return await self._list("shipments.for_order", order_id, extra=extra)
+
+    async def create(self, order_id: str, vendor_id: str, body: Body | None = None) -> Reply:
+        """A shipment of items of an order by a vendor. Path inferred; no field is documented."""
+        return await self._call("shipments.create", order_id, vendor_id, body=body)
+
+    async def for_order_and_vendor(self, order_id: str, vendor_id: str) -> Reply:
+        """The shipment of an order by a vendor, with its packages. Path inferred."""
+        return await self._call("shipments.for_order_and_vendor", order_id, vendor_id)
+
+    async def for_order_item(self, order_item_id: str) -> Reply:
+        """The shipment that an order item is in. Path inferred."""
+        return await self._call("shipments.for_order_item", order_item_id)
+
+    async def cancel(self, shipment_id: str, body: Body | None = None) -> Reply:
+        """Cancel a shipment. Path inferred; no field is documented."""
+        return await self._call("shipments.cancel", shipment_id, body=body)
+
+    async def unassign(self, shipment_id: str, body: Body | None = None) -> Reply:
+        """Take items out of a shipment. Path inferred; no field is documented."""
+        return await self._call("shipments.unassign", shipment_id, body=body)
+
+    async def resubmit(self, shipment_id: str) -> Reply:
+        """Hand a shipment to its facility once more. Path inferred."""
+        return await self._call("shipments.resubmit", shipment_id)
+
+    async def retry_polling(self, shipment_id: str) -> Reply:
+        """Let the vendor's side poll for a shipment again. Path and method inferred."""
+        return await self._call("shipments.retry_polling", shipment_id)
+
+    async def search(
+        self,
+        *,
+        page: int = 0,
+        page_size: int = PAGE_SIZE,
+        order_id: str | None = None,
+        merchant_id: str | None = None,
+        vendor_id: str | None = None,
+        facility_id: str | None = None,
+        shipment_status: int | None = None,
+        created_date_from: datetime | str | None = None,
+        created_date_to: datetime | str | None = None,
+        last_modified_date_from: datetime | str | None = None,
+        sort_by: str | None = None,
+        sort_direction: str | None = None,
+        extra: Mapping[str, str] | None = None,
+    ) -> ListReply:
+        """A page of shipments. Path and filters inferred: a filter that the server does not know may be ignored."""
+        filters = {
+            "orderId": order_id,
+            "merchantId": merchant_id,
+            "vendorId": vendor_id,
+            "facilityId": facility_id,
+            "shipmentStatus": shipment_status,
+            "createdDateFrom": created_date_from,
+            "createdDateTo": created_date_to,
+            "lastModifiedDateFrom": last_modified_date_from,
+            "sortBy": sort_by,
+            "sortDirection": sort_direction,
+        }
+        return await self._list("shipments.search", filters=filters, extra=extra, paged=(page, page_size))
+
+    async def reroute(self, body: Body) -> Reply:
+        """Another facility for a shipment: a `Reroute`. Body documented, path inferred."""
+        return await self._call("shipments.reroute", body=body)
+
+    async def reject(self, shipment_id: str, body: Body | None = None) -> Reply:
+        """Refuse a shipment, as a vendor. Path and method inferred; no field is documented."""
+        return await self._call("shipments.reject", shipment_id, body=body)
+
+    async def reroute_many(self, reroutes: Sequence[Body], *, most_in_bulk: int = MOST_IN_BULK) -> BulkReply:
+        """Other facilities for several shipments: each a `Reroute`. Body documented, path inferred.
+
+        Raises:
+            PartialBulk: One of several requests failed after others had been answered.
+
+        """
+        return await self._write_many("shipments.reroute_many", reroutes, most_in_bulk)
+
+    async def audit_logs(self, shipment_id: str, *, resource_format: str | None = None) -> AuditReply:
+        """The audit log of a shipment. Path and the parameter `format` inferred."""
+        return await self._audit("shipments.audit_logs", shipment_id, resource_format=resource_format)
+
+    async def message_audit_logs(self, shipment_id: str, *, resource_format: str | None = None) -> AuditReply:
+        """The audit log of the messages of a shipment's updates. Path and the parameter `format` inferred."""
+        return await self._audit("shipments.message_audit_logs", shipment_id, resource_format=resource_format)
+
+    async def assign(self, shipment_id: str, body: Body | None = None) -> Reply:
+        """Assign a shipment. Path and method inferred; no field is documented."""
+        return await self._call("shipments.assign", shipment_id, body=body)
+
+
+class Packages(Group):
+    """Packages of a shipment, with their tracking."""
+
+    async def create(self, shipment_id: str, body: Body) -> Reply:
+        """A package: a `CreatePackageDTO`, whose fields are inferred, as the path is."""
+        return await self._call("packages.create", shipment_id, body=body)
+
+    async def update(self, shipment_id: str, package_id: str, body: Body) -> Reply:
+        """Change fields of a package: an `UpdatePackageDTO`, whose fields are inferred, as the path is."""
+        return await self._call("packages.update", shipment_id, package_id, body=body)
+
+    async def delete(self, shipment_id: str, package_id: str) -> Reply:
+        """Delete a package. Path and method inferred; the operation is in the QA portal alone."""
+        return await self._call("packages.delete", shipment_id, package_id)
+
+    async def audit_logs(
+        self, shipment_id: str, package_id: str, *, resource_format: str | None = None
+    ) -> AuditReply:
+        """The audit log of a package. Path and the parameter `format` inferred."""
+        return await self._audit(
+            "packages.audit_logs", shipment_id, package_id, resource_format=resource_format
+        )
