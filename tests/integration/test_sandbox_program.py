@@ -161,6 +161,53 @@ def test_bad_faults_are_exit_2(tmp_path: Path) -> None:
     assert message.count("\n") == 1
 
 
+def test_another_contract_and_denied_permissions() -> None:
+    """The layout of the API and what tokens lack are options, each of which may be given several times."""
+    given = ("--contract", "wrapper_key=none", "--contract", "page_base=0", "--deny", "order:create")
+    with program(*given, "--deny", "shipment:get") as (_, info):
+        headers = {"authorization": f"Bearer {token(info)}"}
+        rows = httpx.get(info["url"] + SEARCH, headers=headers, params={"page": 0}).json()
+        assert len(rows) == 20
+        statuses = [
+            httpx.request(method, info["url"] + OPERATIONS[key].path, headers=headers).status_code
+            for method, key in (
+                ("POST", "orders.create"),
+                ("GET", "shipments.search"),
+                ("GET", "notes.search"),
+            )
+        ]
+        assert statuses == [403, 403, 200]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--contract", "colour=red"),
+            "contract: key is 'colour'; allowed: KEY=VALUE with one of wrapper_key,",
+        ),
+        (("--contract", "page_base=2"), "contract: page_base is 2; allowed: 0 or 1"),
+        (
+            ("--deny", "order:eat"),
+            "permission 'order:eat' is not known; allowed: RESOURCE:VERB with one of order,",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", [("worker.sandbox",), ("worker.cli", "sandbox")])
+def test_bad_variants_are_exit_2(command: tuple[str, ...], arguments: tuple[str, ...], message: str) -> None:
+    """A key, a value or a permission that is none is wrong use; one line tells what is allowed."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("--port", "70000"), ("--orders", "-1"), ("--changes-per-second", "nan"), ("--changes-per-second", "x")],

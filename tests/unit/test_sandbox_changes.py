@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from worker.sandbox import Store
 from worker.sandbox.changes import due, step, tick
+from worker.sandbox.world import World
 
 
 @given(st.floats(0.01, 1_000), st.lists(st.floats(0, 5), max_size=30))
@@ -25,6 +26,21 @@ def test_about_a_fifth_are_new_orders() -> None:
     statistics = store.statistics()
     assert statistics.created + statistics.changed == 1_000
     assert 150 < statistics.created < 250
+
+
+def test_about_a_tenth_happen_to_shipments_alone() -> None:
+    """With shipments some events leave the orders as they are, and all events still happen."""
+    store = Store(500)
+    shipments = World(store).shipments
+    orders, before = store.truth(), dict.fromkeys(shipments.ids())
+    step(store, 200, Random(1), shipments)
+    statistics = store.statistics()
+    alone = 200 - statistics.created - statistics.changed
+    assert 5 < alone < 45
+    untouched = [each for each, raw in orders.items() if store.get(each) == raw]
+    moved = [each for each in before if store.audit.entries("shipment", each)]
+    owners = {(shipments.get(each) or {})["orderId"] for each in moved}
+    assert owners & set(untouched)
 
 
 def test_an_empty_store_gets_its_first_orders() -> None:

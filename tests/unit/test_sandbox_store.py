@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from worker.sandbox import Contract, Store, UnknownOrderError
+from worker.sandbox.data import format_ticks
 
 
 def read(store: Store, order_id: str) -> dict[str, Any]:
@@ -233,3 +234,88 @@ def test_threads_do_not_lose_changes() -> None:
     statistics = store.statistics()
     assert (statistics.orders, statistics.created, statistics.changed) == (250, 200, 200)
     assert [json.loads(record)["id"] for record in store.truth().values()] == store.ids()
+
+
+def test_an_edit_changes_one_order_and_tells_the_watchers() -> None:
+    """The work gets the order with its new time; watchers see it before and after, audit logs who and what."""
+    store = Store(3)
+    order_id = store.ids()[0]
+    before = read(store, order_id)
+    seen: list[tuple[Any, ...]] = []
+    store.watch(lambda *told: seen.append(told))
+
+    def work(order: dict[str, Any], at: int) -> None:
+        assert order["updatedAt"] == format_ticks(at)
+        order["externalId"] = "edited"
+
+    after = store.edit(order_id, work, actor="somebody", action="Edited")
+    assert (
+        read(store, order_id) == after == before | {"externalId": "edited", "updatedAt": after["updatedAt"]}
+    )
+    ((told_id, told_before, told_after, at, actor),) = seen
+    assert (told_id, told_before, told_after, actor) == (order_id, before, after, "somebody")
+    entry = store.audit.entries("order", order_id)[-1]
+    assert (entry["action"], entry["user"], entry["timestamp"]) == ("Edited", "somebody", format_ticks(at))
+    assert store.statistics().changed == 1
+
+
+def test_an_edit_that_fails_changes_nothing() -> None:
+    """What the work raises comes out, and the order, its logs and the counts are as they were."""
+    store = Store(1)
+    (order_id,) = store.ids()
+    before = store.truth()
+
+    def work(order: dict[str, Any], _at: int) -> None:
+        order["status"] = "Broken"
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        store.edit(order_id, work)
+    with pytest.raises(UnknownOrderError):
+        store.edit("nobody", lambda _order, _at: None)
+    assert store.truth() == before
+    assert store.audit.entries("order", order_id) == []
+    assert store.statistics().changed == 0
+
+
+def test_items_and_safe_ids_lead_to_their_order() -> None:
+    """Orders are found by item and by safe id, as they are now: what is gone or renamed leads nowhere."""
+    store = Store(5)
+    order = read(store, store.ids()[2])
+    item_id = order["items"][0]["id"]
+    assert store.order_of_item(item_id) == store.order_of_safe_id(order["safeId"]) == order
+    store.change(order["id"], safeId="renamed", items=[])
+    assert store.order_of_item(item_id) is None
+    assert store.order_of_safe_id(order["safeId"]) is None
+    assert (store.order_of_safe_id("renamed") or {})["id"] == order["id"]
+    assert item_id not in store.items
+    other = read(store, store.ids()[3])
+    store.delete(other["id"])
+    assert store.order_of_safe_id(other["safeId"]) is None
+    assert other["items"][0]["id"] not in store.items
+
+
+def test_items_of_a_planted_record_are_its_own() -> None:
+    """A planted record has the items that can be read in it; what cannot be read has none."""
+    store = Store(2)
+    order = read(store, store.ids()[0])
+    item_id = order["items"][0]["id"]
+    store.replace(order["id"], b"{not json")
+    assert store.order_of_item(item_id) is None
+    assert store.read(order["id"]) is None
+    store.replace("odd", json.dumps({"items": [{"id": item_id}, 5, {"id": None}]}).encode())
+    assert (store.order_of_item(item_id) or {})["items"][0] == {"id": item_id}
+    assert [each for each, of in store.items.items() if of == "odd"] == [item_id]
+
+
+@pytest.mark.parametrize("raw", [b"{not json", b'{"v":"\xff"}', b"[" * 100_000, b"[]", b"", b"5"])
+def test_any_bytes_can_be_planted(raw: bytes) -> None:
+    """Whatever is planted is served as it is, and everything else goes on around it."""
+    store = Store(2)
+    store.replace("odd", raw)
+    store.replace("odd", raw)
+    assert store.get("odd") == raw
+    assert store.read("odd") is None
+    assert json.loads(store.page(1, 10, {"status": "Nothing"}))["orders"] == []
+    store.delete("odd")
+    assert len(store) == 2

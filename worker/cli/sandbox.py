@@ -20,7 +20,9 @@ class SandboxUnavailable(OrdersyncError):
 
 
 @click.command(
-    epilog="\b\nExamples:\n  ordersync sandbox --port 8080\n  ordersync sandbox --orders 100000 --changes-per-second 50"
+    epilog="\b\nExamples:\n  ordersync sandbox --port 8080\n"
+    "  ordersync sandbox --orders 100000 --changes-per-second 50\n"
+    "  ordersync sandbox --contract wrapper_key=none --contract page_base=0 --deny shipment:get"
 )
 @click.option(
     "--port",
@@ -48,12 +50,34 @@ class SandboxUnavailable(OrdersyncError):
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML or JSON file with scripted faults.",
 )
+@click.option(
+    "--contract",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another layout of the API, such as max_page_size=20; may be given several times.",
+)
+@click.option(
+    "--deny",
+    "denied",
+    multiple=True,
+    metavar="RESOURCE:VERB",
+    help="A permission that tokens lack, such as order:create; may be given several times.",
+)
 @click.option("--seed", default=1, show_default=True, help="The same seed makes the same orders.")
 @click.option("--json", "as_json", is_flag=True, help="Say where it listens as one line of JSON.")
 def command(
-    *, port: int, orders: int, changes_per_second: float, faults: Path | None, seed: int, as_json: bool
+    *,
+    port: int,
+    orders: int,
+    changes_per_second: float,
+    faults: Path | None,
+    pairs: tuple[str, ...],
+    denied: tuple[str, ...],
+    seed: int,
+    as_json: bool,
 ) -> None:
-    """Run a local OrderMesh: made-up orders over real HTTP, on loopback only."""
+    """Run a local OrderMesh: all its operations on made-up records over real HTTP, on loopback only."""
     try:
         from worker import sandbox  # noqa: PLC0415 - an extra, and slow to import
     except ImportError as error:
@@ -69,7 +93,8 @@ def command(
             f"  export ORDERSYNC_API__CLIENT_ID={ready.client_id}\n"
             f"  export ORDERSYNC_API__CLIENT_SECRET={ready.client_secret}\n"
             "  ordersync run\n"
-            f"What it did so far: curl {ready.url}/_sandbox/stats    Ctrl-C ends it."
+            f"What it did so far: curl {ready.url}/_sandbox/stats    What it serves: {ready.url}/openapi.json\n"
+            "Ctrl-C ends it."
         )
 
     try:
@@ -79,9 +104,15 @@ def command(
             changes_per_second=changes_per_second,
             seed=seed,
             faults=sandbox.load_faults(faults) if faults else (),
+            contract=sandbox.parse_contract(pairs),
+            permissions=sandbox.Permissions().without(*denied),
         )
     except sandbox.FaultRuleError as error:
         raise SettingsError(f"--faults: {error}") from None
+    except sandbox.ContractError as error:
+        raise SettingsError(f"--contract: {error}") from None
+    except sandbox.PermissionsError as error:
+        raise SettingsError(f"--deny: {error}") from None
     try:
         sandbox.serve(options, announce)
     except sandbox.SandboxError as error:

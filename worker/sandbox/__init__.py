@@ -1,12 +1,14 @@
-"""A local OrderMesh: real HTTP on loopback, stateful orders, logins, and faults on demand.
+"""A local OrderMesh: real HTTP on loopback, all operations on stateful records, logins, and faults on demand.
 
 For trials without an account (`ordersync run --sandbox`) and for tests. The engine never imports it.
 """
 
 from worker.sandbox.auth import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, Auth, Credentials, Lifetimes
-from worker.sandbox.contract import Contract
+from worker.sandbox.contract import PLURAL, Contract, ContractError
+from worker.sandbox.contract_options import parse_contract
 from worker.sandbox.data import OrderFactory
 from worker.sandbox.faults import FaultRule, FaultRuleError, Faults, load_faults, parse_faults
+from worker.sandbox.permissions import Permissions, PermissionsError
 from worker.sandbox.requests import RequestLog, RequestRecord
 from worker.sandbox.server import (
     NotLoopbackError,
@@ -17,15 +19,19 @@ from worker.sandbox.server import (
     SandboxServer,
     serve,
 )
+from worker.sandbox.shipment_data import ShipmentStatus
 from worker.sandbox.store import Store, StoreStatistics, UnknownOrderError
+from worker.sandbox.world import World
 
 __all__ = [
     "CLIENT_ID",
     "CLIENT_SECRET",
     "PASSWORD",
+    "PLURAL",
     "USERNAME",
     "Auth",
     "Contract",
+    "ContractError",
     "Credentials",
     "FaultRule",
     "FaultRuleError",
@@ -33,6 +39,8 @@ __all__ = [
     "Lifetimes",
     "NotLoopbackError",
     "OrderFactory",
+    "Permissions",
+    "PermissionsError",
     "PortInUseError",
     "RequestLog",
     "RequestRecord",
@@ -40,10 +48,13 @@ __all__ = [
     "SandboxOptions",
     "SandboxReady",
     "SandboxServer",
+    "ShipmentStatus",
     "Store",
     "StoreStatistics",
     "UnknownOrderError",
+    "World",
     "load_faults",
+    "parse_contract",
     "parse_faults",
     "serve",
 ]

@@ -12,7 +12,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from worker.sandbox.contract import ContractError
+from worker.sandbox.contract_options import parse_contract
 from worker.sandbox.faults import FaultRule, FaultRuleError, load_faults
+from worker.sandbox.permissions import Permissions, PermissionsError
 from worker.sandbox.server import NotLoopbackError, SandboxError, SandboxOptions, SandboxReady, serve
 
 _DONE, _WRONG_USE, _CANNOT_REACH = 0, 2, 3
@@ -34,9 +37,11 @@ def main(argv: list[str] | None = None) -> int:
             changes_per_second=arguments.changes_per_second,
             seed=arguments.seed,
             record_bytes=arguments.record_bytes,
+            contract=parse_contract(arguments.contract),
+            permissions=Permissions().without(*arguments.deny),
             faults=rules,
         )
-    except (FaultRuleError, NotLoopbackError) as error:
+    except (ContractError, FaultRuleError, NotLoopbackError, PermissionsError) as error:
         return _fail(error, _WRONG_USE)
 
     try:
@@ -85,6 +90,20 @@ def _parser() -> argparse.ArgumentParser:
         help="approximate size of an order (default %(default)s)",
     )
     parser.add_argument("--faults", type=Path, metavar="FILE", help="fault rules, TOML or JSON")
+    parser.add_argument(
+        "--contract",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another layout of the API, for example max_page_size=20; may be given several times",
+    )
+    parser.add_argument(
+        "--deny",
+        action="append",
+        default=[],
+        metavar="RESOURCE:VERB",
+        help="a permission that tokens lack, for example order:create; may be given several times",
+    )
     parser.add_argument("--watch-stdin", action="store_true", help="end at the end of standard input")
     return parser
 

@@ -1,17 +1,17 @@
 """The API of the sandbox over HTTP: one route for each operation of the table, faults and logins in front.
 
-To serve another operation, write its handler and name it in `_HANDLERS`; the route, the token check, faults,
-latency and the request log come by themselves. Operations without a handler answer 501.
+Handlers are in `worker.sandbox.services`; the route, the token check, faults, latency and the request log come
+by themselves.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
@@ -22,78 +22,23 @@ from starlette.routing import BaseRoute, Route
 
 from worker.ordermesh.operations import OPERATIONS, Operation
 from worker.sandbox.answers import Answer, error_answer
+from worker.sandbox.calls import Call, Refusal, Sandbox
 from worker.sandbox.faults import SEARCH_ACTIONS
-from worker.sandbox.requests import RequestLog, RequestRecord
-from worker.sandbox.store import FILTERS, Store
+from worker.sandbox.requests import RequestRecord
+from worker.sandbox.services import HANDLERS
+from worker.sandbox.validation import check_body
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     from starlette.types import Receive, Scope, Send
 
-    from worker.sandbox.auth import Auth
-    from worker.sandbox.contract import Contract
-    from worker.sandbox.faults import FaultRule, Faults
+    from worker.sandbox.faults import FaultRule
 
 CONNECTION = "sandbox.connection"
 """Key of the scope under which the server puts the transport of the connection, for faults that close it."""
 
-
-@dataclass(slots=True)
-class Sandbox:
-    """Everything the endpoints work on. `stopping` wakes requests that wait on purpose."""
-
-    store: Store
-    auth: Auth
-    faults: Faults
-    contract: Contract
-    requests: RequestLog = field(default_factory=RequestLog)
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def pause(self, seconds: float) -> None:
-        """Waits, or returns early when the server stops."""
-        try:
-            await asyncio.wait_for(self.stopping.wait(), seconds)
-        except TimeoutError:
-            return
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request as a handler sees it."""
-
-    query: Mapping[str, str]
-    params: Mapping[str, Any]
-    body: bytes
-
-
-Handler: TypeAlias = Callable[[Sandbox, Call], Answer]
-
-
-def search_orders(sandbox: Sandbox, call: Call) -> Answer:
-    """Search for orders: a page of whole records, narrowed by fields of the record."""
-    asked = sandbox.contract.read_page(call.query)
-    if isinstance(asked, Answer):
-        return asked
-    filters = {name: call.query[name] for name in FILTERS if name in call.query}
-    return Answer(200, sandbox.store.page(*asked, filters))
-
-
-def get_order(sandbox: Sandbox, call: Call) -> Answer:
-    """Retrieve an order by Order ID: wrapped in `order`, as the vendor's sample by safe id."""
-    order_id = call.params["orderId"]
-    record = sandbox.store.get(order_id)
-    if record is None:
-        return error_answer(404, "The order was not found.", "orderId", order_id)
-    return Answer(200, b'{"order":' + record + b"}")
-
-
-_HANDLERS: dict[str, Handler] = {
-    "clients.token": lambda sandbox, call: sandbox.auth.client_token(call.body),
-    "users.login": lambda sandbox, call: sandbox.auth.login(call.body),
-    "users.refresh": lambda sandbox, call: sandbox.auth.refresh(call.body),
-    "orders.search": search_orders,
-    "orders.get": get_order,
-}
-_SEARCHES = frozenset({"orders.search"})
+_PARAMETER = re.compile(r"\{(\w+)\}")
 _GARBAGE = "<html><body>The upstream service is taking a break.</body></html>"
 _PUBLIC = frozenset({"clients.token", "users.login", "users.refresh"})
 
@@ -104,23 +49,25 @@ class Endpoint:
     def __init__(self, sandbox: Sandbox, operation: Operation) -> None:
         self._sandbox = sandbox
         self._key = operation.key
-        self._title = operation.title
+        self._operation = operation
         self._has_body = operation.method not in ("GET", "DELETE")
         self._public = operation.key in _PUBLIC
-        self._search = operation.key in _SEARCHES
-        self._handler = _HANDLERS.get(operation.key)
+        self._records = operation.records
+        self._paged = operation.paged
+        self._handler = HANDLERS[operation.key]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request and notes it."""
         sandbox = self._sandbox
         came = time.time()
         text: str = scope["query_string"].decode("latin-1")
-        query = dict(parse_qsl(text)) if text else {}
+        query = dict(parse_qsl(text, keep_blank_values=True)) if text else {}
         rule = sandbox.faults.decide(self._key, self._page(query))
         if sandbox.contract.latency:
             await sandbox.pause(sandbox.contract.latency)
         body = await Request(scope, receive).body() if self._has_body else b""
-        answer = await self._answer(scope, receive, Call(query, scope["path_params"], body), rule)
+        call = Call(self._key, query, scope["path_params"], body, query_string=text)
+        answer = await self._answer(scope, receive, call, rule)
         status = 0 if answer is None else answer.status
         # Noted before it is sent, so that a client that has its answer finds its request in the log.
         sandbox.requests.add(RequestRecord(came, self._key, text, status, rule.action if rule else None))
@@ -128,7 +75,8 @@ class Endpoint:
             await self._response(scope, answer)(scope, receive, send)
 
     def _page(self, query: Mapping[str, str]) -> int | None:
-        if not self._search:
+        """The page asked for, -1 for one that makes no sense; None for an operation that serves no list."""
+        if self._records is None:
             return None
         asked = self._sandbox.contract.read_page(query)
         return -1 if isinstance(asked, Answer) else asked[0]
@@ -154,26 +102,40 @@ class Endpoint:
         return self._spoil(self._handle(scope, call), call, rule)
 
     def _handle(self, scope: Scope, call: Call) -> Answer:
-        if not self._public and not self._sandbox.auth.accepts(_header(scope, b"authorization")):
-            return error_answer(401, "The access token is missing, unknown or expired.")
-        if self._handler is None:
-            return error_answer(501, f"The sandbox does not serve '{self._title}' ({self._key}).")
-        return self._handler(self._sandbox, call)
+        if not self._public:
+            holder = self._sandbox.auth.holder(_header(scope, b"authorization"))
+            if holder is None:
+                return error_answer(401, "The access token is missing, unknown or expired.")
+            if not self._sandbox.auth.permissions.allow(self._operation):
+                return error_answer(403, f"The token has no permission for '{self._operation.title}'.")
+            call = replace(call, actor=holder)
+        wrong = check_body(self._operation, call.body)
+        if wrong is not None:
+            return wrong
+        try:
+            return self._handler(self._sandbox, call)
+        except Refusal as refusal:
+            return refusal.answer
 
     def _spoil(self, answer: Answer, call: Call, rule: FaultRule) -> Answer:
         if rule.action == "truncate":
             return Answer(answer.status, answer.body[: len(answer.body) // 2], answer.headers)
-        asked = self._sandbox.contract.read_page(call.query)
-        if rule.action not in SEARCH_ACTIONS or answer.status != 200 or isinstance(asked, Answer):
+        if rule.action not in SEARCH_ACTIONS or answer.status != 200 or self._records is None:
             return answer
-        if rule.action == "empty":
-            return Answer(200, self._sandbox.contract.render((), *asked, 0))
-        return Answer(200, self._sandbox.contract.render_not_a_list(*asked))
+        contract = self._sandbox.contract
+        asked = contract.read_page(call.query)
+        if not self._paged or isinstance(asked, Answer):
+            empty = contract.render_whole((), self._records)
+            no_list = empty.replace(b"[]", b"{}")
+        else:
+            empty = contract.render((), *asked, 0, self._records)
+            no_list = contract.render_not_a_list(*asked, self._records)
+        return Answer(200, empty if rule.action == "empty" else no_list)
 
     def _response(self, scope: Scope, answer: Answer) -> Response:
         headers = dict(answer.headers)
         body = answer.body
-        if self._sandbox.contract.gzip and b"gzip" in (_header(scope, b"accept-encoding") or b""):
+        if body and self._sandbox.contract.gzip and b"gzip" in (_header(scope, b"accept-encoding") or b""):
             body = gzip.compress(body, compresslevel=1, mtime=0)
             headers["content-encoding"] = "gzip"
         return Response(body, answer.status, headers, answer.media_type)
@@ -181,11 +143,18 @@ class Endpoint:
 
 def create_app(sandbox: Sandbox, control: list[BaseRoute]) -> Starlette:
     """The application: every operation of the table, and the given control routes."""
-    # Paths without parameters come first, or `/orders/{orderId}` would swallow `/orders/list`.
-    operations = sorted(OPERATIONS.values(), key=lambda each: each.path.count("{"))
-    routes: list[BaseRoute] = [
-        Route(each.path, Endpoint(sandbox, each), methods=[each.method], name=each.key) for each in operations
+    contract = sandbox.contract
+    routes = [
+        Route(
+            _template(contract.path(each), each),
+            Endpoint(sandbox, each),
+            methods=[each.method],
+            name=each.key,
+        )
+        for each in OPERATIONS.values()
     ]
+    # What is spelled out comes first, or `/orders/{orderId}` would swallow `/orders/list`.
+    routes.sort(key=lambda each: [part.startswith("{") for part in each.path.split("/")])
 
     async def refuse(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -196,6 +165,15 @@ def create_app(sandbox: Sandbox, control: list[BaseRoute]) -> Starlette:
 
     handlers: Mapping[Any, Callable[[Request, Exception], Awaitable[Response]]] = {404: refuse, 405: refuse}
     return Starlette(routes=[*routes, *control], exception_handlers=handlers)
+
+
+def _template(path: str, operation: Operation) -> str:
+    """A path with the parameter names that the handler knows, by their order where a moved path has others."""
+    names = operation.path_parameters
+    if set(names) == set(_PARAMETER.findall(path)):
+        return path
+    known = iter(names)
+    return _PARAMETER.sub(lambda _: f"{{{next(known)}}}", path)
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

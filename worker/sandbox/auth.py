@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from worker.sandbox.answers import Answer, error_answer, json_answer
+from worker.sandbox.permissions import Permissions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
 CLIENT_ID = "sandbox-client"
 """Default client id."""
@@ -29,6 +30,13 @@ USERNAME = "sandbox@example.com"
 """Default user name."""
 PASSWORD = "sandbox-password"  # noqa: S105 - opens nothing but the sandbox on this machine
 """Default password."""
+
+
+_SPELLINGS = {
+    "camel": (("clientId",), ("clientSecret",)),
+    "snake": (("client_id",), ("client_secret",)),
+    "either": (("clientId", "client_id"), ("clientSecret", "client_secret")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +64,27 @@ class Auth:
     Args:
         credentials: Who may log in.
         lifetimes: How long tokens are accepted.
+        permissions: What tokens allow; by default everything.
         clock: Seconds that only grow.
+
+    Attributes:
+        permissions: What tokens allow now.
     """
 
     def __init__(
         self,
         credentials: Credentials | None = None,
         lifetimes: Lifetimes | None = None,
+        *,
+        permissions: Permissions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.credentials = credentials or Credentials()
         self.lifetimes = lifetimes or Lifetimes()
+        self.permissions = permissions or Permissions()
         self._clock = clock
         self._lock = threading.Lock()
-        self._access: dict[bytes, float] = {}
+        self._access: dict[bytes, tuple[float, str]] = {}
         self._refresh: dict[str, float] = {}
         self._issued = 0
 
@@ -78,18 +93,22 @@ class Auth:
         """Access tokens handed out since the start."""
         return self._issued
 
-    def client_token(self, body: bytes) -> Answer:
-        """Generate Service Client Access Token: `clientId` and `clientSecret`, in camelCase or snake_case.
+    def client_token(self, body: bytes, spelling: str = "either") -> Answer:
+        """Generate Service Client Access Token, whose body keys are camelCase or, in the older guide, snake_case.
 
-        Lifetime and the absence of a refresh token are documented (24 h, log in again); the names of the
-        answer's fields are those of the login sample.
+        Lifetime and the absence of a refresh token are documented (24 h, log in again); the names of the answer's
+        fields are those of the login sample.
+
+        Args:
+            body: The body as sent.
+            spelling: `camel`, `snake`, or `either`: a field in another spelling counts as missing.
         """
-        given = _fields(body, ("clientId", "client_id"), ("clientSecret", "client_secret"))
+        given = _fields(body, *_SPELLINGS[spelling])
         if isinstance(given, Answer):
             return given
         if not _same(given, (self.credentials.client_id, self.credentials.client_secret)):
             return error_answer(401, "The client id or the client secret is wrong.")
-        return json_answer(self._token(self.lifetimes.client))
+        return json_answer(self._token(self.lifetimes.client, self.credentials.client_id))
 
     def login(self, body: bytes) -> Answer:
         """Login User by Username and Password: the full answer of the vendor's sample."""
@@ -113,11 +132,29 @@ class Auth:
 
     def accepts(self, authorization: bytes | None) -> bool:
         """Whether the value of an `Authorization` header carries a token that is good now."""
+        return self.holder(authorization) is not None
+
+    def holder(self, authorization: bytes | None) -> str | None:
+        """Whose token an `Authorization` header carries: client id or user name; None when it is not good now."""
         if authorization is None:
-            return False
+            return None
         scheme, _, token = authorization.partition(b" ")
-        ends = self._access.get(token)
-        return scheme.lower() == b"bearer" and ends is not None and ends > self._clock()
+        if scheme.lower() != b"bearer" or token not in self._access:
+            return None
+        ends, holder = self._access[token]
+        return holder if ends > self._clock() else None
+
+    def permit(self, permissions: Permissions | Mapping[str, Iterable[str]]) -> None:
+        """Restricts every token, those handed out included, to these permissions; what is not named is refused.
+
+        Args:
+            permissions: Verbs by resource, `{"order": {"get"}}`; `Permissions()` allows everything again.
+
+        Raises:
+            PermissionsError: There is no such resource or verb.
+        """
+        given = permissions if isinstance(permissions, Permissions) else Permissions.only(permissions)
+        self.permissions = given
 
     def expire_tokens(self) -> None:
         """Ends every access token now; refresh tokens stay good."""
@@ -130,15 +167,15 @@ class Auth:
             self._access.clear()
             self._refresh.clear()
 
-    def _token(self, seconds: float) -> dict[str, Any]:
+    def _token(self, seconds: float, holder: str) -> dict[str, Any]:
         token = _jwt("RS256", seconds)
         with self._lock:
-            self._access[token.encode()] = self._clock() + seconds
+            self._access[token.encode()] = (self._clock() + seconds, holder)
             self._issued += 1
         return {"accessToken": token, "tokenType": "Bearer", "expiresIn": math.ceil(seconds)}
 
     def _session(self) -> dict[str, Any]:
-        access = self._token(self.lifetimes.user)
+        access = self._token(self.lifetimes.user, self.credentials.username)
         refresh_token = _jwt("HS256", self.lifetimes.refresh)
         with self._lock:
             self._refresh[refresh_token] = self._clock() + self.lifetimes.refresh
@@ -163,18 +200,7 @@ class Auth:
                     "id": "03d5cd96-6d1e-46de-94c3-ceeb57feeadb",
                     "name": "merchant",
                     "usersCount": None,
-                    "permissionSet": [
-                        {
-                            "resourceId": "33c7a0f0-0036-4461-b677-97520b874824",
-                            "resourceName": "order",
-                            "resourceDisplayName": "Order",
-                            "availablePermissions": [
-                                {"name": "get", "description": ""},
-                                {"name": "create", "description": ""},
-                            ],
-                            "associatedPermissions": [{"name": "get", "description": ""}],
-                        }
-                    ],
+                    "permissionSet": self.permissions.sets(),
                 }
             ],
         }

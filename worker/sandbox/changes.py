@@ -1,4 +1,4 @@
-"""The ticker: keeps orders coming and changing at a steady rate, as in a shop that is open."""
+"""The ticker: keeps orders and shipments coming and changing at a steady rate, as in a shop that is open."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from random import Random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from worker.sandbox.shipping import Shipments
     from worker.sandbox.store import Store
 
 SHARE_OF_CREATES = 0.2
 """About one event in five is a new order, the others are changes of orders that are there."""
+
+SHARE_OF_SHIPMENTS = 0.1
+"""About one event in ten happens to a shipment alone: its order stays as it is."""
 
 _LONGEST_WAIT = 0.5
 _SHORTEST_WAIT = 0.02
@@ -21,19 +25,29 @@ def due(rate: float, elapsed: float, done: int) -> int:
     return max(0, int(rate * elapsed) - done)
 
 
-def step(store: Store, n: int, rng: Random) -> None:
-    """Lets `n` events happen."""
-    creates = sum(rng.random() < SHARE_OF_CREATES for _ in range(n))
+def step(store: Store, n: int, rng: Random, shipments: Shipments | None = None) -> None:
+    """Lets `n` events happen; without `shipments` to orders only, whose shipments follow them."""
+    chances = [rng.random() for _ in range(n)]
+    creates = sum(chance < SHARE_OF_CREATES for chance in chances)
+    alone = 0 if shipments is None else sum(chance >= 1 - SHARE_OF_SHIPMENTS for chance in chances)
     if creates:
         store.create(creates)
-    if n > creates:
-        store.change(n - creates)
+    if shipments is not None and alone:
+        shipments.change(alone)
+    if n > creates + alone:
+        store.change(n - creates - alone)
 
 
-async def tick(store: Store, rate: float, seed: int) -> None:
+async def tick(store: Store, rate: float, seed: int, shipments: Shipments | None = None) -> None:
     """Lets `rate` events happen each second until cancelled; returns at once when the rate is 0.
 
     The count follows the clock, so a late wake-up loses nothing.
+
+    Args:
+        store: The orders.
+        rate: Events each second.
+        seed: Seed of what happens.
+        shipments: Shipments to which something happens alone; None: to none.
     """
     if rate <= 0:
         return
@@ -45,5 +59,5 @@ async def tick(store: Store, rate: float, seed: int) -> None:
         await asyncio.sleep(wait)
         n = due(rate, clock() - started, done)
         if n:
-            step(store, n, rng)
+            step(store, n, rng, shipments)
             done += n

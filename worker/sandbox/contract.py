@@ -1,4 +1,4 @@
-"""How the sandbox lays out its lists: everything about OrderMesh searches that the vendor does not document.
+"""How the sandbox lays out its API: everything about OrderMesh that the vendor does not document.
 
 Only `page`, `pageSize`, a first page of 1 and a plural wrapper key are seen in a vendor sample (the product
 catalog). The rest is a variant here, so that the engine can be held against every layout the real service may
@@ -7,50 +7,148 @@ turn out to have.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
 
+from worker.ordermesh.operations import OPERATIONS, SERVICES, Operation
 from worker.sandbox.answers import Answer, error_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+PLURAL = "*"
+"""As a wrapper key: the plural that the table of operations expects, `orders` for orders."""
+
+
+class ContractError(ValueError):
+    """A contract cannot be as it was asked for."""
+
+    def __init__(self, name: str, value: object, allowed: str) -> None:
+        self.name = name
+        self.value = value
+        super().__init__(f"contract: {name} is {value!r}; allowed: {allowed}")
+
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The layout of list answers.
+    """The layout of answers and paths.
 
     Args:
-        wrapper_key: Key of the list in the answer; None serves a bare list, which has no room for a total.
+        wrapper_key: Key of the list in the answer, of every list; None serves bare lists, which have no room
+            for a total. The default is the plural that each operation's row in the table expects.
         page_base: Number of the first page, 0 or 1.
         default_page_size: Records in a page when the client names no size.
         max_page_size: A larger size asked for is cut to this one, silently, as services do; None: no limit.
+        refuse_large: A size above `max_page_size` is answered with 400 instead.
+        lenient_pages: Page 0 of a list that begins at 1 is taken as page 1 instead of answered with 400.
+        ignore_page: Every page is the first one: `page` is not looked at.
         total: Key that tells how many records match; None leaves it out.
         paging: Whether the answer repeats `page` and `pageSize` (the size that was really used).
         descending: Newest record first instead of oldest first; the order is that of creation.
+        since_honoured: `updatedFrom` and `updatedTo`, for shipments `lastModifiedDateFrom` and
+            `lastModifiedDateTo`, narrow a list to records modified from then and until then, both inclusive;
+            a record that was never modified counts by its creation. The parameters named after the field of
+            creation, such as `createdFrom`, work alike. Otherwise they are ignored in silence.
+        sort_honoured: `sortBy` with a field of modification or creation and `sortDirection` (`asc` or `desc`)
+            order a list. Otherwise they are ignored in silence.
+        prefixless: Services that stand at the gateway without their prefix, `/v1/orders` instead of
+            `/order/v1/orders`; under the prefix there is then nothing.
+        moved: Other paths of operations, by their key, with as many parameters as the path of the table; they
+            are taken by name, or in order where the names differ.
+        login_case: Spelling that the client token request takes: `camel` (clientId), `snake` (client_id), or
+            `either`.
+        audit_shape: `wrapped` gives audit logs under `auditLogs`, `bare` a plain list with other names.
         latency: Seconds that every API request waits before it is served.
         gzip: Compress bodies for clients that accept it.
+
+    Raises:
+        ContractError: A value makes no sense; the message says what is allowed.
     """
 
-    wrapper_key: str | None = "orders"
+    wrapper_key: str | None = PLURAL
     page_base: int = 1
     default_page_size: int = 50
     max_page_size: int | None = None
+    refuse_large: bool = False
+    lenient_pages: bool = False
+    ignore_page: bool = False
     total: str | None = "total"
     paging: bool = True
     descending: bool = False
+    since_honoured: bool = False
+    sort_honoured: bool = False
+    prefixless: tuple[str, ...] = ()
+    moved: Mapping[str, str] = field(default_factory=dict)
+    login_case: Literal["either", "camel", "snake"] = "either"
+    audit_shape: Literal["wrapped", "bare"] = "wrapped"
     latency: float = 0.0
     gzip: bool = False
 
+    def __post_init__(self) -> None:
+        checks = (
+            ("page_base", self.page_base in (0, 1), "0 or 1"),
+            ("default_page_size", self.default_page_size >= 1, "a whole number from 1"),
+            (
+                "max_page_size",
+                self.max_page_size is None or self.max_page_size >= 1,
+                "a whole number from 1, or none",
+            ),
+            ("latency", 0 <= self.latency <= 60, "seconds from 0 to 60"),
+            ("prefixless", set(self.prefixless) <= set(SERVICES), f"of {', '.join(SERVICES)}"),
+            ("login_case", self.login_case in _LOGIN_CASES, f"one of {', '.join(_LOGIN_CASES)}"),
+            ("audit_shape", self.audit_shape in _AUDIT_SHAPES, f"one of {', '.join(_AUDIT_SHAPES)}"),
+        )
+        for name, is_good, allowed in checks:
+            if not is_good:
+                raise ContractError(name, getattr(self, name), allowed)
+        for key, path in self.moved.items():
+            _check_moved(key, path)
+        if self.moved or self.prefixless:
+            self._check_paths()
+
+    # Paths
+
+    def path(self, operation: Operation) -> str:
+        """Where an operation stands, with `{names}` for its parameters."""
+        moved = self.moved.get(operation.key)
+        if moved is not None:
+            return moved
+        if operation.service in self.prefixless:
+            return operation.path.removeprefix(f"/{operation.service}")
+        return operation.path
+
+    def _check_paths(self) -> None:
+        """Two operations at one path could not be told apart: orders and shipments both have `/v1/orders/{id}`."""
+        taken: dict[tuple[str, str], str] = {}
+        for operation in OPERATIONS.values():
+            path = self.path(operation)
+            place = operation.method, _PARAMETER.sub("{}", path)
+            if place in taken:
+                name = "moved" if self.moved else "prefixless"
+                other = f"paths that differ: {taken[place]} and {operation.key} are both {operation.method} {path}"
+                raise ContractError(name, getattr(self, name), other)
+            taken[place] = operation.key
+
+    # Lists
+
     def read_page(self, query: Mapping[str, str]) -> tuple[int, int] | Answer:
         """Page number and size that a query asks for, or the 400 that refuses it."""
-        page = _whole(query, "page", self.page_base, self.page_base)
+        page: int | Answer = self.page_base
+        if not self.ignore_page:
+            page = _whole(query, "page", self.page_base, 0 if self.lenient_pages else self.page_base)
         if isinstance(page, Answer):
             return page
         size = _whole(query, "pageSize", self.default_page_size, 1)
         if isinstance(size, Answer):
             return size
-        return page, size if self.max_page_size is None else min(size, self.max_page_size)
+        most = self.max_page_size
+        if most is not None and size > most:
+            if self.refuse_large and "pageSize" in query:
+                sentence = f"'pageSize' must be less than or equal to '{most}'."
+                return error_answer(400, sentence, "pageSize", size)
+            size = most
+        return max(page, self.page_base), size
 
     def bounds(self, page: int, size: int, total: int) -> tuple[int, int]:
         """Positions `[start, stop)` of a page in a list of `total` records in creation order."""
@@ -59,9 +157,44 @@ class Contract:
             return max(0, total - first - size), max(0, total - first)
         return first, first + size
 
-    def render(self, rows: Sequence[bytes], page: int, size: int, total: int) -> bytes:
-        """The body of a page; `rows` are rendered records in the order in which they are served."""
-        head, tail = self._frame(page, size, total)
+    def render(
+        self, rows: Sequence[bytes], page: int, size: int, total: int, records: str = "orders"
+    ) -> bytes:
+        """The body of a page.
+
+        Args:
+            rows: Rendered records in the order in which they are served.
+            page: Number of the page.
+            size: Records in a full page.
+            total: Records in all pages.
+            records: The plural key of the list.
+        """
+        return self._join(rows, *self._frame(page, size, total, records))
+
+    def render_whole(self, rows: Sequence[bytes], records: str) -> bytes:
+        """The body of a list that has no pages, under the key or bare."""
+        key = self._key(records)
+        return self._join(rows, *((b"", b"") if key is None else (f'{{"{key}":'.encode(), b"}")))
+
+    def render_not_a_list(self, page: int, size: int, records: str = "orders") -> bytes:
+        """A body whose list is an object instead: valid JSON that breaks the contract."""
+        head, tail = self._frame(page, size, 0, records)
+        return head + b"{}" + tail
+
+    def _key(self, records: str) -> str | None:
+        return records if self.wrapper_key == PLURAL else self.wrapper_key
+
+    def _frame(self, page: int, size: int, total: int, records: str) -> tuple[bytes, bytes]:
+        key = self._key(records)
+        if key is None:
+            return b"", b""
+        tail = f',"page":{page},"pageSize":{size}' if self.paging else ""
+        if self.total is not None:
+            tail += f',"{self.total}":{total}'
+        return f'{{"{key}":'.encode(), f"{tail}}}".encode()
+
+    @staticmethod
+    def _join(rows: Sequence[bytes], head: bytes, tail: bytes) -> bytes:
         if not rows:
             return head + b"[]" + tail
         # One join is the only copy of the page: the frame is glued to the first and last record beforehand.
@@ -70,18 +203,18 @@ class Contract:
         parts[-1] = parts[-1] + b"]" + tail
         return b",".join(parts)
 
-    def render_not_a_list(self, page: int, size: int) -> bytes:
-        """A body whose list is an object instead: valid JSON that breaks the contract."""
-        head, tail = self._frame(page, size, 0)
-        return head + b"{}" + tail
 
-    def _frame(self, page: int, size: int, total: int) -> tuple[bytes, bytes]:
-        if self.wrapper_key is None:
-            return b"", b""
-        tail = f',"page":{page},"pageSize":{size}' if self.paging else ""
-        if self.total is not None:
-            tail += f',"{self.total}":{total}'
-        return f'{{"{self.wrapper_key}":'.encode(), f"{tail}}}".encode()
+_PARAMETER = re.compile(r"\{\w+\}")
+_LOGIN_CASES: tuple[str, ...] = get_args(Literal["either", "camel", "snake"])
+_AUDIT_SHAPES: tuple[str, ...] = get_args(Literal["wrapped", "bare"])
+
+
+def _check_moved(key: str, path: str) -> None:
+    if key not in OPERATIONS:
+        raise ContractError("moved", key, f"a key of the table of operations: {', '.join(OPERATIONS)}")
+    expected = len(OPERATIONS[key].path_parameters)
+    if not path.startswith("/") or len(_PARAMETER.findall(path)) != expected:
+        raise ContractError(f"moved.{key}", path, f"a path from the root with {expected} {{parameters}}")
 
 
 def _whole(query: Mapping[str, str], name: str, default: int, least: int) -> int | Answer:

@@ -14,13 +14,16 @@ from starlette.routing import BaseRoute, Route
 
 from worker.sandbox.answers import Answer, error_answer, json_answer
 from worker.sandbox.faults import FaultRuleError, parse_faults
+from worker.sandbox.openapi import document
+from worker.sandbox.permissions import Permissions, PermissionsError
+from worker.sandbox.world import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
 
-    from worker.sandbox.app import Sandbox
+    from worker.sandbox.calls import Sandbox
 
 MOST_AT_ONCE = 10_000
 """Orders that one control request may create or change."""
@@ -28,11 +31,36 @@ MOST_AT_ONCE = 10_000
 
 def control_routes(sandbox: Sandbox) -> list[BaseRoute]:
     """The routes, working on this sandbox."""
+    control = _Control(sandbox)
+    return [
+        Route("/openapi.json", _endpoint(control.openapi), methods=["GET"]),
+        Route("/_sandbox/stats", _endpoint(control.stats), methods=["GET"]),
+        Route("/_sandbox/create", _endpoint(control.create), methods=["POST"]),
+        Route("/_sandbox/change", _endpoint(control.change), methods=["POST"]),
+        Route("/_sandbox/truth", _endpoint(control.truth), methods=["GET"]),
+        Route("/_sandbox/faults", _endpoint(control.faults), methods=["POST"]),
+        Route("/_sandbox/deny", _endpoint(control.deny), methods=["POST"]),
+        Route("/_sandbox/requests", _endpoint(control.requests), methods=["GET"]),
+    ]
 
-    def stats(_request: Request, _body: bytes) -> Answer:
+
+class _Control:
+    """What the routes do."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    def openapi(self, request: Request, _body: bytes) -> Answer:
+        """The API as this sandbox serves it."""
+        return json_answer(document(self._sandbox.contract, str(request.base_url).rstrip("/")))
+
+    def stats(self, _request: Request, _body: bytes) -> Answer:
+        """What there is, what was asked, and what went wrong on purpose."""
+        sandbox = self._sandbox
         return json_answer(
             asdict(sandbox.store.statistics())
             | {
+                "records": {kind: len(source) for kind, source in sandbox.world.sources().items()},
                 "tokens": sandbox.auth.issued,
                 "requests": sandbox.requests.counts(),
                 "faults": [
@@ -42,37 +70,53 @@ def control_routes(sandbox: Sandbox) -> list[BaseRoute]:
             }
         )
 
-    def create(request: Request, _body: bytes) -> Answer:
+    def create(self, request: Request, _body: bytes) -> Answer:
+        """`n` new orders."""
         number = _number(request)
-        return number if isinstance(number, Answer) else json_answer({"ids": sandbox.store.create(number)})
+        if isinstance(number, Answer):
+            return number
+        return json_answer({"ids": self._sandbox.store.create(number)})
 
-    def change(request: Request, _body: bytes) -> Answer:
-        number = _number(request)
-        return number if isinstance(number, Answer) else json_answer({"ids": sandbox.store.change(number)})
+    def change(self, request: Request, _body: bytes) -> Answer:
+        """`n` changes, of orders or with `kind=shipments` of shipments."""
+        number, kind = _number(request), request.query_params.get("kind", "orders")
+        if isinstance(number, Answer):
+            return number
+        if kind == "orders":
+            return json_answer({"ids": self._sandbox.store.change(number)})
+        if kind == "shipments":
+            return json_answer({"ids": self._sandbox.world.shipments.change(number)})
+        return error_answer(400, "'kind' must be one of orders, shipments.", "kind", kind)
 
-    def truth(_request: Request, _body: bytes) -> Answer:
-        lines = [record + b"\n" for record in sandbox.store.truth().values()]
+    def truth(self, request: Request, _body: bytes) -> Answer:
+        """Every record of a kind, one a line."""
+        kind = request.query_params.get("kind", "orders")
+        if kind not in KINDS:
+            return error_answer(400, f"'kind' must be one of {', '.join(KINDS)}.", "kind", kind)
+        lines = [record + b"\n" for record in self._sandbox.world.truth(kind).values()]
         return Answer(200, b"".join(lines), media_type="application/x-ndjson")
 
-    def faults(_request: Request, body: bytes) -> Answer:
+    def faults(self, _request: Request, body: bytes) -> Answer:
+        """Puts the rules of the body in force in place of all others."""
         try:
             rules = parse_faults(msgspec.json.decode(body))
         except (FaultRuleError, msgspec.DecodeError) as error:
             return error_answer(400, str(error))
-        sandbox.faults.replace(rules)
+        self._sandbox.faults.replace(rules)
         return json_answer({"rules": len(rules)})
 
-    def requests(_request: Request, _body: bytes) -> Answer:
-        return json_answer({"requests": sandbox.requests.last()})
+    def deny(self, request: Request, _body: bytes) -> Answer:
+        """Refuses every `permission`, RESOURCE:VERB, and allows all others."""
+        try:
+            permissions = Permissions().without(*request.query_params.getlist("permission"))
+        except PermissionsError as error:
+            return error_answer(400, str(error), "permission")
+        self._sandbox.auth.permit(permissions)
+        return json_answer({"permissionSet": permissions.sets()})
 
-    return [
-        Route("/_sandbox/stats", _endpoint(stats), methods=["GET"]),
-        Route("/_sandbox/create", _endpoint(create), methods=["POST"]),
-        Route("/_sandbox/change", _endpoint(change), methods=["POST"]),
-        Route("/_sandbox/truth", _endpoint(truth), methods=["GET"]),
-        Route("/_sandbox/faults", _endpoint(faults), methods=["POST"]),
-        Route("/_sandbox/requests", _endpoint(requests), methods=["GET"]),
-    ]
+    def requests(self, _request: Request, _body: bytes) -> Answer:
+        """The last requests."""
+        return json_answer({"requests": self._sandbox.requests.last()})
 
 
 def _endpoint(work: Callable[[Request, bytes], Answer]) -> Callable[[Request], Awaitable[Response]]:

@@ -9,6 +9,7 @@ together from lists, phones are in ranges kept for fiction, mail goes to example
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from random import Random
 from typing import Any, NamedTuple, TypeAlias
 
@@ -103,7 +104,7 @@ _STREETS = (
     "Rua Nova",
     "Mill Lane",
 )
-_PRODUCTS = (
+PRODUCTS = (
     ("TSHIRT-UNI-BLK-M", "Front", "DirectToGarment", 1450),
     ("HOODIE-UNI-NVY-L", "Front", "DirectToFilm", 2995),
     ("MUG-11OZ-WHT", "Wrap", "Sublimation", 790),
@@ -112,6 +113,8 @@ _PRODUCTS = (
     ("CAP-5P-KHK", "Front", "Embroidery", 1840),
     ("PHONECASE-A15-CLR", "Back", "UV", 1260),
 )
+"""What is sold: SKU, printed area, method of printing, merchant price in cents."""
+
 FACILITIES = (
     ("F01290042", "Northfield Print Works"),
     ("F01290107", "Atelier Loire"),
@@ -127,8 +130,14 @@ _FILLER = "Fold flat, tissue between layers, card on top, no invoice in the parc
 def format_ticks(ticks: int) -> str:
     """A time as the order service writes it: `2026-02-27T22:29:29.4914307Z`."""
     seconds, fraction = divmod(ticks, TICKS_PER_SECOND)
-    moment = time.gmtime(seconds)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', moment)}.{fraction:07d}Z"
+    days, rest = divmod(seconds, 86_400)
+    return f"{_day(days)}T{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}.{fraction:07d}Z"
+
+
+@lru_cache(maxsize=1_024)
+def _day(days: int) -> str:
+    # Kept, since a history writes several times for each of its orders.
+    return time.strftime("%Y-%m-%d", time.gmtime(days * 86_400))
 
 
 def make_uuid(rng: Random) -> str:
@@ -152,8 +161,28 @@ class OrderFactory:
         self._record_bytes = record_bytes
         self._sequence = 0
         self._items = 0
-        self._machine = self.rng.getrandbits(40)
+        self._machine = f"{self.rng.getrandbits(40):010x}"
         self._merchants = tuple(make_uuid(self.rng) for _ in range(3))
+
+    def next_order(self, created: int) -> tuple[str, str]:
+        """Id and short id of an order that was created at this moment, in ticks."""
+        self._sequence += 1
+        return self._object_id(created, self._sequence), f"O{4_790_000 + self._sequence:08d}"
+
+    def next_item(self, created: int) -> tuple[str, str]:
+        """Id and short id of an item that was created at this moment, in ticks."""
+        self._items += 1
+        # Items count from the upper half, so that an item never has the id of an order.
+        return self._object_id(created, 0x800000 + self._items), f"I{5_790_000 + self._items:08d}"
+
+    def next_safe_id(self) -> str:
+        """A safe id for the last order."""
+        return f"{self._sequence:05d}-{self.rng.getrandbits(64):016x}"
+
+    @property
+    def merchants(self) -> tuple[str, ...]:
+        """Ids of the merchants whose orders are made."""
+        return self._merchants
 
     def make(self, created: int) -> Order:
         """A new order as it is right after creation: open, never updated.
@@ -162,7 +191,7 @@ class OrderFactory:
             created: Time of creation in ticks.
         """
         rng = self.rng
-        self._sequence += 1
+        order_id, short_id = self.next_order(created)
         place = _PLACES[_PLACE_OF_TEN[int(rng.random() * 10)]]
         stamp = format_ticks(created)
         small = self._record_bytes < DEFAULT_RECORD_BYTES
@@ -175,20 +204,20 @@ class OrderFactory:
         external = f"SHOP-{100_000 + self._sequence}"
         return {
             "items": items,
-            "merchantItemTotal": _money(place.currency, goods),
-            "merchantTaxTotal": _money(place.currency, tax),
-            "merchantShippingTotal": _money(place.currency, shipping),
-            "merchantTotal": _money(place.currency, goods + tax + shipping),
+            "merchantItemTotal": money(place.currency, goods),
+            "merchantTaxTotal": money(place.currency, tax),
+            "merchantShippingTotal": money(place.currency, shipping),
+            "merchantTotal": money(place.currency, goods + tax + shipping),
             "reprint": self._reprint(created, items) if not small and rng.random() < 0.06 else None,
             "facilityNames": [],
             "shipmentCreatedDates": [],
             "shipmentIds": [],
-            "id": self._object_id(created, self._sequence),
-            "shortId": f"O{4_790_000 + self._sequence:08d}",
+            "id": order_id,
+            "shortId": short_id,
             "shippingAddress": address,
             "billingAddress": dict(address) if not small and rng.random() < 0.1 else None,
             "returnAddress": None,
-            "safeId": f"{self._sequence:05d}-{rng.getrandbits(64):016x}",
+            "safeId": self.next_safe_id(),
             "externalId": external if rng.random() < 0.9 else None,
             "merchantId": self._merchants[int(rng.random() * 3)],
             "status": "Open",
@@ -216,18 +245,17 @@ class OrderFactory:
 
     def _object_id(self, created: int, number: int) -> str:
         # The layout of a Mongo ObjectId: seconds, machine, counter.
-        return f"{created // TICKS_PER_SECOND:08x}{self._machine:010x}{number & 0xFFFFFF:06x}"
+        return f"{created // TICKS_PER_SECOND:08x}{self._machine}{number & 0xFFFFFF:06x}"
 
     def _item(self, created: int, stamp: str, currency: str) -> Order:
         rng = self.rng
-        self._items += 1
-        sku, area, method, price = _PRODUCTS[int(rng.random() * 7)]
+        item_id, short_id = self.next_item(created)
+        sku, area, method, price = PRODUCTS[int(rng.random() * 7)]
         quantity = 1 if rng.random() < 0.8 else 2
         art = f"https://cdn.example.com/art/{rng.getrandbits(48):012x}.png"
         return {
-            # Items count from the upper half, so that an item never has the id of an order.
-            "id": self._object_id(created, 0x800000 + self._items),
-            "shortId": f"I{5_790_000 + self._items:08d}",
+            "id": item_id,
+            "shortId": short_id,
             "externalId": None,
             "sku": sku,
             "originalSKU": sku if rng.random() < 0.1 else None,
@@ -254,14 +282,14 @@ class OrderFactory:
             "options": [],
             "attributes": [],
             "customerSubtotal": None,
-            "customerPrice": _money(currency, price * 2) if rng.random() < 0.5 else None,
+            "customerPrice": money(currency, price * 2) if rng.random() < 0.5 else None,
             "customerShippingPrice": None,
             "customerTaxes": None,
-            "merchantPrice": _money(currency, price),
+            "merchantPrice": money(currency, price),
             "merchantShippingPrice": None,
             "merchantTax": None,
             "merchantSubTotal": None,
-            "merchantItemTotal": _money(currency, price * quantity),
+            "merchantItemTotal": money(currency, price * quantity),
             "clientAttributes": {},
             "meta": {},
             "isSample": False,
@@ -341,5 +369,6 @@ class OrderFactory:
         ]
 
 
-def _money(currency: str, cents: int) -> Order:
+def money(currency: str, cents: int) -> Order:
+    """An amount as the order service writes it."""
     return {"currency": currency, "amount": cents / 100}

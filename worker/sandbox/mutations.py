@@ -24,7 +24,7 @@ def mutate(order: Order, stamp: str, rng: Random) -> None:
     """The next thing that happens to the order: mostly a step of its life, at times a correction."""
     chance = rng.random()
     if order.get("status") not in OPEN_STATUSES:
-        if chance < 0.5:
+        if chance < 0.5 or order["status"] == "Cancelled":
             refund(order, stamp, rng)
         else:
             add_shipment(order, stamp, rng)
@@ -34,7 +34,7 @@ def mutate(order: Order, stamp: str, rng: Random) -> None:
         correct_address(order, rng)
     elif chance < 0.9:
         hold(order, stamp)
-    elif chance < 0.95:
+    elif chance < 0.95 or order["status"] != "In Production":
         cancel(order, stamp)
     else:
         add_shipment(order, stamp, rng)
@@ -44,22 +44,29 @@ def advance(order: Order, stamp: str, rng: Random) -> None:
     """One step of a normal life: Open, In Production, Fulfilled; a hold is lifted."""
     status = order["status"]
     if status == "Open":
-        order["processedAt"] = stamp
-        order["facilityNames"] = [FACILITIES[int(rng.random() * len(FACILITIES))][1]]
-        _set_status(order, "In Production", stamp)
-        for item in order["items"]:
+        if not order["shipmentIds"]:
+            add_shipment(order, stamp, rng)
+        produce(order, stamp)
+    elif status == "In Production":
+        set_status(order, "Fulfilled", stamp)
+    else:
+        set_status(order, "Open", stamp)
+
+
+def produce(order: Order, stamp: str) -> None:
+    """The order goes into production at the facility of its shipment."""
+    order["processedAt"] = stamp
+    set_status(order, "In Production", stamp)
+    for item in order["items"]:
+        if item["status"] != "Cancelled":
             item["processedAt"] = stamp
             item["fulfillmentReady"] = True
-    elif status == "In Production":
-        add_shipment(order, stamp, rng)
-        _set_status(order, "Fulfilled", stamp)
-    else:
-        _set_status(order, "Open", stamp)
 
 
 def add_shipment(order: Order, stamp: str, rng: Random) -> None:
-    """One shipment more; its id is the join key to the shipment service."""
+    """One shipment more: its id, the join key to the shipment service, its facility and its date, side by side."""
     order["shipmentIds"].append(make_uuid(rng))
+    order["facilityNames"].append(FACILITIES[int(rng.random() * len(FACILITIES))][1])
     order["shipmentCreatedDates"].append(stamp)
 
 
@@ -73,18 +80,18 @@ def correct_address(order: Order, rng: Random) -> None:
 def hold(order: Order, stamp: str) -> None:
     """Customer care stops the order, or lets it go on when it was stopped."""
     if order["status"] == "Customer Care Hold":
-        _set_status(order, "Open", stamp)
+        set_status(order, "Open", stamp)
         return
-    _set_status(order, "Customer Care Hold", stamp)
+    set_status(order, "Customer Care Hold", stamp)
     order["statusDesc"] = "Address could not be verified"
 
 
 def cancel(order: Order, stamp: str) -> None:
     """The order ends before it is made."""
     order["cancelledAt"] = stamp
-    _set_status(order, "Cancelled", stamp)
     for item in order["items"]:
-        item["cancelledAt"] = stamp
+        item["cancelledAt"] = item["cancelledAt"] or stamp
+    set_status(order, "Cancelled", stamp)
 
 
 def refund(order: Order, stamp: str, rng: Random) -> None:
@@ -107,11 +114,13 @@ def refund(order: Order, stamp: str, rng: Random) -> None:
     item["updatedAt"] = stamp
 
 
-def _set_status(order: Order, status: str, stamp: str) -> None:
+def set_status(order: Order, status: str, stamp: str) -> None:
+    """Another status of the order, and of its items but those that were cancelled for themselves."""
     order["status"] = status
     order["statusDesc"] = None
     # Items know no hold in any sample: they stay as they are until the order moves on.
     if status != "Customer Care Hold":
         for item in order["items"]:
-            item["status"] = status
-            item["updatedAt"] = stamp
+            if item["status"] != "Cancelled":
+                item["status"] = status
+                item["updatedAt"] = stamp

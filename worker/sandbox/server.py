@@ -17,14 +17,18 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from worker.sandbox.app import CONNECTION, Sandbox, create_app
+from worker.sandbox.app import CONNECTION, create_app
 from worker.sandbox.auth import Auth, Credentials, Lifetimes
+from worker.sandbox.calls import Sandbox
 from worker.sandbox.changes import tick
 from worker.sandbox.contract import Contract
 from worker.sandbox.control import control_routes
 from worker.sandbox.data import DEFAULT_RECORD_BYTES
 from worker.sandbox.faults import FaultRule, Faults
+from worker.sandbox.permissions import Permissions
+from worker.sandbox.services import fill
 from worker.sandbox.store import Store
+from worker.sandbox.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,13 +70,15 @@ class SandboxOptions:
         host: A loopback address.
         port: TCP port; 0 takes a free one.
         orders: Orders at the start.
-        changes_per_second: Events of the ticker each second: about a fifth are new orders; 0 turns it off.
+        changes_per_second: Events of the ticker each second: about a fifth are new orders, a tenth happen to
+            shipments alone; 0 turns it off.
         seed: Seed of data, changes and faults.
         record_bytes: Approximate size of an order as JSON.
-        contract: Layout of lists.
+        contract: Layout of answers and paths.
         faults: Fault rules.
         lifetimes: Of tokens.
         credentials: Who may log in.
+        permissions: What their tokens allow.
 
     Raises:
         NotLoopbackError: `host` is no loopback address.
@@ -88,6 +94,7 @@ class SandboxOptions:
     faults: tuple[FaultRule, ...] = ()
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     credentials: Credentials = field(default_factory=Credentials)
+    permissions: Permissions = field(default_factory=Permissions)
 
     def __post_init__(self) -> None:
         host = "127.0.0.1" if self.host == "localhost" else self.host
@@ -136,6 +143,11 @@ class SandboxServer:
     def store(self) -> Store:
         """The orders."""
         return self._sandbox.store
+
+    @property
+    def world(self) -> World:
+        """Shipments, notes, the catalog, and all audit logs."""
+        return self._sandbox.world
 
     @property
     def auth(self) -> Auth:
@@ -269,7 +281,12 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         options = self._options
         self._ticker = asyncio.create_task(
-            tick(self._sandbox.store, options.changes_per_second, options.seed)
+            tick(
+                self._sandbox.store,
+                options.changes_per_second,
+                options.seed,
+                self._sandbox.world.shipments,
+            )
         )
         self.ready.set()
         self.on_ready()
@@ -307,8 +324,10 @@ def _build(options: SandboxOptions) -> Sandbox:
     store = Store(
         options.orders, seed=options.seed, contract=options.contract, record_bytes=options.record_bytes
     )
-    auth = Auth(options.credentials, options.lifetimes)
-    return Sandbox(store, auth, Faults(options.faults, options.seed), options.contract)
+    world = World(store)
+    fill(world, options.seed)
+    auth = Auth(options.credentials, options.lifetimes, permissions=options.permissions)
+    return Sandbox(store, world, auth, Faults(options.faults, options.seed), options.contract)
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -1,0 +1,72 @@
+"""What the words of a command line mean: which dead letters, which moment."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from worker.cli.letters import Picked, pick_out
+from worker.cli.looking import moment
+from worker.errors import SettingsError
+
+NOW = 1_772_445_600.0
+"""2026-03-02T10:00:00Z."""
+
+
+def test_letters() -> None:
+    """Ids, each once, or all of a resource, group or kind."""
+    assert pick_out(("1-1", "orders", "2-0", "1-1"), every=False) == Picked("orders", ("1-1", "2-0"))
+    assert pick_out((), every=True) == Picked(None, ())
+    assert pick_out(("notes",), every=True, group="g", kind="record") == Picked("notes", (), "g", "record")
+    assert pick_out(("1-1",)) == Picked(None, ("1-1",))
+    assert pick_out(("orders",)) == Picked("orders", ())
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "told"),
+    [
+        ((), {"every": False}, "Give either their IDs, or --all"),
+        (("orders",), {"every": False}, "Give either their IDs, or --all"),
+        (("1-1",), {"every": True}, "Give either their IDs, or --all"),
+        (("1-1",), {"every": False, "group": "g"}, "--group and --kind go with --all"),
+        (("orders", "notes"), {"every": True}, "Name one resource"),
+    ],
+)
+def test_unclear_letters(words: tuple[str, ...], options: dict[str, object], told: str) -> None:
+    """It must be clear which letters are meant."""
+    with pytest.raises(click.UsageError, match=told):
+        pick_out(words, **options)  # type: ignore[arg-type] # as click gives them
+
+
+def test_a_word_that_is_neither() -> None:
+    """A word is an id or a resource."""
+    with pytest.raises(SettingsError, match=r"'parcels' is not the id of a dead letter, .* nor a resource"):
+        pick_out(("1-1", "parcels"))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2026-03-02T10:00:00Z", NOW),
+        ("2026-03-02T10:00:00", NOW),
+        (" 2026-03-02 11:00:00.5+01:00 ", NOW + 0.5),
+        ("2026-03-02", NOW - 36_000),
+        ("45s", NOW - 45),
+        ("30min", NOW - 1800),
+        ("2 h", NOW - 7200),
+        ("3d", NOW - 259_200),
+        (None, None),
+    ],
+)
+def test_moments(text: str | None, seconds: float | None) -> None:
+    """A time, in UTC where it names no zone, or a span before now."""
+    assert moment(text, "--since", NOW) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2 weeks", "-2h", "2026-13-01", "1772445600"])
+def test_no_moments(text: str) -> None:
+    """Anything else is refused, with what is meant."""
+    with pytest.raises(
+        SettingsError, match=r"--since: .* is no time, such as 2026-03-02T10:00:00Z, and no span"
+    ):
+        moment(text, "--since", NOW)

@@ -1,0 +1,112 @@
+"""What a handler is given and what it gives back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from worker.sandbox.answers import Answer, error_answer
+from worker.sandbox.requests import RequestLog
+
+if TYPE_CHECKING:
+    from worker.sandbox.auth import Auth
+    from worker.sandbox.contract import Contract
+    from worker.sandbox.faults import Faults
+    from worker.sandbox.store import Store
+    from worker.sandbox.world import World
+
+
+@dataclass(slots=True)
+class Sandbox:
+    """Everything the endpoints work on. `stopping` wakes requests that wait on purpose."""
+
+    store: Store
+    world: World
+    auth: Auth
+    faults: Faults
+    contract: Contract
+    requests: RequestLog = field(default_factory=RequestLog)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def pause(self, seconds: float) -> None:
+        """Waits, or returns early when the server stops."""
+        try:
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+class Refusal(Exception):
+    """Ends a handler from wherever it is: `answer` is sent. Nothing may have been changed before."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        super().__init__(f"status {answer.status}")
+
+
+def refusal(
+    status: int, message: str, property_name: str | None = None, attempted: str | int | None = None
+) -> Refusal:
+    """A refusal with one error, see `error_answer`."""
+    return Refusal(error_answer(status, message, property_name, attempted))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as a handler sees it.
+
+    Attributes:
+        key: Key of the operation.
+        query: Parameters of the query string.
+        params: Parameters of the path.
+        body: The body as sent; empty for GET and DELETE.
+        query_string: The query as sent, for parameters that are given more than once.
+        actor: Who asks: client id or user name of the token.
+    """
+
+    key: str
+    query: Mapping[str, str]
+    params: Mapping[str, Any]
+    body: bytes = b""
+    query_string: str = ""
+    actor: str = ""
+
+    def many(self, name: str) -> list[str]:
+        """The values of a parameter that is given several times, or once with commas between them."""
+        given = [value for key, value in parse_qsl(self.query_string) if key == name]
+        return [each.strip() for value in given for each in value.split(",") if each.strip()]
+
+    def json(self) -> Any:
+        """The decoded body; None when it is empty.
+
+        Raises:
+            Refusal: 400, the body is no JSON.
+        """
+        if not self.body.strip():
+            return None
+        try:
+            return msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise refusal(400, "The body must be JSON.") from None
+
+    def fields(self) -> dict[str, Any]:
+        """The body as a JSON object; an empty body has no fields.
+
+        Raises:
+            Refusal: 400, the body is something else.
+        """
+        document = self.json()
+        if document is None:
+            return {}
+        if not isinstance(document, dict):
+            raise refusal(400, "The body must be a JSON object.")
+        return document
+
+
+Handler: TypeAlias = Callable[[Sandbox, Call], Answer]
+"""Serves one operation. It may raise `Refusal`."""

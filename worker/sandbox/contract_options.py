@@ -1,0 +1,84 @@
+"""Contracts from texts of the form KEY=VALUE, as the command line gives them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from worker.sandbox.contract import Contract, ContractError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_MOVED = "moved"
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_NONE = "none"
+
+
+def parse_contract(pairs: Iterable[str]) -> Contract:
+    """A contract with these fields and the defaults of all others.
+
+    `none` leaves a key or a limit out, lists have commas between their values, and an operation is moved by
+    `moved.KEY=PATH`, for example `moved.orders.get=/order/v1/order/{orderId}`.
+
+    Raises:
+        ContractError: A key or a value is not allowed; the message lists what is.
+    """
+    given: dict[str, Any] = {}
+    moved: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if key.startswith(f"{_MOVED}.") and equals:
+            moved[key.removeprefix(f"{_MOVED}.")] = value
+            continue
+        reader = _READERS.get(key)
+        if reader is None or not equals:
+            allowed = f"KEY=VALUE with one of {', '.join(_READERS)}, {_MOVED}.OPERATION"
+            raise ContractError("key", key if equals else pair, allowed)
+        try:
+            given[key] = reader(value)
+        except ValueError:
+            raise ContractError(key, value, _ALLOWED[reader]) from None
+    return Contract(**given, moved=moved)
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _key(value: str) -> str | None:
+    return None if value == _NONE else value
+
+
+def _flag(value: str) -> bool:
+    if value.lower() not in _FLAGS:
+        raise ValueError(value)
+    return _FLAGS[value.lower()]
+
+
+def _limit(value: str) -> int | None:
+    return None if value == _NONE else int(value)
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in value.split(",") if each.strip())
+
+
+_ALLOWED: dict[Callable[[str], Any], str] = {
+    _flag: "true or false",
+    int: "a whole number",
+    _limit: "a whole number, or none",
+    float: "a number",
+}
+_OF_TYPE: dict[str, Callable[[str], Any]] = {
+    "bool": _flag,
+    "int": int,
+    "int | None": _limit,
+    "float": float,
+    "str | None": _key,
+    "tuple[str, ...]": _names,
+}
+_READERS = {
+    each.name: _OF_TYPE.get(str(each.type), _text) for each in fields(Contract) if each.name != _MOVED
+}
+"""How the value of each field is read, by the type that the field has."""

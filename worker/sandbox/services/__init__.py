@@ -1,0 +1,49 @@
+"""The handlers of all operations, one or more modules for each service.
+
+Each module has a table `HANDLERS` from the key of an operation to its handler. Those whose service begins with
+records of its own, `catalog` and `notes`, also have `fill(world, seed)`, called once before the first request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.sandbox.services import (
+    catalog,
+    notes,
+    order_changes,
+    order_items,
+    orders,
+    packages,
+    shipment_changes,
+    shipments,
+    users,
+)
+
+if TYPE_CHECKING:
+    from worker.sandbox.calls import Handler
+    from worker.sandbox.world import World
+
+HANDLERS: dict[str, Handler] = {
+    **users.HANDLERS,
+    **orders.HANDLERS,
+    **order_changes.HANDLERS,
+    **order_items.HANDLERS,
+    **notes.HANDLERS,
+    **catalog.HANDLERS,
+    **shipments.HANDLERS,
+    **shipment_changes.HANDLERS,
+    **packages.HANDLERS,
+}
+"""The handler of every operation that is served, by its key."""
+
+
+def fill(world: World, seed: int) -> None:
+    """Puts in what services other than orders and shipments have at the start.
+
+    Args:
+        world: With its orders already in.
+        seed: The same seed gives the same records.
+    """
+    catalog.fill(world, seed)
+    notes.fill(world, seed)

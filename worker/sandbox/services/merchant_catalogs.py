@@ -1,0 +1,236 @@
+"""Merchant catalogs: the variants that a merchant sells, with prices and SKUs of their own.
+
+Bodies follow the vendor's samples of the update, of the partial update, and of adding variants, whose answer
+shows what becomes of SKUs that the catalog does not have: they are left out, and named in `errors`. The enabled
+catalog is the first one that is enabled, in creation order.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from worker.sandbox import listing
+from worker.sandbox.answers import Answer, json_answer
+from worker.sandbox.calls import refusal
+from worker.sandbox.catalog_data import merchant_variant
+from worker.sandbox.records import has_values
+from worker.sandbox.services.writing import MERCHANT_CATALOGS, object_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from worker.sandbox.calls import Call, Handler, Sandbox
+    from worker.sandbox.records import Record
+
+_FILTERS = ("sku", "merchantSku", "productId")
+_VARIANT_FIELDS = ("merchantSku", "merchantPrice", "skipImageManipulation", "decorations", "attributes")
+_OWN_FIELDS = ("name", "description", "isEnabled", "assignedToSubAccountIds")
+
+
+def list_all(sandbox: Sandbox, call: Call) -> Answer:
+    """Get a list of merchant catalogs, whole ones."""
+    return listing.answer(sandbox, call, "merchant_catalogs.list", sandbox.world.merchant_catalogs)
+
+
+def get(sandbox: Sandbox, call: Call) -> Answer:
+    """Get a merchant catalog with variants."""
+    return json_answer(_catalog(sandbox, call.params["id"]))
+
+
+def search_variants(sandbox: Sandbox, call: Call) -> Answer:
+    """Get a merchant catalog and search variants in it."""
+    found = _catalog(sandbox, call.params["id"])["variants"]
+    return listing.answer(sandbox, call, "merchant_catalogs.search_variants", found, filters=_FILTERS)
+
+
+def create(sandbox: Sandbox, call: Call) -> Answer:
+    """Create a merchant catalog."""
+    world, body = sandbox.world, call.fields()
+    with world.lock:
+        at = world.stamp()
+        change = _Change(sandbox, [], at)
+        own = _own(body)
+        change.add(body.get("variants") or [])
+        catalog = {"id": object_id(at)} | own | {"variants": change.variants}
+        made = MERCHANT_CATALOGS.add(sandbox, call, catalog, at)
+        return json_answer(made | {"errors": change.errors()}, 201)
+
+
+def update(sandbox: Sandbox, call: Call) -> Answer:
+    """Update a merchant catalog: every field, variants that are not in the body are gone."""
+    world, body = sandbox.world, call.fields()
+    with world.lock:
+        before = _catalog(sandbox, body["id"])
+        at = world.stamp()
+        change = _Change(sandbox, [], at, before["variants"])
+        fields = _own(body)
+        change.add(body.get("variants") or [])
+        fields["variants"] = change.variants
+        after = MERCHANT_CATALOGS.put(sandbox, call, before, fields, at)
+        return json_answer(after | {"errors": change.errors()})
+
+
+def patch(sandbox: Sandbox, call: Call) -> Answer:
+    """Partially update a merchant catalog: fields of the body that are not null, and variants one by one."""
+    world, body = sandbox.world, call.fields()
+    with world.lock:
+        before = _catalog(sandbox, body["id"])
+        given = {name: body[name] for name in _OWN_FIELDS if body.get(name) is not None}
+        if "name" in given:
+            _check_name(given["name"])
+        at = world.stamp()
+        change = _Change(sandbox, before["variants"], at)
+        change.remove(body.get("variantsSkusToRemove") or [])
+        change.update(body.get("variantsToUpdate") or [])
+        change.add(body.get("variantsToAdd") or [])
+        fields = given | {"variants": change.variants}
+        after = MERCHANT_CATALOGS.put(sandbox, call, before, fields, at)
+        return json_answer(after | {"errors": change.errors()})
+
+
+def delete(sandbox: Sandbox, call: Call) -> Answer:
+    """Delete a merchant catalog."""
+    world = sandbox.world
+    with world.lock:
+        before = _catalog(sandbox, call.params["id"])
+        MERCHANT_CATALOGS.remove(sandbox, call, before)
+    return Answer(204, b"")
+
+
+def effective_variants(sandbox: Sandbox, call: Call) -> Answer:
+    """The variants of the enabled catalog: in pages if asked for, else all of them in one answer."""
+    found = _enabled_variants(sandbox)
+    if not {"page", "pageSize"} & call.query.keys():
+        rows = [msgspec.json.encode(each) for each in found]
+        return Answer(200, sandbox.contract.render_whole(rows, "variants"))
+    return listing.answer(sandbox, call, "merchant_catalogs.effective_variants", found)
+
+
+def search_effective_variants(sandbox: Sandbox, call: Call) -> Answer:
+    """Search for variants in enabled merchant catalog with fallback to global catalog.
+
+    A variant that the enabled catalog does not have is taken from the global one, without a merchant's id and SKU.
+    """
+    body = call.fields()
+    wanted = {name: str(body[name]) for name in _FILTERS if body.get(name) is not None}
+    with sandbox.world.lock:
+        mine = _enabled_variants(sandbox)
+        own = {each["sku"] for each in mine}
+        others = (
+            merchant_variant(each, None) for each in sandbox.world.variants.values() if each["sku"] not in own
+        )
+        found = [each for each in (*mine, *others) if has_values(each, wanted)]
+        return listing.answer(sandbox, call, "merchant_catalogs.search_effective_variants", found)
+
+
+class _Change:
+    """The variants of one catalog while they are changed; what cannot be done is kept for `errors`.
+
+    Args:
+        sandbox: Whose global catalog tells which SKUs there are.
+        variants: The variants of the catalog before.
+        at: The moment of the change.
+        replaced: Variants that are replaced as a whole: one with the same SKU keeps its id.
+    """
+
+    def __init__(
+        self, sandbox: Sandbox, variants: Iterable[Record], at: int, replaced: Iterable[Record] = ()
+    ) -> None:
+        # Copies: the form before the change is still needed for the audit log.
+        self._by_sku = {each["sku"]: dict(each) for each in variants}
+        self._global = {each["sku"]: each for each in sandbox.world.variants.values()}
+        self._old_ids = {each["sku"]: each["id"] for each in replaced}
+        self._at = at
+        self._refused: dict[str, list[str]] = {}
+
+    @property
+    def variants(self) -> list[Record]:
+        """The variants as they are now."""
+        return list(self._by_sku.values())
+
+    def add(self, given: Iterable[Record]) -> None:
+        """Adds variants by their SKU."""
+        for each in given:
+            sku: str = each["sku"]
+            original = self._global.get(sku)
+            if original is None:
+                self._refuse("SKUs that the catalog does not have were left out", sku)
+            elif sku in self._by_sku:
+                self._refuse("SKUs that are there already were left out", sku)
+            else:
+                identity = self._old_ids.get(sku) or f"{self._at:016x}{len(self._by_sku):08x}"
+                self._by_sku[sku] = {
+                    "id": identity,
+                    "sku": sku,
+                    **{name: each.get(name) for name in _VARIANT_FIELDS[:3]},
+                    "productId": original["productId"],
+                    **{name: each.get(name) for name in _VARIANT_FIELDS[3:]},
+                }
+
+    def update(self, given: Iterable[Record]) -> None:
+        """Changes the fields that are given and not null."""
+        for each in given:
+            sku: str = each["sku"]
+            if sku not in self._by_sku:
+                self._refuse("SKUs that the merchant catalog does not have were not updated", sku)
+            else:
+                self._by_sku[sku] |= {
+                    name: each[name] for name in _VARIANT_FIELDS if each.get(name) is not None
+                }
+
+    def remove(self, skus: Iterable[str]) -> None:
+        """Takes variants out."""
+        for sku in skus:
+            if self._by_sku.pop(sku, None) is None:
+                self._refuse("SKUs that the merchant catalog does not have were not removed", sku)
+
+    def errors(self) -> list[dict[str, Any]]:
+        """One error for each reason, with all SKUs that it speaks of, as in the vendor's partial success."""
+        return [
+            {"errorMessage": f"{reason}.", "propertyName": "Variants", "attemptedValue": skus}
+            for reason, skus in self._refused.items()
+        ]
+
+    def _refuse(self, reason: str, sku: str) -> None:
+        self._refused.setdefault(reason, []).append(sku)
+
+
+def _own(body: Record) -> Record:
+    _check_name(body["name"])
+    return {
+        "name": body["name"],
+        "description": body.get("description"),
+        "isEnabled": bool(body.get("isEnabled")),
+        "assignedToSubAccountIds": body.get("assignedToSubAccountIds") or [],
+    }
+
+
+def _check_name(name: str) -> None:
+    if not name.strip():
+        raise refusal(400, "'name' must not be empty.", "name", name)
+
+
+def _enabled_variants(sandbox: Sandbox) -> list[Record]:
+    enabled = (each for each in sandbox.world.merchant_catalogs.values() if each["isEnabled"])
+    found: list[Record] = next(enabled, {"variants": []})["variants"]
+    return found
+
+
+def _catalog(sandbox: Sandbox, catalog_id: str) -> Record:
+    return MERCHANT_CATALOGS.get(sandbox, catalog_id, "id")
+
+
+HANDLERS: dict[str, Handler] = {
+    "merchant_catalogs.list": list_all,
+    "merchant_catalogs.get": get,
+    "merchant_catalogs.search_variants": search_variants,
+    "merchant_catalogs.create": create,
+    "merchant_catalogs.update": update,
+    "merchant_catalogs.patch": patch,
+    "merchant_catalogs.delete": delete,
+    "merchant_catalogs.effective_variants": effective_variants,
+    "merchant_catalogs.search_effective_variants": search_effective_variants,
+    "merchant_catalogs.audit_logs": MERCHANT_CATALOGS.audit_logs("id"),
+}

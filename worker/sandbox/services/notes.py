@@ -1,0 +1,119 @@
+"""The note service: notes on orders, items, shipments and what the catalog has.
+
+That a note points to a resource and a user is known from the names of the schemas; the fields are made up.
+"""
+
+from __future__ import annotations
+
+import uuid
+from random import Random
+from typing import TYPE_CHECKING
+
+from worker.sandbox import listing
+from worker.sandbox.answers import Answer, json_answer
+from worker.sandbox.calls import refusal
+from worker.sandbox.catalog_data import make_notes, user_reference
+from worker.sandbox.records import as_text
+from worker.sandbox.services.writing import NOTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.sandbox.calls import Call, Handler, Sandbox
+    from worker.sandbox.records import Record
+    from worker.sandbox.world import World
+
+_FILTERS = {"resourceId": "id", "resourceType": "type"}
+
+_RESOURCES: dict[str, Callable[[World, str], bool]] = {
+    "order": lambda world, one: world.orders.get(one) is not None,
+    "orderItem": lambda world, one: world.orders.order_of_item(one) is not None,
+    "shipment": lambda world, one: one in world.shipments,
+    "category": lambda world, one: one in world.categories,
+    "product": lambda world, one: one in world.products,
+    "variant": lambda world, one: one in world.variants,
+    "merchantCatalog": lambda world, one: one in world.merchant_catalogs,
+}
+"""What a note can be on, and whether there is one with an id."""
+
+
+def fill(world: World, seed: int) -> None:
+    """Notes on some of the orders that are there at the start."""
+    for note in make_notes(Random(seed), world.orders):
+        world.notes.add(note)
+
+
+def create(sandbox: Sandbox, call: Call) -> Answer:
+    """Create a New Note, on something that exists."""
+    body = call.fields()
+    resource = body["resource"]
+    kind, resource_id = resource["type"], resource["id"]
+    exists = _RESOURCES.get(kind)
+    if exists is None:
+        sentence = f"'resource.type' must be one of {', '.join(_RESOURCES)}."
+        raise refusal(400, sentence, "resource.type", kind)
+    with sandbox.world.lock:
+        if not exists(sandbox.world, resource_id):
+            raise refusal(404, f"There is no {kind} with this id.", "resource.id", resource_id)
+        note = {
+            "id": str(uuid.uuid4()),
+            "resource": {"id": resource_id, "type": kind},
+            "user": user_reference(call.actor),
+            "text": _text(body),
+        }
+        return json_answer(NOTES.add(sandbox, call, note, sandbox.world.stamp()), 201)
+
+
+def search(sandbox: Sandbox, call: Call) -> Answer:
+    """Search All Notes, of all resources or of one."""
+    notes = sandbox.world.notes
+    wanted = {field: call.query[name] for name, field in _FILTERS.items() if name in call.query}
+    if not wanted:
+        return listing.answer(sandbox, call, "notes.search", notes)
+    found = [
+        each
+        for each in notes.values()
+        if all(as_text(each["resource"][field]) == value for field, value in wanted.items())
+    ]
+    return listing.answer(sandbox, call, "notes.search", found)
+
+
+def get(sandbox: Sandbox, call: Call) -> Answer:
+    """View Note by ID."""
+    return json_answer(_note(sandbox, call, "noteId"))
+
+
+def update(sandbox: Sandbox, call: Call) -> Answer:
+    """Update Note: its text."""
+    with sandbox.world.lock:
+        before, at = _note(sandbox, call, "id"), sandbox.world.stamp()
+        text = _text(call.fields())
+        return json_answer(NOTES.put(sandbox, call, before, {"text": text}, at))
+
+
+def delete(sandbox: Sandbox, call: Call) -> Answer:
+    """Delete Note."""
+    with sandbox.world.lock:
+        NOTES.remove(sandbox, call, _note(sandbox, call, "id"))
+    return Answer(204, b"")
+
+
+def _note(sandbox: Sandbox, call: Call, parameter: str) -> Record:
+    return NOTES.get(sandbox, call.params[parameter], parameter)
+
+
+def _text(body: Record) -> str:
+    text: str = body["text"]
+    if not text.strip():
+        raise refusal(400, "'text' must not be empty.", "text", text)
+    return text
+
+
+HANDLERS: dict[str, Handler] = {
+    "notes.create": create,
+    "notes.search": search,
+    "notes.get": get,
+    "notes.update": update,
+    "notes.delete": delete,
+    "notes.audit_logs": NOTES.audit_logs("id"),
+}

@@ -1,0 +1,387 @@
+"""The shipment service: making shipments and moving them on.
+
+A shipment is assigned to a facility, unassigned, rejected by the vendor, sent or cancelled; a step that its status
+does not allow is a conflict (409). The order always names its shipments, their facilities and their dates side by
+side, in the order in which they were made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from worker.sandbox.answers import Answer, json_answer
+from worker.sandbox.calls import refusal
+from worker.sandbox.data import FACILITIES, format_ticks, make_uuid
+from worker.sandbox.mutations import produce
+from worker.sandbox.order_models import changes
+from worker.sandbox.services import bulk
+from worker.sandbox.services.naming import named_items
+from worker.sandbox.services.shipments import order_of, shipment_of
+from worker.sandbox.shipment_data import (
+    LIVE,
+    VENDORS,
+    ShipmentStatus,
+    build,
+    move,
+    ship,
+)
+from worker.sandbox.times import format_unzoned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from worker.sandbox.calls import Call, Handler, Sandbox
+    from worker.sandbox.data import Order
+    from worker.sandbox.records import Record
+    from worker.sandbox.shipping import Work
+
+CHANGEABLE = frozenset(
+    {
+        "shippingMethod",
+        "shipmentStatus",
+        "isPollingStopped",
+        "selectedShippingMapping",
+        "merchantPaymentId",
+    }
+)
+"""Fields of a shipment that a client may change."""
+
+_ASSIGNED = frozenset({ShipmentStatus.ASSIGNED})
+_WAITING = frozenset({ShipmentStatus.UNASSIGNED, ShipmentStatus.REJECTED})
+_AT_FACILITY = frozenset({ShipmentStatus.ASSIGNED, ShipmentStatus.REJECTED})
+_STEPS = {
+    ShipmentStatus.SHIPPED: _ASSIGNED,
+    ShipmentStatus.REJECTED: _ASSIGNED,
+    ShipmentStatus.CANCELLED: LIVE,
+}
+"""Statuses that an update may set, and those from which."""
+
+
+def create(sandbox: Sandbox, call: Call) -> Answer:
+    """Create shipment for order, vendor, and order items: all items that no other shipment has, if none are named.
+
+    An open order goes into production with it.
+    """
+    body = call.fields()
+    facility = _facility(body.get("facilityId"), call.params["vendorId"])
+    named = named_items(body)
+    shipment_id = make_uuid(sandbox.store.factory.rng)
+    with sandbox.world.lock:
+        order_id = order_of(sandbox, call)["id"]
+
+        def work(order: Order, at: int) -> None:
+            if order["status"] not in ("Open", "In Production"):
+                sentence = f"An order that is {order['status'].lower()} gets no shipment."
+                raise refusal(409, sentence, "status", order["status"])
+            items = _free_items(sandbox, order, named)
+            if order["status"] == "Open":
+                produce(order, format_ticks(at))
+            shipment = build(order, shipment_id, facility, items, format_unzoned(at))
+            shipment["shippingMethod"] = body.get("shippingMethod") or shipment["shippingMethod"]
+            sandbox.world.shipments.begin(shipment, call.actor, at)
+            _enlist(order, shipment, at)
+
+        sandbox.store.edit(order_id, work, actor=call.actor, action="ShipmentCreated")
+        return json_answer(sandbox.world.shipments.get(shipment_id), 201)
+
+
+def update(sandbox: Sandbox, call: Call) -> Answer:
+    """Update details of a specific shipment: its status within the allowed steps, and what describes it."""
+    body = call.fields()
+
+    def work(shipment: Record, now: str) -> None:
+        _must_be(shipment, LIVE | {ShipmentStatus.SHIPPED}, "changed")
+        changed = changes(body, shipment, CHANGEABLE, "ShipmentDTO")
+        status = changed.pop("shipmentStatus", shipment["shipmentStatus"])
+        shipment |= changed
+        if status != shipment["shipmentStatus"]:
+            _must_be(shipment, _STEPS.get(status, frozenset()), f"moved to status {status}")
+            if status == ShipmentStatus.SHIPPED:
+                ship(shipment, now)
+            shipment["shipmentStatus"] = status
+            shipment["isRejectedByVendor"] = status == ShipmentStatus.REJECTED
+
+    return _edited(sandbox, call, work, "Updated")
+
+
+def assign(sandbox: Sandbox, call: Call) -> Answer:
+    """Assign Shipment: one that waits, to the facility named or to the one that it had; without items, with them."""
+    body = call.fields()
+    wanted = body.get("facilityId"), body.get("vendorId")
+    facility = _facility(*wanted) if any(wanted) else None
+    named = named_items(body)
+
+    def work(shipment: Record, now: str) -> None:
+        _must_be(shipment, _WAITING, "assigned")
+        if facility is not None:
+            move(shipment, facility)
+        if not shipment["orderItemIDs"]:
+            order = sandbox.store.read(shipment["orderId"]) or {}
+            fresh = build(
+                order, shipment["id"], shipment["facilityId"], _free_items(sandbox, order, named), now
+            )
+            shipment |= {name: fresh[name] for name in ("orderItemIDs", "orderItems")}
+        shipment |= {"shipmentStatus": ShipmentStatus.ASSIGNED, "isRejectedByVendor": False}
+
+    return _edited(sandbox, call, work, "Assigned")
+
+
+def unassign(sandbox: Sandbox, call: Call) -> Answer:
+    """Unassign items to shipment: the items named, or all; without items the shipment waits to be assigned."""
+    named = named_items(call.fields(), empty_is_all=False)
+
+    def work(shipment: Record, _now: str) -> None:
+        _must_be(shipment, _AT_FACILITY, "unassigned")
+        items = named or dict.fromkeys(shipment["orderItemIDs"])
+        packed = {item for package in shipment["packages"] for item in package["orderItemIDs"]}
+        for item_id in items:
+            if item_id in packed:
+                raise refusal(409, "The item is packed already.", "orderItems", item_id)
+        _take_out(shipment, items)
+        if not shipment["orderItemIDs"]:
+            shipment["shipmentStatus"] = ShipmentStatus.UNASSIGNED
+
+    return _edited(sandbox, call, work, "Unassigned")
+
+
+def reject(sandbox: Sandbox, call: Call) -> Answer:
+    """Rejects a shipment: the vendor does not make it, until it is assigned, rerouted or submitted again."""
+
+    def work(shipment: Record, _now: str) -> None:
+        _must_be(shipment, _ASSIGNED, "rejected")
+        shipment |= {"shipmentStatus": ShipmentStatus.REJECTED, "isRejectedByVendor": True}
+
+    return _edited(sandbox, call, work, "Rejected")
+
+
+def resubmit(sandbox: Sandbox, call: Call) -> Answer:
+    """Shipment resubmission to assigned facility, also after that one has rejected it."""
+
+    def work(shipment: Record, _now: str) -> None:
+        _must_be(shipment, _AT_FACILITY, "submitted again")
+        shipment |= {
+            "shipmentStatus": ShipmentStatus.ASSIGNED,
+            "isRejectedByVendor": False,
+            "isPollingStopped": False,
+        }
+
+    return _edited(sandbox, call, work, "Resubmitted")
+
+
+def retry_polling(sandbox: Sandbox, call: Call) -> Answer:
+    """Retry outbound polling for a shipment: by its name it ends `isPollingStopped`."""
+
+    def work(shipment: Record, _now: str) -> None:
+        _must_be(shipment, LIVE | {ShipmentStatus.SHIPPED}, "polled")
+        shipment["isPollingStopped"] = False
+
+    return _edited(sandbox, call, work, "PollingRetried")
+
+
+def cancel(sandbox: Sandbox, call: Call) -> Answer:
+    """Cancel shipment; its items stay in the order and may get another one."""
+
+    def work(shipment: Record, _now: str) -> None:
+        _must_be(shipment, LIVE, "cancelled")
+        shipment["shipmentStatus"] = ShipmentStatus.CANCELLED
+
+    return _edited(sandbox, call, work, "Cancelled")
+
+
+def delete(sandbox: Sandbox, call: Call) -> Answer:
+    """Delete shipment with packages, also from what the order tells of it."""
+    with sandbox.world.lock:
+        shipment = shipment_of(sandbox, call)
+        sandbox.world.shipments.drop(shipment["id"], actor=call.actor)
+        order = sandbox.store.read(shipment["orderId"])
+        if order is not None and shipment["id"] in order["shipmentIds"]:
+
+            def work(order: Order, _at: int) -> None:
+                index = order["shipmentIds"].index(shipment["id"])
+                for name in ("shipmentIds", "facilityNames", "shipmentCreatedDates"):
+                    del order[name][index : index + 1]
+
+            sandbox.store.edit(order["id"], work, actor=call.actor, action="ShipmentDeleted")
+    return Answer(204, b"")
+
+
+def reroute(sandbox: Sandbox, call: Call) -> Answer:
+    """Reroute shipment to another facility; with a part of its items only, these become a shipment of their own."""
+    return json_answer(_reroute(sandbox, call, call.fields()))
+
+
+def reroute_many(sandbox: Sandbox, call: Call) -> Answer:
+    """Bulk reroute shipments."""
+    return bulk.answer(call, lambda body: str(_reroute(sandbox, call, body)["id"]))
+
+
+def _reroute(sandbox: Sandbox, call: Call, body: dict[str, Any]) -> Record:
+    shipments, shipment_id = sandbox.world.shipments, body["shipmentId"]
+    facility = _facility(body["facilityId"], None)
+    named = named_items({"orderItems": body.get("orderItems")})
+    with sandbox.world.lock:
+        before = shipments.get(shipment_id)
+        if before is None:
+            raise refusal(404, "The shipment was not found.", "shipmentId", shipment_id)
+        _must_be(before, _AT_FACILITY, "rerouted")
+        if before["packages"]:
+            raise refusal(409, "The shipment has packages already.", "shipmentId", shipment_id)
+        if before["facilityId"] == facility:
+            raise refusal(409, "The shipment is at this facility.", "facilityId", facility)
+        if named and _is_part(before, named):
+            return _split(sandbox, call, before, facility, named)
+
+        def work(shipment: Record, _now: str) -> None:
+            move(shipment, facility)
+            shipment |= {
+                "shipmentStatus": ShipmentStatus.ASSIGNED,
+                "isRejectedByVendor": False,
+                "isPollingStopped": False,
+            }
+
+        after = shipments.edit(shipment_id, work, actor=call.actor, action="Rerouted")
+        _tell_order(sandbox, call, after, "ShipmentRerouted")
+        return after
+
+
+def _split(
+    sandbox: Sandbox, call: Call, before: Record, facility: str, items: dict[str, int | None]
+) -> Record:
+    """Moves items of a shipment into a new one at another facility."""
+    shipments, made_id = sandbox.world.shipments, make_uuid(sandbox.store.factory.rng)
+    lines = {line["id"]: line["quantity"] for line in before["orderItems"]}
+    moved = {item: lines[item] if quantity is None else quantity for item, quantity in items.items()}
+    shipments.edit(
+        before["id"], lambda shipment, _now: _take_out(shipment, items), actor=call.actor, action="Rerouted"
+    )
+
+    def work(order: Order, at: int) -> None:
+        made = build(order, made_id, facility, moved, format_unzoned(at))
+        shipments.begin(made, call.actor, at)
+        _enlist(order, made, at)
+
+    sandbox.store.edit(before["orderId"], work, actor=call.actor, action="ShipmentRerouted")
+    return shipments.get(made_id) or {}
+
+
+def _is_part(shipment: Record, items: dict[str, int | None]) -> bool:
+    """Whether these are some of a shipment's items or quantities, and not all.
+
+    Raises:
+        Refusal: 400, it has not so many of them.
+    """
+    rest = {line["id"]: line["quantity"] for line in shipment["orderItems"]}
+    for item_id, quantity in items.items():
+        if rest.get(item_id, 0) < (quantity or 1):
+            raise refusal(400, "The shipment has not so many of this item.", "orderItems", item_id)
+        rest[item_id] -= rest[item_id] if quantity is None else quantity
+    return any(rest.values())
+
+
+def _take_out(shipment: Record, items: Iterable[str] | dict[str, int | None]) -> None:
+    """Takes items out of a shipment, or as many of them as are named."""
+    quantities = dict(items) if isinstance(items, dict) else dict.fromkeys(items)
+    for item_id in quantities:
+        if item_id not in shipment["orderItemIDs"]:
+            raise refusal(400, "The shipment has no such item.", "orderItems", item_id)
+    for line in shipment["orderItems"]:
+        if line["id"] in quantities:
+            taken = quantities[line["id"]]
+            line["quantity"] -= line["quantity"] if taken is None else min(taken, line["quantity"])
+    shipment["orderItems"] = [line for line in shipment["orderItems"] if line["quantity"]]
+    shipment["orderItemIDs"] = [line["id"] for line in shipment["orderItems"]]
+
+
+def _edited(sandbox: Sandbox, call: Call, work: Work, action: str) -> Answer:
+    """Changes the shipment that the path names and answers with it; the order follows when all of it is sent."""
+    with sandbox.world.lock:
+        shipments = sandbox.world.shipments
+        after = shipments.edit(call.params["shipmentId"], work, actor=call.actor, action=action)
+        _tell_order(sandbox, call, after, f"Shipment{action}")
+        shipments.fulfil(after["orderId"], actor=call.actor)
+        return json_answer(after)
+
+
+def _tell_order(sandbox: Sandbox, call: Call, shipment: Record, action: str) -> None:
+    """Has the order name the facility that the shipment is at now, if it names another one."""
+    order = sandbox.store.read(shipment["orderId"])
+    if order is None or shipment["id"] not in order["shipmentIds"]:
+        return
+    index = order["shipmentIds"].index(shipment["id"])
+    if order["facilityNames"][index : index + 1] == [shipment["facilityName"]]:
+        return
+
+    def work(order: Order, _at: int) -> None:
+        order["facilityNames"][index : index + 1] = [shipment["facilityName"]]
+
+    sandbox.store.edit(order["id"], work, actor=call.actor, action=action)
+
+
+def _must_be(shipment: Record, allowed: frozenset[ShipmentStatus], done: str) -> None:
+    status = shipment["shipmentStatus"]
+    if status not in allowed:
+        sentence = f"A shipment in status {status} cannot be {done}."
+        raise refusal(409, sentence, "shipmentStatus", status)
+
+
+def _facility(facility_id: object, vendor_id: object) -> str:
+    """The facility that is named, or the first one of the vendor.
+
+    Raises:
+        Refusal: 400, there is no such facility, or it is another vendor's; 404, there is no such vendor.
+    """
+    if vendor_id is not None and vendor_id not in {each for each, _ in VENDORS.values()}:
+        raise refusal(404, "The vendor was not found.", "vendorId", str(vendor_id))
+    if facility_id is None:
+        return next(each for each, (vendor, _) in VENDORS.items() if vendor == vendor_id)
+    if not isinstance(facility_id, str) or facility_id not in VENDORS:
+        known = ", ".join(each for each, _ in FACILITIES)
+        raise refusal(400, f"'facilityId' must be one of {known}.", "facilityId", str(facility_id))
+    if vendor_id is not None and VENDORS[facility_id][0] != vendor_id:
+        raise refusal(400, "The facility is another vendor's.", "facilityId", facility_id)
+    return facility_id
+
+
+def _free_items(sandbox: Sandbox, order: Order, named: dict[str, int | None]) -> dict[str, int | None]:
+    """The items named, or all, that are not cancelled and in no shipment under way or sent.
+
+    Raises:
+        Refusal: 400, the order has no such item; 409, an item is taken or cancelled, or none is left.
+    """
+    taken = {
+        item
+        for shipment in sandbox.world.shipments.of_order(order)
+        if shipment["shipmentStatus"] != ShipmentStatus.CANCELLED
+        for item in shipment["orderItemIDs"]
+    }
+    statuses = {each["id"]: each["status"] for each in order.get("items", [])}
+    for item_id in named:
+        if item_id not in statuses:
+            raise refusal(400, "The order has no such item.", "orderItemIDs", item_id)
+        if item_id in taken or statuses[item_id] == "Cancelled":
+            raise refusal(409, "The item is in a shipment or cancelled already.", "orderItemIDs", item_id)
+    free = [item for item, status in statuses.items() if status != "Cancelled" and item not in taken]
+    if not free:
+        raise refusal(409, "Every item of the order is in a shipment or cancelled already.", "orderItemIDs")
+    return named or dict.fromkeys(free)
+
+
+def _enlist(order: Order, shipment: Record, at: int) -> None:
+    order["shipmentIds"].append(shipment["id"])
+    order["facilityNames"].append(shipment["facilityName"])
+    order["shipmentCreatedDates"].append(format_ticks(at))
+
+
+HANDLERS: dict[str, Handler] = {
+    "shipments.create": create,
+    "shipments.update": update,
+    "shipments.assign": assign,
+    "shipments.unassign": unassign,
+    "shipments.reject": reject,
+    "shipments.resubmit": resubmit,
+    "shipments.retry_polling": retry_polling,
+    "shipments.cancel": cancel,
+    "shipments.delete": delete,
+    "shipments.reroute": reroute,
+    "shipments.reroute_many": reroute_many,
+}

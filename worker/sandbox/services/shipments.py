@@ -1,0 +1,145 @@
+"""The shipment service: reading shipments, their packing slips and their audit logs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.sandbox import audit, listing
+from worker.sandbox.answers import Answer, json_answer
+from worker.sandbox.calls import refusal
+from worker.sandbox.packing_slip import packing_slip
+from worker.sandbox.shipment_data import LIVE, ShipmentStatus
+from worker.sandbox.shipping import TIMES
+from worker.sandbox.times import sortable
+
+if TYPE_CHECKING:
+    from worker.sandbox.calls import Call, Handler, Sandbox
+    from worker.sandbox.data import Order
+    from worker.sandbox.records import Record, Source
+
+FILTERS = (
+    "orderId",
+    "merchantId",
+    "vendorId",
+    "facilityId",
+    "shipmentStatus",
+    "safeId",
+    "orderExternalId",
+    "shortId",
+)
+"""Query parameters by which a search is narrowed; named after the fields they compare [inferred]."""
+
+
+def search(sandbox: Sandbox, call: Call) -> Answer:
+    """Search shipments: a page of whole records."""
+    source: Source | list[Record] = sandbox.world.shipments
+    if "orderId" in call.query:
+        # The order knows its shipments: no need to go through all of them.
+        source = sandbox.world.shipments.of_order(sandbox.store.read(call.query["orderId"]) or {})
+    return listing.answer(sandbox, call, call.key, source, modified=TIMES, filters=FILTERS)
+
+
+def get(sandbox: Sandbox, call: Call) -> Answer:
+    """Get details of a specific shipment by Shipment ID: not wrapped, as in the vendor's sample."""
+    return json_answer(shipment_of(sandbox, call))
+
+
+def for_order(sandbox: Sandbox, call: Call) -> Answer:
+    """Get all shipments for an order by Order ID."""
+    found = sandbox.world.shipments.of_order(order_of(sandbox, call))
+    return listing.answer(sandbox, call, call.key, found, modified=TIMES)
+
+
+def for_order_and_vendor(sandbox: Sandbox, call: Call) -> Answer:
+    """Get shipment with packages for order and vendor: the newest one."""
+    vendor = call.params["vendorId"]
+    found = sandbox.world.shipments.of_order(order_of(sandbox, call))
+    mine = [each for each in found if each["vendorId"] == vendor]
+    if not mine:
+        raise refusal(404, "The order has no shipment at this vendor.", "vendorId", vendor)
+    return json_answer(mine[-1])
+
+
+def for_order_item(sandbox: Sandbox, call: Call) -> Answer:
+    """Get shipment details by Order Item ID: the newest one that is under way or sent, else the newest."""
+    item_id = call.params["orderItemId"]
+    order = sandbox.store.order_of_item(item_id)
+    found = [] if order is None else sandbox.world.shipments.of_order(order)
+    mine = [each for each in found if item_id in each["orderItemIDs"]]
+    if not mine:
+        raise refusal(404, "There is no shipment with this order item.", "orderItemId", item_id)
+    going = [each for each in mine if each["shipmentStatus"] in LIVE | {ShipmentStatus.SHIPPED}]
+    return json_answer((going or mine)[-1])
+
+
+def slip(sandbox: Sandbox, call: Call) -> Answer:
+    """Generates a packing slip for a specific shipment by Shipment ID: a PDF."""
+    shipment = shipment_of(sandbox, call)
+    order = sandbox.store.read(shipment["orderId"]) or {}
+    name = f'inline; filename="packing-slip-{shipment["shortId"]}.pdf"'
+    pdf = packing_slip(shipment, order)
+    return Answer(200, pdf, {"content-disposition": name}, media_type="application/pdf")
+
+
+def audit_logs(sandbox: Sandbox, call: Call) -> Answer:
+    """Get shipment audit logs, of a deleted shipment too."""
+    shipment_id = call.params["shipmentId"]
+    shipment = sandbox.world.shipments.get(shipment_id)
+    _must_have_been(sandbox, shipment_id, shipment)
+    return audit.answer(
+        sandbox, "shipment", shipment_id, sortable((shipment or {}).get("createdDate")) or None
+    )
+
+
+def message_audit_logs(sandbox: Sandbox, call: Call) -> Answer:
+    """Get message audit logs for shipment updates: what went out to the facility since the start."""
+    shipment_id = call.params["shipmentId"]
+    _must_have_been(sandbox, shipment_id, sandbox.world.shipments.get(shipment_id))
+    return audit.answer(sandbox, "message", shipment_id)
+
+
+def package_audit_logs(sandbox: Sandbox, call: Call) -> Answer:
+    """Get package audit logs, of a deleted package too."""
+    shipment_id, package_id = call.params["shipmentId"], call.params["packageId"]
+    shipment = sandbox.world.shipments.get(shipment_id)
+    _must_have_been(sandbox, shipment_id, shipment)
+    packages = [] if shipment is None else shipment["packages"]
+    package = next((each for each in packages if each["id"] == package_id), None)
+    if package is None and not sandbox.world.audit.entries("package", package_id):
+        raise refusal(404, "The package was not found.", "packageId", package_id)
+    return audit.answer(sandbox, "package", package_id, sortable((package or {}).get("shippedDate")) or None)
+
+
+def shipment_of(sandbox: Sandbox, call: Call) -> Record:
+    """The shipment that the path names, or the refusal of the request."""
+    shipment_id = call.params["shipmentId"]
+    shipment = sandbox.world.shipments.get(shipment_id)
+    if shipment is None:
+        raise refusal(404, "The shipment was not found.", "shipmentId", shipment_id)
+    return shipment
+
+
+def order_of(sandbox: Sandbox, call: Call) -> Order:
+    """The order that the path names, or the refusal of the request."""
+    order = sandbox.store.read(call.params["orderId"])
+    if order is None:
+        raise refusal(404, "The order was not found.", "orderId", call.params["orderId"])
+    return order
+
+
+def _must_have_been(sandbox: Sandbox, shipment_id: str, shipment: Record | None) -> None:
+    if shipment is None and not sandbox.world.audit.entries("shipment", shipment_id):
+        raise refusal(404, "The shipment was not found.", "shipmentId", shipment_id)
+
+
+HANDLERS: dict[str, Handler] = {
+    "shipments.search": search,
+    "shipments.get": get,
+    "shipments.for_order": for_order,
+    "shipments.for_order_and_vendor": for_order_and_vendor,
+    "shipments.for_order_item": for_order_item,
+    "shipments.packing_slip": slip,
+    "shipments.audit_logs": audit_logs,
+    "shipments.message_audit_logs": message_audit_logs,
+    "packages.audit_logs": package_audit_logs,
+}
