@@ -47,6 +47,38 @@ def test_verdict(fields: dict[str, Any], health: Health, cause: str) -> None:
     assert bool(verdict.cause) == (health is not Health.OK)
 
 
+@pytest.mark.parametrize(
+    ("fields", "full", "cause"),
+    [
+        ({"paused": "g has much to read"}, False, "polling is paused: g has much to read"),
+        ({"paused": "g", "fresh_as_of": NOW - 9000}, False, "polling is paused: g"),
+        ({"paused": "g", "failures": 3, "error": "boom", "fresh_as_of": NOW - 9000}, False, "paused: g"),
+        ({"paused": "g", "baseline": False, "fresh_as_of": 0.0}, False, "paused: g"),
+        (
+            {"failures": 9, "error_code": "redis_full", "error": "no room", "fresh_as_of": 0.0},
+            False,
+            "no room",
+        ),
+        ({"error_code": "redis_full", "last_started": NOW - 9000, "fresh_as_of": 0.0}, True, "Redis is full"),
+        ({"baseline": False, "last_started": 0.0}, True, "Redis is full"),
+    ],
+)
+def test_what_a_restart_does_not_help_is_degraded(fields: dict[str, Any], full: bool, cause: str) -> None:
+    """Consumers, or Redis, have to catch up: however long that takes, a supervisor leaves the worker alone."""
+    verdict = judge(Cursor(**FINE | fields), NOW, since=NOW - 9000, full=full)
+    assert verdict.health is Health.DEGRADED
+    assert cause in verdict.cause
+
+
+@pytest.mark.parametrize(
+    "fields", [{"paused": "g"}, {"failures": 1, "error_code": "redis_full", "error": "no room"}]
+)
+def test_a_pause_hides_no_dead_worker(fields: dict[str, Any]) -> None:
+    """A paused resource is looked at every few seconds; when nobody does any more, that is the news."""
+    stale = FINE | fields | {"last_started": NOW - 331, "fresh_as_of": NOW - 331}
+    assert judge(Cursor(**stale), NOW).health is Health.FAILING
+
+
 def test_never_read_is_starting() -> None:
     """A resource without a cursor has not begun."""
     assert judge(Cursor(), NOW).health is Health.STARTING

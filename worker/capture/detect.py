@@ -26,6 +26,7 @@ from worker.clock import parse_time, with_zone
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from worker.capture.privacy import RecordPolicy
     from worker.capture.resources import Resource
 
 
@@ -50,6 +51,7 @@ UNWRITTEN = frozenset({Action.STALE, Action.PARKED})
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _INVERT = (1 << 64) - 1
+_ROUNDING_MS = 1_000  # a service may keep its times by the second
 
 
 class Observed(msgspec.Struct, frozen=True, gc=False):
@@ -68,7 +70,8 @@ class Observed(msgspec.Struct, frozen=True, gc=False):
 class Decoded(msgspec.Struct, frozen=True, gc=False):
     """An observed record whose bytes differ from the ones known, and its content, None if it has none.
 
-    `before` is the packed state that was found, b"" for none; `held` the same, unpacked.
+    `before` is the packed state that was found, b"" for none; `held` the same, unpacked. `published`: what of the
+    record may be published; None without a policy, for the record as served.
     """
 
     observed: Observed
@@ -78,10 +81,14 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     modified: int = 0
     time: str = ""
     problem: str = ""
+    published: bytes | None = None
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """What is to be committed for one record. `before` and `after` are packed states, b"" for none."""
+    """What is to be committed for one record. `before` and `after` are packed states, b"" for none.
+
+    `published`: what of the record may be published; None without a policy, for the record as served.
+    """
 
     action: Action
     observed: Observed
@@ -93,6 +100,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     time: str = ""
     changed: tuple[str, ...] = ()
     problem: str = ""
+    published: bytes | None = None
 
 
 def observe(resource: Resource, records: Sequence[msgspec.Raw]) -> list[Observed]:
@@ -123,10 +131,32 @@ def _observe_one(resource: Resource, record: msgspec.Raw) -> Observed:
     return Observed(pack_id(str(identifier)), str(identifier), raw, record)
 
 
-def decode(resource: Resource, observed: Observed, before: bytes, ignored: frozenset[str]) -> Decoded:
+def older_than(resource: Resource, records: Sequence[msgspec.Raw], since: int) -> int:
+    """How many records say that they were modified before `since` (milliseconds since 1970), by over a second."""
+    decode, older = _times_decoder(resource.modified_fields), 0
+    for record in records:
+        try:
+            times = decode(record)
+        except _UNREADABLE:
+            continue
+        told = next((value for value in times if value is not None), None)
+        modified = parse_time(told)
+        older += modified is not None and 0 < modified < since - _ROUNDING_MS
+    return older
+
+
+def decode(
+    resource: Resource,
+    observed: Observed,
+    before: bytes,
+    ignored: frozenset[str],
+    privacy: RecordPolicy | None = None,
+) -> Decoded:
     """Decode one record that is new or whose bytes differ. `before` is its packed state, b"" for none.
 
     A state that this program did not write counts as none: the record is published anew rather than lost.
+    `ignored`: top-level fields that do not count. Fingerprints are those of the others as served, whatever of
+    them `privacy` lets through.
     """
     try:
         held = State.unpack(before) if before else None
@@ -136,6 +166,7 @@ def decode(resource: Resource, observed: Observed, before: bytes, ignored: froze
         return Decoded(observed, before, held, None, problem=observed.problem)
     try:
         content = read_content(observed.record, ignored, resource.modified_fields)
+        published = privacy.publish(observed.record) if privacy else None
     except _UNREADABLE as error:
         return Decoded(observed, before, held, None, problem=_problem(resource, error))
     for value in content.values:
@@ -147,8 +178,9 @@ def decode(resource: Resource, observed: Observed, before: bytes, ignored: froze
         if modified is None:
             break
         if modified > 0:  # 0001-01-01 is how some services write null
-            return Decoded(observed, before, held, content, modified, with_zone(str(value)))
-    return Decoded(observed, before, held, content)
+            time = with_zone(str(value))
+            return Decoded(observed, before, held, content, modified, time, published=published)
+    return Decoded(observed, before, held, content, published=published)
 
 
 def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool) -> Change:
@@ -187,6 +219,7 @@ def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool) -> Change:
         decoded.modified,
         decoded.time,
         changed,
+        published=decoded.published,
     )
 
 
@@ -206,6 +239,16 @@ def _inverse(raw: bytes) -> bytes:
 
 def _problem(resource: Resource, error: Exception) -> str:
     return f"not a record with {resource.id_field}: {error}"
+
+
+@lru_cache(maxsize=64)
+def _times_decoder(names: tuple[str, ...]) -> Any:
+    """Reads the named fields of a record and nothing else, in their order."""
+    fields = [(f"f{at}", Any, None) for at in range(len(names))]
+    rename = {f"f{at}": name for at, name in enumerate(names)}
+    struct = msgspec.defstruct("Times", fields, rename=rename, gc=False)
+    decode = msgspec.json.Decoder(struct).decode
+    return lambda record: msgspec.structs.astuple(decode(record))
 
 
 @lru_cache(maxsize=64)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from worker.errors import RedisFull
+
 if TYPE_CHECKING:
     from worker.capture.store import Cursor
 
@@ -39,22 +41,40 @@ LONGEST_POLL = 330.0
 """Seconds that a poll may go on without being ended; it is committed to more often than that."""
 
 
-def judge(cursor: Cursor, now: float, since: float | None = None) -> Verdict:
+def judge(cursor: Cursor, now: float, since: float | None = None, *, full: bool = False) -> Verdict:
     """How a resource stands at `now`, for a worker that has been at it `since` (seconds since 1970).
 
-    A worker that catches up after a pause is degraded, not failing: ending it would not help.
+    A worker that catches up after a pause is degraded, not failing: ending it would not help. Nor would it where
+    Redis is `full`, which the cursor need not know, or where consumers have to catch up first.
     """
+    silent = now - (cursor.last_started or since or now)
+    lost = silent > max(3 * cursor.interval, LONGEST_POLL if cursor.last_started else 120.0)
+    waits_for = _what_it_waits_for(cursor, full=full)
+    if waits_for and (full or not lost):
+        return Verdict(Health.DEGRADED, waits_for)
+    if lost and not cursor.failures:
+        return Verdict(
+            Health.FAILING, f"no poll has been noted for {silent:.0f} s; see the log of the worker"
+        )
+    return _judge_reads(cursor, now)
+
+
+def _what_it_waits_for(cursor: Cursor, *, full: bool) -> str:
+    """Why it cannot go on, where that is the worker's business no more."""
+    if full:
+        return str(RedisFull())
+    if cursor.paused:
+        return f"polling is paused: {cursor.paused}"
+    return cursor.error if cursor.failures and cursor.error_code == RedisFull.code else ""
+
+
+def _judge_reads(cursor: Cursor, now: float) -> Verdict:
     allowed = max(3 * cursor.interval, 120.0, cursor.interval + 3 * cursor.sweep_seconds)
     age = now - cursor.fresh_as_of
     if cursor.failures:
         times = "once" if cursor.failures == 1 else f"{cursor.failures} times in a row"
         cause = f"the poll failed {times}: {cursor.error}"
         return Verdict(Health.DEGRADED if age <= allowed else Health.FAILING, cause)
-    silent = now - (cursor.last_started or since or now)
-    if silent > max(3 * cursor.interval, LONGEST_POLL if cursor.last_started else 120.0):
-        return Verdict(
-            Health.FAILING, f"no poll has been noted for {silent:.0f} s; see the log of the worker"
-        )
     if not cursor.baseline:
         at = f"at page {cursor.sweep_page + 1}" if cursor.sweep_page else "about to begin"
         return Verdict(Health.STARTING, f"the first read is {at}")

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import redis.exceptions
 
 from worker.capture.lease import Lease, Renewed, hold
-from worker.capture.reader import Reading, SweepReader
+from worker.capture.payload import AS_SERVED, Payload
+from worker.capture.reader import OVERLAP_MS, PAUSE_SECONDS, Reader, Reading
 from worker.capture.run import Outcome, Run
 from worker.capture.store import Cursor, Store
+from worker.connections import is_full
 from worker.errors import (
     ApiError,
     DataError,
+    FilterBroken,
     LeaseHeld,
     LeaseLost,
     LoginRejected,
+    NotFound,
     OrderMeshError,
+    OrdersyncError,
+    RateLimited,
+    RedisFull,
     RedisUnavailable,
+    UnreadableAnswer,
 )
 from worker.logs import Repeats, get_logger
 
@@ -27,18 +36,23 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from worker.capture.contract import KnownContract
     from worker.capture.resources import Resource
     from worker.clock import Clock
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
-    from worker.ordermesh.profile import ContractProfile
+    from worker.queue.pressure import Pressure
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 5.0, 60.0
 """Seconds between two tries of a resource whose polls fail. A refused login waits for the longest at once."""
 LONGEST_ASKED_PAUSE = 900.0
 """Seconds. However long a pause the server asks for, a resource is not left alone for longer."""
+SHORTEST_PART = 5.0
+"""Seconds that a sweep may take, at least, before the next window."""
 SLICE_SECONDS = 45.0
 """A poll that takes longer is a chain of slices, so that no job of arq's is a long one."""
+_NOT_NOTED = (LeaseLost, DataError, redis.exceptions.RedisError, OSError)
+"""What keeps the cursor from being written now, or by this worker."""
 
 
 class Poller:
@@ -50,18 +64,23 @@ class Poller:
         redis_client: Redis,
         keys: Keys,
         client: OrderMeshClient,
-        profile: ContractProfile,
+        contract: KnownContract,
+        pressure: Pressure,
         page_size: int,
         max_concurrency: int,
         intervals: Mapping[str, float],
         ignore_fields: Mapping[str, Sequence[str]],
+        complete_every: float,
         worker_id: str,
         clock: Clock,
+        payloads: Mapping[str, Payload] | None = None,
     ) -> None:
-        self._redis, self._keys, self._client, self._profile = redis_client, keys, client, profile
+        self._redis, self._keys, self._client, self._contract = redis_client, keys, client, contract
         self._page_size, self._window = page_size, max_concurrency
         self._intervals, self._ignore_fields = intervals, ignore_fields
+        self._complete_every, self._pressure = complete_every, pressure
         self._worker_id, self._clock = worker_id, clock
+        self._payloads, self._settled = payloads or {}, set[str]()
         self._repeats = Repeats()
         self._log = get_logger(account=keys.account)
 
@@ -70,30 +89,36 @@ class Poller:
         resource: Resource,
         *,
         reason: str = "poll",
+        complete: bool = False,
         stop: Callable[[], bool] = lambda: False,
         slice_seconds: float = SLICE_SECONDS,
         on_renew: Renewed | None = None,
     ) -> Run:
         """Read one resource and commit what changed; writes the summary line.
 
+        What is newer is read alone where the gateway can leave out the rest, and everything once in a while, or
+        when `complete` is asked for.
         Ends early, behind the page in hand, when `stop()` is true or after `slice_seconds`: the outcome is
-        then `stopped` or `partial`, and the next poll carries on there. A failure is noted in the cursor
+        then `stopped` or `partial`, and the next poll carries on there; `paused` where the consumers, or Redis,
+        have to catch up before it does. A failure is noted in the cursor
         and told by the outcome; nothing is raised but cancellation.
         """
         began, started_at = self._clock.monotonic(), self._clock.now()
-        run = Run(
-            uuid.uuid4().hex[:16], self._keys.account, resource.name, "sweep", reason, began, started_at
-        )
-        deadline = began + slice_seconds
+        run = Run(uuid.uuid4().hex[:16], self._keys.account, resource.name, "", reason, began, started_at)
+        payload = self._payloads.get(resource.name, AS_SERVED)
+        hidden = payload.privacy.hidden if payload.privacy else frozenset[str]()
         reading = Reading(
             resource=resource,
             page_size=self._page_size,
             window=self._window,
             interval=self._intervals.get(resource.name, 0.0),
-            ignored=frozenset(self._ignore_fields.get(resource.name, ())),
-            stop=lambda: stop() or self._clock.monotonic() >= deadline,
+            ignored=hidden.union(self._ignore_fields.get(resource.name, ())),
+            stop=stop,
+            seconds=slice_seconds,
+            gate=self._pressure.gate(resource.name),
+            privacy=payload.privacy,
         )
-        store = Store(self._redis, self._keys, resource)
+        store = Store(self._redis, self._keys, resource, payload)
         try:
             async with hold(
                 self._redis,
@@ -103,7 +128,7 @@ class Poller:
                 clock=self._clock,
                 on_renew=on_renew,
             ) as lease:
-                await self._read(reading, run, store, lease)
+                await self._read(reading, run, store, lease, complete=complete)
         except LeaseHeld as error:
             run.outcome, run.error_code, run.error = Outcome.HELD, error.code, str(error)
         except (LeaseLost, DataError) as error:
@@ -111,6 +136,8 @@ class Poller:
         except (redis.exceptions.RedisError, OSError) as error:
             if "WRONGTYPE" in str(error) or str(error).startswith("DATA"):
                 run.fail(DataError.code, _of_another_hand(error))
+            elif is_full(error):
+                run.fail(RedisFull.code, RedisFull())
             else:
                 run.fail(RedisUnavailable.code, error)
         if run.outcome is Outcome.PARTIAL and stop():
@@ -118,42 +145,138 @@ class Poller:
         self._tell(run)
         return run
 
-    async def _read(self, reading: Reading, run: Run, store: Store, lease: Lease) -> None:
+    async def _read(self, reading: Reading, run: Run, store: Store, lease: Lease, *, complete: bool) -> None:
         await store.check_layout()
-        cursor, fields = await store.load_cursor(), await store.load_fields()
-        reader = SweepReader(
-            reading,
-            run,
-            store=store,
-            lease=lease,
-            cursor=cursor,
-            fields=fields,
-            client=self._client,
-            profile=self._profile,
-            clock=self._clock,
-        )
-        started: dict[str, str | int | float] = {
-            "last_started": run.started_at,
-            "interval": reading.interval,
-        }
-        await self._note(store, lease, cursor, run, started)
+        cursor = await store.load_cursor()
+        if reading.resource.name not in self._settled:
+            await store.settle(cursor.buckets)
+            self._settled.add(reading.resource.name)
+        if not await self._begin(reading, run, store, lease, cursor):
+            return
+        readers: list[Reader] = []
         try:
-            await reader.read()
-        except (LeaseLost, DataError, redis.exceptions.RedisError, OSError):
-            raise  # the cursor cannot be written now, or not by this worker
-        except Exception as error:  # noqa: BLE001 - told, and retried like any failure
-            code = error.code if isinstance(error, OrderMeshError) else "internal"
-            run.fail(code, error)
+            await self._read_parts(
+                reading, run, store=store, lease=lease, cursor=cursor, complete=complete, readers=readers
+            )
+        except Exception as error:
+            # When Redis is full there may still be room for the cursor, if not for a page.
+            failure = RedisFull() if is_full(error) else error
+            if isinstance(failure, _NOT_NOTED):
+                raise
+            code = failure.code if isinstance(failure, OrdersyncError) else "internal"
+            run.fail(code, failure)
             if code == "internal":
                 self._log.exception("poll_crashed", resource=run.resource, advice="please report this trace")
+            if _contradicts_what_is_known(error, reading.resource, cursor.failures):
+                await self._contract.doubt(reading.resource)
             failed: dict[str, str | int | float] = {
-                **reader.setback(error),
+                **(readers[-1].setback(error) if readers else {}),
                 "failures": cursor.failures + 1,
                 "error": run.error,
                 "error_code": run.error_code,
-                "due_at": self._clock.now() + _pause(error, cursor.failures),
+                "due_at": self._clock.now() + _pause(failure, cursor.failures),
             }
             await self._note(store, lease, cursor, run, failed, record=True)
+
+    async def _read_parts(
+        self,
+        reading: Reading,
+        run: Run,
+        *,
+        store: Store,
+        lease: Lease,
+        cursor: Cursor,
+        complete: bool,
+        readers: list[Reader],
+    ) -> None:
+        """Read what the plan says, one part after the other; `readers` gets who reads them."""
+        parts = await self._plan(reading, cursor, complete=complete)
+        suspicion: OrderMeshError | None = None
+        while parts:
+            part, *parts = parts
+            run.plan = f"{run.plan}+{part.plan}".strip("+")
+            reader = Reader(
+                part,
+                run,
+                store=store,
+                lease=lease,
+                cursor=cursor,
+                fields=await store.load_fields(),
+                client=self._client,
+                clock=self._clock,
+            )
+            readers.append(reader)
+            try:
+                await reader.read()
+            except (FilterBroken, ApiError, UnreadableAnswer) as error:
+                if not _may_be_the_filter(part, error):
+                    raise
+                # What the filter keeps from being read must not keep the rest from it.
+                suspicion, parts = error, [reading]
+            else:
+                if part.since is None:
+                    await self._judge_filter(part, reader, suspicion)
+                if run.outcome is not Outcome.COMPLETE:
+                    return
+            cursor = await store.load_cursor()
+
+    async def _judge_filter(self, part: Reading, reader: Reader, suspicion: OrderMeshError | None) -> None:
+        """A sweep that works where a window failed, or finds what windows left out, speaks against the filter."""
+        resource, missed = part.resource, reader.missed
+        if suspicion is not None:
+            shown = isinstance(suspicion, FilterBroken)
+            await self._contract.withdraw_filter(resource, str(suspicion), shown=shown)
+        elif missed:
+            changes = "a change" if missed == 1 else f"{missed} changes"
+            await self._contract.withdraw_filter(
+                resource, f"it left out {changes} that a complete read has found"
+            )
+        elif reader.witness is not None:
+            await self._contract.try_filter(resource, reader.witness, part.page_size)
+
+    async def _begin(self, reading: Reading, run: Run, store: Store, lease: Lease, cursor: Cursor) -> bool:
+        """Note that the poll has begun. False if it must pause: consumers, or Redis, have to catch up first."""
+        load = await reading.gate.look(paused=bool(cursor.paused))
+        started: dict[str, str | int | float] = {
+            "last_started": run.started_at,
+            "interval": reading.interval,
+            "paused": load.cause,
+        }
+        if load.cause:
+            run.pause(load.cause)
+            started["due_at"] = self._clock.now() + min(PAUSE_SECONDS, reading.interval)
+        await self._note(store, lease, cursor, run, started)
+        if load.cause and not cursor.paused:
+            self._log.warning("backpressure_on", resource=run.resource, cause=load.cause, **load.figures)
+        elif cursor.paused and not load.cause:
+            self._log.info("backpressure_off", resource=run.resource, **load.figures)
+        return not load.cause
+
+    async def _plan(self, reading: Reading, cursor: Cursor, *, complete: bool) -> list[Reading]:
+        """What to read, in this order, by what is known of the gateway.
+
+        Where a filter holds: what is newer with every poll, and everything once in a while, in parts that do not
+        keep the next poll waiting.
+        """
+        search = reading.resource.search
+        await self._contract.ensure(reading.resource, again=not cursor.sweep_started)
+        listing = self._client.profile.list_of(search)
+        sweep = replace(reading, page_size=min(reading.page_size, listing.largest_page or reading.page_size))
+        can_narrow = (
+            listing.since_parameter is not None and cursor.baseline and cursor.mark and cursor.swept_at
+        )
+        if complete or not can_narrow:
+            return [sweep]
+        is_due = not 0 <= self._clock.now() - cursor.swept_at < self._complete_every
+        sweep_too = is_due or cursor.sweep_started > 0
+        window = replace(
+            sweep,
+            since=cursor.mark - OVERLAP_MS,
+            since_parameter=listing.since_parameter or "",
+            concludes=not sweep_too,
+        )
+        part = min(sweep.seconds, max(reading.interval, SHORTEST_PART))
+        return [window, replace(sweep, seconds=part)] if sweep_too else [window]
 
     async def _note(
         self,
@@ -181,7 +304,7 @@ class Poller:
         """The summary line. The same failure is told once a minute, with the number of those in between."""
         now = self._clock.monotonic()
         fields = {name: value for name, value in run.summary(now).items() if name != "account"}
-        if run.outcome is Outcome.HELD:
+        if run.outcome is Outcome.HELD or (run.outcome is Outcome.PAUSED and not run.pages):
             self._log.debug("poll_skipped", **fields)
         elif run.outcome is Outcome.FAILED:
             if self._repeats.allow(f"{run.resource} {run.error_code}", now):
@@ -190,6 +313,20 @@ class Poller:
         else:
             self._repeats.forget_all(run.resource)
             self._log.info("poll_done", **fields)
+
+
+def _may_be_the_filter(part: Reading, error: OrderMeshError) -> bool:
+    """Whether a read without the filter may succeed where this one failed."""
+    if part.since is None or isinstance(error, RateLimited):
+        return False
+    return not (isinstance(error, UnreadableAnswer) and error.page is None)
+
+
+def _contradicts_what_is_known(error: Exception, resource: Resource, failures: int) -> bool:
+    """Whether the list should be looked for and at anew: it is gone, or is served in another way again and again."""
+    if isinstance(error, UnreadableAnswer):
+        return error.operation == resource.search and error.page is not None and failures > 0
+    return isinstance(error, NotFound) and error.operation == resource.search
 
 
 def _of_another_hand(error: Exception) -> DataError:
@@ -203,6 +340,8 @@ def _pause(error: Exception, failures: int) -> float:
     """Seconds until the next try, after `failures` in a row before this one."""
     if isinstance(error, LoginRejected):
         return LONGEST_BACKOFF
+    if isinstance(error, RedisFull):
+        return FIRST_BACKOFF
     if isinstance(error, ApiError) and error.retry_after:
         return min(error.retry_after, LONGEST_ASKED_PAUSE)
     return min(LONGEST_BACKOFF, FIRST_BACKOFF * (1 << min(failures, 10)))

@@ -1,7 +1,10 @@
-"""Carries out a sweep: pages are fetched in parallel, dealt with in order, and committed one by one.
+"""Carries out a read: pages are fetched in parallel, dealt with in order, and committed one by one.
 
-Every commit moves the cursor behind the page that it commits. A sweep may therefore end anywhere, by a
-signal, a fault or SIGKILL: the next run carries on from the last commit and publishes nothing twice.
+A sweep reads every page. Each of its commits moves the cursor behind the page that it commits, so it may end
+anywhere, by a signal, a fault or SIGKILL: the next run carries on from the last commit.
+A window reads what was modified since the mark, through a filter that the probe has seen to hold. It is short,
+so it starts over when it is interrupted: the mark moves at its end only.
+Neither publishes anything twice, whatever it reads again.
 """
 
 from __future__ import annotations
@@ -22,10 +25,14 @@ from worker.capture.detect import (
     decode,
     newest_of_each,
     observe,
+    older_than,
 )
+from worker.capture.evidence import Seen
+from worker.capture.fingerprint import State
 from worker.capture.run import Outcome
 from worker.capture.sweep import SweepPlan
-from worker.errors import ApiError, OrderMeshError, RateLimited, UnreadableAnswer
+from worker.clock import rfc3339
+from worker.errors import ApiError, FilterBroken, OrderMeshError, RateLimited, UnreadableAnswer
 from worker.logs import get_logger
 from worker.ordermesh.pages import split
 from worker.shielding import plain_errors
@@ -35,21 +42,33 @@ if TYPE_CHECKING:
 
     from worker.capture.fingerprint import FieldNames
     from worker.capture.lease import Lease
+    from worker.capture.privacy import RecordPolicy
     from worker.capture.resources import Resource
     from worker.capture.run import Run
     from worker.capture.store import Cursor, Store
     from worker.clock import Clock
     from worker.ordermesh.client import OrderMeshClient
-    from worker.ordermesh.profile import ContractProfile
+    from worker.queue.pressure import Gate, Load
 
 RECORDS_PER_BUCKET = 48
+PAUSE_SECONDS = 5.0
+"""Until a resource that is paused is looked at again. It costs a lookup in Redis, and no request."""
+_REFUSED = frozenset({400, 404, 405, 410, 414, 422, 501})
+"""Answers to a filter that is not taken any more."""
+OVERLAP_MS = 60_000
+"""A window begins so long before the mark: a change may be committed later than its time says."""
 LEAST_BUCKETS, MOST_BUCKETS = 1024, 1 << 20
 """Hashes that keep the states of a resource: small ones, which Redis packs tightly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a resource is read in this run."""
+    """How a resource is read in this run.
+
+    It ends early when `stop()` is true or after so many `seconds`. `since` (milliseconds since
+    1970) makes a window of it, by the query parameter `since_parameter`; without it, it is a sweep.
+    `concludes`: nothing else is read in this run, so its record is written at the end.
+    """
 
     resource: Resource
     page_size: int
@@ -57,6 +76,22 @@ class Reading:
     interval: float
     ignored: frozenset[str]
     stop: Callable[[], bool]
+    gate: Gate
+    seconds: float = float("inf")
+    since: int | None = None
+    since_parameter: str = ""
+    concludes: bool = True
+    privacy: RecordPolicy | None = None
+
+    @property
+    def plan(self) -> str:
+        """What it is called in summaries."""
+        return "sweep" if self.since is None else "window"
+
+    @property
+    def narrowed(self) -> dict[str, str]:
+        """The query parameters that leave out what is older."""
+        return {} if self.since is None else {self.since_parameter: rfc3339(self.since / 1000)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +103,8 @@ class _Prepared:
     decoded: list[Decoded]
 
 
-class SweepReader:
-    """One sweep, or the next part of one that was begun."""
+class Reader:
+    """One read: a window, a sweep, or the next part of a sweep that was begun."""
 
     def __init__(
         self,
@@ -81,24 +116,28 @@ class SweepReader:
         cursor: Cursor,
         fields: FieldNames,
         client: OrderMeshClient,
-        profile: ContractProfile,
         clock: Clock,
     ) -> None:
         self._reading, self._run = reading, run
         self._store, self._lease, self._cursor, self._fields = store, lease, cursor, fields
-        self._client, self._profile, self._clock = client, profile, clock
-        resumed = cursor.sweep_started > 0
+        self._client, self._clock = client, clock
+        self._is_window = reading.since is not None
+        self._deadline = clock.monotonic() + reading.seconds
+        resumed = cursor.sweep_started > 0 and not self._is_window
         self._started_at = cursor.sweep_started if resumed else run.started_at
         self._plan = SweepPlan(
             reading.resource.search,
             page_size=reading.page_size,
             window=reading.window,
             start=_resume_at(cursor, reading.page_size) if resumed else 0,
-            # So many pages of another size say nothing of pages of this one.
-            expected=cursor.sweep_pages if cursor.sweep_size == reading.page_size else 0,
-            tracked=cursor.tracked,
+            # So many pages of another size say nothing of pages of this one. A window may well be empty.
+            expected=0 if self._is_window or cursor.sweep_size != reading.page_size else cursor.sweep_pages,
+            tracked=0 if self._is_window else cursor.tracked,
             total=cursor.sweep_total if resumed else 0,
+            clamps=client.profile.list_of(reading.resource.search).past_end == "repeats",
         )
+        self.missed = 0
+        self.witness: Seen | None = None
         self._buckets = cursor.buckets
         self._newest = cursor.newest
         self._unreadable = cursor.sweep_unreadable if resumed else 0
@@ -108,7 +147,7 @@ class SweepReader:
         self._log = get_logger(account=run.account, resource=run.resource, run_id=run.run_id)
 
     async def read(self) -> None:
-        """Read to the end, or until `stop()` is true behind a page.
+        """Read to the end, or until `stop()` is true behind a page, or until the consumers have to catch up.
 
         Raises:
             OrderMeshError: A page cannot be had or read. The pages before it are committed.
@@ -116,26 +155,42 @@ class SweepReader:
 
         """
         plan = self._plan
+        pressed: Load | None = None
         with plain_errors():
             async with anyio.create_task_group() as fetching:
-                while not plan.done and not self._reading.stop():
+                while not plan.done and not self._is_over():
                     self._lease.check()
+                    if pressed := await self._reading.gate.pressed(self._run.published):
+                        break
                     for number in plan.issue():
                         fetching.start_soon(self._fetch, number)
                     await self._deal_with(await self._next())
                 fetching.cancel_scope.cancel()
         if plan.done:
             await self._end()
+        elif pressed:
+            self._run.pause(pressed.cause)
+            due_at = self._clock.now() + min(PAUSE_SECONDS, self._reading.interval)
+            await self._commit([], page=None, due_at=due_at, paused=pressed.cause)
+            self._log.warning("backpressure_on", cause=pressed.cause, **pressed.figures)
         else:
             self._run.outcome = Outcome.PARTIAL
-            await self._commit([], page=None, due_at=self._clock.now())
+            # A window that does not fit into its time would never end: a sweep carries on where it left off.
+            too_long = self._is_window and not self._reading.stop()
+            again = {"swept_at": 0.0} if too_long else {}
+            await self._commit([], page=None, due_at=self._clock.now(), **again)
+
+    def _is_over(self) -> bool:
+        return self._reading.stop() or self._clock.monotonic() >= self._deadline
 
     def setback(self, error: Exception) -> dict[str, int]:
         """What a failure changes of the cursor.
 
         After a poll that got no further than the last one the sweep starts over: one bad page would otherwise
-        keep those before it from being read ever again.
+        keep those before it from being read ever again. A window leaves the cursor of the sweeps alone.
         """
+        if self._is_window:
+            return {}
         fields = {"sweep_pages": self._plan.expected}
         if _of_one_page(error) and not self._plan.advanced:
             fields |= {"sweep_page": 0, "sweep_started": 0}
@@ -167,18 +222,30 @@ class SweepReader:
     async def _prepare(self, number: int) -> _Prepared:
         """Pages are prepared side by side; what is found is checked at commit."""
         reading, search = self._reading, self._reading.resource.search
-        body = await self._client.read_page(search, number, reading.page_size, self._run.usage)
-        page = split(search, body, self._profile.wrappers[search], page=number)
+        try:
+            body = await self._client.read_page(
+                search, number, reading.page_size, self._run.usage, reading.narrowed
+            )
+        except ApiError as error:
+            if number and str(error.status) == self._client.profile.list_of(search).past_end:
+                return _Prepared([], None, [])
+            if self._is_window and error.status in _REFUSED:
+                raise FilterBroken(search, f"{reading.since_parameter} is refused: {error}") from None
+            raise
+        page = split(search, body, self._client.profile.wrappers(search), page=number)
         self._buckets = self._buckets or _buckets_for(page.total)
+        if reading.since is not None and (older := older_than(reading.resource, page.records, reading.since)):
+            records = "an older record" if older == 1 else f"{older} older records"
+            raise FilterBroken(search, f"{reading.since_parameter} gave {records}")
         observed = observe(reading.resource, page.records)
         decoded = await self._decode_differing(observed)
         return _Prepared(observed, page.total, decoded)
 
     async def _decode_differing(self, observed: list[Observed]) -> list[Decoded]:
         differing = await self._store.differing(observed, self._buckets)
-        resource, ignored = self._reading.resource, self._reading.ignored
+        resource, ignored, privacy = self._reading.resource, self._reading.ignored, self._reading.privacy
         return newest_of_each(
-            [decode(resource, observed[at], before, ignored) for at, before in differing.items()]
+            [decode(resource, observed[at], before, ignored, privacy) for at, before in differing.items()]
         )
 
     async def _deal_with(self, page: _Prepared) -> None:
@@ -204,7 +271,13 @@ class SweepReader:
 
     def _account_for(self, number: int, page: _Prepared, changes: list[Change]) -> None:
         self._run.count_page(len(page.observed), changes)
-        self._newest = max(self._newest, max((change.modified for change in changes), default=0))
+        now = self._clock.now() * 1000
+        # A time in the future must not carry the mark beyond what has been read.
+        past = (change.modified for change in changes if change.modified <= now)
+        self._newest = max(self._newest, max(past, default=0))
+        if not self._is_window:
+            self.missed += sum(self._was_due(change) for change in changes)
+            self._keep_witness(changes, now)
         for change in changes:
             if change.action is Action.UNREADABLE:
                 self._log.error(
@@ -214,6 +287,24 @@ class SweepReader:
                     reason=change.problem,
                     advice="it stands among the dead letters of the resource; the other records were read",
                 )
+
+    def _keep_witness(self, changes: list[Change], now: float) -> None:
+        """The latest change that this sweep has found: a filter that is in use must show it."""
+        for change in changes:
+            latest = self.witness.modified or 0 if self.witness else 0
+            if change.action in {Action.CREATED, Action.UPDATED} and latest < change.modified <= now:
+                self.witness = Seen(change.observed.identifier, change.modified, unchanged=True)
+
+    def _was_due(self, change: Change) -> bool:
+        """Whether a sweep has found what a window should have shown: it changed since the last sweep, and long ago."""
+        cursor = self._cursor
+        if change.action not in {Action.CREATED, Action.UPDATED} or not cursor.swept_mark:
+            return False
+        try:
+            moved = not change.before or State.unpack(change.before).modified < change.modified
+        except ValueError:
+            return False  # a state of another hand says nothing
+        return moved and cursor.swept_mark < change.modified < cursor.mark - OVERLAP_MS
 
     async def _commit(
         self,
@@ -225,19 +316,13 @@ class SweepReader:
         """Write `changes`; the cursor moves behind `page`. False if a state was another one by now."""
         run = self._run
         if page is None:  # the end of the run: its record goes into the same commit
-            record = run.summary(self._clock.monotonic())
+            record = run.summary(self._clock.monotonic()) if self._reading.concludes else {}
             next_page = self._plan.next_page
         else:
             record, next_page = {}, page + 1
         moved: dict[str, str | int | float] = {
-            "sweep_page": next_page,
-            "sweep_size": self._reading.page_size,
-            "sweep_width": self._plan.width,
-            "sweep_started": self._started_at,
-            "sweep_total": self._plan.total,
-            "sweep_unreadable": self._unreadable,
+            **({} if self._is_window else self._sweep_cursor(next_page)),
             "buckets": self._buckets,
-            "newest": self._newest,
             "last_started": run.started_at,
             "interval": self._reading.interval,
             **cursor,
@@ -253,32 +338,56 @@ class SweepReader:
             run=record,
         )
 
+    def _sweep_cursor(self, next_page: int) -> dict[str, str | int | float]:
+        return {
+            "sweep_page": next_page,
+            "sweep_size": self._reading.page_size,
+            "sweep_width": self._plan.width,
+            "sweep_started": self._started_at,
+            "sweep_total": self._plan.total,
+            "sweep_unreadable": self._unreadable,
+            "newest": self._newest,
+        }
+
     async def _end(self) -> None:
         """The resource has been read to its end."""
-        run = self._run
+        run, now = self._run, self._clock.now()
+        # What changed while it was read may have been missed on pages that were read before. None of it is
+        # older than the newest record seen, less the time that the reading took.
+        passed = max(0.0, now - self._started_at)
+        mark = int(min(self._newest, now * 1000) - passed * 1000)
+        done: dict[str, str | int | float] = {
+            "mark": max(mark, self._cursor.mark, 0),
+            "newest": self._newest,
+            "unreadable": max(self._unreadable, self._cursor.unreadable if self._is_window else 0),
+        }
+        if not self._is_window:
+            done |= {"sweep_page": 0, "sweep_started": 0}
         if run.unreadable:
-            # They are parked now and do not stand in the way of the next sweep, but this one did not see
+            # They are parked now and do not stand in the way of the next read, but this one did not see
             # everything: neither the first read nor freshness is claimed for it.
-            await self._commit([], page=None, sweep_page=0, sweep_started=0, unreadable=self._unreadable)
+            await self._commit([], page=None, **done)
             raise UnreadableAnswer(
                 self._reading.resource.search,
                 f"{run.unreadable} of {run.records} records cannot be read; they stand among the dead letters",
             )
-        now = self._clock.now()
         run.outcome, run.freshness = Outcome.COMPLETE, now - self._started_at
+        if not self._is_window:
+            done |= {
+                "sweep_pages": self._plan.next_page,
+                "baseline": 1,
+                "sweep_seconds": now - self._started_at,
+                "swept_at": self._started_at,
+                "swept_mark": done["mark"],
+            }
         await self._commit(
             [],
             page=None,
-            sweep_page=0,
-            sweep_started=0,
-            sweep_pages=self._plan.next_page,
-            baseline=1,
-            sweep_seconds=now - self._started_at,
-            fresh_as_of=self._started_at,
+            **done,
+            fresh_as_of=max(self._started_at, self._cursor.fresh_as_of),
             last_success=now,
             due_at=self._started_at + self._reading.interval,
             failures=0,
-            unreadable=self._unreadable,
             error="",
             error_code="",
         )

@@ -21,6 +21,8 @@ class Outcome(StrEnum):
     """Its slice of time was over; the next run carries on."""
     STOPPED = "stopped"
     """The worker was asked to end; the next run carries on."""
+    PAUSED = "paused"
+    """Its consumers, or Redis, have to catch up first; it goes on by itself."""
     FAILED = "failed"
     HELD = "held"
     """Another worker is reading the resource."""
@@ -68,6 +70,11 @@ class Run:
             name = change.action.value
             setattr(self, name, getattr(self, name) + 1)
         self.unchanged += records - others
+
+    def pause(self, cause: str) -> None:
+        """Backpressure: it ends here for now; what was committed stays."""
+        self.outcome = Outcome.PAUSED
+        self.error_code, self.error = "backpressure", f"polling is paused: {cause}"
 
     def fail(self, code: str, error: BaseException) -> None:
         """It came to nothing from here on; what was committed stays."""

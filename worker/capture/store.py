@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgpack
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from worker import scripts
 from worker.capture.detect import PUBLISHED, Action, Change, Observed
 from worker.capture.fingerprint import FieldNames, bucket_of
+from worker.capture.payload import AS_SERVED, Body, Payload, old_values, unpack_last
 from worker.clock import rfc3339
 from worker.connections import answer
 from worker.errors import DataError, LeaseLost
@@ -46,7 +47,11 @@ class Cursor:
     full one held; `sweep_total`: the total that the server gave it; `sweep_unreadable`: records
     before that page that cannot be read; `sweep_pages`, `sweep_seconds`: pages with records that the last
     sweep found, and how long it took.
+    `mark`: every change of a record up to then (milliseconds since 1970, by the records' own times) has been
+    read, and a read of what is newer may begin there; 0 for none. `swept_at`: when the last
+    complete sweep began; `swept_mark`: the mark at its end.
     `fresh_as_of`: everything that changed before then has been published.
+    `paused`: why polling pauses (backpressure), in words.
     """
 
     baseline: bool = False
@@ -62,6 +67,9 @@ class Cursor:
     sequence: int = 0
     tracked: int = 0
     newest: int = 0
+    mark: int = 0
+    swept_at: float = 0.0
+    swept_mark: int = 0
     fresh_as_of: float = 0.0
     last_success: float = 0.0
     last_started: float = 0.0
@@ -71,6 +79,7 @@ class Cursor:
     unreadable: int = 0
     error: str = ""
     error_code: str = ""
+    paused: str = ""
 
     @classmethod
     def parse(cls, fields: Mapping[bytes, bytes]) -> Cursor:
@@ -91,10 +100,10 @@ class Cursor:
 
 
 class Store:
-    """The keys of one resource of one account."""
+    """The keys of one resource of one account. `payload`: how its records go into events."""
 
-    def __init__(self, redis: Redis, keys: Keys, resource: Resource) -> None:
-        self._redis, self._keys, self._resource = redis, keys, resource
+    def __init__(self, redis: Redis, keys: Keys, resource: Resource, payload: Payload = AS_SERVED) -> None:
+        self._redis, self._keys, self._resource, self._payload = redis, keys, resource, payload
         self._lookup = scripts.load(redis, "worker.capture", "lookup")
         self._commit = scripts.load(redis, "worker.capture", "commit")
         self._fields = scripts.load(redis, "worker.capture", "fields")
@@ -107,6 +116,7 @@ class Store:
             keys.dead(name),
             keys.runs,
             self._seen,
+            keys.last(name),
         ]
         self._source = envelope.source(keys.account, name)
         self._schema = envelope.data_schema(resource.entity, resource.schema_version)
@@ -167,7 +177,7 @@ class Store:
         cursor: Mapping[str, str | int | float],
         run: Mapping[str, str | int | float] | None = None,
     ) -> bool:
-        """Publish, remember and move on, all in one script. Never cut short by a cancellation.
+        """Publish, remember and move on, all in one script, which no cancellation cuts short.
 
         True if it was done; False if nothing was, since another run has committed one of these records
         since it was looked up.
@@ -180,13 +190,17 @@ class Store:
 
         """
         entries, dead = [], []
+        lasts = await self._last_of(changes, buckets) if self._payload.previous else {}
         for change in changes:
             key = change.observed.key
             entry: list[object] = [bucket_of(key, buckets), key, change.before, change.after]
             if change.action in PUBLISHED:
-                entry.append(self._event(change, observed_at))
+                body = Body(self._published(change))
+                entry.append(self._event(change, observed_at, body, lasts.get(key)))
+                if self._payload.previous:
+                    entry.append(body.kept(change.version, self._payload.tag))
             elif change.action is Action.UNREADABLE:
-                dead.append(_dead_letter(change, observed_at, where))
+                dead.append(self._dead_letter(change, observed_at, where))
             entries.append(entry)
         shared = [envelope.SPEC_VERSION, self._source, envelope.CONTENT_TYPE, self._schema, reason]
         payload = [str(fence), shared, entries, dead, _flat(cursor), _flat(run or {}), RUNS_KEPT]
@@ -195,29 +209,83 @@ class Store:
             raise LeaseLost(self._resource.name, fence)
         return bool(status == b"ok")
 
-    def _event(self, change: Change, observed_at: float) -> list[object]:
+    async def settle(self, buckets: int) -> None:
+        """Drop the records that were kept for old values, unless they are still wanted, under the same policy.
+
+        For once in the life of a process, under the lease.
+        """
+        tag = self._payload.tag.hex().encode() if self._payload.previous else b""
+        key = self._keys.last(self._resource.name)
+        if (await self._redis.get(key) or b"") == tag:
+            return
+        for start in range(0, buckets, 1000):
+            end = min(start + 1000, buckets)
+            await self._redis.unlink(*[f"{key}:{bucket}" for bucket in range(start, end)])
+        await (self._redis.set(key, tag) if tag else self._redis.delete(key))
+
+    async def _last_of(self, changes: Sequence[Change], buckets: int) -> dict[bytes, bytes]:
+        """The records that these changes replace, as they were published, by key, where they are kept.
+
+        They are what goes with the states that were looked up before, or the commit finds a conflict.
+        """
+        updated = [change for change in changes if change.action is Action.UPDATED]
+        if not updated:
+            return {}
+        prefix = self._keys.last(self._resource.name)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for change in updated:
+                key = change.observed.key
+                pipe.hget(f"{prefix}:{bucket_of(key, buckets)}", cast("str", key))
+            found = await pipe.execute()
+        lasts = {}
+        for change, packed in zip(updated, found, strict=True):
+            last = unpack_last(packed, change.version - 1, self._payload.tag) if packed else None
+            if last is not None:
+                lasts[change.observed.key] = last
+        return lasts
+
+    def _published(self, change: Change) -> bytes:
+        """What of the record is published."""
+        if change.published is None and self._payload.privacy:
+            return self._payload.privacy.publish(change.observed.record)
+        return bytes(change.observed.record) if change.published is None else change.published
+
+    def _event(self, change: Change, observed_at: float, body: Body, last: bytes | None) -> list[object]:
         identifier = change.observed.identifier
-        return [
+        event: list[object] = [
             envelope.event_id(self._resource.entity, identifier, change.version, change.content),
             self._types[change.action],
             identifier,
             change.time or rfc3339(observed_at),
             str(change.version),
             envelope.join_names(change.changed),
-            bytes(change.observed.record),
+            body.data,
         ]
+        more: list[object] = []
+        if self._payload.compress_above is not None:
+            event[-1], encoding = body.stored(self._payload.compress_above)
+            # Also where it is not compressed: Redis stores the names of fields once for entries that have the same.
+            more += [envelope.ENCODING_FIELD, encoding.value]
+        if last is not None:
+            more += [envelope.PREVIOUS_FIELD, old_values(last, change.changed)]
+        if more:
+            event.append(more)
+        return event
 
-
-def _dead_letter(change: Change, observed_at: float, where: str) -> list[object]:
-    observed = change.observed
-    return [
-        "kind", "record",
-        "reason", change.problem,
-        "subject", observed.identifier,
-        "where", where,
-        "time", rfc3339(observed_at),
-        "data", bytes(observed.record),
-    ]  # fmt: skip
+    def _dead_letter(self, change: Change, observed_at: float, where: str) -> list[object]:
+        observed, record = change.observed, bytes(change.observed.record)
+        # What cannot be read cannot be filtered: of such a record no more is kept than tells it from others.
+        kept: list[object] = ["data", record]
+        if self._payload.privacy:
+            kept = ["size", str(len(record)), "fingerprint", observed.raw.hex()]
+        return [
+            "kind", "record",
+            "reason", change.problem,
+            "subject", observed.identifier,
+            "where", where,
+            "time", rfc3339(observed_at),
+            *kept,
+        ]  # fmt: skip
 
 
 def _flat(fields: Mapping[str, str | int | float]) -> list[str]:

@@ -21,7 +21,8 @@ class SweepPlan:
 
     Pages are counted from 0. `window` requests may be under way at a time. `expected` is the number of pages
     with records that the last sweep found: it permits to read ahead where the server gives no total, and an
-    end before it is doubted once. `tracked` is the number of records that are known, `total` the last one that
+    end before it is doubted once. `clamps`: the server answers a page beyond the last one with the last one, as
+    the probe has seen. `tracked` is the number of records that are known, `total` the last one that
     the server gave to a sweep that is resumed.
     """
 
@@ -35,10 +36,12 @@ class SweepPlan:
         expected: int = 0,
         tracked: int = 0,
         total: int = 0,
+        clamps: bool = False,
     ) -> None:
         self._operation, self._page_size, self._window = operation, page_size, window
         self._start, self._issued, self._tracked = start, start, tracked
         self._total: int | None = total or None
+        self._clamps = clamps
         self._largest = 0
         self._seen = 0
         self._streak = 0
@@ -112,7 +115,8 @@ class SweepPlan:
 
     def _check_repeated(self, count: int) -> None:
         """The records of the page before once more: are they all, served whatever page is asked for?"""
-        if not self._covered() if self._total is not None else count == self._page_size:
+        unexplained = count == self._page_size and not self._clamps
+        if not self._covered() if self._total is not None else unexplained:
             raise self._refusal(
                 "the server gave the records of the page before once more: it does not honour the page "
                 "parameter, so the rest cannot be read"

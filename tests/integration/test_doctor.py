@@ -1,0 +1,240 @@
+"""`ordersync doctor` and `ordersync contract probe`: the truth, what to do about it, and the exit code."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Server, free_port, login_settings, ordersync
+from worker.cli.checks import Finding, Level, judge_redis, permissions
+from worker.sandbox import PASSWORD, USERNAME, Contract, FaultRule, SandboxServer
+
+
+def doctor(
+    sandbox: SandboxServer, redis_url: str, folder: Path, **more: str
+) -> tuple[dict[str, Any], subprocess.CompletedProcess[str]]:
+    done = ordersync("doctor", "--json", cwd=folder, **login_settings(sandbox, redis_url, folder, **more))
+    assert done.stdout, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer, done
+
+
+def of(answer: dict[str, Any], area: str, level: str) -> list[str]:
+    return [one["text"] for one in answer["findings"] if (one["area"], one["level"]) == (area, level)]
+
+
+def test_all_is_well(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """A worker that can do its job: exit 0, every area looked at, one line each for people."""
+    answer, done = doctor(sandbox, redis_url, tmp_path)
+    assert (done.returncode, answer["ok"]) == (0, True)
+    assert {one["area"] for one in answer["findings"]} == {"settings", "redis", "login", "contract", "clock"}
+    assert not [one for one in answer["findings"] if one["level"] == "problem"]
+    assert "client credentials; a token holds for 24 h, renewed by logging in again" in of(
+        answer, "login", "ok"
+    )
+    assert answer["contract"]["default"]["orders"]["first_page"] == 1
+    text = ordersync("doctor", cwd=tmp_path, **login_settings(sandbox, redis_url, tmp_path))
+    assert text.stdout.endswith("The worker can do its job.\n")
+    assert "contract  ok       default: orders: /order/v1/orders, pages from 1" in text.stdout
+
+
+VARIANTS: dict[str, tuple[Contract, str]] = {
+    "wrapper": (Contract(wrapper_key="data"), "under 'data'"),
+    "bare list": (Contract(wrapper_key=None), "a bare list, no total"),
+    "0-based": (Contract(page_base=0), "pages from 0"),
+    "cap": (Contract(max_page_size=20), "at most 20 records a page"),
+    "no total": (Contract(total=None), "no total"),
+    "filter honoured": (Contract(since_honoured=True), "filter updatedFrom"),
+    "sort honoured": (Contract(sort_honoured=True), "sortable"),
+    "prefix-less": (Contract(prefixless=("order",)), "orders: /v1/orders,"),
+    "snake case": (Contract(login_case="snake"), "orders: /order/v1/orders,"),
+    "other audit shape": (Contract(audit_shape="bare"), "orders: /order/v1/orders,"),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_contract(redis_url: str, tmp_path: Path, variant: str) -> None:
+    """The doctor reports the truth of each contract, and `run --once` then reads everything."""
+    contract, expected = VARIANTS[variant]
+    with SandboxServer(orders=130, contract=contract) as sandbox:
+        sandbox.store.change(10)
+        answer, done = doctor(sandbox, redis_url, tmp_path)
+        assert done.returncode == 0
+        assert any(expected in text for text in of(answer, "contract", "ok"))
+        notes = " ".join(of(answer, "contract", "note"))
+        assert ("orders: no filter by modification" in notes) is not contract.since_honoured
+        once = ordersync(
+            "run", "--once", "--json", cwd=tmp_path, **login_settings(sandbox, redis_url, tmp_path)
+        )
+        (run,) = json.loads(once.stdout)
+        assert (once.returncode, run["outcome"], run["records"], run["snapshot"]) == (0, "complete", 130, 130)
+
+
+def test_wrong_login(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """Refused credentials: exit 3, which variable to look at, and no secret in the output."""
+    answer, done = doctor(sandbox, redis_url, tmp_path, api__client_secret="wrong-secret")
+    assert (done.returncode, answer["ok"]) == (3, False)
+    (problem,) = of(answer, "login", "problem")
+    assert "ORDERSYNC_API__CLIENT_SECRET" in problem
+    assert "wrong-secret" not in done.stdout + done.stderr
+
+
+def test_user_login(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """A user's login tells its permissions, and is not for production."""
+    settings = login_settings(sandbox, redis_url, tmp_path, api__username=USERNAME, api__password=PASSWORD)
+    del settings["api__client_id"], settings["api__client_secret"]
+    done = ordersync("doctor", "--json", cwd=tmp_path, **settings)
+    answer = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert any("renewed by a refresh token" in text for text in of(answer, "login", "ok"))
+    assert any(text.startswith("permissions: ") and "order: " in text for text in of(answer, "login", "ok"))
+    assert of(answer, "login", "warning") == ["user logins end with a logout or a new password"]
+
+
+def test_a_missing_permission(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """A polled resource that may not be read is a problem; one that is not polled is not."""
+    sandbox.auth.permit({"order": {"get"}})
+    answer, done = doctor(sandbox, redis_url, tmp_path)
+    assert (done.returncode, answer["ok"]) == (0, True)
+    assert any(
+        "shipments (not polled)" in text and "forbidden" in text for text in of(answer, "contract", "note")
+    )
+    sandbox.auth.permit({"shipment": {"get"}})
+    answer, done = doctor(sandbox, redis_url, tmp_path)
+    assert (done.returncode, answer["ok"]) == (1, False)
+    (problem,) = [one for one in answer["findings"] if one["level"] == "problem"]
+    assert "forbidden" in problem["text"]
+    assert "grant" in problem["advice"]
+
+
+def test_pages_that_are_not_turned(redis_url: str, tmp_path: Path) -> None:
+    """More than one page of which only the first can be read: the worker cannot do its job, and it is said."""
+    with SandboxServer(orders=130, contract=Contract(ignore_page=True, max_page_size=50)) as sandbox:
+        answer, done = doctor(sandbox, redis_url, tmp_path)
+        assert (done.returncode, answer["ok"]) == (1, False)
+        (problem,) = of(answer, "contract", "problem")
+        assert "pages are not turned" in problem
+    with SandboxServer(orders=30, contract=Contract(ignore_page=True)) as sandbox:
+        answer, done = doctor(sandbox, redis_url, tmp_path)
+        assert (done.returncode, answer["ok"]) == (0, True)
+
+
+def test_a_secret_that_the_server_repeats(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """What a server quotes of a login stands in no output."""
+    body = '{"message": "client secret sandbox-secret is not good enough"}'
+    sandbox.faults.replace((FaultRule("status", operation="clients.token", code=401, body=body),))
+    answer, done = doctor(sandbox, redis_url, tmp_path)
+    assert (done.returncode, answer["ok"]) == (3, False)
+    assert "is not good enough" in of(answer, "login", "problem")[0]
+    once = ordersync("run", "--once", cwd=tmp_path, **login_settings(sandbox, redis_url, tmp_path))
+    assert once.returncode == 3
+    assert "sandbox-secret" not in done.stdout + done.stderr + once.stdout + once.stderr
+
+
+def test_no_such_path(redis_url: str, tmp_path: Path) -> None:
+    """A gateway that has the orders elsewhere: which paths were tried, and what to do."""
+    with SandboxServer(orders=5, contract=Contract(moved={"orders.search": "/elsewhere"})) as sandbox:
+        answer, done = doctor(sandbox, redis_url, tmp_path)
+        assert (done.returncode, answer["ok"]) == (1, False)
+        (problem,) = of(answer, "contract", "problem")
+        assert "/order/v1/orders, /v1/orders" in problem
+
+
+def test_gateway_away(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """No gateway: exit 3."""
+    away = f"http://127.0.0.1:{free_port()}"
+    answer, done = doctor(sandbox, redis_url, tmp_path, api__base_url=away, api__attempts="1")
+    assert (done.returncode, answer["ok"]) == (3, False)
+    assert away in of(answer, "login", "problem")[0]
+
+
+def test_redis_away(sandbox: SandboxServer, tmp_path: Path) -> None:
+    """No Redis: exit 3, and it says what was not looked at for that reason."""
+    answer, done = doctor(sandbox, f"redis://:secret-word@127.0.0.1:{free_port()}/0", tmp_path)
+    assert (done.returncode, answer["ok"]) == (3, False)
+    assert of(answer, "redis", "problem")
+    assert of(answer, "contract", "note")
+    assert "secret-word" not in done.stdout + done.stderr
+
+
+def test_wrong_settings(tmp_path: Path) -> None:
+    """Settings that cannot be used: exit 2, in the same form as every other finding."""
+    done = ordersync("doctor", "--json", cwd=tmp_path, api__page_size="many")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["ok"]) == (2, False)
+    assert "ORDERSYNC_API__PAGE_SIZE" in of(answer, "settings", "problem")[0]
+    done = ordersync("doctor", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "No login for OrderMesh" in done.stdout
+
+
+def test_a_server_that_would_lose_events(sandbox: SandboxServer, tmp_path: Path) -> None:
+    """Eviction and missing persistence are told with the command that mends them; the worker can work."""
+    options = ("--appendonly", "no", "--maxmemory-policy", "allkeys-lru", "--maxmemory", "512mb")
+    server = Server(tmp_path, None, *options)
+    server.start()
+    try:
+        answer, done = doctor(sandbox, server.url, tmp_path)
+    finally:
+        server.stop()
+    assert done.returncode == 0
+    advice = {one["advice"] for one in answer["findings"] if one["level"] == "warning"}
+    assert advice == {"CONFIG SET maxmemory-policy noeviction", "CONFIG SET appendonly yes"}
+
+
+def levels(findings: list[Finding]) -> list[tuple[str, str]]:
+    return [(one.level.value, one.text) for one in findings if one.level is not Level.OK]
+
+
+@pytest.mark.parametrize(
+    ("facts", "level", "word"),
+    [
+        ({"redis_version": "6.0.16"}, "problem", "older than Redis 6.2"),
+        ({"redis_version": "7.0.15", "role": "slave"}, "problem", "replica"),
+        ({"aof_last_write_status": "err"}, "problem", "append-only file"),
+        ({"rdb_last_bgsave_status": "err"}, "problem", "snapshot"),
+        ({"maxmemory_policy": "volatile-ttl"}, "warning", "volatile-ttl"),
+        ({"aof_enabled": 0}, "warning", "last snapshot"),
+        ({"used_memory": 95, "maxmemory": 100}, "warning", "left of its limit"),
+        ({"used_memory": 95, "total_system_memory": 100}, "warning", "without a limit"),
+    ],
+)
+def test_what_info_says(facts: dict[str, Any], level: str, word: str) -> None:
+    """Each fact that speaks against a server is found by itself."""
+    ((found, text),) = levels(list(judge_redis(facts)))
+    assert found == level
+    assert word in text
+
+
+def test_nothing_speaks_against_it() -> None:
+    """A good server gives no finding but its memory."""
+    facts = {"redis_version": "7.2.4", "aof_enabled": 1, "maxmemory_policy": "noeviction", "used_memory": 1}
+    assert levels(list(judge_redis(facts))) == []
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b'{"roles": 1}', b'{"roles": [{"permissionSet": [3]}]}'])
+def test_a_login_without_permissions(raw: bytes) -> None:
+    """An answer that does not tell them is no error."""
+    assert permissions(raw) == {}
+
+
+def test_probe_command(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """The probe by itself: chosen resources, what was found last, and the exit code."""
+    settings = login_settings(sandbox, redis_url, tmp_path)
+    done = ordersync("contract", "probe", "orders", "notes", "--json", cwd=tmp_path, **settings)
+    found = json.loads(done.stdout)
+    assert (done.returncode, [one["resource"] for one in found]) == (0, ["orders", "notes"])
+    asked = sandbox.requests.count()
+    kept = ordersync("contract", "probe", "--kept", "--json", cwd=tmp_path, **settings)
+    assert [one["resource"] for one in json.loads(kept.stdout)] == ["orders", "notes"]
+    assert sandbox.requests.count() == asked
+    text = ordersync("contract", "probe", "orders", cwd=tmp_path, **settings).stdout
+    assert "first page              1" in text
+    wrong = ordersync("contract", "probe", "order", cwd=tmp_path, **settings)
+    assert wrong.returncode == 2
+    assert "There is no resource 'order'" in wrong.stderr
+    sandbox.auth.permit({"note": {"get"}})
+    assert ordersync("contract", "probe", "orders", cwd=tmp_path, **settings).returncode == 1
+    assert ordersync("contract", "probe", "shipments", cwd=tmp_path, **settings).returncode == 0

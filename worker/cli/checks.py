@@ -1,0 +1,283 @@
+"""What `ordersync doctor` looks at.
+
+Each check gives findings; none of them changes anything but what is known of the contract.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+import redis.exceptions
+
+from jobs.resources import RESOURCES
+from worker.cli import probed
+from worker.connections import connect, version_of
+from worker.errors import ApiError, GatewayUnreachable, LoginRejected, OrderMeshError, OrdersyncError
+from worker.ordermesh.auth import credentials_of, login_request, parse_token
+from worker.settings import hide_password
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from jobs.workplace import Desk
+    from worker.clock import Clock
+    from worker.ordermesh.findings import Findings
+    from worker.settings import Account, Settings
+
+LEAST_MEMORY_SHARE = 0.1
+LARGEST_OFFSET = 30.0
+"""Seconds between two clocks that nobody need care about."""
+_MEGABYTE = 1 << 20
+
+
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    OK = "ok"
+    NOTE = "note"
+    """Good to know; nothing to do."""
+    WARNING = "warning"
+    """The worker can do its job, but something will hurt one day."""
+    PROBLEM = "problem"
+    """The worker cannot do its job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding. `exit_status`: what a problem makes the command end with."""
+
+    area: str
+    level: Level
+    text: str
+    advice: str = ""
+    account: str = ""
+    exit_status: int = 1
+
+
+def check_settings(settings: Settings, accounts: tuple[Account, ...]) -> Iterator[Finding]:
+    """Settings that can be used, but should perhaps be others."""
+    for account in accounts:
+        api = account.api
+        every = ", ".join(f"{name} every {seconds:g} s" for name, seconds in account.intervals.items())
+        yield Finding(
+            "settings", Level.OK, f"{api.base_url}, polls {every or 'nothing'}", account=account.name
+        )
+        if not account.intervals:
+            yield Finding(
+                "settings", Level.PROBLEM, "no resource is polled",
+                'set ORDERSYNC_POLL__INTERVALS, for example {"orders": 15}', account.name, 2,
+            )  # fmt: skip
+        parts = urlsplit(api.base_url)
+        if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
+            yield Finding(
+                "settings", Level.WARNING, "the gateway is asked without encryption, so the secret can be read",
+                "use an https address in ORDERSYNC_API__BASE_URL", account.name,
+            )  # fmt: skip
+    folder = settings.data_dir
+    nearest = next(each for each in (folder, *folder.parents) if each.exists())
+    if not os.access(nearest, os.W_OK) or not nearest.is_dir():
+        yield Finding(
+            "settings", Level.PROBLEM, f"the data folder {folder} cannot be written",
+            "make it writable, or set ORDERSYNC_DATA_DIR to another folder", exit_status=2,
+        )  # fmt: skip
+
+
+async def check_login(desk: Desk, clock: Clock) -> AsyncIterator[Finding]:
+    """Which flow, for how long, with which permissions. One login is made; the shared token stays as it is."""
+    account, credentials = desk.account.name, credentials_of(desk.account.api)
+    request = login_request(credentials)
+    flow = "client credentials" if credentials.is_client else "user name and password"
+    try:
+        raw = await desk.client.login(request)
+        token = parse_token(request, raw, now=clock.now(), share=1.0, login="", previous=None)
+    except OrderMeshError as error:
+        yield _problem("login", error, account)
+        return
+    seconds = token.expires_at - token.issued_at
+    spelled = ", in snake case" if desk.client.profile.login_case == "snake" else ""
+    renewal = "renewed by a refresh token" if token.refresh else "renewed by logging in again"
+    yield Finding(
+        "login",
+        Level.OK,
+        f"{flow}{spelled}; a token holds for {_duration(seconds)}, {renewal}",
+        account=account,
+    )
+    if not credentials.is_client:
+        yield Finding(
+            "login", Level.WARNING, "user logins end with a logout or a new password",
+            "use ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET in production", account,
+        )  # fmt: skip
+    told = permissions(raw)
+    if told:
+        listed = "; ".join(f"{name}: {', '.join(verbs) or 'none'}" for name, verbs in told.items())
+        yield Finding("login", Level.OK, f"permissions: {listed}", account=account)
+    else:
+        yield Finding(
+            "login", Level.NOTE, "the login does not tell the permissions; the contract below shows what may be read",
+            account=account,
+        )  # fmt: skip
+
+
+def permissions(raw: bytes) -> dict[str, list[str]]:
+    """Verbs by resource that the roles in a login's answer give."""
+    try:
+        answer = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    found: dict[str, list[str]] = {}
+    for role in _dicts(answer, "roles"):
+        for part in _dicts(role, "permissionSet"):
+            verbs = [str(verb.get("name")) for verb in _dicts(part, "associatedPermissions")]
+            known = found.setdefault(str(part.get("resourceName")), [])
+            known += [verb for verb in verbs if verb not in known]
+    return found
+
+
+async def check_contract(desk: Desk, found: dict[str, Findings]) -> AsyncIterator[Finding]:
+    """What holds of each resource. Of one that is not polled it is told, but is no problem."""
+    account = desk.account.name
+    for resource in RESOURCES.values():
+        polled = resource.name in desk.account.intervals
+        try:
+            one = found[resource.name] = await desk.contract.probe(resource)
+        except OrderMeshError as error:
+            yield _problem("contract", error, account)
+            if isinstance(error, GatewayUnreachable | LoginRejected):
+                return
+            continue
+        bad = probed.stops(one)
+        level = (Level.PROBLEM if polled else Level.NOTE) if bad else Level.OK
+        note = "" if polled else " (not polled)"
+        text = bad or probed.summary(one)
+        yield Finding("contract", level, f"{one.resource}{note}: {text}", probed.advice(one), account)
+        for text in probed.shortcomings(one) if polled and not bad else ():
+            yield Finding("contract", Level.NOTE, f"{one.resource}: {text}", account=account)
+
+
+async def check_clock(desk: Desk, found: dict[str, Findings], clock: Clock) -> AsyncIterator[Finding]:
+    """How far the gateway's clock is from ours, by the `Date` of an answer; its resolution is a second."""
+    account = desk.account.name
+    search = next((one.search for one in found.values() if one.state in {"found", "empty"}), None)
+    if search is None:
+        return
+    try:
+        before = clock.now()
+        reply = await desk.client.call(search, query=desk.client.profile.page_query(search, 0, 1))
+    except ApiError:
+        return
+    except OrderMeshError as error:
+        yield _problem("clock", error, account)
+        return
+    if reply.date is None:
+        yield Finding("clock", Level.NOTE, "the gateway does not tell its time", account=account)
+        return
+    # A Date is cut to the second, so the true time lies up to a second behind it.
+    offset = reply.date + 0.5 - (before + clock.now()) / 2
+    yield _offset("the gateway's", offset, account)
+
+
+async def check_redis(url: str, role: str) -> AsyncIterator[Finding]:
+    """Version, persistence, eviction, memory left, clock."""
+    shown, area = hide_password(url), "redis"
+    client = connect(url)
+    try:
+        facts: dict[str, Any] = await client.info("everything")
+        seconds, micros = await client.time()
+    except (redis.exceptions.RedisError, OSError) as error:
+        yield Finding(
+            area, Level.PROBLEM, f"{shown} ({role}): {error}",
+            "check the address and that the server runs; its user needs INFO, TIME and what the worker does",
+            exit_status=3,
+        )  # fmt: skip
+        return
+    finally:
+        await client.aclose()
+    name = "Valkey" if "valkey_version" in facts else "Redis"
+    version = str(facts.get("valkey_version") or facts.get("redis_version", "unknown"))
+    yield Finding(area, Level.OK, f"{shown} ({role}): {name} {version}")
+    for finding in judge_redis(facts):
+        yield finding
+    yield _offset(f"{name}'s", int(seconds) + int(micros) / 1e6 - time.time(), "")
+
+
+def judge_redis(facts: dict[str, Any]) -> Iterator[Finding]:
+    """What INFO says against a server that keeps events and state."""
+    version = version_of(facts)
+    if version is not None and version < (6, 2):
+        yield Finding(
+            "redis", Level.PROBLEM, "it is older than Redis 6.2", "use Redis 6.2 or newer, or Valkey", exit_status=3
+        )  # fmt: skip
+    if facts.get("role") == "slave":
+        yield Finding(
+            "redis", Level.PROBLEM, "it is a replica, which takes no writes",
+            "set ORDERSYNC_REDIS__URL to the primary", exit_status=2,
+        )  # fmt: skip
+    policy = facts.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        yield Finding(
+            "redis", Level.WARNING, f"when memory is short it drops keys ({policy}), whole streams among them",
+            "CONFIG SET maxmemory-policy noeviction",
+        )  # fmt: skip
+    if facts.get("aof_enabled") in {0, "0"}:
+        yield Finding(
+            "redis", Level.WARNING, "a crash loses events back to its last snapshot", "CONFIG SET appendonly yes"
+        )  # fmt: skip
+    for name, what in (
+        ("aof_last_write_status", "append-only file"),
+        ("rdb_last_bgsave_status", "snapshot"),
+    ):
+        if facts.get(name, "ok") != "ok":
+            yield Finding(
+                "redis", Level.PROBLEM, f"its last write of the {what} failed, so it may refuse writes",
+                "look into the server's log; mostly the disk is full",
+            )  # fmt: skip
+    yield _memory(facts)
+
+
+def _memory(facts: dict[str, Any]) -> Finding:
+    used = int(facts.get("used_memory", 0))
+    limit = int(facts.get("maxmemory", 0))
+    whole = limit or int(facts.get("total_system_memory", 0))
+    if not whole:
+        return Finding("redis", Level.OK, f"{used // _MEGABYTE} MB used")
+    left, source = (
+        max(0, whole - used),
+        "of its limit" if limit else "of the machine, without a limit of its own",
+    )
+    text = f"{used // _MEGABYTE} MB used, {left // _MEGABYTE} MB left {source}"
+    if left < whole * LEAST_MEMORY_SHARE:
+        advice = "give it more memory: when it is full, polling waits until there is room again"
+        return Finding("redis", Level.WARNING, text, advice)
+    return Finding("redis", Level.OK, text)
+
+
+def _offset(whose: str, offset: float, account: str) -> Finding:
+    direction = "ahead of" if offset > 0 else "behind"
+    if abs(offset) < LARGEST_OFFSET:
+        near = f"{abs(offset):.1f} s {direction} ours" if abs(offset) >= 1 else "as ours, within a second"
+        return Finding("clock", Level.OK, f"{whose} clock is {near}", account=account)
+    return Finding(
+        "clock", Level.WARNING, f"{whose} clock is {abs(offset):.0f} s {direction} ours",
+        "set up time synchronisation; no change is missed by it, but ages and times in logs are wrong", account,
+    )  # fmt: skip
+
+
+def _problem(area: str, error: OrdersyncError, account: str) -> Finding:
+    return Finding(area, Level.PROBLEM, str(error), account=account, exit_status=error.exit_status)
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 7200:
+        return f"{seconds / 3600:.0f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+def _dicts(value: Any, name: str) -> list[dict[str, Any]]:
+    inner = value.get(name) if isinstance(value, dict) else None
+    return [each for each in inner if isinstance(each, dict)] if isinstance(inner, list) else []

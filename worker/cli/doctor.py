@@ -1,0 +1,134 @@
+"""`ordersync doctor`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from worker.cli import checks
+from worker.cli.checks import Finding, Level
+from worker.cli.compose import redis_url, run_async, workplace
+from worker.cli.options import prepare
+from worker.clock import SystemClock
+from worker.errors import OrdersyncError, SettingsError
+from worker.logs import redaction
+
+if TYPE_CHECKING:
+    from jobs.workplace import Desk
+    from worker.clock import Clock
+    from worker.ordermesh.findings import Findings
+    from worker.settings import Settings
+
+_COLOURS = {Level.OK: "green", Level.NOTE: "blue", Level.WARNING: "yellow", Level.PROBLEM: "red"}
+
+
+class Report:
+    """The findings, told as they come; what the command ends with."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.findings: list[Finding] = []
+        self.contract: dict[str, dict[str, Findings]] = {}
+        self._quiet = quiet
+
+    @property
+    def exit_status(self) -> int:
+        """0 if the worker can do its job."""
+        return max((one.exit_status for one in self.findings if one.level is Level.PROBLEM), default=0)
+
+    def add(self, finding: Finding) -> None:
+        """Tell a finding. A server's words may hold what was sent to it, so they are looked through."""
+        finding = replace(finding, text=redaction.text(finding.text))
+        self.findings.append(finding)
+        if self._quiet:
+            return
+        where = f"{finding.account}: " if finding.account else ""
+        word = click.style(f"{finding.level.value:<8}", fg=_COLOURS[finding.level])
+        click.echo(f"{finding.area:<9} {word} {where}{finding.text}")
+        if finding.advice:
+            click.echo(f"{'':<18} -> {finding.advice}")
+
+    def conclude(self) -> None:
+        """The last line, or all of it as JSON."""
+        problems = sum(one.level is Level.PROBLEM for one in self.findings)
+        warnings = sum(one.level is Level.WARNING for one in self.findings)
+        if self._quiet:
+            answer = {
+                "ok": not problems,
+                "findings": [asdict(one) for one in self.findings],
+                "contract": msgspec.to_builtins(self.contract),
+            }
+            click.echo(json.dumps(answer))
+        elif problems:
+            click.echo(f"\nThe worker cannot do its job: {_count(problems, 'problem')}.")
+        else:
+            extra = f"; {_count(warnings, 'warning')}" if warnings else ""
+            click.echo(f"\nThe worker can do its job{extra}.")
+
+
+@click.command(
+    epilog="\b\nExamples:\n  ordersync doctor\n  ordersync doctor --json | jq '.findings[] | select(.level != \"ok\")'"
+)
+@click.option("--json", "as_json", is_flag=True, help="All findings as JSON.")
+def command(as_json: bool) -> None:
+    """Look at everything that the worker needs: settings, login, contract, Redis, clocks.
+
+    Asks OrderMesh with reads only, within the request budget, and keeps what it finds of the contract for the
+    worker. Exits 0 only when the worker can do its job.
+    """
+    report = Report(quiet=as_json)
+    try:
+        settings = prepare(quiet=True)
+        run_async(lambda: _examine(settings, report))
+    except OrdersyncError as error:
+        area = "settings" if isinstance(error, SettingsError) else "redis"
+        report.add(Finding(area, Level.PROBLEM, str(error), exit_status=error.exit_status))
+    report.conclude()
+    sys.exit(report.exit_status)
+
+
+async def _examine(settings: Settings, report: Report) -> None:
+    clock = SystemClock()
+    accounts = settings.accounts()
+    for finding in checks.check_settings(settings, accounts):
+        report.add(finding)
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(redis_url(settings))
+        before = len(report.findings)
+        async for finding in checks.check_redis(url, "events and state"):
+            report.add(finding)
+        if any(one.level is Level.PROBLEM for one in report.findings[before:]):
+            report.add(
+                Finding("contract", Level.NOTE, "login, contract and gateway's clock are not looked at without Redis")
+            )  # fmt: skip
+            return
+        if settings.redis.queue_url is not None:
+            async for finding in checks.check_redis(
+                settings.redis.queue_url.get_secret_value(), "arq's queue"
+            ):
+                report.add(finding)
+        place = await stack.enter_async_context(workplace(accounts, url, clock))
+        for desk in place.desks.values():
+            await _examine_account(desk, clock, report)
+
+
+async def _examine_account(desk: Desk, clock: Clock, report: Report) -> None:
+    before = len(report.findings)
+    async for finding in checks.check_login(desk, clock):
+        report.add(finding)
+    if any(one.level is Level.PROBLEM for one in report.findings[before:]):
+        return
+    found = report.contract[desk.account.name] = {}
+    async for finding in checks.check_contract(desk, found):
+        report.add(finding)
+    async for finding in checks.check_clock(desk, found, clock):
+        report.add(finding)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
