@@ -8,6 +8,8 @@ from arq.constants import in_progress_key_prefix
 
 from jobs.resources import RESOURCES
 from jobs.workplace import workplace_of
+from worker.capture.run import Outcome
+from worker.errors import RedisFull
 from worker.logs import get_logger
 
 if TYPE_CHECKING:
@@ -45,4 +47,6 @@ async def poll(ctx: Mapping[Any, Any], account: str, resource: str) -> None:
     async def renew_mark() -> None:
         await queue.pexpire(mark, int(IN_PROGRESS_SECONDS * 1000))
 
-    await desk.poller.poll(RESOURCES[resource], stop=place.stopping, on_renew=renew_mark)
+    run = await desk.poller.poll(RESOURCES[resource], stop=place.stopping, on_renew=renew_mark)
+    if run.outcome is Outcome.PAUSED or run.error_code == RedisFull.code:
+        desk.retention.hurry()

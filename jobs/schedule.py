@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.cron import cron
 from arq.worker import Worker, func
+from redis.exceptions import ResponseError
 
 from jobs.poll import IN_PROGRESS_SECONDS, poll
+from jobs.retain import Relief, retain
 from jobs.tick import tick
-from worker.connections import pool
+from worker.connections import is_full, pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,14 +58,43 @@ def make_queue(url: str, name: str) -> ArqRedis:
 
 
 class SupervisedWorker(Worker):
-    """arq's worker with a sign of life in each turn of its loop."""
+    """arq's worker with a sign of life in each turn of its loop, and one that outlives a full Redis.
+
+    arq ends when Redis refuses to write, and would again after each restart. Here it goes on: with the first job
+    that there is room for, work is taken up again.
+    """
 
     beat: Callable[[], None] = staticmethod(lambda: None)
+    relief: Relief
 
     async def heart_beat(self) -> None:
         """A turn of the loop."""
         self.beat()
-        await super().heart_beat()
+        try:
+            await super().heart_beat()
+        except ResponseError as error:
+            if not is_full(error):
+                raise
+            await self.relief.refused()
+        self.relief.turn()
+
+    async def run_job(self, job_id: str, score: int) -> None:
+        """Run a job; where its beginning or its end cannot be noted since Redis is full, take that back.
+
+        One by one: Redis 7.0 refuses every command of a transaction then, also one that makes room.
+        """
+        try:
+            await super().run_job(job_id, score)
+        except ResponseError as error:
+            if not is_full(error):
+                raise
+            if job_id.startswith(tuple(f"{job.name}:" for job in self.cron_jobs)):
+                # A tick is not made up for, the next one does the same.
+                await self.pool.zrem(self.queue_name, job_id)
+                await self.pool.delete(job_key_prefix + job_id)
+            await self.pool.delete(retry_key_prefix + job_id)
+            await self.pool.delete(in_progress_key_prefix + job_id)
+            await self.relief.refused()
 
     async def close(self) -> None:
         """End the jobs and close the connections, also where the server is away and arq gives up half way."""
@@ -74,10 +106,13 @@ class SupervisedWorker(Worker):
 
 
 def make_worker(queue_url: str, place: Workplace, worker_id: str) -> SupervisedWorker:
-    """A worker that ticks and polls. It opens connections of its own, which end with it."""
+    """A worker that ticks, polls and trims. It opens connections of its own, which end with it."""
     queue = place.queue
     worker = SupervisedWorker(
-        functions=[func(poll, name="poll", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT)],
+        functions=[
+            func(poll, name="poll", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
+            func(retain, name="retain", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
+        ],
         # arq makes the id of a tick of its name: without the queue in it, one queue's would stand for another's.
         cron_jobs=[
             cron(tick, name=f"tick:{queue}", second=set(range(60)), microsecond=0, keep_result=0, timeout=20)
@@ -95,5 +130,6 @@ def make_worker(queue_url: str, place: Workplace, worker_id: str) -> SupervisedW
         ctx={"workplace": place},
         log_results=False,
     )
+    worker.relief = Relief(place)
     worker.in_progress_timeout_s = IN_PROGRESS_SECONDS
     return worker

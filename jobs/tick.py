@@ -1,4 +1,4 @@
-"""The tick: once a second it puts the polls that are due into the queue. It does nothing else.
+"""The tick: once a second it puts what is due into the queue: polls, and retention. It does nothing else.
 
 A cron job of arq's is dropped when a deploy interrupts it and is not made up for when missed. So the tick
 holds no work: what is due is computed from the cursors, and one poll catches up with all that was missed.
@@ -8,25 +8,47 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import ResponseError
+
+from jobs import retain
 from jobs.poll import job_id
 from jobs.resources import RESOURCES
 from jobs.workplace import workplace_of
+from worker.connections import is_full
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from arq.connections import ArqRedis
 
+    from jobs.workplace import Workplace
+
 TICK_SECONDS = 1.0
 LONGEST_WAIT = 86_400.0
 
 
 async def tick(ctx: Mapping[Any, Any]) -> None:
-    """Enqueue each poll that is due before the next tick, to start when it is due."""
+    """Enqueue each poll that is due before the next tick, to start when it is due, and retention.
+
+    Where Redis is full there is no room for a job: the next tick tries again, and the worker tells it.
+    """
     place = workplace_of(ctx)
     if place.stopping():
         return
-    queue: ArqRedis = ctx["redis"]
+    try:
+        await _enqueue(place, ctx["redis"])
+    except ResponseError as error:
+        if not is_full(error):
+            raise
+
+
+async def _enqueue(place: Workplace, queue: ArqRedis) -> None:
+    for desk in place.desks.values():
+        if desk.retention.due():
+            name = desk.account.name
+            await queue.enqueue_job(
+                "retain", name, _job_id=retain.job_id(place.queue, name), _queue_name=place.queue
+            )
     wanted = [
         (desk, name) for desk in place.desks.values() for name in desk.account.intervals if name in RESOURCES
     ]

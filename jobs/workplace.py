@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from worker.capture.contract import KnownContract
     from worker.capture.poll import Poller
     from worker.clock import Clock
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
+    from worker.queue.groups import Groups
+    from worker.queue.retention import Retention
     from worker.settings import Account
 
 
@@ -27,6 +30,9 @@ class Desk:
     keys: Keys
     client: OrderMeshClient
     poller: Poller
+    contract: KnownContract
+    groups: Groups
+    retention: Retention
 
 
 @dataclass(slots=True)

@@ -13,10 +13,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import psutil
 import pytest
 import redis
@@ -30,7 +31,9 @@ from worker.capture.run import Run
 from worker.capture.store import Cursor, Store
 from worker.cli.compose import workplace
 from worker.clock import SystemClock
+from worker.connections import answer
 from worker.embedded import _binary
+from worker.ordermesh.findings import Findings, fingerprint, no, yes
 from worker.queue import stream
 from worker.queue.envelope import Event
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
@@ -135,6 +138,22 @@ def account_for(sandbox: SandboxServer, name: str = "default", **api: Any) -> Ac
     )
 
 
+async def know_contract(place: Workplace) -> None:
+    """Let it be found, for every account, that the orders are where and what the profile says."""
+    for desk in place.desks.values():
+        believed = desk.contract.believed
+        found = Findings(
+            resource="orders",
+            search="orders.search",
+            at=place.clock.now(),
+            believed=fingerprint(believed),
+            state="found",
+            pages=yes("the profile says so"),
+            filtering=no("the profile says so"),
+        )
+        await answer(place.redis.hset(desk.keys.contract, "orders", msgspec.json.encode(found).decode()))
+
+
 @dataclass(slots=True)
 class Bench:
     """A worker's parts at work on one account, for tests that poll by hand."""
@@ -167,7 +186,12 @@ BenchMaker = Callable[..., Any]
 
 @pytest.fixture
 def bench(redis_url: str, sandbox: SandboxServer) -> Callable[..., AsyncExitStack]:
-    """Builds a worker for `async with`; its options, such as `page_size=10`, are those of `ApiSettings`."""
+    """Builds a worker for `async with`; its options, such as `page_size=10`, are those of `ApiSettings`.
+
+    `privacy` and `events` are those parts of the settings.
+    It believes what the profile says, as after a probe, so that a test sees its own requests alone; with
+    `probe=True` it asks the gateway first, as a worker does.
+    """
 
     def make(server: SandboxServer = sandbox, url: str = redis_url, **api: Any) -> Any:
         return _Bench(server, url, api)
@@ -177,12 +201,16 @@ def bench(redis_url: str, sandbox: SandboxServer) -> Callable[..., AsyncExitStac
 
 class _Bench:
     def __init__(self, sandbox: SandboxServer, url: str, api: dict[str, Any]) -> None:
+        self._probe = api.pop("probe", False)
+        self._parts = {name: api.pop(name) for name in ("privacy", "events") if name in api}
         self._sandbox, self._url, self._api = sandbox, url, api
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Bench:
-        account = account_for(self._sandbox, **self._api)
+        account = replace(account_for(self._sandbox, **self._api), **self._parts)
         place = await self._stack.enter_async_context(workplace([account], self._url, SystemClock()))
+        if not self._probe:
+            await know_contract(place)
         return Bench(place, place.desks[account.name], place.redis, self._sandbox)
 
     async def __aexit__(self, *exc: object) -> None:

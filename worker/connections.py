@@ -19,7 +19,7 @@ from worker.logs import get_logger
 from worker.settings import hide_password
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from worker.clock import Clock
 
@@ -67,6 +67,11 @@ async def answer(call: Awaitable[T] | T) -> T:
     if inspect.isawaitable(call):
         return await call
     return call
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether Redis has refused to write since it has reached its maxmemory. Redis 6.2 hides it in a script's error."""
+    return isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in str(error)
 
 
 def _options() -> dict[str, Any]:
@@ -143,6 +148,12 @@ async def wait_until_up(
             return
 
 
+def version_of(facts: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Major and minor version of the commands that a server knows, by what INFO says; Valkey names Redis 7.2."""
+    parts = re.match(r"([0-9]+)\.([0-9]+)", str(facts.get("redis_version", "")))
+    return (int(parts[1]), int(parts[2])) if parts else None
+
+
 async def check_server(client: Redis, url: str) -> None:
     """Warn of a server that would lose or drop what is written to it.
 
@@ -152,10 +163,12 @@ async def check_server(client: Redis, url: str) -> None:
     """
     log, shown = get_logger(), hide_password(url)
     try:
-        version = str((await client.info("server")).get("redis_version", "unknown"))
-        parts = re.match(r"([0-9]+)\.([0-9]+)", version)
-        if parts and (int(parts[1]), int(parts[2])) < (6, 2):
-            raise RedisUnavailable(f"{shown} is version {version}; Redis 6.2 or newer, or Valkey, is needed.")
+        facts = await client.info("server")
+        version = version_of(facts)
+        if version is not None and version < (6, 2):
+            raise RedisUnavailable(
+                f"{shown} is version {facts['redis_version']}; Redis 6.2 or newer, or Valkey, is needed."
+            )
         policy = (await client.config_get("maxmemory-policy")).get("maxmemory-policy", "noeviction")
         appendonly = (await client.config_get("appendonly")).get("appendonly", "yes")
         listpack = await client.config_get("hash-max-listpack-value")

@@ -61,6 +61,11 @@ class Keys:
         """Stream of run records."""
         return f"{self.base}runs"
 
+    @property
+    def contract(self) -> str:
+        """What the probe has found of each resource."""
+        return f"{self.base}contract"
+
     def worker(self, worker_id: str) -> str:
         """Heartbeat of one worker."""
         return f"{self.base}worker:{worker_id}"
@@ -77,6 +82,10 @@ class Keys:
         """What is kept of each record; followed by `:` and the number of the bucket."""
         return f"{self.base}seen:{resource}"
 
+    def last(self, resource: str) -> str:
+        """The record last published of each, where it is kept; followed by `:` and the number of the bucket."""
+        return f"{self.base}last:{resource}"
+
     def fields(self, resource: str) -> str:
         """Names of the top-level fields of a resource, in the order in which they were first seen."""
         return f"{self.base}fields:{resource}"
@@ -88,3 +97,15 @@ class Keys:
     def lease(self, resource: str) -> str:
         """Who may commit, until when, with which fencing number."""
         return f"{self.base}lease:{resource}"
+
+    def replayed(self, resource: str, group: str) -> str:
+        """Ids of the entries that were put back for a group, until it has acknowledged them."""
+        return f"{self.base}replayed:{resource}:{group}"
+
+    def holder(self, resource: str, group: str, consumer: str) -> str:
+        """Which process consumes under that name, so that a second one is noticed."""
+        return f"{self.base}holder:{resource}:{group}:{consumer}"
+
+    def once(self, group: str, event_id: str) -> str:
+        """Says that a group has dealt with an event."""
+        return f"{self.base}once:{group}:{event_id}"

@@ -13,13 +13,13 @@ import difflib
 import os
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -36,12 +36,28 @@ if TYPE_CHECKING:
 PREFIX = "ORDERSYNC_"
 SECRETS_DIR = "ORDERSYNC_SECRETS_DIR"
 DEFAULT_SECRETS_DIR = "/run/secrets"
-RESOURCES = ("orders",)
+RESOURCES = (
+    "orders",
+    "order_items",
+    "shipments",
+    "notes",
+    "categories",
+    "products",
+    "variants",
+    "merchant_catalogs",
+)
 """The resources that this version can read."""
 SANDBOX_ACCOUNT = "sandbox"
 """The account of `ordersync run --sandbox`. Each run begins with new orders and drops what it knew of older ones."""
-_MAPS = ("ORDERSYNC_POLL__INTERVALS", "ORDERSYNC_POLL__IGNORE_FIELDS")
+_MAPS = (
+    "ORDERSYNC_POLL__INTERVALS",
+    "ORDERSYNC_POLL__IGNORE_FIELDS",
+    "ORDERSYNC_PRIVACY__FIELDS",
+    "ORDERSYNC_EVENTS__GROUPS",
+    "ORDERSYNC_RETENTION__RESOURCES",
+)
 
+_GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -93,6 +109,30 @@ def _resource(value: str) -> str:
 _Resource = Annotated[str, AfterValidator(_resource)]
 
 
+def _group_name(value: str) -> str:
+    if not _GROUP_NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is no name for a group: 1 to 64 letters, digits, dots, colons, dashes")
+    return value
+
+
+_GroupName = Annotated[str, AfterValidator(_group_name)]
+
+
+def _field_path(value: str) -> str:
+    names = value.removeprefix("**.").split(".")
+    if not all(names) or any(mark in value.removeprefix("**.") for mark in "*[]"):
+        raise ValueError(
+            f"{value!r} is no path to a field. Write names with dots between them, lists are gone through by "
+            "themselves: items.images; or **.email for a name at any depth"
+        )
+    if value.startswith("**.") and len(names) > 1:
+        raise ValueError(f"{value!r}: behind **. stands one name, such as **.email")
+    return value
+
+
+_FieldPath = Annotated[str, AfterValidator(_field_path)]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -139,6 +179,100 @@ class PollSettings(_Part):
     ignore_fields: dict[_Resource, tuple[str, ...]] = Field(
         default={}, description="top-level fields whose change alone is no change"
     )
+    complete_every: float = Field(
+        3600,
+        ge=1,
+        le=86400,
+        description="seconds between two complete reads where the rest reads what is newer",
+    )
+
+
+class PrivacySettings(_Part):
+    """What of the records is published. What a rule does: `worker.capture.privacy`."""
+
+    policy: Literal["keep", "minimal"] = Field(
+        "keep", description="minimal: without names, addresses, phones, mail, payment details, free text"
+    )
+    fields: dict[_Resource, dict[_FieldPath, Literal["keep", "drop", "mask", "hash"]]] = Field(
+        default={}, description="keep, drop, mask or hash for fields of each resource, over the policy"
+    )
+    key: SecretStr | None = Field(None, description="key of the hashes, 16 characters or more")
+
+    @model_validator(mode="after")
+    def _can_be_done(self) -> Self:
+        key = self.key.get_secret_value() if self.key else ""
+        if key and len(key) < 16:
+            raise ValueError(
+                "ORDERSYNC_PRIVACY__KEY is too short to keep anything secret: 16 characters or more"
+            )
+        for resource, rules in self.fields.items():
+            for path, action in rules.items():
+                if action == "hash" and not key:
+                    raise ValueError(
+                        f"{path} of {resource} is to be hashed, which needs a key: set ORDERSYNC_PRIVACY__KEY to a "
+                        "secret of 16 characters or more, and keep it: with another key all hashes are others"
+                    )
+                if action != "keep" and path.lower() in {"id", "**.id"}:
+                    raise ValueError(
+                        f"{path} of {resource} names the record, and stands in `subject` of every event: it is kept"
+                    )
+        return self
+
+
+class EventSettings(_Part):
+    """Who reads the events, and what they hold beside the record."""
+
+    groups: dict[_GroupName, tuple[_Resource, ...]] = Field(
+        default={}, description="consumer groups that exist from the start, and the resources that each reads"
+    )
+    compress_above: int | None = Field(
+        None, ge=1, description="bytes above which the record of an event is compressed; never if not set"
+    )
+    previous: bool = Field(
+        default=False, description="whether updates tell the old values of what changed; keeps every record"
+    )
+
+
+class KeptSettings(_Part):
+    """What is kept of the stream of one resource; 0 is no limit."""
+
+    max_age: float | None = Field(None, ge=0)
+    max_entries: int | None = Field(None, ge=0)
+    max_bytes: int | None = Field(None, ge=0)
+
+
+class RetentionSettings(_Part):
+    """How long events are kept. What a group still needs is kept longer, whatever the limits say."""
+
+    max_age: float = Field(604_800, ge=0, description="seconds that events are kept; 0: without limit")
+    max_entries: int = Field(0, ge=0, description="events that are kept of a resource; 0: without limit")
+    max_bytes: int = Field(
+        0, ge=0, description="bytes of events that are kept of a resource; 0: without limit"
+    )
+    resources: dict[_Resource, KeptSettings] = Field(
+        default={}, description="max_age, max_entries, max_bytes of single resources"
+    )
+    every: float = Field(60, ge=1, le=86400, description="seconds between two rounds")
+    idle_after: float = Field(
+        604_800, ge=1, description="seconds without reading after which a group is reported as idle"
+    )
+
+    def of(self, resource: str) -> KeptSettings:
+        """The limits of one resource."""
+        own = self.resources.get(resource, KeptSettings())
+        shared = {name: getattr(self, name) for name in KeptSettings.model_fields}
+        return KeptSettings(**shared | own.model_dump(exclude_none=True))
+
+
+class BackpressureSettings(_Part):
+    """When polling pauses, until consumers or Redis have caught up. 0 turns a mark off."""
+
+    entries: int = Field(500_000, ge=0, description="polling pauses when a group has so many events to read")
+    bytes: int = Field(1 << 30, ge=0, description="the same in bytes")
+    memory: float = Field(0.9, ge=0, le=1, description="polling pauses at this share of Redis' maxmemory")
+    resume: float = Field(
+        0.9, gt=0, le=1, description="part of a mark below which polling goes on, such as 0.9"
+    )
 
 
 class LogSettings(_Part):
@@ -156,6 +290,12 @@ class Account:
     api: ApiSettings
     intervals: Mapping[str, float]
     ignore_fields: Mapping[str, tuple[str, ...]]
+    complete_every: float = 3600.0
+    contract_file: Path | None = None
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    events: EventSettings = field(default_factory=EventSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    backpressure: BackpressureSettings = field(default_factory=BackpressureSettings)
 
 
 def default_data_dir() -> Path:
@@ -180,12 +320,19 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     redis: RedisSettings = RedisSettings()
     poll: PollSettings = PollSettings()
+    events: EventSettings = EventSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    retention: RetentionSettings = RetentionSettings()
+    backpressure: BackpressureSettings = BackpressureSettings()
     log: LogSettings = LogSettings()
     account: Annotated[str, AfterValidator(_account_name)] = Field(
         "default", description="name of the one account"
     )
     accounts_file: Annotated[Path | None, AfterValidator(_home)] = Field(
         None, description="TOML file with many accounts, instead of the one"
+    )
+    contract_file: Annotated[Path | None, AfterValidator(_home)] = Field(
+        None, description="contract profile (TOML) or OpenAPI document (JSON, YAML) of the gateway"
     )
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
         default_factory=default_data_dir, description="data of the embedded server, heartbeat"
@@ -228,7 +375,7 @@ class Settings(BaseSettings):
                 "ORDERSYNC_API__USERNAME and ORDERSYNC_API__PASSWORD), or name accounts in "
                 "ORDERSYNC_ACCOUNTS_FILE. To try it without an account: ordersync run --sandbox"
             )
-        return (_account(self.account, self.api, self.poll),)
+        return (_account(self.account, self.api, self.poll, self.contract_file, self),)
 
     def shown(self) -> dict[str, Any]:
         """All settings with secrets hidden, as plain values."""
@@ -266,13 +413,13 @@ def hide_password(url: str) -> str:
 def variable_names() -> dict[str, str]:
     """Every variable that may be set, and what it means."""
     names = {SECRETS_DIR: "folder of secret files"}
-    for name, field in Settings.model_fields.items():
-        part = field.annotation
+    for name, setting in Settings.model_fields.items():
+        part = setting.annotation
         if isinstance(part, type) and issubclass(part, _Part):
             for inner, inner_field in part.model_fields.items():
                 names[f"{PREFIX}{name}__{inner}".upper()] = inner_field.description or ""
         else:
-            names[f"{PREFIX}{name}".upper()] = field.description or ""
+            names[f"{PREFIX}{name}".upper()] = setting.description or ""
     return names
 
 
@@ -309,15 +456,32 @@ def _describe(error: ValidationError, prefix: str) -> str:
     return "\n".join(lines)
 
 
-def _account(name: str, api: ApiSettings, poll: PollSettings) -> Account:
-    return Account(name=name, api=api, intervals=poll.intervals, ignore_fields=poll.ignore_fields)
+def _account(
+    name: str, api: ApiSettings, poll: PollSettings, contract_file: Path | None, settings: Settings
+) -> Account:
+    return Account(
+        name=name,
+        api=api,
+        intervals=poll.intervals,
+        ignore_fields=poll.ignore_fields,
+        complete_every=poll.complete_every,
+        contract_file=contract_file,
+        privacy=settings.privacy,
+        events=settings.events,
+        retention=settings.retention,
+        backpressure=settings.backpressure,
+    )
 
 
 class _AccountEntry(_Part):
-    """One `[accounts.NAME]` of the accounts file: settings of `api`, and those of `poll` that differ."""
+    """One `[accounts.NAME]` of the accounts file: settings of `api`, and those of `poll` that differ.
+
+    `contract_file`, relative to the accounts file, stands for the one of the environment; "" for none.
+    """
 
     api: dict[str, Any] = {}
     poll: dict[str, Any] = {}
+    contract_file: str | None = None
 
 
 def _read_accounts(path: Path, settings: Settings) -> tuple[Account, ...]:
@@ -352,7 +516,11 @@ def _read_account(path: Path, name: str, table: Any, settings: Settings) -> Acco
         raise SettingsError(f"{where}: {error}") from None
     if not api.has_login:
         raise SettingsError(f"{where}: needs client_id and client_secret (or client_secret_file)")
-    return _account(name, api, poll)
+    contract_file = settings.contract_file
+    if entry.contract_file is not None:
+        own = Path(entry.contract_file).expanduser()
+        contract_file = path.parent / own if entry.contract_file else None
+    return _account(name, api, poll, contract_file, settings)
 
 
 def _with_secret_files(path: Path, api: dict[str, Any]) -> dict[str, Any]:

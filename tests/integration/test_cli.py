@@ -20,7 +20,16 @@ import msgspec
 import pytest
 import redis
 
-from tests.conftest import Bench, BenchMaker, Program, free_port, ordersync, program_env, run_beside
+from tests.conftest import (
+    Bench,
+    BenchMaker,
+    Program,
+    eventually,
+    free_port,
+    ordersync,
+    program_env,
+    run_beside,
+)
 from worker import __version__, heartbeat
 from worker.cli import COMMANDS
 from worker.cli.compose import announce
@@ -148,6 +157,7 @@ async def test_status(polled: Bench, redis_url: str, tmp_path: Path) -> None:
         "records",
         "events",
         "dead",
+        "unread",
         "fresh",
         "last",
         "success",
@@ -272,16 +282,19 @@ async def test_a_record_with_line_breaks_stays_one_line(
 async def test_tail_follows_until_ctrl_c(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     """New events appear as they come; with `-n 0` nothing else. Ctrl-C is a good end."""
     command = (sys.executable, "-m", "worker.cli", "tail", "--json", "-n", "0")
+    changed: list[str] = []
     with Program(tmp_path, *command, redis__url=redis_url) as program:
-        await asyncio.sleep(1.5)
-        (changed,) = polled.sandbox.store.change(1, status="Fulfilled")
-        await polled.poll()
-        for _ in range(200):
-            if program.out:
-                break
-            await asyncio.sleep(0.02)
-        (line,) = program.out.splitlines()
-        assert json.loads(line)["subject"] == changed
+
+        async def something_is_shown() -> str:
+            """Until it has begun to look, one change after the other."""
+            changed.extend(polled.sandbox.store.change(1))
+            await polled.poll()
+            await asyncio.sleep(0.2)
+            return program.out
+
+        await eventually(something_is_shown)
+        shown = [json.loads(line)["subject"] for line in program.out.splitlines()]
+        assert shown == changed[-len(shown) :]
         program.process.send_signal(signal.SIGINT)
         assert await program.ended(5) == 0
         assert "Traceback" not in program.err

@@ -316,12 +316,19 @@ async def test_once(settings: dict[str, str], client: Any, tmp_path: Path) -> No
 
 
 async def test_once_that_fails(sandbox: SandboxServer, settings: dict[str, str], tmp_path: Path) -> None:
-    """An answer that cannot be read is exit 1 with the operation and the page; a gateway that fails is told too."""
+    """An answer that cannot be read is exit 1 with the operation, and the page once the list is known."""
+    sandbox.faults.replace((FaultRule("garbage", operation="orders.search"),))
+    done = ordersync("run", "--once", cwd=tmp_path, **settings)
+    assert done.returncode == 1
+    assert "orders.search: no list of orders at /order/v1/orders" in done.stderr
+    assert "not a JSON list" in done.stderr
+    assert "Traceback" not in done.stderr
+    sandbox.faults.replace(())
+    assert ordersync("run", "--once", cwd=tmp_path, **settings).returncode == 0
     sandbox.faults.replace((FaultRule("garbage", operation="orders.search"),))
     done = ordersync("run", "--once", cwd=tmp_path, **settings)
     assert done.returncode == 1
     assert "orders.search page 0" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 async def test_many_accounts(

@@ -32,6 +32,7 @@ from tests.conftest import (
     eventually,
     login_settings,
 )
+from worker.capture.run import Run
 from worker.cli.compose import workplace
 from worker.clock import SystemClock
 from worker.connections import answer, connect, pool, wait_until_up
@@ -81,7 +82,7 @@ class Polls:
         self.under_way = self.most_under_way = 0
         self._seconds = seconds
 
-    async def poll(self, *_: Any, **__: Any) -> None:
+    async def poll(self, *_: Any, **__: Any) -> Run:
         """Takes its time and does nothing."""
         self.at.append(time.time())
         self.under_way += 1
@@ -90,6 +91,7 @@ class Polls:
             await asyncio.sleep(self._seconds)
         finally:
             self.under_way -= 1
+        return Run("run", "default", "orders", "sweep", "poll", 0.0, 0.0)
 
 
 def with_polls(bench: Bench, polls: Polls) -> None:
@@ -317,7 +319,7 @@ async def test_a_killed_workers_job_is_taken_over_within_15_seconds(
     redis_url: str, sandbox: SandboxServer, tmp_path: Path
 ) -> None:
     """SIGKILL in the middle of a first read: the next worker carries on, and nothing is published twice."""
-    sandbox.faults.replace((FaultRule("hang", operation="orders.search", page=2),))
+    sandbox.faults.replace((FaultRule("hang", operation="orders.search", page=3),))  # the probe looks at 2
     values = login_settings(sandbox, redis_url, tmp_path, api__page_size="10")
     with redis.Redis.from_url(redis_url) as client:
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Bench, BenchMaker, program_env, run_beside
+from tests.integration.node import example
 from worker.queue.envelope import FIELDS, Event
 
 pytestmark = pytest.mark.anyio
@@ -90,32 +90,10 @@ async def test_a_group_in_redis_cli(polled: Bench, redis_cli: tuple[str, ...], t
 # --- Node -----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def ioredis() -> Path:
-    """A `node_modules` with ioredis in it; kept between runs."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node or npm is not on PATH")
-    folder = ROOT / ".cache" / "node"
-    modules = folder / "node_modules"
-    if not (modules / "ioredis" / "package.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        quiet = ("--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--prefix", str(folder))
-        try:
-            subprocess.run(
-                ["npm", "install", *quiet, "ioredis@5"], capture_output=True, timeout=60, check=True
-            )
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            pytest.skip(f"ioredis cannot be installed: npm ended with {type(error).__name__}")
-    return modules
-
-
 @pytest.fixture
-def node(ioredis: Path, tmp_path: Path) -> tuple[str, ...]:
-    """The command that runs the example; node looks for packages beside the script."""
-    (tmp_path / "node_modules").symlink_to(ioredis, target_is_directory=True)
-    script = tmp_path / "read.mjs"
-    shutil.copy(ROOT / "deploy" / "examples" / "read.mjs", script)
-    return ("node", str(script))
+def node(tmp_path: Path) -> tuple[str, ...]:
+    """The command that runs the example."""
+    return example(tmp_path)
 
 
 async def read_with_node(

@@ -6,19 +6,25 @@ import importlib
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 COMMANDS = {
     "run": ("worker.cli.run", "Run the daemon; --once reads everything once."),
     "sandbox": ("worker.cli.sandbox", "Run a local OrderMesh to try things on."),
     "status": ("worker.cli.status", "Show how each resource stands."),
     "tail": ("worker.cli.tail", "Show events as they come."),
+    "consume": ("worker.cli.consume", "Hand events to a command, acknowledged when it has taken them."),
+    "doctor": ("worker.cli.doctor", "Look at settings, login, contract, Redis and clocks."),
+    "groups": ("worker.cli.groups", "Show the consumer groups, or drop one."),
+    "dead": ("worker.cli.dead", "List, show, replay or drop dead letters."),
+    "replay": ("worker.cli.replay", "Give past events to one group again."),
     "health": ("worker.cli.health", "Exit 0 while a worker is alive and fresh."),
+    "contract": ("worker.cli.contract", "Show, import and probe what is believed of the API."),
     "config": ("worker.cli.config", "Show the settings, secrets hidden."),
 }
 
@@ -35,20 +41,25 @@ def _gone_reader() -> Iterator[None]:
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are known by name and imported on use."""
+    """A group whose commands are known by name and imported on use.
+
+    `table` holds the module of each, with `:name` behind it where it is not called `command`, and its help.
+    """
+
+    table: ClassVar[Mapping[str, tuple[str, str]]] = COMMANDS
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order of the table."""
         del ctx
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command itself."""
         del ctx
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.table:
             return None
-        module = importlib.import_module(COMMANDS[cmd_name][0])
-        command: click.Command = module.command
+        module, _, name = self.table[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name or "command")
         return command
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
@@ -67,7 +78,7 @@ class LazyGroup(click.Group):
         """The list of commands, without importing any."""
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])
 
 
 def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -107,7 +118,9 @@ def main() -> None:
         error.show()
         status = error.exit_code
     except OrdersyncError as error:
-        click.echo(f"ordersync: {error}", err=True)
+        from worker.logs import redaction  # noqa: PLC0415 - as above
+
+        click.echo(f"ordersync: {redaction.text(str(error))}", err=True)
         status = error.exit_status
     except OSError as error:
         click.echo(f"ordersync: the output cannot be written: {error.strerror}", err=True)

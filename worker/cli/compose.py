@@ -14,23 +14,30 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from redis.exceptions import RedisError
+
 from jobs.resources import RESOURCES
 from jobs.workplace import Desk, Workplace
 from worker import embedded
+from worker.capture.contract import KnownContract
 from worker.capture.health import Health, Verdict, judge
+from worker.capture.payload import payload_of
 from worker.capture.poll import Poller
 from worker.capture.store import Store
-from worker.connections import answer, connect
+from worker.connections import answer, connect, is_full
 from worker.errors import DataError, RedisUnavailable, SettingsError
 from worker.heartbeat import ResourceBeat
 from worker.keys import ACCOUNTS, Keys
 from worker.logs import redaction
+from worker.ordermesh import contract_file
 from worker.ordermesh.auth import credentials_of
 from worker.ordermesh.budget import Budget
 from worker.ordermesh.client import OrderMeshClient
-from worker.ordermesh.profile import ContractProfile
 from worker.ordermesh.tokens import TokenSource
 from worker.ordermesh.transport import make_http
+from worker.queue.groups import Groups, Limits
+from worker.queue.pressure import Marks, Pressure
+from worker.queue.retention import Retention
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.clock import Clock
+    from worker.ordermesh.profile import ContractProfile
     from worker.settings import Account, Settings
 
 T = TypeVar("T")
@@ -120,14 +128,19 @@ async def workplace(accounts: Sequence[Account], url: str, clock: Clock) -> Asyn
     async with AsyncExitStack() as stack:
         redis = connect(url)
         stack.push_async_callback(redis.aclose)
-        desks = {account.name: _desk(account, redis, clock) for account in accounts}
+        files = {account.contract_file for account in accounts}
+        profiles = {file: contract_file.load(file).profile for file in files}
+        desks = {
+            account.name: _desk(account, profiles[account.contract_file], redis, clock)
+            for account in accounts
+        }
         for desk in desks.values():
             stack.push_async_callback(desk.client.aclose)
         yield Workplace(redis=redis, desks=desks, clock=clock)
 
 
-def _desk(account: Account, redis: Redis, clock: Clock) -> Desk:
-    keys, profile = Keys(account.name), ContractProfile()
+def _desk(account: Account, profile: ContractProfile, redis: Redis, clock: Clock) -> Desk:
+    keys = Keys(account.name)
     budget = Budget(
         redis=redis,
         keys=keys,
@@ -147,19 +160,41 @@ def _desk(account: Account, redis: Redis, clock: Clock) -> Desk:
         login=client.login,
         clock=clock,
     )
+    contract = KnownContract(redis=redis, keys=keys, client=client, believed=profile, clock=clock)
+    groups = Groups(redis, keys)
+    retention = Retention(
+        redis_client=redis,
+        keys=keys,
+        limits=limits_of(account),
+        declared=account.events.groups,
+        idle_after=account.retention.idle_after,
+        every=account.retention.every,
+        clock=clock,
+    )
+    marks = Marks(**account.backpressure.model_dump())
+    if account.privacy.key is not None:
+        redaction.add(account.privacy.key.get_secret_value())
     poller = Poller(
         redis_client=redis,
         keys=keys,
         client=client,
-        profile=profile,
+        contract=contract,
+        pressure=Pressure(groups, marks, clock),
         page_size=account.api.page_size,
         max_concurrency=account.api.max_concurrency,
         intervals=account.intervals,
         ignore_fields=account.ignore_fields,
+        complete_every=account.complete_every,
         worker_id=worker_id(),
         clock=clock,
+        payloads={name: payload_of(name, account.privacy, account.events) for name in RESOURCES},
     )
-    return Desk(account, keys, client, poller)
+    return Desk(account, keys, client, poller, contract, groups, retention)
+
+
+def limits_of(account: Account) -> dict[str, Limits]:
+    """What is kept of the stream of each resource."""
+    return {name: Limits(**account.retention.of(name).model_dump()) for name in RESOURCES}
 
 
 async def announce(place: Workplace) -> None:
@@ -172,13 +207,20 @@ def reporter(place: Workplace) -> Callable[[], Awaitable[list[ResourceBeat]]]:
     since = place.clock.now()
 
     async def report() -> list[ResourceBeat]:
-        await announce(place)  # again and again: a Redis that lost its data knows of nobody
+        full = False
+        try:
+            await announce(place)  # again and again: a Redis that lost its data knows of nobody
+        except RedisError as error:
+            if not is_full(error):
+                raise
+            full = True
         beats = []
         for desk in place.desks.values():
             for name in desk.account.intervals:
                 try:
                     cursor = await Store(place.redis, desk.keys, RESOURCES[name]).load_cursor()
-                    verdict, fresh_as_of = judge(cursor, place.clock.now(), since), cursor.fresh_as_of
+                    verdict = judge(cursor, place.clock.now(), since, full=full)
+                    fresh_as_of = cursor.fresh_as_of
                 except DataError as error:
                     verdict, fresh_as_of = Verdict(Health.FAILING, str(error)), 0.0
                 beats.append(

@@ -33,7 +33,11 @@ def show(as_json: bool, names: bool) -> None:
     shown = loaded.shown()
     if loaded.accounts_file is not None:
         shown["accounts"] = {
-            account.name: {"api": account.api.model_dump(mode="json"), "intervals": dict(account.intervals)}
+            account.name: {
+                "api": account.api.model_dump(mode="json"),
+                "intervals": dict(account.intervals),
+                "contract_file": str(account.contract_file) if account.contract_file else None,
+            }
             for account in loaded.accounts()
         }
     if as_json:

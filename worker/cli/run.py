@@ -28,9 +28,9 @@ from worker.cli.compose import (
 from worker.cli.local_ordermesh import LocalOrderMesh, local_ordermesh
 from worker.cli.options import prepare
 from worker.clock import SystemClock
-from worker.connections import check_server, connect, wait_until_up
+from worker.connections import check_server, connect, is_full, wait_until_up
 from worker.daemon import Daemon
-from worker.errors import LoginRejected, OrderMeshError, OrdersyncError, RedisUnavailable
+from worker.errors import LoginRejected, OrderMeshError, OrdersyncError, RedisFull, RedisUnavailable
 from worker.keys import PREFIX
 from worker.logs import get_logger, redaction
 from worker.settings import SANDBOX_ACCOUNT, Account, PollSettings, Settings, hide_password
@@ -102,8 +102,12 @@ async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as
                 await _start_anew(place)
             await _log_in(place, must_reach=once)
             await announce(place)
+            for desk in place.desks.values():
+                await (desk.retention.run() if once else desk.retention.declare())
         except (redis.exceptions.RedisError, OSError) as error:
-            raise RedisUnavailable(f"{hide_password(url)} failed during the start: {error}") from None
+            if once or not is_full(error):
+                raise RedisUnavailable(f"{hide_password(url)} failed during the start: {error}") from None
+            get_logger().error(RedisFull.code, error=str(RedisFull()))
         if once:
             await _once(place, as_json=as_json)
         else:
@@ -176,7 +180,9 @@ async def _once(place: Workplace, *, as_json: bool) -> None:
             )
     for run, _ in runs:
         if run.outcome is not Outcome.COMPLETE:
-            unavailable = run.error_code in {"gateway_unreachable", "login_rejected", "redis_unavailable"}
+            unavailable = run.error_code in {
+                "gateway_unreachable", "login_rejected", "redis_unavailable", "redis_full",
+            }  # fmt: skip
             raise SourceUnavailable(run) if unavailable else RunIncomplete(run)
 
 
@@ -184,7 +190,7 @@ async def _read_completely(place: Workplace, desk: Desk, resource: Resource) -> 
     """One poll without an end to its time, when it is our turn: a daemon may be reading at the moment."""
     deadline = place.clock.monotonic() + ONCE_PATIENCE
     while True:
-        run = await desk.poller.poll(resource, slice_seconds=float("inf"))
+        run = await desk.poller.poll(resource, complete=True, slice_seconds=float("inf"))
         if run.outcome is not Outcome.HELD or place.clock.monotonic() >= deadline:
             return run
         get_logger(account=run.account).warning("waiting_for_lease", resource=run.resource, reason=run.error)
@@ -201,7 +207,16 @@ def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
     )
     chosen = "intervals" in settings.poll.model_fields_set
     poll = settings.poll if chosen else PollSettings(intervals={"orders": SANDBOX_INTERVAL})
-    return Account(SANDBOX_ACCOUNT, api, poll.intervals, settings.poll.ignore_fields)
+    return Account(
+        SANDBOX_ACCOUNT,
+        api,
+        poll.intervals,
+        settings.poll.ignore_fields,
+        privacy=settings.privacy,
+        events=settings.events,
+        retention=settings.retention,
+        backpressure=settings.backpressure,
+    )
 
 
 async def _start_anew(place: Workplace) -> None:

@@ -13,17 +13,19 @@ from worker.capture.health import Health, Verdict, judge
 from worker.capture.store import Cursor, Store
 from worker.cli.compose import run_async, running_redis_url
 from worker.cli.options import prepare
+from worker.cli.tables import duration, printable
 from worker.clock import SystemClock, rfc3339
 from worker.connections import answer, connect
 from worker.errors import DataError, RedisUnavailable
 from worker.keys import ACCOUNTS, Keys
+from worker.queue.groups import Groups, written_at
 from worker.settings import Settings, hide_password
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 _COLOURS = {Health.OK: "green", Health.STARTING: "blue", Health.DEGRADED: "yellow", Health.FAILING: "red"}
-_COLUMNS = ("account", "resource", "health", "records", "events", "dead", "fresh", "last success")
+_COLUMNS = ("account", "resource", "health", "records", "events", "dead", "unread", "fresh", "last success")
 
 
 @click.command(
@@ -33,7 +35,8 @@ _COLUMNS = ("account", "resource", "health", "records", "events", "dead", "fresh
 def command(as_json: bool) -> None:
     """Show how each resource of each account stands.
 
-    `fresh` is the age of what is published: everything that changed before then stands in the stream.
+    `fresh` is the age of what is published: everything that changed before then stands in the stream. `dead` counts
+    the dead letters, with the age of the oldest one, and `unread` the events that the slowest group has not read.
     """
     settings = prepare(quiet=True)
     run_async(lambda: _status(settings, as_json=as_json))
@@ -47,6 +50,7 @@ async def _status(settings: Settings, *, as_json: bool) -> None:
             await _row(client, account.decode(), name)
             for account in sorted(await answer(client.smembers(ACCOUNTS)))
             for name in RESOURCES
+            if name in settings.poll.intervals or await client.exists(Keys(account.decode()).cursor(name))
         ]
     except (redis.exceptions.RedisError, OSError) as error:
         raise RedisUnavailable(
@@ -65,9 +69,10 @@ async def _status(settings: Settings, *, as_json: bool) -> None:
 
 async def _row(client: Redis, account: str, name: str) -> dict[str, Any]:
     keys, now = Keys(account), SystemClock().now()
+    survey = await Groups(client, keys).survey(name)
     try:
         cursor = await Store(client, keys, RESOURCES[name]).load_cursor()
-        verdict = judge(cursor, now)
+        verdict = judge(cursor, now, full=survey.full)
     except DataError as error:
         cursor, verdict = Cursor(), Verdict(Health.FAILING, str(error))
     return {
@@ -78,10 +83,22 @@ async def _row(client: Redis, account: str, name: str) -> dict[str, Any]:
         "records": cursor.tracked,
         "events": cursor.sequence,
         "dead": await client.xlen(keys.dead(name)),
+        "dead_oldest_s": await _oldest_age(client, keys.dead(name), now),
+        "paused": bool(cursor.paused),
+        "unread": survey.slowest.unread if survey.slowest else None,
+        "groups": [
+            {"group": group.name, "unread": group.unread, "pending": group.pending} for group in survey.groups
+        ],
         "fresh_s": round(now - cursor.fresh_as_of, 1) if cursor.fresh_as_of else None,
         "last_success": rfc3339(cursor.last_success) if cursor.last_success else None,
         "stream": keys.stream(name),
     }
+
+
+async def _oldest_age(client: Redis, stream: str, now: float) -> float | None:
+    """Seconds since the first entry was written; None if there is none."""
+    first = await client.xrange(stream, count=1)
+    return round(max(0.0, now - written_at(first[0][0].decode())), 1) if first else None
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
@@ -92,6 +109,13 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         if row is not None:
             cells[2] = click.style(cells[2], fg=_COLOURS[Health(row["health"])])
         click.echo("  ".join(cells).rstrip())
+    lines = [
+        f"{row['account']}/{row['resource']}: group {printable(group['group'])} has {group['unread']} events to read "
+        f"and {group['pending']} pending"
+        for row in rows
+        for group in row["groups"]
+    ]
+    click.echo("\n".join(["", *lines] if lines else []), nl=bool(lines))
     for row in rows:
         if row["cause"]:
             click.echo(f"\n{row['account']}/{row['resource']} is {row['health']}: {row['cause']}")
@@ -99,7 +123,9 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     fresh = "never" if row["fresh_s"] is None else f"{row['fresh_s']:.0f} s"
+    oldest = "" if row["dead_oldest_s"] is None else f" ({duration(row['dead_oldest_s'])})"
+    unread = "-" if row["unread"] is None else str(row["unread"])
     return (
         row["account"], row["resource"], row["health"], str(row["records"]), str(row["events"]),
-        str(row["dead"]), fresh, row["last_success"] or "never",
+        f"{row['dead']}{oldest}", unread, fresh, row["last_success"] or "never",
     )  # fmt: skip

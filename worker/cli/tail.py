@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -98,8 +96,4 @@ def _show_line(event: Event) -> None:
 
 def _show_json(event: Event) -> None:
     """One line; the record stands in it as it was served, not as it would be written again."""
-    attributes = {name: value for name, value in asdict(event).items() if name != "data"}
-    head = json.dumps(attributes, ensure_ascii=False)
-    # A line break can only stand between the tokens of the record, and would end our line.
-    data = event.data.replace(b"\r", b" ").replace(b"\n", b" ")
-    click.echo(head[:-1].encode() + b', "data": ' + data + b"}")
+    click.echo(event.json_line())

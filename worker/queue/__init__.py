@@ -1,1 +1,20 @@
-"""What consumers see: the envelope of an event and the stream it stands in."""
+"""What consumers see: the envelope of an event, the stream it stands in, and a kit to read it with."""
+
+from worker.errors import ConsumerReplaced, GroupGone, NotReplayable
+from worker.queue.consumer import Consumer, Statistics
+from worker.queue.delivery import Backoff, Batch, Delivery, Reject, Trimmed
+from worker.queue.envelope import Event
+
+__all__ = [
+    "Backoff",
+    "Batch",
+    "Consumer",
+    "ConsumerReplaced",
+    "Delivery",
+    "Event",
+    "GroupGone",
+    "NotReplayable",
+    "Reject",
+    "Statistics",
+    "Trimmed",
+]

@@ -2,12 +2,15 @@
 
 Field order on the stream: specversion id source type subject time datacontenttype dataschema sequence
 version reason changed data. The order is always the same, because Redis then stores the names once for a
-whole node of the stream.
+whole node of the stream. Behind them stand, where they are switched on, dataencoding and previous.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import zlib
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from worker.errors import DataError
@@ -33,6 +36,18 @@ FIELDS = (
     "changed",
     "data",
 )
+_TEXTS = tuple((name, name.encode()) for name in FIELDS if name != "data")
+ENCODING_FIELD, PREVIOUS_FIELD = "dataencoding", "previous"
+OPTIONAL_FIELDS = (ENCODING_FIELD, PREVIOUS_FIELD)
+"""Fields that an event has where an option asks for them, in this order, behind the others."""
+
+
+class Encoding(StrEnum):
+    """How `data` is stored. Without the field it is `identity`."""
+
+    IDENTITY = "identity"
+    """As it is."""
+    GZIP = "gzip"
 
 
 def source(account: str, resource: str) -> str:
@@ -75,7 +90,11 @@ def split_names(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event as a consumer sees it. `entry_id` is its place in the stream; `data` the record as served."""
+    """An event as a consumer sees it. `entry_id` is its place in the stream; `data` the record as served.
+
+    `data` is decompressed already. `previous`: the values that the fields in `changed` had before, as a JSON
+    object; "" where it is not known or not asked for.
+    """
 
     entry_id: str
     id: str
@@ -88,6 +107,7 @@ class Event:
     reason: str
     changed: tuple[str, ...]
     data: bytes
+    previous: str = ""
     dataschema: str = ""
     datacontenttype: str = CONTENT_TYPE
     specversion: str = SPEC_VERSION
@@ -96,6 +116,33 @@ class Event:
     def action(self) -> str:
         """The last word of the type: snapshot, created, updated, deleted, recorded."""
         return self.type.rpartition(".")[2]
+
+    def json_line(self) -> bytes:
+        """The event as one line of JSON, without its end: `data` and `previous` stand in it as they were written."""
+        attributes = asdict(self)
+        data, previous = attributes.pop("data"), attributes.pop("previous").encode()
+        parts = [json.dumps(attributes, ensure_ascii=False).encode()[:-1], b', "data": ', data]
+        if previous:
+            parts += [b', "previous": ', previous]
+        # A line break can only stand between the tokens of a record, and would end our line.
+        return b"".join(parts).replace(b"\r", b" ").replace(b"\n", b" ") + b"}"
+
+
+def decoded(data: bytes, encoding: str) -> bytes:
+    """The record in `data`, which is stored by an encoding.
+
+    Raises:
+        ValueError: The encoding is not known here, or the bytes are not of it.
+
+    """
+    if encoding == Encoding.IDENTITY:
+        return data
+    if encoding != Encoding.GZIP:
+        raise ValueError(f"dataencoding {encoding!r} is not known to this version")
+    try:
+        return zlib.decompress(data, 31)  # 31: with the header of gzip
+    except zlib.error as error:
+        raise ValueError(f"data is not gzip: {error}") from None
 
 
 def parse(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
@@ -106,7 +153,7 @@ def parse(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
 
     """
     try:
-        text = {name: fields[name.encode()].decode() for name in FIELDS if name != "data"}
+        text = {name: fields[key].decode() for name, key in _TEXTS}
         return Event(
             entry_id=entry_id.decode(),
             id=text["id"],
@@ -118,7 +165,8 @@ def parse(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
             version=int(text["version"]),
             reason=text["reason"],
             changed=split_names(text["changed"]),
-            data=fields[b"data"],
+            data=decoded(fields[b"data"], fields.get(b"dataencoding", b"identity").decode()),
+            previous=fields.get(b"previous", b"").decode(),
             dataschema=text["dataschema"],
             datacontenttype=text["datacontenttype"],
             specversion=text["specversion"],

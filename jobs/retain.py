@@ -1,0 +1,80 @@
+"""The job that keeps the streams of one account within their limits, and what helps where Redis is full."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import redis.exceptions
+
+from jobs.workplace import workplace_of
+from worker.errors import RedisFull
+from worker.logs import Repeats, get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jobs.workplace import Workplace
+
+TELL_SECONDS = 60.0
+TRIM_SECONDS = 5.0
+"""Between two passes of retention while Redis is full."""
+CALM_SECONDS = 5.0
+"""Without a refusal for this long there is room again: arq writes at least once a second."""
+
+
+def job_id(queue: str, account: str) -> str:
+    """The fixed id of the job: there is never more than one of it in the queue. arq's ids are global."""
+    return f"{queue}:retain:{account}"
+
+
+async def retain(ctx: Mapping[Any, Any], account: str) -> None:
+    """One pass over the streams of an account. Two at the same time do no harm: each call is one step."""
+    place = workplace_of(ctx)
+    desk = place.desks.get(account)
+    if desk is not None:
+        await _pass(place, account)
+
+
+class Relief:
+    """What is done while Redis refuses to write: it is told, and the streams are trimmed.
+
+    There is no room for a job then, so it is not done by one; trimming needs no memory, and makes room.
+    """
+
+    def __init__(self, place: Workplace) -> None:
+        self._place, self._repeats = place, Repeats(TELL_SECONDS)
+        self._since = self._refused_at = self._trimmed_at = -float("inf")
+        self._log = get_logger()
+
+    async def refused(self) -> None:
+        """Redis has refused to write."""
+        now = self._place.clock.monotonic()
+        if now - self._refused_at > CALM_SECONDS:
+            self._since = now
+        self._refused_at = now
+        if self._repeats.allow("full", now):
+            self._log.error(
+                RedisFull.code, error=str(RedisFull()), since_s=round(now - self._since),
+                refusals=self._repeats.held_back("full"),
+            )  # fmt: skip
+        if now - self._trimmed_at >= TRIM_SECONDS:
+            self._trimmed_at = now
+            for account in self._place.desks:
+                await _pass(self._place, account)
+
+    def turn(self) -> None:
+        """A turn of the worker's loop."""
+        now = self._place.clock.monotonic()
+        if self._since > -float("inf") and now - self._refused_at > CALM_SECONDS:
+            self._log.info("redis_has_room", after_s=round(self._refused_at - self._since))
+            self._since = -float("inf")
+            self._repeats.forget_all("full")
+
+
+async def _pass(place: Workplace, account: str) -> None:
+    try:
+        await place.desks[account].retention.run()
+    except (redis.exceptions.RedisError, OSError) as error:
+        get_logger(account=account).warning(
+            "retention_failed", error=str(error), advice="it is tried again with the next pass"
+        )

@@ -1,0 +1,40 @@
+"""`make soak`: the chaos test of the consumers with 50,000 events, and what came of it in figures.
+
+`python -m tests.chaos.soak [--events N] [--rate R] [--seed S]`. TEST_SERVER names another server than Valkey.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.consuming import Plan, run
+from tests.conftest import Server
+from worker import logs
+
+
+def main() -> int:
+    """Run it once."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak", description=__doc__)
+    parser.add_argument("--events", type=int, default=50_000)
+    parser.add_argument("--rate", type=float, default=Plan(1).rate, help="events a second")
+    parser.add_argument("--seed", type=int, default=Plan(1).seed)
+    given = parser.parse_args()
+    logs.configure("json", "error")
+    with tempfile.TemporaryDirectory(prefix="ordersync-soak-") as folder:
+        server = Server(Path(folder))
+        server.start()
+        try:
+            report = asyncio.run(run(server.url, Plan(given.events, rate=given.rate, seed=given.seed)))
+        finally:
+            server.stop(kill=True)
+    problems = report.broken()
+    print("\n".join([report.figures(), *problems, *([] if problems else ["every promise was kept"])]))  # noqa: T201
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

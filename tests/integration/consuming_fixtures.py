@@ -1,0 +1,36 @@
+"""Fixtures for tests of consumers; a plugin of the modules that use them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.conftest import Server
+from tests.integration.consuming import Stage
+from worker.connections import connect
+
+
+@pytest.fixture(scope="session", params=["embedded", "redis-server"])
+def stage_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The embedded Valkey, and the redis-server on PATH where there is one."""
+    binary = None if request.param == "embedded" else shutil.which(request.param)
+    if request.param != "embedded" and binary is None:
+        pytest.skip("no redis-server on PATH")
+    server = Server(tmp_path_factory.mktemp("stage"), binary)
+    server.start()
+    yield server
+    server.stop(kill=True)
+
+
+@pytest.fixture
+async def stage(stage_server: Server) -> AsyncIterator[Stage]:
+    """An empty server."""
+    client = connect(stage_server.url)
+    await client.config_set("maxmemory", 0)
+    await client.flushall()
+    yield Stage(client)
+    await client.aclose()

@@ -1,0 +1,103 @@
+"""Backpressure: when polling pauses, when it goes on, and how much may be written before the next look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.queue.groups import Group, Survey
+from worker.queue.pressure import Marks, room, weigh
+
+MARKS = Marks(entries=1000, bytes=1_000_000, memory=0.9, resume=0.5)
+
+
+def group(name: str, unread: int) -> Group:
+    return Group(
+        name, needed="", delivered="", pending=0, oldest_pending="", unread=unread, oldest_unread="", held=0
+    )
+
+
+def survey(*unread: int, entry_bytes: float = 100.0, used: int = 0, most: int = 0) -> Survey:
+    groups = tuple(group(f"g{at}", each) for at, each in enumerate(unread))
+    return Survey(max((*unread, 5000)), entry_bytes, used, most, groups)
+
+
+@pytest.mark.parametrize(
+    ("looked", "cause"),
+    [
+        (survey(), ""),  # nobody reads by a group: the length of the stream is no pressure
+        (survey(999), ""),
+        (
+            survey(3, 1000, 7),
+            "group g1 has 1000 entries to read (polling pauses at 1000 and goes on below 500)",
+        ),
+        (survey(1000), "`ordersync groups drop g0 orders` gives up"),
+        (survey(100, entry_bytes=10_000), "group g0 has about 1.0 MB to read (polling pauses at 1.0 MB"),
+        (survey(99, entry_bytes=10_000), ""),
+        (survey(used=899, most=1000), ""),
+        (
+            survey(used=900, most=1000),
+            "Redis uses 90% of its maxmemory (polling pauses at 90% and goes on below 45%)",
+        ),
+        (survey(used=900, most=1000), "CONFIG SET maxmemory"),
+        (survey(used=900, most=0), ""),  # a Redis without a limit of its own
+    ],
+)
+def test_the_high_water_marks(looked: Survey, cause: str) -> None:
+    """Each mark counts for itself, and the cause says which, how far, and what to do."""
+    load = weigh("orders", looked, MARKS)
+    assert cause in load.cause
+    assert bool(load.cause) == bool(cause)
+
+
+@pytest.mark.parametrize(
+    "looked",
+    [survey(500), survey(50, entry_bytes=10_000), survey(used=450, most=1000)],
+)
+def test_it_goes_on_below_a_lower_mark(looked: Survey) -> None:
+    """What would not stop a read keeps one that was stopped from going on: it does not flutter."""
+    assert not weigh("orders", looked, MARKS).cause
+    assert weigh("orders", looked, MARKS, paused=True).cause
+
+
+@pytest.mark.parametrize(
+    "looked",
+    [survey(499), survey(49, entry_bytes=10_000), survey(used=449, most=1000), survey()],
+)
+def test_it_goes_on_by_itself(looked: Survey) -> None:
+    """Below the lower marks, and when the group is gone."""
+    assert not weigh("orders", looked, MARKS, paused=True).cause
+
+
+def test_marks_can_be_turned_off() -> None:
+    """0 is no mark."""
+    looked = survey(10**9, entry_bytes=1e6, used=100, most=100)
+    assert not weigh("orders", looked, Marks(resume=0.5), paused=True).cause
+    assert room(looked, Marks()) == float("inf")
+
+
+def test_the_figures_are_those_of_the_slowest() -> None:
+    """What the log says beside the cause."""
+    load = weigh("orders", survey(10, 900, entry_bytes=20.0, used=5, most=50), MARKS)
+    assert load.figures == {
+        "group": "g1", "unread": 900, "unread_bytes": 18_000, "used_memory": 5, "maxmemory": 50,
+    }  # fmt: skip
+
+
+@given(
+    unread=st.lists(st.integers(0, 2000), max_size=3),
+    size=st.floats(1, 5000),
+    used=st.integers(0, 10_000_000),
+    written=st.integers(0, 3000),
+)
+def test_no_mark_is_reached_before_there_is_no_room(
+    unread: list[int], size: float, used: int, written: int
+) -> None:
+    """A read that writes less than there is room for cannot pass a mark unseen."""
+    before = survey(*unread, entry_bytes=size, used=used, most=10_000_000)
+    if written < room(before, MARKS):
+        after: dict[str, Any] = {"entry_bytes": size, "used": used + int(written * size), "most": 10_000_000}
+        assert not weigh("orders", survey(*(each + written for each in unread), **after), MARKS).cause

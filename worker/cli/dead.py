@@ -1,0 +1,272 @@
+"""`ordersync dead`: what could not be dealt with, why, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.cli.compose import run_async
+from worker.cli.letters import KINDS, Letters, Picked, pick_out
+from worker.cli.looking import ask_back, check_resource, client_of
+from worker.cli.options import pick_account, prepare
+from worker.cli.tables import columns, duration, printable
+from worker.clock import SystemClock
+from worker.errors import NotReplayable, OrdersyncError
+from worker.queue.dead import DELIVERY
+from worker.queue.envelope import FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from worker.queue.dead import Letter
+
+_COLUMNS = ("resource", "id", "kind", "group", "subject", "attempts", "age", "reason")
+_LONGEST_REASON = 100
+_TOLD = 10
+_ATTRIBUTES = tuple(name for name in FIELDS if name != "data")
+
+
+class LettersStay(OrdersyncError):
+    """Some dead letters could not be replayed."""
+
+    code = "letters_stay"
+
+    def __init__(self, stay: Sequence[tuple[Letter, str]]) -> None:
+        told = "".join(
+            f"\n  {letter.resource} {letter.letter_id}: {reason}" for letter, reason in stay[:_TOLD]
+        )
+        more = f"\n  and {len(stay) - _TOLD} more" if len(stay) > _TOLD else ""
+        super().__init__(f"{counted(len(stay))} cannot be replayed:{told}{more}")
+
+
+@click.group(
+    name="dead",
+    epilog="\b\nExamples:\n  ordersync dead list\n  ordersync dead show 1772448067513-0\n"
+    "  ordersync dead replay --all --group warehouse\n  ordersync dead drop 1772448067513-0",
+)
+def command() -> None:
+    """Look at dead letters, try them again, or drop them.
+
+    There are two kinds: a `delivery` is an event that a group could not deal with in all its attempts, a `record` is
+    one of OrderMesh that could not be read.
+    """
+
+
+def _with_picks(function: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--account", help="The account, where there are several."),
+        click.option("--kind", type=click.Choice(KINDS), help="Only those of this kind."),
+        click.option("--group", "-g", help="Only those of this group."),
+    ):
+        function = option(function)
+    return function
+
+
+@command.command(
+    name="list",
+    epilog="\b\nExamples:\n  ordersync dead list orders --group warehouse\n"
+    "  ordersync dead list --json | jq -r '.[].subject'",
+)
+@click.argument("resource", required=False)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@_with_picks
+def list_letters(
+    *, resource: str | None, group: str | None, kind: str | None, account: str | None, as_json: bool
+) -> None:
+    """Show the dead letters of one RESOURCE, or of all; the oldest of each first."""
+    check_resource(resource)
+    settings = prepare(quiet=True)
+
+    async def main() -> None:
+        async with client_of(settings) as client:
+            letters = Letters(client, await pick_account(client, account, settings))
+            found = await letters.pick(Picked(resource, (), group or "", kind or ""))
+        now = SystemClock().now()
+        if as_json:
+            click.echo(json.dumps([_row(letter, now) for letter in found]))
+        elif found:
+            click.echo("\n".join(columns([_COLUMNS, *(_cells(letter, now) for letter in found)])))
+        else:
+            click.echo(
+                "There is no such dead letter." if resource or group or kind else "There is no dead letter."
+            )
+
+    run_async(main)
+
+
+@command.command(
+    epilog="\b\nExamples:\n  ordersync dead show 1772448067513-0\n"
+    "  ordersync dead show 1772448067513-0 --json | jq .data"
+)
+@click.argument("words", metavar="[RESOURCE] ID", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--account", help="The account, where there are several.")
+def show(*, words: tuple[str, ...], as_json: bool, account: str | None) -> None:
+    """Show one dead letter: the reason with its trace, and the event or the record, whole."""
+    picked = pick_out(words)
+    if len(picked.ids) != 1:
+        raise click.UsageError("Which dead letter? Give one ID: ordersync dead list shows them.")
+    settings = prepare(quiet=True)
+
+    async def main() -> None:
+        async with client_of(settings) as client:
+            letters = Letters(client, await pick_account(client, account, settings))
+            letter = await letters.find(picked.ids[0], picked.resource)
+        click.echo(json.dumps(_whole(letter)) if as_json else "\n".join(_told(letter)))
+
+    run_async(main)
+
+
+@command.command(
+    epilog="\b\nExamples:\n  ordersync dead replay 1772448067513-0\n"
+    "  ordersync dead replay --all orders --group warehouse"
+)
+@click.argument("words", metavar="ID... | --all [RESOURCE]", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All of them: of one RESOURCE, or of all.")
+@_with_picks
+def replay(
+    *, words: tuple[str, ...], every: bool, group: str | None, kind: str | None, account: str | None
+) -> None:
+    """Try again, and remove the letters for which that is under way.
+
+    An event comes to its group again, and to no other: the same entry, marked as replayed, its attempts counted anew.
+    One that is not kept in the stream any more cannot come again, and its letter stays. A record is looked at again
+    by the next complete read.
+    """
+    picked = pick_out(words, every=every, group=group, kind=kind)
+    settings = prepare()
+
+    async def main() -> None:
+        done: list[Letter] = []
+        stay: list[tuple[Letter, str]] = []
+        async with client_of(settings) as client:
+            letters = Letters(client, await pick_account(client, account, settings))
+            for letter in await letters.pick(picked):
+                try:
+                    await letters.replay(letter)
+                except NotReplayable as error:
+                    stay.append((letter, str(error)))
+                else:
+                    done.append(letter)
+            await letters.log("dead_letters_replayed", done)
+        if done or not stay:
+            click.echo(_replayed(done))
+        if stay:
+            raise LettersStay(stay)
+
+    run_async(main)
+
+
+@command.command(
+    epilog="\b\nExamples:\n  ordersync dead drop 1772448067513-0\n"
+    "  ordersync dead drop --all orders --kind record --yes"
+)
+@click.argument("words", metavar="ID... | --all [RESOURCE]", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All of them: of one RESOURCE, or of all.")
+@click.option("--yes", is_flag=True, help="Do not ask back.")
+@_with_picks
+def drop(
+    *,
+    words: tuple[str, ...],
+    every: bool,
+    yes: bool,
+    group: str | None,
+    kind: str | None,
+    account: str | None,
+) -> None:
+    """Remove dead letters for good. Their events stay in the stream as long as they are kept."""
+    picked = pick_out(words, every=every, group=group, kind=kind)
+    settings = prepare()
+
+    async def main() -> None:
+        async with client_of(settings) as client:
+            letters = Letters(client, await pick_account(client, account, settings))
+            found = await letters.pick(picked)
+            if found:
+                ask_back(f"Drop {counted(len(found))} for good?", yes=yes)
+            dropped = await letters.drop(found)
+            await letters.log("dead_letters_dropped", found)
+        click.echo(f"{counted(dropped)} dropped")
+
+    run_async(main)
+
+
+def counted(letters: int) -> str:
+    """So many dead letters, in words."""
+    return f"{letters} dead letter{'' if letters == 1 else 's'}"
+
+
+def _row(letter: Letter, now: float) -> dict[str, Any]:
+    return {
+        "resource": letter.resource,
+        "id": letter.letter_id,
+        "kind": letter.kind,
+        "group": letter.group or None,
+        "consumer": letter.consumer or None,
+        "subject": letter.subject,
+        "where": letter.where,
+        "time": letter.time,
+        "age_s": round(max(0.0, now - letter.written_at), 1),
+        "attempts": letter.attempts,
+        "reason": letter.reason,
+    }
+
+
+def _cells(letter: Letter, now: float) -> tuple[str, ...]:
+    reason = letter.reason
+    if len(reason) > _LONGEST_REASON:
+        reason = f"{reason[: _LONGEST_REASON - 3]}..."
+    return (
+        letter.resource, letter.letter_id, letter.kind, letter.group or "-", letter.subject or "-",
+        str(letter.attempts) if letter.kind == DELIVERY else "-", duration(max(0.0, now - letter.written_at)), reason,
+    )  # fmt: skip
+
+
+def _whole(letter: Letter) -> dict[str, Any]:
+    row = _row(letter, SystemClock().now())
+    row["trace"] = letter.trace
+    if letter.event is not None:
+        row["event"] = {name: getattr(letter.event, name) for name in _ATTRIBUTES}
+        if letter.event.previous:
+            row["event"]["previous"] = _parsed(letter.event.previous.encode())
+    row["data"] = _parsed(letter.data)
+    return row
+
+
+def _parsed(data: bytes) -> Any:
+    """As JSON; what is none, as text."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        return data.decode("utf-8", "replace")
+
+
+def _told(letter: Letter) -> list[str]:
+    whole = _whole(letter)
+    event, trace = whole.pop("event", {}), whole.pop("trace")
+    del whole["age_s"], whole["data"]
+    whole |= {f"event {name}": value for name, value in event.items() if name != "subject"}
+    shown = {name: value for name, value in whole.items() if value not in (None, "", [], ())}
+    width = max(map(len, shown))
+    lines = [f"{name:<{width}}  {printable(_text(value))}" for name, value in shown.items()]
+    if trace:
+        lines += ["", *map(printable, trace.splitlines())]
+    return [*lines, "", *map(printable, letter.data.decode("utf-8", "replace").splitlines())]
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _replayed(done: Sequence[Letter]) -> str:
+    """What becomes of them."""
+    groups: dict[str, int] = {}
+    for letter in done:
+        groups[letter.group] = groups.get(letter.group, 0) + 1
+    records = groups.pop("", 0)
+    parts = [f"{events} to group {printable(group)}" for group, events in groups.items()]
+    if records:
+        parts.append(f"{records} to be read again by the next complete read")
+    return f"{counted(len(done))} replayed" + (f": {', '.join(parts)}" if parts else "")

@@ -1,0 +1,178 @@
+"""`ordersync groups`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+import redis.exceptions
+
+from worker.cli.compose import run_async, running_redis_url
+from worker.cli.options import pick_account, prepare
+from worker.cli.tables import columns, duration, printable
+from worker.clock import SystemClock
+from worker.connections import answer, connect
+from worker.errors import RedisUnavailable, SettingsError
+from worker.keys import Keys
+from worker.queue.groups import Groups, Limits, idle_seconds, written_at
+from worker.settings import RESOURCES, Settings, hide_password
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+    from worker.queue.groups import Group
+
+_COLUMNS = ("resource", "group", "unread", "pending", "oldest", "idle", "consumers", "holds back")
+
+
+@click.group(
+    name="groups",
+    invoke_without_command=True,
+    epilog="\b\nExamples:\n  ordersync groups\n  ordersync groups --json | jq '.[] | select(.unread > 1000)'\n"
+    "  ordersync groups drop warehouse orders",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--account", help="The account, where there are several.")
+@click.pass_context
+def command(ctx: click.Context, *, as_json: bool, account: str | None) -> None:
+    """Show the consumer groups: what each has to read, holds unacknowledged, and holds back from retention.
+
+    `oldest` is the age of the oldest event that the group has not dealt with, `idle` the time since a consumer of
+    it last asked for events, `holds back` the events that the limits of retention would not keep.
+    """
+    if ctx.invoked_subcommand is not None:
+        ctx.obj = account
+        return
+    settings = prepare(quiet=True)
+    run_async(lambda: _list(settings, account, as_json=as_json))
+
+
+@command.command(
+    epilog="\b\nExamples:\n  ordersync groups drop warehouse\n  ordersync groups drop warehouse orders --yes"
+)
+@click.argument("group")
+@click.argument("resource", required=False)
+@click.option("--yes", is_flag=True, help="Do not ask back.")
+@click.option("--account", help="The account, where there are several.")
+@click.pass_context
+def drop(ctx: click.Context, *, group: str, resource: str | None, yes: bool, account: str | None) -> None:
+    """Drop a GROUP: of one RESOURCE, or of all. What it has not dealt with is given up, and held back no more.
+
+    Events stay in the stream as long as retention and the other groups keep them.
+    """
+    if resource is not None and resource not in RESOURCES:
+        raise SettingsError(f"There is no resource {resource!r}. There is: {', '.join(RESOURCES)}")
+    settings = prepare(quiet=True)
+    resources = (resource,) if resource else RESOURCES
+    declared = [name for name in settings.events.groups.get(group, ()) if name in resources]
+    if declared:
+        raise SettingsError(
+            f"ORDERSYNC_EVENTS__GROUPS declares {group} for {', '.join(declared)}, and the worker would make it anew, "
+            "with everything to read. Take it out there and restart the worker, then drop it."
+        )
+    run_async(lambda: _drop(settings, account or ctx.obj, group, resources, yes=yes))
+
+
+@asynccontextmanager
+async def _client(settings: Settings) -> AsyncIterator[Redis]:
+    url = running_redis_url(settings)
+    client = connect(url)
+    try:
+        yield client
+    except (redis.exceptions.RedisError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise RedisUnavailable(
+            f"{hide_password(url)} cannot be used: {error}. Is the worker still running?"
+        ) from None
+    finally:
+        await client.aclose()
+
+
+async def _list(settings: Settings, account: str | None, *, as_json: bool) -> None:
+    async with _client(settings) as client:
+        keys = Keys(await pick_account(client, account, settings))
+        groups, now, rows = Groups(client, keys), SystemClock().now(), []
+        for resource in RESOURCES:
+            limits = Limits(**settings.retention.of(resource).model_dump())
+            found = (await groups.survey(resource, limits)).groups
+            rows += [await _row(groups, resource, group, now) for group in found]
+    if as_json:
+        click.echo(json.dumps(rows))
+    elif rows:
+        click.echo("\n".join(columns([_COLUMNS, *(_cells(row) for row in rows)])))
+    else:
+        click.echo(
+            f"No group reads the events of account {keys.account}. A consumer makes its own when it starts; to have "
+            'one before that, set ORDERSYNC_EVENTS__GROUPS, such as {"warehouse": ["orders"]}.'
+        )
+
+
+async def _row(groups: Groups, resource: str, group: Group, now: float) -> dict[str, Any]:
+    consumers = await groups.consumers(resource, group.name)
+    oldest = group.oldest_pending or group.oldest_unread
+    return {
+        "resource": resource,
+        "group": group.name,
+        "unread": group.unread,
+        "pending": group.pending,
+        "oldest": oldest or None,
+        "oldest_s": round(max(0.0, now - written_at(oldest)), 1) if oldest else None,
+        "oldest_pending": group.oldest_pending or None,
+        "idle_s": round(idle_seconds(group, consumers, now), 1),
+        "held_back": group.held,
+        "consumers": [
+            {"name": each.name, "pending": each.pending, "idle_s": round(each.idle, 1)} for each in consumers
+        ],
+    }
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    idle = duration(row["idle_s"]) if row["consumers"] else "no consumer"
+    return (
+        row["resource"], row["group"], str(row["unread"]), str(row["pending"]),
+        "-" if row["oldest_s"] is None else duration(row["oldest_s"]), idle, str(len(row["consumers"])),
+        str(row["held_back"]),
+    )  # fmt: skip
+
+
+async def _drop(
+    settings: Settings, account: str | None, group: str, resources: tuple[str, ...], *, yes: bool
+) -> None:
+    async with _client(settings) as client:
+        keys = Keys(await pick_account(client, account, settings))
+        groups = Groups(client, keys)
+        found = [
+            (resource, each)
+            for resource in resources
+            for each in (await groups.survey(resource)).groups
+            if each.name == group
+        ]
+        if not found:
+            raise SettingsError(
+                f"There is no group {group!r} of {' or '.join(resources)} in account {keys.account}. "
+                "See: ordersync groups"
+            )
+        for resource, each in found:
+            click.echo(
+                f"{resource}: group {printable(group)} has {each.unread} to read and {each.pending} pending; "
+                "this is given up"
+            )
+        _ask_back(yes=yes)
+        for resource, _ in found:
+            await groups.drop(resource, group)
+            await answer(client.delete(keys.replayed(resource, group)))
+            click.echo(f"{resource}: group {printable(group)} is dropped")
+
+
+def _ask_back(*, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise SettingsError("Nobody can be asked here, and nothing was dropped. Add --yes to do it.")
+    click.confirm("Drop it?", abort=True)

@@ -1,0 +1,219 @@
+"""`ordersync replay`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.cli.compose import run_async
+from worker.cli.looking import check_resource, client_of, moment
+from worker.cli.options import pick_account, prepare
+from worker.cli.tables import printable
+from worker.clock import SystemClock, rfc3339
+from worker.errors import SettingsError
+from worker.keys import Keys
+from worker.logs import get_logger
+from worker.queue.claiming import text
+from worker.queue.groups import Groups, written_at
+from worker.queue.replay import Range, Replayed, replay
+from worker.settings import RESOURCES
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.queue.groups import Group
+    from worker.settings import Settings
+
+_NOTHING = "0-0"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What of the wanted events is there.
+
+    `first` and `last`: entries of the range that the group has read, "" if there are none. `oldest`: the oldest
+    entry of the stream; `gone`: whether the range begins before it, and older entries were removed.
+    """
+
+    first: str
+    last: str
+    oldest: str
+    gone: bool
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  ordersync replay --group warehouse orders --since 2h --dry-run\n"
+    "  ordersync replay --group warehouse --since 2026-03-02T10:00:00Z --until 2026-03-02T12:30:00Z\n"
+    "  ordersync replay --group search orders --entity 67789cd8912265b1f5000ba4\n"
+    "  ordersync replay --group audit orders --from 1772448067513-0",
+)
+@click.argument("resource", required=False)
+@click.option("--group", "-g", required=True, help="The group that is to get them.")
+@click.option(
+    "--since", metavar="TIME", help="Those published from then on: a time, or a span before now, such as 2h."
+)
+@click.option("--until", metavar="TIME", help="Those published before then.")
+@click.option("--from", "from_id", metavar="ENTRY", help="Those from this entry of the stream on.")
+@click.option("--entity", metavar="ID", help="Those of one order (or whatever the resource holds).")
+@click.option("--dry-run", is_flag=True, help="Change nothing; say what would be done.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--account", help="The account, where there are several.")
+def command(
+    *,
+    resource: str | None,
+    group: str,
+    since: str | None,
+    until: str | None,
+    from_id: str | None,
+    entity: str | None,
+    dry_run: bool,
+    as_json: bool,
+    account: str | None,
+) -> None:
+    """Give a group events of one RESOURCE, or of all that it reads, again that it has dealt with.
+
+    They are the same entries with the same ids, marked as replayed; without --since, --from or --entity all that are
+    kept. Consumers of the kit and `ordersync consume` get them within a second, others when they claim idle entries
+    (XAUTOCLAIM). Other groups see nothing of it. What is pending is left to whoever has it, and what the
+    group has not read yet comes anyway.
+    """
+    check_resource(resource)
+    if from_id and (since or until):
+        raise click.UsageError("Give either --from or --since and --until.")
+    if from_id and resource is None:
+        raise click.UsageError("An entry stands in the stream of one resource: name it, such as orders.")
+    now = SystemClock().now()
+    wanted = Range(
+        since=moment(since, "--since", now),
+        until=moment(until, "--until", now),
+        from_id=from_id or "",
+        subject=entity or "",
+    )
+    settings = prepare()
+    run_async(lambda: _replay(settings, account, resource, group, wanted, dry_run=dry_run, as_json=as_json))
+
+
+async def _replay(
+    settings: Settings,
+    account: str | None,
+    resource: str | None,
+    group: str,
+    wanted: Range,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    rows = []
+    async with client_of(settings) as client:
+        keys = Keys(await pick_account(client, account, settings))
+        found = await _read_by(Groups(client, keys), resource, group)
+        for name, group_there in found.items():
+            kept = await _kept(client, keys.stream(name), group_there, wanted)
+            done = await replay(client, keys, name, group, wanted, dry_run=dry_run)
+            if done.replayed and not dry_run:
+                get_logger(account=keys.account).info(
+                    "events_replayed", resource=name, group=group, events=done.replayed, pending=done.pending
+                )
+            rows.append((done, kept))
+    if as_json:
+        click.echo(json.dumps([_row(done, kept, dry_run=dry_run) for done, kept in rows]))
+        return
+    for done, kept in rows:
+        click.echo(_told(done, kept, dry_run=dry_run))
+
+
+async def _read_by(groups: Groups, wanted: str | None, name: str) -> dict[str, Group]:
+    """The group as it stands in the resource that is named, or in all that it reads."""
+    found = {
+        resource: group
+        for resource in ((wanted,) if wanted else RESOURCES)
+        for group in (await groups.survey(resource)).groups
+        if group.name == name
+    }
+    if not found:
+        raise SettingsError(
+            f"There is no group {name!r} of {wanted or 'any resource'}. See: ordersync groups. A group that is new "
+            "begins with the oldest event that is kept, and needs no replay."
+        )
+    return found
+
+
+async def _kept(client: Redis, stream: str, group: Group, wanted: Range) -> Kept:
+    """What there is to be replayed."""
+    start, end = wanted.first, wanted.last
+    if await client.xrange(stream, min=f"({group.delivered}", max=end, count=1):
+        end = group.delivered  # what stands behind it was not read
+    first = await client.xrange(stream, min=start, max=end, count=1)
+    last = await client.xrevrange(stream, min=start, max=end, count=1)
+    oldest = await client.xrange(stream, count=1)
+    if not oldest:
+        return Kept("", "", "", gone=group.delivered != _NOTHING)
+    ((oldest_id, fields),) = oldest
+    before = start == "-" or _place(start) < _place(text(oldest_id))
+    return Kept(
+        first=text(first[0][0]) if first else "",
+        last=text(last[0][0]) if last else "",
+        oldest=text(oldest_id),
+        gone=before and fields.get(b"sequence") != b"1",
+    )
+
+
+def _place(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number or 0)
+
+
+def _row(done: Replayed, kept: Kept, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "resource": done.resource,
+        "group": done.group,
+        "dry_run": dry_run,
+        "replayed": done.replayed,
+        "pending": done.pending,
+        "looked_at": done.looked_at,
+        "first": kept.first or None,
+        "first_time": _time(kept.first),
+        "last": kept.last or None,
+        "last_time": _time(kept.last),
+        "oldest_kept": kept.oldest or None,
+        "oldest_kept_time": _time(kept.oldest),
+        "older_gone": kept.gone,
+    }
+
+
+def _told(done: Replayed, kept: Kept, *, dry_run: bool) -> str:
+    verb = "would be put back" if dry_run else "put back"
+    words = f"{done.resource}: {_events(done.replayed)} {verb} for group {printable(done.group)}"
+    if kept.first:
+        words += f", among those published from {_time(kept.first)} to {_time(kept.last)}"
+    if done.pending:
+        words += (
+            f"; {done.pending} left alone: pending already, so the group gets {_them(done.pending)} anyway"
+        )
+    if kept.gone:
+        older = (
+            f"older than {_time(kept.oldest)} (entry {kept.oldest})"
+            if kept.oldest
+            else "that were published so far"
+        )
+        words += (
+            f"\n  Events {older} are not kept any more and cannot come again; "
+            f"`ordersync resync {done.resource}` publishes the records as they are now"
+        )
+    return words
+
+
+def _events(number: int) -> str:
+    return f"{number} event{'' if number == 1 else 's'}"
+
+
+def _them(number: int) -> str:
+    return "it" if number == 1 else "them"
+
+
+def _time(entry_id: str) -> str | None:
+    return rfc3339(written_at(entry_id)) if entry_id else None

@@ -1,0 +1,19 @@
+-- Not a script of its own: what `replay` and `reopen` begin with. It only reads.
+
+-- The id that a group was given last; nil if there is no such group.
+local function last_delivered(stream, group)
+  if redis.call('EXISTS', stream) == 0 then
+    return nil
+  end
+  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local found = {}
+    for at = 1, #flat, 2 do
+      found[flat[at]] = flat[at + 1]
+    end
+    if found['name'] == group then
+      return found['last-delivered-id']
+    end
+  end
+  return nil
+end
+

@@ -1,0 +1,35 @@
+-- Keeps entries in the hands of a consumer that is at work on them, and counts those that it begins.
+-- KEYS: stream, holder of the consumer's name
+-- ARGV: group, consumer, token of this process, ms for which the name is its own, then for each entry
+--   id, count of deliveries ('' to leave it as it is)
+-- Returns {'ok', ids that are not the consumer's any more, ids whose data is gone}
+--      or {'replaced'}: another process consumes under this name; nothing was changed.
+-- Invariants: an entry that somebody else has claimed, or acknowledged, is not taken back. One whose data is gone
+-- is dropped by Redis from 7.0, so nobody but the caller has it from then on. Needs no memory, so that it works
+-- when Redis is full.
+local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+local token = redis.call('GET', KEYS[2])
+if token and token ~= ARGV[3] then
+  return {'replaced'}
+end
+if token then
+  redis.call('PEXPIRE', KEYS[2], ARGV[4])
+else
+  redis.pcall('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
+end
+
+local lost, gone = {}, {}
+for at = 5, #ARGV, 2 do
+  local id, count = ARGV[at], ARGV[at + 1]
+  local pending = redis.call('XPENDING', stream, group, id, id, 1, consumer)[1]
+  if not pending then
+    lost[#lost + 1] = id
+  else
+    count = count == '' and pending[4] or count
+    local kept = redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', count, 'JUSTID')
+    if #kept == 0 then
+      gone[#gone + 1] = id
+    end
+  end
+end
+return {'ok', lost, gone}

@@ -1,0 +1,152 @@
+"""Retention: how long events are kept, and for whom they are kept longer.
+
+The limits of a resource (age, entries, bytes) say what may go; what a group still needs stays, whatever they
+say. See lua/trim.lua for what it promises. Nothing is ever removed by writing: the commit knows no MAXLEN.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import redis.exceptions
+
+from worker import scripts
+from worker.connections import is_full
+from worker.logs import Repeats, get_logger
+from worker.queue.groups import Groups, Limits, idle_seconds, written_at
+from worker.shielding import finish
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from redis.asyncio import Redis
+
+    from worker.clock import Clock
+    from worker.keys import Keys
+    from worker.queue.groups import Survey
+
+STEP = 5000
+"""Entries that one call removes at most: a few milliseconds, in which Redis does nothing else."""
+FIRST_SECONDS = 10.0
+"""After the start of a worker; the later passes are as far apart as the setting says."""
+HURRY_SECONDS = 3.0
+"""Until the next pass where polling waits for room."""
+PASS_SECONDS = 4.0
+"""A pass ends after this time, wherever it is; the next one carries on. It is less than a job may be silent."""
+SAY_AGAIN = 600.0
+"""Seconds after which the same is said again of a group that holds back, or that does not read."""
+
+
+class Retention:
+    """Keeps the streams of one account within their limits."""
+
+    def __init__(
+        self,
+        *,
+        redis_client: Redis,
+        keys: Keys,
+        limits: Mapping[str, Limits],
+        declared: Mapping[str, Sequence[str]],
+        idle_after: float,
+        every: float,
+        clock: Clock,
+        step: int = STEP,
+    ) -> None:
+        self._groups = Groups(redis_client, keys)
+        self._keys, self._limits, self._declared = keys, limits, declared
+        self._idle_after, self._every, self._clock, self._step = idle_after, every, clock, step
+        self._due_at = clock.monotonic() + min(every, FIRST_SECONDS)
+        self._script = scripts.load(redis_client, "worker.queue", "trim", begin=["needs"])
+        self._repeats = Repeats(SAY_AGAIN)
+        self._log = get_logger(account=keys.account)
+
+    def due(self) -> bool:
+        """Whether it is time for a pass. Who asks is expected to see to it: the next one is due after a while."""
+        now = self._clock.monotonic()
+        if now < self._due_at:
+            return False
+        self._due_at = now + self._every
+        return True
+
+    def hurry(self) -> None:
+        """Room is needed: the next pass is due soon."""
+        self._due_at = min(self._due_at, self._clock.monotonic() + HURRY_SECONDS)
+
+    async def run(self, seconds: float = PASS_SECONDS) -> bool:
+        """Trim every stream that has limits. False if there was no time to finish.
+
+        A stream that lacks one of its declared groups, and cannot be given it since Redis is full, is left alone.
+        """
+        deadline = self._clock.monotonic() + seconds
+        left_alone = await self.declare()
+        done = True
+        for resource, limits in self._limits.items():
+            if resource in left_alone:
+                continue
+            try:
+                done = await self._trim(resource, limits, deadline) and done
+            except redis.exceptions.ResponseError as error:
+                if self._repeats.allow(f"failed {resource}", self._clock.monotonic()):
+                    self._log.error(
+                        "retention_failed", resource=resource, error=str(error),
+                        advice="the stream is not what this program writes, or the user lacks a permission",
+                    )  # fmt: skip
+        if not done:
+            self._due_at = self._clock.monotonic()
+        return done
+
+    async def declare(self) -> set[str]:
+        """Make every declared group exist. The resources that lack one all the same, since Redis is full."""
+        try:
+            for group, resource in await self._groups.declare(self._declared):
+                self._log.info("group_created", resource=resource, group=group)
+        except redis.exceptions.ResponseError as error:
+            if not is_full(error):
+                raise
+            return {resource for _, resource in await self._groups.missing(self._declared)}
+        return set()
+
+    async def trim(self, resource: str, limits: Limits, deadline: float = float("inf")) -> tuple[int, bool]:
+        """Remove what the limits do not keep and no group needs: how many entries, and whether it is done.
+
+        `deadline` is of the monotonic clock.
+        """
+        removed, more, stream = 0, 1, self._keys.stream(resource)
+        while more and self._clock.monotonic() < deadline:
+            count, more = await finish(self._script(keys=[stream], args=[*limits.arguments, self._step]))
+            removed += count
+        return removed, not more
+
+    async def _trim(self, resource: str, limits: Limits, deadline: float) -> bool:
+        removed, done = await self.trim(resource, limits, deadline)
+        survey = await self._groups.survey(resource, limits)
+        if removed:
+            self._log.info("stream_trimmed", resource=resource, entries=removed, left=survey.entries)
+        if done:
+            await self._report(resource, survey)
+        return done
+
+    async def _report(self, resource: str, survey: Survey) -> None:
+        """Say which groups hold back what the limits would not keep, and which do not read."""
+        now = self._clock.now()
+        for group in survey.groups:
+            if group.held and self._repeats.allow(f"held {resource} {group.name}", self._clock.monotonic()):
+                self._log.warning(
+                    "retention_held_back", resource=resource, group=group.name, entries=group.held,
+                    first=group.needed, unread=group.unread, pending=group.pending,
+                    advice="they go when the group has read and acknowledged them, or is dropped: "
+                    f"ordersync groups drop {group.name} {resource}",
+                )  # fmt: skip
+            if not (group.unread or group.pending):
+                continue
+            idle = idle_seconds(group, await self._groups.consumers(resource, group.name), now)
+            if idle >= self._idle_after and self._repeats.allow(
+                f"idle {resource} {group.name}", self._clock.monotonic()
+            ):
+                oldest = group.oldest_pending or group.oldest_unread
+                self._log.warning(
+                    "group_idle", resource=resource, group=group.name, idle_s=round(idle),
+                    unread=group.unread, pending=group.pending, oldest_s=round(now - written_at(oldest)),
+                    advice="start its consumers; if it is not needed any more: "
+                    f"ordersync groups drop {group.name} {resource}",
+                )  # fmt: skip

@@ -1,0 +1,147 @@
+"""Events and dead letters as JSON Schema (2020-12): what a consumer finds in an entry of a stream.
+
+The values of a stream entry are texts, so each property is one; numbers are texts of digits, and `data` is a text
+of JSON. Behind the fields that are always there come optional ones, and later versions may add more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from worker.queue import envelope
+from worker.queue.envelope import CONTENT_TYPE, ENCODING_FIELD, FIELDS, PREVIOUS_FIELD, SPEC_VERSION, Encoding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+VERSION = 1
+"""Of the envelope: the next one when a field goes, or means something else."""
+LETTER_VERSION = 1
+"""Of the dead letters, likewise."""
+
+_COUNT = "^[1-9][0-9]*$"
+
+
+def _text(description: str, **limits: Any) -> dict[str, Any]:
+    return {"type": "string", **limits, "description": description}
+
+
+_PROPERTIES: dict[str, dict[str, Any]] = {
+    "specversion": {"const": SPEC_VERSION, "description": "Version of CloudEvents."},
+    "id": _text(
+        "Entity, id of the record, version, and 8 hex digits of its content, with colons between them. The same for "
+        "the same change, whoever publishes it: remember it, and each event is handled once.",
+        minLength=1,
+    ),
+    "source": _text("/ordersync/ACCOUNT/RESOURCE", format="uri-reference"),
+    "type": _text(
+        "io.ordermesh.ENTITY.ACTION. There may be further entities and actions: let pass what you do not know.",
+        pattern=r"^io\.ordermesh\.[a-z_]+\.[a-z]+$",
+    ),
+    "subject": _text("Id of the record.", minLength=1),
+    "time": _text(
+        "When the record changed, as OrderMesh says; when it was seen, where OrderMesh does not say.",
+        format="date-time",
+    ),
+    "datacontenttype": {"const": CONTENT_TYPE},
+    "dataschema": _text(
+        "$id of the JSON Schema of what is known of the record: urn:ordersync:ENTITY:VERSION.",
+        format="uri",
+        pattern=r"^urn:ordersync:[a-z_]+:[1-9][0-9]*$",
+    ),
+    "sequence": _text("Counts the events of a resource, without gaps.", pattern=_COUNT),
+    "version": _text("Counts the events of a record, without gaps.", pattern=_COUNT),
+    "reason": _text("What made the worker look: poll; others may come.", minLength=1),
+    "changed": _text(
+        "Names of the top-level fields that differ from the version before, with commas between them; a comma in a "
+        "name is %2C, a percent sign %25, and no name at all %. Empty unless it is an update."
+    ),
+    "data": _text(
+        "The record: a JSON object, as OrderMesh served it, or what of it the privacy policy lets through. Bytes of "
+        "gzip where dataencoding says so.",
+        contentMediaType=CONTENT_TYPE,
+    ),
+    ENCODING_FIELD: {
+        "enum": [each.value for each in Encoding],
+        "description": "How data is stored. Only where compression is switched on; without it: identity.",
+    },
+    PREVIOUS_FIELD: _text(
+        "A JSON object with the values that the fields in changed had before, without those that were not there. "
+        "Only with updates, where it is switched on, and once a record has been published since.",
+        contentMediaType=CONTENT_TYPE,
+    ),
+}
+_EVENT = {name: _PROPERTIES[name] for name in (*FIELDS, *envelope.OPTIONAL_FIELDS)}
+
+_LETTER = {
+    "reason": _text("Why it could not be dealt with."),
+    "subject": _text("Id of the record; empty if it could not be read."),
+    "time": _text("When the letter was written.", format="date-time"),
+}
+_RECORD = {
+    **_LETTER,
+    "where": _text("Operation and page that it was read from."),
+    "data": _text("The record, byte for byte. Not under a privacy policy."),
+    "size": _text(
+        "Its bytes. Only under a privacy policy, which what cannot be read cannot pass.", pattern=_COUNT
+    ),
+    "fingerprint": _text("XXH3 (64 bits) of its bytes, likewise.", pattern="^[0-9a-f]{16}$"),
+}
+_DELIVERY = {
+    **_LETTER,
+    "where": _text("Id of the entry in the stream."),
+    "group": _text("The consumer group that could not handle it."),
+    "consumer": _text("The consumer that gave it up."),
+    "attempts": _text("How often it was tried.", pattern="^[0-9]+$"),
+    "trace": _text("Trace of the last error; empty where there was none."),
+    **{f"event.{name}": each for name, each in _EVENT.items() if name != "data"},
+    "data": _PROPERTIES["data"],
+}
+
+
+def envelope_schema() -> dict[str, Any]:
+    """The JSON Schema of an event, decoded; `$id` is the name under which it is published."""
+    return _schema(
+        envelope.data_schema("envelope", VERSION),
+        title="Event",
+        description="An entry of a stream: a CloudEvent with its attributes as plain fields, in this order.",
+        properties=_EVENT,
+        required=FIELDS,
+    )
+
+
+def letter_schemas() -> dict[str, dict[str, Any]]:
+    """The JSON Schemas of dead letters, decoded, by their kind."""
+    return {
+        "record": _schema(
+            envelope.data_schema("dead_record", LETTER_VERSION),
+            title="Unreadable record",
+            description="A record that could not be read. It was parked, so that it does not hold up the others.",
+            properties={"kind": {"const": "record"}, **_RECORD},
+            required=("kind", "where", *_LETTER),
+        ),
+        "delivery": _schema(
+            envelope.data_schema("dead_delivery", LETTER_VERSION),
+            title="Undeliverable event",
+            description="An event that a consumer group could not handle. Whole: `data`, and each other field of it "
+            "with `event.` before its name.",
+            properties={"kind": {"const": "delivery"}, **_DELIVERY},
+            required=("kind", "where", *_LETTER, "group", "consumer", "attempts", "trace"),
+        ),
+    }
+
+
+def _schema(
+    uri: str, *, title: str, description: str, properties: dict[str, Any], required: Iterable[str]
+) -> dict[str, Any]:
+    return {
+        "$schema": DIALECT,
+        "$id": uri,
+        "title": title,
+        "description": description,
+        "type": "object",
+        "required": list(required),
+        "properties": properties,
+        "additionalProperties": True,
+    }
