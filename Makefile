@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types imports unit integration chaos bench lock clean install
+.PHONY: help run test lint types imports unit integration chaos soak bench lock clean install
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,7 +24,7 @@ run: $(VENV)/.installed  ## embedded Valkey, sandbox OrderMesh and the daemon; C
 	@exec $(BIN)/ordersync run --sandbox
 
 test: lint types imports  ## lint, types, import rules and every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed  ## ruff: rules and formatting
 	@$(BIN)/ruff check .
@@ -44,6 +44,9 @@ integration: $(VENV)/.installed  ## the tests against a real server and the sand
 
 chaos: $(VENV)/.installed  ## the tests that kill things
 	@$(BIN)/python -m pytest tests/chaos
+
+soak: $(VENV)/.installed  ## consumers killed at random while 50,000 events flow
+	@$(BIN)/python -m tests.chaos.soak
 
 bench: $(VENV)/.installed  ## the figures, side by side with the scripts people write
 	@$(BIN)/python -m tests.bench

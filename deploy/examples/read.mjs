@@ -4,8 +4,10 @@
 //   npm install ioredis
 //   node read.mjs redis://127.0.0.1:6399/0 'ordersync:{sandbox}:stream:orders'
 //
-// Options: --group NAME, --consumer NAME, --events N (end after N events), --json (whole events as JSON lines).
+// Options: --group NAME, --consumer NAME (its own, and the same after a restart), --claim-after MS (entries that
+// nobody has touched for so long are taken over), --events N (end after N events), --json (whole events).
 import { parseArgs } from "node:util";
+import { gunzipSync } from "node:zlib";
 import Redis from "ioredis";
 
 const { values, positionals } = parseArgs({
@@ -13,14 +15,15 @@ const { values, positionals } = parseArgs({
   options: {
     group: { type: "string", default: "warehouse" },
     consumer: { type: "string", default: "worker-1" },
+    "claim-after": { type: "string", default: "60000" }, // more than one event may take
     events: { type: "string", default: "Infinity" },
     json: { type: "boolean", default: false },
   },
 });
 const [url, stream] = positionals;
-const limit = Number(values.events);
-if (positionals.length !== 2 || !(limit > 0)) {
-  console.error("usage: node read.mjs URL STREAM [--group G] [--consumer C] [--events N] [--json]");
+const [limit, claimAfter] = [Number(values.events), Number(values["claim-after"])];
+if (positionals.length !== 2 || !(limit > 0) || !(claimAfter > 0)) {
+  console.error("usage: node read.mjs URL STREAM [--group G] [--consumer C] [--claim-after MS] [--events N] [--json]");
   process.exit(2);
 }
 
@@ -40,20 +43,41 @@ async function handle(event) {
   console.log(values.json ? JSON.stringify({ ...event, data: order }) : `${event.type} ${event.subject} ${event.changed}`);
 }
 
-let start = "0"; // first what this consumer had taken and not finished; ">" is what nobody has taken
+// Names and values in turn. Without `dataencoding` the data is as it was served.
+function eventOf(flat) {
+  const event = {};
+  for (let i = 0; i < flat.length; i += 2) event[flat[i].toString()] = flat[i + 1];
+  if (event.dataencoding?.toString() === "gzip") event.data = gunzipSync(event.data);
+  return Object.fromEntries(Object.entries(event).map(([name, value]) => [name, value.toString()]));
+}
+
+// Makes entries ours that a consumer which is gone has left, or that were replayed for the group.
+async function claimIdle() {
+  let cursor = "0-0";
+  do {
+    [cursor] = await redis.xautoclaim(
+      stream, values.group, values.consumer, claimAfter, cursor, "COUNT", 100, "JUSTID",
+    );
+  } while (cursor !== "0-0");
+}
+
+let start = "0"; // first what is ours already; ">" is what nobody has taken
+let looked = 0;
 let handled = 0;
 while (handled < limit) {
+  if (start === ">" && Date.now() - looked > Math.min(claimAfter, 5000)) {
+    await claimIdle();
+    [start, looked] = ["0", Date.now()];
+  }
   const count = Math.min(100, limit - handled);
-  const answer = await redis.xreadgroup(
-    "GROUP", values.group, values.consumer, "COUNT", count, "BLOCK", 5000, "STREAMS", stream, start,
+  const answer = await redis.xreadgroupBuffer(
+    "GROUP", values.group, values.consumer, "COUNT", count, "BLOCK", 1000, "STREAMS", stream, start,
   );
   const entries = answer?.[0][1] ?? [];
   if (start === "0" && entries.length === 0) start = ">";
   for (const [entry, flat] of entries) {
-    if (flat !== null) { // null: it was removed from the stream after it had been taken
-      const event = {};
-      for (let i = 0; i < flat.length; i += 2) event[flat[i]] = flat[i + 1];
-      await handle(event);
+    if (flat?.length) { // without fields: it was removed from the stream after it had been taken
+      await handle(eventOf(flat));
       handled += 1;
     }
     await redis.xack(stream, values.group, entry);

@@ -1,0 +1,72 @@
+"""Keeps a table of orders up to date: every event is applied once, in order, whatever is killed whenever.
+
+Needs ordermesh-sync to be installed. `--once` ends when there is nothing left; a signal ends it in order.
+
+    python consumer.py redis://127.0.0.1:6379/0 orders.db --group warehouse --name worker-1
+"""  # noqa: INP001 - a program by itself
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sqlite3
+
+import anyio
+from redis.asyncio import Redis
+
+from worker.queue import Consumer, Delivery
+from worker.queue.idempotency import SqlOnce
+
+NEWEST = """
+INSERT INTO orders VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET version = excluded.version, record = excluded.record
+WHERE version < excluded.version
+"""  # several consumers of a group may be at events of one order
+
+
+async def main(words: argparse.Namespace) -> None:
+    """Consume until a signal comes."""
+    database = sqlite3.connect(words.database, check_same_thread=False)
+    database.execute("CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, version INTEGER, record TEXT)")
+    once = SqlOnce(database, group=words.group)
+    once.create_table()
+
+    def apply(delivery: Delivery) -> None:
+        event = delivery.event
+        with once.transaction(delivery) as new:  # what the block does and the event's id are kept together
+            if new:
+                database.execute(NEWEST, (event.subject, event.version, event.data.decode()))
+
+    async def handle(delivery: Delivery) -> None:
+        await anyio.to_thread.run_sync(apply, delivery)  # whatever blocks belongs into a thread
+
+    client = Redis.from_url(words.url)
+    options = {"group": words.group, "name": words.name, "account": words.account, "wait": not words.once}
+    async with (
+        Consumer(client, resources=["orders"], **options) as consumer,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(stop_on_a_signal, consumer)
+        await consumer.run(handle, parallel=1)  # one connection to the database: one at a time
+        tasks.cancel_scope.cancel()
+    await client.aclose()
+    database.close()
+
+
+async def stop_on_a_signal(consumer: Consumer) -> None:
+    """What is being worked on is finished, and the rest given back."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            consumer.stop()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Keep a table of orders up to date.")
+    parser.add_argument("url")
+    parser.add_argument("database")
+    parser.add_argument("--group", default="warehouse")
+    parser.add_argument(
+        "--name", help="its own, and the same after a restart; the name of the host by default"
+    )
+    parser.add_argument("--account", default="default")
+    parser.add_argument("--once", action="store_true")
+    anyio.run(main, parser.parse_args())
