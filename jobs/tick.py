@@ -2,6 +2,7 @@
 
 A cron job of arq's is dropped when a deploy interrupts it and is not made up for when missed. So the tick
 holds no work: what is due is computed from the cursors, and one poll catches up with all that was missed.
+What somebody has paused is not put into the queue; it is due as soon as it is resumed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from jobs import retain
 from jobs.poll import job_id
 from jobs.resources import RESOURCES
 from jobs.workplace import workplace_of
+from worker.capture import pauses
+from worker.clock import rfc3339
 from worker.connections import is_full
+from worker.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from arq.connections import ArqRedis
 
     from jobs.workplace import Workplace
+    from worker.capture.pauses import Pause
 
 TICK_SECONDS = 1.0
 LONGEST_WAIT = 86_400.0
@@ -53,11 +58,18 @@ async def _enqueue(place: Workplace, queue: ArqRedis) -> None:
         (desk, name) for desk in place.desks.values() for name in desk.account.intervals if name in RESOURCES
     ]
     async with place.redis.pipeline(transaction=False) as pipe:
+        for desk in place.desks.values():
+            pipe.hgetall(desk.keys.paused)
         for desk, name in wanted:
             pipe.hmget(desk.keys.cursor(name), ["due_at", "interval", "failures"])
-        cursors = await pipe.execute(raise_on_error=False)
-    now = place.clock.now()
+        answers = await pipe.execute(raise_on_error=False)
+    now, paused, cursors = place.clock.now(), answers[: len(place.desks)], answers[len(place.desks) :]
+    for name, found in zip(place.desks, paused, strict=True):
+        if not isinstance(found, Exception):
+            notice(place, name, pauses.parse(found))
     for (desk, name), cursor in zip(wanted, cursors, strict=True):
+        if pauses.of(place.paused.get(desk.account.name, {}), name):
+            continue
         kept = (None, None, None) if isinstance(cursor, Exception) else cursor
         wait = seconds_until_due(*kept, wanted=desk.account.intervals[name], now=now)
         if wait < TICK_SECONDS:
@@ -70,6 +82,21 @@ async def _enqueue(place: Workplace, queue: ArqRedis) -> None:
                 _queue_name=place.queue,
                 _defer_by=max(0.0, wait),
             )
+
+
+def notice(place: Workplace, account: str, found: dict[str, Pause]) -> None:
+    """Remember what is paused of an account, and log what has begun or ended since the last look."""
+    log, before = get_logger(account=account), place.paused.get(account, {})
+    for resource, pause in found.items():
+        if pause != before.get(resource):
+            log.warning(
+                "polling_paused", resource=resource, by=pause.by, reason=pause.reason, since=rfc3339(pause.at),
+                advice="ordersync resume",
+            )  # fmt: skip
+    for resource, pause in before.items():
+        if resource not in found:
+            log.info("polling_resumed", resource=resource, paused_s=round(place.clock.now() - pause.at, 1))
+    place.paused[account] = found
 
 
 def seconds_until_due(

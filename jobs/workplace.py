@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.capture.contract import KnownContract
+    from worker.capture.pauses import Pause
     from worker.capture.poll import Poller
     from worker.clock import Clock
     from worker.keys import Keys
@@ -43,6 +44,8 @@ class Workplace:
     desks: Mapping[str, Desk]
     clock: Clock
     stopping: Callable[[], bool] = field(default=lambda: False)
+    paused: dict[str, dict[str, Pause]] = field(default_factory=dict)
+    """What was paused of each account when the last tick looked."""
 
     @property
     def queue(self) -> str:

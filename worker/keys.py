@@ -62,6 +62,11 @@ class Keys:
         return f"{self.base}runs"
 
     @property
+    def paused(self) -> str:
+        """What somebody has paused: hash of a resource, or `*` for all of them, and who, when and why."""
+        return f"{self.base}paused"
+
+    @property
     def contract(self) -> str:
         """What the probe has found of each resource."""
         return f"{self.base}contract"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from worker.errors import RedisFull
 
 if TYPE_CHECKING:
+    from worker.capture.pauses import Pause
     from worker.capture.store import Cursor
 
 
@@ -22,6 +23,8 @@ class Health(StrEnum):
     """Something is wrong, but what is published is fresh."""
     FAILING = "failing"
     """What is published is older than it should be."""
+    PAUSED = "paused"
+    """Somebody has paused it, and nothing is read until it is resumed."""
 
     @property
     def alive(self) -> bool:
@@ -41,12 +44,22 @@ LONGEST_POLL = 330.0
 """Seconds that a poll may go on without being ended; it is committed to more often than that."""
 
 
-def judge(cursor: Cursor, now: float, since: float | None = None, *, full: bool = False) -> Verdict:
+def judge(
+    cursor: Cursor,
+    now: float,
+    since: float | None = None,
+    *,
+    full: bool = False,
+    pause: Pause | None = None,
+) -> Verdict:
     """How a resource stands at `now`, for a worker that has been at it `since` (seconds since 1970).
 
     A worker that catches up after a pause is degraded, not failing: ending it would not help. Nor would it where
-    Redis is `full`, which the cursor need not know, or where consumers have to catch up first.
+    Redis is `full`, which the cursor need not know, or where consumers have to catch up first. What somebody has
+    put on `pause` is paused, however old it gets.
     """
+    if pause is not None:
+        return Verdict(Health.PAUSED, f"{pause.words}. To go on: ordersync resume")
     silent = now - (cursor.last_started or since or now)
     lost = silent > max(3 * cursor.interval, LONGEST_POLL if cursor.last_started else 120.0)
     waits_for = _what_it_waits_for(cursor, full=full)

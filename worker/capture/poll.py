@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import redis.exceptions
 
 from worker.capture.lease import Lease, Renewed, hold
+from worker.capture.pauses import PauseGate, Pauses
 from worker.capture.payload import AS_SERVED, Payload
 from worker.capture.reader import OVERLAP_MS, PAUSE_SECONDS, Reader, Reading
 from worker.capture.run import Outcome, Run
@@ -79,6 +80,7 @@ class Poller:
         self._page_size, self._window = page_size, max_concurrency
         self._intervals, self._ignore_fields = intervals, ignore_fields
         self._complete_every, self._pressure = complete_every, pressure
+        self._pauses = Pauses(redis_client, keys)
         self._worker_id, self._clock = worker_id, clock
         self._payloads, self._settled = payloads or {}, set[str]()
         self._repeats = Repeats()
@@ -100,7 +102,7 @@ class Poller:
         when `complete` is asked for.
         Ends early, behind the page in hand, when `stop()` is true or after `slice_seconds`: the outcome is
         then `stopped` or `partial`, and the next poll carries on there; `paused` where the consumers, or Redis,
-        have to catch up before it does. A failure is noted in the cursor
+        have to catch up before it does, or somebody has paused the resource. A failure is noted in the cursor
         and told by the outcome; nothing is raised but cancellation.
         """
         began, started_at = self._clock.monotonic(), self._clock.now()
@@ -113,13 +115,18 @@ class Poller:
             window=self._window,
             interval=self._intervals.get(resource.name, 0.0),
             ignored=hidden.union(self._ignore_fields.get(resource.name, ())),
-            stop=stop,
+            stop=lambda: stop() or bool(run.paused_by),
             seconds=slice_seconds,
-            gate=self._pressure.gate(resource.name),
+            gate=PauseGate(self._pressure, self._pauses, run),
             privacy=payload.privacy,
         )
         store = Store(self._redis, self._keys, resource, payload)
         try:
+            if pause := await self._pauses.of(resource.name):
+                run.paused_by = pause.words
+                run.cut_short()
+                self._tell(run)
+                return run
             async with hold(
                 self._redis,
                 self._keys.lease(resource.name),

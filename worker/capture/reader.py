@@ -174,7 +174,7 @@ class Reader:
             await self._commit([], page=None, due_at=due_at, paused=pressed.cause)
             self._log.warning("backpressure_on", cause=pressed.cause, **pressed.figures)
         else:
-            self._run.outcome = Outcome.PARTIAL
+            self._run.cut_short()
             # A window that does not fit into its time would never end: a sweep carries on where it left off.
             too_long = self._is_window and not self._reading.stop()
             again = {"swept_at": 0.0} if too_long else {}

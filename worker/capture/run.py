@@ -22,7 +22,7 @@ class Outcome(StrEnum):
     STOPPED = "stopped"
     """The worker was asked to end; the next run carries on."""
     PAUSED = "paused"
-    """Its consumers, or Redis, have to catch up first; it goes on by itself."""
+    """Its consumers, or Redis, have to catch up first, and it goes on by itself; or somebody has paused it."""
     FAILED = "failed"
     HELD = "held"
     """Another worker is reading the resource."""
@@ -53,6 +53,7 @@ class Run:
     freshness: float | None = None
     error: str = ""
     error_code: str = ""
+    paused_by: str = ""
     usage: Usage = field(default_factory=Usage)
 
     @property
@@ -70,6 +71,12 @@ class Run:
             name = change.action.value
             setattr(self, name, getattr(self, name) + 1)
         self.unchanged += records - others
+
+    def cut_short(self) -> None:
+        """It ends before its time; the next one carries on. Where somebody has paused it, that is said."""
+        self.outcome = Outcome.PARTIAL
+        if self.paused_by:
+            self.outcome, self.error_code, self.error = Outcome.PAUSED, "paused", self.paused_by
 
     def pause(self, cause: str) -> None:
         """Backpressure: it ends here for now; what was committed stays."""

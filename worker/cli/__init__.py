@@ -17,6 +17,8 @@ COMMANDS = {
     "run": ("worker.cli.run", "Run the daemon; --once reads everything once."),
     "sandbox": ("worker.cli.sandbox", "Run a local OrderMesh to try things on."),
     "status": ("worker.cli.status", "Show how each resource stands."),
+    "pause": ("worker.cli.pausing:pause", "Stop reading an account, or some of its resources."),
+    "resume": ("worker.cli.pausing:resume", "Read again what was paused."),
     "tail": ("worker.cli.tail", "Show events as they come."),
     "consume": ("worker.cli.consume", "Hand events to a command, acknowledged when it has taken them."),
     "doctor": ("worker.cli.doctor", "Look at settings, login, contract, Redis and clocks."),

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from jobs.resources import RESOURCES
 from jobs.workplace import Desk, Workplace
 from worker import embedded
+from worker.capture import pauses
 from worker.capture.contract import KnownContract
 from worker.capture.health import Health, Verdict, judge
 from worker.capture.payload import payload_of
@@ -216,10 +217,12 @@ def reporter(place: Workplace) -> Callable[[], Awaitable[list[ResourceBeat]]]:
             full = True
         beats = []
         for desk in place.desks.values():
+            paused = await pauses.Pauses(place.redis, desk.keys).all()
             for name in desk.account.intervals:
                 try:
                     cursor = await Store(place.redis, desk.keys, RESOURCES[name]).load_cursor()
-                    verdict = judge(cursor, place.clock.now(), since, full=full)
+                    pause = pauses.of(paused, name)
+                    verdict = judge(cursor, place.clock.now(), since, full=full, pause=pause)
                     fresh_as_of = cursor.fresh_as_of
                 except DataError as error:
                     verdict, fresh_as_of = Verdict(Health.FAILING, str(error)), 0.0

@@ -19,6 +19,8 @@ from worker import heartbeat
 def command(as_json: bool) -> None:
     """Exit 0 while a worker is alive and what it publishes is fresh, else 1 with the reason.
 
+    What somebody has paused (ordersync pause) is healthy, and is named.
+
     Needs no settings but the data folder (ORDERSYNC_DATA_DIR), and neither Redis nor the gateway.
     """
     # Not read through the settings: they may be wrong or absent where this runs, and take time to import.
@@ -32,5 +34,10 @@ def command(as_json: bool) -> None:
         found = msgspec.to_builtins(beat) if beat else None
         click.echo(json.dumps({"healthy": not problems, "problems": problems, "heartbeat": found}))
     else:
-        click.echo("\n".join(problems) if problems else "healthy")
+        paused = (
+            [f"{r.account}/{r.resource}: {r.cause}" for r in beat.resources if r.health == "paused"]
+            if beat
+            else []
+        )
+        click.echo("\n".join([*(problems or ["healthy"]), *paused]))
     sys.exit(1 if problems else 0)

@@ -10,6 +10,7 @@ import redis.exceptions
 
 from jobs.resources import RESOURCES
 from worker.capture.health import Health, Verdict, judge
+from worker.capture.pauses import EVERYTHING, Pause, Pauses
 from worker.capture.store import Cursor, Store
 from worker.cli.compose import run_async, running_redis_url
 from worker.cli.options import prepare
@@ -24,7 +25,13 @@ from worker.settings import Settings, hide_password
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-_COLOURS = {Health.OK: "green", Health.STARTING: "blue", Health.DEGRADED: "yellow", Health.FAILING: "red"}
+_COLOURS = {
+    Health.OK: "green",
+    Health.STARTING: "blue",
+    Health.DEGRADED: "yellow",
+    Health.FAILING: "red",
+    Health.PAUSED: "magenta",
+}
 _COLUMNS = ("account", "resource", "health", "records", "events", "dead", "unread", "fresh", "last success")
 
 
@@ -70,9 +77,10 @@ async def _status(settings: Settings, *, as_json: bool) -> None:
 async def _row(client: Redis, account: str, name: str) -> dict[str, Any]:
     keys, now = Keys(account), SystemClock().now()
     survey = await Groups(client, keys).survey(name)
+    pause = await Pauses(client, keys).of(name)
     try:
         cursor = await Store(client, keys, RESOURCES[name]).load_cursor()
-        verdict = judge(cursor, now, full=survey.full)
+        verdict = judge(cursor, now, full=survey.full, pause=pause)
     except DataError as error:
         cursor, verdict = Cursor(), Verdict(Health.FAILING, str(error))
     return {
@@ -84,7 +92,8 @@ async def _row(client: Redis, account: str, name: str) -> dict[str, Any]:
         "events": cursor.sequence,
         "dead": await client.xlen(keys.dead(name)),
         "dead_oldest_s": await _oldest_age(client, keys.dead(name), now),
-        "paused": bool(cursor.paused),
+        "paused": _pause(pause),
+        "backpressure": cursor.paused,
         "unread": survey.slowest.unread if survey.slowest else None,
         "groups": [
             {"group": group.name, "unread": group.unread, "pending": group.pending} for group in survey.groups
@@ -93,6 +102,13 @@ async def _row(client: Redis, account: str, name: str) -> dict[str, Any]:
         "last_success": rfc3339(cursor.last_success) if cursor.last_success else None,
         "stream": keys.stream(name),
     }
+
+
+def _pause(pause: Pause | None) -> dict[str, Any] | None:
+    if pause is None:
+        return None
+    scope = "account" if pause.resource == EVERYTHING else "resource"
+    return {"by": pause.by, "reason": pause.reason, "since": rfc3339(pause.at), "scope": scope}
 
 
 async def _oldest_age(client: Redis, stream: str, now: float) -> float | None:
