@@ -22,6 +22,7 @@ import redis.exceptions
 from worker import heartbeat
 from worker.errors import OrdersyncError
 from worker.logs import Repeats, get_logger
+from worker.notify import ServiceManager
 from worker.shielding import plain_errors
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ LAST_WORDS_SECONDS = 2.0
 REPORT_SECONDS = 5.0
 """Time to ask Redis how the resources stand; a heartbeat is written in any case."""
 LONGEST_PAUSE = 10.0
+CLOSING_SECONDS = 10.0
+"""Beyond the grace time: to close connections, and the embedded server."""
 
 
 class SupervisedWorker(Protocol):
@@ -62,6 +65,7 @@ class Watchdog:
         self._beats: dict[str, float] = {}
         self._stopped = threading.Event()
         self._main = threading.main_thread().ident
+        self._asked = 0.0
 
     def beat(self, name: str) -> None:
         """A loop is alive. Its first beat puts it under guard."""
@@ -70,6 +74,13 @@ class Watchdog:
     def forget(self, name: str) -> None:
         """A loop has ended in order."""
         self._beats.pop(name, None)
+
+    def progress(self) -> bool:
+        """Whether every loop under guard has been alive since this was last true."""
+        turned = all(at > self._asked for at in list(self._beats.values()))
+        if turned:
+            self._asked = time.monotonic()
+        return turned
 
     def start(self) -> None:
         """Begin to watch."""
@@ -109,6 +120,9 @@ class Daemon:
     `make_worker` builds a worker with fresh connections; `wait_for_redis` returns when Redis answers;
     `report` gives the state of the resources for the heartbeat. The first SIGTERM or SIGINT lets jobs end
     behind the page in hand, for `grace` seconds at most; a second one ends the process at once.
+
+    `manager` is told when the first worker has started, when the end begins, and that there is progress: that
+    all loops turn, the one of the queue among them, not just that the process is there.
     """
 
     def __init__(
@@ -122,11 +136,13 @@ class Daemon:
         grace: float,
         clock: Clock,
         watchdog: Watchdog | None = None,
+        manager: ServiceManager | None = None,
     ) -> None:
         self._worker_id, self._data_dir = worker_id, data_dir
         self._make_worker, self._wait_for_redis, self._report = make_worker, wait_for_redis, report
         self._grace, self._clock = grace, clock
         self._watchdog = watchdog or Watchdog()
+        self._manager = manager or ServiceManager()
         self._stopping = False
         self._stop_event = anyio.Event()
         self._started = clock.now()
@@ -150,12 +166,14 @@ class Daemon:
         finally:
             self._watchdog.stop()
             heartbeat.remove(self._data_dir)
+            self._manager.close()
         self._log.info("stopped")
 
     def stop(self) -> None:
         """Ask it to end, as a signal does."""
         self._stopping = True
         self._stop_event.set()
+        self._manager.stopping(self._grace + CLOSING_SECONDS)
 
     async def _listen_to_signals(self) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -199,6 +217,7 @@ class Daemon:
         running = asyncio.ensure_future(worker.async_run())
         stopping = asyncio.ensure_future(self._stop_event.wait())
         self._log.info("worker_started", worker=self._worker_id)
+        self._manager.ready()
         try:
             await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
             if running.done():
@@ -251,6 +270,8 @@ class Daemon:
         due = 0.0
         while True:
             self._watchdog.beat("loop")
+            if self._watchdog.progress():
+                self._manager.alive()
             now = self._clock.monotonic()
             if now >= due:
                 due, problem = now + HEARTBEAT_SECONDS, ""
@@ -273,6 +294,8 @@ class Daemon:
             resources=resources,
             problem=problem,
         )
+        wrong = "; ".join(heartbeat.diagnose(beat, beat.at))
+        self._manager.status(wrong or f"{len(resources)} resources polled, none failing")
         try:
             heartbeat.write(self._data_dir, beat)
         except OSError as error:

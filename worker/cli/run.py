@@ -33,6 +33,7 @@ from worker.daemon import Daemon
 from worker.errors import LoginRejected, OrderMeshError, OrdersyncError, RedisFull, RedisUnavailable
 from worker.keys import PREFIX
 from worker.logs import get_logger, redaction
+from worker.notify import ServiceManager
 from worker.settings import SANDBOX_ACCOUNT, Account, PollSettings, Settings, hide_password
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def command(sandbox: bool, orders: int, once: bool, as_json: bool) -> None:
 
 
 async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as_json: bool) -> None:
-    clock = SystemClock()
+    clock, manager = SystemClock(), ServiceManager.of_environment()
+    manager.status("starting: waits for Redis, then logs in")
     async with AsyncExitStack() as stack:
         local = await stack.enter_async_context(local_ordermesh(orders)) if sandbox else None
         accounts = (_sandbox_account(settings, local),) if local else settings.accounts()
@@ -113,10 +115,12 @@ async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as
         else:
             if not as_json:
                 _greet(settings, accounts, url, local)
-            await _daemon(settings, place, url, clock)
+            await _daemon(settings, place, url, clock, manager)
 
 
-async def _daemon(settings: Settings, place: Workplace, url: str, clock: SystemClock) -> None:
+async def _daemon(
+    settings: Settings, place: Workplace, url: str, clock: SystemClock, manager: ServiceManager
+) -> None:
     queue_url = settings.redis.queue_url.get_secret_value() if settings.redis.queue_url else url
     queue_setting = "ORDERSYNC_REDIS__QUEUE_URL" if settings.redis.queue_url else "ORDERSYNC_REDIS__URL"
     redaction.add(urlsplit(queue_url).password)
@@ -138,6 +142,7 @@ async def _daemon(settings: Settings, place: Workplace, url: str, clock: SystemC
         report=reporter(place),
         grace=settings.grace_seconds,
         clock=clock,
+        manager=manager,
     )
     place.stopping = daemon.stopping
     await daemon.run()
