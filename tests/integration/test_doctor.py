@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
-from tests.conftest import Server, free_port, login_settings, ordersync
-from worker.cli.checks import Finding, Level, judge_redis, permissions
+from jobs.resources import ORDERS
+from tests.conftest import BenchMaker, Server, free_port, login_settings, ordersync
+from worker.cli.checks import check_clock, judge_redis, permissions
+from worker.cli.finding import Finding, Level
+from worker.clock import SystemClock
 from worker.sandbox import PASSWORD, USERNAME, Contract, FaultRule, SandboxServer
 
 
@@ -121,6 +125,25 @@ def test_pages_that_are_not_turned(redis_url: str, tmp_path: Path) -> None:
         assert (done.returncode, answer["ok"]) == (0, True)
 
 
+@pytest.mark.parametrize("total", ["total", None])
+def test_pages_that_are_not_turned_and_too_small(redis_url: str, tmp_path: Path, total: str | None) -> None:
+    """What does not fit into a page of the worker cannot be read: doctor and `run --once` agree, with what to do."""
+    with SandboxServer(orders=130, contract=Contract(ignore_page=True, total=total)) as sandbox:
+        answer, done = doctor(sandbox, redis_url, tmp_path)
+        assert (done.returncode, answer["ok"]) == (1, False)
+        (problem,) = [one for one in answer["findings"] if one["level"] == "problem"]
+        assert "what is behind the first 100 records cannot be read" in problem["text"]
+        once = ordersync("run", "--once", cwd=tmp_path, **login_settings(sandbox, redis_url, tmp_path))
+        assert once.returncode == 1
+        assert "does not honour the page parameter" in once.stderr
+        if total is not None:
+            assert "ORDERSYNC_API__PAGE_SIZE to 130 or more" in problem["advice"]
+            settings = login_settings(sandbox, redis_url, tmp_path, api__page_size="130")
+            assert ordersync("doctor", cwd=tmp_path, **settings).returncode == 0
+            once = ordersync("run", "--once", "--json", cwd=tmp_path, **settings)
+            assert (once.returncode, json.loads(once.stdout)[0]["outcome"]) == (0, "complete")
+
+
 def test_a_secret_that_the_server_repeats(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
     """What a server quotes of a login stands in no output."""
     body = '{"message": "client secret sandbox-secret is not good enough"}'
@@ -171,7 +194,7 @@ def test_wrong_settings(tmp_path: Path) -> None:
 
 
 def test_a_server_that_would_lose_events(sandbox: SandboxServer, tmp_path: Path) -> None:
-    """Eviction and missing persistence are told with the command that mends them; the worker can work."""
+    """Eviction of unread events is a problem, missing persistence a warning; each is told with what mends it."""
     options = ("--appendonly", "no", "--maxmemory-policy", "allkeys-lru", "--maxmemory", "512mb")
     server = Server(tmp_path, None, *options)
     server.start()
@@ -179,9 +202,57 @@ def test_a_server_that_would_lose_events(sandbox: SandboxServer, tmp_path: Path)
         answer, done = doctor(sandbox, server.url, tmp_path)
     finally:
         server.stop()
-    assert done.returncode == 0
-    advice = {one["advice"] for one in answer["findings"] if one["level"] == "warning"}
-    assert advice == {"CONFIG SET maxmemory-policy noeviction", "CONFIG SET appendonly yes"}
+    assert done.returncode == 1
+    told = [one for one in answer["findings"] if one["area"] == "redis" and one["advice"]]
+    assert [(one["level"], one["advice"]) for one in told] == [
+        ("problem", "CONFIG SET maxmemory-policy noeviction"),
+        ("warning", "CONFIG SET appendonly yes"),
+    ]
+    assert of(answer, "contract", "ok")  # the rest is looked at all the same
+
+
+RIGHTS = {
+    "no XADD": ("~*", "+@all", "-xadd"),
+    "no scripts": ("~*", "+@all", "-eval", "-evalsha"),
+    "reads only": ("~*", "+@read", "+@connection", "+info", "+time"),
+    "other keys": ("~other:*", "+@all"),
+    "no keys of arq": ("~ordersync:*", "+@all"),
+}
+
+
+@pytest.mark.parametrize("rights", RIGHTS)
+def test_a_redis_user_that_may_not_write(
+    sandbox: SandboxServer, redis_url: str, tmp_path: Path, rights: str
+) -> None:
+    """A server that answers is not enough: what its user is refused is found before the first poll is."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.execute_command("ACL", "SETUSER", "narrow", "on", ">narrow-word", "&*", *RIGHTS[rights])
+        try:
+            url = redis_url.replace("redis://", "redis://narrow:narrow-word@")
+            answer, done = doctor(sandbox, url, tmp_path)
+            probe = ordersync(
+                "contract", "probe", "orders", cwd=tmp_path, **login_settings(sandbox, url, tmp_path)
+            )
+        finally:
+            client.execute_command("ACL", "DELUSER", "narrow")
+        assert (done.returncode, answer["ok"]) == (3, False), done.stderr
+        (problem,) = [one for one in answer["findings"] if one["level"] == "problem"]
+        assert problem["text"].startswith("its user may not do what the worker does: ")
+        assert "ACL SETUSER" in problem["advice"]
+        assert "Traceback" not in done.stderr + probe.stderr
+        assert list(client.scan_iter("*doctor*")) == []
+
+
+def test_a_server_that_is_full(sandbox: SandboxServer, tmp_path: Path) -> None:
+    """A server that refuses every write cannot be worked with: exit 3, and what to do."""
+    server = Server(tmp_path, None, "--maxmemory", "100kb", "--maxmemory-policy", "noeviction")
+    server.start()
+    try:
+        answer, done = doctor(sandbox, server.url, tmp_path)
+    finally:
+        server.stop()
+    assert done.returncode == 3
+    assert any("Redis is full and refuses to write" in text for text in of(answer, "redis", "problem"))
 
 
 def levels(findings: list[Finding]) -> list[tuple[str, str]]:
@@ -196,9 +267,12 @@ def levels(findings: list[Finding]) -> list[tuple[str, str]]:
         ({"aof_last_write_status": "err"}, "problem", "append-only file"),
         ({"rdb_last_bgsave_status": "err"}, "problem", "snapshot"),
         ({"maxmemory_policy": "volatile-ttl"}, "warning", "volatile-ttl"),
+        ({"maxmemory_policy": "allkeys-lfu", "maxmemory": 0}, "warning", "once it is given a maxmemory"),
+        ({"maxmemory_policy": "allkeys-lfu", "maxmemory": 1 << 30}, "problem", "unread events"),
         ({"aof_enabled": 0}, "warning", "last snapshot"),
-        ({"used_memory": 95, "maxmemory": 100}, "warning", "left of its limit"),
-        ({"used_memory": 95, "total_system_memory": 100}, "warning", "without a limit"),
+        ({"used_memory": 95 << 30, "maxmemory": 100 << 30}, "warning", "left of its limit"),
+        ({"used_memory": 1 << 20, "maxmemory": 30 << 20}, "warning", "left of its limit"),
+        ({"used_memory": 95 << 30, "total_system_memory": 100 << 30}, "warning", "without a limit"),
     ],
 )
 def test_what_info_says(facts: dict[str, Any], level: str, word: str) -> None:
@@ -238,3 +312,29 @@ def test_probe_command(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -
     sandbox.auth.permit({"note": {"get"}})
     assert ordersync("contract", "probe", "orders", cwd=tmp_path, **settings).returncode == 1
     assert ordersync("contract", "probe", "shipments", cwd=tmp_path, **settings).returncode == 0
+
+
+class ClockAt(SystemClock):
+    """A machine whose clock is off."""
+
+    def __init__(self, offset: float) -> None:
+        self._offset = offset
+
+    def now(self) -> float:
+        """Seconds since 1970, and the offset."""
+        return super().now() + self._offset
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("offset", "level", "words"),
+    [(0.0, "ok", "as ours"), (-3600.0, "warning", "ahead of ours"), (3600.0, "warning", "behind ours")],
+)
+async def test_a_clock_that_is_off(bench: BenchMaker, offset: float, level: str, words: str) -> None:
+    """The gateway's clock against ours: which is ahead, and that nothing is missed by it."""
+    with SandboxServer(orders=3) as sandbox:
+        async with bench(sandbox, probe=True) as b:
+            found = {"orders": await b.desk.contract.probe(ORDERS)}
+            (finding,) = [one async for one in check_clock(b.desk, found, ClockAt(offset))]
+            assert (finding.level.value, words in finding.text) == (level, True)
+            assert bool(finding.advice) is (level != "ok")

@@ -99,6 +99,28 @@ async def test_few_orders(bench: BenchMaker, page_base: int, total: str | None, 
             assert (run.outcome, run.records) == ("complete", orders)
 
 
+@pytest.mark.parametrize("orders", [0, 1, 6])
+async def test_large_pages_are_refused_however_few_there_are(bench: BenchMaker, orders: int) -> None:
+    """A server that refuses a page size does so for a short list too: the poll asks for what is taken."""
+    contract = Contract(max_page_size=25, refuse_large=True)
+    with SandboxServer(orders=orders, contract=contract) as sandbox:
+        async with bench(sandbox, probe=True) as b:
+            run = await b.poll()
+            assert (run.outcome, run.records) == ("complete", orders)
+            assert (await b.desk.contract.load())["orders"].largest_page == 25
+
+
+@pytest.mark.parametrize("total", ["total", None])
+async def test_pages_that_are_not_turned_end_no_list(bench: BenchMaker, total: str | None) -> None:
+    """A first page that comes for every number is not taken for a last page that is repeated: nothing is claimed."""
+    contract = Contract(ignore_page=True, total=total)
+    with SandboxServer(orders=130, contract=contract) as sandbox:
+        async with bench(sandbox, probe=True) as b:
+            run = await b.poll()
+            assert (run.outcome, run.error_code) == ("failed", "unreadable_answer")
+            assert (await b.desk.contract.load())["orders"].past_end == ""
+
+
 async def test_an_empty_list_is_looked_at_again(bench: BenchMaker) -> None:
     """An empty list does not say that its pages count from 0: the first order is found all the same."""
     with SandboxServer(orders=0, contract=Contract(page_base=0, total=None)) as sandbox:

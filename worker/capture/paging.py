@@ -105,8 +105,19 @@ async def find_sizes(asker: Asker, first: Sample, *, turned: bool) -> tuple[dict
         start = replace(page, records=page.records[:half])
         if evidence.same_page(start, beyond):
             raise asker.give_up(Refusal(0, "a page far behind the last one shows the first one"))
-    found["past_end"] = evidence.past_end(beyond)
+    past_end = evidence.past_end(beyond)
+    if turned or past_end != "repeats":
+        # Where no page is turned there is no last page to be repeated, and one that comes again is no end.
+        found["past_end"] = past_end
     return found, page
+
+
+async def find_accepted_size(asker: Asker) -> dict[str, Any]:
+    """The finding about the largest page of a list that is empty: the next poll must not be refused for its size."""
+    for size in SIZES:
+        if isinstance(await asker.page(asker.listing.first_page, size), Sample):
+            return {} if size == SIZES[0] else {"largest_page": size}
+    return {}
 
 
 async def _find_size_name(asker: Asker, first: Sample, listing: Listing, found: dict[str, Any]) -> Sample:
@@ -129,7 +140,10 @@ async def _find_largest(asker: Asker, first: Sample, found: dict[str, Any]) -> S
         except GatewayUnreachable:
             continue  # too large to be answered in time
         if isinstance(page, Sample):
-            found |= await _judge_size(asker, page, size)
+            # However few records there are: what is larger was refused just now, and would be by the next poll.
+            found |= {"largest_page": None if size == SIZES[0] else size} | await _judge_size(
+                asker, page, size
+            )
             return page
     found["sizes"] = yes(f"{SAMPLE} records came as asked; more are refused")
     found["largest_page"] = SAMPLE

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from worker.capture.asking import Asker
 from worker.capture.evidence import Refusal, Sample, shape
 from worker.capture.narrowing import find_filter, find_sort
-from worker.capture.paging import find_pages, find_sizes
+from worker.capture.paging import find_accepted_size, find_pages, find_sizes
 from worker.errors import ApiError, ContractMismatch, GatewayUnreachable
 from worker.ordermesh.findings import Findings, fingerprint, no, yes
 from worker.ordermesh.operations import OPERATIONS
@@ -56,6 +56,8 @@ class Probe:
             self._note_layout(first)
             found, first = await find_pages(self._asker, first)
             self._found |= found
+            if first is None:
+                self._found |= await find_accepted_size(self._asker)
         if first is not None:
             self._note_layout(first)
             turned = bool(self._found["pages"].holds)

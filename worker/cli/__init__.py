@@ -127,4 +127,13 @@ def main() -> None:
     except OSError as error:
         click.echo(f"ordersync: the output cannot be written: {error.strerror}", err=True)
         status = 1
+    except Exception as error:
+        from redis.exceptions import RedisError  # noqa: PLC0415 - as above
+
+        if not isinstance(error, RedisError):
+            raise
+        click.echo(
+            f"ordersync: Redis failed: {str(error).rstrip('.')}. `ordersync doctor` looks into it.", err=True
+        )
+        status = 3
     sys.exit(status if isinstance(status, int) else 0)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -17,6 +15,7 @@ import redis.exceptions
 
 from jobs.resources import RESOURCES
 from worker.cli import probed
+from worker.cli.finding import Finding, Level
 from worker.connections import connect, version_of
 from worker.errors import ApiError, GatewayUnreachable, LoginRejected, OrderMeshError, OrdersyncError
 from worker.ordermesh.auth import credentials_of, login_request, parse_token
@@ -30,34 +29,11 @@ if TYPE_CHECKING:
     from worker.ordermesh.findings import Findings
     from worker.settings import Account, Settings
 
-LEAST_MEMORY_SHARE = 0.1
+LEAST_MEMORY_SHARE, LEAST_MEMORY = 0.1, 32 << 20
+"""Of what Redis may use, and in bytes: below either there is soon no room for events."""
 LARGEST_OFFSET = 30.0
 """Seconds between two clocks that nobody need care about."""
 _MEGABYTE = 1 << 20
-
-
-class Level(StrEnum):
-    """How much a finding matters."""
-
-    OK = "ok"
-    NOTE = "note"
-    """Good to know; nothing to do."""
-    WARNING = "warning"
-    """The worker can do its job, but something will hurt one day."""
-    PROBLEM = "problem"
-    """The worker cannot do its job."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One finding. `exit_status`: what a problem makes the command end with."""
-
-    area: str
-    level: Level
-    text: str
-    advice: str = ""
-    account: str = ""
-    exit_status: int = 1
 
 
 def check_settings(settings: Settings, accounts: tuple[Account, ...]) -> Iterator[Finding]:
@@ -151,11 +127,12 @@ async def check_contract(desk: Desk, found: dict[str, Findings]) -> AsyncIterato
             if isinstance(error, GatewayUnreachable | LoginRejected):
                 return
             continue
-        bad = probed.stops(one)
+        bad = probed.stops(one, desk.account.api.page_size)
         level = (Level.PROBLEM if polled else Level.NOTE) if bad else Level.OK
         note = "" if polled else " (not polled)"
         text = bad or probed.summary(one)
-        yield Finding("contract", level, f"{one.resource}{note}: {text}", probed.advice(one), account)
+        advice = probed.advice(one, desk.account.api.page_size)
+        yield Finding("contract", level, f"{one.resource}{note}: {text}", advice, account)
         for text in probed.shortcomings(one) if polled and not bad else ():
             yield Finding("contract", Level.NOTE, f"{one.resource}: {text}", account=account)
 
@@ -218,12 +195,7 @@ def judge_redis(facts: dict[str, Any]) -> Iterator[Finding]:
             "redis", Level.PROBLEM, "it is a replica, which takes no writes",
             "set ORDERSYNC_REDIS__URL to the primary", exit_status=2,
         )  # fmt: skip
-    policy = facts.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        yield Finding(
-            "redis", Level.WARNING, f"when memory is short it drops keys ({policy}), whole streams among them",
-            "CONFIG SET maxmemory-policy noeviction",
-        )  # fmt: skip
+    yield from _eviction(facts)
     if facts.get("aof_enabled") in {0, "0"}:
         yield Finding(
             "redis", Level.WARNING, "a crash loses events back to its last snapshot", "CONFIG SET appendonly yes"
@@ -240,6 +212,28 @@ def judge_redis(facts: dict[str, Any]) -> Iterator[Finding]:
     yield _memory(facts)
 
 
+def _eviction(facts: dict[str, Any]) -> Iterator[Finding]:
+    policy = str(facts.get("maxmemory_policy", "noeviction"))
+    advice = "CONFIG SET maxmemory-policy noeviction"
+    if policy.startswith("allkeys") and int(facts.get("maxmemory", 0)):
+        # Nobody would see it: the streams and fingerprints that are gone leave no trace.
+        yield Finding(
+            "redis", Level.PROBLEM,
+            f"when memory is short it drops keys ({policy}), unread events and what is known of records among them",
+            advice,
+        )  # fmt: skip
+    elif policy.startswith("allkeys"):
+        yield Finding(
+            "redis", Level.WARNING, f"once it is given a maxmemory it drops keys ({policy}), whole streams among them",
+            advice,
+        )  # fmt: skip
+    elif policy != "noeviction":
+        yield Finding(
+            "redis", Level.WARNING, f"when memory is short it drops keys that expire ({policy}), leases among them",
+            advice,
+        )  # fmt: skip
+
+
 def _memory(facts: dict[str, Any]) -> Finding:
     used = int(facts.get("used_memory", 0))
     limit = int(facts.get("maxmemory", 0))
@@ -251,7 +245,7 @@ def _memory(facts: dict[str, Any]) -> Finding:
         "of its limit" if limit else "of the machine, without a limit of its own",
     )
     text = f"{used // _MEGABYTE} MB used, {left // _MEGABYTE} MB left {source}"
-    if left < whole * LEAST_MEMORY_SHARE:
+    if left < max(whole * LEAST_MEMORY_SHARE, LEAST_MEMORY):
         advice = "give it more memory: when it is full, polling waits until there is room again"
         return Finding("redis", Level.WARNING, text, advice)
     return Finding("redis", Level.OK, text)

@@ -78,19 +78,19 @@ async def _probe(
                 if not as_json:
                     click.echo(f"{resource.name}: not probed yet\n")
                 continue
-            failed += bool(probed.stops(one)) and resource.name in account.intervals
+            failed += bool(probed.stops(one, account.api.page_size)) and resource.name in account.intervals
             told.append(one)
             if not as_json:
-                _print(one)
+                _print(one, account.api.page_size)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(told)))
     return 1 if failed else 0
 
 
-def _print(one: Findings) -> None:
+def _print(one: Findings, page_size: int) -> None:
     click.echo(f"{click.style(one.resource, bold=True)}  ({rfc3339(one.at)}, {one.requests} requests)")
     for question, found, why in probed.table(one):
         click.echo(f"  {question:<24}{found:<28}{why}".rstrip())
-    if text := probed.advice(one):
+    if text := probed.advice(one, page_size):
         click.echo(f"  -> {text}")
     click.echo()

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 import msgspec
+import redis.exceptions
 
 from worker.cli import checks
-from worker.cli.checks import Finding, Level
 from worker.cli.compose import redis_url, run_async, workplace
+from worker.cli.finding import Finding, Level
 from worker.cli.options import prepare
+from worker.cli.redis_rights import check_rights
 from worker.clock import SystemClock
 from worker.errors import OrdersyncError, SettingsError
 from worker.logs import redaction
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from jobs.workplace import Desk
     from worker.clock import Clock
     from worker.ordermesh.findings import Findings
-    from worker.settings import Settings
+    from worker.settings import Account, Settings
 
 _COLOURS = {Level.OK: "green", Level.NOTE: "blue", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 
@@ -40,6 +42,10 @@ class Report:
     def exit_status(self) -> int:
         """0 if the worker can do its job."""
         return max((one.exit_status for one in self.findings if one.level is Level.PROBLEM), default=0)
+
+    def stopped_since(self, count: int) -> bool:
+        """Whether one of the findings behind the first `count` leaves nothing to build on."""
+        return any(one.stops for one in self.findings[count:])
 
     def add(self, finding: Finding) -> None:
         """Tell a finding. A server's words may hold what was sent to it, so they are looked through."""
@@ -88,6 +94,8 @@ def command(as_json: bool) -> None:
     except OrdersyncError as error:
         area = "settings" if isinstance(error, SettingsError) else "redis"
         report.add(Finding(area, Level.PROBLEM, str(error), exit_status=error.exit_status))
+    except (redis.exceptions.RedisError, OSError) as error:  # it was there when it was looked at
+        report.add(Finding("redis", Level.PROBLEM, f"it failed on the way: {error}", exit_status=3))
     report.conclude()
     sys.exit(report.exit_status)
 
@@ -99,22 +107,35 @@ async def _examine(settings: Settings, report: Report) -> None:
         report.add(finding)
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(redis_url(settings))
-        before = len(report.findings)
-        async for finding in checks.check_redis(url, "events and state"):
-            report.add(finding)
-        if any(one.level is Level.PROBLEM for one in report.findings[before:]):
+        if not await _examine_redis(settings, url, accounts, report):
             report.add(
                 Finding("contract", Level.NOTE, "login, contract and gateway's clock are not looked at without Redis")
             )  # fmt: skip
             return
-        if settings.redis.queue_url is not None:
-            async for finding in checks.check_redis(
-                settings.redis.queue_url.get_secret_value(), "arq's queue"
-            ):
-                report.add(finding)
         place = await stack.enter_async_context(workplace(accounts, url, clock))
         for desk in place.desks.values():
             await _examine_account(desk, clock, report)
+
+
+async def _examine_redis(settings: Settings, url: str, accounts: tuple[Account, ...], report: Report) -> bool:
+    """Whether the rest can be looked at: it needs the server for events and state."""
+    names = [account.name for account in accounts]
+    queue_url = settings.redis.queue_url.get_secret_value() if settings.redis.queue_url else None
+    before = len(report.findings)
+    async for finding in checks.check_redis(url, "events and state"):
+        report.add(finding)
+    if not report.stopped_since(before):
+        async for finding in check_rights(url, names, queue=queue_url is None):
+            report.add(finding)
+    usable = not report.stopped_since(before)
+    if queue_url is not None:
+        before = len(report.findings)
+        async for finding in checks.check_redis(queue_url, "arq's queue"):
+            report.add(finding)
+        if not report.stopped_since(before):
+            async for finding in check_rights(queue_url, [], queue=True):
+                report.add(finding)
+    return usable
 
 
 async def _examine_account(desk: Desk, clock: Clock, report: Report) -> None:

@@ -40,14 +40,21 @@ def _layout(one: Findings) -> Iterator[str]:
         yield "sortable"
 
 
-def stops(one: Findings) -> str:
-    """Why the worker cannot read all of it, where it cannot."""
+def stops(one: Findings, page_size: int) -> str:
+    """Why a worker that asks for pages of `page_size` cannot read all of it, where it cannot."""
     if one.state in {"forbidden", "missing", "unreadable"}:
         return summary(one)
-    more = one.total is None or one.total > one.largest_seen
-    if one.state == "found" and one.pages.holds is False and more:
-        return f"{summary(one)}; pages are not turned ({one.pages.why}), so what is behind the first cannot be read"
+    if one.state == "found" and one.pages.holds is False and not _fits(one, page_size):
+        return (
+            f"{summary(one)}; pages are not turned ({one.pages.why}), so what is behind the first "
+            f"{min(page_size, one.largest_page or page_size)} records cannot be read"
+        )
     return ""
+
+
+def _fits(one: Findings, page_size: int) -> bool:
+    """Whether all of it is known to stand in the first page. Without a total nothing says so."""
+    return one.total is not None and one.total <= min(one.largest_seen, page_size)
 
 
 def shortcomings(one: Findings) -> Iterator[str]:
@@ -66,13 +73,18 @@ def shortcomings(one: Findings) -> Iterator[str]:
         yield f"no audit logs: {one.audit.why}"
 
 
-def advice(one: Findings) -> str:
+def advice(one: Findings, page_size: int) -> str:
     """What to do about a resource that cannot be read."""
     if one.state == "forbidden":
         return (
             f"an administrator of the merchant has to grant this login the permission to read {one.resource}"
         )
-    if one.state in {"missing", "unreadable"} or stops(one):
+    if one.pages.holds is False and one.total is not None and page_size < one.total <= one.largest_seen:
+        return (
+            f"set ORDERSYNC_API__PAGE_SIZE to {one.total} or more, so that one page holds all of it; the name of "
+            "the page parameter can be set in ORDERSYNC_CONTRACT_FILE"
+        )
+    if one.state in {"missing", "unreadable"} or stops(one, page_size):
         return (
             "import the vendor's OpenAPI document with `ordersync contract import`, or set the path in "
             "ORDERSYNC_CONTRACT_FILE; or leave the resource out of ORDERSYNC_POLL__INTERVALS"
