@@ -21,6 +21,8 @@ import msgspec
 import psutil
 import pytest
 import redis
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
@@ -38,6 +40,10 @@ from worker.queue import stream
 from worker.queue.envelope import Event
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
 from worker.settings import Account, ApiSettings
+
+# How fast examples are made says how busy the machine is, and nothing about what is tested.
+hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("patient")
 
 
 def free_port() -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from tests.conftest import Bench, BenchMaker, eventually
+from tests.conftest import Bench, BenchMaker, Server, eventually
 from tests.integration.consuming import KEYS, Stage, ids
 from worker.capture.parked import look_again
 from worker.clock import parse_time
@@ -15,6 +16,8 @@ from worker.connections import answer
 from worker.errors import DataError, NotReplayable
 from worker.queue import Delivery
 from worker.queue.dead import DeadLetters, Letter, Summary, parse
+from worker.queue.groups import Groups
+from worker.queue.replay import Range, replay
 
 pytestmark = pytest.mark.anyio
 pytest_plugins = ["tests.integration.consuming_fixtures"]
@@ -170,6 +173,38 @@ async def test_compressed_data(stage: Stage) -> None:
     assert letter.data == data
     assert letter.event is not None
     assert letter.event.data == data
+
+
+@pytest.mark.parametrize("options", [{"decode_responses": True}, {"protocol": 3}])
+async def test_other_clients(stage: Stage, stage_server: Server, options: dict[str, Any]) -> None:
+    """A client that decodes answers, or speaks RESP3, does as well, also where data is no text."""
+    packed = zlib.compressobj(wbits=31)
+    first, second = await stage.add("a", "b", data=packed.compress(b'{"id":"a"}') + packed.flush())
+    for entry_id, fields in await stage.redis.xrange(STREAM):
+        await stage.redis.xadd(KEYS.stream("notes"), {**fields, b"dataencoding": b"gzip"}, entry_id)
+
+    async def handle(delivery: Delivery) -> None:
+        await delivery.fail("no", retry=False)
+
+    async with stage.consumer(resources=["notes"]) as consumer:
+        await consumer.run(handle)
+    client: Redis = Redis.from_url(stage_server.url, **options)
+    letters = DeadLetters(client, KEYS)
+    found = [letter async for letter in letters.each("notes", group="g")]
+    assert [(letter.where, letter.data, letter.event and letter.event.subject) for letter in found] == [
+        (first, b'{"id":"a"}', "a"),
+        (second, b'{"id":"a"}', "b"),
+    ]
+    assert await letters.get("notes", found[1].letter_id) == found[1]
+    await letters.replay(found[0])
+    assert (await letters.summary("notes")).letters == 1
+    assert await letters.drop_all("notes") == 1
+    done = await replay(client, KEYS, "notes", "g", Range())
+    assert (done.replayed, done.pending) == (1, 1)
+    (group,) = (await Groups(client, KEYS).survey("notes")).groups
+    assert (group.name, group.pending, group.unread) == ("g", 2, 0)
+    assert [each.name for each in await Groups(client, KEYS).consumers("notes", "g")] == ["c1"]
+    await client.aclose()
 
 
 @pytest.mark.parametrize("fields", [{"a": "b"}, {"kind": "record", "reason": "x"}])

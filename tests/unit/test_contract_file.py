@@ -265,7 +265,7 @@ def test_the_later_layer_wins(layers: list[Layer]) -> None:
         max_size=4,
     )
 )
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_is_written_is_what_is_read(tmp_path: Path, operations: dict[str, dict[str, Any]]) -> None:
     """A profile that was written out says the same as what it was written from."""
     contract = written(tmp_path, render(operations, "a header\n\nwith \u00e4 and # in it"))

@@ -90,12 +90,10 @@ class DeadLetters:
 
     async def summary(self, resource: str) -> Summary:
         """How many there are, and since when."""
-        key = self._keys.dead(resource)
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.xlen(key)
-            pipe.xrange(key, count=1)
-            letters, first = await pipe.execute()
-        return Summary(letters, written_at(text(first[0][0])) if first else 0.0)
+        first = await self._entries(resource, "-", "+", 1)
+        if not first:
+            return Summary(0, 0.0)
+        return Summary(await self._redis.xlen(self._keys.dead(resource)), written_at(text(first[0][0])))
 
     async def each(
         self, resource: str, *, kind: str = "", group: str = "", subject: str = ""
@@ -103,7 +101,7 @@ class DeadLetters:
         """The letters of a resource, oldest first; those of a kind, group or subject alone."""
         after = "-"
         while True:
-            entries = await self._redis.xrange(self._keys.dead(resource), min=after, count=_PAGE)
+            entries = await self._entries(resource, after, "+", _PAGE)
             for letter_id, fields in entries:
                 letter = parse(resource, text(letter_id), fields)
                 if (
@@ -123,7 +121,7 @@ class DeadLetters:
             NotReplayable: There is none.
 
         """
-        entries = await self._redis.xrange(self._keys.dead(resource), min=letter_id, max=letter_id)
+        entries = await self._entries(resource, letter_id, letter_id, 1)
         if not entries:
             raise NotReplayable(
                 f"{resource} has no dead letter {letter_id}: `ordersync dead list {resource}` shows those there are."
@@ -157,9 +155,19 @@ class DeadLetters:
     async def drop_all(self, resource: str) -> int:
         """Remove all letters that are there now. How many there were."""
         dropped = 0
-        while entries := await self._redis.xrange(self._keys.dead(resource), count=_PAGE):
+        while entries := await self._entries(resource, "-", "+", _PAGE):
             dropped += await self.drop(resource, [text(letter_id) for letter_id, _ in entries])
         return dropped
+
+    async def _entries(
+        self, resource: str, first: str, last: str, count: int
+    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """Letters as they stand there: as bytes, whether the client decodes answers or not. `data` may be no text."""
+        words = ("XRANGE", self._keys.dead(resource), first, last, "COUNT", count)
+        found: list[tuple[bytes, dict[bytes, bytes]]] = await answer(
+            self._redis.execute_command(*words, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
+        )
+        return found
 
     async def _deliver(self, letter: Letter) -> None:
         keys, resource = self._keys, letter.resource

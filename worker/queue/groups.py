@@ -115,7 +115,7 @@ class Groups:
     async def consumers(self, resource: str, group: str) -> list[GroupConsumer]:
         """The consumers of a group, without those that stand for nobody."""
         found = await self._redis.xinfo_consumers(self._keys.stream(resource), group)
-        named = [(each["name"].decode("utf-8", "replace"), each) for each in found]
+        named = [(_text(each["name"]), each) for each in found]
         return [
             GroupConsumer(name, each["pending"], each["idle"] / 1000)
             for name, each in named
@@ -197,5 +197,5 @@ def _group(found: Sequence[bytes | int]) -> Group:
     )
 
 
-def _text(value: bytes | int) -> str:
+def _text(value: bytes | str | int) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
