@@ -27,6 +27,7 @@ class ResourceBeat(msgspec.Struct, frozen=True):
     health: str
     cause: str = ""
     fresh_as_of: float = 0.0
+    last_success: float = 0.0
 
 
 class Beat(msgspec.Struct, frozen=True):

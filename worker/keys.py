@@ -72,8 +72,13 @@ class Keys:
         return f"{self.base}contract"
 
     def worker(self, worker_id: str) -> str:
-        """Heartbeat of one worker."""
+        """Heartbeat of one worker; it expires soon after its last one."""
         return f"{self.base}worker:{worker_id}"
+
+    @property
+    def workers(self) -> str:
+        """The names of the workers that have given a sign of life lately, and when."""
+        return f"{self.base}workers"
 
     def stream(self, resource: str) -> str:
         """The events of a resource."""

@@ -149,7 +149,7 @@ async def test_status(polled: Bench, redis_url: str, tmp_path: Path) -> None:
         "stream": STREAM,
     }.items()  # fmt: skip
     assert 0 <= row["fresh_s"] < 60
-    head, line = ordersync("status", cwd=tmp_path, redis__url=redis_url).stdout.splitlines()
+    head, line, *_ = ordersync("status", cwd=tmp_path, redis__url=redis_url).stdout.splitlines()
     assert head.split() == [
         "account",
         "resource",
@@ -161,6 +161,8 @@ async def test_status(polled: Bench, redis_url: str, tmp_path: Path) -> None:
         "fresh",
         "last",
         "success",
+        "records/min",
+        "events/min",
     ]
     assert line.split()[:6] == ["default", "orders", "ok", "50", "50", "0"]
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "run": ("worker.cli.run", "Run the daemon; --once reads everything once."),
     "sandbox": ("worker.cli.sandbox", "Run a local OrderMesh to try things on."),
     "status": ("worker.cli.status", "Show how each resource stands."),
+    "runs": ("worker.cli.runs", "Show what polls have done, or one of them whole."),
     "pause": ("worker.cli.pausing:pause", "Stop reading an account, or some of its resources."),
     "resume": ("worker.cli.pausing:resume", "Read again what was paused."),
     "tail": ("worker.cli.tail", "Show events as they come."),

@@ -10,10 +10,11 @@ import signal
 import socket
 import sys
 import uuid
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+import anyio
 from redis.exceptions import RedisError
 
 from jobs.resources import RESOURCES
@@ -27,7 +28,7 @@ from worker.capture.poll import Poller
 from worker.capture.store import Store
 from worker.connections import answer, connect, is_full
 from worker.errors import DataError, RedisUnavailable, SettingsError
-from worker.heartbeat import ResourceBeat
+from worker.heartbeat import Beat, ResourceBeat
 from worker.keys import ACCOUNTS, Keys
 from worker.logs import redaction
 from worker.ordermesh import contract_file
@@ -36,6 +37,7 @@ from worker.ordermesh.budget import Budget
 from worker.ordermesh.client import OrderMeshClient
 from worker.ordermesh.tokens import TokenSource
 from worker.ordermesh.transport import make_http
+from worker.presence import Presence
 from worker.queue.groups import Groups, Limits
 from worker.queue.pressure import Marks, Pressure
 from worker.queue.retention import Retention
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.ordermesh.profile import ContractProfile
     from worker.settings import Account, Settings
+
+FAREWELL_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -204,7 +208,7 @@ async def announce(place: Workplace) -> None:
 
 
 def reporter(place: Workplace) -> Callable[[], Awaitable[list[ResourceBeat]]]:
-    """What the heartbeat says of each resource."""
+    """What the heartbeat says of each resource. It goes to Redis too, where other hosts see it."""
     since = place.clock.now()
 
     async def report() -> list[ResourceBeat]:
@@ -223,9 +227,10 @@ def reporter(place: Workplace) -> Callable[[], Awaitable[list[ResourceBeat]]]:
                     cursor = await Store(place.redis, desk.keys, RESOURCES[name]).load_cursor()
                     pause = pauses.of(paused, name)
                     verdict = judge(cursor, place.clock.now(), since, full=full, pause=pause)
-                    fresh_as_of = cursor.fresh_as_of
+                    fresh_as_of, last_success = cursor.fresh_as_of, cursor.last_success
                 except DataError as error:
-                    verdict, fresh_as_of = Verdict(Health.FAILING, str(error)), 0.0
+                    verdict = Verdict(Health.FAILING, str(error))
+                    fresh_as_of = last_success = 0.0
                 beats.append(
                     ResourceBeat(
                         account=desk.account.name,
@@ -233,8 +238,19 @@ def reporter(place: Workplace) -> Callable[[], Awaitable[list[ResourceBeat]]]:
                         health=verdict.health.value,
                         cause=redaction.text(verdict.cause),
                         fresh_as_of=fresh_as_of,
+                        last_success=last_success,
                     )
                 )
+            own = [beat for beat in beats if beat.account == desk.account.name]
+            sign = Beat(worker_id(), os.getpid(), place.clock.now(), since, own)
+            await Presence(place.redis, desk.keys).beat(sign)
         return beats
 
     return report
+
+
+async def farewell(place: Workplace) -> None:
+    """This worker ends, and is not counted among those alive any more. Redis may be away, and is not waited for."""
+    with suppress(RedisError, OSError), anyio.move_on_after(FAREWELL_SECONDS):
+        for desk in place.desks.values():
+            await Presence(place.redis, desk.keys).leave(worker_id())

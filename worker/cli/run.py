@@ -19,6 +19,7 @@ from worker.capture.run import Outcome, Run
 from worker.cli.compose import (
     announce,
     ended_by_sigterm,
+    farewell,
     redis_url,
     reporter,
     run_async,
@@ -145,7 +146,10 @@ async def _daemon(
         manager=manager,
     )
     place.stopping = daemon.stopping
-    await daemon.run()
+    try:
+        await daemon.run()
+    finally:
+        await farewell(place)
 
 
 async def _log_in(place: Workplace, *, must_reach: bool) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _BLOCK_SECONDS = 0.02
 _KEEP_SECONDS = 0.25
+_QUIET_SECONDS = 5.0
+"""A worker that has not asked for so long shares the budget no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,34 @@ class BudgetStatistics:
     waited_seconds: float
     sharing_workers: int
     concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetUse:
+    """What all workers of an account together have asked of OrderMesh, and may ask: `requests` in the last minute.
+
+    `rate`: requests permitted in a second; 0 while nobody asks. `workers`: those that have asked in the last seconds.
+    """
+
+    requests: int
+    rate: float
+    workers: int
+
+    @property
+    def share(self) -> float:
+        """The part of a minute's budget that was used."""
+        return self.requests / (self.rate * 60) if self.rate else 0.0
+
+
+async def use_of(redis: Redis, keys: Keys, now: float) -> BudgetUse:
+    """How much of the budget of an account is used; `now` in seconds since 1970."""
+    found = await answer(redis.hmget(keys.budget, ["rate", "minute", "used", "before"]))
+    workers = await redis.zcount(f"{keys.budget}:sharing", (now - _QUIET_SECONDS) * 1000, "+inf")
+    rate, minute, used, before = (float(value or 0) for value in found)
+    # Of the minute before as much counts as lies within the last 60 seconds.
+    passed = now / 60 - minute
+    requests = used + before * (1 - max(0.0, passed)) if passed < 1 else used * max(0.0, 2 - passed)
+    return BudgetUse(round(requests), rate, workers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 -- KEYS: bucket (hash), sharers (sorted set)
 -- ARGV: requests per second, capacity, requests wanted, name of the worker
 -- Returns {granted, milliseconds to wait when nothing was granted, workers that asked in the last 5 s}.
+-- Beside the bucket it notes the rate, and how many requests were granted in this minute of the clock (`minute`, counted
+-- since 1970) and in the one before, for those who want to know how much is used.
 -- Invariant: over any span of s seconds no more than capacity + s * rate requests are granted.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
@@ -17,7 +19,18 @@ local wait = 0
 if granted == 0 then
   wait = math.ceil((1 - tokens) / rate)
 end
-redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens), 'at', string.format('%.3f', now))
+local minute = math.floor(now / 60000)
+local counted = redis.call('HMGET', KEYS[1], 'minute', 'used')
+local used, before = tonumber(counted[2]) or 0, nil
+if tonumber(counted[1]) ~= minute then
+  before = tonumber(counted[1]) == minute - 1 and used or 0
+  used = 0
+end
+redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens), 'at', string.format('%.3f', now),
+  'rate', ARGV[1], 'minute', minute, 'used', used + granted)
+if before then
+  redis.call('HSET', KEYS[1], 'before', before)
+end
 -- Kept until it is full again: a bucket that expired earlier would come back full.
 redis.call('PEXPIRE', KEYS[1], math.ceil(math.min(math.max(60000, capacity / rate), 2592000000)))
 redis.call('ZADD', KEYS[2], now, ARGV[4])

@@ -1,0 +1,161 @@
+"""`ordersync runs`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from worker.capture.history import History, RunRecord
+from worker.cli.compose import run_async
+from worker.cli.looking import check_resource, client_of, moment
+from worker.cli.options import pick_account, prepare
+from worker.cli.tables import columns, printable
+from worker.clock import SystemClock, rfc3339
+from worker.errors import OrdersyncError
+from worker.keys import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.settings import Settings
+
+_COLUMNS = (
+    "ended", "run", "resource", "plan", "reason", "outcome", "pages", "records", "events", "requests", "took", "error",
+)  # fmt: skip
+_LONGEST_ERROR = 80
+
+
+class NoSuchRun(OrdersyncError):
+    """No run record has this id."""
+
+    code = "no_such_run"
+
+
+class _RunsGroup(click.Group):
+    """`runs` lists, and `runs show` shows: the name of a resource is no command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`runs orders --failed` is `runs list orders --failed`."""
+        words = [word for word in args if not word.startswith("-")]
+        wants_help = any(word in {"--help", "-h"} for word in args)
+        if not (words and words[0] in self.commands) and not (wants_help and not words):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Those of the list stand here too: it is what `runs` does."""
+        records = [each.get_help_record(ctx) for each in self.commands["list"].params]
+        with formatter.section("Options of the list"):
+            formatter.write_dl([record for record in records if record is not None])
+        super().format_options(ctx, formatter)
+
+
+@click.group(
+    cls=_RunsGroup,
+    name="runs",
+    epilog="\b\nExamples:\n  ordersync runs\n  ordersync runs orders --failed --since 2h\n"
+    "  ordersync runs --limit 1000 --json | jq '.[] | select(.retries > 0)'\n  ordersync runs show e8fcbc43135a4fcb",
+)
+def command() -> None:
+    """Show what polls and other reads have done: `ordersync runs [RESOURCE] [OPTIONS]`, the latest first.
+
+    The last 10,000 runs of an account are kept.
+    """
+
+
+@command.command(
+    name="list",
+    epilog="\b\nExamples:\n  ordersync runs list orders --failed --since 2h\n"
+    "  ordersync runs list --json | jq '.[] | select(.retries > 0)'",
+)
+@click.argument("resource", required=False)
+@click.option("--failed", is_flag=True, help="Only those that failed, or were suspicious.")
+@click.option(
+    "--limit", "-n", type=click.IntRange(1), default=20, show_default=True, help="No more than so many."
+)
+@click.option(
+    "--since", metavar="TIME", help="Only those that ended since then: a time, or a span such as 2h."
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON: all fields of each run record.")
+@click.option("--account", help="The account, where there are several.")
+def list_runs(
+    *, resource: str | None, failed: bool, limit: int, since: str | None, as_json: bool, account: str | None
+) -> None:
+    """Show the runs of one RESOURCE, or of all, the latest first."""
+    check_resource(resource)
+    start = moment(since, "--since", SystemClock().now()) or 0.0
+    settings = prepare(quiet=True)
+
+    async def main() -> None:
+        runs: list[RunRecord] = []
+        async with client_of(settings) as client:
+            history = History(client, Keys(await pick_account(client, account, settings)))
+            async for run in history.newest_first(since=start):
+                if resource in (None, run.text("resource")) and (run.failed or not failed):
+                    runs.append(run)
+                    if len(runs) == limit:
+                        break
+        if as_json:
+            click.echo(json.dumps([run.as_json() for run in runs]))
+        elif runs:
+            _print(runs)
+        else:
+            click.echo("There is no such run." if resource or failed or since else "There is no run yet.")
+
+    run_async(main)
+
+
+@command.command(
+    epilog="\b\nExamples:\n  ordersync runs show e8fcbc43135a4fcb\n"
+    "  ordersync runs show e8fcbc43135a4fcb --json | jq .freshness_s"
+)
+@click.argument("run_id")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--account", help="The account, where there are several.")
+def show(*, run_id: str, as_json: bool, account: str | None) -> None:
+    """Show all that is kept of a run. RUN_ID: as in the log, or its beginning."""
+    settings = prepare(quiet=True)
+    run = run_async(lambda: _find(settings, run_id, account))
+    facts = run.as_json()
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        click.echo("\n".join(columns([(name, str(value)) for name, value in facts.items()])))
+
+
+async def _find(settings: Settings, run_id: str, account: str | None) -> RunRecord:
+    found: dict[str, RunRecord] = {}
+    async with client_of(settings) as client:
+        async for run in History(client, Keys(await pick_account(client, account, settings))).newest_first():
+            if run.text("run_id").startswith(run_id):
+                found.setdefault(run.text("run_id"), run)
+            if run.text("run_id") == run_id:
+                return run
+    if not found:
+        raise NoSuchRun(
+            f"There is no record of a run {run_id!r}: the last 10,000 of an account are kept, and none of a poll that "
+            "found the resource paused or in the hands of another worker. See: ordersync runs"
+        )
+    if len(found) > 1:
+        raise NoSuchRun(f"{len(found)} runs begin with {run_id!r}: {', '.join(list(found)[:5])}")
+    return next(iter(found.values()))
+
+
+def _print(runs: Sequence[RunRecord]) -> None:
+    head, *lines = columns([_COLUMNS, *(_cells(run) for run in runs)])
+    click.echo(head)
+    for line, run in zip(lines, runs, strict=True):
+        click.echo(click.style(line, fg="red") if run.failed else line)
+
+
+def _cells(run: RunRecord) -> tuple[str, ...]:
+    error = printable(run.text("error"))
+    if len(error) > _LONGEST_ERROR:
+        error = f"{error[: _LONGEST_ERROR - 3]}..."
+    return (
+        rfc3339(run.ended_at), run.text("run_id"), run.text("resource"), run.text("plan") or "-", run.text("reason"),
+        run.text("outcome"), run.text("pages"), run.text("records"), str(run.events), run.text("requests"),
+        f"{run.number('duration_s'):.1f} s", error,
+    )  # fmt: skip
