@@ -167,6 +167,24 @@ async def test_memory_presses_every_resource(bench: BenchMaker, own_server: Serv
         assert (await b.poll()).outcome is Outcome.COMPLETE
 
 
+async def test_a_fast_read_does_not_run_past_the_share_of_memory(
+    bench: BenchMaker, own_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much it writes between two looks: an entry takes more memory than its names and values have bytes."""
+    monkeypatch.setattr("worker.queue.pressure.LOOK_SECONDS", float("inf"))
+    with SandboxServer(orders=600) as fast:
+        async with bench(fast, own_server.url, page_size=10) as b:
+            under(b)
+            assert (await b.poll(slice_seconds=0)).outcome is Outcome.PARTIAL  # what an entry holds is known
+            await b.redis.config_set("maxmemory", (await b.redis.info("memory"))["used_memory"] + 1_200_000)
+            most = (await b.redis.info("memory"))["maxmemory"]
+            under(b, memory=1 - 200_000 / most)
+            run = await b.poll()
+            assert (run.outcome, run.error_code) == (Outcome.PAUSED, "backpressure")
+            assert "of its maxmemory" in run.error
+            assert 100 < len(await b.events()) < 600
+
+
 async def test_a_paused_resource_is_looked_at_soon(bench: BenchMaker) -> None:
     """Every few seconds, however long its interval is, and the tick knows it."""
     async with bench() as b:
@@ -387,12 +405,13 @@ async def test_a_daemon_pauses_before_redis_is_full(
     small_server: Server, many: SandboxServer, tmp_path: Path
 ) -> None:
     """With the marks as they are by default nothing is refused; retention makes room, or more memory does."""
-    settings = login_settings(many, small_server.url, tmp_path / "data")
+    settings = login_settings(many, small_server.url, tmp_path / "data", api__page_size="50")
     with redis.Redis.from_url(small_server.url) as client:
-        client.config_set("maxmemory", "10mb")  # of which a tenth must hold the pages under way
+        # A tenth of it must hold the page under way: as it comes, in the buffers of its connection, as it is kept.
+        client.config_set("maxmemory", "12mb")
     with Program(tmp_path, **settings) as program, redis.Redis.from_url(small_server.url) as client:
         line = await program.logged("backpressure_on", seconds=60)
-        assert line["maxmemory"] == 10 << 20
+        assert line["maxmemory"] == 12 << 20
         assert "of its maxmemory" in line["cause"]
         client.set("x", "y" * 10_000)
         status = json.loads(ordersync("status", "--json", cwd=tmp_path, redis__url=small_server.url).stdout)

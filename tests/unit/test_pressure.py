@@ -92,12 +92,24 @@ def test_the_figures_are_those_of_the_slowest() -> None:
     size=st.floats(1, 5000),
     used=st.integers(0, 10_000_000),
     written=st.integers(0, 3000),
+    cost=st.floats(1, 2),
 )
 def test_no_mark_is_reached_before_there_is_no_room(
-    unread: list[int], size: float, used: int, written: int
+    unread: list[int], size: float, used: int, written: int, cost: float
 ) -> None:
-    """A read that writes less than there is room for cannot pass a mark unseen."""
+    """A read that writes less than there is room for cannot pass a mark unseen.
+
+    Nor where an entry takes more memory than its names and values have bytes, as it does.
+    """
     before = survey(*unread, entry_bytes=size, used=used, most=10_000_000)
     if written < room(before, MARKS):
-        after: dict[str, Any] = {"entry_bytes": size, "used": used + int(written * size), "most": 10_000_000}
+        grown = int(written * size * cost)
+        after: dict[str, Any] = {"entry_bytes": size, "used": used + grown, "most": 10_000_000}
         assert not weigh("orders", survey(*(each + written for each in unread), **after), MARKS).cause
+
+
+def test_entries_of_unknown_length_get_no_room() -> None:
+    """The first ones that are written tell how long they are; until then the count alone bounds them."""
+    assert room(survey(entry_bytes=0.0, used=0, most=10_000_000), MARKS) == 1
+    assert room(survey(0, entry_bytes=0.0), MARKS) == 1
+    assert room(survey(0, entry_bytes=0.0), Marks(entries=1000)) == 1000
