@@ -249,8 +249,8 @@ class Daemon:
                 # arq gathers its cancelled jobs, and one of them says so
             except (redis.exceptions.RedisError, OSError) as error:
                 self._log.debug("worker_not_closed", error=str(error))
-        if not running.cancelled():
-            running.exception()
+        if running.done() and not running.cancelled():
+            running.exception()  # looked at, so that nobody complains that it was not
 
     async def _until_stopped(self, work: Awaitable[None]) -> None:
         """Await `work`, but no longer than until the daemon is to stop."""
