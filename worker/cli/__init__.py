@@ -18,6 +18,7 @@ COMMANDS = {
     "sandbox": ("worker.cli.sandbox", "Run a local OrderMesh to try things on."),
     "status": ("worker.cli.status", "Show how each resource stands."),
     "runs": ("worker.cli.runs", "Show what polls have done, or one of them whole."),
+    "timeline": ("worker.cli.timeline", "Show all that is known of one order."),
     "pause": ("worker.cli.pausing:pause", "Stop reading an account, or some of its resources."),
     "resume": ("worker.cli.pausing:resume", "Read again what was paused."),
     "tail": ("worker.cli.tail", "Show events as they come."),

@@ -1,0 +1,98 @@
+"""`ordersync timeline`."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import click
+
+from worker.cli.compose import run_async, running_redis_url, workplace
+from worker.cli.looking import client_of
+from worker.cli.options import pick_account, prepare
+from worker.cli.tables import printable
+from worker.cli.tracing import Timeline, Tracer
+from worker.clock import SystemClock, rfc3339
+from worker.errors import SettingsError
+from worker.keys import Keys
+
+if TYPE_CHECKING:
+    from worker.ordermesh.client import OrderMeshClient
+    from worker.settings import Settings
+
+_COLOURS = {"event": "green", "audit": "blue", "delivery": "yellow", "dead": "red"}
+
+
+@click.command(
+    epilog="\b\nExamples:\n  ordersync timeline 67789cd8912265b1f5000ba4\n  ordersync timeline O10482 --offline\n"
+    "  ordersync timeline web-2041 --json | jq '.moments[] | select(.kind == \"dead\")'"
+)
+@click.argument("order_id", metavar="ID")
+@click.option("--offline", is_flag=True, help="Ask OrderMesh nothing: without its audit logs.")
+@click.option(
+    "--scan",
+    type=click.IntRange(1),
+    default=100_000,
+    show_default=True,
+    help="Events that are looked at in each stream, from the newest on.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--account", help="The account, where there are several.")
+def command(*, order_id: str, offline: bool, scan: int, as_json: bool, account: str | None) -> None:
+    """Show all that is known of one order, in time order. ID: its id, shortId (O...), safeId or externalId.
+
+    What was published of the order, its items, shipments and notes, with the fields that changed; what each group has
+    made of it; dead letters; and audit logs: those that were published, and, without --offline, those that OrderMesh
+    serves now, within the budget of the account. A stream has no index: it is looked through from its newest event back
+    to the first of the order, or until --scan events were looked at; what was left out is said.
+    """
+    settings = prepare(quiet=True)
+    found = run_async(lambda: _trace(settings, order_id, account, offline=offline, scan=scan))
+    click.echo(json.dumps(found.as_json(), ensure_ascii=False) if as_json else "\n".join(_lines(found)))
+
+
+async def _trace(settings: Settings, name: str, account: str | None, *, offline: bool, scan: int) -> Timeline:
+    async with client_of(settings) as client, AsyncExitStack() as stack:
+        chosen = await pick_account(client, account, settings)
+        api, remark = None, "OrderMesh was not asked for its audit logs (--offline)."
+        if not offline:
+            api, remark = await _api_of(settings, chosen, stack)
+        tracer = Tracer(client, Keys(chosen), api, most=scan, now=SystemClock().now())
+        if remark:
+            tracer.remarks.append(remark)
+        return await tracer.trace(name)
+
+
+async def _api_of(
+    settings: Settings, account: str, stack: AsyncExitStack
+) -> tuple[OrderMeshClient | None, str]:
+    """The client of an account, with what was found of its gateway in force; None, and why, if it has no login here."""
+    try:
+        found = next((each for each in settings.accounts() if each.name == account), None)
+    except SettingsError:
+        found = None
+    if found is None:
+        return (
+            None,
+            f"OrderMesh was not asked for its audit logs: the settings here have no login for {account}.",
+        )
+    place = await stack.enter_async_context(workplace([found], running_redis_url(settings), SystemClock()))
+    desk = place.desks[account]
+    await desk.contract.load()
+    return desk.client, ""
+
+
+def _lines(found: Timeline) -> list[str]:
+    names = [f"{name} {value}" for name, value in found.order.items() if name != "id" and value is not None]
+    lines = [printable(f"order {found.order['id']}" + (f" ({', '.join(names)})" if names else ""))]
+    width = max((len(moment.resource) for moment in found.moments), default=0)
+    for moment in found.moments:
+        at = rfc3339(moment.at) if moment.at else f"{'at some time':<24}"
+        kind = click.style(f"{moment.kind:<8}", fg=_COLOURS.get(moment.kind))
+        lines.append(
+            f"{at}  {kind}  {moment.resource:<{width}}  {printable(f'{moment.subject}  {moment.told}')}"
+        )
+    if not found.moments:
+        lines.append("Nothing is kept of it.")
+    return [*lines, *(["", *map(printable, found.remarks)] if found.remarks else [])]
