@@ -118,6 +118,7 @@ async def test_everybody_can_do_their_work(
         (*consume, "--group", "failing", "--max-deliveries", "1", "orders", *failing),
     )  # fmt: skip
     letters = [entry_id.decode() for entry_id, _ in admin.xrange(DEAD)]
+    subject = admin.xrange(DEAD)[0][1][b"subject"].decode()
     assert len(letters) == 9
 
     replay = ("replay", "--group", "warehouse", "orders", "--since", "2h")
@@ -125,6 +126,7 @@ async def test_everybody_can_do_their_work(
         server, "operator", tmp_path,
         ("status",), ("status", "--json"), ("groups",), ("groups", "--json"),
         ("pause", "orders", "--reason", "stocktaking"), ("status",), ("resume", "orders"),
+        ("runs",), ("timeline", subject),
         ("dead", "list"), ("dead", "show", letters[0]), ("dead", "replay", letters[0]),
         ("dead", "drop", "--yes", letters[1]), (*replay, "--dry-run"), replay, ("groups", "drop", "--yes", "failing"),
     )  # fmt: skip
