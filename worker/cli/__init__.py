@@ -13,6 +13,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from click.shell_completion import CompletionItem
+
 COMMANDS = {
     "run": ("worker.cli.run", "Run the daemon; --once reads everything once."),
     "sandbox": ("worker.cli.sandbox", "Run a local OrderMesh to try things on."),
@@ -30,6 +32,7 @@ COMMANDS = {
     "health": ("worker.cli.health", "Exit 0 while a worker is alive and fresh."),
     "contract": ("worker.cli.contract", "Show, import and probe what is believed of the API."),
     "config": ("worker.cli.config", "Show the settings, secrets hidden."),
+    "completion": ("worker.cli.completion", "Print what a shell needs to complete commands."),
 }
 
 
@@ -59,12 +62,24 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command itself."""
-        del ctx
         if cmd_name not in self.table:
             return None
         module, _, name = self.table[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name or "command")
+        if ctx.resilient_parsing:  # a shell asks what may come next
+            from worker.cli.completion import teach  # noqa: PLC0415 - nobody else needs it
+
+            teach(command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The names, without importing any, and the options."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - as above
+
+        names = [
+            CompletionItem(n, help=text) for n, (_, text) in self.table.items() if n.startswith(incomplete)
+        ]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Read the arguments; `--help` answers here."""
@@ -115,7 +130,7 @@ def main() -> None:
     from worker.errors import OrdersyncError  # noqa: PLC0415 - as above
 
     try:
-        status: Any = cli.main(standalone_mode=False)
+        status: Any = cli.main(prog_name="ordersync", standalone_mode=False)
     except click.exceptions.Abort:
         status = 130
     except click.ClickException as error:

@@ -19,6 +19,8 @@ from worker.keys import Keys
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from click.shell_completion import CompletionItem
+
     from worker.settings import Settings
 
 _COLUMNS = (
@@ -38,11 +40,23 @@ class _RunsGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """`runs orders --failed` is `runs list orders --failed`."""
+        if ctx.resilient_parsing and not args:
+            return super().parse_args(ctx, args)  # a shell asks what may come next
         words = [word for word in args if not word.startswith("-")]
         wants_help = any(word in {"--help", "-h"} for word in args)
         if not (words and words[0] in self.commands) and not (wants_help and not words):
             args = ["list", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands, or what `runs list` takes."""
+        listing = self.commands["list"]
+        offered = super().shell_complete(ctx, incomplete)
+        return [
+            *offered,
+            *listing.params[0].shell_complete(ctx, incomplete),
+            *listing.shell_complete(ctx, incomplete),
+        ]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Those of the list stand here too: it is what `runs` does."""
