@@ -18,6 +18,7 @@
         ├── UnreadableAnswer     the answer is not what the contract says
         ├── ContractMismatch     a resource has no list at any path that is known                exit 3
         ├── FilterBroken         a filter by modification that held does so no more
+        ├── SortBroken           a sort by modification that held does so no more
         └── ApiError             any other refusal: status, code, text, properties, request id
             ├── Forbidden        403
             ├── NotFound         404
@@ -228,6 +229,16 @@ class FilterBroken(OrderMeshError):
     """A filter by modification, which the probe has seen to hold, does not hold any more."""
 
     code = "filter_broken"
+
+    def __init__(self, operation: str, what: str) -> None:
+        self.operation, self.what = operation, what
+        super().__init__(f"{operation}: {what}")
+
+
+class SortBroken(OrderMeshError):
+    """A sort by modification, which the probe has seen to hold, does not hold any more."""
+
+    code = "sort_broken"
 
     def __init__(self, operation: str, what: str) -> None:
         self.operation, self.what = operation, what

@@ -19,6 +19,7 @@ from tests.conftest import Bench, BenchMaker, Server
 from worker import scripts
 from worker.capture import reader as readers
 from worker.capture.health import Health, judge
+from worker.capture.plans import Ask
 from worker.capture.reader import Reader
 from worker.capture.run import Run
 from worker.capture.sweep import READ_AHEAD
@@ -462,10 +463,10 @@ async def test_pages_in_memory_are_bounded(bench: BenchMaker, monkeypatch: pytes
     """However large the resource and slow the commits, no more than a window of pages is in hand."""
     most, prepare = 0, Reader._prepare
 
-    async def counted(self: Reader, number: int) -> Any:
+    async def counted(self: Reader, ask: Ask) -> Any:
         nonlocal most
-        most = max(most, number - self._plan.next_page + 1)
-        return await prepare(self, number)
+        most = max(most, ask.page - self._plan.next_page + 1)
+        return await prepare(self, ask)
 
     monkeypatch.setattr(readers.Reader, "_prepare", counted)
     async with bench(page_size=1, max_concurrency=3) as b:

@@ -8,7 +8,7 @@ import pytest
 from jobs.resources import ORDERS
 from tests.conftest import Bench, BenchMaker
 from worker import logs
-from worker.capture.reader import OVERLAP_MS
+from worker.capture.plans import OVERLAP_MS
 from worker.capture.run import Run
 from worker.clock import rfc3339
 from worker.sandbox import Contract, FaultRule, SandboxServer
@@ -58,7 +58,8 @@ async def test_changes_come_through_a_window(
             created, changed = sandbox.store.create(30), sandbox.store.change(30)
             run = await b.poll()
             assert run.plan == "window"
-            assert run.usage.requests < 10
+            # Pages may have moved while they were read, so more than one of them is gone over again.
+            assert run.usage.requests < 20
             events = (await b.events())[before:]
             assert {event.subject for event in events} == {*created, *changed}
             assert len(events) == len({event.subject for event in events})
@@ -154,7 +155,7 @@ async def test_windows_go_on_beside_a_long_sweep(bench: BenchMaker, monkeypatch:
     with server() as sandbox:
         async with bench(sandbox, probe=True, page_size=20) as b:
             await settled(b)
-            monkeypatch.setattr("worker.capture.poll.SHORTEST_PART", -1.0)
+            monkeypatch.setattr("worker.capture.plans.SHORTEST_PART", -1.0)
             b.desk.poller._intervals = {"orders": -1.0}
             b.desk.poller._complete_every = 0.0
             first = await b.poll()

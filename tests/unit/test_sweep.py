@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.capture.plans import Shown
 from worker.capture.sweep import READ_AHEAD, SweepPlan
 from worker.errors import UnreadableAnswer
 
@@ -40,6 +41,11 @@ class Server:
         return rows, totals[self.total] if self.total else None
 
 
+def page_of(count: int, total: int | None, number: int = 0) -> Shown:
+    """A page of so many records, which stand on no other."""
+    return Shown([bytes([number, at]) for at in range(count)], total)
+
+
 def read(
     server: Server, size: int, window: int = 4, *, start: int = 0, expected: int = 0, tracked: int = 0
 ) -> tuple[set[int], SweepPlan]:
@@ -56,7 +62,7 @@ def read(
         assert len(fetched) <= READ_AHEAD * window
         rows, total = fetched.pop(plan.next_page)
         seen.update(rows)
-        plan.dealt_with(len(rows), total, frozenset(str(row).encode() for row in rows))
+        plan.dealt_with(Shown([str(row).encode() for row in rows], total))
     raise AssertionError("it never ends")
 
 
@@ -153,9 +159,9 @@ def test_empty_page_against_its_total(page: int, claimed: int) -> None:
     """An empty page is not the end where its own total says that there is more."""
     plan = SweepPlan("x", page_size=10, window=4)
     for number in range(page):
-        plan.dealt_with(10, None, frozenset([bytes([number])]))
+        plan.dealt_with(page_of(10, None, number))
     with pytest.raises(UnreadableAnswer, match=f"the total is {claimed}"):
-        plan.dealt_with(0, claimed, frozenset())
+        plan.dealt_with(Shown([], claimed))
     assert not plan.done
     assert not plan.advanced
 
@@ -164,16 +170,16 @@ def test_empty_page_against_the_total_before() -> None:
     """An empty page that says nothing, or 0, is held against the total of the pages before it."""
     for total in (0, None, -1):
         plan = SweepPlan("x", page_size=10, window=4)
-        plan.dealt_with(10, 35, frozenset([b"a"]))
+        plan.dealt_with(page_of(10, 35))
         with pytest.raises(UnreadableAnswer, match="the total is 35"):
-            plan.dealt_with(0, total, frozenset())
+            plan.dealt_with(Shown([], total))
 
 
 def test_records_that_vanish_meanwhile() -> None:
     """When the total has fallen to what was read, an empty page is the end."""
     plan = SweepPlan("x", page_size=10, window=4)
-    plan.dealt_with(10, 11, frozenset([b"a"]))
-    plan.dealt_with(0, 10, frozenset())
+    plan.dealt_with(page_of(10, 11))
+    plan.dealt_with(Shown([], 10))
     assert plan.done
 
 
@@ -181,9 +187,9 @@ def test_nothing_where_records_are_known() -> None:
     """An empty first page is not believed of a resource whose records are known; of a new one it is."""
     for total in (None, 0):
         with pytest.raises(UnreadableAnswer, match="but 7 records are known"):
-            SweepPlan("x", page_size=10, window=4, tracked=7).dealt_with(0, total, frozenset())
+            SweepPlan("x", page_size=10, window=4, tracked=7).dealt_with(Shown([], total))
         plan = SweepPlan("x", page_size=10, window=4)
-        plan.dealt_with(0, total, frozenset())
+        plan.dealt_with(Shown([], total))
         assert plan.done
 
 
@@ -191,9 +197,9 @@ def test_early_end_is_believed_the_second_time() -> None:
     """Without a total, an end before that of the last sweep is doubted once."""
     plan = SweepPlan("x", page_size=10, window=4, start=3, expected=9)
     with pytest.raises(UnreadableAnswer, match="the last sweep found 9 pages"):
-        plan.dealt_with(0, None, frozenset())
+        plan.dealt_with(Shown([], None))
     again = SweepPlan("x", page_size=10, window=4, start=3, expected=plan.expected)
-    again.dealt_with(0, None, frozenset())
+    again.dealt_with(Shown([], None))
     assert again.done
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from worker.capture.asking import Asker
-from worker.capture.narrowing import misses
+from worker.capture.narrowing import misplaces, misses
 from worker.capture.probe import Probe
 from worker.connections import answer
 from worker.errors import ContractMismatch, Forbidden, OrderMeshError
@@ -121,29 +121,50 @@ class KnownContract:
         """
         known = (await self.load()).get(resource.name)
         if known is not None and known.since:
-            self._log.warning(
-                "capability_withdrawn",
-                resource=resource.name,
-                capability="filter by modification",
-                parameter=known.since,
-                reason=why,
-                advice="everything is read from now on; ordersync contract probe looks whether it holds again",
-            )
+            self._tell_withdrawn(resource, "filter by modification", known.since, why)
             await self._keep(known.without_filter(why, at=self._clock.now(), shown=shown))
 
-    async def try_filter(self, resource: Resource, witness: Seen, size: int) -> None:
-        """Hold the filter against a change that a complete read has found: it must show it, or is used no more."""
+    async def withdraw_sort(self, resource: Resource, why: str, *, shown: bool = True) -> None:
+        """The sort by modification has stopped to hold, likewise."""
         known = (await self.load()).get(resource.name)
-        if known is None or not known.since:
-            return
+        if known is not None and known.descending:
+            self._tell_withdrawn(resource, "sort by modification", " and ".join(known.descending), why)
+            await self._keep(known.without_sort(why, at=self._clock.now(), shown=shown))
+
+    async def withdraw_in_use(self, resource: Resource, why: str) -> None:
+        """What fast reads go by at present, the filter or, without one, the sort, has stopped to hold."""
+        known = (await self.load()).get(resource.name)
+        if known is not None:
+            await (self.withdraw_filter if known.since else self.withdraw_sort)(resource, why)
+
+    async def try_in_use(self, resource: Resource, witness: Seen, size: int) -> None:
+        """Hold what fast reads go by against a change that a complete read has found.
+
+        They must show it, or are used no more.
+        """
+        known = (await self.load()).get(resource.name)
+        asker = Asker(self._client, resource, self._client.profile)
         try:
-            why = await misses(
-                Asker(self._client, resource, self._client.profile), known.since, witness, size
-            )
+            if known is not None and known.since:
+                why = await misses(asker, known.since, witness, size)
+            elif known is not None and known.descending:
+                why = (await misplaces(asker, known.descending, witness, size)).complaint
+            else:
+                return
         except OrderMeshError:
-            return  # it says nothing of the filter; the next complete read tries again
+            return  # it says nothing of the gateway's word; the next complete read tries again
         if why is not None:
-            await self.withdraw_filter(resource, f"{why}: a change that a complete read has found")
+            await self.withdraw_in_use(resource, f"{why}: a change that a complete read has found")
+
+    def _tell_withdrawn(self, resource: Resource, capability: str, parameter: str, why: str) -> None:
+        self._log.warning(
+            "capability_withdrawn",
+            resource=resource.name,
+            capability=capability,
+            parameter=parameter,
+            reason=why,
+            advice="it is done without from now on; ordersync contract probe looks whether it holds again",
+        )
 
     async def doubt(self, resource: Resource) -> None:
         """Its list is not where it was, or not served as it was: the next poll looks again."""
@@ -160,5 +181,6 @@ class KnownContract:
         self._client.adopt(adopt(self.believed, found.values()))
 
     def _is_old(self, known: Findings) -> bool:
-        open_still = known.unfinished or known.filtering.holds is None
+        unknown = known.filtering.holds is None or (not known.since and known.sorting.holds is None)
+        open_still = known.unfinished or unknown
         return not 0 <= self._clock.now() - known.at < (FINISH_AFTER if open_still else PROBE_AGAIN)

@@ -131,18 +131,22 @@ def _observe_one(resource: Resource, record: msgspec.Raw) -> Observed:
     return Observed(pack_id(str(identifier)), str(identifier), raw, record)
 
 
-def older_than(resource: Resource, records: Sequence[msgspec.Raw], since: int) -> int:
-    """How many records say that they were modified before `since` (milliseconds since 1970), by over a second."""
-    decode, older = _times_decoder(resource.modified_fields), 0
+def times_of(resource: Resource, records: Sequence[msgspec.Raw]) -> list[int]:
+    """When records say that they were modified, in their order: milliseconds since 1970, 0 where they do not."""
+    decode, times = _times_decoder(resource.modified_fields), []
     for record in records:
         try:
-            times = decode(record)
+            values = decode(record)
         except _UNREADABLE:
-            continue
-        told = next((value for value in times if value is not None), None)
-        modified = parse_time(told)
-        older += modified is not None and 0 < modified < since - _ROUNDING_MS
-    return older
+            values = ()
+        told = next((value for value in values if value is not None), None)
+        times.append(max(0, parse_time(told) or 0))
+    return times
+
+
+def older_than(times: Sequence[int], since: int) -> int:
+    """How many of these times lie before `since`, by over a second; one of 0 is none."""
+    return sum(0 < time < since - _ROUNDING_MS for time in times)
 
 
 def decode(

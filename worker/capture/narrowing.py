@@ -8,6 +8,7 @@ one that knows whole days or another time zone fails as well.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker.capture import evidence
@@ -18,7 +19,7 @@ from worker.ordermesh.findings import UNTOLD, Capability, no, yes
 from worker.ordermesh.operations import OPERATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from worker.capture.asking import Asker
 
@@ -111,7 +112,11 @@ async def misses(asker: Asker, name: str, witness: Seen, size: int) -> str | Non
 
 
 async def find_sort(asker: Asker, reference: Sample) -> dict[str, Any]:
-    """Findings about parameters that sort by modification, in both directions."""
+    """Findings about parameters that sort by modification, in both directions.
+
+    A sort counts only when it was seen to put two records where sorts of another kind do not: one that was changed
+    after it was made, and the newest one that never was.
+    """
     if not evidence.can_show_order(reference):
         return {"sorting": UNTOLD}
     number = asker.listing.first_page
@@ -121,14 +126,62 @@ async def find_sort(asker: Asker, reference: Sample) -> dict[str, Any]:
         if not isinstance(rising, Sample) or not evidence.is_sorted(rising, descending=False):
             continue
         falling = await asker.page(number, size, down)
-        if isinstance(falling, Sample) and evidence.shows_both_orders(rising, falling):
-            words = " and ".join(f"{name}={value}" for name, value in up.items())
-            return {
-                "ascending": up,
-                "descending": down,
-                "sorting": yes(f"{words} gives the oldest change first"),
-            }
-    return {"sorting": no("none of the usual parameters changes the order")}
+        if not isinstance(falling, Sample) or not evidence.shows_both_orders(rising, falling):
+            continue
+        if evidence.same_page(rising, falling) and len(reference.records) > 2 * size:
+            continue  # each page is sorted for itself
+        verdict = await _judge_sort(asker, down, reference)
+        if verdict.holds:
+            return {"ascending": up, "descending": down, "sorting": verdict}
+        if verdict.holds is None:
+            return {"sorting": verdict}
+    return {"sorting": no("none of the usual parameters sorts by modification")}
+
+
+async def _judge_sort(asker: Asker, down: dict[str, str], reference: Sample) -> Capability:
+    """Whether `down` puts the newest change first."""
+    words = " and ".join(f"{name}={value}" for name, value in down.items())
+    known = [*reference.records, *await _newest(asker, reference)]
+    changed, unchanged = evidence.last_changed(known), evidence.last_unchanged(known)
+    size = len(reference.records)
+    for witness, what in ((changed, "was changed since it was made"), (unchanged, "was never changed")):
+        if witness is None:
+            return Capability(None, f"{words}: no record that {what} was seen to try it on")
+        placed = await misplaces(asker, down, witness, size)
+        if placed.complaint is not None:
+            return no(f"{words}: {placed.complaint}")
+        if not placed.shown:
+            return Capability(
+                None, f"{words}: none of the first {MOST_PAGES_FOR_ONE} pages has a record that {what}"
+            )
+    return yes(f"{words} gives the newest change first")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a sort puts a record: the complaint about it, None for none, and whether it was shown at all."""
+
+    complaint: str | None
+    shown: bool = False
+
+
+async def misplaces(asker: Asker, down: Mapping[str, str], witness: Seen, size: int) -> Placed:
+    """Whether sort `down`, the newest change first, shows a record before those that were modified before it."""
+    first = asker.listing.first_page
+    for number in range(first, first + MOST_PAGES_FOR_ONE):
+        answer = await asker.page(number, size, down)
+        if isinstance(answer, Refusal):
+            return Placed(f"refused ({answer.why})")
+        if not evidence.is_sorted(answer, descending=True):
+            return Placed("a page is not in this order")
+        if witness.id in answer.ids:
+            return Placed(None, shown=True)
+        if not answer.records or answer.times[-1] < (witness.modified or 0):
+            again = await asker.page(first, size, down)  # it may have moved to the top meanwhile
+            if isinstance(again, Sample) and witness.id in again.ids:
+                return Placed(None, shown=True)
+            return Placed("leaves out records")
+    return Placed(None)
 
 
 def _sorts(asker: Asker) -> Iterator[tuple[dict[str, str], dict[str, str]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import redis.exceptions
@@ -11,7 +10,8 @@ import redis.exceptions
 from worker.capture.lease import Lease, Renewed, hold
 from worker.capture.pauses import PauseGate, Pauses
 from worker.capture.payload import AS_SERVED, Payload
-from worker.capture.reader import OVERLAP_MS, PAUSE_SECONDS, Reader, Reading
+from worker.capture.plans import Part, Plan, choose
+from worker.capture.reader import PAUSE_SECONDS, Reader, Reading
 from worker.capture.run import Outcome, Run
 from worker.capture.store import Cursor, Store
 from worker.connections import is_full
@@ -28,6 +28,7 @@ from worker.errors import (
     RateLimited,
     RedisFull,
     RedisUnavailable,
+    SortBroken,
     UnreadableAnswer,
 )
 from worker.logs import Repeats, get_logger
@@ -48,8 +49,6 @@ FIRST_BACKOFF, LONGEST_BACKOFF = 5.0, 60.0
 """Seconds between two tries of a resource whose polls fail. A refused login waits for the longest at once."""
 LONGEST_ASKED_PAUSE = 900.0
 """Seconds. However long a pause the server asks for, a resource is not left alone for longer."""
-SHORTEST_PART = 5.0
-"""Seconds that a sweep may take, at least, before the next window."""
 SLICE_SECONDS = 45.0
 """A poll that takes longer is a chain of slices, so that no job of arq's is a long one."""
 _NOT_NOTED = (LeaseLost, DataError, redis.exceptions.RedisError, OSError)
@@ -197,12 +196,13 @@ class Poller:
         readers: list[Reader],
     ) -> None:
         """Read what the plan says, one part after the other; `readers` gets who reads them."""
-        parts = await self._plan(reading, cursor, complete=complete)
-        suspicion: OrderMeshError | None = None
+        parts = await self._choose(reading, cursor, complete=complete)
+        suspicion: tuple[Part, OrderMeshError] | None = None
         while parts:
             part, *parts = parts
             run.plan = f"{run.plan}+{part.plan}".strip("+")
             reader = Reader(
+                reading,
                 part,
                 run,
                 store=store,
@@ -215,31 +215,35 @@ class Poller:
             readers.append(reader)
             try:
                 await reader.read()
-            except (FilterBroken, ApiError, UnreadableAnswer) as error:
-                if not _may_be_the_filter(part, error):
+            except (FilterBroken, SortBroken, ApiError, UnreadableAnswer) as error:
+                if not _may_be_the_shortcut(part, error):
                     raise
-                # What the filter keeps from being read must not keep the rest from it.
-                suspicion, parts = error, [reading]
+                # What the filter or the sort keeps from being read must not keep the rest from it.
+                suspicion = part, error
+                parts = [Part(Plan.SWEEP, part.page_size, reading.seconds)]
             else:
-                if part.since is None:
-                    await self._judge_filter(part, reader, suspicion)
+                if not part.is_fast:
+                    await self._judge(reading.resource, part, reader, suspicion)
                 if run.outcome is not Outcome.COMPLETE:
                     return
             cursor = await store.load_cursor()
 
-    async def _judge_filter(self, part: Reading, reader: Reader, suspicion: OrderMeshError | None) -> None:
-        """A sweep that works where a window failed, or finds what windows left out, speaks against the filter."""
-        resource, missed = part.resource, reader.missed
+    async def _judge(
+        self, resource: Resource, part: Part, reader: Reader, suspicion: tuple[Part, OrderMeshError] | None
+    ) -> None:
+        """A sweep that works where a fast read failed, or finds what those left out, speaks against filter or sort."""
+        missed, contract = reader.missed, self._contract
         if suspicion is not None:
-            shown = isinstance(suspicion, FilterBroken)
-            await self._contract.withdraw_filter(resource, str(suspicion), shown=shown)
+            fast, error = suspicion
+            if isinstance(error, SortBroken) or fast.plan is Plan.HEAD:
+                await contract.withdraw_sort(resource, str(error), shown=isinstance(error, SortBroken))
+            else:
+                await contract.withdraw_filter(resource, str(error), shown=isinstance(error, FilterBroken))
         elif missed:
             changes = "a change" if missed == 1 else f"{missed} changes"
-            await self._contract.withdraw_filter(
-                resource, f"it left out {changes} that a complete read has found"
-            )
+            await contract.withdraw_in_use(resource, f"it left out {changes} that a complete read has found")
         elif reader.witness is not None:
-            await self._contract.try_filter(resource, reader.witness, part.page_size)
+            await contract.try_in_use(resource, reader.witness, part.page_size)
 
     async def _begin(self, reading: Reading, run: Run, store: Store, lease: Lease, cursor: Cursor) -> bool:
         """Note that the poll has begun. False if it must pause: consumers, or Redis, have to catch up first."""
@@ -259,31 +263,19 @@ class Poller:
             self._log.info("backpressure_off", resource=run.resource, **load.figures)
         return not load.cause
 
-    async def _plan(self, reading: Reading, cursor: Cursor, *, complete: bool) -> list[Reading]:
-        """What to read, in this order, by what is known of the gateway.
-
-        Where a filter holds: what is newer with every poll, and everything once in a while, in parts that do not
-        keep the next poll waiting.
-        """
-        search = reading.resource.search
+    async def _choose(self, reading: Reading, cursor: Cursor, *, complete: bool) -> list[Part]:
+        """What to read, in this order, by what is known of the gateway; it is asked first if need be."""
         await self._contract.ensure(reading.resource, again=not cursor.sweep_started)
-        listing = self._client.profile.list_of(search)
-        sweep = replace(reading, page_size=min(reading.page_size, listing.largest_page or reading.page_size))
-        can_narrow = (
-            listing.since_parameter is not None and cursor.baseline and cursor.mark and cursor.swept_at
+        return choose(
+            self._client.profile.list_of(reading.resource.search),
+            cursor,
+            self._clock.now(),
+            page_size=reading.page_size,
+            interval=reading.interval,
+            seconds=reading.seconds,
+            complete_every=self._complete_every,
+            complete=complete,
         )
-        if complete or not can_narrow:
-            return [sweep]
-        is_due = not 0 <= self._clock.now() - cursor.swept_at < self._complete_every
-        sweep_too = is_due or cursor.sweep_started > 0
-        window = replace(
-            sweep,
-            since=cursor.mark - OVERLAP_MS,
-            since_parameter=listing.since_parameter or "",
-            concludes=not sweep_too,
-        )
-        part = min(sweep.seconds, max(reading.interval, SHORTEST_PART))
-        return [window, replace(sweep, seconds=part)] if sweep_too else [window]
 
     async def _note(
         self,
@@ -322,9 +314,9 @@ class Poller:
             self._log.info("poll_done", **fields)
 
 
-def _may_be_the_filter(part: Reading, error: OrderMeshError) -> bool:
-    """Whether a read without the filter may succeed where this one failed."""
-    if part.since is None or isinstance(error, RateLimited):
+def _may_be_the_shortcut(part: Part, error: OrderMeshError) -> bool:
+    """Whether a read of everything, without filter and sort, may succeed where this one failed."""
+    if not part.is_fast or isinstance(error, RateLimited):
         return False
     return not (isinstance(error, UnreadableAnswer) and error.page is None)
 

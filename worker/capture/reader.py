@@ -2,8 +2,8 @@
 
 A sweep reads every page. Each of its commits moves the cursor behind the page that it commits, so it may end
 anywhere, by a signal, a fault or SIGKILL: the next run carries on from the last commit.
-A window reads what was modified since the mark, through a filter that the probe has seen to hold. It is short,
-so it starts over when it is interrupted: the mark moves at its end only.
+A fast read, a window or a head, reads what was modified since the mark, through a filter or a sort that the probe
+has seen to hold. It is short, so it starts over when it is interrupted: the mark moves at its end only.
 Neither publishes anything twice, whatever it reads again.
 """
 
@@ -16,6 +16,7 @@ import anyio
 import redis.exceptions
 
 from worker.capture.detect import (
+    PUBLISHED,
     UNWRITTEN,
     Action,
     Change,
@@ -26,13 +27,24 @@ from worker.capture.detect import (
     newest_of_each,
     observe,
     older_than,
+    times_of,
 )
 from worker.capture.evidence import Seen
 from worker.capture.fingerprint import State
+from worker.capture.head import HeadPlan, PassPlan
+from worker.capture.plans import OVERLAP_MS, Plan, Shown
 from worker.capture.run import Outcome
+from worker.capture.seek import SeekPlan
 from worker.capture.sweep import SweepPlan
 from worker.clock import rfc3339
-from worker.errors import ApiError, FilterBroken, OrderMeshError, RateLimited, UnreadableAnswer
+from worker.errors import (
+    ApiError,
+    FilterBroken,
+    OrderMeshError,
+    RateLimited,
+    SortBroken,
+    UnreadableAnswer,
+)
 from worker.logs import get_logger
 from worker.ordermesh.pages import split
 from worker.shielding import plain_errors
@@ -42,6 +54,7 @@ if TYPE_CHECKING:
 
     from worker.capture.fingerprint import FieldNames
     from worker.capture.lease import Lease
+    from worker.capture.plans import Ask, Part
     from worker.capture.privacy import RecordPolicy
     from worker.capture.resources import Resource
     from worker.capture.run import Run
@@ -55,20 +68,13 @@ PAUSE_SECONDS = 5.0
 """Until a resource that is paused is looked at again. It costs a lookup in Redis, and no request."""
 _REFUSED = frozenset({400, 404, 405, 410, 414, 422, 501})
 """Answers to a filter that is not taken any more."""
-OVERLAP_MS = 60_000
-"""A window begins so long before the mark: a change may be committed later than its time says."""
 LEAST_BUCKETS, MOST_BUCKETS = 1024, 1 << 20
 """Hashes that keep the states of a resource: small ones, which Redis packs tightly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a resource is read in this run.
-
-    It ends early when `stop()` is true or after so many `seconds`. `since` (milliseconds since
-    1970) makes a window of it, by the query parameter `since_parameter`; without it, it is a sweep.
-    `concludes`: nothing else is read in this run, so its record is written at the end.
-    """
+    """How a resource is read in this run, whatever the parts of it. It ends early when `stop()` is true."""
 
     resource: Resource
     page_size: int
@@ -78,20 +84,7 @@ class Reading:
     stop: Callable[[], bool]
     gate: Gate
     seconds: float = float("inf")
-    since: int | None = None
-    since_parameter: str = ""
-    concludes: bool = True
     privacy: RecordPolicy | None = None
-
-    @property
-    def plan(self) -> str:
-        """What it is called in summaries."""
-        return "sweep" if self.since is None else "window"
-
-    @property
-    def narrowed(self) -> dict[str, str]:
-        """The query parameters that leave out what is older."""
-        return {} if self.since is None else {self.since_parameter: rfc3339(self.since / 1000)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +94,16 @@ class _Prepared:
     observed: list[Observed]
     total: int | None
     decoded: list[Decoded]
+    times: list[int]
 
 
 class Reader:
-    """One read: a window, a sweep, or the next part of a sweep that was begun."""
+    """One read: a window, a head, a sweep, or the next part of a sweep that was begun."""
 
     def __init__(
         self,
         reading: Reading,
+        part: Part,
         run: Run,
         *,
         store: Store,
@@ -118,24 +113,14 @@ class Reader:
         client: OrderMeshClient,
         clock: Clock,
     ) -> None:
-        self._reading, self._run = reading, run
+        self._reading, self._part, self._run = reading, part, run
         self._store, self._lease, self._cursor, self._fields = store, lease, cursor, fields
         self._client, self._clock = client, clock
-        self._is_window = reading.since is not None
-        self._deadline = clock.monotonic() + reading.seconds
-        resumed = cursor.sweep_started > 0 and not self._is_window
+        self._deadline = clock.monotonic() + part.seconds
+        resumed = cursor.sweep_started > 0 and not part.is_fast
         self._started_at = cursor.sweep_started if resumed else run.started_at
-        self._plan = SweepPlan(
-            reading.resource.search,
-            page_size=reading.page_size,
-            window=reading.window,
-            start=_resume_at(cursor, reading.page_size) if resumed else 0,
-            # So many pages of another size say nothing of pages of this one. A window may well be empty.
-            expected=0 if self._is_window or cursor.sweep_size != reading.page_size else cursor.sweep_pages,
-            tracked=0 if self._is_window else cursor.tracked,
-            total=cursor.sweep_total if resumed else 0,
-            clamps=client.profile.list_of(reading.resource.search).past_end == "repeats",
-        )
+        clamps = client.profile.list_of(reading.resource.search).past_end == "repeats"
+        self._plan = _plan(reading, part, cursor, resumed=resumed, clamps=clamps)
         self.missed = 0
         self.witness: Seen | None = None
         self._buckets = cursor.buckets
@@ -166,7 +151,7 @@ class Reader:
                         fetching.start_soon(self._fetch, number)
                     await self._deal_with(await self._next())
                 fetching.cancel_scope.cancel()
-        if plan.done:
+        if plan.done and not plan.unsettled:
             await self._end()
         elif pressed:
             self._run.pause(pressed.cause)
@@ -175,8 +160,9 @@ class Reader:
             self._log.warning("backpressure_on", cause=pressed.cause, **pressed.figures)
         else:
             self._run.cut_short()
-            # A window that does not fit into its time would never end: a sweep carries on where it left off.
-            too_long = self._is_window and not self._reading.stop()
+            # What does not fit into its time, or moves as often as it is read, would never end: a sweep carries on
+            # where it left off.
+            too_long = self._part.is_fast and not self._reading.stop()
             again = {"swept_at": 0.0} if too_long else {}
             await self._commit([], page=None, due_at=self._clock.now(), **again)
 
@@ -187,9 +173,9 @@ class Reader:
         """What a failure changes of the cursor.
 
         After a poll that got no further than the last one the sweep starts over: one bad page would otherwise
-        keep those before it from being read ever again. A window leaves the cursor of the sweeps alone.
+        keep those before it from being read ever again. A fast read leaves the cursor of the sweeps alone.
         """
-        if self._is_window:
+        if self._part.is_fast:
             return {}
         fields = {"sweep_pages": self._plan.expected}
         if _of_one_page(error) and not self._plan.advanced:
@@ -198,48 +184,51 @@ class Reader:
 
     async def _next(self) -> _Prepared:
         """The page whose turn it is. What went wrong with a page is raised then, and not before."""
-        while self._plan.next_page not in self._ready:
+        while self._plan.next_step not in self._ready:
             if self._broken is not None:
                 raise self._broken
             await self._arrived.wait()
-        page = self._ready.pop(self._plan.next_page)
+        page = self._ready.pop(self._plan.next_step)
         if isinstance(page, OrderMeshError):
             raise page
         return page
 
-    async def _fetch(self, number: int) -> None:
+    async def _fetch(self, step: int) -> None:
         """Fetch and prepare one page. It does not raise: an error must not cut a commit short."""
         try:
-            self._ready[number] = await self._prepare(number)
+            self._ready[step] = await self._prepare(self._plan.ask(step))
         except (OrderMeshError, redis.exceptions.RedisError, OSError) as error:
             if isinstance(error, OrderMeshError) and _of_one_page(error):
-                self._ready[number] = error
+                self._ready[step] = error
             else:
                 self._broken = self._broken or error
         self._arrived.set()
         self._arrived = anyio.Event()
 
-    async def _prepare(self, number: int) -> _Prepared:
+    async def _prepare(self, ask: Ask) -> _Prepared:
         """Pages are prepared side by side; what is found is checked at commit."""
-        reading, search = self._reading, self._reading.resource.search
+        resource, part, search = self._reading.resource, self._part, self._reading.resource.search
+        since = part.since if ask.since is None else ask.since
+        query = dict(part.query)
+        if part.since_parameter and since is not None:
+            query[part.since_parameter] = rfc3339(since / 1000)
         try:
-            body = await self._client.read_page(
-                search, number, reading.page_size, self._run.usage, reading.narrowed
-            )
+            body = await self._client.read_page(search, ask.page, part.page_size, self._run.usage, query)
         except ApiError as error:
-            if number and str(error.status) == self._client.profile.list_of(search).past_end:
-                return _Prepared([], None, [])
-            if self._is_window and error.status in _REFUSED:
-                raise FilterBroken(search, f"{reading.since_parameter} is refused: {error}") from None
+            if ask.page and str(error.status) == self._client.profile.list_of(search).past_end:
+                return _Prepared([], None, [], [])
+            if part.is_fast and error.status in _REFUSED:
+                raise _refused(search, part, error) from None
             raise
-        page = split(search, body, self._client.profile.wrappers(search), page=number)
+        page = split(search, body, self._client.profile.wrappers(search), page=ask.page)
         self._buckets = self._buckets or _buckets_for(page.total)
-        if reading.since is not None and (older := older_than(reading.resource, page.records, reading.since)):
+        times = times_of(resource, page.records) if part.is_fast else []
+        if part.since_parameter and since is not None and (older := older_than(times, since)):
             records = "an older record" if older == 1 else f"{older} older records"
-            raise FilterBroken(search, f"{reading.since_parameter} gave {records}")
-        observed = observe(reading.resource, page.records)
+            raise FilterBroken(search, f"{part.since_parameter} gave {records}")
+        observed = observe(resource, page.records)
         decoded = await self._decode_differing(observed)
-        return _Prepared(observed, page.total, decoded)
+        return _Prepared(observed, page.total, decoded, times)
 
     async def _decode_differing(self, observed: list[Observed]) -> list[Decoded]:
         differing = await self._store.differing(observed, self._buckets)
@@ -262,7 +251,8 @@ class Reader:
             # too, or by another run. It is compared anew with what is kept now.
             decoded = await self._decode_differing(page.observed)
         self._account_for(number, page, changes)
-        self._plan.dealt_with(len(page.observed), page.total, frozenset([one.key for one in page.observed]))
+        found = [change.modified for change in changes if change.action in PUBLISHED]
+        self._plan.dealt_with(Shown([one.key for one in page.observed], page.total, page.times, found))
 
     async def _changes(self, decoded: list[Decoded]) -> list[Change]:
         shapes = {one.content.names for one in decoded if one.content}
@@ -275,7 +265,7 @@ class Reader:
         # A time in the future must not carry the mark beyond what has been read.
         past = (change.modified for change in changes if change.modified <= now)
         self._newest = max(self._newest, max(past, default=0))
-        if not self._is_window:
+        if not self._part.is_fast:
             self.missed += sum(self._was_due(change) for change in changes)
             self._keep_witness(changes, now)
         for change in changes:
@@ -296,7 +286,7 @@ class Reader:
                 self.witness = Seen(change.observed.identifier, change.modified, unchanged=True)
 
     def _was_due(self, change: Change) -> bool:
-        """Whether a sweep has found what a window should have shown: it changed since the last sweep, and long ago."""
+        """Whether a sweep has found what a fast read should have: it changed since the last sweep, and long ago."""
         cursor = self._cursor
         if change.action not in {Action.CREATED, Action.UPDATED} or not cursor.swept_mark:
             return False
@@ -316,12 +306,12 @@ class Reader:
         """Write `changes`; the cursor moves behind `page`. False if a state was another one by now."""
         run = self._run
         if page is None:  # the end of the run: its record goes into the same commit
-            record = run.summary(self._clock.monotonic()) if self._reading.concludes else {}
+            record = run.summary(self._clock.monotonic()) if self._part.concludes else {}
             next_page = self._plan.next_page
         else:
             record, next_page = {}, page + 1
         moved: dict[str, str | int | float] = {
-            **({} if self._is_window else self._sweep_cursor(next_page)),
+            **({} if self._part.is_fast else self._sweep_cursor(next_page)),
             "buckets": self._buckets,
             "last_started": run.started_at,
             "interval": self._reading.interval,
@@ -341,7 +331,7 @@ class Reader:
     def _sweep_cursor(self, next_page: int) -> dict[str, str | int | float]:
         return {
             "sweep_page": next_page,
-            "sweep_size": self._reading.page_size,
+            "sweep_size": self._part.page_size,
             "sweep_width": self._plan.width,
             "sweep_started": self._started_at,
             "sweep_total": self._plan.total,
@@ -359,9 +349,9 @@ class Reader:
         done: dict[str, str | int | float] = {
             "mark": max(mark, self._cursor.mark, 0),
             "newest": self._newest,
-            "unreadable": max(self._unreadable, self._cursor.unreadable if self._is_window else 0),
+            "unreadable": max(self._unreadable, self._cursor.unreadable if self._part.is_fast else 0),
         }
-        if not self._is_window:
+        if not self._part.is_fast:
             done |= {"sweep_page": 0, "sweep_started": 0}
         if run.unreadable:
             # They are parked now and do not stand in the way of the next read, but this one did not see
@@ -372,7 +362,7 @@ class Reader:
                 f"{run.unreadable} of {run.records} records cannot be read; they stand among the dead letters",
             )
         run.outcome, run.freshness = Outcome.COMPLETE, now - self._started_at
-        if not self._is_window:
+        if not self._part.is_fast:
             done |= {
                 "sweep_pages": self._plan.next_page,
                 "baseline": 1,
@@ -391,6 +381,38 @@ class Reader:
             error="",
             error_code="",
         )
+
+
+def _plan(
+    reading: Reading, part: Part, cursor: Cursor, *, resumed: bool, clamps: bool
+) -> SweepPlan | SeekPlan:
+    """The plan that says which pages to ask for."""
+    search, size = reading.resource.search, part.page_size
+    if part.plan is Plan.HEAD:
+        return HeadPlan(search, page_size=size, since=part.since or 0, tracked=cursor.tracked, clamps=clamps)
+    if part.seeks:
+        full = cursor.sweep_width if cursor.sweep_size == size and cursor.sweep_pages > 1 else 0
+        return SeekPlan(search, page_size=size, since=part.since or 0, full=full, clamps=clamps)
+    if part.plan is Plan.WINDOW:
+        return PassPlan(search, page_size=size, window=reading.window, clamps=clamps)
+    return SweepPlan(
+        search,
+        page_size=size,
+        window=reading.window,
+        start=_resume_at(cursor, size) if resumed else 0,
+        # So many pages of another size say nothing of pages of this one.
+        expected=cursor.sweep_pages if cursor.sweep_size == size else 0,
+        tracked=cursor.tracked,
+        total=cursor.sweep_total if resumed else 0,
+        clamps=clamps,
+    )
+
+
+def _refused(search: str, part: Part, error: ApiError) -> FilterBroken | SortBroken:
+    """The answer to a parameter that is not taken any more: the last one that was found is doubted first."""
+    if part.query:
+        return SortBroken(search, f"{' and '.join(part.query)} is refused: {error}")
+    return FilterBroken(search, f"{part.since_parameter} is refused: {error}")
 
 
 def _resume_at(cursor: Cursor, page_size: int) -> int:

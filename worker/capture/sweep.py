@@ -8,8 +8,13 @@ Nor is an empty page where the total, or the last sweep, says that there is more
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
+from worker.capture.plans import Ask
 from worker.errors import UnreadableAnswer
+
+if TYPE_CHECKING:
+    from worker.capture.plans import Shown
 
 READ_AHEAD = 2
 """Pages under way or waiting for their turn, as a multiple of the requests that may be under way: while one
@@ -19,12 +24,14 @@ window of pages is dealt with, the next is fetched. It bounds the memory of a re
 class SweepPlan:
     """Which pages to ask for next, and when the resource has been read completely.
 
-    Pages are counted from 0. `window` requests may be under way at a time. `expected` is the number of pages
-    with records that the last sweep found: it permits to read ahead where the server gives no total, and an
-    end before it is doubted once. `clamps`: the server answers a page beyond the last one with the last one, as
-    the probe has seen. `tracked` is the number of records that are known, `total` the last one that
-    the server gave to a sweep that is resumed.
+    Pages are counted from 0; so are requests, over all passes. `window` requests may be under way at a time.
+    `expected` is the number of pages with records that the last sweep found: it permits to read ahead where the
+    server gives no total, and an end before it is doubted once. `clamps`: the server answers a page beyond the last
+    one with the last one, as the probe has seen. `tracked` is the number of records that are known, `total` the last
+    one that the server gave to a sweep that is resumed.
     """
+
+    unsettled = False
 
     def __init__(
         self,
@@ -40,6 +47,7 @@ class SweepPlan:
     ) -> None:
         self._operation, self._page_size, self._window = operation, page_size, window
         self._start, self._issued, self._tracked = start, start, tracked
+        self._before = 0  # requests of earlier passes over the same pages
         self._total: int | None = total or None
         self._clamps = clamps
         self._largest = 0
@@ -66,22 +74,43 @@ class SweepPlan:
         """Whether a page with records has been dealt with, and nothing that contradicts it."""
         return self.next_page > self._start and not self._refused
 
+    @property
+    def next_step(self) -> int:
+        """The request whose turn it is."""
+        return self._before + self.next_page
+
     def issue(self) -> range:
-        """The pages to ask for now. Each is handed out once."""
+        """The requests to send now. Each is handed out once."""
+        return self._issue_up_to(min(self.next_page + READ_AHEAD * self._window, self._horizon()))
+
+    def ask(self, step: int) -> Ask:
+        """What request number `step` asks for."""
+        return Ask(step - self._before)
+
+    def start_over(self) -> None:
+        """Read from the first page on once more. What is under way of the pass that has ended is not waited for."""
+        self._before += self._issued
+        self._start = self._issued = self.next_page = 0
+        self._seen = self._streak = 0
+        self._last_ids = frozenset()
+        self.done = False
+
+    def _issue_up_to(self, end: int) -> range:
         if self.done:
             return range(0)
-        end = max(self.next_page + 1, min(self.next_page + READ_AHEAD * self._window, self._horizon()))
+        end = max(self.next_page + 1, end)
         pages = range(self._issued, end)
         self._issued = max(self._issued, end)
-        return pages
+        return range(self._before + pages.start, self._before + pages.stop)
 
-    def dealt_with(self, count: int, total: int | None, ids: frozenset[bytes]) -> None:
-        """Page `next_page` has been dealt with: it had `count` records, and the server gave `total`.
+    def dealt_with(self, shown: Shown) -> None:
+        """Page `next_page` has been dealt with.
 
         Raises:
             UnreadableAnswer: The server does not turn pages, or an empty page contradicts what is known.
 
         """
+        count, total, ids = shown.count, shown.total, frozenset(shown.ids)
         # A total below what is served with it means nothing: 0 and -1 are ways to say "not known".
         if total is not None and total >= max(count, 1):
             self._total = total

@@ -66,7 +66,8 @@ def shortcomings(one: Findings) -> Iterator[str]:
     if one.unfinished:
         yield f"not everything could be looked at ({one.unfinished}); it is tried again within the hour"
     elif one.since is None:
-        yield f"no filter by modification ({one.filtering.why}); every poll reads everything"
+        instead = "polls read the newest changes first" if one.descending else "every poll reads everything"
+        yield f"no filter by modification ({one.filtering.why}); {instead}"
     if one.single.holds is False:
         yield f"a single record cannot be read: {one.single.why}"
     if one.audit.holds is False:

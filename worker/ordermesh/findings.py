@@ -109,6 +109,11 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
         filtering = Capability(holds=False if shown else None, why=why)
         return msgspec.structs.replace(self, at=at, since=None, filtering=filtering)
 
+    def without_sort(self, why: str, *, at: float, shown: bool) -> Findings:
+        """The same, with the sort by modification withdrawn; `shown`: for certain."""
+        sorting = Capability(holds=False if shown else None, why=why)
+        return msgspec.structs.replace(self, at=at, ascending={}, descending={}, sorting=sorting)
+
 
 def adopt(believed: ContractProfile, found: Iterable[Findings]) -> ContractProfile:
     """The profile with what was found in the place of what was believed."""

@@ -1,0 +1,138 @@
+"""Which parts a poll reads: the best that the gateway is known to keep, and everything once in a while."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.capture.plans import OVERLAP_MS, SHORTEST_PART, Part, Plan, choose
+from worker.capture.store import Cursor
+from worker.ordermesh.profile import Listing
+
+UP, DOWN = {"sort": "updatedAt"}, {"sort": "-updatedAt"}
+FILTERS = Listing(since_parameter="updatedFrom")
+SORTS = Listing(ascending=UP, descending=DOWN)
+BOTH = replace(SORTS, since_parameter="updatedFrom")
+NOW = 1_700_000_000.0
+READ = Cursor(baseline=True, mark=int(NOW * 1000) - 500, swept_at=NOW - 100)
+
+
+def parts(
+    listing: Listing = BOTH, cursor: Cursor = READ, *, complete: bool = False, now: float = NOW
+) -> list[Part]:
+    return choose(
+        listing,
+        cursor,
+        now,
+        page_size=100,
+        interval=15,
+        seconds=45,
+        complete_every=3600,
+        complete=complete,
+    )
+
+
+@pytest.mark.parametrize(
+    ("listing", "plan"),
+    [(BOTH, Plan.WINDOW), (FILTERS, Plan.WINDOW), (SORTS, Plan.HEAD), (Listing(), Plan.SWEEP)],
+)
+def test_the_best_that_holds(listing: Listing, plan: Plan) -> None:
+    """A filter before a sort, a sort before a sweep."""
+    assert [part.plan for part in parts(listing)] == [plan]
+
+
+def test_what_a_part_asks_for() -> None:
+    """A window begins before the mark and goes by the sort where there is one; so does a head, without the filter."""
+    since = READ.mark - OVERLAP_MS
+    (window,), (head,), (plain,) = parts(BOTH), parts(SORTS), parts(FILTERS)
+    assert (window.since, window.since_parameter, window.query, window.seeks) == (
+        since,
+        "updatedFrom",
+        UP,
+        True,
+    )
+    assert (head.since, head.since_parameter, head.query, head.seeks) == (since, "", DOWN, False)
+    assert (plain.since, plain.since_parameter, plain.query, plain.seeks) == (since, "updatedFrom", {}, False)
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        Cursor(),
+        replace(READ, baseline=False),
+        replace(READ, mark=0),
+        replace(READ, swept_at=0.0),
+    ],
+)
+def test_everything_comes_first(cursor: Cursor) -> None:
+    """Before a complete read has ended, or where it is not known since when to read, everything is read."""
+    assert [part.plan for part in parts(cursor=cursor)] == [Plan.SWEEP]
+
+
+def test_everything_when_it_is_asked_for() -> None:
+    """Whatever holds."""
+    assert parts(complete=True) == [Part(Plan.SWEEP, 100, 45)]
+
+
+@pytest.mark.parametrize("listing", [BOTH, SORTS])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        replace(READ, swept_at=NOW - 3600),
+        replace(READ, swept_at=NOW + 10),
+        replace(READ, sweep_started=NOW - 5),
+    ],
+    ids=["due", "in the future", "under way"],
+)
+def test_everything_once_in_a_while_beside_what_is_newer(listing: Listing, cursor: Cursor) -> None:
+    """The trailing read takes a part of the interval, and the fast one goes before it and does not conclude."""
+    fast, sweep = parts(listing, cursor)
+    assert (fast.is_fast, fast.concludes) == (True, False)
+    assert (sweep.plan, sweep.seconds, sweep.concludes) == (Plan.SWEEP, 15, True)
+
+
+def test_a_short_interval_leaves_time_for_a_part() -> None:
+    """A sweep gets somewhere between two polls, however close they are."""
+    _, sweep = choose(
+        BOTH, replace(READ, swept_at=1.0), NOW, page_size=100, interval=1, seconds=45, complete_every=60
+    )
+    assert sweep.seconds == SHORTEST_PART
+
+
+@given(
+    largest=st.none() | st.integers(1, 2000),
+    size=st.integers(1, 1000),
+    cursor=st.builds(
+        Cursor,
+        baseline=st.booleans(),
+        mark=st.integers(0, 2**41),
+        swept_at=st.floats(0, 2e9),
+        sweep_started=st.floats(0, 2e9),
+    ),
+    complete=st.booleans(),
+    holds=st.sampled_from([BOTH, FILTERS, SORTS, Listing()]),
+)
+def test_every_choice_can_be_carried_out(
+    largest: int | None, size: int, cursor: Cursor, holds: Listing, *, complete: bool
+) -> None:
+    """One part concludes, the last; no page is larger than the server gives; a fast part never comes alone first."""
+    chosen = choose(
+        replace(holds, largest_page=largest),
+        cursor,
+        NOW,
+        page_size=size,
+        interval=15,
+        seconds=45,
+        complete_every=3600,
+        complete=complete,
+    )
+    assert [part.concludes for part in chosen] == [False] * (len(chosen) - 1) + [True]
+    assert all(part.page_size == min(size, largest or size) for part in chosen)
+    assert all(
+        not part.is_fast or (cursor.baseline and cursor.mark and cursor.swept_at and not complete)
+        for part in chosen
+    )
+    assert all(part.since is not None for part in chosen if part.is_fast)
