@@ -306,7 +306,8 @@ class Reader:
         """Write `changes`; the cursor moves behind `page`. False if a state was another one by now."""
         run = self._run
         if page is None:  # the end of the run: its record goes into the same commit
-            record = run.summary(self._clock.monotonic()) if self._part.concludes else {}
+            ends_here = self._part.concludes or run.outcome is not Outcome.COMPLETE
+            record = run.summary(self._clock.monotonic()) if ends_here else {}
             next_page = self._plan.next_page
         else:
             record, next_page = {}, page + 1
