@@ -147,8 +147,8 @@ class Reader:
                     self._lease.check()
                     if pressed := await self._reading.gate.pressed(self._run.published):
                         break
-                    for number in plan.issue():
-                        fetching.start_soon(self._fetch, number)
+                    for step in plan.issue():
+                        fetching.start_soon(self._fetch, step, plan.ask(step))
                     await self._deal_with(await self._next())
                 fetching.cancel_scope.cancel()
         if plan.done and not plan.unsettled:
@@ -193,10 +193,10 @@ class Reader:
             raise page
         return page
 
-    async def _fetch(self, step: int) -> None:
+    async def _fetch(self, step: int, ask: Ask) -> None:
         """Fetch and prepare one page. It does not raise: an error must not cut a commit short."""
         try:
-            self._ready[step] = await self._prepare(self._plan.ask(step))
+            self._ready[step] = await self._prepare(ask)
         except (OrderMeshError, redis.exceptions.RedisError, OSError) as error:
             if isinstance(error, OrderMeshError) and _of_one_page(error):
                 self._ready[step] = error
