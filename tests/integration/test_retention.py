@@ -313,13 +313,35 @@ def told() -> Callable[[str], list[dict[str, Any]]]:
 async def test_what_went_is_told(
     client: Redis, writer: Writer, told: Callable[[str], list[dict[str, Any]]]
 ) -> None:
-    """One line for a stream, if anything went."""
-    await writer.add(400)
+    """One line for a stream, if anything went: how many entries, from which one on, and which one is the oldest now."""
+    ids = await writer.add(400)
     keeper = retention(client, Limits(max_entries=50))
     await keeper.run()
     await keeper.run()
     (line,) = told("stream_trimmed")
     assert (line["resource"], line["entries"], line["left"]) == ("orders", 350, 50)
+    assert (line["first"], line["kept_from"]) == (ids[0], ids[350])
+
+
+async def test_dead_letters_are_told(client: Redis, told: Callable[[str], list[dict[str, Any]]]) -> None:
+    """As long as there are any: how many, and how old the oldest is. Not each time anew; again when new ones come."""
+    keeper, dead = retention(client), KEYS.dead("orders")
+    await keeper.run()
+    assert told("dead_letters") == []
+    hour_ago = int((time.time() - 3600) * 1000)
+    await client.xadd(dead, {"kind": "record"}, id=f"{hour_ago}-0")
+    await client.xadd(dead, {"kind": "record"})
+    await keeper.run()
+    await keeper.run()
+    (line,) = told("dead_letters")
+    assert (line["level"], line["resource"], line["letters"]) == ("warning", "orders", 2)
+    assert 3590 < line["oldest_s"] < 3700
+    assert "ordersync dead list orders" in line["advice"]
+    await client.delete(dead)
+    await keeper.run()
+    await client.xadd(dead, {"kind": "record"})
+    await keeper.run()
+    assert [each["letters"] for each in told("dead_letters")] == [2, 1]
 
 
 def _right_behind(entry_id: str) -> str:

@@ -13,6 +13,7 @@ import redis.exceptions
 from worker import scripts
 from worker.connections import is_full
 from worker.logs import Repeats, get_logger
+from worker.queue.dead import DeadLetters
 from worker.queue.groups import Groups, Limits, idle_seconds, written_at
 from worker.shielding import finish
 
@@ -34,11 +35,11 @@ HURRY_SECONDS = 3.0
 PASS_SECONDS = 4.0
 """A pass ends after this time, wherever it is; the next one carries on. It is less than a job may be silent."""
 SAY_AGAIN = 600.0
-"""Seconds after which the same is said again of a group that holds back, or that does not read."""
+"""Seconds after which the same is said again of a group that holds back or does not read, or of dead letters."""
 
 
 class Retention:
-    """Keeps the streams of one account within their limits."""
+    """Keeps the streams of one account within their limits, and tells of what stays in them and why."""
 
     def __init__(
         self,
@@ -52,7 +53,8 @@ class Retention:
         clock: Clock,
         step: int = STEP,
     ) -> None:
-        self._groups = Groups(redis_client, keys)
+        self._redis = redis_client
+        self._groups, self._letters = Groups(redis_client, keys), DeadLetters(redis_client, keys)
         self._keys, self._limits, self._declared = keys, limits, declared
         self._idle_after, self._every, self._clock, self._step = idle_after, every, clock, step
         self._due_at = clock.monotonic() + min(every, FIRST_SECONDS)
@@ -81,10 +83,10 @@ class Retention:
         left_alone = await self.declare()
         done = True
         for resource, limits in self._limits.items():
-            if resource in left_alone:
-                continue
             try:
-                done = await self._trim(resource, limits, deadline) and done
+                if resource not in left_alone:
+                    done = await self._trim(resource, limits, deadline) and done
+                await self._tell_of_letters(resource)
             except redis.exceptions.ResponseError as error:
                 if self._repeats.allow(f"failed {resource}", self._clock.monotonic()):
                     self._log.error(
@@ -118,13 +120,34 @@ class Retention:
         return removed, not more
 
     async def _trim(self, resource: str, limits: Limits, deadline: float) -> bool:
+        first = await self._first(resource)
         removed, done = await self.trim(resource, limits, deadline)
         survey = await self._groups.survey(resource, limits)
         if removed:
-            self._log.info("stream_trimmed", resource=resource, entries=removed, left=survey.entries)
+            self._log.info(
+                "stream_trimmed", resource=resource, entries=removed, left=survey.entries,
+                first=first, kept_from=await self._first(resource),
+            )  # fmt: skip
         if done:
             await self._report(resource, survey)
         return done
+
+    async def _first(self, resource: str) -> str:
+        """The id of the oldest entry; "" if there is none."""
+        found = await self._redis.xrange(self._keys.stream(resource), count=1)
+        return found[0][0].decode() if found else ""
+
+    async def _tell_of_letters(self, resource: str) -> None:
+        """Say how many dead letters there are, and for how long, as long as there are any."""
+        found = await self._letters.summary(resource)
+        if found.letters and self._repeats.allow(f"letters {resource}", self._clock.monotonic()):
+            self._log.warning(
+                "dead_letters", resource=resource, letters=found.letters,
+                oldest_s=round(max(0.0, self._clock.now() - found.oldest)),
+                advice=f"ordersync dead list {resource} says why; then replay or drop them",
+            )  # fmt: skip
+        elif not found.letters:
+            self._repeats.forget_all(f"letters {resource}")
 
     async def _report(self, resource: str, survey: Survey) -> None:
         """Say which groups hold back what the limits would not keep, and which do not read."""
