@@ -23,7 +23,7 @@ from starlette.routing import BaseRoute, Route
 from worker.ordermesh.operations import OPERATIONS, Operation
 from worker.sandbox.answers import Answer, error_answer
 from worker.sandbox.calls import Call, Refusal, Sandbox
-from worker.sandbox.faults import SEARCH_ACTIONS
+from worker.sandbox.faults import DRIFT_ACTIONS, SEARCH_ACTIONS
 from worker.sandbox.requests import RequestRecord
 from worker.sandbox.services import HANDLERS
 from worker.sandbox.validation import check_body
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from worker.sandbox.faults import FaultRule
+    from worker.sandbox.store import Store
 
 CONNECTION = "sandbox.connection"
 """Key of the scope under which the server puts the transport of the connection, for faults that close it."""
@@ -97,6 +98,8 @@ class Endpoint:
             return _status(rule)
         if action == "garbage":
             return Answer(200, (_GARBAGE if rule.body is None else rule.body).encode())
+        if action in DRIFT_ACTIONS:
+            _drift(self._sandbox.store, rule)
         if action == "delay":
             await self._sandbox.pause(rule.seconds)
         return self._spoil(self._handle(scope, call), call, rule)
@@ -190,6 +193,18 @@ def _status(rule: FaultRule) -> Answer:
         return Answer(rule.code, rule.body.encode(), headers)
     problem = error_answer(rule.code, "The sandbox was told to answer like this.")
     return Answer(rule.code, problem.body, headers)
+
+
+def _drift(store: Store, rule: FaultRule) -> None:
+    """What happens to the orders while somebody reads them."""
+    with store.lock:
+        if rule.action == "create":
+            store.create(rule.count)
+        elif rule.action == "change":
+            store.change(rule.count)
+        else:
+            for order_id in store.ids()[: rule.count]:
+                store.delete(order_id)
 
 
 async def _close(scope: Scope, receive: Receive) -> None:

@@ -11,12 +11,14 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from worker.sandbox.answers import Answer, error_answer
+from worker.sandbox.index import Index
 from worker.sandbox.requests import RequestLog
 
 if TYPE_CHECKING:
     from worker.sandbox.auth import Auth
     from worker.sandbox.contract import Contract
     from worker.sandbox.faults import Faults
+    from worker.sandbox.records import Source
     from worker.sandbox.store import Store
     from worker.sandbox.world import World
 
@@ -32,6 +34,13 @@ class Sandbox:
     contract: Contract
     requests: RequestLog = field(default_factory=RequestLog)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    indexes: dict[str, Index] = field(default_factory=dict)
+
+    def indexed(self, key: str, source: Source) -> Source:
+        """What list operation `key` shows of its records; the caller holds their lock."""
+        if not self.contract.index_lag:
+            return source
+        return self.indexes.setdefault(key, Index(self.contract.index_lag)).of(source)
 
     async def pause(self, seconds: float) -> None:
         """Waits, or returns early when the server stops."""

@@ -42,6 +42,10 @@ class Contract:
         max_page_size: A larger size asked for is cut to this one, silently, as services do; None: no limit.
         refuse_large: A size above `max_page_size` is answered with 400 instead.
         lenient_pages: Page 0 of a list that begins at 1 is taken as page 1 instead of answered with 400.
+        result_cap: Of a longer result only so many records can be reached, and the total says no more; what lies
+            behind them is empty. None: no cap.
+        refuse_deep: A page that begins behind `result_cap` is refused with 400 instead, and the total is the true one.
+        index_lag: Seconds after which lists show a change; single records show it at once.
         ignore_page: Every page is the first one: `page` is not looked at.
         total: Key that tells how many records match; None leaves it out.
         paging: Whether the answer repeats `page` and `pageSize` (the size that was really used).
@@ -72,6 +76,9 @@ class Contract:
     max_page_size: int | None = None
     refuse_large: bool = False
     lenient_pages: bool = False
+    result_cap: int | None = None
+    refuse_deep: bool = False
+    index_lag: float = 0.0
     ignore_page: bool = False
     total: str | None = "total"
     paging: bool = True
@@ -94,6 +101,8 @@ class Contract:
                 self.max_page_size is None or self.max_page_size >= 1,
                 "a whole number from 1, or none",
             ),
+            ("result_cap", self.result_cap is None or self.result_cap >= 1, "a whole number from 1, or none"),
+            ("index_lag", 0 <= self.index_lag <= 86_400, "seconds from 0 to 86400"),
             ("latency", 0 <= self.latency <= 60, "seconds from 0 to 60"),
             ("prefixless", set(self.prefixless) <= set(SERVICES), f"of {', '.join(SERVICES)}"),
             ("login_case", self.login_case in _LOGIN_CASES, f"one of {', '.join(_LOGIN_CASES)}"),
@@ -149,6 +158,12 @@ class Contract:
                 return error_answer(400, sentence, "pageSize", size)
             size = most
         return max(page, self.page_base), size
+
+    def refuses(self, page: int, size: int, total: int) -> bool:
+        """Whether a page of a result of `total` records lies behind the cap and is refused for it."""
+        if self.result_cap is None or not self.refuse_deep or total <= self.result_cap:
+            return False
+        return (page - self.page_base) * size >= self.result_cap
 
     def bounds(self, page: int, size: int, total: int) -> tuple[int, int]:
         """Positions `[start, stop)` of a page in a list of `total` records in creation order."""

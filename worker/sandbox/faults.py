@@ -38,9 +38,14 @@ ACTIONS = {
     "not_a_list": "answer a search with an object where the list belongs",
     "empty": "answer a search with 200 and an empty list",
     "hang": "never answer, until the client gives up",
+    "create": "make `count` orders, then answer as usual",
+    "change": "change `count` orders, then answer as usual",
+    "delete": "delete the `count` oldest orders, then answer as usual",
 }
 """What a rule may do."""
 
+DRIFT_ACTIONS = frozenset({"create", "change", "delete"})
+"""Actions that move the pages of a list under a client that reads them."""
 SEARCH_ACTIONS = frozenset({"not_a_list", "empty"})
 """Actions that concern searches alone: on other operations a rule with one of them never matches."""
 
@@ -71,6 +76,7 @@ _CHECKS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
         lambda value: value is None or _is_number(value) or (isinstance(value, str) and value.isprintable()),
     ),
     ("body", "text", lambda value: value is None or isinstance(value, str)),
+    ("count", "a whole number from 1", lambda value: _is_whole(value, 1)),
     ("seconds", "a number from 0", lambda value: _is_number(value) and value >= 0),
     ("name", "text", lambda value: isinstance(value, str)),
 )
@@ -100,6 +106,7 @@ class FaultRule:
         retry_after: Value of Retry-After with `status`: seconds or a date.
         body: Text of the body with `status` and `garbage`.
         seconds: Length of `delay`.
+        count: Orders of `create`, `change` and `delete`.
         name: How messages call the rule.
 
     Raises:
@@ -116,6 +123,7 @@ class FaultRule:
     retry_after: str | float | None = None
     body: str | None = None
     seconds: float = 1.0
+    count: int = 1
     name: str = ""
 
     def __post_init__(self) -> None:

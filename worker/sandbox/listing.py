@@ -48,6 +48,8 @@ def answer(
     source = records if isinstance(records, Source) else _Plain(records, modified)
     key = operation.records or "records"
     with source.lock:
+        if isinstance(records, Source):
+            source = sandbox.indexed(operation_key, records)
         ids, ordered = select(contract, call.query, source, modified, filters)
         if not operation.paged:
             found = source.window(0, len(source)) if ids is None else source.rows(ids)
@@ -55,6 +57,9 @@ def answer(
         asked = contract.read_page(call.query)
         if isinstance(asked, Answer):
             return asked
+        total = len(source) if ids is None else len(ids)
+        if contract.refuses(*asked, total):
+            raise refusal(400, "There are no results behind this page.", "page", asked[0])
         return Answer(200, page(contract, source, *asked, ids, key=key, ordered=ordered))
 
 
@@ -79,14 +84,17 @@ def page(
         key: The plural key of the list.
         ordered: The ids stand in an order that the client asked for: the contract's own is left out.
     """
-    total = len(source) if ids is None else len(ids)
+    there = len(source) if ids is None else len(ids)
+    reached = there if contract.result_cap is None else min(there, contract.result_cap)
+    total = there if contract.refuse_deep else reached
     if ordered and ids is not None:
         start = (number - contract.page_base) * size
-        return contract.render(source.rows(ids[start : start + size]), number, size, total, key)
-    start, stop = contract.bounds(number, size, total)
+        return contract.render(source.rows(ids[start : min(start + size, reached)]), number, size, total, key)
+    start, stop = contract.bounds(number, size, there)
     rows = source.window(start, stop) if ids is None else source.rows(ids[start:stop])
     if contract.descending:
         rows.reverse()
+    rows = rows[: max(0, reached - (number - contract.page_base) * size)]
     return contract.render(rows, number, size, total, key)
 
 

@@ -1,0 +1,90 @@
+"""A search index that lags behind: lists show what there was a while ago, single reads what there is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from worker.sandbox.order_fields import UNREADABLE
+from worker.sandbox.records import Record, Source, has_values
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable, Mapping
+
+_LOOKS = 4
+"""How often the index is brought up to date within its lag, if it is asked that often."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """What there was at a moment."""
+
+    at: float
+    rows: dict[str, bytes]
+    times: dict[str, tuple[object, object]]
+
+
+class Index(Source):
+    """Shows a change `lag` seconds after it was made, or somewhat later where nobody asks in between.
+
+    Args:
+        lag: Seconds.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(self, lag: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lag, self._clock = lag, clock
+        self._snapshots: list[_Snapshot] = []
+        self._lock: threading.RLock
+
+    def of(self, source: Source) -> Source:
+        """What the index shows of `source` now; the caller holds the lock."""
+        self._lock = source.lock
+        now, kept = self._clock(), self._snapshots
+        if not kept or now - kept[-1].at >= self._lag / _LOOKS:
+            ids = source.ids()
+            rows = dict(zip(ids, source.rows(ids), strict=True))
+            kept.append(_Snapshot(now, rows, {each: source.times(each) for each in ids}))
+        while len(kept) > 1 and now - kept[1].at >= self._lag:
+            kept.pop(0)
+        return self
+
+    @property
+    def lock(self) -> threading.RLock:
+        """The sandbox's one lock."""
+        return self._lock
+
+    def __len__(self) -> int:
+        return len(self._snapshots[0].rows)
+
+    def ids(self) -> list[str]:
+        """Every id, in creation order."""
+        return list(self._snapshots[0].rows)
+
+    def window(self, start: int, stop: int) -> list[bytes]:
+        """The records at positions `[start, stop)`."""
+        return list(self._snapshots[0].rows.values())[start:stop]
+
+    def rows(self, ids: Iterable[str]) -> list[bytes]:
+        """The records with these ids."""
+        rows = self._snapshots[0].rows
+        return [rows[each] for each in ids]
+
+    def times(self, record_id: str) -> tuple[object, object]:
+        """When the record changed last, and when it was made."""
+        return self._snapshots[0].times[record_id]
+
+    def matching(self, filters: Mapping[str, str]) -> list[str]:
+        """Ids of the records whose top-level fields have these values."""
+        return [each for each, raw in self._snapshots[0].rows.items() if has_values(_read(raw), filters)]
+
+
+def _read(raw: bytes) -> Record:
+    try:
+        return msgspec.json.decode(raw, type=Record)
+    except UNREADABLE:
+        return {}
