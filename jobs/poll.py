@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from arq.constants import in_progress_key_prefix
 
-from jobs.resources import RESOURCES
+from jobs.resources import CAPTURED
 from jobs.workplace import workplace_of
 from worker.capture.run import Outcome
 from worker.errors import RedisFull
@@ -26,8 +26,10 @@ def job_id(queue: str, account: str, resource: str) -> str:
     return f"{queue}:poll:{account}:{resource}"
 
 
-async def poll(ctx: Mapping[Any, Any], account: str, resource: str) -> None:
-    """Poll one resource. Nothing is returned: how it went stands in the cursor and in the run record.
+async def poll(ctx: Mapping[Any, Any], account: str, resource: str, *, follow_ups_only: bool = False) -> None:
+    """Poll one resource, or read only what is due of it by id.
+
+    Nothing is returned: how it went stands in the cursor and in the run record.
 
     arq sets its in-progress mark for the longest timeout of all jobs, which after SIGKILL would keep this
     one waiting for minutes. The mark is short here and renewed with the lease instead; that two workers
@@ -35,7 +37,7 @@ async def poll(ctx: Mapping[Any, Any], account: str, resource: str) -> None:
     """
     place = workplace_of(ctx)
     desk = place.desks.get(account)
-    if desk is None or resource not in RESOURCES:
+    if desk is None or resource not in CAPTURED:
         get_logger().error(
             "job_not_for_this_worker", account=account, resource=resource,
             advice="a job of this queue names an account or resource that its workers do not serve",
@@ -47,6 +49,8 @@ async def poll(ctx: Mapping[Any, Any], account: str, resource: str) -> None:
     async def renew_mark() -> None:
         await queue.pexpire(mark, int(IN_PROGRESS_SECONDS * 1000))
 
-    run = await desk.poller.poll(RESOURCES[resource], stop=place.stopping, on_renew=renew_mark)
+    run = await desk.poller.poll(
+        CAPTURED[resource], follow_ups_only=follow_ups_only, stop=place.stopping, on_renew=renew_mark
+    )
     if run.outcome is Outcome.PAUSED or run.error_code == RedisFull.code:
         desk.retention.hurry()

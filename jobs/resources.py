@@ -1,8 +1,8 @@
-"""The resources that OrderMesh serves as lists: a short declaration each."""
+"""What OrderMesh serves, a short declaration each: the resources that are lists of records, and the audit logs."""
 
 from __future__ import annotations
 
-from worker.capture.resources import Resource
+from worker.capture.resources import AuditLog, Captured, FollowUp, Resource
 
 ORDERS = Resource(
     name="orders",
@@ -10,6 +10,13 @@ ORDERS = Resource(
     search="orders.search",
     single="orders.get",
     audit="orders.audit_logs",
+    # Shipments have times of their own and may change while their order does not; when it does, they are looked at.
+    follow_ups=(
+        FollowUp("shipments", first=False),
+        FollowUp("shipments", ids=("shipmentIds",), first=False),
+        FollowUp("order_audit"),
+    ),
+    interval=15,
 )
 ORDER_ITEMS = Resource(
     name="order_items",
@@ -17,14 +24,23 @@ ORDER_ITEMS = Resource(
     search="order_items.search",
     single="order_items.get",
     audit="order_items.audit_logs",
+    follow_ups=(FollowUp("order_item_audit"),),
 )
 SHIPMENTS = Resource(
     name="shipments",
     entity="shipment",
     search="shipments.search",
     single="shipments.get",
+    by_parent="shipments.for_order",
+    parent_field="orderId",
     audit="shipments.audit_logs",
     modified_fields=("lastModifiedDate", "createdDate"),
+    follow_ups=(
+        FollowUp("shipment_audit"),
+        FollowUp("message_audit"),
+        FollowUp("package_audit", ids=("packages", "id")),
+    ),
+    interval=15,
 )
 NOTES = Resource(
     name="notes",
@@ -32,24 +48,31 @@ NOTES = Resource(
     search="notes.search",
     single="notes.get",
     audit="notes.audit_logs",
+    follow_ups=(FollowUp("note_audit"),),
 )
 CATEGORIES = Resource(
     name="categories",
     entity="category",
     search="categories.list",
     audit="categories.audit_logs",
+    follow_ups=(FollowUp("category_audit"),),
+    interval=600,
 )
 PRODUCTS = Resource(
     name="products",
     entity="product",
     search="products.list",
     audit="products.audit_logs",
+    follow_ups=(FollowUp("product_audit"),),
+    interval=600,
 )
 VARIANTS = Resource(
     name="variants",
     entity="variant",
     search="variants.search",
     audit="variants.audit_logs",
+    follow_ups=(FollowUp("variant_audit"),),
+    interval=600,
 )
 MERCHANT_CATALOGS = Resource(
     name="merchant_catalogs",
@@ -57,6 +80,8 @@ MERCHANT_CATALOGS = Resource(
     search="merchant_catalogs.list",
     single="merchant_catalogs.get",
     audit="merchant_catalogs.audit_logs",
+    follow_ups=(FollowUp("merchant_catalog_audit"),),
+    interval=600,
 )
 
 RESOURCES: dict[str, Resource] = {
@@ -72,3 +97,22 @@ RESOURCES: dict[str, Resource] = {
         MERCHANT_CATALOGS,
     )
 }
+
+AUDIT_LOGS: dict[str, AuditLog] = {
+    f"{entity}_audit": AuditLog(f"{entity}_audit", f"{entity}_audit", operation, parent)
+    for entity, operation, parent in (
+        ("order", "orders.audit_logs", ORDERS),
+        ("order_item", "order_items.audit_logs", ORDER_ITEMS),
+        ("shipment", "shipments.audit_logs", SHIPMENTS),
+        ("package", "packages.audit_logs", SHIPMENTS),
+        ("message", "shipments.message_audit_logs", SHIPMENTS),
+        ("note", "notes.audit_logs", NOTES),
+        ("category", "categories.audit_logs", CATEGORIES),
+        ("product", "products.audit_logs", PRODUCTS),
+        ("variant", "variants.audit_logs", VARIANTS),
+        ("merchant_catalog", "merchant_catalogs.audit_logs", MERCHANT_CATALOGS),
+    )
+}
+
+CAPTURED: dict[str, Captured] = {**RESOURCES, **AUDIT_LOGS}
+"""All of them by name. Records come before the logs that their changes make due."""

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from jobs import retain
 from jobs.poll import job_id
-from jobs.resources import RESOURCES
+from jobs.resources import CAPTURED
 from jobs.workplace import workplace_of
 from worker.capture import pauses
 from worker.clock import rfc3339
@@ -55,24 +55,27 @@ async def _enqueue(place: Workplace, queue: ArqRedis) -> None:
                 "retain", name, _job_id=retain.job_id(place.queue, name), _queue_name=place.queue
             )
     wanted = [
-        (desk, name) for desk in place.desks.values() for name in desk.account.intervals if name in RESOURCES
+        (desk, name) for desk in place.desks.values() for name in desk.account.intervals if name in CAPTURED
     ]
     async with place.redis.pipeline(transaction=False) as pipe:
         for desk in place.desks.values():
             pipe.hgetall(desk.keys.paused)
         for desk, name in wanted:
-            pipe.hmget(desk.keys.cursor(name), ["due_at", "interval", "failures"])
+            pipe.hmget(desk.keys.cursor(name), ["due_at", "interval", "failures", "baseline", "paused"])
+            pipe.zrange(desk.keys.due(name), 0, 0, withscores=True)
         answers = await pipe.execute(raise_on_error=False)
-    now, paused, cursors = place.clock.now(), answers[: len(place.desks)], answers[len(place.desks) :]
-    for name, found in zip(place.desks, paused, strict=True):
-        if not isinstance(found, Exception):
-            notice(place, name, pauses.parse(found))
-    for (desk, name), cursor in zip(wanted, cursors, strict=True):
+    now, paused, found = place.clock.now(), answers[: len(place.desks)], answers[len(place.desks) :]
+    for name, pauses_of in zip(place.desks, paused, strict=True):
+        if not isinstance(pauses_of, Exception):
+            notice(place, name, pauses.parse(pauses_of))
+    for (desk, name), cursor, first in zip(wanted, found[::2], found[1::2], strict=True):
         if pauses.of(place.paused.get(desk.account.name, {}), name):
             continue
-        kept = (None, None, None) if isinstance(cursor, Exception) else cursor
-        wait = seconds_until_due(*kept, wanted=desk.account.intervals[name], now=now)
-        if wait < TICK_SECONDS:
+        due_at, interval, failures, *ready = (None,) * 5 if isinstance(cursor, Exception) else cursor
+        wait = seconds_until_due(due_at, interval, failures, wanted=desk.account.intervals[name], now=now)
+        follow_ups = follow_ups_due(first, *ready, now=now) and failures in {None, b"0"}
+        if wait < TICK_SECONDS or follow_ups:
+            only: dict[str, Any] = {"follow_ups_only": True} if wait >= TICK_SECONDS else {}
             # Refused by arq while the same job is queued or running, which is what is wanted.
             await queue.enqueue_job(
                 "poll",
@@ -80,7 +83,8 @@ async def _enqueue(place: Workplace, queue: ArqRedis) -> None:
                 name,
                 _job_id=job_id(place.queue, desk.account.name, name),
                 _queue_name=place.queue,
-                _defer_by=max(0.0, wait),
+                _defer_by=0.0 if follow_ups else max(0.0, wait),
+                **only,
             )
 
 
@@ -97,6 +101,16 @@ def notice(place: Workplace, account: str, found: dict[str, Pause]) -> None:
         if resource not in found:
             log.info("polling_resumed", resource=resource, paused_s=round(place.clock.now() - pause.at, 1))
     place.paused[account] = found
+
+
+def follow_ups_due(first: object, baseline: bytes | None, paused: bytes | None, *, now: float) -> bool:
+    """Whether something is to be read by id now, by the first entry of the due set.
+
+    Before the first complete read all of it waits, and while polling is paused.
+    """
+    if not isinstance(first, list) or not first or paused or baseline in {None, b"0"}:
+        return False
+    return float(first[0][1]) <= now
 
 
 def seconds_until_due(

@@ -104,6 +104,22 @@ class Keys:
         """Where the next poll starts, and how the last ones went."""
         return f"{self.base}cursor:{resource}"
 
+    def due(self, resource: str) -> str:
+        """What of a resource, or which of its audit logs, is to be read by id, and since when."""
+        return f"{self.base}due:{resource}"
+
+    def tries(self, resource: str) -> str:
+        """How often the reads failed of what is due."""
+        return f"{self.base}tries:{resource}"
+
+    def absent(self, resource: str) -> str:
+        """Records that a complete read did not show, and how often they were answered not to be there."""
+        return f"{self.base}absent:{resource}"
+
+    def shown(self, resource: str) -> str:
+        """Which records the complete read under way has seen: a bit at the place of each."""
+        return f"{self.base}shown:{resource}"
+
     def lease(self, resource: str) -> str:
         """Who may commit, until when, with which fencing number."""
         return f"{self.base}lease:{resource}"

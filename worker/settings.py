@@ -45,8 +45,18 @@ RESOURCES = (
     "products",
     "variants",
     "merchant_catalogs",
+    "order_audit",
+    "order_item_audit",
+    "shipment_audit",
+    "package_audit",
+    "message_audit",
+    "note_audit",
+    "category_audit",
+    "product_audit",
+    "variant_audit",
+    "merchant_catalog_audit",
 )
-"""The resources that this version can read."""
+"""The resources and audit logs that this version can read."""
 SANDBOX_ACCOUNT = "sandbox"
 """The account of `ordersync run --sandbox`. Each run begins with new orders and drops what it knew of older ones."""
 _MAPS = (

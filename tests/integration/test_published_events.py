@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from jsonschema_rs import Draft202012Validator
 
-from jobs.resources import RESOURCES
+from jobs.resources import CAPTURED, RESOURCES
 from tests.conftest import BenchMaker
 from tests.integration.node import installing
 from worker.capture.resources import Resource
@@ -121,7 +121,7 @@ def test_the_document_is_valid(parser: Path, tmp_path: Path) -> None:
     """The parser of AsyncAPI finds neither an error nor a warning, and every stream with its events."""
     found = parse(parser, DEPLOY / "asyncapi.yaml", tmp_path / "parse.mjs")
     assert found["problems"] == []
-    assert len(found["channels"]) == 2 * len(RESOURCES)
+    assert len(found["channels"]) == 2 * len(CAPTURED)
     orders = found["channels"]["ordersync:{account}:stream:orders"]
     assert {"io.ordermesh.order.snapshot", "io.ordermesh.order.updated"} <= set(orders)
 

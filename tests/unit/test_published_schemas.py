@@ -15,7 +15,7 @@ import yaml
 from click.testing import CliRunner
 from jsonschema_rs import Draft202012Validator, meta
 
-from jobs.resources import RESOURCES
+from jobs.resources import CAPTURED, RESOURCES
 from worker.capture.detect import PUBLISHED
 from worker.cli import asyncapi, published
 from worker.queue import envelope, schema
@@ -240,7 +240,7 @@ def test_every_stream_is_a_channel() -> None:
     document = asyncapi.document()
     addresses = {channel["address"] for channel in document["channels"].values()}
     assert addresses == {
-        f"ordersync:{{account}}:{kind}:{name}" for kind in ("stream", "dead") for name in RESOURCES
+        f"ordersync:{{account}}:{kind}:{name}" for kind in ("stream", "dead") for name in CAPTURED
     }
     names = {message["name"] for message in document["components"]["messages"].values()}
     for resource in RESOURCES.values():

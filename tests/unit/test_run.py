@@ -25,7 +25,7 @@ def test_counts_add_up() -> None:
     one.count_page(10, [change(action) for action in Action])
     one.count_page(5, [change(Action.UPDATED), change(Action.UPDATED)])
     counts = {action: getattr(one, action.value) for action in Action}
-    assert (one.pages, one.records, one.published) == (2, 15, 5)
+    assert (one.pages, one.records, one.published) == (2, 15, 6)
     assert sum(counts.values()) + one.unchanged == one.records
     assert counts[Action.UPDATED] == 3
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.resources import RESOURCES as READABLE
+from jobs.resources import CAPTURED as READABLE
 from worker import settings
 from worker.errors import SettingsError
 

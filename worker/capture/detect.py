@@ -36,6 +36,7 @@ class Action(StrEnum):
     SNAPSHOT = "snapshot"
     CREATED = "created"
     UPDATED = "updated"
+    DELETED = "deleted"
     NOISE = "noise"
     """Other bytes, same content: remembered, not published."""
     STALE = "stale"
@@ -46,7 +47,7 @@ class Action(StrEnum):
     """As unreadable as it was when it was parked: nothing to do."""
 
 
-PUBLISHED = frozenset({Action.SNAPSHOT, Action.CREATED, Action.UPDATED})
+PUBLISHED = frozenset({Action.SNAPSHOT, Action.CREATED, Action.UPDATED, Action.DELETED})
 UNWRITTEN = frozenset({Action.STALE, Action.PARKED})
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -71,7 +72,8 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     """An observed record whose bytes differ from the ones known, and its content, None if it has none.
 
     `before` is the packed state that was found, b"" for none; `held` the same, unpacked. `published`: what of the
-    record may be published; None without a policy, for the record as served.
+    record may be published; None without a policy, for the record as served. `linked`: the values of the fields
+    that the resource's follow-ups name, in their order.
     """
 
     observed: Observed
@@ -82,12 +84,14 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     time: str = ""
     problem: str = ""
     published: bytes | None = None
+    linked: tuple[object, ...] = ()
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
     """What is to be committed for one record. `before` and `after` are packed states, b"" for none.
 
-    `published`: what of the record may be published; None without a policy, for the record as served.
+    `published`: what of the record may be published; None without a policy, for the record as served. `linked`: as
+    in `Decoded`. `grows`: by how many the records that are there become more.
     """
 
     action: Action
@@ -101,6 +105,8 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     changed: tuple[str, ...] = ()
     problem: str = ""
     published: bytes | None = None
+    linked: tuple[object, ...] = ()
+    grows: int = 0
 
 
 def observe(resource: Resource, records: Sequence[msgspec.Raw]) -> list[Observed]:
@@ -169,11 +175,13 @@ def decode(
     if observed.problem:
         return Decoded(observed, before, held, None, problem=observed.problem)
     try:
-        content = read_content(observed.record, ignored, resource.modified_fields)
+        wanted = resource.modified_fields + linked_fields(resource)
+        content = read_content(observed.record, ignored, wanted)
         published = privacy.publish(observed.record) if privacy else None
     except _UNREADABLE as error:
         return Decoded(observed, before, held, None, problem=_problem(resource, error))
-    for value in content.values:
+    linked = content.values[len(resource.modified_fields) :]
+    for value in content.values[: len(resource.modified_fields)]:
         if value is None:
             continue
         # A time that cannot be read counts as none. It does not make the record unreadable, and no earlier
@@ -183,8 +191,10 @@ def decode(
             break
         if modified > 0:  # 0001-01-01 is how some services write null
             time = with_zone(str(value))
-            return Decoded(observed, before, held, content, modified, time, published=published)
-    return Decoded(observed, before, held, content, published=published)
+            return Decoded(
+                observed, before, held, content, modified, time, published=published, linked=linked
+            )
+    return Decoded(observed, before, held, content, published=published, linked=linked)
 
 
 def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool) -> Change:
@@ -198,13 +208,24 @@ def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool) -> Change:
         if held is not None and held.raw == raw:
             return Change(Action.PARKED, observed, decoded.before, decoded.before, problem=decoded.problem)
         parked = held or State(raw, 0, 0, 0, b"")
-        parked = State(raw, parked.content, parked.modified, parked.version, parked.fields)
-        return Change(Action.UNREADABLE, observed, decoded.before, parked.pack(), problem=decoded.problem)
+        parked = State(
+            raw, parked.content, parked.modified, parked.version, parked.fields, place=parked.place
+        )
+        return Change(
+            Action.UNREADABLE,
+            observed,
+            decoded.before,
+            parked.pack(),
+            problem=decoded.problem,
+            grows=_grows(held),
+        )
     placed = fields.place(content)
     changed: tuple[str, ...] = ()
     # Version 0 marks a record that was parked as unreadable and never published.
     if held is None or held.version == 0:
         action, version = Action.CREATED if baseline else Action.SNAPSHOT, 1
+    elif held.is_gone:
+        action, version = Action.CREATED, held.version + 1
     elif held.modified and decoded.modified and decoded.modified < held.modified:
         return Change(Action.STALE, observed, decoded.before, decoded.before)
     elif held.content == placed.content and held.fields == placed.fields:
@@ -212,7 +233,8 @@ def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool) -> Change:
     else:
         action, version = Action.UPDATED, held.version + 1
         changed = fields.differing(held.fields, placed.fields) or content.names
-    after = State(observed.raw, placed.content, decoded.modified, version, placed.fields).pack()
+    place = held.place if held else 0
+    after = State(observed.raw, placed.content, decoded.modified, version, placed.fields, place=place).pack()
     return Change(
         action,
         observed,
@@ -224,7 +246,37 @@ def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool) -> Change:
         decoded.time,
         changed,
         published=decoded.published,
+        linked=decoded.linked,
+        grows=_grows(held),
     )
+
+
+def decide_deleted(resource: Resource, identifier: str, before: bytes) -> Change | None:
+    """What to do about a record that is gone for certain; None if it was never published, or as deleted already.
+
+    The event holds the id alone: no more is known of the record.
+    """
+    try:
+        held = State.unpack(before)
+    except ValueError:
+        return None
+    if held.version == 0 or held.is_gone:
+        return None
+    after = held.deleted()
+    record = msgspec.Raw(msgspec.json.encode({resource.id_field: identifier}))
+    observed = Observed(pack_id(identifier), identifier, after.raw, record)
+    return Change(
+        Action.DELETED, observed, before, after.pack(), after.version, published=bytes(record), grows=-1
+    )
+
+
+def linked_fields(resource: Resource) -> tuple[str, ...]:
+    """The fields of a record that name what has to be read when it has changed."""
+    return tuple(follow_up.ids[0] for follow_up in resource.follow_ups if follow_up.ids)
+
+
+def _grows(held: State | None) -> int:
+    return int(held is None or held.is_gone)
 
 
 def newest_of_each(decoded: Sequence[Decoded]) -> list[Decoded]:

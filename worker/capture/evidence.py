@@ -42,12 +42,15 @@ class Seen:
     """One record: when it was made and modified (milliseconds since 1970), None if it does not say so.
 
     `unchanged`: the field that names its last change is null, as it is until the first one (api-facts 3.3).
+    `names`: its top-level fields; `parent`: the id of the record that it belongs to, "" for none.
     """
 
     id: str
     modified: int | None
     unchanged: bool
     created: int | None = None
+    names: frozenset[str] = frozenset()
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,4 +253,8 @@ def _seen(resource: Resource, raw: msgspec.Raw) -> Seen:
     identifier = record.get(resource.id_field)
     named = str(identifier) if isinstance(identifier, str | int) else ""
     told = modified if modified and modified > 0 else None
-    return Seen(named, told, unchanged=values[0] is None, created=created)
+    parent = record.get(resource.parent_field) if resource.parent_field else None
+    return Seen(
+        named, told, unchanged=values[0] is None, created=created, names=frozenset(record),
+        parent=parent if isinstance(parent, str) else "",
+    )  # fmt: skip

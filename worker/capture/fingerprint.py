@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 MOST_FIELDS = 256
 """Top-level fields beyond this number are covered by `content` but have no name of their own."""
 
-_HEAD = 8 + 4 + 6
+_HEAD = 8 + 4 + 6 + 4
+_GONE = bytes(8)
 _MOST_SHAPES = 1024
 _MOST_DIGITS = 4_000
 _TEXT = 0xFF
@@ -71,6 +72,15 @@ def pack_id(identifier: str) -> bytes:
 def pack_unreadable(raw: bytes) -> bytes:
     """The place in which an unreadable record is remembered, by its raw fingerprint."""
     return b"\xfe" + raw
+
+
+def unpack_id(packed: bytes) -> str | None:
+    """The id that `pack_id` packed; None for the place of an unreadable record."""
+    if packed[0] == _TEXT:
+        return packed[1:].decode("utf-8", "surrogatepass")
+    if len(packed) == 12:
+        return packed.hex()
+    return str(UUID(bytes=packed)) if len(packed) == 16 else None
 
 
 def bucket_of(packed_id: bytes, buckets: int) -> int:
@@ -133,6 +143,11 @@ class FieldNames:
         # itemgetter gives a bare item for one index, so there are always two.
         pick: Callable[[Sequence[int]], tuple[int, ...]] = itemgetter(*order, len(names), len(names))
         return lambda hashes: pick(hashes)[:-2], len(at) == len(names)
+
+    def held(self, packed: bytes) -> frozenset[str]:
+        """Names of the fields that a record had, by the fingerprints that are kept of it."""
+        known = zip(self._names, _vector(packed), strict=False)
+        return frozenset(name for name, fingerprint in known if fingerprint)
 
     def differing(self, before: bytes, after: bytes) -> tuple[str, ...]:
         """Names whose fingerprints differ, in the order of their places."""
@@ -233,17 +248,30 @@ def _canonical_with_long_numbers(value: object) -> bytes:
 
 
 class State:
-    """What is kept of a record: 18 bytes, the version, and 2 bytes for each top-level field.
+    """What is kept of a record: 22 bytes, the version, and 2 bytes for each top-level field.
 
-    Layout 1: raw (8) | content (4) | modified in ms since 1970, 0 for unknown (6) | version (base 128,
+    Layout 2: raw (8) | content (4) | modified in ms since 1970, 0 for unknown (6) | place (4) | version (base 128,
     the last byte below 128) | fingerprints of the fields (2 each, little endian).
+    `place` is a number of its own for each record of a resource, given at its first commit: the bit by which a
+    complete read notes that it has seen the record.
     """
 
-    __slots__ = ("content", "fields", "modified", "raw", "version")
+    __slots__ = ("content", "fields", "modified", "place", "raw", "version")
 
-    def __init__(self, raw: bytes, content: int, modified: int, version: int, fields: bytes) -> None:
+    def __init__(
+        self, raw: bytes, content: int, modified: int, version: int, fields: bytes, *, place: int = 0
+    ) -> None:
         self.raw, self.content, self.modified = raw, content, modified
-        self.version, self.fields = version, fields
+        self.version, self.fields, self.place = version, fields, place
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the record was published as deleted. What is left of it is its version."""
+        return self.version > 0 and self.raw == _GONE and not self.fields
+
+    def deleted(self) -> State:
+        """The state after the record has been published as deleted."""
+        return State(_GONE, 0, self.modified, self.version + 1, b"", place=self.place)
 
     def pack(self) -> bytes:
         """As bytes, for Redis."""
@@ -252,7 +280,8 @@ class State:
             packed += _BYTES[version & 0x7F | 0x80]
             version >>= 7
         modified = max(0, min(self.modified, (1 << 48) - 1)).to_bytes(6, "big")
-        return self.raw + self.content.to_bytes(4, "big") + modified + packed + _BYTES[version] + self.fields
+        head = self.raw + self.content.to_bytes(4, "big") + modified + self.place.to_bytes(4, "big")
+        return head + packed + _BYTES[version] + self.fields
 
     @classmethod
     def unpack(cls, packed: bytes) -> State:
@@ -281,4 +310,5 @@ class State:
             modified=int.from_bytes(packed[12:18], "big"),
             version=version,
             fields=packed[at:],
+            place=int.from_bytes(packed[18:22], "big"),
         )

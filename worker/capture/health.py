@@ -96,6 +96,12 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
             Health.DEGRADED,
             f"the last complete read is {age:.0f} s old; page {cursor.sweep_page + 1} is next",
         )
+    if cursor.held_back:
+        return Verdict(
+            Health.DEGRADED,
+            f"the last complete read did not show {cursor.held_back} records or more, too many to be believed deleted; "
+            "look at OrderMesh, and if they are gone: ordersync resync --accept-deletes",
+        )
     if cursor.unreadable:
         noun = "record" if cursor.unreadable == 1 else "records"
         return Verdict(

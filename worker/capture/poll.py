@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING
 
 import redis.exceptions
 
+from worker.capture.due import Due
+from worker.capture.follow_up import FollowUpReader
 from worker.capture.lease import Lease, Renewed, hold
 from worker.capture.pauses import PauseGate, Pauses
 from worker.capture.payload import AS_SERVED, Payload
-from worker.capture.plans import Part, Plan, choose
-from worker.capture.reader import PAUSE_SECONDS, Reader, Reading
+from worker.capture.plans import SHORTEST_PART, Part, Plan, choose
+from worker.capture.reader import LEAST_BUCKETS, PAUSE_SECONDS, Reader, Reading
+from worker.capture.resources import AuditLog, Resource
 from worker.capture.run import Outcome, Run
 from worker.capture.store import Cursor, Store
 from worker.connections import is_full
 from worker.errors import (
     ApiError,
+    ContractMismatch,
     DataError,
     FilterBroken,
     LeaseHeld,
@@ -39,10 +43,11 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.capture.contract import KnownContract
-    from worker.capture.resources import Resource
+    from worker.capture.resources import Captured
     from worker.clock import Clock
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
+    from worker.ordermesh.findings import Findings
     from worker.queue.pressure import Pressure
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 5.0, 60.0
@@ -87,16 +92,18 @@ class Poller:
 
     async def poll(
         self,
-        resource: Resource,
+        captured: Captured,
         *,
         reason: str = "poll",
         complete: bool = False,
+        follow_ups_only: bool = False,
         stop: Callable[[], bool] = lambda: False,
         slice_seconds: float = SLICE_SECONDS,
         on_renew: Renewed | None = None,
     ) -> Run:
         """Read one resource and commit what changed; writes the summary line.
 
+        What is due by id comes first, or is all with `follow_ups_only`; of audit logs it always is.
         What is newer is read alone where the gateway can leave out the rest, and everything once in a while, or
         when `complete` is asked for.
         Ends early, behind the page in hand, when `stop()` is true or after `slice_seconds`: the outcome is
@@ -105,36 +112,42 @@ class Poller:
         and told by the outcome; nothing is raised but cancellation.
         """
         began, started_at = self._clock.monotonic(), self._clock.now()
-        run = Run(uuid.uuid4().hex[:16], self._keys.account, resource.name, "", reason, began, started_at)
-        payload = self._payloads.get(resource.name, AS_SERVED)
+        if isinstance(captured, Resource):
+            # What nobody polls is not followed up.
+            wanted = tuple(each for each in captured.follow_ups if each.target in self._intervals)
+            captured = replace(captured, follow_ups=wanted)
+        run = Run(uuid.uuid4().hex[:16], self._keys.account, captured.name, "", reason, began, started_at)
+        payload = self._payloads.get(captured.name, AS_SERVED)
         hidden = payload.privacy.hidden if payload.privacy else frozenset[str]()
         reading = Reading(
-            resource=resource,
+            resource=_list_of(captured),
             page_size=self._page_size,
             window=self._window,
-            interval=self._intervals.get(resource.name, 0.0),
-            ignored=hidden.union(self._ignore_fields.get(resource.name, ())),
+            interval=self._intervals.get(captured.name, 0.0),
+            ignored=hidden.union(self._ignore_fields.get(captured.name, ())),
             stop=lambda: stop() or bool(run.paused_by),
             seconds=slice_seconds,
             gate=PauseGate(self._pressure, self._pauses, run),
             privacy=payload.privacy,
         )
-        store = Store(self._redis, self._keys, resource, payload)
+        store = Store(self._redis, self._keys, captured, payload)
         try:
-            if pause := await self._pauses.of(resource.name):
+            if pause := await self._pauses.of(captured.name):
                 run.paused_by = pause.words
                 run.cut_short()
                 self._tell(run)
                 return run
             async with hold(
                 self._redis,
-                self._keys.lease(resource.name),
-                resource=resource.name,
+                self._keys.lease(captured.name),
+                resource=captured.name,
                 owner=f"{self._worker_id}/{run.run_id}",
                 clock=self._clock,
                 on_renew=on_renew,
             ) as lease:
-                await self._read(reading, run, store, lease, complete=complete)
+                await self._read(
+                    captured, reading, run, store, lease, complete=complete, follow_ups_only=follow_ups_only
+                )
         except LeaseHeld as error:
             run.outcome, run.error_code, run.error = Outcome.HELD, error.code, str(error)
         except (LeaseLost, DataError) as error:
@@ -151,19 +164,35 @@ class Poller:
         self._tell(run)
         return run
 
-    async def _read(self, reading: Reading, run: Run, store: Store, lease: Lease, *, complete: bool) -> None:
+    async def _read(
+        self,
+        captured: Captured,
+        reading: Reading,
+        run: Run,
+        store: Store,
+        lease: Lease,
+        *,
+        complete: bool,
+        follow_ups_only: bool,
+    ) -> None:
         await store.check_layout()
         cursor = await store.load_cursor()
-        if reading.resource.name not in self._settled:
+        if captured.name not in self._settled:
             await store.settle(cursor.buckets)
-            self._settled.add(reading.resource.name)
+            self._settled.add(captured.name)
         if not await self._begin(reading, run, store, lease, cursor):
             return
         readers: list[Reader] = []
         try:
-            await self._read_parts(
-                reading, run, store=store, lease=lease, cursor=cursor, complete=complete, readers=readers
-            )
+            if isinstance(captured, AuditLog):
+                await self._read_logs(captured, reading, run, store=store, lease=lease, cursor=cursor)
+            elif follow_ups_only:
+                await self._follow_up(reading, run, store, lease, cursor)
+                await self._note(store, lease, cursor, run, {}, record=True)
+            else:
+                await self._read_all(
+                    reading, run, store=store, lease=lease, cursor=cursor, complete=complete, readers=readers
+                )
         except Exception as error:
             # When Redis is full there may still be room for the cursor, if not for a page.
             failure = RedisFull() if is_full(error) else error
@@ -173,7 +202,7 @@ class Poller:
             run.fail(code, failure)
             if code == "internal":
                 self._log.exception("poll_crashed", resource=run.resource, advice="please report this trace")
-            if _contradicts_what_is_known(error, reading.resource, cursor.failures):
+            if _contradicts_what_is_known(error, captured, cursor.failures):
                 await self._contract.doubt(reading.resource)
             failed: dict[str, str | int | float] = {
                 **(readers[-1].setback(error) if readers else {}),
@@ -183,6 +212,117 @@ class Poller:
                 "due_at": self._clock.now() + _pause(failure, cursor.failures),
             }
             await self._note(store, lease, cursor, run, failed, record=True)
+
+    async def _read_all(
+        self,
+        reading: Reading,
+        run: Run,
+        *,
+        store: Store,
+        lease: Lease,
+        cursor: Cursor,
+        complete: bool,
+        readers: list[Reader],
+    ) -> None:
+        """What is due by id, and the list; after a complete read also what that has made due."""
+        brief = replace(reading, seconds=min(reading.seconds, SHORTEST_PART))
+        if await self._follow_up(brief, run, store, lease, cursor):
+            cursor = await store.load_cursor()
+        if run.outcome is Outcome.PAUSED:
+            return
+        run.outcome = Outcome.PARTIAL
+        await self._read_parts(
+            reading, run, store=store, lease=lease, cursor=cursor, complete=complete, readers=readers
+        )
+        if complete and run.outcome is Outcome.COMPLETE:
+            await self._follow_up(reading, run, store, lease, await store.load_cursor())
+
+    async def _follow_up(
+        self, reading: Reading, run: Run, store: Store, lease: Lease, cursor: Cursor
+    ) -> bool:
+        """Read what is due by id. False if nothing was.
+
+        Before the first complete read all of it waits: that reads everything.
+        """
+        resource = reading.resource
+        if not cursor.baseline or not await self._due(resource).count():
+            return False
+        findings = await self._contract.ensure(resource, again=False)
+        reader = await self._read_due(
+            resource,
+            reading,
+            run,
+            store=store,
+            lease=lease,
+            cursor=cursor,
+            findings=findings,
+            buckets=cursor.buckets,
+        )
+        if reader.wants_sweep:
+            await self._note(store, lease, cursor, run, {"swept_at": 0.0, "due_at": self._clock.now()})
+        return True
+
+    async def _read_logs(
+        self, log: AuditLog, reading: Reading, run: Run, *, store: Store, lease: Lease, cursor: Cursor
+    ) -> None:
+        """Read the audit logs that are due."""
+        findings = await self._contract.ensure(log.parent, again=False)
+        if findings.audit.holds is False and log.operation == log.parent.audit:
+            raise ContractMismatch(log.operation, log.name, (), findings.audit.why)
+        buckets = cursor.buckets or await self._buckets_like(log.parent)
+        reader = await self._read_due(
+            log, reading, run, store=store, lease=lease, cursor=cursor, findings=findings, buckets=buckets
+        )
+        now = self._clock.now()
+        ended: dict[str, str | int | float] = {"due_at": now, "failures": 0, "error": "", "error_code": ""}
+        if run.outcome is Outcome.PAUSED:
+            ended = {"due_at": now + min(PAUSE_SECONDS, reading.interval), "paused": reader.pressed}
+        elif reader.exhausted:
+            run.outcome, run.freshness = Outcome.COMPLETE, now - run.started_at
+            ended |= {
+                "baseline": 1,
+                "fresh_as_of": max(run.started_at, cursor.fresh_as_of),
+                "last_success": now,
+                "due_at": run.started_at + reading.interval,
+            }
+        await self._note(store, lease, cursor, run, ended, record=run.pages > 0)
+
+    async def _read_due(
+        self,
+        captured: Captured,
+        reading: Reading,
+        run: Run,
+        *,
+        store: Store,
+        lease: Lease,
+        cursor: Cursor,
+        findings: Findings,
+        buckets: int,
+    ) -> FollowUpReader:
+        run.plan = f"{run.plan}+refresh".strip("+")
+        reader = FollowUpReader(
+            captured,
+            reading,
+            run,
+            store=store,
+            lease=lease,
+            cursor=cursor,
+            fields=await store.load_fields(),
+            client=self._client,
+            clock=self._clock,
+            queue=self._due(captured),
+            findings=findings,
+            buckets=buckets,
+        )
+        await reader.read()
+        return reader
+
+    def _due(self, captured: Captured) -> Due:
+        return Due(self._redis, self._keys, captured.name)
+
+    async def _buckets_like(self, parent: Resource) -> int:
+        cursor = await Store(self._redis, self._keys, parent).load_cursor()
+        return cursor.buckets or LEAST_BUCKETS
 
     async def _read_parts(
         self,
@@ -196,7 +336,11 @@ class Poller:
         readers: list[Reader],
     ) -> None:
         """Read what the plan says, one part after the other; `readers` gets who reads them."""
-        parts = await self._choose(reading, cursor, complete=complete)
+        resource = reading.resource
+        findings = await self._contract.ensure(resource, again=not cursor.sweep_started)
+        by_id = resource.single is not None and findings.single.holds is not False
+        reading = replace(reading, single=by_id)
+        parts = self._choose(reading, cursor, complete=complete)
         suspicion: tuple[Part, OrderMeshError] | None = None
         while parts:
             part, *parts = parts
@@ -263,9 +407,8 @@ class Poller:
             self._log.info("backpressure_off", resource=run.resource, **load.figures)
         return not load.cause
 
-    async def _choose(self, reading: Reading, cursor: Cursor, *, complete: bool) -> list[Part]:
-        """What to read, in this order, by what is known of the gateway; it is asked first if need be."""
-        await self._contract.ensure(reading.resource, again=not cursor.sweep_started)
+    def _choose(self, reading: Reading, cursor: Cursor, *, complete: bool) -> list[Part]:
+        """What to read, in this order, by what is known of the gateway."""
         return choose(
             self._client.profile.list_of(reading.resource.search),
             cursor,
@@ -321,8 +464,16 @@ def _may_be_the_shortcut(part: Part, error: OrderMeshError) -> bool:
     return not (isinstance(error, UnreadableAnswer) and error.page is None)
 
 
-def _contradicts_what_is_known(error: Exception, resource: Resource, failures: int) -> bool:
+def _list_of(captured: Captured) -> Resource:
+    """The list that is read, or that an audit log belongs to."""
+    return captured.parent if isinstance(captured, AuditLog) else captured
+
+
+def _contradicts_what_is_known(error: Exception, captured: Captured, failures: int) -> bool:
     """Whether the list should be looked for and at anew: it is gone, or is served in another way again and again."""
+    resource = _list_of(captured)
+    if isinstance(captured, AuditLog):
+        return isinstance(error, ContractMismatch)
     if isinstance(error, UnreadableAnswer):
         return error.operation == resource.search and error.page is not None and failures > 0
     return isinstance(error, NotFound) and error.operation == resource.search

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from worker.ordermesh.reply import AUDIT_IDS, AUDIT_TIMES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 MASK = b'"***"'
 HASH_DIGITS = 32
+AUDIT_SUFFIX = "_audit"
+"""How the names of audit logs end."""
 ANYWHERE = "**."
 """What a path begins with that stands for one name at any depth."""
 
@@ -107,6 +111,14 @@ the maps into which a shop may write anything (`meta`, `clientAttributes`).
 """
 
 
+_ENTRY_KEPT = (
+    *AUDIT_IDS, *AUDIT_TIMES, "action", "type", "eventType", "operation", "version",
+    "resourceId", "resourceType", "entityId", "entityType",
+)  # fmt: skip
+"""What `minimal` lets through of an entry of an audit log, of which no field is documented: what tells it apart,
+when it was, and what was done to what. Who did it, and old and new values, may be anything."""
+
+
 class _Node:
     """What the rules say of one field: its own rule, and those of fields in it by their names in lower case.
 
@@ -123,10 +135,13 @@ class _Node:
 
 
 class RecordPolicy:
-    """The rules for the records of one resource. `key` is that of the hashes."""
+    """The rules for the records of one resource. `key` is that of the hashes.
 
-    def __init__(self, rules: Mapping[str, Rule], key: bytes = b"") -> None:
-        self._key = key
+    `otherwise`: the rule of every field for which, or for what it is in, there is none.
+    """
+
+    def __init__(self, rules: Mapping[str, Rule], key: bytes = b"", otherwise: Rule | None = None) -> None:
+        self._key, self._otherwise = key, otherwise
         self._root, self._leaf = _Node(), _Node()
         self._anywhere: dict[str, Rule] = {}
         for path, rule in rules.items():
@@ -136,6 +151,7 @@ class RecordPolicy:
                 self._plant(path, rule)
         self._somewhere = _search_for(self._anywhere)
         said = json.dumps(sorted((path.lower(), rule) for path, rule in rules.items()))
+        said += otherwise or ""
         self.tag = hmac.digest(key, said.encode(), "sha256")[:4]
         """Tells this policy from another one, or from the same with another key."""
         names = {path.removeprefix(ANYWHERE) for path in rules}
@@ -162,7 +178,7 @@ class RecordPolicy:
 
         """
         served = bytes(record)
-        made = self._object(served, self._root, None) or b"{}"
+        made = self._object(served, self._root, self._otherwise) or b"{}"
         return served if made == served or _says_the_same(made, served) else made
 
     def _value(self, raw: bytes, node: _Node, rule: Rule | None) -> bytes | None:
@@ -223,15 +239,18 @@ def policy_for(resource: str, settings: PrivacySettings) -> RecordPolicy | None:
     """The rules that the settings give for a resource; None where every record is published as served."""
     own = {path: Rule(action) for path, action in settings.fields.get(resource, {}).items()}
     ready: dict[str, Rule] = {}
-    if settings.policy == "minimal":
+    otherwise = None
+    if settings.policy == "minimal" and resource.endswith(AUDIT_SUFFIX):
+        ready, otherwise = dict.fromkeys(_ENTRY_KEPT, Rule.KEEP), Rule.DROP
+    elif settings.policy == "minimal":
         ready = {**_ANYWHERE_MINIMAL, **MINIMAL.get(resource, {})}
     # What is said of a field takes the place of all that the ready policy says of it and of what is in it.
     said = tuple(f"{path.lower()}." for path in own)
     rules = {path: rule for path, rule in ready.items() if not f"{path.lower()}.".startswith(said)} | own
-    if all(rule is Rule.KEEP for rule in rules.values()):
+    if otherwise is None and all(rule is Rule.KEEP for rule in rules.values()):
         return None
     key = settings.key.get_secret_value() if settings.key else ""
-    return RecordPolicy(rules, key.encode())
+    return RecordPolicy(rules, key.encode(), otherwise)
 
 
 def _search_for(names: Iterable[str]) -> re.Pattern[bytes] | None:

@@ -65,6 +65,7 @@ class Probe:
             self._found |= found
             try:
                 await self._find_single(reference)
+                await self._find_by_parent(reference)
                 await self._find_audit(reference)
                 if self._found["pages"].holds is not None:  # it is asked again soon
                     self._found |= await find_filter(self._asker, reference)
@@ -124,7 +125,8 @@ class Probe:
 
     def _check_method(self) -> None:
         """Only what reads is ever sent, whatever a contract file says."""
-        for key in (self._search, self._resource.single, self._resource.audit):
+        resource = self._resource
+        for key in (self._search, resource.single, resource.by_parent, resource.audit):
             if key and self._believed.route(key).method not in {"GET", OPERATIONS[key].method}:
                 problem = f"{key} is set to {self._believed.route(key).method}, which is no read"
                 raise ContractMismatch(
@@ -170,9 +172,21 @@ class Probe:
             if isinstance(answer, Refusal):
                 self._found["single"] = no(answer.why)
             elif _identifier(answer, OPERATIONS[key].record, self._resource.id_field) == one.id:
-                self._found["single"] = yes("gives the record that was asked for")
+                alike = _record(answer, OPERATIONS[key].record).keys() == one.names
+                other = "" if alike else ", with other fields than the list"
+                self._found |= {
+                    "single": yes(f"gives the record that was asked for{other}"),
+                    "single_alike": alike,
+                }
             else:
                 self._found["single"] = no("the answer is not the record that was asked for")
+
+    async def _find_by_parent(self, reference: Sample) -> None:
+        """Where the records of one parent are listed."""
+        key = self._resource.by_parent
+        one = next((one for one in reference.records if one.parent), None)
+        if key is not None and one is not None:
+            await self._asker.record(key, one.parent)
 
     async def _find_audit(self, reference: Sample) -> None:
         """Whether the audit logs of one record can be read, and what they look like."""
@@ -189,8 +203,13 @@ class Probe:
 
 
 def _identifier(answer: Any, wrapper: str | None, field: str) -> str | None:
+    record = _record(answer, wrapper)
+    return str(record.get(field)) if record else None
+
+
+def _record(answer: Any, wrapper: str | None) -> dict[str, Any]:
     record = answer.get(wrapper, answer) if isinstance(answer, dict) and wrapper else answer
-    return str(record.get(field)) if isinstance(record, dict) else None
+    return record if isinstance(record, dict) else {}
 
 
 def _as_api_error(asker: Asker, refusal: Refusal) -> ApiError | None:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import anyio
 import redis.exceptions
 
+from worker.capture import absence
+from worker.capture.absence import Absences
 from worker.capture.detect import (
     PUBLISHED,
     UNWRITTEN,
@@ -35,6 +37,7 @@ from worker.capture.head import HeadPlan, PassPlan
 from worker.capture.plans import OVERLAP_MS, Plan, Shown
 from worker.capture.run import Outcome
 from worker.capture.seek import SeekPlan
+from worker.capture.store import Dealt
 from worker.capture.sweep import SweepPlan
 from worker.clock import rfc3339
 from worker.errors import (
@@ -50,7 +53,7 @@ from worker.ordermesh.pages import split
 from worker.shielding import plain_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from worker.capture.fingerprint import FieldNames
     from worker.capture.lease import Lease
@@ -74,7 +77,10 @@ LEAST_BUCKETS, MOST_BUCKETS = 1024, 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a resource is read in this run, whatever the parts of it. It ends early when `stop()` is true."""
+    """How a resource is read in this run, whatever the parts of it. It ends early when `stop()` is true.
+
+    `single`: a single record can be read by its id.
+    """
 
     resource: Resource
     page_size: int
@@ -84,6 +90,7 @@ class Reading:
     stop: Callable[[], bool]
     gate: Gate
     seconds: float = float("inf")
+    single: bool = False
     privacy: RecordPolicy | None = None
 
 
@@ -141,6 +148,8 @@ class Reader:
         """
         plan = self._plan
         pressed: Load | None = None
+        if self._judges_absence and not self._cursor.sweep_started:
+            await self._store.begin_sweep()
         with plain_errors():
             async with anyio.create_task_group() as fetching:
                 while not plan.done and not self._is_over():
@@ -156,7 +165,7 @@ class Reader:
         elif pressed:
             self._run.pause(pressed.cause)
             due_at = self._clock.now() + min(PAUSE_SECONDS, self._reading.interval)
-            await self._commit([], page=None, due_at=due_at, paused=pressed.cause)
+            await self._commit([], page=None, cursor={"due_at": due_at, "paused": pressed.cause})
             self._log.warning("backpressure_on", cause=pressed.cause, **pressed.figures)
         else:
             self._run.cut_short()
@@ -164,7 +173,12 @@ class Reader:
             # where it left off.
             too_long = self._part.is_fast and not self._reading.stop()
             again = {"swept_at": 0.0} if too_long else {}
-            await self._commit([], page=None, due_at=self._clock.now(), **again)
+            await self._commit([], page=None, cursor={"due_at": self._clock.now(), **again})
+
+    @property
+    def _judges_absence(self) -> bool:
+        """Whether a record that this read does not show may be gone."""
+        return not self._part.is_fast
 
     def _is_over(self) -> bool:
         return self._reading.stop() or self._clock.monotonic() >= self._deadline
@@ -231,7 +245,7 @@ class Reader:
         return _Prepared(observed, page.total, decoded, times)
 
     async def _decode_differing(self, observed: list[Observed]) -> list[Decoded]:
-        differing = await self._store.differing(observed, self._buckets)
+        differing = await self._store.differing(observed, self._buckets, mark=self._judges_absence)
         resource, ignored, privacy = self._reading.resource, self._reading.ignored, self._reading.privacy
         return newest_of_each(
             [decode(resource, observed[at], before, ignored, privacy) for at, before in differing.items()]
@@ -298,10 +312,11 @@ class Reader:
 
     async def _commit(
         self,
-        changes: list[Change],
+        changes: Sequence[Change],
         *,
         page: int | None,
-        **cursor: str | float,
+        dealt: Dealt | None = None,
+        cursor: Mapping[str, str | int | float] = {},
     ) -> bool:
         """Write `changes`; the cursor moves behind `page`. False if a state was another one by now."""
         run = self._run
@@ -327,6 +342,7 @@ class Reader:
             where=f"{self._reading.resource.search} page {page}",
             cursor=moved,
             run=record,
+            dealt=dealt or Dealt(mark=self._judges_absence),
         )
 
     def _sweep_cursor(self, next_page: int) -> dict[str, str | int | float]:
@@ -357,11 +373,12 @@ class Reader:
         if run.unreadable:
             # They are parked now and do not stand in the way of the next read, but this one did not see
             # everything: neither the first read nor freshness is claimed for it.
-            await self._commit([], page=None, **done)
+            await self._commit([], page=None, cursor=done)
             raise UnreadableAnswer(
                 self._reading.resource.search,
                 f"{run.unreadable} of {run.records} records cannot be read; they stand among the dead letters",
             )
+        absences = await self._find_absences()
         run.outcome, run.freshness = Outcome.COMPLETE, now - self._started_at
         if not self._part.is_fast:
             done |= {
@@ -371,17 +388,43 @@ class Reader:
                 "swept_at": self._started_at,
                 "swept_mark": done["mark"],
             }
-        await self._commit(
-            [],
-            page=None,
-            **done,
-            fresh_as_of=max(self._started_at, self._cursor.fresh_as_of),
-            last_success=now,
-            due_at=self._started_at + self._reading.interval,
-            failures=0,
-            error="",
-            error_code="",
+        if self._judges_absence:
+            done |= {"held_back": absences.held_back, "accept_deletes": 0}
+        done |= {
+            "fresh_as_of": max(self._started_at, self._cursor.fresh_as_of),
+            "last_success": now,
+            "due_at": self._started_at + self._reading.interval,
+            "failures": 0,
+            "error": "",
+            "error_code": "",
+        }
+        while not await self._commit(absences.deleted, page=None, dealt=absences.dealt, cursor=done):
+            absences = await self._find_absences()
+        run.count(absences.deleted)
+
+    async def _find_absences(self) -> Absences:
+        """What follows for the records that this read did not show."""
+        if not self._judges_absence:
+            return Absences()
+        # The numbers are those of this moment: the read itself has added to them.
+        cursor = await self._store.load_cursor()
+        found = await absence.find(
+            self._store,
+            self._reading.resource,
+            cursor,
+            single=self._reading.single,
+            accepted=cursor.accept_deletes,
         )
+        self._run.missing = found.missing or found.held_back
+        if found.held_back:
+            self._log.warning(
+                "deletes_held_back",
+                missing=found.held_back,
+                tracked=cursor.tracked,
+                advice="more records than may be deleted at once were not shown; look at OrderMesh, and if they are "
+                f"gone: ordersync resync {self._reading.resource.name} --accept-deletes",
+            )
+        return found
 
 
 def _plan(

@@ -1,26 +1,69 @@
-"""What the engine has to know of a resource to capture its changes."""
+"""What the engine has to know of what it captures: resources, which are lists of records, and audit logs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A read that a change of a record makes due, in the same commit that publishes the change.
+
+    `target` is the resource or the audit log that is read. `ids` leads to the ids in the record: the name of a field
+    that holds a list of them, or of a list of objects and of their field. Without it the record's own id is
+    meant: of an audit log, the log of this record; of a resource, the records that belong to this one.
+    `first`: also for records that the first complete read finds. Other resources have one of their own.
+    """
+
+    target: str
+    ids: tuple[str, ...] = ()
+    first: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A kind of record that OrderMesh serves.
+    """A kind of record that OrderMesh serves as a list.
 
     `name` is what users call it, and part of every key (`orders`); `entity` is one of it, and part of every
     event type (`order`). `search` is the key of the list operation, `single` that of the one that reads a record by
-    its id, `audit` that of its audit logs; None where there is none. `id_field` names the field that
-    identifies a record, `modified_fields` those that say when it changed last, the first that has a value
-    counts: `updatedAt` is null until the first change (api-facts 3.3).
+    its id, `by_parent` that of the one that lists the records of the parent whose id stands in `parent_field`,
+    `audit` that of its audit logs; None where there is none. `id_field` names the field that identifies a record,
+    `modified_fields` those that say when it changed last, the first that has a value counts: `updatedAt` is null
+    until the first change (api-facts 3.3).
+    `follow_ups`: what else is read when a record of it has changed. `interval`: seconds between two polls, where
+    all resources are asked for at once.
     """
 
     name: str
     entity: str
     search: str
     single: str | None = None
+    by_parent: str | None = None
+    parent_field: str | None = None
     audit: str | None = None
     id_field: str = "id"
     modified_fields: tuple[str, ...] = ("updatedAt", "createdAt")
+    follow_ups: tuple[FollowUp, ...] = ()
+    interval: float = 60.0
     schema_version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLog:
+    """The audit logs of the records of one resource, `parent`, or of what stands in them.
+
+    OrderMesh has no feed of audit entries across records (api-facts 1.8), so a log is read when its record has
+    changed. `operation` is the key of the operation that reads one; the values of its path parameters, in order,
+    are the id of the record, or those of the record and of what it holds, as of a package in a shipment.
+    """
+
+    name: str
+    entity: str
+    operation: str
+    parent: Resource
+    interval: float = 15.0
+    schema_version: int = 1
+
+
+Captured: TypeAlias = Resource | AuditLog

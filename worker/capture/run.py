@@ -45,11 +45,16 @@ class Run:
     snapshot: int = 0
     created: int = 0
     updated: int = 0
+    deleted: int = 0
+    recorded: int = 0
     unchanged: int = 0
     noise: int = 0
     stale: int = 0
     unreadable: int = 0
     parked: int = 0
+    follow_ups: int = 0
+    missing: int = 0
+    drift: int = 0
     freshness: float | None = None
     error: str = ""
     error_code: str = ""
@@ -59,18 +64,22 @@ class Run:
     @property
     def published(self) -> int:
         """Events written."""
-        return self.snapshot + self.created + self.updated
+        return self.snapshot + self.created + self.updated + self.deleted + self.recorded
 
     def count_page(self, records: int, changes: Iterable[Change]) -> None:
         """A page has been committed."""
         self.pages += 1
         self.records += records
+        self.unchanged += max(0, records - self.count(changes))
+
+    def count(self, changes: Iterable[Change]) -> int:
+        """These changes have been committed; how many they are."""
         others = 0
         for change in changes:
             others += 1
             name = change.action.value
             setattr(self, name, getattr(self, name) + 1)
-        self.unchanged += records - others
+        return others
 
     def cut_short(self) -> None:
         """It ends before its time; the next one carries on. Where somebody has paused it, that is said."""
@@ -100,6 +109,10 @@ class Run:
             "pages": self.pages,
             "records": self.records,
             **{action.value: getattr(self, action.value) for action in Action},
+            "recorded": self.recorded,
+            "follow_ups": self.follow_ups,
+            "missing": self.missing,
+            "drift": self.drift,
             "unchanged": self.unchanged,
             "requests": self.usage.requests,
             "retries": self.usage.retries,

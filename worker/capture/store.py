@@ -5,17 +5,19 @@ Every write goes through one script, `commit.lua`. See there for what it promise
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 import msgspec
 
 from worker import scripts
 from worker.capture.detect import PUBLISHED, Action, Change, Observed
-from worker.capture.fingerprint import FieldNames, bucket_of
+from worker.capture.due import follow_ups
+from worker.capture.fingerprint import FieldNames, bucket_of, pack_id, unpack_id
 from worker.capture.payload import AS_SERVED, Body, Payload, old_values, unpack_last
+from worker.capture.resources import Resource
 from worker.clock import rfc3339
 from worker.connections import answer
 from worker.errors import DataError, LeaseLost
@@ -27,15 +29,41 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.capture.resources import Resource
+    from worker.capture.audit import NewEntry, Recorded
+    from worker.capture.resources import Captured
     from worker.keys import Keys
 
-LAYOUT = "1"
+LAYOUT = "2"
 """Version of the key layout and of the packed states."""
 RUNS_KEPT = 10_000
+BUCKETS_AT_ONCE = 64
+"""Buckets that one call looks through for records that were not shown: it must not keep Redis from others."""
+RECORDED = "recorded"
+"""The action of an event that is an entry of an audit log."""
 
 # The msgpack that Lua scripts read (cmsgpack) is the older one without a type of its own for bytes.
 _pack = partial(msgpack.packb, use_bin_type=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """What a commit notes of reads by id and of complete ones.
+
+    `at` and `done`: members of the due set of which a read began at `at`, by the clock of Redis; one that became due
+    again since stays. `later`: members to be read again, in so many seconds. `absent`: ids, and how often OrderMesh has
+    answered that there is no such record; `present`: ids of which that is no longer so. `mark`: a complete read
+    has seen the records of this commit.
+    """
+
+    at: str = ""
+    done: Sequence[str] = ()
+    later: Mapping[str, float] = field(default_factory=dict)
+    absent: Mapping[str, int] = field(default_factory=dict)
+    present: Sequence[str] = ()
+    mark: bool = False
+
+
+NOTHING = Dealt()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +75,13 @@ class Cursor:
     full one held; `sweep_total`: the total that the server gave it; `sweep_unreadable`: records
     before that page that cannot be read; `sweep_pages`, `sweep_seconds`: pages with records that the last
     sweep found, and how long it took.
+    `tracked`: records that are known and not deleted; `places`: places given to records so far.
     `mark`: every change of a record up to then (milliseconds since 1970, by the records' own times) has been
     read, and a read of what is newer may begin there; 0 for none. `swept_at`: when the last
     complete sweep began; `swept_mark`: the mark at its end.
     `fresh_as_of`: everything that changed before then has been published.
-    `paused`: why polling pauses (backpressure), in words.
+    `paused`: why polling pauses (backpressure), in words. `held_back`: so many records, at least, were not shown by
+    the last complete read, which are too many to be believed deleted; `accept_deletes`: the next one is.
     """
 
     baseline: bool = False
@@ -66,6 +96,7 @@ class Cursor:
     buckets: int = 0
     sequence: int = 0
     tracked: int = 0
+    places: int = 0
     newest: int = 0
     mark: int = 0
     swept_at: float = 0.0
@@ -80,6 +111,8 @@ class Cursor:
     error: str = ""
     error_code: str = ""
     paused: str = ""
+    held_back: int = 0
+    accept_deletes: bool = False
 
     @classmethod
     def parse(cls, fields: Mapping[bytes, bytes]) -> Cursor:
@@ -100,13 +133,15 @@ class Cursor:
 
 
 class Store:
-    """The keys of one resource of one account. `payload`: how its records go into events."""
+    """The keys of one resource, or audit log, of one account. `payload`: how its records go into events."""
 
-    def __init__(self, redis: Redis, keys: Keys, resource: Resource, payload: Payload = AS_SERVED) -> None:
+    def __init__(self, redis: Redis, keys: Keys, resource: Captured, payload: Payload = AS_SERVED) -> None:
         self._redis, self._keys, self._resource, self._payload = redis, keys, resource, payload
         self._lookup = scripts.load(redis, "worker.capture", "lookup")
         self._commit = scripts.load(redis, "worker.capture", "commit")
         self._fields = scripts.load(redis, "worker.capture", "fields")
+        self._missing = scripts.load(redis, "worker.capture", "missing")
+        self._follow_ups = resource.follow_ups if isinstance(resource, Resource) else ()
         name = resource.name
         self._seen = keys.seen(name)
         self._commit_keys = [
@@ -117,12 +152,18 @@ class Store:
             keys.runs,
             self._seen,
             keys.last(name),
+            keys.due(name),
+            keys.absent(name),
+            keys.shown(name),
         ]
+        self._targets = list(dict.fromkeys(each.target for each in self._follow_ups))
+        self._commit_keys += [keys.due(target) for target in self._targets]
         self._source = envelope.source(keys.account, name)
         self._schema = envelope.data_schema(resource.entity, resource.schema_version)
         self._types = {
             action: envelope.event_type(resource.entity, action.value) for action in sorted(PUBLISHED)
         }
+        self._recorded = envelope.event_type(resource.entity, RECORDED)
 
     async def check_layout(self) -> None:
         """Claim the key layout of the account, or find that it is this version's.
@@ -155,15 +196,66 @@ class Store:
             key = self._keys.fields(self._resource.name)
             fields.update(_names(await finish(self._fields(keys=[key], args=new))))
 
-    async def differing(self, observed: Sequence[Observed], buckets: int) -> dict[int, bytes]:
-        """Positions of those records whose bytes differ from the ones known, with their packed state."""
+    async def differing(
+        self, observed: Sequence[Observed], buckets: int, *, mark: bool = False
+    ) -> dict[int, bytes]:
+        """Positions of those records whose bytes differ from the ones known, with their packed state.
+
+        `mark`: note that a complete read has seen all of them.
+        """
         if not observed:
             return {}
         wanted: list[int | bytes] = []
         for one in observed:
             wanted += (bucket_of(one.key, buckets), one.key, one.raw)
-        found = await self._lookup(keys=[self._seen], args=[_pack(wanted)])
+        shown = self._keys.shown(self._resource.name)
+        found = await finish(
+            self._lookup(keys=[self._seen, shown], args=[_pack(wanted), "1" if mark else ""])
+        )
         return dict(zip(found[::2], found[1::2], strict=True))
+
+    async def begin_sweep(self) -> None:
+        """A complete read begins, and has seen nothing yet."""
+        await finish(answer(self._redis.unlink(self._keys.shown(self._resource.name))))
+
+    async def missing(self, cursor: Cursor, most: int) -> list[str]:
+        """The ids of records that are known and that the complete read has not seen, no more than `most` + 1."""
+        shown = self._keys.shown(self._resource.name)
+        if await answer(self._redis.bitcount(shown)) >= cursor.tracked:
+            return []
+        found: list[str] = []
+        bucket = 0
+        while bucket < cursor.buckets and len(found) <= most:
+            behind = min(bucket + BUCKETS_AT_ONCE, cursor.buckets)
+            bucket, *packed = await self._missing(
+                keys=[self._seen, shown], args=[bucket, behind, most + 1 - len(found)]
+            )
+            found += [identifier for each in packed if (identifier := unpack_id(each)) is not None]
+        return found
+
+    async def state_of(self, identifier: str, buckets: int) -> bytes:
+        """The packed state of a record, b"" for none."""
+        key = pack_id(identifier)
+        bucket = f"{self._seen}:{bucket_of(key, buckets)}"
+        held: bytes | None = await answer(cast("Any", self._redis.hget(bucket, cast("str", key))))
+        return held or b""
+
+    async def absent(self, identifiers: Sequence[str]) -> dict[str, int]:
+        """Which of these records a complete read did not show, and how often they were answered not to be there."""
+        if not identifiers:
+            return {}
+        found: Sequence[bytes | None] = await answer(
+            self._redis.hmget(self._keys.absent(self._resource.name), list(identifiers))
+        )
+        pairs = zip(identifiers, found, strict=True)
+        return {identifier: int(count) for identifier, count in pairs if count is not None}
+
+    async def all_absent(self) -> dict[str, int]:
+        """Every record that the last complete read did not show and of which nothing is certain yet."""
+        found = await answer(self._redis.hgetall(self._keys.absent(self._resource.name)))
+        return {
+            identifier.decode("utf-8", "surrogatepass"): int(count) for identifier, count in found.items()
+        }
 
     async def commit(
         self,
@@ -176,12 +268,15 @@ class Store:
         where: str,
         cursor: Mapping[str, str | int | float],
         run: Mapping[str, str | int | float] | None = None,
+        recorded: Sequence[Recorded] = (),
+        dealt: Dealt = NOTHING,
     ) -> bool:
         """Publish, remember and move on, all in one script, which no cancellation cuts short.
 
         True if it was done; False if nothing was, since another run has committed one of these records
         since it was looked up.
 
+        `recorded`: new entries of audit logs; `dealt`: what else is noted.
         `observed_at` stands in for the time of a record that has none, `where` (operation and page) goes to
         the dead letters.
 
@@ -194,16 +289,31 @@ class Store:
         for change in changes:
             key = change.observed.key
             entry: list[object] = [bucket_of(key, buckets), key, change.before, change.after]
+            events: list[list[object]] = []
+            last: bytes | bool = False
             if change.action in PUBLISHED:
                 body = Body(self._published(change))
-                entry.append(self._event(change, observed_at, body, lasts.get(key)))
+                events = [self._event(change, observed_at, body, lasts.get(key))]
                 if self._payload.previous:
-                    entry.append(body.kept(change.version, self._payload.tag))
+                    last = body.kept(change.version, self._payload.tag)
             elif change.action is Action.UNREADABLE:
                 dead.append(self._dead_letter(change, observed_at, where))
-            entries.append(entry)
+            entries.append([*entry, events, last, change.grows])
+        for log in recorded:
+            bucket = bucket_of(log.key, buckets)
+            events = [self._entry_event(log, each, observed_at) for each in log.entries]
+            entries.append([bucket, log.key, log.before, log.after, events, False, int(not log.before)])
         shared = [envelope.SPEC_VERSION, self._source, envelope.CONTENT_TYPE, self._schema, reason]
-        payload = [str(fence), shared, entries, dead, _flat(cursor), _flat(run or {}), RUNS_KEPT]
+        more = [
+            dealt.at,
+            list(dealt.done),
+            [each for pair in dealt.later.items() for each in pair],
+            [each for pair in dealt.absent.items() for each in pair],
+            list(dealt.present),
+            self._due(changes),
+            "1" if dealt.mark else "",
+        ]
+        payload = [str(fence), shared, entries, dead, _flat(cursor), _flat(run or {}), RUNS_KEPT, more]
         status, *_ = await finish(self._commit(keys=self._commit_keys, args=[_pack(payload)]))
         if status == b"fenced":
             raise LeaseLost(self._resource.name, fence)
@@ -243,6 +353,37 @@ class Store:
             if last is not None:
                 lasts[change.observed.key] = last
         return lasts
+
+    def _due(self, changes: Sequence[Change]) -> list[list[object]]:
+        """What the changes make due: the place of each due set among the keys of the commit, and its members."""
+        if not self._follow_ups:
+            return []
+        members: dict[str, dict[str, None]] = {target: {} for target in self._targets}
+        for change in changes:
+            if change.action in PUBLISHED:
+                first = change.action is Action.SNAPSHOT
+                found = follow_ups(self._follow_ups, change.observed.identifier, change.linked, first=first)
+                for target, member in found:
+                    members[target][member] = None
+        behind = len(self._commit_keys) - len(self._targets) + 1
+        return [[behind + at, list(members[target])] for at, target in enumerate(self._targets)]
+
+    def _entry_event(self, log: Recorded, one: NewEntry, observed_at: float) -> list[object]:
+        """The event of a new entry of an audit log. Its subject is the record whose log it is."""
+        body = Body(one.published)
+        event: list[object] = [
+            envelope.event_id(self._resource.entity, log.subject, one.version, one.fingerprint),
+            self._recorded,
+            log.subject,
+            one.time or rfc3339(observed_at),
+            str(one.version),
+            "",
+            body.data,
+        ]
+        if self._payload.compress_above is not None:
+            event[-1], encoding = body.stored(self._payload.compress_above)
+            event.append([envelope.ENCODING_FIELD, encoding.value])
+        return event
 
     def _published(self, change: Change) -> bytes:
         """What of the record is published."""

@@ -1,4 +1,4 @@
-"""The streams as an AsyncAPI 3.0 document: a channel for each resource, a message for each of its actions.
+"""The streams as an AsyncAPI 3.0 document: a channel for each, a message for each of its actions.
 
 It points to the JSON Schemas beside it (`schemas/ENTITY.VERSION.json`), which are 2020-12 and keep to what the
 schemas of AsyncAPI have too.
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jobs.resources import RESOURCES
+from jobs.resources import CAPTURED
 from worker.capture.detect import PUBLISHED
+from worker.capture.resources import AuditLog, Resource
+from worker.capture.store import RECORDED
 from worker.keys import Keys
 from worker.queue import envelope
 from worker.queue.envelope import TYPE_PREFIX
 from worker.queue.schema import VERSION, envelope_schema, letter_schemas
 
 if TYPE_CHECKING:
-    from worker.capture.resources import Resource
+    from worker.capture.resources import Captured
 
 _ACCOUNT = {
     "description": "The name of the account with braces around it. The braces belong to the key: in a cluster they "
@@ -27,7 +29,8 @@ _SAYS = {
     "snapshot": "It was there when the resource was read for the first time.",
     "created": "It is new.",
     "updated": "It has changed; `changed` names what did.",
-    "deleted": "It is no longer there; `data` is what was known of it.",
+    "deleted": "It is no longer there; `data` holds its id.",
+    "recorded": "A new entry stands in the audit log; `subject` is the record whose log it is.",
 }
 _ABOUT = f"""\
 Every change of a record in OrderMesh, once and in order, in Redis Streams. Needs nothing but a Redis client
@@ -61,14 +64,14 @@ def document() -> dict[str, Any]:
                 "description": "The server of ORDERSYNC_REDIS__URL.",
             }
         },
-        "channels": {name: channel for each in RESOURCES.values() for name, channel in _channels(each)},
-        "operations": {name: made for each in RESOURCES.values() for name, made in _operations(each)},
+        "channels": {name: channel for each in CAPTURED.values() for name, channel in _channels(each)},
+        "operations": {name: made for each in CAPTURED.values() for name, made in _operations(each)},
         "components": {
             "messages": {
                 **{
                     _message_name(resource, action): _message(resource, action)
-                    for resource in RESOURCES.values()
-                    for action in _actions()
+                    for resource in CAPTURED.values()
+                    for action in _actions(resource)
                 },
                 **{f"{kind}Letter": _letter(kind, schema) for kind, schema in letter_schemas().items()},
             }
@@ -82,11 +85,13 @@ def schema_file(uri: str) -> str:
     return f"schemas/{entity}.{version}.json"
 
 
-def _actions() -> list[str]:
+def _actions(captured: Captured) -> list[str]:
+    if isinstance(captured, AuditLog):
+        return [RECORDED]
     return [action for action in _SAYS if action in {each.value for each in PUBLISHED}]
 
 
-def _channels(resource: Resource) -> list[tuple[str, dict[str, Any]]]:
+def _channels(resource: Captured) -> list[tuple[str, dict[str, Any]]]:
     title, name = resource.name.replace("_", " "), _camel(resource.name)
     keys = Keys("account")
     events = {
@@ -94,7 +99,7 @@ def _channels(resource: Resource) -> list[tuple[str, dict[str, Any]]]:
         "title": f"Events of {title}",
         "description": "A Redis stream. Read it through a consumer group, or with XREAD.",
         "parameters": {"account": _ACCOUNT},
-        "messages": _references([_message_name(resource, action) for action in _actions()]),
+        "messages": _references([_message_name(resource, action) for action in _actions(resource)]),
     }
     dead = {
         "address": keys.dead(resource.name),
@@ -106,7 +111,7 @@ def _channels(resource: Resource) -> list[tuple[str, dict[str, Any]]]:
     return [(name, events), (f"{name}Dead", dead)]
 
 
-def _operations(resource: Resource) -> list[tuple[str, dict[str, Any]]]:
+def _operations(resource: Captured) -> list[tuple[str, dict[str, Any]]]:
     name = _camel(resource.name)
     return [
         (
@@ -120,7 +125,7 @@ def _operations(resource: Resource) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _message(resource: Resource, action: str) -> dict[str, Any]:
+def _message(resource: Captured, action: str) -> dict[str, Any]:
     entity = resource.entity.replace("_", " ")
     uri = envelope.data_schema(resource.entity, resource.schema_version)
     type_ = envelope.event_type(resource.entity, action)
@@ -155,12 +160,16 @@ def _letter(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _example(resource: Resource, action: str) -> dict[str, str]:
+def _example(resource: Captured, action: str) -> dict[str, str]:
     """An event as it could be."""
-    first, identifier = action in {"snapshot", "created"}, "67789cd8912265b1f5000ba4"
+    first, identifier = action in {"snapshot", "created", RECORDED}, "67789cd8912265b1f5000ba4"
     version = 1 if first else 2
     moment = "2026-03-02T10:41:07.5131337Z"
-    name = next(iter(reversed(resource.modified_fields if first else resource.modified_fields[:1])))
+    fields = resource.modified_fields if isinstance(resource, Resource) else ("timestamp",)
+    name = next(iter(reversed(fields if first else fields[:1])))
+    data = f'{{"id":"{identifier}","{name}":"{moment}"}}'
+    if action == "deleted":
+        data = f'{{"id":"{identifier}"}}'
     return {
         "specversion": envelope.SPEC_VERSION,
         "id": envelope.event_id(resource.entity, identifier, version, 0xC4A4ACFE),
@@ -174,7 +183,7 @@ def _example(resource: Resource, action: str) -> dict[str, str]:
         "version": str(version),
         "reason": "poll",
         "changed": name if action == "updated" else "",
-        "data": f'{{"id":"{identifier}","{name}":"{moment}"}}',
+        "data": data,
     }
 
 
@@ -182,7 +191,7 @@ def _references(names: list[str]) -> dict[str, dict[str, str]]:
     return {name: {"$ref": f"#/components/messages/{name}"} for name in names}
 
 
-def _message_name(resource: Resource, action: str) -> str:
+def _message_name(resource: Captured, action: str) -> str:
     return f"{_camel(resource.entity)}{action.capitalize()}"
 
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import anyio
 from redis.exceptions import RedisError
 
-from jobs.resources import RESOURCES
+from jobs.resources import CAPTURED
 from jobs.workplace import Desk, Workplace
 from worker import embedded
 from worker.capture import pauses
@@ -192,14 +192,14 @@ def _desk(account: Account, profile: ContractProfile, redis: Redis, clock: Clock
         complete_every=account.complete_every,
         worker_id=worker_id(),
         clock=clock,
-        payloads={name: payload_of(name, account.privacy, account.events) for name in RESOURCES},
+        payloads={name: payload_of(name, account.privacy, account.events) for name in CAPTURED},
     )
     return Desk(account, keys, client, poller, contract, groups, retention)
 
 
 def limits_of(account: Account) -> dict[str, Limits]:
     """What is kept of the stream of each resource."""
-    return {name: Limits(**account.retention.of(name).model_dump()) for name in RESOURCES}
+    return {name: Limits(**account.retention.of(name).model_dump()) for name in CAPTURED}
 
 
 async def announce(place: Workplace) -> None:
@@ -224,7 +224,7 @@ def reporter(place: Workplace) -> Callable[[], Awaitable[list[ResourceBeat]]]:
             paused = await pauses.Pauses(place.redis, desk.keys).all()
             for name in desk.account.intervals:
                 try:
-                    cursor = await Store(place.redis, desk.keys, RESOURCES[name]).load_cursor()
+                    cursor = await Store(place.redis, desk.keys, CAPTURED[name]).load_cursor()
                     pause = pauses.of(paused, name)
                     verdict = judge(cursor, place.clock.now(), since, full=full, pause=pause)
                     fresh_as_of, last_success = cursor.fresh_as_of, cursor.last_success

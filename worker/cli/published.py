@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
-from jobs.resources import RESOURCES
+from jobs.resources import AUDIT_LOGS, RESOURCES
 from worker.cli import asyncapi
 from worker.errors import OrdersyncError
-from worker.ordermesh.record_schemas import record_schema
+from worker.ordermesh.record_schemas import entry_schema, record_schema
 from worker.queue.compatibility import Promise, broken, promise_of
 from worker.queue.envelope import data_schema
 from worker.queue.schema import envelope_schema, letter_schemas
@@ -58,6 +58,12 @@ def schemas() -> dict[str, dict[str, Any]]:
             each.id_field,
         )
         for each in RESOURCES.values()
+    ]
+    made += [
+        entry_schema(
+            data_schema(each.entity, each.schema_version), each.entity.replace("_", " ").capitalize()
+        )
+        for each in AUDIT_LOGS.values()
     ]
     return {schema["$id"]: schema for schema in made}
 

@@ -12,7 +12,7 @@ import click
 import redis.exceptions
 from pydantic import SecretStr
 
-from jobs.resources import RESOURCES
+from jobs.resources import CAPTURED
 from jobs.schedule import make_worker
 from worker import __version__
 from worker.capture.run import Outcome, Run
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobs.workplace import Desk, Workplace
-    from worker.capture.resources import Resource
+    from worker.capture.resources import Captured
 
 ONCE_PATIENCE = 60.0
 """Seconds that `run --once` waits for Redis, and for a worker that is reading."""
@@ -174,8 +174,9 @@ async def _log_in(place: Workplace, *, must_reach: bool) -> None:
 async def _once(place: Workplace, *, as_json: bool) -> None:
     runs = []
     for desk in place.desks.values():
-        for name in desk.account.intervals:
-            run = await _read_completely(place, desk, RESOURCES[name])
+        # Records come before the audit logs that they make due.
+        for name in sorted(desk.account.intervals, key=list(CAPTURED).index):
+            run = await _read_completely(place, desk, CAPTURED[name])
             runs.append((run, place.clock.monotonic()))
     if as_json:
         click.echo(json.dumps([run.summary(ended) for run, ended in runs]))
@@ -183,7 +184,8 @@ async def _once(place: Workplace, *, as_json: bool) -> None:
         for run, ended in runs:
             click.echo(
                 f"{run.account}/{run.resource}: {run.outcome.value}: {run.records} records read, {run.published} "
-                f"events published ({run.snapshot} snapshot, {run.created} created, {run.updated} updated), "
+                f"events published ({run.snapshot} snapshot, {run.created} created, {run.updated} updated, "
+                f"{run.deleted} deleted, {run.recorded} recorded), "
                 f"{run.unchanged} unchanged, {run.unreadable} unreadable, {run.usage.requests} requests in "
                 f"{ended - run.began:.1f} s"
             )
@@ -195,7 +197,7 @@ async def _once(place: Workplace, *, as_json: bool) -> None:
             raise SourceUnavailable(run) if unavailable else RunIncomplete(run)
 
 
-async def _read_completely(place: Workplace, desk: Desk, resource: Resource) -> Run:
+async def _read_completely(place: Workplace, desk: Desk, resource: Captured) -> Run:
     """One poll without an end to its time, when it is our turn: a daemon may be reading at the moment."""
     deadline = place.clock.monotonic() + ONCE_PATIENCE
     while True:

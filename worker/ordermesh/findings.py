@@ -51,10 +51,11 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     one than believed. `first_page`, `largest_page`, `wrapper` ("" for a bare list), `total_field`, `total`, as seen;
     `largest_seen`: records in the fullest page that came. `since`, `ascending`, `descending`: the
     parameters of a filter by modification and of sorts that were shown to be honoured. `single`, `audit`: whether a
-    single record and its audit logs can be read; `audit_shape`: wrapper and fields of an audit entry. `routes`: paths
-    at which operations, by key, were seen to answer. `past_end`: what a page beyond the last one
-    is answered with: `empty`, `repeats` (the last page once more), or a status. `unfinished`: why filter, sort, single
-    record or audit logs were not looked at. `requests`: what the probe has cost.
+    single record and its audit logs can be read; `single_alike`: it has the same fields there as in the list;
+    `audit_shape`: wrapper and fields of an audit entry. `routes`: paths at which operations, by key, were seen to
+    answer. `past_end`: what a page beyond the last one is answered with: `empty`, `repeats` (the last page once
+    more), or a status. `unfinished`: why filter, sort, single record or audit logs were not looked at. `requests`:
+    what the probe has cost.
     """
 
     resource: str
@@ -82,6 +83,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     ascending: dict[str, str] = {}
     descending: dict[str, str] = {}
     single: Capability = UNTOLD
+    single_alike: bool | None = None
     audit: Capability = UNTOLD
     audit_shape: str = ""
     routes: dict[str, str] = {}

@@ -50,6 +50,18 @@ def record_schema(search: str, uri: str, title: str, id_field: str = "id") -> Js
     }
 
 
+def entry_schema(uri: str, title: str) -> JsonSchema:
+    """The JSON Schema, with `$id` `uri`, of the entries of an audit log."""
+    return {
+        "$schema": DIALECT,
+        "$id": uri,
+        "title": f"{title} entry",
+        "description": "An entry of an audit log. The vendor documents that there are such logs, and no field of an "
+        "entry: it is published as served, whatever it is. Under a privacy policy fields may be missing.",
+        "additionalProperties": True,
+    }
+
+
 def _needed_by(name: str) -> list[str]:
     """The other schemas that a schema refers to, in alphabetical order."""
     found: set[str] = set()

@@ -1,22 +1,28 @@
 -- Commits what a poll found: all of it or nothing.
 -- KEYS: lease, cursor, stream, dead letters, runs, prefix of the state hashes, prefix of the hashes of last
---   records (all of one hash tag)
+--   records, due (sorted set: what is to be read, since when), absent (hash: id, answers that it is not there),
+--   shown (bitmap: places of the records that a complete read has seen), then the due sets of follow-ups
+--   (all of one hash tag)
 -- ARGV[1]: msgpack of
 --   {fence, values that all events share {specversion, source, datacontenttype, dataschema, reason},
---    changes, dead letters, fields of the cursor, run record, most run records to keep}
---   a change: {bucket, packed id, state before, state after, event, last record}, without an event: remembered
---     only; without a last record: it is not kept
+--    changes, dead letters, fields of the cursor, run record, most run records to keep, what else there is}
+--   a change: {bucket, packed id, state before, state after, events, last record, by how many the records become
+--     more}, with no events: remembered only; with false for the last record: it is not kept
 --   an event: {id, type, subject, time, version, changed, data, flat list of the names and values of further
 --     fields, where it has any}
 --   a dead letter, the cursor and the run record: flat lists of names and values
+--   what else there is: {at, done, later, absent, present, follow-ups, mark}
+--     at: when the reads of `done` began, by this server's clock, or '' for none; done: members of due
+--     later: flat list of members of due and in how many seconds; absent: flat list for that hash; present: ids
+--     follow-ups: {place of a due set in KEYS, members}; mark: the records of these changes were seen ('1' or '')
 -- Returns {'ok', sequence of the last event}
 --      or {'fenced', fence in force}: the lease has gone to somebody else
 --      or {'conflict', positions of changes (from 0) whose state is another one by now}.
 -- Invariants: nothing is written unless the fence is in force and every state is the expected one; a state,
--- its event and its last record are written together, so an event is neither lost nor repeated; the cursor is
--- moved last.
+-- its events, its last record and the reads that it makes due are written together, so an event is neither lost
+-- nor repeated; what became due again since a read of it began stays due; the cursor is moved last.
 local commit = cmsgpack.unpack(ARGV[1])
-local fence, shared, changes, dead = commit[1], commit[2], commit[3], commit[4]
+local fence, shared, changes, dead, more = commit[1], commit[2], commit[3], commit[4], commit[8]
 
 local in_force = redis.call('HGET', KEYS[1], 'fence')
 if in_force ~= fence then
@@ -24,23 +30,26 @@ if in_force ~= fence then
 end
 
 -- Reading every key first also finds one of a wrong type before anything has been written.
-local sequence = tonumber(redis.call('HGET', KEYS[2], 'sequence') or 0)
-local tracked = tonumber(redis.call('HGET', KEYS[2], 'tracked') or 0)
-if not sequence or not tracked then
-  return redis.error_reply('DATA sequence and tracked of ' .. KEYS[2] .. ' must be numbers')
+local counts = redis.call('HMGET', KEYS[2], 'sequence', 'tracked', 'places')
+local sequence, tracked, places = tonumber(counts[1] or 0), tonumber(counts[2] or 0), tonumber(counts[3] or 0)
+if not sequence or not tracked or not places then
+  return redis.error_reply('DATA sequence, tracked and places of ' .. KEYS[2] .. ' must be numbers')
 end
 redis.call('XLEN', KEYS[3])
 redis.call('XLEN', KEYS[4])
 redis.call('XLEN', KEYS[5])
+redis.call('ZCARD', KEYS[8])
+redis.call('HLEN', KEYS[9])
+redis.call('STRLEN', KEYS[10])
+for at = 11, #KEYS do
+  redis.call('ZCARD', KEYS[at])
+end
 local prefix, last = KEYS[6] .. ':', KEYS[7] .. ':'
 local conflicts = {'conflict'}
-local new = 0
 for position, change in ipairs(changes) do
   local state = redis.call('HGET', prefix .. change[1], change[2]) or ''
   if state ~= change[3] then
     conflicts[#conflicts + 1] = position - 1
-  elseif state == '' then
-    new = new + 1
   end
   if change[6] then
     redis.call('HLEN', last .. change[1])
@@ -50,10 +59,11 @@ if #conflicts > 1 then
   return conflicts
 end
 
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
 local none = {}
 for _, change in ipairs(changes) do
-  local event = change[5]
-  if event then
+  for _, event in ipairs(change[5]) do
     sequence = sequence + 1
     redis.call('XADD', KEYS[3], '*',
       'specversion', shared[1], 'id', event[1], 'source', shared[2], 'type', event[2], 'subject', event[3],
@@ -65,15 +75,49 @@ end
 for _, letter in ipairs(dead) do
   redis.call('XADD', KEYS[4], '*', unpack(letter))
 end
+local seen = {}
 for _, change in ipairs(changes) do
-  redis.call('HSET', prefix .. change[1], change[2], change[4])
+  local state = change[4]
+  if #change[3] < 23 then
+    -- A place of its own, for good, in bytes 19 to 22; also in the stead of a state of another hand.
+    state = string.sub(state, 1, 18) .. struct.pack('>I4', places) .. string.sub(state, 23)
+    if more[7] ~= '' then
+      seen[#seen + 1] = places
+    end
+    places = places + 1
+  end
+  tracked = tracked + change[7]
+  redis.call('HSET', prefix .. change[1], change[2], state)
   if change[6] then
     redis.call('HSET', last .. change[1], change[2], change[6])
+  end
+end
+for _, place in ipairs(seen) do
+  redis.call('SETBIT', KEYS[10], place, 1)
+end
+for _, member in ipairs(more[2]) do
+  local since = redis.call('ZSCORE', KEYS[8], member)
+  if since and tonumber(since) <= tonumber(more[1]) then
+    redis.call('ZREM', KEYS[8], member)
+  end
+end
+for at = 1, #more[3], 2 do
+  redis.call('ZADD', KEYS[8], string.format('%.6f', now + more[3][at + 1]), more[3][at])
+end
+if #more[4] > 0 then
+  redis.call('HSET', KEYS[9], unpack(more[4]))
+end
+if #more[5] > 0 then
+  redis.call('HDEL', KEYS[9], unpack(more[5]))
+end
+for _, follow_up in ipairs(more[6]) do
+  for _, member in ipairs(follow_up[2]) do
+    redis.call('ZADD', KEYS[follow_up[1]], string.format('%.6f', now), member)
   end
 end
 if #commit[6] > 0 then
   redis.call('XADD', KEYS[5], 'MAXLEN', '~', commit[7], '*', unpack(commit[6]))
 end
 redis.call('HSET', KEYS[2], 'sequence', string.format('%.0f', sequence),
-  'tracked', string.format('%.0f', tracked + new), unpack(commit[5]))
+  'tracked', string.format('%.0f', tracked), 'places', string.format('%.0f', places), unpack(commit[5]))
 return {'ok', string.format('%.0f', sequence)}
