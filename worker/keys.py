@@ -116,6 +116,11 @@ class Keys:
         """Records that a complete read did not show, and how often they were answered not to be there."""
         return f"{self.base}absent:{resource}"
 
+    @property
+    def accepted(self) -> str:
+        """Resources of which the next complete read may find any number of records deleted, and who said so."""
+        return f"{self.base}accepted"
+
     def shown(self, resource: str) -> str:
         """Which records the complete read under way has seen: a bit at the place of each."""
         return f"{self.base}shown:{resource}"

@@ -148,7 +148,7 @@ async def settle(b: Bench, model: Model) -> None:
     for _ in range(8):
         before = await b.cursor()
         if before.held_back:  # of so few orders 2 % are one
-            await answer(b.redis.hset(b.desk.keys.cursor("orders"), "accept_deletes", "1"))
+            await answer(b.redis.hset(b.desk.keys.accepted, "orders", "1"))
         run = await step(b, model)
         fresh = not before.sweep_started and not before.held_back
         if run.outcome is Outcome.COMPLETE and fresh and not run.missing:

@@ -31,13 +31,14 @@ class Absences:
     """What follows from a complete read for the records that it did not show.
 
     `held_back`: how many these were, at least, if they are more than may be deleted; else 0. `missing`: how many
-    will be looked at.
+    will be looked at. `accepted`: a person had said beforehand that it is to be believed.
     """
 
     deleted: tuple[Change, ...] = ()
     dealt: Dealt = NOTHING
     missing: int = 0
     held_back: int = 0
+    accepted: bool = False
 
 
 def most_deleted(tracked: int) -> int:
@@ -60,7 +61,7 @@ async def find(store: Store, resource: Resource, cursor: Cursor, *, single: bool
         new = [identifier for identifier in missing if identifier not in before]
         later = dict.fromkeys(map(due.record, missing), 0.0)
         dealt = Dealt(later=later, absent=dict.fromkeys(new, 0), present=shown)
-        return Absences(dealt=dealt, missing=len(missing))
+        return Absences(dealt=dealt, missing=len(missing), accepted=accepted)
     deleted, waiting = [], dict[str, int]()
     for identifier in missing:
         times = before.get(identifier, 0) + 1
@@ -72,4 +73,5 @@ async def find(store: Store, resource: Resource, cursor: Cursor, *, single: bool
             shown.append(identifier)
         else:
             waiting[identifier] = times
-    return Absences(tuple(deleted), Dealt(absent=waiting, present=shown), missing=len(missing))
+    dealt = Dealt(absent=waiting, present=shown)
+    return Absences(tuple(deleted), dealt, missing=len(missing), accepted=accepted)

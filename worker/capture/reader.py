@@ -389,7 +389,7 @@ class Reader:
                 "swept_mark": done["mark"],
             }
         if self._judges_absence:
-            done |= {"held_back": absences.held_back, "accept_deletes": 0}
+            done |= {"held_back": absences.held_back}
         done |= {
             "fresh_as_of": max(self._started_at, self._cursor.fresh_as_of),
             "last_success": now,
@@ -401,6 +401,8 @@ class Reader:
         while not await self._commit(absences.deleted, page=None, dealt=absences.dealt, cursor=done):
             absences = await self._find_absences()
         run.count(absences.deleted)
+        if absences.accepted:
+            await self._store.forget_acceptance()
 
     async def _find_absences(self) -> Absences:
         """What follows for the records that this read did not show."""
@@ -413,7 +415,7 @@ class Reader:
             self._reading.resource,
             cursor,
             single=self._reading.single,
-            accepted=cursor.accept_deletes,
+            accepted=await self._store.deletes_accepted(),
         )
         self._run.missing = found.missing or found.held_back
         if found.held_back:

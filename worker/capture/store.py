@@ -81,7 +81,7 @@ class Cursor:
     complete sweep began; `swept_mark`: the mark at its end.
     `fresh_as_of`: everything that changed before then has been published.
     `paused`: why polling pauses (backpressure), in words. `held_back`: so many records, at least, were not shown by
-    the last complete read, which are too many to be believed deleted; `accept_deletes`: the next one is.
+    the last complete read, which are too many to be believed deleted.
     """
 
     baseline: bool = False
@@ -112,7 +112,6 @@ class Cursor:
     error_code: str = ""
     paused: str = ""
     held_back: int = 0
-    accept_deletes: bool = False
 
     @classmethod
     def parse(cls, fields: Mapping[bytes, bytes]) -> Cursor:
@@ -232,6 +231,14 @@ class Store:
             )
             found += [identifier for each in packed if (identifier := unpack_id(each)) is not None]
         return found
+
+    async def deletes_accepted(self) -> bool:
+        """Whether a person has said that the next complete read is to be believed, whatever it does not show."""
+        return bool(await answer(self._redis.hexists(self._keys.accepted, self._resource.name)))
+
+    async def forget_acceptance(self) -> None:
+        """It held for one complete read."""
+        await finish(answer(self._redis.hdel(self._keys.accepted, self._resource.name)))
 
     async def state_of(self, identifier: str, buckets: int) -> bytes:
         """The packed state of a record, b"" for none."""
