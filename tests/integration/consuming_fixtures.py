@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.conftest import Server
 from tests.integration.consuming import Stage
+from tests.tools import server_program
 from worker.connections import connect
 
 
@@ -17,9 +17,7 @@ def stage_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """The embedded Valkey, and the redis-server on PATH where there is one."""
-    binary = None if request.param == "embedded" else shutil.which(request.param)
-    if request.param != "embedded" and binary is None:
-        pytest.skip("no redis-server on PATH")
+    binary = server_program(request.param)
     server = Server(tmp_path_factory.mktemp("stage"), binary)
     server.start()
     yield server

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 import redis
 
 from tests.conftest import free_port
 from tests.integration.node import ROOT
+from tests.tools import program
 from worker.embedded import _binary
 
 DEPLOY = ROOT / "deploy"
@@ -87,11 +86,8 @@ class DeployedServer:
 
 
 def server_binary(name: str) -> str:
-    """The program of a server; skips the test where it is not there."""
-    binary = _binary() if name == "valkey" else shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not on PATH")
-    return binary
+    """The program of a server; the test ends where it is not there."""
+    return _binary() if name == "valkey" else program("redis-server")
 
 
 @contextmanager

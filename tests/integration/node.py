@@ -1,4 +1,4 @@
-"""Node with ioredis, for tests of programs in another language."""
+"""Node and packages of npm, for tests of programs in another language."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from tests.tools import missing, program
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,28 +24,31 @@ def installing(name: str) -> Iterator[Path]:
         yield folder
 
 
-def ioredis() -> Path:
-    """A `node_modules` with ioredis in it, kept between runs. Skips the test where it cannot be had."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node or npm is not on PATH")
-    with installing("node") as folder:
+def modules_with(package: str, version: str, seconds: float = 100) -> Path:
+    """A `node_modules` with a package in it, kept between runs. The test ends where it cannot be had."""
+    program("node")
+    npm = program("npm")
+    with installing(package.strip("@").partition("/")[0]) as folder:
         modules = folder / "node_modules"
-        if not (modules / "ioredis" / "package.json").exists():
+        if not (modules / package / "package.json").exists():
             quiet = (
                 *("--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock"),
                 *("--prefix", str(folder)),
             )
             try:
                 subprocess.run(
-                    ["npm", "install", *quiet, "ioredis@5"], capture_output=True, timeout=60, check=True
+                    [npm, "install", *quiet, f"{package}@{version}"],
+                    capture_output=True,
+                    timeout=seconds,
+                    check=True,
                 )
             except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-                pytest.skip(f"ioredis cannot be installed: npm ended with {type(error).__name__}")
+                missing(f"{package} cannot be installed: npm ended with {type(error).__name__}")
     return modules
 
 
 def example(folder: Path, name: str = "read.mjs") -> tuple[str, ...]:
     """The command that runs an example in a folder: node looks for packages beside the script."""
-    (folder / "node_modules").symlink_to(ioredis(), target_is_directory=True)
+    (folder / "node_modules").symlink_to(modules_with("ioredis", "5"), target_is_directory=True)
     shutil.copy(ROOT / "deploy" / "examples" / name, folder / name)
     return ("node", str(folder / name))

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import io
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from tests.conftest import (
     ordersync,
 )
 from tests.integration.streams import STREAM, Writer
+from tests.tools import server_program
 from worker import heartbeat, logs
 from worker.capture.health import Health, judge
 from worker.capture.poll import Poller
@@ -267,9 +267,7 @@ async def test_the_report_of_a_full_redis(bench: BenchMaker, own_server: Server)
 @pytest.fixture(params=["embedded", "redis-server"])
 def small_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     """A server of 8 MB."""
-    binary = None if request.param == "embedded" else shutil.which(request.param)
-    if request.param != "embedded" and binary is None:
-        pytest.skip("no redis-server on PATH")
+    binary = server_program(request.param)
     server = Server(tmp_path, binary, "--maxmemory", "8mb", "--maxmemory-policy", "noeviction")
     server.start()
     yield server

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from redis.asyncio import Redis
 
 from jobs.resources import ORDERS
 from tests.conftest import Server
+from tests.tools import server_program
 from worker import scripts
 from worker.capture import lease as leases
 from worker.capture.detect import UNWRITTEN, Action, Change, decide, decode, newest_of_each, observe
@@ -39,9 +39,7 @@ KEYS = Keys("default")
 @pytest.fixture(scope="module", params=["embedded", "redis-server"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The embedded Valkey, and the redis-server on PATH where there is one."""
-    binary = None if request.param == "embedded" else shutil.which(request.param)
-    if request.param != "embedded" and binary is None:
-        pytest.skip("no redis-server on PATH")
+    binary = server_program(request.param)
     one = Server(tmp_path_factory.mktemp("server"), binary)
     one.start()
     yield one

@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import re
-import shutil
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ import pytest
 
 from tests.conftest import Bench, BenchMaker, Program, eventually, ordersync, program_env, run_beside
 from tests.integration.node import ROOT, example
+from tests.tools import program
 
 pytestmark = pytest.mark.anyio
 
@@ -131,8 +131,7 @@ async def test_node_reads_compressed_data(polled: Bench, redis_url: str, tmp_pat
 @pytest.fixture
 def shell(redis_url: str) -> tuple[str, ...]:
     """The example in shell."""
-    if shutil.which("redis-cli") is None:
-        pytest.skip("redis-cli is not on PATH")
+    program("redis-cli")
     return ("sh", str(EXAMPLES / "consume.sh"), redis_url, STREAM, "warehouse")
 
 

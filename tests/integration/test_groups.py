@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from redis.asyncio import Redis
 
 from tests.conftest import BenchMaker, Program, Server, eventually, login_settings, ordersync
 from tests.integration.streams import KEYS, STREAM, Writer, fields_of
+from tests.tools import server_program
 from worker.connections import answer, connect
 from worker.keys import ACCOUNTS
 from worker.queue.groups import Groups, Limits
@@ -26,9 +26,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(scope="module", params=["embedded", "redis-server"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The embedded Valkey, and the redis-server on PATH where there is one."""
-    binary = None if request.param == "embedded" else shutil.which(request.param)
-    if request.param != "embedded" and binary is None:
-        pytest.skip("no redis-server on PATH")
+    binary = server_program(request.param)
     one = Server(tmp_path_factory.mktemp("server"), binary)
     one.start()
     yield one

@@ -14,7 +14,7 @@ from jsonschema_rs import Draft202012Validator
 
 from jobs.resources import CAPTURED, RESOURCES
 from tests.conftest import BenchMaker
-from tests.integration.node import installing
+from tests.integration.node import modules_with
 from worker.capture.resources import Resource
 
 pytestmark = pytest.mark.anyio
@@ -81,26 +81,8 @@ async def test_letters_keep_to_the_schema(bench: BenchMaker) -> None:
 
 @pytest.fixture(scope="module")
 def parser() -> Path:
-    """A `node_modules` with the parser of AsyncAPI in it; kept between runs."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node or npm is not on PATH")
-    with installing("asyncapi") as folder:
-        modules = folder / "node_modules"
-        if not (modules / "@asyncapi" / "parser" / "package.json").exists():
-            quiet = (
-                *("--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock"),
-                *("--prefix", str(folder)),
-            )
-            try:
-                subprocess.run(
-                    ["npm", "install", *quiet, "@asyncapi/parser@3"],
-                    capture_output=True,
-                    timeout=100,
-                    check=True,
-                )
-            except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-                pytest.skip(f"the parser cannot be installed: npm ended with {type(error).__name__}")
-    return modules
+    """A `node_modules` with the parser of AsyncAPI in it."""
+    return modules_with("@asyncapi/parser", "3")
 
 
 def parse(parser: Path, document: Path, script: Path) -> Any:

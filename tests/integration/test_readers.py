@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from tests.conftest import Bench, BenchMaker, program_env, run_beside
 from tests.integration.node import example
+from tests.tools import program
 from worker.queue.envelope import FIELDS, Event
 
 pytestmark = pytest.mark.anyio
@@ -47,8 +47,7 @@ async def pending(b: Bench, group: str) -> int:
 @pytest.fixture
 def redis_cli(redis_url: str) -> tuple[str, ...]:
     """The command, with the address of the server; its output is raw, a value a line."""
-    if shutil.which("redis-cli") is None:
-        pytest.skip("redis-cli is not on PATH")
+    program("redis-cli")
     return ("redis-cli", "-u", redis_url, "--raw")
 
 

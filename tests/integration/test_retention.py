@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import random
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -22,6 +21,7 @@ from jobs.schedule import make_queue
 from jobs.tick import tick
 from tests.conftest import BenchMaker, Server
 from tests.integration.streams import KEYS, STREAM, Writer, fields_of
+from tests.tools import server_program
 from worker import logs, scripts
 from worker.clock import SystemClock
 from worker.connections import connect
@@ -37,9 +37,7 @@ MINUTE_MS = 60_000
 @pytest.fixture(scope="module", params=["embedded", "redis-server"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The embedded Valkey, and the redis-server on PATH where there is one."""
-    binary = None if request.param == "embedded" else shutil.which(request.param)
-    if request.param != "embedded" and binary is None:
-        pytest.skip("no redis-server on PATH")
+    binary = server_program(request.param)
     one = Server(tmp_path_factory.mktemp("server"), binary)
     one.start()
     yield one
