@@ -34,13 +34,18 @@ SUBJECTS = 300
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do. `rate`: events written a second; `pause`: seconds between two kills, on average."""
+    """What to do. `rate`: events written a second at most; `pause`: seconds between two kills, on average.
+
+    `behind`: how far the slower group may be behind until no more is written, so that a slow machine takes longer
+    and is killed on all the way. `patience`: seconds in which nothing at all is handled until it is given up.
+    """
 
     events: int
     rate: float = 800.0
     pause: float = 0.15
     data: bytes = b'{"id":"a","text":"' + b"x" * 400 + b'"}'
     seed: int = 5
+    behind: int = 2_000
     patience: float = 60.0
 
 
@@ -138,11 +143,35 @@ def gone(pid: int) -> bool:
     return False
 
 
+class Progress:
+    """How far the groups are. Patience is at an end when they have not moved for as long as the plan says."""
+
+    def __init__(self, client: Redis, plan: Plan) -> None:
+        self._client, self._plan = client, plan
+        self._seen, self._moved_at = [-1, -1], time.monotonic()
+
+    async def handled(self) -> int:
+        """How many different events the slower group has handled."""
+        seen = [await answer(self._client.hlen(f"handled:{group}")) for group in GROUPS]
+        if seen != self._seen:
+            self._seen, self._moved_at = seen, time.monotonic()
+        return min(seen)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether to wait for it no longer."""
+        return time.monotonic() - self._moved_at > self._plan.patience
+
+
 async def write(client: Redis, plan: Plan, report: Report) -> None:
-    """Write the events, at the rate of the plan, as the commit script writes them."""
+    """Write the events as the commit script writes them, at the rate of the plan, if the groups keep up with it."""
     chance, versions = random.Random(plan.seed), Counter[str]()
-    began, step = time.monotonic(), 50
+    progress, began, step = Progress(client, plan), time.monotonic(), 50
     while len(report.written) < plan.events:
+        while len(report.written) - await progress.handled() > plan.behind:
+            if progress.stuck:
+                return
+            await asyncio.sleep(0.02)
         pipe = client.pipeline(transaction=False)
         for _ in range(min(step, plan.events - len(report.written))):
             subject = f"s{chance.randrange(SUBJECTS)}"
@@ -184,8 +213,9 @@ async def trim(client: Redis, report: Report) -> None:
 
 async def drained(client: Redis, plan: Plan) -> None:
     """Wait until both groups have dealt with everything, or patience is at an end."""
-    deadline = time.monotonic() + plan.patience
-    while time.monotonic() < deadline:
+    progress = Progress(client, plan)
+    while not progress.stuck:
+        await progress.handled()
         last = (await client.xinfo_stream(STREAM))["last-generated-id"]
         groups = await client.xinfo_groups(STREAM)
         if all(group["pending"] == 0 and group["last-delivered-id"] == last for group in groups):

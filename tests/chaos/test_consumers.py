@@ -10,6 +10,7 @@ from tests.conftest import Server
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.timeout(600)  # seconds on an idle machine; it takes as long as the consumers need
 async def test_killed_consumers(own_server: Server) -> None:
     """Four consumers of two groups: each event is handled by each group, its effect once, none trimmed unread."""
     report = await run(own_server.url, Plan(events=5_000))
