@@ -29,6 +29,7 @@ from redis.asyncio import Redis
 from jobs.resources import ORDERS
 from jobs.workplace import Desk, Workplace
 from worker import logs
+from worker.capture.resources import Captured
 from worker.capture.run import Run
 from worker.capture.store import Cursor, Store
 from worker.cli.compose import workplace
@@ -173,13 +174,13 @@ class Bench:
     def __post_init__(self) -> None:
         self.store = Store(self.redis, self.desk.keys, ORDERS)
 
-    async def poll(self, **options: Any) -> Run:
-        """One poll of the orders."""
-        return await self.desk.poller.poll(ORDERS, **options)
+    async def poll(self, captured: Captured = ORDERS, **options: Any) -> Run:
+        """One poll, of the orders unless something else is named."""
+        return await self.desk.poller.poll(captured, **options)
 
-    async def events(self) -> list[Event]:
-        """Every event of the orders, in order."""
-        key = self.desk.keys.stream("orders")
+    async def events(self, name: str = "orders") -> list[Event]:
+        """Every event of the orders, or of something else, in order."""
+        key = self.desk.keys.stream(name)
         return [event async for event in stream.follow(self.redis, key, "0", wait=False)]
 
     async def cursor(self) -> Cursor:
@@ -194,7 +195,7 @@ BenchMaker = Callable[..., Any]
 def bench(redis_url: str, sandbox: SandboxServer) -> Callable[..., AsyncExitStack]:
     """Builds a worker for `async with`; its options, such as `page_size=10`, are those of `ApiSettings`.
 
-    `privacy` and `events` are those parts of the settings.
+    `privacy`, `events` and `intervals` are those parts of the settings.
     It believes what the profile says, as after a probe, so that a test sees its own requests alone; with
     `probe=True` it asks the gateway first, as a worker does.
     """
@@ -208,7 +209,7 @@ def bench(redis_url: str, sandbox: SandboxServer) -> Callable[..., AsyncExitStac
 class _Bench:
     def __init__(self, sandbox: SandboxServer, url: str, api: dict[str, Any]) -> None:
         self._probe = api.pop("probe", False)
-        self._parts = {name: api.pop(name) for name in ("privacy", "events") if name in api}
+        self._parts = {name: api.pop(name) for name in ("privacy", "events", "intervals") if name in api}
         self._sandbox, self._url, self._api = sandbox, url, api
         self._stack = AsyncExitStack()
 

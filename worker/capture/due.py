@@ -81,7 +81,9 @@ def follow_ups(
 
 def _ids(value: object, path: tuple[str, ...]) -> Iterator[str]:
     for one in value if isinstance(value, list) else ():
-        found = one.get(path[0]) if path and isinstance(one, dict) else one
+        found = one
+        if path:
+            found = one.get(path[0]) if isinstance(one, dict) else None
         if isinstance(found, str | int) and found != "":
             yield str(found)
 

@@ -1,0 +1,71 @@
+"""What is due by id: how it is written, and what a change makes due."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.resources import AUDIT_LOGS, CAPTURED, ORDERS, RESOURCES, SHIPMENTS
+from worker.capture.detect import linked_fields
+from worker.capture.due import Member, follow_ups, log_of, record
+from worker.ordermesh.operations import OPERATIONS
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=3), st.booleans())
+def test_members_are_read_as_they_were_written(path: list[str], of: bool) -> None:
+    """Whatever an id holds, a slash, a colon or a line break, it comes back as it was."""
+    member = Member(tuple(path), of)
+    assert Member.parse(str(member)) == member
+    assert str(member).isascii()
+
+
+@pytest.mark.parametrize("text", ["", "id:", "of:", "nonsense", "xx:1", "id"])
+def test_what_is_no_member_is_told(text: str) -> None:
+    """What another hand has written is not taken for an id."""
+    assert Member.parse(text) is None
+
+
+def test_a_changed_order_makes_its_shipments_and_its_log_due() -> None:
+    """By the order and by the ids in it; what stands there and is no id is passed over."""
+    linked = (["s1", "", None, {"id": "x"}, 7],)
+    assert list(follow_ups(ORDERS.follow_ups, "o1", linked)) == [
+        ("shipments", log_of("o1")),
+        ("shipments", record("s1")),
+        ("shipments", record("7")),
+        ("order_audit", log_of("o1")),
+    ]
+    assert list(follow_ups(ORDERS.follow_ups, "o1", ("no list",)))[1:] == [("order_audit", log_of("o1"))]
+
+
+def test_the_first_read_makes_no_other_resource_due() -> None:
+    """Shipments have a first read of their own; the logs of all records are read."""
+    linked = (["s1"],)
+    assert [target for target, _ in follow_ups(ORDERS.follow_ups, "o1", linked, first=True)] == [
+        "order_audit"
+    ]
+
+
+def test_a_changed_shipment_makes_the_logs_of_its_packages_due() -> None:
+    """The log of a package is asked for by both ids."""
+    packages = [{"id": "p1"}, {"id": None}, "odd", {"other": 1}, {"id": "p2"}]
+    found = list(follow_ups(SHIPMENTS.follow_ups, "s1", (packages,)))
+    assert [member for target, member in found if target == "package_audit"] == ["of:s1/p1", "of:s1/p2"]
+
+
+def test_declarations_fit_together() -> None:
+    """Every follow-up leads to something declared, with as many ids as its operation takes."""
+    for resource in RESOURCES.values():
+        fields = linked_fields(resource)
+        assert len(fields) == sum(1 for each in resource.follow_ups if each.ids)
+        for each in resource.follow_ups:
+            target = CAPTURED[each.target]
+            if target.name in AUDIT_LOGS:
+                log = AUDIT_LOGS[target.name]
+                assert log.parent is resource
+                ids = 2 if len(each.ids) == 2 else 1
+                assert len(OPERATIONS[log.operation].path_parameters) == ids
+            elif not each.ids:
+                assert RESOURCES[target.name].by_parent in OPERATIONS
+    audited = {each.target for resource in RESOURCES.values() for each in resource.follow_ups}
+    assert set(AUDIT_LOGS) <= audited
