@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types imports unit integration chaos soak bench lock clean install
+.PHONY: help run test lint types imports unit integration chaos soak bench image lock clean install
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,10 +51,14 @@ soak: $(VENV)/.installed  ## consumers killed at random while 50,000 events flow
 bench: $(VENV)/.installed  ## the figures, side by side with the scripts people write
 	@$(BIN)/python -m tests.bench
 
+image: $(VENV)/.installed  ## the steps of the Dockerfile in a plain folder, and the daemon out of it (root, Linux)
+	@$(BIN)/python -m tests.integration.image
+
 lock: $(VENV)/.installed  ## resolve the dependencies anew
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra sandbox -o requirements.lock pyproject.toml
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --all-extras -c requirements.lock -o requirements-dev.lock pyproject.toml
+	@echo 'hatchling>=1.27' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -c requirements-dev.lock -o requirements-build.lock -
 
 clean:  ## remove the environment and every cache
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
