@@ -13,9 +13,11 @@ import yaml
 
 from tests.conftest import login_settings, ordersync
 from worker.ordermesh.operations import OPERATIONS
+from worker.ordermesh.schemas import SCHEMAS
 from worker.sandbox import Contract, SandboxServer
 from worker.sandbox.openapi import document
 
+ROOT = Path(__file__).parents[2]
 MOVED = {"orders.search": "/other/v3/findOrders", "orders.get": "/other/v3/one/{anId}"}
 
 
@@ -115,6 +117,32 @@ def test_show_one_operation(tmp_path: Path) -> None:
     assert "CoordinatesModel" in [
         schema["name"] for schema in answer(tmp_path, "show", "--operation", "orders.create")["schemas"]
     ]
+
+
+def test_show_one_schema(tmp_path: Path) -> None:
+    """Every schema of the seed can be looked up: its fields with their source, or that they are not documented."""
+    done = ordersync("contract", "show", "--schema", "Reroute", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "shipments.reroute, shipments.reroute_many" in done.stdout
+    assert "shipmentId!  string              vendor:SC-reroute" in done.stdout
+    assert "\nRerouteOrderItem\n" in done.stdout
+    assert (
+        "fields not documented"
+        in ordersync("contract", "show", "--schema", "CancelOrderModel", cwd=tmp_path).stdout
+    )
+    shown = answer(tmp_path, "show", "--schema", "CoordinatesModel")
+    assert "orders.create" in shown["operations"]
+    assert [field["name"] for field in shown["schemas"][0]["fields"]] == ["longitude", "latitude"]
+    assert "Did you mean Reroute?" in refusal(tmp_path, "show", "--schema", "Rerout")
+    assert "stand alone" in refusal(tmp_path, "show", "--schema", "Reroute", "--diff")
+
+
+def test_show_the_reference(tmp_path: Path) -> None:
+    """The page of the repository, for those who have installed the package alone."""
+    page = ordersync("contract", "show", "--reference", cwd=tmp_path).stdout
+    assert page == (ROOT / "docs" / "contract.md").read_text()
+    data = answer(tmp_path, "show", "--reference")
+    assert (len(data["operations"]), len(data["schemas"])) == (len(OPERATIONS), len(SCHEMAS)) == (79, 242)
 
 
 def test_show_what_cannot_be_shown(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`ordersync doctor` and `ordersync contract probe`: the truth, what to do about it, and the exit code."""
 
+import base64
 import json
 import subprocess
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Any
 import pytest
 import redis
 
-from jobs.resources import ORDERS
+from jobs.resources import ORDERS, RESOURCES
 from tests.conftest import BenchMaker, Server, free_port, login_settings, ordersync
-from worker.cli.checks import check_clock, judge_redis, permissions
+from worker.cli.checks import check_clock, claims, judge_redis, permissions
 from worker.cli.finding import Finding, Level
 from worker.clock import SystemClock
 from worker.sandbox import PASSWORD, USERNAME, Contract, FaultRule, SandboxServer
@@ -69,11 +70,16 @@ def test_each_contract(redis_url: str, tmp_path: Path, variant: str) -> None:
         assert any(expected in text for text in of(answer, "contract", "ok"))
         notes = " ".join(of(answer, "contract", "note"))
         assert ("orders: no filter by modification" in notes) is not contract.since_honoured
-        once = ordersync(
-            "run", "--once", "--json", cwd=tmp_path, **login_settings(sandbox, redis_url, tmp_path)
-        )
-        (run,) = json.loads(once.stdout)
-        assert (once.returncode, run["outcome"], run["records"], run["snapshot"]) == (0, "complete", 130, 130)
+        everything = json.dumps(dict.fromkeys(RESOURCES, 60))
+        settings = login_settings(sandbox, redis_url, tmp_path, poll__intervals=everything)
+        once = ordersync("run", "--once", "--json", cwd=tmp_path, **settings)
+        runs = {
+            run["resource"]: (run["outcome"], run["records"], run["snapshot"])
+            for run in json.loads(once.stdout)
+        }
+        there = {kind: len(source) for kind, source in sandbox.world.sources().items()}
+        assert once.returncode == 0, once.stderr
+        assert runs == {kind: ("complete", count, count) for kind, count in there.items()}
 
 
 def test_wrong_login(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
@@ -292,6 +298,34 @@ def test_nothing_speaks_against_it() -> None:
 def test_a_login_without_permissions(raw: bytes) -> None:
     """An answer that does not tell them is no error."""
     assert permissions(raw) == {}
+
+
+def jwt(payload: object) -> str:
+    parts = (b'{"alg": "RS256"}', json.dumps(payload).encode(), b"signature")
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"scope": "orders:read notes:read"}, {"scope": ["orders:read", "notes:read"]}),
+        ({"accessToken": jwt({"scope": "email", "exp": 1})}, {"scope": ["email"]}),
+        ({"scope": "email", "accessToken": jwt({"scope": "email profile"})}, {"scope": ["email", "profile"]}),
+        (
+            {"accessToken": jwt({"roles": ["merchant"], "realm_access": {"roles": ["merchant", "api"]}})},
+            {"roles": ["merchant", "api"]},
+        ),
+        ({"accessToken": jwt([1])}, {}),
+        ({"accessToken": jwt({"scope": 7, "roles": [None], "realm_access": "x"})}, {}),
+        ({"accessToken": "no.token.at all"}, {}),
+        ({"accessToken": "opaque"}, {}),
+        ({"accessToken": None}, {}),
+        ([], {}),
+    ],
+)
+def test_what_a_token_says(answer: object, said: dict[str, list[str]]) -> None:
+    """Scopes and roles in the answer or in the token, each once; what cannot be read says nothing."""
+    assert claims(json.dumps(answer).encode()) == said
 
 
 def test_probe_command(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import account_for
 from tests.integration import walks_catalog, walks_orders, walks_shipments
 from tests.integration.lab import at_work
-from tests.integration.walking import WALKS, Walk, new_order
+from tests.integration.walking import WALKS, Ledger, Walk, new_order
 from worker.clock import SystemClock, parse_time
 from worker.ordermesh.operations import OPERATIONS
 from worker.ordermesh.profile import ContractProfile, Listing
@@ -27,11 +27,17 @@ def test_no_operation_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("key", OPERATIONS)
-async def test_operation(key: str, redis_url: str, sandbox: SandboxServer) -> None:
-    """It is called by its typed method, answers well, and, if it writes, stands in the audit log of what it wrote."""
+async def test_operation(
+    key: str, redis_url: str, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is called by its typed method, answers well, and, if it writes, stands in the audit logs of all it touched."""
     async with at_work(account_for(sandbox), redis_url, SystemClock()) as desk:
+        ledger = Ledger(desk.client, sandbox)
+        monkeypatch.setattr(desk.client, "call", ledger.call)
         walk = Walk(key, desk.client, sandbox)
         await WALKS[key](walk)
+    assert ledger.unnoted == set()
+    assert bool(ledger.effects[key]) == OPERATIONS[key].writes
     assert any(sandbox.requests.count(key, status) for status in (200, 201, 202, 204))
     assert sandbox.requests.count(status=500) == sandbox.requests.count(status=501) == 0
     assert sandbox.requests.count("unknown") == 0

@@ -179,6 +179,16 @@ def test_another_contract_and_denied_permissions() -> None:
         assert statuses == [403, 403, 200]
 
 
+def test_tokens_can_live_for_a_moment() -> None:
+    """How long tokens are accepted is an option: what expires is answered with 401."""
+    with program("--token-lifetime", "0.001") as (_, info):
+        headers = {"authorization": f"Bearer {token(info)}"}
+        assert httpx.get(info["url"] + SEARCH, headers=headers).status_code == 401
+    code, words = refused("--token-lifetime", "0")
+    assert code == 2
+    assert "a number of seconds above 0" in words
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

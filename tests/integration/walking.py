@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,12 +19,69 @@ from worker.ordermesh.bodies import (
     CreateOrderModel,
 )
 from worker.ordermesh.client import OrderMeshClient
-from worker.ordermesh.reply import AuditEntry, AuditReply
+from worker.ordermesh.operations import OPERATIONS
+from worker.ordermesh.reply import AuditEntry, AuditReply, Reply
 from worker.sandbox import CLIENT_ID, SandboxServer
+from worker.sandbox.audit import Kind
 
 Record = dict[str, Any]
 SKUS = ("MUG-11OZ-WHT", "POSTER-18X24-MAT", "TOTE-CTN-NAT")
 """Variants that the sandbox's catalog has."""
+
+
+KINDS: dict[str, Kind] = {
+    "orders": "order",
+    "order_items": "orderItem",
+    "shipments": "shipment",
+    "notes": "note",
+    "categories": "category",
+    "products": "product",
+    "variants": "variant",
+    "merchant_catalogs": "merchantCatalog",
+}
+"""What the audit logs call each kind of record that the sandbox has."""
+
+
+class Ledger:
+    """Looks at the whole sandbox before and after each write of a client.
+
+    `unnoted`: what was made, changed or removed without an entry in its audit log, as (operation, kind, id).
+    `effects`: how many records each operation has made, changed or removed.
+    """
+
+    def __init__(self, client: OrderMeshClient, sandbox: SandboxServer) -> None:
+        self._call, self._world = client.call, sandbox.world
+        self.unnoted: set[tuple[str, str, str]] = set()
+        self.effects: Counter[str] = Counter()
+
+    async def call(self, key: str, **how: Any) -> Reply:
+        """Send an operation, as the client does."""
+        if not OPERATIONS[key].writes:
+            return await self._call(key, **how)
+        before = self._records()
+        noted = {name: self._entries(*name) for name in before}
+        try:
+            return await self._call(key, **how)
+        finally:
+            after = self._records()
+            for name in before.keys() | after.keys():
+                if before.get(name) != after.get(name):
+                    self.effects[key] += 1
+                    if self._entries(*name) == noted.get(name, []):
+                        self.unnoted.add((key, *name))
+
+    def _records(self) -> dict[tuple[Kind, str], bytes]:
+        found: dict[tuple[Kind, str], bytes] = {}
+        for resource, kind in KINDS.items():
+            for record_id, record in self._world.truth(resource).items():
+                found[kind, record_id] = record
+                if kind == "shipment":
+                    for package in msgspec.json.decode(record)["packages"]:
+                        found["package", package["id"]] = msgspec.json.encode(package)
+        return found
+
+    def _entries(self, kind: Kind, record_id: str) -> list[str]:
+        return [entry["id"] for entry in self._world.audit.entries(kind, record_id)]
 
 
 @dataclass

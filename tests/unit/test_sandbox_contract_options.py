@@ -1,7 +1,9 @@
 import re
+from dataclasses import fields
 
 import pytest
 
+from worker.cli.sandbox import CONTRACT_KEYS
 from worker.sandbox import PLURAL, Contract, ContractError, parse_contract
 
 
@@ -97,3 +99,8 @@ def test_what_is_not_allowed_is_told(pair: str, message: str) -> None:
     """A bad key or value is named, with what is allowed instead."""
     with pytest.raises(ContractError, match=re.escape(message)):
         parse_contract([pair])
+
+
+def test_the_help_names_every_key() -> None:
+    """What `ordersync sandbox --help` names is what there is."""
+    assert {*CONTRACT_KEYS, "moved"} == {each.name for each in fields(Contract)}

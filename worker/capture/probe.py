@@ -118,7 +118,8 @@ class Probe:
         for status, state in ((403, "forbidden"), (0, "unreadable")):
             for path, refusal in refusals:
                 if refusal.status == status:
-                    problem = f"{path}: {refusal.why}"
+                    # Why it is forbidden the state says already; the error that is made of it has the status.
+                    problem = f"{path}: {refusal.words if status == 403 else refusal.why}"
                     self._found |= {"state": state, "tried": tried, "problem": problem}
                     return
         self._found |= {"state": "missing", "tried": tried, "problem": refusals[0][1].why}

@@ -5,6 +5,7 @@ Each check gives findings; none of them changes anything but what is known of th
 
 from __future__ import annotations
 
+import base64
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -89,30 +90,75 @@ async def check_login(desk: Desk, clock: Clock) -> AsyncIterator[Finding]:
             "login", Level.WARNING, "user logins end with a logout or a new password",
             "use ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET in production", account,
         )  # fmt: skip
+    yield _allowed(raw, account)
+
+
+def _allowed(raw: bytes, account: str) -> Finding:
+    """What the login says of the token's permissions, in its answer or in the token itself."""
     told = permissions(raw)
     if told:
         listed = "; ".join(f"{name}: {', '.join(verbs) or 'none'}" for name, verbs in told.items())
-        yield Finding("login", Level.OK, f"permissions: {listed}", account=account)
-    else:
-        yield Finding(
-            "login", Level.NOTE, "the login does not tell the permissions; the contract below shows what may be read",
-            account=account,
+        return Finding("login", Level.OK, f"permissions: {listed}", account=account)
+    if said := claims(raw):
+        listed = "; ".join(f"{name}: {', '.join(words)}" for name, words in said.items())
+        return Finding(
+            "login", Level.OK, f"the token says {listed}; the contract below shows what may be read", account=account
         )  # fmt: skip
+    return Finding(
+        "login", Level.NOTE, "the login does not tell the permissions; the contract below shows what may be read",
+        account=account,
+    )  # fmt: skip
 
 
 def permissions(raw: bytes) -> dict[str, list[str]]:
     """Verbs by resource that the roles in a login's answer give."""
-    try:
-        answer = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
-        return {}
     found: dict[str, list[str]] = {}
-    for role in _dicts(answer, "roles"):
+    for role in _dicts(_decoded(raw), "roles"):
         for part in _dicts(role, "permissionSet"):
             verbs = [str(verb.get("name")) for verb in _dicts(part, "associatedPermissions")]
             known = found.setdefault(str(part.get("resourceName")), [])
             known += [verb for verb in verbs if verb not in known]
     return found
+
+
+def claims(raw: bytes) -> dict[str, list[str]]:
+    """Scopes, roles and permissions that stand in a login's answer or in its token, where that is a JWT.
+
+    Where the token of a client says what it may do is documented nowhere, so the usual names are looked for. The
+    signature is the gateway's business: this is told to people and used for nothing.
+    """
+    answer = _decoded(raw)
+    token = answer.get("accessToken") if isinstance(answer, dict) else None
+    parts = token.split(".") if isinstance(token, str) else []
+    inside = _decoded(_unpadded(parts[1])) if len(parts) == 3 else None
+    found: dict[str, list[str]] = {}
+    for source in (answer, inside):
+        for name in ("scope", "scp", "roles", "permissions"):
+            _note_words(found, name, source.get(name) if isinstance(source, dict) else None)
+        realm = source.get("realm_access") if isinstance(source, dict) else None
+        _note_words(found, "roles", realm.get("roles") if isinstance(realm, dict) else None)
+    return found
+
+
+def _note_words(found: dict[str, list[str]], name: str, value: Any) -> None:
+    words = value.split() if isinstance(value, str) else value if isinstance(value, list) else []
+    known = found.get(name, [])
+    if new := [word for word in words if isinstance(word, str) and word and word not in known]:
+        found[name] = known + new
+
+
+def _unpadded(part: str) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except ValueError:
+        return b""
+
+
+def _decoded(raw: bytes) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 async def check_contract(desk: Desk, found: dict[str, Findings]) -> AsyncIterator[Finding]:

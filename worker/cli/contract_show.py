@@ -25,15 +25,25 @@ if TYPE_CHECKING:
 @click.command(
     "show",
     epilog="\b\nExamples:\n  ordersync contract show\n  ordersync contract show --diff\n"
-    "  ordersync contract show --operation orders.search",
+    "  ordersync contract show --operation orders.search\n  ordersync contract show --schema CreateOrderModel\n"
+    "  ordersync contract show --reference > contract.md",
 )
 @click.option("--diff", is_flag=True, help="Only what differs from the built-in table.")
 @click.option("--operation", "key", metavar="KEY", help="All that is known of one operation.")
+@click.option("--schema", metavar="NAME", help="All that is known of one schema of the vendor's portal.")
+@click.option(
+    "--reference",
+    "whole",
+    is_flag=True,
+    help="The built-in reference as a page: all operations, all schemas.",
+)
 @click.option(
     "--account", help="The account, where the accounts file gives them contract files of their own."
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def command(diff: bool, key: str | None, account: str | None, as_json: bool) -> None:
+def command(
+    *, diff: bool, key: str | None, schema: str | None, whole: bool, account: str | None, as_json: bool
+) -> None:
     """Show the contract in force: built in, then the OpenAPI document, then what is set by hand.
 
     Needs neither a login nor Redis, and asks nobody: what a probe has found is not in it.
@@ -42,6 +52,14 @@ def command(diff: bool, key: str | None, account: str | None, as_json: bool) -> 
         raise SettingsError(
             f"There is no operation {key!r}.{nearest(key, OPERATIONS) or ' See: ordersync contract show'}"
         )
+    if sum((diff or key is not None, schema is not None, whole)) > 1:
+        raise SettingsError("--schema and --reference stand alone: leave out the other options")
+    if schema is not None:
+        _show_schema(schema, as_json)
+        return
+    if whole:
+        click.echo(json.dumps(reference.data()) if as_json else reference.markdown(), nl=as_json)
+        return
     contract = contract_file.load(_file_of(settings.load(), account))
     if diff:
         _show_differences([item for item in contract.differences if key in (None, item.place)], as_json)
@@ -114,7 +132,10 @@ def _show_all(contract: Contract, as_json: bool) -> None:
         click.echo(
             f"{len(contract.differences)} values differ from what is built in: ordersync contract show --diff"
         )
-    click.echo("All that is known of one: ordersync contract show --operation KEY; of all: docs/contract.md")
+    click.echo(
+        "All that is known of one: ordersync contract show --operation KEY, --schema NAME; of all "
+        "(docs/contract.md): --reference"
+    )
 
 
 def _show_differences(differences: Sequence[Difference], as_json: bool) -> None:
@@ -168,6 +189,35 @@ def _show_operation(contract: Contract, key: str, as_json: bool) -> None:
     ]
     click.echo(key)
     _echo_table([(f"  {name}", text) for name, text in rows if text and text != "-"])
+    _echo_schemas(schemas)
+
+
+def _show_schema(name: str, as_json: bool) -> None:
+    """One schema, and what it is made of."""
+    if name not in SCHEMAS:
+        known = nearest(name, SCHEMAS) or f" All {len(SCHEMAS)} of them: ordersync contract show --reference"
+        raise SettingsError(f"There is no schema {name!r}.{known}")
+    schemas = [reference.schema_data(SCHEMAS[each]) for each in _schemas(name)]
+    uses = [key for key, each in OPERATIONS.items() if name in _schemas(each.request, each.answer)]
+    if as_json:
+        click.echo(json.dumps({"operations": uses, "schemas": schemas}))
+        return
+    _echo_table(
+        [
+            (f"{title:<11}", text)
+            for title, text in (
+                ("services", ", ".join(SCHEMAS[name].services)),
+                ("type", SCHEMAS[name].type),
+                ("part of", ", ".join(uses) or "no operation that is published"),
+                ("note", SCHEMAS[name].note),
+            )
+            if text
+        ]
+    )
+    _echo_schemas(schemas)
+
+
+def _echo_schemas(schemas: Iterable[dict[str, Any]]) -> None:
     for schema in schemas:
         about = "" if schema["documented"] or not schema["fields"] else " (inferred)"
         click.echo(f"\n{schema['name']}{about}")

@@ -11,6 +11,30 @@ import click
 from worker.cli.local_ordermesh import SandboxFailed
 from worker.errors import OrdersyncError, SettingsError
 
+CONTRACT_KEYS = (
+    "wrapper_key",
+    "page_base",
+    "default_page_size",
+    "max_page_size",
+    "refuse_large",
+    "lenient_pages",
+    "result_cap",
+    "refuse_deep",
+    "index_lag",
+    "ignore_page",
+    "total",
+    "paging",
+    "descending",
+    "since_honoured",
+    "sort_honoured",
+    "prefixless",
+    "login_case",
+    "audit_shape",
+    "latency",
+    "gzip",
+)
+"""What `--contract` takes, told without importing the sandbox, which is an extra."""
+
 
 class SandboxUnavailable(OrdersyncError):
     """The sandbox cannot have its port."""
@@ -55,7 +79,8 @@ class SandboxUnavailable(OrdersyncError):
     "pairs",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Another layout of the API, such as max_page_size=20; may be given several times.",
+    help="Another layout of the API, such as max_page_size=20; may be given several times. KEY is one of "
+    f"{', '.join(CONTRACT_KEYS)}, or moved.OPERATION.",
 )
 @click.option(
     "--deny",
@@ -63,6 +88,12 @@ class SandboxUnavailable(OrdersyncError):
     multiple=True,
     metavar="RESOURCE:VERB",
     help="A permission that tokens lack, such as order:create; may be given several times.",
+)
+@click.option(
+    "--token-lifetime",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="How long access tokens are accepted, of clients (24 h) and of users (15 min) alike.",
 )
 @click.option("--seed", default=1, show_default=True, help="The same seed makes the same orders.")
 @click.option("--json", "as_json", is_flag=True, help="Say where it listens as one line of JSON.")
@@ -74,6 +105,7 @@ def command(
     faults: Path | None,
     pairs: tuple[str, ...],
     denied: tuple[str, ...],
+    token_lifetime: float | None,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -106,6 +138,7 @@ def command(
             faults=sandbox.load_faults(faults) if faults else (),
             contract=sandbox.parse_contract(pairs),
             permissions=sandbox.Permissions().without(*denied),
+            lifetimes=sandbox.Lifetimes.of_access(token_lifetime),
         )
     except sandbox.FaultRuleError as error:
         raise SettingsError(f"--faults: {error}") from None

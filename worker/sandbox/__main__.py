@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from worker.sandbox.auth import Lifetimes
 from worker.sandbox.contract import ContractError
 from worker.sandbox.contract_options import parse_contract
 from worker.sandbox.faults import FaultRule, FaultRuleError, load_faults
@@ -39,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
             record_bytes=arguments.record_bytes,
             contract=parse_contract(arguments.contract),
             permissions=Permissions().without(*arguments.deny),
+            lifetimes=Lifetimes.of_access(arguments.token_lifetime),
             faults=rules,
         )
     except (ContractError, FaultRuleError, NotLoopbackError, PermissionsError) as error:
@@ -104,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RESOURCE:VERB",
         help="a permission that tokens lack, for example order:create; may be given several times",
     )
+    parser.add_argument(
+        "--token-lifetime",
+        type=_lifetime,
+        metavar="SECONDS",
+        help="how long access tokens are accepted (default 24 h of clients, 15 min of users)",
+    )
     parser.add_argument("--watch-stdin", action="store_true", help="end at the end of standard input")
     return parser
 
@@ -118,6 +127,16 @@ def _count(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed: a whole number from 0")
     return int(text)
+
+
+def _lifetime(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: a number of seconds above 0")
+    return seconds
 
 
 def _rate(text: str) -> float:

@@ -57,6 +57,11 @@ class Lifetimes:
     user: float = 900
     refresh: float = 1_800
 
+    @classmethod
+    def of_access(cls, seconds: float | None) -> Lifetimes:
+        """Access tokens of clients and of users alike live so long; None: each as long as it usually does."""
+        return cls() if seconds is None else cls(client=seconds, user=seconds)
+
 
 class Auth:
     """Issues and checks tokens; every method may be called from any thread.
