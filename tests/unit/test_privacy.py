@@ -293,6 +293,49 @@ def test_minimal_drops_every_known_field_that_sounds_personal(resource: Resource
         assert not _PERSONAL.search(said), path
 
 
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_minimal_knows_the_usual_names(resource: str) -> None:
+    """Fields that the vendor has not documented: what is usually called so is dropped, at any depth, however spelled."""
+    rules = policy_for(resource, PrivacySettings(policy="minimal"))
+    assert rules is not None
+    usual = (
+        *(
+            [
+                "firstName",
+                "lastName",
+                "email",
+                "emailAddress",
+                "address",
+                "addressLine1",
+                "postalCode",
+                "phoneNumber",
+            ]
+        ),
+        *(
+            [
+                "customerEmail",
+                "buyerName",
+                "contactPhone",
+                "telephone",
+                "postCode",
+                "addressLine2",
+                "shipTo",
+                "street1",
+                "fax",
+            ]
+        ),
+        *(["FIRSTNAME", "Email", "USEREMAIL", "displayname"]),
+    )
+    person = dict.fromkeys(usual, "<of a person>")
+    record = {"id": "a", "new": {"inner": [person]}, **person, "sku": "S", "total": 5}
+    assert json.loads(rules.publish(json.dumps(record).encode())) == {
+        "id": "a",
+        "new": {"inner": [{}]},
+        "sku": "S",
+        "total": 5,
+    }
+
+
 @pytest.mark.parametrize("name", ["categories", "products", "variants", "merchant_catalogs"])
 def test_minimal_leaves_the_catalog_alone(name: str) -> None:
     """Nothing in the catalog is of a person: it stays as served."""

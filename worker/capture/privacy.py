@@ -76,10 +76,16 @@ _ITEM = {
     "refundData.refunds.reason": Rule.DROP,
 }
 _PERSONAL_NAMES = (
-    *("firstName", "lastName", "fullName", "customerName", "recipient", "recipientName", "companyName"),
-    *("address", "shippingAddress", "billingAddress", "returnAddress", "billingInfo"),
-    *("line1", "line2", "line3", "street", "city", "zip", "zipCode", "postalCode", "longitude", "latitude"),
-    *("phone", "phoneNumber", "mobile", "email", "emailAddress", "ip", "ipAddress"),
+    *("firstName", "middleName", "lastName", "fullName", "companyName", "displayName", "userName"),
+    *("customerName", "buyerName", "contactName", "recipient", "recipientName", "attention"),
+    *("address", "addresses", "shippingAddress", "billingAddress", "returnAddress", "billingInfo"),
+    *("shipTo", "billTo"),
+    *("line1", "line2", "line3", "address1", "address2", "address3", "street", "street1", "street2"),
+    *("addressLine1", "addressLine2", "addressLine3"),
+    *("city", "zip", "zipCode", "postalCode", "postCode", "longitude", "latitude"),
+    *("phone", "phoneNumber", "telephone", "mobile", "fax", "customerPhone", "buyerPhone", "contactPhone"),
+    *("email", "emailAddress", "customerEmail", "buyerEmail", "contactEmail", "recipientEmail", "userEmail"),
+    *("ip", "ipAddress"),
     *("customerPaymentMethods", "cardFirst4", "cardLast4", "customerTransactions", "authorizationCode"),
 )
 _ANYWHERE_MINIMAL = {f"{ANYWHERE}{name}": Rule.DROP for name in _PERSONAL_NAMES}
