@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import pytest
 import redis
 
+import worker
 from jobs.resources import ORDERS, RESOURCES
 from tests.conftest import BenchMaker, Server, free_port, login_settings, ordersync
+from tests.integration.deploying import deployed
 from worker.cli.checks import check_clock, claims, judge_redis, permissions
 from worker.cli.finding import Finding, Level
+from worker.cli.redis_rights import check_rights, commands_of
 from worker.clock import SystemClock
 from worker.sandbox import PASSWORD, USERNAME, Contract, FaultRule, SandboxServer
 
@@ -247,6 +251,30 @@ def test_a_redis_user_that_may_not_write(
         assert "ACL SETUSER" in problem["advice"]
         assert "Traceback" not in done.stderr + probe.stderr
         assert list(client.scan_iter("*doctor*")) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("user", ["worker", "consumer"])
+async def test_the_users_of_the_deployment(tmp_path: Path, user: str) -> None:
+    """The worker's user may do all that the daemon does; a consumer's address in its place is found out."""
+    with deployed("valkey", tmp_path) as server:
+        found = [one async for one in check_rights(server.url(user), ["default"], queue=True)]
+    assert [one.level.value for one in found] == ["ok" if user == "worker" else "problem"]
+
+
+def test_every_command_of_the_daemons_scripts_is_tried() -> None:
+    """A script that comes to use another command has it tried too, or the doctor would promise too much."""
+    ours = Path(worker.__file__).parent
+    of_the_queue = {"survey.lua", "trim.lua", "needs.lua", "groups.lua"}  # the others are the consumers'
+    scripts = [
+        *(ours / "capture" / "lua").glob("*.lua"),
+        *(ours / "ordermesh" / "lua").glob("*.lua"),
+        *(each for each in (ours / "queue" / "lua").glob("*.lua") if each.name in of_the_queue),
+    ]
+    used = {name for each in scripts for name in re.findall(r"redis\.p?call\(['\"](\w+)", each.read_text())}
+    tried = {str(command[0]).split()[0] for command in commands_of(["default"], queue=True)}
+    assert len(used) > 15
+    assert used - tried - {"TIME", "INFO"} == set()  # those two are asked for before
 
 
 def test_a_server_that_is_full(sandbox: SandboxServer, tmp_path: Path) -> None:

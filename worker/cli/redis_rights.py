@@ -27,11 +27,7 @@ _KEPT_MS = 60_000
 
 async def check_rights(url: str, accounts: Iterable[str], *, queue: bool) -> AsyncIterator[Finding]:
     """Try it for the keys of `accounts`, and for those of arq where its `queue` is kept there."""
-    token = uuid.uuid4().hex[:8]
-    bases = [f"{Keys(name).base}doctor:{token}" for name in accounts]
-    commands = [command for base in bases for command in _of_the_worker(base)]
-    if queue:
-        commands += _of_arq(f"{QUEUE_PREFIX}doctor:{token}", f"arq:doctor:{token}")
+    commands = commands_of(accounts, queue=queue)
     client = connect(url)
     try:
         pipe = client.pipeline(transaction=False)
@@ -50,6 +46,16 @@ async def check_rights(url: str, accounts: Iterable[str], *, queue: bool) -> Asy
     ]
     for finding in _judge(failed):
         yield finding
+
+
+def commands_of(accounts: Iterable[str], *, queue: bool) -> list[Command]:
+    """What is tried, in this order, on keys that nobody else has."""
+    token = uuid.uuid4().hex[:8]
+    bases = [f"{Keys(name).base}doctor:{token}" for name in accounts]
+    commands = [command for base in bases for command in _of_the_worker(base)]
+    if queue:
+        commands += _of_arq(f"{QUEUE_PREFIX}doctor:{token}", f"arq:doctor:{token}")
+    return commands
 
 
 def _judge(failed: list[tuple[Command, Exception]]) -> Iterator[Finding]:
@@ -105,13 +111,21 @@ def _of_the_worker(base: str) -> list[Command]:
         ("HMGET", fields, "field"),
         ("HGETALL", fields),
         ("HLEN", fields),
+        ("HDEL", fields, "field"),
         ("ZCARD", scores),
+        ("ZREVRANGEBYSCORE", scores, 0, 0),
+        ("ZREM", scores, "nobody"),
         ("ZREMRANGEBYSCORE", scores, 0, 0),
         ("LRANGE", line, 0, 0),
         ("GET", text),
         ("EXISTS", text),
+        ("STRLEN", text),
+        ("SETBIT", text, 0, 0),
+        ("GETBIT", text, 0),
+        ("BITFIELD", text, "GET", "u1", 0),
         ("EVAL", "return redis.call('TIME')", 1, text),
         ("SCRIPT LOAD", "return 1"),
+        ("UNLINK", line),
         ("DEL", stream, fields, names, scores, text, line),
     ]
 
