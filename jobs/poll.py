@@ -26,8 +26,15 @@ def job_id(queue: str, account: str, resource: str) -> str:
     return f"{queue}:poll:{account}:{resource}"
 
 
-async def poll(ctx: Mapping[Any, Any], account: str, resource: str, *, follow_ups_only: bool = False) -> None:
-    """Poll one resource, or read only what is due of it by id.
+async def poll(
+    ctx: Mapping[Any, Any],
+    account: str,
+    resource: str,
+    *,
+    follow_ups_only: bool = False,
+    traceparent: str = "",
+) -> None:
+    """Poll one resource, or read only what is due of it by id, in the trace that the tick has begun.
 
     Nothing is returned: how it went stands in the cursor and in the run record.
 
@@ -50,7 +57,11 @@ async def poll(ctx: Mapping[Any, Any], account: str, resource: str, *, follow_up
         await queue.pexpire(mark, int(IN_PROGRESS_SECONDS * 1000))
 
     run = await desk.poller.poll(
-        CAPTURED[resource], follow_ups_only=follow_ups_only, stop=place.stopping, on_renew=renew_mark
+        CAPTURED[resource],
+        follow_ups_only=follow_ups_only,
+        stop=place.stopping,
+        on_renew=renew_mark,
+        traceparent=traceparent,
     )
     if run.outcome is Outcome.PAUSED or run.error_code == RedisFull.code:
         desk.retention.hurry()

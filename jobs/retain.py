@@ -76,5 +76,5 @@ async def _pass(place: Workplace, account: str) -> None:
         await place.desks[account].retention.run()
     except (redis.exceptions.RedisError, OSError) as error:
         get_logger(account=account).warning(
-            "retention_failed", error=str(error), advice="it is tried again with the next pass"
+            "retention_put_off", error=str(error), advice="it is tried again with the next pass"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -67,6 +68,11 @@ class SupervisedWorker(Worker):
     beat: Callable[[], None] = staticmethod(lambda: None)
     relief: Relief
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.under_way: dict[str, float] = {}
+        """Ids of the jobs that run, and when each began, by the monotonic clock."""
+
     async def heart_beat(self) -> None:
         """A turn of the loop."""
         self.beat()
@@ -83,6 +89,7 @@ class SupervisedWorker(Worker):
 
         One by one: Redis 7.0 refuses every command of a transaction then, also one that makes room.
         """
+        self.under_way[job_id] = time.monotonic()
         try:
             await super().run_job(job_id, score)
         except ResponseError as error:
@@ -95,6 +102,8 @@ class SupervisedWorker(Worker):
             await self.pool.delete(retry_key_prefix + job_id)
             await self.pool.delete(in_progress_key_prefix + job_id)
             await self.relief.refused()
+        finally:
+            self.under_way.pop(job_id, None)
 
     async def close(self) -> None:
         """End the jobs and close the connections, also where the server is away and arq gives up half way."""

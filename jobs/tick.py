@@ -7,6 +7,7 @@ What somebody has paused is not put into the queue; it is due as soon as it is r
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
@@ -15,6 +16,7 @@ from jobs import retain
 from jobs.poll import job_id
 from jobs.resources import CAPTURED
 from jobs.workplace import workplace_of
+from worker import tracing
 from worker.capture import pauses
 from worker.clock import rfc3339
 from worker.connections import is_full
@@ -76,16 +78,28 @@ async def _enqueue(place: Workplace, queue: ArqRedis) -> None:
         follow_ups = follow_ups_due(first, *ready, now=now) and failures in {None, b"0"}
         if wait < TICK_SECONDS or follow_ups:
             only: dict[str, Any] = {"follow_ups_only": True} if wait >= TICK_SECONDS else {}
-            # Refused by arq while the same job is queued or running, which is what is wanted.
-            await queue.enqueue_job(
-                "poll",
-                desk.account.name,
-                name,
-                _job_id=job_id(place.queue, desk.account.name, name),
-                _queue_name=place.queue,
-                _defer_by=0.0 if follow_ups else max(0.0, wait),
-                **only,
-            )
+            wait = 0.0 if follow_ups else max(0.0, wait)
+            await _enqueue_poll(place.queue, queue, desk.account.name, name, wait=wait, **only)
+
+
+async def _enqueue_poll(
+    name: str, queue: ArqRedis, account: str, resource: str, *, wait: float, **only: Any
+) -> None:
+    """Put a poll into the queue, and begin the trace that it belongs to."""
+    trace, began = tracing.begin(), time.time_ns()
+    # Refused by arq while the same job is queued or running, which is what is wanted.
+    job = await queue.enqueue_job(
+        "poll",
+        account,
+        resource,
+        _job_id=job_id(name, account, resource),
+        _queue_name=name,
+        _defer_by=wait,
+        traceparent=trace.traceparent,
+        **only,
+    )
+    if job is not None:
+        tracing.tell("tick", trace, began, account=account, resource=resource)
 
 
 def notice(place: Workplace, account: str, found: dict[str, Pause]) -> None:
@@ -94,7 +108,7 @@ def notice(place: Workplace, account: str, found: dict[str, Pause]) -> None:
     for resource, pause in found.items():
         if pause != before.get(resource):
             log.warning(
-                "polling_paused", resource=resource, by=pause.by, reason=pause.reason, since=rfc3339(pause.at),
+                "polling_paused", resource=resource, by=pause.by, reason=pause.reason, paused_at=rfc3339(pause.at),
                 advice="ordersync resume",
             )  # fmt: skip
     for resource, pause in before.items():

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from jsonschema_rs import Draft202012Validator
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
@@ -36,6 +37,9 @@ from worker.cli.compose import workplace
 from worker.clock import SystemClock
 from worker.connections import answer
 from worker.embedded import _binary
+from worker.log_events import EXTRA, LIBRARY, UNLISTED
+from worker.log_events.conformity import conformity
+from worker.log_events.schema import log_schema
 from worker.ordermesh.findings import Findings, fingerprint, no, yes
 from worker.queue import stream
 from worker.queue.envelope import Event
@@ -125,11 +129,31 @@ def sandbox() -> Iterator[SandboxServer]:
 
 
 @pytest.fixture(autouse=True)
-def quiet_logs() -> Iterator[None]:
-    """Logs go to stderr as JSON, where pytest shows them for a failed test only."""
+def quiet_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Logs go to stderr as JSON, where pytest shows them for a failed test only.
+
+    Every line is held against the catalogue of log events (`worker.log_events`): one that it does not know fails
+    the test, also where the code under test swallows the error.
+    """
     logs.configure("json", "debug")
+    monkeypatch.setattr(conformity, "strict", True)
+    conformity.found.clear()
     yield
     logs.redaction.forget_all()
+    assert conformity.found == []
+
+
+LOG_LINE = Draft202012Validator(log_schema(), validate_formats=True)
+"""The published schema of a line of the log."""
+
+
+def check_log(lines: Iterable[dict[str, Any]]) -> None:
+    """See that lines fit the published schema, and that none is of an event or a field that is not in the catalogue."""
+    for line in lines:
+        errors = "; ".join(error.message for error in LOG_LINE.iter_errors(line))
+        assert not errors, f"not a line of the log: {line}: {errors}"
+        known = line["event"] == LIBRARY or not {line["event"]} & {UNLISTED} | line.keys() & {EXTRA}
+        assert known, f"not in worker/log_events: {line}"
 
 
 def account_for(sandbox: SandboxServer, name: str = "default", **api: Any) -> Account:
@@ -315,6 +339,8 @@ class Program:
             except ProcessLookupError:
                 continue
         self.process.wait(10)
+        if exc[0] is None and self._command == ():
+            check_log(self.logs())
 
     @property
     def out(self) -> str:

@@ -13,13 +13,13 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 import redis.exceptions
 
-from worker import heartbeat
+from worker import heartbeat, stacks
+from worker.clock import rfc3339
 from worker.errors import OrdersyncError
 from worker.logs import Repeats, get_logger
 from worker.notify import ServiceManager
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 3.0
 HANG_SECONDS = 60.0
 """A loop without a sign of life for this long is ended hard; it is well above every timeout within a turn."""
+HANG_JOB_SECONDS = 420.0
+"""So long no job may take, not even one that does not mind being cancelled: arq cancels it earlier."""
 HANG_STATUS = 70
 LAST_WORDS_SECONDS = 2.0
 REPORT_SECONDS = 5.0
@@ -49,6 +51,7 @@ class SupervisedWorker(Protocol):
     beat: Callable[[], None]
     allow_pick_jobs: bool
     tasks: dict[str, asyncio.Task[object]]
+    under_way: dict[str, float]
 
     async def async_run(self) -> None:
         """Work until cancelled."""
@@ -58,13 +61,23 @@ class SupervisedWorker(Protocol):
 
 
 class Watchdog:
-    """Ends the process when one of its loops has stopped turning. Runs in a thread of its own."""
+    """Ends the process when one of its loops has stopped turning, or a job does not end. In a thread of its own.
 
-    def __init__(self, seconds: float = HANG_SECONDS, end: Callable[[int], object] = os._exit) -> None:
-        self._seconds, self._end = seconds, end
+    `watched`: the worker whose jobs are watched, while there is one. The last line of the log names what is stuck,
+    since when, and where in the code it and every job stand.
+    """
+
+    watched: SupervisedWorker | None = None
+
+    def __init__(
+        self,
+        seconds: float = HANG_SECONDS,
+        end: Callable[[int], object] = os._exit,
+        job_seconds: float = HANG_JOB_SECONDS,
+    ) -> None:
+        self._seconds, self._end, self._job_seconds = seconds, end, job_seconds
         self._beats: dict[str, float] = {}
         self._stopped = threading.Event()
-        self._main = threading.main_thread().ident
         self._asked = 0.0
 
     def beat(self, name: str) -> None:
@@ -98,19 +111,36 @@ class Watchdog:
             if now - looked > step + self._seconds / 4:
                 awake_since = now  # the whole process was frozen (Ctrl-Z, docker pause): no loop is to blame
             looked = now
-            hung = [n for n, at in list(self._beats.items()) if now - max(at, awake_since) > self._seconds]
+            silent = {name: now - max(at, awake_since) for name, at in list(self._beats.items())}
+            lasting = {name: now - max(at, awake_since) for name, at in self._jobs().items()}
+            hung = {name: seconds for name, seconds in silent.items() if seconds > self._seconds}
+            hung |= {name: seconds for name, seconds in lasting.items() if seconds > self._job_seconds}
             if hung:
                 # A thread of its own: if the loop hangs in a write to the log, it holds the log's lock.
-                telling = threading.Thread(target=self._tell, args=(hung,), daemon=True)
+                telling = threading.Thread(target=self._tell, args=(hung, lasting), daemon=True)
                 telling.start()
                 telling.join(LAST_WORDS_SECONDS)
                 self._end(HANG_STATUS)
                 return
 
-    def _tell(self, hung: list[str]) -> None:
-        frame = sys._current_frames().get(self._main or 0)  # noqa: SLF001 - the documented way
-        stack = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(traceback.extract_stack(frame)))
-        get_logger().critical("worker_hangs", stuck=hung, seconds=self._seconds, stack=stack[:2000])
+    def _jobs(self) -> dict[str, float]:
+        """The jobs under way, and when each began."""
+        return dict(self.watched.under_way) if self.watched else {}
+
+    def _tell(self, hung: dict[str, float], jobs: dict[str, float]) -> None:
+        tasks = dict(self.watched.tasks) if self.watched else {}
+        seconds = max(hung.values())
+        get_logger().critical(
+            "worker_hangs",
+            stuck=list(hung),
+            stuck_since=rfc3339(time.time() - seconds),
+            seconds=round(seconds, 1),
+            stack=stacks.of_main_thread(),
+            under_way=[
+                f"{name} for {age:.0f} s at {stacks.of_task(tasks[name]) if name in tasks else 'an unknown place'}"
+                for name, age in jobs.items()
+            ],
+        )
         sys.stderr.flush()
 
 
@@ -214,6 +244,7 @@ class Daemon:
         """One life of an arq worker: until it fails, or the daemon is to stop."""
         worker = self._make_worker()
         worker.beat = lambda: self._watchdog.beat("queue")
+        self._watchdog.watched = worker
         running = asyncio.ensure_future(worker.async_run())
         stopping = asyncio.ensure_future(self._stop_event.wait())
         self._log.info("worker_started", worker=self._worker_id)
@@ -228,6 +259,7 @@ class Daemon:
             stopping.cancel()
             running.cancel()
             self._watchdog.forget("queue")
+            self._watchdog.watched = None
             await self._close(worker, running)
 
     async def _let_jobs_end(self, worker: SupervisedWorker) -> None:

@@ -1,8 +1,8 @@
 """Logs: one pipe for our own events and for the lines of arq, httpx and redis-py.
 
-Console lines on a terminal, JSON lines elsewhere, always on stderr: stdout is for answers. A redaction
-processor stands at the end of the pipe, so that no secret and no customer's data leaves through any line,
-whoever wrote it.
+Console lines on a terminal, JSON lines elsewhere, always on stderr: stdout is for answers. What may be said
+stands in a catalogue (`worker.log_events`), and every line fits it. A redaction processor stands at the end of
+the pipe, so that no secret and no customer's data leaves through any line, whoever wrote it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote, unquote
 
 import structlog
+
+from worker.log_events import EXTRA, LIBRARY, Level
+from worker.log_events.conformity import conformity
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
@@ -45,6 +48,9 @@ _PATTERNS = (
     re.compile(r"[\w.%+'-]{1,64}@[\w-]+(\.[\w-]+)+"),
 )
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]{0,100}):(?!\*\*\*@)[^/\s@]+@")
+
+_LEVELS = frozenset(level.value for level in Level)
+_TRACE = ("exc_info", "stack_info", "exception")
 
 NOISY = ("arq", "httpx", "httpcore", "aiohttp", "asyncio")
 """Loggers whose information is a line for every job or request: at `info` only their warnings are kept."""
@@ -143,13 +149,13 @@ def configure(log_format: str = "auto", level: str = "info", stream: TextIO | No
     """Send every log line of the process, ours and others', through one pipe to `stream` (stderr)."""
     stream = stream or sys.stderr
     console = log_format == "console" or (log_format == "auto" and stream.isatty())
+    context = structlog.contextvars.merge_contextvars
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
         structlog.processors.StackInfoRenderer(),
     ]
-    foreign: list[Processor] = [structlog.stdlib.ExtraAdder(), structlog.stdlib.add_logger_name]
+    foreign: list[Processor] = [structlog.stdlib.ExtraAdder(), _of_a_library]
     tail: list[Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         _one_line_of_trace,
@@ -168,7 +174,9 @@ def configure(log_format: str = "auto", level: str = "info", stream: TextIO | No
         ]
     else:
         tail += [_order, structlog.processors.JSONRenderer(sort_keys=False)]
-    formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=[*foreign, *shared], processors=tail)
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*foreign, context, *shared], processors=tail
+    )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     root = logging.getLogger()
@@ -178,7 +186,7 @@ def configure(log_format: str = "auto", level: str = "info", stream: TextIO | No
         logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
     logging.captureWarnings(capture=True)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[context, conformity, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
@@ -191,6 +199,15 @@ def get_logger(**fields: Any) -> structlog.typing.FilteringBoundLogger:
     return logger.bind(**fields) if fields else logger
 
 
+def _of_a_library(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """A line that did not come through `get_logger`: what it says is its message, what it added is under `extra`."""
+    record = event["_record"]
+    kept = {name: value for name, value in event.items() if name.startswith("_") or name in _TRACE}
+    added = {name: value for name, value in event.items() if name not in kept and name != "event"}
+    line = {**kept, "event": LIBRARY, "logger": record.name, "message": event["event"]}
+    return {**line, EXTRA: added} if added else line
+
+
 def _one_line_of_trace(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """A traceback becomes a field of its own: a line stays a line, and the redaction sees it."""
     if event.get("exc_info"):
@@ -201,6 +218,8 @@ def _one_line_of_trace(_logger: Any, _method: str, event: EventDict) -> EventDic
 def _for_people(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """On a terminal: the time of day, and of a summary only what is not zero. Machines get all of it."""
     event["timestamp"] = event["timestamp"][11:19]
+    if event.get("event") == LIBRARY:
+        event["event"] = event.pop("message")
     if event.get("event") != "poll_done":
         return event
     plain = {"run_id", "plan", "reason"}
@@ -210,4 +229,6 @@ def _for_people(_logger: Any, _method: str, event: EventDict) -> EventDict:
 def _order(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:
     """Time, level and event first, so that a line can be read from the left."""
     first: Iterable[str] = ("timestamp", "level", "event")
+    if event["level"] not in _LEVELS:
+        event["level"] = Level.INFO.value  # a level of a library's own
     return {**{key: event[key] for key in first if key in event}, **event}

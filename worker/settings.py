@@ -241,6 +241,9 @@ class EventSettings(_Part):
     previous: bool = Field(
         default=False, description="whether updates tell the old values of what changed; keeps every record"
     )
+    traceparent: bool = Field(
+        default=False, description="whether events tell the run that published them, as a W3C traceparent"
+    )
 
 
 class KeptSettings(_Part):

@@ -70,7 +70,7 @@ async def test_the_tick_leaves_out_what_is_paused(bench: BenchMaker, redis_url: 
     ]
     (first, *_) = [line for line in lines if line["event"] == "polling_paused"]
     assert (first["by"], first["reason"]) == (MOVING.by, MOVING.reason)
-    assert first["since"] == "2026-03-02T10:41:07.500Z"
+    assert first["paused_at"] == "2026-03-02T10:41:07.500Z"
 
 
 async def test_a_read_under_way_ends_behind_the_page_in_hand(

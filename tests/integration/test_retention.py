@@ -422,7 +422,7 @@ async def test_a_pass_without_redis_is_told(bench: BenchMaker, own_server: Serve
         await retain({"workplace": b.place}, "somebody else")
         own_server.stop(kill=True)
         await retain({"workplace": b.place}, "default")
-        assert '"event": "retention_failed"' in stream.getvalue()
+        assert '"event": "retention_put_off"' in stream.getvalue()
 
 
 # --- against a model ----------------------------------------------------------------------------------

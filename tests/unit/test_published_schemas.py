@@ -24,6 +24,7 @@ from worker.queue.compatibility import ORDER, broken, promise_of
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SCHEMAS = published.schemas()
 ENVELOPE = schema.envelope_schema()
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 EVENT = {
     "specversion": "1.0",
     "id": "order:a:1:00000000",
@@ -54,6 +55,12 @@ def is_valid(uri_or_schema: Any, value: Any) -> bool:
 def test_the_committed_file_is_what_the_code_says(name: str) -> None:
     """A change of the envelope, a field or a resource needs new files: `python -m worker.cli.published deploy`."""
     assert (DEPLOY / name).read_text(encoding="utf-8") == published.files()[name]
+
+
+@pytest.mark.parametrize("name", published.pages())
+def test_the_committed_page_is_what_the_code_says(name: str) -> None:
+    """A change of a log event needs a new page: `python -m worker.cli.published deploy`."""
+    assert (DEPLOY.parent / "docs" / name).read_text(encoding="utf-8") == published.pages()[name]
 
 
 def test_what_was_released_is_still_there() -> None:
@@ -208,12 +215,13 @@ def test_schemas_are_schemas(uri: str) -> None:
         {"specversion": "2.0"},
         {"time": "yesterday"},
         {"subject": ""},
+        {"traceparent": "00-1"},
     ],
 )
 def test_an_odd_event_is_not_valid(odd: dict[str, Any]) -> None:
     """The envelope's schema takes what is written, with further fields, and nothing else."""
     assert is_valid(ENVELOPE, EVENT)
-    assert is_valid(ENVELOPE, EVENT | {"dataencoding": "gzip", "previous": "{}", "traceparent": "00-1"})
+    assert is_valid(ENVELOPE, EVENT | {"dataencoding": "gzip", "previous": "{}", "traceparent": TRACEPARENT})
     assert not is_valid(ENVELOPE, EVENT | odd)
     (name,) = odd
     assert is_valid(ENVELOPE, {key: value for key, value in EVENT.items() if key != name}) == (

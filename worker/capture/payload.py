@@ -35,11 +35,13 @@ class Payload:
 
     `privacy`: what of them is published, None for all. `compress_above`: bytes above which a record is
     compressed, None for never. `previous`: whether updates tell the old values of what changed.
+    `traceparent`: whether events tell the run that published them.
     """
 
     privacy: RecordPolicy | None = None
     compress_above: int | None = None
     previous: bool = False
+    traceparent: bool = False
 
     @property
     def tag(self) -> bytes:
@@ -53,7 +55,7 @@ AS_SERVED = Payload()
 
 def payload_of(resource: str, privacy: PrivacySettings, events: EventSettings) -> Payload:
     """What the settings say of a resource."""
-    return Payload(policy_for(resource, privacy), events.compress_above, events.previous)
+    return Payload(policy_for(resource, privacy), events.compress_above, events.previous, events.traceparent)
 
 
 class Body:

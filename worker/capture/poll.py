@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import redis.exceptions
+from structlog.contextvars import bound_contextvars
 
+from worker import tracing
 from worker.capture.due import Due
 from worker.capture.follow_up import FollowUpReader
 from worker.capture.lease import Lease, Renewed, hold
@@ -101,6 +102,7 @@ class Poller:
         stop: Callable[[], bool] = lambda: False,
         slice_seconds: float = SLICE_SECONDS,
         on_renew: Renewed | None = None,
+        traceparent: str = "",
     ) -> Run:
         """Read one resource and commit what changed; writes the summary line.
 
@@ -111,13 +113,41 @@ class Poller:
         then `stopped` or `partial`, and the next poll carries on there; `paused` where the consumers, or Redis,
         have to catch up before it does, or somebody has paused the resource. A failure is noted in the cursor
         and told by the outcome; nothing is raised but cancellation.
+        The run is a span of the trace of `traceparent`, or of a new one, and every line of the log says which.
         """
         began, started_at = self._clock.monotonic(), self._clock.now()
         if isinstance(captured, Resource):
             # What nobody polls is not followed up.
             wanted = tuple(each for each in captured.follow_ups if each.target in self._intervals)
             captured = replace(captured, follow_ups=wanted)
-        run = Run(uuid.uuid4().hex[:16], self._keys.account, captured.name, "", reason, began, started_at)
+        trace = tracing.begin(traceparent)
+        run = Run(trace.span_id, self._keys.account, captured.name, "", reason, began, started_at)
+        run.trace_id = trace.trace_id
+        names = {"resource": run.resource, "run_id": run.run_id, "trace_id": run.trace_id}
+        with tracing.span("poll", trace) as seen, bound_contextvars(account=run.account, **names):
+            await self._poll(
+                captured,
+                run,
+                complete=complete,
+                follow_ups_only=follow_ups_only,
+                stop=stop,
+                slice_seconds=slice_seconds,
+                on_renew=on_renew,
+            )
+            seen.attributes |= run.summary(self._clock.monotonic())
+        return run
+
+    async def _poll(
+        self,
+        captured: Captured,
+        run: Run,
+        *,
+        complete: bool,
+        follow_ups_only: bool,
+        stop: Callable[[], bool],
+        slice_seconds: float,
+        on_renew: Renewed | None,
+    ) -> None:
         payload = self._payloads.get(captured.name, AS_SERVED)
         hidden = payload.privacy.hidden if payload.privacy else frozenset[str]()
         reading = Reading(
@@ -137,7 +167,7 @@ class Poller:
                 run.paused_by = pause.words
                 run.cut_short()
                 self._tell(run)
-                return run
+                return
             async with hold(
                 self._redis,
                 self._keys.lease(captured.name),
@@ -163,7 +193,6 @@ class Poller:
         if run.outcome is Outcome.PARTIAL and stop():
             run.outcome = Outcome.STOPPED
         self._tell(run)
-        return run
 
     async def _read(
         self,

@@ -275,6 +275,8 @@ class Reader:
 
     def _account_for(self, number: int, page: _Prepared, changes: list[Change]) -> None:
         self._run.count_page(len(page.observed), changes)
+        published = sum(change.action in PUBLISHED for change in changes)
+        self._log.debug("page_committed", page=number, records=len(page.observed), events=published)
         now = self._clock.now() * 1000
         # A time in the future must not carry the mark beyond what has been read.
         past = (change.modified for change in changes if change.modified <= now)

@@ -58,6 +58,7 @@ class Run:
     freshness: float | None = None
     error: str = ""
     error_code: str = ""
+    trace_id: str = ""
     paused_by: str = ""
     usage: Usage = field(default_factory=Usage)
 
@@ -101,6 +102,7 @@ class Run:
         """The fields of the summary line at `now` (monotonic): counts, cost, time."""
         fields: dict[str, str | int | float] = {
             "run_id": self.run_id,
+            "trace_id": self.trace_id,
             "account": self.account,
             "resource": self.resource,
             "plan": self.plan,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgpack
 import msgspec
 
-from worker import scripts
+from worker import scripts, tracing
 from worker.capture.detect import PUBLISHED, Action, Change, Observed
 from worker.capture.due import follow_ups
 from worker.capture.fingerprint import FieldNames, bucket_of, pack_id, unpack_id
@@ -311,6 +311,7 @@ class Store:
             events = [self._entry_event(log, each, observed_at) for each in log.entries]
             entries.append([bucket, log.key, log.before, log.after, events, False, int(not log.before)])
         shared = [envelope.SPEC_VERSION, self._source, envelope.CONTENT_TYPE, self._schema, reason]
+        shared.append(self._traceparent())
         more = [
             dealt.at,
             list(dealt.done),
@@ -321,7 +322,9 @@ class Store:
             "1" if dealt.mark else "",
         ]
         payload = [str(fence), shared, entries, dead, _flat(cursor), _flat(run or {}), RUNS_KEPT, more]
-        status, *_ = await finish(self._commit(keys=self._commit_keys, args=[_pack(payload)]))
+        count = sum(len(cast("list[object]", entry[4])) for entry in entries)
+        with tracing.span("commit", account=self._keys.account, resource=self._resource.name, events=count):
+            status, *_ = await finish(self._commit(keys=self._commit_keys, args=[_pack(payload)]))
         if status == b"fenced":
             raise LeaseLost(self._resource.name, fence)
         return bool(status == b"ok")
@@ -389,7 +392,7 @@ class Store:
         ]
         if self._payload.compress_above is not None:
             event[-1], encoding = body.stored(self._payload.compress_above)
-            event.append([envelope.ENCODING_FIELD, encoding.value])
+            event.append(self._further([envelope.ENCODING_FIELD, encoding.value]))
         return event
 
     def _published(self, change: Change) -> bytes:
@@ -417,8 +420,18 @@ class Store:
         if last is not None:
             more += [envelope.PREVIOUS_FIELD, old_values(last, change.changed)]
         if more:
-            event.append(more)
+            event.append(self._further(more))
         return event
+
+    def _further(self, more: list[object]) -> list[object]:
+        """The further fields of an event that has some: the trace is the last. The commit adds it to all others."""
+        traceparent = self._traceparent()
+        return [*more, envelope.TRACE_FIELD, traceparent] if traceparent else more
+
+    def _traceparent(self) -> str:
+        """The place of the run in its trace; "" where it is not asked for, and outside of a run."""
+        trace = tracing.here() if self._payload.traceparent else None
+        return trace.traceparent if trace else ""
 
     def _dead_letter(self, change: Change, observed_at: float, where: str) -> list[object]:
         observed, record = change.observed, bytes(change.observed.record)

@@ -1,6 +1,7 @@
 """The contract of the queue as files: the AsyncAPI document, the JSON Schemas, and what they have promised.
 
-`python -m worker.cli.published deploy` writes `asyncapi.yaml` and `schemas/ENTITY.VERSION.json` anew. A schema whose
+`python -m worker.cli.published deploy` writes `asyncapi.yaml` and `schemas/ENTITY.VERSION.json` anew, and beside them
+the schema of the log and its page. A schema whose
 version has been stepped gets a file beside the old one, which stays: events that were written before name it.
 `--release` then writes down in `schemas/released.json` what the schemas promise from now on. Neither is done for a
 schema that breaks what is written there: step its version first, `schema_version` in `jobs/resources.py` for those of
@@ -18,8 +19,9 @@ import click
 import yaml
 
 from jobs.resources import AUDIT_LOGS, RESOURCES
-from worker.cli import asyncapi
+from worker.cli import asyncapi, log_page
 from worker.errors import OrdersyncError
+from worker.log_events.schema import log_schema
 from worker.ordermesh.record_schemas import entry_schema, record_schema
 from worker.queue.compatibility import Promise, broken, promise_of
 from worker.queue.envelope import data_schema
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DOCUMENT = "asyncapi.yaml"
+LOG_SCHEMA = "log-events.schema.json"
 RELEASED = "schemas/released.json"
 
 _HEADER = "# Written by `python -m worker.cli.published deploy`; do not change it by hand.\n"
@@ -74,7 +77,13 @@ def files() -> dict[str, str]:
         asyncapi.schema_file(uri): json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         for uri, schema in schemas().items()
     }
-    return {DOCUMENT: _HEADER + _as_yaml(asyncapi.document()), **written}
+    log = json.dumps(log_schema(), indent=1, ensure_ascii=False) + "\n"
+    return {DOCUMENT: _HEADER + _as_yaml(asyncapi.document()), **written, LOG_SCHEMA: log}
+
+
+def pages() -> dict[str, str]:
+    """Pages that are written with the files, by their path in the folder `docs`, which stands beside `deploy`."""
+    return {"logs.md": log_page.page()}
 
 
 def promises() -> dict[str, Promise]:
@@ -109,7 +118,7 @@ def check(before: Mapping[str, Promise], now: Mapping[str, Promise]) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--release", is_flag=True, help="Write down what the schemas promise from now on.")
 def command(folder: Path, *, release: bool) -> None:
-    """Write the AsyncAPI document and the JSON Schemas into FOLDER."""
+    """Write the AsyncAPI document and the JSON Schemas into FOLDER, and pages into the folder `docs` beside it."""
     before, now = released(folder), promises()
     check(before, now)
     (folder / "schemas").mkdir(exist_ok=True)
@@ -118,6 +127,10 @@ def command(folder: Path, *, release: bool) -> None:
         written[RELEASED] = json.dumps(before | now, indent=1, ensure_ascii=False) + "\n"
     for name, text in written.items():
         (folder / name).write_text(text, encoding="utf-8")
+    docs = folder.resolve().parent / "docs"
+    if docs.is_dir():
+        for name, text in pages().items():
+            (docs / name).write_text(text, encoding="utf-8")
 
 
 class _Dumper(yaml.SafeDumper):

@@ -19,6 +19,7 @@ import msgspec
 import redis.exceptions
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
+from worker import tracing
 from worker.errors import (
     ApiError,
     GatewayUnreachable,
@@ -313,6 +314,12 @@ class OrderMeshClient(Services):
         return response
 
     async def _send(self, request: _Request, token: str | None, usage: Usage) -> httpx.Response:
+        with tracing.span("request", operation=request.key, method=request.method) as seen:
+            response = await self._send_once(request, token, usage)
+            seen.attributes["status"] = response.status_code
+            return response
+
+    async def _send_once(self, request: _Request, token: str | None, usage: Usage) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if request.content is not None:
             headers["Content-Type"] = "application/json"

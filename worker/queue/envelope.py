@@ -2,7 +2,7 @@
 
 Field order on the stream: specversion id source type subject time datacontenttype dataschema sequence
 version reason changed data. The order is always the same, because Redis then stores the names once for a
-whole node of the stream. Behind them stand, where they are switched on, dataencoding and previous.
+whole node of the stream. Behind them stand, where they are switched on, dataencoding, previous and traceparent.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ FIELDS = (
     "data",
 )
 _TEXTS = tuple((name, name.encode()) for name in FIELDS if name != "data")
-ENCODING_FIELD, PREVIOUS_FIELD = "dataencoding", "previous"
-OPTIONAL_FIELDS = (ENCODING_FIELD, PREVIOUS_FIELD)
+ENCODING_FIELD, PREVIOUS_FIELD, TRACE_FIELD = "dataencoding", "previous", "traceparent"
+OPTIONAL_FIELDS = (ENCODING_FIELD, PREVIOUS_FIELD, TRACE_FIELD)
 """Fields that an event has where an option asks for them, in this order, behind the others."""
 
 
@@ -93,7 +93,8 @@ class Event:
     """An event as a consumer sees it. `entry_id` is its place in the stream; `data` the record as served.
 
     `data` is decompressed already. `previous`: the values that the fields in `changed` had before, as a JSON
-    object; "" where it is not known or not asked for.
+    object; "" where it is not known or not asked for. `traceparent`: the run that published it, as a place in a W3C
+    trace; "" where it is not asked for.
     """
 
     entry_id: str
@@ -111,6 +112,7 @@ class Event:
     dataschema: str = ""
     datacontenttype: str = CONTENT_TYPE
     specversion: str = SPEC_VERSION
+    traceparent: str = ""
 
     @property
     def action(self) -> str:
@@ -121,9 +123,12 @@ class Event:
         """The event as one line of JSON, without its end: `data` and `previous` stand in it as they were written."""
         attributes = asdict(self)
         data, previous = attributes.pop("data"), attributes.pop("previous").encode()
+        traceparent = attributes.pop("traceparent")
         parts = [json.dumps(attributes, ensure_ascii=False).encode()[:-1], b', "data": ', data]
         if previous:
             parts += [b', "previous": ', previous]
+        if traceparent:
+            parts += [b', "traceparent": ', json.dumps(traceparent).encode()]
         # A line break can only stand between the tokens of a record, and would end our line.
         return b"".join(parts).replace(b"\r", b" ").replace(b"\n", b" ") + b"}"
 
@@ -170,6 +175,7 @@ def parse(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
             dataschema=text["dataschema"],
             datacontenttype=text["datacontenttype"],
             specversion=text["specversion"],
+            traceparent=fields.get(b"traceparent", b"").decode(),
         )
     except (KeyError, ValueError) as error:
         reason = f"field {error} is missing" if isinstance(error, KeyError) else str(error)

@@ -9,7 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from worker.queue import envelope
-from worker.queue.envelope import CONTENT_TYPE, ENCODING_FIELD, FIELDS, PREVIOUS_FIELD, SPEC_VERSION, Encoding
+from worker.queue.envelope import (
+    CONTENT_TYPE,
+    ENCODING_FIELD,
+    FIELDS,
+    PREVIOUS_FIELD,
+    SPEC_VERSION,
+    TRACE_FIELD,
+    Encoding,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,6 +78,11 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
         "A JSON object with the values that the fields in changed had before, without those that were not there. "
         "Only with updates, where it is switched on, and once a record has been published since.",
         contentMediaType=CONTENT_TYPE,
+    ),
+    TRACE_FIELD: _text(
+        "The run that published the event, as a place in a W3C trace: 00-TRACE_ID-RUN_ID-FLAGS. The log of the worker, "
+        "and its spans, have the same ids; flag 01 says that the spans were recorded. Only where it is switched on.",
+        pattern="^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
     ),
 }
 _EVENT = {name: _PROPERTIES[name] for name in (*FIELDS, *envelope.OPTIONAL_FIELDS)}

@@ -4,7 +4,8 @@
 --   shown (bitmap: places of the records that a complete read has seen), then the due sets of follow-ups
 --   (all of one hash tag)
 -- ARGV[1]: msgpack of
---   {fence, values that all events share {specversion, source, datacontenttype, dataschema, reason},
+--   {fence, values that all events share {specversion, source, datacontenttype, dataschema, reason,
+--    traceparent or ''},
 --    changes, dead letters, fields of the cursor, run record, most run records to keep, what else there is}
 --   a change: {bucket, packed id, state before, state after, events, last record, by how many the records become
 --     more}, with no events: remembered only; with false for the last record: it is not kept
@@ -61,7 +62,8 @@ end
 
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local none = {}
+-- What events have that name no further fields of their own.
+local none = shared[6] ~= '' and {'traceparent', shared[6]} or {}
 for _, change in ipairs(changes) do
   for _, event in ipairs(change[5]) do
     sequence = sequence + 1

@@ -1,0 +1,127 @@
+"""The fields of the log. A name means the same, and is of one kind, in every event: queries stand on that."""
+
+from __future__ import annotations
+
+from worker.log_events.kinds import Kind, LogField
+
+_TEXT, _COUNT, _NUMBER, _TEXTS = Kind.TEXT, Kind.COUNT, Kind.NUMBER, Kind.TEXTS
+
+HEAD = (
+    LogField("timestamp", Kind.TIME, "when it was written"),
+    LogField("level", _TEXT, "debug, info, warning, error or critical"),
+    LogField("event", _TEXT, "name of the event, as in this table"),
+)
+"""The first fields of every line, in this order."""
+
+COMMON = (
+    LogField("account", _TEXT, "the account it is about"),
+    LogField("resource", _TEXT, "the resource it is about: orders, shipments ..."),
+    LogField("run_id", _TEXT, "the run it happened in: 16 hex digits, as in the run records"),
+    LogField("trace_id", _TEXT, "the trace it happened in, from the tick to the commit: 32 hex digits (W3C)"),
+    LogField("exception", _TEXT, "the trace of the error, in one text"),
+    LogField("extra", Kind.OBJECT, "what a library has added to its line"),
+)
+"""Fields that any event may have. Within a run every line has the first four, also those of libraries."""
+
+OWN = (
+    LogField("acknowledged", _COUNT, "events that were acknowledged"),
+    LogField("advice", _TEXT, "what to do about it"),
+    LogField("after_s", _NUMBER, "seconds that it lasted"),
+    LogField("attempt", _COUNT, "which try it was, from 1"),
+    LogField("attempts", _COUNT, "how often it was tried"),
+    LogField("budget_wait_s", _NUMBER, "seconds that requests waited for the budget"),
+    LogField("by", _TEXT, "who did it"),
+    LogField("capability", _TEXT, "what the gateway was believed to do"),
+    LogField("case", _TEXT, "how the fields of the login are spelled: snake or camel"),
+    LogField("cause", _TEXT, "why, in words"),
+    LogField("consumer", _TEXT, "name of the consumer"),
+    LogField("created", _COUNT, "records published as created"),
+    LogField("deleted", _COUNT, "records published as deleted"),
+    LogField("drift", _COUNT, "records that a complete read did not show, and that are there"),
+    LogField("duration_s", _NUMBER, "seconds from begin to end"),
+    LogField("entries", _COUNT, "entries of a stream"),
+    LogField("entry_id", _TEXT, "id of an entry of a stream"),
+    LogField("error", _TEXT, "what went wrong, in words"),
+    LogField("error_code", _TEXT, "what went wrong, in one word that queries can rely on"),
+    LogField("events", _COUNT, "events that it is about"),
+    LogField("failures", _COUNT, "failures in a row"),
+    LogField("fence", _COUNT, "fencing number of a lease"),
+    LogField("first", _TEXT, "the first entry of them"),
+    LogField("first_page", _COUNT, "number from which the gateway counts its pages"),
+    LogField("folder", _TEXT, "the folder it is about"),
+    LogField(
+        "follow_ups", _COUNT, "records and audit logs that were read by themselves, since they were due"
+    ),
+    LogField("freshness_s", _NUMBER, "age of the oldest thing this read may have seen, at its end"),
+    LogField("given_back", _COUNT, "events that were left for other consumers"),
+    LogField("grace_s", _NUMBER, "seconds that there are to end in order"),
+    LogField("group", _TEXT, "name of the consumer group; empty where there is none"),
+    LogField("idle_s", _NUMBER, "seconds since anybody has read"),
+    LogField("jobs", _COUNT, "jobs that it is about"),
+    LogField(
+        "largest_page", Kind.COUNT_OR_NULL, "most records that a page may have; null: no limit was found"
+    ),
+    LogField("kept_from", _TEXT, "the first entry that is left; empty if none is"),
+    LogField("last", _TEXT, "the last entry of them"),
+    LogField("left", _COUNT, "what is left of them"),
+    LogField("letters", _COUNT, "dead letters that it is about"),
+    LogField("lifetime_s", _NUMBER, "seconds for which the token holds"),
+    LogField("logger", _TEXT, "the library that wrote the line"),
+    LogField("maxmemory", _COUNT, "limit of Redis' memory in bytes; 0: none"),
+    LogField("message", _TEXT, "what it wrote"),
+    LogField("member", _TEXT, "the record, or the audit log, that was due"),
+    LogField("missing", _COUNT, "records that are known and were not shown"),
+    LogField("name", _TEXT, "the name that the line gave itself"),
+    LogField("noise", _COUNT, "records with other bytes and the same content: not published"),
+    LogField("not_told", _COUNT, "how often it has happened since it was told last"),
+    LogField("oldest_s", _NUMBER, "age of the oldest of them in seconds"),
+    LogField("operation", _TEXT, "operation of the API: orders.search ..."),
+    LogField("outcome", _TEXT, "how the run ended: complete, partial, stopped, paused, held, failed"),
+    LogField("page", _COUNT, "number of the page, from 0"),
+    LogField("pages", _COUNT, "pages that were committed"),
+    LogField("parameter", _TEXT, "parameter of the query"),
+    LogField("parked", _COUNT, "records as unreadable as they were before"),
+    LogField("path", _TEXT, "path at the gateway"),
+    LogField("paused_at", Kind.TIME, "when it was paused"),
+    LogField("paused_s", _NUMBER, "seconds for which it was paused"),
+    LogField("pending", _COUNT, "events that were delivered and not acknowledged"),
+    LogField("pid", _COUNT, "id of the process"),
+    LogField("plan", _TEXT, "how it was read: window, sweep, or one after the other with + between them"),
+    LogField("policy", _TEXT, "eviction policy of Redis"),
+    LogField("reason", _TEXT, "why: what made the worker look, or what was said"),
+    LogField("recorded", _COUNT, "entries of audit logs that were published"),
+    LogField("records", _COUNT, "records that were read"),
+    LogField("refusals", _COUNT, "writes that Redis has refused since it was told last"),
+    LogField("repeated", _COUNT, "the same failures since it was told last"),
+    LogField("requests", _COUNT, "requests that were sent, retries among them"),
+    LogField("resources", _TEXTS, "the resources it is about"),
+    LogField("retries", _COUNT, "requests that were sent again"),
+    LogField("retry_in_s", _NUMBER, "seconds until the next try"),
+    LogField("seconds", _NUMBER, "seconds without a sign of life"),
+    LogField("signal", _TEXT, "name of the signal"),
+    LogField("since", Kind.TEXT_OR_NULL, "parameter that filters by modification; null: none that holds"),
+    LogField("since_s", _NUMBER, "seconds since it began"),
+    LogField("snapshot", _COUNT, "records published by the first read"),
+    LogField("stack", _TEXT, "where the main thread stands, innermost call first"),
+    LogField("stale", _COUNT, "records older than what was published: ignored"),
+    LogField("state", _TEXT, "what was found of the list: found, empty, missing, forbidden, unreadable"),
+    LogField("step", _TEXT, "what was being done"),
+    LogField("stuck", _TEXTS, "what stands still: loops by name, jobs by id"),
+    LogField("stuck_since", Kind.TIME, "when it gave its last sign of life"),
+    LogField("subject", _TEXT, "id of the record"),
+    LogField("tracked", _COUNT, "records that are known"),
+    LogField("unanswered", _COUNT, "events without an answer"),
+    LogField("unchanged", _COUNT, "records that were as known"),
+    LogField(
+        "under_way", _TEXTS, "the jobs that run: for how long, and where each stands, innermost call first"
+    ),
+    LogField("unread", _COUNT, "events that the group has not read"),
+    LogField("unread_bytes", _COUNT, "about how many bytes they are"),
+    LogField("unreadable", _COUNT, "records that cannot be read"),
+    LogField("updated", _COUNT, "records published as updated"),
+    LogField("url", _TEXT, "address, without its password"),
+    LogField("used_memory", _COUNT, "bytes that Redis uses"),
+    LogField("wait_s", _NUMBER, "seconds until the next try"),
+    LogField("waited_s", _NUMBER, "seconds that were waited so far"),
+    LogField("worker", _TEXT, "id of the worker: host, process, chance"),
+)
