@@ -34,15 +34,17 @@ SUBJECTS = 300
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do. `rate`: events written a second at most; `pause`: seconds between two kills, on average.
+    """What to do. `rate`: events written a second at most; `apart`: events handled between two kills, on average.
 
-    `behind`: how far the slower group may be behind until no more is written, so that a slow machine takes longer
-    and is killed on all the way. `patience`: seconds in which nothing at all is handled until it is given up.
+    Both go by what is handled, so that a slow machine takes longer and is as hard as a fast one: `behind` is how far
+    the slower group may be behind until no more is written. Killed by the clock, consumers that get little done
+    would begin the same event again and again, until it is a dead letter. `patience`: seconds in which nothing at
+    all is handled until it is given up.
     """
 
     events: int
     rate: float = 800.0
-    pause: float = 0.15
+    apart: int = 120
     data: bytes = b'{"id":"a","text":"' + b"x" * 400 + b'"}'
     seed: int = 5
     behind: int = 2_000
@@ -188,11 +190,13 @@ async def write(client: Redis, plan: Plan, report: Report) -> None:
         await asyncio.sleep(max(0.0, began + len(report.written) / plan.rate - time.monotonic()))
 
 
-async def kill(nursery: Nursery, plan: Plan, report: Report) -> None:
+async def kill(client: Redis, nursery: Nursery, plan: Plan, report: Report) -> None:
     """Kill one after the other; some are started again at once, some a little later."""
-    chance = random.Random(plan.seed + 1)
+    chance, progress = random.Random(plan.seed + 1), Progress(client, plan)
     while True:
-        await asyncio.sleep(chance.uniform(0, plan.pause * 2))
+        until = await progress.handled() + chance.uniform(0, plan.apart * 2)
+        while await progress.handled() < until:  # noqa: ASYNC110 - Redis tells nobody
+            await asyncio.sleep(0.01)
         group, name = chance.choice([*nursery.consumers])
         nursery.signal(group, name, signal.SIGKILL)
         report.kills += 1
@@ -255,7 +259,7 @@ async def run(url: str, plan: Plan) -> Report:
         async with anyio.create_task_group() as trimming:
             trimming.start_soon(trim, client, report)
             async with anyio.create_task_group() as killing:
-                killing.start_soon(kill, nursery, plan, report)
+                killing.start_soon(kill, client, nursery, plan, report)
                 await write(client, plan, report)
                 killing.cancel_scope.cancel()
             for group, name in list(nursery.consumers):  # one may have been killed and not yet started again

@@ -24,6 +24,8 @@ from worker.queue import Consumer, Delivery, Trimmed
 from worker.queue.idempotency import RedisOnce
 
 CLAIM_AFTER = 1.0
+MOST_DELIVERIES = 100
+"""Who is killed, or stands still on a busy machine, is nothing that an event is to blame for."""
 LONGEST_WORK = 0.004
 """Seconds behind an effect and before its acknowledgement, in which most consumers are killed."""
 
@@ -57,6 +59,7 @@ async def consume(url: str, group: str, name: str, parent: int) -> None:
         name=name,
         batch=50,
         claim_after=CLAIM_AFTER,
+        max_deliveries=MOST_DELIVERIES,
         block=0.2,
         on_trimmed=trimmed,
     )
