@@ -494,6 +494,10 @@ def test_too_deep_to_filter_is_unreadable(depth: int) -> None:
     """A record that is nested too deeply for the policy is parked, with nothing published, and no trouble made."""
     record = b'{"id":"a","v":' + b"[" * depth + b'{"email":"leak"}' + b"]" * depth + b"}"
     change = step(record, b"", FieldNames(), policy(any_email="drop"))
-    assert change.action in {Action.UNREADABLE, Action.CREATED}
-    assert change.action is (Action.CREATED if depth == 150 else Action.UNREADABLE)
+    may_be = {
+        150: {Action.CREATED},
+        400: {Action.CREATED, Action.UNREADABLE},  # within the reach of Python from 3.12 on
+        900: {Action.UNREADABLE},
+    }
+    assert change.action in may_be[depth]
     assert b"leak" not in (change.published or b"")
