@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types imports unit integration chaos soak bench image lock clean install
+.PHONY: help run test lint types imports unit integration chaos soak bench image docs lock clean install
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ bench: $(VENV)/.installed  ## the figures, side by side with the scripts people 
 
 image: $(VENV)/.installed  ## the steps of the Dockerfile in a plain folder, and the daemon out of it (root, Linux)
 	@$(BIN)/python -m tests.integration.image
+
+docs: $(VENV)/.installed  ## record anew what each command prints
+	@$(BIN)/python -m tests.recorded docs/commands.md
 
 lock: $(VENV)/.installed  ## resolve the dependencies anew
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

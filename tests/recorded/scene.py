@@ -1,0 +1,253 @@
+"""The scene: a small OrderMesh, a Redis, a daemon, one group that works and one that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import httpx
+
+from tests.conftest import Server, login_settings, program_env
+from tests.recorded.page import Example, cut, readable
+from worker.cli import cli, main
+from worker.sandbox import SandboxServer
+
+PATIENCE = 60.0
+"""Seconds that anything in the scene may take."""
+_WORKER = re.compile(rf"{re.escape(socket.gethostname())}-\d+-[0-9a-f]{{4}}")
+_NUMBERS = re.compile(r"\[\s+\d+(?:,\s+\d+)+\s+\]")
+FAILING = "cat > /dev/null; echo no ribbon left >&2; exit 1"
+
+
+class Scene:
+    """Plays it in a folder, and records what commands print."""
+
+    def __init__(self, folder: Path, server: Server, sandbox: SandboxServer) -> None:
+        self._folder, self._server, self._sandbox = folder, server, sandbox
+        polled = '{"orders": 1, "shipments": 1, "notes": 1}'
+        self._settings = login_settings(sandbox, server.url, folder / "data", poll__intervals=polled)
+        self._began = datetime.now(UTC)
+        self.examples: list[Example] = []
+        self._names = {
+            sandbox.url: "http://127.0.0.1:8080",
+            server.url: "redis://127.0.0.1:6379/0",
+            str(folder): "/var/lib/ordersync",
+            f"{getpass.getuser()}@{socket.gethostname()}": "ann@ops-1",
+        }
+
+    def play(self) -> list[Example]:
+        """From settings that are looked at to a daemon that ends."""
+        self._before_the_start()
+        order = self._first_reads()
+        with self._daemon():
+            self._consumers()
+            self._looking(order)
+            self._dead_letters_and_replay()
+            self._pausing()
+        return self.examples
+
+    # The parts of it
+
+    def _before_the_start(self) -> None:
+        self._show("completion bash", keep=8)
+        self._show_running("sandbox --orders 100", "sandbox", "--orders", "100", "--port", "0")
+        self._show("config show", keep=12)
+        self._show("contract show", keep=12)
+        document = httpx.get(f"{self._sandbox.url}/openapi.json", timeout=PATIENCE)
+        (self._folder / "vendor.json").write_bytes(document.content)
+        self._show("contract import vendor.json --output contract.toml", keep=12)
+        self._show("doctor")
+        self._show("contract probe orders", keep=16)
+
+    def _first_reads(self) -> str:
+        """Everything, and then what has changed; the id of the order that did."""
+        self._show("run --once")
+        order = max(self._sandbox.store.truth())
+        self._sandbox.store.change([order], status="Customer Care Hold")
+        self._show("run --once --json", pretty="jq '.[0]'")
+        self._show("tail orders -n 3 --no-follow")
+        self._show("tail orders -n 1 --no-follow --json", pretty="jq", keep=24)
+        return order
+
+    def _consumers(self) -> None:
+        self._show_program("consume --group warehouse orders --once -- wc -l")
+        line = "consume --group gifts notes --once --name gifts-1 --max-deliveries 1 -- sh -c"
+        self._program(*shlex.split(line), FAILING)
+        self._show("groups")
+
+    def _looking(self, order: str) -> None:
+        self._show("status")
+        self._show("status --json", pretty="jq '.[0]'", keep=90)
+        self._show("health")
+        self._show("runs orders --limit 3")
+        (run, *_) = json.loads(self._call("runs", "orders", "--json")[1])
+        self._show(f"runs show {run['run_id']}")
+        self._show(f"timeline {order}", keep=30)
+
+    def _dead_letters_and_replay(self) -> None:
+        letters = json.loads(self._call("dead", "list", "--json")[1])
+        self._show("dead list")
+        self._show(f"dead show {letters[0]['id']}", keep=20)
+        self._show(f"dead replay {letters[0]['id']}")
+        self._show(f"dead drop {letters[1]['id']} --yes")
+        self._show("replay --group warehouse orders --since 2h --dry-run")
+        self._show("groups drop gifts --yes")
+
+    def _pausing(self) -> None:
+        self._show("pause orders --reason 'the vendor migrates until noon'")
+        self._until(lambda: "paused" in self._call("health")[1])
+        self._show("health")
+        self._show("resume")
+
+    # How commands are called
+
+    def _show(self, line: str, *, keep: int = 40, pretty: str = "") -> None:
+        """Record a command. `pretty`: the call of jq behind it, which is done here."""
+        code, out, err = self._call(*shlex.split(line))
+        if pretty:
+            value = json.loads(out)
+            out = json.dumps(value[0] if "[0]" in pretty else value, indent=2, ensure_ascii=False)
+            out = _NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[0]), out)
+        self._record(line + (f" | {pretty}" if pretty else ""), out + (err if code else ""), code, keep)
+
+    def _show_program(self, line: str) -> None:
+        """Record a command that starts another one."""
+        done = self._program(*shlex.split(line))
+        self._record(line, done.stdout, done.returncode, 40)
+
+    def _show_running(self, line: str, *words: str) -> None:
+        """Record what a program that runs on says first, to its first empty pause."""
+        with self._running(*words) as program:
+            self._until(lambda: bool(program.read_text()))
+            time.sleep(0.2)
+            said = program.read_text()
+        self._names |= dict.fromkeys(re.findall(r"http://127\.0\.0\.1:\d+", said), "http://127.0.0.1:8080")
+        self._record(line, said, 0, 40)
+
+    @contextmanager
+    def _daemon(self) -> Iterator[None]:
+        """While it runs, everything is being read; what it says first is recorded."""
+
+        def all_is_well() -> bool:
+            rows = json.loads(self._call("status", "--json")[1])
+            return all(row["workers"] and row["health"] == "ok" for row in rows)
+
+        with self._running("run") as program:
+            self._until(all_is_well)
+            self._record("run", program.read_text(), 0, 40)
+            yield
+
+    @contextmanager
+    def _running(self, *words: str) -> Iterator[Path]:
+        """A program that runs while the block does; the file that its words go to."""
+        said = self._folder / f"said-{words[0]}"
+        with said.open("wb") as out, (self._folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "worker.cli", *words],
+                cwd=self._folder,
+                env=program_env(**self._settings),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=log,
+            )
+            try:
+                yield said
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait(PATIENCE)
+
+    def _program(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "worker.cli", *words],
+            cwd=self._folder,
+            env=program_env(**self._settings),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def _call(self, *words: str) -> tuple[int, str, str]:
+        """A command in this process, which saves its start: exit code, standard output, standard error."""
+        out, err, code = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO(), 0
+        before, argv, folder = dict(os.environ), sys.argv, Path.cwd()
+        try:
+            os.environ.clear()
+            os.environ.update(program_env(**self._settings))
+            os.chdir(self._folder)
+            sys.argv = ["ordersync", *words]
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+            sys.argv = argv
+            os.chdir(folder)
+        out.seek(0)
+        return code, out.read(), err.getvalue()
+
+    def _record(self, line: str, output: str, code: int, keep: int) -> None:
+        command, path = cli_command(shlex.split(line))
+        text = readable(_WORKER.sub("ops-1-4711-9c1e", output), self._began, self._names)
+        shown = readable(line, self._began, {})
+        self.examples.append(
+            Example(path, command.get_short_help_str(200), f"ordersync {shown}", cut(text, keep), code)
+        )
+
+    def _until(self, check: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not check():
+            if time.monotonic() > deadline:
+                raise AssertionError(
+                    f"not within {PATIENCE:.0f} s: {(self._folder / 'log').read_text()[-2000:]}"
+                )
+            time.sleep(0.1)
+
+
+def cli_command(words: list[str]) -> tuple[click.Command, str]:
+    """The command that these words call, and its own words."""
+    command: click.Command = cli
+    path: list[str] = []
+    for word in words:
+        inner = (
+            command.get_command(click.Context(command), word) if isinstance(command, click.Group) else None
+        )
+        if inner is None:
+            break
+        command = inner
+        path.append(word)
+    if isinstance(command, click.Group) and "list" in command.list_commands(click.Context(command)):
+        inner = command.get_command(click.Context(command), "list")
+        assert inner is not None
+        return inner, " ".join([*path, "list"])
+    return command, " ".join(path)
+
+
+def record(folder: Path) -> list[Example]:
+    """Play the scene in an empty folder, with a server and a sandbox of its own."""
+    (folder / "server").mkdir()
+    server = Server(folder / "server")
+    server.start()
+    try:
+        with SandboxServer(orders=6) as sandbox:
+            return Scene(folder, server, sandbox).play()
+    finally:
+        server.stop(kill=True)
