@@ -15,6 +15,7 @@ import msgspec
 import pytest
 import redis
 
+from jobs.resources import AUDIT_LOGS
 from jobs.schedule import make_queue
 from jobs.tick import tick
 from tests.conftest import (
@@ -26,7 +27,7 @@ from tests.conftest import (
     ordersync,
 )
 from worker import heartbeat, logs
-from worker.capture import pauses
+from worker.capture import follow_up, pauses
 from worker.capture.health import Health, judge
 from worker.capture.pauses import EVERYTHING, Pause, Pauses
 from worker.capture.run import Outcome
@@ -105,6 +106,33 @@ async def test_a_read_under_way_ends_behind_the_page_in_hand(
             assert (await b.poll()).outcome is Outcome.COMPLETE
             subjects = [event.subject for event in await b.events()]
             assert len(subjects) == len(set(subjects)) == 50
+
+
+async def test_logs_that_are_being_read_wait_as_well(
+    bench: BenchMaker, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is due by id stays due while it is paused, and is read once it is resumed."""
+    monkeypatch.setattr(pauses, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(follow_up, "BATCH", 5)
+    log, looked = AUDIT_LOGS["order_audit"], 0
+    with closing(redis.Redis.from_url(redis_url)) as client:
+
+        def pause_at_the_third_batch() -> bool:
+            nonlocal looked
+            looked += 1
+            if looked == 3:
+                client.hset(KEYS.paused, log.name, msgspec.json.encode(MOVING).decode())
+            return False
+
+        async with bench(intervals={"orders": 1.0, log.name: 1.0}) as b:
+            await b.poll()
+            run = await b.poll(log, stop=pause_at_the_third_batch)
+            assert (run.outcome, run.error_code, run.error) == (Outcome.PAUSED, "paused", WORDS)
+            assert 10 <= run.usage.requests <= 20
+            assert (await b.poll(log)).usage.requests == 0
+            await Pauses(b.redis, KEYS).end([log.name])
+            again = await b.poll(log)
+            assert (again.outcome, again.usage.requests + run.usage.requests) == (Outcome.COMPLETE, 50)
 
 
 def test_a_pause_comes_before_every_other_judgement() -> None:

@@ -305,6 +305,8 @@ class Poller:
         )
         now = self._clock.now()
         ended: dict[str, str | int | float] = {"due_at": now, "failures": 0, "error": "", "error_code": ""}
+        if run.outcome is Outcome.PARTIAL:
+            run.cut_short()
         if run.outcome is Outcome.PAUSED:
             ended = {"due_at": now + min(PAUSE_SECONDS, reading.interval), "paused": reader.pressed}
         elif reader.exhausted:
