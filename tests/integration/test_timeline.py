@@ -200,6 +200,16 @@ async def test_compressed_records_are_looked_into(bench: BenchMaker) -> None:
         assert [each.facts["action"] for each in found.moments] == ["snapshot"]
 
 
+async def test_the_run_is_named_where_events_tell_it(bench: BenchMaker) -> None:
+    """So that `ordersync runs show` and the log go on from there."""
+    async with bench(events=EventSettings(traceparent=True)) as b:
+        run = await b.poll()
+        order = next(iter(b.sandbox.store.truth()))
+        (moment,) = (await Tracer(b.redis, b.desk.keys, None, most=1000, now=NOW).trace(order)).moments
+        assert moment.facts["run"] == run.run_id
+        assert f"by poll in run {run.run_id}" in moment.told
+
+
 # --- the search itself ------------------------------------------------------------------------------
 
 

@@ -75,7 +75,8 @@ def of_event(event: Event, resource: str, groups: dict[str, dict[str, Any]]) -> 
     delay = max(0.0, published - changed_at) if changed_at else None
     if delay is not None and event.action != "snapshot":
         parts.append(f"{delay:.1f} s after it changed")
-    parts.append(f"by {event.reason}")
+    run = _run_of(event)
+    parts.append(f"by {event.reason}" + (f" in run {run}" if run else ""))
     facts = {
         "event": event.id,
         "entry": event.entry_id,
@@ -85,10 +86,17 @@ def of_event(event: Event, resource: str, groups: dict[str, dict[str, Any]]) -> 
         "changed_at": event.time,
         "delay_s": None if delay is None else round(delay, 3),
         "reason": event.reason,
+        "run": run or None,
         "groups": groups,
     }
     told = f"{', '.join(parts)}{_of_groups(groups)}"
     return Moment(published, "event", resource, event.subject, told, facts)
+
+
+def _run_of(event: Event) -> str:
+    """The run that published it, where its trace is told (ORDERSYNC_EVENTS__TRACEPARENT)."""
+    parts = event.traceparent.split("-")
+    return parts[2] if len(parts) == 4 else ""
 
 
 def _of_recorded(event: Event, resource: str, groups: dict[str, dict[str, Any]]) -> Moment:
