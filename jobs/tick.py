@@ -8,6 +8,7 @@ What somebody has paused is not put into the queue; it is due as soon as it is r
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
@@ -79,11 +80,11 @@ async def _enqueue(place: Workplace, queue: ArqRedis) -> None:
         if wait < TICK_SECONDS or follow_ups:
             only: dict[str, Any] = {"follow_ups_only": True} if wait >= TICK_SECONDS else {}
             wait = 0.0 if follow_ups else max(0.0, wait)
-            await _enqueue_poll(place.queue, queue, desk.account.name, name, wait=wait, **only)
+            await _enqueue_poll(place.queue, queue, desk.account.name, name, at=now + wait, **only)
 
 
 async def _enqueue_poll(
-    name: str, queue: ArqRedis, account: str, resource: str, *, wait: float, **only: Any
+    name: str, queue: ArqRedis, account: str, resource: str, *, at: float, **only: Any
 ) -> None:
     """Put a poll into the queue, and begin the trace that it belongs to."""
     trace, began = tracing.begin(), time.time_ns()
@@ -94,7 +95,7 @@ async def _enqueue_poll(
         resource,
         _job_id=job_id(name, account, resource),
         _queue_name=name,
-        _defer_by=wait,
+        _defer_until=datetime.fromtimestamp(at, UTC),
         traceparent=trace.traceparent,
         **only,
     )

@@ -19,7 +19,7 @@ from typing import Any
 import anyio
 from redis.asyncio import Redis
 
-from tests.conftest import eventually
+from tests.conftest import PATIENCE, eventually
 from tests.integration.streams import fields_of
 from worker import scripts
 from worker.connections import answer, connect
@@ -133,7 +133,7 @@ class Nursery:
 
     def end(self) -> None:
         """End the nursery, and with it whoever is left."""
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=PATIENCE)
 
 
 def gone(pid: int) -> bool:

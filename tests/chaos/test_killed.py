@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.conftest import Bench, BenchMaker, eventually
+from tests.conftest import PATIENCE, Bench, BenchMaker, eventually
 from worker.capture.run import Outcome
 from worker.sandbox import SandboxServer
 
@@ -43,7 +43,7 @@ class Victim:
 
     def end(self) -> None:
         """No more children."""
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=PATIENCE)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import httpx
 
+from tests.conftest import PATIENCE
 from worker.ordermesh.operations import OPERATIONS
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
 
@@ -15,7 +16,7 @@ class SandboxApi:
     """A client that is logged in; a context manager."""
 
     def __init__(self, server: SandboxServer) -> None:
-        self._http = httpx.Client(base_url=server.url, timeout=10)
+        self._http = httpx.Client(base_url=server.url, timeout=PATIENCE)
         login = {"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET}
         answer = self._http.post(OPERATIONS["clients.token"].path, json=login).raise_for_status()
         self._http.headers["authorization"] = f"Bearer {answer.json()['accessToken']}"

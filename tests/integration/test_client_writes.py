@@ -111,7 +111,7 @@ async def test_a_lost_answer(redis_url: str, served: Lab, answer: bytes) -> None
 async def test_no_answer_in_time(redis_url: str, served: Lab) -> None:
     """A write that is not answered in time may have been done as well."""
     served.handlers[CREATE_PATH] = served.held
-    async with at_work(lab_account(served, timeout=0.2), redis_url) as desk:
+    async with at_work(lab_account(served, timeout=1), redis_url) as desk:
         with pytest.raises(OutcomeUnknown, match="ReadTimeout"):
             await desk.client.orders.create(ORDER)
         served.release.set()

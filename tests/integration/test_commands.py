@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Server, free_port, login_settings, program_env
+from tests.conftest import PATIENCE, Server, free_port, login_settings, program_env
 from worker.cli import COMMANDS
 from worker.sandbox import FaultRule, SandboxServer
 
@@ -39,7 +39,7 @@ def run(*words: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -422,7 +422,7 @@ async def test_a_signal_while_it_waits(shop: Shop) -> None:
     with shop.program("--", "cat") as program:
         await program.logged("consumer_started")
         program.process.send_signal(signal.SIGINT)
-        assert await program.ended(5) == 0
+        assert await program.ended() == 0
 
 
 async def test_a_signal_closes_the_input(shop: Shop) -> None:
@@ -451,7 +451,7 @@ async def test_grace_has_an_end(shop: Shop, stay: tuple[str, ...]) -> None:
     with shop.program(*stay, "--grace", "0.2", "--", "sh", "-c", command) as program:
         await eventually(lambda: shop.read("left"))
         program.process.send_signal(signal.SIGTERM)
-        assert await program.ended(10) == 0
+        assert await program.ended() == 0
     assert is_gone(int(shop.read("left")[0]))
     assert list((await shop.stage.pending()).values()) == [("ordersync-returned", 1)]
 
@@ -466,7 +466,7 @@ async def test_a_second_signal(shop: Shop) -> None:
         program.process.send_signal(signal.SIGINT)
         await program.logged("consume_ending")
         program.process.send_signal(signal.SIGINT)
-        assert await program.ended(10) == 0
+        assert await program.ended() == 0
 
 
 async def test_after_a_kill(shop: Shop) -> None:

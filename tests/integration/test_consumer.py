@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tests.conftest import eventually
+from tests.conftest import PATIENCE, eventually
 from tests.integration.consuming import KEYS, FastClock, Stage, ids
 from worker.queue import Backoff, Consumer, Delivery, Reject
 from worker.queue.acknowledging import Burials
@@ -157,7 +157,7 @@ async def test_entities_in_parallel(stage: Stage) -> None:
     barrier = asyncio.Barrier(4)
 
     async def handle(_: Delivery) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await barrier.wait()
 
     async with stage.consumer() as consumer:
@@ -473,7 +473,7 @@ async def test_cancelled(stage: Stage) -> None:
             stuck.set()
             await anyio.sleep_forever()
 
-    with anyio.move_on_after(20) as scope:
+    with anyio.move_on_after(PATIENCE) as scope:
         async with stage.consumer(wait=True) as consumer, anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: consumer.run(handle, parallel=2))
             await stuck.wait()
@@ -569,12 +569,12 @@ async def test_a_long_handler_keeps_its_event(stage: Stage) -> None:
 
     async def slow(delivery: Delivery) -> None:
         seen.append(f"slow {delivery.event.subject}")
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(1.5)
 
     async def quick(delivery: Delivery) -> None:
         seen.append(f"quick {delivery.event.subject}")
 
-    options: dict[str, Any] = {"wait": True, "claim_after": 0.3, "clock": None}
+    options: dict[str, Any] = {"wait": True, "claim_after": 1.0, "clock": None}
     async with stage.consumer("slow", **options) as first:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: first.run(slow, parallel=1))

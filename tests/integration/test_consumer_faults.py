@@ -16,7 +16,7 @@ import pytest
 import redis.exceptions
 from redis.asyncio import Redis
 
-from tests.conftest import Server, eventually, program_env
+from tests.conftest import PATIENCE, Server, eventually, program_env
 from tests.integration.consuming import KEYS, FastClock, Stage, ids
 from worker.connections import connect
 from worker.errors import ConsumerReplaced, GroupGone, SettingsError
@@ -225,7 +225,7 @@ async def test_the_group_is_dropped(stage: Stage) -> None:
                 await stage.redis.xgroup_destroy(STREAM, "g")
 
     with pytest.raises(GroupGone, match=r"group g of .*stream:orders is gone"):
-        await asyncio.wait_for(consume(), 20)
+        await asyncio.wait_for(consume(), PATIENCE)
 
 
 async def test_a_key_of_another_kind(stage: Stage) -> None:
@@ -421,7 +421,7 @@ async def test_a_pool_of_one(stage: Stage, stage_server: Server) -> None:
         client, group="g", resources=["orders"], name="c1", block=0.1, wait=False
     ) as consumer:
         async for delivery in consumer:
-            await asyncio.wait_for(client.ping(), 5)
+            await asyncio.wait_for(client.ping(), PATIENCE)
             await delivery.ack()
     await client.aclose()
     assert await stage.pending() == {}
@@ -479,7 +479,7 @@ asyncio.run(main())
         env=program_env() | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "")

@@ -197,7 +197,7 @@ async def test_a_consumer_that_runs_gets_it_at_once(stage: Stage) -> None:
         tasks.start_soon(lambda: consumer.run(handle))
         await asyncio.sleep(0.1)
         await again(stage)
-        await eventually(lambda: len(seen) == 2, 2.5)
+        await eventually(lambda: len(seen) == 2)
         consumer.stop()
     assert seen == [("a", True), ("b", True)]
 

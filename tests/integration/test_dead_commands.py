@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import BenchMaker, ordersync, program_env
+from tests.conftest import PATIENCE, BenchMaker, ordersync, program_env
 from tests.integration.consuming import KEYS, Stage
 from worker.connections import connect
 from worker.errors import DataError
@@ -214,7 +214,7 @@ def answered(office: Office, *words: str, answer: str) -> int:
         stderr=subprocess.PIPE,
     ) as process:
         os.write(ours, f"{answer}\n".encode())
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=PATIENCE)
     os.close(ours)
     os.close(theirs)
     assert b"for good?" in out

@@ -97,10 +97,10 @@ async def test_everybody_can_do_their_work(
         "retention__max_entries": "2",
     }
     with Program(tmp_path, **worker) as program:
-        await eventually(lambda: admin.xlen(STREAM) == 8, 60)
+        await eventually(lambda: admin.xlen(STREAM) == 8)
         await program.logged("poll_done", len(RESOURCES) * 2, 60)
         small.store.change(1, status="Fulfilled")
-        await eventually(lambda: admin.xlen(STREAM) == 9, 60)
+        await eventually(lambda: admin.xlen(STREAM) == 9)
         program.process.terminate()
         assert await program.ended() == 0
         assert program.logs("stream_trimmed")

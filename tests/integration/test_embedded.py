@@ -134,7 +134,7 @@ async def test_it_is_started_again_when_it_dies(tmp_path: Path) -> None:
             found = embedded.find(tmp_path)
             return found is not None and found.pid != running.pid and is_alive(found.pid)
 
-        await eventually(is_back, 10)
+        await eventually(is_back)
         found = embedded.find(tmp_path)
         assert found is not None
         assert found.url == running.url

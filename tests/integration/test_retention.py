@@ -410,8 +410,9 @@ async def test_the_tick_enqueues_a_pass_when_it_is_due(bench: BenchMaker, redis_
             await queue.aclose(close_connection_pool=True)
         assert b.desk.retention.due()
         assert not b.desk.retention.due()
+        began = b.place.clock.monotonic()
         b.desk.retention.hurry()
-        assert 0 < b.desk.retention._due_at - b.place.clock.monotonic() <= 3
+        assert 0 < b.desk.retention._due_at - began <= 3 + b.place.clock.monotonic() - began
 
 
 async def test_a_pass_without_redis_is_told(bench: BenchMaker, own_server: Server) -> None:

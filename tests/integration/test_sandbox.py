@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conftest import PATIENCE
 from worker.ordermesh.operations import OPERATIONS
 from worker.sandbox import (
     CLIENT_ID,
@@ -360,7 +361,7 @@ def test_pipelined_and_kept_connections(shared: SandboxServer) -> None:
         f"authorization: Bearer {login(shared)}\r\n\r\n"
     )
     host, _, port = shared.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
         connection.sendall("".join(request.format(page) for page in (1, 2, 3)).encode())
         received = b""
         while received.count(b'"total":120}') < 3:

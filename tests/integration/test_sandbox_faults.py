@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.integration.test_sandbox import SEARCH, get, login, wait_for
 from worker.sandbox import Contract, FaultRule, SandboxServer
 
@@ -175,7 +176,7 @@ def test_a_waiting_request_does_not_hold_up_the_end(
     on_search(server, action, seconds=600)
     host, _, port = server.url.removeprefix("http://").partition(":")
     request = f"GET {SEARCH} HTTP/1.1\r\nhost: sandbox\r\nauthorization: Bearer {login(server)}\r\n\r\n"
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
         connection.sendall(request.encode())
         wait_for(lambda: server.faults.fired() == [1])
         server.stop()

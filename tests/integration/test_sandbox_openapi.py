@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests.conftest import PATIENCE
 from tests.integration.sandbox_api import SandboxApi
 from worker.ordermesh.operations import OPERATIONS
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, Contract, SandboxServer
@@ -182,7 +183,7 @@ def known(server: SandboxServer) -> Known:
 def session(server: SandboxServer) -> Iterator[requests.Session]:
     login = {"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET}
     with requests.Session() as kept:
-        answer = kept.post(server.url + OPERATIONS["clients.token"].path, json=login, timeout=10)
+        answer = kept.post(server.url + OPERATIONS["clients.token"].path, json=login, timeout=PATIENCE)
         kept.headers["authorization"] = f"Bearer {answer.json()['accessToken']}"
         yield kept
 

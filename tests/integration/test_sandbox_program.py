@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.integration.test_sandbox import wait_for
 from worker.ordermesh.operations import OPERATIONS
 
@@ -46,7 +47,7 @@ def refused(*arguments: str) -> tuple[int, str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.stdout == ""
@@ -70,7 +71,7 @@ def test_it_prints_one_line_when_it_answers() -> None:
         headers = {"authorization": f"Bearer {token(info)}"}
         assert len(httpx.get(info["url"] + SEARCH, headers=headers).json()["orders"]) == 20
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (0, b"", b"")
 
 
@@ -81,13 +82,13 @@ def test_a_signal_ends_it_even_while_a_request_hangs(tmp_path: Path, number: sig
     faults.write_text('[[rule]]\noperation = "orders.search"\naction = "hang"\n')
     with program("--faults", str(faults)) as (process, info):
         host, _, port = info["url"].removeprefix("http://").partition(":")
-        with socket.create_connection((host, int(port)), timeout=10) as connection:
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
             connection.sendall(f"GET {SEARCH} HTTP/1.1\r\nhost: sandbox\r\n\r\n".encode())
             stats = f"{info['url']}/_sandbox/stats"
             wait_for(lambda: httpx.get(stats).json()["faults"][0]["fired"] == 1)
             process.send_signal(number)
             # uvicorn says on standard error when it had to cancel a request after its deadline.
-            _, err = process.communicate(timeout=10)
+            _, err = process.communicate(timeout=PATIENCE)
             assert (process.returncode, err) == (0, b"")
             assert connection.recv(1) == b""
 
@@ -98,7 +99,7 @@ def test_it_ends_with_standard_input() -> None:
         assert httpx.get(f"{info['url']}/_sandbox/stats").json()["orders"] == 20
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_without_watching_it_outlives_standard_input() -> None:
@@ -211,7 +212,7 @@ def test_bad_variants_are_exit_2(command: tuple[str, ...], arguments: tuple[str,
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")

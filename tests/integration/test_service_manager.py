@@ -112,7 +112,7 @@ async def test_no_sign_of_life_while_the_queue_stands_still(
             heard.extend(listener.heard())
             return program.process.poll() is not None
 
-        await eventually(ended, 30)
+        await eventually(ended)
         assert program.process.wait() == 70
         assert "queue" in program.logs("worker_hangs")[-1]["stuck"]
     mark = heard.index("STATUS=the queue's loop stands still")

@@ -19,6 +19,7 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 
 from tests.conftest import (
+    PATIENCE,
     Bench,
     BenchMaker,
     Program,
@@ -241,10 +242,10 @@ async def test_watching_outlives_a_restart_of_redis(
     with Program(tmp_path, *WATCH, **settings) as program:
         await eventually(lambda: "default/orders" in program.out)
         own_server.stop()
-        await eventually(lambda: "cannot be used" in program.err, 60)
+        await eventually(lambda: "cannot be used" in program.err)
         before = program.out.count("\n")
         own_server.start()
-        await eventually(lambda: program.out.count("\n") > before, 60)
+        await eventually(lambda: program.out.count("\n") > before)
         program.process.send_signal(signal.SIGINT)
         assert await program.ended() == 0
         assert "Traceback" not in program.err
@@ -273,7 +274,7 @@ async def test_watching_on_a_terminal(
     try:
         await eventually(drawn_thrice)
         process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
         drawn_thrice()
     finally:
         os.close(ours)

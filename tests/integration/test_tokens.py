@@ -217,9 +217,9 @@ async def test_the_lock_is_given_back_by_its_owner_only(source: Maker, db: Redis
 
 async def test_the_lock_of_a_dead_owner_runs_out(source: Maker, db: Redis) -> None:
     """A worker killed while it logged in holds up the others until its lock runs out, and no longer."""
-    await db.set(KEYS.token_lock, "dead", px=150)
     service = UserService()
     began = time.monotonic()
+    await db.set(KEYS.token_lock, "dead", px=150)
     assert (await source(service).get()).access == "a1"
     assert time.monotonic() - began > 0.1
     assert LOCK_SECONDS <= 10  # a killed worker's successor is to go on within 15 s

@@ -10,7 +10,6 @@ import re
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ import psutil
 import pytest
 from redis.asyncio import Redis
 
-from tests.conftest import Program, eventually, program_env, run_beside
+from tests.conftest import PATIENCE, Program, eventually, program_env, run_beside
 from worker import embedded
 from worker.queue.envelope import FIELDS
 
@@ -76,17 +75,17 @@ async def events(folder: Path) -> int:
         return int(await client.xlen(STREAM))
 
 
-async def gone(processes: list[psutil.Process], seconds: float) -> None:
-    """All of them end within so many seconds."""
-    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, seconds)
+async def gone(processes: list[psutil.Process]) -> None:
+    """All of them end."""
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, PATIENCE)
     assert alive == []
 
 
 async def test_events_at_once_and_a_clean_end(tmp_path: Path) -> None:
-    """Events within 10 s; Ctrl-C and SIGTERM end all within 5 s with exit 0; then the folder serves a new start."""
+    """Events come; Ctrl-C and SIGTERM end all, with exit 0 and no job cut short; then the folder serves a new start."""
     for number in (signal.SIGINT, signal.SIGTERM):
         with started(tmp_path) as program:
-            await eventually(lambda: events(tmp_path), 10)
+            await eventually(lambda: events(tmp_path))
             done = await program.logged("poll_done")
             assert done["outcome"] == "complete"
             assert done["snapshot"] >= 300  # also of the second sandbox: it starts from nothing
@@ -98,11 +97,10 @@ async def test_events_at_once_and_a_clean_end(tmp_path: Path) -> None:
             assert running.pid in {process.pid for process in family}
             # Both are out of the reach of Ctrl-C: the daemon ends them when the last page is committed.
             assert program.process.pid not in {os.getpgid(process.pid) for process in family}
-            began = time.monotonic()
             with nothing_left(family):
                 os.killpg(program.process.pid, number)  # to the whole group, as a terminal does
-                assert await program.ended(5) == 0
-                await gone(family, max(0.0, began + 5 - time.monotonic()))
+                assert await program.ended() == 0
+                await gone(family)
             assert embedded.find(tmp_path / "data") is None
             assert "Traceback" not in program.err
             assert {line["level"] for line in program.logs()} == {"info"}
@@ -121,7 +119,7 @@ async def test_what_it_says_can_be_typed(tmp_path: Path) -> None:
         with Program(tmp_path, *typed[0], data_dir=str(tmp_path / "data")) as tail:
             await eventually(lambda: tail.out)
             tail.process.send_signal(signal.SIGINT)
-            assert await tail.ended(5) == 0
+            assert await tail.ended() == 0
             assert tail.err == ""
 
 
@@ -137,18 +135,18 @@ async def test_after_a_kill(tmp_path: Path) -> None:
         with nothing_left(family):
             first.process.kill()
             assert await first.ended() == -signal.SIGKILL
-            await gone(others, 5)
+            await gone(others)
             valkey = psutil.Process(running.pid)
             assert valkey.is_running()
             with started(tmp_path) as second:
                 assert (await second.logged("embedded_server_taken_over"))["pid"] == running.pid
                 # The orders of the new sandbox are new ones: all of them are published.
-                assert (await second.logged("poll_done", seconds=15))["snapshot"] >= 300
+                assert (await second.logged("poll_done"))["snapshot"] >= 300
                 shown = await command(tmp_path, "tail", "--no-follow", "-n", "1")
                 assert (shown.returncode, len(shown.stdout.splitlines())) == (0, 1)
                 second.process.send_signal(signal.SIGINT)
-                assert await second.ended(5) == 0
-                await gone([valkey], 2)
+                assert await second.ended() == 0
+                await gone([valkey])
 
 
 async def test_once(tmp_path: Path) -> None:
@@ -172,10 +170,10 @@ async def test_tail_shows_changes_as_they_come(at_work: Path) -> None:
         def whole_lines() -> list[dict[str, Any]]:
             return [json.loads(line) for line in tail.out.splitlines(keepends=True) if line.endswith("\n")]
 
-        await eventually(lambda: len(whole_lines()) >= 4, 15)
+        await eventually(lambda: len(whole_lines()) >= 4)
         lines = whole_lines()
         tail.process.send_signal(signal.SIGINT)
-        assert await tail.ended(5) == 0
+        assert await tail.ended() == 0
     first = lines[0]["sequence"]
     assert [line["sequence"] for line in lines] == list(range(first, first + len(lines)))
     assert {line["type"].rpartition(".")[2] for line in lines[1:]} <= {"created", "updated"}
@@ -188,7 +186,7 @@ async def test_status_of_it(at_work: Path) -> None:
     assert (row["account"], row["resource"], row["health"], row["dead"]) == ("sandbox", "orders", "ok", 0)
     assert row["records"] >= 300
     assert row["events"] >= row["records"]
-    assert row["fresh_s"] < 15
+    assert row["fresh_s"] < PATIENCE
     assert row["stream"] == STREAM
 
 
@@ -217,6 +215,6 @@ async def test_ctrl_c_during_the_start(tmp_path: Path) -> None:
         await eventually(program.children)
         family = program.children()
         program.process.send_signal(signal.SIGINT)
-        assert await program.ended(5) in {0, 130}
-        await gone(family, 2)
+        assert await program.ended() in {0, 130}
+        await gone(family)
         assert "Traceback" not in program.err

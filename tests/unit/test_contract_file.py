@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from tests.conftest import PATIENCE
 from worker import settings
 from worker.errors import SettingsError
 from worker.ordermesh import contract_file, yaml_reading
@@ -308,7 +309,7 @@ def test_yaml_is_imported_for_yaml_alone(tmp_path: Path) -> None:
         "assert load(pathlib.Path(sys.argv[1])).differences\nprint('yaml' in sys.modules)"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "contract.toml")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.conftest import PATIENCE
 from worker.cli.feeding import Pace
 
 pytestmark = pytest.mark.anyio
@@ -55,4 +56,4 @@ async def test_the_end_is_not_waited_for() -> None:
     pace = Pace(ending, 3600.0)
     pauses(pace, range(30))
     ending.set()
-    await asyncio.wait_for(pace.wait(), 5)
+    await asyncio.wait_for(pace.wait(), PATIENCE)
