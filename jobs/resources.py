@@ -9,6 +9,7 @@ ORDERS = Resource(
     entity="order",
     search="orders.search",
     single="orders.get",
+    by_safe_id="orders.get_by_safe_id",
     audit="orders.audit_logs",
     # Shipments have times of their own and may change while their order does not; when it does, they are looked at.
     follow_ups=(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import msgspec
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
@@ -13,12 +16,18 @@ from arq.worker import Worker, func
 from redis.exceptions import ResponseError
 
 from jobs.poll import IN_PROGRESS_SECONDS, poll
+from jobs.resync import resync, resync_slice
 from jobs.retain import Relief, retain
 from jobs.tick import tick
 from worker.connections import is_full, pool
+from worker.keys import RESYNC_QUEUE
+from worker.shielding import plain_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from arq.cron import CronJob
+    from arq.worker import Function
 
     from jobs.workplace import Workplace
 
@@ -58,6 +67,58 @@ def make_queue(url: str, name: str) -> ArqRedis:
     return _Queue(pool(url), job_serializer=serialize, job_deserializer=deserialize, default_queue_name=name)
 
 
+class Workers:
+    """Several workers that live and end together, as one to whoever supervises them."""
+
+    def __init__(self, *workers: SupervisedWorker) -> None:
+        self.workers = workers
+        self.beat: Callable[[], None] = lambda: None
+        self._turned = set[int]()
+        for at, worker in enumerate(workers):
+            worker.beat = partial(self._turn, at)
+
+    def _turn(self, at: int) -> None:
+        """A sign of life is one of all of them."""
+        self._turned.add(at)
+        if len(self._turned) == len(self.workers):
+            self._turned.clear()
+            self.beat()
+
+    @property
+    def tasks(self) -> dict[str, asyncio.Task[Any]]:
+        """The jobs that run."""
+        return {name: task for worker in self.workers for name, task in worker.tasks.items()}
+
+    @property
+    def under_way(self) -> dict[str, float]:
+        """Ids of the jobs that run, and when each began."""
+        return {name: began for worker in self.workers for name, began in worker.under_way.items()}
+
+    @property
+    def allow_pick_jobs(self) -> bool:
+        """Whether new jobs are taken up."""
+        return all(worker.allow_pick_jobs for worker in self.workers)
+
+    @allow_pick_jobs.setter
+    def allow_pick_jobs(self, allowed: bool) -> None:
+        for worker in self.workers:
+            worker.allow_pick_jobs = allowed
+
+    async def async_run(self) -> None:
+        """Work until one of them fails, or until cancelled."""
+        with plain_errors():
+            async with anyio.create_task_group() as group:
+                for worker in self.workers:
+                    group.start_soon(worker.async_run)
+
+    async def close(self) -> None:
+        """Cancel what runs and close the connections, of all, whatever happens to one of them."""
+        results = await asyncio.gather(*(worker.close() for worker in self.workers), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+
 class SupervisedWorker(Worker):
     """arq's worker with a sign of life in each turn of its loop, and one that outlives a full Redis.
 
@@ -95,7 +156,7 @@ class SupervisedWorker(Worker):
         except ResponseError as error:
             if not is_full(error):
                 raise
-            if job_id.startswith(tuple(f"{job.name}:" for job in self.cron_jobs)):
+            if job_id.startswith(tuple(f"{job.name}:" for job in self.cron_jobs or ())):
                 # A tick is not made up for, the next one does the same.
                 await self.pool.zrem(self.queue_name, job_id)
                 await self.pool.delete(job_key_prefix + job_id)
@@ -114,10 +175,21 @@ class SupervisedWorker(Worker):
             await pool.disconnect()
 
 
-def make_worker(queue_url: str, place: Workplace, worker_id: str) -> SupervisedWorker:
-    """A worker that ticks, polls and trims. It opens connections of its own, which end with it."""
+def make_worker(queue_url: str, place: Workplace, worker_id: str) -> Workers:
+    """A worker that ticks, polls and trims, and one for resyncs. They open connections of their own."""
+    return Workers(
+        make_poll_worker(queue_url, place, worker_id), make_resync_worker(queue_url, place, worker_id)
+    )
+
+
+def make_poll_worker(queue_url: str, place: Workplace, worker_id: str) -> SupervisedWorker:
+    """The one that ticks, polls and trims."""
     queue = place.queue
-    worker = SupervisedWorker(
+    return _make(
+        queue_url,
+        place,
+        worker_id,
+        queue=queue,
         functions=[
             func(poll, name="poll", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
             func(retain, name="retain", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
@@ -126,13 +198,46 @@ def make_worker(queue_url: str, place: Workplace, worker_id: str) -> SupervisedW
         cron_jobs=[
             cron(tick, name=f"tick:{queue}", second=set(range(60)), microsecond=0, keep_result=0, timeout=20)
         ],
+        poll_delay=0.1,
+    )
+
+
+def make_resync_worker(queue_url: str, place: Workplace, worker_id: str) -> SupervisedWorker:
+    """The one for resyncs, with a queue of its own. Nobody waits for the first half second of one."""
+    return _make(
+        queue_url,
+        place,
+        worker_id,
+        queue=RESYNC_QUEUE,
+        functions=[
+            func(resync, name="resync", keep_result=0, max_tries=100_000, timeout=60),
+            func(resync_slice, name="resync_slice", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
+        ],
+        cron_jobs=None,
+        poll_delay=0.5,
+    )
+
+
+def _make(
+    queue_url: str,
+    place: Workplace,
+    worker_id: str,
+    *,
+    queue: str,
+    functions: list[Function],
+    cron_jobs: list[CronJob] | None,
+    poll_delay: float,
+) -> SupervisedWorker:
+    worker = SupervisedWorker(
+        functions=functions,
+        cron_jobs=cron_jobs,
         queue_name=queue,
         redis_pool=make_queue(queue_url, queue),
         handle_signals=False,
         job_serializer=serialize,
         job_deserializer=deserialize,
         keep_result=0,
-        poll_delay=0.1,
+        poll_delay=poll_delay,
         max_jobs=20,
         health_check_interval=10,
         health_check_key=f"{queue}:health:{worker_id}",

@@ -16,11 +16,13 @@ from redis.exceptions import ResponseError
 from jobs import retain
 from jobs.poll import job_id
 from jobs.resources import CAPTURED
+from jobs.resync import slice_id
 from jobs.workplace import workplace_of
 from worker import tracing
 from worker.capture import pauses
 from worker.clock import rfc3339
 from worker.connections import is_full
+from worker.keys import RESYNC_QUEUE
 from worker.logs import get_logger
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ async def _enqueue(place: Workplace, queue: ArqRedis) -> None:
             await queue.enqueue_job(
                 "retain", name, _job_id=retain.job_id(place.queue, name), _queue_name=place.queue
             )
+    await _enqueue_resyncs(place, queue)
     wanted = [
         (desk, name) for desk in place.desks.values() for name in desk.account.intervals if name in CAPTURED
     ]
@@ -116,6 +119,23 @@ def notice(place: Workplace, account: str, found: dict[str, Pause]) -> None:
         if resource not in found:
             log.info("polling_resumed", resource=resource, paused_s=round(place.clock.now() - pause.at, 1))
     place.paused[account] = found
+
+
+async def _enqueue_resyncs(place: Workplace, queue: ArqRedis) -> None:
+    """A slice of each resync that is not over."""
+    now = place.clock.now()
+    for desk in place.desks.values():
+        for each in await desk.resyncer.resyncs.open():
+            if each.due_at <= now + TICK_SECONDS:
+                await queue.enqueue_job(
+                    "resync_slice",
+                    desk.account.name,
+                    each.request.resource,
+                    each.id,
+                    _job_id=slice_id(desk.account.name, each.id),
+                    _queue_name=RESYNC_QUEUE,
+                    _defer_by=max(0.0, each.due_at - now),
+                )
 
 
 def follow_ups_due(first: object, baseline: bytes | None, paused: bytes | None, *, now: float) -> bool:

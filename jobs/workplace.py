@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from worker.capture.contract import KnownContract
     from worker.capture.pauses import Pause
     from worker.capture.poll import Poller
+    from worker.capture.resyncing import Resyncer
     from worker.clock import Clock
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
@@ -31,6 +32,7 @@ class Desk:
     keys: Keys
     client: OrderMeshClient
     poller: Poller
+    resyncer: Resyncer
     contract: KnownContract
     groups: Groups
     retention: Retention

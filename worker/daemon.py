@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import redis.exceptions
@@ -26,7 +26,7 @@ from worker.notify import ServiceManager
 from worker.shielding import plain_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from worker.clock import Clock
@@ -50,8 +50,14 @@ class SupervisedWorker(Protocol):
 
     beat: Callable[[], None]
     allow_pick_jobs: bool
-    tasks: dict[str, asyncio.Task[object]]
-    under_way: dict[str, float]
+
+    @property
+    def tasks(self) -> Mapping[str, asyncio.Task[Any]]:
+        """The jobs that run."""
+
+    @property
+    def under_way(self) -> Mapping[str, float]:
+        """Ids of the jobs that run, and when each began, by the monotonic clock."""
 
     async def async_run(self) -> None:
         """Work until cancelled."""

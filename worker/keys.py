@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 PREFIX = "ordersync:"
 QUEUE_PREFIX = "ordersync:queue:"
 """What the names of arq's queues start with; arq's own keys (`arq:job:...`) stand beside them."""
+RESYNC_QUEUE = f"{QUEUE_PREFIX}resync"
+"""The queue of resyncs, for the workers of all accounts: another program may put one there (see `jobs/resync.py`)."""
 ACCOUNTS = "ordersync:accounts"
 """Set of the names of all accounts that a worker has worked for."""
 
@@ -120,6 +122,20 @@ class Keys:
     def accepted(self) -> str:
         """Resources of which the next complete read may find any number of records deleted, and who said so."""
         return f"{self.base}accepted"
+
+    def resync(self, name: str) -> str:
+        """One resync: what was asked for, and how far it has come."""
+        return f"{self.base}resync:{name}"
+
+    @property
+    def resyncs(self) -> str:
+        """Ids of the resyncs that are remembered, by the time they were asked for."""
+        return f"{self.base}resyncs"
+
+    @property
+    def open_resyncs(self) -> str:
+        """Ids of the resyncs that are not over."""
+        return f"{self.base}resyncs:open"
 
     def shown(self, resource: str) -> str:
         """Which records the complete read under way has seen: a bit at the place of each."""

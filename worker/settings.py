@@ -288,6 +288,14 @@ class BackpressureSettings(_Part):
     )
 
 
+class ResyncSettings(_Part):
+    """Resyncs that somebody asks for."""
+
+    share: float = Field(
+        0.5, gt=0, le=1, description="part of the request budget that resyncs take at most, such as 0.5"
+    )
+
+
 class LogSettings(_Part):
     """How the worker writes its logs; they go to stderr."""
 
@@ -309,6 +317,7 @@ class Account:
     events: EventSettings = field(default_factory=EventSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     backpressure: BackpressureSettings = field(default_factory=BackpressureSettings)
+    resync: ResyncSettings = field(default_factory=ResyncSettings)
 
 
 def default_data_dir() -> Path:
@@ -337,6 +346,7 @@ class Settings(BaseSettings):
     privacy: PrivacySettings = PrivacySettings()
     retention: RetentionSettings = RetentionSettings()
     backpressure: BackpressureSettings = BackpressureSettings()
+    resync: ResyncSettings = ResyncSettings()
     log: LogSettings = LogSettings()
     account: Annotated[str, AfterValidator(_account_name)] = Field(
         "default", description="name of the one account"
@@ -483,6 +493,7 @@ def _account(
         events=settings.events,
         retention=settings.retention,
         backpressure=settings.backpressure,
+        resync=settings.resync,
     )
 
 

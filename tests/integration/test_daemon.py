@@ -337,7 +337,8 @@ async def test_once(settings: dict[str, str], client: Any, tmp_path: Path) -> No
     done = ordersync("run", "--once", cwd=tmp_path, **settings)
     assert done.returncode == 0
     assert re.fullmatch(
-        r"default/orders: complete: 50 records read, 50 events published \(50 snapshot, 0 created, 0 updated\), "
+        r"default/orders: complete: 50 records read, 50 events published \(50 snapshot, 0 created, 0 updated, "
+        r"0 deleted, 0 recorded\), "
         r"0 unchanged, 0 unreadable, \d+ requests in \d+\.\d s\n",
         done.stdout,
     )

@@ -197,8 +197,11 @@ def decode(
     return Decoded(observed, before, held, content, published=published, linked=linked)
 
 
-def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool) -> Change:
-    """What to do about one record. `baseline`: the first complete read of the resource is over."""
+def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool, force: bool = False) -> Change:
+    """What to do about one record. `baseline`: the first complete read of the resource is over.
+
+    `force`: one that has not changed is published again.
+    """
     observed, held, content = decoded.observed, decoded.held, decoded.content
     if content is None:
         # These bytes are remembered, so that they are parked once. All else of a state stays: when the record
@@ -228,11 +231,13 @@ def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool) -> Change:
         action, version = Action.CREATED, held.version + 1
     elif held.modified and decoded.modified and decoded.modified < held.modified:
         return Change(Action.STALE, observed, decoded.before, decoded.before)
-    elif held.content == placed.content and held.fields == placed.fields:
+    elif not force and held.content == placed.content and held.fields == placed.fields:
         action, version = Action.NOISE, held.version
     else:
         action, version = Action.UPDATED, held.version + 1
-        changed = fields.differing(held.fields, placed.fields) or content.names
+        changed = fields.differing(held.fields, placed.fields)
+        if not changed and held.content != placed.content:
+            changed = content.names
     place = held.place if held else 0
     after = State(observed.raw, placed.content, decoded.modified, version, placed.fields, place=place).pack()
     return Change(

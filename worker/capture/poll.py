@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import redis.exceptions
@@ -41,6 +41,7 @@ from worker.logs import Repeats, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from redis.asyncio import Redis
 
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from worker.ordermesh.client import OrderMeshClient
     from worker.ordermesh.findings import Findings
     from worker.queue.pressure import Pressure
+    from worker.tracing import Trace
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 5.0, 60.0
 """Seconds between two tries of a resource whose polls fail. A refused login waits for the longest at once."""
@@ -60,6 +62,17 @@ SLICE_SECONDS = 45.0
 """A poll that takes longer is a chain of slices, so that no job of arq's is a long one."""
 _NOT_NOTED = (LeaseLost, DataError, redis.exceptions.RedisError, OSError)
 """What keeps the cursor from being written now, or by this worker."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """One read of one resource or kind of audit log. `last_ids`: who was on the last page."""
+
+    captured: Captured
+    reading: Reading
+    run: Run
+    store: Store
+    last_ids: frozenset[bytes] = frozenset()
 
 
 class Poller:
@@ -115,67 +128,34 @@ class Poller:
         and told by the outcome; nothing is raised but cancellation.
         The run is a span of the trace of `traceparent`, or of a new one, and every line of the log says which.
         """
-        began, started_at = self._clock.monotonic(), self._clock.now()
-        if isinstance(captured, Resource):
-            # What nobody polls is not followed up.
-            wanted = tuple(each for each in captured.follow_ups if each.target in self._intervals)
-            captured = replace(captured, follow_ups=wanted)
         trace = tracing.begin(traceparent)
-        run = Run(trace.span_id, self._keys.account, captured.name, "", reason, began, started_at)
-        run.trace_id = trace.trace_id
+        turn = self.turn(captured, reason=reason, trace=trace, stop=stop, seconds=slice_seconds)
+        run = turn.run
         names = {"resource": run.resource, "run_id": run.run_id, "trace_id": run.trace_id}
         with tracing.span("poll", trace) as seen, bound_contextvars(account=run.account, **names):
             await self._poll(
-                captured,
-                run,
-                complete=complete,
-                follow_ups_only=follow_ups_only,
-                stop=stop,
-                slice_seconds=slice_seconds,
-                on_renew=on_renew,
+                turn, complete=complete, follow_ups_only=follow_ups_only, stop=stop, on_renew=on_renew
             )
             seen.attributes |= run.summary(self._clock.monotonic())
         return run
 
     async def _poll(
         self,
-        captured: Captured,
-        run: Run,
+        turn: Turn,
         *,
         complete: bool,
         follow_ups_only: bool,
         stop: Callable[[], bool],
-        slice_seconds: float,
         on_renew: Renewed | None,
     ) -> None:
-        payload = self._payloads.get(captured.name, AS_SERVED)
-        hidden = payload.privacy.hidden if payload.privacy else frozenset[str]()
-        reading = Reading(
-            resource=_list_of(captured),
-            page_size=self._page_size,
-            window=self._window,
-            interval=self._intervals.get(captured.name, 0.0),
-            ignored=hidden.union(self._ignore_fields.get(captured.name, ())),
-            stop=lambda: stop() or bool(run.paused_by),
-            seconds=slice_seconds,
-            gate=PauseGate(self._pressure, self._pauses, run),
-            privacy=payload.privacy,
-        )
-        store = Store(self._redis, self._keys, captured, payload)
+        captured, reading, run, store = turn.captured, turn.reading, turn.run, turn.store
         try:
             if pause := await self._pauses.of(captured.name):
                 run.paused_by = pause.words
                 run.cut_short()
                 self._tell(run)
                 return
-            async with hold(
-                self._redis,
-                self._keys.lease(captured.name),
-                resource=captured.name,
-                owner=f"{self._worker_id}/{run.run_id}",
-                clock=self._clock,
-                on_renew=on_renew,
-            ) as lease:
+            async with self.lease(turn, on_renew=on_renew) as lease:
                 await self._read(
                     captured, reading, run, store, lease, complete=complete, follow_ups_only=follow_ups_only
                 )
@@ -193,6 +173,54 @@ class Poller:
         if run.outcome is Outcome.PARTIAL and stop():
             run.outcome = Outcome.STOPPED
         self._tell(run)
+
+    def turn(
+        self,
+        captured: Captured,
+        *,
+        reason: str,
+        trace: Trace,
+        stop: Callable[[], bool] = lambda: False,
+        seconds: float = float("inf"),
+    ) -> Turn:
+        """All that a read of a resource needs beside its lease. The run is the span of `trace`."""
+        if isinstance(captured, Resource):
+            # What nobody polls is not followed up.
+            wanted = tuple(each for each in captured.follow_ups if each.target in self._intervals)
+            captured = replace(captured, follow_ups=wanted)
+        began, started_at = self._clock.monotonic(), self._clock.now()
+        run = Run(trace.span_id, self._keys.account, captured.name, "", reason, began, started_at)
+        run.trace_id = trace.trace_id
+        payload = self._payloads.get(captured.name, AS_SERVED)
+        hidden = payload.privacy.hidden if payload.privacy else frozenset[str]()
+        reading = Reading(
+            resource=_list_of(captured),
+            page_size=self._page_size,
+            window=self._window,
+            interval=self._intervals.get(captured.name, 0.0),
+            ignored=hidden.union(self._ignore_fields.get(captured.name, ())),
+            stop=lambda: stop() or bool(run.paused_by),
+            seconds=seconds,
+            gate=PauseGate(self._pressure, self._pauses, run),
+            privacy=payload.privacy,
+        )
+        return Turn(captured, reading, run, Store(self._redis, self._keys, captured, payload))
+
+    def lease(self, turn: Turn, *, on_renew: Renewed | None = None) -> AbstractAsyncContextManager[Lease]:
+        """Hold the lease of what is read."""
+        return hold(
+            self._redis,
+            self._keys.lease(turn.captured.name),
+            resource=turn.captured.name,
+            owner=f"{self._worker_id}/{turn.run.run_id}",
+            clock=self._clock,
+            on_renew=on_renew,
+        )
+
+    async def pause_of(self, captured: Captured) -> str:
+        """Why a person has paused it, in words, "" if nobody has."""
+        pause = await self._pauses.of(captured.name)
+        return pause.words if pause else ""
 
     async def _read(
         self,

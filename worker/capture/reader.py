@@ -235,7 +235,7 @@ class Reader:
                 raise _refused(search, part, error) from None
             raise
         page = split(search, body, self._client.profile.wrappers(search), page=ask.page)
-        self._buckets = self._buckets or _buckets_for(page.total)
+        self._buckets = self._buckets or buckets_for(page.total)
         times = times_of(resource, page.records) if part.is_fast else []
         if part.since_parameter and since is not None and (older := older_than(times, since)):
             records = "an older record" if older == 1 else f"{older} older records"
@@ -487,8 +487,8 @@ def _unreadable(page: _Prepared, changes: list[Change]) -> int:
     )
 
 
-def _buckets_for(total: int | None) -> int:
-    """A power of two, so that a bucket holds some dozens of records."""
+def buckets_for(total: int | None) -> int:
+    """How many buckets keep so many records: a power of two, so that each holds some dozens."""
     buckets = LEAST_BUCKETS
     while buckets < MOST_BUCKETS and total is not None and buckets * RECORDS_PER_BUCKET < total:
         buckets *= 2

@@ -27,10 +27,10 @@ class Resource:
 
     `name` is what users call it, and part of every key (`orders`); `entity` is one of it, and part of every
     event type (`order`). `search` is the key of the list operation, `single` that of the one that reads a record by
-    its id, `by_parent` that of the one that lists the records of the parent whose id stands in `parent_field`,
-    `audit` that of its audit logs; None where there is none. `id_field` names the field that identifies a record,
-    `modified_fields` those that say when it changed last, the first that has a value counts: `updatedAt` is null
-    until the first change (api-facts 3.3).
+    its id, `by_safe_id` by its safe id, `by_parent` that of the one that lists the records of the parent whose id
+    stands in `parent_field`, `audit` that of its audit logs; None where there is none. `id_field` names the field that
+    identifies a record, `modified_fields` those that say when it changed last, the first that has a value counts:
+    `updatedAt` is null until the first change (api-facts 3.3).
     `follow_ups`: what else is read when a record of it has changed. `interval`: seconds between two polls, where
     all resources are asked for at once.
     """
@@ -39,6 +39,7 @@ class Resource:
     entity: str
     search: str
     single: str | None = None
+    by_safe_id: str | None = None
     by_parent: str | None = None
     parent_field: str | None = None
     audit: str | None = None

@@ -196,22 +196,31 @@ class Store:
             fields.update(_names(await finish(self._fields(keys=[key], args=new))))
 
     async def differing(
-        self, observed: Sequence[Observed], buckets: int, *, mark: bool = False
+        self, observed: Sequence[Observed], buckets: int, *, mark: bool = False, every: bool = False
     ) -> dict[int, bytes]:
         """Positions of those records whose bytes differ from the ones known, with their packed state.
 
-        `mark`: note that a complete read has seen all of them.
+        `mark`: note that a complete read has seen all of them. `every`: of all records, also those that do not differ.
         """
         if not observed:
             return {}
         wanted: list[int | bytes] = []
         for one in observed:
-            wanted += (bucket_of(one.key, buckets), one.key, one.raw)
+            wanted += (bucket_of(one.key, buckets), one.key, b"" if every else one.raw)
         shown = self._keys.shown(self._resource.name)
         found = await finish(
             self._lookup(keys=[self._seen, shown], args=[_pack(wanted), "1" if mark else ""])
         )
         return dict(zip(found[::2], found[1::2], strict=True))
+
+    async def mark_of(self, name: str) -> str:
+        """A field of the cursor that somebody else than the poll keeps there, "" for none."""
+        found: bytes | None = await answer(self._redis.hget(self._keys.cursor(self._resource.name), name))  # type: ignore[arg-type]
+        return (found or b"").decode()
+
+    async def drop_mark(self, name: str) -> None:
+        """Take it away."""
+        await finish(answer(self._redis.hdel(self._keys.cursor(self._resource.name), name)))
 
     async def begin_sweep(self) -> None:
         """A complete read begins, and has seen nothing yet."""

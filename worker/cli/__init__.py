@@ -20,6 +20,8 @@ COMMANDS = {
     "sandbox": ("worker.cli.sandbox", "Run a local OrderMesh to try things on."),
     "status": ("worker.cli.status", "Show how each resource stands."),
     "runs": ("worker.cli.runs", "Show what polls have done, or one of them whole."),
+    "resync": ("worker.cli.resync", "Read records now, and publish what has changed of them."),
+    "resyncs": ("worker.cli.resync:resyncs", "Show the resyncs, cancel one, or go on with it."),
     "timeline": ("worker.cli.timeline", "Show all that is known of one order."),
     "pause": ("worker.cli.pausing:pause", "Stop reading an account, or some of its resources."),
     "resume": ("worker.cli.pausing:resume", "Read again what was paused."),

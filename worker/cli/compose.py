@@ -25,6 +25,7 @@ from worker.capture.contract import KnownContract
 from worker.capture.health import Health, Verdict, judge
 from worker.capture.payload import payload_of
 from worker.capture.poll import Poller
+from worker.capture.resyncing import Resyncer
 from worker.capture.store import Store
 from worker.connections import answer, connect, is_full
 from worker.errors import DataError, RedisUnavailable, SettingsError
@@ -194,7 +195,17 @@ def _desk(account: Account, profile: ContractProfile, redis: Redis, clock: Clock
         clock=clock,
         payloads={name: payload_of(name, account.privacy, account.events) for name in CAPTURED},
     )
-    return Desk(account, keys, client, poller, contract, groups, retention)
+    resyncer = Resyncer(
+        redis_client=redis,
+        keys=keys,
+        client=client,
+        contract=contract,
+        poller=poller,
+        share=account.resync.share,
+        requests_per_second=account.api.requests_per_second,
+        clock=clock,
+    )
+    return Desk(account, keys, client, poller, resyncer, contract, groups, retention)
 
 
 def limits_of(account: Account) -> dict[str, Limits]:

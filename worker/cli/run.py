@@ -227,6 +227,7 @@ def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
         events=settings.events,
         retention=settings.retention,
         backpressure=settings.backpressure,
+        resync=settings.resync,
     )
 
 

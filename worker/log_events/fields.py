@@ -57,6 +57,7 @@ OWN = (
     LogField("grace_s", _NUMBER, "seconds that there are to end in order"),
     LogField("group", _TEXT, "name of the consumer group; empty where there is none"),
     LogField("idle_s", _NUMBER, "seconds since anybody has read"),
+    LogField("job", _TEXT, "id of a job of arq"),
     LogField("jobs", _COUNT, "jobs that it is about"),
     LogField(
         "largest_page", Kind.COUNT_OR_NULL, "most records that a page may have; null: no limit was found"
@@ -75,6 +76,7 @@ OWN = (
     LogField("noise", _COUNT, "records with other bytes and the same content: not published"),
     LogField("not_told", _COUNT, "how often it has happened since it was told last"),
     LogField("oldest_s", _NUMBER, "age of the oldest of them in seconds"),
+    LogField("not_found", _COUNT, "ids under which nothing was found"),
     LogField("operation", _TEXT, "operation of the API: orders.search ..."),
     LogField("outcome", _TEXT, "how the run ended: complete, partial, stopped, paused, held, failed"),
     LogField("page", _COUNT, "number of the page, from 0"),
@@ -88,6 +90,7 @@ OWN = (
     LogField("pid", _COUNT, "id of the process"),
     LogField("plan", _TEXT, "how it was read: window, sweep, or one after the other with + between them"),
     LogField("policy", _TEXT, "eviction policy of Redis"),
+    LogField("published", _COUNT, "events that were published"),
     LogField("reason", _TEXT, "why: what made the worker look, or what was said"),
     LogField("recorded", _COUNT, "entries of audit logs that were published"),
     LogField("records", _COUNT, "records that were read"),
@@ -95,6 +98,7 @@ OWN = (
     LogField("repeated", _COUNT, "the same failures since it was told last"),
     LogField("requests", _COUNT, "requests that were sent, retries among them"),
     LogField("resources", _TEXTS, "the resources it is about"),
+    LogField("resync", _TEXT, "id of a resync"),
     LogField("retries", _COUNT, "requests that were sent again"),
     LogField("retry_in_s", _NUMBER, "seconds until the next try"),
     LogField("seconds", _NUMBER, "seconds without a sign of life"),

@@ -1,0 +1,327 @@
+"""`ordersync resync` and `ordersync resyncs`."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from jobs.resources import RESOURCES
+from worker.capture.resync import OVER, Request, Resync, Resyncs, State
+from worker.capture.resyncing import told
+from worker.cli.compose import run_async, running_redis_url, workplace
+from worker.cli.looking import client_of, moment
+from worker.cli.options import pick_account, prepare
+from worker.cli.tables import columns, duration
+from worker.clock import SystemClock, rfc3339
+from worker.connections import answer
+from worker.errors import OrdersyncError, SettingsError
+from worker.keys import Keys
+
+if TYPE_CHECKING:
+    from worker.settings import Account, Settings
+
+LOOK_SECONDS = 0.5
+IDLE_SECONDS = 15.0
+"""After which `--wait` says that no worker has begun."""
+
+
+class ResyncIncomplete(OrdersyncError):
+    """A resync that was waited for has ended otherwise, or left something out."""
+
+    code = "resync_incomplete"
+
+
+@click.command(
+    epilog="\b\nExamples:\n  ordersync resync orders --id O04790082 --id 65add270441de72442397b6e --wait\n"
+    "  ordersync resync orders --since 2h --dry-run\n"
+    "  ordersync resync shipments --since 2026-03-01T00:00:00Z --until 2026-03-02T00:00:00Z --force\n"
+    "  ordersync resync orders --ids-from orders.txt\n"
+    "  ordersync resync orders --all --wait\n"
+    "  ordersync resync orders --accept-deletes"
+)
+@click.argument("resource")
+@click.option("--id", "ids", multiple=True, help="Id, short id, safe id or external id; as often as needed.")
+@click.option("--ids-from", type=click.File(), help="A file with an id on each line, - for standard input.")
+@click.option("--since", help="Modified since then: 2026-03-02T10:00:00Z, or 2h, 30min, 7d ago.")
+@click.option("--until", help="Modified until then.")
+@click.option("--all", "everything", is_flag=True, help="All records.")
+@click.option("--force", is_flag=True, help="Publish records again that have not changed.")
+@click.option("--dry-run", is_flag=True, help="Print what would be published; publish nothing.")
+@click.option("--wait", is_flag=True, help="Wait for the end, with progress.")
+@click.option(
+    "--accept-deletes", is_flag=True, help="Believe the next complete read, however many records are gone."
+)
+@click.option("--by", help="Who asks; without it your login name and this host.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--account", help="The account, where there are several.")
+def command(
+    *,
+    resource: str,
+    ids: tuple[str, ...],
+    ids_from: Any,
+    since: str | None,
+    until: str | None,
+    everything: bool,
+    force: bool,
+    dry_run: bool,
+    wait: bool,
+    accept_deletes: bool,
+    by: str | None,
+    as_json: bool,
+    account: str | None,
+) -> None:
+    """Read records of RESOURCE now, and publish what has changed of them.
+
+    A worker does it, a slice at a time, beside its polls and with a share of the request budget
+    (ORDERSYNC_RESYNC__SHARE). It outlives restarts. What has not changed stays silent, unless --force.
+
+    Exits with 1 if --wait ends with ids under which nothing was found.
+    """
+    if resource not in RESOURCES:
+        raise SettingsError(f"There is no resource {resource!r}. There is: {', '.join(RESOURCES)}")
+    settings, clock = prepare(quiet=True), SystemClock()
+    if ids_from is not None:
+        ids += tuple(line.strip() for line in ids_from if line.strip())
+    request = Request(
+        resource=resource,
+        ids=tuple(dict.fromkeys(ids)),
+        since=_time(since, "--since", clock.now()),
+        until=_time(until, "--until", clock.now()),
+        all=everything,
+        force=force,
+        by=by or _me(),
+    )
+    if accept_deletes:
+        if dry_run or wait or ids or since or until or everything or force:
+            raise SettingsError("--accept-deletes stands alone: it speaks of the next complete read.")
+        run_async(lambda: _accept(settings, request, account))
+        return
+    request.check()
+    if dry_run:
+        run_async(lambda: _preview(settings, request, account, as_json=as_json))
+    else:
+        run_async(lambda: _ask(settings, request, account, wait=wait, as_json=as_json))
+
+
+async def _accept(settings: Settings, request: Request, wanted: str | None) -> None:
+    async with client_of(settings) as client:
+        keys = Keys(await pick_account(client, wanted, settings))
+        said = msgspec.json.encode({"by": request.by, "at": SystemClock().now()}).decode()
+        await answer(client.hset(keys.accepted, request.resource, said))
+    click.echo(
+        f"{keys.account}/{request.resource}: what the next complete read does not show is asked for by id, and is "
+        "published as deleted where it is gone."
+    )
+
+
+async def _preview(settings: Settings, request: Request, wanted: str | None, *, as_json: bool) -> None:
+    async with client_of(settings) as client:
+        name = await pick_account(client, wanted, settings)
+    account = _account(settings, name)
+    async with workplace([account], running_redis_url(settings), SystemClock()) as place:
+        changes = told(await place.desks[name].resyncer.preview(RESOURCES[request.resource], request))
+    if as_json:
+        click.echo(json.dumps(changes))
+        return
+    for change in changes:
+        what = f": {', '.join(change['changed'])}" if change["changed"] else ""
+        click.echo(f"{change['id']}  v{change['version']} {change['action']}{what}")
+    events = "event" if len(changes) == 1 else "events"
+    click.echo(f"{len(changes)} {events} would be published.")
+
+
+def _account(settings: Settings, name: str) -> Account:
+    found = next((each for each in settings.accounts() if each.name == name), None)
+    if found is None:
+        raise SettingsError(
+            f"--dry-run reads OrderMesh by itself, and the settings here have no login for account {name}."
+        )
+    return found
+
+
+async def _ask(
+    settings: Settings, request: Request, wanted: str | None, *, wait: bool, as_json: bool
+) -> None:
+    async with client_of(settings) as client:
+        keys = Keys(await pick_account(client, wanted, settings))
+        resyncs = Resyncs(client, keys)
+        resync = await resyncs.ask(request, SystemClock().now())
+        if not wait:
+            click.echo(json.dumps(as_row(keys.account, resync)) if as_json else _asked(keys.account, resync))
+            return
+        ended = await _wait(resyncs, resync, show=not as_json)
+        click.echo(json.dumps(as_row(keys.account, ended)) if as_json else _ended(keys.account, ended))
+        if ended.state is not State.DONE:
+            raise ResyncIncomplete(f"resync {ended.id} was {ended.state.value}")
+        if ended.missed:
+            raise ResyncIncomplete(f"nothing was found under {ended.missed} of {len(request.ids)} ids")
+
+
+async def _wait(resyncs: Resyncs, resync: Resync, *, show: bool) -> Resync:
+    from rich.console import Console  # noqa: PLC0415 - takes time to import
+    from rich.progress import (  # noqa: PLC0415 - as above
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    clock = SystemClock()
+    began = clock.monotonic()
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not show or not console.is_terminal) as progress:
+        task = progress.add_task(f"resync {resync.id}", total=resync.total or None, rate="")
+        said = False
+        while True:
+            now = await resyncs.get(resync.id)
+            if now is None:
+                raise ResyncIncomplete(f"resync {resync.id} is no longer remembered")
+            passed = max(clock.monotonic() - began, 0.001)
+            progress.update(
+                task, completed=now.read, total=now.total or None, rate=f"{now.read / passed:.0f}/s"
+            )
+            if now.state in OVER:
+                return now
+            if not said and now.state is State.WAITING and passed > IDLE_SECONDS:
+                said = True
+                click.echo(
+                    "No worker of the account has begun yet. Is one running? See: ordersync status", err=True
+                )
+            await clock.sleep(LOOK_SECONDS)
+
+
+def _time(text: str | None, name: str, now: float) -> str:
+    found = moment(text, name, now)
+    return "" if found is None else rfc3339(found)
+
+
+def _me() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _asked(account: str, resync: Resync) -> str:
+    return (
+        f"{account}/{resync.request.resource}: resync {resync.id} of {resync.request.words} is noted. "
+        f"See: ordersync resyncs"
+    )
+
+
+def _ended(account: str, resync: Resync) -> str:
+    took = duration(max(0.0, resync.ended_at - resync.at))
+    text = (
+        f"{account}/{resync.request.resource}: resync {resync.id} {resync.state.value}: {resync.read} read, "
+        f"{resync.published} published, {resync.unchanged} unchanged, {resync.requests} requests in {took}"
+    )
+    if resync.missed:
+        more = " ..." if resync.missed > len(resync.missing) else ""
+        text += f"\nnothing found under: {', '.join(resync.missing)}{more}"
+    return text
+
+
+def as_row(account: str, resync: Resync) -> dict[str, Any]:
+    """A resync as it stands in JSON."""
+    request = resync.request
+    return {
+        "id": resync.id,
+        "account": account,
+        "resource": request.resource,
+        "what": request.words,
+        "by": request.by,
+        "state": resync.state.value,
+        "at": rfc3339(resync.at),
+        "ended": rfc3339(resync.ended_at) if resync.ended_at else None,
+        "share": None if resync.share is None else round(resync.share, 3),
+        "read": resync.read,
+        "total": resync.total or None,
+        "published": resync.published,
+        "unchanged": resync.unchanged,
+        "not_found": resync.missed,
+        "requests": resync.requests,
+        "error": resync.error,
+    }
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog="\b\nExamples:\n  ordersync resyncs\n  ordersync resyncs --json\n  ordersync resyncs cancel 4f1c09ab\n"
+    "  ordersync resyncs resume 4f1c09ab",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--account", help="The account, where there are several.")
+@click.pass_context
+def resyncs(ctx: click.Context, *, as_json: bool, account: str | None) -> None:
+    """List the resyncs, cancel one, or go on with one that was cancelled."""
+    if ctx.invoked_subcommand is not None:
+        return
+    settings = prepare(quiet=True)
+
+    async def main() -> None:
+        async with client_of(settings) as client:
+            name = await pick_account(client, account, settings)
+            rows = [as_row(name, each) for each in await Resyncs(client, Keys(name)).all()]
+        if as_json:
+            click.echo(json.dumps(rows))
+        elif not rows:
+            click.echo(f"Nobody has asked for a resync of account {name} yet.")
+        else:
+            click.echo(_list(rows))
+
+    run_async(main)
+
+
+def _list(rows: list[dict[str, Any]]) -> str:
+    head = ("id", "resource", "what", "state", "done", "published", "by", "at")
+    shown = [
+        (
+            row["id"],
+            row["resource"],
+            row["what"],
+            f"{row['state']}: {row['error']}" if row["error"] else row["state"],
+            "-" if row["share"] is None else f"{row['share'] * 100:.0f} %",
+            str(row["published"]),
+            row["by"],
+            row["at"],
+        )
+        for row in rows
+    ]
+    return "\n".join(columns([head, *shown]))
+
+
+@resyncs.command(epilog="\b\nExample:\n  ordersync resyncs cancel 4f1c09ab")
+@click.argument("name", metavar="ID")
+@click.option("--account", help="The account, where there are several.")
+def cancel(name: str, account: str | None) -> None:
+    """End a resync behind what it has in hand."""
+    _change(account, name, resume=False)
+
+
+@resyncs.command(epilog="\b\nExample:\n  ordersync resyncs resume 4f1c09ab")
+@click.argument("name", metavar="ID")
+@click.option("--account", help="The account, where there are several.")
+def resume(name: str, account: str | None) -> None:
+    """Go on with a resync that was cancelled, where it stopped."""
+    _change(account, name, resume=True)
+
+
+def _change(account: str | None, name: str, *, resume: bool) -> None:
+    settings = prepare(quiet=True)
+
+    async def main() -> None:
+        async with client_of(settings) as client:
+            chosen = await pick_account(client, account, settings)
+            known = Resyncs(client, Keys(chosen))
+            changed = await (known.resume(name) if resume else known.cancel(name, SystemClock().now()))
+        what = "goes on" if resume else "is cancelled"
+        click.echo(f"{chosen}/{changed.request.resource}: resync {name} {what}")
+
+    run_async(main)
