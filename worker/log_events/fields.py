@@ -47,7 +47,11 @@ OWN = (
     LogField("failures", _COUNT, "failures in a row"),
     LogField("fence", _COUNT, "fencing number of a lease"),
     LogField("first", _TEXT, "the first entry of them"),
-    LogField("first_page", _COUNT, "number from which the gateway counts its pages"),
+    LogField(
+        "first_page",
+        Kind.COUNT_OR_NULL,
+        "number from which the gateway counts its pages; null: not found out",
+    ),
     LogField("folder", _TEXT, "the folder it is about"),
     LogField(
         "follow_ups", _COUNT, "records and audit logs that were read by themselves, since they were due"
