@@ -48,6 +48,8 @@ WITHOUT_JSON = {
     "groups drop",
     "contract import",
     "sandbox",
+    "resyncs cancel",
+    "resyncs resume",
 }
 """Those that print no data, or say what they have done. (`run --once` and `sandbox` have it for their first words.)"""
 ARGUMENTS: dict[str, tuple[str, ...]] = {
@@ -62,6 +64,9 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "pause": ("--reason", "x"),
     "tail": ("--no-follow",),
     "run": ("--once",),
+    "resync": ("orders", "--all"),
+    "resyncs cancel": ("a",),
+    "resyncs resume": ("a",),
 }
 """What a command needs at least, to get as far as Redis."""
 WITHOUT_REDIS = {

@@ -29,6 +29,7 @@ from tests.conftest import (
     ordersync,
     program_env,
 )
+from worker.capture.resync import Request, Resyncs
 from worker.cli.compose import announce, farewell, reporter, worker_id
 from worker.cli.screen import screen
 from worker.connections import answer, connect
@@ -128,6 +129,22 @@ async def test_the_screen(polled: Bench, redis_url: str, tmp_path: Path) -> None
     ]
     await farewell(polled.place)
     assert "default: no worker is alive; " in ordersync("status", cwd=tmp_path, redis__url=redis_url).stdout
+
+
+async def test_resyncs_under_way(polled: Bench, redis_url: str, tmp_path: Path) -> None:
+    """With what is read, for whom, and how much of it is done; one that is over is not shown."""
+    resyncs, now = Resyncs(polled.redis, polled.desk.keys), time.time()
+    await resyncs.ask(Request(resource="orders", ids=("a", "b", "c", "d"), by="ann@ops"), now, "r1")
+    await resyncs.note("r1", state="running", position=1, read=1, published=1)
+    await resyncs.ask(Request(resource="orders", all=True, by="ann@ops"), now, "r2")
+    await resyncs.cancel("r2", now)
+    (row,) = rows_of(tmp_path, redis_url)
+    assert [(each["id"], each["share"], each["by"]) for each in row["resyncs"]] == [("r1", 0.25, "ann@ops")]
+    shown = ordersync("status", cwd=tmp_path, redis__url=redis_url).stdout
+    assert (
+        "default/orders: resync r1 of 4 ids by ann@ops is running ██▁▁▁▁▁▁▁▁ 25%, 1 read, 1 published\n"
+        in shown
+    )
 
 
 async def test_a_narrow_terminal_gets_shorter_bars(polled: Bench, redis_url: str, tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ class Scene:
             self._consumers()
             self._looking(order)
             self._dead_letters_and_replay()
+            self._resyncs(order)
             self._pausing()
         return self.examples
 
@@ -107,6 +108,20 @@ class Scene:
         self._show(f"dead drop {letters[1]['id']} --yes")
         self._show("replay --group warehouse orders --since 2h --dry-run")
         self._show("groups drop gifts --yes")
+
+    def _resyncs(self, order: str) -> None:
+        self._show(f"resync orders --id {order} --force --dry-run")
+        self._show(f"resync orders --id {order} --force --wait")
+        self._call("pause", "orders", "--reason", "so that it waits")
+        self._show("resync orders --all")
+        resync = next(
+            each for each in json.loads(self._call("resyncs", "--json")[1]) if each["what"] == "all records"
+        )
+        self._show(f"resyncs cancel {resync['id']}")
+        self._show(f"resyncs resume {resync['id']}")
+        self._call("resyncs", "cancel", resync["id"])
+        self._show("resyncs")
+        self._call("resume", "orders")
 
     def _pausing(self) -> None:
         self._show("pause orders --reason 'the vendor migrates until noon'")

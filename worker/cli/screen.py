@@ -32,6 +32,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 NARROW, WIDE = 6, 15
 """Minutes that a sparkline shows on a terminal of less than `_FULL` columns, and elsewhere."""
 _FULL = 150
+_BAR = 10
 
 
 def sparkline(values: Sequence[int]) -> str:
@@ -54,7 +55,7 @@ def screen(rows: Sequence[Row], *, width: int | None = None) -> list[str]:
         if row is not None:
             padded[2] = click.style(padded[2], fg=COLOURS[Health(row["health"])])
         lines.append("  ".join(padded))
-    for part in (_accounts(rows), _groups(rows), _causes(rows)):
+    for part in (_accounts(rows), _groups(rows), _resyncs(rows), _causes(rows)):
         found = list(part)
         lines += ["", *found] if found else []
     return lines
@@ -107,6 +108,23 @@ def _groups(rows: Sequence[Row]) -> Iterator[str]:
                 f"{row['account']}/{row['resource']}: group {printable(group['group'])} has {group['unread']} events "
                 f"to read and {group['pending']} pending{late}; {reading}"
             )
+
+
+def _resyncs(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        for each in row["resyncs"]:
+            done = "" if each["share"] is None else f" {bar(each['share'])} {each['share']:.0%}"
+            error = f": {each['error']}" if each["error"] else ""
+            yield printable(
+                f"{row['account']}/{row['resource']}: resync {each['id']} of {each['what']} by {each['by']} is "
+                f"{each['state']}{done}, {each['read']} read, {each['published']} published{error}"
+            )
+
+
+def bar(share: float) -> str:
+    """How much of something is done."""
+    full = round(share * _BAR)
+    return "█" * full + "▁" * (_BAR - full)
 
 
 def _causes(rows: Sequence[Row]) -> Iterator[str]:

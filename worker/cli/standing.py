@@ -12,7 +12,9 @@ from worker.capture import pauses
 from worker.capture.health import Health, Verdict, judge
 from worker.capture.history import MINUTES, History, Rates
 from worker.capture.pauses import EVERYTHING, Pause, Pauses
+from worker.capture.resync import Resyncs
 from worker.capture.store import Cursor
+from worker.cli.resync import as_row
 from worker.clock import SystemClock, rfc3339
 from worker.connections import answer
 from worker.errors import DataError
@@ -58,7 +60,7 @@ class _Account:
         self._keys = Keys(name)
         self._pauses, self._presence = Pauses(redis, self._keys), Presence(redis, self._keys)
         self._groups, self._dead = Groups(redis, self._keys), DeadLetters(redis, self._keys)
-        self._rates = Rates(History(redis, self._keys))
+        self._rates, self._resyncs = Rates(History(redis, self._keys)), Resyncs(redis, self._keys)
 
     async def rows(self, now: float, wanted: set[str]) -> list[Row]:
         """Those that are polled: by the settings here, by a worker that is alive, or once upon a time."""
@@ -70,13 +72,17 @@ class _Account:
             cursors = dict(zip(RESOURCES, await pipe.execute(), strict=True))
         names = [name for name in RESOURCES if name in wanted or cursors[name]]
         paused, rates = await self._pauses.all(), await self._rates.look(now)
+        resyncs = await self._resyncs.open()
         shared = {
             "budget": _budget(await use_of(self._redis, self._keys, now)),
             "workers": [_worker(beat, now) for beat in workers],
         }
         return [
             await self._row(name, cursors[name], pauses.of(paused, name), now)
-            | {"rate": _rate(rates, name)}
+            | {
+                "rate": _rate(rates, name),
+                "resyncs": [as_row(self._name, each) for each in resyncs if each.request.resource == name],
+            }
             | shared
             for name in names
         ]
