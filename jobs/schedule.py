@@ -16,6 +16,7 @@ from arq.worker import Worker, func
 from redis.exceptions import ResponseError
 
 from jobs.poll import IN_PROGRESS_SECONDS, poll
+from jobs.reconcile import reconcile
 from jobs.resync import resync, resync_slice
 from jobs.retain import Relief, retain
 from jobs.tick import tick
@@ -176,14 +177,14 @@ class SupervisedWorker(Worker):
 
 
 def make_worker(queue_url: str, place: Workplace, worker_id: str) -> Workers:
-    """A worker that ticks, polls and trims, and one for resyncs. They open connections of their own."""
+    """A worker that ticks, polls, reconciles and trims, and one for resyncs. They open connections of their own."""
     return Workers(
         make_poll_worker(queue_url, place, worker_id), make_resync_worker(queue_url, place, worker_id)
     )
 
 
 def make_poll_worker(queue_url: str, place: Workplace, worker_id: str) -> SupervisedWorker:
-    """The one that ticks, polls and trims."""
+    """The one that ticks, polls, reconciles and trims."""
     queue = place.queue
     return _make(
         queue_url,
@@ -193,6 +194,7 @@ def make_poll_worker(queue_url: str, place: Workplace, worker_id: str) -> Superv
         functions=[
             func(poll, name="poll", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
             func(retain, name="retain", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
+            func(reconcile, name="reconcile", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
         ],
         # arq makes the id of a tick of its name: without the queue in it, one queue's would stand for another's.
         cron_jobs=[

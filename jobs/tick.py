@@ -1,4 +1,4 @@
-"""The tick: once a second it puts what is due into the queue: polls, and retention. It does nothing else.
+"""The tick: once a second it puts what is due into the queue: polls, reconciliation, retention. It does nothing else.
 
 A cron job of arq's is dropped when a deploy interrupts it and is not made up for when missed. So the tick
 holds no work: what is due is computed from the cursors, and one poll catches up with all that was missed.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
-from jobs import retain
+from jobs import reconcile, retain
 from jobs.poll import job_id
 from jobs.resources import CAPTURED
 from jobs.resync import slice_id
@@ -38,7 +38,7 @@ LONGEST_WAIT = 86_400.0
 
 
 async def tick(ctx: Mapping[Any, Any]) -> None:
-    """Enqueue each poll that is due before the next tick, to start when it is due, and retention.
+    """Enqueue each poll that is due before the next tick, to start when it is due, reconciliation, and retention.
 
     Where Redis is full there is no room for a job: the next tick tries again, and the worker tells it.
     """
@@ -47,6 +47,7 @@ async def tick(ctx: Mapping[Any, Any]) -> None:
         return
     try:
         await _enqueue(place, ctx["redis"])
+        await reconcile.enqueue(place, ctx["redis"])
     except ResponseError as error:
         if not is_full(error):
             raise

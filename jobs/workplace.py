@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from worker.capture.contract import KnownContract
     from worker.capture.pauses import Pause
     from worker.capture.poll import Poller
+    from worker.capture.reconcile import Reconciler
     from worker.capture.resyncing import Resyncer
     from worker.clock import Clock
     from worker.keys import Keys
@@ -33,6 +34,7 @@ class Desk:
     client: OrderMeshClient
     poller: Poller
     resyncer: Resyncer
+    reconciler: Reconciler
     contract: KnownContract
     groups: Groups
     retention: Retention

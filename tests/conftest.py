@@ -232,7 +232,7 @@ BenchMaker = Callable[..., Any]
 def bench(redis_url: str, sandbox: SandboxServer) -> Callable[..., AsyncExitStack]:
     """Builds a worker for `async with`; its options, such as `page_size=10`, are those of `ApiSettings`.
 
-    `privacy`, `events` and `intervals` are those parts of the settings.
+    `privacy`, `events`, `reconcile` and `intervals` are those parts of the settings.
     It believes what the profile says, as after a probe, so that a test sees its own requests alone; with
     `probe=True` it asks the gateway first, as a worker does.
     """
@@ -246,7 +246,9 @@ def bench(redis_url: str, sandbox: SandboxServer) -> Callable[..., AsyncExitStac
 class _Bench:
     def __init__(self, sandbox: SandboxServer, url: str, api: dict[str, Any]) -> None:
         self._probe = api.pop("probe", False)
-        self._parts = {name: api.pop(name) for name in ("privacy", "events", "intervals") if name in api}
+        self._parts = {
+            name: api.pop(name) for name in ("privacy", "events", "reconcile", "intervals") if name in api
+        }
         self._sandbox, self._url, self._api = sandbox, url, api
         self._stack = AsyncExitStack()
 

@@ -141,6 +141,18 @@ class Keys:
         """Which records the complete read under way has seen: a bit at the place of each."""
         return f"{self.base}shown:{resource}"
 
+    def reconcile(self, resource: str) -> str:
+        """Up to when a resource is proven complete, and how far the pass under way has come."""
+        return f"{self.base}reconcile:{resource}"
+
+    def gaps(self, resource: str) -> str:
+        """Records of which the audit log tells what is not known to be published, and since when."""
+        return f"{self.base}gaps:{resource}"
+
+    def coverage(self, resource: str) -> str:
+        """Stream of the passes that have compared audit logs with what was published, and what each has found."""
+        return f"{self.base}coverage:{resource}"
+
     def lease(self, resource: str) -> str:
         """Who may commit, until when, with which fencing number."""
         return f"{self.base}lease:{resource}"

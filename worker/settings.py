@@ -197,6 +197,23 @@ class PollSettings(_Part):
     )
 
 
+class ReconcileSettings(_Part):
+    """How what was published is held against the audit logs of OrderMesh."""
+
+    every: float = Field(
+        3600, ge=0, le=2_592_000, description="seconds between two comparisons with the audit logs; 0: never"
+    )
+    share: float = Field(
+        0.1, gt=0, le=1, description="part of the request budget that the comparison may take, such as 0.1"
+    )
+    lag: float = Field(
+        120,
+        ge=0,
+        le=86_400,
+        description="seconds after a change until it counts as missed, if it was not published",
+    )
+
+
 class PrivacySettings(_Part):
     """What of the records is published. What a rule does: `worker.capture.privacy`."""
 
@@ -312,6 +329,7 @@ class Account:
     intervals: Mapping[str, float]
     ignore_fields: Mapping[str, tuple[str, ...]]
     complete_every: float = 3600.0
+    reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
     contract_file: Path | None = None
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     events: EventSettings = field(default_factory=EventSettings)
@@ -342,6 +360,7 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     redis: RedisSettings = RedisSettings()
     poll: PollSettings = PollSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
     events: EventSettings = EventSettings()
     privacy: PrivacySettings = PrivacySettings()
     retention: RetentionSettings = RetentionSettings()
@@ -488,6 +507,7 @@ def _account(
         intervals=poll.intervals,
         ignore_fields=poll.ignore_fields,
         complete_every=poll.complete_every,
+        reconcile=settings.reconcile,
         contract_file=contract_file,
         privacy=settings.privacy,
         events=settings.events,

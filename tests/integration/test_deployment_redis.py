@@ -126,7 +126,7 @@ async def test_everybody_can_do_their_work(
         server, "operator", tmp_path,
         ("status",), ("status", "--json"), ("groups",), ("groups", "--json"),
         ("pause", "orders", "--reason", "stocktaking"), ("status",), ("resume", "orders"),
-        ("runs",), ("timeline", subject),
+        ("runs",), ("timeline", subject), ("coverage",), ("coverage", "orders", "--json"),
         ("dead", "list"), ("dead", "show", letters[0]), ("dead", "replay", letters[0]),
         ("dead", "drop", "--yes", letters[1]), (*replay, "--dry-run"), replay, ("groups", "drop", "--yes", "failing"),
     )  # fmt: skip

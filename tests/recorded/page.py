@@ -16,6 +16,7 @@ _SHAPES = (
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "HEX"),
     (re.compile(r"\b[0-9a-f]{8,}\b"), "HEX"),
     (re.compile(r"[▁▂▃▄▅▆▇█]+"), "BARS"),
+    (re.compile(r"[■·]+"), "HOURS"),
     (re.compile(r"\b\d+(?:\.\d+)? (?:s|min|h|d|MB|GB)\b"), "AMOUNT"),
     # A machine that is busy takes a second to ask, and cannot tell it from a clock that is behind.
     (re.compile(r"clock is (?:as ours, within a second|AMOUNT (?:behind|ahead of) ours)"), "clock is so"),

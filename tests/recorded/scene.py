@@ -40,7 +40,9 @@ class Scene:
     def __init__(self, folder: Path, server: Server, sandbox: SandboxServer) -> None:
         self._folder, self._server, self._sandbox = folder, server, sandbox
         polled = '{"orders": 1, "shipments": 1, "notes": 1}'
-        self._settings = login_settings(sandbox, server.url, folder / "data", poll__intervals=polled)
+        self._settings = login_settings(
+            sandbox, server.url, folder / "data", poll__intervals=polled, reconcile__lag="0"
+        )
         self._began = datetime.now(UTC)
         self.examples: list[Example] = []
         self._names = {
@@ -57,6 +59,7 @@ class Scene:
         with self._daemon():
             self._consumers()
             self._looking(order)
+            self._proven()
             self._dead_letters_and_replay()
             self._resyncs(order)
             self._pausing()
@@ -99,6 +102,16 @@ class Scene:
         (run, *_) = json.loads(self._call("runs", "orders", "--json")[1])
         self._show(f"runs show {run['run_id']}")
         self._show(f"timeline {order}", keep=30)
+
+    def _proven(self) -> None:
+        """The calendar, when the first pass over the orders has ended."""
+
+        def is_proven() -> bool:
+            (row,) = json.loads(self._call("coverage", "orders", "--json")[1])
+            return bool(row["complete_until"]) and not row["under_way"]
+
+        self._until(is_proven)
+        self._show("coverage orders --days 1")
 
     def _dead_letters_and_replay(self) -> None:
         letters = json.loads(self._call("dead", "list", "--json")[1])

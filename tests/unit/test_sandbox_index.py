@@ -8,7 +8,7 @@ import pytest
 
 from worker.sandbox import Contract
 from worker.sandbox.faults import DRIFT_ACTIONS, FaultRule, FaultRuleError
-from worker.sandbox.index import Index
+from worker.sandbox.index import Index, Stale
 from worker.sandbox.records import Records
 from worker.sandbox.store import Store
 
@@ -49,6 +49,22 @@ def test_an_index_filters_what_it_shows() -> None:
     shown = index.of(records)
     assert shown.matching({"status": "Open"}) == ["a"]
     assert (len(shown), shown.times("a")[1]) == (1, "2026-01-01T00:00:00Z")
+
+
+def test_an_index_that_loses_changes() -> None:
+    """What is kept is shown as it was, to filters and by its times as well, until it is gone; the rest as it is."""
+    records, stale = Records(threading.RLock()), Stale()
+    for name in ("a", "b"):
+        records.add({"id": name, "status": "Open", "createdAt": f"2026-01-01T00:00:0{len(records)}Z"})
+    stale.keep(records, ["a"])
+    for name in ("a", "b"):
+        records.put({"id": name, "status": "Closed", "createdAt": "2026-01-02T00:00:00Z"})
+    shown = stale.over(records)
+    assert [msgspec.json.decode(raw)["status"] for raw in shown.window(0, 5)] == ["Open", "Closed"]
+    assert (shown.matching({"status": "Open"}), shown.matching({"status": "Closed"})) == (["a"], ["b"])
+    assert (shown.times("a")[1], shown.times("b")[1]) == ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")
+    records.remove("a")
+    assert (shown.ids(), len(shown)) == (["b"], 1)
 
 
 def page(store: Store, number: int) -> tuple[int, int]:

@@ -96,11 +96,22 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
             Health.DEGRADED,
             f"the last complete read is {age:.0f} s old; page {cursor.sweep_page + 1} is next",
         )
+    return _judge_records(cursor)
+
+
+def _judge_records(cursor: Cursor) -> Verdict:
+    """What is published is fresh; whether something is wrong with it."""
     if cursor.held_back:
         return Verdict(
             Health.DEGRADED,
             f"the last complete read did not show {cursor.held_back} records or more, too many to be believed deleted; "
             "look at OrderMesh, and if they are gone: ordersync resync --accept-deletes",
+        )
+    if cursor.gaps:
+        records = "1 record" if cursor.gaps == 1 else f"{cursor.gaps} records"
+        return Verdict(
+            Health.DEGRADED,
+            f"the audit logs of {records} tell of changes that are not known to be published; see: ordersync coverage",
         )
     if cursor.unreadable:
         noun = "record" if cursor.unreadable == 1 else "records"

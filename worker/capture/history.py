@@ -104,6 +104,21 @@ class History:
                 return
             before = f"({entries[-1][0].decode()}"
 
+    async def oldest(self) -> float:
+        """When the oldest run that is kept ended (seconds since 1970); 0 if there is none."""
+        entries = await self._redis.xrange(self._key, count=1)
+        return int(entries[0][0].decode().partition("-")[0]) / 1000 if entries else 0.0
+
+    async def hours(self, first: int, last: int) -> set[int]:
+        """In which of these hours (counted since 1970, both inclusive) a run has ended."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for hour in range(first, last + 1):
+                pipe.xrange(
+                    self._key, min=str(hour * 3_600_000), max=str((hour + 1) * 3_600_000 - 1), count=1
+                )
+            found = await pipe.execute()
+        return {first + at for at, entries in enumerate(found) if entries}
+
     async def behind(self, entry_id: str, *, most: int) -> list[RunRecord]:
         """Runs whose records stand behind this entry, oldest first; no more than `most`, of which the latest."""
         entries = await self._redis.xrevrange(self._key, max="+", min=f"({entry_id}", count=most)

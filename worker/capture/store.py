@@ -81,7 +81,8 @@ class Cursor:
     complete sweep began; `swept_mark`: the mark at its end.
     `fresh_as_of`: everything that changed before then has been published.
     `paused`: why polling pauses (backpressure), in words. `held_back`: so many records, at least, were not shown by
-    the last complete read, which are too many to be believed deleted.
+    the last complete read, which are too many to be believed deleted. `gaps`: records whose audit logs tell of what
+    could not be shown to be published; written by reconciliation alone.
     """
 
     baseline: bool = False
@@ -112,6 +113,7 @@ class Cursor:
     error_code: str = ""
     paused: str = ""
     held_back: int = 0
+    gaps: int = 0
 
     @classmethod
     def parse(cls, fields: Mapping[bytes, bytes]) -> Cursor:
@@ -132,9 +134,15 @@ class Cursor:
 
 
 class Store:
-    """The keys of one resource, or audit log, of one account. `payload`: how its records go into events."""
+    """The keys of one resource, or audit log, of one account. `payload`: how its records go into events.
 
-    def __init__(self, redis: Redis, keys: Keys, resource: Captured, payload: Payload = AS_SERVED) -> None:
+    `lease`: the name of the lease under which is committed; that of the resource if it has no other. Two may commit
+    at a time: a state that is another one by now is found in the commit.
+    """
+
+    def __init__(
+        self, redis: Redis, keys: Keys, resource: Captured, payload: Payload = AS_SERVED, *, lease: str = ""
+    ) -> None:
         self._redis, self._keys, self._resource, self._payload = redis, keys, resource, payload
         self._lookup = scripts.load(redis, "worker.capture", "lookup")
         self._commit = scripts.load(redis, "worker.capture", "commit")
@@ -144,7 +152,7 @@ class Store:
         name = resource.name
         self._seen = keys.seen(name)
         self._commit_keys = [
-            keys.lease(name),
+            keys.lease(lease or name),
             keys.cursor(name),
             keys.stream(name),
             keys.dead(name),

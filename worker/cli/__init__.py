@@ -23,6 +23,7 @@ COMMANDS = {
     "resync": ("worker.cli.resync", "Read records now, and publish what has changed of them."),
     "resyncs": ("worker.cli.resync:resyncs", "Show the resyncs, cancel one, or go on with it."),
     "timeline": ("worker.cli.timeline", "Show all that is known of one order."),
+    "coverage": ("worker.cli.coverage", "Show which hours are proven complete."),
     "pause": ("worker.cli.pausing:pause", "Stop reading an account, or some of its resources."),
     "resume": ("worker.cli.pausing:resume", "Read again what was paused."),
     "tail": ("worker.cli.tail", "Show events as they come."),

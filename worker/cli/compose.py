@@ -25,6 +25,7 @@ from worker.capture.contract import KnownContract
 from worker.capture.health import Health, Verdict, judge
 from worker.capture.payload import payload_of
 from worker.capture.poll import Poller
+from worker.capture.reconcile import Reconciler
 from worker.capture.resyncing import Resyncer
 from worker.capture.store import Store
 from worker.connections import answer, connect, is_full
@@ -177,7 +178,8 @@ def _desk(account: Account, profile: ContractProfile, redis: Redis, clock: Clock
         every=account.retention.every,
         clock=clock,
     )
-    marks = Marks(**account.backpressure.model_dump())
+    pressure = Pressure(groups, Marks(**account.backpressure.model_dump()), clock)
+    payloads = {name: payload_of(name, account.privacy, account.events) for name in CAPTURED}
     if account.privacy.key is not None:
         redaction.add(account.privacy.key.get_secret_value())
     poller = Poller(
@@ -185,7 +187,7 @@ def _desk(account: Account, profile: ContractProfile, redis: Redis, clock: Clock
         keys=keys,
         client=client,
         contract=contract,
-        pressure=Pressure(groups, marks, clock),
+        pressure=pressure,
         page_size=account.api.page_size,
         max_concurrency=account.api.max_concurrency,
         intervals=account.intervals,
@@ -193,7 +195,7 @@ def _desk(account: Account, profile: ContractProfile, redis: Redis, clock: Clock
         complete_every=account.complete_every,
         worker_id=worker_id(),
         clock=clock,
-        payloads={name: payload_of(name, account.privacy, account.events) for name in CAPTURED},
+        payloads=payloads,
     )
     resyncer = Resyncer(
         redis_client=redis,
@@ -205,7 +207,22 @@ def _desk(account: Account, profile: ContractProfile, redis: Redis, clock: Clock
         requests_per_second=account.api.requests_per_second,
         clock=clock,
     )
-    return Desk(account, keys, client, poller, resyncer, contract, groups, retention)
+    reconciler = Reconciler(
+        redis_client=redis,
+        keys=keys,
+        client=client,
+        contract=contract,
+        pressure=pressure,
+        settings=account.reconcile,
+        requests_per_second=account.api.requests_per_second,
+        max_concurrency=account.api.max_concurrency,
+        intervals=account.intervals,
+        ignore_fields=account.ignore_fields,
+        worker_id=worker_id(),
+        clock=clock,
+        payloads=payloads,
+    )
+    return Desk(account, keys, client, poller, resyncer, reconciler, contract, groups, retention)
 
 
 def limits_of(account: Account) -> dict[str, Limits]:

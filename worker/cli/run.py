@@ -223,6 +223,7 @@ def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
         api,
         poll.intervals,
         settings.poll.ignore_fields,
+        reconcile=settings.reconcile,
         privacy=settings.privacy,
         events=settings.events,
         retention=settings.retention,

@@ -7,7 +7,7 @@ held against it: `conformity`. A new event needs an entry here, in the file of i
 
 from __future__ import annotations
 
-from worker.log_events import delivering, reading, running
+from worker.log_events import delivering, proving, reading, running
 from worker.log_events.fields import COMMON, HEAD, OWN
 from worker.log_events.kinds import Kind, Level, LogEvent, LogField
 
@@ -18,6 +18,7 @@ __all__ = [
 
 THEMES = {
     "Reading": reading.EVENTS,
+    "Completeness": proving.EVENTS,
     "Delivery": delivering.EVENTS,
     "Running": running.EVENTS,
 }

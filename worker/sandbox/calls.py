@@ -11,10 +11,12 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from worker.sandbox.answers import Answer, error_answer
-from worker.sandbox.index import Index
+from worker.sandbox.index import Index, Stale
 from worker.sandbox.requests import RequestLog
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from worker.sandbox.auth import Auth
     from worker.sandbox.contract import Contract
     from worker.sandbox.faults import Faults
@@ -35,12 +37,32 @@ class Sandbox:
     requests: RequestLog = field(default_factory=RequestLog)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     indexes: dict[str, Index] = field(default_factory=dict)
+    stale: dict[str, Stale] = field(default_factory=dict)
 
     def indexed(self, key: str, source: Source) -> Source:
         """What list operation `key` shows of its records; the caller holds their lock."""
+        stale = self.stale.get(key.partition(".")[0])
+        if stale is not None:
+            source = stale.over(source)
         if not self.contract.index_lag:
             return source
         return self.indexes.setdefault(key, Index(self.contract.index_lag)).of(source)
+
+    def hide(self, kind: str, ids: Iterable[str]) -> list[str]:
+        """Has lists show records of a kind as they are now, whatever becomes of them; those that there are.
+
+        An index that has lost a change looks like that. Single records, bulk reads and audit logs tell the truth.
+        """
+        source = self.world.sources()[kind]
+        with source.lock:
+            known = set(source.ids())
+            chosen = [each for each in ids if each in known]
+            self.stale.setdefault(kind, Stale()).keep(source, chosen)
+            return chosen
+
+    def show(self, kind: str) -> None:
+        """Has lists show records of a kind as they are again."""
+        self.stale.pop(kind, None)
 
     async def pause(self, seconds: float) -> None:
         """Waits, or returns early when the server stops."""

@@ -37,6 +37,8 @@ def control_routes(sandbox: Sandbox) -> list[BaseRoute]:
         Route("/_sandbox/stats", _endpoint(control.stats), methods=["GET"]),
         Route("/_sandbox/create", _endpoint(control.create), methods=["POST"]),
         Route("/_sandbox/change", _endpoint(control.change), methods=["POST"]),
+        Route("/_sandbox/hide", _endpoint(control.hide), methods=["POST"]),
+        Route("/_sandbox/show", _endpoint(control.show), methods=["POST"]),
         Route("/_sandbox/truth", _endpoint(control.truth), methods=["GET"]),
         Route("/_sandbox/faults", _endpoint(control.faults), methods=["POST"]),
         Route("/_sandbox/deny", _endpoint(control.deny), methods=["POST"]),
@@ -87,6 +89,18 @@ class _Control:
         if kind == "shipments":
             return json_answer({"ids": self._sandbox.world.shipments.change(number)})
         return error_answer(400, "'kind' must be one of orders, shipments.", "kind", kind)
+
+    def hide(self, request: Request, _body: bytes) -> Answer:
+        """Lists of a `kind` show the records with these `id`s as they are now, until `show`."""
+        kind = request.query_params.get("kind", "orders")
+        if kind not in KINDS:
+            return error_answer(400, f"'kind' must be one of {', '.join(KINDS)}.", "kind", kind)
+        return json_answer({"ids": self._sandbox.hide(kind, request.query_params.getlist("id"))})
+
+    def show(self, request: Request, _body: bytes) -> Answer:
+        """Lists of a `kind` show all records as they are."""
+        self._sandbox.show(request.query_params.get("kind", "orders"))
+        return json_answer({})
 
     def truth(self, request: Request, _body: bytes) -> Answer:
         """Every record of a kind, one a line."""

@@ -1,4 +1,4 @@
-"""A search index that lags behind: lists show what there was a while ago, single reads what there is."""
+"""Search indexes that lag behind, or lose changes: lists show what there was, single reads what there is."""
 
 from __future__ import annotations
 
@@ -81,6 +81,58 @@ class Index(Source):
     def matching(self, filters: Mapping[str, str]) -> list[str]:
         """Ids of the records whose top-level fields have these values."""
         return [each for each, raw in self._snapshots[0].rows.items() if has_values(_read(raw), filters)]
+
+
+class Stale(Source):
+    """Shows some records as they were when they were last `keep`-t, and the others as they are."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, bytes] = {}
+        self._times: dict[str, tuple[object, object]] = {}
+        self._source: Source
+
+    def keep(self, source: Source, ids: Iterable[str]) -> None:
+        """Remember these records as they are; the caller holds the lock."""
+        for each in ids:
+            (self._rows[each],) = source.rows([each])
+            self._times[each] = source.times(each)
+
+    def over(self, source: Source) -> Source:
+        """What is shown of `source` now; the caller holds the lock."""
+        self._source = source
+        return self
+
+    @property
+    def lock(self) -> threading.RLock:
+        """The sandbox's one lock."""
+        return self._source.lock
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def ids(self) -> list[str]:
+        """Every id, in creation order. What is gone is shown no more."""
+        return self._source.ids()
+
+    def window(self, start: int, stop: int) -> list[bytes]:
+        """The records at positions `[start, stop)`."""
+        return self.rows(self._source.ids()[start:stop])
+
+    def rows(self, ids: Iterable[str]) -> list[bytes]:
+        """The records with these ids."""
+        wanted = list(ids)
+        rows = self._source.rows(wanted)
+        return [self._rows.get(each, row) for each, row in zip(wanted, rows, strict=True)]
+
+    def times(self, record_id: str) -> tuple[object, object]:
+        """When the record changed last, and when it was made, as far as is shown."""
+        return self._times.get(record_id) or self._source.times(record_id)
+
+    def matching(self, filters: Mapping[str, str]) -> list[str]:
+        """Ids of the records whose top-level fields have these values, as far as is shown."""
+        found = {each for each in self._source.matching(filters) if each not in self._rows}
+        found.update(each for each, raw in self._rows.items() if has_values(_read(raw), filters))
+        return [each for each in self._source.ids() if each in found]
 
 
 def _read(raw: bytes) -> Record:

@@ -159,6 +159,14 @@ class SandboxServer:
         """The fault rules in force."""
         return self._sandbox.faults
 
+    def hide(self, kind: str, *ids: str) -> list[str]:
+        """Has lists show records as they are now, whatever becomes of them; see `Sandbox.hide`."""
+        return self._sandbox.hide(kind, ids)
+
+    def show(self, kind: str) -> None:
+        """Has lists show records of a kind as they are again."""
+        self._sandbox.show(kind)
+
     @property
     def requests(self) -> RequestLog:
         """What was asked so far."""

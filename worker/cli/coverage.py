@@ -1,0 +1,298 @@
+"""`ordersync coverage`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from jobs.resources import CAPTURED, RESOURCES
+from worker.capture.calendar import Day, Hour, calendar
+from worker.capture.coverage import Counts, Coverage, Gap, Pass, Progress
+from worker.capture.history import History
+from worker.capture.proof import can_be_proven
+from worker.capture.resources import AuditLog
+from worker.cli.compose import run_async
+from worker.cli.looking import check_resource, client_of
+from worker.cli.options import pick_account, prepare
+from worker.cli.tables import columns, duration, printable
+from worker.clock import SystemClock, rfc3339
+from worker.connections import answer
+from worker.keys import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from redis.asyncio import Redis
+
+    from worker.settings import Settings
+
+GLYPHS: dict[Hour, tuple[str, str, str]] = {
+    Hour.VERIFIED: ("■", "green", "verified"),
+    Hour.HEALED: ("◆", "yellow", "gap healed"),
+    Hour.OPEN: ("!", "red", "open gap"),
+    Hour.UNPROVEN: ("·", "", "not yet proven"),
+    Hour.DOWN: ("_", "", "nothing was read: no worker, or paused"),
+    Hour.BEFORE: (" ", "", ""),
+}
+MOST_GAPS = 20
+"""Open records that are listed for people; JSON has all of them."""
+_NO_LOGS = "OrderMesh has no audit logs, or no single records, of it: its reads are complete, but nothing can prove it"
+_IS_LOG = "an audit log is what others are proven by; it is read when its record has changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of one resource."""
+
+    resource: str
+    progress: Progress
+    gaps: dict[str, Gap]
+    passes: list[Pass]
+    days: list[Day]
+    tracked: int
+
+    @property
+    def counts(self) -> Counts:
+        """Over all passes that are shown."""
+        total = Counts()
+        for each in self.passes:
+            for name in ("records", "verified", "entries", "found", "healed", "requests"):
+                setattr(total, name, getattr(total, name) + getattr(each.counts, name))
+        return total
+
+    @property
+    def open(self) -> dict[str, Gap]:
+        """Without those that wait for their deletion to be confirmed."""
+        return {name: gap for name, gap in self.gaps.items() if not gap.is_absent}
+
+
+@click.command(
+    epilog="\b\nExamples:\n  ordersync coverage\n  ordersync coverage orders --days 30\n"
+    "  ordersync coverage --json | jq '.[] | select(.open > 0)'"
+)
+@click.argument("resource", required=False)
+@click.option("--days", type=click.IntRange(1, 80), default=7, show_default=True, help="How many days back.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON: all passes and gaps as well.")
+@click.option("--account", help="The account, where there are several.")
+def command(*, resource: str | None, days: int, as_json: bool, account: str | None) -> None:
+    """Show which hours are proven complete, for one RESOURCE or all that are read.
+
+    Now and then the worker reads the audit log of every record that it knows, and holds it against what was published
+    (ORDERSYNC_RECONCILE__EVERY). A change that is told there and was not published is a gap: it is published then. An
+    hour is proven when everything that audit logs tell of it is published. Hours are those of UTC, and of OrderMesh's
+    clock.
+    """
+    check_resource(resource)
+    settings = prepare(quiet=True)
+
+    async def main() -> None:
+        async with client_of(settings) as client:
+            keys = Keys(await pick_account(client, account, settings))
+            known = await _known(client, keys, settings, resource)
+            found = [await _look(client, keys, name, days) for name in known if _provable(name)]
+        unprovable = [name for name in known if not _provable(name)]
+        if as_json:
+            rows = [_as_json(each, keys.account) for each in found]
+            rows += [
+                {"account": keys.account, "resource": n, "provable": False, "why": _why(n)}
+                for n in unprovable
+            ]
+            click.echo(json.dumps(rows, ensure_ascii=False))
+        else:
+            click.echo("\n".join(_lines(found, unprovable)))
+
+    run_async(main)
+
+
+def _provable(name: str) -> bool:
+    return name in RESOURCES and can_be_proven(RESOURCES[name])
+
+
+def _why(name: str) -> str:
+    return _IS_LOG if isinstance(CAPTURED[name], AuditLog) else _NO_LOGS
+
+
+async def _known(client: Redis, keys: Keys, settings: Settings, wanted: str | None) -> list[str]:
+    """What is read by the settings here, or was once."""
+    if wanted is not None:
+        return [wanted]
+    async with client.pipeline(transaction=False) as pipe:
+        for name in CAPTURED:
+            pipe.exists(keys.cursor(name))
+        found = await pipe.execute()
+    return [n for n, there in zip(CAPTURED, found, strict=True) if there or n in settings.poll.intervals]
+
+
+async def _look(client: Redis, keys: Keys, name: str, days: int) -> Standing:
+    now = SystemClock().now()
+    kept, history, hour = Coverage(client, keys, name), History(client, keys), int(now // 3600)
+    first = (hour // 24 - days + 1) * 24
+    progress, gaps = await kept.load(), await kept.gaps()
+    passes = await kept.passes(since=first * 3600)
+    oldest = await history.oldest()
+    shown = calendar(
+        progress,
+        gaps.values(),
+        passes,
+        active=await history.hours(first, hour),
+        known_since=int(oldest // 3600),
+        now=hour,
+        days=days,
+    )
+    tracked = await answer(client.hget(keys.cursor(name), "tracked"))
+    return Standing(name, progress, gaps, passes, shown, int(tracked or 0))
+
+
+# For people
+
+
+def _lines(found: Sequence[Standing], unprovable: Sequence[str]) -> Iterator[str]:
+    if not found and not unprovable:
+        yield "Nothing was read yet."
+    for each in found:
+        yield from _calendar(each)
+        yield ""
+        yield from _words(each)
+        yield ""
+    if found:
+        used = {hour for each in found for day in each.days for hour in day.hours}
+        legend = [
+            f"{_glyph(hour)} {GLYPHS[hour][2]}" for hour in GLYPHS if hour in used and hour is not Hour.BEFORE
+        ]
+        if legend:
+            yield "  ".join(legend)
+        yield "What no list has ever shown is not known, and has no log that could be read: that cannot be proven."
+    if unprovable:
+        reasons: dict[str, list[str]] = {}
+        for name in unprovable:
+            reasons.setdefault(_why(name), []).append(name)
+        for why, names in reasons.items():
+            yield f"Not proven: {', '.join(names)} ({why})."
+
+
+def _glyph(hour: Hour) -> str:
+    glyph, colour, _ = GLYPHS[hour]
+    return click.style(glyph, fg=colour) if colour else glyph
+
+
+def _calendar(each: Standing) -> Iterator[str]:
+    width = max(len(each.resource), len("2026-03-02"))
+    ruler = "".join(f"{hour:<6}" for hour in ("00", "06", "12", "18"))
+    yield f"{each.resource:<{width}}  {ruler}UTC"
+    for day in each.days:
+        cells = "".join(_glyph(hour) for hour in day.hours)
+        tally = Counter(day.hours)
+        told = [f"{tally[hour]} h {GLYPHS[hour][2]}" for hour in (Hour.OPEN, Hour.HEALED) if tally[hour]]
+        date = datetime.fromtimestamp(day.day * 86_400, UTC).strftime("%Y-%m-%d")
+        yield f"{date:<{width}}  {cells}{'  ' if told else ''}{', '.join(told)}".rstrip()
+
+
+def _words(each: Standing) -> Iterator[str]:
+    progress, counts, name = each.progress, each.counts, each.resource
+    if progress.complete_until:
+        until = rfc3339(progress.complete_until / 1000)
+        yield f"{name} is proven complete up to {until}: all that the audit logs of its records tell is published."
+    elif progress.off:
+        yield f"Nothing of {name} is proven."
+    else:
+        yield f"Nothing of {name} is proven yet."
+    if progress.off:
+        yield f"  It goes no further: {printable(progress.off)}. It is tried again at {rfc3339(progress.due_at)}."
+    if progress.began:
+        yield f"  {_under_way(each)}"
+    if progress.error:
+        again = rfc3339(progress.due_at)
+        yield f"  {printable(progress.error)} ({progress.failures or 1} times in a row); again at {again}."
+    if each.passes:
+        yield (
+            f"  Passes: {len(each.passes)}. Audit entries compared: {counts.entries}. Gaps found: {counts.found}, "
+            f"healed: {counts.healed}, still open: {len(each.open)}."
+        )
+        last = each.passes[-1].counts
+        yield (
+            f"  The last pass took {duration(each.passes[-1].ended - each.passes[-1].began)}, and verified "
+            f"{last.verified} of {last.records} records with {last.requests} requests."
+        )
+    waiting = len(each.gaps) - len(each.open)
+    if waiting:
+        yield f"  {waiting} of its records are not there any more: published as deleted once a complete read agrees."
+    if each.open:
+        rows = [
+            ("  open", gap_id, rfc3339(gap.at / 1000) if gap.at else "-", gap.why)
+            for gap_id, gap in list(each.open.items())[:MOST_GAPS]
+        ]
+        yield from columns([("  ", "id", "changed at", "why"), *rows])
+        if len(each.open) > MOST_GAPS:
+            yield f"  and {len(each.open) - MOST_GAPS} more (--json)"
+
+
+def _under_way(each: Standing) -> str:
+    progress, now = each.progress, SystemClock().now()
+    done, passed = progress.counts.records, now - progress.began
+    text = f"A pass is under way since {duration(passed)}: {done} of {each.tracked} records"
+    if 0 < done < each.tracked and passed > 0:
+        text += f", about {duration(passed * (each.tracked - done) / done)} to go"
+    return f"{text}. It will prove what happened up to {rfc3339(progress.until / 1000)}."
+
+
+# For programs
+
+
+def _as_json(each: Standing, account: str) -> dict[str, Any]:
+    progress = each.progress
+    return {
+        "account": account,
+        "resource": each.resource,
+        "provable": not progress.off,
+        "why": progress.off,
+        "complete_since": _moment(progress.complete_since),
+        "complete_until": _moment(progress.complete_until),
+        "open": len(each.open),
+        "absent": len(each.gaps) - len(each.open),
+        "error": progress.error,
+        "next": rfc3339(progress.due_at) if progress.due_at else None,
+        "under_way": {
+            "began": rfc3339(progress.began),
+            "since": _moment(progress.since),
+            "until": _moment(progress.until),
+            **_counts(progress.counts),
+        }
+        if progress.began
+        else None,
+        "passes": [
+            {
+                "since": _moment(one.since),
+                "until": _moment(one.until),
+                "began": rfc3339(one.began),
+                "ended": rfc3339(one.ended),
+                "proven": one.proven,
+                **_counts(one.counts),
+            }
+            for one in each.passes
+        ],
+        "gaps": [
+            {"id": gap_id, "changed_at": _moment(gap.at), "why": gap.why} for gap_id, gap in each.gaps.items()
+        ],
+        "hours": [
+            {"hour": rfc3339((day.day * 24 + at) * 3600), "state": hour.value}
+            for day in each.days
+            for at, hour in enumerate(day.hours)
+            if hour is not Hour.BEFORE
+        ],
+    }
+
+
+def _counts(counts: Counts) -> dict[str, int]:
+    kept: dict[str, int] = msgspec.structs.asdict(counts)
+    del kept["healed_at"]
+    return kept
+
+
+def _moment(milliseconds: int) -> str | None:
+    return rfc3339(milliseconds / 1000) if milliseconds else None
