@@ -94,6 +94,12 @@ class Watchdog:
         """A loop has ended in order."""
         self._beats.pop(name, None)
 
+    def silent(self, seconds: float) -> dict[str, float]:
+        """The loops without a sign of life for longer, and the jobs that take too long; for how many seconds each."""
+        now = time.monotonic()
+        found = {name: now - at for name, at in list(self._beats.items()) if now - at > seconds}
+        return found | {name: now - at for name, at in self._jobs().items() if now - at > self._job_seconds}
+
     def progress(self) -> bool:
         """Whether every loop under guard has been alive since this was last true."""
         turned = all(at > self._asked for at in list(self._beats.values()))
@@ -183,10 +189,16 @@ class Daemon:
         self._stop_event = anyio.Event()
         self._started = clock.now()
         self._log, self._repeats = get_logger(), Repeats()
+        self.last_beat: heartbeat.Beat | None = None
+        """The heartbeat that was written last."""
 
     def stopping(self) -> bool:
         """Whether the worker has been asked to end."""
         return self._stopping
+
+    def silent(self) -> dict[str, float]:
+        """What stands still in the worker, and for how many seconds: loops and jobs, by name."""
+        return self._watchdog.silent(heartbeat.MAX_AGE)
 
     async def run(self) -> None:
         """Work until a signal comes."""
@@ -332,6 +344,7 @@ class Daemon:
             resources=resources,
             problem=problem,
         )
+        self.last_beat = beat
         wrong = "; ".join(heartbeat.diagnose(beat, beat.at))
         self._manager.status(wrong or f"{len(resources)} resources polled, none failing")
         try:

@@ -80,6 +80,10 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _optional_url(value: str | None) -> str | None:
+    return _http_url(value) if value else None
+
+
 def _has_good_port(parts: SplitResult) -> bool:
     try:
         return parts.port != 0
@@ -320,6 +324,24 @@ class LogSettings(_Part):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level written")
 
 
+class MetricsSettings(_Part):
+    """Metrics for Prometheus, and probes: `/metrics`, `/healthz`, `/readyz`. Off without a port."""
+
+    port: int | None = Field(
+        None, ge=0, le=65535, description="port of /metrics, /healthz, /readyz; none: off"
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="address that it listens on; 0.0.0.0: all")
+
+
+class TraceSettings(_Part):
+    """Traces to an OpenTelemetry collector. Off without an address."""
+
+    endpoint: Annotated[str | None, AfterValidator(_optional_url)] = Field(
+        None, description="collector (OTLP over HTTP), such as http://127.0.0.1:4318; none: off"
+    )
+    share: float = Field(1.0, ge=0, le=1, description="share of traces that is recorded, from 0 to 1")
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """One set of OrderMesh credentials, and what is read with it."""
@@ -367,6 +389,8 @@ class Settings(BaseSettings):
     backpressure: BackpressureSettings = BackpressureSettings()
     resync: ResyncSettings = ResyncSettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    traces: TraceSettings = TraceSettings()
     account: Annotated[str, AfterValidator(_account_name)] = Field(
         "default", description="name of the one account"
     )

@@ -27,6 +27,7 @@ from worker.cli.compose import (
     workplace,
 )
 from worker.cli.local_ordermesh import LocalOrderMesh, local_ordermesh
+from worker.cli.observing import watched
 from worker.cli.options import prepare
 from worker.clock import SystemClock
 from worker.connections import check_server, connect, is_full, wait_until_up
@@ -147,7 +148,8 @@ async def _daemon(
     )
     place.stopping = daemon.stopping
     try:
-        await daemon.run()
+        async with watched(settings, place, daemon):
+            await daemon.run()
     finally:
         await farewell(place)
 

@@ -11,6 +11,7 @@ EVENTS = (
         "The worker takes jobs: after the start, and each time that Redis is back.",
         fields=("worker",),
     ),
+    LogEvent("metrics_served", Level.INFO, "Metrics and probes are to be had.", fields=("url",)),
     LogEvent(
         "stopping",
         Level.INFO,
