@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import asyncio
+from typing import Any
 
 MOST = 2000
 """Characters of one stack."""
+DEEPEST = 100
+"""Calls that are followed."""
 
 
 def of_main_thread() -> str:
@@ -21,17 +21,29 @@ def of_main_thread() -> str:
 
 
 def of_task(task: asyncio.Task[Any]) -> str:
-    """The calls of a task that waits, the innermost first. A task itself shows no more than its outermost one."""
+    """The calls of a task that waits, the innermost first. A task itself shows no more than its outermost one.
+
+    A call that waits for another task (`asyncio.wait_for`, our `finish`) holds it in one of its variables: it goes on
+    there.
+    """
     calls: list[str] = []
     waiting: Any = task.get_coro()
-    while waiting is not None and len(calls) < MOST:
+    while waiting is not None and len(calls) < DEEPEST:
         frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
-        frame = frame or getattr(waiting, "ag_frame", None)
-        if frame is not None:
-            calls.append(f"{frame.f_code.co_name}:{frame.f_lineno}")
-        # What it awaits: another coroutine, a generator, or a future, which awaits nothing.
-        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
+        if frame is None:
+            break
+        calls.append(f"{frame.f_code.co_name}:{frame.f_lineno}")
+        below = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
+        waiting = (
+            below if hasattr(below, "cr_frame") or hasattr(below, "gi_frame") else _other(frame.f_locals)
+        )
     return _joined(calls[::-1])
+
+
+def _other(variables: dict[str, Any]) -> Any:
+    """What another task does that one of the variables holds, or None."""
+    tasks = [each for each in variables.values() if isinstance(each, asyncio.Task) and not each.done()]
+    return tasks[0].get_coro() if tasks else None
 
 
 def _joined(calls: list[str]) -> str:

@@ -21,6 +21,7 @@ from tests.conftest import (
     PATIENCE,
     Program,
     Server,
+    check_log,
     eventually,
     free_port,
     login_settings,
@@ -28,7 +29,7 @@ from tests.conftest import (
     program_env,
 )
 from worker import daemon as daemon_module
-from worker.clock import SystemClock
+from worker.clock import SystemClock, parse_time
 from worker.daemon import Watchdog
 from worker.keys import queue_name
 from worker.sandbox import CLIENT_SECRET, FaultRule, SandboxServer
@@ -134,6 +135,42 @@ async def test_the_watchdog_ends_a_hung_process(settings: dict[str, str], tmp_pa
         assert (last["event"], last["level"]) == ("worker_hangs", "critical")
         assert "loop" in last["stuck"]
         assert last["stack"].startswith("<lambda>:")
+        check_log([last])
+
+
+STUCK_JOB = """
+import asyncio, sys
+from jobs import poll
+from worker import cli, daemon
+from worker.capture.poll import Poller
+seconds, end, _ = daemon.Watchdog.__init__.__defaults__
+daemon.Watchdog.__init__.__defaults__ = (4.0, end, 2.0)
+async def never(*_, **__):
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+Poller.poll = never
+sys.argv = ["ordersync", "run"]
+cli.main()
+"""
+
+
+async def test_the_watchdog_names_the_job_that_is_stuck(settings: dict[str, str], tmp_path: Path) -> None:
+    """The loops turn, and a job does not end: status 70; the last line names it, since when, and where it stands."""
+    with Program(tmp_path, sys.executable, "-c", STUCK_JOB, **settings) as program:
+        began = time.time()
+        assert await program.ended(60) == 70
+        last = program.logs()[-1]
+        check_log([last])
+        job = f"{queue_name(['default'])}:poll:default:orders"
+        assert (last["event"], last["stuck"]) == ("worker_hangs", [job])
+        assert began - 1 < (parse_time(last["stuck_since"]) or 0) / 1000 < time.time() - last["seconds"] + 1
+        (place,) = last["under_way"]
+        assert re.fullmatch(
+            rf"{job} for \d+ s at (wait:\d+ < )?never:\d+ < poll:\d+ < .*run_job:\d+.*", place
+        )
 
 
 async def test_the_watchdog_ends_a_process_that_hangs_in_its_log(

@@ -163,9 +163,13 @@ async def test_spans_from_the_tick_to_the_commit(bench: BenchMaker, redis_url: s
     """Through the queue: the tick is above the poll, and that above its requests and commits, with our ids."""
     kept, exporter = spans
     async with bench() as b:
-        with tracing.watching(exporter.watch, exporter.records):
+        ended: list[str] = []
+        with (
+            tracing.watching(exporter.watch, exporter.records),
+            tracing.watching(lambda span: ended.append(span.name)),
+        ):
             async with working(b, redis_url):
-                await eventually(lambda: b.redis.xlen(b.desk.keys.runs), PATIENCE)
+                await eventually(lambda: "poll" in ended, PATIENCE)
         exporter.flush()
         (_, record), *_ = await b.redis.xrange(b.desk.keys.runs)
         run_id, trace_id = int(record[b"run_id"], 16), int(record[b"trace_id"], 16)
