@@ -234,7 +234,7 @@ def bench(redis_url: str, sandbox: SandboxServer) -> Callable[..., AsyncExitStac
 
     `privacy`, `events`, `reconcile` and `intervals` are those parts of the settings.
     It believes what the profile says, as after a probe, so that a test sees its own requests alone; with
-    `probe=True` it asks the gateway first, as a worker does.
+    `probe=True` it asks the gateway first, as a worker does. `clock` is what it takes for the time.
     """
 
     def make(server: SandboxServer = sandbox, url: str = redis_url, **api: Any) -> Any:
@@ -245,7 +245,7 @@ def bench(redis_url: str, sandbox: SandboxServer) -> Callable[..., AsyncExitStac
 
 class _Bench:
     def __init__(self, sandbox: SandboxServer, url: str, api: dict[str, Any]) -> None:
-        self._probe = api.pop("probe", False)
+        self._probe, self._clock = api.pop("probe", False), api.pop("clock", None) or SystemClock()
         self._parts = {
             name: api.pop(name) for name in ("privacy", "events", "reconcile", "intervals") if name in api
         }
@@ -254,7 +254,7 @@ class _Bench:
 
     async def __aenter__(self) -> Bench:
         account = replace(account_for(self._sandbox, **self._api), **self._parts)
-        place = await self._stack.enter_async_context(workplace([account], self._url, SystemClock()))
+        place = await self._stack.enter_async_context(workplace([account], self._url, self._clock))
         if not self._probe:
             await know_contract(place)
         return Bench(place, place.desks[account.name], place.redis, self._sandbox)

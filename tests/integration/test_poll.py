@@ -346,7 +346,7 @@ async def test_empty_resource_is_not_believed(bench: BenchMaker) -> None:
         fault(b, "empty", times=None)
         for _ in range(3):
             run = await b.poll()
-            assert (run.outcome, run.error_code) == ("failed", "unreadable_answer")
+            assert (run.outcome, run.error_code) == ("suspicious", "suspicious")
             assert "50 records are known" in run.error
         assert (await b.cursor()).fresh_as_of == fresh
 
@@ -461,14 +461,14 @@ async def test_workers_with_other_page_sizes_do_not_undo_each_other(bench: Bench
 
 async def test_pages_in_memory_are_bounded(bench: BenchMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """However large the resource and slow the commits, no more than a window of pages is in hand."""
-    most, prepare = 0, Reader._prepare
+    most, fetch = 0, Reader._fetch
 
-    async def counted(self: Reader, ask: Ask) -> Any:
+    async def counted(self: Reader, step: int, ask: Ask) -> Any:
         nonlocal most
         most = max(most, ask.page - self._plan.next_page + 1)
-        return await prepare(self, ask)
+        return await fetch(self, step, ask)
 
-    monkeypatch.setattr(readers.Reader, "_prepare", counted)
+    monkeypatch.setattr(readers.Reader, "_fetch", counted)
     async with bench(page_size=1, max_concurrency=3) as b:
         assert (await b.poll()).outcome == "complete"
     assert most == READ_AHEAD * 3

@@ -74,7 +74,23 @@ def test_everything_comes_first(cursor: Cursor) -> None:
 
 def test_everything_when_it_is_asked_for() -> None:
     """Whatever holds."""
-    assert parts(complete=True) == [Part(Plan.SWEEP, 100, 45)]
+    assert parts(complete=True) == [Part(Plan.SWEEP, 100, 45, may_seek=True)]
+    assert parts(Listing(), complete=True) == [Part(Plan.SWEEP, 100, 45)]
+
+
+def test_everything_where_a_read_was_not_believed() -> None:
+    """What speaks against a read is settled by a complete one, at once."""
+    assert [part.plan for part in parts(cursor=replace(READ, suspicious="odd"))] == [Plan.WINDOW, Plan.SWEEP]
+
+
+def test_a_sweep_of_a_capped_list() -> None:
+    """It goes by time where filter and sort hold, from the beginning; else there is no other way than by pages."""
+    (seeking,) = parts(cursor=replace(READ, capped=1000), complete=True)
+    assert (seeking.plan, seeking.since, seeking.since_parameter) == (Plan.SWEEP, 0, "updatedFrom")
+    assert (seeking.seeks, seeking.query, seeking.may_seek) == (True, UP, False)
+    for listing in (FILTERS, SORTS, Listing()):
+        (sweep,) = parts(listing, replace(READ, capped=1000), complete=True)
+        assert (sweep.seeks, sweep.since) == (False, None)
 
 
 @pytest.mark.parametrize("listing", [BOTH, SORTS])

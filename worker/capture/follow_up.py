@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from worker.capture.due import Due, Member, Taken
     from worker.capture.fingerprint import FieldNames
     from worker.capture.lease import Lease
-    from worker.capture.reader import Reading
+    from worker.capture.reading import Reading
     from worker.capture.resources import Captured
     from worker.capture.run import Run
     from worker.capture.store import Cursor, Store

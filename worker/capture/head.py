@@ -27,7 +27,7 @@ class PassPlan(SweepPlan):
     """A window by page numbers. It is `unsettled` where its pages have moved in every pass."""
 
     def __init__(self, operation: str, *, page_size: int, window: int, clamps: bool = False) -> None:
-        super().__init__(operation, page_size=page_size, window=window, clamps=clamps)
+        super().__init__(operation, page_size=page_size, window=window, clamps=clamps, goes_over_again=False)
         self._passes = 1
         self._found = False
         self._newest = 0
@@ -102,11 +102,9 @@ class HeadPlan(PassPlan):
     total; so where the server gives one that does not fall, a single pass is enough.
     """
 
-    def __init__(
-        self, operation: str, *, page_size: int, since: int, tracked: int = 0, clamps: bool = False
-    ) -> None:
+    def __init__(self, operation: str, *, page_size: int, since: int, clamps: bool = False) -> None:
         super().__init__(operation, page_size=page_size, window=1, clamps=clamps)
-        self._since, self._tracked = since, tracked
+        self._since = since
         self._oldest: int | None = None
         self._lowest_total: int | None = None
         self._total_fell = False

@@ -91,32 +91,27 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
     if not cursor.baseline:
         at = f"at page {cursor.sweep_page + 1}" if cursor.sweep_page else "about to begin"
         return Verdict(Health.STARTING, f"the first read is {at}")
-    if age > allowed:
-        return Verdict(
-            Health.DEGRADED,
-            f"the last complete read is {age:.0f} s old; page {cursor.sweep_page + 1} is next",
-        )
-    return _judge_records(cursor)
+    cause = _what_is_wrong(cursor)
+    if age > allowed and not cursor.suspicious:
+        cause = f"the last complete read is {age:.0f} s old; page {cursor.sweep_page + 1} is next"
+    return Verdict(Health.DEGRADED, cause) if cause else Verdict(Health.OK)
 
 
-def _judge_records(cursor: Cursor) -> Verdict:
-    """What is published is fresh; whether something is wrong with it."""
+def _what_is_wrong(cursor: Cursor) -> str:
+    """What is wrong with a resource whose polls go through."""
+    if cursor.suspicious:
+        return f"the last read is not believed: {cursor.suspicious}"
     if cursor.held_back:
-        return Verdict(
-            Health.DEGRADED,
+        return (
             f"the last complete read did not show {cursor.held_back} records or more, too many to be believed deleted; "
-            "look at OrderMesh, and if they are gone: ordersync resync --accept-deletes",
+            "look at OrderMesh, and if they are gone: ordersync resync --accept-deletes"
         )
     if cursor.gaps:
         records = "1 record" if cursor.gaps == 1 else f"{cursor.gaps} records"
-        return Verdict(
-            Health.DEGRADED,
-            f"the audit logs of {records} tell of changes that are not known to be published; see: ordersync coverage",
+        return (
+            f"the audit logs of {records} tell of changes that are not known to be published; see: ordersync coverage"
         )
     if cursor.unreadable:
         noun = "record" if cursor.unreadable == 1 else "records"
-        return Verdict(
-            Health.DEGRADED,
-            f"{cursor.unreadable} {noun} cannot be read; see the dead letters of the resource",
-        )
-    return Verdict(Health.OK)
+        return f"{cursor.unreadable} {noun} cannot be read; see the dead letters of the resource"
+    return ""

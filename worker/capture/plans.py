@@ -64,8 +64,9 @@ class Part:
 
     It ends early after so many `seconds`. `since` (milliseconds since 1970): what was modified before it is left out,
     by the query parameter `since_parameter` in a window, by ending there in a head. `query`: further parameters, that
-    sort or narrow. `seeks`: a window that stands in the order of modification, so that it is read from time to time
-    instead of from page to page. `concludes`: nothing else is read in this poll, so its record is written at the end.
+    sort or narrow. `seeks`: it stands in the order of modification and is filtered by it, so that it is read from
+    time to time instead of from page to page; `may_seek`: a sweep that could be. `concludes`: nothing else is read in
+    this poll, so its record is written at the end.
     """
 
     plan: Plan
@@ -75,6 +76,7 @@ class Part:
     since_parameter: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
     seeks: bool = False
+    may_seek: bool = False
     concludes: bool = True
 
     @property
@@ -85,7 +87,7 @@ class Part:
     @property
     def wants_times(self) -> bool:
         """Whether its plan goes by the times of the records."""
-        return self.seeks or self.plan is Plan.HEAD
+        return self.seeks or self.is_fast
 
 
 def choose(
@@ -105,15 +107,35 @@ def choose(
     the first complete read has ended, and `complete_every` so many seconds.
     """
     size = min(page_size, listing.largest_page or page_size)
-    sweep = Part(Plan.SWEEP, size, seconds)
+    sweep = sweep_of(listing, size, seconds, capped=bool(cursor.capped))
     fast = _fast(listing, cursor, sweep)
     if complete or fast is None:
         return [sweep]
     is_due = not 0 <= now - cursor.swept_at < complete_every
-    if not is_due and not cursor.sweep_started:
+    # What speaks against a read is settled by a complete one.
+    if not is_due and not cursor.sweep_started and not cursor.suspicious:
         return [fast]
     part = min(seconds, max(interval, SHORTEST_PART))
     return [replace(fast, concludes=False), replace(sweep, seconds=part)]
+
+
+def sweep_of(listing: Listing, page_size: int, seconds: float, *, capped: bool) -> Part:
+    """A sweep; where the server shows no more than a number of records of a list (`capped`), from time to time.
+
+    Page by page, the rest would never be shown. It takes a filter and a sort that hold.
+    """
+    may_seek = bool(listing.since_parameter and listing.ascending)
+    sweep = Part(Plan.SWEEP, page_size, seconds, may_seek=may_seek)
+    if not capped or not may_seek:
+        return sweep
+    return replace(
+        sweep,
+        since=0,
+        since_parameter=listing.since_parameter or "",
+        query=dict(listing.ascending),
+        seeks=True,
+        may_seek=False,
+    )
 
 
 def _fast(listing: Listing, cursor: Cursor, sweep: Part) -> Part | None:
@@ -122,14 +144,15 @@ def _fast(listing: Listing, cursor: Cursor, sweep: Part) -> Part | None:
         return None
     since = cursor.mark - OVERLAP_MS
     if listing.since_parameter:
-        return replace(
-            sweep,
-            plan=Plan.WINDOW,
+        return Part(
+            Plan.WINDOW,
+            sweep.page_size,
+            sweep.seconds,
             since=since,
             since_parameter=listing.since_parameter,
             query=dict(listing.ascending),
             seeks=bool(listing.ascending),
         )
     if listing.descending:
-        return replace(sweep, plan=Plan.HEAD, since=since, query=dict(listing.descending))
+        return Part(Plan.HEAD, sweep.page_size, sweep.seconds, since=since, query=dict(listing.descending))
     return None

@@ -14,8 +14,9 @@ from worker.capture.follow_up import FollowUpReader
 from worker.capture.lease import Lease, Renewed, hold
 from worker.capture.pauses import PauseGate, Pauses
 from worker.capture.payload import AS_SERVED, Payload
-from worker.capture.plans import SHORTEST_PART, Part, Plan, choose
-from worker.capture.reader import LEAST_BUCKETS, PAUSE_SECONDS, Reader, Reading
+from worker.capture.plans import SHORTEST_PART, Part, Plan, choose, sweep_of
+from worker.capture.reader import PAUSE_SECONDS, SWEEP_OVER, Reader
+from worker.capture.reading import LEAST_BUCKETS, Reading
 from worker.capture.resources import AuditLog, Resource
 from worker.capture.run import Outcome, Run
 from worker.capture.store import Cursor, Store
@@ -420,6 +421,12 @@ class Poller:
             try:
                 await reader.read()
             except (FilterBroken, SortBroken, ApiError, UnreadableAnswer) as error:
+                if reader.capped and part.may_seek:
+                    parts = [self._seek_instead(reader, part)]
+                    over = {**SWEEP_OVER, "sweep_since": 0, "capped": reader.capped}
+                    await self._note(store, lease, cursor, run, over)
+                    cursor = await store.load_cursor()
+                    continue
                 if not _may_be_the_shortcut(part, error):
                     raise
                 # What the filter or the sort keeps from being read must not keep the rest from it.
@@ -428,15 +435,26 @@ class Poller:
             else:
                 if not part.is_fast:
                     await self._judge(reading.resource, part, reader, suspicion)
-                if run.outcome is not Outcome.COMPLETE:
+                if run.outcome not in {Outcome.COMPLETE, Outcome.SUSPICIOUS}:
                     return
             cursor = await store.load_cursor()
+
+    def _seek_instead(self, reader: Reader, part: Part) -> Part:
+        """A sweep that goes by time, for one that has come to where the server ends every list."""
+        self._log.info(
+            "result_capped",
+            resource=reader.resource.name,
+            records=reader.capped,
+            advice="it is read from time to time instead, through the filter and the sort by modification",
+        )
+        listing = self._client.profile.list_of(reader.resource.search)
+        return sweep_of(listing, part.page_size, part.seconds, capped=True)
 
     async def _judge(
         self, resource: Resource, part: Part, reader: Reader, suspicion: tuple[Part, OrderMeshError] | None
     ) -> None:
         """A sweep that works where a fast read failed, or finds what those left out, speaks against filter or sort."""
-        missed, contract = reader.missed, self._contract
+        missed, contract = reader.sight.missed, self._contract
         if suspicion is not None:
             fast, error = suspicion
             if isinstance(error, SortBroken) or fast.plan is Plan.HEAD:
@@ -446,8 +464,8 @@ class Poller:
         elif missed:
             changes = "a change" if missed == 1 else f"{missed} changes"
             await contract.withdraw_in_use(resource, f"it left out {changes} that a complete read has found")
-        elif reader.witness is not None:
-            await contract.try_in_use(resource, reader.witness, part.page_size)
+        elif reader.sight.witness is not None:
+            await contract.try_in_use(resource, reader.sight.witness, part.page_size)
 
     async def _begin(self, reading: Reading, run: Run, store: Store, lease: Lease, cursor: Cursor) -> bool:
         """Note that the poll has begun. False if it must pause: consumers, or Redis, have to catch up first."""
@@ -508,6 +526,15 @@ class Poller:
         fields = {name: value for name, value in run.summary(now).items() if name != "account"}
         if run.outcome is Outcome.HELD or (run.outcome is Outcome.PAUSED and not run.pages):
             self._log.debug("poll_skipped", **fields)
+        elif run.outcome is Outcome.SUSPICIOUS:
+            if self._repeats.allow(f"{run.resource} {run.error_code}", now):
+                repeated = self._repeats.held_back(f"{run.resource} {run.error_code}")
+                self._log.warning(
+                    "run_suspicious",
+                    **fields,
+                    repeated=repeated,
+                    advice="nothing is concluded from it; the next poll looks again",
+                )
         elif run.outcome is Outcome.FAILED:
             if self._repeats.allow(f"{run.resource} {run.error_code}", now):
                 repeated = self._repeats.held_back(f"{run.resource} {run.error_code}")
@@ -519,7 +546,7 @@ class Poller:
 
 def _may_be_the_shortcut(part: Part, error: OrderMeshError) -> bool:
     """Whether a read of everything, without filter and sort, may succeed where this one failed."""
-    if not part.is_fast or isinstance(error, RateLimited):
+    if not (part.is_fast or part.seeks) or isinstance(error, RateLimited):
         return False
     return not (isinstance(error, UnreadableAnswer) and error.page is None)
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from worker.capture.detect import Action, Change
+from worker.clock import rfc3339
 from worker.ordermesh.client import Usage
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ class Outcome(StrEnum):
     """The worker was asked to end; the next run carries on."""
     PAUSED = "paused"
     """Its consumers, or Redis, have to catch up first, and it goes on by itself; or somebody has paused it."""
+    SUSPICIOUS = "suspicious"
+    """It has read to the end, but what it has seen is not believed; what it has shown was published."""
     FAILED = "failed"
     HELD = "held"
     """Another worker is reading the resource."""
@@ -30,7 +33,11 @@ class Outcome(StrEnum):
 
 @dataclass(slots=True)
 class Run:
-    """The counts of one poll. Times in seconds; `began` of the monotonic clock, `started_at` since 1970."""
+    """The counts of one poll. Times in seconds; `began` of the monotonic clock, `started_at` since 1970.
+
+    `total`: the last one that the server gave; `latest`: the newest modification seen, in milliseconds since 1970;
+    `bare`: what is newer was empty, where something should have been.
+    """
 
     run_id: str
     account: str
@@ -56,6 +63,9 @@ class Run:
     missing: int = 0
     drift: int = 0
     freshness: float | None = None
+    total: int = 0
+    latest: int = 0
+    bare: bool = False
     error: str = ""
     error_code: str = ""
     trace_id: str = ""
@@ -93,6 +103,11 @@ class Run:
         self.outcome = Outcome.PAUSED
         self.error_code, self.error = "backpressure", f"polling is paused: {cause}"
 
+    def suspect(self, cause: str) -> None:
+        """It has read to the end, but its evidence speaks against what is known."""
+        self.outcome = Outcome.SUSPICIOUS
+        self.error_code, self.error = "suspicious", cause
+
     def fail(self, code: str, error: BaseException) -> None:
         """It came to nothing from here on; what was committed stays."""
         self.outcome = Outcome.FAILED
@@ -121,6 +136,12 @@ class Run:
             "budget_wait_s": round(self.usage.budget_wait, 3),
             "duration_s": round(now - self.began, 3),
         }
+        if self.total:
+            fields["total"] = self.total
+        if self.latest:
+            fields["newest"] = rfc3339(self.latest / 1000)
+        if self.usage.clock_offset is not None:
+            fields["clock_offset_s"] = round(self.usage.clock_offset, 1)
         if self.freshness is not None:
             fields["freshness_s"] = round(self.freshness, 3)
         if self.error_code:

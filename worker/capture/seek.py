@@ -29,6 +29,8 @@ class SeekPlan:
 
     expected = 0
     unsettled = False
+    capped = False
+    goes_over_again = False
 
     def __init__(
         self, operation: str, *, page_size: int, since: int, full: int = 0, clamps: bool = False
@@ -45,6 +47,11 @@ class SeekPlan:
         self.width = 0
         self.next_step = 0
         self.done = False
+
+    @property
+    def since(self) -> int:
+        """Where the read has come to: what was modified before then has been dealt with."""
+        return self._since
 
     @property
     def total(self) -> int:

@@ -74,7 +74,12 @@ class Cursor:
     or `sweep_started` is not 0. `sweep_size`: records asked for in a page of it; `sweep_width`: those that a
     full one held; `sweep_total`: the total that the server gave it; `sweep_unreadable`: records
     before that page that cannot be read; `sweep_pages`, `sweep_seconds`: pages with records that the last
-    sweep found, and how long it took.
+    sweep found, and how long it took. `sweep_seen`, `sweep_changed`: records that it has shown so far, and those that
+    had changed; `sweep_again`: its pages moved, and are read for the second time; `sweep_since`: where one that goes by
+    time has come to (milliseconds since 1970). `capped`: the server shows no more than a number of records of a list.
+    `swept_records`: records that the last sweep has shown that was believed, `suspect_records` the last that was not.
+    `suspicious`: why the last read is not believed, in words. `bare`: the `newest` behind which a window was empty,
+    and a complete read has shown that it may be.
     `tracked`: records that are known and not deleted; `places`: places given to records so far.
     `mark`: every change of a record up to then (milliseconds since 1970, by the records' own times) has been
     read, and a read of what is newer may begin there; 0 for none. `swept_at`: when the last
@@ -94,6 +99,15 @@ class Cursor:
     sweep_pages: int = 0
     sweep_unreadable: int = 0
     sweep_seconds: float = 0.0
+    sweep_seen: int = 0
+    sweep_changed: int = 0
+    sweep_again: int = 0
+    sweep_since: int = 0
+    capped: int = 0
+    swept_records: int = 0
+    suspect_records: int = 0
+    suspicious: str = ""
+    bare: int = 0
     buckets: int = 0
     sequence: int = 0
     tracked: int = 0

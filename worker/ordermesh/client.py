@@ -56,12 +56,17 @@ LONGEST_RETRY_AFTER = 30.0
 
 @dataclass(slots=True)
 class Usage:
-    """What one run has cost so far. Seconds and numbers of requests; `retries` are among `requests`."""
+    """What one run has cost so far. Seconds and numbers of requests; `retries` are among `requests`.
+
+    `clock_offset`: how far the server's clock was ahead of ours at the last page, by whole seconds; None if it does
+    not say.
+    """
 
     requests: int = 0
     retries: int = 0
     budget_wait: float = 0.0
     bytes: int = 0
+    clock_offset: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +161,11 @@ class OrderMeshClient(Services):
         `narrowed`: query parameters that filter or sort the list.
         """
         query = {**(narrowed or {}), **self.profile.page_query(key, number, size)}
-        return (await self.call(key, query=query, usage=usage)).raw
+        reply = await self.call(key, query=query, usage=usage)
+        if reply.date is not None:
+            # The header is cut to whole seconds: half a second more is right on average.
+            usage.clock_offset = reply.date + 0.5 - self._clock.now()
+        return reply.raw
 
     async def login(self, request: LoginRequest) -> bytes:
         """Send a login, as `log_in` does. The body of a good answer."""

@@ -1,0 +1,91 @@
+"""The evidence of a read, and what speaks against believing it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.capture.detect import Action, Change, Observed
+from worker.capture.sight import LEAST_FOR_ALL, Sight
+from worker.capture.store import Cursor
+
+NOW = 1_800_000_000_000.0
+KNOWN: dict[str, Any] = {"tracked": 500, "swept_records": 500, "newest": 1000, "baseline": True}
+
+
+def change(action: Action, modified: int = 0) -> Change:
+    observed = Observed(b"a", "a", b"12345678", msgspec.Raw(b"{}"))
+    return Change(action, observed, b"", b"", modified=modified)
+
+
+def doubt(seen: int, changed: int = 0, *, fast: bool = False, **known: Any) -> str:
+    cursor = Cursor(**{**KNOWN, **known})
+    sight = Sight(cursor, fast=fast, resumed=False)
+    sight.take(seen, [], [change(Action.UPDATED)] * changed, NOW)
+    return sight.doubt(cursor)
+
+
+@pytest.mark.parametrize(
+    ("seen", "changed", "known", "words"),
+    [
+        (500, 0, {}, ""),
+        (500, 300, {}, ""),
+        (0, 0, {}, "the list is empty, but 500 records are known"),
+        (0, 0, {"tracked": 0, "swept_records": 0}, ""),
+        (249, 0, {}, "249 records are shown, where the last complete read has seen 500"),
+        (250, 0, {}, ""),
+        (1050, 0, {}, ""),
+        (1051, 0, {}, "1051 records are shown"),
+        (200, 0, {"suspect_records": 205}, ""),
+        (0, 0, {"suspect_records": 0}, "the list is empty"),
+        (5, 0, {"swept_records": 19, "tracked": 19}, ""),
+        (500, 475, {}, "475 of 500 records have changed at once"),
+        (500, 474, {}, ""),
+        (LEAST_FOR_ALL - 1, LEAST_FOR_ALL - 1, {"tracked": 99, "swept_records": 99}, ""),
+    ],
+)
+def test_a_complete_read(seen: int, changed: int, known: dict[str, Any], words: str) -> None:
+    """Empty, far from the last one, or all changed: not believed; a number that is seen twice in a row is."""
+    said = doubt(seen, changed, **known)
+    assert words in said
+    assert bool(said) is bool(words)
+
+
+@pytest.mark.parametrize(
+    ("seen", "changed", "known", "words"),
+    [
+        (3, 1, {}, ""),
+        (0, 0, {}, "nothing is shown, but a record was modified at 1970-01-01T00:00:01"),
+        (0, 0, {"bare": 1000}, ""),
+        (0, 0, {"newest": 0}, ""),
+        (500, 490, {}, "490 of 500 records have changed at once"),
+        (90, 90, {}, ""),
+    ],
+)
+def test_a_read_of_what_is_newer(seen: int, changed: int, known: dict[str, Any], words: str) -> None:
+    """Empty though the newest record should be there, or all changed: not believed."""
+    said = doubt(seen, changed, fast=True, **known)
+    assert words in said
+    assert bool(said) is bool(words)
+
+
+def test_a_sweep_over_several_runs_is_one_read() -> None:
+    """What earlier runs have shown of it counts; what another plan has shown does not."""
+    cursor = Cursor(**KNOWN, sweep_seen=400, sweep_changed=390)
+    resumed = Sight(cursor, fast=False, resumed=True)
+    resumed.take(100, [], [change(Action.UPDATED)] * 90, NOW)
+    assert (resumed.seen, resumed.changed) == (500, 480)
+    assert "480 of 500" in resumed.doubt(cursor)
+    assert Sight(cursor, fast=False, resumed=False).seen == 0
+
+
+@given(times=st.lists(st.integers(0, int(NOW) * 2), max_size=20))
+def test_a_time_in_the_future_counts_for_nothing(times: list[int]) -> None:
+    """Neither the newest change nor the latest modification seen lies ahead of the clock."""
+    sight = Sight(Cursor(newest=5), fast=True, resumed=False)
+    sight.take(len(times), times, [change(Action.UPDATED, time) for time in times], NOW)
+    assert sight.newest == sight.latest == max([5, *(time for time in times if time <= NOW)])

@@ -1,0 +1,143 @@
+"""How a resource is read in a run, and its pages as they come: fetched, split, and held against what is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from worker.capture.detect import (
+    Decoded,
+    Observed,
+    decode,
+    newest_of_each,
+    observe,
+    older_than,
+    times_of,
+)
+from worker.clock import rfc3339
+from worker.errors import ApiError, FilterBroken, SortBroken
+from worker.ordermesh.pages import split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.capture.plans import Ask, Part
+    from worker.capture.privacy import RecordPolicy
+    from worker.capture.resources import Resource
+    from worker.capture.run import Run
+    from worker.capture.store import Store
+    from worker.ordermesh.client import OrderMeshClient
+    from worker.queue.pressure import Gate
+
+RECORDS_PER_BUCKET = 48
+LEAST_BUCKETS, MOST_BUCKETS = 1024, 1 << 20
+"""Hashes that keep the states of a resource: small ones, which Redis packs tightly."""
+_REFUSED = frozenset({400, 404, 405, 410, 414, 422, 501})
+"""Answers to a filter that is not taken any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a resource is read in this run, whatever the parts of it. It ends early when `stop()` is true.
+
+    `single`: a single record can be read by its id.
+    """
+
+    resource: Resource
+    page_size: int
+    window: int
+    interval: float
+    ignored: frozenset[str]
+    stop: Callable[[], bool]
+    gate: Gate
+    seconds: float = float("inf")
+    single: bool = False
+    privacy: RecordPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A page that waits for its turn: its records, and those among them whose bytes differ."""
+
+    observed: list[Observed]
+    total: int | None
+    decoded: list[Decoded]
+    times: list[int]
+
+
+class Pages:
+    """The pages of one part of a run.
+
+    `buckets`: hashes that keep the states of the resource, 0 until the first page has told how many it takes.
+    """
+
+    def __init__(
+        self,
+        reading: Reading,
+        part: Part,
+        run: Run,
+        *,
+        store: Store,
+        client: OrderMeshClient,
+        buckets: int,
+        mark: bool,
+    ) -> None:
+        self._reading, self._part, self._run = reading, part, run
+        self._store, self._client, self._mark = store, client, mark
+        self.buckets = buckets
+
+    async def prepare(self, ask: Ask) -> Prepared:
+        """Fetch a page and look it up. Pages are prepared side by side; what is found is checked at commit.
+
+        Raises:
+            FilterBroken: It holds records that the filter should have left out, or the filter is refused.
+            SortBroken: The sort is refused.
+            OrderMeshError: It cannot be had or read.
+
+        """
+        resource, part, search = self._reading.resource, self._part, self._reading.resource.search
+        since = part.since if ask.since is None else ask.since
+        query = dict(part.query)
+        if part.since_parameter and since is not None:
+            query[part.since_parameter] = rfc3339(since / 1000)
+        try:
+            body = await self._client.read_page(search, ask.page, part.page_size, self._run.usage, query)
+        except ApiError as error:
+            if ask.page and str(error.status) == self._client.profile.list_of(search).past_end:
+                return Prepared([], None, [], [])
+            if part.is_fast and error.status in _REFUSED:
+                raise _refused(search, part, error) from None
+            raise
+        page = split(search, body, self._client.profile.wrappers(search), page=ask.page)
+        self.buckets = self.buckets or buckets_for(page.total)
+        if page.total is not None and page.total >= max(len(page.records), 1):
+            self._run.total = page.total
+        times = times_of(resource, page.records) if part.wants_times else []
+        if part.since_parameter and since is not None and (older := older_than(times, since)):
+            records = "an older record" if older == 1 else f"{older} older records"
+            raise FilterBroken(search, f"{part.since_parameter} gave {records}")
+        observed = observe(resource, page.records)
+        return Prepared(observed, page.total, await self.differing(observed), times)
+
+    async def differing(self, observed: list[Observed]) -> list[Decoded]:
+        """Those records whose bytes are not the ones that are known, decoded."""
+        differing = await self._store.differing(observed, self.buckets, mark=self._mark)
+        resource, ignored, privacy = self._reading.resource, self._reading.ignored, self._reading.privacy
+        return newest_of_each(
+            [decode(resource, observed[at], before, ignored, privacy) for at, before in differing.items()]
+        )
+
+
+def _refused(search: str, part: Part, error: ApiError) -> FilterBroken | SortBroken:
+    """The answer to a parameter that is not taken any more: the last one that was found is doubted first."""
+    if part.query:
+        return SortBroken(search, f"{' and '.join(part.query)} is refused: {error}")
+    return FilterBroken(search, f"{part.since_parameter} is refused: {error}")
+
+
+def buckets_for(total: int | None) -> int:
+    """How many buckets keep so many records: a power of two, so that each holds some dozens."""
+    buckets = LEAST_BUCKETS
+    while buckets < MOST_BUCKETS and total is not None and buckets * RECORDS_PER_BUCKET < total:
+        buckets *= 2
+    return buckets
