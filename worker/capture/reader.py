@@ -219,10 +219,9 @@ class Reader:
             decoded = await self._pages.differing(page.observed)
         self._account_for(number, page, changes)
         found = [change.modified for change in changes if change.action in PUBLISHED]
-        once = self._plan.goes_over_again
         self._plan.dealt_with(Shown([one.key for one in page.observed], page.total, page.times, found))
-        if once and not self._plan.goes_over_again:
-            self.sight.start_over()
+        if isinstance(self._plan, SweepPlan):
+            self.sight.seen = self._plan.shown  # without a page that came again
 
     async def _changes(self, decoded: list[Decoded]) -> list[Change]:
         shapes = {one.content.names for one in decoded if one.content}

@@ -25,6 +25,7 @@ LEAST_FOR_ALL = 100
 """Where fewer records than these are known, all of them may well change at once."""
 _ALL = 0.95
 _LEAST_LAST = 20
+_MORE = 1000
 _SAME = 0.1
 
 
@@ -58,10 +59,6 @@ class Sight:
             self.missed += sum(self._was_due(change) for change in changes)
             self._keep_witness(changes, now)
 
-    def start_over(self) -> None:
-        """Its pages are read once more."""
-        self.seen = 0
-
     def doubt(self, cursor: Cursor) -> str:
         """What speaks against this read now that it has ended, held against what is known; "" for nothing."""
         if self._fast:
@@ -79,7 +76,7 @@ class Sight:
         return ""
 
     def _is_far(self, last: int) -> bool:
-        return last >= _LEAST_LAST and not last <= 2 * self.seen <= 4 * last + LEAST_FOR_ALL
+        return last >= _LEAST_LAST and not last <= 2 * self.seen <= 4 * last + 2 * _MORE
 
     def _keep_witness(self, changes: Sequence[Change], now: float) -> None:
         """The latest change that this sweep has found: what fast reads go by must show it."""
