@@ -108,9 +108,7 @@ def _what_is_wrong(cursor: Cursor) -> str:
         )
     if cursor.gaps:
         records = "1 record" if cursor.gaps == 1 else f"{cursor.gaps} records"
-        return (
-            f"the audit logs of {records} tell of changes that are not known to be published; see: ordersync coverage"
-        )
+        return f"the audit logs of {records} tell of changes that are not known to be published; see: ordersync coverage"
     if cursor.unreadable:
         noun = "record" if cursor.unreadable == 1 else "records"
         return f"{cursor.unreadable} {noun} cannot be read; see the dead letters of the resource"

@@ -26,7 +26,7 @@ from worker.capture.detect import (
     observe,
     times_of,
 )
-from worker.capture.reader import buckets_for
+from worker.capture.reading import buckets_for
 from worker.capture.resync import Request, Resync, Resyncs, State
 from worker.clock import rfc3339
 from worker.errors import ApiError, LeaseHeld, NotFound, OrderMeshError, RateLimited, UnreadableAnswer

@@ -9,6 +9,7 @@ _POLL = (
     "updated", "deleted", "noise", "stale", "unreadable", "parked", "recorded", "follow_ups", "missing", "drift",
     "unchanged", "requests", "retries", "budget_wait_s", "duration_s",
 )  # fmt: skip
+_EVIDENCE = ("total", "newest", "clock_offset_s")
 _LOAD = ("group", "unread", "unread_bytes", "used_memory", "maxmemory")
 
 EVENTS = (
@@ -17,7 +18,7 @@ EVENTS = (
         Level.INFO,
         "A poll has ended, and committed what had changed. One line for each poll.",
         fields=_POLL,
-        optional=("freshness_s", "error_code", "error"),
+        optional=(*_EVIDENCE, "freshness_s", "error_code", "error"),
     ),
     LogEvent(
         "poll_failed",
@@ -25,14 +26,22 @@ EVENTS = (
         "A poll has failed; what it had committed stays. The same failure is told once a minute.",
         "`error` says it; the poll is tried again by itself, at the latest after a minute.",
         (*_POLL, "error_code", "error", "repeated"),
-        ("freshness_s",),
+        (*_EVIDENCE, "freshness_s"),
+    ),
+    LogEvent(
+        "run_suspicious",
+        Level.WARNING,
+        "A poll has read to its end, but what it has seen is not believed: nothing is concluded from it.",
+        "`error` says why; the next poll reads everything. Where it stays, look at OrderMesh.",
+        (*_POLL, "error_code", "error", "repeated", "advice"),
+        (*_EVIDENCE, "freshness_s"),
     ),
     LogEvent(
         "poll_skipped",
         Level.DEBUG,
         "A poll had nothing to do: another worker is at it, or it is paused.",
         fields=(*_POLL, "error_code", "error"),
-        optional=("freshness_s",),
+        optional=(*_EVIDENCE, "freshness_s"),
     ),
     LogEvent(
         "poll_crashed",
@@ -53,6 +62,12 @@ EVENTS = (
         "A record cannot be read. It was parked; the others of its page were read.",
         "Look at it: ordersync dead list.",
         ("resource", "run_id", "operation", "page", "reason", "advice"),
+    ),
+    LogEvent(
+        "result_capped",
+        Level.INFO,
+        "The gateway shows no more than so many records of a list; it is read from time to time instead.",
+        fields=("resource", "records", "advice"),
     ),
     LogEvent(
         "deletes_held_back",
