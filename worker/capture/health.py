@@ -107,8 +107,8 @@ def _what_is_wrong(cursor: Cursor) -> str:
             "look at OrderMesh, and if they are gone: ordersync resync --accept-deletes"
         )
     if cursor.gaps:
-        records = "1 record" if cursor.gaps == 1 else f"{cursor.gaps} records"
-        return f"the audit logs of {records} tell of changes that are not known to be published; see: ordersync coverage"
+        of = "1 record" if cursor.gaps == 1 else f"{cursor.gaps} records"
+        return f"the audit logs of {of} tell of changes that are not known to be published; see: ordersync coverage"
     if cursor.unreadable:
         noun = "record" if cursor.unreadable == 1 else "records"
         return f"{cursor.unreadable} {noun} cannot be read; see the dead letters of the resource"
