@@ -17,7 +17,6 @@ ORDERS = Resource(
         FollowUp("shipments", ids=("shipmentIds",), first=False),
         FollowUp("order_audit"),
     ),
-    interval=15,
 )
 ORDER_ITEMS = Resource(
     name="order_items",
@@ -41,7 +40,6 @@ SHIPMENTS = Resource(
         FollowUp("message_audit"),
         FollowUp("package_audit", ids=("packages", "id")),
     ),
-    interval=15,
 )
 NOTES = Resource(
     name="notes",
@@ -57,7 +55,6 @@ CATEGORIES = Resource(
     search="categories.list",
     audit="categories.audit_logs",
     follow_ups=(FollowUp("category_audit"),),
-    interval=600,
 )
 PRODUCTS = Resource(
     name="products",
@@ -65,7 +62,6 @@ PRODUCTS = Resource(
     search="products.list",
     audit="products.audit_logs",
     follow_ups=(FollowUp("product_audit"),),
-    interval=600,
 )
 VARIANTS = Resource(
     name="variants",
@@ -73,7 +69,6 @@ VARIANTS = Resource(
     search="variants.search",
     audit="variants.audit_logs",
     follow_ups=(FollowUp("variant_audit"),),
-    interval=600,
 )
 MERCHANT_CATALOGS = Resource(
     name="merchant_catalogs",
@@ -82,7 +77,6 @@ MERCHANT_CATALOGS = Resource(
     single="merchant_catalogs.get",
     audit="merchant_catalogs.audit_logs",
     follow_ups=(FollowUp("merchant_catalog_audit"),),
-    interval=600,
 )
 
 RESOURCES: dict[str, Resource] = {

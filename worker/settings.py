@@ -36,27 +36,35 @@ if TYPE_CHECKING:
 PREFIX = "ORDERSYNC_"
 SECRETS_DIR = "ORDERSYNC_SECRETS_DIR"
 DEFAULT_SECRETS_DIR = "/run/secrets"
-RESOURCES = (
-    "orders",
-    "order_items",
-    "shipments",
-    "notes",
-    "categories",
-    "products",
-    "variants",
-    "merchant_catalogs",
-    "order_audit",
-    "order_item_audit",
-    "shipment_audit",
-    "package_audit",
-    "message_audit",
-    "note_audit",
-    "category_audit",
-    "product_audit",
-    "variant_audit",
-    "merchant_catalog_audit",
-)
+INTERVALS = {
+    "orders": 15.0,
+    "order_items": 60.0,
+    "shipments": 15.0,
+    "notes": 60.0,
+    "categories": 600.0,
+    "products": 600.0,
+    "variants": 600.0,
+    "merchant_catalogs": 600.0,
+    "order_audit": 15.0,
+    "order_item_audit": 15.0,
+    "shipment_audit": 15.0,
+    "package_audit": 15.0,
+    "message_audit": 15.0,
+    "note_audit": 15.0,
+    "category_audit": 60.0,
+    "product_audit": 60.0,
+    "variant_audit": 60.0,
+    "merchant_catalog_audit": 60.0,
+}
+"""The usual seconds between two polls of each resource, and of each kind of audit log."""
+RESOURCES = tuple(INTERVALS)
 """The resources and audit logs that this version can read."""
+PRESETS = {
+    "orders": {"orders": INTERVALS["orders"]},
+    "records": {name: seconds for name, seconds in INTERVALS.items() if not name.endswith("_audit")},
+    "all": INTERVALS,
+}
+"""What is polled where it is not said one by one: orders, all records, or those and all their audit logs."""
 SANDBOX_ACCOUNT = "sandbox"
 """The account of `ordersync run --sandbox`. Each run begins with new orders and drops what it knew of older ones."""
 _MAPS = (
@@ -187,8 +195,11 @@ class RedisSettings(_Part):
 class PollSettings(_Part):
     """What is read, and how often."""
 
+    preset: Literal["orders", "records", "all"] = Field(
+        "orders", description="what is polled, each at its usual interval, where no intervals are set"
+    )
     intervals: dict[_Resource, Annotated[float, Field(ge=1, le=86400)]] = Field(
-        default={"orders": 15.0}, description="seconds between two polls of each resource, 1 to 86400"
+        default={}, description="seconds between two polls of each resource that is polled, 1 to 86400"
     )
     ignore_fields: dict[_Resource, tuple[str, ...]] = Field(
         default={}, description="top-level fields whose change alone is no change"
@@ -199,6 +210,11 @@ class PollSettings(_Part):
         le=86400,
         description="seconds between two complete reads where the rest reads what is newer",
     )
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """What is polled, and how often."""
+        return dict(self.intervals or PRESETS[self.preset])
 
 
 class ReconcileSettings(_Part):
@@ -528,7 +544,7 @@ def _account(
     return Account(
         name=name,
         api=api,
-        intervals=poll.intervals,
+        intervals=poll.chosen,
         ignore_fields=poll.ignore_fields,
         complete_every=poll.complete_every,
         reconcile=settings.reconcile,
@@ -577,7 +593,10 @@ def _read_account(path: Path, name: str, table: Any, settings: Settings) -> Acco
             exclude={"client_id", "client_secret", "username", "password"}, exclude_unset=True
         )
         api = ApiSettings.model_validate({**shared, **_with_secret_files(path, entry.api)})
-        poll = PollSettings.model_validate({**settings.poll.model_dump(exclude_unset=True), **entry.poll})
+        shared = settings.poll.model_dump(exclude_unset=True)
+        if "preset" in entry.poll:
+            shared.pop("intervals", None)  # those of the account's own preset
+        poll = PollSettings.model_validate({**shared, **entry.poll})
     except ValidationError as error:
         raise SettingsError(f"{where}: {_describe(error, '').lower()}") from None
     except ValueError as error:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
+import contextlib
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -14,7 +19,7 @@ from arq.worker import Retry
 
 from jobs.resources import ORDERS
 from jobs.resync import resync, slice_id
-from jobs.schedule import make_queue
+from jobs.schedule import make_queue, make_resync_worker
 from jobs.tick import tick
 from tests.conftest import Bench, BenchMaker, Program, eventually, login_settings, ordersync
 from worker.capture.resync import MOST_IDS, Request, Resync, State
@@ -24,6 +29,8 @@ from worker.keys import RESYNC_QUEUE, Keys
 from worker.sandbox import Contract, FaultRule, SandboxServer
 
 pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
 
 
 async def ask(b: Bench, **request: Any) -> str:
@@ -227,6 +234,25 @@ async def test_asked_for_by_another_program(bench: BenchMaker, redis_url: str) -
             slice_id("default", "theirs").encode()
         ]
         await queue.aclose(close_connection_pool=True)
+
+
+async def test_the_call_of_the_readme(bench: BenchMaker, redis_url: str) -> None:
+    """It is taken up as it is written there, by a worker that serves the account."""
+    (code,) = re.findall(r"```python3\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    code = code.replace("RedisSettings()", f"RedisSettings(port={urlsplit(redis_url).port})")
+    names: dict[str, Any] = {}
+    await eval(compile(code, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)  # noqa: S307 - ours
+    await names["pool"].aclose(close_connection_pool=True)
+    async with bench() as b:
+        worker = make_resync_worker(redis_url, b.place, "test-1")
+        task = asyncio.ensure_future(worker.async_run())
+        (noted,) = await eventually(b.desk.resyncer.resyncs.open)
+        assert (noted.request.ids, noted.request.force) == (("O04790082",), True)
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=1)
+        with contextlib.suppress(asyncio.CancelledError):
+            await worker.close()
 
 
 async def test_by_command(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_defaults() -> None:
     loaded = settings.load()
     assert loaded.api.base_url == "https://api.ordermesh.io"
     assert (loaded.redis.url, loaded.redis.queue_url) == (None, None)
-    assert loaded.poll.intervals == {"orders": 15.0}
+    assert loaded.poll.chosen == {"orders": 15.0}
     assert (loaded.api.requests_per_second, loaded.api.max_concurrency, loaded.api.page_size) == (10, 4, 100)
     assert not loaded.api.has_login
 
@@ -54,7 +54,7 @@ def test_environment_nests_and_ignores_case_and_empty_values(monkeypatch: pytest
     loaded = load_with(
         monkeypatch, api__page_size="50", poll__intervals__orders="5", account="", api__timeout=""
     )
-    assert (loaded.api.page_size, loaded.poll.intervals, loaded.account) == (50, {"orders": 5.0}, "default")
+    assert (loaded.api.page_size, loaded.poll.chosen, loaded.account) == (50, {"orders": 5.0}, "default")
     monkeypatch.setenv("ordersync_api__attempts", "2")
     assert settings.load().api.attempts == 2
 
@@ -237,6 +237,34 @@ def test_variable_names_are_all_names() -> None:
 def test_settings_and_jobs_know_the_same_resources() -> None:
     """Settings import nothing of ours, so the list stands there a second time."""
     assert set(settings.RESOURCES) == set(READABLE)
+
+
+def test_what_is_polled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orders alone, or what a preset names; with intervals these and nothing else."""
+    assert load_with(monkeypatch).poll.chosen == {"orders": 15.0}
+    everything = load_with(monkeypatch, poll__preset="all").poll.chosen
+    assert set(everything) == set(READABLE)
+    records = load_with(monkeypatch, poll__preset="records").poll.chosen
+    assert records == {name: seconds for name, seconds in everything.items() if not name.endswith("_audit")}
+    assert load_with(monkeypatch, poll__intervals='{"notes": 5}').poll.chosen == {"notes": 5.0}
+    assert "'orders', 'records' or 'all'" in refusal(monkeypatch, poll__preset="some")
+
+
+def test_an_account_has_a_preset_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever intervals the environment sets for the others."""
+    text = """
+[accounts.one.api]
+client_id = "a"
+client_secret = "b"
+[accounts.two.api]
+client_id = "c"
+client_secret = "d"
+[accounts.two.poll]
+preset = "records"
+"""
+    one, two = accounts_of(monkeypatch, text, poll__intervals='{"notes": 5}')
+    assert one.intervals == {"notes": 5.0}
+    assert "shipments" in two.intervals
 
 
 def accounts_of(monkeypatch: pytest.MonkeyPatch, text: str, **more: str) -> tuple[settings.Account, ...]:

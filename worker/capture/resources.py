@@ -31,8 +31,7 @@ class Resource:
     stands in `parent_field`, `audit` that of its audit logs; None where there is none. `id_field` names the field that
     identifies a record, `modified_fields` those that say when it changed last, the first that has a value counts:
     `updatedAt` is null until the first change (api-facts 3.3).
-    `follow_ups`: what else is read when a record of it has changed. `interval`: seconds between two polls, where
-    all resources are asked for at once.
+    `follow_ups`: what else is read when a record of it has changed.
     """
 
     name: str
@@ -46,7 +45,6 @@ class Resource:
     id_field: str = "id"
     modified_fields: tuple[str, ...] = ("updatedAt", "createdAt")
     follow_ups: tuple[FollowUp, ...] = ()
-    interval: float = 60.0
     schema_version: int = 1
 
 
@@ -63,7 +61,6 @@ class AuditLog:
     entity: str
     operation: str
     parent: Resource
-    interval: float = 15.0
     schema_version: int = 1
 
 

@@ -218,12 +218,12 @@ def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
             "client_secret": SecretStr(local.client_secret),
         }
     )
-    chosen = "intervals" in settings.poll.model_fields_set
+    chosen = settings.poll.intervals or settings.poll.preset != "orders"
     poll = settings.poll if chosen else PollSettings(intervals={"orders": SANDBOX_INTERVAL})
     return Account(
         SANDBOX_ACCOUNT,
         api,
-        poll.intervals,
+        poll.chosen,
         settings.poll.ignore_fields,
         reconcile=settings.reconcile,
         privacy=settings.privacy,

@@ -50,7 +50,7 @@ class Standing:
             account = self._accounts.setdefault(
                 name.decode(), _Account(self._redis, name.decode(), self._marks)
             )
-            rows += await account.rows(self._clock.now(), set(self._settings.poll.intervals))
+            rows += await account.rows(self._clock.now(), set(self._settings.poll.chosen))
         return rows
 
 

@@ -60,14 +60,14 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
     ),
     "sequence": _text("Counts the events of a resource, without gaps.", pattern=_COUNT),
     "version": _text("Counts the events of a record, without gaps.", pattern=_COUNT),
-    "reason": _text("What made the worker look: poll; others may come.", minLength=1),
+    "reason": _text("What made the worker look: poll, resync, reconcile; others may come.", minLength=1),
     "changed": _text(
         "Names of the top-level fields that differ from the version before, with commas between them; a comma in a "
         "name is %2C, a percent sign %25, and no name at all %. Empty unless it is an update."
     ),
     "data": _text(
-        "The record: a JSON object, as OrderMesh served it, or what of it the privacy policy lets through. Bytes of "
-        "gzip where dataencoding says so.",
+        "The record: a JSON object, as OrderMesh served it, or what of it the privacy policy lets through; of a "
+        "deleted one its id; the entry of an audit log, whatever it is. Bytes of gzip where dataencoding says so.",
         contentMediaType=CONTENT_TYPE,
     ),
     ENCODING_FIELD: {
