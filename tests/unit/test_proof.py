@@ -13,7 +13,16 @@ from jobs.reconcile import seconds_until_slice
 from jobs.resources import CATEGORIES, ORDERS, SHIPMENTS
 from tests.integration.lab import OwnClock
 from worker.capture.pace import Pace
-from worker.capture.proof import Compared, Window, can_be_proven, compare, obstacle, times_of, window_of
+from worker.capture.proof import (
+    Compared,
+    Window,
+    are_whole_seconds,
+    can_be_proven,
+    compare,
+    obstacle,
+    times_of,
+    window_of,
+)
 from worker.ordermesh.findings import Findings, no, yes
 from worker.ordermesh.reply import AuditEntry
 
@@ -35,13 +44,6 @@ WINDOW = Window(10_000, 20_000)
         ([20_001], 0, Compared()),  # the next pass looks at it
         ([None], 30_000, Compared(timeless=1)),  # says nothing, and is counted
         ([None, 15_001], 15_000, Compared(1, 1, 15_001)),
-        ([15_000], 15_000, Compared(1)),
-        (
-            [15_000, 15_000],
-            15_000,
-            Compared(2, uncovered=15_000),
-        ),  # whole seconds: the second may be a later one
-        ([15_001, 15_001], 15_001, Compared(2)),
     ],
 )
 def test_an_entry_is_covered_by_what_was_modified_no_earlier(
@@ -49,6 +51,28 @@ def test_an_entry_is_covered_by_what_was_modified_no_earlier(
 ) -> None:
     """Without tolerance: what is not certainly covered is read by id, which costs a request and no proof."""
     assert compare(times, modified, WINDOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (
+            [15_700],
+            Compared(1),
+        ),  # the record says 15.000, and its only entry of that second is the one it means
+        ([15_700, 15_900], Compared(2, uncovered=15_900)),  # which of them it is as after cannot be told
+        ([14_999], Compared(1)),
+        ([16_000], Compared(1, uncovered=16_000)),
+        ([15_700, None], Compared(1, timeless=1)),
+    ],
+)
+def test_records_may_tell_whole_seconds(times: list[int | None], expected: Compared) -> None:
+    """Those of the shipment service do; with fractions, 15.000 would be another moment than 15.700."""
+    assert compare(times, 15_000, WINDOW, whole_seconds=True) == expected
+    if times == [15_700]:
+        assert compare(times, 15_000, WINDOW) == Compared(1, uncovered=15_700)
+    assert are_whole_seconds([0, 15_000, 16_000])
+    assert not are_whole_seconds([15_000, 15_001])
 
 
 @given(

@@ -57,22 +57,30 @@ def window_of(proven_until: int, *, server_now: float, fresh_as_of: float, lag: 
     return Window(proven_until, int((min(server_now, fresh_as_of) - lag) * _SECOND))
 
 
-def compare(times: Sequence[int | None], modified: int, window: Window) -> Compared:
+def compare(
+    times: Sequence[int | None], modified: int, window: Window, *, whole_seconds: bool = False
+) -> Compared:
     """Hold the times of an audit log (None: cannot be read) against when the record, as known, was `modified`.
 
-    All in ms since 1970. `modified` of 0 covers nothing: it is not known.
+    All in ms since 1970. `modified` of 0 covers nothing: it is not known. `whole_seconds`: records tell no fractions of
+    a second, as those of the shipment service.
     """
     within = [time for time in times if time is not None and window.after < time <= window.until]
     timeless = sum(time is None for time in times)
-    uncovered = [time for time in within if not _covers(modified, time, times)]
+    uncovered = [time for time in within if not _covers(modified, time, times, whole_seconds)]
     return Compared(len(within), timeless, max(uncovered, default=0))
 
 
-def _covers(modified: int, time: int, times: Sequence[int | None]) -> bool:
-    if modified != time:
-        return modified > time
-    # By a clock of whole seconds, a second change within the same one would look like the first.
-    return modified % _SECOND != 0 or times.count(time) == 1
+def _covers(modified: int, time: int, times: Sequence[int | None], whole_seconds: bool) -> bool:
+    if not whole_seconds or modified // _SECOND != time // _SECOND:
+        return bool(modified) and modified >= time
+    # A second change within the same second would look like the first: then the record itself has to tell.
+    return sum(other is not None and other // _SECOND == time // _SECOND for other in times) == 1
+
+
+def are_whole_seconds(times: Iterable[int]) -> bool:
+    """Whether none of these times has a fraction of a second."""
+    return all(time % _SECOND == 0 for time in times)
 
 
 def times_of(entries: Iterable[AuditEntry]) -> list[int | None]:

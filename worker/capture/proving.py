@@ -26,7 +26,7 @@ from worker.capture.detect import (
     observe,
 )
 from worker.capture.fingerprint import raw_fingerprint
-from worker.capture.proof import Compared, Window, compare, times_of
+from worker.capture.proof import Compared, Window, are_whole_seconds, compare, times_of
 from worker.capture.walk import buckets_of, states_of, unpacked
 from worker.clock import rfc3339
 from worker.errors import ApiError, Forbidden, NotFound, OrderMeshError, RateLimited, UnreadableAnswer
@@ -134,6 +134,7 @@ class Prover:
         self._limit = anyio.CapacityLimiter(work.parallel)
         self._failure: OrderMeshError | None = None
         self._told = 0
+        self._whole_seconds = True  # until a record tells a fraction
         self._log = get_logger()
 
     async def look(self, batch: Sequence[Met]) -> list[Look] | None:
@@ -157,9 +158,15 @@ class Prover:
         for look, packed in zip(looks, states, strict=True):
             look.state = unpacked(packed)
             look.gone = look.state is not None and look.state.is_gone
+        self._whole_seconds &= are_whole_seconds(look.state.modified for look in looks if look.state)
+        for look in looks:
             if look.log is not None:
-                modified = look.state.modified if look.state else 0
-                look.compared = compare(times_of(look.log.entries), modified, self._work.window)
+                look.compared = compare(
+                    times_of(look.log.entries),
+                    look.state.modified if look.state else 0,
+                    self._work.window,
+                    whole_seconds=self._whole_seconds,
+                )
         await self._hand_over(looks)
         return looks
 
