@@ -194,6 +194,8 @@ async def know_contract(place: Workplace) -> None:
             state="found",
             pages=yes("the profile says so"),
             filtering=no("the profile says so"),
+            single=yes("the profile says so"),
+            single_alike=True,
         )
         await answer(place.redis.hset(desk.keys.contract, "orders", msgspec.json.encode(found).decode()))
 

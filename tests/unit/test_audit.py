@@ -103,15 +103,38 @@ def test_the_minimal_policy_lets_no_value_through() -> None:
     assert bodies(found)[0]["changes"] == [{"property": "shippingAddress.line1"}]
 
 
-def test_a_long_log_is_remembered_up_to_a_limit() -> None:
-    """What is kept of a log does not grow without end."""
+def test_a_long_log_is_told_once() -> None:
+    """Whatever its length: what the server still shows is remembered, and not published again with each new entry."""
     entries = [
         entry(id=str(at), timestamp=f"2026-01-01T10:00:{at % 60:02}Z") for at in range(MOST_REMEMBERED + 50)
     ]
     found = look(entries)
     assert found is not None
-    assert len(State.unpack(found.after).fields) == MOST_REMEMBERED * 8
     assert State.unpack(found.after).version == len(entries)
+    more = look([*entries, entry(id="new", timestamp="2026-01-02T10:00:00Z")], found.after)
+    assert [one["id"] for one in bodies(more)] == ["new"]
+
+
+def test_a_log_is_remembered_up_to_a_limit() -> None:
+    """Of what the server does not show any more, the oldest is forgotten: it does not grow without end."""
+    entries = [entry(id=str(at)) for at in range(MOST_REMEMBERED + 50)]
+    whole = look(entries)
+    assert whole is not None
+    rest = look(entries[-10:], whole.after)
+    assert rest is not None
+    assert len(State.unpack(rest.after).fields) == MOST_REMEMBERED * 8
+    again = look(entries[-11:], rest.after)
+    assert bodies(again) == []
+
+
+def test_a_state_of_another_hand_is_none() -> None:
+    """Fingerprints that do not fit into it would shift all that follow: the log is told anew, and then once."""
+    for before in (b"nonsense", State(b"\1" * 8, 0, 0, 3, b"\2" * 6, place=7).pack()):
+        found = look([FIRST, SECOND], before)
+        assert found is not None
+        assert len(found.entries) == 2
+        again = look([FIRST, SECOND, THIRD], found.after)
+        assert bodies(again) == [json.loads(THIRD.raw)]
 
 
 @given(st.lists(st.integers(0, 30), max_size=40), st.integers(0, 1000))

@@ -1,13 +1,14 @@
 """Records that a complete read did not show: deleted, or hidden from it while pages moved under it.
 
 A record counts as deleted when a complete read did not show it and OrderMesh then answers twice that there is no
-such record; where a single record cannot be read, when two complete reads in a row did not show it. A read after
-which more than a share of all records would be deleted is not believed: somebody looks at it first.
+such record; where it was not seen that a single record can be read, when two complete reads in a row did not
+show it. A read after which more than a share of all records would be deleted is not believed: somebody looks at it
+first.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from worker.capture import due
@@ -15,8 +16,10 @@ from worker.capture.detect import Change, decide_deleted
 from worker.capture.store import NOTHING, Dealt
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from worker.capture.resources import Resource
-    from worker.capture.store import Cursor, Store
+    from worker.capture.store import Cursor, Missing, Store
 
 MOST_DELETED = 0.02
 """The share of all records that one complete read may find deleted."""
@@ -31,7 +34,8 @@ class Absences:
     """What follows from a complete read for the records that it did not show.
 
     `held_back`: how many these were, at least, if they are more than may be deleted; else 0. `missing`: how many
-    will be looked at. `accepted`: a person had said beforehand that it is to be believed.
+    will be looked at. `accepted`: a person had said beforehand that it is to be believed. `counted`: what has to be
+    corrected in the cursor, where it does not say how many records there are.
     """
 
     deleted: tuple[Change, ...] = ()
@@ -39,6 +43,7 @@ class Absences:
     missing: int = 0
     held_back: int = 0
     accepted: bool = False
+    counted: Mapping[str, int] = field(default_factory=dict)
 
 
 def most_deleted(tracked: int) -> int:
@@ -47,22 +52,32 @@ def most_deleted(tracked: int) -> int:
 
 
 async def find(store: Store, resource: Resource, cursor: Cursor, *, single: bool, accepted: bool) -> Absences:
-    """What the complete read that has just ended did not show. `single`: one record can be read by its id.
+    """What the complete read that has just ended did not show.
 
-    `accepted`: a person has said that as many as it may be are deleted.
+    `single`: it was seen that one record can be read by its id. `accepted`: a person has said that as many as it may
+    be are deleted.
     """
-    most = cursor.tracked if accepted else most_deleted(cursor.tracked)
-    missing = await store.missing(cursor, most)
-    if len(missing) > most:
-        return Absences(held_back=len(missing))
-    before = await store.all_absent()
-    shown = [identifier for identifier in before if identifier not in set(missing)]
+    seen, before = await store.shown(), await store.all_absent()
+    if seen == cursor.tracked:
+        return Absences(dealt=Dealt(present=list(before)), accepted=accepted)
+    # Somebody may have deleted the cursor, which counts the records: it is not believed against what was seen.
+    most = max(seen, cursor.tracked)
+    found = await store.missing(cursor.buckets, most if accepted else most_deleted(most))
+    missing, counted = found.identifiers, _counted(found, cursor)
+    if not accepted and len(missing) > most_deleted(found.tracked):
+        # Whom it did show is not known, so what is said of reads in a row begins anew.
+        dealt = NOTHING if single else Dealt(present=list(before))
+        return Absences(dealt=dealt, held_back=len(missing), counted=counted)
+    names = set(missing)
+    shown = [identifier for identifier in before if identifier not in names]
     if single:
         new = [identifier for identifier in missing if identifier not in before]
-        later = dict.fromkeys(map(due.record, missing), 0.0)
+        # The second answer that it is not there keeps its time, however soon the next complete read ends.
+        waiting = await store.waiting([due.record(each) for each in missing if each in before])
+        later = {member: 0.0 for each in missing if (member := due.record(each)) not in waiting}
         dealt = Dealt(later=later, absent=dict.fromkeys(new, 0), present=shown)
-        return Absences(dealt=dealt, missing=len(missing), accepted=accepted)
-    deleted, waiting = [], dict[str, int]()
+        return Absences(dealt=dealt, missing=len(missing), accepted=accepted, counted=counted)
+    deleted, absent = [], dict[str, int]()
     for identifier in missing:
         times = before.get(identifier, 0) + 1
         change = None
@@ -72,6 +87,13 @@ async def find(store: Store, resource: Resource, cursor: Cursor, *, single: bool
             deleted.append(change)
             shown.append(identifier)
         else:
-            waiting[identifier] = times
-    dealt = Dealt(absent=waiting, present=shown)
-    return Absences(tuple(deleted), dealt, missing=len(missing), accepted=accepted)
+            absent[identifier] = times
+    dealt = Dealt(absent=absent, present=shown)
+    if "tracked" in counted:
+        counted["tracked"] -= len(deleted)
+    return Absences(tuple(deleted), dealt, missing=len(missing), accepted=accepted, counted=counted)
+
+
+def _counted(found: Missing, cursor: Cursor) -> dict[str, int]:
+    counted = {} if found.tracked == cursor.tracked else {"tracked": found.tracked}
+    return counted if found.places <= cursor.places else {**counted, "places": found.places}

@@ -8,6 +8,7 @@ fingerprints of its entries, in the order in which they were published.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,15 +18,16 @@ from worker.capture.fingerprint import State, pack_id, raw_fingerprint
 from worker.clock import parse_time, with_zone
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from worker.capture.privacy import RecordPolicy
     from worker.ordermesh.reply import AuditEntry
 
 MOST_REMEMBERED = 10_000
-"""Entries of one log that are remembered; of a longer one the oldest are forgotten first."""
+"""Entries of one log that are remembered though the server does not show them any more; the oldest are forgotten."""
 WITHHELD = b'{"withheld":"the entry is no JSON object, to which the privacy policy could be applied"}'
 _SIZE = 8
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _canonical = msgspec.msgpack.Encoder(order="sorted").encode
 
@@ -74,34 +76,46 @@ def new_entries(
     fingerprint = raw_fingerprint(raw)
     if held is not None and held.raw == fingerprint:
         return None
+    if held is not None and len(held.fields) % _SIZE:
+        held = None
     known = held.fields if held else b""
-    seen = {known[at : at + _SIZE] for at in range(0, len(known), _SIZE)}
+    # In the order in which they were published.
+    remembered = dict.fromkeys(known[at : at + _SIZE] for at in range(0, len(known), _SIZE))
+    shown = set[bytes]()
     version = held.version if held else 0
     new: list[NewEntry] = []
     latest = held.modified if held else 0
     for entry in in_order(entries):
         digest = digest_of(entry)
-        if digest in seen:
+        shown.add(digest)
+        if digest in remembered:
             continue
-        seen.add(digest)
-        known += digest
+        remembered[digest] = None
         version += 1
         published = _published(entry.raw, privacy)
         latest = max(latest, parse_time(entry.time) or 0)
         time = with_zone(entry.time) if entry.time else ""
         new.append(NewEntry(version, int.from_bytes(digest[:4], "big"), time, published))
-    after = State(
-        fingerprint, 0, latest, version, known[-MOST_REMEMBERED * _SIZE :], place=held.place if held else 0
-    )
+    after = State(fingerprint, 0, latest, version, _kept(remembered, shown), place=held.place if held else 0)
     return Recorded(subject, pack_id(subject), before, after.pack(), tuple(new))
 
 
+def _kept(remembered: Mapping[bytes, None], shown: set[bytes]) -> bytes:
+    """The fingerprints that are kept: of all entries that are shown, or they would be new once more, and of others."""
+    spare = max(0, len(remembered) - max(MOST_REMEMBERED, len(shown)))
+    forgotten = set(islice((each for each in remembered if each not in shown), spare))
+    return b"".join(each for each in remembered if each not in forgotten)
+
+
 def _published(raw: bytes, privacy: RecordPolicy | None) -> bytes:
-    if privacy is None:
-        return raw
     try:
+        if privacy is None:
+            msgspec.json.decode(raw)
+            return raw
         return privacy.publish(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
+        if privacy is None:
+            return msgspec.json.encode(raw.decode(errors="replace"))  # what is no JSON goes as a text
         return WITHHELD  # a text, say: no rule can be applied to what is in it
 
 
@@ -123,5 +137,5 @@ def digest_of(entry: AuditEntry) -> bytes:
         return xxh3_64_digest(b"id:" + entry.id.encode("utf-8", "surrogatepass"))
     try:
         return xxh3_64_digest(_canonical(msgspec.json.decode(entry.raw)))
-    except (msgspec.DecodeError, OverflowError, RecursionError):
+    except (*_UNREADABLE, OverflowError):
         return xxh3_64_digest(entry.raw)

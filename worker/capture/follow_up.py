@@ -33,6 +33,7 @@ from worker.errors import (
     NotFound,
     OrderMeshError,
     RateLimited,
+    ServerError,
     UnreadableAnswer,
 )
 from worker.logs import get_logger
@@ -41,7 +42,7 @@ from worker.ordermesh.reply import audit_of, list_of
 from worker.shielding import plain_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from worker.capture.due import Due, Member, Taken
     from worker.capture.fingerprint import FieldNames
@@ -58,6 +59,8 @@ BATCH = 50
 """Members that are read and committed together."""
 FIRST_RETRY, LONGEST_RETRY = 5.0, 3600.0
 """Seconds until something that cannot be read is tried again: doubled with each failure."""
+MOST_REFUSED = 5
+"""Reads of logs that fail together, and none succeeds, by which the gateway is ill and not a log."""
 MOST_UNKNOWN = 5
 """Answers that there is no such record, after which one that was never seen, or its log, is not asked for again."""
 
@@ -74,7 +77,8 @@ class _Batch:
     found: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     absent: dict[str, int] = field(default_factory=dict)
-    failure: Exception | None = None
+    refused: list[tuple[str, OrderMeshError]] = field(default_factory=list)
+    failure: OrderMeshError | None = None
 
 
 class FollowUpReader:
@@ -141,34 +145,45 @@ class FollowUpReader:
                         batch.done.append(text)  # of another hand
                     else:
                         fetching.start_soon(self._fetch, text, member, batch)
+        await self._judge(batch)
         return batch
+
+    async def _judge(self, batch: _Batch) -> None:
+        """What was refused is tried again later, each for itself.
+
+        A kind of log of which nothing can be read, since it is forbidden or the gateway is ill, fails the poll.
+        """
+        if isinstance(self._captured, AuditLog) and not batch.logs and batch.failure is None:
+            errors = [error for _, error in batch.refused]
+            if errors and all(isinstance(error, Forbidden) for error in errors):
+                batch.failure = errors[0]
+                return
+            if len(errors) >= MOST_REFUSED and all(isinstance(error, ServerError) for error in errors):
+                batch.failure = errors[0]
+        for text, error in batch.refused:
+            await self._put_off(text, batch, error)
 
     async def _fetch(self, text: str, member: Member, batch: _Batch) -> None:
         """One read. It does not raise: an error must not cut the others short."""
         async with self._limit:
             if batch.failure is not None:
                 return  # it stays due
-            failure: Exception | None = None
             try:
-                await self._ask(member, batch)
+                if await self._ask(member, batch):
+                    batch.done.append(text)
+                else:
+                    batch.later[text] = FIRST_RETRY
             except NotFound:
                 await self._not_found(text, member, batch)
+            except RateLimited as error:
+                batch.failure = error
             except (ApiError, UnreadableAnswer) as error:
-                forbidden = isinstance(error, Forbidden) and isinstance(self._captured, AuditLog)
-                if isinstance(error, RateLimited) or forbidden:
-                    failure = error
-                else:
-                    await self._put_off(text, batch, error)
+                batch.refused.append((text, error))
             except OrderMeshError as error:
-                failure = error
-            else:
-                batch.done.append(text)
-                if not member.of:
-                    batch.found.append(member.path[0])
-            if failure is not None:
-                batch.failure = failure
+                batch.failure = error
 
-    async def _ask(self, member: Member, batch: _Batch) -> None:
+    async def _ask(self, member: Member, batch: _Batch) -> bool:
+        """Read it. False if it has to wait until the complete read that is under way has ended."""
         captured = self._captured
         if isinstance(captured, AuditLog):
             reply = audit_of(await self._call(captured.operation, member.path))
@@ -186,8 +201,12 @@ class FollowUpReader:
             if one.identifier != member.path[0]:
                 raise UnreadableAnswer(captured.single, f"the answer is no record {member.path[0]}")
             batch.observed.append(one)
+            batch.found.append(one.identifier)
         else:
-            self.wants_sweep = True
+            # The pages that are behind it may have shown it as it was before.
+            self.wants_sweep = not self._cursor.sweep_started
+            return self.wants_sweep
+        return True
 
     @property
     def _readable(self) -> bool:
@@ -208,7 +227,7 @@ class FollowUpReader:
             return
         if isinstance(captured, Resource):
             times = (await self._store.absent([identifier])).get(identifier)
-            if times is not None:
+            if times is not None and self._findings.single.holds is True:
                 if times + 1 >= absence.TIMES:
                     batch.gone.append(identifier)
                     batch.done.append(text)
@@ -220,11 +239,12 @@ class FollowUpReader:
                 batch.done.append(text)  # a complete read has to miss it first
                 return
         # It may not be there yet, or nobody answers at this path.
-        if await self._due.failed(text) >= MOST_UNKNOWN:
+        times = await self._due.failed(text)
+        if times >= MOST_UNKNOWN:
             batch.done.append(text)
             self._log.debug("follow_up_dropped", member=text, reason="not found")
         else:
-            batch.later[text] = FIRST_RETRY
+            batch.later[text] = FIRST_RETRY * 4 ** (times - 1)
 
     async def _put_off(self, text: str, batch: _Batch, error: OrderMeshError) -> None:
         failures = await self._due.failed(text)
@@ -240,7 +260,6 @@ class FollowUpReader:
             await self._commit_logs(taken, batch)
         else:
             await self._commit_records(self._captured, taken, batch)
-        await self._due.succeeded(batch.done)
 
     # Records
 
@@ -265,6 +284,7 @@ class FollowUpReader:
             to_write = [change for change in changes if change.action not in UNWRITTEN]
             if await self._write(to_write, dealt):
                 break
+        await self._due.succeeded([*batch.done, *shown])
         self._run.drift += len(absent)
         self._run.follow_ups += len(batch.done)
         self._run.count_page(len(batch.observed), changes)
@@ -319,6 +339,7 @@ class FollowUpReader:
                     recorded.append(new)
             if await self._write([], dealt, recorded):
                 break
+        await self._due.succeeded(batch.done)
         self._run.follow_ups += len(batch.done)
         self._run.pages += len(batch.logs)
         self._run.records += sum(len(entries) for _, _, entries in batch.logs)
@@ -328,11 +349,13 @@ class FollowUpReader:
         self, changes: Sequence[Change], dealt: Dealt, recorded: Sequence[audit.Recorded] = ()
     ) -> bool:
         """Commit. False if a state was another one by now."""
-        moved: Mapping[str, str | int | float] = {
+        moved: dict[str, str | int | float] = {
             "buckets": self._buckets,
             "last_started": self._run.started_at,
             "interval": self._reading.interval,
         }
+        if self.wants_sweep:
+            moved |= {"swept_at": 0.0, "due_at": self._clock.now()}
         return await self._store.commit(
             changes,
             fence=self._lease.fence,

@@ -307,7 +307,7 @@ class Poller:
         if not cursor.baseline or not await self._due(resource).count():
             return False
         findings = await self._contract.ensure(resource, again=False)
-        reader = await self._read_due(
+        await self._read_due(
             resource,
             reading,
             run,
@@ -317,8 +317,6 @@ class Poller:
             findings=findings,
             buckets=cursor.buckets,
         )
-        if reader.wants_sweep:
-            await self._note(store, lease, cursor, run, {"swept_at": 0.0, "due_at": self._clock.now()})
         return True
 
     async def _read_logs(
@@ -399,7 +397,8 @@ class Poller:
         """Read what the plan says, one part after the other; `readers` gets who reads them."""
         resource = reading.resource
         findings = await self._contract.ensure(resource, again=not cursor.sweep_started)
-        by_id = resource.single is not None and findings.single.holds is not False
+        # A path that nobody has tried answers 404 for every record, also for one that is there.
+        by_id = resource.single is not None and findings.single.holds is True
         reading = replace(reading, single=by_id)
         parts = self._choose(reading, cursor, complete=complete)
         suspicion: tuple[Part, OrderMeshError] | None = None

@@ -9,6 +9,7 @@ Neither publishes anything twice, whatever it reads again.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -347,7 +348,9 @@ class Reader:
             "error": "",
             "error_code": "",
         }
-        while not await self._commit(absences.deleted, page=None, dealt=absences.dealt, cursor=done):
+        while not await self._commit(
+            absences.deleted, page=None, dealt=absences.dealt, cursor={**done, **absences.counted}
+        ):
             absences = await self._find_absences()
         run.count(absences.deleted)
         if absences.accepted:
@@ -389,7 +392,7 @@ class Reader:
         if not self._judges_absence:
             return Absences()
         # The numbers are those of this moment: the read itself has added to them.
-        cursor = await self._store.load_cursor()
+        cursor = replace(await self._store.load_cursor(), buckets=self._pages.buckets)
         found = await absence.find(
             self._store,
             self._reading.resource,

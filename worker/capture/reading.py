@@ -40,7 +40,7 @@ _REFUSED = frozenset({400, 404, 405, 410, 414, 422, 501})
 class Reading:
     """How a resource is read in this run, whatever the parts of it. It ends early when `stop()` is true.
 
-    `single`: a single record can be read by its id.
+    `single`: it was seen that a single record can be read by its id.
     """
 
     resource: Resource

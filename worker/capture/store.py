@@ -147,6 +147,15 @@ class Cursor:
             ) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Ids of records that a complete read did not show; how many records there are, and places, by their states."""
+
+    identifiers: Sequence[str]
+    tracked: int
+    places: int
+
+
 class Store:
     """The keys of one resource, or audit log, of one account. `payload`: how its records go into events.
 
@@ -248,20 +257,21 @@ class Store:
         """A complete read begins, and has seen nothing yet."""
         await finish(answer(self._redis.unlink(self._keys.shown(self._resource.name))))
 
-    async def missing(self, cursor: Cursor, most: int) -> list[str]:
-        """The ids of records that are known and that the complete read has not seen, no more than `most` + 1."""
-        shown = self._keys.shown(self._resource.name)
-        if await answer(self._redis.bitcount(shown)) >= cursor.tracked:
-            return []
-        found: list[str] = []
-        bucket = 0
-        while bucket < cursor.buckets and len(found) <= most:
-            behind = min(bucket + BUCKETS_AT_ONCE, cursor.buckets)
-            bucket, *packed = await self._missing(
-                keys=[self._seen, shown], args=[bucket, behind, most + 1 - len(found)]
+    async def shown(self) -> int:
+        """How many records the complete read has seen."""
+        return int(await answer(self._redis.bitcount(self._keys.shown(self._resource.name))))
+
+    async def missing(self, buckets: int, most: int) -> Missing:
+        """The records that are known and that the complete read has not seen, no more than `most` + 1 of them."""
+        shown, found, tracked, places = self._keys.shown(self._resource.name), list[str](), 0, 0
+        for bucket in range(0, buckets, BUCKETS_AT_ONCE):
+            behind = min(bucket + BUCKETS_AT_ONCE, buckets)
+            here, highest, *packed = await self._missing(
+                keys=[self._seen, shown], args=[bucket, behind, most - len(found)]
             )
             found += [identifier for each in packed if (identifier := unpack_id(each)) is not None]
-        return found
+            tracked, places = tracked + here, max(places, highest)
+        return Missing(found, tracked, places)
 
     async def deletes_accepted(self) -> bool:
         """Whether a person has said that the next complete read is to be believed, whatever it does not show."""
@@ -294,6 +304,12 @@ class Store:
         return {
             identifier.decode("utf-8", "surrogatepass"): int(count) for identifier, count in found.items()
         }
+
+    async def waiting(self, members: Sequence[str]) -> set[str]:
+        """Which of these are due, now or later."""
+        key = self._keys.due(self._resource.name)
+        scores = await answer(self._redis.zmscore(key, list(members))) if members else []
+        return {member for member, score in zip(members, scores, strict=True) if score is not None}
 
     async def commit(
         self,

@@ -39,7 +39,11 @@ NOT_RECORDS = frozenset(
 _as_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _as_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _as_total = msgspec.json.Decoder(int, strict=False).decode  # not strict: it may be written as text
-_UNREADABLE = (msgspec.DecodeError, RecursionError)  # the latter for a body nested without end
+_UNREADABLE = (
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    RecursionError,
+)  # the last for a body nested without end
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
 

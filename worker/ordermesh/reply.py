@@ -40,7 +40,7 @@ AUDIT_TIMES = (
 """Names under which an audit entry may tell its id and its time. None is documented."""
 
 _as_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_UNREADABLE = (msgspec.DecodeError, RecursionError)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,11 @@
 -- Returns {'ok', sequence of the last event}
 --      or {'fenced', fence in force}: the lease has gone to somebody else
 --      or {'conflict', positions of changes (from 0) whose state is another one by now}.
+-- Of a record that is deleted the bit in shown is taken back: it must not make up for one that was not seen.
 -- Invariants: nothing is written unless the fence is in force and every state is the expected one; a state,
 -- its events, its last record and the reads that it makes due are written together, so an event is neither lost
 -- nor repeated; what became due again since a read of it began stays due; the cursor is moved last.
+local MOST_ARGUMENTS = 4000 -- Lua's stack ends at 8000
 local commit = cmsgpack.unpack(ARGV[1])
 local fence, shared, changes, dead, more = commit[1], commit[2], commit[3], commit[4], commit[8]
 
@@ -88,6 +90,9 @@ for _, change in ipairs(changes) do
     end
     places = places + 1
   end
+  if change[7] < 0 then
+    redis.call('SETBIT', KEYS[10], (struct.unpack('>I4', state, 19)), 0)
+  end
   tracked = tracked + change[7]
   redis.call('HSET', prefix .. change[1], change[2], state)
   if change[6] then
@@ -106,11 +111,11 @@ end
 for at = 1, #more[3], 2 do
   redis.call('ZADD', KEYS[8], string.format('%.6f', now + more[3][at + 1]), more[3][at])
 end
-if #more[4] > 0 then
-  redis.call('HSET', KEYS[9], unpack(more[4]))
+for at = 1, #more[4], MOST_ARGUMENTS do
+  redis.call('HSET', KEYS[9], unpack(more[4], at, math.min(at + MOST_ARGUMENTS - 1, #more[4])))
 end
-if #more[5] > 0 then
-  redis.call('HDEL', KEYS[9], unpack(more[5]))
+for at = 1, #more[5], MOST_ARGUMENTS do
+  redis.call('HDEL', KEYS[9], unpack(more[5], at, math.min(at + MOST_ARGUMENTS - 1, #more[5])))
 end
 for _, follow_up in ipairs(more[6]) do
   for _, member in ipairs(follow_up[2]) do

@@ -1,11 +1,12 @@
 -- Finds the records that are known and that a complete read has not seen.
 -- KEYS: prefix of the state hashes, shown (bitmap: places of the records that it has seen) (all of one hash tag)
 -- ARGV: first bucket, bucket behind the last, most to be found
--- Returns {bucket to go on with, packed id, packed id, ...}. Not among them: records that were published as
+-- Returns {records that there are in these buckets, the place behind the highest in them, packed id, packed id, ...}.
+-- The ids end behind one more than the most; the numbers are those of all the buckets. Not among them: records that were published as
 -- deleted, and the places of unreadable records, which have no id.
-local found = {0}
-local bucket, behind, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-while bucket < behind and #found <= most do
+local found, tracked, places = {}, 0, 0
+local most = tonumber(ARGV[3])
+for bucket = tonumber(ARGV[1]), tonumber(ARGV[2]) - 1 do
   local states = redis.call('HGETALL', KEYS[1] .. ':' .. bucket)
   for at = 1, #states, 2 do
     local id, state = states[at], states[at + 1]
@@ -15,12 +16,16 @@ while bucket < behind and #found <= most do
     end
     local gone = string.sub(state, 1, 8) == '\0\0\0\0\0\0\0\0' and version_ends == #state
     local nameless = string.byte(id) == 254 and #id == 9
-    if not gone and not nameless and #state > 22
-        and redis.call('GETBIT', KEYS[2], (struct.unpack('>I4', state, 19))) == 0 then
-      found[#found + 1] = id
+    if #state > 22 then
+      local place = struct.unpack('>I4', state, 19)
+      places = math.max(places, place + 1)
+      tracked = tracked + (gone and 0 or 1)
+      if not gone and not nameless and #found <= most and redis.call('GETBIT', KEYS[2], place) == 0 then
+        found[#found + 1] = id
+      end
     end
   end
-  bucket = bucket + 1
 end
-found[1] = bucket
+table.insert(found, 1, places)
+table.insert(found, 1, tracked)
 return found
