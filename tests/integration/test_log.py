@@ -100,7 +100,9 @@ async def test_a_life_in_trouble(sandbox: SandboxServer, own_server: Server, tmp
     )
     assert ask("paused", log) == []
     assert {row[1] for row in ask("unreadable", log)} == {"record_unreadable"}
-    outages = [row[1] for row in ask("outages", log)]
+    told = ask("outages", log)
+    assert len({tuple(row) for row in told}) == len(told)
+    outages = [row[1] for row in told]
     assert outages[outages.index("queue_lost") :].count("worker_started") >= 1
     assert [row[1] for row in ask("restarts", log)][-2:] == ["stopping", "stopped"]
 

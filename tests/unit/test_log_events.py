@@ -234,7 +234,7 @@ def test_what_was_not_foreseen_is_redacted_too(lines: Any) -> None:
 
 def names_in(query: str) -> set[str]:
     """The events that a query asks for."""
-    chosen = re.findall(r'event\s*(?:==|=~|=)\s*("[^"]+"|\([^)]*\))', query)
+    chosen = re.findall(r'event\s*(?:==|=~|=|\| IN)\s*("[^"]+"|\([^)]*\))', query)
     return {name for text in chosen for name in re.findall(r"[a-z]+_[a-z_]+", _spread(text))}
 
 

@@ -14,7 +14,7 @@ PREPARE = "fromjson? | select(.event != null)"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question. `jq` is given raw lines (`jq -nR`, with `lines` for all of them); `about` says how to read it."""
+    """One question; `about` says how to read the answer. `jq` is given raw lines, `lines` are all of them."""
 
     key: str
     question: str
@@ -27,7 +27,8 @@ QUERIES = (
     Query(
         "fresh",
         "Is everything being read, and when was it last read to its end?",
-        "The last complete poll of each resource. A resource that is missing, or whose time is old, is in trouble: "
+        "The last complete poll of each resource: time, account, resource, age of what it may have missed. A "
+        "resource that is missing, or whose time is old, is in trouble: "
         "question 2 says which.",
         """
         [lines | select(.event == "poll_done" and .outcome == "complete")]
@@ -42,7 +43,8 @@ QUERIES = (
     Query(
         "failing",
         "What fails, since when, how often, and why?",
-        "One line for each kind of failure of a resource. The same failure is told once a minute; `repeated` counts "
+        "One line for each kind of failure of a resource: how often, first, last, and the last words. The "
+        "same failure is told once a minute; `repeated` counts "
         "those between, so the sum is right.",
         """
         [lines | select(.event == "poll_failed")]
@@ -59,7 +61,8 @@ QUERIES = (
         "trace",
         "What happened in this run, from the tick to the commit?",
         "All lines of one run or trace, also those of libraries: `jq --arg id ...`. The ids stand in the run "
-        "records, and with ORDERSYNC_EVENTS__TRACEPARENT=true in each event: this tells where an event comes from.",
+        "records, and with ORDERSYNC_EVENTS__TRACEPARENT=true in each event: this tells where an event comes "
+        "from.",
         """
         lines | select(.trace_id == $id or .run_id == $id)
         | [.timestamp, .level, .event, (.error // .reason // .message // "")] | @tsv
@@ -71,7 +74,8 @@ QUERIES = (
     Query(
         "published",
         "How many events were published, and of what kind?",
-        "For each hour and resource: snapshot, created, updated, deleted, recorded.",
+        "For each hour and resource: snapshot, created, updated, deleted, recorded. In LogQL one of them at a"
+        " time.",
         """
         [lines | select(.event == "poll_done" or .event == "poll_failed")]
         | group_by([.timestamp[:13], .account, .resource])[]
@@ -86,8 +90,10 @@ QUERIES = (
     Query(
         "slow",
         "Which polls take long, and what do they wait for?",
-        "The ten longest polls. Where `budget_wait_s` is most of it, the budget is too small ("
-        "ORDERSYNC_API__REQUESTS_PER_SECOND); where `retries` is high, the gateway is ill; else pages are many.",
+        "The ten longest polls: seconds, of which waits for the budget, requests, retries, pages, and which "
+        "it was. Where `budget_wait_s` is most of it, the budget is too small ("
+        "ORDERSYNC_API__REQUESTS_PER_SECOND); where `retries` is high, the gateway is ill; else pages are "
+        "many.",
         """
         [lines | select(.event == "poll_done" or .event == "poll_failed")]
         | sort_by(-.duration_s)[:10][]
@@ -101,7 +107,8 @@ QUERIES = (
     Query(
         "budget",
         "What is the request budget spent on?",
-        "Requests, how many of them were retries, seconds spent waiting, and requests for each event published.",
+        "Requests, how many of them were retries, seconds spent waiting, and requests for each event "
+        "published.",
         """
         [lines | select(.event == "poll_done" or .event == "poll_failed")]
         | group_by([.account, .resource])[]
@@ -117,7 +124,8 @@ QUERIES = (
     Query(
         "paused",
         "When did polling pause, for whom, and for how long?",
-        "Each pause with its cause, and the time at which it went on; the name of the group that had to catch up.",
+        "Each pause with its cause, and the time at which it went on; the name of the group that had to catch"
+        " up.",
         """
         [lines | select(.event == "backpressure_on" or .event == "backpressure_off")]
         | group_by([.account, .resource])[] | .[]
@@ -131,7 +139,8 @@ QUERIES = (
     Query(
         "unreadable",
         "Which records and events could not be dealt with?",
-        "Records that could not be read, and events that a consumer gave up. They stand among the dead letters: "
+        "Records that could not be read, and events that a consumer gave up. They stand among the dead "
+        "letters: "
         "`ordersync dead list`.",
         """
         lines | select(.event == "record_unreadable" or .event == "delivery_dead")
@@ -148,10 +157,11 @@ QUERIES = (
         "`poll_done`.",
         """
         lines
-        | select(.event == ("waiting_for_redis", "queue_lost", "worker_started", "redis_full", "redis_has_room",
-                            "login_failed", "logged_in")
-                 or (.event == "poll_failed" and .error_code == ("gateway_unreachable", "login_rejected",
-                                                                 "redis_unavailable", "server_error")))
+        | select((.event | IN("waiting_for_redis", "queue_lost", "worker_started", "redis_full", "redis_has_room",
+                              "login_failed", "logged_in"))
+                 or (.event == "poll_failed"
+                     and (.error_code | IN("gateway_unreachable", "login_rejected", "redis_unavailable",
+                                           "server_error"))))
         | [.timestamp, .event, (.account // ""), (.error // "")] | @tsv
         """,
         """
@@ -163,12 +173,13 @@ QUERIES = (
     Query(
         "restarts",
         "Who ended the worker, did it end in order, and was anything stuck?",
-        "Starts and ends. A start without an end before it was a crash or SIGKILL; `worker_hangs` names what stood "
+        "Starts and ends. A start without an end before it was a crash or SIGKILL; `worker_hangs` names what "
+        "stood "
         "still, since when, and where in the code.",
         """
         lines
-        | select(.event == ("worker_started", "stopping", "stopped", "stopped_at_once", "jobs_cut_short",
-                            "worker_failed", "worker_hangs"))
+        | select(.event | IN("worker_started", "stopping", "stopped", "stopped_at_once", "jobs_cut_short",
+                             "worker_failed", "worker_hangs"))
         | [.timestamp, .event, (.signal // ""), ((.stuck // []) | join("; ")), (.stuck_since // ""), (.stack // "")]
         | @tsv
         """,
