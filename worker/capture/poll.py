@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import redis.exceptions
 from structlog.contextvars import bound_contextvars
 
 from worker import tracing
-from worker.capture.due import Due
-from worker.capture.follow_up import FollowUpReader
+from worker.capture.due_reads import DueReads
 from worker.capture.lease import Lease, Renewed, hold
+from worker.capture.list_reads import ListRead
 from worker.capture.pauses import PauseGate, Pauses
 from worker.capture.payload import AS_SERVED, Payload
-from worker.capture.plans import SHORTEST_PART, Part, Plan, choose, sweep_of
-from worker.capture.reader import PAUSE_SECONDS, SWEEP_OVER, Reader
-from worker.capture.reading import LEAST_BUCKETS, Reading
+from worker.capture.plans import SHORTEST_PART
+from worker.capture.reader import PAUSE_SECONDS
+from worker.capture.reading import Reading
 from worker.capture.resources import AuditLog, Resource
 from worker.capture.run import Outcome, Run
-from worker.capture.store import Cursor, Store
+from worker.capture.store import Store
+from worker.capture.turn import Turn
 from worker.connections import is_full
 from worker.errors import (
     ApiError,
     ContractMismatch,
     DataError,
-    FilterBroken,
     LeaseHeld,
     LeaseLost,
     LoginRejected,
     NotFound,
-    OrderMeshError,
     OrdersyncError,
-    RateLimited,
     RedisFull,
     RedisUnavailable,
-    SortBroken,
     UnreadableAnswer,
 )
 from worker.logs import Repeats, get_logger
@@ -51,7 +48,6 @@ if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
-    from worker.ordermesh.findings import Findings
     from worker.queue.pressure import Pressure
     from worker.tracing import Trace
 
@@ -63,17 +59,6 @@ SLICE_SECONDS = 45.0
 """A poll that takes longer is a chain of slices, so that no job of arq's is a long one."""
 _NOT_NOTED = (LeaseLost, DataError, redis.exceptions.RedisError, OSError)
 """What keeps the cursor from being written now, or by this worker."""
-
-
-@dataclass(slots=True)
-class Turn:
-    """One read of one resource or kind of audit log. `last_ids`: who was on the last page."""
-
-    captured: Captured
-    reading: Reading
-    run: Run
-    store: Store
-    last_ids: frozenset[bytes] = frozenset()
 
 
 class Poller:
@@ -103,6 +88,7 @@ class Poller:
         self._pauses = Pauses(redis_client, keys)
         self._worker_id, self._clock = worker_id, clock
         self._payloads, self._settled = payloads or {}, set[str]()
+        self._due_reads = DueReads(redis_client, keys, client, contract)
         self._repeats = Repeats()
         self._log = get_logger(account=keys.account)
 
@@ -149,17 +135,16 @@ class Poller:
         stop: Callable[[], bool],
         on_renew: Renewed | None,
     ) -> None:
-        captured, reading, run, store = turn.captured, turn.reading, turn.run, turn.store
+        run = turn.run
         try:
-            if pause := await self._pauses.of(captured.name):
-                run.paused_by = pause.words
+            if paused_by := await self.pause_of(turn.captured):
+                run.paused_by = paused_by
                 run.cut_short()
                 self._tell(run)
                 return
             async with self.lease(turn, on_renew=on_renew) as lease:
-                await self._read(
-                    captured, reading, run, store, lease, complete=complete, follow_ups_only=follow_ups_only
-                )
+                await turn.begin(lease)
+                await self._read(turn, complete=complete, follow_ups_only=follow_ups_only)
         except LeaseHeld as error:
             run.outcome, run.error_code, run.error = Outcome.HELD, error.code, str(error)
         except (LeaseLost, DataError) as error:
@@ -205,7 +190,8 @@ class Poller:
             gate=PauseGate(self._pressure, self._pauses, run),
             privacy=payload.privacy,
         )
-        return Turn(captured, reading, run, Store(self._redis, self._keys, captured, payload))
+        store = Store(self._redis, self._keys, captured, payload)
+        return Turn(captured, reading, run, store, self._clock)
 
     def lease(self, turn: Turn, *, on_renew: Renewed | None = None) -> AbstractAsyncContextManager[Lease]:
         """Hold the lease of what is read."""
@@ -223,35 +209,22 @@ class Poller:
         pause = await self._pauses.of(captured.name)
         return pause.words if pause else ""
 
-    async def _read(
-        self,
-        captured: Captured,
-        reading: Reading,
-        run: Run,
-        store: Store,
-        lease: Lease,
-        *,
-        complete: bool,
-        follow_ups_only: bool,
-    ) -> None:
-        await store.check_layout()
-        cursor = await store.load_cursor()
+    async def _read(self, turn: Turn, *, complete: bool, follow_ups_only: bool) -> None:
+        captured, run, cursor = turn.captured, turn.run, turn.cursor
         if captured.name not in self._settled:
-            await store.settle(cursor.buckets)
+            await turn.store.settle(cursor.buckets)
             self._settled.add(captured.name)
-        if not await self._begin(reading, run, store, lease, cursor):
+        if not await self._begin(turn):
             return
-        readers: list[Reader] = []
+        listed = ListRead(turn, self._client, self._contract, complete_every=self._complete_every)
         try:
             if isinstance(captured, AuditLog):
-                await self._read_logs(captured, reading, run, store=store, lease=lease, cursor=cursor)
+                await self._due_reads.logs(turn, captured)
             elif follow_ups_only:
-                await self._follow_up(reading, run, store, lease, cursor)
-                await self._note(store, lease, cursor, run, {}, record=True)
+                await self._due_reads.follow_up(turn)
+                await turn.note({}, record=True)
             else:
-                await self._read_all(
-                    reading, run, store=store, lease=lease, cursor=cursor, complete=complete, readers=readers
-                )
+                await self._read_all(turn, listed, complete=complete)
         except Exception as error:
             # When Redis is full there may still be room for the cursor, if not for a page.
             failure = RedisFull() if is_full(error) else error
@@ -262,212 +235,31 @@ class Poller:
             if code == "internal":
                 self._log.exception("poll_crashed", resource=run.resource, advice="please report this trace")
             if _contradicts_what_is_known(error, captured, cursor.failures):
-                await self._contract.doubt(reading.resource)
+                await self._contract.doubt(turn.reading.resource)
             failed: dict[str, str | int | float] = {
-                **(readers[-1].setback(error) if readers else {}),
+                **listed.setback(error),
                 "failures": cursor.failures + 1,
                 "error": run.error,
                 "error_code": run.error_code,
                 "due_at": self._clock.now() + _pause(failure, cursor.failures),
             }
-            await self._note(store, lease, cursor, run, failed, record=True)
+            await turn.note(failed, record=True)
 
-    async def _read_all(
-        self,
-        reading: Reading,
-        run: Run,
-        *,
-        store: Store,
-        lease: Lease,
-        cursor: Cursor,
-        complete: bool,
-        readers: list[Reader],
-    ) -> None:
+    async def _read_all(self, turn: Turn, listed: ListRead, *, complete: bool) -> None:
         """What is due by id, and the list; after a complete read also what that has made due."""
-        brief = replace(reading, seconds=min(reading.seconds, SHORTEST_PART))
-        if await self._follow_up(brief, run, store, lease, cursor):
-            cursor = await store.load_cursor()
+        run = turn.run
+        await self._due_reads.follow_up(turn, SHORTEST_PART)
         if run.outcome is Outcome.PAUSED:
             return
         run.outcome = Outcome.PARTIAL
-        await self._read_parts(
-            reading, run, store=store, lease=lease, cursor=cursor, complete=complete, readers=readers
-        )
+        await listed.read(complete=complete)
         if complete and run.outcome is Outcome.COMPLETE:
-            await self._follow_up(reading, run, store, lease, await store.load_cursor())
+            await turn.look()
+            await self._due_reads.follow_up(turn)
 
-    async def _follow_up(
-        self, reading: Reading, run: Run, store: Store, lease: Lease, cursor: Cursor
-    ) -> bool:
-        """Read what is due by id. False if nothing was.
-
-        Before the first complete read all of it waits: that reads everything.
-        """
-        resource = reading.resource
-        if not cursor.baseline or not await self._due(resource).count():
-            return False
-        findings = await self._contract.ensure(resource, again=False)
-        await self._read_due(
-            resource,
-            reading,
-            run,
-            store=store,
-            lease=lease,
-            cursor=cursor,
-            findings=findings,
-            buckets=cursor.buckets,
-        )
-        return True
-
-    async def _read_logs(
-        self, log: AuditLog, reading: Reading, run: Run, *, store: Store, lease: Lease, cursor: Cursor
-    ) -> None:
-        """Read the audit logs that are due."""
-        findings = await self._contract.ensure(log.parent, again=False)
-        if findings.audit.holds is False and log.operation == log.parent.audit:
-            raise ContractMismatch(log.operation, log.name, (), findings.audit.why)
-        buckets = cursor.buckets or await self._buckets_like(log.parent)
-        reader = await self._read_due(
-            log, reading, run, store=store, lease=lease, cursor=cursor, findings=findings, buckets=buckets
-        )
-        now = self._clock.now()
-        ended: dict[str, str | int | float] = {"due_at": now, "failures": 0, "error": "", "error_code": ""}
-        if run.outcome is Outcome.PARTIAL:
-            run.cut_short()
-        if run.outcome is Outcome.PAUSED:
-            ended = {"due_at": now + min(PAUSE_SECONDS, reading.interval), "paused": reader.pressed}
-        elif reader.exhausted:
-            run.outcome, run.freshness = Outcome.COMPLETE, now - run.started_at
-            ended |= {
-                "baseline": 1,
-                "fresh_as_of": max(run.started_at, cursor.fresh_as_of),
-                "last_success": now,
-                "due_at": run.started_at + reading.interval,
-            }
-        await self._note(store, lease, cursor, run, ended, record=run.pages > 0)
-
-    async def _read_due(
-        self,
-        captured: Captured,
-        reading: Reading,
-        run: Run,
-        *,
-        store: Store,
-        lease: Lease,
-        cursor: Cursor,
-        findings: Findings,
-        buckets: int,
-    ) -> FollowUpReader:
-        run.plan = f"{run.plan}+refresh".strip("+")
-        reader = FollowUpReader(
-            captured,
-            reading,
-            run,
-            store=store,
-            lease=lease,
-            cursor=cursor,
-            fields=await store.load_fields(),
-            client=self._client,
-            clock=self._clock,
-            queue=self._due(captured),
-            findings=findings,
-            buckets=buckets,
-        )
-        await reader.read()
-        return reader
-
-    def _due(self, captured: Captured) -> Due:
-        return Due(self._redis, self._keys, captured.name)
-
-    async def _buckets_like(self, parent: Resource) -> int:
-        cursor = await Store(self._redis, self._keys, parent).load_cursor()
-        return cursor.buckets or LEAST_BUCKETS
-
-    async def _read_parts(
-        self,
-        reading: Reading,
-        run: Run,
-        *,
-        store: Store,
-        lease: Lease,
-        cursor: Cursor,
-        complete: bool,
-        readers: list[Reader],
-    ) -> None:
-        """Read what the plan says, one part after the other; `readers` gets who reads them."""
-        resource = reading.resource
-        findings = await self._contract.ensure(resource, again=not cursor.sweep_started)
-        # A path that nobody has tried answers 404 for every record, also for one that is there.
-        by_id = resource.single is not None and findings.single.holds is True
-        reading = replace(reading, single=by_id)
-        parts = self._choose(reading, cursor, complete=complete)
-        suspicion: tuple[Part, OrderMeshError] | None = None
-        while parts:
-            part, *parts = parts
-            run.plan = f"{run.plan}+{part.plan}".strip("+")
-            reader = Reader(
-                reading,
-                part,
-                run,
-                store=store,
-                lease=lease,
-                cursor=cursor,
-                fields=await store.load_fields(),
-                client=self._client,
-                clock=self._clock,
-            )
-            readers.append(reader)
-            try:
-                await reader.read()
-            except (FilterBroken, SortBroken, ApiError, UnreadableAnswer) as error:
-                if reader.capped and part.may_seek:
-                    parts = [self._seek_instead(reader, part)]
-                    over = {**SWEEP_OVER, "sweep_since": 0, "capped": reader.capped}
-                    await self._note(store, lease, cursor, run, over)
-                    cursor = await store.load_cursor()
-                    continue
-                if not _may_be_the_shortcut(part, error):
-                    raise
-                # What the filter or the sort keeps from being read must not keep the rest from it.
-                suspicion = part, error
-                parts = [Part(Plan.SWEEP, part.page_size, reading.seconds)]
-            else:
-                if not part.is_fast:
-                    await self._judge(reading.resource, part, reader, suspicion)
-                if run.outcome not in {Outcome.COMPLETE, Outcome.SUSPICIOUS}:
-                    return
-            cursor = await store.load_cursor()
-
-    def _seek_instead(self, reader: Reader, part: Part) -> Part:
-        """A sweep that goes by time, for one that has come to where the server ends every list."""
-        self._log.info(
-            "result_capped",
-            resource=reader.resource.name,
-            records=reader.capped,
-            advice="it is read from time to time instead, through the filter and the sort by modification",
-        )
-        listing = self._client.profile.list_of(reader.resource.search)
-        return sweep_of(listing, part.page_size, part.seconds, capped=True)
-
-    async def _judge(
-        self, resource: Resource, part: Part, reader: Reader, suspicion: tuple[Part, OrderMeshError] | None
-    ) -> None:
-        """A sweep that works where a fast read failed, or finds what those left out, speaks against filter or sort."""
-        missed, contract = reader.sight.missed, self._contract
-        if suspicion is not None:
-            fast, error = suspicion
-            if isinstance(error, SortBroken) or fast.plan is Plan.HEAD:
-                await contract.withdraw_sort(resource, str(error), shown=isinstance(error, SortBroken))
-            else:
-                await contract.withdraw_filter(resource, str(error), shown=isinstance(error, FilterBroken))
-        elif missed:
-            changes = "a change" if missed == 1 else f"{missed} changes"
-            await contract.withdraw_in_use(resource, f"it left out {changes} that a complete read has found")
-        elif reader.sight.witness is not None:
-            await contract.try_in_use(resource, reader.sight.witness, part.page_size)
-
-    async def _begin(self, reading: Reading, run: Run, store: Store, lease: Lease, cursor: Cursor) -> bool:
+    async def _begin(self, turn: Turn) -> bool:
         """Note that the poll has begun. False if it must pause: consumers, or Redis, have to catch up first."""
+        run, reading, cursor = turn.run, turn.reading, turn.cursor
         load = await reading.gate.look(paused=bool(cursor.paused))
         started: dict[str, str | int | float] = {
             "last_started": run.started_at,
@@ -477,47 +269,12 @@ class Poller:
         if load.cause:
             run.pause(load.cause)
             started["due_at"] = self._clock.now() + min(PAUSE_SECONDS, reading.interval)
-        await self._note(store, lease, cursor, run, started)
+        await turn.note(started)
         if load.cause and not cursor.paused:
             self._log.warning("backpressure_on", resource=run.resource, cause=load.cause, **load.figures)
         elif cursor.paused and not load.cause:
             self._log.info("backpressure_off", resource=run.resource, **load.figures)
         return not load.cause
-
-    def _choose(self, reading: Reading, cursor: Cursor, *, complete: bool) -> list[Part]:
-        """What to read, in this order, by what is known of the gateway."""
-        return choose(
-            self._client.profile.list_of(reading.resource.search),
-            cursor,
-            self._clock.now(),
-            page_size=reading.page_size,
-            interval=reading.interval,
-            seconds=reading.seconds,
-            complete_every=self._complete_every,
-            complete=complete,
-        )
-
-    async def _note(
-        self,
-        store: Store,
-        lease: Lease,
-        cursor: Cursor,
-        run: Run,
-        fields: Mapping[str, str | int | float],
-        *,
-        record: bool = False,
-    ) -> None:
-        """Write fields of the cursor, and the record of the run if it has ended."""
-        await store.commit(
-            [],
-            fence=lease.fence,
-            buckets=cursor.buckets,
-            reason=run.reason,
-            observed_at=run.started_at,
-            where="",
-            cursor=fields,
-            run=run.summary(self._clock.monotonic()) if record else None,
-        )
 
     def _tell(self, run: Run) -> None:
         """The summary line. The same failure is told once a minute, with the number of those in between."""
@@ -541,13 +298,6 @@ class Poller:
         else:
             self._repeats.forget_all(run.resource)
             self._log.info("poll_done", **fields)
-
-
-def _may_be_the_shortcut(part: Part, error: OrderMeshError) -> bool:
-    """Whether a read of everything, without filter and sort, may succeed where this one failed."""
-    if not (part.is_fast or part.seeks) or isinstance(error, RateLimited):
-        return False
-    return not (isinstance(error, UnreadableAnswer) and error.page is None)
 
 
 def _list_of(captured: Captured) -> Resource:

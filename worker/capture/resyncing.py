@@ -43,9 +43,10 @@ if TYPE_CHECKING:
     from worker.capture.contract import KnownContract
     from worker.capture.fingerprint import FieldNames
     from worker.capture.lease import Lease, Renewed
-    from worker.capture.poll import Poller, Turn
+    from worker.capture.poll import Poller
     from worker.capture.resources import Resource
     from worker.capture.store import Cursor
+    from worker.capture.turn import Turn
     from worker.clock import Clock
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient

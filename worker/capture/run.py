@@ -77,6 +77,10 @@ class Run:
         """Events written."""
         return self.snapshot + self.created + self.updated + self.deleted + self.recorded
 
+    def add_plan(self, plan: str) -> None:
+        """It reads by this plan, too."""
+        self.plan = f"{self.plan}+{plan}".strip("+")
+
     def count_page(self, records: int, changes: Iterable[Change]) -> None:
         """A page has been committed."""
         self.pages += 1
