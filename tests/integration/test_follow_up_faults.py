@@ -13,9 +13,9 @@ from jobs.resources import AUDIT_LOGS, CATEGORIES, ORDERS, SHIPMENTS
 from tests.conftest import Bench, BenchMaker
 from worker import tracing
 from worker.capture.due import Due
-from worker.capture.poll import Poller
 from worker.capture.run import Outcome
 from worker.capture.store import Dealt, Store
+from worker.capture.turn import Turn
 from worker.connections import answer
 from worker.errors import Forbidden, ServerError
 from worker.ordermesh.findings import UNTOLD, Findings, no
@@ -197,14 +197,14 @@ async def test_a_list_that_has_to_be_read_is_read_after_a_crash(
         await b.poll(SHIPMENTS)
         await believe(b, "shipments", single=no("withdrawn"))
         await make_due(b, "shipments", f"id:{b.sandbox.world.shipments.ids()[0]}")
-        note = Poller._note
+        note = Turn.note
 
-        async def dies(*args: Any, **options: Any) -> None:
-            if "swept_at" in args[5]:
+        async def dies(turn: Turn, fields: dict[str, Any], **options: Any) -> None:
+            if "swept_at" in fields:
                 raise ConnectionError("the worker died here")
-            await note(*args, **options)
+            await note(turn, fields, **options)
 
-        monkeypatch.setattr(Poller, "_note", dies)
+        monkeypatch.setattr(Turn, "note", dies)
         store = Store(b.redis, b.desk.keys, SHIPMENTS)
         assert (await store.load_cursor()).swept_at > 0
         await b.poll(SHIPMENTS, follow_ups_only=True)

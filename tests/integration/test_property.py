@@ -149,6 +149,9 @@ async def settle(b: Bench, model: Model) -> None:
         before = await b.cursor()
         if before.held_back:  # of so few orders 2 % are one
             await answer(b.redis.hset(b.desk.keys.accepted, "orders", "1"))
+        due = b.desk.keys.due("orders")  # what is to be confirmed later is so now
+        if waiting := await answer(b.redis.zrange(due, 0, -1)):
+            await answer(b.redis.zadd(due, dict.fromkeys(waiting, 1)))
         run = await step(b, model)
         fresh = not before.sweep_started and not before.held_back
         if run.outcome is Outcome.COMPLETE and fresh and not run.missing:

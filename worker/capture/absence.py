@@ -34,8 +34,8 @@ class Absences:
     """What follows from a complete read for the records that it did not show.
 
     `held_back`: how many these were, at least, if they are more than may be deleted; else 0. `missing`: how many
-    will be looked at. `accepted`: a person had said beforehand that it is to be believed. `counted`: what has to be
-    corrected in the cursor, where it does not say how many records there are.
+    will be looked at. `accepted`: a person had said beforehand that it is to be believed, and it has been.
+    `counted`: what has to be corrected in the cursor, where it does not say how many records there are.
     """
 
     deleted: tuple[Change, ...] = ()
@@ -91,7 +91,9 @@ async def find(store: Store, resource: Resource, cursor: Cursor, *, single: bool
     dealt = Dealt(absent=absent, present=shown)
     if "tracked" in counted:
         counted["tracked"] -= len(deleted)
-    return Absences(tuple(deleted), dealt, missing=len(missing), accepted=accepted, counted=counted)
+    # What was accepted needs the second read as well.
+    over = accepted and not absent
+    return Absences(tuple(deleted), dealt, missing=len(missing), accepted=over, counted=counted)
 
 
 def _counted(found: Missing, cursor: Cursor) -> dict[str, int]:
