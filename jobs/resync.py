@@ -34,6 +34,10 @@ ELSEWHERE_SECONDS = 2.0
 """Until a job is looked at again that another worker, with other accounts, has to do."""
 
 
+ORPHANED_TRIES = 30
+"""Tries after which nobody seems to serve the account of a job."""
+
+
 def slice_id(account: str, name: str) -> str:
     """The fixed id of the job that works on a resync: there is never more than one of it in the queue."""
     return f"resync:{account}:{name}"
@@ -44,6 +48,12 @@ async def resync(ctx: Mapping[Any, Any], account: str, resource: str, request: M
     place = workplace_of(ctx)
     desk = place.desks.get(account)
     if desk is None:
+        if ctx.get("job_try") == ORPHANED_TRIES:
+            get_logger().error(
+                "job_not_for_this_worker", account=account, resource=resource,
+                advice="a resync was asked for of an account that no worker has served for a minute; is it written "
+                "rightly, and is a worker of it running?",
+            )  # fmt: skip
         raise Retry(defer=ELSEWHERE_SECONDS)
     try:
         wanted = _read(resource, request)

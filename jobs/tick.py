@@ -126,17 +126,16 @@ async def _enqueue_resyncs(place: Workplace, queue: ArqRedis) -> None:
     """A slice of each resync that is not over."""
     now = place.clock.now()
     for desk in place.desks.values():
-        for each in await desk.resyncer.resyncs.open():
-            if each.due_at <= now + TICK_SECONDS:
-                await queue.enqueue_job(
-                    "resync_slice",
-                    desk.account.name,
-                    each.request.resource,
-                    each.id,
-                    _job_id=slice_id(desk.account.name, each.id),
-                    _queue_name=RESYNC_QUEUE,
-                    _defer_by=max(0.0, each.due_at - now),
-                )
+        for name, resource, due_at in await desk.resyncer.resyncs.due(now + TICK_SECONDS):
+            await queue.enqueue_job(
+                "resync_slice",
+                desk.account.name,
+                resource,
+                name,
+                _job_id=slice_id(desk.account.name, name),
+                _queue_name=RESYNC_QUEUE,
+                _defer_by=max(0.0, due_at - now),
+            )
 
 
 def follow_ups_due(first: object, baseline: bytes | None, paused: bytes | None, *, now: float) -> bool:

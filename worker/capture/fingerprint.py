@@ -111,6 +111,10 @@ class FieldNames:
         missing = [name for name in names if name not in self._places]
         return missing[: max(0, MOST_FIELDS - len(self._names))]
 
+    def extended(self, names: Sequence[str]) -> FieldNames:
+        """The same with `names` in the places that they would get."""
+        return FieldNames([*self._names, *self.unknown(names)])
+
     def place(self, content: Content) -> Placed:
         """The fingerprints of a record's content, in an order that does not depend on that of its fields."""
         shape = self._shapes.get(content.names)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from worker import scripts
 from worker.clock import parse_time
 from worker.connections import answer
 from worker.errors import SettingsError
@@ -95,13 +96,31 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return f"{what}, also unchanged ones" if self.force else what
 
 
-class Resync(msgspec.Struct, kw_only=True):
-    """One resync as it stands. Times in seconds since 1970.
+class Progress(msgspec.Struct, kw_only=True):
+    """How far a resync has come. It moves in the commits that publish.
 
-    `position`: ids, or pages, that are dealt with; `total`: ids, or records as far as the server says, 0 for not
-    known. `read`, `published`, `unchanged`: records. `missing`: ids under which nothing was found. `error`: of the last
-    try, which is made again.
+    `position`: ids, or pages of `size` records, that are dealt with; `width`: records in the fullest of these pages,
+    `page`: keys of those on the last one. `total`: ids, or records as far as the server says, 0 for not known.
+    `read`, `published`, `unchanged`: records. `missing`: ids under which nothing was found, the first of `missed`.
+    `over`: there is nothing more to read.
     """
+
+    position: int = 0
+    size: int = 0
+    width: int = 0
+    page: tuple[bytes, ...] = ()
+    total: int = 0
+    read: int = 0
+    published: int = 0
+    unchanged: int = 0
+    requests: int = 0
+    missing: tuple[str, ...] = ()
+    missed: int = 0
+    over: bool = False
+
+
+class Resync(Progress, kw_only=True):
+    """One resync as it stands. Times in seconds since 1970. `error`: of the last try, which is made again."""
 
     id: str
     request: Request
@@ -109,16 +128,27 @@ class Resync(msgspec.Struct, kw_only=True):
     at: float = 0.0
     ended_at: float = 0.0
     due_at: float = 0.0
-    position: int = 0
-    total: int = 0
-    read: int = 0
-    published: int = 0
-    unchanged: int = 0
-    requests: int = 0
     failures: int = 0
-    missing: tuple[str, ...] = ()
-    missed: int = 0
     error: str = ""
+
+    @property
+    def progress(self) -> Progress:
+        """How far it has come."""
+        return Progress(**{name: getattr(self, name) for name in Progress.__struct_fields__})
+
+    @property
+    def mark(self) -> str:
+        """The same as it stands in the cursor."""
+        return msgspec.json.encode(self.progress).decode()
+
+    def go_on_from(self, progress: Progress | str) -> None:
+        """Take over how far it has come; a mark that is none counts as none."""
+        try:
+            found = msgspec.json.decode(progress, type=Progress) if isinstance(progress, str) else progress
+        except (msgspec.DecodeError, msgspec.ValidationError):
+            return
+        for name in Progress.__struct_fields__:
+            setattr(self, name, getattr(found, name))
 
     @property
     def share(self) -> float | None:
@@ -134,6 +164,7 @@ class Resyncs:
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis, self._keys = redis, keys
+        self._note = scripts.load(redis, "worker.capture", "resync")
 
     async def ask(self, request: Request, now: float, name: str | None = None) -> Resync:
         """Note a resync; a worker of the account begins with it within a second or two.
@@ -149,7 +180,7 @@ class Resyncs:
         if await self.get(resync.id) is not None:
             return await self._known(resync.id)
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(self._keys.resync(resync.id), mapping=_fields(resync))
+            pipe.hset(self._keys.resync(resync.id), mapping={**_fields(resync), "resource": request.resource})
             pipe.zadd(self._keys.resyncs, {resync.id: now})
             pipe.sadd(self._keys.open_resyncs, resync.id)
             await pipe.execute()
@@ -179,15 +210,36 @@ class Resyncs:
         found = [await self.get(name) for name in names]
         return [each for each in found if each is not None and each.state not in OVER]
 
-    async def note(self, name: str, **fields: Any) -> None:
-        """Write fields of it."""
-        mapping = {key: _text(value) for key, value in fields.items()}
-        await answer(self._redis.hset(self._keys.resync(name), mapping=mapping))
+    async def due(self, now: float) -> list[tuple[str, str, float]]:
+        """Id, resource and time of those that are to be worked on by `now`, whatever it is that they ask for."""
+        names = sorted(each.decode() for each in await answer(self._redis.smembers(self._keys.open_resyncs)))
+        found = []
+        for name in names:
+            state, resource, due_at = await answer(
+                self._redis.hmget(self._keys.resync(name), ["state", "resource", "due_at"])
+            )
+            if state is None or state.decode() in OVER:
+                await answer(self._redis.srem(self._keys.open_resyncs, name))  # its worker died just then
+            elif resource and float(due_at or 0) <= now:
+                found.append((name, resource.decode(), float(due_at or 0)))
+        return found
 
-    async def end(self, name: str, state: State, now: float) -> None:
-        """It is over."""
-        await self.note(name, state=state.value, ended_at=now, error="")
+    async def is_over(self, name: str, *, resumable: bool = True) -> bool:
+        """Whether it is, or nobody remembers it; without `resumable` ones, those that were cancelled are not."""
+        state: bytes | None = await answer(self._redis.hget(self._keys.resync(name), "state"))  # type: ignore[arg-type]
+        over = OVER if resumable else {State.DONE}
+        return state is None or state.decode() in over
+
+    async def note(self, name: str, **fields: Any) -> bool:
+        """Write fields of it, as its worker. False, and nothing is written, if it is over."""
+        flat = [text for key, value in fields.items() for text in (key, _text(value))]
+        return bool(await self._note(keys=[self._keys.resync(name)], args=flat))
+
+    async def end(self, name: str, state: State, now: float) -> bool:
+        """It is over, if it was not before."""
+        ended = await self.note(name, state=state.value, ended_at=now, error="")
         await answer(self._redis.srem(self._keys.open_resyncs, name))
+        return ended
 
     async def cancel(self, name: str, now: float) -> Resync:
         """End it behind what it has in hand. What it has published stays so.
@@ -199,7 +251,8 @@ class Resyncs:
         resync = await self._known(name)
         if resync.state in OVER:
             raise SettingsError(f"Resync {name} is {resync.state.value} already.")
-        await self.end(name, State.CANCELLED, now)
+        await self._set(name, state=State.CANCELLED.value, ended_at=now, error="")
+        await answer(self._redis.srem(self._keys.open_resyncs, name))
         return await self._known(name)
 
     async def resume(self, name: str) -> Resync:
@@ -212,9 +265,13 @@ class Resyncs:
         resync = await self._known(name)
         if resync.state is not State.CANCELLED:
             raise SettingsError(f"Resync {name} is {resync.state.value}; only a cancelled one is resumed.")
-        await self.note(name, state=State.WAITING.value, ended_at=0.0, due_at=0.0)
+        await self._set(name, state=State.WAITING.value, ended_at=0.0, due_at=0.0)
         await answer(self._redis.sadd(self._keys.open_resyncs, name))
         return await self._known(name)
+
+    async def _set(self, name: str, **fields: Any) -> None:
+        mapping = {key: _text(value) for key, value in fields.items()}
+        await answer(self._redis.hset(self._keys.resync(name), mapping=mapping))
 
     async def _forget_old(self) -> None:
         for name in await answer(self._redis.zrange(self._keys.resyncs, 0, -KEPT - 1)):
@@ -235,7 +292,7 @@ def _parse(name: str, fields: dict[bytes, bytes]) -> Resync | None:
     known = {key.decode(): value.decode() for key, value in fields.items()}
     try:
         decoded = {
-            key: text if key in {"error", "state"} else msgspec.json.decode(text)
+            key: text if key in {"error", "state", "resource"} else msgspec.json.decode(text)
             for key, text in known.items()
         }
         return msgspec.convert({**decoded, "id": name}, Resync)

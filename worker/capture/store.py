@@ -249,6 +249,11 @@ class Store:
         found: bytes | None = await answer(self._redis.hget(self._keys.cursor(self._resource.name), name))  # type: ignore[arg-type]
         return (found or b"").decode()
 
+    async def marks(self, start: str) -> list[str]:
+        """The names of those fields that begin so."""
+        names = await answer(self._redis.hkeys(self._keys.cursor(self._resource.name)))
+        return [each for name in names if (each := name.decode()).startswith(start)]
+
     async def drop_mark(self, name: str) -> None:
         """Take it away."""
         await finish(answer(self._redis.hdel(self._keys.cursor(self._resource.name), name)))

@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Turn:
-    """What is read, how, and what came of it. `cursor` is as it was loaded last; `lease` is had with `begin`.
-
-    `last_ids`: who was on the last page.
-    """
+    """What is read, how, and what came of it. `cursor` is as it was loaded last; `lease` is had with `begin`."""
 
     captured: Captured
     reading: Reading
@@ -31,7 +28,6 @@ class Turn:
     store: Store
     clock: Clock
     cursor: Cursor = field(default_factory=Cursor)
-    last_ids: frozenset[bytes] = frozenset()
     _lease: Lease | None = None
 
     @property

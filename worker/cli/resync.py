@@ -12,7 +12,6 @@ import msgspec
 
 from jobs.resources import RESOURCES
 from worker.capture.resync import OVER, Request, Resync, Resyncs, State
-from worker.capture.resyncing import told
 from worker.cli.compose import run_async, running_redis_url, workplace
 from worker.cli.looking import client_of, moment
 from worker.cli.options import pick_account, prepare
@@ -80,7 +79,7 @@ def command(
     A worker does it, a slice at a time, beside its polls and with a share of the request budget
     (ORDERSYNC_RESYNC__SHARE). It outlives restarts. What has not changed stays silent, unless --force.
 
-    Exits with 1 if --wait ends with ids under which nothing was found.
+    Exits with 1 if --wait or --dry-run ends with ids under which nothing was found.
     """
     if resource not in RESOURCES:
         raise SettingsError(f"There is no resource {resource!r}. There is: {', '.join(RESOURCES)}")
@@ -102,6 +101,8 @@ def command(
         run_async(lambda: _accept(settings, request, account))
         return
     request.check()
+    if dry_run and wait:
+        raise SettingsError("--dry-run publishes nothing, so there is nothing to --wait for.")
     if dry_run:
         run_async(lambda: _preview(settings, request, account, as_json=as_json))
     else:
@@ -124,15 +125,19 @@ async def _preview(settings: Settings, request: Request, wanted: str | None, *, 
         name = await pick_account(client, wanted, settings)
     account = _account(settings, name)
     async with workplace([account], running_redis_url(settings), SystemClock()) as place:
-        changes = told(await place.desks[name].resyncer.preview(RESOURCES[request.resource], request))
+        preview = await place.desks[name].resyncer.preview(RESOURCES[request.resource], request)
+    changes = preview.rows
     if as_json:
         click.echo(json.dumps(changes))
-        return
-    for change in changes:
+    for change in changes if not as_json else ():
         what = f": {', '.join(change['changed'])}" if change["changed"] else ""
         click.echo(f"{change['id']}  v{change['version']} {change['action']}{what}")
     events = "event" if len(changes) == 1 else "events"
-    click.echo(f"{len(changes)} {events} would be published.")
+    if not as_json:
+        click.echo(f"{len(changes)} {events} would be published.")
+    if preview.missing:
+        click.echo(f"nothing found under: {', '.join(preview.missing)}", err=True)
+        raise ResyncIncomplete(f"nothing was found under {len(preview.missing)} of {len(request.ids)} ids")
 
 
 def _account(settings: Settings, name: str) -> Account:
@@ -181,7 +186,7 @@ async def _wait(resyncs: Resyncs, resync: Resync, *, show: bool) -> Resync:
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not show or not console.is_terminal) as progress:
         task = progress.add_task(f"resync {resync.id}", total=resync.total or None, rate="")
-        said = False
+        said, error = False, ""
         while True:
             now = await resyncs.get(resync.id)
             if now is None:
@@ -192,6 +197,9 @@ async def _wait(resyncs: Resyncs, resync: Resync, *, show: bool) -> Resync:
             )
             if now.state in OVER:
                 return now
+            if now.error and now.error != error:
+                click.echo(f"It waits: {now.error}", err=True)
+            error = now.error
             if not said and now.state is State.WAITING and passed > IDLE_SECONDS:
                 said = True
                 click.echo(
