@@ -23,7 +23,7 @@ from worker.clock import rfc3339
 from worker.errors import OrdersyncError
 from worker.logs import Repeats, get_logger
 from worker.notify import ServiceManager
-from worker.shielding import plain_errors
+from worker.shielding import end, plain_errors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -290,7 +290,7 @@ class Daemon:
     async def _close(self, worker: SupervisedWorker, running: asyncio.Future[None]) -> None:
         """Close a worker whose connections may be dead. A failure here has nothing left to spoil."""
         with anyio.move_on_after(2, shield=True):
-            await asyncio.wait([running])
+            await end(running)
             try:
                 await worker.close()
             except asyncio.CancelledError:

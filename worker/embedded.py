@@ -26,6 +26,7 @@ from redis.asyncio import Redis
 
 from worker.errors import RedisUnavailable, SettingsError
 from worker.logs import get_logger
+from worker.shielding import end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -91,9 +92,8 @@ async def server(data_dir: Path) -> AsyncIterator[Running]:
         try:
             yield owned.running
         finally:
-            keeper.cancel()
             with anyio.CancelScope(shield=True):
-                await asyncio.wait([keeper])
+                await end(keeper)
                 await _stop(place, owned)
     finally:
         os.close(lock)

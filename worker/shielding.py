@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+AGAIN_SECONDS = 1.0
+"""Between two cancellations of a task that has not ended by the first one: what it cleans up is not cut short."""
+
 
 async def finish(work: Coroutine[Any, Any, T]) -> T:
     """Await `work` to its end even when the caller is cancelled meanwhile; the cancellation follows then.
@@ -33,6 +36,17 @@ async def finish(work: Coroutine[Any, Any, T]) -> T:
         if not task.cancelled():
             task.exception()
         raise
+
+
+async def end(task: asyncio.Future[Any]) -> None:
+    """Cancel a task until it has ended; how is for the caller to ask.
+
+    Once is not enough: before Python 3.12 `asyncio.wait_for`, through which redis-py sends every command, swallows
+    a cancellation that comes in the moment in which its work is done, and the task would go on for ever.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=AGAIN_SECONDS)
 
 
 @contextmanager

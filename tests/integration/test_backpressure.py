@@ -42,6 +42,7 @@ from worker.connections import answer
 from worker.keys import Keys
 from worker.queue.pressure import Marks, Pressure
 from worker.sandbox import SandboxServer
+from worker.shielding import end
 
 pytestmark = pytest.mark.anyio
 
@@ -324,8 +325,7 @@ async def test_a_job_ends_when_redis_is_full(bench: BenchMaker, small_server: Se
             await eventually(lambda: told("redis_has_room"))
             assert not task.done()
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await end(task)
             with contextlib.suppress(asyncio.CancelledError):
                 await worker.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -34,6 +35,7 @@ from worker.daemon import Watchdog
 from worker.keys import queue_name
 from worker.sandbox import CLIENT_SECRET, FaultRule, SandboxServer
 from worker.sandbox.auth import Credentials
+from worker.shielding import end
 
 pytestmark = pytest.mark.anyio
 
@@ -245,10 +247,19 @@ async def test_a_queue_that_does_not_end_in_time_is_left(tmp_path: Path) -> None
         worker_id="w", data_dir=tmp_path, make_worker=lambda: None, wait_for_redis=nothing, report=nothing,  # type: ignore[arg-type,return-value] # not used
         grace=0, clock=SystemClock(),
     )  # fmt: skip
-    running = asyncio.ensure_future(asyncio.Event().wait())
+    over = False
+
+    async def go_on() -> None:
+        while not over:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(600)
+
+    running = asyncio.ensure_future(go_on())
+    await asyncio.sleep(0)
     await daemon._close(Slow(), running)  # type: ignore[arg-type] # duck-typed
     assert not running.done()
-    running.cancel()
+    over = True
+    await end(running)
 
 
 # --- credentials ------------------------------------------------------------------------------------

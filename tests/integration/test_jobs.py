@@ -41,6 +41,7 @@ from worker.connections import answer, connect, pool, wait_until_up
 from worker.errors import RedisUnavailable, SettingsError
 from worker.keys import queue_name
 from worker.sandbox import FaultRule, SandboxServer
+from worker.shielding import end
 
 pytestmark = pytest.mark.anyio
 
@@ -66,10 +67,7 @@ async def working(bench: Bench, url: str, worker_id: str = "test-1") -> AsyncIte
         yield worker
         assert not task.done(), "the worker has ended"
     finally:
-        # Once may not be enough: a cancellation that meets the end of a call is lost in Python 3.11's wait_for.
-        while not task.done():
-            task.cancel()
-            await asyncio.wait([task], timeout=1)
+        await end(task)
         with contextlib.suppress(asyncio.CancelledError):
             await worker.close()
 
@@ -534,7 +532,6 @@ async def test_workers_with_other_accounts_leave_each_others_jobs_alone(
 
 async def end_worker(worker: Any, running: asyncio.Future[None]) -> None:
     """As the daemon ends it."""
-    running.cancel()
-    await asyncio.wait([running])
+    await end(running)
     with contextlib.suppress(asyncio.CancelledError):
         await worker.close()

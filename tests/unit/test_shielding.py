@@ -5,7 +5,7 @@ import asyncio
 import anyio
 import pytest
 
-from worker.shielding import finish, plain_errors
+from worker.shielding import end, finish, plain_errors
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +39,28 @@ async def test_result_and_error_come_through() -> None:
 
     with pytest.raises(KeyError):
         await finish(fail())
+
+
+async def test_a_cancellation_that_was_swallowed_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `asyncio.wait_for` of Python 3.11 does it: the task ends all the same, and says so."""
+    monkeypatch.setattr("worker.shielding.AGAIN_SECONDS", 0.01)
+    swallowed = 0
+
+    async def go_on() -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed == 3:
+                    raise
+
+    task = asyncio.create_task(go_on())
+    await turns()
+    await end(task)
+    assert (task.cancelled(), swallowed) == (True, 3)
+    await end(task)  # one that has ended is left alone
 
 
 async def test_cancelled_twice() -> None:
