@@ -138,7 +138,7 @@ class Scene:
 
     def _pausing(self) -> None:
         self._show("pause orders --reason 'the vendor migrates until noon'")
-        self._until(lambda: "paused" in self._call("health")[1])
+        self._until(lambda: "migrates" in self._call("health")[1])
         self._show("health")
         self._show("resume")
 
