@@ -13,6 +13,7 @@ from jobs.resources import AUDIT_LOGS, CATEGORIES, ORDERS, SHIPMENTS
 from tests.conftest import Bench, BenchMaker
 from worker import tracing
 from worker.capture.due import Due
+from worker.capture.follow_up import MOST_UNKNOWN
 from worker.capture.run import Outcome
 from worker.capture.store import Dealt, Store
 from worker.capture.turn import Turn
@@ -271,3 +272,101 @@ async def test_what_was_seen_with_its_parent_is_not_counted_as_failed_any_more(b
         await make_due(b, "shipments", f"of:{json.loads(raw)['orderId']}")
         await b.poll(SHIPMENTS, follow_ups_only=True)
         assert await b.redis.exists(b.desk.keys.tries("shipments")) == 0
+
+
+def with_more(reply: Reply) -> Reply:
+    """The answer with a field more in each record."""
+    body = json.loads(reply.raw)
+    (records,) = body.values() if len(body) == 1 else (body,)
+    for record in records if isinstance(records, list) else [records]:
+        record["computed"] = 1
+    return Reply(reply.key, reply.status, json.dumps(body).encode(), reply.media_type, reply.date)
+
+
+async def test_a_list_of_a_parent_with_other_fields_is_no_change(
+    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shipments that their order shows otherwise than the list does are read one by one, and published as the list."""
+    async with bench(probe=True, intervals={"orders": 1.0, "shipments": 1.0}) as b:
+        await b.poll(SHIPMENTS)
+        shipment, raw = next(iter(b.sandbox.world.truth("shipments").items()))
+        order = json.loads(raw)["orderId"]
+        before = len(await b.events("shipments"))
+        answered(b, monkeypatch, "shipments.for_order", order, with_more)
+        await make_due(b, "shipments", f"of:{order}")
+        run = await b.poll(SHIPMENTS, follow_ups_only=True)
+        assert (run.outcome, run.published) == (Outcome.COMPLETE, 0)
+        assert run.usage.requests > 1
+        assert len(await b.events("shipments")) == before
+        assert await Due(b.redis, b.desk.keys, "shipments").count() == 0
+        assert shipment in b.sandbox.world.truth("shipments")
+
+
+async def test_a_single_read_with_other_fields_is_no_change(
+    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not published; where it is newer than what is known, everything is read, which shows it as it should be."""
+    async with bench() as b:
+        await b.poll()
+        await believe(b, "orders", single_alike=False)
+        order = b.sandbox.store.ids()[0]
+        answered(b, monkeypatch, "orders.get", order, with_more)
+        await make_due(b, "orders", f"id:{order}")
+        run = await b.poll(follow_ups_only=True)
+        assert (run.published, (await b.cursor()).swept_at > 0) == (0, True)
+        b.sandbox.store.change(order, status="Cancelled")
+        await make_due(b, "orders", f"id:{order}")
+        run = await b.poll(follow_ups_only=True)
+        assert (run.published, (await b.cursor()).swept_at) == (0, 0)
+        assert (await b.poll()).updated == 1
+        assert (await b.events())[-1].data == b.sandbox.store.truth()[order]
+
+
+async def test_an_answer_that_is_another_record_is_none(
+    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that answers with whatever it has: nothing is said of the record that was asked for."""
+    async with bench() as b:
+        await b.poll()
+        order, other = b.sandbox.store.ids()[:2]
+        b.sandbox.store.change(other, status="Cancelled")
+        swapped = b.sandbox.store.truth()[other]
+        await answer(b.redis.hset(b.desk.keys.absent("orders"), order, 1))
+        answered(
+            b,
+            monkeypatch,
+            "orders.get",
+            order,
+            lambda reply: Reply(reply.key, reply.status, swapped, reply.media_type, reply.date),
+        )
+        await make_due(b, "orders", f"id:{order}")
+        run = await b.poll(follow_ups_only=True)
+        assert (run.published, await b.store.all_absent()) == (0, {order: 1})
+        assert await Due(b.redis, b.desk.keys, "orders").count() == 1
+
+
+async def test_neither_a_backlog_nor_what_is_new_waits_for_the_other(bench: BenchMaker) -> None:
+    """Half of what is taken is due the longest, half the shortest; what is due later is not taken."""
+    async with bench() as b:
+        due = Due(b.redis, b.desk.keys, "orders")
+        key = b.desk.keys.due("orders")
+        await answer(b.redis.zadd(key, {f"id:{at:03}": at + 1.0 for at in range(100)}))
+        await answer(b.redis.zadd(key, {"id:later": b.place.clock.now() + 1000}))
+        assert set((await due.take(10)).members) == {f"id:{at:03}" for at in (*range(5), *range(95, 100))}
+        assert len((await due.take(1000)).members) == 100
+
+
+async def test_what_is_never_there_is_not_asked_for_for_ever(bench: BenchMaker) -> None:
+    """A link that leads nowhere: it is tried some times, over minutes, and then given up."""
+    async with bench() as b:
+        await b.poll()
+        asked, waits = 0, list[float]()
+        for _ in range(10):
+            await answer(b.redis.zadd(b.desk.keys.due("orders"), {"id:nowhere": 1}, xx=asked > 0))
+            asked += (await b.poll(follow_ups_only=True)).usage.requests
+            score = await answer(b.redis.zscore(b.desk.keys.due("orders"), "id:nowhere"))
+            if score is not None:
+                waits.append(score - b.place.clock.now())
+        assert asked == MOST_UNKNOWN
+        assert sum(waits) > 120
+        assert await b.redis.exists(b.desk.keys.tries("orders")) == 0
