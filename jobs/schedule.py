@@ -22,7 +22,7 @@ from jobs.retain import Relief, retain
 from jobs.tick import tick
 from worker.connections import is_full, pool
 from worker.keys import RESYNC_QUEUE
-from worker.shielding import plain_errors
+from worker.shielding import AGAIN_SECONDS, end, plain_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,6 +133,7 @@ class SupervisedWorker(Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.under_way: dict[str, float] = {}
+        self._noting = set[asyncio.Future[None]]()
         """Ids of the jobs that run, and when each began, by the monotonic clock."""
 
     async def heart_beat(self) -> None:
@@ -167,12 +168,25 @@ class SupervisedWorker(Worker):
         finally:
             self.under_way.pop(job_id, None)
 
+    async def finish_job(self, *args: Any, **options: Any) -> None:
+        """Note the end of a job. arq shields this, and forgets it when the job is cancelled meanwhile."""
+        noting = asyncio.ensure_future(super().finish_job(*args, **options))
+        self._noting.add(noting)
+        noting.add_done_callback(self._noting.discard)
+        await noting
+
     async def close(self) -> None:
         """End the jobs and close the connections, also where the server is away and arq gives up half way."""
-        pool = self.pool.connection_pool
+        pool, jobs = self.pool.connection_pool, list(self.tasks.values())
         try:
             await super().close()
         finally:
+            # arq gives up with the first job that says it was cancelled, and leaves behind what it has shielded. Both
+            # would go on without what they use; they have been cancelled once, and are not cut short in ending.
+            if jobs or self._noting:
+                await asyncio.wait([*jobs, *self._noting], timeout=AGAIN_SECONDS)
+            for job in jobs:
+                await end(job)
             await pool.disconnect()
 
 

@@ -371,6 +371,27 @@ async def test_a_cancelled_job_is_run_again(bench: BenchMaker, redis_url: str) -
             assert worker.jobs_failed == 0
 
 
+async def test_a_closed_worker_leaves_no_job_behind(bench: BenchMaker, redis_url: str) -> None:
+    """Nor one that takes longer to end than another: what the jobs use is closed next."""
+    ended = asyncio.Event()
+
+    class SlowToEnd(Polls):
+        async def poll(self, *options: Any, **named: Any) -> Run:
+            try:
+                return await super().poll(*options, **named)
+            finally:
+                await asyncio.sleep(0.2)
+                ended.set()
+
+    async with bench() as b:
+        polls = SlowToEnd(seconds=600)
+        with_polls(b, polls)
+        async with working(b, redis_url) as worker:
+            await eventually(lambda: polls.at)
+            worker.tasks["quick"] = asyncio.ensure_future(asyncio.sleep(600))
+        assert ended.is_set()
+
+
 async def test_each_worker_has_its_health_key(bench: BenchMaker, redis_url: str) -> None:
     """One that ends takes its own away, not that of the others; it lasts for seconds, not for an hour."""
     async with bench() as b:
