@@ -11,6 +11,8 @@ ORDERS = Resource(
     single="orders.get",
     by_safe_id="orders.get_by_safe_id",
     audit="orders.audit_logs",
+    merchant_field="merchantId",
+    status_field="status",
     # Shipments have times of their own and may change while their order does not; when it does, they are looked at.
     follow_ups=(
         FollowUp("shipments", first=False),
@@ -24,6 +26,8 @@ ORDER_ITEMS = Resource(
     search="order_items.search",
     single="order_items.get",
     audit="order_items.audit_logs",
+    merchant_field="merchantId",
+    status_field="status",
     follow_ups=(FollowUp("order_item_audit"),),
 )
 SHIPMENTS = Resource(
@@ -35,6 +39,8 @@ SHIPMENTS = Resource(
     parent_field="orderId",
     audit="shipments.audit_logs",
     modified_fields=("lastModifiedDate", "createdDate"),
+    merchant_field="merchantId",
+    status_field="shipmentStatus",
     follow_ups=(
         FollowUp("shipment_audit"),
         FollowUp("message_audit"),

@@ -249,7 +249,9 @@ class _Bench:
     def __init__(self, sandbox: SandboxServer, url: str, api: dict[str, Any]) -> None:
         self._probe, self._clock = api.pop("probe", False), api.pop("clock", None) or SystemClock()
         self._parts = {
-            name: api.pop(name) for name in ("privacy", "events", "reconcile", "intervals") if name in api
+            name: api.pop(name)
+            for name in ("privacy", "events", "reconcile", "intervals", "interest")
+            if name in api
         }
         self._sandbox, self._url, self._api = sandbox, url, api
         self._stack = AsyncExitStack()

@@ -19,6 +19,7 @@
         ├── ContractMismatch     a resource has no list at any path that is known                exit 3
         ├── FilterBroken         a filter by modification that held does so no more
         ├── SortBroken           a sort by modification that held does so no more
+        ├── ChoiceBroken         a choice by status or merchant that held does so no more
         └── ApiError             any other refusal: status, code, text, properties, request id
             ├── Forbidden        403
             ├── NotFound         404
@@ -239,6 +240,16 @@ class SortBroken(OrderMeshError):
     """A sort by modification, which the probe has seen to hold, does not hold any more."""
 
     code = "sort_broken"
+
+    def __init__(self, operation: str, what: str) -> None:
+        self.operation, self.what = operation, what
+        super().__init__(f"{operation}: {what}")
+
+
+class ChoiceBroken(OrderMeshError):
+    """A parameter that chooses records by status or merchant, as the probe has seen, does not do so any more."""
+
+    code = "choice_broken"
 
     def __init__(self, operation: str, what: str) -> None:
         self.operation, self.what = operation, what

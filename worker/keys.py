@@ -137,6 +137,10 @@ class Keys:
         """Ids of the resyncs that are not over."""
         return f"{self.base}resyncs:open"
 
+    def open(self, resource: str) -> str:
+        """The records of a resource that the last read of open ones has shown."""
+        return f"{self.base}open:{resource}"
+
     def shown(self, resource: str) -> str:
         """Which records the complete read under way has seen: a bit at the place of each."""
         return f"{self.base}shown:{resource}"

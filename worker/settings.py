@@ -65,12 +65,17 @@ PRESETS = {
     "all": INTERVALS,
 }
 """What is polled where it is not said one by one: orders, all records, or those and all their audit logs."""
+WITH_STATUS = ("orders", "order_items", "shipments")
+"""Those whose records have a status."""
 SANDBOX_ACCOUNT = "sandbox"
 """The account of `ordersync run --sandbox`. Each run begins with new orders and drops what it knew of older ones."""
 _MAPS = (
     "ORDERSYNC_POLL__INTERVALS",
     "ORDERSYNC_POLL__IGNORE_FIELDS",
     "ORDERSYNC_PRIVACY__FIELDS",
+    "ORDERSYNC_INTEREST__MERCHANTS",
+    "ORDERSYNC_INTEREST__STATUSES",
+    "ORDERSYNC_INTEREST__FINAL_STATUSES",
     "ORDERSYNC_EVENTS__GROUPS",
     "ORDERSYNC_RETENTION__RESOURCES",
 )
@@ -234,6 +239,26 @@ class ReconcileSettings(_Part):
     )
 
 
+class InterestSettings(_Part):
+    """Which records are published. Which resources: those that have an interval."""
+
+    merchants: tuple[str, ...] = Field(default=(), description="ids of merchants; all if not set")
+    statuses: dict[_Resource, tuple[str | int, ...]] = Field(
+        default={}, description="statuses of each resource in which its records are published; all if not set"
+    )
+    final_statuses: dict[_Resource, tuple[str | int, ...]] = Field(
+        default={"orders": ("Fulfilled", "Cancelled")},
+        description="statuses in which records are left to the complete reads, where every poll would read everything",
+    )
+
+    @model_validator(mode="after")
+    def _have_statuses(self) -> Self:
+        for resource in {**self.statuses, **self.final_statuses}:
+            if resource not in WITH_STATUS:
+                raise ValueError(f"{resource} have no status. There is one in: {', '.join(WITH_STATUS)}")
+        return self
+
+
 class PrivacySettings(_Part):
     """What of the records is published. What a rule does: `worker.capture.privacy`."""
 
@@ -369,6 +394,7 @@ class Account:
     complete_every: float = 3600.0
     reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
     contract_file: Path | None = None
+    interest: InterestSettings = field(default_factory=InterestSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     events: EventSettings = field(default_factory=EventSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
@@ -400,6 +426,7 @@ class Settings(BaseSettings):
     poll: PollSettings = PollSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
     events: EventSettings = EventSettings()
+    interest: InterestSettings = InterestSettings()
     privacy: PrivacySettings = PrivacySettings()
     retention: RetentionSettings = RetentionSettings()
     backpressure: BackpressureSettings = BackpressureSettings()
@@ -549,6 +576,7 @@ def _account(
         complete_every=poll.complete_every,
         reconcile=settings.reconcile,
         contract_file=contract_file,
+        interest=settings.interest,
         privacy=settings.privacy,
         events=settings.events,
         retention=settings.retention,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.resources import ORDERS
+from worker.capture.interest import EVERYTHING, interest_in
 from worker.capture.plans import OVERLAP_MS, SHORTEST_PART, Part, Plan, choose
 from worker.capture.store import Cursor
 from worker.ordermesh.profile import Listing
@@ -116,6 +119,65 @@ def test_a_short_interval_leaves_time_for_a_part() -> None:
         BOTH, replace(READ, swept_at=1.0), NOW, page_size=100, interval=1, seconds=45, complete_every=60
     )
     assert sweep.seconds == SHORTEST_PART
+
+
+CHOOSES = Listing(status_parameter="status", merchant_parameter="merchantId")
+FINAL = interest_in(ORDERS, merchants=(), statuses=(), final=("Fulfilled", "Cancelled"))
+SEEN = replace(READ, statuses="Cancelled\nFulfilled\nHeld\nOpen", sweep_pages=20)
+
+
+def chosen(listing: Listing = CHOOSES, cursor: Cursor = SEEN, **options: Any) -> list[Part]:
+    fixed: dict[str, Any] = {"page_size": 100, "interval": 15, "seconds": 45, "complete_every": 3600}
+    return choose(listing, cursor, NOW, **fixed, **{"interest": FINAL, "single": True, **options})
+
+
+def test_open_statuses_alone() -> None:
+    """Without filter and sort, the statuses in which something may happen are read; the last one claims the read."""
+    assert [(part.plan, part.chosen, part.query, part.claims, part.concludes) for part in chosen()] == [
+        (Plan.OPEN, "Held", {"status": "Held"}, False, False),
+        (Plan.OPEN, "Open", {"status": "Open"}, True, True),
+    ]
+    held, still_open, sweep = chosen(cursor=replace(SEEN, swept_at=1.0))
+    assert (held.concludes, still_open.claims, still_open.concludes, sweep.plan) == (
+        False,
+        True,
+        False,
+        Plan.SWEEP,
+    )
+    assert sweep.learns
+
+
+@pytest.mark.parametrize(
+    ("listing", "cursor", "options"),
+    [
+        (Listing(), SEEN, {}),
+        (CHOOSES, replace(SEEN, statuses=""), {}),
+        (CHOOSES, replace(SEEN, statuses="Fulfilled"), {}),
+        (CHOOSES, replace(SEEN, sweep_pages=2), {}),
+        (CHOOSES, replace(SEEN, baseline=False), {}),
+        (CHOOSES, SEEN, {"single": False}),
+        (CHOOSES, SEEN, {"interest": EVERYTHING}),
+        (CHOOSES, SEEN, {"complete": True}),
+    ],
+)
+def test_where_open_statuses_alone_would_not_do(
+    listing: Listing, cursor: Cursor, options: dict[str, Any]
+) -> None:
+    """Unknown statuses, no way to read what has left them, or nothing saved: everything is read."""
+    assert [part.plan for part in chosen(listing, cursor, **options)] == [Plan.SWEEP]
+
+
+@pytest.mark.parametrize("holds", [BOTH, SORTS, FILTERS, Listing()])
+def test_one_merchant_is_asked_for(holds: Listing) -> None:
+    """In every plan, where the server is known to choose and there is one; more than one are told apart here."""
+    listing = replace(holds, merchant_parameter="merchantId", status_parameter="status")
+    mine = interest_in(ORDERS, merchants=("m1",), statuses=(), final=("Fulfilled",))
+    due = replace(SEEN, swept_at=1.0)
+    parts = chosen(listing, due, interest=mine)
+    assert len(parts) > 1
+    assert {(part.query["merchantId"], part.of_merchant) for part in parts} == {("m1", True)}
+    two = interest_in(ORDERS, merchants=("m1", "m2"), statuses=(), final=())
+    assert not any("merchantId" in part.query for part in chosen(listing, due, interest=two))
 
 
 @given(

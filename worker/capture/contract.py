@@ -131,6 +131,14 @@ class KnownContract:
             self._tell_withdrawn(resource, "sort by modification", " and ".join(known.descending), why)
             await self._keep(known.without_sort(why, at=self._clock.now(), shown=shown))
 
+    async def withdraw_choices(self, resource: Resource, why: str) -> None:
+        """The parameters that choose records by status or merchant have stopped to hold, likewise."""
+        known = (await self.load()).get(resource.name)
+        if known is not None and (known.status_parameter or known.merchant_parameter):
+            names = filter(None, (known.status_parameter, known.merchant_parameter))
+            self._tell_withdrawn(resource, "choice by status or merchant", " and ".join(names), why)
+            await self._keep(known.without_choices(at=self._clock.now()))
+
     async def withdraw_in_use(self, resource: Resource, why: str) -> None:
         """What fast reads go by at present, the filter or, without one, the sort, has stopped to hold."""
         known = (await self.load()).get(resource.name)

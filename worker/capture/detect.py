@@ -37,6 +37,8 @@ class Action(StrEnum):
     CREATED = "created"
     UPDATED = "updated"
     DELETED = "deleted"
+    OUTSIDE = "outside"
+    """Not of interest: remembered, not published."""
     NOISE = "noise"
     """Other bytes, same content: remembered, not published."""
     STALE = "stale"
@@ -73,7 +75,7 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
 
     `before` is the packed state that was found, b"" for none; `held` the same, unpacked. `published`: what of the
     record may be published; None without a policy, for the record as served. `linked`: the values of the fields
-    that the resource's follow-ups name, in their order.
+    that the resource's follow-ups name, in their order. `outside`: it is not of interest.
     """
 
     observed: Observed
@@ -85,6 +87,7 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     problem: str = ""
     published: bytes | None = None
     linked: tuple[object, ...] = ()
+    outside: bool = False
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -118,8 +121,9 @@ def observe(resource: Resource, records: Sequence[msgspec.Raw]) -> list[Observed
         identifiers = [""]
     if "" in identifiers:
         return [_observe_one(resource, record) for record in records]
+    fingerprint = resource.interest.fingerprint
     return [
-        Observed(pack_id(identifier), identifier, raw_fingerprint(record), record)
+        Observed(pack_id(identifier), identifier, fingerprint(record), record)
         for record, identifier in zip(records, identifiers, strict=True)
     ]
 
@@ -134,7 +138,7 @@ def _observe_one(resource: Resource, record: msgspec.Raw) -> Observed:
     if identifier is None or identifier == "":
         problem = problem or f"the record has no {resource.id_field}"
         return Observed(pack_unreadable(raw), "", raw, record, problem)
-    return Observed(pack_id(str(identifier)), str(identifier), raw, record)
+    return Observed(pack_id(str(identifier)), str(identifier), resource.interest.fingerprint(record), record)
 
 
 def times_of(resource: Resource, records: Sequence[msgspec.Raw]) -> list[int]:
@@ -181,6 +185,7 @@ def decode(
     except _UNREADABLE as error:
         return Decoded(observed, before, held, None, problem=_problem(resource, error))
     linked = content.values[len(resource.modified_fields) :]
+    outside = not resource.interest.includes(observed.record)
     for value in content.values[: len(resource.modified_fields)]:
         if value is None:
             continue
@@ -192,9 +197,17 @@ def decode(
         if modified > 0:  # 0001-01-01 is how some services write null
             time = with_zone(str(value))
             return Decoded(
-                observed, before, held, content, modified, time, published=published, linked=linked
+                observed,
+                before,
+                held,
+                content,
+                modified,
+                time,
+                published=published,
+                linked=linked,
+                outside=outside,
             )
-    return Decoded(observed, before, held, content, published=published, linked=linked)
+    return Decoded(observed, before, held, content, published=published, linked=linked, outside=outside)
 
 
 def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool, force: bool = False) -> Change:
@@ -224,6 +237,8 @@ def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool, force: bool 
         )
     placed = fields.place(content)
     changed: tuple[str, ...] = ()
+    if decoded.outside and (held is None or not held.is_inside):
+        return _remembered(decoded, held)
     # Version 0 marks a record that was parked as unreadable and never published.
     if held is None or held.version == 0:
         action, version = Action.CREATED if baseline else Action.SNAPSHOT, 1
@@ -231,7 +246,9 @@ def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool, force: bool 
         action, version = Action.CREATED, held.version + 1
     elif held.modified and decoded.modified and decoded.modified < held.modified:
         return Change(Action.STALE, observed, decoded.before, decoded.before)
-    elif not force and held.content == placed.content and held.fields == placed.fields:
+    elif (
+        not force and held.content == placed.content and (held.fields == placed.fields or not held.is_inside)
+    ):
         action, version = Action.NOISE, held.version
     else:
         action, version = Action.UPDATED, held.version + 1
@@ -239,7 +256,9 @@ def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool, force: bool 
         if not changed and held.content != placed.content:
             changed = content.names
     place = held.place if held else 0
-    after = State(observed.raw, placed.content, decoded.modified, version, placed.fields, place=place).pack()
+    # What goes outside is published with the change by which it goes; without the fields it is known to be outside.
+    kept = b"" if decoded.outside and action is Action.UPDATED else placed.fields
+    after = State(observed.raw, placed.content, decoded.modified, version, kept, place=place).pack()
     return Change(
         action,
         observed,
@@ -256,8 +275,19 @@ def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool, force: bool 
     )
 
 
+def _remembered(decoded: Decoded, held: State | None) -> Change:
+    """A record that is not of interest: known by its bytes, and by what was published of it, if it ever was."""
+    if held is not None and held.modified and decoded.modified and decoded.modified < held.modified:
+        return Change(Action.STALE, decoded.observed, decoded.before, decoded.before)
+    content, version, place = (held.content, held.version, held.place) if held else (0, 0, 0)
+    after = State(decoded.observed.raw, content, decoded.modified, version, b"", place=place)
+    return Change(Action.OUTSIDE, decoded.observed, decoded.before, after.pack(), version, grows=_grows(held))
+
+
 def decide_deleted(resource: Resource, identifier: str, before: bytes) -> Change | None:
-    """What to do about a record that is gone for certain; None if it was never published, or as deleted already.
+    """What to do about a record that is gone for certain; None if it was published as deleted already.
+
+    One that was never published, since it could not be read or is not of interest, goes without an event.
 
     The event holds the id alone: no more is known of the record.
     """
@@ -265,14 +295,13 @@ def decide_deleted(resource: Resource, identifier: str, before: bytes) -> Change
         held = State.unpack(before)
     except ValueError:
         return None
-    if held.version == 0 or held.is_gone:
+    if held.is_gone:
         return None
+    action = Action.DELETED if held.version else Action.OUTSIDE
     after = held.deleted()
     record = msgspec.Raw(msgspec.json.encode({resource.id_field: identifier}))
     observed = Observed(pack_id(identifier), identifier, after.raw, record)
-    return Change(
-        Action.DELETED, observed, before, after.pack(), after.version, published=bytes(record), grows=-1
-    )
+    return Change(action, observed, before, after.pack(), after.version, published=bytes(record), grows=-1)
 
 
 def linked_fields(resource: Resource) -> tuple[str, ...]:

@@ -42,7 +42,8 @@ class Seen:
     """One record: when it was made and modified (milliseconds since 1970), None if it does not say so.
 
     `unchanged`: the field that names its last change is null, as it is until the first one (api-facts 3.3).
-    `names`: its top-level fields; `parent`: the id of the record that it belongs to, "" for none.
+    `names`: its top-level fields; `parent`: the id of the record that it belongs to, `status` and `merchant` as they
+    stand in a query, "" for none.
     """
 
     id: str
@@ -51,6 +52,8 @@ class Seen:
     created: int | None = None
     names: frozenset[str] = frozenset()
     parent: str = ""
+    status: str = ""
+    merchant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +243,13 @@ def _layout(body: bytes, wrappers: Sequence[str]) -> tuple[str | None, str | Non
     return known or (others[0] if len(others) == 1 else None), total_field
 
 
+def _text(value: Any) -> str:
+    """A value as it stands in a query; "" for none."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return msgspec.json.encode(value).decode()
+
+
 def _seen(resource: Resource, raw: msgspec.Raw) -> Seen:
     try:
         record = msgspec.json.decode(raw)
@@ -257,4 +267,5 @@ def _seen(resource: Resource, raw: msgspec.Raw) -> Seen:
     return Seen(
         named, told, unchanged=values[0] is None, created=created, names=frozenset(record),
         parent=parent if isinstance(parent, str) else "",
+        status=_text(record.get(resource.status_field)), merchant=_text(record.get(resource.merchant_field)),
     )  # fmt: skip

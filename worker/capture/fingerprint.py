@@ -273,6 +273,11 @@ class State:
         """Whether the record was published as deleted. What is left of it is its version."""
         return self.version > 0 and self.raw == _GONE and not self.fields
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether the record was published, and was of interest then."""
+        return self.version > 0 and bool(self.fields)
+
     def deleted(self) -> State:
         """The state after the record has been published as deleted."""
         return State(_GONE, 0, self.modified, self.version + 1, b"", place=self.place)

@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING
 from worker.capture.plans import Part, Plan, choose, sweep_of
 from worker.capture.reader import SWEEP_OVER, Reader
 from worker.capture.run import Outcome
-from worker.errors import ApiError, FilterBroken, OrderMeshError, RateLimited, SortBroken, UnreadableAnswer
+from worker.errors import (
+    ApiError,
+    ChoiceBroken,
+    FilterBroken,
+    OrderMeshError,
+    RateLimited,
+    SortBroken,
+    UnreadableAnswer,
+)
 from worker.logs import get_logger
 
 if TYPE_CHECKING:
     from worker.capture.contract import KnownContract
+    from worker.capture.open_records import OpenRecords
     from worker.capture.resources import Resource
     from worker.capture.turn import Turn
     from worker.ordermesh.client import OrderMeshClient
@@ -22,10 +31,17 @@ class ListRead:
     """One poll of one list. `complete_every`: seconds between two complete reads, where others can be shorter."""
 
     def __init__(
-        self, turn: Turn, client: OrderMeshClient, contract: KnownContract, *, complete_every: float
+        self,
+        turn: Turn,
+        client: OrderMeshClient,
+        contract: KnownContract,
+        *,
+        open_records: OpenRecords,
+        complete_every: float,
     ) -> None:
         self._turn, self._client, self._contract = turn, client, contract
-        self._complete_every = complete_every
+        self._open, self._complete_every = open_records, complete_every
+        self._shown: set[str] = set()
         self._reader: Reader | None = None
         self._log = get_logger(account=turn.run.account)
 
@@ -65,7 +81,7 @@ class ListRead:
             )
             try:
                 await reader.read()
-            except (FilterBroken, SortBroken, ApiError, UnreadableAnswer) as error:
+            except (ChoiceBroken, FilterBroken, SortBroken, ApiError, UnreadableAnswer) as error:
                 if reader.capped and part.may_seek:
                     parts = [self._seek_instead(reader, part)]
                     await turn.note({**SWEEP_OVER, "sweep_since": 0, "capped": reader.capped})
@@ -76,6 +92,7 @@ class ListRead:
                 else:
                     raise
             else:
+                await self._note_open(part, reader)
                 if not part.is_fast:
                     await self._judge(resource, part, reader, suspicion)
                 if turn.run.outcome not in {Outcome.COMPLETE, Outcome.SUSPICIOUS}:
@@ -94,7 +111,27 @@ class ListRead:
             seconds=turn.reading.seconds,
             complete_every=self._complete_every,
             complete=complete,
+            interest=turn.reading.resource.interest,
+            single=turn.reading.single,
         )
+
+    async def _note_open(self, part: Part, reader: Reader) -> None:
+        """Keep in mind who is open, and have those read that are no more."""
+        turn = self._turn
+        if part.learns:
+            await self._open.add(reader.shown)
+        if part.plan is not Plan.OPEN or turn.run.outcome is not Outcome.COMPLETE:
+            return
+        self._shown |= reader.shown
+        # Said twice in a row, with a complete read in between, it is believed.
+        why = (
+            await self._open.replace(self._shown, believe=bool(turn.cursor.suspicious)) if part.claims else ""
+        )
+        if why:
+            before = turn.cursor
+            turn.run.suspect(why)
+            claims = {"fresh_as_of": before.fresh_as_of, "last_success": before.last_success}
+            await turn.note({"suspicious": why, **claims})
 
     def _seek_instead(self, reader: Reader, part: Part) -> Part:
         """A sweep that goes by time, for one that has come to where the server ends every list."""
@@ -114,7 +151,9 @@ class ListRead:
         missed, contract = reader.sight.missed, self._contract
         if suspicion is not None:
             fast, error = suspicion
-            if isinstance(error, SortBroken) or fast.plan is Plan.HEAD:
+            if isinstance(error, ChoiceBroken) or fast.plan is Plan.OPEN:
+                await contract.withdraw_choices(resource, str(error))
+            elif isinstance(error, SortBroken) or fast.plan is Plan.HEAD:
                 await contract.withdraw_sort(resource, str(error), shown=isinstance(error, SortBroken))
             else:
                 await contract.withdraw_filter(resource, str(error), shown=isinstance(error, FilterBroken))
@@ -127,6 +166,8 @@ class ListRead:
 
 def _may_be_the_shortcut(part: Part, error: OrderMeshError) -> bool:
     """Whether a read of everything, without filter and sort, may succeed where this one failed."""
+    if isinstance(error, ChoiceBroken):
+        return True
     if not (part.is_fast or part.seeks) or isinstance(error, RateLimited):
         return False
     return not (isinstance(error, UnreadableAnswer) and error.page is None)

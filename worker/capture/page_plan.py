@@ -29,6 +29,8 @@ def page_plan(
         return HeadPlan(operation, page_size=size, since=part.since or 0, clamps=clamps)
     if part.plan is Plan.WINDOW:
         return PassPlan(operation, page_size=size, window=window, clamps=clamps)
+    if part.plan is Plan.OPEN:
+        return SweepPlan(operation, page_size=size, window=window, clamps=clamps)
     return SweepPlan(
         operation,
         page_size=size,

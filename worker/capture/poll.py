@@ -10,8 +10,10 @@ from structlog.contextvars import bound_contextvars
 
 from worker import tracing
 from worker.capture.due_reads import DueReads
+from worker.capture.interest import EVERYTHING, Interest
 from worker.capture.lease import Lease, Renewed, hold
 from worker.capture.list_reads import ListRead
+from worker.capture.open_records import OpenRecords
 from worker.capture.pauses import PauseGate, Pauses
 from worker.capture.payload import AS_SERVED, Payload
 from worker.capture.plans import SHORTEST_PART
@@ -80,6 +82,7 @@ class Poller:
         worker_id: str,
         clock: Clock,
         payloads: Mapping[str, Payload] | None = None,
+        interests: Mapping[str, Interest] | None = None,
     ) -> None:
         self._redis, self._keys, self._client, self._contract = redis_client, keys, client, contract
         self._page_size, self._window = page_size, max_concurrency
@@ -88,6 +91,7 @@ class Poller:
         self._pauses = Pauses(redis_client, keys)
         self._worker_id, self._clock = worker_id, clock
         self._payloads, self._settled = payloads or {}, set[str]()
+        self._interests = interests or {}
         self._due_reads = DueReads(redis_client, keys, client, contract)
         self._repeats = Repeats()
         self._log = get_logger(account=keys.account)
@@ -173,7 +177,8 @@ class Poller:
         if isinstance(captured, Resource):
             # What nobody polls is not followed up.
             wanted = tuple(each for each in captured.follow_ups if each.target in self._intervals)
-            captured = replace(captured, follow_ups=wanted)
+            interest = self._interests.get(captured.name, EVERYTHING)
+            captured = replace(captured, follow_ups=wanted, interest=interest)
         began, started_at = self._clock.monotonic(), self._clock.now()
         run = Run(trace.span_id, self._keys.account, captured.name, "", reason, began, started_at)
         run.trace_id = trace.trace_id
@@ -216,7 +221,13 @@ class Poller:
             self._settled.add(captured.name)
         if not await self._begin(turn):
             return
-        listed = ListRead(turn, self._client, self._contract, complete_every=self._complete_every)
+        listed = ListRead(
+            turn,
+            self._client,
+            self._contract,
+            open_records=OpenRecords(self._redis, self._keys, captured.name),
+            complete_every=self._complete_every,
+        )
         try:
             if isinstance(captured, AuditLog):
                 await self._due_reads.logs(turn, captured)

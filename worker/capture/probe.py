@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker.capture.asking import Asker
+from worker.capture.choosing import find_choices
 from worker.capture.evidence import Refusal, Sample, shape
 from worker.capture.narrowing import find_filter, find_sort
 from worker.capture.paging import find_accepted_size, find_pages, find_sizes
@@ -70,6 +71,7 @@ class Probe:
                 if self._found["pages"].holds is not None:  # it is asked again soon
                     self._found |= await find_filter(self._asker, reference)
                     self._found |= await find_sort(self._asker, reference)
+                    self._found |= await find_choices(self._asker, reference)
             except (ApiError, GatewayUnreachable) as error:
                 self._found["unfinished"] = str(error)
         return Findings(

@@ -26,7 +26,7 @@ from worker.capture.detect import (
     decide,
 )
 from worker.capture.page_plan import page_plan
-from worker.capture.plans import Shown
+from worker.capture.plans import Plan, Shown
 from worker.capture.reading import Pages, Prepared
 from worker.capture.run import Outcome
 from worker.capture.seek import SeekPlan
@@ -62,7 +62,16 @@ LEAST_OFFSET, MOST_OFFSET = 5.0, 86_400.0
 """Seconds. A smaller difference between the clocks is noise, a larger one no clock."""
 
 
-SWEEP_OVER = {"sweep_page": 0, "sweep_started": 0, "sweep_seen": 0, "sweep_changed": 0, "sweep_again": 0}
+MOST_STATUSES = 100
+"""Where there are more, they are no statuses."""
+SWEEP_OVER: dict[str, str | int] = {
+    "sweep_page": 0,
+    "sweep_started": 0,
+    "sweep_seen": 0,
+    "sweep_changed": 0,
+    "sweep_again": 0,
+    "sweep_statuses": "",
+}
 """Of the cursor: no sweep is under way."""
 
 
@@ -86,13 +95,13 @@ class Reader:
         self._store, self._lease, self._cursor, self._fields = store, lease, cursor, fields
         self._client, self._clock = client, clock
         self._deadline = clock.monotonic() + part.seconds
-        resumed = cursor.sweep_started > 0 and not part.is_fast
+        self._resumed = resumed = cursor.sweep_started > 0 and not part.is_fast
         self._started_at = cursor.sweep_started if resumed else run.started_at
         clamps = client.profile.list_of(reading.resource.search).past_end == "repeats"
         self._plan = page_plan(
             reading.resource.search, part, cursor, window=reading.window, resumed=resumed, clamps=clamps
         )
-        self.sight = Sight(cursor, fast=part.is_fast, resumed=resumed)
+        self.sight = Sight(cursor, fast=part.is_fast, resumed=resumed, partial=part.plan is Plan.OPEN)
         self._pages = Pages(
             reading,
             part,
@@ -155,6 +164,11 @@ class Reader:
     def resource(self) -> Resource:
         """What is read."""
         return self._reading.resource
+
+    @property
+    def shown(self) -> set[str]:
+        """Ids of the open records that a part which looks at statuses has shown."""
+        return self._pages.shown
 
     @property
     def capped(self) -> int:
@@ -221,7 +235,7 @@ class Reader:
         self._account_for(number, page, changes)
         found = [change.modified for change in changes if change.action in PUBLISHED]
         self._plan.dealt_with(Shown([one.key for one in page.observed], page.total, page.times, found))
-        if isinstance(self._plan, SweepPlan):
+        if isinstance(self._plan, SweepPlan) and not self._part.is_fast:
             self.sight.seen = self._plan.shown  # without a page that came again
 
     async def _changes(self, decoded: list[Decoded]) -> list[Change]:
@@ -298,6 +312,7 @@ class Reader:
             "sweep_seen": self.sight.seen,
             "sweep_changed": self.sight.changed,
             "sweep_again": not self._plan.goes_over_again,
+            "sweep_statuses": self._statuses(),
             "sweep_since": self._plan.since if isinstance(self._plan, SeekPlan) else 0,
             "newest": self.sight.newest,
         }
@@ -305,6 +320,9 @@ class Reader:
     async def _end(self) -> None:
         """The resource has been read to its end."""
         run, now = self._run, self._clock.now()
+        if not self._part.claims and not run.unreadable:
+            run.outcome = Outcome.COMPLETE
+            return
         # What changed while it was read may have been missed on pages that were read before. None of it is
         # older than the newest record seen, less the time that the reading took.
         passed = max(0.0, now - self._started_at)
@@ -316,6 +334,9 @@ class Reader:
         }
         if not self._part.is_fast:
             done |= SWEEP_OVER
+        elif self._part.plan is Plan.OPEN:
+            # What has changed in another status is not among it: a later filter must not begin behind that.
+            done = {"unreadable": done["unreadable"]}
         known = await self._store.load_cursor()
         if cause := self.sight.doubt(known):
             await self._end_in_doubt(cause)
@@ -356,12 +377,23 @@ class Reader:
         if absences.accepted:
             await self._store.forget_acceptance()
 
+    def _statuses(self) -> str:
+        """The statuses that the sweep has seen so far; empty where a part of it has not looked."""
+        before = self._cursor.sweep_statuses if self._resumed else "\n"
+        if not self._part.learns or not before:
+            return ""
+        seen = {*before.split("\n"), *self._pages.statuses} - {""}
+        if len(seen) > MOST_STATUSES or any("\n" in each for each in seen):
+            return ""
+        return "\n" + "\n".join(sorted(seen))
+
     def _believed(self, known: Cursor) -> dict[str, str | int | float]:
         """What a complete read settles that is believed."""
         run = self._run
         run.error = run.error_code = ""
         by_page = isinstance(self._plan, SweepPlan)
         return {
+            "statuses": self._statuses().strip("\n"),
             "sweep_pages": self._plan.next_page if by_page else known.sweep_pages,
             "swept_records": self.sight.seen,
             "suspect_records": 0,

@@ -15,7 +15,7 @@ from worker.capture.detect import (
     times_of,
 )
 from worker.clock import rfc3339
-from worker.errors import ApiError, FilterBroken, SortBroken
+from worker.errors import ApiError, ChoiceBroken, FilterBroken, SortBroken
 from worker.ordermesh.pages import split
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Pages:
     """The pages of one part of a run.
 
     `buckets`: hashes that keep the states of the resource, 0 until the first page has told how many it takes.
+    `statuses`: those of the records, where the part learns or chooses them; `shown`: the open ones among them.
     """
 
     def __init__(
@@ -85,11 +86,14 @@ class Pages:
         self._reading, self._part, self._run = reading, part, run
         self._store, self._client, self._mark = store, client, mark
         self.buckets = buckets
+        self.statuses: set[str] = set()
+        self.shown: set[str] = set()
 
     async def prepare(self, ask: Ask) -> Prepared:
         """Fetch a page and look it up. Pages are prepared side by side; what is found is checked at commit.
 
         Raises:
+            ChoiceBroken: It holds records of another status than was asked for, or the choice is refused.
             FilterBroken: It holds records that the filter should have left out, or the filter is refused.
             SortBroken: The sort is refused.
             OrderMeshError: It cannot be had or read.
@@ -105,6 +109,8 @@ class Pages:
         except ApiError as error:
             if ask.page and str(error.status) == self._client.profile.list_of(search).past_end:
                 return Prepared([], None, [], [])
+            if part.chosen is not None and error.status in _REFUSED:
+                raise ChoiceBroken(search, f"the choice of a status is refused: {error}") from None
             if part.is_fast and error.status in _REFUSED:
                 raise _refused(search, part, error) from None
             raise
@@ -117,20 +123,39 @@ class Pages:
             records = "an older record" if older == 1 else f"{older} older records"
             raise FilterBroken(search, f"{part.since_parameter} gave {records}")
         observed = observe(resource, page.records)
+        if part.learns or part.chosen is not None:
+            self._look_at_statuses(observed)
         return Prepared(observed, page.total, await self.differing(observed), times)
 
     async def differing(self, observed: list[Observed]) -> list[Decoded]:
         """Those records whose bytes are not the ones that are known, decoded."""
         differing = await self._store.differing(observed, self.buckets, mark=self._mark)
         resource, ignored, privacy = self._reading.resource, self._reading.ignored, self._reading.privacy
+        if self._part.of_merchant and (
+            others := resource.interest.others_among(observed[at].record for at in differing)
+        ):
+            raise ChoiceBroken(resource.search, f"records of {len(others)} other merchants came")
         return newest_of_each(
             [decode(resource, observed[at], before, ignored, privacy) for at, before in differing.items()]
+        )
+
+    def _look_at_statuses(self, observed: list[Observed]) -> None:
+        interest, chosen = self._reading.resource.interest, self._part.chosen
+        statuses = interest.statuses_of(one.record for one in observed)
+        self.statuses.update(status for status in statuses if status is not None)
+        if chosen is not None and (others := self.statuses - {chosen}):
+            what = f"records with status {min(others)} came where {chosen} was asked for"
+            raise ChoiceBroken(self._reading.resource.search, what)
+        self.shown.update(
+            one.identifier
+            for one, status in zip(observed, statuses, strict=True)
+            if one.identifier and interest.is_open(status)
         )
 
 
 def _refused(search: str, part: Part, error: ApiError) -> FilterBroken | SortBroken:
     """The answer to a parameter that is not taken any more: the last one that was found is doubted first."""
-    if part.query:
+    if part.wants_order:
         return SortBroken(search, f"{' and '.join(part.query)} is refused: {error}")
     return FilterBroken(search, f"{part.since_parameter} is refused: {error}")
 

@@ -19,6 +19,7 @@ from structlog.contextvars import bound_contextvars
 from worker import tracing
 from worker.capture.coverage import LEASE, Counts, Coverage, Gap, Pass, Progress
 from worker.capture.history import History
+from worker.capture.interest import EVERYTHING, Interest
 from worker.capture.lease import Lease, Renewed, hold
 from worker.capture.pace import Pace
 from worker.capture.pauses import PauseGate, Pauses
@@ -98,7 +99,9 @@ class Reconciler:
         worker_id: str,
         clock: Clock,
         payloads: Mapping[str, Payload] | None = None,
+        interests: Mapping[str, Interest] | None = None,
     ) -> None:
+        self._interests = interests or {}
         self._redis, self._keys, self._client, self._contract = redis_client, keys, client, contract
         self._pressure, self._pauses = pressure, Pauses(redis_client, keys)
         self.settings, self._intervals, self._ignore_fields = settings, intervals, ignore_fields
@@ -153,7 +156,8 @@ class Reconciler:
             if resource.name in self._intervals and can_be_proven(resource):
                 progress = await Coverage(self._redis, self._keys, resource.name).load()
                 if progress.due_at <= self._clock.now():
-                    found.append((progress.due_at, len(found), resource))
+                    wanted = replace(resource, interest=self._interests.get(resource.name, EVERYTHING))
+                    found.append((progress.due_at, len(found), wanted))
         return [resource for _, _, resource in sorted(found, key=lambda each: each[:2])]
 
     async def _one(

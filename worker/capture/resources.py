@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from worker.capture.interest import EVERYTHING, Interest
+
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
@@ -30,8 +32,9 @@ class Resource:
     its id, `by_safe_id` by its safe id, `by_parent` that of the one that lists the records of the parent whose id
     stands in `parent_field`, `audit` that of its audit logs; None where there is none. `id_field` names the field that
     identifies a record, `modified_fields` those that say when it changed last, the first that has a value counts:
-    `updatedAt` is null until the first change (api-facts 3.3).
-    `follow_ups`: what else is read when a record of it has changed.
+    `updatedAt` is null until the first change (api-facts 3.3). `merchant_field`, `status_field`: where a record names
+    its merchant and its status, which are also the likely names of query parameters; None where it has none.
+    `interest`: which of its records are published. `follow_ups`: what else is read when a record of it has changed.
     """
 
     name: str
@@ -44,8 +47,11 @@ class Resource:
     audit: str | None = None
     id_field: str = "id"
     modified_fields: tuple[str, ...] = ("updatedAt", "createdAt")
+    merchant_field: str | None = None
+    status_field: str | None = None
     follow_ups: tuple[FollowUp, ...] = ()
     schema_version: int = 1
+    interest: Interest = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)

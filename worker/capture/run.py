@@ -55,6 +55,7 @@ class Run:
     deleted: int = 0
     recorded: int = 0
     unchanged: int = 0
+    outside: int = 0
     noise: int = 0
     stale: int = 0
     unreadable: int = 0
@@ -79,7 +80,8 @@ class Run:
 
     def add_plan(self, plan: str) -> None:
         """It reads by this plan, too."""
-        self.plan = f"{self.plan}+{plan}".strip("+")
+        if plan != "open" or not self.plan.endswith(plan):  # it is read status by status
+            self.plan = f"{self.plan}+{plan}".strip("+")
 
     def count_page(self, records: int, changes: Iterable[Change]) -> None:
         """A page has been committed."""

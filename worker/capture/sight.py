@@ -32,13 +32,14 @@ _SAME = 0.1
 class Sight:
     """The evidence of one read. `fast`: it reads what is newer; otherwise everything, also over several runs.
 
+    `partial`: no more than the records of one status.
     `seen` and `changed` are records shown, and those among them that had changed since they were known. `newest` is
     the latest modification among changes up to now, by the records' own times, `latest` among all that were looked
     at. `missed`: changes that a sweep has found and a fast read should have; `witness`: the latest one found.
     """
 
-    def __init__(self, cursor: Cursor, *, fast: bool, resumed: bool) -> None:
-        self._cursor, self._fast = cursor, fast
+    def __init__(self, cursor: Cursor, *, fast: bool, resumed: bool, partial: bool = False) -> None:
+        self._cursor, self._fast, self._partial = cursor, fast, partial
         self.seen = cursor.sweep_seen if resumed else 0
         self.changed = cursor.sweep_changed if resumed else 0
         self.newest = self.latest = cursor.newest
@@ -61,6 +62,8 @@ class Sight:
 
     def doubt(self, cursor: Cursor) -> str:
         """What speaks against this read now that it has ended, held against what is known; "" for nothing."""
+        if self._partial:
+            return ""
         if self._fast:
             if not self.seen and cursor.newest != cursor.bare:
                 return f"nothing is shown, but a record was modified at {rfc3339(cursor.newest / 1000)}"

@@ -79,7 +79,9 @@ class Cursor:
     time has come to (milliseconds since 1970). `capped`: the server shows no more than a number of records of a list.
     `swept_records`: records that the last sweep has shown that was believed, `suspect_records` the last that was not.
     `suspicious`: why the last read is not believed, in words. `bare`: the `newest` behind which a window was empty,
-    and a complete read has shown that it may be.
+    and a complete read has shown that it may be. `statuses`: those that the records of the last
+    complete read were in, a line each; `sweep_statuses`: likewise of the one under way, behind an empty line, and
+    empty where it does not learn them.
     `tracked`: records that are known and not deleted; `places`: places given to records so far.
     `mark`: every change of a record up to then (milliseconds since 1970, by the records' own times) has been
     read, and a read of what is newer may begin there; 0 for none. `swept_at`: when the last
@@ -108,6 +110,8 @@ class Cursor:
     suspect_records: int = 0
     suspicious: str = ""
     bare: int = 0
+    statuses: str = ""
+    sweep_statuses: str = ""
     buckets: int = 0
     sequence: int = 0
     tracked: int = 0

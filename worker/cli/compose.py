@@ -23,9 +23,11 @@ from worker import embedded
 from worker.capture import pauses
 from worker.capture.contract import KnownContract
 from worker.capture.health import Health, Verdict, judge
+from worker.capture.interest import Interest, interest_in
 from worker.capture.payload import payload_of
 from worker.capture.poll import Poller
 from worker.capture.reconcile import Reconciler
+from worker.capture.resources import Resource
 from worker.capture.resyncing import Resyncer
 from worker.capture.store import Store
 from worker.connections import answer, connect, is_full
@@ -195,6 +197,7 @@ def _desk(account: Account, profile: ContractProfile, redis: Redis, clock: Clock
         complete_every=account.complete_every,
         worker_id=worker_id(),
         clock=clock,
+        interests=interests_of(account),
         payloads=payloads,
     )
     resyncer = Resyncer(
@@ -220,9 +223,25 @@ def _desk(account: Account, profile: ContractProfile, redis: Redis, clock: Clock
         ignore_fields=account.ignore_fields,
         worker_id=worker_id(),
         clock=clock,
+        interests=interests_of(account),
         payloads=payloads,
     )
     return Desk(account, keys, client, poller, resyncer, reconciler, contract, groups, retention)
+
+
+def interests_of(account: Account) -> dict[str, Interest]:
+    """What of each resource is published."""
+    wanted = account.interest
+    return {
+        name: interest_in(
+            each,
+            merchants=wanted.merchants,
+            statuses=wanted.statuses.get(name, ()),
+            final=wanted.final_statuses.get(name, ()),
+        )
+        for name, each in CAPTURED.items()
+        if isinstance(each, Resource)
+    }
 
 
 def limits_of(account: Account) -> dict[str, Limits]:

@@ -108,6 +108,8 @@ def table(one: Findings) -> Iterator[tuple[str, str, str]]:
     yield "past the last page", one.past_end or "unknown", ""
     yield "filter by modification", one.since or _mark(one.filtering), one.filtering.why
     yield "sort by modification", _mark(one.sorting), one.sorting.why
+    yield "choice by status", one.status_parameter or "no", ""
+    yield "choice by merchant", one.merchant_parameter or "no", ""
     yield "single record", _mark(one.single), one.single.why
     yield "audit logs", _mark(one.audit), one.audit_shape or one.audit.why
 

@@ -226,6 +226,7 @@ def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
         poll.chosen,
         settings.poll.ignore_fields,
         reconcile=settings.reconcile,
+        interest=settings.interest,
         privacy=settings.privacy,
         events=settings.events,
         retention=settings.retention,

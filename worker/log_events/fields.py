@@ -91,6 +91,7 @@ OWN = (
     LogField("not_found", _COUNT, "ids under which nothing was found"),
     LogField("operation", _TEXT, "operation of the API: orders.search ..."),
     LogField("outcome", _TEXT, "how the run ended: complete, partial, stopped, paused, held, failed"),
+    LogField("outside", _COUNT, "records that are not of interest, and were not published"),
     LogField("page", _COUNT, "number of the page, from 0"),
     LogField("pages", _COUNT, "pages that were committed"),
     LogField("parameter", _TEXT, "parameter of the query"),

@@ -6,8 +6,8 @@ from worker.log_events.kinds import Level, LogEvent
 
 _POLL = (
     "run_id", "trace_id", "resource", "plan", "reason", "outcome", "pages", "records", "snapshot", "created",
-    "updated", "deleted", "noise", "stale", "unreadable", "parked", "recorded", "follow_ups", "missing", "drift",
-    "unchanged", "requests", "retries", "budget_wait_s", "duration_s",
+    "updated", "deleted", "outside", "noise", "stale", "unreadable", "parked", "recorded", "follow_ups", "missing",
+    "drift", "unchanged", "requests", "retries", "budget_wait_s", "duration_s",
 )  # fmt: skip
 _EVIDENCE = ("total", "newest", "clock_offset_s")
 _LOAD = ("group", "unread", "unread_bytes", "used_memory", "maxmemory")

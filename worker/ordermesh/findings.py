@@ -50,7 +50,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     the list answers; `tried`: the paths that were asked. `prefix`: the prefix of the service, where it is another
     one than believed. `first_page`, `largest_page`, `wrapper` ("" for a bare list), `total_field`, `total`, as seen;
     `largest_seen`: records in the fullest page that came. `since`, `ascending`, `descending`: the
-    parameters of a filter by modification and of sorts that were shown to be honoured. `single`, `audit`: whether a
+    parameters of a filter by modification and of sorts that were shown to be honoured; `status_parameter`,
+    `merchant_parameter`: likewise those that choose records by status and merchant. `single`, `audit`: whether a
     single record and its audit logs can be read; `single_alike`: it has the same fields there as in the list;
     `audit_shape`: wrapper and fields of an audit entry. `routes`: paths at which operations, by key, were seen to
     answer. `past_end`: what a page beyond the last one is answered with: `empty`, `repeats` (the last page once
@@ -87,6 +88,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     audit: Capability = UNTOLD
     audit_shape: str = ""
     routes: dict[str, str] = {}
+    status_parameter: str | None = None
+    merchant_parameter: str | None = None
     past_end: str = ""
     unfinished: str = ""
     requests: int = 0
@@ -116,6 +119,10 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
         sorting = Capability(holds=False if shown else None, why=why)
         return msgspec.structs.replace(self, at=at, ascending={}, descending={}, sorting=sorting)
 
+    def without_choices(self, *, at: float) -> Findings:
+        """The same, without the parameters that choose records by status and merchant."""
+        return msgspec.structs.replace(self, at=at, status_parameter=None, merchant_parameter=None)
+
 
 def adopt(believed: ContractProfile, found: Iterable[Findings]) -> ContractProfile:
     """The profile with what was found in the place of what was believed."""
@@ -144,6 +151,8 @@ def _adopt(profile: ContractProfile, one: Findings) -> ContractProfile:
         since_parameter=one.since,
         ascending=one.ascending,
         descending=one.descending,
+        status_parameter=one.status_parameter,
+        merchant_parameter=one.merchant_parameter,
         past_end=one.past_end or listing.past_end,
     )
     return replace(profile, routes={**profile.routes, **moved}, lists={**profile.lists, one.search: listing})

@@ -36,8 +36,10 @@ class Listing:
     1.5). `largest_page`: more records than these are not given in one page; None: not known. `wrapper`: key of
     the list in the answer; None: the one that the table expects. `since_parameter`: a query parameter, to which
     a time is given, that leaves out every record that was modified before it; None: there is none, or none that
-    holds. `ascending`, `descending`: query parameters that sort by modification; empty: not known. `past_end`: what a
-    page beyond the last one is answered with: `empty`, `repeats` (the last page once more), or a status (`404`).
+    holds. `ascending`, `descending`: query parameters that sort by modification; empty: not known. `status_parameter`,
+    `merchant_parameter`: query parameters that choose records by their status or merchant; None: none that holds.
+    `past_end`: what a page beyond the last one is answered with: `empty`, `repeats` (the last page once more), or a
+    status (`404`).
     """
 
     page_parameter: str = "page"
@@ -48,6 +50,8 @@ class Listing:
     since_parameter: str | None = None
     ascending: Mapping[str, str] = field(default_factory=dict)
     descending: Mapping[str, str] = field(default_factory=dict)
+    status_parameter: str | None = None
+    merchant_parameter: str | None = None
     past_end: str = "empty"
 
 

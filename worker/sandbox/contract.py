@@ -54,6 +54,8 @@ class Contract:
             `lastModifiedDateTo`, narrow a list to records modified from then and until then, both inclusive;
             a record that was never modified counts by its creation. The parameters named after the field of
             creation, such as `createdFrom`, work alike. Otherwise they are ignored in silence.
+        choices_honoured: Parameters named after fields, such as `status` and `merchantId`, choose the records of a
+            list. Otherwise they are ignored in silence.
         sort_honoured: `sortBy` with a field of modification or creation and `sortDirection` (`asc` or `desc`)
             order a list. Otherwise they are ignored in silence.
         prefixless: Services that stand at the gateway without their prefix, `/v1/orders` instead of
@@ -84,6 +86,7 @@ class Contract:
     paging: bool = True
     descending: bool = False
     since_honoured: bool = False
+    choices_honoured: bool = True
     sort_honoured: bool = False
     prefixless: tuple[str, ...] = ()
     moved: Mapping[str, str] = field(default_factory=dict)

@@ -107,7 +107,7 @@ def select(
 ) -> tuple[list[str] | None, bool]:
     """Ids of the records that a query asks for, None for all of them, and whether they are in its order."""
     ids: list[str] | None = None
-    wanted = {name: query[name] for name in filters if name in query}
+    wanted = {name: query[name] for name in filters if name in query and contract.choices_honoured}
     if wanted:
         ids = source.matching(wanted)
     fields = {modified[-1]: 1, modified[0]: 0}
