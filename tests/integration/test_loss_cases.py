@@ -79,8 +79,10 @@ async def test_page_drift_by_inserts_while_reading(bench: BenchMaker, plan: str,
             changed = sandbox.store.change(35)
             sandbox.faults.replace((drift("create", page=2, count=13),))
             run = await b.poll()
-            assert run.outcome == "complete"
-            if plan != "open":  # which leaves changes of closed orders to the complete read
+            if (
+                plan != "open"
+            ):  # which leaves changes of closed orders, and of too many at once, to the complete read
+                assert run.outcome == "complete"
                 assert sandbox.faults.fired() == [int(plan != "window, sorted")]
                 assert {event.subject for event in await b.events()} >= set(changed)
             sandbox.faults.clear()

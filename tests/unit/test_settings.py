@@ -335,3 +335,21 @@ def test_a_secret_in_a_bad_accounts_file_is_not_repeated(monkeypatch: pytest.Mon
     with pytest.raises(SettingsError) as caught:
         accounts_of(monkeypatch, "[accounts.eu.api]\nclient_id='x'\nclient_secret=[\"hunter2-hunter2\"]")
     assert SECRET not in str(caught.value)
+
+
+def test_interest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Merchants, statuses as texts or numbers, and no final status where that is asked for."""
+    monkeypatch.setenv("ORDERSYNC_INTEREST__MERCHANTS", '["m1"]')
+    monkeypatch.setenv("ORDERSYNC_INTEREST__STATUSES", '{"shipments": [4], "orders": ["Open"]}')
+    assert settings.load().interest.final_statuses == {"orders": ("Fulfilled", "Cancelled")}
+    monkeypatch.setenv("ORDERSYNC_INTEREST__FINAL_STATUSES", '{"orders": []}')
+    interest = settings.load().interest
+    assert (interest.merchants, interest.final_statuses) == (("m1",), {"orders": ()})
+    assert interest.statuses == {"shipments": (4,), "orders": ("Open",)}
+
+
+def test_interest_in_a_status_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notes have no status: it is said, and which resources have one."""
+    monkeypatch.setenv("ORDERSYNC_INTEREST__STATUSES", '{"notes": ["Open"]}')
+    with pytest.raises(SettingsError, match=r"notes have no status\. There is one in: orders"):
+        settings.load()

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+LEAST_OFFSET_TOLD = 2.0
+"""Seconds by which two clocks may differ without a word."""
+
+
 class Outcome(StrEnum):
     """How a run ended."""
 
@@ -147,7 +151,9 @@ class Run:
         if self.latest:
             fields["newest"] = rfc3339(self.latest / 1000)
         if self.usage.clock_offset is not None:
-            fields["clock_offset_s"] = round(self.usage.clock_offset, 1)
+            # The header tells whole seconds, some of them late.
+            told = abs(self.usage.clock_offset) >= LEAST_OFFSET_TOLD
+            fields["clock_offset_s"] = round(self.usage.clock_offset, 1) if told else 0.0
         if self.freshness is not None:
             fields["freshness_s"] = round(self.freshness, 3)
         if self.error_code:
