@@ -21,6 +21,7 @@ CONTRACT_KEYS = (
     "result_cap",
     "refuse_deep",
     "index_lag",
+    "choices_honoured",
     "ignore_page",
     "total",
     "paging",
