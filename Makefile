@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types imports unit integration chaos soak bench image docs lock clean install
+.PHONY: help run test lint types imports unit integration chaos soak model hour bench image docs lock clean install
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +47,12 @@ chaos: $(VENV)/.installed  ## the tests that kill things
 
 soak: $(VENV)/.installed  ## consumers killed at random while 50,000 events flow
 	@$(BIN)/python -m tests.chaos.soak
+
+model: $(VENV)/.installed  ## 300 made-up lives of an account, each held against what was true at any time
+	@$(BIN)/python -m tests.chaos.model
+
+hour: $(VENV)/.installed  ## an hour of a shop in four minutes: all resources, faults, a daemon that is killed
+	@$(BIN)/python -m tests.chaos.hour
 
 bench: $(VENV)/.installed  ## the figures, side by side with the scripts people write
 	@$(BIN)/python -m tests.bench
