@@ -399,9 +399,11 @@ async def test_a_daemon_outlives_a_full_redis(
         told = Counter(line["event"] for line in program.logs())
         assert told["worker_started"] == 1
         assert not {"queue_lost", "worker_failed", "poll_crashed"} & set(told)
-        # Once each time: there may have been room for a while, between no room for a page and none for anything.
-        assert told["redis_full"] == told["redis_has_room"] <= 2
-        assert told["poll_failed"] <= 2
+        # Once each time: there may have been room for a while, between no room for a page and none for anything; how
+        # often is a matter of how fast the machine is.
+        assert told["redis_full"] == told["redis_has_room"] >= 1
+        minutes = (time.time() - full_since) // 60
+        assert told["poll_failed"] <= 2 + minutes  # the same failure is told once a minute
         assert not [line for line in program.logs() if "exception" in line or line["level"] == "critical"]
 
 
