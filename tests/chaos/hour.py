@@ -172,7 +172,9 @@ class Shop:
         """Somebody looks after deletions that are held back, since they are more than 2 % of a kind."""
         for name in RESOURCES:
             cursor = await Store(self.redis, self.keys, RESOURCES[name]).load_cursor()
-            if cursor.held_back and not await answer(self.redis.hexists(self.keys.accepted, name)):
+            if (cursor.held_back or cursor.suspicious) and not await answer(
+                self.redis.hexists(self.keys.accepted, name)
+            ):
                 await answer(self.redis.hset(self.keys.accepted, name, "1"))
                 self.report.accepted += 1
 

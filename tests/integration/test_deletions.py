@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.resources import CATEGORIES, SHIPMENTS
+from jobs.resources import CATEGORIES, MERCHANT_CATALOGS, SHIPMENTS
 from tests.conftest import Bench, BenchMaker
 from worker.capture.absence import most_deleted
 from worker.capture.health import Health, judge
@@ -147,6 +147,27 @@ async def test_without_a_single_read_two_complete_reads_tell(bench: BenchMaker) 
         await b.poll(CATEGORIES)
         assert await deleted(b, "categories") == [victim]
         assert (await b.poll(CATEGORIES)).published == 0
+
+
+async def test_a_list_that_became_empty(bench: BenchMaker) -> None:
+    """That the last records are gone is not believed either, until somebody says so."""
+    async with bench(probe=True, intervals={"merchant_catalogs": 1.0}) as b:
+        await b.poll(MERCHANT_CATALOGS)
+        catalogs, due = b.sandbox.world.merchant_catalogs, b.desk.keys.due("merchant_catalogs")
+        victims = catalogs.ids()
+        for victim in victims:
+            catalogs.remove(victim)
+        for _ in range(2):
+            assert (await b.poll(MERCHANT_CATALOGS)).outcome is Outcome.SUSPICIOUS
+        await answer(b.redis.hset(b.desk.keys.accepted, "merchant_catalogs", "1"))
+        assert (await b.poll(MERCHANT_CATALOGS)).missing == len(victims)
+        for _ in range(2):
+            await answer(b.redis.zadd(due, {f"id:{victim}": 1 for victim in victims}))
+            await b.poll(MERCHANT_CATALOGS, follow_ups_only=True)
+        assert sorted(await deleted(b, "merchant_catalogs")) == sorted(victims)
+        run = await b.poll(MERCHANT_CATALOGS)
+        assert (run.outcome, run.published) == (Outcome.COMPLETE, 0)
+        assert not await answer(b.redis.exists(b.desk.keys.accepted))
 
 
 async def test_a_read_in_slices_judges_all_of_it(bench: BenchMaker) -> None:

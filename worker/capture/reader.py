@@ -338,7 +338,9 @@ class Reader:
             # What has changed in another status is not among it: a later filter must not begin behind that.
             done = {"unreadable": done["unreadable"]}
         known = await self._store.load_cursor()
-        if cause := self.sight.doubt(known):
+        # What somebody has said of the next complete read holds whatever it has shown, or not.
+        accepted = self._judges_absence and await self._store.deletes_accepted()
+        if not accepted and (cause := self.sight.doubt(known)):
             await self._end_in_doubt(cause)
             return
         if run.unreadable:
