@@ -370,3 +370,32 @@ async def test_what_is_never_there_is_not_asked_for_for_ever(bench: BenchMaker) 
         assert asked == MOST_UNKNOWN
         assert sum(waits) > 120
         assert await b.redis.exists(b.desk.keys.tries("orders")) == 0
+
+
+async def test_a_server_that_asks_for_a_pause_gets_it(bench: BenchMaker) -> None:
+    """A 429 concerns all that is due: the poll ends, nothing is put off for itself, and what was read is committed."""
+    async with bench(intervals=BOTH, attempts=1, max_concurrency=1) as b:
+        await b.poll()
+        limit = FaultRule("status", operation="orders.audit_logs", after=10, code=429, retry_after=600)
+        b.sandbox.faults.replace([limit])
+        run = await b.poll(ORDER_AUDIT)
+        assert (run.outcome, run.error_code, run.usage.requests) == (Outcome.FAILED, "rate_limited", 11)
+        assert len({event.subject for event in await b.events("order_audit")}) == 10
+        now = b.place.clock.now()
+        waiting = await answer(b.redis.zrange(b.desk.keys.due("order_audit"), 0, -1, withscores=True))
+        assert [since < now for _, since in waiting] == [True] * 40
+        cursor = await Store(b.redis, b.desk.keys, ORDER_AUDIT).load_cursor()
+        assert cursor.due_at > now + 500
+
+
+async def test_a_known_record_that_only_the_single_read_misses_is_left_alone(bench: BenchMaker) -> None:
+    """A follow-up that is answered 404, of a record that the list shows, is no deletion and is not tried again."""
+    async with bench() as b:
+        await b.poll()
+        order = b.sandbox.store.ids()[0]
+        b.sandbox.faults.replace([FaultRule("status", operation="orders.get", code=404)])
+        for _ in range(3):
+            await make_due(b, "orders", f"id:{order}")
+            assert (await b.poll(follow_ups_only=True)).usage.requests == 1
+            assert await Due(b.redis, b.desk.keys, "orders").count() == 0
+        assert (await deleted(b), await b.store.all_absent()) == ([], {})
