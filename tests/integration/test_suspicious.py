@@ -122,7 +122,9 @@ async def test_a_window_that_is_rightly_empty(bench: BenchMaker) -> None:
             assert await health(b) == (Health.OK, "")
 
 
-@pytest.mark.parametrize("contract", [{}, {"sort_honoured": True}, {"since_honoured": True}])
+@pytest.mark.parametrize(
+    "contract", [{"choices_honoured": False}, {"sort_honoured": True}, {"since_honoured": True}]
+)
 async def test_every_run_record_has_its_evidence(
     bench: BenchMaker, capsys: pytest.CaptureFixture[str], contract: dict[str, Any]
 ) -> None:
