@@ -17,11 +17,12 @@ import redis
 from arq.constants import job_key_prefix
 from arq.worker import Retry
 
-from jobs.resources import ORDERS
+from jobs.resources import CATEGORIES, ORDERS
 from jobs.resync import resync, slice_id
 from jobs.schedule import make_queue, make_resync_worker
 from jobs.tick import tick
 from tests.conftest import Bench, BenchMaker, Program, eventually, login_settings, ordersync
+from worker.capture.resources import Resource
 from worker.capture.resync import MOST_IDS, Request, Resync, State
 from worker.connections import answer
 from worker.errors import SettingsError
@@ -33,14 +34,15 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
 
 
-async def ask(b: Bench, **request: Any) -> str:
-    return (await b.desk.resyncer.resyncs.ask(Request(resource="orders", **request), b.place.clock.now())).id
+async def ask(b: Bench, resource: Resource = ORDERS, **request: Any) -> str:
+    wanted = Request(resource=resource.name, **request)
+    return (await b.desk.resyncer.resyncs.ask(wanted, b.place.clock.now())).id
 
 
-async def work(b: Bench, name: str) -> Resync:
+async def work(b: Bench, name: str, resource: Resource = ORDERS) -> Resync:
     """Slices until it is over."""
     for _ in range(100):
-        await b.desk.resyncer.slice(ORDERS, name)
+        await b.desk.resyncer.slice(resource, name)
         found = await b.desk.resyncer.resyncs.get(name)
         assert found is not None
         if found.state in {State.DONE, State.CANCELLED}:
@@ -70,6 +72,32 @@ async def test_ids_of_any_kind(bench: BenchMaker) -> None:
         event = (await b.events())[-1]
         assert (event.subject, event.reason, event.action) == (one, "resync", "updated")
         assert (await b.poll()).published == 0
+
+
+@pytest.mark.parametrize("page_size", [2, 100])
+async def test_ids_of_what_has_no_single_read(bench: BenchMaker, page_size: int) -> None:
+    """The list is read through until they were seen, on whatever page they are."""
+    async with bench(page_size=page_size) as b:
+        await b.poll(CATEGORIES)
+        categories = b.sandbox.world.categories
+        first, *_, last = categories.ids()
+        categories.put({**categories.get(last), "name": "Mugs and cups"})
+        done = await work(b, await ask(b, CATEGORIES, ids=(last, "NOPE", first)), CATEGORIES)
+        assert (done.state, done.published, done.unchanged, done.missing) == (State.DONE, 1, 1, ("NOPE",))
+        event = (await b.events("categories"))[-1]
+        assert (event.subject, event.reason, event.action) == (last, "resync", "updated")
+        assert (await b.poll(CATEGORIES)).published == 0
+
+
+async def test_a_list_that_ends_too_early_is_no_proof(bench: BenchMaker) -> None:
+    """An empty page before the total is read once more, and ids behind it are found."""
+    async with bench(page_size=2) as b:
+        await b.poll(CATEGORIES)
+        *_, last = b.sandbox.world.categories.ids()
+        b.sandbox.faults.replace([FaultRule("empty", operation="categories.list", page=2, times=1)])
+        name = await ask(b, CATEGORIES, ids=(last,), force=True)
+        done = await work(b, name, CATEGORIES)
+        assert (done.published, done.missing) == (1, ())
 
 
 async def test_a_filter_that_is_ignored_finds_nothing_wrong(bench: BenchMaker) -> None:

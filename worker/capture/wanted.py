@@ -70,6 +70,8 @@ class Wanted:
 
         """
         if resync.request.ids:
+            if turn.reading.resource.single is None:
+                return await self._read_through(turn, resync, tracked)
             return await self._read_ids(turn, resync, findings)
         return await self._read_page(turn, resync, tracked)
 
@@ -170,6 +172,41 @@ class Wanted:
             raise failures[0]
         found.is_last = resync.position + BATCH >= len(resync.request.ids)
         return found
+
+    async def _read_through(self, turn: Turn, resync: Resync, tracked: int) -> Found:
+        """Some ids of a resource that has no single read: its list is read through until all of them were seen."""
+        reading, resource = turn.reading, turn.reading.resource
+        search, listing = resource.search, self._client.profile.list_of(resource.search)
+        batch = resync.request.ids[resync.position : resync.position + BATCH]
+        open_ids = {wanted.strip(): wanted for wanted in batch}
+        size = min(each for each in (reading.page_size, listing.largest_page) if each)
+        observed, before, read, number, expected = list[Observed](), set[bytes](), 0, 0, tracked
+        while open_ids:
+            try:
+                body = await self._client.read_page(search, number, size, turn.run.usage)
+            except ApiError as error:
+                if number and str(error.status) == listing.past_end:
+                    break
+                raise
+            page = split(search, body, self._client.profile.wrappers(search), page=number)
+            shown = observe(resource, page.records)
+            keys = {one.key for one in shown}
+            expected = max(expected, page.total or 0)
+            if keys <= before:  # empty, or the page before once more
+                if read < expected and resync.failures < BELIEVED_AFTER:
+                    problem = f"the list ends after {read} records, but there should be {expected}"
+                    raise UnreadableAnswer(search, problem, page=number)
+                break
+            for one in shown:
+                names = (one.identifier, *(_value(one.record, name) for name in _NAMES))
+                called = [name for name in names if name in open_ids]
+                if called:
+                    observed.append(one)
+                for name in called:
+                    open_ids.pop(name, None)
+            before, read, number = keys, read + len(shown), number + 1
+        is_last = resync.position + BATCH >= len(resync.request.ids)
+        return Found(observed, list(open_ids.values()), size=size, read=len(batch), is_last=is_last)
 
     async def _look_up(self, turn: Turn, wanted: str, found: Found, findings: Findings) -> None:
         """Look for the record that has this id, or is otherwise called so."""
