@@ -15,7 +15,7 @@ from worker.sandbox.data import Order, format_ticks, make_uuid
 from worker.sandbox.items import ItemSource
 from worker.sandbox.mutations import add_shipment
 from worker.sandbox.records import Record, Records
-from worker.sandbox.store import SYSTEM
+from worker.sandbox.store import SYSTEM, Store
 from worker.sandbox.world import KINDS
 
 ACTIONS = ("create", "change", "touch", "silently", "flip", "reorder", "remove")
@@ -33,6 +33,16 @@ _LOGS: dict[str, Kind] = {
 }
 _TEXT = {"notes": "text"}
 STEP_NS = 1_000_000_000
+
+
+def change_apart(orders: Store, ids: Iterable[str]) -> None:
+    """Change each of these orders, over a millisecond apart, however fast the machine is.
+
+    A page whose records are all of one millisecond cannot be gone on from by its last time.
+    """
+    for each in ids:
+        orders.change(each)
+        time.sleep(0.002)
 
 
 class Place(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Bench, BenchMaker
+from tests.happenings import change_apart
 from worker import logs
 from worker.capture.plans import OVERLAP_MS
 from worker.clock import rfc3339
@@ -128,6 +129,7 @@ async def test_a_window_goes_by_the_sort_where_both_hold(bench: BenchMaker) -> N
         async with bench(sandbox, probe=True, page_size=10) as b:
             await settled(b)
             changed = sandbox.store.change(55)
+            change_apart(sandbox.store, changed)
             before = len(sandbox.requests.last())
             run = await b.poll()
             assert (run.plan, run.outcome, run.updated) == ("window", "complete", 55)

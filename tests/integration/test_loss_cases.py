@@ -14,6 +14,7 @@ from jobs.poll import job_id
 from jobs.resources import SHIPMENTS
 from jobs.tick import tick
 from tests.conftest import Bench, BenchMaker
+from tests.happenings import change_apart
 from tests.integration.lying import Hands
 from tests.integration.sandbox_api import SandboxApi
 from tests.integration.test_jobs import queue_of
@@ -73,10 +74,12 @@ async def all_is_told(b: Bench) -> None:
 async def test_page_drift_by_inserts_while_reading(bench: BenchMaker, plan: str, total: str | None) -> None:
     """Orders that come in above the pages that were read are published, and those that are shown again are not."""
     with server(plan, total=total, descending=True) as sandbox:
-        sandbox.faults.replace((drift("create", page=3, count=13),))
+        # Fewer than a page: they are all of one moment.
+        sandbox.faults.replace((drift("create", page=3, count=8),))
         async with bench(sandbox, probe=True, page_size=10) as b:
             await settled(b)
             changed = sandbox.store.change(35)
+            change_apart(sandbox.store, changed)
             sandbox.faults.replace((drift("create", page=2, count=13),))
             run = await b.poll()
             if (
@@ -102,7 +105,7 @@ async def test_page_drift_by_deletes_while_reading_what_is_newer(
             ids = sandbox.store.ids()
             # The newest change stands above; what is deleted are the first orders of the list.
             order = ids[20:60] + ids[:8]
-            sandbox.store.change(order if plan == "head" else ids[:48])
+            change_apart(sandbox.store, order if plan == "head" else ids[:48])
             sandbox.faults.replace((drift("delete", page=3, count=5),))
             run = await b.poll()
             assert (run.outcome, "sweep" in run.plan) == ("complete", False)
