@@ -15,7 +15,7 @@ from worker.capture.asking import Asker
 from worker.capture.narrowing import misplaces, misses
 from worker.capture.probe import Probe
 from worker.connections import answer
-from worker.errors import ContractMismatch, Forbidden, OrderMeshError
+from worker.errors import ContractMismatch, Forbidden, OrderMeshError, ServerError, UnreadableAnswer
 from worker.logs import get_logger
 from worker.ordermesh.findings import Findings, adopt, fingerprint
 from worker.shielding import finish
@@ -47,6 +47,7 @@ class KnownContract:
         self._redis, self._keys, self._client, self._clock = redis, keys, client, clock
         self.believed = believed
         self._fingerprint = fingerprint(believed)
+        self._doubted: set[str] = set()
         self._log = get_logger(account=keys.account)
 
     async def load(self) -> dict[str, Findings]:
@@ -113,6 +114,20 @@ class KnownContract:
             requests=found.requests,
         )
         return found
+
+    def speaks_against(self, resource: Resource, error: OrderMeshError) -> bool:
+        """Whether a filter or sort is to be withdrawn for this failure of a read that uses it.
+
+        A gateway may be ill for a moment, and well again when everything is read: that counts once it is so twice in
+        a row.
+        """
+        known = resource.name in self._doubted
+        self._doubted.add(resource.name)
+        return known or not isinstance(error, ServerError | UnreadableAnswer)
+
+    def trust(self, resource: Resource) -> None:
+        """A read that uses filter or sort has come to its end."""
+        self._doubted.discard(resource.name)
 
     async def withdraw_filter(self, resource: Resource, why: str, *, shown: bool = True) -> None:
         """The filter by modification has stopped to hold: nobody uses it from here on.

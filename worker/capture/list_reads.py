@@ -93,6 +93,8 @@ class ListRead:
                     raise
             else:
                 await self._note_open(part, reader)
+                if part.is_fast or part.seeks:
+                    self._contract.trust(resource)
                 if not part.is_fast:
                     await self._judge(resource, part, reader, suspicion)
                 if turn.run.outcome not in {Outcome.COMPLETE, Outcome.SUSPICIOUS}:
@@ -151,6 +153,8 @@ class ListRead:
         missed, contract = reader.sight.missed, self._contract
         if suspicion is not None:
             fast, error = suspicion
+            if not contract.speaks_against(resource, error):
+                return
             if isinstance(error, ChoiceBroken) or fast.plan is Plan.OPEN:
                 await contract.withdraw_choices(resource, str(error))
             elif isinstance(error, SortBroken) or fast.plan is Plan.HEAD:
