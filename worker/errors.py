@@ -284,7 +284,8 @@ class ApiError(OrderMeshError):
     ) -> None:
         self.operation, self.status, self.text = operation, status, text
         self.properties, self.request_id = properties, request_id
-        details = "; ".join(f"{p.property_name}: {p.message}" for p in properties) or text or "no text"
+        told = [f"{p.property_name}: {p.message}" if p.property_name else p.message for p in properties]
+        details = "; ".join(told) or text or "no text"
         suffix = f" (request id {request_id})" if request_id else ""
         super().__init__(f"{operation}: status {status}: {details}{suffix}")
 

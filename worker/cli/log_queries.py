@@ -31,7 +31,7 @@ QUERIES = (
         "resource that is missing, or whose time is old, is in trouble: "
         "question 2 says which.",
         """
-        [lines | select(.event == "poll_done" and .outcome == "complete")]
+        [lines | select(.event == "poll_done" and .outcome == "complete" and .freshness_s != null)]
         | group_by([.account, .resource])[] | last
         | [.timestamp, .account, .resource, .freshness_s] | @tsv
         """,
@@ -113,7 +113,7 @@ QUERIES = (
         [lines | select(.event == "poll_done" or .event == "poll_failed")]
         | group_by([.account, .resource])[]
         | (map(.requests) | add) as $sent | (map(.snapshot + .created + .updated + .deleted + .recorded) | add) as $out
-        | [.[0].account, .[0].resource, $sent, (map(.retries) | add), (map(.budget_wait_s) | add),
+        | [.[0].account, .[0].resource, $sent, (map(.retries) | add), (map(.budget_wait_s) | add | round),
            (if $out > 0 then ($sent / $out * 100 | round / 100) else "-" end)] | @tsv
         """,
         """
@@ -125,15 +125,15 @@ QUERIES = (
         "paused",
         "When did polling pause, for whom, and for how long?",
         "Each pause with its cause, and the time at which it went on; the name of the group that had to catch"
-        " up.",
+        " up, or of who has paused it.",
         """
-        [lines | select(.event == "backpressure_on" or .event == "backpressure_off")]
+        [lines | select(.event | IN("backpressure_on", "backpressure_off", "polling_paused", "polling_resumed"))]
         | group_by([.account, .resource])[] | .[]
-        | [.timestamp, .account, .resource, .event, .group, .unread, (.cause // "")] | @tsv
+        | [.timestamp, .account, .resource, .event, (.group // .by // ""), .unread, (.cause // .reason // "")] | @tsv
         """,
         """
-        {app="ordersync"} | json | event=~"backpressure_(on|off)"
-          | line_format "{{.event}} {{.resource}} {{.group}} {{.unread}} {{.cause}}"
+        {app="ordersync"} | json | event=~"backpressure_(on|off)|polling_(paused|resumed)"
+          | line_format "{{.event}} {{.resource}} {{.group}}{{.by}} {{.unread}} {{.cause}}{{.reason}}"
         """,
     ),
     Query(
