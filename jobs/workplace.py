@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from worker.ordermesh.client import OrderMeshClient
     from worker.queue.groups import Groups
     from worker.queue.retention import Retention
-    from worker.settings import Account
+    from worker.setting_parts import Account
 
 
 @dataclass(frozen=True, slots=True)

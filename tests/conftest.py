@@ -46,7 +46,7 @@ from worker.ordermesh.findings import Findings, fingerprint, no, yes
 from worker.queue import stream
 from worker.queue.envelope import Event
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
-from worker.settings import Account, ApiSettings
+from worker.setting_parts import Account, ApiSettings
 
 # How fast examples are made says how busy the machine is, and nothing about what is tested.
 hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

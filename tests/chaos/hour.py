@@ -35,7 +35,7 @@ from worker.capture.store import Store
 from worker.connections import answer, connect
 from worker.keys import Keys
 from worker.sandbox import Contract, FaultRule, SandboxServer
-from worker.settings import PRESETS
+from worker.setting_parts import PRESETS
 
 HOUR = 3600.0
 ORDERS = 150

@@ -24,7 +24,7 @@ from worker.cli.compose import workplace
 from worker.clock import SystemClock
 from worker.ordermesh.client import OrderMeshClient
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET
-from worker.settings import Account, ApiSettings
+from worker.setting_parts import Account, ApiSettings
 
 LEASE_SECONDS = 0.15
 """So that the successor need not wait long; nobody but the victim reads meanwhile."""

@@ -15,7 +15,7 @@ from jobs.workplace import Desk
 from worker.cli.compose import workplace
 from worker.clock import Clock
 from worker.ordermesh.tokens import LOCK_SECONDS
-from worker.settings import Account
+from worker.setting_parts import Account
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Writes an answer by hand; the connection is closed after it."""

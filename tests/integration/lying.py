@@ -26,7 +26,7 @@ from worker.clock import SystemClock, parse_time, rfc3339
 from worker.ordermesh.findings import Findings
 from worker.queue import stream
 from worker.queue.envelope import Event
-from worker.settings import Account, ApiSettings
+from worker.setting_parts import Account, ApiSettings
 
 Record: TypeAlias = dict[str, Any]
 Query: TypeAlias = dict[str, str]

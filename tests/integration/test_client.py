@@ -41,7 +41,7 @@ from worker.ordermesh.pages import split
 from worker.ordermesh.profile import ContractProfile
 from worker.ordermesh.transport import Http
 from worker.sandbox import Contract, FaultRule, SandboxServer
-from worker.settings import Account, ApiSettings
+from worker.setting_parts import Account, ApiSettings
 
 pytestmark = pytest.mark.anyio
 

@@ -30,7 +30,7 @@ from worker.ordermesh.operations import OPERATIONS
 from worker.ordermesh.services.once import LOOKS
 from worker.ordermesh.transport import Http
 from worker.sandbox import SandboxServer
-from worker.settings import Account, ApiSettings
+from worker.setting_parts import Account, ApiSettings
 
 pytestmark = pytest.mark.anyio
 

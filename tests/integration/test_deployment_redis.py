@@ -21,7 +21,7 @@ from tests.integration.node import example
 from tests.integration.streams import fields_of
 from worker.keys import Keys
 from worker.sandbox import SandboxServer
-from worker.settings import RESOURCES
+from worker.setting_parts import RESOURCES
 
 pytestmark = pytest.mark.anyio
 

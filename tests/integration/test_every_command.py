@@ -18,7 +18,7 @@ from tests.conftest import free_port, program_env
 from tests.integration.streams import KEYS, fields_of
 from worker.cli import cli, main
 from worker.keys import ACCOUNTS
-from worker.settings import RESOURCES
+from worker.setting_parts import RESOURCES
 
 RUNNER = CliRunner()
 ORDERSYNC = Path(sys.executable).with_name("ordersync")

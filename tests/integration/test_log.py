@@ -23,7 +23,7 @@ from worker.cli.log_queries import PREPARE, QUERIES, program
 from worker.log_events import LIBRARY
 from worker.queue import stream
 from worker.sandbox import FaultRule, SandboxServer
-from worker.settings import EventSettings
+from worker.setting_parts import EventSettings
 
 pytestmark = pytest.mark.anyio
 

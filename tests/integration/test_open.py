@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Bench, BenchMaker
 from worker.sandbox import Contract, SandboxServer
-from worker.settings import InterestSettings
+from worker.setting_parts import InterestSettings
 
 pytestmark = pytest.mark.anyio
 

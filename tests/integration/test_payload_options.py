@@ -30,7 +30,7 @@ from worker.keys import Keys
 from worker.queue import envelope
 from worker.queue.envelope import FIELDS, Event
 from worker.sandbox import SandboxServer
-from worker.settings import EventSettings, PrivacySettings
+from worker.setting_parts import EventSettings, PrivacySettings
 
 pytestmark = pytest.mark.anyio
 

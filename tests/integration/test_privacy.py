@@ -20,7 +20,7 @@ from worker.connections import answer
 from worker.queue import stream
 from worker.queue.dead import DeadLetters
 from worker.sandbox import SandboxServer
-from worker.settings import EventSettings, PrivacySettings
+from worker.setting_parts import EventSettings, PrivacySettings
 
 pytestmark = pytest.mark.anyio
 

@@ -27,7 +27,7 @@ from worker.keys import queue_name
 from worker.queue import stream
 from worker.queue.envelope import Event
 from worker.sandbox import FaultRule, Permissions
-from worker.settings import ReconcileSettings
+from worker.setting_parts import ReconcileSettings
 
 pytestmark = pytest.mark.anyio
 

@@ -21,7 +21,7 @@ from worker.connections import connect
 from worker.queue.envelope import FIELDS, event_id, event_type
 from worker.queue.find import AT_ONCE, Finder
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET
-from worker.settings import EventSettings
+from worker.setting_parts import EventSettings
 
 pytestmark = pytest.mark.anyio
 

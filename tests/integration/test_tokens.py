@@ -27,7 +27,7 @@ from worker.ordermesh.auth import RENEW_AFTER, Credentials, LoginRequest, Token
 from worker.ordermesh.client import Usage
 from worker.ordermesh.tokens import LOCK_SECONDS, TokenSource
 from worker.sandbox import Lifetimes, SandboxServer
-from worker.settings import ApiSettings
+from worker.setting_parts import ApiSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -163,7 +163,7 @@ from worker.cli.compose import workplace
 from worker.clock import SystemClock
 from worker.ordermesh.client import Usage
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET
-from worker.settings import Account, ApiSettings
+from worker.setting_parts import Account, ApiSettings
 
 async def main(gateway, redis_url):
     logs.configure("json", "warning")

@@ -21,7 +21,7 @@ from tests.conftest import eventually, free_port
 from tests.integration.lab import Lab, http, lab
 from worker.errors import SettingsError
 from worker.ordermesh.transport import Http, Transport, environment_proxy, make_http
-from worker.settings import ApiSettings
+from worker.setting_parts import ApiSettings
 
 pytestmark = pytest.mark.anyio
 

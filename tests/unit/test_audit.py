@@ -13,7 +13,7 @@ from worker.capture.audit import MOST_REMEMBERED, WITHHELD, Recorded, digest_of,
 from worker.capture.fingerprint import State
 from worker.capture.privacy import policy_for
 from worker.ordermesh.reply import AuditEntry, _entry
-from worker.settings import PrivacySettings
+from worker.setting_parts import PrivacySettings
 
 
 def entry(**fields: Any) -> AuditEntry:

@@ -18,7 +18,7 @@ from worker.ordermesh.auth import (
     parse_token,
     renewal_request,
 )
-from worker.settings import ApiSettings
+from worker.setting_parts import ApiSettings
 
 CLIENT = Credentials("client-1", "client-secret", is_client=True)
 USER = Credentials("joe@example.com", "user-password", is_client=False)

@@ -24,7 +24,7 @@ from worker.capture.resources import Resource
 from worker.errors import SettingsError
 from worker.ordermesh.record_schemas import row_of
 from worker.ordermesh.schemas import SCHEMAS, element
-from worker.settings import PrivacySettings
+from worker.setting_parts import PrivacySettings
 
 KEY = "0123456789abcdef"
 THINGS = Resource(name="things", entity="thing", search="things.search")

@@ -6,7 +6,8 @@ import pytest
 
 from worker.errors import SettingsError
 from worker.queue.groups import Group, GroupConsumer, Limits, Survey, idle_seconds, written_at
-from worker.settings import BackpressureSettings, EventSettings, KeptSettings, RetentionSettings, load
+from worker.setting_parts import BackpressureSettings, EventSettings, KeptSettings, RetentionSettings
+from worker.settings import load
 
 
 @pytest.fixture(autouse=True)

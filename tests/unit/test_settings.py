@@ -9,6 +9,7 @@ import pytest
 from jobs.resources import CAPTURED as READABLE
 from worker import settings
 from worker.errors import SettingsError
+from worker.setting_parts import RESOURCES, Account
 
 SECRET = "hunter2-hunter2"
 LOGIN = {"ORDERSYNC_API__CLIENT_ID": "client", "ORDERSYNC_API__CLIENT_SECRET": SECRET}
@@ -236,7 +237,7 @@ def test_variable_names_are_all_names() -> None:
 
 def test_settings_and_jobs_know_the_same_resources() -> None:
     """Settings import nothing of ours, so the list stands there a second time."""
-    assert set(settings.RESOURCES) == set(READABLE)
+    assert set(RESOURCES) == set(READABLE)
 
 
 def test_what_is_polled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +268,7 @@ preset = "records"
     assert "shipments" in two.intervals
 
 
-def accounts_of(monkeypatch: pytest.MonkeyPatch, text: str, **more: str) -> tuple[settings.Account, ...]:
+def accounts_of(monkeypatch: pytest.MonkeyPatch, text: str, **more: str) -> tuple[Account, ...]:
     Path("accounts.toml").write_text(text)
     return load_with(monkeypatch, accounts_file="accounts.toml", **more).accounts()
 

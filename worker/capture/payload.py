@@ -18,7 +18,7 @@ from worker.queue.envelope import Encoding
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from worker.settings import EventSettings, PrivacySettings
+    from worker.setting_parts import EventSettings, PrivacySettings
 
 LEVEL = 6
 """Of zlib. For records of 2.5 kB level 9 gives no less, and level 1 takes a fifth less time for 3 % more bytes."""

@@ -29,7 +29,7 @@ from worker.ordermesh.reply import AUDIT_IDS, AUDIT_TIMES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from worker.settings import PrivacySettings
+    from worker.setting_parts import PrivacySettings
 
 MASK = b'"***"'
 HASH_DIGITS = 32

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from worker.ordermesh.client import OrderMeshClient
     from worker.ordermesh.findings import Findings
     from worker.queue.pressure import Pressure
-    from worker.settings import ReconcileSettings
+    from worker.setting_parts import ReconcileSettings
     from worker.tracing import Trace
 
 SLICE_SECONDS = 45.0

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from jobs.workplace import Desk
     from worker.clock import Clock
     from worker.ordermesh.findings import Findings
-    from worker.settings import Account, Settings
+    from worker.setting_parts import Account
+    from worker.settings import Settings
 
 LEAST_MEMORY_SHARE, LEAST_MEMORY = 0.1, 32 << 20
 """Of what Redis may use, and in bytes: below either there is soon no room for events."""

@@ -66,7 +66,7 @@ def _completing(offer: Callable[[], Iterable[str]]) -> Callable[[click.Context, 
 
 
 def _resources() -> Iterable[str]:
-    from worker.settings import RESOURCES  # noqa: PLC0415 - takes time to import
+    from worker.setting_parts import RESOURCES  # noqa: PLC0415 - takes time to import
 
     return RESOURCES
 

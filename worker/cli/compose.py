@@ -53,7 +53,8 @@ if TYPE_CHECKING:
 
     from worker.clock import Clock
     from worker.ordermesh.profile import ContractProfile
-    from worker.settings import Account, Settings
+    from worker.setting_parts import Account
+    from worker.settings import Settings
 
 FAREWELL_SECONDS = 1.0
 

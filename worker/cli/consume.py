@@ -20,7 +20,8 @@ from worker.clock import SystemClock
 from worker.connections import connect, wait_until_up
 from worker.errors import ConsumerReplaced, RedisUnavailable, SettingsError
 from worker.logs import get_logger, redaction
-from worker.settings import RESOURCES, hide_password
+from worker.setting_parts import RESOURCES
+from worker.settings import hide_password
 from worker.shielding import plain_errors
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from worker.errors import OrderMeshError, SettingsError
 if TYPE_CHECKING:
     from worker.capture.resources import Resource
     from worker.ordermesh.findings import Findings
-    from worker.settings import Account, Settings
+    from worker.setting_parts import Account
+    from worker.settings import Settings
 
 
 @click.command(

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from jobs.workplace import Desk
     from worker.clock import Clock
     from worker.ordermesh.findings import Findings
-    from worker.settings import Account, Settings
+    from worker.setting_parts import Account
+    from worker.settings import Settings
 
 _COLOURS = {Level.OK: "green", Level.NOTE: "blue", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 

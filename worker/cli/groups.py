@@ -18,7 +18,8 @@ from worker.connections import answer, connect
 from worker.errors import RedisUnavailable, SettingsError
 from worker.keys import Keys
 from worker.queue.groups import Groups, Limits, idle_seconds, written_at
-from worker.settings import RESOURCES, Settings, hide_password
+from worker.setting_parts import RESOURCES
+from worker.settings import Settings, hide_password
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,7 +14,7 @@ from worker.errors import NotReplayable, SettingsError
 from worker.keys import Keys
 from worker.logs import get_logger
 from worker.queue.dead import DELIVERY, RECORD, DeadLetters, Letter
-from worker.settings import RESOURCES
+from worker.setting_parts import RESOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,8 @@ from worker.cli.compose import running_redis_url
 from worker.clock import parse_time
 from worker.connections import connect
 from worker.errors import RedisUnavailable, SettingsError
-from worker.settings import RESOURCES, hide_password
+from worker.setting_parts import RESOURCES
+from worker.settings import hide_password
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

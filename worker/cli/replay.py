@@ -19,7 +19,7 @@ from worker.logs import get_logger
 from worker.queue.claiming import text
 from worker.queue.groups import Groups, written_at
 from worker.queue.replay import Range, Replayed, replay
-from worker.settings import RESOURCES
+from worker.setting_parts import RESOURCES
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

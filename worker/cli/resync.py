@@ -22,7 +22,8 @@ from worker.errors import OrdersyncError, SettingsError
 from worker.keys import Keys
 
 if TYPE_CHECKING:
-    from worker.settings import Account, Settings
+    from worker.setting_parts import Account
+    from worker.settings import Settings
 
 LOOK_SECONDS = 0.5
 IDLE_SECONDS = 15.0

@@ -36,7 +36,8 @@ from worker.errors import LoginRejected, OrderMeshError, OrdersyncError, RedisFu
 from worker.keys import PREFIX
 from worker.logs import get_logger, redaction
 from worker.notify import ServiceManager
-from worker.settings import SANDBOX_ACCOUNT, Account, PollSettings, Settings, hide_password
+from worker.setting_parts import SANDBOX_ACCOUNT, Account, PollSettings
+from worker.settings import Settings, hide_password
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,7 +24,7 @@ from worker.presence import Presence
 from worker.queue.dead import DeadLetters
 from worker.queue.groups import Groups, Survey, idle_seconds, written_at
 from worker.queue.pressure import Marks, weigh
-from worker.settings import RESOURCES
+from worker.setting_parts import RESOURCES
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -15,7 +15,8 @@ from worker.connections import connect
 from worker.errors import RedisUnavailable, SettingsError
 from worker.keys import Keys
 from worker.queue import stream
-from worker.settings import RESOURCES, Settings, hide_password
+from worker.setting_parts import RESOURCES
+from worker.settings import Settings, hide_password
 
 if TYPE_CHECKING:
     from worker.queue.envelope import Event

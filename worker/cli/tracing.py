@@ -14,7 +14,7 @@ from worker.errors import ApiError, NotFound, OrderMeshError, OrdersyncError
 from worker.queue.dead import DeadLetters
 from worker.queue.find import Finder
 from worker.queue.groups import OURS, Groups
-from worker.settings import RESOURCES
+from worker.setting_parts import RESOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator

@@ -17,7 +17,7 @@ import msgspec
 from worker.errors import SettingsError, UnreadableAnswer
 
 if TYPE_CHECKING:
-    from worker.settings import ApiSettings
+    from worker.setting_parts import ApiSettings
 
 CLIENT_LIFETIME = 86_400.0
 USER_LIFETIME = 900.0

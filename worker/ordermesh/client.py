@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from worker.ordermesh.profile import Case, ContractProfile
     from worker.ordermesh.tokens import TokenSource
     from worker.ordermesh.transport import Http
-    from worker.settings import ApiSettings
+    from worker.setting_parts import ApiSettings
 
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 RETRIED_WRITE_STATUSES = frozenset({429})

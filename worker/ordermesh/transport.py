@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Iterator
 
-    from worker.settings import ApiSettings
+    from worker.setting_parts import ApiSettings
 
 READ_BUFFER = 1 << 18
 LONGEST_HEADER = 1 << 16
