@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -226,7 +226,8 @@ class Resyncs:
 
     async def is_over(self, name: str, *, resumable: bool = True) -> bool:
         """Whether it is, or nobody remembers it; without `resumable` ones, those that were cancelled are not."""
-        state: bytes | None = await answer(self._redis.hget(self._keys.resync(name), "state"))  # type: ignore[arg-type]
+        found = self._redis.hget(self._keys.resync(name), "state")
+        state: bytes | None = await answer(cast("Any", found))
         over = OVER if resumable else {State.DONE}
         return state is None or state.decode() in over
 

@@ -250,7 +250,8 @@ class Store:
 
     async def mark_of(self, name: str) -> str:
         """A field of the cursor that somebody else than the poll keeps there, "" for none."""
-        found: bytes | None = await answer(self._redis.hget(self._keys.cursor(self._resource.name), name))  # type: ignore[arg-type]
+        cursor = self._keys.cursor(self._resource.name)
+        found: bytes | None = await answer(cast("Any", self._redis.hget(cursor, name)))
         return (found or b"").decode()
 
     async def marks(self, start: str) -> list[str]:
