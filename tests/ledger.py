@@ -15,11 +15,12 @@ from worker.queue.envelope import Event
 
 @dataclass(slots=True)
 class Told:
-    """What was told of one record: how often, up to which of its states, and its content, None for deleted."""
+    """What was told of one record: how often, up to which of its states, its content (None: deleted), all contents."""
 
     version: int = 0
     at: int = -1
     content: str | None = None
+    contents: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -116,6 +117,8 @@ class Ledger:
             if event.action == "updated":
                 assert set(event.changed) == differing(told.content, content), where
         told.version, told.content = event.version, content
+        if content is not None:
+            told.contents.append(content)
 
     def missing(self, kind: str) -> list[str]:
         """Records of a kind of which the last state was not told."""
@@ -131,8 +134,8 @@ class Ledger:
     ) -> list[str]:
         """Logs of a stream that were not told as they are `served`, by subject.
 
-        `lost`: those of which the record can no longer be found from outside, such as a package that was taken out of
-        its shipment: what was told of it is the beginning of its log.
+        `lost`: those of which the record was never to be found from outside, such as a package that was taken out of
+        its shipment before anybody had seen it there: what was told of it is the beginning of its log.
         """
         found = []
         for subject, entries in served.items():
@@ -147,6 +150,10 @@ class Ledger:
     def was_told(self, name: str, subject: str) -> bool:
         """Whether a record was ever told of."""
         return subject in self.streams[name].told
+
+    def contents_of(self, name: str, subject: str) -> list[str]:
+        """All that was told of a record, but that it is deleted."""
+        return self.streams[name].told.get(subject, Told()).contents
 
     def ever(self, kind: str) -> list[str]:
         """The ids of all records of a kind that there have been."""

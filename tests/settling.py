@@ -64,10 +64,11 @@ async def missing_entries(b: Bench, ledger: Ledger) -> dict[str, list[str]]:
         served, lost = dict[str, list[str]](), set[str]()
         for record in ledger.ever(log.parent.name):
             if name == "package_audit":
+                seen = {each for told in ledger.contents_of("shipments", record) for each in _packages(told)}
                 packages = [_packages(state) for state in ledger.states_of(Place("shipments", record))]
                 for package in dict.fromkeys(each for some in packages for each in some):
                     served[package] = await _served(b, log, record, package)
-                    if package not in packages[-1]:
+                    if package not in seen:
                         lost.add(package)
             else:
                 served[record] = await _served(b, log, record)

@@ -98,6 +98,10 @@ class Keys:
         """The record last published of each, where it is kept; followed by `:` and the number of the bucket."""
         return f"{self.base}last:{resource}"
 
+    def within(self, resource: str) -> str:
+        """Ids of what stands within each record, where it has logs of its own; followed by `:` and the bucket."""
+        return f"{self.base}within:{resource}"
+
     def fields(self, resource: str) -> str:
         """Names of the top-level fields of a resource, in the order in which they were first seen."""
         return f"{self.base}fields:{resource}"

@@ -13,6 +13,7 @@ from jobs.resources import AUDIT_LOGS, ORDERS, SHIPMENTS
 from tests.conftest import Bench, BenchMaker
 from worker.capture.run import Outcome
 from worker.connections import answer
+from worker.ordermesh.operations import OPERATIONS
 from worker.queue.envelope import Event
 from worker.sandbox import Contract, FaultRule, SandboxServer
 
@@ -160,6 +161,60 @@ async def test_logs_of_what_is_within_a_shipment(bench: BenchMaker) -> None:
             assert {event.subject for event in await b.events("shipment_audit")} == set(shipments)
             assert {event.subject for event in await b.events("package_audit")} == packages
             assert all(msgspec.json.decode(event.data) for event in await b.events("message_audit"))
+
+
+@pytest.mark.parametrize("gone", ["packages.delete", "shipments.delete"])
+async def test_the_log_of_a_package_that_is_gone(bench: BenchMaker, gone: str) -> None:
+    """With the change that took it out, and when its shipment is deleted: its own log tells of it."""
+    intervals = dict.fromkeys(("shipments", "package_audit"), 1.0)
+    with SandboxServer(orders=10) as sandbox:
+        async with bench(sandbox, probe=True, intervals=intervals) as b:
+            await b.poll(SHIPMENTS)
+            await b.poll(AUDIT_LOGS["package_audit"])
+            shipments = [json.loads(raw) for raw in sandbox.world.truth("shipments").values()]
+            shipment = next(each for each in shipments if each["packages"])
+            package = shipment["packages"][0]["id"]
+            path = {"shipmentId": shipment["id"], "packageId": package}
+            names = OPERATIONS[gone].path_parameters
+            before = len(await b.events("package_audit"))
+            await b.desk.client.call(gone, path={name: path[name] for name in names})
+            for _ in range(3):
+                waiting = await answer(b.redis.zrange(b.desk.keys.due("shipments"), 0, -1))
+                if waiting:
+                    await answer(b.redis.zadd(b.desk.keys.due("shipments"), dict.fromkeys(waiting, 1.0)))
+                await answer(b.redis.hset(b.desk.keys.accepted, "shipments", "1"))
+                await b.poll(SHIPMENTS)
+            await b.poll(AUDIT_LOGS["package_audit"])
+            new = (await b.events("package_audit"))[before:]
+            assert [event.subject for event in new] == [package]
+            assert json.loads(new[0].data)["action"] == "Deleted"
+            assert await due(b, "package_audit") == 0
+            kept = [key async for key in b.redis.scan_iter(f"{b.desk.keys.within('shipments')}:*")]
+            left = sum(bool(json.loads(raw)["packages"]) for raw in sandbox.world.truth("shipments").values())
+            assert sum([await answer(b.redis.hlen(key)) for key in kept]) == left
+
+
+@pytest.mark.parametrize("foreign", ["value", "type"])
+async def test_what_stands_within_a_shipment_of_another_hand(bench: BenchMaker, foreign: str) -> None:
+    """A value that is none counts as none; a key of another type ends the commit before it has written anything."""
+    intervals = dict.fromkeys(("shipments", "package_audit"), 1.0)
+    with SandboxServer(orders=10) as sandbox:
+        async with bench(sandbox, probe=True, intervals=intervals) as b:
+            await b.poll(SHIPMENTS)
+            before = len(await b.events("shipments"))
+            async for key in b.redis.scan_iter(f"{b.desk.keys.within('shipments')}:*"):
+                for field in await answer(b.redis.hkeys(key)):
+                    await answer(b.redis.hset(key, field, "nonsense"))
+                if foreign == "type":
+                    await b.redis.delete(key)
+                    await answer(b.redis.lpush(key, "foreign"))
+            shipments = [json.loads(raw) for raw in sandbox.world.truth("shipments").values()]
+            changed = next(each for each in shipments if each["packages"])
+            sandbox.world.shipments.put({**changed, "customShipmentId": "made up"})
+            run = await b.poll(SHIPMENTS)
+            told = {"value": (1, ""), "type": (0, "data")}
+            assert (run.updated, run.error_code) == told[foreign]
+            assert len(await b.events("shipments")) == before + run.updated
 
 
 async def test_what_is_due_has_been_committed_with_its_change(bench: BenchMaker) -> None:

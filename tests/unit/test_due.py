@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jobs.resources import AUDIT_LOGS, CAPTURED, ORDERS, RESOURCES, SHIPMENTS
 from worker.capture.detect import linked_fields
-from worker.capture.due import Member, follow_ups, log_of, record
+from worker.capture.due import Member, follow_ups, log_of, record, within
 from worker.ordermesh.operations import OPERATIONS
 
 
@@ -51,6 +51,19 @@ def test_a_changed_shipment_makes_the_logs_of_its_packages_due() -> None:
     packages = [{"id": "p1"}, {"id": None}, "odd", {"other": 1}, {"id": "p2"}]
     found = list(follow_ups(SHIPMENTS.follow_ups, "s1", (packages,)))
     assert [member for target, member in found if target == "package_audit"] == ["of:s1/p1", "of:s1/p2"]
+    assert within(SHIPMENTS.follow_ups, (packages,)) == [["p1", "p2"]]
+
+
+@pytest.mark.parametrize(
+    ("linked", "due"),
+    [(([{"id": "p2"}, {"id": "p3"}],), ["p2", "p3", "p1"]), (([],), ["p1", "p2"]), ((), ["p1", "p2"])],
+)
+def test_the_log_of_a_package_that_was_taken_out_is_due(linked: tuple[object, ...], due: list[str]) -> None:
+    """With the change that took it out, of which a deletion is one."""
+    found = list(follow_ups(SHIPMENTS.follow_ups, "s1", linked, before=[["p1", "p2"]]))
+    assert [member for target, member in found if target == "package_audit"] == [
+        f"of:s1/{each}" for each in due
+    ]
 
 
 def test_declarations_fit_together() -> None:

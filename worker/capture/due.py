@@ -59,24 +59,38 @@ def log_of(*path: str) -> str:
 
 
 def follow_ups(
-    wanted: Sequence[FollowUp], identifier: str, linked: Sequence[object], *, first: bool = False
+    wanted: Sequence[FollowUp],
+    identifier: str,
+    linked: Sequence[object],
+    *,
+    first: bool = False,
+    before: Sequence[Sequence[str]] = (),
 ) -> Iterator[tuple[str, str]]:
     """What a change of a record makes due: targets and members.
 
     `linked`: the values of the fields that the follow-ups name, in their order. What is no id there is passed over.
-    `first`: the change is that the first complete read has found the record.
+    `first`: the change is that the first complete read has found the record. `before`: what `within` has said of it
+    as it was published last: what has been taken out of it since tells so in its own log.
     """
-    values = iter(linked)
+    values, earlier = iter(linked), iter(before)
     for each in wanted:
         value = next(values, None) if each.ids else None
+        held = next(earlier, ()) if each.is_within else ()
         if first and not each.first:
             continue
         if not each.ids:
             yield each.target, log_of(identifier)
             continue
-        for found in _ids(value, each.ids[1:]):
+        for found in dict.fromkeys((*_ids(value, each.ids[1:]), *held)):
             # An id that leads to a record stands alone; one of something within a record needs both.
-            yield each.target, log_of(identifier, found) if len(each.ids) > 1 else record(found)
+            yield each.target, log_of(identifier, found) if each.is_within else record(found)
+
+
+def within(wanted: Sequence[FollowUp], linked: Sequence[object]) -> list[list[str]]:
+    """The ids of what stands within a record, for each of the follow-ups that read of it. `linked`: as above."""
+    values = iter(linked)
+    pairs = [(each, next(values, None)) for each in wanted if each.ids]
+    return [list(_ids(value, each.ids[1:])) for each, value in pairs if each.is_within]
 
 
 def _ids(value: object, path: tuple[str, ...]) -> Iterator[str]:

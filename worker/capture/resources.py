@@ -22,6 +22,14 @@ class FollowUp:
     ids: tuple[str, ...] = ()
     first: bool = True
 
+    @property
+    def is_within(self) -> bool:
+        """Whether it reads of something within the record, such as the packages of a shipment.
+
+        What has been taken out of it is read of as well, with the change that took it out.
+        """
+        return len(self.ids) > 1
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:

@@ -14,7 +14,7 @@ import msgspec
 
 from worker import scripts, tracing
 from worker.capture.detect import PUBLISHED, Action, Change, Observed
-from worker.capture.due import follow_ups
+from worker.capture.due import follow_ups, within
 from worker.capture.fingerprint import FieldNames, bucket_of, pack_id, unpack_id
 from worker.capture.payload import AS_SERVED, Body, Payload, old_values, unpack_last
 from worker.capture.resources import Resource
@@ -189,7 +189,9 @@ class Store:
             keys.due(name),
             keys.absent(name),
             keys.shown(name),
+            keys.within(name),
         ]
+        self._holds_within = any(each.is_within for each in self._follow_ups)
         self._targets = list(dict.fromkeys(each.target for each in self._follow_ups))
         self._commit_keys += [keys.due(target) for target in self._targets]
         self._source = envelope.source(keys.account, name)
@@ -350,23 +352,29 @@ class Store:
         """
         entries, dead = [], []
         lasts = await self._last_of(changes, buckets) if self._payload.previous else {}
+        befores = await self._within_of(changes, buckets) if self._holds_within else {}
         for change in changes:
             key = change.observed.key
             entry: list[object] = [bucket_of(key, buckets), key, change.before, change.after]
             events: list[list[object]] = []
             last: bytes | bool = False
+            inside: bytes | bool = False
             if change.action in PUBLISHED:
                 body = Body(self._published(change))
                 events = [self._event(change, observed_at, body, lasts.get(key))]
                 if self._payload.previous:
                     last = body.kept(change.version, self._payload.tag)
+                if self._holds_within:
+                    inside = _pack_within(within(self._follow_ups, change.linked))
             elif change.action is Action.UNREADABLE:
                 dead.append(self._dead_letter(change, observed_at, where))
-            entries.append([*entry, events, last, change.grows])
+            entries.append([*entry, events, last, change.grows, inside])
         for log in recorded:
             bucket = bucket_of(log.key, buckets)
             events = [self._entry_event(log, each, observed_at) for each in log.entries]
-            entries.append([bucket, log.key, log.before, log.after, events, False, int(not log.before)])
+            entries.append(
+                [bucket, log.key, log.before, log.after, events, False, int(not log.before), False]
+            )
         shared = [envelope.SPEC_VERSION, self._source, envelope.CONTENT_TYPE, self._schema, reason]
         shared.append(self._traceparent())
         more = [
@@ -375,7 +383,7 @@ class Store:
             [each for pair in dealt.later.items() for each in pair],
             [each for pair in dealt.absent.items() for each in pair],
             list(dealt.present),
-            self._due(changes),
+            self._due(changes, befores),
             "1" if dealt.mark else "",
         ]
         payload = [str(fence), shared, entries, dead, _flat(cursor), _flat(run or {}), RUNS_KEPT, more]
@@ -421,7 +429,17 @@ class Store:
                 lasts[change.observed.key] = last
         return lasts
 
-    def _due(self, changes: Sequence[Change]) -> list[list[object]]:
+    async def _within_of(self, changes: Sequence[Change], buckets: int) -> dict[bytes, list[list[str]]]:
+        """What stood within the records of these changes when they were published last, by key. As for `_last_of`."""
+        keys = [change.observed.key for change in changes if change.action in PUBLISHED]
+        prefix = self._keys.within(self._resource.name)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hget(f"{prefix}:{bucket_of(key, buckets)}", cast("str", key))
+            found = await pipe.execute()
+        return {key: _unpack_within(packed) for key, packed in zip(keys, found, strict=True) if packed}
+
+    def _due(self, changes: Sequence[Change], befores: Mapping[bytes, list[list[str]]]) -> list[list[object]]:
         """What the changes make due: the place of each due set among the keys of the commit, and its members."""
         if not self._follow_ups:
             return []
@@ -429,7 +447,13 @@ class Store:
         for change in changes:
             if change.action in PUBLISHED:
                 first = change.action is Action.SNAPSHOT
-                found = follow_ups(self._follow_ups, change.observed.identifier, change.linked, first=first)
+                found = follow_ups(
+                    self._follow_ups,
+                    change.observed.identifier,
+                    change.linked,
+                    first=first,
+                    before=befores.get(change.observed.key, ()),
+                )
                 for target, member in found:
                     members[target][member] = None
         behind = len(self._commit_keys) - len(self._targets) + 1
@@ -504,6 +528,20 @@ class Store:
             "time", rfc3339(observed_at),
             *kept,
         ]  # fmt: skip
+
+
+def _pack_within(ids: Sequence[Sequence[str]]) -> bytes:
+    """Ids of what stands within a record, as they are kept; b"" for none."""
+    return msgspec.msgpack.encode([[pack_id(each) for each in some] for some in ids]) if any(ids) else b""
+
+
+def _unpack_within(packed: bytes) -> list[list[str]]:
+    """Read it back; none where another hand has written it."""
+    try:
+        found = msgspec.msgpack.decode(packed, type=list[list[bytes]])
+    except msgspec.DecodeError:
+        return []
+    return [[name for each in some if each and (name := unpack_id(each))] for some in found]
 
 
 def _flat(fields: Mapping[str, str | int | float]) -> list[str]:

@@ -1,14 +1,15 @@
 -- Commits what a poll found: all of it or nothing.
 -- KEYS: lease, cursor, stream, dead letters, runs, prefix of the state hashes, prefix of the hashes of last
 --   records, due (sorted set: what is to be read, since when), absent (hash: id, answers that it is not there),
---   shown (bitmap: places of the records that a complete read has seen), then the due sets of follow-ups
---   (all of one hash tag)
+--   shown (bitmap: places of the records that a complete read has seen), prefix of the hashes of what stands within
+--   records, then the due sets of follow-ups (all of one hash tag)
 -- ARGV[1]: msgpack of
 --   {fence, values that all events share {specversion, source, datacontenttype, dataschema, reason,
 --    traceparent or ''},
 --    changes, dead letters, fields of the cursor, run record, most run records to keep, what else there is}
 --   a change: {bucket, packed id, state before, state after, events, last record, by how many the records become
---     more}, with no events: remembered only; with false for the last record: it is not kept
+--     more, what stands within it}, with no events: remembered only; with false for the last record: it is not kept,
+--     for what stands within it: it stays, with '' there is none
 --   an event: {id, type, subject, time, version, changed, data, flat list of the names and values of further
 --     fields, where it has any}
 --   a dead letter, the cursor and the run record: flat lists of names and values
@@ -21,7 +22,7 @@
 --      or {'conflict', positions of changes (from 0) whose state is another one by now}.
 -- Of a record that is deleted the bit in shown is taken back: it must not make up for one that was not seen.
 -- Invariants: nothing is written unless the fence is in force and every state is the expected one; a state,
--- its events, its last record and the reads that it makes due are written together, so an event is neither lost
+-- its events, its last record, what stands within it and the reads that it makes due are written together, so an event is neither lost
 -- nor repeated; what became due again since a read of it began stays due; the cursor is moved last.
 local MOST_ARGUMENTS = 4000 -- Lua's stack ends at 8000
 local commit = cmsgpack.unpack(ARGV[1])
@@ -44,10 +45,10 @@ redis.call('XLEN', KEYS[5])
 redis.call('ZCARD', KEYS[8])
 redis.call('HLEN', KEYS[9])
 redis.call('STRLEN', KEYS[10])
-for at = 11, #KEYS do
+for at = 12, #KEYS do
   redis.call('ZCARD', KEYS[at])
 end
-local prefix, last = KEYS[6] .. ':', KEYS[7] .. ':'
+local prefix, last, within = KEYS[6] .. ':', KEYS[7] .. ':', KEYS[11] .. ':'
 local conflicts = {'conflict'}
 for position, change in ipairs(changes) do
   local state = redis.call('HGET', prefix .. change[1], change[2]) or ''
@@ -56,6 +57,9 @@ for position, change in ipairs(changes) do
   end
   if change[6] then
     redis.call('HLEN', last .. change[1])
+  end
+  if change[8] then
+    redis.call('HLEN', within .. change[1])
   end
 end
 if #conflicts > 1 then
@@ -97,6 +101,11 @@ for _, change in ipairs(changes) do
   redis.call('HSET', prefix .. change[1], change[2], state)
   if change[6] then
     redis.call('HSET', last .. change[1], change[2], change[6])
+  end
+  if change[8] == '' then
+    redis.call('HDEL', within .. change[1], change[2])
+  elseif change[8] then
+    redis.call('HSET', within .. change[1], change[2], change[8])
   end
 end
 for _, place in ipairs(seen) do
