@@ -24,6 +24,7 @@
             ├── Forbidden        403
             ├── NotFound         404
             ├── Conflict         409
+            ├── Unaddressable    an id that no path can hold
             ├── RateLimited      429
             └── ServerError      5xx
 
@@ -306,6 +307,12 @@ class Conflict(ApiError):
     """The record exists already, or changed meanwhile."""
 
     code = "conflict"
+
+
+class Unaddressable(ApiError):
+    """An id that no path can hold, such as `..`. Nothing was sent; it counts as a refusal with status 400."""
+
+    code = "unaddressable"
 
 
 class RateLimited(ApiError):

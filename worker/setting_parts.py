@@ -57,6 +57,7 @@ def _http_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or not _has_good_port(parts):
         raise ValueError("must be an address like https://api.ordermesh.io")
+    _host(parts.hostname)
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("must hold no user, password, query or fragment")
     return value.rstrip("/")
@@ -73,12 +74,25 @@ def _has_good_port(parts: SplitResult) -> bool:
         return False
 
 
+def _host(value: str) -> str:
+    try:
+        value.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{value!r} is no name of a host") from None
+    return value
+
+
 def _redis_url(value: SecretStr | None) -> SecretStr | None:
     if value is None or not value.get_secret_value():
         return None
     parts = urlsplit(value.get_secret_value())
     if parts.scheme not in {"redis", "rediss", "unix"} or not _has_good_port(parts):
         raise ValueError("must be an address like redis://host:6379/0, rediss://... or unix:///path")
+    if parts.scheme != "unix":
+        _host(parts.hostname or "")
+        # redis-py takes what is no number for database 0.
+        if not re.fullmatch(r"(/[0-9]*)?", parts.path):
+            raise ValueError(f"{parts.path[1:]!r} is no number of a database: redis://host:6379/0")
     return value
 
 
@@ -344,7 +358,9 @@ class MetricsSettings(Part):
     port: int | None = Field(
         None, ge=0, le=65535, description="port of /metrics, /healthz, /readyz; none: off"
     )
-    host: str = Field("127.0.0.1", min_length=1, description="address that it listens on; 0.0.0.0: all")
+    host: Annotated[str, AfterValidator(_host)] = Field(
+        "127.0.0.1", min_length=1, description="address that it listens on; 0.0.0.0: all"
+    )
 
 
 class TraceSettings(Part):

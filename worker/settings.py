@@ -174,6 +174,9 @@ def load(**arguments: Any) -> Settings:
         return Settings(**arguments)
     except ValidationError as error:
         raise SettingsError(_describe(error, PREFIX)) from None
+    except UnicodeDecodeError as error:
+        folder = os.environ.get(SECRETS_DIR) or DEFAULT_SECRETS_DIR
+        raise SettingsError(f"A secret file in {folder} is no text in UTF-8: {error.reason}") from None
     except SourceError as error:
         where = ", ".join(name for name in _MAPS if name in given) or "Settings"
         raise SettingsError(f"{where}: {error.__cause__ or error}. Maps are written as JSON.") from None
@@ -201,6 +204,11 @@ def variable_names() -> dict[str, str]:
 def _given() -> set[str]:
     """The names that are set somewhere: in the environment, in `.env`, as secret files."""
     names = set(os.environ)
+    for name, value in os.environ.items():
+        try:
+            (value if name.upper().startswith(PREFIX) else "").encode()
+        except UnicodeEncodeError:
+            raise SettingsError(f"{name}: the value is no text in UTF-8") from None
     try:
         names.update(dotenv_values(".env"))
     except (OSError, UnicodeDecodeError) as error:

@@ -89,6 +89,17 @@ async def test_ids_of_what_has_no_single_read(bench: BenchMaker, page_size: int)
         assert (await b.poll(CATEGORIES)).published == 0
 
 
+@pytest.mark.parametrize("resource", [ORDERS, CATEGORIES])
+@pytest.mark.parametrize("odd", [".", "..", "a/b", "\u00e4 %2F?#"])
+async def test_ids_that_no_path_can_hold(bench: BenchMaker, resource: Resource, odd: str) -> None:
+    """They are found under no record, and others are read nevertheless."""
+    async with bench() as b:
+        await b.poll(resource)
+        known = (b.sandbox.world.categories if resource is CATEGORIES else b.sandbox.store).ids()[0]
+        done = await work(b, await ask(b, resource, ids=(odd, known)), resource)
+        assert (done.state, done.unchanged, done.missing) == (State.DONE, 1, (odd,))
+
+
 async def test_a_list_that_ends_too_early_is_no_proof(bench: BenchMaker) -> None:
     """An empty page before the total is read once more, and ids behind it are found."""
     async with bench(page_size=2) as b:
@@ -226,6 +237,7 @@ async def test_a_failure_is_told_and_tried_again(bench: BenchMaker) -> None:
         {},
         {"ids": ("a",), "all": True},
         {"ids": ("a", " ")},
+        {"ids": ("\udcff",)},
         {"ids": ("a",) * (MOST_IDS + 1)},
         {"since": "yesterday"},
         {"since": "2026-03-02T10:00:00Z", "until": "2026-03-01T10:00:00Z"},
@@ -322,6 +334,12 @@ async def test_by_command(sandbox: SandboxServer, redis_url: str, tmp_path: Path
             assert "nothing found under: NOPE" in done.stdout
         # The poll of the second daemon may have been there first, with the one change.
         assert client.xlen(stream) in {100, 101}
+    for content, words in ((b"\n \n", "holds no id"), (b"\xff", "is no text in UTF-8")):
+        (tmp_path / "ids").write_bytes(content)
+        wrong = ordersync(
+            "resync", "orders", "--all", "--ids-from", "ids", cwd=tmp_path, redis__url=redis_url
+        )
+        assert (wrong.returncode, words in wrong.stderr) == (2, True)
     wrong = ordersync("resync", "orders", cwd=tmp_path, redis__url=redis_url)
     assert wrong.returncode == 2
     assert "--id" in wrong.stderr

@@ -380,6 +380,28 @@ async def test_what_is_due_is_found_without_the_ids(bench: BenchMaker) -> None:
         assert await b.desk.resyncer.resyncs.due(b.place.clock.now()) == []
 
 
+async def test_what_nobody_has_thought_of_waits_longer_each_time(
+    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not come again each second: the job fails, and the next slice has to wait."""
+    async with bench() as b:
+        await b.poll()
+
+        def breaks(*_: object, **__: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr("worker.capture.resyncing.decide", breaks)
+        name = await ask(b, all=True, force=True)
+        waits = []
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                await b.desk.resyncer.slice(ORDERS, name)
+            found = await b.desk.resyncer.resyncs.get(name)
+            assert found is not None
+            waits.append(round(found.due_at - b.place.clock.now()))
+        assert (waits, found.failures, found.error) == ([1, 2, 4], 3, "ZeroDivisionError()")
+
+
 async def test_a_job_that_nobody_can_do_is_told(bench: BenchMaker, caplog: pytest.LogCaptureFixture) -> None:
     """An account that no worker serves: it waits for one, and after a minute the log says so, once."""
     async with bench() as b:

@@ -133,6 +133,9 @@ async def test_an_order_that_nobody_knows(story: tuple[Bench, str], redis_url: s
     b, _ = story
     assert "'nosuch' is known here; OrderMesh knows of none" in call(b, redis_url, tmp_path, "nosuch", code=1)
     assert "OrderMesh was not asked" in call(b, redis_url, tmp_path, "Fulfilled", "--offline", code=1)
+    assert "'..' is known here" in call(b, redis_url, tmp_path, "..", code=1)
+    assert "The id is empty" in call(b, redis_url, tmp_path, " ", code=2)
+    assert "is no text in UTF-8" in call(b, redis_url, tmp_path, "\udcff", code=2)
     told = call(b, redis_url, tmp_path, "nosuch", "--offline", "--scan", "3", code=1)
     assert "The last 3 events of the orders were looked through (--scan), back to 20" in told
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from worker.errors import Unaddressable
 from worker.ordermesh.operations import OPERATIONS
 from worker.ordermesh.profile import ContractProfile, Listing, Route
 
@@ -25,6 +26,7 @@ def test_a_path_can_be_replaced() -> None:
         ("{orderId}", "%7BorderId%7D"),
         ("a b+c", "a%20b%2Bc"),
         ("../x", "..%2Fx"),
+        ("\ud800", "%ED%A0%80"),
     ],
 )
 def test_values_stay_one_segment(value: str, expected: str) -> None:
@@ -35,7 +37,7 @@ def test_values_stay_one_segment(value: str, expected: str) -> None:
 @pytest.mark.parametrize("value", ["", ".", ".."])
 def test_values_that_would_lead_elsewhere(value: str) -> None:
     """A value that makes another path of it, which no escaping mends, is refused."""
-    with pytest.raises(ValueError, match="orderId"):
+    with pytest.raises(Unaddressable, match="orderId"):
         ContractProfile().path("orders.get", {"orderId": value})
 
 

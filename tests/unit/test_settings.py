@@ -116,6 +116,11 @@ def test_a_name_like_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
         ("API__BASE_URL", "https://host:99999", "must be an address"),
         ("API__BASE_URL", f"https://me:{SECRET}@host", "must hold no user, password"),
         ("API__BASE_URL", "https://host/?a=b", "must hold no user, password, query"),
+        ("API__BASE_URL", "http://a..b", "'a..b' is no name of a host"),
+        ("API__CLIENT_SECRET", "\udcff", "no text in UTF-8"),
+        ("REDIS__URL", "redis://host/orders", "'orders' is no number of a database"),
+        ("REDIS__QUEUE_URL", "redis://" + "h" * 70, "is no name of a host"),
+        ("METRICS__HOST", "nohost..", "is no name of a host"),
         ("API__PAGE_SIZE", "many", "valid integer"),
         ("API__PAGE_SIZE", "0", "greater than or equal to 1"),
         ("API__PAGE_SIZE", "1001", "less than or equal to 1000"),
@@ -207,6 +212,13 @@ def test_no_secret_is_ever_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         "url": "redis://user:***@host:6379/0",
         "queue_url": "rediss://host:6379/0?password=***&db=1",
     }
+
+
+def test_a_secret_file_that_is_no_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The folder is named, and nothing of the file."""
+    (tmp_path / "ORDERSYNC_API__CLIENT_SECRET").write_bytes(b"\xff")
+    monkeypatch.setenv("ORDERSYNC_SECRETS_DIR", str(tmp_path))
+    assert refusal(monkeypatch).startswith(f"A secret file in {tmp_path} is no text in UTF-8")
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             )
         if len(self.ids) > MOST_IDS:
             raise SettingsError(f"{len(self.ids)} ids are too many for one resync, which takes {MOST_IDS}.")
-        if any(not each.strip() for each in self.ids):
-            raise SettingsError("An id is empty.")
+        for each in self.ids:
+            if not each.strip():
+                raise SettingsError("An id is empty.")
+            try:
+                each.encode()
+            except UnicodeEncodeError:
+                raise SettingsError(f"The id {each!r} is no text in UTF-8.") from None
         for name, text in (("since", self.since), ("until", self.until)):
             if text and parse_time(text) is None:
                 raise SettingsError(f"--{name}: {text!r} is no time such as 2026-03-02T10:00:00Z")

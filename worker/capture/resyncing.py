@@ -96,6 +96,19 @@ class Resyncer:
         resync = await self.resyncs.get(name)
         if resync is None or resync.state in OVER:
             return
+        try:
+            await self._slice(resource, resync, stop, on_renew)
+        except (redis.exceptions.RedisError, OSError):
+            raise
+        except Exception as error:
+            # Whatever it is, it must not come again each second, and hold up other resyncs.
+            await self._try_again(resync, repr(error), _pause_after(resync.failures))
+            raise
+
+    async def _slice(
+        self, resource: Resource, resync: Resync, stop: Callable[[], bool], on_renew: Renewed | None
+    ) -> None:
+        name = resync.id
         began, now = self._clock.monotonic(), self._clock.now()
         trace = tracing.begin()
         turn = self._poller.turn(resource, reason="resync", trace=trace, stop=stop)
@@ -126,17 +139,19 @@ class Resyncer:
             await self.resyncs.note(name, failures=0, error="", due_at=self._clock.now() + max(0.0, owed))
 
     async def _failed(self, resource: Resource, resync: Resync, error: OrdersyncError) -> None:
-        wait = min(LONGEST_PAUSE, TRY_AGAIN * 2 ** min(resync.failures, 10))
+        wait = _pause_after(resync.failures)
         if isinstance(error, ApiError) and error.retry_after:
             wait = error.retry_after
-        failures = resync.failures + 1
         self._log.warning(
             "resync_failed", resource=resource.name, resync=resync.id, error=str(error), error_code=error.code,
-            failures=failures, retry_in_s=round(wait, 1),
+            failures=resync.failures + 1, retry_in_s=round(wait, 1),
         )  # fmt: skip
         if not isinstance(error, RedisFull):  # there is no room for a note either
-            due_at = self._clock.now() + wait
-            await self.resyncs.note(resync.id, error=str(error), failures=failures, due_at=due_at)
+            await self._try_again(resync, str(error), wait)
+
+    async def _try_again(self, resync: Resync, why: str, wait: float) -> None:
+        due_at = self._clock.now() + wait
+        await self.resyncs.note(resync.id, error=why, failures=resync.failures + 1, due_at=due_at)
 
     async def preview(self, resource: Resource, request: Request) -> Preview:
         """What a resync would publish now. Nothing is published or remembered, and the polls keep their pace."""
@@ -277,6 +292,11 @@ class Resyncer:
             decide(one, fields, baseline=cursor.baseline, force=force and one.observed.key not in known)
             for one in decoded
         ]
+
+
+def _pause_after(failures: int) -> float:
+    """Seconds until the next try, behind so many failures in a row and one more."""
+    return min(LONGEST_PAUSE, TRY_AGAIN * 2.0 ** min(failures, 10))
 
 
 def _count(resync: Resync, found: Found) -> None:

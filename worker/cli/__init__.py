@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 from contextlib import contextmanager
@@ -128,11 +129,26 @@ def cli() -> None:
     """Keep other systems in step with OrderMesh orders."""
 
 
+def _check_arguments() -> None:
+    """Bytes that are no text cannot be an id or a name. What stands behind `--` is a command of somebody else.
+
+    Raises:
+        UsageError: An argument is none.
+
+    """
+    for each in itertools.takewhile(lambda each: each != "--", sys.argv[1:]):
+        try:
+            each.encode()
+        except UnicodeEncodeError:
+            raise click.UsageError(f"The argument {each!r} is no text in UTF-8.") from None
+
+
 def main() -> None:
     """Run the command line; every expected error is one sentence on stderr and an exit code."""
     from worker.errors import OrdersyncError  # noqa: PLC0415 - as above
 
     try:
+        _check_arguments()
         status: Any = cli.main(prog_name="ordersync", standalone_mode=False)
     except click.exceptions.Abort:
         status = 130

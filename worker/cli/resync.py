@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -46,7 +46,9 @@ class ResyncIncomplete(OrdersyncError):
 )
 @click.argument("resource")
 @click.option("--id", "ids", multiple=True, help="Id, short id, safe id or external id; as often as needed.")
-@click.option("--ids-from", type=click.File(), help="A file with an id on each line, - for standard input.")
+@click.option(
+    "--ids-from", type=click.File("rb"), help="A file with an id on each line, - for standard input."
+)
 @click.option("--since", help="Modified since then: 2026-03-02T10:00:00Z, or 2h, 30min, 7d ago.")
 @click.option("--until", help="Modified until then.")
 @click.option("--all", "everything", is_flag=True, help="All records.")
@@ -86,7 +88,7 @@ def command(
         raise SettingsError(f"There is no resource {resource!r}. There is: {', '.join(RESOURCES)}")
     settings, clock = prepare(quiet=True), SystemClock()
     if ids_from is not None:
-        ids += tuple(line.strip() for line in ids_from if line.strip())
+        ids += _ids_in(ids_from)
     request = Request(
         resource=resource,
         ids=tuple(dict.fromkeys(ids)),
@@ -108,6 +110,18 @@ def command(
         run_async(lambda: _preview(settings, request, account, as_json=as_json))
     else:
         run_async(lambda: _ask(settings, request, account, wait=wait, as_json=as_json))
+
+
+def _ids_in(file: IO[bytes]) -> tuple[str, ...]:
+    """The ids in a file, a line each."""
+    try:
+        lines = file.read().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"--ids-from: {file.name} is no text in UTF-8: {error.reason}") from None
+    found = tuple(line.strip() for line in lines if line.strip())
+    if not found:
+        raise SettingsError(f"--ids-from: {file.name} holds no id")
+    return found
 
 
 async def _accept(settings: Settings, request: Request, wanted: str | None) -> None:

@@ -47,8 +47,10 @@ def command(*, order_id: str, offline: bool, scan: int, as_json: bool, account: 
     serves now, within the budget of the account. A stream has no index: it is looked through from its newest event back
     to the first of the order, or until --scan events were looked at; what was left out is said.
     """
+    if not order_id.strip():
+        raise SettingsError("The id is empty. Give an order's id, shortId, safeId or externalId.")
     settings = prepare(quiet=True)
-    found = run_async(lambda: _trace(settings, order_id, account, offline=offline, scan=scan))
+    found = run_async(lambda: _trace(settings, order_id.strip(), account, offline=offline, scan=scan))
     click.echo(json.dumps(found.as_json(), ensure_ascii=False) if as_json else "\n".join(_lines(found)))
 
 

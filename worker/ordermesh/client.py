@@ -229,7 +229,8 @@ class OrderMeshClient(Services):
             GatewayUnreachable: No connection, or no answer in time, on every try.
             OutcomeUnknown: A write was sent, and the answer is lost.
             LoginRejected: The credentials are refused, or a token fresh from the login.
-            ValueError: A parameter of the path has no value, or one that would lead to another path.
+            Unaddressable: A parameter of the path has a value that would lead to another path.
+            ValueError: A parameter of the path has no value.
 
         """
         request = self._request(key, path, query, body, profile or self.profile)
@@ -251,7 +252,7 @@ class OrderMeshClient(Services):
         operation, route = OPERATIONS[key], profile.route(key)
         url = self._api.base_url + profile.path(key, path)
         if query:
-            url = f"{url}?{urlencode(query)}"
+            url += "?" + urlencode(query, errors="surrogatepass")
         content = None if body is None else msgspec.json.encode(body)
         return _Request(key, route.method, url, content, _repeatable(operation, route.method))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote
 
+from worker.errors import Unaddressable
 from worker.ordermesh.operations import OPERATIONS
 
 if TYPE_CHECKING:
@@ -86,15 +87,16 @@ class ContractProfile:
         """The path of operation `key` at the gateway, with `values` in the place of its parameters.
 
         Raises:
-            ValueError: A parameter has no value, or one that would lead to another path.
+            Unaddressable: A parameter has a value that would lead to another path.
+            ValueError: A parameter has no value.
 
         """
         path = self.route(key).path
         for name, given in (values or {}).items():
             value = str(given)
             if value in {"", ".", ".."}:
-                raise ValueError(f"{key}: {value!r} cannot stand for {name} in a path")
-            path = path.replace(f"{{{name}}}", quote(value, safe=""))
+                raise Unaddressable(key, 400, f"{value!r} cannot stand for {name} in a path")
+            path = path.replace(f"{{{name}}}", quote(value, safe="", errors="surrogatepass"))
         if "{" in path:
             raise ValueError(f"{key}: no value for {path[path.index('{') :]}")
         return path
