@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,22 @@ def test_pages_that_are_not_turned(redis_url: str, tmp_path: Path) -> None:
     with SandboxServer(orders=30, contract=Contract(ignore_page=True)) as sandbox:
         answer, done = doctor(sandbox, redis_url, tmp_path)
         assert (done.returncode, answer["ok"]) == (0, True)
+
+
+@pytest.mark.parametrize("way_out", [False, True])
+def test_a_list_that_is_cut_off(redis_url: str, tmp_path: Path, way_out: bool) -> None:
+    """Where no more than its beginning can be read, it is said, and `run --once` agrees."""
+    cut = Contract(result_cap=1000, refuse_deep=True, descending=True)
+    contract = replace(cut, since_honoured=way_out, sort_honoured=way_out)
+    with SandboxServer(orders=1300, contract=contract) as sandbox:
+        sandbox.store.change(10)
+        answer, done = doctor(sandbox, redis_url, tmp_path)
+        told = of(answer, "contract", "note" if way_out else "problem")
+        assert "the page with the last of 1300 records is refused (status 400" in " ".join(told)
+        once = ordersync("run", "--once", cwd=tmp_path, **login_settings(sandbox, redis_url, tmp_path))
+        assert done.returncode == once.returncode == int(not way_out)
+        if not way_out:
+            assert "the server shows no more than 1000 of 1300 records" in once.stderr
 
 
 @pytest.mark.parametrize("total", ["total", None])

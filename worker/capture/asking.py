@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from worker.ordermesh.client import OrderMeshClient
     from worker.ordermesh.profile import ContractProfile, Listing
 
-SAMPLE = 10
-"""Records in a page that is only looked at."""
+SAMPLES = (10, 5, 2, 1)
+"""Records in a page that is only looked at: the first number that the server takes."""
 MOMENTARY = frozenset({408, 425, 429, 502, 503, 504})
 """They say something of the moment and nothing of the contract. A 500 may be how a bad page number is answered."""
 
@@ -34,6 +34,7 @@ class Asker:
         self.search = resource.search
         self.routes: dict[str, str] = {}
         self.usage = Usage()
+        self.sample = SAMPLES[0]
 
     @property
     def listing(self) -> Listing:
@@ -47,12 +48,12 @@ class Asker:
     async def page(
         self,
         number: int,
-        size: int = SAMPLE,
+        size: int | None = None,
         narrowed: Mapping[str, str] | None = None,
         *,
         attempts: int | None = None,
     ) -> Sample | Refusal:
-        """Page `number`, counted as the server does.
+        """Page `number`, counted as the server does, of `size` records, else as many as are enough to look at.
 
         Raises:
             ApiError: With a status of the moment: nothing can be concluded from it.
@@ -63,7 +64,7 @@ class Asker:
         query = {
             **(narrowed or {}),
             self.listing.page_parameter: str(number),
-            self.listing.size_parameter: str(size),
+            self.listing.size_parameter: str(size or self.sample),
         }
         try:
             reply = await self._client.call(

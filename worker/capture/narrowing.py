@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker.capture import evidence
-from worker.capture.asking import SAMPLE
 from worker.capture.evidence import Refusal, Sample, Seen
 from worker.clock import rfc3339
 from worker.ordermesh.findings import UNTOLD, Capability, no, yes
@@ -40,7 +39,7 @@ async def find_filter(asker: Asker, reference: Sample) -> dict[str, Any]:
     if not reference.times:
         return {}
     names = _candidates(asker)
-    size = min(SAMPLE, len(reference.records))
+    size = min(asker.sample, len(reference.records))
     # One request instead of many, for a server that ignores all of them.
     future = await asker.page(asker.listing.first_page, size, dict.fromkeys(names, evidence.FUTURE))
     if evidence.why_not_future(future) == "ignored":
@@ -48,7 +47,7 @@ async def find_filter(asker: Asker, reference: Sample) -> dict[str, Any]:
     known = [*reference.records, *await _newest(asker, reference)]
     reasons: list[tuple[str, Capability]] = []
     for name in names:
-        verdict = await _judge(asker, name, known, max(len(reference.records), SAMPLE))
+        verdict = await _judge(asker, name, known, max(len(reference.records), asker.sample))
         if verdict.holds:
             return {"since": name, "filtering": verdict}
         reasons.append((name, verdict))
@@ -71,14 +70,16 @@ async def _newest(asker: Asker, reference: Sample) -> tuple[Seen, ...]:
     """The records of the last page: where a list begins with the oldest, these were made last."""
     if reference.total is None or reference.total <= len(reference.records):
         return ()
-    number = math.ceil(reference.total / SAMPLE) - 1
+    number = math.ceil(reference.total / asker.sample) - 1
     last = await asker.page(asker.listing.first_page + number)
     return last.records if isinstance(last, Sample) else ()
 
 
 async def _judge(asker: Asker, name: str, known: list[Seen], size: int) -> Capability:
     """Whether `name` is a filter by modification."""
-    why = evidence.why_not_future(await asker.page(asker.listing.first_page, SAMPLE, {name: evidence.FUTURE}))
+    why = evidence.why_not_future(
+        await asker.page(asker.listing.first_page, asker.sample, {name: evidence.FUTURE})
+    )
     if why is not None:
         return no(why)
     changed, unchanged = evidence.last_changed(known), evidence.last_unchanged(known)
@@ -171,7 +172,8 @@ async def misplaces(asker: Asker, down: Mapping[str, str], witness: Seen, size: 
     for number in range(first, first + MOST_PAGES_FOR_ONE):
         answer = await asker.page(number, size, down)
         if isinstance(answer, Refusal):
-            return Placed(f"refused ({answer.why})")
+            # A page behind the first may be refused because it is so deep.
+            return Placed(f"refused ({answer.why})" if number == first else None)
         if not evidence.is_sorted(answer, descending=True):
             return Placed("a page is not in this order")
         if witness.id in answer.ids:

@@ -12,14 +12,19 @@ from worker.capture.sweep import SweepPlan
 if TYPE_CHECKING:
     from worker.capture.plans import Part
     from worker.capture.store import Cursor
+    from worker.ordermesh.profile import Listing
 
 PagePlan: TypeAlias = SweepPlan | SeekPlan
 
 
 def page_plan(
-    operation: str, part: Part, cursor: Cursor, *, window: int, resumed: bool, clamps: bool
+    operation: str, part: Part, cursor: Cursor, *, window: int, resumed: bool, listing: Listing
 ) -> PagePlan:
-    """The plan of a part. `resumed`: it goes on with a sweep that is under way; `clamps`: as in `SweepPlan`."""
+    """The plan of a part, for a list that is asked for as `listing` says.
+
+    `resumed`: it goes on with a sweep that is under way.
+    """
+    clamps = listing.past_end == "repeats"
     size = part.page_size
     if part.seeks:
         full = cursor.sweep_width if cursor.sweep_size == size and cursor.sweep_pages > 1 else 0
@@ -40,6 +45,7 @@ def page_plan(
         expected=cursor.sweep_pages if cursor.sweep_size == size else 0,
         total=cursor.sweep_total if resumed else 0,
         clamps=clamps,
+        cut=listing.capped,
         goes_over_again=not (resumed and cursor.sweep_again),
     )
 

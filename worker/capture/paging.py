@@ -6,14 +6,14 @@ verdict is reached twice in a row before it counts: records come and go while it
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker.capture import evidence
-from worker.capture.asking import SAMPLE
 from worker.capture.evidence import Refusal, Sample, Verdict
 from worker.errors import GatewayUnreachable
-from worker.ordermesh.findings import UNTOLD, no, yes
+from worker.ordermesh.findings import UNTOLD, Capability, no, yes
 
 if TYPE_CHECKING:
     from worker.capture.asking import Asker
@@ -37,8 +37,9 @@ async def find_pages(asker: Asker, first: Sample) -> tuple[dict[str, Any], Sampl
     """
     listing = asker.listing
     # A list that fits into one page does not say how it is paged, unless it is asked for record by record.
-    size = SAMPLE if len(first.records) > SAMPLE or _has_more(first) else 1
-    alone = len(first.records) == 1 and not _has_more(first) and first.total in {None, 1}
+    more = _has_more(first, asker.sample)
+    size = asker.sample if len(first.records) > asker.sample or more else 1
+    alone = len(first.records) == 1 and not more and first.total in {None, 1}
     for name in dict.fromkeys((listing.page_parameter, *(() if alone else PAGE_NAMES))):
         asker.use(replace(listing, page_parameter=name))
         verdict, why = await _judged_twice(asker, size)
@@ -61,8 +62,8 @@ async def find_pages(asker: Asker, first: Sample) -> tuple[dict[str, Any], Sampl
     return {"pages": no("every page shows the same records")}, first
 
 
-def _has_more(page: Sample) -> bool:
-    return len(page.records) >= SAMPLE and (page.total is None or page.total > len(page.records))
+def _has_more(page: Sample, size: int) -> bool:
+    return len(page.records) >= size and (page.total is None or page.total > len(page.records))
 
 
 async def _judged_twice(asker: Asker, size: int) -> tuple[Verdict, str]:
@@ -89,11 +90,11 @@ async def find_sizes(asker: Asker, first: Sample, *, turned: bool) -> tuple[dict
     """
     found: dict[str, Any] = {}
     listing = asker.listing
-    if len(first.records) > SAMPLE:
+    if len(first.records) > asker.sample:
         first = await _find_size_name(asker, first, listing, found)
     page = first
-    if len(first.records) > SAMPLE:
-        found["sizes"] = no(f"{SAMPLE} records were asked for and {len(first.records)} came")
+    if len(first.records) > asker.sample:
+        found["sizes"] = no(f"{asker.sample} records were asked for and {len(first.records)} came")
         found["largest_page"] = len(first.records)
     else:
         page = await _find_largest(asker, first, found)
@@ -112,6 +113,28 @@ async def find_sizes(asker: Asker, first: Sample, *, turned: bool) -> tuple[dict
     return found, page
 
 
+async def find_reach(asker: Asker, page: Sample) -> dict[str, Any]:
+    """The finding about the end of a list, by its total: a server may show no more than its beginning."""
+    size, total = len(page.records), page.total
+    if not size:
+        return {}
+    if total is None:
+        return {"reach": Capability(None, "the list tells no total")}
+    if total <= size:
+        return {"reach": yes("all of it stands on one page")}
+    before = (math.ceil(total / size) - 1) * size
+    answer = await asker.page(asker.listing.first_page + before // size, size)
+    if isinstance(answer, Refusal):
+        if answer.status >= 500:
+            return {
+                "reach": Capability(None, f"the page with the last of {total} records failed: {answer.why}")
+            }
+        return {"reach": no(f"the page with the last of {total} records is refused ({answer.why})")}
+    if not answer.records and (answer.total is None or answer.total > before):
+        return {"reach": no(f"the page with the last of {total} records is empty")}
+    return {"reach": yes(f"the page with the last of {total} records answers")}
+
+
 async def find_accepted_size(asker: Asker) -> dict[str, Any]:
     """The finding about the largest page of a list that is empty: the next poll must not be refused for its size."""
     for size in SIZES:
@@ -125,7 +148,7 @@ async def _find_size_name(asker: Asker, first: Sample, listing: Listing, found: 
     for name in SIZE_NAMES:
         asker.use(replace(listing, size_parameter=name))
         answer = await asker.page(listing.first_page)
-        if isinstance(answer, Sample) and 0 < len(answer.records) <= SAMPLE:
+        if isinstance(answer, Sample) and 0 < len(answer.records) <= asker.sample:
             found["size_parameter"] = name
             return answer
     asker.use(listing)
@@ -145,8 +168,8 @@ async def _find_largest(asker: Asker, first: Sample, found: dict[str, Any]) -> S
                 asker, page, size
             )
             return page
-    found["sizes"] = yes(f"{SAMPLE} records came as asked; more are refused")
-    found["largest_page"] = SAMPLE
+    found["sizes"] = yes(f"{asker.sample} records came as asked; more are refused")
+    found["largest_page"] = asker.sample
     return first
 
 
@@ -163,4 +186,4 @@ async def _judge_size(asker: Asker, page: Sample, size: int) -> dict[str, Any]:
             "sizes": yes(f"{size} records were asked for, and a page holds {count}"),
             "largest_page": count,
         }
-    return {"sizes": yes(f"all {count} records came in one page")} if count > SAMPLE else {}
+    return {"sizes": yes(f"all {count} records came in one page")} if count > asker.sample else {}

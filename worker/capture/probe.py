@@ -1,19 +1,20 @@
 """The probe: asks the live API, reading only, what of the contract holds for one resource.
 
-It is paid out of the request budget like everything else, some 15 to 30 requests for a resource. Nothing that
+It is paid out of the request budget like everything else, some 15 to 35 requests for a resource. Nothing that
 the server merely accepts counts; see `paging.py` and `narrowing.py` for what does.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from worker.capture.asking import Asker
+from worker.capture.asking import SAMPLES, Asker
 from worker.capture.choosing import find_choices
 from worker.capture.evidence import Refusal, Sample, shape
 from worker.capture.narrowing import find_filter, find_sort
-from worker.capture.paging import find_accepted_size, find_pages, find_sizes
+from worker.capture.paging import find_accepted_size, find_pages, find_reach, find_sizes
 from worker.errors import ApiError, ContractMismatch, GatewayUnreachable
 from worker.ordermesh.findings import Findings, fingerprint, no, yes
 from worker.ordermesh.operations import OPERATIONS
@@ -64,6 +65,8 @@ class Probe:
             turned = bool(self._found["pages"].holds)
             found, reference = await find_sizes(self._asker, first, turned=turned)
             self._found |= found
+            if turned:
+                self._found |= await find_reach(self._asker, reference)
             try:
                 await self._find_single(reference)
                 await self._find_by_parent(reference)
@@ -97,7 +100,7 @@ class Probe:
             try:
                 answer = await asker.page(number)
                 if isinstance(answer, Refusal) and answer.status in {400, 422}:
-                    answer = await asker.page(0 if number else 1)  # it may count from another number
+                    answer = await self._otherwise(number) or answer
             except ApiError as error:
                 if error.status == 429:
                     raise
@@ -113,6 +116,18 @@ class Probe:
         if failure is not None:
             raise failure
         self._note_refusal(tuple(tried), refusals)
+        return None
+
+    async def _otherwise(self, number: int) -> Sample | None:
+        """The page for a server that counts from another number, or takes no page of so many records."""
+        asker = self._asker
+        other = 0 if number else 1
+        for size, first in [(SAMPLES[0], other), *itertools.product(SAMPLES[1:], (number, other))]:
+            asker.sample = size
+            answer = await asker.page(first)
+            if isinstance(answer, Sample):
+                return answer
+        asker.sample = SAMPLES[0]
         return None
 
     def _note_refusal(self, tried: tuple[str, ...], refusals: list[tuple[str, Refusal]]) -> None:

@@ -97,9 +97,9 @@ class Reader:
         self._deadline = clock.monotonic() + part.seconds
         self._resumed = resumed = cursor.sweep_started > 0 and not part.is_fast
         self._started_at = cursor.sweep_started if resumed else run.started_at
-        clamps = client.profile.list_of(reading.resource.search).past_end == "repeats"
+        listing = client.profile.list_of(reading.resource.search)
         self._plan = page_plan(
-            reading.resource.search, part, cursor, window=reading.window, resumed=resumed, clamps=clamps
+            reading.resource.search, part, cursor, window=reading.window, resumed=resumed, listing=listing
         )
         self.sight = Sight(cursor, fast=part.is_fast, resumed=resumed, partial=part.plan is Plan.OPEN)
         self._pages = Pages(

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def probe(resources: tuple[str, ...], kept: bool, account: str | None, as_json: bool) -> None:
     """Ask OrderMesh what of the contract holds for each RESOURCE (all of them without any).
 
-    Some 15 to 30 requests for each, reading only, within the request budget. What is found is kept in Redis and
+    Some 15 to 35 requests for each, reading only, within the request budget. What is found is kept in Redis and
     is what the worker uses. Exits 1 when a resource that is polled cannot be read.
     """
     for name in resources:

@@ -49,7 +49,14 @@ def stops(one: Findings, page_size: int) -> str:
             f"{summary(one)}; pages are not turned ({one.pages.why}), so what is behind the first "
             f"{min(page_size, one.largest_page or page_size)} records cannot be read"
         )
+    if one.state == "found" and one.reach.holds is False and not _may_seek(one):
+        return f"{summary(one)}; {one.reach.why}, so what is behind the beginning of the list cannot be read"
     return ""
+
+
+def _may_seek(one: Findings) -> bool:
+    """Whether a list that the server cuts off can be read from time to time."""
+    return bool(one.since and one.ascending)
 
 
 def _fits(one: Findings, page_size: int) -> bool:
@@ -61,6 +68,8 @@ def shortcomings(one: Findings) -> Iterator[str]:
     """What does not hold or could not be told, and what the worker does about it."""
     if one.pages.holds is False:
         yield f"pages are not turned: {one.pages.why}; more than one page of records cannot be read"
+    if one.reach.holds is False and _may_seek(one):
+        yield f"{one.reach.why}; complete reads go from time to time, by filter and sort"
     if one.sizes.holds is False:
         yield f"the page size is not honoured: {one.sizes.why}"
     if one.unfinished:
@@ -85,6 +94,12 @@ def advice(one: Findings, page_size: int) -> str:
             f"set ORDERSYNC_API__PAGE_SIZE to {one.total} or more, so that one page holds all of it; the name of "
             "the page parameter can be set in ORDERSYNC_CONTRACT_FILE"
         )
+    if one.state == "found" and one.pages.holds and stops(one, page_size):
+        return (
+            "a filter and a sort by modification would lead to the rest (`ordersync contract probe "
+            f"{one.resource}` says why they are not used); ask the vendor to lift the limit, or leave the resource "
+            "out of ORDERSYNC_POLL__INTERVALS"
+        )
     if one.state in {"missing", "unreadable"} or stops(one, page_size):
         return (
             "import the vendor's OpenAPI document with `ordersync contract import`, or set the path in "
@@ -106,6 +121,7 @@ def table(one: Findings) -> Iterator[tuple[str, str, str]]:
     yield "wrapper", one.wrapper or "none (a bare list)", ""
     yield "total", _or_unknown(one.total), one.total_field or "not given"
     yield "past the last page", one.past_end or "unknown", ""
+    yield "end of the list", _mark(one.reach), one.reach.why
     yield "filter by modification", one.since or _mark(one.filtering), one.filtering.why
     yield "sort by modification", _mark(one.sorting), one.sorting.why
     yield "choice by status", one.status_parameter or "no", ""

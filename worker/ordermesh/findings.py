@@ -91,6 +91,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     status_parameter: str | None = None
     merchant_parameter: str | None = None
     past_end: str = ""
+    reach: Capability = UNTOLD
     unfinished: str = ""
     requests: int = 0
 
@@ -154,6 +155,7 @@ def _adopt(profile: ContractProfile, one: Findings) -> ContractProfile:
         status_parameter=one.status_parameter,
         merchant_parameter=one.merchant_parameter,
         past_end=one.past_end or listing.past_end,
+        capped=one.reach.holds is False,
     )
     return replace(profile, routes={**profile.routes, **moved}, lists={**profile.lists, one.search: listing})
 

@@ -40,7 +40,7 @@ class Listing:
     holds. `ascending`, `descending`: query parameters that sort by modification; empty: not known. `status_parameter`,
     `merchant_parameter`: query parameters that choose records by their status or merchant; None: none that holds.
     `past_end`: what a page beyond the last one is answered with: `empty`, `repeats` (the last page once more), or a
-    status (`404`).
+    status (`404`). `capped`: so is a page behind a number of records, though there are more.
     """
 
     page_parameter: str = "page"
@@ -54,6 +54,7 @@ class Listing:
     status_parameter: str | None = None
     merchant_parameter: str | None = None
     past_end: str = "empty"
+    capped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
