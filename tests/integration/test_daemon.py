@@ -453,6 +453,16 @@ async def test_the_queue_on_another_server(
         await program.logged("worker_started", 2)
 
 
+async def test_an_address_of_the_queue_that_is_wrong(
+    settings: dict[str, str], own_server: Server, tmp_path: Path
+) -> None:
+    """It ends the start, with the name of the setting: waiting would not mend it."""
+    for wrong in (f"{own_server.url.rpartition('/')[0]}/99", own_server.url.replace("//", "//:nope@")):
+        settings["redis__queue_url"] = wrong
+        done = ordersync("run", cwd=tmp_path, **settings)
+        assert (done.returncode, "ORDERSYNC_REDIS__QUEUE_URL" in done.stderr) == (3, True), done.stderr
+
+
 async def test_nothing_of_a_customer_and_no_secret_reaches_the_log(
     sandbox: SandboxServer, settings: dict[str, str], client: Any, tmp_path: Path
 ) -> None:

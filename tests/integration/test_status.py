@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from jsonschema_rs import Draft202012Validator
 
+from jobs.resources import RESOURCES
 from tests.conftest import (
     PATIENCE,
     Bench,
@@ -145,6 +146,17 @@ async def test_resyncs_under_way(polled: Bench, redis_url: str, tmp_path: Path) 
         "default/orders: resync r1 of 4 ids by ann@ops is running ██▁▁▁▁▁▁▁▁ 25%, 1 read, 1 published\n"
         in shown
     )
+
+
+async def test_what_was_read_again_and_is_not_polled(polled: Bench, redis_url: str, tmp_path: Path) -> None:
+    """It is shown as long as the resync is under way, and does not stay there as one that never starts."""
+    resyncer, now = polled.desk.resyncer, polled.place.clock.now()
+    await resyncer.resyncs.ask(Request(resource="merchant_catalogs", all=True), now, "r1")
+    assert [row["resource"] for row in rows_of(tmp_path, redis_url)] == ["orders", "merchant_catalogs"]
+    while await resyncer.resyncs.open():
+        await resyncer.slice(RESOURCES["merchant_catalogs"], "r1")
+    assert await polled.redis.xlen(polled.desk.keys.stream("merchant_catalogs"))
+    assert [row["resource"] for row in rows_of(tmp_path, redis_url)] == ["orders"]
 
 
 async def test_a_narrow_terminal_gets_shorter_bars(polled: Bench, redis_url: str, tmp_path: Path) -> None:

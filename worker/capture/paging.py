@@ -116,23 +116,19 @@ async def find_sizes(asker: Asker, first: Sample, *, turned: bool) -> tuple[dict
 async def find_reach(asker: Asker, page: Sample) -> dict[str, Any]:
     """The finding about the end of a list, by its total: a server may show no more than its beginning."""
     size, total = len(page.records), page.total
-    if not size:
-        return {}
     if total is None:
         return {"reach": Capability(None, "the list tells no total")}
     if total <= size:
         return {"reach": yes("all of it stands on one page")}
     before = (math.ceil(total / size) - 1) * size
     answer = await asker.page(asker.listing.first_page + before // size, size)
+    what = f"the page with the last of {total} records"
     if isinstance(answer, Refusal):
-        if answer.status >= 500:
-            return {
-                "reach": Capability(None, f"the page with the last of {total} records failed: {answer.why}")
-            }
-        return {"reach": no(f"the page with the last of {total} records is refused ({answer.why})")}
+        told = f"{what} is refused ({answer.why})"
+        return {"reach": Capability(None, told) if answer.status >= 500 else no(told)}
     if not answer.records and (answer.total is None or answer.total > before):
-        return {"reach": no(f"the page with the last of {total} records is empty")}
-    return {"reach": yes(f"the page with the last of {total} records answers")}
+        return {"reach": no(f"{what} is empty")}
+    return {"reach": yes(f"{what} answers")}
 
 
 async def find_accepted_size(asker: Asker) -> dict[str, Any]:

@@ -37,4 +37,14 @@ async def pick_account(redis: Redis, wanted: str | None, loaded: Settings) -> st
         raise SettingsError(f"Which account? Add --account with one of: {', '.join(known)}")
     if known and name not in known:
         raise SettingsError(f"There is no account {name!r} in this Redis. There is: {', '.join(known)}")
+    if not known and wanted and (served := _accounts_of(loaded)) and wanted not in served:
+        raise SettingsError(f"There is no account {wanted!r} in the settings. There is: {', '.join(served)}")
     return name
+
+
+def _accounts_of(loaded: Settings) -> list[str]:
+    """The accounts of the settings here; none where they have no login."""
+    try:
+        return [each.name for each in loaded.accounts()]
+    except SettingsError:
+        return []

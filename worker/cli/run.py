@@ -129,14 +129,18 @@ async def _daemon(
     redaction.add(urlsplit(queue_url).password)
     name = worker_id()
 
-    async def wait_for_redis() -> None:
+    async def wait_for_queue() -> None:
         queue = connect(queue_url)
         try:
-            await wait_until_up(place.redis, url, clock)
             await wait_until_up(queue, queue_url, clock, setting=queue_setting)
         finally:
             await queue.aclose()
 
+    async def wait_for_redis() -> None:
+        await wait_until_up(place.redis, url, clock)
+        await wait_for_queue()
+
+    await wait_for_queue()  # an address that is wrong ends the start: waiting would not mend it
     daemon = Daemon(
         worker_id=name,
         data_dir=settings.data_dir,

@@ -70,9 +70,10 @@ class _Account:
             for resource in RESOURCES:
                 pipe.hgetall(self._keys.cursor(resource))
             cursors = dict(zip(RESOURCES, await pipe.execute(), strict=True))
-        names = [name for name in RESOURCES if name in wanted or cursors[name]]
-        paused, rates = await self._pauses.all(), await self._rates.look(now)
         resyncs = await self._resyncs.open()
+        wanted |= {each.request.resource for each in resyncs}
+        names = [name for name in RESOURCES if name in wanted or _was_polled(cursors[name])]
+        paused, rates = await self._pauses.all(), await self._rates.look(now)
         shared = {
             "budget": _budget(await use_of(self._redis, self._keys, now)),
             "workers": [_worker(beat, now) for beat in workers],
@@ -135,6 +136,14 @@ class _Account:
             "idle_s": round(idle_seconds(group, consumers, now), 1),
             "consumers": len(consumers),
         }
+
+
+def _was_polled(fields: dict[bytes, bytes]) -> bool:
+    """Whether this cursor is that of a poll: a resync of what nobody polls leaves one as well."""
+    try:
+        return Cursor.parse(fields).last_started > 0
+    except DataError:
+        return True
 
 
 def _pause(pause: Pause | None) -> Row | None:
