@@ -132,12 +132,14 @@ async def wait_until_up(
         try:
             await client.ping()
         except (redis.exceptions.AuthenticationError, redis.exceptions.ResponseError) as error:
-            raise RedisUnavailable(f"{shown} refuses this client: {error}. Check {setting}.") from None
+            raise RedisUnavailable(
+                f"{shown} refuses this client: {str(error).rstrip('.')}. Check {setting}."
+            ) from None
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
             waited = clock.monotonic() - began
             if patience is not None and waited >= patience:
                 raise RedisUnavailable(
-                    f"{shown} cannot be reached: {error}. Check {setting}, or start the server."
+                    f"{shown} cannot be reached: {str(error).rstrip('.')}. Check {setting}, or start the server."
                 ) from None
             if waited >= said:
                 log.warning("waiting_for_redis", url=shown, waited_s=round(waited, 1), error=str(error))

@@ -136,6 +136,34 @@ def test_pages_that_are_not_turned(redis_url: str, tmp_path: Path) -> None:
         assert (done.returncode, answer["ok"]) == (0, True)
 
 
+def test_fields_that_are_not_known(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """A typo in a privacy rule would publish what was to be left out: it is told, and is no problem in itself."""
+    fields = {
+        "orders": {
+            "billingAdress": "drop",
+            "SHIPPINGADDRESS.email": "drop",
+            "**.emial": "drop",
+            "meta.x": "keep",
+        }
+    }
+    wrong = {
+        "privacy__fields": json.dumps(fields),
+        "poll__ignore_fields": '{"shipments": ["nosuch", "packages"]}',
+    }
+    answer, done = doctor(sandbox, redis_url, tmp_path, **wrong)
+    assert done.returncode == 0
+    told = {one["text"]: one["advice"] for one in answer["findings"] if one["level"] == "warning"}
+    assert list(told) == [
+        "ORDERSYNC_PRIVACY__FIELDS: no field 'billingAdress' of orders is known",
+        "ORDERSYNC_PRIVACY__FIELDS: no field 'emial' of orders is known",
+        "ORDERSYNC_POLL__IGNORE_FIELDS: no field 'nosuch' of shipments is known",
+    ]
+    first, second, third = told.values()
+    assert first.startswith("did you mean billingAddress? ")
+    assert second.startswith("did you mean email? ")
+    assert third.startswith("The vendor does not document all of them")
+
+
 @pytest.mark.parametrize("way_out", [False, True])
 def test_a_list_that_is_cut_off(redis_url: str, tmp_path: Path, way_out: bool) -> None:
     """Where no more than its beginning can be read, it is said, and `run --once` agrees."""

@@ -6,6 +6,7 @@ Each check gives findings; none of them changes anything but what is known of th
 from __future__ import annotations
 
 import base64
+import difflib
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from worker.cli.finding import Finding, Level
 from worker.connections import connect, version_of
 from worker.errors import ApiError, GatewayUnreachable, LoginRejected, OrderMeshError, OrdersyncError
 from worker.ordermesh.auth import credentials_of, login_request, parse_token
+from worker.ordermesh.record_schemas import record_schema
 from worker.settings import hide_password
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def check_settings(settings: Settings, accounts: tuple[Account, ...]) -> Iterato
                 "settings", Level.PROBLEM, "no resource is polled",
                 'set ORDERSYNC_POLL__INTERVALS, for example {"orders": 15}', account.name, 2,
             )  # fmt: skip
+        yield from _unknown_fields(account)
         parts = urlsplit(api.base_url)
         if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
             yield Finding(
@@ -64,6 +67,34 @@ def check_settings(settings: Settings, accounts: tuple[Account, ...]) -> Iterato
             "settings", Level.PROBLEM, f"the data folder {folder} cannot be written",
             "make it writable, or set ORDERSYNC_DATA_DIR to another folder", exit_status=2,
         )  # fmt: skip
+
+
+def _unknown_fields(account: Account) -> Iterator[Finding]:
+    """Fields that a setting names and no schema of the vendor: there may be such ones, and it may be a typo."""
+    named = [
+        ("ORDERSYNC_PRIVACY__FIELDS", account.privacy.fields),
+        ("ORDERSYNC_POLL__IGNORE_FIELDS", account.ignore_fields),
+    ]
+    for setting, by_resource in named:
+        for resource, paths in by_resource.items():
+            if resource not in RESOURCES:
+                continue
+            schema = record_schema(RESOURCES[resource].search, "", resource)
+            tops = {name.lower(): name for name in schema["properties"]}
+            inner = (each.get("properties", {}) for each in schema.get("$defs", {}).values())
+            anywhere = tops | {name.lower(): name for names in inner for name in names}
+            for path in paths:
+                known = anywhere if path.startswith("**.") else tops
+                name = path.removeprefix("**.").split(".")[0]
+                if name.lower() in known:
+                    continue
+                close = difflib.get_close_matches(name.lower(), known, n=1)
+                hint = f"did you mean {known[close[0]]}? " if close else ""
+                yield Finding(
+                    "settings", Level.WARNING, f"{setting}: no field {name!r} of {resource} is known",
+                    f"{hint}The vendor does not document all of them; one that is not there is passed over",
+                    account.name,
+                )  # fmt: skip
 
 
 async def check_login(desk: Desk, clock: Clock) -> AsyncIterator[Finding]:
