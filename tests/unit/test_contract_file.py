@@ -113,6 +113,7 @@ def test_every_part_of_a_profile(tmp_path: Path) -> None:
 
 EXAMPLES: dict[str, Any] = {
     "str": "name", "str | None": "name", "int": 0, "int | None": 50, "Mapping[str, str]": {"a": "b"},
+    "bool": True,
 }  # fmt: skip
 
 
@@ -334,6 +335,7 @@ def test_yaml_is_imported_for_yaml_alone(tmp_path: Path) -> None:
         ('[lists]\npage = "p"', "lists.page is not known here"),
         ("[lists]\npage_parameter = 1", "lists.page_parameter must be a name in quotes"),
         ('[lists]\npage_parameter = ""', "must be a name in quotes"),
+        ("[lists]\ncapped = 1", "lists.capped must be true or false"),
         ("[lists]\nfirst_page = true", "lists.first_page must be a whole number from 0"),
         ('[lists]\nfirst_page = "0"', "must be a whole number from 0"),
         ("[lists]\nfirst_page = -1", "must be a whole number from 0"),

@@ -331,6 +331,8 @@ def _wrong(name: str, value: Any) -> str:
     if kind.startswith("Mapping"):
         good = isinstance(value, dict) and all(_is_name(part) for pair in value.items() for part in pair)
         return "" if good else 'must be query parameters, like { sortBy = "updatedAt" }'
+    if kind == "bool":
+        return "" if isinstance(value, bool) else "must be true or false"
     if kind.startswith("int"):
         least = 0 if kind == "int" else 1
         good = isinstance(value, int) and not isinstance(value, bool) and least <= value <= 1_000_000

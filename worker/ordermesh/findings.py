@@ -155,7 +155,7 @@ def _adopt(profile: ContractProfile, one: Findings) -> ContractProfile:
         status_parameter=one.status_parameter,
         merchant_parameter=one.merchant_parameter,
         past_end=one.past_end or listing.past_end,
-        capped=one.reach.holds is False,
+        capped=listing.capped if one.reach.holds is None else not one.reach.holds,
     )
     return replace(profile, routes={**profile.routes, **moved}, lists={**profile.lists, one.search: listing})
 
