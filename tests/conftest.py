@@ -32,9 +32,10 @@ from redis.asyncio import Redis
 from jobs.resources import ORDERS
 from jobs.workplace import Desk, Workplace
 from worker import logs
+from worker.capture.cursor import Cursor
 from worker.capture.resources import Captured
 from worker.capture.run import Run
-from worker.capture.store import Cursor, Store
+from worker.capture.store import Store
 from worker.cli.compose import workplace
 from worker.clock import SystemClock
 from worker.connections import answer

@@ -28,10 +28,10 @@ from tests.conftest import (
 )
 from worker import heartbeat, logs
 from worker.capture import follow_up, pauses
+from worker.capture.cursor import Cursor
 from worker.capture.health import Health, judge
 from worker.capture.pauses import EVERYTHING, Pause, Pauses
 from worker.capture.run import Outcome
-from worker.capture.store import Cursor
 from worker.cli.compose import announce, reporter
 from worker.keys import Keys, queue_name
 from worker.sandbox import SandboxServer

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.resources import ORDERS
+from worker.capture.cursor import Cursor
 from worker.capture.interest import EVERYTHING, interest_in
 from worker.capture.plans import OVERLAP_MS, SHORTEST_PART, Part, Plan, choose
-from worker.capture.store import Cursor
 from worker.ordermesh.profile import Listing
 
 UP, DOWN = {"sort": "updatedAt"}, {"sort": "-updatedAt"}

@@ -18,8 +18,9 @@ from worker.capture.store import NOTHING, Dealt
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from worker.capture.cursor import Cursor
     from worker.capture.resources import Resource
-    from worker.capture.store import Cursor, Missing, Store
+    from worker.capture.store import Missing, Store
 
 MOST_DELETED = 0.02
 """The share of all records that one complete read may find deleted."""

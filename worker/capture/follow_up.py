@@ -44,13 +44,14 @@ from worker.shielding import plain_errors
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from worker.capture.cursor import Cursor
     from worker.capture.due import Due, Member, Taken
     from worker.capture.fingerprint import FieldNames
     from worker.capture.lease import Lease
     from worker.capture.reading import Reading
     from worker.capture.resources import Captured
     from worker.capture.run import Run
-    from worker.capture.store import Cursor, Store
+    from worker.capture.store import Store
     from worker.clock import Clock
     from worker.ordermesh.client import OrderMeshClient
     from worker.ordermesh.findings import Findings

@@ -10,8 +10,8 @@ from worker.capture.seek import SeekPlan
 from worker.capture.sweep import SweepPlan
 
 if TYPE_CHECKING:
+    from worker.capture.cursor import Cursor
     from worker.capture.plans import Part
-    from worker.capture.store import Cursor
     from worker.ordermesh.profile import Listing
 
 PagePlan: TypeAlias = SweepPlan | SeekPlan

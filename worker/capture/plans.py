@@ -21,7 +21,7 @@ from worker.capture.interest import EVERYTHING, Interest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker.capture.store import Cursor
+    from worker.capture.cursor import Cursor
     from worker.ordermesh.profile import Listing
 
 OVERLAP_MS = 60_000

@@ -41,12 +41,13 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from worker.capture.cursor import Cursor
     from worker.capture.fingerprint import FieldNames, State
     from worker.capture.pace import Pace
     from worker.capture.privacy import RecordPolicy
     from worker.capture.resources import Resource
     from worker.capture.run import Run
-    from worker.capture.store import Cursor, Store
+    from worker.capture.store import Store
     from worker.capture.walk import Met
     from worker.clock import Clock
     from worker.keys import Keys

@@ -45,13 +45,14 @@ from worker.shielding import plain_errors
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from worker.capture.cursor import Cursor
     from worker.capture.fingerprint import FieldNames
     from worker.capture.lease import Lease
     from worker.capture.plans import Ask, Part
     from worker.capture.reading import Reading
     from worker.capture.resources import Resource
     from worker.capture.run import Run
-    from worker.capture.store import Cursor, Store
+    from worker.capture.store import Store
     from worker.clock import Clock
     from worker.ordermesh.client import OrderMeshClient
     from worker.queue.pressure import Load

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.capture.contract import KnownContract
+    from worker.capture.cursor import Cursor
     from worker.capture.resources import Resource
-    from worker.capture.store import Cursor
     from worker.clock import Clock
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.capture.contract import KnownContract
+    from worker.capture.cursor import Cursor
     from worker.capture.fingerprint import FieldNames
     from worker.capture.lease import Lease, Renewed
     from worker.capture.poll import Poller
     from worker.capture.resources import Resource
-    from worker.capture.store import Cursor, Store
+    from worker.capture.store import Store
     from worker.capture.turn import Turn
     from worker.clock import Clock
     from worker.errors import OrdersyncError

@@ -18,8 +18,8 @@ from worker.clock import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from worker.capture.cursor import Cursor
     from worker.capture.detect import Change
-    from worker.capture.store import Cursor
 
 LEAST_FOR_ALL = 100
 """Where fewer records than these are known, all of them may well change at once."""

@@ -13,12 +13,13 @@ import msgpack
 import msgspec
 
 from worker import scripts, tracing
+from worker.capture.cursor import Cursor
 from worker.capture.detect import PUBLISHED, Action, Change, Observed
 from worker.capture.due import follow_ups, within
+from worker.capture.entries import Entries
 from worker.capture.fingerprint import FieldNames, bucket_of, pack_id, unpack_id
-from worker.capture.payload import AS_SERVED, Body, Payload, old_values, unpack_last
+from worker.capture.payload import AS_SERVED, Body, Payload, unpack_last
 from worker.capture.resources import Resource
-from worker.clock import rfc3339
 from worker.connections import answer
 from worker.errors import DataError, LeaseLost
 from worker.queue import envelope
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.capture.audit import NewEntry, Recorded
+    from worker.capture.audit import Recorded
     from worker.capture.resources import Captured
     from worker.keys import Keys
 
@@ -38,8 +39,6 @@ LAYOUT = "2"
 RUNS_KEPT = 10_000
 BUCKETS_AT_ONCE = 64
 """Buckets that one call looks through for records that were not shown: it must not keep Redis from others."""
-RECORDED = "recorded"
-"""The action of an event that is an entry of an audit log."""
 
 # The msgpack that Lua scripts read (cmsgpack) is the older one without a type of its own for bytes.
 _pack = partial(msgpack.packb, use_bin_type=False)
@@ -64,91 +63,6 @@ class Dealt:
 
 
 NOTHING = Dealt()
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """Where the next poll of a resource starts, and how the last ones went. Times in seconds since 1970.
-
-    `sweep_page` is the first page that the sweep under way has not committed; a sweep is under way when it
-    or `sweep_started` is not 0. `sweep_size`: records asked for in a page of it; `sweep_width`: those that a
-    full one held; `sweep_total`: the total that the server gave it; `sweep_unreadable`: records
-    before that page that cannot be read; `sweep_pages`, `sweep_seconds`: pages with records that the last
-    sweep found, and how long it took. `sweep_seen`, `sweep_changed`: records that it has shown so far, and those that
-    had changed; `sweep_again`: its pages moved, and are read for the second time; `sweep_since`: where one that goes by
-    time has come to (milliseconds since 1970). `capped`: the server shows no more than a number of records of a list.
-    `swept_records`: records that the last sweep has shown that was believed, `suspect_records` the last that was not.
-    `suspicious`: why the last read is not believed, in words. `bare`: the `newest` behind which a window was empty,
-    and a complete read has shown that it may be. `statuses`: those that the records of the last
-    complete read were in, a line each; `sweep_statuses`: likewise of the one under way, behind an empty line, and
-    empty where it does not learn them.
-    `tracked`: records that are known and not deleted; `places`: places given to records so far.
-    `mark`: every change of a record up to then (milliseconds since 1970, by the records' own times) has been
-    read, and a read of what is newer may begin there; 0 for none. `swept_at`: when the last
-    complete sweep began; `swept_mark`: the mark at its end.
-    `fresh_as_of`: everything that changed before then has been published.
-    `paused`: why polling pauses (backpressure), in words. `held_back`: so many records, at least, were not shown by
-    the last complete read, which are too many to be believed deleted. `gaps`: records whose audit logs tell of what
-    could not be shown to be published; written by reconciliation alone.
-    """
-
-    baseline: bool = False
-    sweep_page: int = 0
-    sweep_size: int = 0
-    sweep_width: int = 0
-    sweep_started: float = 0.0
-    sweep_total: int = 0
-    sweep_pages: int = 0
-    sweep_unreadable: int = 0
-    sweep_seconds: float = 0.0
-    sweep_seen: int = 0
-    sweep_changed: int = 0
-    sweep_again: int = 0
-    sweep_since: int = 0
-    capped: int = 0
-    swept_records: int = 0
-    suspect_records: int = 0
-    suspicious: str = ""
-    bare: int = 0
-    statuses: str = ""
-    sweep_statuses: str = ""
-    buckets: int = 0
-    sequence: int = 0
-    tracked: int = 0
-    places: int = 0
-    newest: int = 0
-    mark: int = 0
-    swept_at: float = 0.0
-    swept_mark: int = 0
-    fresh_as_of: float = 0.0
-    last_success: float = 0.0
-    last_started: float = 0.0
-    due_at: float = 0.0
-    interval: float = 0.0
-    failures: int = 0
-    unreadable: int = 0
-    error: str = ""
-    error_code: str = ""
-    paused: str = ""
-    held_back: int = 0
-    gaps: int = 0
-
-    @classmethod
-    def parse(cls, fields: Mapping[bytes, bytes]) -> Cursor:
-        """Read the hash as Redis gives it.
-
-        Raises:
-            DataError: A value is not one that this program writes.
-
-        """
-        try:
-            text = {name.decode(): value.decode() for name, value in fields.items()}
-            return msgspec.convert(text, cls, strict=False)
-        except (msgspec.ValidationError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"the cursor cannot be read: {error}. If somebody edited it, put the old value back; "
-                "deleting the whole key starts the sequence at 1 again and may publish known records once more."
-            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +110,7 @@ class Store:
         self._commit_keys += [keys.due(target) for target in self._targets]
         self._source = envelope.source(keys.account, name)
         self._schema = envelope.data_schema(resource.entity, resource.schema_version)
-        self._types = {
-            action: envelope.event_type(resource.entity, action.value) for action in sorted(PUBLISHED)
-        }
-        self._recorded = envelope.event_type(resource.entity, RECORDED)
+        self._entries = Entries(resource.entity, payload)
 
     async def check_layout(self) -> None:
         """Claim the key layout of the account, or find that it is this version's.
@@ -360,23 +271,23 @@ class Store:
             last: bytes | bool = False
             inside: bytes | bool = False
             if change.action in PUBLISHED:
-                body = Body(self._published(change))
-                events = [self._event(change, observed_at, body, lasts.get(key))]
+                body = Body(self._entries.published(change))
+                events = [self._entries.event(change, observed_at, body, lasts.get(key))]
                 if self._payload.previous:
                     last = body.kept(change.version, self._payload.tag)
                 if self._holds_within:
                     inside = _pack_within(within(self._follow_ups, change.linked))
             elif change.action is Action.UNREADABLE:
-                dead.append(self._dead_letter(change, observed_at, where))
+                dead.append(self._entries.dead_letter(change, observed_at, where))
             entries.append([*entry, events, last, change.grows, inside])
         for log in recorded:
             bucket = bucket_of(log.key, buckets)
-            events = [self._entry_event(log, each, observed_at) for each in log.entries]
+            events = [self._entries.recorded(log, each, observed_at) for each in log.entries]
             entries.append(
                 [bucket, log.key, log.before, log.after, events, False, int(not log.before), False]
             )
         shared = [envelope.SPEC_VERSION, self._source, envelope.CONTENT_TYPE, self._schema, reason]
-        shared.append(self._traceparent())
+        shared.append(self._entries.traceparent())
         more = [
             dealt.at,
             list(dealt.done),
@@ -458,76 +369,6 @@ class Store:
                     members[target][member] = None
         behind = len(self._commit_keys) - len(self._targets) + 1
         return [[behind + at, list(members[target])] for at, target in enumerate(self._targets)]
-
-    def _entry_event(self, log: Recorded, one: NewEntry, observed_at: float) -> list[object]:
-        """The event of a new entry of an audit log. Its subject is the record whose log it is."""
-        body = Body(one.published)
-        event: list[object] = [
-            envelope.event_id(self._resource.entity, log.subject, one.version, one.fingerprint),
-            self._recorded,
-            log.subject,
-            one.time or rfc3339(observed_at),
-            str(one.version),
-            "",
-            body.data,
-        ]
-        if self._payload.compress_above is not None:
-            event[-1], encoding = body.stored(self._payload.compress_above)
-            event.append(self._further([envelope.ENCODING_FIELD, encoding.value]))
-        return event
-
-    def _published(self, change: Change) -> bytes:
-        """What of the record is published."""
-        if change.published is None and self._payload.privacy:
-            return self._payload.privacy.publish(change.observed.record)
-        return bytes(change.observed.record) if change.published is None else change.published
-
-    def _event(self, change: Change, observed_at: float, body: Body, last: bytes | None) -> list[object]:
-        identifier = change.observed.identifier
-        event: list[object] = [
-            envelope.event_id(self._resource.entity, identifier, change.version, change.content),
-            self._types[change.action],
-            identifier,
-            change.time or rfc3339(observed_at),
-            str(change.version),
-            envelope.join_names(change.changed),
-            body.data,
-        ]
-        more: list[object] = []
-        if self._payload.compress_above is not None:
-            event[-1], encoding = body.stored(self._payload.compress_above)
-            # Also where it is not compressed: Redis stores the names of fields once for entries that have the same.
-            more += [envelope.ENCODING_FIELD, encoding.value]
-        if last is not None:
-            more += [envelope.PREVIOUS_FIELD, old_values(last, change.changed)]
-        if more:
-            event.append(self._further(more))
-        return event
-
-    def _further(self, more: list[object]) -> list[object]:
-        """The further fields of an event that has some: the trace is the last. The commit adds it to all others."""
-        traceparent = self._traceparent()
-        return [*more, envelope.TRACE_FIELD, traceparent] if traceparent else more
-
-    def _traceparent(self) -> str:
-        """The place of the run in its trace; "" where it is not asked for, and outside of a run."""
-        trace = tracing.here() if self._payload.traceparent else None
-        return trace.traceparent if trace else ""
-
-    def _dead_letter(self, change: Change, observed_at: float, where: str) -> list[object]:
-        observed, record = change.observed, bytes(change.observed.record)
-        # What cannot be read cannot be filtered: of such a record no more is kept than tells it from others.
-        kept: list[object] = ["data", record]
-        if self._payload.privacy:
-            kept = ["size", str(len(record)), "fingerprint", observed.raw.hex()]
-        return [
-            "kind", "record",
-            "reason", change.problem,
-            "subject", observed.identifier,
-            "where", where,
-            "time", rfc3339(observed_at),
-            *kept,
-        ]  # fmt: skip
 
 
 def _pack_within(ids: Sequence[Sequence[str]]) -> bytes:

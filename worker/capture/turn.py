@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from worker.capture.store import Cursor
+from worker.capture.cursor import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.resources import CAPTURED
 from worker.capture.detect import PUBLISHED
+from worker.capture.entries import RECORDED
 from worker.capture.resources import AuditLog, Resource
-from worker.capture.store import RECORDED
 from worker.keys import Keys
 from worker.queue import envelope
 from worker.queue.envelope import TYPE_PREFIX

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from worker.capture import pauses
+from worker.capture.cursor import Cursor
 from worker.capture.health import Health, Verdict, judge
 from worker.capture.history import MINUTES, History, Rates
 from worker.capture.pauses import EVERYTHING, Pause, Pauses
 from worker.capture.resync import Resyncs
-from worker.capture.store import Cursor
 from worker.cli.resync import as_row
 from worker.clock import SystemClock, rfc3339
 from worker.connections import answer
