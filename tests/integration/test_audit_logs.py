@@ -21,6 +21,7 @@ pytestmark = pytest.mark.anyio
 
 ORDER_AUDIT = AUDIT_LOGS["order_audit"]
 BOTH = {"orders": 1.0, "order_audit": 1.0}
+PACKAGES = {"shipments": 1.0, "package_audit": 1.0}
 
 
 def logs(sandbox: SandboxServer) -> dict[str, list[str]]:
@@ -163,16 +164,20 @@ async def test_logs_of_what_is_within_a_shipment(bench: BenchMaker) -> None:
             assert all(msgspec.json.decode(event.data) for event in await b.events("message_audit"))
 
 
+def packed(sandbox: SandboxServer) -> dict[str, Any]:
+    """A shipment with packages."""
+    shipments = [json.loads(raw) for raw in sandbox.world.truth("shipments").values()]
+    return next(each for each in shipments if each["packages"])
+
+
 @pytest.mark.parametrize("gone", ["packages.delete", "shipments.delete"])
 async def test_the_log_of_a_package_that_is_gone(bench: BenchMaker, gone: str) -> None:
     """With the change that took it out, and when its shipment is deleted: its own log tells of it."""
-    intervals = dict.fromkeys(("shipments", "package_audit"), 1.0)
     with SandboxServer(orders=10) as sandbox:
-        async with bench(sandbox, probe=True, intervals=intervals) as b:
+        async with bench(sandbox, probe=True, intervals=PACKAGES) as b:
             await b.poll(SHIPMENTS)
             await b.poll(AUDIT_LOGS["package_audit"])
-            shipments = [json.loads(raw) for raw in sandbox.world.truth("shipments").values()]
-            shipment = next(each for each in shipments if each["packages"])
+            shipment = packed(sandbox)
             package = shipment["packages"][0]["id"]
             path = {"shipmentId": shipment["id"], "packageId": package}
             names = OPERATIONS[gone].path_parameters
@@ -197,9 +202,8 @@ async def test_the_log_of_a_package_that_is_gone(bench: BenchMaker, gone: str) -
 @pytest.mark.parametrize("foreign", ["value", "type"])
 async def test_what_stands_within_a_shipment_of_another_hand(bench: BenchMaker, foreign: str) -> None:
     """A value that is none counts as none; a key of another type ends the commit before it has written anything."""
-    intervals = dict.fromkeys(("shipments", "package_audit"), 1.0)
     with SandboxServer(orders=10) as sandbox:
-        async with bench(sandbox, probe=True, intervals=intervals) as b:
+        async with bench(sandbox, probe=True, intervals=PACKAGES) as b:
             await b.poll(SHIPMENTS)
             before = len(await b.events("shipments"))
             async for key in b.redis.scan_iter(f"{b.desk.keys.within('shipments')}:*"):
@@ -208,9 +212,7 @@ async def test_what_stands_within_a_shipment_of_another_hand(bench: BenchMaker, 
                 if foreign == "type":
                     await b.redis.delete(key)
                     await answer(b.redis.lpush(key, "foreign"))
-            shipments = [json.loads(raw) for raw in sandbox.world.truth("shipments").values()]
-            changed = next(each for each in shipments if each["packages"])
-            sandbox.world.shipments.put({**changed, "customShipmentId": "made up"})
+            sandbox.world.shipments.put({**packed(sandbox), "customShipmentId": "made up"})
             run = await b.poll(SHIPMENTS)
             told = {"value": (1, ""), "type": (0, "data")}
             assert (run.updated, run.error_code) == told[foreign]

@@ -7,7 +7,10 @@ import pytest
 
 from jobs.resources import ORDERS, RESOURCES
 from tests.conftest import BenchMaker
+from worker.capture.asking import Asker
 from worker.capture.contract import PROBE_AGAIN
+from worker.capture.evidence import Sample
+from worker.capture.paging import find_reach
 from worker.connections import answer
 from worker.ordermesh.findings import Findings
 from worker.ordermesh.profile import ContractProfile, Route
@@ -259,3 +262,25 @@ async def test_a_failing_server_is_not_judged(bench: BenchMaker) -> None:
             run = await b.poll()
             assert (run.outcome, run.error_code) == ("failed", "server_error")
             assert not await b.desk.contract.load()
+
+
+async def test_a_sort_that_cannot_be_followed_to_a_witness_is_not_told(bench: BenchMaker) -> None:
+    """That the server shows no more than the beginning of a list says nothing of how it sorts."""
+    contract = Contract(
+        result_cap=120, refuse_deep=True, since_honoured=True, sort_honoured=True, descending=True
+    )
+    with SandboxServer(orders=230, contract=contract) as sandbox:
+        sandbox.store.change(10)
+        async with bench(sandbox) as b:
+            found = await b.desk.contract.probe(ORDERS)
+    assert (found.reach.holds, found.since, found.sorting.holds) == (False, "updatedFrom", None)
+    told = "the page with the last of 230 records is refused (status 400: There are no results behind this page.)"
+    assert found.reach.why == told
+
+
+async def test_a_first_page_that_was_empty_for_a_moment_tells_no_end(bench: BenchMaker) -> None:
+    """Records are needed to say where the last of them stands."""
+    async with bench() as b:
+        asker = Asker(b.desk.client, ORDERS, b.desk.contract.believed)
+        found = await find_reach(asker, Sample((), "orders", "total", 230))
+    assert (found["reach"].holds, asker.usage.requests) == (None, 0)

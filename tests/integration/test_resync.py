@@ -100,6 +100,19 @@ async def test_ids_that_no_path_can_hold(bench: BenchMaker, resource: Resource, 
         assert (done.state, done.unchanged, done.missing) == (State.DONE, 1, (odd,))
 
 
+async def test_many_ids_are_looked_for_in_one_reading_of_the_list(bench: BenchMaker) -> None:
+    """Where there is no read by id, not once for each twenty of them."""
+    async with bench() as b:
+        await b.poll(CATEGORIES)
+        before = len(b.sandbox.requests.last())
+        known = b.sandbox.world.categories.ids()
+        unknown = tuple(f"NOPE{number}" for number in range(60))
+        done = await work(b, await ask(b, CATEGORIES, ids=(*unknown, *known)), CATEGORIES)
+        assert (done.unchanged, done.missed, done.position) == (len(known), 60, 60 + len(known))
+        asked = [each for each in b.sandbox.requests.last()[before:] if each.operation == "categories.list"]
+        assert len(asked) == 2  # all of it, and the end
+
+
 async def test_a_list_that_ends_too_early_is_no_proof(bench: BenchMaker) -> None:
     """An empty page before the total is read once more, and ids behind it are found."""
     async with bench(page_size=2) as b:

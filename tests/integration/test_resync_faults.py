@@ -149,6 +149,21 @@ async def test_an_empty_page_is_no_end(bench: BenchMaker) -> None:
             assert (await work(b, name)).read == 50
 
 
+async def test_a_refused_page_before_the_total_is_no_end(bench: BenchMaker) -> None:
+    """Behind the last page it is one; where the server shows no more than the beginning, that is told."""
+    contract = Contract(result_cap=30, refuse_deep=True, choices_honoured=False)
+    with SandboxServer(orders=50, contract=contract) as sandbox:
+        async with bench(sandbox, probe=True, page_size=10) as b:
+            await b.poll()
+            name = await ask(b, all=True)
+            for _ in range(2):
+                await b.desk.resyncer.slice(ORDERS, name)
+            found = await b.desk.resyncer.resyncs.get(name)
+            assert found is not None
+            assert (found.state, found.read) == (State.RUNNING, 30)
+            assert "there should be 50 records" in found.error
+
+
 async def test_records_that_went_meanwhile_end_it_nevertheless(bench: BenchMaker) -> None:
     """An end that is the same each time is believed, though the total was once larger."""
     with SandboxServer(orders=50, contract=Contract(total=None)) as sandbox:

@@ -47,7 +47,7 @@ class KnownContract:
         self._redis, self._keys, self._client, self._clock = redis, keys, client, clock
         self.believed = believed
         self._fingerprint = fingerprint(believed)
-        self._doubted: set[str] = set()
+        self._failed: set[str] = set()
         self._log = get_logger(account=keys.account)
 
     async def load(self) -> dict[str, Findings]:
@@ -115,19 +115,20 @@ class KnownContract:
         )
         return found
 
-    def speaks_against(self, resource: Resource, error: OrderMeshError) -> bool:
-        """Whether a filter or sort is to be withdrawn for this failure of a read that uses it.
+    def note_failure(self, resource: Resource, error: OrderMeshError) -> bool:
+        """Note that a read by filter or sort has failed where a complete one works; whether they are to be withdrawn.
 
-        A gateway may be ill for a moment, and well again when everything is read: that counts once it is so twice in
-        a row.
+        A gateway may be ill for a moment, and well again when everything is read: a failure that may be one of the
+        moment counts when it comes twice in a row. That is kept in this process alone: another worker finds it out
+        for itself, and nothing is missed meanwhile.
         """
-        known = resource.name in self._doubted
-        self._doubted.add(resource.name)
-        return known or not isinstance(error, ServerError | UnreadableAnswer)
+        before = resource.name in self._failed
+        self._failed.add(resource.name)
+        return before or not isinstance(error, ServerError | UnreadableAnswer)
 
-    def trust(self, resource: Resource) -> None:
-        """A read that uses filter or sort has come to its end."""
-        self._doubted.discard(resource.name)
+    def note_success(self, resource: Resource) -> None:
+        """Note that a read by filter or sort has come to its end."""
+        self._failed.discard(resource.name)
 
     async def withdraw_filter(self, resource: Resource, why: str, *, shown: bool = True) -> None:
         """The filter by modification has stopped to hold: nobody uses it from here on.

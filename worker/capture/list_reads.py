@@ -94,7 +94,7 @@ class ListRead:
             else:
                 await self._note_open(part, reader)
                 if part.is_fast or part.seeks:
-                    self._contract.trust(resource)
+                    self._contract.note_success(resource)
                 if not part.is_fast:
                     await self._judge(resource, part, reader, suspicion)
                 if turn.run.outcome not in {Outcome.COMPLETE, Outcome.SUSPICIOUS}:
@@ -153,7 +153,7 @@ class ListRead:
         missed, contract = reader.sight.missed, self._contract
         if suspicion is not None:
             fast, error = suspicion
-            if not contract.speaks_against(resource, error):
+            if not contract.note_failure(resource, error):
                 return
             if isinstance(error, ChoiceBroken) or fast.plan is Plan.OPEN:
                 await contract.withdraw_choices(resource, str(error))

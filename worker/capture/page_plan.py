@@ -45,7 +45,7 @@ def page_plan(
         expected=cursor.sweep_pages if cursor.sweep_size == size else 0,
         total=cursor.sweep_total if resumed else 0,
         clamps=clamps,
-        cut=listing.capped,
+        is_capped=listing.capped,
         goes_over_again=not (resumed and cursor.sweep_again),
     )
 

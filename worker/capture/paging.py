@@ -116,8 +116,8 @@ async def find_sizes(asker: Asker, first: Sample, *, turned: bool) -> tuple[dict
 async def find_reach(asker: Asker, page: Sample) -> dict[str, Any]:
     """The finding about the end of a list, by its total: a server may show no more than its beginning."""
     size, total = len(page.records), page.total
-    if total is None:
-        return {"reach": Capability(None, "the list tells no total")}
+    if total is None or not size:
+        return {"reach": Capability(None, "the list tells no total" if size else "its first page was empty")}
     if total <= size:
         return {"reach": yes("all of it stands on one page")}
     before = (math.ceil(total / size) - 1) * size

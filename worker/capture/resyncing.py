@@ -19,7 +19,7 @@ from worker import tracing
 from worker.capture.detect import PUBLISHED, UNWRITTEN, Change, decide, decode, newest_of_each
 from worker.capture.reading import buckets_for
 from worker.capture.resync import OVER, Request, Resync, Resyncs, State
-from worker.capture.wanted import BATCH, Found, Wanted
+from worker.capture.wanted import Found, Wanted
 from worker.connections import is_full
 from worker.errors import ApiError, DataError, LeaseHeld, LeaseLost, OrderMeshError, RedisFull
 from worker.logs import get_logger
@@ -307,7 +307,7 @@ def _count(resync: Resync, found: Found) -> None:
     resync.missed += len(found.missing)
     resync.missing = (*resync.missing, *found.missing)[:MOST_NAMED]
     if resync.request.ids:
-        resync.position += BATCH
+        resync.position += found.read
         return
     resync.total = found.total or resync.total
     resync.position += 1

@@ -36,8 +36,8 @@ class SweepPlan:
     `expected` is the number of pages with records that the last sweep found: it permits to read ahead where the
     server gives no total, and an end before it is doubted once. `clamps`: the server answers a page beyond the last
     one with the last one, as the probe has seen. `total` is the last one that the server
-    gave to a sweep that is resumed. `cut`: the server shows no more than the beginning of a list, as the probe has
-    seen. `goes_over_again`: it may be read a second time, if its pages move.
+    gave to a sweep that is resumed. `is_capped`: the server shows no more than the beginning of a list, as the
+    probe has seen. `goes_over_again`: it may be read a second time, if its pages move.
     """
 
     unsettled = False
@@ -53,7 +53,7 @@ class SweepPlan:
         expected: int = 0,
         total: int = 0,
         clamps: bool = False,
-        cut: bool = False,
+        is_capped: bool = False,
         goes_over_again: bool = True,
     ) -> None:
         self.goes_over_again = goes_over_again
@@ -61,7 +61,7 @@ class SweepPlan:
         self._start, self._issued = start, start
         self._before = 0  # requests of earlier passes over the same pages
         self._total: int | None = total or None
-        self._clamps, self._cut = clamps, cut
+        self._clamps, self._is_capped = clamps, is_capped
         self._largest = self._last_count = 0
         self._last_total = 0
         self._has_moved = False
@@ -165,8 +165,8 @@ class SweepPlan:
             # A sweep that was resumed may have seen the last page alone, which says nothing of a full one.
             width = max(self._largest, self._page_size) if self._start else self._largest
             if page * width < self._total:
-                self.capped = self._cut or _is_round(page * width)
-                if self._cut:
+                self.capped = self._is_capped or _is_round(page * width)
+                if self._is_capped:
                     raise self._refusal(
                         f"the server shows no more than {page * width} of {self._total} records"
                     )

@@ -16,7 +16,7 @@ from worker.capture.detect import Observed, observe, times_of
 from worker.clock import rfc3339
 from worker.errors import ApiError, Forbidden, NotFound, OrderMeshError, RateLimited, UnreadableAnswer
 from worker.ordermesh.operations import OPERATIONS
-from worker.ordermesh.pages import split
+from worker.ordermesh.pages import Page, split
 from worker.shielding import plain_errors
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from worker.ordermesh.client import OrderMeshClient
     from worker.ordermesh.findings import Findings
 
-BATCH = 20
-"""Ids that are read and committed together."""
+BATCH, BATCH_OF_LIST = 20, 500
+"""Ids that are read and committed together: each by itself, and where the whole list is read for them."""
 BELIEVED_AFTER = 3
 """Tries in a row after which an empty page is the end, though more was expected."""
 GIVEN_UP_AFTER, ALL_GIVEN_UP_AFTER = 5, 20
@@ -97,13 +97,7 @@ class Wanted:
         query = {}
         if since and listing.since_parameter:
             query = {listing.since_parameter: rfc3339(since / 1000)}
-        try:
-            body = await self._client.read_page(search, number, size, turn.run.usage, query)
-        except ApiError as error:
-            if number and str(error.status) == listing.past_end:
-                return Found(size=size, is_last=True)
-            raise
-        page = split(search, body, self._client.profile.wrappers(search), page=number)
+        page = await self._page(turn, number, size, query)
         times = times_of(resource, page.records)
         wanted = [
             record
@@ -128,6 +122,17 @@ class Wanted:
             return Found(page=keys, total=total, size=size, is_last=True)
         is_last = not keys or (covered and len(keys) < size)
         return Found(observe(resource, wanted), [], keys, total, size, len(keys), is_last=is_last)
+
+    async def _page(self, turn: Turn, number: int, size: int, query: Mapping[str, str] | None = None) -> Page:
+        """A page of the list; one without records where the server answers with a status behind the last one."""
+        search, profile = turn.reading.resource.search, self._client.profile
+        try:
+            body = await self._client.read_page(search, number, size, turn.run.usage, query)
+        except ApiError as error:
+            if number and str(error.status) == profile.list_of(search).past_end:
+                return Page([], None)
+            raise
+        return split(search, body, profile.wrappers(search), page=number)
 
     def _check_end(self, resync: Resync, search: str, number: int, total: int, *, known: int) -> None:
         """An empty page: is it the end? If it is so again and again, it is believed."""
@@ -176,37 +181,31 @@ class Wanted:
     async def _read_through(self, turn: Turn, resync: Resync, tracked: int) -> Found:
         """Some ids of a resource that has no single read: its list is read through until all of them were seen."""
         reading, resource = turn.reading, turn.reading.resource
-        search, listing = resource.search, self._client.profile.list_of(resource.search)
-        batch = resync.request.ids[resync.position : resync.position + BATCH]
+        batch = resync.request.ids[resync.position : resync.position + BATCH_OF_LIST]
         open_ids = {wanted.strip(): wanted for wanted in batch}
-        size = min(each for each in (reading.page_size, listing.largest_page) if each)
-        observed, before, read, number, expected = list[Observed](), set[bytes](), 0, 0, tracked
+        largest = self._client.profile.list_of(resource.search).largest_page
+        size = min(reading.page_size, largest or reading.page_size)
+        found, before, seen, number, expected = Found(read=len(batch)), set[bytes](), 0, 0, tracked
         while open_ids:
-            try:
-                body = await self._client.read_page(search, number, size, turn.run.usage)
-            except ApiError as error:
-                if number and str(error.status) == listing.past_end:
-                    break
-                raise
-            page = split(search, body, self._client.profile.wrappers(search), page=number)
+            page = await self._page(turn, number, size)
             shown = observe(resource, page.records)
             keys = {one.key for one in shown}
             expected = max(expected, page.total or 0)
             if keys <= before:  # empty, or the page before once more
-                if read < expected and resync.failures < BELIEVED_AFTER:
-                    problem = f"the list ends after {read} records, but there should be {expected}"
-                    raise UnreadableAnswer(search, problem, page=number)
+                if seen < expected and resync.failures < BELIEVED_AFTER:
+                    problem = f"the list ends after {seen} records, but there should be {expected}"
+                    raise UnreadableAnswer(resource.search, problem, page=number)
                 break
             for one in shown:
-                names = (one.identifier, *(_value(one.record, name) for name in _NAMES))
-                called = [name for name in names if name in open_ids]
-                if called:
-                    observed.append(one)
-                for name in called:
-                    open_ids.pop(name, None)
-            before, read, number = keys, read + len(shown), number + 1
-        is_last = resync.position + BATCH >= len(resync.request.ids)
-        return Found(observed, list(open_ids.values()), size=size, read=len(batch), is_last=is_last)
+                names = {one.identifier, *(_value(one.record, name) for name in _NAMES)}
+                if called := names & open_ids.keys():
+                    found.observed.append(one)
+                    for name in called:
+                        del open_ids[name]
+            before, seen, number = keys, seen + len(shown), number + 1
+        found.missing = list(open_ids.values())
+        found.is_last = resync.position + len(batch) >= len(resync.request.ids)
+        return found
 
     async def _look_up(self, turn: Turn, wanted: str, found: Found, findings: Findings) -> None:
         """Look for the record that has this id, or is otherwise called so."""

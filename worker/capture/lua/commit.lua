@@ -22,8 +22,8 @@
 --      or {'conflict', positions of changes (from 0) whose state is another one by now}.
 -- Of a record that is deleted the bit in shown is taken back: it must not make up for one that was not seen.
 -- Invariants: nothing is written unless the fence is in force and every state is the expected one; a state,
--- its events, its last record, what stands within it and the reads that it makes due are written together, so an event is neither lost
--- nor repeated; what became due again since a read of it began stays due; the cursor is moved last.
+-- its events, its last record, what stands within it and the reads that it makes due are written together, so an
+-- event is neither lost nor repeated; what became due again since a read of it began stays due; the cursor is moved last.
 local MOST_ARGUMENTS = 4000 -- Lua's stack ends at 8000
 local commit = cmsgpack.unpack(ARGV[1])
 local fence, shared, changes, dead, more = commit[1], commit[2], commit[3], commit[4], commit[8]
