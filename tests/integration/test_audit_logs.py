@@ -12,6 +12,7 @@ import pytest
 from jobs.resources import AUDIT_LOGS, ORDERS, SHIPMENTS
 from tests.conftest import Bench, BenchMaker
 from worker.capture.run import Outcome
+from worker.capture.store import Store
 from worker.connections import answer
 from worker.ordermesh.operations import OPERATIONS
 from worker.queue.envelope import Event
@@ -199,8 +200,10 @@ async def test_the_log_of_a_package_that_is_gone(bench: BenchMaker, gone: str) -
             assert sum([await answer(b.redis.hlen(key)) for key in kept]) == left
 
 
-@pytest.mark.parametrize("foreign", ["value", "type"])
-async def test_what_stands_within_a_shipment_of_another_hand(bench: BenchMaker, foreign: str) -> None:
+@pytest.mark.parametrize("foreign", ["value", "type", "type of late"])
+async def test_what_stands_within_a_shipment_of_another_hand(
+    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch, foreign: str
+) -> None:
     """A value that is none counts as none; a key of another type ends the commit before it has written anything."""
     with SandboxServer(orders=10) as sandbox:
         async with bench(sandbox, probe=True, intervals=PACKAGES) as b:
@@ -209,13 +212,18 @@ async def test_what_stands_within_a_shipment_of_another_hand(bench: BenchMaker, 
             async for key in b.redis.scan_iter(f"{b.desk.keys.within('shipments')}:*"):
                 for field in await answer(b.redis.hkeys(key)):
                     await answer(b.redis.hset(key, field, "nonsense"))
-                if foreign == "type":
+                if foreign != "value":
                     await b.redis.delete(key)
                     await answer(b.redis.lpush(key, "foreign"))
             sandbox.world.shipments.put({**packed(sandbox), "customShipmentId": "made up"})
+            if foreign == "type of late":  # when it has been looked at
+
+                async def nothing(*_: object) -> dict[bytes, list[list[str]]]:
+                    return {}
+
+                monkeypatch.setattr(Store, "_within_of", nothing)
             run = await b.poll(SHIPMENTS)
-            told = {"value": (1, ""), "type": (0, "data")}
-            assert (run.updated, run.error_code) == told[foreign]
+            assert (run.updated, run.error_code) == ((1, "") if foreign == "value" else (0, "data"))
             assert len(await b.events("shipments")) == before + run.updated
 
 

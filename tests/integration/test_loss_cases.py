@@ -407,15 +407,19 @@ async def test_a_server_that_caps_the_page_size(bench: BenchMaker, plan: str) ->
             await all_is_told(b)
 
 
-@pytest.mark.parametrize(("cap", "refuse"), [(1000, False), (1000, True), (900, True)])
-async def test_a_server_that_caps_the_result_count(bench: BenchMaker, cap: int, *, refuse: bool) -> None:
+@pytest.mark.parametrize(
+    ("cap", "page_size", "refuse"), [(1000, 250, False), (1000, 250, True), (900, 240, True)]
+)
+async def test_a_server_that_caps_the_result_count(
+    bench: BenchMaker, cap: int, page_size: int, *, refuse: bool
+) -> None:
     """Of 1,300 orders no list shows more than 1,000: it is read from time to time, and nothing is left out.
 
     Another number than a multiple of 1,000 is one that the probe has seen.
     """
     contract = {"descending": True, "result_cap": cap, "refuse_deep": refuse}
     with server("window, sorted", orders=1300, **contract) as sandbox:
-        async with bench(sandbox, probe=True, page_size=250) as b:
+        async with bench(sandbox, probe=True, page_size=page_size) as b:
             run = await b.poll()
             assert (run.outcome, run.plan) == ("complete", "sweep+sweep")
             assert (await b.cursor()).capped == cap
