@@ -157,6 +157,8 @@ async def test_what_was_read_again_and_is_not_polled(polled: Bench, redis_url: s
         await resyncer.slice(RESOURCES["merchant_catalogs"], "r1")
     assert await polled.redis.xlen(polled.desk.keys.stream("merchant_catalogs"))
     assert [row["resource"] for row in rows_of(tmp_path, redis_url)] == ["orders"]
+    proven = ordersync("coverage", "--json", cwd=tmp_path, redis__url=redis_url)
+    assert [row["resource"] for row in json.loads(proven.stdout)] == ["orders"]
 
 
 async def test_a_narrow_terminal_gets_shorter_bars(polled: Bench, redis_url: str, tmp_path: Path) -> None:

@@ -124,9 +124,10 @@ async def _known(client: Redis, keys: Keys, settings: Settings, wanted: str | No
         return [wanted]
     async with client.pipeline(transaction=False) as pipe:
         for name in CAPTURED:
-            pipe.exists(keys.cursor(name))
+            # A resync alone leaves a cursor as well, without these.
+            pipe.hmget(keys.cursor(name), ["last_started", "baseline"])
         found = await pipe.execute()
-    return [n for n, there in zip(CAPTURED, found, strict=True) if there or n in settings.poll.intervals]
+    return [n for n, by in zip(CAPTURED, found, strict=True) if any(by) or n in settings.poll.chosen]
 
 
 async def _look(client: Redis, keys: Keys, name: str, days: int) -> Standing:
