@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from arq.constants import in_progress_key_prefix
 
-from jobs.resources import CAPTURED
-from jobs.workplace import workplace_of
-from worker.capture.run import Outcome
+from worker.capture.registry import CAPTURED
+from worker.capture.state.run import Outcome
 from worker.errors import RedisFull
-from worker.logs import get_logger
+from worker.services import workplace_of
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 from arq.constants import in_progress_key_prefix
 
 from jobs.poll import IN_PROGRESS_SECONDS
-from jobs.resources import RESOURCES
-from jobs.workplace import workplace_of
-from worker.capture import pauses
-from worker.capture.proof import can_be_proven
+from worker.capture.reconcile.comparison import can_be_proven
+from worker.capture.registry import RESOURCES
+from worker.capture.state import pauses
+from worker.services import workplace_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from arq.connections import ArqRedis
 
-    from jobs.workplace import Desk, Workplace
+    from worker.services import Desk, Workplace
 
 
 def job_id(queue: str, account: str) -> str:

@@ -7,7 +7,8 @@ They have a queue of their own, so that polls keep their pace. With arq, from an
         "resync", "default", "orders", {"ids": ["O04790082"]}, _queue_name="ordersync:queue:resync"
     )
 
-The dictionary holds `ids`, or `since` and `until`, or `all`, and `force` and `by`, as `worker.capture.resync.Request`.
+The dictionary holds `ids`, or `since` and `until`, or `all`, and `force` and `by`, as
+`worker.capture.resync.requests.Request`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from arq.constants import in_progress_key_prefix
 from arq.worker import Retry
 
 from jobs.poll import IN_PROGRESS_SECONDS
-from jobs.resources import RESOURCES
-from jobs.workplace import workplace_of
-from worker.capture.resync import Request
+from worker.capture.registry import RESOURCES
+from worker.capture.resync.requests import Request
 from worker.errors import SettingsError
-from worker.logs import get_logger
+from worker.services import workplace_of
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import redis.exceptions
 
-from jobs.workplace import workplace_of
 from worker.errors import RedisFull
-from worker.logs import Repeats, get_logger
+from worker.services import workplace_of
+from worker.telemetry.log import Repeats, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jobs.workplace import Workplace
+    from worker.services import Workplace
 
 TELL_SECONDS = 60.0
 TRIM_SECONDS = 5.0

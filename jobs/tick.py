@@ -15,23 +15,23 @@ from redis.exceptions import ResponseError
 
 from jobs import reconcile, retain
 from jobs.poll import job_id
-from jobs.resources import CAPTURED
 from jobs.resync import slice_id
-from jobs.workplace import workplace_of
-from worker import tracing
-from worker.capture import pauses
+from worker.capture.registry import CAPTURED
+from worker.capture.state import pauses
 from worker.clock import rfc3339
-from worker.connections import is_full
 from worker.keys import RESYNC_QUEUE
-from worker.logs import get_logger
+from worker.redis.connections import is_full
+from worker.services import workplace_of
+from worker.telemetry import tracing
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from arq.connections import ArqRedis
 
-    from jobs.workplace import Workplace
-    from worker.capture.pauses import Pause
+    from worker.capture.state.pauses import Pause
+    from worker.services import Workplace
 
 TICK_SECONDS = 1.0
 LONGEST_WAIT = 86_400.0

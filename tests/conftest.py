@@ -29,25 +29,25 @@ from jsonschema_rs import Draft202012Validator
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from jobs.resources import ORDERS
-from jobs.workplace import Desk, Workplace
-from worker import logs
-from worker.capture.cursor import Cursor
+from worker.app import workplace
+from worker.capture.registry import ORDERS
 from worker.capture.resources import Captured
-from worker.capture.run import Run
-from worker.capture.store import Store
-from worker.cli.compose import workplace
+from worker.capture.state.cursor import Cursor
+from worker.capture.state.run import Run
+from worker.capture.state.store import Store
 from worker.clock import SystemClock
-from worker.connections import answer
-from worker.embedded import _binary
-from worker.log_events import EXTRA, LIBRARY, UNLISTED
-from worker.log_events.conformity import conformity
-from worker.log_events.schema import log_schema
-from worker.ordermesh.findings import Findings, fingerprint, no, yes
-from worker.queue import stream
+from worker.config.sections import Account, ApiSettings
+from worker.contracts.log_schema import log_schema
+from worker.ordermesh.contract.findings import Findings, fingerprint, no, yes
 from worker.queue.envelope import Event
+from worker.queue.streams import tail as stream
+from worker.redis.connections import answer
+from worker.redis.embedded import _binary
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
-from worker.setting_parts import Account, ApiSettings
+from worker.services import Desk, Workplace
+from worker.telemetry import log as logs
+from worker.telemetry.catalog import EXTRA, LIBRARY, UNLISTED
+from worker.telemetry.catalog.conformity import conformity
 
 # How fast examples are made says how busy the machine is, and nothing about what is tested.
 hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -146,7 +146,7 @@ def sandbox() -> Iterator[SandboxServer]:
 def quiet_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Logs go to stderr as JSON, where pytest shows them for a failed test only.
 
-    Every line is held against the catalogue of log events (`worker.log_events`): one that it does not know fails
+    Every line is held against the catalogue of log events (`worker.telemetry.catalog`): one that it does not know fails
     the test, also where the code under test swallows the error.
     """
     logs.configure("json", "debug")
@@ -167,7 +167,7 @@ def check_log(lines: Iterable[dict[str, Any]]) -> None:
         errors = "; ".join(error.message for error in LOG_LINE.iter_errors(line))
         assert not errors, f"not a line of the log: {line}: {errors}"
         known = line["event"] == LIBRARY or not {line["event"]} & {UNLISTED} | line.keys() & {EXTRA}
-        assert known, f"not in worker/log_events: {line}"
+        assert known, f"not in worker/telemetry/catalog: {line}"
 
 
 def account_for(sandbox: SandboxServer, name: str = "default", **api: Any) -> Account:

@@ -10,13 +10,14 @@ from random import Random
 from typing import NamedTuple
 
 from worker.sandbox import SandboxServer
-from worker.sandbox.audit import CREATED, DELETED, UPDATED, Kind
-from worker.sandbox.data import Order, format_ticks, make_uuid
-from worker.sandbox.items import ItemSource
-from worker.sandbox.mutations import add_shipment
-from worker.sandbox.records import Record, Records
-from worker.sandbox.store import SYSTEM, Store
-from worker.sandbox.world import KINDS
+from worker.sandbox.data.mutations import add_shipment
+from worker.sandbox.data.orders import Order, format_ticks, make_uuid
+from worker.sandbox.data.record import Record
+from worker.sandbox.state.audit import CREATED, DELETED, UPDATED, Kind
+from worker.sandbox.state.items import ItemSource
+from worker.sandbox.state.records import Records
+from worker.sandbox.state.store import SYSTEM, Store
+from worker.sandbox.state.world import KINDS
 
 ACTIONS = ("create", "change", "touch", "silently", "flip", "reorder", "remove")
 """What happens to a record.

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.resources import AUDIT_LOGS, RESOURCES
 from tests.happenings import Happenings, Place, canonical
+from worker.capture.registry import AUDIT_LOGS, RESOURCES
 from worker.queue.envelope import Event
 
 

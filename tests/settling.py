@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 
-from jobs.resources import AUDIT_LOGS, CAPTURED
 from tests.conftest import Bench
 from tests.happenings import Place
 from tests.ledger import Ledger, entry_id
+from worker.capture.registry import AUDIT_LOGS, CAPTURED
 from worker.capture.resources import AuditLog
-from worker.capture.run import Outcome
-from worker.capture.store import Store
-from worker.connections import answer
+from worker.capture.state.run import Outcome
+from worker.capture.state.store import Store
 from worker.errors import NotFound
-from worker.ordermesh.operations import OPERATIONS
-from worker.ordermesh.reply import audit_of
-from worker.queue import stream
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.http.reply import audit_of
+from worker.queue.streams import tail as stream
+from worker.redis.connections import answer
 
 
 async def look_once_more(b: Bench) -> list[str]:

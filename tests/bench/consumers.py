@@ -27,9 +27,9 @@ from redis.asyncio import Redis as AsyncRedis
 
 from tests.bench.harness import redis_server, sampled
 from tests.integration.streams import STREAM, fields_of
-from worker import logs
 from worker.queue import Consumer
 from worker.queue.envelope import parse
+from worker.telemetry import log as logs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

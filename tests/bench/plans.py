@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from tests.bench.harness import redis_server
 from tests.conftest import _Bench
 from tests.integration.lying import Hands
-from worker import logs
 from worker.sandbox import Contract, SandboxServer
+from worker.telemetry import log as logs
 
 if TYPE_CHECKING:
     from tests.conftest import Bench

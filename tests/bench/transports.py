@@ -28,7 +28,7 @@ from tests.bench.harness import Setup, page_source, sampled
 from tests.bench.rawhttp import RawConnection
 from tests.bench.rivals import PAGE_SIZE, Result, Stopwatch
 from tests.bench.rivals.raw import Heads, Raws
-from worker.ordermesh.transport import Transport
+from worker.ordermesh.http.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

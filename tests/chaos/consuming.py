@@ -21,10 +21,10 @@ from redis.asyncio import Redis
 
 from tests.conftest import PATIENCE, eventually
 from tests.integration.streams import fields_of
-from worker import scripts
-from worker.connections import answer, connect
 from worker.keys import Keys
 from worker.queue.envelope import event_id
+from worker.redis import scripts
+from worker.redis.connections import answer, connect
 
 GROUPS = ("billing", "warehouse")
 KEYS = Keys("default")

@@ -25,17 +25,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from jobs.resources import AUDIT_LOGS, CAPTURED, RESOURCES
 from tests.conftest import Program, Server, _Bench, login_settings
 from tests.happenings import Happenings
 from tests.ledger import Ledger
 from tests.settling import look_once_more, missing_entries, take_new
-from worker import logs
-from worker.capture.store import Store
-from worker.connections import answer, connect
+from worker.capture.registry import AUDIT_LOGS, CAPTURED, RESOURCES
+from worker.capture.state.store import Store
+from worker.config.sections import PRESETS
 from worker.keys import Keys
+from worker.redis.connections import answer, connect
 from worker.sandbox import Contract, FaultRule, SandboxServer
-from worker.setting_parts import PRESETS
+from worker.telemetry import log as logs
 
 HOUR = 3600.0
 ORDERS = 150

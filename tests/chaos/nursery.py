@@ -18,10 +18,10 @@ import sys
 
 from redis.asyncio.client import Pipeline
 
-from worker import logs
-from worker.connections import connect
 from worker.queue import Consumer, Delivery, Trimmed
 from worker.queue.idempotency import RedisOnce
+from worker.redis.connections import connect
+from worker.telemetry import log as logs
 
 CLAIM_AFTER = 1.0
 MOST_DELIVERIES = 100

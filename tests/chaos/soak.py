@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.chaos.consuming import Plan, run
 from tests.conftest import Server
-from worker import logs
+from worker.telemetry import log as logs
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from tests.conftest import PATIENCE, Bench, BenchMaker, eventually
-from worker.capture.run import Outcome
+from worker.capture.state.run import Outcome
 from worker.sandbox import SandboxServer
 
 pytestmark = pytest.mark.anyio

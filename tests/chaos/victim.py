@@ -17,14 +17,14 @@ from typing import Any
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from jobs.resources import ORDERS
-from worker import logs
-from worker.capture import lease
-from worker.cli.compose import workplace
+from worker.app import workplace
+from worker.capture.registry import ORDERS
+from worker.capture.state import lease
 from worker.clock import SystemClock
+from worker.config.sections import Account, ApiSettings
 from worker.ordermesh.client import OrderMeshClient
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET
-from worker.setting_parts import Account, ApiSettings
+from worker.telemetry import log as logs
 
 LEASE_SECONDS = 0.15
 """So that the successor need not wait long; nobody but the victim reads meanwhile."""

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import Server
 from tests.integration.consuming import Stage
 from tests.tools import server_program
-from worker.connections import connect
+from worker.redis.connections import connect
 
 
 @pytest.fixture(scope="session", params=["embedded", "redis-server"])

@@ -14,7 +14,7 @@ import redis
 from tests.conftest import free_port
 from tests.integration.node import ROOT
 from tests.tools import program
-from worker.embedded import _binary
+from worker.redis.embedded import _binary
 
 DEPLOY = ROOT / "deploy"
 ADMIN = "user admin on nopass ~* &* +@all"

@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager, suppress
 
 import anyio.lowlevel
 
-from jobs.workplace import Desk
-from worker.cli.compose import workplace
+from worker.app import workplace
 from worker.clock import Clock
-from worker.ordermesh.tokens import LOCK_SECONDS
-from worker.setting_parts import Account
+from worker.config.sections import Account
+from worker.ordermesh.http.tokens import LOCK_SECONDS
+from worker.services import Desk
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Writes an answer by hand; the connection is closed after it."""

@@ -16,17 +16,17 @@ import anyio
 import anyio.lowlevel
 from pydantic import SecretStr
 
-from jobs.resources import ORDERS
-from jobs.workplace import Desk, Workplace
 from tests.integration.lab import http
-from worker.capture.lease import RENEW_SECONDS
-from worker.capture.run import Run
-from worker.cli.compose import workplace
+from worker.app import workplace
+from worker.capture.registry import ORDERS
+from worker.capture.state.lease import RENEW_SECONDS
+from worker.capture.state.run import Run
 from worker.clock import SystemClock, parse_time, rfc3339
-from worker.ordermesh.findings import Findings
-from worker.queue import stream
+from worker.config.sections import Account, ApiSettings
+from worker.ordermesh.contract.findings import Findings
 from worker.queue.envelope import Event
-from worker.setting_parts import Account, ApiSettings
+from worker.queue.streams import tail as stream
+from worker.services import Desk, Workplace
 
 Record: TypeAlias = dict[str, Any]
 Query: TypeAlias = dict[str, str]

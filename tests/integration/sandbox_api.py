@@ -8,7 +8,7 @@ from typing import Any, Self
 import httpx
 
 from tests.conftest import PATIENCE
-from worker.ordermesh.operations import OPERATIONS
+from worker.ordermesh.contract.operations import OPERATIONS
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobs.resources import AUDIT_LOGS, ORDERS, SHIPMENTS
 from tests.conftest import Bench, BenchMaker
-from worker.capture.run import Outcome
-from worker.capture.store import Store
-from worker.connections import answer
-from worker.ordermesh.operations import OPERATIONS
+from worker.capture.registry import AUDIT_LOGS, ORDERS, SHIPMENTS
+from worker.capture.state.run import Outcome
+from worker.capture.state.store import Store
+from worker.ordermesh.contract.operations import OPERATIONS
 from worker.queue.envelope import Event
+from worker.redis.connections import answer
 from worker.sandbox import Contract, FaultRule, SandboxServer
 
 pytestmark = pytest.mark.anyio

@@ -17,8 +17,8 @@ import pytest
 import redis
 import redis.exceptions
 
-from jobs.schedule import make_queue, make_worker
 from jobs.tick import seconds_until_due, tick
+from jobs.worker import make_queue, make_worker
 from tests.conftest import (
     Bench,
     BenchMaker,
@@ -32,17 +32,18 @@ from tests.conftest import (
 )
 from tests.integration.streams import STREAM, Writer
 from tests.tools import server_program
-from worker import heartbeat, logs
+from worker.app import reporter, workplace
+from worker.cancellation import end
 from worker.capture.health import Health, judge
 from worker.capture.poll import Poller
-from worker.capture.run import Outcome, Run
-from worker.cli.compose import reporter, workplace
+from worker.capture.state.run import Outcome, Run
 from worker.clock import SystemClock
-from worker.connections import answer
 from worker.keys import Keys
-from worker.queue.pressure import Marks, Pressure
+from worker.queue.streams.backpressure import Marks, Pressure
+from worker.redis.connections import answer
 from worker.sandbox import SandboxServer
-from worker.shielding import end
+from worker.service import heartbeat
+from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
 
@@ -172,7 +173,7 @@ async def test_a_fast_read_does_not_run_past_the_share_of_memory(
     bench: BenchMaker, own_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However much it writes between two looks: an entry takes more memory than its names and values have bytes."""
-    monkeypatch.setattr("worker.queue.pressure.LOOK_SECONDS", float("inf"))
+    monkeypatch.setattr("worker.queue.streams.backpressure.LOOK_SECONDS", float("inf"))
     with SandboxServer(orders=600) as fast:
         async with bench(fast, own_server.url, page_size=10) as b:
             under(b)
@@ -214,10 +215,10 @@ async def test_looking_is_rare(bench: BenchMaker, monkeypatch: pytest.MonkeyPatc
             return await survey(resource)
 
         monkeypatch.setattr(b.desk.groups, "survey", counted)
-        monkeypatch.setattr("worker.queue.pressure.LOOK_SECONDS", float("inf"))
+        monkeypatch.setattr("worker.queue.streams.backpressure.LOOK_SECONDS", float("inf"))
         assert (await b.poll()).pages >= 50
         assert len(looks) == 1
-        monkeypatch.setattr("worker.queue.pressure.LOOK_SECONDS", 0.0)
+        monkeypatch.setattr("worker.queue.streams.backpressure.LOOK_SECONDS", 0.0)
         run = await b.poll(complete=True)
         assert len(looks) > run.pages >= 50
 
@@ -243,7 +244,7 @@ async def test_full_is_an_outcome(bench: BenchMaker, own_server: Server, told: T
             return bool(await commit(store, changes, **options))
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("worker.capture.store.Store.commit", full_at_the_third)
+            patch.setattr("worker.capture.state.store.Store.commit", full_at_the_third)
             run = await b.poll()
         assert (run.outcome, run.error_code, run.pages) == (Outcome.FAILED, "redis_full", 2)
         cursor = await b.cursor()

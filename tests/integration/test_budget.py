@@ -12,11 +12,11 @@ from redis.asyncio import Redis
 
 from tests.conftest import PATIENCE
 from tests.integration.lab import OwnClock
-from worker import scripts
 from worker.clock import Clock, SystemClock
-from worker.connections import connect
 from worker.keys import Keys
-from worker.ordermesh.budget import Budget
+from worker.ordermesh.http.budget import Budget
+from worker.redis import scripts
+from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio
 

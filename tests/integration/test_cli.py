@@ -31,11 +31,12 @@ from tests.conftest import (
     program_env,
     run_beside,
 )
-from worker import __version__, heartbeat
+from worker import __version__
+from worker.app import announce
 from worker.cli import COMMANDS
-from worker.cli.compose import announce
+from worker.config.settings import variable_names
 from worker.queue.envelope import FIELDS
-from worker.settings import variable_names
+from worker.service import heartbeat
 
 pytestmark = pytest.mark.anyio
 

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from tests.conftest import PATIENCE, account_for, eventually
 from tests.integration.lab import Lab, OwnClock, at_work, http, lab
+from worker.config.sections import Account, ApiSettings
 from worker.errors import (
     ApiError,
     Conflict,
@@ -28,7 +29,6 @@ from worker.errors import (
     ServerError,
     UnreadableAnswer,
 )
-from worker.ordermesh import refusals
 from worker.ordermesh.client import (
     FIRST_BACKOFF,
     LONGEST_BACKOFF,
@@ -37,11 +37,11 @@ from worker.ordermesh.client import (
     OrderMeshClient,
     Usage,
 )
-from worker.ordermesh.pages import split
-from worker.ordermesh.profile import ContractProfile
-from worker.ordermesh.transport import Http
+from worker.ordermesh.contract.profile import ContractProfile
+from worker.ordermesh.http import refusals
+from worker.ordermesh.http.pages import split
+from worker.ordermesh.http.transport import Http
 from worker.sandbox import Contract, FaultRule, SandboxServer
-from worker.setting_parts import Account, ApiSettings
 
 pytestmark = pytest.mark.anyio
 

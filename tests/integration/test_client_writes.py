@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from tests.conftest import account_for
 from tests.integration.lab import Handler, Lab, OwnClock, at_work, http, lab
+from worker.config.sections import Account, ApiSettings
 from worker.errors import (
     ApiError,
     Conflict,
@@ -26,11 +27,10 @@ from worker.errors import (
 )
 from worker.ordermesh.bodies import BaseAddressModel, CreateOrderItemModel, CreateOrderModel
 from worker.ordermesh.client import Usage
-from worker.ordermesh.operations import OPERATIONS
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.http.transport import Http
 from worker.ordermesh.services.once import LOOKS
-from worker.ordermesh.transport import Http
 from worker.sandbox import SandboxServer
-from worker.setting_parts import Account, ApiSettings
 
 pytestmark = pytest.mark.anyio
 

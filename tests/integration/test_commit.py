@@ -14,21 +14,21 @@ import pytest
 import redis.exceptions
 from redis.asyncio import Redis
 
-from jobs.resources import ORDERS
 from tests.conftest import Server
 from tests.tools import server_program
-from worker import scripts
-from worker.capture import lease as leases
-from worker.capture.detect import UNWRITTEN, Action, Change, decide, decode, newest_of_each, observe
-from worker.capture.fingerprint import FieldNames
-from worker.capture.lease import hold
-from worker.capture.store import Store
+from worker.capture.records.diff import UNWRITTEN, Action, Change, decide, decode, newest_of_each, observe
+from worker.capture.records.fingerprint import FieldNames
+from worker.capture.registry import ORDERS
+from worker.capture.state import lease as leases
+from worker.capture.state.lease import hold
+from worker.capture.state.store import Store
 from worker.clock import SystemClock
-from worker.connections import answer, connect
 from worker.errors import DataError, LeaseHeld, LeaseLost
 from worker.keys import Keys
-from worker.queue import stream
 from worker.queue.envelope import Event
+from worker.queue.streams import tail as stream
+from worker.redis import scripts
+from worker.redis.connections import answer, connect
 
 pytestmark = pytest.mark.anyio
 

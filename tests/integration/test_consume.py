@@ -17,8 +17,8 @@ import pytest
 
 from tests.conftest import Program, eventually, free_port, ordersync, program_env, run_beside
 from tests.integration.consuming import KEYS, Stage
-from worker.connections import connect
 from worker.queue.envelope import FIELDS
+from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio
 

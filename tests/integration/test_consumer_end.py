@@ -14,7 +14,7 @@ from tests.conftest import PATIENCE, eventually
 from tests.integration.consuming import KEYS, Stage, ids
 from tests.integration.test_consumer import STREAM
 from worker.queue import Delivery, Reject
-from worker.queue.acknowledging import Burials
+from worker.queue.consumer.acks import Burials
 
 pytestmark = pytest.mark.anyio
 

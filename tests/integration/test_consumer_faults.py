@@ -18,11 +18,11 @@ from redis.asyncio import Redis
 
 from tests.conftest import PATIENCE, Server, eventually, program_env
 from tests.integration.consuming import KEYS, FastClock, Stage, ids
-from worker.connections import connect
 from worker.errors import ConsumerReplaced, GroupGone, SettingsError
 from worker.queue import Backoff, Consumer, Delivery, Trimmed
-from worker.queue.acknowledging import Persistence
-from worker.queue.line import Line
+from worker.queue.consumer.acks import Persistence
+from worker.queue.consumer.connection import Line
+from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio
 pytest_plugins = ["tests.integration.consuming_fixtures"]
@@ -332,8 +332,8 @@ async def test_it_waits_for_redis_to_start(own_server: Server) -> None:
 
 async def test_redis_hangs_at_the_end(own_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A consumer whose Redis does not answer any more leaves all the same, in bounded time."""
-    monkeypatch.setattr("worker.queue.desk.LEAVE_SECONDS", 0.5)
-    monkeypatch.setattr("worker.queue.line.PATIENCE", 0.5)
+    monkeypatch.setattr("worker.queue.consumer.in_flight.LEAVE_SECONDS", 0.5)
+    monkeypatch.setattr("worker.queue.consumer.connection.PATIENCE", 0.5)
     client = connect(own_server.url)
     stage = Stage(client)
     await stage.add("a")

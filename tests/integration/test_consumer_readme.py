@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Program, eventually
 from tests.integration.consuming import KEYS, Stage
-from worker.connections import connect
+from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio
 

@@ -10,12 +10,12 @@ import pytest
 
 from tests.conftest import eventually
 from tests.integration.consuming import KEYS, Stage, ids
-from worker import scripts
-from worker.connections import answer
 from worker.errors import NotReplayable, SettingsError
 from worker.queue import Delivery
-from worker.queue.groups import Groups
 from worker.queue.replay import CHUNK, Range, Replayed, replay
+from worker.queue.streams.groups import Groups
+from worker.redis import scripts
+from worker.redis.connections import answer
 
 pytestmark = pytest.mark.anyio
 pytest_plugins = ["tests.integration.consuming_fixtures"]

@@ -12,10 +12,10 @@ import redis
 import yaml
 
 from tests.conftest import login_settings, ordersync
-from worker.ordermesh.operations import OPERATIONS
+from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.schemas import SCHEMAS
 from worker.sandbox import Contract, SandboxServer
-from worker.sandbox.openapi import document
+from worker.sandbox.openapi.openapi import document
 
 ROOT = Path(__file__).parents[2]
 MOVED = {"orders.search": "/other/v3/findOrders", "orders.get": "/other/v3/one/{anId}"}

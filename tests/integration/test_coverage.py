@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from jobs.resources import ORDERS
 from tests.conftest import Bench, BenchMaker, ordersync
 from tests.integration.test_reconcile import HIDDEN, ORDERS_ALONE, SOON, one_pass
-from worker.capture.calendar import HOUR_MS
-from worker.cli.compose import announce
+from worker.app import announce
+from worker.capture.reconcile.calendar import HOUR_MS
+from worker.capture.registry import ORDERS
 from worker.clock import parse_time
-from worker.connections import answer
+from worker.redis.connections import answer
 from worker.sandbox import FaultRule, Permissions
 
 pytestmark = pytest.mark.anyio

@@ -29,13 +29,13 @@ from tests.conftest import (
     ordersync,
     program_env,
 )
-from worker import daemon as daemon_module
+from worker.cancellation import end
 from worker.clock import SystemClock, parse_time
-from worker.daemon import Watchdog
 from worker.keys import queue_name
 from worker.sandbox import CLIENT_SECRET, FaultRule, SandboxServer
 from worker.sandbox.auth import Credentials
-from worker.shielding import end
+from worker.service import daemon as daemon_module
+from worker.service.daemon import Watchdog
 
 pytestmark = pytest.mark.anyio
 

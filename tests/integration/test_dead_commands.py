@@ -16,9 +16,9 @@ import pytest
 
 from tests.conftest import PATIENCE, BenchMaker, ordersync, program_env
 from tests.integration.consuming import KEYS, Stage
-from worker.connections import connect
 from worker.errors import DataError
 from worker.queue import Delivery
+from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio
 

@@ -10,14 +10,14 @@ from redis.asyncio import Redis
 
 from tests.conftest import Bench, BenchMaker, Server, eventually
 from tests.integration.consuming import KEYS, Stage, ids
-from worker.capture.parked import look_again
+from worker.capture.state.parked import look_again
 from worker.clock import parse_time
-from worker.connections import answer
 from worker.errors import DataError, NotReplayable
 from worker.queue import Delivery
 from worker.queue.dead import DeadLetters, Letter, Summary, parse
-from worker.queue.groups import Groups
 from worker.queue.replay import Range, replay
+from worker.queue.streams.groups import Groups
+from worker.redis.connections import answer
 
 pytestmark = pytest.mark.anyio
 pytest_plugins = ["tests.integration.consuming_fixtures"]

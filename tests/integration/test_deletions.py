@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from jobs.resources import CATEGORIES, MERCHANT_CATALOGS, SHIPMENTS
 from tests.conftest import Bench, BenchMaker
-from worker.capture.absence import most_deleted
 from worker.capture.health import Health, judge
-from worker.capture.run import Outcome
-from worker.connections import answer
+from worker.capture.registry import CATEGORIES, MERCHANT_CATALOGS, SHIPMENTS
+from worker.capture.scan.deletions import most_deleted
+from worker.capture.state.run import Outcome
+from worker.redis.connections import answer
 from worker.sandbox import FaultRule, SandboxServer
 
 pytestmark = pytest.mark.anyio

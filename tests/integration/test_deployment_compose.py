@@ -19,8 +19,8 @@ from tests.integration.deploying import DEPLOY, deployed, make_secrets
 from tests.integration.dockerfile import stages
 from tests.integration.node import ROOT, modules_with
 from tests.tools import program
-from worker import daemon
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET
+from worker.service import daemon
 
 FILE = DEPLOY / "compose.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())

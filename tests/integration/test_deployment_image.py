@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.dockerfile import Stage, stages
 from tests.integration.node import ROOT
-from worker.settings import Settings
+from worker.config.settings import Settings
 
 DOCKERFILE = ROOT / "Dockerfile"
 BUILD, IMAGE = stages(DOCKERFILE)

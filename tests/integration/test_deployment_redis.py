@@ -19,9 +19,9 @@ from tests.conftest import Program, eventually, program_env, run_beside
 from tests.integration.deploying import DEPLOY, DeployedServer, deployed, make_secrets, server_binary
 from tests.integration.node import example
 from tests.integration.streams import fields_of
+from worker.config.sections import RESOURCES
 from worker.keys import Keys
 from worker.sandbox import SandboxServer
-from worker.setting_parts import RESOURCES
 
 pytestmark = pytest.mark.anyio
 

@@ -14,9 +14,9 @@ import pytest
 
 from tests.conftest import Program, program_env
 from tests.integration.deploying import DEPLOY
-from worker import daemon
+from worker.config.settings import Settings
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
-from worker.settings import Settings
+from worker.service import daemon
 
 pytestmark = pytest.mark.anyio
 

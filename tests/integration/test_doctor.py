@@ -12,12 +12,12 @@ import pytest
 import redis
 
 import worker
-from jobs.resources import ORDERS, RESOURCES
 from tests.conftest import BenchMaker, Server, free_port, login_settings, ordersync
 from tests.integration.deploying import deployed
-from worker.cli.checks import check_clock, claims, judge_redis, permissions
-from worker.cli.finding import Finding, Level
-from worker.cli.redis_rights import check_rights, commands_of
+from worker.admin.checks import check_clock, claims, judge_redis, permissions
+from worker.admin.finding import Finding, Level
+from worker.admin.redis_acl import check_rights, commands_of
+from worker.capture.registry import ORDERS, RESOURCES
 from worker.clock import SystemClock
 from worker.sandbox import PASSWORD, USERNAME, Contract, FaultRule, SandboxServer
 

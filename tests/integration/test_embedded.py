@@ -15,8 +15,8 @@ import redis
 from redis.asyncio import Redis
 
 from tests.conftest import Program, Server, eventually, free_port
-from worker import embedded
 from worker.errors import RedisUnavailable, SettingsError
+from worker.redis import embedded
 
 pytestmark = pytest.mark.anyio
 

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from tests.conftest import free_port, program_env
 from tests.integration.streams import KEYS, fields_of
 from worker.cli import cli, main
+from worker.config.sections import RESOURCES
 from worker.keys import ACCOUNTS
-from worker.setting_parts import RESOURCES
 
 RUNNER = CliRunner()
 ORDERSYNC = Path(sys.executable).with_name("ordersync")
@@ -143,7 +143,7 @@ def test_a_redis_that_cannot_be_reached_is_exit_3(
     clean: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """Its address is named, its password never; nothing on standard output, and no trace."""
-    monkeypatch.setattr("worker.cli.run.ONCE_PATIENCE", 0.0)
+    monkeypatch.setattr("worker.cli.run.command.ONCE_PATIENCE", 0.0)
     address = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv("ORDERSYNC_REDIS__URL", f"redis://:hunter2-hunter2@{address}/0")
     code, out, err = call(capsys, monkeypatch, *path.split(), *ARGUMENTS.get(path, ()))

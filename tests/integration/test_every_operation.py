@@ -9,8 +9,8 @@ from tests.integration import walks_catalog, walks_orders, walks_shipments
 from tests.integration.lab import at_work
 from tests.integration.walking import WALKS, Ledger, Walk, new_order
 from worker.clock import SystemClock, parse_time
-from worker.ordermesh.operations import OPERATIONS
-from worker.ordermesh.profile import ContractProfile, Listing
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.contract.profile import ContractProfile, Listing
 from worker.sandbox import Contract, SandboxServer
 
 pytestmark = pytest.mark.anyio

@@ -9,19 +9,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobs.resources import AUDIT_LOGS, CATEGORIES, ORDERS, SHIPMENTS
 from tests.conftest import Bench, BenchMaker
-from worker import tracing
-from worker.capture.due import Due
-from worker.capture.follow_up import MOST_UNKNOWN
-from worker.capture.run import Outcome
-from worker.capture.store import Dealt, Store
-from worker.capture.turn import Turn
-from worker.connections import answer
+from worker.capture.context import Turn
+from worker.capture.refresh.reader import MOST_UNKNOWN
+from worker.capture.registry import AUDIT_LOGS, CATEGORIES, ORDERS, SHIPMENTS
+from worker.capture.state.refresh_queue import Due
+from worker.capture.state.run import Outcome
+from worker.capture.state.store import Dealt, Store
 from worker.errors import Forbidden, ServerError
-from worker.ordermesh.findings import UNTOLD, Findings, no
-from worker.ordermesh.reply import Reply
+from worker.ordermesh.contract.findings import UNTOLD, Findings, no
+from worker.ordermesh.http.reply import Reply
+from worker.redis.connections import answer
 from worker.sandbox import FaultRule
+from worker.telemetry import tracing
 
 pytestmark = pytest.mark.anyio
 

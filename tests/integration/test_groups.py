@@ -15,9 +15,9 @@ from redis.asyncio import Redis
 from tests.conftest import BenchMaker, Program, Server, eventually, login_settings, ordersync
 from tests.integration.streams import KEYS, STREAM, Writer, fields_of
 from tests.tools import server_program
-from worker.connections import answer, connect
 from worker.keys import ACCOUNTS
-from worker.queue.groups import Groups, Limits
+from worker.queue.streams.groups import Groups, Limits
+from worker.redis.connections import answer, connect
 from worker.sandbox import SandboxServer
 
 pytestmark = pytest.mark.anyio

@@ -7,10 +7,10 @@ import pytest
 
 from tests.conftest import Bench, BenchMaker
 from tests.happenings import change_apart
-from worker import logs
-from worker.capture.plans import OVERLAP_MS
+from worker.capture.scan.strategy import OVERLAP_MS
 from worker.clock import rfc3339
 from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
 

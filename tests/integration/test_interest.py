@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from jobs.resources import SHIPMENTS
 from tests.conftest import Bench, BenchMaker
+from worker.capture.registry import SHIPMENTS
+from worker.config.sections import InterestSettings
 from worker.sandbox import Contract, SandboxServer
-from worker.setting_parts import InterestSettings
 
 pytestmark = pytest.mark.anyio
 

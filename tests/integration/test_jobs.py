@@ -22,8 +22,8 @@ from redis.asyncio import Redis
 
 from jobs import poll as poll_module
 from jobs.poll import job_id
-from jobs.schedule import SupervisedWorker, make_poll_worker, make_queue
 from jobs.tick import seconds_until_due, tick
+from jobs.worker import SupervisedWorker, make_poll_worker, make_queue
 from tests.conftest import (
     PATIENCE,
     Bench,
@@ -34,14 +34,14 @@ from tests.conftest import (
     eventually,
     login_settings,
 )
-from worker.capture.run import Run
-from worker.cli.compose import workplace
+from worker.app import workplace
+from worker.cancellation import end
+from worker.capture.state.run import Run
 from worker.clock import SystemClock
-from worker.connections import answer, connect, pool, wait_until_up
 from worker.errors import RedisUnavailable, SettingsError
 from worker.keys import queue_name
+from worker.redis.connections import answer, connect, pool, wait_until_up
 from worker.sandbox import FaultRule, SandboxServer
-from worker.shielding import end
 
 pytestmark = pytest.mark.anyio
 
@@ -315,7 +315,7 @@ async def test_the_in_progress_mark_is_short_and_renewed(
     bench: BenchMaker, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mark of arq would outlive a killed worker by 310 s; this one is kept alive by the lease's heartbeat."""
-    monkeypatch.setattr("worker.capture.lease.RENEW_SECONDS", 0.2)
+    monkeypatch.setattr("worker.capture.state.lease.RENEW_SECONDS", 0.2)
     async with bench(timeout=2 * PATIENCE) as b:
         b.sandbox.faults.replace((FaultRule("delay", operation="orders.search", seconds=PATIENCE, times=1),))
         mark = in_progress_key_prefix + ORDERS_JOB
@@ -441,8 +441,8 @@ def black_hole() -> AsyncIterator[str] | Any:
 
 async def test_a_black_hole_does_not_hang_a_call(black_hole: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One timeout, not 64: redis-py retries a command, its connection and its handshake inside one another."""
-    monkeypatch.setattr("worker.connections.SOCKET_TIMEOUT", 0.5)
-    monkeypatch.setattr("worker.connections.RETRY_SECONDS", 0.25)
+    monkeypatch.setattr("worker.redis.connections.SOCKET_TIMEOUT", 0.5)
+    monkeypatch.setattr("worker.redis.connections.RETRY_SECONDS", 0.25)
     client = connect(black_hole)
     try:
         began = time.monotonic()
@@ -457,8 +457,8 @@ async def test_a_black_hole_ends_the_worker_loop(
     bench: BenchMaker, black_hole: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pool of arq has no timeout and waits for good; ours fails, and the daemon builds the worker anew."""
-    monkeypatch.setattr("worker.connections.SOCKET_TIMEOUT", 0.5)
-    monkeypatch.setattr("worker.connections.RETRY_SECONDS", 0.25)
+    monkeypatch.setattr("worker.redis.connections.SOCKET_TIMEOUT", 0.5)
+    monkeypatch.setattr("worker.redis.connections.RETRY_SECONDS", 0.25)
     async with bench() as b:
         worker = make_poll_worker(black_hole, b.place, "test-1")
         with pytest.raises(redis.RedisError):

@@ -19,11 +19,11 @@ from tests.conftest import (
     eventually,
     login_settings,
 )
-from worker.cli.log_queries import PREPARE, QUERIES, program
-from worker.log_events import LIBRARY
-from worker.queue import stream
+from worker.config.sections import EventSettings
+from worker.contracts.log_queries import PREPARE, QUERIES, program
+from worker.queue.streams import tail as stream
 from worker.sandbox import FaultRule, SandboxServer
-from worker.setting_parts import EventSettings
+from worker.telemetry.catalog import LIBRARY
 
 pytestmark = pytest.mark.anyio
 
@@ -124,7 +124,8 @@ async def test_from_the_tick_to_the_event(
             events = await eventually(lambda: _updates(b), PATIENCE)
             _, trace_id, run_id, flags = events[0].traceparent.split("-")
             line: dict[str, Any] = await eventually(
-                lambda: next((x for x in worker.logs("poll_done") if x["run_id"] == run_id), None), PATIENCE
+                lambda: next((x for x in worker.logs("poll_done") if x["run_id"] == run_id), None),
+                PATIENCE,
             )
         assert (line["trace_id"], line["updated"], flags) == (trace_id, 1, "00")
         records = [fields for _, fields in await b.redis.xrange(b.desk.keys.runs)]

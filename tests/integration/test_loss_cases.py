@@ -11,18 +11,18 @@ from urllib.parse import parse_qsl
 import pytest
 
 from jobs.poll import job_id
-from jobs.resources import SHIPMENTS
 from jobs.tick import tick
 from tests.conftest import Bench, BenchMaker
 from tests.happenings import change_apart
 from tests.integration.lying import Hands
 from tests.integration.sandbox_api import SandboxApi
 from tests.integration.test_jobs import queue_of
-from worker.capture.plans import OVERLAP_MS
+from worker.capture.registry import SHIPMENTS
+from worker.capture.scan.strategy import OVERLAP_MS
 from worker.clock import rfc3339
-from worker.queue import stream
+from worker.queue.streams import tail as stream
 from worker.sandbox import Contract, FaultRule, SandboxServer
-from worker.sandbox.index import Index
+from worker.sandbox.state.index import Index
 
 pytestmark = pytest.mark.anyio
 

@@ -24,8 +24,8 @@ from tests.integration.lying import (
     watching,
 )
 from tests.integration.test_lying_gateways import believed, reads_all, refused
-from worker import logs
-from worker.capture.contract import FINISH_AFTER
+from worker.capture.probe.registry import FINISH_AFTER
+from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
 

@@ -19,7 +19,7 @@ from tests.integration.lying import (
     since_modified,
     watching,
 )
-from worker.capture.contract import FINISH_AFTER
+from worker.capture.probe.registry import FINISH_AFTER
 
 pytestmark = pytest.mark.anyio
 

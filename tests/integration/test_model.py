@@ -17,19 +17,19 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from jobs.resources import AUDIT_LOGS, CAPTURED, RESOURCES
 from tests.conftest import Bench, Server, _Bench
 from tests.happenings import ACTIONS, Happenings
 from tests.ledger import Ledger
 from tests.settling import look_once_more, missing_entries, take_new
-from worker import logs
+from worker.capture.registry import AUDIT_LOGS, CAPTURED, RESOURCES
 from worker.capture.resources import AuditLog
-from worker.capture.resync import Request, State
-from worker.capture.store import Store
-from worker.connections import answer
-from worker.ordermesh.findings import Findings, fingerprint, no, yes
+from worker.capture.resync.requests import Request, State
+from worker.capture.state.store import Store
+from worker.ordermesh.contract.findings import Findings, fingerprint, no, yes
+from worker.redis.connections import answer
 from worker.sandbox import Contract, FaultRule, SandboxServer
-from worker.sandbox.index import Index
+from worker.sandbox.state.index import Index
+from worker.telemetry import log as logs
 
 LAG = 1.0
 CONTRACTS = [

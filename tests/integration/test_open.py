@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from tests.conftest import Bench, BenchMaker
+from worker.config.sections import InterestSettings
 from worker.sandbox import Contract, SandboxServer
-from worker.setting_parts import InterestSettings
 
 pytestmark = pytest.mark.anyio
 

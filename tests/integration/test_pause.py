@@ -15,9 +15,8 @@ import msgspec
 import pytest
 import redis
 
-from jobs.resources import AUDIT_LOGS
-from jobs.schedule import make_queue
 from jobs.tick import tick
+from jobs.worker import make_queue
 from tests.conftest import (
     BenchMaker,
     Program,
@@ -26,15 +25,18 @@ from tests.conftest import (
     login_settings,
     ordersync,
 )
-from worker import heartbeat, logs
-from worker.capture import follow_up, pauses
-from worker.capture.cursor import Cursor
+from worker.app import announce, reporter
 from worker.capture.health import Health, judge
-from worker.capture.pauses import EVERYTHING, Pause, Pauses
-from worker.capture.run import Outcome
-from worker.cli.compose import announce, reporter
+from worker.capture.refresh import reader as follow_up
+from worker.capture.registry import AUDIT_LOGS
+from worker.capture.state import pauses
+from worker.capture.state.cursor import Cursor
+from worker.capture.state.pauses import EVERYTHING, Pause, Pauses
+from worker.capture.state.run import Outcome
 from worker.keys import Keys, queue_name
 from worker.sandbox import SandboxServer
+from worker.service import heartbeat
+from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
 

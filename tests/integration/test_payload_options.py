@@ -15,22 +15,22 @@ import msgspec
 import pytest
 import redis.exceptions
 
-from jobs.resources import ORDERS
 from tests.conftest import Bench, BenchMaker, login_settings, ordersync
-from worker.capture.detect import UNWRITTEN, Change, decide, decode, observe
-from worker.capture.fingerprint import FieldNames
-from worker.capture.lease import hold
-from worker.capture.payload import Body, Payload, unpack_last
-from worker.capture.privacy import RecordPolicy, Rule
-from worker.capture.store import Store
+from worker.capture.records.diff import UNWRITTEN, Change, decide, decode, observe
+from worker.capture.records.fingerprint import FieldNames
+from worker.capture.records.payload import Body, Payload, unpack_last
+from worker.capture.records.privacy import RecordPolicy, Rule
+from worker.capture.registry import ORDERS
+from worker.capture.state.lease import hold
+from worker.capture.state.store import Store
 from worker.clock import SystemClock
-from worker.connections import answer
+from worker.config.sections import EventSettings, PrivacySettings
 from worker.errors import DataError
 from worker.keys import Keys
 from worker.queue import envelope
 from worker.queue.envelope import FIELDS, Event
+from worker.redis.connections import answer
 from worker.sandbox import SandboxServer
-from worker.setting_parts import EventSettings, PrivacySettings
 
 pytestmark = pytest.mark.anyio
 

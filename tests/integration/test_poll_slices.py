@@ -11,14 +11,14 @@ from redis.asyncio import Redis
 
 from tests.conftest import BenchMaker
 from tests.integration.test_poll import after_pages, check
-from worker import scripts
-from worker.capture import reader as readers
-from worker.capture.plans import Ask
-from worker.capture.reader import Reader
-from worker.capture.run import Run
-from worker.capture.sweep import READ_AHEAD
+from worker.capture.scan import scanner as readers
+from worker.capture.scan.offset import READ_AHEAD
+from worker.capture.scan.scanner import Reader
+from worker.capture.scan.strategy import Ask
+from worker.capture.state.run import Run
 from worker.clock import SystemClock
-from worker.connections import answer
+from worker.redis import scripts
+from worker.redis.connections import answer
 from worker.sandbox import Contract, SandboxServer
 
 pytestmark = pytest.mark.anyio

@@ -13,14 +13,14 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from xxhash import xxh3_64_hexdigest
 
-from jobs.resources import NOTES, ORDER_ITEMS, ORDERS, RESOURCES
 from tests.conftest import Bench, BenchMaker, login_settings, ordersync
-from worker.capture.parked import look_again
-from worker.connections import answer
-from worker.queue import stream
+from worker.capture.registry import NOTES, ORDER_ITEMS, ORDERS, RESOURCES
+from worker.capture.state.parked import look_again
+from worker.config.sections import EventSettings, PrivacySettings
 from worker.queue.dead import DeadLetters
+from worker.queue.streams import tail as stream
+from worker.redis.connections import answer
 from worker.sandbox import SandboxServer
-from worker.setting_parts import EventSettings, PrivacySettings
 
 pytestmark = pytest.mark.anyio
 

@@ -5,15 +5,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobs.resources import ORDERS, RESOURCES
 from tests.conftest import BenchMaker
-from worker.capture.asking import Asker
-from worker.capture.contract import PROBE_AGAIN
-from worker.capture.evidence import Sample
-from worker.capture.paging import find_reach
-from worker.connections import answer
-from worker.ordermesh.findings import Findings
-from worker.ordermesh.profile import ContractProfile, Route
+from worker.capture.probe.client import Asker
+from worker.capture.probe.pagination import find_reach
+from worker.capture.probe.registry import PROBE_AGAIN
+from worker.capture.probe.samples import Sample
+from worker.capture.registry import ORDERS, RESOURCES
+from worker.ordermesh.contract.findings import Findings
+from worker.ordermesh.contract.profile import ContractProfile, Route
+from worker.redis.connections import answer
 from worker.sandbox import Contract, FaultRule, SandboxServer
 
 pytestmark = pytest.mark.anyio

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import Bench, Server, _Bench
-from worker.capture.run import Outcome, Run
-from worker.connections import answer
+from worker.capture.state.run import Outcome, Run
 from worker.queue.envelope import Event
+from worker.redis.connections import answer
 from worker.sandbox import Contract, FaultRule, SandboxServer
 
 CONTRACTS = [

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from jsonschema_rs import Draft202012Validator
 
-from jobs.resources import CAPTURED, RESOURCES
 from tests.conftest import BenchMaker
 from tests.integration.node import modules_with
+from worker.capture.registry import CAPTURED, RESOURCES
 from worker.capture.resources import Resource
 
 pytestmark = pytest.mark.anyio

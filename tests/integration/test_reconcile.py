@@ -11,23 +11,23 @@ import pytest
 from arq.connections import ArqRedis
 
 from jobs.reconcile import job_id
-from jobs.resources import AUDIT_LOGS, ORDERS, SHIPMENTS
-from jobs.schedule import make_queue
 from jobs.tick import tick
+from jobs.worker import make_queue
 from tests.conftest import Bench, BenchMaker, eventually
-from worker import logs
-from worker.capture import reconcile
-from worker.capture.coverage import LEASE, Coverage, Progress
 from worker.capture.health import Health, judge
-from worker.capture.pauses import Pause, Pauses
-from worker.capture.proving import Prover
+from worker.capture.reconcile import reconciler as reconcile
+from worker.capture.reconcile.progress import LEASE, Coverage, Progress
+from worker.capture.reconcile.verifier import Prover
+from worker.capture.registry import AUDIT_LOGS, ORDERS, SHIPMENTS
 from worker.capture.resources import Resource
-from worker.connections import answer
+from worker.capture.state.pauses import Pause, Pauses
+from worker.config.sections import ReconcileSettings
 from worker.keys import queue_name
-from worker.queue import stream
 from worker.queue.envelope import Event
+from worker.queue.streams import tail as stream
+from worker.redis.connections import answer
 from worker.sandbox import FaultRule, Permissions
-from worker.setting_parts import ReconcileSettings
+from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import ordersync
 from tests.integration.consuming import KEYS, Stage, ids
 from tests.integration.streams import Writer
-from worker.connections import connect
+from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio
 

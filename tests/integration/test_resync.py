@@ -17,16 +17,16 @@ import redis
 from arq.constants import job_key_prefix
 from arq.worker import Retry
 
-from jobs.resources import CATEGORIES, ORDERS
 from jobs.resync import resync, slice_id
-from jobs.schedule import make_queue, make_resync_worker
 from jobs.tick import tick
+from jobs.worker import make_queue, make_resync_worker
 from tests.conftest import Bench, BenchMaker, Program, eventually, login_settings, ordersync
+from worker.capture.registry import CATEGORIES, ORDERS
 from worker.capture.resources import Resource
-from worker.capture.resync import MOST_IDS, Request, Resync, State
-from worker.connections import answer
+from worker.capture.resync.requests import MOST_IDS, Request, Resync, State
 from worker.errors import SettingsError
 from worker.keys import RESYNC_QUEUE, Keys
+from worker.redis.connections import answer
 from worker.sandbox import Contract, FaultRule, SandboxServer
 
 pytestmark = pytest.mark.anyio

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from arq.worker import Retry
 
-from jobs.resources import ORDERS
 from jobs.resync import ORPHANED_TRIES, resync
 from tests.conftest import Bench, BenchMaker
 from tests.integration.test_deletions import reached
 from tests.integration.test_follow_up_faults import answered, believe
 from tests.integration.test_resync import ask, work
-from worker.capture.resync import Request, Resync, Resyncs, State
-from worker.capture.store import Store
-from worker.connections import answer
+from worker.capture.registry import ORDERS
+from worker.capture.resync.requests import Request, Resync, Resyncs, State
+from worker.capture.state.store import Store
 from worker.errors import Forbidden, LeaseLost, ServerError
-from worker.ordermesh.reply import Reply
-from worker.queue.pressure import Load
+from worker.ordermesh.http.reply import Reply
+from worker.queue.streams.backpressure import Load
+from worker.redis.connections import answer
 from worker.sandbox import Contract, FaultRule, SandboxServer
 
 pytestmark = pytest.mark.anyio
@@ -351,7 +351,7 @@ async def test_what_it_waits_for_is_told(bench: BenchMaker, monkeypatch: pytest.
             return Load("group x has 5 unread", "x", 5, 0, 0, 0)
 
         with monkeypatch.context() as patch:
-            patch.setattr("worker.capture.pauses.PauseGate.pressed", pressed)
+            patch.setattr("worker.capture.state.pauses.PauseGate.pressed", pressed)
             await b.desk.resyncer.slice(ORDERS, name)
         waits = await found(b, name)
         assert "group x" in waits.error
@@ -405,7 +405,7 @@ async def test_what_nobody_has_thought_of_waits_longer_each_time(
         def breaks(*_: object, **__: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr("worker.capture.resyncing.decide", breaks)
+        monkeypatch.setattr("worker.capture.resync.runner.decide", breaks)
         name = await ask(b, all=True, force=True)
         waits = []
         for _ in range(3):

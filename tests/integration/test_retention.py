@@ -17,16 +17,17 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from jobs.retain import job_id, retain
-from jobs.schedule import make_queue
 from jobs.tick import tick
+from jobs.worker import make_queue
 from tests.conftest import BenchMaker, Server
 from tests.integration.streams import KEYS, STREAM, Writer, fields_of
 from tests.tools import server_program
-from worker import logs, scripts
 from worker.clock import SystemClock
-from worker.connections import connect
-from worker.queue.groups import Groups, Limits, Survey
 from worker.queue.retention import Retention
+from worker.queue.streams.groups import Groups, Limits, Survey
+from worker.redis import scripts
+from worker.redis.connections import connect
+from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Bench, BenchMaker, ordersync
-from worker.cli.compose import announce
+from worker.app import announce
 from worker.sandbox import FaultRule
 
 pytestmark = pytest.mark.anyio

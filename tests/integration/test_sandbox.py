@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.conftest import PATIENCE
-from worker.ordermesh.operations import OPERATIONS
+from worker.ordermesh.contract.operations import OPERATIONS
 from worker.sandbox import (
     CLIENT_ID,
     CLIENT_SECRET,

@@ -9,8 +9,8 @@ import pytest
 
 from tests.integration.sandbox_api import SandboxApi
 from worker.sandbox import CLIENT_ID, Contract, SandboxServer
-from worker.sandbox.catalog_data import make_catalog
-from worker.sandbox.data import PRODUCTS
+from worker.sandbox.data.catalog_data import make_catalog
+from worker.sandbox.data.orders import PRODUCTS
 
 
 @pytest.fixture

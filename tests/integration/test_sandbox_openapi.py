@@ -22,11 +22,11 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.conftest import PATIENCE
 from tests.integration.sandbox_api import SandboxApi
-from worker.ordermesh.operations import OPERATIONS
+from worker.ordermesh.contract.operations import OPERATIONS
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, Contract, SandboxServer
-from worker.sandbox.data import FACILITIES
-from worker.sandbox.openapi import document
-from worker.sandbox.records import Records
+from worker.sandbox.data.orders import FACILITIES
+from worker.sandbox.openapi.openapi import document
+from worker.sandbox.state.records import Records
 
 CHECKS = [
     not_a_server_error,

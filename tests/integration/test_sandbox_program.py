@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import PATIENCE
 from tests.integration.test_sandbox import wait_for
-from worker.ordermesh.operations import OPERATIONS
+from worker.ordermesh.contract.operations import OPERATIONS
 
 ROOT = Path(__file__).parents[2]
 SEARCH = OPERATIONS["orders.search"].path

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.sandbox_api import SandboxApi
 from tests.integration.test_sandbox_orders import created, read, some
 from worker.sandbox import CLIENT_ID, SandboxServer, ShipmentStatus
-from worker.sandbox.shipment_data import VENDORS
+from worker.sandbox.data.shipment_data import VENDORS
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[45][0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.integration.sandbox_api import SandboxApi
-from worker.ordermesh.operations import OPERATIONS
+from worker.ordermesh.contract.operations import OPERATIONS
 from worker.sandbox import (
     CLIENT_ID,
     CLIENT_SECRET,
@@ -20,10 +20,10 @@ from worker.sandbox import (
     PermissionsError,
     SandboxServer,
 )
-from worker.sandbox.openapi import document
+from worker.sandbox.openapi.openapi import document
 from worker.sandbox.permissions import RESOURCES, VERBS, permission
 from worker.sandbox.services import HANDLERS
-from worker.sandbox.world import KINDS
+from worker.sandbox.state.world import KINDS
 
 LISTS = [each for each in OPERATIONS.values() if each.records is not None and each.method == "GET"]
 SEARCHES = {"orders": "orders.search", "order_items": "order_items.search", "shipments": "shipments.search"}

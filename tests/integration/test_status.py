@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from jsonschema_rs import Draft202012Validator
 
-from jobs.resources import RESOURCES
 from tests.conftest import (
     PATIENCE,
     Bench,
@@ -30,15 +29,16 @@ from tests.conftest import (
     ordersync,
     program_env,
 )
-from worker.capture.resync import Request, Resyncs
-from worker.cli.compose import announce, farewell, reporter, worker_id
-from worker.cli.screen import screen
-from worker.connections import answer, connect
-from worker.heartbeat import Beat
+from worker.app import announce, farewell, reporter, worker_id
+from worker.capture.registry import RESOURCES
+from worker.capture.resync.requests import Request, Resyncs
+from worker.cli.render.status import screen
 from worker.keys import Keys
-from worker.ordermesh.budget import use_of
-from worker.presence import Presence
+from worker.ordermesh.http.budget import use_of
+from worker.redis.connections import answer, connect
 from worker.sandbox import SandboxServer
+from worker.service.heartbeat import Beat
+from worker.service.presence import Presence
 
 pytestmark = pytest.mark.anyio
 

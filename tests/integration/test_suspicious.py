@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from tests.conftest import Bench, BenchMaker
-from worker import logs
 from worker.capture.health import Health, judge
 from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
 

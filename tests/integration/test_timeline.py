@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from jobs.resources import RESOURCES
 from tests.conftest import Bench, BenchMaker, ordersync
 from tests.integration.streams import STREAM, Writer, fields_of
-from worker.cli import tracing
-from worker.cli.compose import announce
-from worker.cli.moments import audit_words
-from worker.cli.tracing import NAMES, Tracer
-from worker.connections import connect
+from worker.admin import timeline as tracing
+from worker.admin.timeline import NAMES, Tracer
+from worker.admin.timeline_entries import audit_words
+from worker.app import announce
+from worker.capture.registry import RESOURCES
+from worker.config.sections import EventSettings
 from worker.queue.envelope import FIELDS, event_id, event_type
-from worker.queue.find import AT_ONCE, Finder
+from worker.queue.streams.search import AT_ONCE, Finder
+from worker.redis.connections import connect
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET
-from worker.setting_parts import EventSettings
 
 pytestmark = pytest.mark.anyio
 

@@ -20,14 +20,14 @@ from redis.asyncio import Redis
 from tests.conftest import Server, account_for, eventually
 from tests.integration.lab import OwnClock, at_work
 from worker.clock import Clock
-from worker.connections import connect
+from worker.config.sections import ApiSettings
 from worker.errors import ApiError, GatewayUnreachable, LoginRejected, ServerError, UnreadableAnswer
 from worker.keys import Keys
-from worker.ordermesh.auth import RENEW_AFTER, Credentials, LoginRequest, Token
 from worker.ordermesh.client import Usage
-from worker.ordermesh.tokens import LOCK_SECONDS, TokenSource
+from worker.ordermesh.http.auth import RENEW_AFTER, Credentials, LoginRequest, Token
+from worker.ordermesh.http.tokens import LOCK_SECONDS, TokenSource
+from worker.redis.connections import connect
 from worker.sandbox import Lifetimes, SandboxServer
-from worker.setting_parts import ApiSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -159,11 +159,11 @@ PROGRAM = """
 import asyncio, sys
 from pydantic import SecretStr
 from worker import logs
-from worker.cli.compose import workplace
+from worker.app import workplace
 from worker.clock import SystemClock
 from worker.ordermesh.client import Usage
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET
-from worker.setting_parts import Account, ApiSettings
+from worker.config.sections import Account, ApiSettings
 
 async def main(gateway, redis_url):
     logs.configure("json", "warning")

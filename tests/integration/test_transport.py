@@ -19,9 +19,9 @@ import pytest
 
 from tests.conftest import eventually, free_port
 from tests.integration.lab import Lab, http, lab
+from worker.config.sections import ApiSettings
 from worker.errors import SettingsError
-from worker.ordermesh.transport import Http, Transport, environment_proxy, make_http
-from worker.setting_parts import ApiSettings
+from worker.ordermesh.http.transport import Http, Transport, environment_proxy, make_http
 
 pytestmark = pytest.mark.anyio
 

@@ -21,8 +21,8 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.conftest import PATIENCE, Program, eventually, program_env, run_beside
-from worker import embedded
 from worker.queue.envelope import FIELDS
+from worker.redis import embedded
 
 pytestmark = pytest.mark.anyio
 

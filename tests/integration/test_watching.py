@@ -27,11 +27,11 @@ from tests.conftest import (
     program_env,
 )
 from tests.integration.test_jobs import working
-from worker import tracing
-from worker.endpoint import LONGEST_HEAD, Answer, serving
 from worker.errors import SettingsError
-from worker.otel import Exporter
 from worker.sandbox import FaultRule, SandboxServer
+from worker.telemetry import tracing
+from worker.telemetry.http import LONGEST_HEAD, Answer, serving
+from worker.telemetry.otel import Exporter
 
 pytestmark = pytest.mark.anyio
 

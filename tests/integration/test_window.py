@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from jobs.resources import ORDERS
 from tests.conftest import Bench, BenchMaker
-from worker import logs
-from worker.capture.plans import OVERLAP_MS
-from worker.capture.run import Run
+from worker.capture.registry import ORDERS
+from worker.capture.scan.strategy import OVERLAP_MS
+from worker.capture.state.run import Run
 from worker.clock import rfc3339
 from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
 
@@ -155,7 +155,7 @@ async def test_windows_go_on_beside_a_long_sweep(bench: BenchMaker, monkeypatch:
     with server() as sandbox:
         async with bench(sandbox, probe=True, page_size=20) as b:
             await settled(b)
-            monkeypatch.setattr("worker.capture.plans.SHORTEST_PART", -1.0)
+            monkeypatch.setattr("worker.capture.scan.strategy.SHORTEST_PART", -1.0)
             b.desk.poller._intervals = {"orders": -1.0}
             b.desk.poller._complete_every = 0.0
             first = await b.poll()

@@ -19,10 +19,10 @@ from worker.ordermesh.bodies import (
     CreateOrderModel,
 )
 from worker.ordermesh.client import OrderMeshClient
-from worker.ordermesh.operations import OPERATIONS
-from worker.ordermesh.reply import AuditEntry, AuditReply, Reply
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.http.reply import AuditEntry, AuditReply, Reply
 from worker.sandbox import CLIENT_ID, SandboxServer
-from worker.sandbox.audit import Kind
+from worker.sandbox.state.audit import Kind
 
 Record = dict[str, Any]
 SKUS = ("MUG-11OZ-WHT", "POSTER-18X24-MAT", "TOTE-CTN-NAT")

@@ -17,7 +17,7 @@ from worker.ordermesh.bodies import (
     UpdateMerchantCatalogDto,
     UpdateNotePayload,
 )
-from worker.ordermesh.reply import AuditReply
+from worker.ordermesh.http.reply import AuditReply
 
 # Notes
 

@@ -9,11 +9,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.capture.audit import MOST_REMEMBERED, WITHHELD, Recorded, digest_of, in_order, new_entries
-from worker.capture.fingerprint import State
-from worker.capture.privacy import policy_for
-from worker.ordermesh.reply import AuditEntry, _entry
-from worker.setting_parts import PrivacySettings
+from worker.capture.records.audit import MOST_REMEMBERED, WITHHELD, Recorded, digest_of, in_order, new_entries
+from worker.capture.records.fingerprint import State
+from worker.capture.records.privacy import policy_for
+from worker.config.sections import PrivacySettings
+from worker.ordermesh.http.reply import AuditEntry, _entry
 
 
 def entry(**fields: Any) -> AuditEntry:

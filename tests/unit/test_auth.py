@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from worker.config.sections import ApiSettings
 from worker.errors import SettingsError, UnreadableAnswer
-from worker.ordermesh.auth import (
+from worker.ordermesh.http.auth import (
     CLIENT_LIFETIME,
     USER_LIFETIME,
     Credentials,
@@ -18,7 +19,6 @@ from worker.ordermesh.auth import (
     parse_token,
     renewal_request,
 )
-from worker.setting_parts import ApiSettings
 
 CLIENT = Credentials("client-1", "client-secret", is_client=True)
 USER = Credentials("joe@example.com", "user-password", is_client=False)

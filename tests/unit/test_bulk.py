@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import PropertyError, UnreadableAnswer
-from worker.ordermesh.bulk import BulkReply, chunks, envelope, joined, results
-from worker.ordermesh.reply import Reply
+from worker.ordermesh.http.bulk import BulkReply, chunks, envelope, joined, results
+from worker.ordermesh.http.reply import Reply
 
 SENT = [{"id": "a"}, {"id": "b"}, {"id": "c"}]
 

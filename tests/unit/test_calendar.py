@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from worker.capture.calendar import HOUR_MS, Hour, calendar
-from worker.capture.coverage import Counts, Gap, Pass, Progress
+from worker.capture.reconcile.calendar import HOUR_MS, Hour, calendar
+from worker.capture.reconcile.progress import Counts, Gap, Pass, Progress
 
 DAY = 20_000
 MIDNIGHT = DAY * 24

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.integration.streams import fields_of
-from worker.queue.delivery import Backoff, Delivery, Reject, State, explain
+from worker.queue.consumer.delivery import Backoff, Delivery, Reject, State, explain
+from worker.queue.consumer.keyed_queue import Lanes
 from worker.queue.envelope import parse
-from worker.queue.lanes import Lanes
 
 
 def delivery(number: int, subject: str) -> Delivery:

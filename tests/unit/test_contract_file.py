@@ -17,13 +17,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.conftest import PATIENCE
-from worker import settings
+from worker.config import settings
 from worker.errors import SettingsError
-from worker.ordermesh import contract_file, yaml_reading
-from worker.ordermesh.contract_file import load, render
-from worker.ordermesh.contract_layers import LISTING_FIELDS, Contract, Layer, stack
-from worker.ordermesh.operations import OPERATIONS
-from worker.ordermesh.profile import ContractProfile, Listing, Route
+from worker.ordermesh.contract import file as contract_file
+from worker.ordermesh.contract import yaml as yaml_reading
+from worker.ordermesh.contract.file import load, render
+from worker.ordermesh.contract.layers import LISTING_FIELDS, Contract, Layer, stack
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.contract.profile import ContractProfile, Listing, Route
 
 SEARCH = OPERATIONS["orders.search"]
 VENDOR = {
@@ -306,7 +307,7 @@ def test_yaml_is_imported_for_yaml_alone(tmp_path: Path) -> None:
     (tmp_path / "vendor.json").write_text(json.dumps(VENDOR))
     (tmp_path / "contract.toml").write_text('openapi = "vendor.json"\n')
     script = (
-        "import sys, pathlib\nfrom worker.ordermesh.contract_file import load\n"
+        "import sys, pathlib\nfrom worker.ordermesh.contract.file import load\n"
         "assert load(pathlib.Path(sys.argv[1])).differences\nprint('yaml' in sys.modules)"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "contract.toml")]

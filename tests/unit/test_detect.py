@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from worker.capture.detect import Action, Change, Observed, decide, decode, newest_of_each, observe
-from worker.capture.fingerprint import FieldNames, State, pack_id
+from worker.capture.records.diff import Action, Change, Observed, decide, decode, newest_of_each, observe
+from worker.capture.records.fingerprint import FieldNames, State, pack_id
 from worker.capture.resources import Resource
 
 THINGS = Resource(name="things", entity="thing", search="things.search")

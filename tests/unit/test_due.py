@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.resources import AUDIT_LOGS, CAPTURED, ORDERS, RESOURCES, SHIPMENTS
-from worker.capture.detect import linked_fields
-from worker.capture.due import Member, follow_ups, log_of, record, within
-from worker.ordermesh.operations import OPERATIONS
+from worker.capture.records.diff import linked_fields
+from worker.capture.registry import AUDIT_LOGS, CAPTURED, ORDERS, RESOURCES, SHIPMENTS
+from worker.capture.state.refresh_queue import Member, follow_ups, log_of, record, within
+from worker.ordermesh.contract.operations import OPERATIONS
 
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=3), st.booleans())

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from jobs.resources import ORDERS, SHIPMENTS
-from worker.capture import evidence
-from worker.capture.evidence import Refusal, Sample, Seen, Verdict
+from worker.capture.probe import samples as evidence
+from worker.capture.probe.samples import Refusal, Sample, Seen, Verdict
+from worker.capture.registry import ORDERS, SHIPMENTS
 from worker.errors import UnreadableAnswer
 
 

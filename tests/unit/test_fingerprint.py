@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker.capture.fingerprint import (
+from worker.capture.records.fingerprint import (
     MOST_FIELDS,
     Content,
     FieldNames,

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.capture.head import MOST_PASSES, HeadPlan, PassPlan
-from worker.capture.plans import Shown
-from worker.capture.seek import SeekPlan
+from worker.capture.scan.keyset import SeekPlan
+from worker.capture.scan.multipass import MOST_PASSES, HeadPlan, PassPlan
+from worker.capture.scan.strategy import Shown
 from worker.errors import SortBroken, UnreadableAnswer
 
 

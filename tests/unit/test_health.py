@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker.capture.cursor import Cursor
 from worker.capture.health import Health, judge
+from worker.capture.state.cursor import Cursor
 
 NOW = 1_800_000_000.0
 FINE: dict[str, Any] = {

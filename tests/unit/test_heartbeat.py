@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from worker import heartbeat
-from worker.heartbeat import Beat, ResourceBeat
+from worker.service import heartbeat
+from worker.service.heartbeat import Beat, ResourceBeat
 
 
 def a_beat(at: float = 1000.0, pid: int | None = None, **more: object) -> Beat:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from worker.capture.history import MINUTES, RunRecord, parse, per_minute
-from worker.cli.screen import sparkline
+from worker.capture.state.run_history import MINUTES, RunRecord, parse, per_minute
+from worker.cli.render.status import sparkline
 
 NOW = 1_800_000_000.0
 

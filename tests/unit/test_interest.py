@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.resources import ORDERS
-from worker.capture.detect import Action, Change, decide, decode, observe
-from worker.capture.fingerprint import FieldNames, State
-from worker.capture.interest import EVERYTHING, Interest, interest_in
+from worker.capture.records.diff import Action, Change, decide, decode, observe
+from worker.capture.records.fingerprint import FieldNames, State
+from worker.capture.records.scope import EVERYTHING, Interest
+from worker.capture.registry import ORDERS
+from worker.capture.resources import interest_in
 
 OPEN = interest_in(ORDERS, merchants=(), statuses=("Open",), final=())
 MINE = interest_in(ORDERS, merchants=("m1",), statuses=(), final=())

@@ -17,13 +17,13 @@ from jsonschema_rs import Draft202012Validator, meta
 from structlog.contextvars import bound_contextvars
 
 from tests.conftest import LOG_LINE
-from worker import logs
-from worker.capture.run import Run
-from worker.cli.log_queries import QUERIES, Query, loki, program
-from worker.log_events import COMMON, EVENTS, FIELDS, HEAD, LIBRARY, THEMES, UNLISTED, Level
-from worker.log_events.conformity import NotInCatalogue, conformity
-from worker.log_events.schema import log_schema
-from worker.logs import HIDDEN, get_logger
+from worker.capture.state.run import Run
+from worker.contracts.log_queries import QUERIES, Query, loki, program
+from worker.contracts.log_schema import log_schema
+from worker.telemetry import log as logs
+from worker.telemetry.catalog import COMMON, EVENTS, FIELDS, HEAD, LIBRARY, THEMES, UNLISTED, Level
+from worker.telemetry.catalog.conformity import NotInCatalogue, conformity
+from worker.telemetry.log import HIDDEN, get_logger
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [path for folder in ("worker", "jobs") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -97,7 +97,7 @@ def test_the_code_says_what_the_table_says() -> None:
 
 def test_every_event_is_said_somewhere() -> None:
     """The table holds nothing that the code does not say any more."""
-    catalogue = [path for path in SOURCES if "log_events" not in path.parts]
+    catalogue = [path for path in SOURCES if "catalog" not in path.parts]
     code = "\n".join(path.read_text(encoding="utf-8") for path in catalogue)
     assert [name for name in EVENTS if f'"{name}"' not in code and name not in {LIBRARY, UNLISTED}] == []
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from worker import logs
-from worker.log_events.conformity import conformity
-from worker.logs import HIDDEN, Redaction, Repeats, get_logger, redaction
+from worker.telemetry import log as logs
+from worker.telemetry.catalog.conformity import conformity
+from worker.telemetry.log import HIDDEN, Redaction, Repeats, get_logger, redaction
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJpYXQiOjE3NjcyMjU2MDB9.c2lnbmF0dXJl"
 Lines = Callable[[], list[dict[str, Any]]]

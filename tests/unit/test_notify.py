@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.daemon import Watchdog
-from worker.notify import ServiceManager
+from worker.service.daemon import Watchdog
+from worker.service.systemd import ServiceManager
 
 
 class Listener:

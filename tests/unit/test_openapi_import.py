@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.ordermesh.contract_layers import plain
-from worker.ordermesh.openapi_document import NotOpenApi
-from worker.ordermesh.openapi_import import NOT_DESCRIBED, Imported, Match, import_document
-from worker.ordermesh.operations import OPERATIONS, SERVICES, Operation
+from worker.ordermesh.contract.layers import plain
+from worker.ordermesh.contract.openapi_document import NotOpenApi
+from worker.ordermesh.contract.openapi_import import NOT_DESCRIBED, Imported, Match, import_document
+from worker.ordermesh.contract.operations import OPERATIONS, SERVICES, Operation
 
 TWINS = ("orders.audit_logs", "orders.audit_logs_by_safe_id")
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from tests.conftest import PATIENCE
-from worker.cli.feeding import Pace
+from worker.cli.consume.batches import Pace
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from worker.errors import UnreadableAnswer
-from worker.ordermesh.pages import TOTAL_KEYS, Page, split
+from worker.ordermesh.http.pages import TOTAL_KEYS, Page, split
 
 WRAPPERS = ("orders", "items")
 RECORDS = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 import pytest
 
-from worker.cli.letters import Picked, pick_out
-from worker.cli.looking import moment
+from worker.admin.dead_letters import Picked, pick_out
+from worker.cli.common.redis import moment
 from worker.errors import SettingsError
 
 NOW = 1_772_445_600.0

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.resources import ORDERS
-from worker.capture.cursor import Cursor
-from worker.capture.interest import EVERYTHING, interest_in
-from worker.capture.plans import OVERLAP_MS, SHORTEST_PART, Part, Plan, choose
-from worker.ordermesh.profile import Listing
+from worker.capture.records.scope import EVERYTHING
+from worker.capture.registry import ORDERS
+from worker.capture.resources import interest_in
+from worker.capture.scan.strategy import OVERLAP_MS, SHORTEST_PART, Part, Plan, choose
+from worker.capture.state.cursor import Cursor
+from worker.ordermesh.contract.profile import Listing
 
 UP, DOWN = {"sort": "updatedAt"}, {"sort": "-updatedAt"}
 FILTERS = Listing(since_parameter="updatedFrom")

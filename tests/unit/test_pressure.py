@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.queue.groups import Group, Survey
-from worker.queue.pressure import Marks, room, weigh
+from worker.queue.streams.backpressure import Marks, room, weigh
+from worker.queue.streams.groups import Group, Survey
 
 MARKS = Marks(entries=1000, bytes=1_000_000, memory=0.9, resume=0.5)
 

@@ -15,16 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from jobs.resources import RESOURCES
-from worker import settings as settings_module
-from worker.capture.detect import Action, Change, decide, decode, observe
-from worker.capture.fingerprint import FieldNames
-from worker.capture.privacy import MINIMAL, RecordPolicy, Rule, policy_for
+from worker.capture.records.diff import Action, Change, decide, decode, observe
+from worker.capture.records.fingerprint import FieldNames
+from worker.capture.records.privacy import MINIMAL, RecordPolicy, Rule, policy_for
+from worker.capture.registry import RESOURCES
 from worker.capture.resources import Resource
+from worker.config import settings as settings_module
+from worker.config.sections import PrivacySettings
 from worker.errors import SettingsError
-from worker.ordermesh.record_schemas import row_of
+from worker.ordermesh.record_schema import row_of
 from worker.ordermesh.schemas import SCHEMAS, element
-from worker.setting_parts import PrivacySettings
 
 KEY = "0123456789abcdef"
 THINGS = Resource(name="things", entity="thing", search="things.search")

@@ -3,8 +3,8 @@
 import pytest
 
 from worker.errors import Unaddressable
-from worker.ordermesh.operations import OPERATIONS
-from worker.ordermesh.profile import ContractProfile, Listing, Route
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.contract.profile import ContractProfile, Listing, Route
 
 
 def test_built_in_path() -> None:

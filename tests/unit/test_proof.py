@@ -10,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.reconcile import seconds_until_slice
-from jobs.resources import CATEGORIES, ORDERS, SHIPMENTS
 from tests.integration.lab import OwnClock
-from worker.capture.pace import Pace
-from worker.capture.proof import (
+from worker.capture.reconcile.comparison import (
     Compared,
     Window,
     are_whole_seconds,
@@ -23,8 +21,10 @@ from worker.capture.proof import (
     times_of,
     window_of,
 )
-from worker.ordermesh.findings import Findings, no, yes
-from worker.ordermesh.reply import AuditEntry
+from worker.capture.reconcile.throttle import Pace
+from worker.capture.registry import CATEGORIES, ORDERS, SHIPMENTS
+from worker.ordermesh.contract.findings import Findings, no, yes
+from worker.ordermesh.http.reply import AuditEntry
 
 WINDOW = Window(10_000, 20_000)
 

@@ -15,11 +15,13 @@ import yaml
 from click.testing import CliRunner
 from jsonschema_rs import Draft202012Validator, meta
 
-from jobs.resources import CAPTURED, RESOURCES
-from worker.capture.detect import PUBLISHED
-from worker.cli import asyncapi, published
-from worker.queue import envelope, schema
-from worker.queue.compatibility import ORDER, broken, promise_of
+from worker.capture.records.diff import PUBLISHED
+from worker.capture.registry import CAPTURED, RESOURCES
+from worker.contracts import __main__ as published
+from worker.contracts import asyncapi
+from worker.contracts import event_schema as schema
+from worker.contracts.compatibility import ORDER, broken, promise_of
+from worker.queue import envelope
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SCHEMAS = published.schemas()
@@ -53,13 +55,13 @@ def is_valid(uri_or_schema: Any, value: Any) -> bool:
 
 @pytest.mark.parametrize("name", published.files())
 def test_the_committed_file_is_what_the_code_says(name: str) -> None:
-    """A change of the envelope, a field or a resource needs new files: `python -m worker.cli.published deploy`."""
+    """A change of the envelope, a field or a resource needs new files: `python -m worker.contracts deploy`."""
     assert (DEPLOY / name).read_text(encoding="utf-8") == published.files()[name]
 
 
 @pytest.mark.parametrize("name", published.pages())
 def test_the_committed_page_is_what_the_code_says(name: str) -> None:
-    """A change of a log event needs a new page: `python -m worker.cli.published deploy`."""
+    """A change of a log event needs a new page: `python -m worker.contracts deploy`."""
     assert (DEPLOY.parent / "docs" / name).read_text(encoding="utf-8") == published.pages()[name]
 
 
@@ -169,7 +171,7 @@ def test_a_broken_promise_is_not_written(tmp_path: Path) -> None:
     (tmp_path / published.RELEASED).write_text(json.dumps(promised))
     before = {path: path.read_bytes() for path in (tmp_path / "schemas").iterdir()}
     run = subprocess.run(
-        [sys.executable, "-m", "worker.cli.published", str(tmp_path), "--release"],
+        [sys.executable, "-m", "worker.contracts", str(tmp_path), "--release"],
         capture_output=True,
         text=True,
         check=False,

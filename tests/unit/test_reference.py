@@ -8,22 +8,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from worker.ordermesh import reference
-from worker.ordermesh.operations import OPERATIONS
+from worker.ordermesh.contract import reference
+from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.schemas import SCHEMAS
 
 PAGE = Path(__file__).parents[2] / "docs" / "contract.md"
 
 
 def test_the_committed_page_is_what_the_tables_say() -> None:
-    """A change of a table needs a new page: `python -m worker.ordermesh.reference > docs/contract.md`."""
+    """A change of a table needs a new page: `python -m worker.ordermesh.contract.reference > docs/contract.md`."""
     assert PAGE.read_text(encoding="utf-8") == reference.markdown()
 
 
 def test_the_module_prints_the_page() -> None:
     """Run as a program it writes the page to standard output."""
     run = subprocess.run(
-        [sys.executable, "-m", "worker.ordermesh.reference"], capture_output=True, check=True
+        [sys.executable, "-m", "worker.ordermesh.contract.reference"], capture_output=True, check=True
     )
     assert run.stdout.decode("utf-8") == reference.markdown()
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from worker.errors import PropertyError, UnreadableAnswer
-from worker.ordermesh.reply import AUDIT_IDS, AUDIT_TIMES, AuditEntry, Reply, audit_of, list_of
+from worker.ordermesh.http.reply import AUDIT_IDS, AUDIT_TIMES, AuditEntry, Reply, audit_of, list_of
 
 RECORD = b'{"id": "1", "x":1.50,"big":12345678901234567890123 }'
 

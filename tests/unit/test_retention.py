@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from worker.config.sections import BackpressureSettings, EventSettings, KeptSettings, RetentionSettings
+from worker.config.settings import load
 from worker.errors import SettingsError
-from worker.queue.groups import Group, GroupConsumer, Limits, Survey, idle_seconds, written_at
-from worker.setting_parts import BackpressureSettings, EventSettings, KeptSettings, RetentionSettings
-from worker.settings import load
+from worker.queue.streams.groups import Group, GroupConsumer, Limits, Survey, idle_seconds, written_at
 
 
 @pytest.fixture(autouse=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from worker.capture.cursor import Cursor
-from worker.capture.detect import Action, Change, Observed
-from worker.capture.run import Outcome, Run
+from worker.capture.records.diff import Action, Change, Observed
+from worker.capture.state.cursor import Cursor
+from worker.capture.state.run import Outcome, Run
 from worker.errors import DataError
 
 

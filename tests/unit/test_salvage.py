@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.resources import ORDERS
-from worker.capture.detect import observe
+from worker.capture.records.diff import observe
+from worker.capture.registry import ORDERS
 from worker.errors import UnreadableAnswer
-from worker.ordermesh.pages import split
+from worker.ordermesh.http.pages import split
 
 GOOD = b'{"id":"a","x":"\xc3\xa9"}'
 

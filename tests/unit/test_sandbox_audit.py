@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from worker.sandbox.audit import CREATED, KEPT, UPDATED, AuditLogs, differences
-from worker.sandbox.data import format_ticks
-from worker.sandbox.times import Stamps
+from worker.sandbox.data.orders import format_ticks
+from worker.sandbox.data.times import Stamps
+from worker.sandbox.state.audit import CREATED, KEPT, UPDATED, AuditLogs, differences
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.sandbox import Store
-from worker.sandbox.changes import due, step, tick
-from worker.sandbox.world import World
+from worker.sandbox.state.changes import due, step, tick
+from worker.sandbox.state.world import World
 
 
 @given(st.floats(0.01, 1_000), st.lists(st.floats(0, 5), max_size=30))

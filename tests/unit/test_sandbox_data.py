@@ -6,9 +6,9 @@ from random import Random
 import msgspec
 import pytest
 
-from worker.sandbox.data import HISTORY_START, HISTORY_STEP, Order, OrderFactory, format_ticks
-from worker.sandbox.mutations import OPEN_STATUSES, mutate
-from worker.sandbox.store import Store
+from worker.sandbox.data.mutations import OPEN_STATUSES, mutate
+from worker.sandbox.data.orders import HISTORY_START, HISTORY_STEP, Order, OrderFactory, format_ticks
+from worker.sandbox.state.store import Store
 
 ORDER_KEYS = [
     "items",

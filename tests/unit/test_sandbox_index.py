@@ -8,9 +8,9 @@ import pytest
 
 from worker.sandbox import Contract
 from worker.sandbox.faults import DRIFT_ACTIONS, FaultRule, FaultRuleError
-from worker.sandbox.index import Index, Stale
-from worker.sandbox.records import Records
-from worker.sandbox.store import Store
+from worker.sandbox.state.index import Index, Stale
+from worker.sandbox.state.records import Records
+from worker.sandbox.state.store import Store
 
 
 def lagging(lag: float) -> tuple[Callable[[], list[str]], Records, list[float]]:

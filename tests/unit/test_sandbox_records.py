@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from worker.sandbox.records import Record, Records, UnknownRecordError
-from worker.sandbox.times import Stamps, format_unzoned, parse_ticks, sortable, unzoned
+from worker.sandbox.data.record import Record
+from worker.sandbox.data.times import Stamps, format_unzoned, parse_ticks, sortable, unzoned
+from worker.sandbox.state.records import Records, UnknownRecordError
 
 
 def make(*ids: str, **fields: Any) -> Records:

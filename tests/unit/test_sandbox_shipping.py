@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from worker.sandbox import ShipmentStatus, Store
-from worker.sandbox.packing_slip import packing_slip
-from worker.sandbox.pdf import Line, render_pdf
-from worker.sandbox.shipment_data import derive
-from worker.sandbox.world import World
+from worker.sandbox.data.shipment_data import derive
+from worker.sandbox.documents.packing_slip import packing_slip
+from worker.sandbox.documents.pdf import Line, render_pdf
+from worker.sandbox.state.world import World
 
 
 def made(world: World) -> list[str]:

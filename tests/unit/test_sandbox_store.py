@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from worker.sandbox import Contract, Store, UnknownOrderError
-from worker.sandbox.data import format_ticks
+from worker.sandbox.data.orders import format_ticks
 
 
 def read(store: Store, order_id: str) -> dict[str, Any]:

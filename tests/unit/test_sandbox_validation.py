@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from worker.ordermesh.operations import OPERATIONS
+from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.schemas import SCHEMAS
-from worker.sandbox.json_schemas import IN_BUNDLE, bundle, json_schema, needed_by
-from worker.sandbox.validation import MOST_ERRORS, check_body, needs_body, takes_body
+from worker.sandbox.openapi.json_schemas import IN_BUNDLE, bundle, json_schema, needed_by
+from worker.sandbox.openapi.validation import MOST_ERRORS, check_body, needs_body, takes_body
 
 
 def errors(key: str, body: object) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from worker.ordermesh.operations import OPERATIONS, SERVICES
+from worker.ordermesh.contract.operations import OPERATIONS, SERVICES
 from worker.ordermesh.schemas import (
     BASIC_TYPES,
     PAGES,

@@ -12,15 +12,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from worker import logs
 from worker.clock import SystemClock
 from worker.errors import PartialBulk, ServerError
-from worker.ordermesh.auth import LoginRequest
-from worker.ordermesh.operations import OPERATIONS, Operation
-from worker.ordermesh.profile import ContractProfile, Listing, Route
-from worker.ordermesh.reply import AuditReply, ListReply, Reply
+from worker.ordermesh.contract.operations import OPERATIONS, Operation
+from worker.ordermesh.contract.profile import ContractProfile, Listing, Route
+from worker.ordermesh.http.auth import LoginRequest
+from worker.ordermesh.http.reply import AuditReply, ListReply, Reply
 from worker.ordermesh.services import Services
 from worker.ordermesh.services.group import Group, query_of
+from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.resources import CAPTURED as READABLE
-from worker import settings
+from worker.capture.registry import CAPTURED as READABLE
+from worker.config import settings
+from worker.config.sections import RESOURCES, Account
 from worker.errors import SettingsError
-from worker.setting_parts import RESOURCES, Account
 
 SECRET = "hunter2-hunter2"
 LOGIN = {"ORDERSYNC_API__CLIENT_ID": "client", "ORDERSYNC_API__CLIENT_SECRET": SECRET}

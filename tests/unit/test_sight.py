@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.capture.cursor import Cursor
-from worker.capture.detect import Action, Change, Observed
-from worker.capture.sight import LEAST_FOR_ALL, Sight
+from worker.capture.records.diff import Action, Change, Observed
+from worker.capture.scan.sanity import LEAST_FOR_ALL, Sight
+from worker.capture.state.cursor import Cursor
 
 NOW = 1_800_000_000_000.0
 KNOWN: dict[str, Any] = {"tracked": 500, "swept_records": 500, "newest": 1000, "baseline": True}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.capture.plans import Shown
-from worker.capture.sweep import READ_AHEAD, SweepPlan
+from worker.capture.scan.offset import READ_AHEAD, SweepPlan
+from worker.capture.scan.strategy import Shown
 from worker.errors import UnreadableAnswer
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from worker import tracing
-from worker.tracing import Span, begin, here, span, watching
+from worker.telemetry import tracing
+from worker.telemetry.tracing import Span, begin, here, span, watching
 
 GIVEN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from worker.errors import RedisFull
 
 if TYPE_CHECKING:
-    from worker.capture.cursor import Cursor
-    from worker.capture.pauses import Pause
+    from worker.capture.state.cursor import Cursor
+    from worker.capture.state.pauses import Pause
 
 
 class Health(StrEnum):

@@ -8,22 +8,18 @@ from typing import TYPE_CHECKING
 import redis.exceptions
 from structlog.contextvars import bound_contextvars
 
-from worker import tracing
-from worker.capture.due_reads import DueReads
-from worker.capture.interest import EVERYTHING, Interest
-from worker.capture.lease import Lease, Renewed, hold
-from worker.capture.list_reads import ListRead
-from worker.capture.open_records import OpenRecords
-from worker.capture.pauses import PauseGate, Pauses
-from worker.capture.payload import AS_SERVED, Payload
-from worker.capture.plans import SHORTEST_PART
-from worker.capture.reader import PAUSE_SECONDS
-from worker.capture.reading import Reading
+from worker.capture.context import PAUSE_SECONDS, Reading, Turn
+from worker.capture.records.payload import AS_SERVED, Payload
+from worker.capture.records.scope import EVERYTHING, Interest
+from worker.capture.refresh.refresher import DueReads
 from worker.capture.resources import AuditLog, Resource
-from worker.capture.run import Outcome, Run
-from worker.capture.store import Store
-from worker.capture.turn import Turn
-from worker.connections import is_full
+from worker.capture.scan.executor import ListRead
+from worker.capture.scan.strategy import SHORTEST_PART
+from worker.capture.state.lease import Lease, Renewed, hold
+from worker.capture.state.open_records import OpenRecords
+from worker.capture.state.pauses import PauseGate, Pauses
+from worker.capture.state.run import Outcome, Run
+from worker.capture.state.store import Store
 from worker.errors import (
     ApiError,
     ContractMismatch,
@@ -37,7 +33,9 @@ from worker.errors import (
     RedisUnavailable,
     UnreadableAnswer,
 )
-from worker.logs import Repeats, get_logger
+from worker.redis.connections import is_full
+from worker.telemetry import tracing
+from worker.telemetry.log import Repeats, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,13 +43,13 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.capture.contract import KnownContract
+    from worker.capture.probe.registry import KnownContract
     from worker.capture.resources import Captured
     from worker.clock import Clock
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
-    from worker.queue.pressure import Pressure
-    from worker.tracing import Trace
+    from worker.queue.streams.backpressure import Pressure
+    from worker.telemetry.tracing import Trace
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 5.0, 60.0
 """Seconds between two tries of a resource whose polls fail. A refused login waits for the longest at once."""

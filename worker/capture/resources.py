@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from worker.capture.interest import EVERYTHING, Interest
+from worker.capture.records.scope import EVERYTHING, Interest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +82,16 @@ class AuditLog:
 
 
 Captured: TypeAlias = Resource | AuditLog
+
+
+def interest_in(
+    resource: Resource, *, merchants: Sequence[str], statuses: Sequence[str | int], final: Sequence[str | int]
+) -> Interest:
+    """The interest in one resource. Statuses may be numbers, as those of shipments are."""
+    return Interest(
+        resource.merchant_field,
+        resource.status_field,
+        frozenset(merchants),
+        frozenset(map(str, statuses)),
+        frozenset(map(str, final)),
+    )

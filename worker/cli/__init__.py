@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 COMMANDS = {
-    "run": ("worker.cli.run", "Run the daemon; --once reads everything once."),
+    "run": ("worker.cli.run.command", "Run the daemon; --once reads everything once."),
     "sandbox": ("worker.cli.sandbox", "Run a local OrderMesh to try things on."),
     "status": ("worker.cli.status", "Show how each resource stands."),
     "runs": ("worker.cli.runs", "Show what polls have done, or one of them whole."),
@@ -25,18 +25,21 @@ COMMANDS = {
     "resyncs": ("worker.cli.resync:resyncs", "Show the resyncs, cancel one, or go on with it."),
     "timeline": ("worker.cli.timeline", "Show all that is known of one order."),
     "coverage": ("worker.cli.coverage", "Show which hours are proven complete."),
-    "pause": ("worker.cli.pausing:pause", "Stop reading an account, or some of its resources."),
-    "resume": ("worker.cli.pausing:resume", "Read again what was paused."),
+    "pause": ("worker.cli.pause:pause", "Stop reading an account, or some of its resources."),
+    "resume": ("worker.cli.pause:resume", "Read again what was paused."),
     "tail": ("worker.cli.tail", "Show events as they come."),
-    "consume": ("worker.cli.consume", "Hand events to a command, acknowledged when it has taken them."),
+    "consume": (
+        "worker.cli.consume.command",
+        "Hand events to a command, acknowledged when it has taken them.",
+    ),
     "doctor": ("worker.cli.doctor", "Look at settings, login, contract, Redis and clocks."),
     "groups": ("worker.cli.groups", "Show the consumer groups, or drop one."),
     "dead": ("worker.cli.dead", "List, show, replay or drop dead letters."),
     "replay": ("worker.cli.replay", "Give past events to one group again."),
     "health": ("worker.cli.health", "Exit 0 while a worker is alive and fresh."),
-    "contract": ("worker.cli.contract", "Show, import and probe what is believed of the API."),
+    "contract": ("worker.cli.contract.command", "Show, import and probe what is believed of the API."),
     "config": ("worker.cli.config", "Show the settings, secrets hidden."),
-    "completion": ("worker.cli.completion", "Print what a shell needs to complete commands."),
+    "completion": ("worker.cli.common.completion", "Print what a shell needs to complete commands."),
 }
 
 
@@ -71,7 +74,7 @@ class LazyGroup(click.Group):
         module, _, name = self.table[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name or "command")
         if ctx.resilient_parsing:  # a shell asks what may come next
-            from worker.cli.completion import teach  # noqa: PLC0415 - nobody else needs it
+            from worker.cli.common.completion import teach  # noqa: PLC0415 - nobody else needs it
 
             teach(command)
         return command
@@ -156,7 +159,7 @@ def main() -> None:
         error.show()
         status = error.exit_code
     except OrdersyncError as error:
-        from worker.logs import redaction  # noqa: PLC0415 - as above
+        from worker.telemetry.log import redaction  # noqa: PLC0415 - as above
 
         click.echo(f"ordersync: {redaction.text(str(error))}", err=True)
         status = error.exit_status

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from worker import settings as settings_module
+from worker.config import settings as settings_module
 
 
 @click.group(name="config", epilog="\b\nExamples:\n  ordersync config show\n  ordersync config show --json")

@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from jobs.resources import CAPTURED, RESOURCES
-from worker.capture.calendar import Day, Hour, calendar
-from worker.capture.coverage import Counts, Coverage, Gap, Pass, Progress
-from worker.capture.history import History
-from worker.capture.proof import can_be_proven
+from worker.app import run_async
+from worker.capture.reconcile.calendar import Day, Hour, calendar
+from worker.capture.reconcile.comparison import can_be_proven
+from worker.capture.reconcile.progress import Counts, Coverage, Gap, Pass, Progress
+from worker.capture.registry import CAPTURED, RESOURCES
 from worker.capture.resources import AuditLog
-from worker.cli.compose import run_async
-from worker.cli.looking import check_resource, client_of
-from worker.cli.options import pick_account, prepare
-from worker.cli.tables import columns, duration, printable
+from worker.capture.state.run_history import History
+from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.redis import check_resource, client_of
+from worker.cli.render.tables import columns, duration, printable
 from worker.clock import SystemClock, rfc3339
-from worker.connections import answer
 from worker.keys import Keys
+from worker.redis.connections import answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from redis.asyncio import Redis
 
-    from worker.settings import Settings
+    from worker.config.settings import Settings
 
 GLYPHS: dict[Hour, tuple[str, str, str]] = {
     Hour.VERIFIED: ("■", "green", "verified"),

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.compose import run_async
-from worker.cli.letters import KINDS, Letters, Picked, pick_out
-from worker.cli.looking import ask_back, check_resource, client_of
-from worker.cli.options import pick_account, prepare
-from worker.cli.tables import columns, duration, printable
+from worker.admin.dead_letters import KINDS, Letters, Picked, pick_out
+from worker.app import run_async
+from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.redis import ask_back, check_resource, client_of
+from worker.cli.render.tables import columns, duration, printable
 from worker.clock import SystemClock
 from worker.errors import NotReplayable, OrdersyncError
 from worker.queue.dead import DELIVERY

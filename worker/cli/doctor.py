@@ -12,21 +12,21 @@ import click
 import msgspec
 import redis.exceptions
 
-from worker.cli import checks
-from worker.cli.compose import redis_url, run_async, workplace
-from worker.cli.finding import Finding, Level
-from worker.cli.options import prepare
-from worker.cli.redis_rights import check_rights
+from worker.admin import checks
+from worker.admin.finding import Finding, Level
+from worker.admin.redis_acl import check_rights
+from worker.app import redis_url, run_async, workplace
+from worker.cli.common.options import prepare
 from worker.clock import SystemClock
 from worker.errors import OrdersyncError, SettingsError
-from worker.logs import redaction
+from worker.telemetry.log import redaction
 
 if TYPE_CHECKING:
-    from jobs.workplace import Desk
     from worker.clock import Clock
-    from worker.ordermesh.findings import Findings
-    from worker.setting_parts import Account
-    from worker.settings import Settings
+    from worker.config.sections import Account
+    from worker.config.settings import Settings
+    from worker.ordermesh.contract.findings import Findings
+    from worker.services import Desk
 
 _COLOURS = {Level.OK: "green", Level.NOTE: "blue", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 

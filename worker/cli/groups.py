@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 import click
 import redis.exceptions
 
-from worker.cli.compose import run_async, running_redis_url
-from worker.cli.options import pick_account, prepare
-from worker.cli.tables import columns, duration, printable
+from worker.app import run_async, running_redis_url
+from worker.cli.common.options import pick_account, prepare
+from worker.cli.render.tables import columns, duration, printable
 from worker.clock import SystemClock
-from worker.connections import answer, connect
+from worker.config.sections import RESOURCES
+from worker.config.settings import Settings, hide_password
 from worker.errors import RedisUnavailable, SettingsError
 from worker.keys import Keys
-from worker.queue.groups import Groups, Limits, idle_seconds, written_at
-from worker.setting_parts import RESOURCES
-from worker.settings import Settings, hide_password
+from worker.queue.streams.groups import Groups, Limits, idle_seconds, written_at
+from worker.redis.connections import answer, connect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
-    from worker.queue.groups import Group
+    from worker.queue.streams.groups import Group
 
 _COLUMNS = ("resource", "group", "unread", "pending", "oldest", "idle", "consumers", "holds back")
 

@@ -11,7 +11,7 @@ import click
 import msgspec
 from dotenv import dotenv_values
 
-from worker import heartbeat
+from worker.service import heartbeat
 
 
 @click.command(epilog='\b\nExample, in a Dockerfile:\n  HEALTHCHECK CMD ["ordersync", "health"]')

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.compose import run_async
-from worker.cli.looking import check_resource, client_of, moment
-from worker.cli.options import pick_account, prepare
-from worker.cli.tables import printable
+from worker.app import run_async
+from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.redis import check_resource, client_of, moment
+from worker.cli.render.tables import printable
 from worker.clock import SystemClock, rfc3339
+from worker.config.sections import RESOURCES
 from worker.errors import SettingsError
 from worker.keys import Keys
-from worker.logs import get_logger
-from worker.queue.claiming import text
-from worker.queue.groups import Groups, written_at
+from worker.queue.consumer.group_client import text
 from worker.queue.replay import Range, Replayed, replay
-from worker.setting_parts import RESOURCES
+from worker.queue.streams.groups import Groups, written_at
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.queue.groups import Group
-    from worker.settings import Settings
+    from worker.config.settings import Settings
+    from worker.queue.streams.groups import Group
 
 _NOTHING = "0-0"
 

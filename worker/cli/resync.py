@@ -10,20 +10,21 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import msgspec
 
-from jobs.resources import RESOURCES
-from worker.capture.resync import OVER, Request, Resync, Resyncs, State
-from worker.cli.compose import run_async, running_redis_url, workplace
-from worker.cli.looking import client_of, moment
-from worker.cli.options import pick_account, prepare
-from worker.cli.tables import columns, duration
+from worker.admin.resyncs import as_row
+from worker.app import run_async, running_redis_url, workplace
+from worker.capture.registry import RESOURCES
+from worker.capture.resync.requests import OVER, Request, Resync, Resyncs, State
+from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.redis import client_of, moment
+from worker.cli.render.tables import columns, duration
 from worker.clock import SystemClock, rfc3339
-from worker.connections import answer
 from worker.errors import OrdersyncError, SettingsError
 from worker.keys import Keys
+from worker.redis.connections import answer
 
 if TYPE_CHECKING:
-    from worker.setting_parts import Account
-    from worker.settings import Settings
+    from worker.config.sections import Account
+    from worker.config.settings import Settings
 
 LOOK_SECONDS = 0.5
 IDLE_SECONDS = 15.0
@@ -249,29 +250,6 @@ def _ended(account: str, resync: Resync) -> str:
         more = " ..." if resync.missed > len(resync.missing) else ""
         text += f"\nnothing found under: {', '.join(resync.missing)}{more}"
     return text
-
-
-def as_row(account: str, resync: Resync) -> dict[str, Any]:
-    """A resync as it stands in JSON."""
-    request = resync.request
-    return {
-        "id": resync.id,
-        "account": account,
-        "resource": request.resource,
-        "what": request.words,
-        "by": request.by,
-        "state": resync.state.value,
-        "at": rfc3339(resync.at),
-        "ended": rfc3339(resync.ended_at) if resync.ended_at else None,
-        "share": None if resync.share is None else round(resync.share, 3),
-        "read": resync.read,
-        "total": resync.total or None,
-        "published": resync.published,
-        "unchanged": resync.unchanged,
-        "not_found": resync.missed,
-        "requests": resync.requests,
-        "error": resync.error,
-    }
 
 
 @click.group(

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from worker.capture.history import History, RunRecord
-from worker.cli.compose import run_async
-from worker.cli.looking import check_resource, client_of, moment
-from worker.cli.options import pick_account, prepare
-from worker.cli.tables import columns, printable
+from worker.app import run_async
+from worker.capture.state.run_history import History, RunRecord
+from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.redis import check_resource, client_of, moment
+from worker.cli.render.tables import columns, printable
 from worker.clock import SystemClock, rfc3339
 from worker.errors import OrdersyncError
 from worker.keys import Keys
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
-    from worker.settings import Settings
+    from worker.config.settings import Settings
 
 _COLUMNS = (
     "ended", "run", "resource", "plan", "reason", "outcome", "pages", "records", "events", "requests", "took", "error",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from worker.cli.local_ordermesh import SandboxFailed
+from worker.cli.run.sandbox_process import SandboxFailed
 from worker.errors import OrdersyncError, SettingsError
 
 CONTRACT_KEYS = (

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from worker.cli.compose import run_async
-from worker.cli.looking import client_of
-from worker.cli.options import prepare
-from worker.cli.screen import one_line, screen
-from worker.cli.standing import Row, Standing
+from worker.admin.status import Row, Standing
+from worker.app import run_async
+from worker.cli.common.options import prepare
+from worker.cli.common.redis import client_of
+from worker.cli.render.status import one_line, screen
 from worker.clock import SystemClock, rfc3339
 from worker.errors import RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from worker.settings import Settings
+    from worker.config.settings import Settings
 
 
 @click.command(

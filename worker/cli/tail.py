@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import click
 import redis.exceptions
 
-from worker.cli.compose import run_async, running_redis_url
-from worker.cli.options import pick_account, prepare
-from worker.connections import connect
+from worker.app import run_async, running_redis_url
+from worker.cli.common.options import pick_account, prepare
+from worker.config.sections import RESOURCES
+from worker.config.settings import Settings, hide_password
 from worker.errors import RedisUnavailable, SettingsError
 from worker.keys import Keys
-from worker.queue import stream
-from worker.setting_parts import RESOURCES
-from worker.settings import Settings, hide_password
+from worker.queue.streams import tail as stream
+from worker.redis.connections import connect
 
 if TYPE_CHECKING:
     from worker.queue.envelope import Event

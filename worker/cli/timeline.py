@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from worker.cli.compose import run_async, running_redis_url, workplace
-from worker.cli.looking import client_of
-from worker.cli.options import pick_account, prepare
-from worker.cli.tables import printable
-from worker.cli.tracing import Timeline, Tracer
+from worker.admin.timeline import Timeline, Tracer
+from worker.app import run_async, running_redis_url, workplace
+from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.redis import client_of
+from worker.cli.render.tables import printable
 from worker.clock import SystemClock, rfc3339
 from worker.errors import SettingsError
 from worker.keys import Keys
 
 if TYPE_CHECKING:
+    from worker.config.settings import Settings
     from worker.ordermesh.client import OrderMeshClient
-    from worker.settings import Settings
 
 _COLOURS = {"event": "green", "audit": "blue", "delivery": "yellow", "dead": "red"}
 

@@ -19,7 +19,6 @@ import msgspec
 import redis.exceptions
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
-from worker import tracing
 from worker.errors import (
     ApiError,
     GatewayUnreachable,
@@ -27,22 +26,23 @@ from worker.errors import (
     OrderMeshError,
     OutcomeUnknown,
 )
-from worker.logs import get_logger
-from worker.ordermesh import refusals
-from worker.ordermesh.operations import OPERATIONS, Operation
-from worker.ordermesh.reply import Reply, reply_of
+from worker.ordermesh.contract.operations import OPERATIONS, Operation
+from worker.ordermesh.http import refusals
+from worker.ordermesh.http.reply import Reply, reply_of
 from worker.ordermesh.services import Services
+from worker.telemetry import tracing
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from worker.clock import Clock
-    from worker.ordermesh.auth import LoginRequest
-    from worker.ordermesh.budget import Budget, Grant
-    from worker.ordermesh.profile import Case, ContractProfile
-    from worker.ordermesh.tokens import TokenSource
-    from worker.ordermesh.transport import Http
-    from worker.setting_parts import ApiSettings
+    from worker.config.sections import ApiSettings
+    from worker.ordermesh.contract.profile import Case, ContractProfile
+    from worker.ordermesh.http.auth import LoginRequest
+    from worker.ordermesh.http.budget import Budget, Grant
+    from worker.ordermesh.http.tokens import TokenSource
+    from worker.ordermesh.http.transport import Http
 
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 RETRIED_WRITE_STATUSES = frozenset({429})

@@ -2,7 +2,7 @@
 
 from worker.errors import ConsumerReplaced, GroupGone, NotReplayable
 from worker.queue.consumer import Consumer, Statistics
-from worker.queue.delivery import Backoff, Batch, Delivery, Reject, Trimmed
+from worker.queue.consumer.delivery import Backoff, Batch, Delivery, Reject, Trimmed
 from worker.queue.envelope import Event
 
 __all__ = [

@@ -13,14 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from worker import scripts
+from worker.cancellation import finish
 from worker.clock import parse_time
-from worker.connections import answer
 from worker.errors import DataError, NotReplayable
 from worker.queue import envelope
-from worker.queue.claiming import LONG_AGO, REPLAY, text
-from worker.queue.groups import written_at
-from worker.shielding import finish
+from worker.queue.consumer.group_client import LONG_AGO, REPLAY, text
+from worker.queue.streams.groups import written_at
+from worker.redis import scripts
+from worker.redis.connections import answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgpack
 
-from worker import scripts
+from worker.cancellation import finish
 from worker.errors import SettingsError
 from worker.keys import Keys
-from worker.shielding import finish
+from worker.redis import scripts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.asyncio.client import Pipeline
 
-    from worker.queue.delivery import Delivery
+    from worker.queue.consumer.delivery import Delivery
 
 WEEK = 7 * 86_400
 _pack = partial(msgpack.packb, use_bin_type=False)

@@ -12,10 +12,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker import scripts
+from worker.cancellation import finish
 from worker.errors import NotReplayable, SettingsError
-from worker.queue.claiming import LONG_AGO, REPLAY, text
-from worker.shielding import finish
+from worker.queue.consumer.group_client import LONG_AGO, REPLAY, text
+from worker.redis import scripts
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

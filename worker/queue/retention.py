@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import redis.exceptions
 
-from worker import scripts
-from worker.connections import is_full
-from worker.logs import Repeats, get_logger
+from worker.cancellation import finish
 from worker.queue.dead import DeadLetters
-from worker.queue.groups import Groups, Limits, idle_seconds, written_at
-from worker.shielding import finish
+from worker.queue.streams.groups import Groups, Limits, idle_seconds, written_at
+from worker.redis import scripts
+from worker.redis.connections import is_full
+from worker.telemetry.log import Repeats, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from worker.clock import Clock
     from worker.keys import Keys
-    from worker.queue.groups import Survey
+    from worker.queue.streams.groups import Survey
 
 STEP = 5000
 """Entries that one call removes at most: a few milliseconds, in which Redis does nothing else."""

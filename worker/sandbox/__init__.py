@@ -6,11 +6,12 @@ For trials without an account (`ordersync run --sandbox`) and for tests. The eng
 from worker.sandbox.auth import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, Auth, Credentials, Lifetimes
 from worker.sandbox.contract import PLURAL, Contract, ContractError
 from worker.sandbox.contract_options import parse_contract
-from worker.sandbox.data import OrderFactory
+from worker.sandbox.data.orders import OrderFactory
+from worker.sandbox.data.shipment_data import ShipmentStatus
 from worker.sandbox.faults import FaultRule, FaultRuleError, Faults, load_faults, parse_faults
 from worker.sandbox.permissions import Permissions, PermissionsError
 from worker.sandbox.requests import RequestLog, RequestRecord
-from worker.sandbox.server import (
+from worker.sandbox.server.server import (
     NotLoopbackError,
     PortInUseError,
     SandboxError,
@@ -19,9 +20,8 @@ from worker.sandbox.server import (
     SandboxServer,
     serve,
 )
-from worker.sandbox.shipment_data import ShipmentStatus
-from worker.sandbox.store import Store, StoreStatistics, UnknownOrderError
-from worker.sandbox.world import World
+from worker.sandbox.state.store import Store, StoreStatistics, UnknownOrderError
+from worker.sandbox.state.world import World
 
 __all__ = [
     "CLIENT_ID",

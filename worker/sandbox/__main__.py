@@ -18,7 +18,7 @@ from worker.sandbox.contract import ContractError
 from worker.sandbox.contract_options import parse_contract
 from worker.sandbox.faults import FaultRule, FaultRuleError, load_faults
 from worker.sandbox.permissions import Permissions, PermissionsError
-from worker.sandbox.server import NotLoopbackError, SandboxError, SandboxOptions, SandboxReady, serve
+from worker.sandbox.server.server import NotLoopbackError, SandboxError, SandboxOptions, SandboxReady, serve
 
 _DONE, _WRONG_USE, _CANNOT_REACH = 0, 2, 3
 

@@ -33,3 +33,18 @@ def error_answer(
     """An error with one sentence, and where one field is at fault, its name and the value that was sent."""
     problem = {"errorMessage": message, "propertyName": property_name, "attemptedValue": attempted}
     return json_answer({"errors": [problem]}, status)
+
+
+class Refusal(Exception):
+    """Ends a handler from wherever it is: `answer` is sent. Nothing may have been changed before."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        super().__init__(f"status {answer.status}")
+
+
+def refusal(
+    status: int, message: str, property_name: str | None = None, attempted: str | int | None = None
+) -> Refusal:
+    """A refusal with one error, see `error_answer`."""
+    return Refusal(error_answer(status, message, property_name, attempted))

@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from worker.sandbox.answers import Answer, error_answer
-from worker.sandbox.index import Index, Stale
+from worker.sandbox.answers import Answer, refusal
 from worker.sandbox.requests import RequestLog
+from worker.sandbox.state.index import Index, Stale
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from worker.sandbox.auth import Auth
     from worker.sandbox.contract import Contract
     from worker.sandbox.faults import Faults
-    from worker.sandbox.records import Source
-    from worker.sandbox.store import Store
-    from worker.sandbox.world import World
+    from worker.sandbox.state.records import Source
+    from worker.sandbox.state.store import Store
+    from worker.sandbox.state.world import World
 
 
 @dataclass(slots=True)
@@ -70,21 +70,6 @@ class Sandbox:
             await asyncio.wait_for(self.stopping.wait(), seconds)
         except TimeoutError:
             return
-
-
-class Refusal(Exception):
-    """Ends a handler from wherever it is: `answer` is sent. Nothing may have been changed before."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        super().__init__(f"status {answer.status}")
-
-
-def refusal(
-    status: int, message: str, property_name: str | None = None, attempted: str | int | None = None
-) -> Refusal:
-    """A refusal with one error, see `error_answer`."""
-    return Refusal(error_answer(status, message, property_name, attempted))
 
 
 @dataclass(frozen=True, slots=True)

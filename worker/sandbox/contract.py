@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
-from worker.ordermesh.operations import OPERATIONS, SERVICES, Operation
+from worker.ordermesh.contract.operations import OPERATIONS, SERVICES, Operation
 from worker.sandbox.answers import Answer, error_answer
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, fields
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from worker.ordermesh.operations import OPERATIONS
+from worker.ordermesh.contract.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,23 +1,22 @@
-"""Lists: filter, order, page and layout, the same for every list operation of every service."""
+"""Answers of list operations and of audit logs, the same for every service."""
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from worker.ordermesh.operations import OPERATIONS
-from worker.sandbox.answers import Answer
-from worker.sandbox.calls import refusal
-from worker.sandbox.records import TIMES, Record, Source, has_values
-from worker.sandbox.times import sortable
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.sandbox.answers import Answer, json_answer, refusal
+from worker.sandbox.state.lists import as_source, page, select
+from worker.sandbox.state.records import TIMES, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from worker.sandbox.calls import Call, Sandbox
-    from worker.sandbox.contract import Contract
+    from worker.sandbox.data.record import Record
+    from worker.sandbox.state.audit import Kind
 
 
 def answer(
@@ -45,7 +44,7 @@ def answer(
     """
     contract = sandbox.contract
     operation = OPERATIONS[operation_key]
-    source = records if isinstance(records, Source) else _Plain(records, modified)
+    source = as_source(records, modified)
     key = operation.records or "records"
     with source.lock:
         if isinstance(records, Source):
@@ -63,119 +62,29 @@ def answer(
         return Answer(200, page(contract, source, *asked, ids, key=key, ordered=ordered))
 
 
-def page(
-    contract: Contract,
-    source: Source,
-    number: int,
-    size: int,
-    ids: list[str] | None,
-    *,
-    key: str,
-    ordered: bool = False,
-) -> bytes:
-    """The body of one page, of the records with these ids or, with None, of all; the caller holds the lock.
+def audit_answer(sandbox: Sandbox, kind: Kind, record_id: str, created: object = None) -> Answer:
+    """The answer of an operation that gives audit logs, in the shape of the contract.
 
     Args:
-        contract: The layout.
-        source: Where the records are.
-        number: Number of the page, counted from `contract.page_base`.
-        size: Records in a page.
-        ids: Ids in the order in which they are listed; None: all in creation order.
-        key: The plural key of the list.
-        ordered: The ids stand in an order that the client asked for: the contract's own is left out.
+        sandbox: Where the logs are kept.
+        kind: What the record is.
+        record_id: Its id.
+        created: Its time of creation as it stands in it, see `AuditLogs.entries`.
     """
-    there = len(source) if ids is None else len(ids)
-    reached = there if contract.result_cap is None else min(there, contract.result_cap)
-    total = there if contract.refuse_deep else reached
-    if ordered and ids is not None:
-        start = (number - contract.page_base) * size
-        return contract.render(source.rows(ids[start : min(start + size, reached)]), number, size, total, key)
-    start, stop = contract.bounds(number, size, there)
-    rows = source.window(start, stop) if ids is None else source.rows(ids[start:stop])
-    if contract.descending:
-        rows.reverse()
-    rows = rows[: max(0, reached - (number - contract.page_base) * size)]
-    return contract.render(rows, number, size, total, key)
-
-
-def select(
-    contract: Contract,
-    query: Mapping[str, str],
-    source: Source,
-    modified: tuple[str, ...],
-    filters: tuple[str, ...],
-) -> tuple[list[str] | None, bool]:
-    """Ids of the records that a query asks for, None for all of them, and whether they are in its order."""
-    ids: list[str] | None = None
-    wanted = {name: query[name] for name in filters if name in query and contract.choices_honoured}
-    if wanted:
-        ids = source.matching(wanted)
-    fields = {modified[-1]: 1, modified[0]: 0}
-    if contract.since_honoured:
-        for name, position in fields.items():
-            stem = name.removesuffix("At")
-            low, high = _moment(query, f"{stem}From"), _moment(query, f"{stem}To")
-            if low or high:
-                ids = _between(source, source.ids() if ids is None else ids, position, low, high)
-    by = fields.get(query.get("sortBy", "")) if contract.sort_honoured else None
-    if by is None:
-        return ids, False
-    return _sorted(source, source.ids() if ids is None else ids, by, query), True
-
-
-def _moment(query: Mapping[str, str], name: str) -> str:
-    """A time that a query gives, empty when it gives none."""
-    text = query.get(name)
-    moment = sortable(text)
-    if text and not moment:
-        raise refusal(400, f"'{name}' must be a date or a date and time.", name, text)
-    return moment
-
-
-def _between(source: Source, ids: list[str], position: int, low: str, high: str) -> list[str]:
-    """Those with a time from `low` to `high`, both inclusive; an empty bound is none."""
-    found = []
-    for record_id in ids:
-        moment = sortable(source.times(record_id)[position])
-        if moment and moment >= low and (not high or moment <= high):
-            found.append(record_id)
-    return found
-
-
-def _sorted(source: Source, ids: list[str], position: int, query: Mapping[str, str]) -> list[str]:
-    newest_first = query.get("sortDirection", "").lower() == "desc"
-    # Ties keep the order of creation in both directions, so that pages do not overlap.
-    return sorted(ids, key=lambda each: sortable(source.times(each)[position]), reverse=newest_first)
-
-
-class _Plain(Source):
-    """Decoded records as a source. Their ids here are positions, since not every record has an id."""
-
-    def __init__(self, records: Iterable[Record], modified: tuple[str, ...]) -> None:
-        self._records = list(records)
-        self._modified = modified
-        self._lock = threading.RLock()
-
-    @property
-    def lock(self) -> threading.RLock:
-        return self._lock
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def ids(self) -> list[str]:
-        return [str(position) for position in range(len(self._records))]
-
-    def window(self, start: int, stop: int) -> list[bytes]:
-        return [msgspec.json.encode(record) for record in self._records[start:stop]]
-
-    def rows(self, ids: Iterable[str]) -> list[bytes]:
-        return [msgspec.json.encode(self._records[int(each)]) for each in ids]
-
-    def times(self, record_id: str) -> tuple[object, object]:
-        record = self._records[int(record_id)]
-        modified = next((record[name] for name in self._modified if record.get(name) is not None), None)
-        return modified, record.get(self._modified[-1])
-
-    def matching(self, filters: Mapping[str, str]) -> list[str]:
-        return [each for each in self.ids() if has_values(self._records[int(each)], filters)]
+    entries = sandbox.world.audit.entries(kind, record_id, created if isinstance(created, str) else None)
+    if sandbox.contract.audit_shape == "wrapped":
+        return json_answer({"auditLogs": entries})
+    return json_answer(
+        [
+            {
+                "auditId": entry["id"],
+                "createdAt": entry["timestamp"],
+                "eventType": f"{kind}.{entry['action']}",
+                "performedBy": entry["user"],
+                "data": msgspec.json.encode(
+                    {"resourceId": record_id, "resourceType": kind, "changes": entry["changes"]}
+                ).decode(),
+            }
+            for entry in entries
+        ]
+    )

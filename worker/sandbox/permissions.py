@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from worker.ordermesh.operations import Operation
+    from worker.ordermesh.contract.operations import Operation
 
 RESOURCES = {
     "order": "Order",

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.ordermesh.bulk import MOST_IN_BULK
+from worker.ordermesh.http.bulk import MOST_IN_BULK
 from worker.ordermesh.services.group import PAGE_SIZE, Group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from worker.ordermesh.bodies import Body
-    from worker.ordermesh.bulk import BulkReply
-    from worker.ordermesh.reply import AuditReply, ListReply, Reply
+    from worker.ordermesh.http.bulk import BulkReply
+    from worker.ordermesh.http.reply import AuditReply, ListReply, Reply
 
 
 class Categories(Group):

@@ -6,19 +6,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from worker.errors import OrderMeshError, PartialBulk
-from worker.ordermesh import bulk
 from worker.ordermesh.bodies import as_fields
-from worker.ordermesh.operations import OPERATIONS
-from worker.ordermesh.reply import audit_of, list_of
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.http import bulk
+from worker.ordermesh.http.reply import audit_of, list_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from worker.ordermesh.auth import LoginRequest
     from worker.ordermesh.bodies import Body
-    from worker.ordermesh.bulk import BulkReply
-    from worker.ordermesh.profile import ContractProfile
-    from worker.ordermesh.reply import AuditReply, ListReply, Reply
+    from worker.ordermesh.contract.profile import ContractProfile
+    from worker.ordermesh.http.auth import LoginRequest
+    from worker.ordermesh.http.bulk import BulkReply
+    from worker.ordermesh.http.reply import AuditReply, ListReply, Reply
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker.ordermesh.bodies import Body
-    from worker.ordermesh.reply import AuditReply, ListReply, Reply
+    from worker.ordermesh.http.reply import AuditReply, ListReply, Reply
 
 
 class Notes(Group):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from worker.clock import Clock
     from worker.ordermesh.bodies import Body
-    from worker.ordermesh.reply import Reply
+    from worker.ordermesh.http.reply import Reply
 
 LOOKS = (0.0, 1.0, 4.0)
 """Seconds of waiting before each look for an order: a gateway that gave up may have a service that works on."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.ordermesh.bulk import MOST_IN_BULK
+from worker.ordermesh.http.bulk import MOST_IN_BULK
 from worker.ordermesh.services.group import PAGE_SIZE, Caller, Group
 from worker.ordermesh.services.once import create_once
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from worker.clock import Clock
     from worker.ordermesh.bodies import Body
-    from worker.ordermesh.bulk import BulkReply
-    from worker.ordermesh.reply import AuditReply, ListReply, Reply
+    from worker.ordermesh.http.bulk import BulkReply
+    from worker.ordermesh.http.reply import AuditReply, ListReply, Reply
     from worker.ordermesh.services.once import PlacedOrder
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.logs import redaction
-from worker.ordermesh.auth import LoginRequest
+from worker.ordermesh.http.auth import LoginRequest
 from worker.ordermesh.services.group import Caller, Group, query_of
+from worker.telemetry.log import redaction
 
 if TYPE_CHECKING:
-    from worker.ordermesh.reply import Reply
+    from worker.ordermesh.http.reply import Reply
 
 _SECRETS = ("accessToken", "access_token", "refreshToken", "refresh_token", "identityToken")
 

@@ -22,7 +22,7 @@ from worker.sandbox.services import (
 
 if TYPE_CHECKING:
     from worker.sandbox.calls import Handler
-    from worker.sandbox.world import World
+    from worker.sandbox.state.world import World
 
 HANDLERS: dict[str, Handler] = {
     **users.HANDLERS,

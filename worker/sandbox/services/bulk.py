@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from worker.ordermesh.operations import OPERATIONS
-from worker.sandbox.answers import Answer, json_answer
-from worker.sandbox.calls import Refusal, refusal
-from worker.sandbox.validation import check_body
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.sandbox.answers import Answer, Refusal, json_answer, refusal
+from worker.sandbox.openapi.validation import check_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from worker.sandbox.calls import Call
-    from worker.sandbox.records import Record
+    from worker.sandbox.data.record import Record
 
 Item = TypeVar("Item")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from worker.sandbox.catalog_data import make_catalog
+from worker.sandbox.data.catalog_data import make_catalog
 from worker.sandbox.services import categories, merchant_catalogs, products
 
 if TYPE_CHECKING:
     from worker.sandbox.calls import Handler
-    from worker.sandbox.world import World
+    from worker.sandbox.state.world import World
 
 HANDLERS: dict[str, Handler] = categories.HANDLERS | products.HANDLERS | merchant_catalogs.HANDLERS
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.sandbox import listing
-from worker.sandbox.answers import Answer, json_answer
-from worker.sandbox.calls import refusal
+from worker.sandbox.answers import Answer, json_answer, refusal
 from worker.sandbox.services.writing import CATEGORIES, PRODUCTS, object_id
 
 if TYPE_CHECKING:
     from worker.sandbox.calls import Call, Handler, Sandbox
-    from worker.sandbox.records import Record
+    from worker.sandbox.data.record import Record
 
 
 def list_all(sandbox: Sandbox, call: Call) -> Answer:

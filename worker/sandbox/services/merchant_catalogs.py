@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from worker.sandbox import listing
-from worker.sandbox.answers import Answer, json_answer
-from worker.sandbox.calls import refusal
-from worker.sandbox.catalog_data import merchant_variant
-from worker.sandbox.records import has_values
+from worker.sandbox.answers import Answer, json_answer, refusal
+from worker.sandbox.data.catalog_data import merchant_variant
 from worker.sandbox.services.writing import MERCHANT_CATALOGS, object_id
+from worker.sandbox.state.records import has_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from worker.sandbox.calls import Call, Handler, Sandbox
-    from worker.sandbox.records import Record
+    from worker.sandbox.data.record import Record
 
 _FILTERS = ("sku", "merchantSku", "productId")
 _VARIANT_FIELDS = ("merchantSku", "merchantPrice", "skipImageManipulation", "decorations", "attributes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker.sandbox.calls import refusal
+from worker.sandbox.answers import refusal
 
 _LISTS = ("orderItemIDs", "orderItemIds", "itemIds", "items", "orderItems", "packageOrderItems")
 _IDS = ("id", "itemId", "orderItemId")

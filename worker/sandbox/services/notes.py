@@ -10,18 +10,17 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from worker.sandbox import listing
-from worker.sandbox.answers import Answer, json_answer
-from worker.sandbox.calls import refusal
-from worker.sandbox.catalog_data import make_notes, user_reference
-from worker.sandbox.records import as_text
+from worker.sandbox.answers import Answer, json_answer, refusal
+from worker.sandbox.data.catalog_data import make_notes, user_reference
 from worker.sandbox.services.writing import NOTES
+from worker.sandbox.state.records import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.sandbox.calls import Call, Handler, Sandbox
-    from worker.sandbox.records import Record
-    from worker.sandbox.world import World
+    from worker.sandbox.data.record import Record
+    from worker.sandbox.state.world import World
 
 _FILTERS = {"resourceId": "id", "resourceType": "type"}
 
@@ -39,7 +38,7 @@ _RESOURCES: dict[str, Callable[[World, str], bool]] = {
 
 def fill(world: World, seed: int) -> None:
     """Notes on some of the orders that are there at the start."""
-    for note in make_notes(Random(seed), world.orders):
+    for note in make_notes(Random(seed), world.orders.ids(), lambda each: world.orders.times(each)[1]):
         world.notes.add(note)
 
 

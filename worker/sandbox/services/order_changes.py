@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker.sandbox.answers import Answer, json_answer
-from worker.sandbox.audit import UPDATED
-from worker.sandbox.calls import refusal
-from worker.sandbox.data import format_ticks, make_uuid
-from worker.sandbox.mutations import OPEN_STATUSES, cancel, set_status
-from worker.sandbox.order_models import CHANGEABLE, changes
+from worker.sandbox.answers import Answer, json_answer, refusal
+from worker.sandbox.data.mutations import OPEN_STATUSES, cancel, set_status
+from worker.sandbox.data.orders import format_ticks, make_uuid
 from worker.sandbox.services import bulk
 from worker.sandbox.services.naming import named_items
+from worker.sandbox.services.order_models import CHANGEABLE, changes
 from worker.sandbox.services.orders import not_found, wrapped
+from worker.sandbox.state.audit import UPDATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.sandbox.calls import Call, Handler, Sandbox
-    from worker.sandbox.data import Order
+    from worker.sandbox.data.orders import Order
 
 HELD = "Customer Care Hold"
 

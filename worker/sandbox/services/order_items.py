@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.sandbox import audit, listing
-from worker.sandbox.answers import Answer, json_answer
-from worker.sandbox.calls import refusal
-from worker.sandbox.items import FILTERS, ItemSource
-from worker.sandbox.order_models import change_item
+from worker.sandbox import listing
+from worker.sandbox.answers import Answer, json_answer, refusal
+from worker.sandbox.services.order_models import change_item
+from worker.sandbox.state.items import FILTERS, ItemSource
 
 if TYPE_CHECKING:
     from worker.sandbox.calls import Call, Handler, Sandbox
-    from worker.sandbox.data import Order
+    from worker.sandbox.data.orders import Order
 
 
 def search(sandbox: Sandbox, call: Call) -> Answer:
@@ -54,7 +53,7 @@ def audit_logs(sandbox: Sandbox, call: Call) -> Answer:
     if order is None and not sandbox.world.audit.entries("orderItem", item_id):
         raise _not_found(item_id)
     created = None if order is None else _in(order, item_id).get("createdAt")
-    return audit.answer(sandbox, "orderItem", item_id, created)
+    return listing.audit_answer(sandbox, "orderItem", item_id, created)
 
 
 def _item(sandbox: Sandbox, item_id: str) -> Order:

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from worker.sandbox import audit, listing
-from worker.sandbox.answers import Answer
-from worker.sandbox.calls import refusal
-from worker.sandbox.order_fields import FILTERS
-from worker.sandbox.order_models import new_order
+from worker.sandbox import listing
+from worker.sandbox.answers import Answer, refusal
+from worker.sandbox.data.order_fields import FILTERS
 from worker.sandbox.services import bulk
+from worker.sandbox.services.order_models import new_order
 
 if TYPE_CHECKING:
     from worker.sandbox.calls import Call, Handler, Sandbox
-    from worker.sandbox.data import Order
+    from worker.sandbox.data.orders import Order
 
 
 def search(sandbox: Sandbox, call: Call) -> Answer:
@@ -68,13 +67,13 @@ def audit_logs(sandbox: Sandbox, call: Call) -> Answer:
     order = sandbox.store.read(order_id)
     if order is None and not sandbox.world.audit.entries("order", order_id):
         raise not_found("orderId", order_id)
-    return audit.answer(sandbox, "order", order_id, (order or {}).get("createdAt"))
+    return listing.audit_answer(sandbox, "order", order_id, (order or {}).get("createdAt"))
 
 
 def audit_logs_by_safe_id(sandbox: Sandbox, call: Call) -> Answer:
     """Retrieve audit logs for a specific order, which is named by its safe id."""
     order = by_safe_id(sandbox, call)
-    return audit.answer(sandbox, "order", order["id"], order.get("createdAt"))
+    return listing.audit_answer(sandbox, "order", order["id"], order.get("createdAt"))
 
 
 def by_safe_id(sandbox: Sandbox, call: Call) -> Order:

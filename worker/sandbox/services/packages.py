@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from worker.ordermesh.operations import OPERATIONS
-from worker.sandbox.answers import Answer, json_answer
-from worker.sandbox.calls import Refusal, refusal
-from worker.sandbox.data import make_uuid
-from worker.sandbox.order_models import changes
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.sandbox.answers import Answer, Refusal, json_answer, refusal
+from worker.sandbox.data.orders import make_uuid
+from worker.sandbox.data.shipment_data import ShipmentStatus, new_package, ship, take_back
+from worker.sandbox.data.times import unzoned
+from worker.sandbox.openapi.validation import check_body
 from worker.sandbox.services.naming import named_items
+from worker.sandbox.services.order_models import changes
 from worker.sandbox.services.shipments import shipment_of
-from worker.sandbox.shipment_data import ShipmentStatus, new_package, ship, take_back
-from worker.sandbox.times import unzoned
-from worker.sandbox.validation import check_body
 
 if TYPE_CHECKING:
     from worker.sandbox.calls import Call, Handler, Sandbox
-    from worker.sandbox.records import Record
-    from worker.sandbox.shipping import Work
+    from worker.sandbox.data.record import Record
+    from worker.sandbox.state.shipping import Work
 
 CHANGEABLE = frozenset(
     {

@@ -9,15 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker.sandbox.answers import Answer, json_answer
-from worker.sandbox.calls import refusal
-from worker.sandbox.data import FACILITIES, format_ticks, make_uuid
-from worker.sandbox.mutations import produce
-from worker.sandbox.order_models import changes
-from worker.sandbox.services import bulk
-from worker.sandbox.services.naming import named_items
-from worker.sandbox.services.shipments import order_of, shipment_of
-from worker.sandbox.shipment_data import (
+from worker.sandbox.answers import Answer, json_answer, refusal
+from worker.sandbox.data.mutations import produce
+from worker.sandbox.data.orders import FACILITIES, format_ticks, make_uuid
+from worker.sandbox.data.shipment_data import (
     LIVE,
     VENDORS,
     ShipmentStatus,
@@ -25,15 +20,19 @@ from worker.sandbox.shipment_data import (
     move,
     ship,
 )
-from worker.sandbox.times import format_unzoned
+from worker.sandbox.data.times import format_unzoned
+from worker.sandbox.services import bulk
+from worker.sandbox.services.naming import named_items
+from worker.sandbox.services.order_models import changes
+from worker.sandbox.services.shipments import order_of, shipment_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from worker.sandbox.calls import Call, Handler, Sandbox
-    from worker.sandbox.data import Order
-    from worker.sandbox.records import Record
-    from worker.sandbox.shipping import Work
+    from worker.sandbox.data.orders import Order
+    from worker.sandbox.data.record import Record
+    from worker.sandbox.state.shipping import Work
 
 CHANGEABLE = frozenset(
     {

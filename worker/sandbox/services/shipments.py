@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.sandbox import audit, listing
-from worker.sandbox.answers import Answer, json_answer
-from worker.sandbox.calls import refusal
-from worker.sandbox.packing_slip import packing_slip
-from worker.sandbox.shipment_data import LIVE, ShipmentStatus
-from worker.sandbox.shipping import TIMES
-from worker.sandbox.times import sortable
+from worker.sandbox import listing
+from worker.sandbox.answers import Answer, json_answer, refusal
+from worker.sandbox.data.shipment_data import LIVE, ShipmentStatus
+from worker.sandbox.data.times import sortable
+from worker.sandbox.documents.packing_slip import packing_slip
+from worker.sandbox.state.shipping import TIMES
 
 if TYPE_CHECKING:
     from worker.sandbox.calls import Call, Handler, Sandbox
-    from worker.sandbox.data import Order
-    from worker.sandbox.records import Record, Source
+    from worker.sandbox.data.orders import Order
+    from worker.sandbox.data.record import Record
+    from worker.sandbox.state.records import Source
 
 FILTERS = (
     "orderId",
@@ -86,7 +86,7 @@ def audit_logs(sandbox: Sandbox, call: Call) -> Answer:
     shipment_id = call.params["shipmentId"]
     shipment = sandbox.world.shipments.get(shipment_id)
     _must_have_been(sandbox, shipment_id, shipment)
-    return audit.answer(
+    return listing.audit_answer(
         sandbox, "shipment", shipment_id, sortable((shipment or {}).get("createdDate")) or None
     )
 
@@ -95,7 +95,7 @@ def message_audit_logs(sandbox: Sandbox, call: Call) -> Answer:
     """Get message audit logs for shipment updates: what went out to the facility since the start."""
     shipment_id = call.params["shipmentId"]
     _must_have_been(sandbox, shipment_id, sandbox.world.shipments.get(shipment_id))
-    return audit.answer(sandbox, "message", shipment_id)
+    return listing.audit_answer(sandbox, "message", shipment_id)
 
 
 def package_audit_logs(sandbox: Sandbox, call: Call) -> Answer:
@@ -107,7 +107,9 @@ def package_audit_logs(sandbox: Sandbox, call: Call) -> Answer:
     package = next((each for each in packages if each["id"] == package_id), None)
     if package is None and not sandbox.world.audit.entries("package", package_id):
         raise refusal(404, "The package was not found.", "packageId", package_id)
-    return audit.answer(sandbox, "package", package_id, sortable((package or {}).get("shippedDate")) or None)
+    return listing.audit_answer(
+        sandbox, "package", package_id, sortable((package or {}).get("shippedDate")) or None
+    )
 
 
 def shipment_of(sandbox: Sandbox, call: Call) -> Record:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker.sandbox import audit
-from worker.sandbox.audit import CREATED, DELETED, UPDATED
-from worker.sandbox.calls import refusal
-from worker.sandbox.data import TICKS_PER_SECOND, format_ticks
+from worker.sandbox import listing
+from worker.sandbox.answers import refusal
+from worker.sandbox.data.orders import TICKS_PER_SECOND, format_ticks
+from worker.sandbox.state.audit import CREATED, DELETED, UPDATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.sandbox.answers import Answer
-    from worker.sandbox.audit import Kind
     from worker.sandbox.calls import Call, Handler, Sandbox
-    from worker.sandbox.records import Record, Records
-    from worker.sandbox.world import World
+    from worker.sandbox.data.record import Record
+    from worker.sandbox.state.audit import Kind
+    from worker.sandbox.state.records import Records
+    from worker.sandbox.state.world import World
 
 
 def object_id(ticks: int) -> str:
@@ -86,7 +87,7 @@ class Shelf:
                 known = self.records(world).get(record_id)
                 if known is None and not world.audit.entries(self.kind, record_id):
                     raise refusal(404, f"The {self.name} was not found.", parameter, record_id)
-                return audit.answer(sandbox, self.kind, record_id, (known or {}).get("createdAt"))
+                return listing.audit_answer(sandbox, self.kind, record_id, (known or {}).get("createdAt"))
 
         return handle
 

@@ -1,0 +1,265 @@
+"""The arq worker: functions, schedule, serializer and the options that answer arq's traps."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import msgspec
+from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+from arq.cron import cron
+from arq.worker import Worker, func
+from redis.exceptions import ResponseError
+
+from jobs.poll import IN_PROGRESS_SECONDS, poll
+from jobs.reconcile import reconcile
+from jobs.resync import resync, resync_slice
+from jobs.retain import Relief, retain
+from jobs.tick import tick
+from worker.cancellation import AGAIN_SECONDS, end, plain_errors
+from worker.keys import RESYNC_QUEUE
+from worker.redis.connections import is_full, pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from arq.cron import CronJob
+    from arq.worker import Function
+
+    from worker.services import Workplace
+
+POLL_TIMEOUT = 300
+"""Seconds. A last resort: every call inside has timeouts of its own, and a slice is much shorter."""
+
+
+def serialize(job: dict[str, Any]) -> bytes:
+    """Jobs as JSON: whoever can write to Redis must not be able to run code here, as with pickle."""
+    return msgspec.json.encode(job, enc_hook=repr)
+
+
+class _Job(msgspec.Struct):
+    """A job as arq takes it apart. A field of another type would end arq's loop, and again after each restart."""
+
+    f: str
+    a: list[Any]
+    k: dict[str, Any]
+    t: int | None
+    et: int
+
+
+def deserialize(body: bytes) -> dict[str, Any]:
+    """The other way round."""
+    return msgspec.structs.asdict(msgspec.json.decode(body, type=_Job))
+
+
+class _Queue(ArqRedis):
+    """arq closes its client by a name that redis-py has deprecated."""
+
+    async def close(self, close_connection_pool: bool | None = None) -> None:
+        await self.aclose(close_connection_pool)
+
+
+def make_queue(url: str, name: str) -> ArqRedis:
+    """A client that puts jobs into our queue, with timeouts and retries that arq's own pool has not."""
+    return _Queue(pool(url), job_serializer=serialize, job_deserializer=deserialize, default_queue_name=name)
+
+
+class Workers:
+    """Several workers that live and end together, as one to whoever supervises them."""
+
+    def __init__(self, *workers: SupervisedWorker) -> None:
+        self.workers = workers
+        self.beat: Callable[[], None] = lambda: None
+        self._turned = set[int]()
+        for at, worker in enumerate(workers):
+            worker.beat = partial(self._turn, at)
+
+    def _turn(self, at: int) -> None:
+        """A sign of life is one of all of them."""
+        self._turned.add(at)
+        if len(self._turned) == len(self.workers):
+            self._turned.clear()
+            self.beat()
+
+    @property
+    def tasks(self) -> dict[str, asyncio.Task[Any]]:
+        """The jobs that run."""
+        return {name: task for worker in self.workers for name, task in worker.tasks.items()}
+
+    @property
+    def under_way(self) -> dict[str, float]:
+        """Ids of the jobs that run, and when each began."""
+        return {name: began for worker in self.workers for name, began in worker.under_way.items()}
+
+    @property
+    def allow_pick_jobs(self) -> bool:
+        """Whether new jobs are taken up."""
+        return all(worker.allow_pick_jobs for worker in self.workers)
+
+    @allow_pick_jobs.setter
+    def allow_pick_jobs(self, allowed: bool) -> None:
+        for worker in self.workers:
+            worker.allow_pick_jobs = allowed
+
+    async def async_run(self) -> None:
+        """Work until one of them fails, or until cancelled."""
+        with plain_errors():
+            async with anyio.create_task_group() as group:
+                for worker in self.workers:
+                    group.start_soon(worker.async_run)
+
+    async def close(self) -> None:
+        """Cancel what runs and close the connections, of all, whatever happens to one of them."""
+        results = await asyncio.gather(*(worker.close() for worker in self.workers), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+
+class SupervisedWorker(Worker):
+    """arq's worker with a sign of life in each turn of its loop, and one that outlives a full Redis.
+
+    arq ends when Redis refuses to write, and would again after each restart. Here it goes on: with the first job
+    that there is room for, work is taken up again.
+    """
+
+    beat: Callable[[], None] = staticmethod(lambda: None)
+    relief: Relief
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.under_way: dict[str, float] = {}
+        self._noting = set[asyncio.Future[None]]()
+        """Ids of the jobs that run, and when each began, by the monotonic clock."""
+
+    async def heart_beat(self) -> None:
+        """A turn of the loop."""
+        self.beat()
+        try:
+            await super().heart_beat()
+        except ResponseError as error:
+            if not is_full(error):
+                raise
+            await self.relief.refused()
+        self.relief.turn()
+
+    async def run_job(self, job_id: str, score: int) -> None:
+        """Run a job; where its beginning or its end cannot be noted since Redis is full, take that back.
+
+        One by one: Redis 7.0 refuses every command of a transaction then, also one that makes room.
+        """
+        self.under_way[job_id] = time.monotonic()
+        try:
+            await super().run_job(job_id, score)
+        except ResponseError as error:
+            if not is_full(error):
+                raise
+            if job_id.startswith(tuple(f"{job.name}:" for job in self.cron_jobs or ())):
+                # A tick is not made up for, the next one does the same.
+                await self.pool.zrem(self.queue_name, job_id)
+                await self.pool.delete(job_key_prefix + job_id)
+            await self.pool.delete(retry_key_prefix + job_id)
+            await self.pool.delete(in_progress_key_prefix + job_id)
+            await self.relief.refused()
+        finally:
+            self.under_way.pop(job_id, None)
+
+    async def finish_job(self, *args: Any, **options: Any) -> None:
+        """Note the end of a job. arq shields this, and forgets it when the job is cancelled meanwhile."""
+        noting = asyncio.ensure_future(super().finish_job(*args, **options))
+        self._noting.add(noting)
+        noting.add_done_callback(self._noting.discard)
+        await noting
+
+    async def close(self) -> None:
+        """End the jobs and close the connections, also where the server is away and arq gives up half way."""
+        pool, jobs = self.pool.connection_pool, list(self.tasks.values())
+        try:
+            await super().close()
+        finally:
+            # arq gives up with the first job that says it was cancelled, and leaves behind what it has shielded. Both
+            # would go on without what they use; they have been cancelled once, and are not cut short in ending.
+            if jobs or self._noting:
+                await asyncio.wait([*jobs, *self._noting], timeout=AGAIN_SECONDS)
+            for job in jobs:
+                await end(job)
+            await pool.disconnect()
+
+
+def make_worker(queue_url: str, place: Workplace, worker_id: str) -> Workers:
+    """A worker that ticks, polls, reconciles and trims, and one for resyncs. They open connections of their own."""
+    return Workers(
+        make_poll_worker(queue_url, place, worker_id), make_resync_worker(queue_url, place, worker_id)
+    )
+
+
+def make_poll_worker(queue_url: str, place: Workplace, worker_id: str) -> SupervisedWorker:
+    """The one that ticks, polls, reconciles and trims."""
+    queue = place.queue
+    return _make(
+        queue_url,
+        place,
+        worker_id,
+        queue=queue,
+        functions=[
+            func(poll, name="poll", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
+            func(retain, name="retain", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
+            func(reconcile, name="reconcile", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
+        ],
+        # arq makes the id of a tick of its name: without the queue in it, one queue's would stand for another's.
+        cron_jobs=[
+            cron(tick, name=f"tick:{queue}", second=set(range(60)), microsecond=0, keep_result=0, timeout=20)
+        ],
+        poll_delay=0.1,
+    )
+
+
+def make_resync_worker(queue_url: str, place: Workplace, worker_id: str) -> SupervisedWorker:
+    """The one for resyncs, with a queue of its own. Nobody waits for the first half second of one."""
+    return _make(
+        queue_url,
+        place,
+        worker_id,
+        queue=RESYNC_QUEUE,
+        functions=[
+            func(resync, name="resync", keep_result=0, max_tries=100_000, timeout=60),
+            func(resync_slice, name="resync_slice", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
+        ],
+        cron_jobs=None,
+        poll_delay=0.5,
+    )
+
+
+def _make(
+    queue_url: str,
+    place: Workplace,
+    worker_id: str,
+    *,
+    queue: str,
+    functions: list[Function],
+    cron_jobs: list[CronJob] | None,
+    poll_delay: float,
+) -> SupervisedWorker:
+    worker = SupervisedWorker(
+        functions=functions,
+        cron_jobs=cron_jobs,
+        queue_name=queue,
+        redis_pool=make_queue(queue_url, queue),
+        handle_signals=False,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+        keep_result=0,
+        poll_delay=poll_delay,
+        max_jobs=20,
+        health_check_interval=10,
+        health_check_key=f"{queue}:health:{worker_id}",
+        ctx={"workplace": place},
+        log_results=False,
+    )
+    worker.relief = Relief(place)
+    worker.in_progress_timeout_s = IN_PROGRESS_SECONDS
+    return worker

@@ -1,0 +1,1 @@
+"""Answers about a running installation: status, timeline, checks, dead letters. No terminal, no click."""

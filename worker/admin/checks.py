@@ -1,0 +1,355 @@
+"""What `ordersync doctor` looks at.
+
+Each check gives findings; none of them changes anything but what is known of the contract.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import os
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+import redis.exceptions
+
+from worker.admin import probe_report as probed
+from worker.admin.finding import Finding, Level
+from worker.capture.registry import RESOURCES
+from worker.config.settings import hide_password
+from worker.errors import ApiError, GatewayUnreachable, LoginRejected, OrderMeshError, OrdersyncError
+from worker.ordermesh.http.auth import credentials_of, login_request, parse_token
+from worker.ordermesh.record_schema import record_schema
+from worker.redis.connections import connect, version_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from worker.clock import Clock
+    from worker.config.sections import Account
+    from worker.config.settings import Settings
+    from worker.ordermesh.contract.findings import Findings
+    from worker.services import Desk
+
+LEAST_MEMORY_SHARE, LEAST_MEMORY = 0.1, 32 << 20
+"""Of what Redis may use, and in bytes: below either there is soon no room for events."""
+LARGEST_OFFSET = 30.0
+"""Seconds between two clocks that nobody need care about."""
+_MEGABYTE = 1 << 20
+
+
+def check_settings(settings: Settings, accounts: tuple[Account, ...]) -> Iterator[Finding]:
+    """Settings that can be used, but should perhaps be others."""
+    for account in accounts:
+        api = account.api
+        every = ", ".join(f"{name} every {seconds:g} s" for name, seconds in account.intervals.items())
+        yield Finding(
+            "settings", Level.OK, f"{api.base_url}, polls {every or 'nothing'}", account=account.name
+        )
+        if not account.intervals:
+            yield Finding(
+                "settings", Level.PROBLEM, "no resource is polled",
+                'set ORDERSYNC_POLL__INTERVALS, for example {"orders": 15}', account.name, 2,
+            )  # fmt: skip
+        yield from _unknown_fields(account)
+        parts = urlsplit(api.base_url)
+        if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
+            yield Finding(
+                "settings", Level.WARNING, "the gateway is asked without encryption, so the secret can be read",
+                "use an https address in ORDERSYNC_API__BASE_URL", account.name,
+            )  # fmt: skip
+    folder = settings.data_dir
+    nearest = next(each for each in (folder, *folder.parents) if each.exists())
+    if not os.access(nearest, os.W_OK) or not nearest.is_dir():
+        yield Finding(
+            "settings", Level.PROBLEM, f"the data folder {folder} cannot be written",
+            "make it writable, or set ORDERSYNC_DATA_DIR to another folder", exit_status=2,
+        )  # fmt: skip
+
+
+def _unknown_fields(account: Account) -> Iterator[Finding]:
+    """Fields that a setting names and no schema of the vendor: there may be such ones, and it may be a typo."""
+    named = [
+        ("ORDERSYNC_PRIVACY__FIELDS", account.privacy.fields),
+        ("ORDERSYNC_POLL__IGNORE_FIELDS", account.ignore_fields),
+    ]
+    for setting, by_resource in named:
+        for resource, paths in by_resource.items():
+            if resource not in RESOURCES:
+                continue
+            schema = record_schema(RESOURCES[resource].search, "", resource)
+            tops = {name.lower(): name for name in schema["properties"]}
+            inner = (each.get("properties", {}) for each in schema.get("$defs", {}).values())
+            anywhere = tops | {name.lower(): name for names in inner for name in names}
+            for path in paths:
+                known = anywhere if path.startswith("**.") else tops
+                name = path.removeprefix("**.").split(".")[0]
+                if name.lower() in known:
+                    continue
+                close = difflib.get_close_matches(name.lower(), known, n=1)
+                hint = f"did you mean {known[close[0]]}? " if close else ""
+                yield Finding(
+                    "settings", Level.WARNING, f"{setting}: no field {name!r} of {resource} is known",
+                    f"{hint}The vendor does not document all of them; one that is not there is passed over",
+                    account.name,
+                )  # fmt: skip
+
+
+async def check_login(desk: Desk, clock: Clock) -> AsyncIterator[Finding]:
+    """Which flow, for how long, with which permissions. One login is made; the shared token stays as it is."""
+    account, credentials = desk.account.name, credentials_of(desk.account.api)
+    request = login_request(credentials)
+    flow = "client credentials" if credentials.is_client else "user name and password"
+    try:
+        raw = await desk.client.login(request)
+        token = parse_token(request, raw, now=clock.now(), share=1.0, login="", previous=None)
+    except OrderMeshError as error:
+        yield _problem("login", error, account)
+        return
+    seconds = token.expires_at - token.issued_at
+    spelled = ", in snake case" if desk.client.profile.login_case == "snake" else ""
+    renewal = "renewed by a refresh token" if token.refresh else "renewed by logging in again"
+    yield Finding(
+        "login",
+        Level.OK,
+        f"{flow}{spelled}; a token holds for {_duration(seconds)}, {renewal}",
+        account=account,
+    )
+    if not credentials.is_client:
+        yield Finding(
+            "login", Level.WARNING, "user logins end with a logout or a new password",
+            "use ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET in production", account,
+        )  # fmt: skip
+    yield _allowed(raw, account)
+
+
+def _allowed(raw: bytes, account: str) -> Finding:
+    """What the login says of the token's permissions, in its answer or in the token itself."""
+    told = permissions(raw)
+    if told:
+        listed = "; ".join(f"{name}: {', '.join(verbs) or 'none'}" for name, verbs in told.items())
+        return Finding("login", Level.OK, f"permissions: {listed}", account=account)
+    if said := claims(raw):
+        listed = "; ".join(f"{name}: {', '.join(words)}" for name, words in said.items())
+        return Finding(
+            "login", Level.OK, f"the token says {listed}; the contract below shows what may be read", account=account
+        )  # fmt: skip
+    return Finding(
+        "login", Level.NOTE, "the login does not tell the permissions; the contract below shows what may be read",
+        account=account,
+    )  # fmt: skip
+
+
+def permissions(raw: bytes) -> dict[str, list[str]]:
+    """Verbs by resource that the roles in a login's answer give."""
+    found: dict[str, list[str]] = {}
+    for role in _dicts(_decoded(raw), "roles"):
+        for part in _dicts(role, "permissionSet"):
+            verbs = [str(verb.get("name")) for verb in _dicts(part, "associatedPermissions")]
+            known = found.setdefault(str(part.get("resourceName")), [])
+            known += [verb for verb in verbs if verb not in known]
+    return found
+
+
+def claims(raw: bytes) -> dict[str, list[str]]:
+    """Scopes, roles and permissions that stand in a login's answer or in its token, where that is a JWT.
+
+    Where the token of a client says what it may do is documented nowhere, so the usual names are looked for. The
+    signature is the gateway's business: this is told to people and used for nothing.
+    """
+    answer = _decoded(raw)
+    token = answer.get("accessToken") if isinstance(answer, dict) else None
+    parts = token.split(".") if isinstance(token, str) else []
+    inside = _decoded(_unpadded(parts[1])) if len(parts) == 3 else None
+    found: dict[str, list[str]] = {}
+    for source in (answer, inside):
+        for name in ("scope", "scp", "roles", "permissions"):
+            _note_words(found, name, source.get(name) if isinstance(source, dict) else None)
+        realm = source.get("realm_access") if isinstance(source, dict) else None
+        _note_words(found, "roles", realm.get("roles") if isinstance(realm, dict) else None)
+    return found
+
+
+def _note_words(found: dict[str, list[str]], name: str, value: Any) -> None:
+    words = value.split() if isinstance(value, str) else value if isinstance(value, list) else []
+    known = found.get(name, [])
+    if new := [word for word in words if isinstance(word, str) and word and word not in known]:
+        found[name] = known + new
+
+
+def _unpadded(part: str) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except ValueError:
+        return b""
+
+
+def _decoded(raw: bytes) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+async def check_contract(desk: Desk, found: dict[str, Findings]) -> AsyncIterator[Finding]:
+    """What holds of each resource. Of one that is not polled it is told, but is no problem."""
+    account = desk.account.name
+    for resource in RESOURCES.values():
+        polled = resource.name in desk.account.intervals
+        try:
+            one = found[resource.name] = await desk.contract.probe(resource)
+        except OrderMeshError as error:
+            yield _problem("contract", error, account)
+            if isinstance(error, GatewayUnreachable | LoginRejected):
+                return
+            continue
+        bad = probed.stops(one, desk.account.api.page_size)
+        level = (Level.PROBLEM if polled else Level.NOTE) if bad else Level.OK
+        note = "" if polled else " (not polled)"
+        text = bad or probed.summary(one)
+        advice = probed.advice(one, desk.account.api.page_size)
+        yield Finding("contract", level, f"{one.resource}{note}: {text}", advice, account)
+        for text in probed.shortcomings(one) if polled and not bad else ():
+            yield Finding("contract", Level.NOTE, f"{one.resource}: {text}", account=account)
+
+
+async def check_clock(desk: Desk, found: dict[str, Findings], clock: Clock) -> AsyncIterator[Finding]:
+    """How far the gateway's clock is from ours, by the `Date` of an answer; its resolution is a second."""
+    account = desk.account.name
+    search = next((one.search for one in found.values() if one.state in {"found", "empty"}), None)
+    if search is None:
+        return
+    try:
+        before = clock.now()
+        reply = await desk.client.call(search, query=desk.client.profile.page_query(search, 0, 1))
+    except ApiError:
+        return
+    except OrderMeshError as error:
+        yield _problem("clock", error, account)
+        return
+    if reply.date is None:
+        yield Finding("clock", Level.NOTE, "the gateway does not tell its time", account=account)
+        return
+    # A Date is cut to the second, so the true time lies up to a second behind it.
+    offset = reply.date + 0.5 - (before + clock.now()) / 2
+    yield _offset("the gateway's", offset, account)
+
+
+async def check_redis(url: str, role: str) -> AsyncIterator[Finding]:
+    """Version, persistence, eviction, memory left, clock."""
+    shown, area = hide_password(url), "redis"
+    client = connect(url)
+    try:
+        facts: dict[str, Any] = await client.info("everything")
+        seconds, micros = await client.time()
+    except (redis.exceptions.RedisError, OSError) as error:
+        yield Finding(
+            area, Level.PROBLEM, f"{shown} ({role}): {error}",
+            "check the address and that the server runs; its user needs INFO, TIME and what the worker does",
+            exit_status=3,
+        )  # fmt: skip
+        return
+    finally:
+        await client.aclose()
+    name = "Valkey" if "valkey_version" in facts else "Redis"
+    version = str(facts.get("valkey_version") or facts.get("redis_version", "unknown"))
+    yield Finding(area, Level.OK, f"{shown} ({role}): {name} {version}")
+    for finding in judge_redis(facts):
+        yield finding
+    yield _offset(f"{name}'s", int(seconds) + int(micros) / 1e6 - time.time(), "")
+
+
+def judge_redis(facts: dict[str, Any]) -> Iterator[Finding]:
+    """What INFO says against a server that keeps events and state."""
+    version = version_of(facts)
+    if version is not None and version < (6, 2):
+        yield Finding(
+            "redis", Level.PROBLEM, "it is older than Redis 6.2", "use Redis 6.2 or newer, or Valkey", exit_status=3
+        )  # fmt: skip
+    if facts.get("role") == "slave":
+        yield Finding(
+            "redis", Level.PROBLEM, "it is a replica, which takes no writes",
+            "set ORDERSYNC_REDIS__URL to the primary", exit_status=2,
+        )  # fmt: skip
+    yield from _eviction(facts)
+    if facts.get("aof_enabled") in {0, "0"}:
+        yield Finding(
+            "redis", Level.WARNING, "a crash loses events back to its last snapshot", "CONFIG SET appendonly yes"
+        )  # fmt: skip
+    for name, what in (
+        ("aof_last_write_status", "append-only file"),
+        ("rdb_last_bgsave_status", "snapshot"),
+    ):
+        if facts.get(name, "ok") != "ok":
+            yield Finding(
+                "redis", Level.PROBLEM, f"its last write of the {what} failed, so it may refuse writes",
+                "look into the server's log; mostly the disk is full",
+            )  # fmt: skip
+    yield _memory(facts)
+
+
+def _eviction(facts: dict[str, Any]) -> Iterator[Finding]:
+    policy = str(facts.get("maxmemory_policy", "noeviction"))
+    advice = "CONFIG SET maxmemory-policy noeviction"
+    if policy.startswith("allkeys") and int(facts.get("maxmemory", 0)):
+        # Nobody would see it: the streams and fingerprints that are gone leave no trace.
+        yield Finding(
+            "redis", Level.PROBLEM,
+            f"when memory is short it drops keys ({policy}), unread events and what is known of records among them",
+            advice,
+        )  # fmt: skip
+    elif policy.startswith("allkeys"):
+        yield Finding(
+            "redis", Level.WARNING, f"once it is given a maxmemory it drops keys ({policy}), whole streams among them",
+            advice,
+        )  # fmt: skip
+    elif policy != "noeviction":
+        yield Finding(
+            "redis", Level.WARNING, f"when memory is short it drops keys that expire ({policy}), leases among them",
+            advice,
+        )  # fmt: skip
+
+
+def _memory(facts: dict[str, Any]) -> Finding:
+    used = int(facts.get("used_memory", 0))
+    limit = int(facts.get("maxmemory", 0))
+    whole = limit or int(facts.get("total_system_memory", 0))
+    if not whole:
+        return Finding("redis", Level.OK, f"{used // _MEGABYTE} MB used")
+    left, source = (
+        max(0, whole - used),
+        "of its limit" if limit else "of the machine, without a limit of its own",
+    )
+    text = f"{used // _MEGABYTE} MB used, {left // _MEGABYTE} MB left {source}"
+    if left < max(whole * LEAST_MEMORY_SHARE, LEAST_MEMORY):
+        advice = "give it more memory: when it is full, polling waits until there is room again"
+        return Finding("redis", Level.WARNING, text, advice)
+    return Finding("redis", Level.OK, text)
+
+
+def _offset(whose: str, offset: float, account: str) -> Finding:
+    direction = "ahead of" if offset > 0 else "behind"
+    if abs(offset) < LARGEST_OFFSET:
+        near = f"{abs(offset):.1f} s {direction} ours" if abs(offset) >= 1 else "as ours, within a second"
+        return Finding("clock", Level.OK, f"{whose} clock is {near}", account=account)
+    return Finding(
+        "clock", Level.WARNING, f"{whose} clock is {abs(offset):.0f} s {direction} ours",
+        "set up time synchronisation; no change is missed by it, but ages and times in logs are wrong", account,
+    )  # fmt: skip
+
+
+def _problem(area: str, error: OrdersyncError, account: str) -> Finding:
+    return Finding(area, Level.PROBLEM, str(error), account=account, exit_status=error.exit_status)
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 7200:
+        return f"{seconds / 3600:.0f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+def _dicts(value: Any, name: str) -> list[dict[str, Any]]:
+    inner = value.get(name) if isinstance(value, dict) else None
+    return [each for each in inner if isinstance(each, dict)] if isinstance(inner, list) else []

@@ -1,0 +1,155 @@
+"""Dead letters of an account, over all its resources: which are meant, and what is done with them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import click
+
+from worker.capture.state.parked import look_again
+from worker.clock import SystemClock
+from worker.config.sections import RESOURCES
+from worker.errors import NotReplayable, SettingsError
+from worker.keys import Keys
+from worker.queue.dead import DELIVERY, RECORD, DeadLetters, Letter
+from worker.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+KINDS = (DELIVERY, RECORD)
+_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+_CHUNK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """Which letters are meant: those of these ids, or without any all of a resource, group and kind.
+
+    `resource`: None for all.
+    """
+
+    resource: str | None
+    ids: tuple[str, ...]
+    group: str = ""
+    kind: str = ""
+
+
+def pick_out(
+    words: Sequence[str], *, every: bool | None = None, group: str | None = None, kind: str | None = None
+) -> Picked:
+    """What the words of a command line mean: ids, and the name of a resource. `every`: whether `--all` was given.
+
+    Raises:
+        SettingsError: A word is neither.
+        click.UsageError: It is not clear which letters are meant.
+
+    """
+    ids = tuple(dict.fromkeys(word for word in words if _ID.fullmatch(word)))
+    names = [word for word in words if word in RESOURCES]
+    for word in words:
+        if word not in ids and word not in names:
+            raise SettingsError(
+                f"{word!r} is not the id of a dead letter, such as 1772448067513-0 (ordersync dead list shows them), "
+                f"nor a resource ({', '.join(RESOURCES)})"
+            )
+    if len(names) > 1:
+        raise click.UsageError("Name one resource, or none for all of them.")
+    if every is not None and every == bool(ids):
+        raise click.UsageError("Which dead letters? Give either their IDs, or --all.")
+    if ids and (group or kind):
+        raise click.UsageError("--group and --kind go with --all: an ID is one letter.")
+    return Picked(names[0] if names else None, ids, group or "", kind or "")
+
+
+class Letters:
+    """The dead letters of one account."""
+
+    def __init__(self, client: Redis, account: str) -> None:
+        self._redis, self._keys = client, Keys(account)
+        self._dead = DeadLetters(client, self._keys, self._look_again)
+
+    async def find(self, letter_id: str, resource: str | None) -> Letter:
+        """One letter, whole.
+
+        Raises:
+            NotReplayable: There is none.
+            SettingsError: Several resources have one of this id.
+
+        """
+        found = []
+        for name in (resource,) if resource else RESOURCES:
+            try:
+                found.append(await self._dead.get(name, letter_id))
+            except NotReplayable:
+                continue
+        if not found:
+            raise NotReplayable(
+                f"There is no dead letter {letter_id}: `ordersync dead list` shows those there are."
+            )
+        if len(found) > 1:
+            names = ", ".join(letter.resource for letter in found)
+            raise SettingsError(
+                f"Several resources have a dead letter {letter_id}: name one before it ({names})"
+            )
+        return found[0]
+
+    async def pick(self, picked: Picked) -> list[Letter]:
+        """The letters that are meant and there now, without what may be large; the oldest of each resource first."""
+        if picked.ids:
+            return [_light(await self.find(letter_id, picked.resource)) for letter_id in picked.ids]
+        return [
+            _light(letter)
+            for name in ((picked.resource,) if picked.resource else RESOURCES)
+            async for letter in self._dead.each(name, kind=picked.kind, group=picked.group)
+        ]
+
+    async def replay(self, letter: Letter) -> None:
+        """Try again, and remove it.
+
+        Raises:
+            NotReplayable: It cannot be done; the letter stays.
+
+        """
+        await self._dead.replay(letter)
+
+    async def drop(self, letters: Sequence[Letter]) -> int:
+        """Remove these. How many of them there were."""
+        dropped = 0
+        for resource in RESOURCES:
+            ids = [letter.letter_id for letter in letters if letter.resource == resource]
+            for at in range(0, len(ids), _CHUNK):
+                dropped += await self._dead.drop(resource, ids[at : at + _CHUNK])
+        return dropped
+
+    async def log(self, event: str, letters: Sequence[Letter]) -> None:
+        """Say in the log what was done, and what is left."""
+        now = SystemClock().now()
+        for resource in RESOURCES:
+            count = sum(1 for letter in letters if letter.resource == resource)
+            if count:
+                left = await self._dead.summary(resource)
+                get_logger(account=self._keys.account).info(
+                    event,
+                    resource=resource,
+                    letters=count,
+                    left=left.letters,
+                    oldest_s=round(max(0.0, now - left.oldest), 1) if left.letters else 0.0,
+                )
+
+    async def _look_again(self, letter: Letter) -> None:
+        if not letter.subject and not letter.data:
+            raise NotReplayable(
+                "the record has no id, and the privacy policy let nothing of it be kept: it cannot be told which one "
+                "it was. Drop the letter; once the record can be read it is published by itself."
+            )
+        await look_again(self._redis, self._keys, letter)
+
+
+def _light(letter: Letter) -> Letter:
+    """Without the event, which may be large and of which there may be many. A record is found by its bytes."""
+    return replace(letter, data=b"", event=None, trace="") if letter.kind == DELIVERY else letter

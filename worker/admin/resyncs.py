@@ -1,0 +1,33 @@
+"""Resyncs as they appear in JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from worker.clock import rfc3339
+
+if TYPE_CHECKING:
+    from worker.capture.resync.requests import Resync
+
+
+def as_row(account: str, resync: Resync) -> dict[str, Any]:
+    """A resync as it stands in JSON."""
+    request = resync.request
+    return {
+        "id": resync.id,
+        "account": account,
+        "resource": request.resource,
+        "what": request.words,
+        "by": request.by,
+        "state": resync.state.value,
+        "at": rfc3339(resync.at),
+        "ended": rfc3339(resync.ended_at) if resync.ended_at else None,
+        "share": None if resync.share is None else round(resync.share, 3),
+        "read": resync.read,
+        "total": resync.total or None,
+        "published": resync.published,
+        "unchanged": resync.unchanged,
+        "not_found": resync.missed,
+        "requests": resync.requests,
+        "error": resync.error,
+    }

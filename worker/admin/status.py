@@ -1,0 +1,175 @@
+"""How everything stands: what `ordersync status` shows, gathered from Redis.
+
+A row for each resource of each account, whose shape is published (deploy/status.schema.json). What belongs to the
+account (budget, workers) stands in each of its rows, so that a row answers for itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from worker.admin.resyncs import as_row
+from worker.capture.health import Health, Verdict, judge
+from worker.capture.resync.requests import Resyncs
+from worker.capture.state import pauses
+from worker.capture.state.cursor import Cursor
+from worker.capture.state.pauses import EVERYTHING, Pause, Pauses
+from worker.capture.state.run_history import MINUTES, History, Rates
+from worker.clock import SystemClock, rfc3339
+from worker.config.sections import RESOURCES
+from worker.errors import DataError
+from worker.keys import ACCOUNTS, Keys
+from worker.ordermesh.http.budget import BudgetUse, use_of
+from worker.queue.dead import DeadLetters
+from worker.queue.streams.backpressure import Marks, weigh
+from worker.queue.streams.groups import Groups, Survey, idle_seconds, written_at
+from worker.redis.connections import answer
+from worker.service.presence import Presence
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.config.settings import Settings
+    from worker.service.heartbeat import Beat
+
+Row = dict[str, Any]
+
+
+class Standing:
+    """Looks at every account of a Redis, as often as it is asked. Of the past it reads what is new."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis, self._settings, self._clock = redis, settings, SystemClock()
+        self._marks = Marks(**settings.backpressure.model_dump())
+        self._accounts: dict[str, _Account] = {}
+
+    async def rows(self) -> list[Row]:
+        """A row for each resource that is polled, or was."""
+        rows = []
+        for name in sorted(await answer(self._redis.smembers(ACCOUNTS))):
+            account = self._accounts.setdefault(
+                name.decode(), _Account(self._redis, name.decode(), self._marks)
+            )
+            rows += await account.rows(self._clock.now(), set(self._settings.poll.chosen))
+        return rows
+
+
+class _Account:
+    def __init__(self, redis: Redis, name: str, marks: Marks) -> None:
+        self._redis, self._name, self._marks = redis, name, marks
+        self._keys = Keys(name)
+        self._pauses, self._presence = Pauses(redis, self._keys), Presence(redis, self._keys)
+        self._groups, self._dead = Groups(redis, self._keys), DeadLetters(redis, self._keys)
+        self._rates, self._resyncs = Rates(History(redis, self._keys)), Resyncs(redis, self._keys)
+
+    async def rows(self, now: float, wanted: set[str]) -> list[Row]:
+        """Those that are polled: by the settings here, by a worker that is alive, or once upon a time."""
+        workers = await self._presence.alive()
+        wanted |= {each.resource for beat in workers for each in beat.resources}
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for resource in RESOURCES:
+                pipe.hgetall(self._keys.cursor(resource))
+            cursors = dict(zip(RESOURCES, await pipe.execute(), strict=True))
+        resyncs = await self._resyncs.open()
+        wanted |= {each.request.resource for each in resyncs}
+        names = [name for name in RESOURCES if name in wanted or _was_polled(cursors[name])]
+        paused, rates = await self._pauses.all(), await self._rates.look(now)
+        shared = {
+            "budget": _budget(await use_of(self._redis, self._keys, now)),
+            "workers": [_worker(beat, now) for beat in workers],
+        }
+        return [
+            await self._row(name, cursors[name], pauses.of(paused, name), now)
+            | {
+                "rate": _rate(rates, name),
+                "resyncs": [as_row(self._name, each) for each in resyncs if each.request.resource == name],
+            }
+            | shared
+            for name in names
+        ]
+
+    async def _row(self, name: str, fields: dict[bytes, bytes], pause: Pause | None, now: float) -> Row:
+        survey = await self._groups.survey(name)
+        try:
+            cursor = Cursor.parse(fields)
+            verdict = judge(cursor, now, full=survey.full, pause=pause)
+        except DataError as error:
+            cursor, verdict = Cursor(), Verdict(Health.FAILING, str(error))
+        dead = await self._dead.summary(name)
+        return {
+            "account": self._name,
+            "resource": name,
+            "health": verdict.health.value,
+            "cause": verdict.cause,
+            "records": cursor.tracked,
+            "events": cursor.sequence,
+            "dead": dead.letters,
+            "dead_oldest_s": round(max(0.0, now - dead.oldest), 1) if dead.letters else None,
+            "paused": _pause(pause),
+            "backpressure": self._backpressure(name, survey, cursor),
+            "unread": survey.slowest.unread if survey.slowest else None,
+            "groups": [await self._group(name, survey, at, now) for at in range(len(survey.groups))],
+            "fresh_s": round(now - cursor.fresh_as_of, 1) if cursor.fresh_as_of else None,
+            "last_success": rfc3339(cursor.last_success) if cursor.last_success else None,
+            "failures": cursor.failures,
+            "stream": self._keys.stream(name),
+        }
+
+    def _backpressure(self, name: str, survey: Survey, cursor: Cursor) -> Row:
+        load, marks = weigh(name, survey, self._marks, paused=bool(cursor.paused)), self._marks
+        return {
+            "cause": cursor.paused,
+            "entries_share": round(load.unread / marks.entries, 3) if marks.entries else None,
+            "bytes_share": round(load.unread_bytes / marks.bytes, 3) if marks.bytes else None,
+            "memory_share": round(survey.used_memory / survey.maxmemory, 3) if survey.maxmemory else None,
+        }
+
+    async def _group(self, name: str, survey: Survey, at: int, now: float) -> Row:
+        group = survey.groups[at]
+        consumers = await self._groups.consumers(name, group.name)
+        oldest = group.oldest_pending or group.oldest_unread
+        return {
+            "group": group.name,
+            "unread": group.unread,
+            "pending": group.pending,
+            "oldest_s": round(max(0.0, now - written_at(oldest)), 1) if oldest else None,
+            "idle_s": round(idle_seconds(group, consumers, now), 1),
+            "consumers": len(consumers),
+        }
+
+
+def _was_polled(fields: dict[bytes, bytes]) -> bool:
+    """Whether this cursor is that of a poll: a resync of what nobody polls leaves one as well."""
+    try:
+        return Cursor.parse(fields).last_started > 0
+    except DataError:
+        return True
+
+
+def _pause(pause: Pause | None) -> Row | None:
+    if pause is None:
+        return None
+    scope = "account" if pause.resource == EVERYTHING else "resource"
+    return {"by": pause.by, "reason": pause.reason, "since": rfc3339(pause.at), "scope": scope}
+
+
+def _rate(rates: dict[str, tuple[list[int], list[int]]], name: str) -> Row:
+    records, events = rates.get(name, ([0] * MINUTES, [0] * MINUTES))
+    return {"records_per_minute": records, "events_per_minute": events}
+
+
+def _budget(use: BudgetUse) -> Row:
+    return {
+        "requests_last_minute": use.requests,
+        "requests_per_second": use.rate or None,
+        "share": round(use.share, 3) if use.rate else None,
+    }
+
+
+def _worker(beat: Beat, now: float) -> Row:
+    return {
+        "worker": beat.worker,
+        "started": rfc3339(beat.started),
+        "heartbeat_s": round(max(0.0, now - beat.at), 1),
+        "resources": [each.resource for each in beat.resources],
+    }

@@ -1,0 +1,383 @@
+"""Gathers all that is known of one order: from the streams, their groups, the dead letters, and OrderMesh itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from worker.admin.timeline_entries import Moment, content_key, decoded, of_audit, of_event, of_letter
+from worker.capture.records.fingerprint import State, bucket_of, pack_id
+from worker.clock import parse_time, rfc3339
+from worker.config.sections import RESOURCES
+from worker.errors import ApiError, NotFound, OrderMeshError, OrdersyncError
+from worker.queue.dead import DeadLetters
+from worker.queue.streams.groups import OURS, Groups
+from worker.queue.streams.search import Finder
+from worker.redis.connections import answer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+    from redis.asyncio import Redis
+
+    from worker.keys import Keys
+    from worker.ordermesh.client import OrderMeshClient
+    from worker.ordermesh.http.reply import AuditReply
+    from worker.queue.envelope import Event
+    from worker.queue.streams.groups import Group
+
+NAMES = ("id", "shortId", "safeId", "externalId")
+"""What an order may be called by."""
+SKEW_SECONDS = 3600.0
+"""Nothing of an order is looked for in what was published so long before it was made: clocks differ."""
+MOST_AUDIT_LOGS = 40
+"""Audit logs that OrderMesh is asked for: a request each."""
+
+
+class NoSuchOrder(OrdersyncError):
+    """Nothing is known of an order of this name."""
+
+    code = "no_such_order"
+
+
+@dataclass(slots=True)
+class Related:
+    """Ids of what belongs to an order."""
+
+    order: str
+    items: set[str] = field(default_factory=set)
+    shipments: set[str] = field(default_factory=set)
+    packages: set[tuple[str, str]] = field(default_factory=set)
+    """Each with its shipment before it."""
+    notes: set[str] = field(default_factory=set)
+
+    @property
+    def texts(self) -> set[str]:
+        """Ids by which another record refers to the order, or to what is in it."""
+        return {f'"{each}"' for each in (self.order, *self.items, *self.shipments)}
+
+    def learn(self, resource: str, subject: str, record: Any) -> None:
+        """See what a record of the order, or one that refers to it, belongs to."""
+        if not isinstance(record, dict):
+            record = {}
+        if resource == "orders":
+            self.items |= set(_ids(record.get("items")))
+            self.shipments |= {str(each) for each in record.get("shipmentIds") or () if each}
+        elif resource == "shipments":
+            self.shipments.add(subject)
+            self.packages |= {(subject, each) for each in _ids(record.get("packages"))}
+        elif resource == "notes":
+            self.notes.add(subject)
+        elif resource == "order_items":
+            self.items.add(subject)
+
+    def subjects(self, resource: str) -> set[str]:
+        """The subjects of its events in the stream of a resource."""
+        return {
+            "orders": {self.order},
+            "order_items": self.items,
+            "shipments": self.shipments,
+            "notes": self.notes,
+            "order_audit": {self.order},
+            "order_item_audit": self.items,
+            "shipment_audit": self.shipments,
+            "message_audit": self.shipments,
+            "package_audit": {package for _, package in self.packages},
+            "note_audit": self.notes,
+        }.get(resource, set())
+
+
+@dataclass(slots=True)
+class Timeline:
+    """All that is known of an order, in time order. `remarks`: what was not looked at, and why."""
+
+    order: dict[str, Any]
+    moments: list[Moment]
+    remarks: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in JSON."""
+        return {
+            "order": self.order,
+            "moments": [moment.as_json() for moment in self.moments],
+            "remarks": self.remarks,
+        }
+
+
+class Tracer:
+    """Looks for one order. `api`: OrderMesh, where it may be asked. `most`: events looked at in each stream."""
+
+    def __init__(
+        self, redis: Redis, keys: Keys, api: OrderMeshClient | None, *, most: int, now: float
+    ) -> None:
+        self._redis, self._keys, self._api, self._most, self._now = redis, keys, api, most, now
+        self._finder, self._groups = Finder(redis), Groups(redis, keys)
+        self.remarks: list[str] = []
+        self._events: list[tuple[str, Event]] = []
+        self._record: dict[str, Any] = {}
+
+    async def trace(self, name: str) -> Timeline:
+        """The timeline of the order of this id, shortId, safeId or externalId.
+
+        Raises:
+            NoSuchOrder: Nothing is known of it.
+
+        """
+        related = Related(await self._order_id(name))
+        await self._find_events(related)
+        audit = [each async for each in self._audit_logs(related)] if self._api else []
+        moments = [each async for each in self._moments(related)]
+        recorded = {content_key(event.data) for _, event in self._events if event.action == "recorded"}
+        moments += [each for key, each in audit if key not in recorded]
+        moments.sort(key=lambda moment: moment.at)
+        order = {key: self._record.get(key) for key in (*NAMES, "status")} | {"id": related.order}
+        return Timeline(order, moments, self.remarks)
+
+    # Which order
+
+    async def _order_id(self, name: str) -> str:
+        if await self._version("orders", name):
+            return name
+        found = await self._ask_for(name) or await self._look_for(name)
+        if found is None:
+            asked = "OrderMesh knows of none either" if self._api else "OrderMesh was not asked"
+            raise NoSuchOrder(
+                f"No order of account {self._keys.account} with the id, shortId, safeId or externalId {name!r} is "
+                f"known here; {asked}. {' '.join(self.remarks)}".rstrip()
+            )
+        return found
+
+    async def _version(self, resource: str, subject: str) -> int:
+        """The version that was published last; 0 for a record that is not known."""
+        buckets = int(await answer(self._redis.hget(self._keys.cursor(resource), "buckets")) or 0)
+        if not buckets:
+            return 0
+        key = pack_id(subject)
+        bucket = f"{self._keys.seen(resource)}:{bucket_of(key, buckets)}"
+        # redis-py types an id as text, and takes bytes as well.
+        packed: Any = await answer(self._redis.hget(bucket, cast("str", key)))
+        try:
+            return State.unpack(packed).version if packed else 0
+        except (TypeError, ValueError):
+            return 1
+
+    async def _ask_for(self, name: str) -> str | None:
+        """Ask OrderMesh. A filter may be ignored there, so an answer counts only if it holds the name."""
+        if self._api is None:
+            return None
+        orders = self._api.orders
+        ways: list[Callable[[], Awaitable[list[Any]]]] = [
+            lambda: _one(orders.get(name)),
+            lambda: _one(orders.get_by_safe_id(name)),
+            lambda: _many(orders.search(short_id=name)),
+            lambda: _many(orders.search(external_id=name)),
+        ]
+        if name.startswith("O"):
+            ways.insert(0, ways.pop(2))
+        for way in ways:
+            for record in await self._asked(way, []):
+                if isinstance(record, dict) and name in _names_of(record):
+                    self._record = record
+                    return str(record.get("id", ""))
+        return None
+
+    async def _asked(self, way: Callable[[], Awaitable[Any]], otherwise: Any) -> Any:
+        """Ask OrderMesh, which may refuse, or be away; then it is not asked again."""
+        try:
+            return await way()
+        except ApiError:
+            return otherwise
+        except OrderMeshError as error:
+            if self._api is not None:
+                self.remarks.append(f"OrderMesh was left out from here on: {error}")
+            self._api = None
+            return otherwise
+
+    async def _look_for(self, name: str) -> str | None:
+        """Look for it in what was published."""
+        found = await self._finder.find(
+            self._keys.stream("orders"), {name}, {f'"{name}"'}, most=self._most, newest=True
+        )
+        for event in reversed(found.events):
+            record = decoded(event.data)
+            if isinstance(record, dict) and name in _names_of(record):
+                return event.subject
+        if found.cut_short:
+            self.remarks.append(
+                f"The last {found.looked_at} events of the orders were looked through (--scan), back to "
+                f"{rfc3339(found.back_to)}."
+            )
+        return None
+
+    # What was published of it
+
+    async def _find_events(self, related: Related) -> None:
+        since = await self._find_orders(related)
+        for resource in ("shipments", "order_items", "notes"):
+            await self._find_in(resource, related, since, related.texts)
+        for resource in RESOURCES:
+            if resource.endswith("_audit") and related.subjects(resource):
+                await self._find_in(resource, related, since, ())
+
+    async def _find_orders(self, related: Related) -> float:
+        """Events of the order itself; how far back others are to be looked for."""
+        await self._find_in("orders", related, 0.0, ())
+        if self._events:
+            record = decoded(self._events[-1][1].data)
+            self._record = record if isinstance(record, dict) else self._record
+            for _, event in self._events:
+                related.learn("orders", event.subject, decoded(event.data))
+        else:
+            related.learn("orders", related.order, self._record)
+        await self._tell_gone("orders", related.order)
+        created = parse_time(self._record.get("createdAt"))
+        return created / 1000 - SKEW_SECONDS if created else 0.0
+
+    async def _tell_gone(self, resource: str, subject: str) -> None:
+        """Say which versions are not kept any more."""
+        newest = await self._version(resource, subject)
+        kept = {event.version for name, event in self._events if name == resource}
+        gone = [version for version in range(1, newest + 1) if version not in kept]
+        if gone:
+            which = f"version {gone[0]}" if len(gone) == 1 else f"versions {gone[0]} to {gone[-1]}"
+            self.remarks.append(
+                f"{which} of the order was published and not found: retention removes what every group has read, and "
+                "--scan bounds how far it is looked back."
+            )
+
+    async def _find_in(self, resource: str, related: Related, since: float, texts: Iterable[str]) -> None:
+        subjects, wanted = related.subjects(resource), set(texts)
+        if not subjects and not wanted:
+            return
+        found = await self._finder.find(
+            self._keys.stream(resource), subjects, wanted, since=since, most=self._most
+        )
+        if found.cut_short:
+            self.remarks.append(
+                f"Of {resource} the last {found.looked_at} events were looked through (--scan), back to "
+                f"{rfc3339(found.back_to)}; older ones were not."
+            )
+        for event in found.events:
+            related.learn(resource, event.subject, decoded(event.data))
+            self._events.append((resource, event))
+
+    # What became of it
+
+    async def _moments(self, related: Related) -> Any:
+        groups = {
+            resource: (await self._groups.survey(resource)).groups
+            for resource in dict.fromkeys(resource for resource, _ in self._events)
+        }
+        letters = DeadLetters(self._redis, self._keys)
+        buried: dict[tuple[str, str], str] = {}
+        for resource in RESOURCES:
+            for subject in related.subjects(resource):
+                async for letter in letters.each(resource, subject=subject):
+                    buried[letter.group, letter.where] = letter.letter_id
+                    yield of_letter(letter)
+        for resource, event in self._events:
+            states = {}
+            for group in groups[resource]:
+                state = await self._delivery(
+                    resource, event, group, buried.get((group.name, event.entry_id), "")
+                )
+                states[group.name] = state
+                if state["state"] == "pending" and not state["consumer"].startswith(OURS):
+                    at = self._now - state["idle_s"]
+                    told = f"v{event.version} {event.action} delivered to {group.name} ({state['told']})"
+                    facts = {"group": group.name, "entry": event.entry_id, "consumer": state["consumer"]}
+                    yield Moment(at, "delivery", resource, event.subject, told, facts)
+            yield of_event(event, resource, states)
+
+    async def _delivery(self, resource: str, event: Event, group: Group, letter: str) -> dict[str, Any]:
+        """What a group has made of an event, as far as Redis can tell."""
+        entry = event.entry_id
+        if letter:
+            return {"state": "dead", "told": f"dead letter {letter}", "letter": letter}
+        if _place(entry) > _place(group.delivered):
+            return {"state": "unread", "told": "not read yet"}
+        pending: list[Any] = []
+        if group.pending:
+            pending = await self._redis.xpending_range(
+                self._keys.stream(resource), group.name, min=entry, max=entry, count=1
+            )
+        if not pending:
+            return {"state": "acknowledged", "told": "acknowledged"}
+        consumer, times = pending[0]["consumer"].decode("utf-8", "replace"), pending[0]["times_delivered"]
+        idle = pending[0]["time_since_delivered"] / 1000
+        if consumer.startswith(OURS):
+            told = "waits to be taken up"
+        else:
+            told = f"in the hands of {consumer} for {idle:.0f} s, try {times}"
+        return {
+            "state": "pending",
+            "told": told,
+            "consumer": consumer,
+            "tries": times,
+            "idle_s": round(idle, 1),
+        }
+
+    # What OrderMesh says
+
+    async def _audit_logs(self, related: Related) -> Any:
+        """Entries of the audit logs of the order and of what belongs to it, each with what tells it from others."""
+        logs = _logs_of(related, self._api) if self._api else iter(())
+        for asked, (resource, subject, call) in enumerate(logs):
+            if self._api is None:
+                return
+            if asked == MOST_AUDIT_LOGS:
+                self.remarks.append(f"No more than {MOST_AUDIT_LOGS} audit logs were asked for.")
+                return
+            reply = await self._asked_log(resource, call)
+            for entry in reply.entries if reply else ():
+                yield content_key(entry.raw), of_audit(entry, resource, subject)
+
+    async def _asked_log(self, resource: str, call: Callable[[], Awaitable[AuditReply]]) -> AuditReply | None:
+        try:
+            return await call()
+        except NotFound:
+            return None
+        except OrderMeshError as error:
+            self.remarks.append(f"The {resource} could not be had from OrderMesh: {error}")
+            if not isinstance(error, ApiError):
+                self._api = None
+            return None
+
+
+def _logs_of(
+    related: Related, api: OrderMeshClient
+) -> Iterator[tuple[str, str, Callable[[], Awaitable[AuditReply]]]]:
+    """The audit logs that there may be, the most telling first."""
+    yield "order_audit", related.order, partial(api.orders.audit_logs, related.order)
+    for each in sorted(related.shipments):
+        yield "shipment_audit", each, partial(api.shipments.audit_logs, each)
+        yield "message_audit", each, partial(api.shipments.message_audit_logs, each)
+    for each in sorted(related.notes):
+        yield "note_audit", each, partial(api.notes.audit_logs, each)
+    for shipment, package in sorted(related.packages):
+        yield "package_audit", package, partial(api.packages.audit_logs, shipment, package)
+    for each in sorted(related.items):
+        yield "order_item_audit", each, partial(api.order_items.audit_logs, each)
+
+
+async def _one(call: Awaitable[Any]) -> list[Any]:
+    return [(await call).fields]
+
+
+async def _many(call: Awaitable[Any]) -> list[Any]:
+    values: list[Any] = (await call).values
+    return values
+
+
+def _names_of(record: dict[str, Any]) -> set[str]:
+    return {str(record[name]) for name in NAMES if record.get(name) not in (None, "")}
+
+
+def _ids(records: Any) -> list[str]:
+    return [str(each["id"]) for each in records or () if isinstance(each, dict) and each.get("id")]
+
+
+def _place(entry_id: str) -> tuple[int, int]:
+    ms, _, number = entry_id.partition("-")
+    return int(ms), int(number or 0)

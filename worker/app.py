@@ -1,0 +1,304 @@
+"""The composition root: builds the engine out of settings. Nothing else knows how the parts fit together."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import os
+import signal
+import socket
+import sys
+import uuid
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import anyio
+from redis.exceptions import RedisError
+
+from worker.capture.health import Health, Verdict, judge
+from worker.capture.poll import Poller
+from worker.capture.probe.registry import KnownContract
+from worker.capture.reconcile.reconciler import Reconciler
+from worker.capture.records.payload import payload_of
+from worker.capture.registry import CAPTURED
+from worker.capture.resources import Resource, interest_in
+from worker.capture.resync.runner import Resyncer
+from worker.capture.state import pauses
+from worker.capture.state.store import Store
+from worker.errors import DataError, RedisUnavailable, SettingsError
+from worker.keys import ACCOUNTS, Keys
+from worker.ordermesh.client import OrderMeshClient
+from worker.ordermesh.contract import file as contract_file
+from worker.ordermesh.http.auth import credentials_of
+from worker.ordermesh.http.budget import Budget
+from worker.ordermesh.http.tokens import TokenSource
+from worker.ordermesh.http.transport import make_http
+from worker.queue.retention import Retention
+from worker.queue.streams.backpressure import Marks, Pressure
+from worker.queue.streams.groups import Groups, Limits
+from worker.redis import embedded
+from worker.redis.connections import answer, connect, is_full
+from worker.service.heartbeat import Beat, ResourceBeat
+from worker.service.presence import Presence
+from worker.services import Desk, Workplace
+from worker.telemetry.log import redaction
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+
+    from redis.asyncio import Redis
+
+    from worker.capture.records.scope import Interest
+    from worker.clock import Clock
+    from worker.config.sections import Account
+    from worker.config.settings import Settings
+    from worker.ordermesh.contract.profile import ContractProfile
+
+FAREWELL_SECONDS = 1.0
+
+T = TypeVar("T")
+
+
+@functools.cache
+def worker_id() -> str:
+    """Tells this process from every other: host, process id, and chance, for containers that share both."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
+
+
+def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run on uvloop where there is one."""
+    # What was imported lives as long as the process: the collector need not look at it again and again.
+    gc.freeze()
+    if sys.platform == "win32":
+        return asyncio.run(main())
+    import uvloop  # noqa: PLC0415 - not there on every platform
+
+    return uvloop.run(main())
+
+
+async def ended_by_sigterm(main: Coroutine[Any, Any, None]) -> None:
+    """Await `main`; SIGTERM cancels it, so that it cleans up, as Ctrl-C does. A daemon at work takes over both."""
+    task, loop = asyncio.ensure_future(main), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if (me := asyncio.current_task()) is not None and me.cancelling():
+            await asyncio.wait([task])
+            raise
+        sys.exit(128 + signal.SIGTERM)
+
+
+@asynccontextmanager
+async def redis_url(settings: Settings, *, alone: bool = False) -> AsyncIterator[str]:
+    """The server for events and state: the one that is set, or the embedded one while the block runs.
+
+    Raises:
+        SettingsError: `alone` was asked for, and another worker uses the data folder.
+
+    """
+    if settings.redis.url is not None:
+        url = settings.redis.url.get_secret_value()
+        redaction.add(urlsplit(url).password)
+        yield url
+    else:
+        async with embedded.server(settings.data_dir) as running:
+            if alone and running.shared:
+                raise SettingsError(
+                    f"A worker runs already with the data folder {settings.data_dir}, and its embedded Valkey ends "
+                    "with it. End it first, set ORDERSYNC_DATA_DIR to another folder, or, for several workers, "
+                    "ORDERSYNC_REDIS__URL."
+                )
+            yield running.url
+
+
+def running_redis_url(settings: Settings) -> str:
+    """The server for a command that only looks.
+
+    Raises:
+        RedisUnavailable: No URL is set, and no embedded server runs.
+
+    """
+    if settings.redis.url is not None:
+        return settings.redis.url.get_secret_value()
+    running = embedded.find(settings.data_dir)
+    if running is None:
+        raise RedisUnavailable(
+            f"No worker runs with the data folder {settings.data_dir}. Start one with `ordersync run --sandbox` "
+            "(or `ordersync run`), or set ORDERSYNC_REDIS__URL to look into another server."
+        )
+    return running.url
+
+
+@asynccontextmanager
+async def workplace(accounts: Sequence[Account], url: str, clock: Clock) -> AsyncIterator[Workplace]:
+    """Everything the jobs need, for all accounts; connections are closed at the end."""
+    async with AsyncExitStack() as stack:
+        redis = connect(url)
+        stack.push_async_callback(redis.aclose)
+        files = {account.contract_file for account in accounts}
+        profiles = {file: contract_file.load(file).profile for file in files}
+        desks = {
+            account.name: _desk(account, profiles[account.contract_file], redis, clock)
+            for account in accounts
+        }
+        for desk in desks.values():
+            stack.push_async_callback(desk.client.aclose)
+        yield Workplace(redis=redis, desks=desks, clock=clock)
+
+
+def _desk(account: Account, profile: ContractProfile, redis: Redis, clock: Clock) -> Desk:
+    keys = Keys(account.name)
+    budget = Budget(
+        redis=redis,
+        keys=keys,
+        requests_per_second=account.api.requests_per_second,
+        max_concurrency=account.api.max_concurrency,
+        worker_id=worker_id(),
+        clock=clock,
+    )
+    client = OrderMeshClient(
+        api=account.api, profile=profile, budget=budget, clock=clock, make_http=lambda: make_http(account.api)
+    )
+    client.tokens = TokenSource(
+        redis=redis,
+        keys=keys,
+        credentials=credentials_of(account.api),
+        base_url=account.api.base_url,
+        login=client.login,
+        clock=clock,
+    )
+    contract = KnownContract(redis=redis, keys=keys, client=client, believed=profile, clock=clock)
+    groups = Groups(redis, keys)
+    retention = Retention(
+        redis_client=redis,
+        keys=keys,
+        limits=limits_of(account),
+        declared=account.events.groups,
+        idle_after=account.retention.idle_after,
+        every=account.retention.every,
+        clock=clock,
+    )
+    pressure = Pressure(groups, Marks(**account.backpressure.model_dump()), clock)
+    payloads = {name: payload_of(name, account.privacy, account.events) for name in CAPTURED}
+    if account.privacy.key is not None:
+        redaction.add(account.privacy.key.get_secret_value())
+    poller = Poller(
+        redis_client=redis,
+        keys=keys,
+        client=client,
+        contract=contract,
+        pressure=pressure,
+        page_size=account.api.page_size,
+        max_concurrency=account.api.max_concurrency,
+        intervals=account.intervals,
+        ignore_fields=account.ignore_fields,
+        complete_every=account.complete_every,
+        worker_id=worker_id(),
+        clock=clock,
+        interests=interests_of(account),
+        payloads=payloads,
+    )
+    resyncer = Resyncer(
+        redis_client=redis,
+        keys=keys,
+        client=client,
+        contract=contract,
+        poller=poller,
+        share=account.resync.share,
+        requests_per_second=account.api.requests_per_second,
+        clock=clock,
+    )
+    reconciler = Reconciler(
+        redis_client=redis,
+        keys=keys,
+        client=client,
+        contract=contract,
+        pressure=pressure,
+        settings=account.reconcile,
+        requests_per_second=account.api.requests_per_second,
+        max_concurrency=account.api.max_concurrency,
+        intervals=account.intervals,
+        ignore_fields=account.ignore_fields,
+        worker_id=worker_id(),
+        clock=clock,
+        interests=interests_of(account),
+        payloads=payloads,
+    )
+    return Desk(account, keys, client, poller, resyncer, reconciler, contract, groups, retention)
+
+
+def interests_of(account: Account) -> dict[str, Interest]:
+    """What of each resource is published."""
+    wanted = account.interest
+    return {
+        name: interest_in(
+            each,
+            merchants=wanted.merchants,
+            statuses=wanted.statuses.get(name, ()),
+            final=wanted.final_statuses.get(name, ()),
+        )
+        for name, each in CAPTURED.items()
+        if isinstance(each, Resource)
+    }
+
+
+def limits_of(account: Account) -> dict[str, Limits]:
+    """What is kept of the stream of each resource."""
+    return {name: Limits(**account.retention.of(name).model_dump()) for name in CAPTURED}
+
+
+async def announce(place: Workplace) -> None:
+    """Write down which accounts there are, for the commands that only look."""
+    await answer(place.redis.sadd(ACCOUNTS, *place.desks))
+
+
+def reporter(place: Workplace) -> Callable[[], Awaitable[list[ResourceBeat]]]:
+    """What the heartbeat says of each resource. It goes to Redis too, where other hosts see it."""
+    since = place.clock.now()
+
+    async def report() -> list[ResourceBeat]:
+        full = False
+        try:
+            await announce(place)  # again and again: a Redis that lost its data knows of nobody
+        except RedisError as error:
+            if not is_full(error):
+                raise
+            full = True
+        beats = []
+        for desk in place.desks.values():
+            paused = await pauses.Pauses(place.redis, desk.keys).all()
+            for name in desk.account.intervals:
+                try:
+                    cursor = await Store(place.redis, desk.keys, CAPTURED[name]).load_cursor()
+                    pause = pauses.of(paused, name)
+                    verdict = judge(cursor, place.clock.now(), since, full=full, pause=pause)
+                    fresh_as_of, last_success = cursor.fresh_as_of, cursor.last_success
+                except DataError as error:
+                    verdict = Verdict(Health.FAILING, str(error))
+                    fresh_as_of = last_success = 0.0
+                beats.append(
+                    ResourceBeat(
+                        account=desk.account.name,
+                        resource=name,
+                        health=verdict.health.value,
+                        cause=redaction.text(verdict.cause),
+                        fresh_as_of=fresh_as_of,
+                        last_success=last_success,
+                    )
+                )
+            own = [beat for beat in beats if beat.account == desk.account.name]
+            sign = Beat(worker_id(), os.getpid(), place.clock.now(), since, own)
+            await Presence(place.redis, desk.keys).beat(sign)
+        return beats
+
+    return report
+
+
+async def farewell(place: Workplace) -> None:
+    """This worker ends, and is not counted among those alive any more. Redis may be away, and is not waited for."""
+    with suppress(RedisError, OSError), anyio.move_on_after(FAREWELL_SECONDS):
+        for desk in place.desks.values():
+            await Presence(place.redis, desk.keys).leave(worker_id())

@@ -1,0 +1,85 @@
+"""A turn: one read of one resource, or of one kind of audit log, and all that its parts share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from worker.capture.state.cursor import Cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from worker.capture.records.privacy import RecordPolicy
+    from worker.capture.resources import Captured, Resource
+    from worker.capture.state.lease import Lease
+    from worker.capture.state.run import Run
+    from worker.capture.state.store import Store
+    from worker.clock import Clock
+    from worker.queue.streams.backpressure import Gate
+
+PAUSE_SECONDS = 5.0
+"""Until a resource that is paused is looked at again. It costs a lookup in Redis, and no request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a resource is read in this run, whatever the parts of it. It ends early when `stop()` is true.
+
+    `single`: it was seen that a single record can be read by its id.
+    """
+
+    resource: Resource
+    page_size: int
+    window: int
+    interval: float
+    ignored: frozenset[str]
+    stop: Callable[[], bool]
+    gate: Gate
+    seconds: float = float("inf")
+    single: bool = False
+    privacy: RecordPolicy | None = None
+
+
+@dataclass(slots=True)
+class Turn:
+    """What is read, how, and what came of it. `cursor` is as it was loaded last; `lease` is had with `begin`."""
+
+    captured: Captured
+    reading: Reading
+    run: Run
+    store: Store
+    clock: Clock
+    cursor: Cursor = field(default_factory=Cursor)
+    _lease: Lease | None = None
+
+    @property
+    def lease(self) -> Lease:
+        """The lease under which is read."""
+        if self._lease is None:
+            raise ValueError("the turn has not begun: it has no lease")
+        return self._lease
+
+    async def begin(self, lease: Lease) -> None:
+        """Read under this lease, where the cursor stands."""
+        self._lease = lease
+        await self.store.check_layout()
+        await self.look()
+
+    async def look(self) -> Cursor:
+        """Load the cursor."""
+        self.cursor = await self.store.load_cursor()
+        return self.cursor
+
+    async def note(self, fields: Mapping[str, str | int | float], *, record: bool = False) -> None:
+        """Write fields of the cursor, and the record of the run if it has ended."""
+        await self.store.commit(
+            [],
+            fence=self.lease.fence,
+            buckets=self.cursor.buckets,
+            reason=self.run.reason,
+            observed_at=self.run.started_at,
+            where="",
+            cursor=fields,
+            run=self.run.summary(self.clock.monotonic()) if record else None,
+        )

@@ -1,0 +1,1 @@
+"""The contract probe: what of the contract holds at a gateway."""

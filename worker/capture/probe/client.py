@@ -1,0 +1,115 @@
+"""How the probe asks: pages and single records, by a profile that is only tried."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from worker.capture.probe import samples as evidence
+from worker.capture.probe.samples import Refusal, Sample
+from worker.errors import ApiError, UnreadableAnswer, api_error_class
+from worker.ordermesh.client import Usage
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.contract.profile import Route
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker.capture.resources import Resource
+    from worker.ordermesh.client import OrderMeshClient
+    from worker.ordermesh.contract.profile import ContractProfile, Listing
+
+SAMPLES = (10, 5, 2, 1)
+"""Records in a page that is only looked at: the first number that the server takes."""
+MOMENTARY = frozenset({408, 425, 429, 502, 503, 504})
+"""They say something of the moment and nothing of the contract. A 500 may be how a bad page number is answered."""
+
+
+class Asker:
+    """Asks about one resource. `trial` is the profile by which it asks; `routes` gets the paths that answered."""
+
+    def __init__(self, client: OrderMeshClient, resource: Resource, believed: ContractProfile) -> None:
+        self._client, self.resource = client, resource
+        self.believed = self.trial = believed
+        self.search = resource.search
+        self.routes: dict[str, str] = {}
+        self.usage = Usage()
+        self.sample = SAMPLES[0]
+
+    @property
+    def listing(self) -> Listing:
+        """How the list is asked for at the moment."""
+        return self.trial.list_of(self.search)
+
+    def use(self, listing: Listing) -> None:
+        """Ask for the list like this from now on."""
+        self.trial = replace(self.trial, lists={**self.trial.lists, self.search: listing})
+
+    async def page(
+        self,
+        number: int,
+        size: int | None = None,
+        narrowed: Mapping[str, str] | None = None,
+        *,
+        attempts: int | None = None,
+    ) -> Sample | Refusal:
+        """Page `number`, counted as the server does, of `size` records, else as many as are enough to look at.
+
+        Raises:
+            ApiError: With a status of the moment: nothing can be concluded from it.
+            GatewayUnreachable: No answer, after all retries.
+            LoginRejected: The credentials are refused.
+
+        """
+        query = {
+            **(narrowed or {}),
+            self.listing.page_parameter: str(number),
+            self.listing.size_parameter: str(size or self.sample),
+        }
+        try:
+            reply = await self._client.call(
+                self.search, query=query, profile=self.trial, usage=self.usage, attempts=attempts
+            )
+            return evidence.sample(self.resource, self.search, reply.raw, self.trial.wrappers(self.search))
+        except ApiError as error:
+            return _refusal(error)
+        except UnreadableAnswer as error:
+            return Refusal(0, error.what)
+
+    def give_up(self, refusal: Refusal) -> ApiError | UnreadableAnswer:
+        """The error for an answer from which nothing can be concluded."""
+        if refusal.status:
+            return api_error_class(refusal.status)(self.search, refusal.status, refusal.words)
+        return UnreadableAnswer(self.search, refusal.words)
+
+    async def record(self, key: str, identifier: str) -> Any:
+        """The answer of operation `key` about one record, at the first path that has one, or a `Refusal`."""
+        operation, believed = OPERATIONS[key], self.trial
+        paths = [believed.route(key).path]
+        if key not in believed.routes:
+            paths += [believed.prefixed(operation.service, path) for path in operation.alternatives]
+        refusal = Refusal(404, "no path could be asked")
+        for path in dict.fromkeys(paths):
+            if path.count("{") != 1:
+                continue  # it needs more than the id of the record
+            name = path[path.index("{") + 1 : path.index("}")]
+            trial = replace(
+                believed, routes={**believed.routes, key: Route(believed.route(key).method, path)}
+            )
+            try:
+                reply = await self._client.call(key, path={name: identifier}, profile=trial, usage=self.usage)
+                value = reply.value
+            except ApiError as error:
+                refusal = _refusal(error)
+            except UnreadableAnswer as error:
+                refusal = Refusal(0, error.what)
+            else:
+                self.routes[key] = path
+                return value
+        return refusal
+
+
+def _refusal(error: ApiError) -> Refusal:
+    if error.status in MOMENTARY:
+        raise error
+    return Refusal(error.status, error.text or "no text")

@@ -1,0 +1,196 @@
+"""The part of the probe that looks for a filter and a sort by modification.
+
+A filter counts only when it was seen to give two records that filters of another kind leave out: one that was
+changed after it was made, and the newest one that never was. It was asked for a time just before each, so that
+one that knows whole days or another time zone fails as well.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from worker.capture.probe import samples as evidence
+from worker.capture.probe.samples import Refusal, Sample, Seen
+from worker.clock import rfc3339
+from worker.ordermesh.contract.findings import UNTOLD, Capability, no, yes
+from worker.ordermesh.contract.operations import OPERATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from worker.capture.probe.client import Asker
+
+SINCE = (
+    "updatedFrom",
+    "lastModifiedDateFrom",
+    "updatedSince",
+    "modifiedSince",
+    "updatedAfter",
+    "updatedAtFrom",
+)
+MOST_PAGES_FOR_ONE = 5
+JUST_BEFORE_MS = 30_000
+
+
+async def find_filter(asker: Asker, reference: Sample) -> dict[str, Any]:
+    """Findings about a parameter that leaves out what was modified before a time."""
+    if not reference.times:
+        return {}
+    names = _candidates(asker)
+    size = min(asker.sample, len(reference.records))
+    # One request instead of many, for a server that ignores all of them.
+    future = await asker.page(asker.listing.first_page, size, dict.fromkeys(names, evidence.FUTURE))
+    if evidence.why_not_future(future) == "ignored":
+        return {"filtering": no(f"ignored: {', '.join(names)}")}
+    known = [*reference.records, *await _newest(asker, reference)]
+    reasons: list[tuple[str, Capability]] = []
+    for name in names:
+        verdict = await _judge(asker, name, known, max(len(reference.records), asker.sample))
+        if verdict.holds:
+            return {"since": name, "filtering": verdict}
+        reasons.append((name, verdict))
+    untold = [verdict for _, verdict in reasons if verdict.holds is None]
+    if untold:
+        return {"filtering": untold[0]}
+    return {"filtering": no("; ".join(f"{name}: {verdict.why}" for name, verdict in reasons))}
+
+
+def _candidates(asker: Asker) -> tuple[str, ...]:
+    likely = [
+        name
+        for name in OPERATIONS[asker.search].query
+        if name.lower().startswith(("updatedfrom", "lastmodified"))
+    ]
+    return tuple(dict.fromkeys(filter(None, (asker.listing.since_parameter, *likely, *SINCE))))
+
+
+async def _newest(asker: Asker, reference: Sample) -> tuple[Seen, ...]:
+    """The records of the last page: where a list begins with the oldest, these were made last."""
+    if reference.total is None or reference.total <= len(reference.records):
+        return ()
+    number = math.ceil(reference.total / asker.sample) - 1
+    last = await asker.page(asker.listing.first_page + number)
+    return last.records if isinstance(last, Sample) else ()
+
+
+async def _judge(asker: Asker, name: str, known: list[Seen], size: int) -> Capability:
+    """Whether `name` is a filter by modification."""
+    why = evidence.why_not_future(
+        await asker.page(asker.listing.first_page, asker.sample, {name: evidence.FUTURE})
+    )
+    if why is not None:
+        return no(why)
+    changed, unchanged = evidence.last_changed(known), evidence.last_unchanged(known)
+    if changed is None:
+        return Capability(None, f"{name}: no record that was changed since it was made was seen to try it on")
+    if unchanged is None:
+        return Capability(None, f"{name}: no record that was never changed was seen to try it on")
+    for witness, what in ((changed, "were changed"), (unchanged, "were never changed")):
+        if why := await misses(asker, name, witness, size):
+            return no(f"{why} that {what}" if why == "leaves out records" else why)
+    return yes(f"{name} gives newer records and nothing else")
+
+
+async def misses(asker: Asker, name: str, witness: Seen, size: int) -> str | None:
+    """Why filter `name` is none, by what it gives for a time just before that of a record; None if it shows it."""
+    since = evidence.just_before(witness, JUST_BEFORE_MS)
+    first = asker.listing.first_page
+    for number in range(first, first + MOST_PAGES_FOR_ONE):
+        answer = await asker.page(number, size, {name: rfc3339(since / 1000)})
+        if isinstance(answer, Refusal):
+            return f"refused ({answer.why})"
+        if evidence.older(answer, since):
+            return "gives older records as well"
+        if answer.total is not None and number == first and len(answer.records) < min(size, answer.total):
+            return "does not narrow the total, or cuts pages before it looks at them"
+        if witness.id in answer.ids:
+            return None
+        if not answer.records:
+            break
+    return "leaves out records"
+
+
+async def find_sort(asker: Asker, reference: Sample) -> dict[str, Any]:
+    """Findings about parameters that sort by modification, in both directions.
+
+    A sort counts only when it was seen to put two records where sorts of another kind do not: one that was changed
+    after it was made, and the newest one that never was.
+    """
+    if not evidence.can_show_order(reference):
+        return {"sorting": UNTOLD}
+    number = asker.listing.first_page
+    size = min(50, len(reference.records))
+    for up, down in _sorts(asker):
+        rising = await asker.page(number, size, up)
+        if not isinstance(rising, Sample) or not evidence.is_sorted(rising, descending=False):
+            continue
+        falling = await asker.page(number, size, down)
+        if not isinstance(falling, Sample) or not evidence.shows_both_orders(rising, falling):
+            continue
+        if evidence.same_page(rising, falling) and len(reference.records) > 2 * size:
+            continue  # each page is sorted for itself
+        verdict = await _judge_sort(asker, down, reference)
+        if verdict.holds:
+            return {"ascending": up, "descending": down, "sorting": verdict}
+        if verdict.holds is None:
+            return {"sorting": verdict}
+    return {"sorting": no("none of the usual parameters sorts by modification")}
+
+
+async def _judge_sort(asker: Asker, down: dict[str, str], reference: Sample) -> Capability:
+    """Whether `down` puts the newest change first."""
+    words = " and ".join(f"{name}={value}" for name, value in down.items())
+    known = [*reference.records, *await _newest(asker, reference)]
+    changed, unchanged = evidence.last_changed(known), evidence.last_unchanged(known)
+    size = len(reference.records)
+    for witness, what in ((changed, "was changed since it was made"), (unchanged, "was never changed")):
+        if witness is None:
+            return Capability(None, f"{words}: no record that {what} was seen to try it on")
+        placed = await misplaces(asker, down, witness, size)
+        if placed.complaint is not None:
+            return no(f"{words}: {placed.complaint}")
+        if not placed.shown:
+            return Capability(
+                None, f"{words}: none of the first {MOST_PAGES_FOR_ONE} pages has a record that {what}"
+            )
+    return yes(f"{words} gives the newest change first")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a sort puts a record: the complaint about it, None for none, and whether it was shown at all."""
+
+    complaint: str | None
+    shown: bool = False
+
+
+async def misplaces(asker: Asker, down: Mapping[str, str], witness: Seen, size: int) -> Placed:
+    """Whether sort `down`, the newest change first, shows a record before those that were modified before it."""
+    first = asker.listing.first_page
+    for number in range(first, first + MOST_PAGES_FOR_ONE):
+        answer = await asker.page(number, size, down)
+        if isinstance(answer, Refusal):
+            # A page behind the first may be refused because it is so deep.
+            return Placed(f"refused ({answer.why})" if number == first else None)
+        if not evidence.is_sorted(answer, descending=True):
+            return Placed("a page is not in this order")
+        if witness.id in answer.ids:
+            return Placed(None, shown=True)
+        if not answer.records or answer.times[-1] < (witness.modified or 0):
+            again = await asker.page(first, size, down)  # it may have moved to the top meanwhile
+            if isinstance(again, Sample) and witness.id in again.ids:
+                return Placed(None, shown=True)
+            return Placed("leaves out records")
+    return Placed(None)
+
+
+def _sorts(asker: Asker) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+    listing = asker.listing
+    if listing.ascending and listing.descending:
+        yield dict(listing.ascending), dict(listing.descending)
+    field = asker.resource.modified_fields[0]
+    yield {"sortBy": field, "sortDirection": "asc"}, {"sortBy": field, "sortDirection": "desc"}
+    yield {"sort": field}, {"sort": f"-{field}"}
+    yield {"orderBy": f"{field} asc"}, {"orderBy": f"{field} desc"}

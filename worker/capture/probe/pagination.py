@@ -1,0 +1,185 @@
+"""The part of the probe that finds out how a list is paged.
+
+A wrong number of the first page, or a page that is not turned, would hide records without a sign. So every
+verdict is reached twice in a row before it counts: records come and go while it is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from worker.capture.probe import samples as evidence
+from worker.capture.probe.samples import Refusal, Sample, Verdict
+from worker.errors import GatewayUnreachable
+from worker.ordermesh.contract.findings import UNTOLD, Capability, no, yes
+
+if TYPE_CHECKING:
+    from worker.capture.probe.client import Asker
+    from worker.ordermesh.contract.profile import Listing
+
+SIZES = (1000, 500, 250, 100, 50, 25, 20)
+"""Page sizes that are tried, until one is not refused."""
+PAGE_NAMES = ("page", "pageNumber", "pageIndex")
+SIZE_NAMES = ("pageSize", "size", "limit", "perPage", "per_page")
+FAR_BEYOND = 1_000_000
+"""The number of a page that no list has."""
+_ROUNDS = 4
+
+
+async def find_pages(asker: Asker, first: Sample) -> tuple[dict[str, Any], Sample | None]:
+    """Findings about page numbers, and the first page; None for a list that is empty.
+
+    Raises:
+        OrderMeshError: The server failed, or its answers contradict each other.
+
+    """
+    listing = asker.listing
+    # A list that fits into one page does not say how it is paged, unless it is asked for record by record.
+    more = _has_more(first, asker.sample)
+    size = asker.sample if len(first.records) > asker.sample or more else 1
+    alone = len(first.records) == 1 and not more and first.total in {None, 1}
+    for name in dict.fromkeys((listing.page_parameter, *(() if alone else PAGE_NAMES))):
+        asker.use(replace(listing, page_parameter=name))
+        verdict, why = await _judged_twice(asker, size)
+        if verdict in {Verdict.FROM_0, Verdict.FROM_1}:
+            number = int(verdict is Verdict.FROM_1)
+            asker.use(replace(asker.listing, first_page=number))
+            page = await asker.page(number)
+            if isinstance(page, Refusal):
+                raise asker.give_up(page)
+            return {"first_page": number, "pages": yes(why), "page_parameter": name}, page
+        if verdict is Verdict.EMPTY:
+            break
+    asker.use(listing)
+    if not first.records:
+        return {"state": "empty"}, None
+    if alone:
+        # Page 0 answers, or it would have been told from page 1. Reading from there skips nothing.
+        asker.use(replace(listing, first_page=0))
+        return {"pages": UNTOLD, "first_page": 0}, first
+    return {"pages": no("every page shows the same records")}, first
+
+
+def _has_more(page: Sample, size: int) -> bool:
+    return len(page.records) >= size and (page.total is None or page.total > len(page.records))
+
+
+async def _judged_twice(asker: Asker, size: int) -> tuple[Verdict, str]:
+    """The verdict that two rounds in a row have come to."""
+    before: Verdict | None = None
+    for _ in range(_ROUNDS):
+        zero, one, two = await asker.page(0, size), await asker.page(1, size), await asker.page(2, size)
+        if isinstance(zero, Refusal) and zero.status not in evidence.BAD_PAGE:
+            raise asker.give_up(zero)
+        verdict, why = evidence.judge_pages(zero, one, two)
+        if verdict is before:
+            return verdict, why
+        before = verdict
+    raise asker.give_up(Refusal(0, "the list changes faster than its pages can be told apart"))
+
+
+async def find_sizes(asker: Asker, first: Sample, *, turned: bool) -> tuple[dict[str, Any], Sample]:
+    """Findings about the size of pages and what lies beyond the last one, and the largest page that was seen.
+
+    Raises:
+        UnreadableAnswer: Pages are said to be `turned`, and a page far behind the last one shows the first one: the
+            list moved while it was asked, and a parameter that the server ignores seemed to turn it.
+
+    """
+    found: dict[str, Any] = {}
+    listing = asker.listing
+    if len(first.records) > asker.sample:
+        first = await _find_size_name(asker, first, listing, found)
+    page = first
+    if len(first.records) > asker.sample:
+        found["sizes"] = no(f"{asker.sample} records were asked for and {len(first.records)} came")
+        found["largest_page"] = len(first.records)
+    else:
+        page = await _find_largest(asker, first, found)
+    found["largest_seen"] = len(page.records)
+    # Half of what one page held: the last page of such a size cannot be the first, however the list moves.
+    half = max(1, len(page.records) // 2)
+    beyond = await asker.page(FAR_BEYOND, half)
+    if turned and isinstance(beyond, Sample) and len(page.records) > 1 and len(beyond.records) <= half:
+        start = replace(page, records=page.records[:half])
+        if evidence.same_page(start, beyond):
+            raise asker.give_up(Refusal(0, "a page far behind the last one shows the first one"))
+    past_end = evidence.past_end(beyond)
+    if turned or past_end != "repeats":
+        # Where no page is turned there is no last page to be repeated, and one that comes again is no end.
+        found["past_end"] = past_end
+    return found, page
+
+
+async def find_reach(asker: Asker, page: Sample) -> dict[str, Any]:
+    """The finding about the end of a list, by its total: a server may show no more than its beginning."""
+    size, total = len(page.records), page.total
+    if total is None or not size:
+        return {"reach": Capability(None, "the list tells no total" if size else "its first page was empty")}
+    if total <= size:
+        return {"reach": yes("all of it stands on one page")}
+    before = (math.ceil(total / size) - 1) * size
+    answer = await asker.page(asker.listing.first_page + before // size, size)
+    what = f"the page with the last of {total} records"
+    if isinstance(answer, Refusal):
+        told = f"{what} is refused ({answer.why})"
+        return {"reach": Capability(None, told) if answer.status >= 500 else no(told)}
+    if not answer.records and (answer.total is None or answer.total > before):
+        return {"reach": no(f"{what} is empty")}
+    return {"reach": yes(f"{what} answers")}
+
+
+async def find_accepted_size(asker: Asker) -> dict[str, Any]:
+    """The finding about the largest page of a list that is empty: the next poll must not be refused for its size."""
+    for size in SIZES:
+        if isinstance(await asker.page(asker.listing.first_page, size), Sample):
+            return {} if size == SIZES[0] else {"largest_page": size}
+    return {}
+
+
+async def _find_size_name(asker: Asker, first: Sample, listing: Listing, found: dict[str, Any]) -> Sample:
+    """The first page under a name of the page size that is honoured, if there is one."""
+    for name in SIZE_NAMES:
+        asker.use(replace(listing, size_parameter=name))
+        answer = await asker.page(listing.first_page)
+        if isinstance(answer, Sample) and 0 < len(answer.records) <= asker.sample:
+            found["size_parameter"] = name
+            return answer
+    asker.use(listing)
+    return first
+
+
+async def _find_largest(asker: Asker, first: Sample, found: dict[str, Any]) -> Sample:
+    number = asker.listing.first_page
+    for size in SIZES:
+        try:
+            page = await asker.page(number, size, attempts=1)
+        except GatewayUnreachable:
+            continue  # too large to be answered in time
+        if isinstance(page, Sample):
+            # However few records there are: what is larger was refused just now, and would be by the next poll.
+            found |= {"largest_page": None if size == SIZES[0] else size} | await _judge_size(
+                asker, page, size
+            )
+            return page
+    found["sizes"] = yes(f"{asker.sample} records came as asked; more are refused")
+    found["largest_page"] = asker.sample
+    return first
+
+
+async def _judge_size(asker: Asker, page: Sample, size: int) -> dict[str, Any]:
+    count = len(page.records)
+    if count >= size:
+        return {
+            "sizes": yes(f"{size} records came as asked"),
+            "largest_page": None if size == SIZES[0] else size,
+        }
+    following = await asker.page(asker.listing.first_page + 1, size)
+    if isinstance(following, Sample) and following.records and not evidence.same_page(page, following):
+        return {
+            "sizes": yes(f"{size} records were asked for, and a page holds {count}"),
+            "largest_page": count,
+        }
+    return {"sizes": yes(f"all {count} records came in one page")} if count > asker.sample else {}

@@ -1,0 +1,235 @@
+"""The probe: asks the live API, reading only, what of the contract holds for one resource.
+
+It is paid out of the request budget like everything else, some 15 to 35 requests for a resource. Nothing that
+the server merely accepts counts; see `paging.py` and `narrowing.py` for what does.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from worker.capture.probe.client import SAMPLES, Asker
+from worker.capture.probe.filters import find_choices
+from worker.capture.probe.incremental import find_filter, find_sort
+from worker.capture.probe.pagination import find_accepted_size, find_pages, find_reach, find_sizes
+from worker.capture.probe.samples import Refusal, Sample, shape
+from worker.errors import ApiError, ContractMismatch, GatewayUnreachable
+from worker.ordermesh.contract.findings import Findings, fingerprint, no, yes
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.contract.profile import Route
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.capture.resources import Resource
+    from worker.clock import Clock
+    from worker.ordermesh.client import OrderMeshClient
+    from worker.ordermesh.contract.profile import ContractProfile
+
+
+class Probe:
+    """One probe of one resource, beginning with what is believed."""
+
+    def __init__(
+        self, client: OrderMeshClient, resource: Resource, believed: ContractProfile, clock: Clock
+    ) -> None:
+        self._asker, self._resource, self._clock = Asker(client, resource, believed), resource, clock
+        self._believed, self._search = believed, resource.search
+        self._found: dict[str, Any] = {}
+
+    async def run(self) -> Findings:
+        """Ask and judge.
+
+        What a read needs comes first: path, page numbers and sizes. If the server fails behind that, or wants to
+        be left alone, the rest is left open, and the findings say so.
+
+        Raises:
+            ContractMismatch: The contract file would have something else than a read sent.
+            GatewayUnreachable: No answer, after all retries.
+            LoginRejected: The credentials are refused.
+            ApiError: The server failed or asked to be left alone, after all retries.
+            UnreadableAnswer: Its answers contradict each other.
+
+        """
+        first = await self._find_path()
+        if first is not None:
+            self._note_layout(first)
+            found, first = await find_pages(self._asker, first)
+            self._found |= found
+            if first is None:
+                self._found |= await find_accepted_size(self._asker)
+        if first is not None:
+            self._note_layout(first)
+            turned = bool(self._found["pages"].holds)
+            found, reference = await find_sizes(self._asker, first, turned=turned)
+            self._found |= found
+            if turned:
+                self._found |= await find_reach(self._asker, reference)
+            try:
+                await self._find_single(reference)
+                await self._find_by_parent(reference)
+                await self._find_audit(reference)
+                if self._found["pages"].holds is not None:  # it is asked again soon
+                    self._found |= await find_filter(self._asker, reference)
+                    self._found |= await find_sort(self._asker, reference)
+                    self._found |= await find_choices(self._asker, reference)
+            except (ApiError, GatewayUnreachable) as error:
+                self._found["unfinished"] = str(error)
+        return Findings(
+            resource=self._resource.name,
+            search=self._search,
+            at=self._clock.now(),
+            believed=fingerprint(self._believed),
+            requests=self._asker.usage.requests,
+            routes=self._asker.routes,
+            **self._found,
+        )
+
+    async def _find_path(self) -> Sample | None:
+        """The path that answers with a list."""
+        self._check_method()
+        tried: list[str] = []
+        refusals: list[tuple[str, Refusal]] = []
+        failure: ApiError | None = None
+        asker, number = self._asker, self._believed.list_of(self._search).first_page
+        for prefix, path in self._paths():
+            tried.append(path)
+            asker.trial = self._with_path(path, prefix)
+            try:
+                answer = await asker.page(number)
+                if isinstance(answer, Refusal) and answer.status in {400, 422}:
+                    answer = await self._otherwise(number) or answer
+            except ApiError as error:
+                if error.status == 429:
+                    raise
+                failure = failure or error
+                continue
+            if isinstance(answer, Sample):
+                self._found |= {"state": "found", "path": path, "tried": tuple(tried), "prefix": prefix}
+                asker.routes[self._search] = path
+                return answer
+            if answer.status >= 500 and answer.status != 501:
+                failure = failure or _as_api_error(asker, answer)
+            refusals.append((path, answer))
+        if failure is not None:
+            raise failure
+        self._note_refusal(tuple(tried), refusals)
+        return None
+
+    async def _otherwise(self, number: int) -> Sample | None:
+        """The page for a server that counts from another number, or takes no page of so many records."""
+        asker = self._asker
+        other = 0 if number else 1
+        for size, first in [(SAMPLES[0], other), *itertools.product(SAMPLES[1:], (number, other))]:
+            asker.sample = size
+            answer = await asker.page(first)
+            if isinstance(answer, Sample):
+                return answer
+        asker.sample = SAMPLES[0]
+        return None
+
+    def _note_refusal(self, tried: tuple[str, ...], refusals: list[tuple[str, Refusal]]) -> None:
+        """The most telling one: a path that is forbidden is there, one that answers something else may be."""
+        for status, state in ((403, "forbidden"), (0, "unreadable")):
+            for path, refusal in refusals:
+                if refusal.status == status:
+                    # Why it is forbidden the state says already; the error that is made of it has the status.
+                    problem = f"{path}: {refusal.words if status == 403 else refusal.why}"
+                    self._found |= {"state": state, "tried": tried, "problem": problem}
+                    return
+        self._found |= {"state": "missing", "tried": tried, "problem": refusals[0][1].why}
+
+    def _check_method(self) -> None:
+        """Only what reads is ever sent, whatever a contract file says."""
+        resource = self._resource
+        for key in (self._search, resource.single, resource.by_parent, resource.audit):
+            if key and self._believed.route(key).method not in {"GET", OPERATIONS[key].method}:
+                problem = f"{key} is set to {self._believed.route(key).method}, which is no read"
+                raise ContractMismatch(
+                    self._search, self._resource.name, (self._believed.route(key).path,), problem
+                )
+
+    def _paths(self) -> Iterator[tuple[str | None, str]]:
+        """Prefix, where it is another one than believed, and path. What was set by hand is not guessed at."""
+        believed = self._believed
+        yield None, believed.route(self._search).path
+        if self._search in believed.routes:
+            return
+        operation = OPERATIONS[self._search]
+        service = f"/{operation.service}"
+        in_force = believed.prefixes.get(operation.service, service)
+        seen = {believed.route(self._search).path}
+        for path in (operation.path, *operation.alternatives):
+            for prefix in dict.fromkeys((in_force, service, "")):
+                candidate = prefix + path.removeprefix(service)
+                if candidate not in seen:
+                    seen.add(candidate)
+                    yield (None if prefix == in_force else prefix), candidate
+
+    def _with_path(self, path: str, prefix: str | None) -> ContractProfile:
+        profile = self._believed
+        if prefix is not None:
+            service = OPERATIONS[self._search].service
+            profile = replace(profile, prefixes={**profile.prefixes, service: prefix})
+        route = Route(profile.route(self._search).method, path)
+        return replace(profile, routes={**profile.routes, self._search: route})
+
+    def _note_layout(self, page: Sample) -> None:
+        self._found |= {"wrapper": page.wrapper, "total_field": page.total_field, "total": page.total}
+
+    async def _find_single(self, reference: Sample) -> None:
+        """Whether one record can be read by its id."""
+        key = self._resource.single
+        one = next((one for one in reference.records if one.id), None)
+        if key is None:
+            self._found["single"] = no("the API has no such operation")
+        elif one is not None:
+            answer = await self._asker.record(key, one.id)
+            if isinstance(answer, Refusal):
+                self._found["single"] = no(answer.why)
+            elif _identifier(answer, OPERATIONS[key].record, self._resource.id_field) == one.id:
+                alike = _record(answer, OPERATIONS[key].record).keys() == one.names
+                other = "" if alike else ", with other fields than the list"
+                self._found |= {
+                    "single": yes(f"gives the record that was asked for{other}"),
+                    "single_alike": alike,
+                }
+            else:
+                self._found["single"] = no("the answer is not the record that was asked for")
+
+    async def _find_by_parent(self, reference: Sample) -> None:
+        """Where the records of one parent are listed."""
+        key = self._resource.by_parent
+        one = next((one for one in reference.records if one.parent), None)
+        if key is not None and one is not None:
+            await self._asker.record(key, one.parent)
+
+    async def _find_audit(self, reference: Sample) -> None:
+        """Whether the audit logs of one record can be read, and what they look like."""
+        key = self._resource.audit
+        one = next((one for one in reference.records if one.id), None)
+        if key is None:
+            self._found["audit"] = no("the API has no such operation")
+        elif one is not None:
+            answer = await self._asker.record(key, one.id)
+            if isinstance(answer, Refusal):
+                self._found["audit"] = no(answer.why)
+            else:
+                self._found |= {"audit": yes("answers"), "audit_shape": shape(answer)}
+
+
+def _identifier(answer: Any, wrapper: str | None, field: str) -> str | None:
+    record = _record(answer, wrapper)
+    return str(record.get(field)) if record else None
+
+
+def _record(answer: Any, wrapper: str | None) -> dict[str, Any]:
+    record = answer.get(wrapper, answer) if isinstance(answer, dict) and wrapper else answer
+    return record if isinstance(record, dict) else {}
+
+
+def _as_api_error(asker: Asker, refusal: Refusal) -> ApiError | None:
+    error = asker.give_up(refusal)
+    return error if isinstance(error, ApiError) else None

@@ -1,0 +1,210 @@
+"""What is known of an account's gateway: the profile that is believed, and what the probe has found.
+
+Findings live in Redis, so that every worker of the account and every command sees the same. They are asked
+for anew once a day, when the profile that they began with has changed, and with each poll as long as a list is
+empty, since an empty list does not say how its pages are counted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from worker.cancellation import finish
+from worker.capture.probe.client import Asker
+from worker.capture.probe.incremental import misplaces, misses
+from worker.capture.probe.probe import Probe
+from worker.errors import ContractMismatch, Forbidden, OrderMeshError, ServerError, UnreadableAnswer
+from worker.ordermesh.contract.findings import Findings, adopt, fingerprint
+from worker.redis.connections import answer
+from worker.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.capture.probe.samples import Seen
+    from worker.capture.resources import Resource
+    from worker.clock import Clock
+    from worker.keys import Keys
+    from worker.ordermesh.client import OrderMeshClient
+    from worker.ordermesh.contract.profile import ContractProfile
+
+PROBE_AGAIN = 86_400.0
+"""Seconds after which what was found is looked at again."""
+FINISH_AFTER = 900.0
+"""Seconds after which it is, where something could not be told for the moment."""
+
+_decode = msgspec.json.Decoder(Findings).decode
+
+
+class KnownContract:
+    """Keeps `client.profile` in step with what has been found. Any number of workers may do it at a time."""
+
+    def __init__(
+        self, *, redis: Redis, keys: Keys, client: OrderMeshClient, believed: ContractProfile, clock: Clock
+    ) -> None:
+        self._redis, self._keys, self._client, self._clock = redis, keys, client, clock
+        self.believed = believed
+        self._fingerprint = fingerprint(believed)
+        self._failed: set[str] = set()
+        self._log = get_logger(account=keys.account)
+
+    async def load(self) -> dict[str, Findings]:
+        """What was found, by resource. What another version or another profile has left is passed over."""
+        kept = await answer(self._redis.hgetall(self._keys.contract))
+        found = {}
+        for name, raw in kept.items():
+            try:
+                one = _decode(raw)
+            except (msgspec.DecodeError, RecursionError):
+                continue
+            if one.believed == self._fingerprint and one.is_sound:
+                found[name.decode()] = one
+        self._use(found)
+        return found
+
+    async def ensure(self, resource: Resource, *, again: bool = True) -> Findings:
+        """What is known of a resource, probed if need be, and in force. `again`: what is old may be replaced.
+
+        Raises:
+            ContractMismatch: No list of it can be found at the gateway.
+            Forbidden: The token may not read it.
+            OrderMeshError: The gateway cannot be asked, and nothing is known.
+
+        """
+        known = (await self.load()).get(resource.name)
+        if known is None or not known.certain:
+            known = await self.probe(resource)
+        elif again and self._is_old(known):
+            known = await self._look_again(resource, known)
+        if known.state == "forbidden":
+            raise Forbidden(resource.search, 403, known.problem)
+        if known.state in {"missing", "unreadable"}:
+            raise ContractMismatch(resource.search, resource.name, known.tried, known.problem)
+        return known
+
+    async def probe(self, resource: Resource) -> Findings:
+        """Ask the gateway now, keep what it says, and put it in force."""
+        found = await self._ask(resource)
+        await self._keep(found)
+        return found
+
+    async def _look_again(self, resource: Resource, known: Findings) -> Findings:
+        """What is found now, or, where that is no list, what was: a gateway may be ill for an hour."""
+        try:
+            found = await self._ask(resource)
+        except OrderMeshError:
+            return known
+        if found.state not in {"found", "empty"}:
+            found = msgspec.structs.replace(known, at=found.at - PROBE_AGAIN + FINISH_AFTER)
+        await self._keep(found)
+        return found
+
+    async def _ask(self, resource: Resource) -> Findings:
+        found = await Probe(self._client, resource, self.believed, self._clock).run()
+        self._log.info(
+            "contract_probed",
+            resource=resource.name,
+            state=found.state,
+            path=found.path,
+            first_page=found.first_page,
+            largest_page=found.largest_page,
+            since=found.since,
+            requests=found.requests,
+        )
+        return found
+
+    def note_failure(self, resource: Resource, error: OrderMeshError) -> bool:
+        """Note that a read by filter or sort has failed where a complete one works; whether they are to be withdrawn.
+
+        A gateway may be ill for a moment, and well again when everything is read: a failure that may be one of the
+        moment counts when it comes twice in a row. That is kept in this process alone: another worker finds it out
+        for itself, and nothing is missed meanwhile.
+        """
+        before = resource.name in self._failed
+        self._failed.add(resource.name)
+        return before or not isinstance(error, ServerError | UnreadableAnswer)
+
+    def note_success(self, resource: Resource) -> None:
+        """Note that a read by filter or sort has come to its end."""
+        self._failed.discard(resource.name)
+
+    async def withdraw_filter(self, resource: Resource, why: str, *, shown: bool = True) -> None:
+        """The filter by modification has stopped to hold: nobody uses it from here on.
+
+        `shown`: it is certain; otherwise it is only suspected, and looked at again before long.
+        """
+        known = (await self.load()).get(resource.name)
+        if known is not None and known.since:
+            self._tell_withdrawn(resource, "filter by modification", known.since, why)
+            await self._keep(known.without_filter(why, at=self._clock.now(), shown=shown))
+
+    async def withdraw_sort(self, resource: Resource, why: str, *, shown: bool = True) -> None:
+        """The sort by modification has stopped to hold, likewise."""
+        known = (await self.load()).get(resource.name)
+        if known is not None and known.descending:
+            self._tell_withdrawn(resource, "sort by modification", " and ".join(known.descending), why)
+            await self._keep(known.without_sort(why, at=self._clock.now(), shown=shown))
+
+    async def withdraw_choices(self, resource: Resource, why: str) -> None:
+        """The parameters that choose records by status or merchant have stopped to hold, likewise."""
+        known = (await self.load()).get(resource.name)
+        if known is not None and (known.status_parameter or known.merchant_parameter):
+            names = filter(None, (known.status_parameter, known.merchant_parameter))
+            self._tell_withdrawn(resource, "choice by status or merchant", " and ".join(names), why)
+            await self._keep(known.without_choices(at=self._clock.now()))
+
+    async def withdraw_in_use(self, resource: Resource, why: str) -> None:
+        """What fast reads go by at present, the filter or, without one, the sort, has stopped to hold."""
+        known = (await self.load()).get(resource.name)
+        if known is not None:
+            await (self.withdraw_filter if known.since else self.withdraw_sort)(resource, why)
+
+    async def try_in_use(self, resource: Resource, witness: Seen, size: int) -> None:
+        """Hold what fast reads go by against a change that a complete read has found.
+
+        They must show it, or are used no more.
+        """
+        known = (await self.load()).get(resource.name)
+        asker = Asker(self._client, resource, self._client.profile)
+        try:
+            if known is not None and known.since:
+                why = await misses(asker, known.since, witness, size)
+            elif known is not None and known.descending:
+                why = (await misplaces(asker, known.descending, witness, size)).complaint
+            else:
+                return
+        except OrderMeshError:
+            return  # it says nothing of the gateway's word; the next complete read tries again
+        if why is not None:
+            await self.withdraw_in_use(resource, f"{why}: a change that a complete read has found")
+
+    def _tell_withdrawn(self, resource: Resource, capability: str, parameter: str, why: str) -> None:
+        self._log.warning(
+            "capability_withdrawn",
+            resource=resource.name,
+            capability=capability,
+            parameter=parameter,
+            reason=why,
+            advice="it is done without from now on; ordersync contract probe looks whether it holds again",
+        )
+
+    async def doubt(self, resource: Resource) -> None:
+        """Its list is not where it was, or not served as it was: the next poll looks again."""
+        known = (await self.load()).get(resource.name)
+        if known is not None:
+            await self._keep(msgspec.structs.replace(known, at=0.0))
+
+    async def _keep(self, found: Findings) -> None:
+        text = msgspec.json.encode(found).decode()
+        await finish(answer(self._redis.hset(self._keys.contract, found.resource, text)))
+        await self.load()
+
+    def _use(self, found: dict[str, Findings]) -> None:
+        self._client.adopt(adopt(self.believed, found.values()))
+
+    def _is_old(self, known: Findings) -> bool:
+        unknown = known.filtering.holds is None or (not known.since and known.sorting.holds is None)
+        open_still = known.unfinished or unknown
+        return not 0 <= self._clock.now() - known.at < (FINISH_AFTER if open_still else PROBE_AGAIN)

@@ -1,0 +1,1 @@
+"""The proof of completeness: the audit logs of known records against what was published."""

@@ -1,0 +1,220 @@
+"""What is kept of the completeness proof of a resource: how far it has come, what is open, what each pass has found.
+
+`ordersync:{A}:reconcile:RESOURCE` is a hash: up to when everything is proven, and the pass under way.
+`ordersync:{A}:gaps:RESOURCE` is a hash of records that could not be proven, by id. `ordersync:{A}:coverage:RESOURCE` is
+a stream with an entry for each pass that came to its end, of which the last ones are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+import msgspec
+
+from worker.cancellation import finish
+from worker.errors import DataError, LeaseLost
+from worker.redis import scripts
+from worker.redis.connections import answer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from redis.asyncio import Redis
+
+    from worker.keys import Keys
+
+PASSES_KEPT = 2000
+"""Entries of the stream: with one pass an hour, those of 83 days."""
+LEASE = "reconcile"
+"""The lease under which an account is reconciled, whatever the resource: its share of the budget is taken once."""
+ABSENT = "absent"
+"""Why a record is open that was answered not to be there: complete reads see to it, and publish its deletion."""
+
+_pack = partial(msgpack.packb, use_bin_type=False)
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """A record that could not be proven. `at`: time of the audit entry (ms), 0 where the log itself cannot be read.
+
+    `version`: the one that was published last by then; a later one means that the gap was healed. `why`: a word,
+    or the code of an error. `seen`: which pass has found it last (when that began, seconds since 1970).
+    """
+
+    at: int
+    version: int
+    why: str
+    seen: float
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether it waits for its deletion to be confirmed, and for nothing else."""
+        return self.why == ABSENT
+
+
+class Counts(msgspec.Struct):
+    """What a pass has found so far, or in all.
+
+    `records` were looked at, of which `verified` are proven; `entries` of their audit logs lay within the window.
+    `found`: gaps, records of which something was not published; `healed` of them were, and `open` are not.
+    `absent`: records that were answered not to be there, and whose deletion is not published yet. `timeless`: entries
+    that tell no time. `requests`: what it has cost. `healed_at`: gaps healed by the hour (since 1970) of their entry.
+    """
+
+    records: int = 0
+    verified: int = 0
+    entries: int = 0
+    found: int = 0
+    healed: int = 0
+    open: int = 0
+    absent: int = 0
+    timeless: int = 0
+    requests: int = 0
+    healed_at: dict[int, int] = {}
+
+    def heal(self, at: int) -> None:
+        """A gap was healed, whose audit entry is from `at` (ms)."""
+        hour = at // 3_600_000
+        self.found, self.healed = self.found + 1, self.healed + 1
+        self.healed_at = {**self.healed_at, hour: self.healed_at.get(hour, 0) + 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the proof of a resource stands. Times in seconds since 1970, but for those in ms by OrderMesh's clock.
+
+    `complete_since`, `complete_until` (ms): everything that audit logs tell of that time is published; 0 for nothing.
+    `began`: when the pass under way did, 0 if there is none; `since`, `until` (ms): its window; `bucket`, `behind`:
+    the record that it has come to; `counts`: what it has found; `checking`: version, and time of the entry, of records
+    that are being read by id, so that it is known after a crash which of them were healed.
+    `due_at`, `interval`: when it goes on, and how often it is to begin. `off`: why nothing can be proven, in words.
+    """
+
+    complete_since: int = 0
+    complete_until: int = 0
+    began: float = 0.0
+    since: int = 0
+    until: int = 0
+    bucket: int = 0
+    behind: str = ""
+    counts: Counts = field(default_factory=Counts)
+    checking: dict[str, tuple[int, int]] = field(default_factory=dict)
+    due_at: float = 0.0
+    interval: float = 0.0
+    failures: int = 0
+    error: str = ""
+    error_code: str = ""
+    off: str = ""
+
+    @classmethod
+    def parse(cls, fields: Mapping[bytes, bytes]) -> Progress:
+        """Read the hash as Redis gives it.
+
+        Raises:
+            DataError: A value is not one that this program writes.
+
+        """
+        try:
+            values: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
+            for name in ("counts", "checking"):
+                if name in values:
+                    values[name] = msgspec.json.decode(values[name])
+            return msgspec.convert(values, cls, strict=False)
+        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"how far reconciliation has come cannot be read: {error}. Deleting the key lets it begin anew."
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A pass that came to its end: the window that it went over (ms), when it ran, and what it found.
+
+    `proven`: nothing of the window is open, and everything up to `until` is known to be published.
+    """
+
+    since: int
+    until: int
+    began: float
+    ended: float
+    proven: bool
+    counts: Counts
+
+
+class Coverage:
+    """The proof of one resource of one account, as it stands in Redis."""
+
+    def __init__(self, redis: Redis, keys: Keys, resource: str) -> None:
+        self._redis, self._resource = redis, resource
+        self._progress, self._gaps, self._passes = (
+            keys.reconcile(resource), keys.gaps(resource), keys.coverage(resource),
+        )  # fmt: skip
+        self._keys = [keys.lease(LEASE), self._progress, self._gaps, self._passes, keys.cursor(resource)]
+        self._prove = scripts.load(redis, "worker.capture", "prove")
+
+    async def load(self) -> Progress:
+        """How far it has come.
+
+        Raises:
+            DataError: It was written by another hand.
+
+        """
+        return Progress.parse(await answer(self._redis.hgetall(self._progress)))
+
+    async def gaps(self) -> dict[str, Gap]:
+        """What is open, by id. What another hand has written is passed over."""
+        found = {}
+        for identifier, value in (await answer(self._redis.hgetall(self._gaps))).items():
+            try:
+                found[identifier.decode("utf-8", "surrogatepass")] = msgspec.json.decode(value, type=Gap)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+        return found
+
+    async def passes(self, *, since: float = 0.0) -> list[Pass]:
+        """Those that ended since then (seconds since 1970), the oldest first."""
+        oldest = str(max(0, int(since * 1000)))
+        found = []
+        for _, fields in await self._redis.xrange(self._passes, min=oldest):
+            try:
+                found.append(msgspec.json.decode(fields[b"pass"], type=Pass))
+            except (msgspec.DecodeError, KeyError):
+                continue  # of another hand
+        return found
+
+    async def note(
+        self,
+        fence: int,
+        fields: Mapping[str, object],
+        *,
+        gaps: Mapping[str, Gap],
+        opened: Mapping[str, Gap] | None = None,
+        closed: Sequence[str] = (),
+        ended: Pass | None = None,
+    ) -> None:
+        """Write fields of the progress, and what has become of the gaps. No cancellation cuts it short.
+
+        `gaps`: all that are then open; `opened`: those among them that are new; `closed`: ids that are none any more.
+
+        Raises:
+            LeaseLost: Another worker has taken over; nothing was written.
+
+        """
+        entry = ["pass", msgspec.json.encode(ended).decode()] if ended else []
+        kept = [each for name, gap in (opened or {}).items() for each in (name, msgspec.json.encode(gap))]
+        counted = sum(not gap.is_absent for gap in gaps.values())
+        note = [str(fence), _flat(fields), kept, list(closed), entry, PASSES_KEPT, counted]
+        status, *_ = await finish(
+            self._prove(keys=self._keys, args=[_pack(note, unicode_errors="surrogatepass")])
+        )
+        if status != b"ok":
+            raise LeaseLost(f"{LEASE} of {self._resource}", fence)
+
+
+def _flat(fields: Mapping[str, object]) -> list[str]:
+    flat: list[str] = []
+    for name, value in fields.items():
+        flat += (name, value if isinstance(value, str) else msgspec.json.encode(value).decode())
+    return flat

@@ -1,0 +1,410 @@
+"""Reconciliation: proves from the audit logs of OrderMesh that nothing was missed, and heals what was.
+
+A pass goes over all records that are known, and holds the audit log of each against what was published of it (see
+`proof.py`). It ends with everything proven up to a moment shortly before it began, or says what is open. It is read in
+slices under a lease of its own, within its own share of the budget, and may be ended or killed anywhere: what was
+proven is noted with each batch, and the next slice carries on there.
+"""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import redis.exceptions
+from structlog.contextvars import bound_contextvars
+
+from worker.capture.reconcile.comparison import Window, can_be_proven, obstacle, window_of
+from worker.capture.reconcile.progress import LEASE, Counts, Coverage, Gap, Pass, Progress
+from worker.capture.reconcile.server_clock import Asked
+from worker.capture.reconcile.throttle import Pace
+from worker.capture.reconcile.verifier import Prover, Work
+from worker.capture.records.payload import AS_SERVED, Payload
+from worker.capture.records.scope import EVERYTHING, Interest
+from worker.capture.state.lease import Lease, Renewed, hold
+from worker.capture.state.pauses import PauseGate, Pauses
+from worker.capture.state.record_states import Met, Place, walk
+from worker.capture.state.run import Run
+from worker.capture.state.run_history import History
+from worker.capture.state.store import Store
+from worker.clock import rfc3339
+from worker.errors import DataError, Forbidden, LeaseHeld, LeaseLost, OrderMeshError
+from worker.redis.connections import is_full
+from worker.telemetry import tracing
+from worker.telemetry.log import Repeats, get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from redis.asyncio import Redis
+
+    from worker.capture.probe.registry import KnownContract
+    from worker.capture.resources import Resource
+    from worker.capture.state.cursor import Cursor
+    from worker.clock import Clock
+    from worker.config.sections import ReconcileSettings
+    from worker.keys import Keys
+    from worker.ordermesh.client import OrderMeshClient
+    from worker.ordermesh.contract.findings import Findings
+    from worker.queue.streams.backpressure import Pressure
+    from worker.telemetry.tracing import Trace
+
+SLICE_SECONDS = 45.0
+MOST_AT_ONCE = 50
+"""Records in a batch; fewer where the pace is slow, so that a batch takes no more than some seconds."""
+BATCH_SECONDS = 5.0
+LOOK_AGAIN = 60.0
+"""Seconds until a resource is looked at again that cannot be proven yet: it was not read, or not lately."""
+FIRST_BACKOFF, LONGEST_BACKOFF = 30.0, 3600.0
+"""Seconds until a pass that failed goes on: doubled with each failure in a row."""
+MOST_OPEN = 1000
+"""Records that may be open before a pass is given up: something else is wrong then."""
+REASON = "reconcile"
+
+
+@dataclass(slots=True)
+class _Slice:
+    """What belongs to the slice of one resource."""
+
+    resource: Resource
+    store: Store
+    coverage: Coverage
+    cursor: Cursor
+    progress: Progress
+    lease: Lease
+    run: Run
+    gate: PauseGate
+    stop: Callable[[], bool]
+    gaps: dict[str, Gap]
+
+
+class Reconciler:
+    """Reconciles the resources of one account. Stateless between slices: all that matters is in Redis."""
+
+    def __init__(
+        self,
+        *,
+        redis_client: Redis,
+        keys: Keys,
+        client: OrderMeshClient,
+        contract: KnownContract,
+        pressure: Pressure,
+        settings: ReconcileSettings,
+        requests_per_second: float,
+        max_concurrency: int,
+        intervals: Mapping[str, float],
+        ignore_fields: Mapping[str, Sequence[str]],
+        worker_id: str,
+        clock: Clock,
+        payloads: Mapping[str, Payload] | None = None,
+        interests: Mapping[str, Interest] | None = None,
+    ) -> None:
+        self._interests = interests or {}
+        self._redis, self._keys, self._client, self._contract = redis_client, keys, client, contract
+        self._pressure, self._pauses = pressure, Pauses(redis_client, keys)
+        self.settings, self._intervals, self._ignore_fields = settings, intervals, ignore_fields
+        self._rate, self._parallel = requests_per_second * settings.share, max_concurrency
+        self._worker_id, self._clock, self._payloads = worker_id, clock, payloads or {}
+        self._repeats = Repeats()
+        self._log = get_logger(account=keys.account)
+
+    async def run(
+        self,
+        resources: Iterable[Resource],
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        slice_seconds: float = SLICE_SECONDS,
+        on_renew: Renewed | None = None,
+    ) -> None:
+        """One slice of what is due among `resources`, the longest due first.
+
+        Ends behind the batch in hand when `stop()` is true or after `slice_seconds`. A failure is noted and told by the
+        log; nothing is raised but cancellation.
+        """
+        deadline = self._clock.monotonic() + slice_seconds
+
+        def over() -> bool:
+            return stop() or self._clock.monotonic() >= deadline
+
+        pace = Pace(self._rate, self._clock)
+        try:
+            async with hold(
+                self._redis,
+                self._keys.lease(LEASE),
+                resource=LEASE,
+                owner=f"{self._worker_id}/{uuid.uuid4().hex[:16]}",
+                clock=self._clock,
+                on_renew=on_renew,
+            ) as lease:
+                for resource in await self._due(resources):
+                    if over():
+                        return
+                    await self._one(resource, lease, pace, stop=stop, over=over)
+        except LeaseHeld as error:
+            self._log.debug("reconcile_skipped", reason=str(error))
+        except (LeaseLost, DataError) as error:
+            self._tell_failure("", error.code, error)
+        except (redis.exceptions.RedisError, OSError) as error:
+            self._tell_failure("", "redis_full" if is_full(error) else "redis_unavailable", error)
+
+    async def _due(self, resources: Iterable[Resource]) -> list[Resource]:
+        """What is due now, the longest due first."""
+        found: list[tuple[float, int, Resource]] = []
+        for resource in resources:
+            if resource.name in self._intervals and can_be_proven(resource):
+                progress = await Coverage(self._redis, self._keys, resource.name).load()
+                if progress.due_at <= self._clock.now():
+                    wanted = replace(resource, interest=self._interests.get(resource.name, EVERYTHING))
+                    found.append((progress.due_at, len(found), wanted))
+        return [resource for _, _, resource in sorted(found, key=lambda each: each[:2])]
+
+    async def _one(
+        self,
+        resource: Resource,
+        lease: Lease,
+        pace: Pace,
+        *,
+        stop: Callable[[], bool],
+        over: Callable[[], bool],
+    ) -> None:
+        trace = tracing.begin()
+        names = {"resource": resource.name, "run_id": trace.span_id, "trace_id": trace.trace_id}
+        with (
+            tracing.span("reconcile", trace, **names),
+            bound_contextvars(account=self._keys.account, **names),
+        ):
+            await self._reconcile(resource, trace, lease, pace, stop=stop, over=over)
+
+    async def _reconcile(
+        self,
+        resource: Resource,
+        trace: Trace,
+        lease: Lease,
+        pace: Pace,
+        *,
+        stop: Callable[[], bool],
+        over: Callable[[], bool],
+    ) -> None:
+        coverage, clock = Coverage(self._redis, self._keys, resource.name), self._clock
+        payload = self._payloads.get(resource.name, AS_SERVED)
+        store = Store(self._redis, self._keys, self._followed(resource), payload, lease=LEASE)
+        began = clock.monotonic()
+        run = Run(trace.span_id, self._keys.account, resource.name, REASON, REASON, began, clock.now())
+        run.trace_id = trace.trace_id
+        at = _Slice(
+            resource,
+            store,
+            coverage,
+            await store.load_cursor(),
+            await coverage.load(),
+            lease,
+            run,
+            PauseGate(self._pressure, self._pauses, run),
+            stop,
+            await coverage.gaps(),
+        )
+        if await self._pauses.of(resource.name):
+            return
+        if not at.cursor.baseline:
+            await self._put_off(at, LOOK_AGAIN)
+            return
+        try:
+            findings = await self._contract.ensure(resource, again=False)
+            why = obstacle(resource, findings)
+            if why:
+                await self._turn_off(at, why)
+                return
+            if not at.progress.began and not await self._begin(at, pace):
+                return
+            await self._slice(at, findings, pace, payload, over)
+        except Forbidden as error:
+            await self._turn_off(at, str(error))
+        except OrderMeshError as error:
+            failures = at.progress.failures + 1
+            self._tell_failure(resource.name, error.code, error)
+            wait = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures - 1, 10))
+            await self._put_off(at, wait, failures=failures, error=str(error), error_code=error.code)
+
+    def _followed(self, resource: Resource) -> Resource:
+        """What nobody polls is not followed up."""
+        wanted = tuple(each for each in resource.follow_ups if each.target in self._intervals)
+        return replace(resource, follow_ups=wanted)
+
+    async def _put_off(self, at: _Slice, seconds: float, **fields: object) -> None:
+        due_at = self._clock.now() + seconds
+        more = {"due_at": due_at, "interval": self.settings.every, **fields}
+        await at.coverage.note(at.lease.fence, more, gaps=at.gaps)
+
+    async def _turn_off(self, at: _Slice, why: str) -> None:
+        """Nothing can be proven at this gateway, or with this token. It is looked at again in a while."""
+        if at.progress.off != why:
+            self._log.warning(
+                "reconcile_off", reason=why,
+                advice="completeness is not proven; what is read and published is not concerned by it",
+            )  # fmt: skip
+        await self._put_off(at, self.settings.every, off=why, failures=0, error="", error_code="")
+
+    # A pass
+
+    async def _begin(self, at: _Slice, pace: Pace) -> bool:
+        """Begin a pass, if there is anything to prove by now."""
+        now, before = self._clock.now(), at.progress
+        seen = walk(self._redis, self._keys.seen(at.resource.name), at.cursor.buckets, Place())
+        asked = Asked(self._client, pace, at.run.usage, self._clock)
+        offset = await asked.offset(at.resource, seen, at.stop)
+        window = window_of(
+            before.complete_until,
+            server_now=now + offset,
+            fresh_as_of=at.cursor.fresh_as_of + offset,
+            lag=self.settings.lag,
+        )
+        if window.empty:
+            await self._put_off(at, LOOK_AGAIN)
+            return False
+        at.progress = replace(
+            before, began=now, since=window.after, until=window.until, bucket=0, behind="", counts=Counts()
+        )
+        started: dict[str, object] = {
+            "began": now, "since": window.after, "until": window.until, "bucket": 0, "behind": "",
+            "counts": Counts(), "off": "", "checking": {},
+        }  # fmt: skip
+        if not before.complete_since:
+            since = await self._first_seen(window)
+            started["complete_since"], at.progress = since, replace(at.progress, complete_since=since)
+        await at.coverage.note(
+            at.lease.fence, {**started, "due_at": now, "interval": self.settings.every}, gaps=at.gaps
+        )
+        return True
+
+    async def _first_seen(self, window: Window) -> int:
+        """When the first run began that is kept (ms): from then on the calendar has something to show."""
+        oldest = await History(self._redis, self._keys).oldest()
+        return min(window.until, int(oldest * 1000)) if oldest else window.until
+
+    async def _slice(
+        self, at: _Slice, findings: Findings, pace: Pace, payload: Payload, over: Callable[[], bool]
+    ) -> None:
+        progress, name = at.progress, at.resource.name
+        hidden = payload.privacy.hidden if payload.privacy else frozenset[str]()
+        logs = f"{at.resource.entity}_audit"
+        work = Work(
+            resource=at.resource,
+            cursor=at.cursor,
+            window=Window(progress.since, progress.until),
+            began=progress.began,
+            alike=findings.single_alike is not False,
+            ignored=hidden.union(self._ignore_fields.get(name, ())),
+            privacy=payload.privacy,
+            logs=logs if logs in self._intervals else "",
+            parallel=self._parallel,
+            stop=at.stop,
+        )
+        prover = Prover(
+            work,
+            at.run,
+            redis=self._redis,
+            keys=self._keys,
+            store=at.store,
+            fence=at.lease.fence,
+            fields=await at.store.load_fields(),
+            client=self._client,
+            clock=self._clock,
+            pace=pace,
+            counts=progress.counts,
+            gaps=at.gaps,
+            checking=dict(progress.checking),
+        )
+        size = max(1, min(MOST_AT_ONCE, int(self._rate * BATCH_SECONDS)))
+        batch: list[Met] = []
+        start = Place(progress.bucket, progress.behind)
+        async with aclosing(walk(self._redis, self._keys.seen(name), at.cursor.buckets, start)) as records:
+            async for met in records:
+                batch.append(met)
+                if len(batch) < size:
+                    continue
+                if not await self._prove(at, prover, batch, over):
+                    return
+                batch = []
+        if batch and not await self._prove(at, prover, batch, over):
+            return
+        await self._end(at, prover)
+
+    async def _prove(
+        self, at: _Slice, prover: Prover, batch: Sequence[Met], over: Callable[[], bool]
+    ) -> bool:
+        """Prove a batch and note it. False if the slice ends here."""
+        at.lease.check()
+        if over():
+            await self._put_off(at, 0.0)
+            return False
+        pressed = await at.gate.pressed(at.run.published)
+        if pressed or at.run.paused_by:
+            await self._put_off(at, LOOK_AGAIN)
+            return False
+        looks = await prover.look(batch)
+        if looks is None:
+            return False
+        if suspects := prover.suspects(looks):
+            await at.coverage.note(
+                at.lease.fence, {"checking": {**prover.checking, **suspects}}, gaps=at.gaps
+            )
+        if not await prover.settle(looks):
+            return False
+        place = batch[-1].place
+        done = {
+            "bucket": place.bucket, "behind": place.behind, "counts": prover.counts, "checking": {},
+            "failures": 0, "error": "", "error_code": "",
+        }  # fmt: skip
+        at.progress = replace(at.progress, failures=0)
+        await at.coverage.note(at.lease.fence, done, gaps=at.gaps, opened=prover.opened, closed=prover.closed)
+        if sum(not gap.is_absent for gap in at.gaps.values()) > MOST_OPEN:
+            await self._end(at, prover, given_up=True)
+            return False
+        return True
+
+    async def _end(self, at: _Slice, prover: Prover, *, given_up: bool = False) -> None:
+        """The pass is over: what was proven, and what is open."""
+        progress, counts, now = at.progress, prover.counts, self._clock.now()
+        # What this pass has not met is no record any more.
+        gone = [] if given_up else [name for name, gap in at.gaps.items() if gap.seen != progress.began]
+        for name in gone:
+            del at.gaps[name]
+        proven = not counts.open and not given_up
+        ended = Pass(progress.since, progress.until, progress.began, now, proven, counts)
+        fields: dict[str, object] = {
+            "began": 0.0, "bucket": 0, "behind": "", "counts": Counts(), "checking": {},
+            "due_at": max(now, progress.began + self.settings.every), "interval": self.settings.every,
+            "error": "" if not given_up else f"more than {MOST_OPEN} records could not be proven; it was given up",
+            "error_code": "" if not given_up else "too_many_open",
+        }  # fmt: skip
+        if given_up:
+            fields["due_at"] = now + self.settings.every
+        if proven:
+            fields["complete_until"] = progress.until
+        await at.coverage.note(at.lease.fence, fields, gaps=at.gaps, closed=gone, ended=ended)
+        tell = self._log.info if proven else self._log.warning
+        tell(
+            "coverage_proven" if proven else "coverage_open",
+            proven_since=rfc3339((progress.since or progress.complete_since) / 1000),
+            proven_until=rfc3339(progress.until / 1000),
+            records=counts.records,
+            verified=counts.verified,
+            compared=counts.entries,
+            gaps_found=counts.found,
+            gaps_healed=counts.healed,
+            gaps_open=counts.open,
+            absent=counts.absent,
+            timeless=counts.timeless,
+            requests=counts.requests,
+            duration_s=round(now - progress.began, 1),
+        )
+
+    def _tell_failure(self, resource: str, code: str, error: Exception) -> None:
+        now = self._clock.monotonic()
+        if self._repeats.allow(f"{resource} {code}", now):
+            self._log.warning(
+                "reconcile_failed", resource=resource or "*", error=str(error), error_code=code,
+                repeated=self._repeats.held_back(f"{resource} {code}"),
+            )  # fmt: skip

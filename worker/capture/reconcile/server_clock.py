@@ -1,0 +1,63 @@
+"""What the clock of OrderMesh says, by which the times of audit entries go."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from worker.errors import NotFound, ServerError
+from worker.ordermesh.contract.operations import OPERATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from worker.capture.reconcile.throttle import Pace
+    from worker.capture.resources import Resource
+    from worker.capture.state.record_states import Met
+    from worker.clock import Clock
+    from worker.ordermesh.client import OrderMeshClient, Usage
+
+MOST_TRIES = 5
+"""Records whose logs are tried for an answer: that of one may be broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Asks the service of a resource what time it is, within the pace."""
+
+    client: OrderMeshClient
+    pace: Pace
+    usage: Usage
+    clock: Clock
+
+    async def offset(
+        self, resource: Resource, records: AsyncGenerator[Met], stop: Callable[[], bool]
+    ) -> float:
+        """By how many seconds its clock is ahead of ours, at least, by the answer to an audit log of `records`.
+
+        0 where it does not tell, or there is no record.
+
+        Raises:
+            OrderMeshError: The gateway cannot be asked.
+
+        """
+        assert resource.audit is not None  # noqa: S101 - see `proof.can_be_proven`
+        (name,) = OPERATIONS[resource.audit].path_parameters
+        tries = 0
+        async with aclosing(records):
+            async for met in records:
+                if not await self.pace.wait(stop):
+                    break
+                try:
+                    reply = await self.client.call(
+                        resource.audit, path={name: met.identifier}, usage=self.usage
+                    )
+                except (NotFound, ServerError):
+                    tries += 1
+                    if tries >= MOST_TRIES:
+                        raise
+                    continue
+                # Its resolution is a second: the earliest moment that it may have meant.
+                return reply.date - self.clock.now() if reply.date is not None else 0.0
+        return 0.0

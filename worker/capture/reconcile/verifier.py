@@ -1,0 +1,359 @@
+"""Proves records, a batch at a time: reads their audit logs, and those by their id whose log is not covered.
+
+What is read by id and differs from what is known is published, through the same comparison and the same commit as a
+poll. So nothing is published twice, whoever is faster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+
+from worker.cancellation import plain_errors
+from worker.capture.reconcile.comparison import Compared, Window, are_whole_seconds, compare, times_of
+from worker.capture.reconcile.progress import ABSENT, Counts, Gap
+from worker.capture.records.diff import (
+    PUBLISHED,
+    UNWRITTEN,
+    Action,
+    Change,
+    Decoded,
+    Observed,
+    decide,
+    decode,
+    observe,
+)
+from worker.capture.records.fingerprint import raw_fingerprint
+from worker.capture.state import refresh_queue as due
+from worker.capture.state.record_states import buckets_of, states_of, unpacked
+from worker.clock import rfc3339
+from worker.errors import ApiError, Forbidden, NotFound, OrderMeshError, RateLimited, UnreadableAnswer
+from worker.ordermesh.client import Usage
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.http.reply import AuditReply, Reply, audit_of
+from worker.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from redis.asyncio import Redis
+
+    from worker.capture.reconcile.throttle import Pace
+    from worker.capture.records.fingerprint import FieldNames, State
+    from worker.capture.records.privacy import RecordPolicy
+    from worker.capture.resources import Resource
+    from worker.capture.state.cursor import Cursor
+    from worker.capture.state.record_states import Met
+    from worker.capture.state.run import Run
+    from worker.capture.state.store import Store
+    from worker.clock import Clock
+    from worker.keys import Keys
+    from worker.ordermesh.client import OrderMeshClient
+
+MOST_TOLD = 20
+"""Gaps of one slice that have a line of their own in the log."""
+FEW = 3
+"""If all logs of a batch larger than this cannot be read, it is the gateway's fault and not that of the records."""
+
+
+@dataclass(slots=True)
+class Look:
+    """One record: its audit log, what of it is not covered, and what reading the record itself has shown.
+
+    `why`: a word for what keeps it from being proven, "" if nothing does. `published`: an event was, for what was read.
+    """
+
+    identifier: str
+    asked: bool = False
+    log: AuditReply | None = None
+    state: State | None = None
+    gone: bool = False
+    compared: Compared = field(default_factory=Compared)
+    observed: Observed | None = None
+    why: str = ""
+    published: Change | None = None
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether its log does not prove it, so that the record itself is read."""
+        return not self.gone and bool(self.log is None or self.compared.uncovered or self.compared.timeless)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a prover works on, and under which rules; as for a poll of the same resource.
+
+    `alike`: a record that is read by its id has the fields that the list shows. `logs`: the name under which its audit
+    logs are published, "" where they are not. No more than so many requests in `parallel`. `stop()` is true when the
+    work is to end.
+    """
+
+    resource: Resource
+    cursor: Cursor
+    window: Window
+    began: float
+    alike: bool
+    ignored: frozenset[str]
+    privacy: RecordPolicy | None
+    logs: str
+    parallel: int
+    stop: Callable[[], bool]
+
+
+class Prover:
+    """Proves records of one resource. `counts` and `gaps` are brought up to date with each batch.
+
+    `checking`: id, version and time of entry of those that were being read by id when an earlier one was killed.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        run: Run,
+        *,
+        redis: Redis,
+        keys: Keys,
+        store: Store,
+        fence: int,
+        fields: FieldNames,
+        client: OrderMeshClient,
+        clock: Clock,
+        pace: Pace,
+        counts: Counts,
+        gaps: dict[str, Gap],
+        checking: dict[str, tuple[int, int]],
+    ) -> None:
+        self._work, self._resource, self._run = work, work.resource, run
+        self._redis, self._keys, self._store, self._fence, self._fields = redis, keys, store, fence, fields
+        self._client, self._clock, self._pace = client, clock, pace
+        self.counts, self.gaps, self.checking = counts, gaps, checking
+        self.opened: dict[str, Gap] = {}
+        self.closed: list[str] = []
+        self._limit = anyio.CapacityLimiter(work.parallel)
+        self._failure: OrderMeshError | None = None
+        self._told = 0
+        self._whole_seconds = True  # until a record tells a fraction
+        self._log = get_logger()
+
+    async def look(self, batch: Sequence[Met]) -> list[Look] | None:
+        """Read the audit logs of a batch and hold them against what is known. None if it was stopped half way.
+
+        Raises:
+            OrderMeshError: The gateway cannot be asked, or nothing of it.
+
+        """
+        looks = [Look(met.identifier) for met in batch]
+        if not await self._each(looks, self._read_log):
+            return None
+        failed = [look for look in looks if look.why not in {"", ABSENT}]
+        if len(failed) == len(looks) > FEW and self._failure is not None:
+            raise self._failure
+        cursor = self._keys.cursor(self._resource.name)
+        buckets = await buckets_of(self._redis, cursor) or self._work.cursor.buckets
+        states = await states_of(
+            self._redis, self._keys.seen(self._resource.name), buckets, [look.identifier for look in looks]
+        )
+        for look, packed in zip(looks, states, strict=True):
+            look.state = unpacked(packed)
+            look.gone = look.state is not None and look.state.is_gone
+        self._whole_seconds &= are_whole_seconds(look.state.modified for look in looks if look.state)
+        for look in looks:
+            if look.log is not None:
+                look.compared = compare(
+                    times_of(look.log.entries),
+                    look.state.modified if look.state else 0,
+                    self._work.window,
+                    whole_seconds=self._whole_seconds,
+                )
+        await self._hand_over(looks)
+        return looks
+
+    async def settle(self, looks: Sequence[Look]) -> bool:
+        """Read the suspects among them by id, publish what differs, and judge all. False if it was stopped half way."""
+        suspects = [look for look in looks if look.is_suspect]
+        for look in suspects:
+            look.why, look.asked = "", False
+        if not await self._each(suspects, self._read_record):
+            return False
+        await self._publish([look for look in suspects if look.observed is not None])
+        self.opened, self.closed = {}, []
+        for look in looks:
+            self._judge(look)
+        self.checking = {}
+        return True
+
+    def suspects(self, looks: Iterable[Look]) -> dict[str, tuple[int, int]]:
+        """Version and time of entry of those that are about to be read by id, to be noted before."""
+        return {
+            look.identifier: (look.state.version if look.state else 0, look.compared.uncovered)
+            for look in looks
+            if look.is_suspect and look.compared.uncovered and look.identifier not in self.checking
+        }
+
+    # Asking
+
+    async def _each(self, looks: Sequence[Look], ask: Callable[[Look], Awaitable[None]]) -> bool:
+        """Ask something of each, within the pace. False if it was stopped before all were asked."""
+
+        async def one(look: Look) -> None:
+            async with self._limit:
+                if failures or not await self._pace.wait(self._work.stop):
+                    return
+                try:
+                    await ask(look)
+                except (ApiError, UnreadableAnswer) as error:
+                    if isinstance(error, RateLimited | Forbidden):
+                        failures.append(error)
+                        return
+                    look.why = ABSENT if isinstance(error, NotFound) else error.code
+                    self._failure = error
+                except OrderMeshError as error:
+                    failures.append(error)
+                    return
+                look.asked = True
+
+        failures: list[OrderMeshError] = []
+        with plain_errors():
+            async with anyio.create_task_group() as asking:
+                for look in looks:
+                    asking.start_soon(one, look)
+        if failures:
+            raise failures[0]
+        return all(look.asked for look in looks)
+
+    async def _call(self, key: str, identifier: str) -> Reply:
+        (name,) = OPERATIONS[key].path_parameters
+        used = Usage()
+        try:
+            return await self._client.call(key, path={name: identifier}, usage=used)
+        finally:
+            self._pace.charge(used.requests - 1)
+            usage = self._run.usage
+            usage.requests, usage.retries = usage.requests + used.requests, usage.retries + used.retries
+            usage.budget_wait, usage.bytes = usage.budget_wait + used.budget_wait, usage.bytes + used.bytes
+            self.counts.requests += used.requests
+
+    async def _read_log(self, look: Look) -> None:
+        assert self._resource.audit is not None  # noqa: S101 - see `proof.can_be_proven`
+        look.log = audit_of(await self._call(self._resource.audit, look.identifier))
+
+    async def _read_record(self, look: Look) -> None:
+        assert self._resource.single is not None  # noqa: S101 - as above
+        reply = await self._call(self._resource.single, look.identifier)
+        (one,) = observe(self._resource, [msgspec.Raw(reply.record)])
+        if one.identifier != look.identifier:
+            raise UnreadableAnswer(self._resource.single, f"the answer is no record {look.identifier}")
+        look.observed = one
+
+    async def _hand_over(self, looks: Sequence[Look]) -> None:
+        """Logs that are not the ones that were published last are due, where audit entries are published."""
+        name = self._work.logs
+        if not name:
+            return
+        with_log = [(look.identifier, look.log) for look in looks if look.log is not None]
+        buckets = await buckets_of(self._redis, self._keys.cursor(name)) or self._work.cursor.buckets
+        states = await states_of(
+            self._redis, self._keys.seen(name), buckets, [identifier for identifier, _ in with_log]
+        )
+        pairs = zip(with_log, states, strict=True)
+        await due.Due(self._redis, self._keys, name).add(
+            due.log_of(identifier)
+            for (identifier, log), state in pairs
+            if state[:8] != raw_fingerprint(log.raw) and (state or log.entries)
+        )
+
+    # Publishing
+
+    async def _publish(self, looks: Sequence[Look]) -> None:
+        """Commit what differs from what is known; says for each record what came of it."""
+        buckets = self._work.cursor.buckets
+        observed = [look.observed for look in looks if look.observed is not None]
+        while True:
+            kept, decoded, later = list[Look](), list[Decoded](), list[str]()
+            for look in looks:
+                look.why = ""
+            for at, before in (await self._store.differing(observed, buckets)).items():
+                one = decode(self._resource, observed[at], before, self._work.ignored, self._work.privacy)
+                newer = one.held is None or not one.modified or one.modified > one.held.modified
+                if one.content is None:
+                    looks[at].why = "unreadable"
+                elif not self._work.alike:
+                    # It has other fields than in the list, which alone can tell whether they differ.
+                    looks[at].why = "list" if newer else ""
+                    later += [due.record(one.observed.identifier)] if newer else []
+                else:
+                    decoded.append(one)
+                    kept.append(looks[at])
+            names = [name for one in decoded if one.content for name in one.content.names]
+            await self._store.extend_fields(self._fields, list(dict.fromkeys(names)))
+            changes = [decide(one, self._fields, baseline=True) for one in decoded]
+            to_write = [change for change in changes if change.action not in UNWRITTEN]
+            if not to_write or await self._store.commit(
+                to_write,
+                fence=self._fence,
+                buckets=buckets,
+                reason=self._run.reason,
+                observed_at=self._clock.now(),
+                where=str(self._resource.single),
+                cursor={},
+            ):
+                break
+        for look, change in zip(kept, changes, strict=True):
+            look.published = change if change.action in PUBLISHED else None
+            look.why = "stale" if change.action is Action.STALE else ""
+        self._run.count(changes)
+        if later:
+            await due.Due(self._redis, self._keys, self._resource.name).add(later)
+
+    # Judging
+
+    def _judge(self, look: Look) -> None:
+        counts, before = self.counts, self.gaps.pop(look.identifier, None)
+        counts.records += 1
+        counts.entries += look.compared.entries
+        counts.timeless += look.compared.timeless
+        if look.why and not look.gone:
+            self._open(look, before)
+            return
+        if before is not None:
+            self.closed.append(look.identifier)
+        counts.verified += not look.gone
+        at = self._healed(look, before)
+        if at:
+            counts.heal(at)
+            self._tell("gap_healed", look, at)
+
+    def _open(self, look: Look, before: Gap | None) -> None:
+        version = before.version if before else look.state.version if look.state else 0
+        gap = Gap(look.compared.uncovered, version, look.why, self._work.began)
+        self.gaps[look.identifier] = self.opened[look.identifier] = gap
+        if gap.is_absent:
+            self.counts.absent += 1
+            return
+        self.counts.found += 1
+        self.counts.open += 1
+        if before is None or before.is_absent:
+            self._tell("gap_found", look, gap.at, reason=gap.why)
+
+    def _healed(self, look: Look, before: Gap | None) -> int:
+        """When what was missing had happened (ms), if something was and has been published by now; else 0."""
+        if look.published is not None:
+            at = look.compared.uncovered or look.published.modified
+            if at > self._work.window.until:
+                return 0  # it changed just now, and a poll would have come to it
+            if at:
+                self._tell("gap_found", look, at, reason="not_published")
+            return at
+        version, at = self.checking.get(look.identifier, (0, 0))
+        if not at and before is not None and not before.is_absent:
+            version, at = before.version, before.at
+        return at if look.state is not None and look.state.version > version else 0
+
+    def _tell(self, event: str, look: Look, at: int, **more: str) -> None:
+        self._told += 1
+        if self._told <= 2 * MOST_TOLD:
+            time = {"changed_at": rfc3339(at / 1000)} if at else {}
+            self._log.warning(event, subject=look.identifier, **time, **more)

@@ -1,0 +1,1 @@
+"""What is known of one record: fingerprint, difference, event. No I/O."""

@@ -1,0 +1,372 @@
+"""Reads what is due by id: the refresh plan, and the audit logs.
+
+A batch is fetched in parallel and committed together with the note that it has been dealt with. What fails for
+itself alone is tried again later; what concerns the gateway ends the poll, and all of it stays due.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import msgspec
+
+from worker.cancellation import plain_errors
+from worker.capture.records import audit
+from worker.capture.records.diff import (
+    UNWRITTEN,
+    Change,
+    Decoded,
+    Observed,
+    decide,
+    decide_deleted,
+    decode,
+    newest_of_each,
+    observe,
+)
+from worker.capture.resources import AuditLog, Resource
+from worker.capture.state import refresh_queue as due
+from worker.capture.state.refresh_queue import CONFIRM_SECONDS, CONFIRMATIONS
+from worker.capture.state.run import Outcome
+from worker.capture.state.store import Dealt
+from worker.errors import (
+    ApiError,
+    Forbidden,
+    NotFound,
+    OrderMeshError,
+    RateLimited,
+    ServerError,
+    UnreadableAnswer,
+)
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.http.reply import audit_of, list_of
+from worker.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.capture.context import Reading
+    from worker.capture.records.fingerprint import FieldNames
+    from worker.capture.resources import Captured
+    from worker.capture.state.cursor import Cursor
+    from worker.capture.state.lease import Lease
+    from worker.capture.state.refresh_queue import Due, Member, Taken
+    from worker.capture.state.run import Run
+    from worker.capture.state.store import Store
+    from worker.clock import Clock
+    from worker.ordermesh.client import OrderMeshClient
+    from worker.ordermesh.contract.findings import Findings
+
+BATCH = 50
+"""Members that are read and committed together."""
+FIRST_RETRY, LONGEST_RETRY = 5.0, 3600.0
+"""Seconds until something that cannot be read is tried again: doubled with each failure."""
+MOST_REFUSED = 5
+"""Reads of logs that fail together, and none succeeds, by which the gateway is ill and not a log."""
+MOST_UNKNOWN = 5
+"""Answers that there is no such record, after which one that was never seen, or its log, is not asked for again."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What came of the reads of one batch, to be committed."""
+
+    observed: list[Observed] = field(default_factory=list)
+    listed: set[bytes] = field(default_factory=set)
+    logs: list[tuple[Member, bytes, Sequence[Any]]] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    later: dict[str, float] = field(default_factory=dict)
+    found: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    absent: dict[str, int] = field(default_factory=dict)
+    refused: list[tuple[str, OrderMeshError]] = field(default_factory=list)
+    failure: OrderMeshError | None = None
+
+
+class FollowUpReader:
+    """Reads what is due of one resource, or of one kind of audit log, under its lease."""
+
+    def __init__(
+        self,
+        captured: Captured,
+        reading: Reading,
+        run: Run,
+        *,
+        store: Store,
+        lease: Lease,
+        cursor: Cursor,
+        fields: FieldNames,
+        client: OrderMeshClient,
+        clock: Clock,
+        queue: Due,
+        findings: Findings,
+        buckets: int,
+    ) -> None:
+        self._captured, self._reading, self._run = captured, reading, run
+        self._store, self._lease, self._cursor, self._fields = store, lease, cursor, fields
+        self._client, self._clock, self._due, self._findings = client, clock, queue, findings
+        self._buckets = buckets
+        self._deadline = clock.monotonic() + reading.seconds
+        self._limit = anyio.CapacityLimiter(max(1, reading.window))
+        self.wants_sweep = False
+        self.exhausted = False
+        self.pressed = ""
+        self._log = get_logger(account=run.account, resource=run.resource, run_id=run.run_id)
+
+    async def read(self) -> None:
+        """Read until nothing is due, `stop()` is true, or the time is over.
+
+        Raises:
+            OrderMeshError: The gateway cannot be asked. What was read before is committed.
+            LeaseLost: Another worker has taken over.
+
+        """
+        while not (self._reading.stop() or self._clock.monotonic() >= self._deadline):
+            self._lease.check()
+            if pressed := await self._reading.gate.pressed(self._run.published):
+                self._run.pause(pressed.cause)
+                self.pressed = pressed.cause
+                return
+            taken = await self._due.take(BATCH)
+            if not taken.members:
+                self.exhausted, self._run.outcome = True, Outcome.COMPLETE
+                return
+            batch = await self._fetch_all(taken)
+            await self._commit(taken, batch)
+            if batch.failure is not None:
+                raise batch.failure
+        self._run.outcome = Outcome.PARTIAL
+
+    async def _fetch_all(self, taken: Taken) -> _Batch:
+        batch = _Batch()
+        with plain_errors():
+            async with anyio.create_task_group() as fetching:
+                for text in taken.members:
+                    member = due.Member.parse(text)
+                    if member is None:
+                        batch.done.append(text)  # of another hand
+                    else:
+                        fetching.start_soon(self._fetch, text, member, batch)
+        await self._judge(batch)
+        return batch
+
+    async def _judge(self, batch: _Batch) -> None:
+        """What was refused is tried again later, each for itself.
+
+        A kind of log of which nothing can be read, since it is forbidden or the gateway is ill, fails the poll.
+        """
+        if isinstance(self._captured, AuditLog) and not batch.logs and batch.failure is None:
+            errors = [error for _, error in batch.refused]
+            if errors and all(isinstance(error, Forbidden) for error in errors):
+                batch.failure = errors[0]
+                return
+            if len(errors) >= MOST_REFUSED and all(isinstance(error, ServerError) for error in errors):
+                batch.failure = errors[0]
+        for text, error in batch.refused:
+            await self._put_off(text, batch, error)
+
+    async def _fetch(self, text: str, member: Member, batch: _Batch) -> None:
+        """One read. It does not raise: an error must not cut the others short."""
+        async with self._limit:
+            if batch.failure is not None:
+                return  # it stays due
+            try:
+                if await self._ask(member, batch):
+                    batch.done.append(text)
+                else:
+                    batch.later[text] = FIRST_RETRY
+            except NotFound:
+                await self._not_found(text, member, batch)
+            except RateLimited as error:
+                batch.failure = error
+            except (ApiError, UnreadableAnswer) as error:
+                batch.refused.append((text, error))
+            except OrderMeshError as error:
+                batch.failure = error
+
+    async def _ask(self, member: Member, batch: _Batch) -> bool:
+        """Read it. False if it has to wait until the complete read that is under way has ended."""
+        captured = self._captured
+        if isinstance(captured, AuditLog):
+            reply = audit_of(await self._call(captured.operation, member.path))
+            batch.logs.append((member, reply.raw, reply.entries))
+        elif member.of:
+            if captured.by_parent is not None:
+                reply_ = await self._call(captured.by_parent, member.path)
+                wrappers = self._client.profile.wrappers(captured.by_parent)
+                seen = observe(captured, list_of(reply_, wrappers).records)
+                batch.observed += seen
+                batch.listed |= {one.key for one in seen}
+        elif self._readable and captured.single is not None:
+            reply_ = await self._call(captured.single, member.path)
+            (one,) = observe(captured, [msgspec.Raw(reply_.record)])
+            if one.identifier != member.path[0]:
+                raise UnreadableAnswer(captured.single, f"the answer is no record {member.path[0]}")
+            batch.observed.append(one)
+            batch.found.append(one.identifier)
+        else:
+            # The pages that are behind it may have shown it as it was before.
+            self.wants_sweep = not self._cursor.sweep_started
+            return self.wants_sweep
+        return True
+
+    @property
+    def _readable(self) -> bool:
+        """Whether a single record can be read by its id."""
+        return self._findings.single.holds is not False
+
+    async def _call(self, key: str, path: Sequence[str]) -> Any:
+        names = OPERATIONS[key].path_parameters
+        if len(names) != len(path):
+            raise UnreadableAnswer(key, f"it takes {len(names)} ids, and {len(path)} are due")
+        return await self._client.call(key, path=dict(zip(names, path, strict=True)), usage=self._run.usage)
+
+    async def _not_found(self, text: str, member: Member, batch: _Batch) -> None:
+        """There is no such record, at least at the moment."""
+        captured, identifier = self._captured, member.path[0]
+        if isinstance(captured, Resource) and member.of:
+            batch.done.append(text)  # how an order without shipments may be answered
+            return
+        if isinstance(captured, Resource):
+            times = (await self._store.absent([identifier])).get(identifier)
+            if times is not None and self._findings.single.holds is True:
+                if times + 1 >= CONFIRMATIONS:
+                    batch.gone.append(identifier)
+                    batch.done.append(text)
+                else:
+                    batch.later[text] = CONFIRM_SECONDS
+                    batch.absent[identifier] = times + 1
+                return
+            if await self._store.state_of(identifier, self._buckets):
+                batch.done.append(text)  # a complete read has to miss it first
+                return
+        # It may not be there yet, or nobody answers at this path.
+        times = await self._due.failed(text)
+        if times >= MOST_UNKNOWN:
+            batch.done.append(text)
+            self._log.debug("follow_up_dropped", member=text, reason="not found")
+        else:
+            batch.later[text] = FIRST_RETRY * 4 ** (times - 1)
+
+    async def _put_off(self, text: str, batch: _Batch, error: OrderMeshError) -> None:
+        failures = await self._due.failed(text)
+        wait = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(failures - 1, 20))
+        batch.later[text] = wait
+        self._log.warning(
+            "follow_up_failed", member=text, failures=failures, error=str(error), error_code=error.code,
+            retry_in_s=wait,
+        )  # fmt: skip
+
+    async def _commit(self, taken: Taken, batch: _Batch) -> None:
+        if isinstance(self._captured, AuditLog):
+            await self._commit_logs(taken, batch)
+        else:
+            await self._commit_records(self._captured, taken, batch)
+
+    # Records
+
+    async def _commit_records(self, resource: Resource, taken: Taken, batch: _Batch) -> None:
+        # A record that was read with those of its parent need not be read once more for itself.
+        shown = [due.record(one.identifier) for one in batch.observed if one.identifier]
+        absent = await self._store.absent(batch.found + [one.identifier for one in batch.observed])
+        while True:
+            decoded, more = await self._decode(resource, batch)
+            changes = await self._changes(decoded)
+            for identifier in batch.gone:
+                before = await self._store.state_of(identifier, self._buckets)
+                change = decide_deleted(resource, identifier, before)
+                changes += [] if change is None else [change]
+            dealt = Dealt(
+                at=taken.at,
+                done=[*batch.done, *shown],
+                later={**batch.later, **more},
+                absent=batch.absent,
+                present=[*absent, *batch.gone],
+            )
+            to_write = [change for change in changes if change.action not in UNWRITTEN]
+            if await self._write(to_write, dealt):
+                break
+        await self._due.succeeded([*batch.done, *shown])
+        self._run.drift += len(absent)
+        self._run.follow_ups += len(batch.done)
+        self._run.count_page(len(batch.observed), changes)
+
+    async def _decode(self, resource: Resource, batch: _Batch) -> tuple[list[Decoded], dict[str, float]]:
+        """What differs, as far as it is served like in the list; the rest is to be read in another way."""
+        differing = await self._store.differing(batch.observed, self._buckets)
+        kept, more = [], dict[str, float]()
+        for at, before in differing.items():
+            one = batch.observed[at]
+            decoded = decode(resource, one, before, self._reading.ignored, self._reading.privacy)
+            if one.problem or decoded.content is None:
+                kept.append(decoded)
+            elif one.key in batch.listed and not self._is_alike(decoded):
+                if self._readable and resource.single is not None:
+                    more[due.record(one.identifier)] = 0.0
+                else:
+                    self.wants_sweep = True
+            elif one.key not in batch.listed and self._findings.single_alike is False:
+                # The list serves other fields. Published would be a change that is none; but it may be one.
+                held = decoded.held
+                self.wants_sweep |= held is None or not decoded.modified or decoded.modified > held.modified
+            else:
+                kept.append(decoded)
+        return newest_of_each(kept), more
+
+    def _is_alike(self, decoded: Decoded) -> bool:
+        """Whether a record that came with its parent has the fields that the list shows."""
+        held, content = decoded.held, decoded.content
+        if held is None or content is None or held.is_gone:
+            return False
+        return self._fields.held(held.fields) == frozenset(content.names)
+
+    async def _changes(self, decoded: list[Decoded]) -> list[Change]:
+        names = [name for one in decoded if one.content for name in one.content.names]
+        await self._store.extend_fields(self._fields, list(dict.fromkeys(names)))
+        return [decide(one, self._fields, baseline=self._cursor.baseline) for one in decoded]
+
+    # Audit logs
+
+    async def _commit_logs(self, taken: Taken, batch: _Batch) -> None:
+        dealt = Dealt(at=taken.at, done=batch.done, later=batch.later)
+        while True:
+            recorded, unchanged = [], 0
+            for member, raw, entries in batch.logs:
+                subject = audit.subject_of(member.path)
+                before = await self._store.state_of(subject, self._buckets)
+                new = audit.new_entries(subject, raw, entries, before, self._reading.privacy)
+                if new is None:
+                    unchanged += 1
+                else:
+                    recorded.append(new)
+            if await self._write([], dealt, recorded):
+                break
+        await self._due.succeeded(batch.done)
+        self._run.follow_ups += len(batch.done)
+        self._run.pages += len(batch.logs)
+        self._run.records += sum(len(entries) for _, _, entries in batch.logs)
+        self._run.recorded += sum(len(one.entries) for one in recorded)
+
+    async def _write(
+        self, changes: Sequence[Change], dealt: Dealt, recorded: Sequence[audit.Recorded] = ()
+    ) -> bool:
+        """Commit. False if a state was another one by now."""
+        moved: dict[str, str | int | float] = {
+            "buckets": self._buckets,
+            "last_started": self._run.started_at,
+            "interval": self._reading.interval,
+        }
+        if self.wants_sweep:
+            moved |= {"swept_at": 0.0, "due_at": self._clock.now()}
+        return await self._store.commit(
+            changes,
+            fence=self._lease.fence,
+            buckets=self._buckets,
+            reason=self._run.reason,
+            observed_at=self._clock.now(),
+            where=f"{self._captured.name} by id",
+            cursor=moved,
+            recorded=recorded,
+            dealt=dealt,
+        )

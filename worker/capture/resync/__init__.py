@@ -1,0 +1,1 @@
+"""Resyncs: reads of a resource that a person asked for."""

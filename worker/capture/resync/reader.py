@@ -1,0 +1,288 @@
+"""Reads what a resync asks for: a page of the list, or some ids, whatever kind of id they are.
+
+A page is held against the one before it, and against what is known: a gateway that does not turn pages, or answers
+with an empty one for a moment, must neither end a resync nor keep it going for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import msgspec
+
+from worker.cancellation import plain_errors
+from worker.capture.records.diff import Observed, observe, times_of
+from worker.clock import rfc3339
+from worker.errors import ApiError, Forbidden, NotFound, OrderMeshError, RateLimited, UnreadableAnswer
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.http.pages import Page, split
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker.capture.context import Turn
+    from worker.capture.resources import Resource
+    from worker.capture.resync.requests import Resync
+    from worker.ordermesh.client import OrderMeshClient
+    from worker.ordermesh.contract.findings import Findings
+
+BATCH, BATCH_OF_LIST = 20, 500
+"""Ids that are read and committed together: each by itself, and where the whole list is read for them."""
+BELIEVED_AFTER = 3
+"""Tries in a row after which an empty page is the end, though more was expected."""
+GIVEN_UP_AFTER, ALL_GIVEN_UP_AFTER = 5, 20
+"""Tries after which an id that cannot be read counts as not found: where others can be read, and where none can."""
+_NAMES = ("shortId", "safeId", "externalId")
+_NO_ID = frozenset({400, 405, 410, 422})
+"""How a single read may answer to an id of another kind."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What one step of a resync has read. `page`: keys of all records of the page, also of those not wanted.
+
+    `size`: records asked for in it. `unlike`: records that only another answer than the list's has shown.
+    """
+
+    observed: list[Observed] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    page: list[bytes] = field(default_factory=list)
+    total: int | None = None
+    size: int = 0
+    read: int = 0
+    unlike: int = 0
+    is_last: bool = False
+
+
+class Wanted:
+    """Reads for the resyncs of one account."""
+
+    def __init__(self, client: OrderMeshClient) -> None:
+        self._client = client
+
+    async def read(self, turn: Turn, resync: Resync, findings: Findings, *, tracked: int) -> Found:
+        """The next step of a resync. `tracked`: records that are known.
+
+        Raises:
+            OrderMeshError: It cannot be read, or not be believed, and is to be tried again.
+
+        """
+        if resync.request.ids:
+            if turn.reading.resource.single is None:
+                return await self._read_through(turn, resync, tracked)
+            return await self._read_ids(turn, resync, findings)
+        return await self._read_page(turn, resync, tracked)
+
+    async def total(self, turn: Turn) -> int | None:
+        """How many records there are, if the list says it."""
+        search = turn.reading.resource.search
+        body = await self._client.read_page(search, 0, 1, turn.run.usage)
+        return split(search, body, self._client.profile.wrappers(search), page=0).total
+
+    # Pages
+
+    async def _read_page(self, turn: Turn, resync: Resync, tracked: int) -> Found:
+        reading, resource, request = turn.reading, turn.reading.resource, resync.request
+        search, listing = resource.search, self._client.profile.list_of(resource.search)
+        # Larger pages than it began with would begin within one that was committed long ago.
+        sizes = (reading.page_size, listing.largest_page, resync.size)
+        size = min(each for each in sizes if each)
+        if resync.size and size != resync.size:
+            # Never behind what was committed; what comes again is of the last page, whose records are known.
+            resync.position = resync.position * resync.width // size
+        number = resync.position
+        since, until = request.window
+        query = {}
+        if since and listing.since_parameter:
+            query = {listing.since_parameter: rfc3339(since / 1000)}
+        page = await self._page(turn, number, size, query)
+        times = times_of(resource, page.records)
+        wanted = [
+            record
+            for record, time in zip(page.records, times, strict=True)
+            # One that does not say when it was modified is in every window.
+            if request.all or not time or since <= time <= until
+        ]
+        keys = [one.key for one in observe(resource, page.records)]
+        width = max(resync.width if size == resync.size else 0, len(keys))
+        total = page.total if page.total and page.total >= len(keys) else None
+        covered = total is not None and number * width + len(keys) >= total
+        if not keys:
+            self._check_end(resync, search, number, total or resync.total, known=0 if query else tracked)
+        elif number and set(keys) == set(resync.page):
+            if not covered and (total is not None or len(keys) == size) and listing.past_end != "repeats":
+                raise UnreadableAnswer(
+                    search,
+                    "the server gave the records of the page before once more: it does not honour the page "
+                    "parameter, so the rest cannot be read",
+                    page=number,
+                )
+            return Found(page=keys, total=total, size=size, is_last=True)
+        is_last = not keys or (covered and len(keys) < size)
+        return Found(observe(resource, wanted), [], keys, total, size, len(keys), is_last=is_last)
+
+    async def _page(self, turn: Turn, number: int, size: int, query: Mapping[str, str] | None = None) -> Page:
+        """A page of the list; one without records where the server answers with a status behind the last one."""
+        search, profile = turn.reading.resource.search, self._client.profile
+        try:
+            body = await self._client.read_page(search, number, size, turn.run.usage, query)
+        except ApiError as error:
+            if number and str(error.status) == profile.list_of(search).past_end:
+                return Page([], None)
+            raise
+        return split(search, body, profile.wrappers(search), page=number)
+
+    def _check_end(self, resync: Resync, search: str, number: int, total: int, *, known: int) -> None:
+        """An empty page: is it the end? If it is so again and again, it is believed."""
+        expected = total or (0 if number else known)
+        if number * resync.width < expected and resync.failures < BELIEVED_AFTER:
+            raise UnreadableAnswer(
+                search, f"the page is empty, but there should be {expected} records", page=number
+            )
+
+    # Ids
+
+    async def _read_ids(self, turn: Turn, resync: Resync, findings: Findings) -> Found:
+        batch = resync.request.ids[resync.position : resync.position + BATCH]
+        found, failures = Found(read=len(batch)), list[OrderMeshError]()
+        refused: dict[str, ApiError] = {}
+        limit = anyio.CapacityLimiter(max(1, turn.reading.window))
+
+        async def one(wanted: str) -> None:
+            async with limit:
+                if failures:
+                    return
+                try:
+                    await self._look_up(turn, wanted, found, findings)
+                except RateLimited as error:
+                    failures.append(error)
+                except ApiError as error:
+                    refused[wanted] = error
+                except OrderMeshError as error:
+                    failures.append(error)
+
+        with plain_errors():
+            async with anyio.create_task_group() as tasks:
+                for wanted in batch:
+                    tasks.start_soon(one, wanted)
+        if refused and not failures:
+            tries = GIVEN_UP_AFTER if len(refused) < len(batch) else ALL_GIVEN_UP_AFTER
+            if resync.failures >= tries:
+                found.missing += refused
+            else:
+                failures += refused.values()
+        if failures:
+            raise failures[0]
+        found.is_last = resync.position + BATCH >= len(resync.request.ids)
+        return found
+
+    async def _read_through(self, turn: Turn, resync: Resync, tracked: int) -> Found:
+        """Some ids of a resource that has no single read: its list is read through until all of them were seen."""
+        reading, resource = turn.reading, turn.reading.resource
+        batch = resync.request.ids[resync.position : resync.position + BATCH_OF_LIST]
+        open_ids = {wanted.strip(): wanted for wanted in batch}
+        largest = self._client.profile.list_of(resource.search).largest_page
+        size = min(reading.page_size, largest or reading.page_size)
+        found, before, seen, number, expected = Found(read=len(batch)), set[bytes](), 0, 0, tracked
+        while open_ids:
+            page = await self._page(turn, number, size)
+            shown = observe(resource, page.records)
+            keys = {one.key for one in shown}
+            expected = max(expected, page.total or 0)
+            if keys <= before:  # empty, or the page before once more
+                if seen < expected and resync.failures < BELIEVED_AFTER:
+                    problem = f"the list ends after {seen} records, but there should be {expected}"
+                    raise UnreadableAnswer(resource.search, problem, page=number)
+                break
+            for one in shown:
+                names = {one.identifier, *(_value(one.record, name) for name in _NAMES)}
+                if called := names & open_ids.keys():
+                    found.observed.append(one)
+                    for name in called:
+                        del open_ids[name]
+            before, seen, number = keys, seen + len(shown), number + 1
+        found.missing = list(open_ids.values())
+        found.is_last = resync.position + len(batch) >= len(resync.request.ids)
+        return found
+
+    async def _look_up(self, turn: Turn, wanted: str, found: Found, findings: Findings) -> None:
+        """Look for the record that has this id, or is otherwise called so."""
+        resource = turn.reading.resource
+        refused: Forbidden | None = None
+        try:
+            record = await self._by_id(resource, wanted.strip(), turn)
+        except Forbidden as error:  # the list may be readable
+            record, refused = None, error
+        if record is None or findings.single_alike is False:
+            # Other fields than the list's, published, would be a change that is none.
+            listed = await self._listed(resource, wanted.strip(), record, turn)
+            if record is not None and listed is None:
+                found.unlike += 1
+                return
+            record = listed
+        if record is not None:
+            found.observed += observe(resource, [record])
+        elif refused is not None:
+            raise refused
+        else:
+            found.missing.append(wanted)
+
+    async def _by_id(self, resource: Resource, wanted: str, turn: Turn) -> msgspec.Raw | None:
+        """The record that is read by an id of its own, or by its safe id; None if there is none."""
+        for key, name in ((resource.single, resource.id_field), (resource.by_safe_id, "safeId")):
+            if key is not None:
+                record = await self._single(key, wanted, turn)
+                if record is not None and _value(record, name) == wanted:
+                    return record
+        return None
+
+    async def _listed(
+        self, resource: Resource, wanted: str, known: msgspec.Raw | None, turn: Turn
+    ) -> msgspec.Raw | None:
+        """The record as the list shows it. `known`: as it was shown otherwise, with its names."""
+        for name in (*_NAMES, resource.id_field):
+            if name in OPERATIONS[resource.search].query:
+                called = wanted if known is None else _value(known, name)
+                record = await self._search(resource, name, called, turn) if called else None
+                same = record is not None and (
+                    known is None or _value(record, resource.id_field) == _value(known, resource.id_field)
+                )
+                if same:
+                    return record
+        return None
+
+    async def _single(self, key: str, wanted: str, turn: Turn) -> msgspec.Raw | None:
+        (name,) = OPERATIONS[key].path_parameters
+        try:
+            reply = await self._client.call(key, path={name: wanted}, usage=turn.run.usage)
+            return msgspec.Raw(reply.record)
+        except (NotFound, UnreadableAnswer):
+            return None
+        except ApiError as error:
+            if error.status in _NO_ID:
+                return None
+            raise
+
+    async def _search(self, resource: Resource, name: str, wanted: str, turn: Turn) -> msgspec.Raw | None:
+        """The record of which field `name` is `wanted`. A server that ignores the filter gives others, or it."""
+        query = {name: wanted}
+        try:
+            body = await self._client.read_page(resource.search, 0, 10, turn.run.usage, query)
+            page = split(resource.search, body, self._client.profile.wrappers(resource.search), page=0)
+        except UnreadableAnswer:
+            return None
+        except ApiError as error:
+            if isinstance(error, RateLimited) or error.status >= 500:
+                raise
+            return None
+        return next((each for each in page.records if _value(each, name) == wanted), None)
+
+
+def _value(record: msgspec.Raw, name: str) -> str:
+    try:
+        fields: Mapping[str, Any] = msgspec.json.decode(record)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    return str(fields.get(name, "")) if isinstance(fields, dict) else ""

@@ -1,0 +1,306 @@
+"""Resyncs: reads that a person, or another program, has asked for. What they are and where they are kept.
+
+Each is a hash `ordersync:{A}:resync:ID`; `ordersync:{A}:resyncs` is the sorted set of all that are remembered, by the
+time they were asked for, and `ordersync:{A}:resyncs:open` the set of those that are not over. The tick makes a job of
+each open one again and again, a slice at a time, so no crash can lose it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from worker.clock import parse_time
+from worker.errors import SettingsError
+from worker.redis import scripts
+from worker.redis.connections import answer
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.keys import Keys
+
+KEPT = 200
+"""Resyncs that are remembered when they are over."""
+MOST_IDS = 100_000
+
+
+class State(StrEnum):
+    """How a resync stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+OVER = frozenset({State.DONE, State.CANCELLED})
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is asked for.
+
+    The records with these `ids` (ids, short ids, safe ids, external ids, in any mix), those modified from `since` to
+    `until` (RFC 3339), or `all`. `force`: also those that have not changed are published. `by`: who asks.
+    """
+
+    resource: str
+    ids: tuple[str, ...] = ()
+    since: str = ""
+    until: str = ""
+    all: bool = False
+    force: bool = False
+    by: str = ""
+
+    def check(self) -> None:
+        """See that it asks for one thing.
+
+        Raises:
+            SettingsError: It does not, and what to do.
+
+        """
+        wanted = [bool(self.ids), bool(self.since or self.until), self.all]
+        if sum(wanted) != 1:
+            raise SettingsError(
+                "A resync is of ids (--id), of a window (--since, --until), or of --all: choose one."
+            )
+        if len(self.ids) > MOST_IDS:
+            raise SettingsError(f"{len(self.ids)} ids are too many for one resync, which takes {MOST_IDS}.")
+        for each in self.ids:
+            if not each.strip():
+                raise SettingsError("An id is empty.")
+            try:
+                each.encode()
+            except UnicodeEncodeError:
+                raise SettingsError(f"The id {each!r} is no text in UTF-8.") from None
+        for name, text in (("since", self.since), ("until", self.until)):
+            if text and parse_time(text) is None:
+                raise SettingsError(f"--{name}: {text!r} is no time such as 2026-03-02T10:00:00Z")
+        if self.since and self.until and self.window[0] > self.window[1]:
+            raise SettingsError("--since lies behind --until")
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """From when to when records must have been modified, in milliseconds since 1970."""
+        since, until = parse_time(self.since), parse_time(self.until)
+        return since or 0, (1 << 62) if until is None else until
+
+    @property
+    def words(self) -> str:
+        """In words."""
+        what = (
+            "all records"
+            if self.all
+            else f"{len(self.ids)} ids"
+            if self.ids
+            else f"{self.since}..{self.until}"
+        )
+        return f"{what}, also unchanged ones" if self.force else what
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """How far a resync has come. It moves in the commits that publish.
+
+    `position`: ids, or pages of `size` records, that are dealt with; `width`: records in the fullest of these pages,
+    `page`: keys of those on the last one. `total`: ids, or records as far as the server says, 0 for not known.
+    `read`, `published`, `unchanged`: records. `missing`: ids under which nothing was found, the first of `missed`.
+    `over`: there is nothing more to read.
+    """
+
+    position: int = 0
+    size: int = 0
+    width: int = 0
+    page: tuple[bytes, ...] = ()
+    total: int = 0
+    read: int = 0
+    published: int = 0
+    unchanged: int = 0
+    requests: int = 0
+    missing: tuple[str, ...] = ()
+    missed: int = 0
+    over: bool = False
+
+
+class Resync(Progress, kw_only=True):
+    """One resync as it stands. Times in seconds since 1970. `error`: of the last try, which is made again."""
+
+    id: str
+    request: Request
+    state: State = State.WAITING
+    at: float = 0.0
+    ended_at: float = 0.0
+    due_at: float = 0.0
+    failures: int = 0
+    error: str = ""
+
+    @property
+    def progress(self) -> Progress:
+        """How far it has come."""
+        return Progress(**{name: getattr(self, name) for name in Progress.__struct_fields__})
+
+    @property
+    def mark(self) -> str:
+        """The same as it stands in the cursor."""
+        return msgspec.json.encode(self.progress).decode()
+
+    def go_on_from(self, progress: Progress | str) -> None:
+        """Take over how far it has come; a mark that is none counts as none."""
+        try:
+            found = msgspec.json.decode(progress, type=Progress) if isinstance(progress, str) else progress
+        except (msgspec.DecodeError, msgspec.ValidationError):
+            return
+        for name in Progress.__struct_fields__:
+            setattr(self, name, getattr(found, name))
+
+    @property
+    def share(self) -> float | None:
+        """How much of it is done, from 0 to 1; None where that is not known."""
+        if self.state is State.DONE:
+            return 1.0
+        done = self.position if self.request.ids else self.read
+        return min(1.0, done / self.total) if self.total else None
+
+
+class Resyncs:
+    """The resyncs of one account."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis, self._keys = redis, keys
+        self._note = scripts.load(redis, "worker.capture", "resync")
+
+    async def ask(self, request: Request, now: float, name: str | None = None) -> Resync:
+        """Note a resync; a worker of the account begins with it within a second or two.
+
+        `name`: its id, so that asking twice under the same is asking once.
+
+        Raises:
+            SettingsError: What is asked for makes no sense.
+
+        """
+        request.check()
+        resync = Resync(id=name or secrets.token_hex(4), request=request, at=now, total=len(request.ids))
+        if await self.get(resync.id) is not None:
+            return await self._known(resync.id)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(self._keys.resync(resync.id), mapping={**_fields(resync), "resource": request.resource})
+            pipe.zadd(self._keys.resyncs, {resync.id: now})
+            pipe.sadd(self._keys.open_resyncs, resync.id)
+            await pipe.execute()
+        await self._forget_old()
+        return resync
+
+    async def get(self, name: str) -> Resync | None:
+        """One of them; None if there is none of that id."""
+        fields = await answer(self._redis.hgetall(self._keys.resync(name)))
+        return _parse(name, fields) if fields else None
+
+    async def _known(self, name: str) -> Resync:
+        found = await self.get(name)
+        if found is None:
+            raise SettingsError(f"There is no resync {name!r}. `ordersync resyncs` lists them.")
+        return found
+
+    async def all(self) -> list[Resync]:
+        """Those that are remembered, the latest first."""
+        names = [each.decode() for each in await answer(self._redis.zrevrange(self._keys.resyncs, 0, -1))]
+        found = [await self.get(name) for name in names]
+        return [each for each in found if each is not None]
+
+    async def open(self) -> list[Resync]:
+        """Those that are not over."""
+        names = sorted(each.decode() for each in await answer(self._redis.smembers(self._keys.open_resyncs)))
+        found = [await self.get(name) for name in names]
+        return [each for each in found if each is not None and each.state not in OVER]
+
+    async def due(self, now: float) -> list[tuple[str, str, float]]:
+        """Id, resource and time of those that are to be worked on by `now`, whatever it is that they ask for."""
+        names = sorted(each.decode() for each in await answer(self._redis.smembers(self._keys.open_resyncs)))
+        found = []
+        for name in names:
+            state, resource, due_at = await answer(
+                self._redis.hmget(self._keys.resync(name), ["state", "resource", "due_at"])
+            )
+            if state is None or state.decode() in OVER:
+                await answer(self._redis.srem(self._keys.open_resyncs, name))  # its worker died just then
+            elif resource and float(due_at or 0) <= now:
+                found.append((name, resource.decode(), float(due_at or 0)))
+        return found
+
+    async def is_over(self, name: str, *, resumable: bool = True) -> bool:
+        """Whether it is, or nobody remembers it; without `resumable` ones, those that were cancelled are not."""
+        found = self._redis.hget(self._keys.resync(name), "state")
+        state: bytes | None = await answer(cast("Any", found))
+        over = OVER if resumable else {State.DONE}
+        return state is None or state.decode() in over
+
+    async def note(self, name: str, **fields: Any) -> bool:
+        """Write fields of it, as its worker. False, and nothing is written, if it is over."""
+        flat = [text for key, value in fields.items() for text in (key, _text(value))]
+        return bool(await self._note(keys=[self._keys.resync(name)], args=flat))
+
+    async def end(self, name: str, state: State, now: float) -> bool:
+        """It is over, if it was not before."""
+        ended = await self.note(name, state=state.value, ended_at=now, error="")
+        await answer(self._redis.srem(self._keys.open_resyncs, name))
+        return ended
+
+    async def cancel(self, name: str, now: float) -> Resync:
+        """End it behind what it has in hand. What it has published stays so.
+
+        Raises:
+            SettingsError: There is none, or it is over.
+
+        """
+        resync = await self._known(name)
+        if resync.state in OVER:
+            raise SettingsError(f"Resync {name} is {resync.state.value} already.")
+        await self._set(name, state=State.CANCELLED.value, ended_at=now, error="")
+        await answer(self._redis.srem(self._keys.open_resyncs, name))
+        return await self._known(name)
+
+    async def resume(self, name: str) -> Resync:
+        """Go on with one that was cancelled, where it stopped.
+
+        Raises:
+            SettingsError: There is none, or it was not cancelled.
+
+        """
+        resync = await self._known(name)
+        if resync.state is not State.CANCELLED:
+            raise SettingsError(f"Resync {name} is {resync.state.value}; only a cancelled one is resumed.")
+        await self._set(name, state=State.WAITING.value, ended_at=0.0, due_at=0.0)
+        await answer(self._redis.sadd(self._keys.open_resyncs, name))
+        return await self._known(name)
+
+    async def _set(self, name: str, **fields: Any) -> None:
+        mapping = {key: _text(value) for key, value in fields.items()}
+        await answer(self._redis.hset(self._keys.resync(name), mapping=mapping))
+
+    async def _forget_old(self) -> None:
+        for name in await answer(self._redis.zrange(self._keys.resyncs, 0, -KEPT - 1)):
+            if not await answer(self._redis.sismember(self._keys.open_resyncs, name)):
+                await answer(self._redis.zrem(self._keys.resyncs, name))
+                await self._redis.unlink(self._keys.resync(name.decode()))
+
+
+def _fields(resync: Resync) -> dict[str, str]:
+    return {name: _text(getattr(resync, name)) for name in Resync.__struct_fields__ if name != "id"}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _parse(name: str, fields: dict[bytes, bytes]) -> Resync | None:
+    known = {key.decode(): value.decode() for key, value in fields.items()}
+    try:
+        decoded = {
+            key: text if key in {"error", "state", "resource"} else msgspec.json.decode(text)
+            for key, text in known.items()
+        }
+        return msgspec.convert({**decoded, "id": name}, Resync)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None  # of another version or hand

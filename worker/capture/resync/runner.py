@@ -1,0 +1,320 @@
+"""Carries out resyncs, a slice at a time: a batch of ids or some pages, under the lease of the resource.
+
+A slice is short, gives the lease back and pays for its requests with a share of the budget, so that polls keep their
+pace. How far a resync has come, and what it has counted, stands in the cursor of its resource and moves in the commit
+that publishes: a forced event is not published twice, and nothing is counted otherwise, whenever a worker is killed.
+The resource's own reads go on where they were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import redis.exceptions
+from structlog.contextvars import bound_contextvars
+
+from worker.capture.records.diff import PUBLISHED, UNWRITTEN, Change, decide, decode, newest_of_each
+from worker.capture.resync.reader import Found, Wanted
+from worker.capture.resync.requests import OVER, Request, Resync, Resyncs, State
+from worker.capture.state.buckets import buckets_for
+from worker.errors import ApiError, DataError, LeaseHeld, LeaseLost, OrderMeshError, RedisFull
+from worker.redis.connections import is_full
+from worker.telemetry import tracing
+from worker.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
+    from redis.asyncio import Redis
+
+    from worker.capture.context import Turn
+    from worker.capture.poll import Poller
+    from worker.capture.probe.registry import KnownContract
+    from worker.capture.records.fingerprint import FieldNames
+    from worker.capture.resources import Resource
+    from worker.capture.state.cursor import Cursor
+    from worker.capture.state.lease import Lease, Renewed
+    from worker.capture.state.store import Store
+    from worker.clock import Clock
+    from worker.errors import OrdersyncError
+    from worker.keys import Keys
+    from worker.ordermesh.client import OrderMeshClient
+
+LONGEST_SLICE = 5.0
+"""Seconds that a slice holds the lease, at most."""
+TRY_AGAIN = 1.0
+PRESSED_SECONDS = 5.0
+"""Until one is looked at again that waits for consumers, or for somebody to lift a pause."""
+LONGEST_PAUSE = 60.0
+MOST_NAMED = 100
+"""Ids under which nothing was found that are remembered by name."""
+
+
+@dataclass(slots=True)
+class Preview:
+    """What a resync would publish: id, action, version and changed fields of each record; ids that were not found."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+class Resyncer:
+    """Works on the resyncs of one account. `share` of `requests_per_second` is theirs at most."""
+
+    def __init__(
+        self,
+        *,
+        redis_client: Redis,
+        keys: Keys,
+        client: OrderMeshClient,
+        contract: KnownContract,
+        poller: Poller,
+        share: float,
+        requests_per_second: float,
+        clock: Clock,
+    ) -> None:
+        self._keys, self._wanted, self._contract, self._poller = keys, Wanted(client), contract, poller
+        self._rate, self._clock = share * requests_per_second, clock
+        self.resyncs = Resyncs(redis_client, keys)
+        self._log = get_logger(account=keys.account)
+
+    async def slice(
+        self,
+        resource: Resource,
+        name: str,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        on_renew: Renewed | None = None,
+    ) -> None:
+        """Work on one resync for some seconds. What goes wrong is noted in it and tried again.
+
+        Raises:
+            RedisError, OSError: Redis cannot be asked, or is not what it should be.
+
+        """
+        resync = await self.resyncs.get(name)
+        if resync is None or resync.state in OVER:
+            return
+        try:
+            await self._slice(resource, resync, stop, on_renew)
+        except (redis.exceptions.RedisError, OSError):
+            raise
+        except Exception as error:
+            # Whatever it is, it must not come again each second, and hold up other resyncs.
+            await self._try_again(resync, repr(error), _pause_after(resync.failures))
+            raise
+
+    async def _slice(
+        self, resource: Resource, resync: Resync, stop: Callable[[], bool], on_renew: Renewed | None
+    ) -> None:
+        name = resync.id
+        began, now = self._clock.monotonic(), self._clock.now()
+        trace = tracing.begin()
+        turn = self._poller.turn(resource, reason="resync", trace=trace, stop=stop)
+        waits_for = await self._poller.pause_of(resource)
+        try:
+            names = {"account": self._keys.account, "resource": resource.name}
+            with (
+                tracing.span("resync", trace),
+                bound_contextvars(**names, run_id=turn.run.run_id, trace_id=trace.trace_id),
+            ):
+                if not waits_for:
+                    async with self._poller.lease(turn, on_renew=on_renew) as lease:
+                        waits_for = await self._work(turn, lease, resync)
+        except LeaseHeld:
+            await self.resyncs.note(name, due_at=now + TRY_AGAIN / 2)
+        except (OrderMeshError, LeaseLost, DataError) as error:
+            await self._failed(resource, resync, error)
+        except redis.exceptions.ResponseError as error:
+            if not is_full(error):
+                raise
+            await self._failed(resource, resync, RedisFull())
+        else:
+            if waits_for:
+                await self.resyncs.note(name, error=waits_for, due_at=now + PRESSED_SECONDS)
+                return
+            # Its requests are paid for before the next slice, without the lease.
+            owed = turn.run.usage.requests / self._rate - (self._clock.monotonic() - began)
+            await self.resyncs.note(name, failures=0, error="", due_at=self._clock.now() + max(0.0, owed))
+
+    async def _failed(self, resource: Resource, resync: Resync, error: OrdersyncError) -> None:
+        wait = _pause_after(resync.failures)
+        if isinstance(error, ApiError) and error.retry_after:
+            wait = error.retry_after
+        self._log.warning(
+            "resync_failed", resource=resource.name, resync=resync.id, error=str(error), error_code=error.code,
+            failures=resync.failures + 1, retry_in_s=round(wait, 1),
+        )  # fmt: skip
+        if not isinstance(error, RedisFull):  # there is no room for a note either
+            await self._try_again(resync, str(error), wait)
+
+    async def _try_again(self, resync: Resync, why: str, wait: float) -> None:
+        due_at = self._clock.now() + wait
+        await self.resyncs.note(resync.id, error=why, failures=resync.failures + 1, due_at=due_at)
+
+    async def preview(self, resource: Resource, request: Request) -> Preview:
+        """What a resync would publish now. Nothing is published or remembered, and the polls keep their pace."""
+        request.check()
+        turn = self._poller.turn(resource, reason="resync", trace=tracing.begin())
+        resync = Resync(id="", request=request, total=len(request.ids))
+        cursor, fields = await turn.store.load_cursor(), await turn.store.load_fields()
+        rows, preview, began = dict[bytes, dict[str, Any]](), Preview(), self._clock.monotonic()
+        while True:
+            found = await self._read(turn, resync, cursor)
+            for change in await self._decide(
+                turn, found, cursor, fields, force=request.force, known=rows, write=False
+            ):
+                # Pages may move while they are read, and show a record again.
+                if change.action in PUBLISHED and change.observed.key not in rows:
+                    rows[change.observed.key] = {
+                        "id": change.observed.identifier,
+                        "action": change.action.value,
+                        "version": change.version,
+                        "changed": list(change.changed),
+                    }
+            preview.missing += found.missing
+            _count(resync, found)
+            if found.is_last:
+                preview.rows = list(rows.values())
+                return preview
+            owed = turn.run.usage.requests / self._rate - (self._clock.monotonic() - began)
+            await self._clock.sleep(max(0.0, owed))
+
+    async def _work(self, turn: Turn, lease: Lease, resync: Resync) -> str:
+        """Read and publish for the time of a slice. Why it has to wait, or ""."""
+        reading, run, store = turn.reading, turn.run, turn.store
+        await store.check_layout()
+        if mark := await store.mark_of(_mark(resync.id)):
+            resync.go_on_from(mark)
+            await self.resyncs.note(resync.id, **msgspec.structs.asdict(resync.progress))
+        if resync.state is State.WAITING:
+            await self.resyncs.note(resync.id, state=State.RUNNING.value)
+        deadline = self._clock.monotonic() + min(LONGEST_SLICE, max(1.0, reading.interval / 2))
+        while not resync.over:
+            if reading.stop() or self._clock.monotonic() >= deadline:
+                return ""
+            lease.check()
+            if load := await reading.gate.pressed(run.published):
+                return f"polling is paused: {load.cause}"
+            if await self.resyncs.is_over(resync.id):
+                return ""
+            await self._commit(turn, lease, resync)
+            await self.resyncs.note(resync.id, **msgspec.structs.asdict(resync.progress))
+            if run.usage.requests / self._rate > LONGEST_SLICE and not resync.over:
+                return ""
+        await self._finish(store, resync)
+        return ""
+
+    async def _finish(self, store: Store, resync: Resync) -> None:
+        """It is over; so nothing of it, or of earlier ones that a crash has left, stays in the cursor."""
+        if await self.resyncs.end(resync.id, State.DONE, self._clock.now()):
+            self._log.info(
+                "resync_done", resource=resync.request.resource, resync=resync.id, records=resync.read,
+                published=resync.published, unchanged=resync.unchanged, not_found=resync.missed,
+                requests=resync.requests, duration_s=round(self._clock.now() - resync.at, 1),
+            )  # fmt: skip
+        for name in await store.marks(_mark("")):
+            if await self.resyncs.is_over(name.removeprefix(_mark("")), resumable=False):
+                await store.drop_mark(name)
+
+    async def _commit(self, turn: Turn, lease: Lease, resync: Resync) -> None:
+        """Read a step, publish what was found, and move on in the same commit."""
+        store, run = turn.store, turn.run
+        cursor, fields, requests = await store.load_cursor(), await store.load_fields(), run.usage.requests
+        found = await self._read(turn, resync, cursor)
+        buckets = cursor.buckets
+        if not buckets:
+            buckets = buckets_for(found.total or await self._wanted.total(turn))
+        before, known, progress = resync.position, frozenset(resync.page), resync.progress
+        while True:
+            cursor = await store.load_cursor()
+            changes = await self._decide(
+                turn, found, cursor, fields, force=resync.request.force, known=known, write=True
+            )
+            published = sum(change.action in PUBLISHED for change in changes)
+            resync.go_on_from(progress)
+            _count(resync, found)
+            resync.published += published
+            resync.unchanged += len(found.observed) - published
+            resync.requests += run.usage.requests - requests
+            moved: dict[str, str | int | float] = {"buckets": buckets, _mark(resync.id): resync.mark}
+            if found.unlike:  # to be had from the list alone
+                moved |= {"swept_at": 0.0, "due_at": self._clock.now()}
+            done = await store.commit(
+                [change for change in changes if change.action not in UNWRITTEN],
+                fence=lease.fence,
+                buckets=buckets,
+                reason=run.reason,
+                observed_at=self._clock.now(),
+                where=f"resync {resync.id}, from {before}",
+                cursor=moved,
+            )
+            if done:
+                break
+        resync.failures = 0
+        run.count(changes)
+
+    async def _read(self, turn: Turn, resync: Resync, cursor: Cursor) -> Found:
+        findings = await self._contract.ensure(turn.reading.resource, again=False)
+        return await self._wanted.read(turn, resync, findings, tracked=cursor.tracked)
+
+    async def _decide(
+        self,
+        turn: Turn,
+        found: Found,
+        cursor: Cursor,
+        fields: FieldNames,
+        *,
+        force: bool,
+        known: Container[bytes],
+        write: bool,
+    ) -> list[Change]:
+        """What is to be done about each record. One that is `known` was forced already: its changes alone count."""
+        store, reading = turn.store, turn.reading
+        if not cursor.buckets:
+            differing = dict.fromkeys(range(len(found.observed)), b"")
+        else:
+            differing = await store.differing(found.observed, cursor.buckets, every=force)
+        decoded = newest_of_each(
+            [
+                decode(reading.resource, one, before, reading.ignored, reading.privacy)
+                for at, before in differing.items()
+                if (one := found.observed[at]).key not in known or before[: len(one.raw)] != one.raw
+            ]
+        )
+        names = list(dict.fromkeys(name for one in decoded if one.content for name in one.content.names))
+        if write:
+            await store.extend_fields(fields, names)
+        else:
+            fields = fields.extended(names)
+        return [
+            decide(one, fields, baseline=cursor.baseline, force=force and one.observed.key not in known)
+            for one in decoded
+        ]
+
+
+def _pause_after(failures: int) -> float:
+    """Seconds until the next try, behind so many failures in a row and one more."""
+    return min(LONGEST_PAUSE, TRY_AGAIN * 2.0 ** min(failures, 10))
+
+
+def _count(resync: Resync, found: Found) -> None:
+    """Move on behind what was found."""
+    resync.over = found.is_last
+    resync.read += found.read
+    resync.missed += len(found.missing)
+    resync.missing = (*resync.missing, *found.missing)[:MOST_NAMED]
+    if resync.request.ids:
+        resync.position += found.read
+        return
+    resync.total = found.total or resync.total
+    resync.position += 1
+    resync.width = max(resync.width if resync.size == found.size else 0, len(found.page))
+    resync.size, resync.page = found.size, tuple(found.page)
+
+
+def _mark(name: str) -> str:
+    """The field of the cursor in which it stands how far a resync has come."""
+    return f"resync_{name}"

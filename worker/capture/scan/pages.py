@@ -1,0 +1,135 @@
+"""How a resource is read in a run, and its pages as they come: fetched, split, and held against what is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from worker.capture.records.diff import (
+    Decoded,
+    Observed,
+    decode,
+    newest_of_each,
+    observe,
+    older_than,
+    times_of,
+)
+from worker.capture.state.buckets import buckets_for
+from worker.clock import rfc3339
+from worker.errors import ApiError, ChoiceBroken, FilterBroken, SortBroken
+from worker.ordermesh.http.pages import split
+
+if TYPE_CHECKING:
+    from worker.capture.context import Reading
+    from worker.capture.scan.strategy import Ask, Part
+    from worker.capture.state.run import Run
+    from worker.capture.state.store import Store
+    from worker.ordermesh.client import OrderMeshClient
+
+_REFUSED = frozenset({400, 404, 405, 410, 414, 422, 501})
+"""Answers to a filter that is not taken any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A page that waits for its turn: its records, and those among them whose bytes differ."""
+
+    observed: list[Observed]
+    total: int | None
+    decoded: list[Decoded]
+    times: list[int]
+
+
+class Pages:
+    """The pages of one part of a run.
+
+    `buckets`: hashes that keep the states of the resource, 0 until the first page has told how many it takes.
+    `statuses`: those of the records, where the part learns or chooses them; `shown`: the open ones among them.
+    """
+
+    def __init__(
+        self,
+        reading: Reading,
+        part: Part,
+        run: Run,
+        *,
+        store: Store,
+        client: OrderMeshClient,
+        buckets: int,
+        mark: bool,
+    ) -> None:
+        self._reading, self._part, self._run = reading, part, run
+        self._store, self._client, self._mark = store, client, mark
+        self.buckets = buckets
+        self.statuses: set[str] = set()
+        self.shown: set[str] = set()
+
+    async def prepare(self, ask: Ask) -> Prepared:
+        """Fetch a page and look it up. Pages are prepared side by side; what is found is checked at commit.
+
+        Raises:
+            ChoiceBroken: It holds records of another status than was asked for, or the choice is refused.
+            FilterBroken: It holds records that the filter should have left out, or the filter is refused.
+            SortBroken: The sort is refused.
+            OrderMeshError: It cannot be had or read.
+
+        """
+        resource, part, search = self._reading.resource, self._part, self._reading.resource.search
+        since = part.since if ask.since is None else ask.since
+        query = dict(part.query)
+        if part.since_parameter and since is not None:
+            query[part.since_parameter] = rfc3339(since / 1000)
+        try:
+            body = await self._client.read_page(search, ask.page, part.page_size, self._run.usage, query)
+        except ApiError as error:
+            if ask.page and str(error.status) == self._client.profile.list_of(search).past_end:
+                return Prepared([], None, [], [])
+            if part.chosen is not None and error.status in _REFUSED:
+                raise ChoiceBroken(search, f"the choice of a status is refused: {error}") from None
+            if part.is_fast and error.status in _REFUSED:
+                raise _refused(search, part, error) from None
+            raise
+        page = split(search, body, self._client.profile.wrappers(search), page=ask.page)
+        self.buckets = self.buckets or buckets_for(page.total)
+        if page.total is not None and page.total >= max(len(page.records), 1):
+            self._run.total = page.total
+        times = times_of(resource, page.records) if part.wants_times else []
+        if part.since_parameter and since is not None and (older := older_than(times, since)):
+            records = "an older record" if older == 1 else f"{older} older records"
+            raise FilterBroken(search, f"{part.since_parameter} gave {records}")
+        observed = observe(resource, page.records)
+        if part.learns or part.chosen is not None:
+            self._look_at_statuses(observed)
+        return Prepared(observed, page.total, await self.differing(observed), times)
+
+    async def differing(self, observed: list[Observed]) -> list[Decoded]:
+        """Those records whose bytes are not the ones that are known, decoded."""
+        differing = await self._store.differing(observed, self.buckets, mark=self._mark)
+        resource, ignored, privacy = self._reading.resource, self._reading.ignored, self._reading.privacy
+        if self._part.of_merchant and (
+            others := resource.interest.others_among(observed[at].record for at in differing)
+        ):
+            raise ChoiceBroken(resource.search, f"records of {len(others)} other merchants came")
+        return newest_of_each(
+            [decode(resource, observed[at], before, ignored, privacy) for at, before in differing.items()]
+        )
+
+    def _look_at_statuses(self, observed: list[Observed]) -> None:
+        interest, chosen = self._reading.resource.interest, self._part.chosen
+        statuses = interest.statuses_of(one.record for one in observed)
+        self.statuses.update(status for status in statuses if status is not None)
+        if chosen is not None and (others := self.statuses - {chosen}):
+            what = f"records with status {min(others)} came where {chosen} was asked for"
+            raise ChoiceBroken(self._reading.resource.search, what)
+        self.shown.update(
+            one.identifier
+            for one, status in zip(observed, statuses, strict=True)
+            if one.identifier and interest.is_open(status)
+        )
+
+
+def _refused(search: str, part: Part, error: ApiError) -> FilterBroken | SortBroken:
+    """The answer to a parameter that is not taken any more: the last one that was found is doubted first."""
+    if part.wants_order:
+        return SortBroken(search, f"{' and '.join(part.query)} is refused: {error}")
+    return FilterBroken(search, f"{part.since_parameter} is refused: {error}")

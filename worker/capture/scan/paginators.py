@@ -1,0 +1,60 @@
+"""The plan that says which pages a part of a poll takes, by its kind. No I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from worker.capture.scan.keyset import SeekPlan
+from worker.capture.scan.multipass import HeadPlan, PassPlan
+from worker.capture.scan.offset import SweepPlan
+from worker.capture.scan.strategy import Plan
+
+if TYPE_CHECKING:
+    from worker.capture.scan.strategy import Part
+    from worker.capture.state.cursor import Cursor
+    from worker.ordermesh.contract.profile import Listing
+
+PagePlan: TypeAlias = SweepPlan | SeekPlan
+
+
+def page_plan(
+    operation: str, part: Part, cursor: Cursor, *, window: int, resumed: bool, listing: Listing
+) -> PagePlan:
+    """The plan of a part, for a list that is asked for as `listing` says.
+
+    `resumed`: it goes on with a sweep that is under way.
+    """
+    clamps = listing.past_end == "repeats"
+    size = part.page_size
+    if part.seeks:
+        full = cursor.sweep_width if cursor.sweep_size == size and cursor.sweep_pages > 1 else 0
+        since = cursor.sweep_since if resumed else part.since or 0
+        return SeekPlan(operation, page_size=size, since=since, full=full, clamps=clamps)
+    if part.plan is Plan.HEAD:
+        return HeadPlan(operation, page_size=size, since=part.since or 0, clamps=clamps)
+    if part.plan is Plan.WINDOW:
+        return PassPlan(operation, page_size=size, window=window, clamps=clamps)
+    if part.plan is Plan.OPEN:
+        return SweepPlan(operation, page_size=size, window=window, clamps=clamps)
+    return SweepPlan(
+        operation,
+        page_size=size,
+        window=window,
+        start=resume_at(cursor, size) if resumed else 0,
+        # So many pages of another size say nothing of pages of this one.
+        expected=cursor.sweep_pages if cursor.sweep_size == size else 0,
+        total=cursor.sweep_total if resumed else 0,
+        clamps=clamps,
+        is_capped=listing.capped,
+        goes_over_again=not (resumed and cursor.sweep_again),
+    )
+
+
+def resume_at(cursor: Cursor, page_size: int) -> int:
+    """Where a sweep goes on, also with pages of another size: never behind what was committed.
+
+    `sweep_width` is what a page really held, and no page will hold more than is asked for now.
+    """
+    if page_size == cursor.sweep_size:
+        return cursor.sweep_page
+    return cursor.sweep_page * cursor.sweep_width // page_size

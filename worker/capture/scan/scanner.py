@@ -1,0 +1,460 @@
+"""Carries out a read: pages are fetched in parallel, dealt with in order, and committed one by one.
+
+A sweep reads every page. Each of its commits moves the cursor behind the page that it commits, so it may end
+anywhere, by a signal, a fault or SIGKILL: the next run carries on from the last commit.
+A fast read, a window or a head, reads what was modified since the mark, through a filter or a sort that the probe
+has seen to hold. It is short, so it starts over when it is interrupted: the mark moves at its end only.
+Neither publishes anything twice, whatever it reads again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+import redis.exceptions
+
+from worker.cancellation import plain_errors
+from worker.capture.context import PAUSE_SECONDS
+from worker.capture.records.diff import (
+    PUBLISHED,
+    UNWRITTEN,
+    Action,
+    Change,
+    Decoded,
+    decide,
+)
+from worker.capture.scan import deletions as absence
+from worker.capture.scan.deletions import Absences
+from worker.capture.scan.keyset import SeekPlan
+from worker.capture.scan.offset import SweepPlan
+from worker.capture.scan.pages import Pages, Prepared
+from worker.capture.scan.paginators import page_plan
+from worker.capture.scan.sanity import Sight
+from worker.capture.scan.strategy import Plan, Shown
+from worker.capture.state.run import Outcome
+from worker.capture.state.store import Dealt
+from worker.errors import (
+    ApiError,
+    OrderMeshError,
+    RateLimited,
+    UnreadableAnswer,
+)
+from worker.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from worker.capture.context import Reading
+    from worker.capture.records.fingerprint import FieldNames
+    from worker.capture.resources import Resource
+    from worker.capture.scan.strategy import Ask, Part
+    from worker.capture.state.cursor import Cursor
+    from worker.capture.state.lease import Lease
+    from worker.capture.state.run import Run
+    from worker.capture.state.store import Store
+    from worker.clock import Clock
+    from worker.ordermesh.client import OrderMeshClient
+    from worker.queue.streams.backpressure import Load
+
+LEAST_OFFSET, MOST_OFFSET = 5.0, 86_400.0
+"""Seconds. A smaller difference between the clocks is noise, a larger one no clock."""
+
+
+MOST_STATUSES = 100
+"""Where there are more, they are no statuses."""
+SWEEP_OVER: dict[str, str | int] = {
+    "sweep_page": 0,
+    "sweep_started": 0,
+    "sweep_seen": 0,
+    "sweep_changed": 0,
+    "sweep_again": 0,
+    "sweep_statuses": "",
+}
+"""Of the cursor: no sweep is under way."""
+
+
+class Reader:
+    """One read: a window, a head, a sweep, or the next part of a sweep that was begun."""
+
+    def __init__(
+        self,
+        reading: Reading,
+        part: Part,
+        run: Run,
+        *,
+        store: Store,
+        lease: Lease,
+        cursor: Cursor,
+        fields: FieldNames,
+        client: OrderMeshClient,
+        clock: Clock,
+    ) -> None:
+        self._reading, self._part, self._run = reading, part, run
+        self._store, self._lease, self._cursor, self._fields = store, lease, cursor, fields
+        self._client, self._clock = client, clock
+        self._deadline = clock.monotonic() + part.seconds
+        self._resumed = resumed = cursor.sweep_started > 0 and not part.is_fast
+        self._started_at = cursor.sweep_started if resumed else run.started_at
+        listing = client.profile.list_of(reading.resource.search)
+        self._plan = page_plan(
+            reading.resource.search, part, cursor, window=reading.window, resumed=resumed, listing=listing
+        )
+        self.sight = Sight(cursor, fast=part.is_fast, resumed=resumed, partial=part.plan is Plan.OPEN)
+        self._pages = Pages(
+            reading,
+            part,
+            run,
+            store=store,
+            client=client,
+            buckets=cursor.buckets,
+            mark=self._judges_absence,
+        )
+        self._unreadable = cursor.sweep_unreadable if resumed else 0
+        self._ready: dict[int, Prepared | OrderMeshError] = {}
+        self._broken: Exception | None = None
+        self._arrived = anyio.Event()
+        self._log = get_logger(account=run.account, resource=run.resource, run_id=run.run_id)
+
+    async def read(self) -> None:
+        """Read to the end, or until `stop()` is true behind a page, or until the consumers have to catch up.
+
+        Raises:
+            OrderMeshError: A page cannot be had or read. The pages before it are committed.
+            LeaseLost: Another worker has taken over.
+
+        """
+        plan, part = self._plan, self._part
+        pressed: Load | None = None
+        if self._judges_absence and not self._cursor.sweep_started:
+            await self._store.begin_sweep()
+        with plain_errors():
+            async with anyio.create_task_group() as fetching:
+                while not plan.done and not self._is_over():
+                    self._lease.check()
+                    if pressed := await self._reading.gate.pressed(self._run.published):
+                        break
+                    for step in plan.issue():
+                        fetching.start_soon(self._fetch, step, plan.ask(step))
+                    await self._deal_with(await self._next())
+                fetching.cancel_scope.cancel()
+        if plan.done and self.capped and part.may_seek:
+            raise UnreadableAnswer(
+                self.resource.search,
+                f"the list ends after {self.capped} records, as one does that the server caps",
+                page=plan.next_page,
+            )
+        if plan.done and not plan.unsettled:
+            await self._end()
+        elif pressed:
+            self._run.pause(pressed.cause)
+            due_at = self._clock.now() + min(PAUSE_SECONDS, self._reading.interval)
+            await self._commit([], page=None, cursor={"due_at": due_at, "paused": pressed.cause})
+            self._log.warning("backpressure_on", cause=pressed.cause, **pressed.figures)
+        else:
+            self._run.cut_short()
+            # What does not fit into its time, or moves as often as it is read, would never end: a sweep carries on
+            # where it left off.
+            too_long = part.is_fast and not self._reading.stop()
+            again = {"swept_at": 0.0} if too_long else {}
+            await self._commit([], page=None, cursor={"due_at": self._clock.now(), **again})
+
+    @property
+    def resource(self) -> Resource:
+        """What is read."""
+        return self._reading.resource
+
+    @property
+    def shown(self) -> set[str]:
+        """Ids of the open records that a part which looks at statuses has shown."""
+        return self._pages.shown
+
+    @property
+    def capped(self) -> int:
+        """Records after which the server ends the list, or may have; 0 where nothing says so."""
+        return self._plan.shown if isinstance(self._plan, SweepPlan) and self._plan.capped else 0
+
+    @property
+    def _judges_absence(self) -> bool:
+        """Whether a record that this read does not show may be gone."""
+        return not self._part.is_fast
+
+    def _is_over(self) -> bool:
+        return self._reading.stop() or self._clock.monotonic() >= self._deadline
+
+    def setback(self, error: Exception) -> dict[str, int]:
+        """What a failure changes of the cursor.
+
+        After a poll that got no further than the last one the sweep starts over: one bad page would otherwise
+        keep those before it from being read ever again. A fast read leaves the cursor of the sweeps alone.
+        """
+        if self._part.is_fast:
+            return {}
+        fields = {"sweep_pages": self._plan.expected}
+        if _of_one_page(error) and not self._plan.advanced:
+            fields |= {"sweep_page": 0, "sweep_started": 0}
+        return fields
+
+    async def _next(self) -> Prepared:
+        """The page whose turn it is. What went wrong with a page is raised then, and not before."""
+        while self._plan.next_step not in self._ready:
+            if self._broken is not None:
+                raise self._broken
+            await self._arrived.wait()
+        page = self._ready.pop(self._plan.next_step)
+        if isinstance(page, OrderMeshError):
+            raise page
+        return page
+
+    async def _fetch(self, step: int, ask: Ask) -> None:
+        """Fetch and prepare one page. It does not raise: an error must not cut a commit short."""
+        try:
+            self._ready[step] = await self._pages.prepare(ask)
+        except (OrderMeshError, redis.exceptions.RedisError, OSError) as error:
+            if isinstance(error, OrderMeshError) and _of_one_page(error):
+                self._ready[step] = error
+            else:
+                self._broken = self._broken or error
+        self._arrived.set()
+        self._arrived = anyio.Event()
+
+    async def _deal_with(self, page: Prepared) -> None:
+        """Commit what changed on the next page and move on."""
+        number, decoded = self._plan.next_page, page.decoded
+        unreadable = self._unreadable
+        while True:
+            changes = await self._changes(decoded)
+            self._unreadable = unreadable + _unreadable(page, changes)
+            to_write = [change for change in changes if change.action not in UNWRITTEN]
+            if not to_write or await self._commit(to_write, page=number):
+                break
+            # A record of this page was committed since it was looked up: with an earlier page that shows it
+            # too, or by another run. It is compared anew with what is kept now.
+            decoded = await self._pages.differing(page.observed)
+        self._account_for(number, page, changes)
+        found = [change.modified for change in changes if change.action in PUBLISHED]
+        self._plan.dealt_with(Shown([one.key for one in page.observed], page.total, page.times, found))
+        if isinstance(self._plan, SweepPlan) and not self._part.is_fast:
+            self.sight.seen = self._plan.shown  # without a page that came again
+
+    async def _changes(self, decoded: list[Decoded]) -> list[Change]:
+        shapes = {one.content.names for one in decoded if one.content}
+        await self._store.extend_fields(self._fields, list(dict.fromkeys(n for s in shapes for n in s)))
+        return [decide(one, self._fields, baseline=self._cursor.baseline) for one in decoded]
+
+    def _account_for(self, number: int, page: Prepared, changes: list[Change]) -> None:
+        self._run.count_page(len(page.observed), changes)
+        published = sum(change.action in PUBLISHED for change in changes)
+        self._log.debug("page_committed", page=number, records=len(page.observed), events=published)
+        self.sight.take(len(page.observed), page.times, changes, self._server_now() * 1000)
+        self._run.latest = max(self._run.latest, self.sight.latest)
+        for change in changes:
+            if change.action is Action.UNREADABLE:
+                self._log.error(
+                    "record_unreadable",
+                    operation=self._reading.resource.search,
+                    page=number,
+                    reason=change.problem,
+                    advice="it stands among the dead letters of the resource; the other records were read",
+                )
+
+    def _server_now(self) -> float:
+        """The time by the server's clock, which stamps the records; by ours where it does not tell a sensible one."""
+        offset = self._run.usage.clock_offset or 0.0
+        now = self._clock.now()
+        # Somewhat more: the server tells whole seconds, some of them late, and what changed just now is no future.
+        return now + offset + LEAST_OFFSET if LEAST_OFFSET <= abs(offset) <= MOST_OFFSET else now
+
+    async def _commit(
+        self,
+        changes: Sequence[Change],
+        *,
+        page: int | None,
+        dealt: Dealt | None = None,
+        cursor: Mapping[str, str | int | float] = {},
+    ) -> bool:
+        """Write `changes`; the cursor moves behind `page`. False if a state was another one by now."""
+        run = self._run
+        if page is None:  # the end of the run: its record goes into the same commit
+            ends_here = self._part.concludes or run.outcome not in {Outcome.COMPLETE, Outcome.SUSPICIOUS}
+            record = run.summary(self._clock.monotonic()) if ends_here else {}
+            next_page = self._plan.next_page
+        else:
+            record, next_page = {}, page + 1
+        moved: dict[str, str | int | float] = {
+            **({} if self._part.is_fast else self._sweep_cursor(next_page)),
+            "buckets": self._pages.buckets,
+            "last_started": run.started_at,
+            "interval": self._reading.interval,
+            **cursor,
+        }
+        return await self._store.commit(
+            changes,
+            fence=self._lease.fence,
+            buckets=self._pages.buckets,
+            reason=run.reason,
+            observed_at=self._clock.now(),
+            where=f"{self._reading.resource.search} page {page}",
+            cursor=moved,
+            run=record,
+            dealt=dealt or Dealt(mark=self._judges_absence),
+        )
+
+    def _sweep_cursor(self, next_page: int) -> dict[str, str | int | float]:
+        return {
+            "sweep_page": next_page,
+            "sweep_size": self._part.page_size,
+            "sweep_width": self._plan.width,
+            "sweep_started": self._started_at,
+            "sweep_total": self._plan.total,
+            "sweep_unreadable": self._unreadable,
+            "sweep_seen": self.sight.seen,
+            "sweep_changed": self.sight.changed,
+            "sweep_again": not self._plan.goes_over_again,
+            "sweep_statuses": self._statuses(),
+            "sweep_since": self._plan.since if isinstance(self._plan, SeekPlan) else 0,
+            "newest": self.sight.newest,
+        }
+
+    async def _end(self) -> None:
+        """The resource has been read to its end."""
+        run, now = self._run, self._clock.now()
+        if not self._part.claims and not run.unreadable:
+            run.outcome = Outcome.COMPLETE
+            return
+        # What changed while it was read may have been missed on pages that were read before. None of it is
+        # older than the newest record seen, less the time that the reading took.
+        passed = max(0.0, now - self._started_at)
+        mark = int(min(self.sight.newest, self._server_now() * 1000) - passed * 1000)
+        done: dict[str, str | int | float] = {
+            "mark": max(mark, self._cursor.mark, 0),
+            "newest": self.sight.newest,
+            "unreadable": max(self._unreadable, self._cursor.unreadable if self._part.is_fast else 0),
+        }
+        if not self._part.is_fast:
+            done |= SWEEP_OVER
+        elif self._part.plan is Plan.OPEN:
+            # What has changed in another status is not among it: a later filter must not begin behind that.
+            done = {"unreadable": done["unreadable"]}
+        known = await self._store.load_cursor()
+        # What somebody has said of the next complete read holds whatever it has shown, or not.
+        accepted = self._judges_absence and await self._store.deletes_accepted()
+        if not accepted and (cause := self.sight.doubt(known)):
+            await self._end_in_doubt(cause)
+            return
+        if run.unreadable:
+            # They are parked now and do not stand in the way of the next read, but this one did not see
+            # everything: neither the first read nor freshness is claimed for it.
+            await self._commit([], page=None, cursor=done)
+            raise UnreadableAnswer(
+                self._reading.resource.search,
+                f"{run.unreadable} of {run.records} records cannot be read; they stand among the dead letters",
+            )
+        absences = await self._find_absences()
+        run.outcome, run.freshness = Outcome.COMPLETE, now - self._started_at
+        if not self._part.is_fast:
+            done |= {
+                "baseline": 1,
+                "sweep_seconds": now - self._started_at,
+                "swept_at": self._started_at,
+                "swept_mark": done["mark"],
+                **self._believed(known),
+            }
+        if self._judges_absence:
+            done |= {"held_back": absences.held_back}
+        done |= {
+            "fresh_as_of": max(self._started_at, self._cursor.fresh_as_of),
+            "last_success": now,
+            "due_at": self._started_at + self._reading.interval,
+            "failures": 0,
+            "error": "",
+            "error_code": "",
+        }
+        while not await self._commit(
+            absences.deleted, page=None, dealt=absences.dealt, cursor={**done, **absences.counted}
+        ):
+            absences = await self._find_absences()
+        run.count(absences.deleted)
+        if absences.accepted:
+            await self._store.forget_acceptance()
+
+    def _statuses(self) -> str:
+        """The statuses that the sweep has seen so far; empty where a part of it has not looked."""
+        before = self._cursor.sweep_statuses if self._resumed else "\n"
+        if not self._part.learns or not before:
+            return ""
+        seen = {*before.split("\n"), *self._pages.statuses} - {""}
+        if len(seen) > MOST_STATUSES or any("\n" in each for each in seen):
+            return ""
+        return "\n" + "\n".join(sorted(seen))
+
+    def _believed(self, known: Cursor) -> dict[str, str | int | float]:
+        """What a complete read settles that is believed."""
+        run = self._run
+        run.error = run.error_code = ""
+        by_page = isinstance(self._plan, SweepPlan)
+        return {
+            "statuses": self._statuses().strip("\n"),
+            "sweep_pages": self._plan.next_page if by_page else known.sweep_pages,
+            "swept_records": self.sight.seen,
+            "suspect_records": 0,
+            "suspicious": "",
+            "bare": self.sight.newest if run.bare else known.bare,
+            # Where no more is known than a list shows, it only looked capped.
+            "capped": 0 if by_page or known.tracked <= known.capped else known.capped,
+        }
+
+    async def _end_in_doubt(self, cause: str) -> None:
+        """The read has ended, and its evidence speaks against it: nothing is concluded from it."""
+        run, part = self._run, self._part
+        run.suspect(cause)
+        run.bare = run.bare or (part.is_fast and not self.sight.seen)
+        fields: dict[str, str | int | float] = {
+            "suspicious": cause,
+            "due_at": run.started_at + self._reading.interval,
+            "failures": 0,
+            "error": "",
+            "error_code": "",
+        }
+        if not part.is_fast:
+            fields |= {"suspect_records": self.sight.seen, **SWEEP_OVER}
+        await self._commit([], page=None, cursor=fields)
+
+    async def _find_absences(self) -> Absences:
+        """What follows for the records that this read did not show."""
+        if not self._judges_absence:
+            return Absences()
+        # The numbers are those of this moment: the read itself has added to them.
+        cursor = replace(await self._store.load_cursor(), buckets=self._pages.buckets)
+        found = await absence.find(
+            self._store,
+            self._reading.resource,
+            cursor,
+            single=self._reading.single,
+            accepted=await self._store.deletes_accepted(),
+        )
+        self._run.missing = found.missing or found.held_back
+        if found.held_back:
+            self._log.warning(
+                "deletes_held_back",
+                missing=found.held_back,
+                tracked=cursor.tracked,
+                advice="more records than may be deleted at once were not shown; look at OrderMesh, and if they are "
+                f"gone: ordersync resync {self._reading.resource.name} --accept-deletes",
+            )
+        return found
+
+
+def _of_one_page(error: Exception) -> bool:
+    """Whether it may concern one page alone: the others can still be read."""
+    return isinstance(error, UnreadableAnswer | ApiError) and not isinstance(error, RateLimited)
+
+
+def _unreadable(page: Prepared, changes: list[Change]) -> int:
+    """Records of a page that cannot be read, now or as before."""
+    return sum(1 for one in page.observed if one.problem) + sum(
+        1
+        for change in changes
+        if change.action in (Action.UNREADABLE, Action.PARKED) and not change.observed.problem
+    )

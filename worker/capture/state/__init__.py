@@ -1,0 +1,1 @@
+"""What capture keeps in Redis: cursors, record states, leases, queues of reads, run records."""

@@ -1,0 +1,97 @@
+"""The lease on a resource: one worker reads it at a time, and a dead one is succeeded within seconds.
+
+The heartbeat renews it. The fencing number, not the clock, is what keeps a worker that was frozen past its
+lease from committing: the commit script compares it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import redis.exceptions
+
+from worker.cancellation import finish, plain_errors
+from worker.errors import LeaseHeld, LeaseLost
+from worker.redis import scripts
+from worker.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.commands.core import AsyncScript
+
+    from worker.clock import Clock
+
+LEASE_SECONDS = 8.0
+RENEW_SECONDS = 2.0
+
+Renewed = Callable[[], Awaitable[None]]
+
+
+class Lease:
+    """A lease that is held. `fence` goes into every commit."""
+
+    def __init__(self, script: AsyncScript, key: str, resource: str, owner: str, fence: int) -> None:
+        self._script, self._key, self._resource, self._owner = script, key, resource, owner
+        self.fence = fence
+        self._lost = False
+
+    def check(self) -> None:
+        """Raise `LeaseLost` as soon as it is known: saves reading what cannot be committed."""
+        if self._lost:
+            raise LeaseLost(self._resource, self.fence)
+
+    async def renew(self) -> None:
+        """Hold it for another while."""
+        fence, _, _ = await self._script(
+            keys=[self._key], args=["renew", self._owner, int(LEASE_SECONDS * 1000)]
+        )
+        self._lost = fence != self.fence
+
+    async def release(self) -> None:
+        """Give it back, so that the next one need not wait."""
+        await self._script(keys=[self._key], args=["release", self._owner, 0])
+
+
+@asynccontextmanager
+async def hold(
+    redis_client: Redis, key: str, *, resource: str, owner: str, clock: Clock, on_renew: Renewed | None = None
+) -> AsyncIterator[Lease]:
+    """Hold the lease while the block runs. `owner` must be another one for each block.
+
+    `on_renew` is awaited with each heartbeat.
+
+    Raises:
+        LeaseHeld: Somebody else holds it.
+
+    """
+    script = scripts.load(redis_client, "worker.capture", "lease")
+    fence, other, left = await finish(script(keys=[key], args=["acquire", owner, int(LEASE_SECONDS * 1000)]))
+    if not fence:
+        raise LeaseHeld(resource, other.decode(), left / 1000)
+    lease = Lease(script, key, resource, owner, fence)
+    try:
+        with plain_errors():
+            async with anyio.create_task_group() as heartbeat:
+                heartbeat.start_soon(_beat, lease, clock, on_renew)
+                yield lease
+                heartbeat.cancel_scope.cancel()
+    finally:
+        try:
+            await finish(lease.release())
+        except (redis.exceptions.RedisError, OSError) as error:
+            get_logger().debug("lease_not_released", resource=resource, error=str(error))
+
+
+async def _beat(lease: Lease, clock: Clock, on_renew: Renewed | None) -> None:
+    while True:
+        await clock.sleep(RENEW_SECONDS)
+        try:
+            await lease.renew()
+            if on_renew is not None:
+                await on_renew()
+        except (redis.exceptions.RedisError, OSError) as error:
+            # Redis is away for the moment. The lease may run out meanwhile; the fence sees to the rest.
+            get_logger().debug("lease_not_renewed", fence=lease.fence, error=str(error))

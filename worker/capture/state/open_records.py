@@ -1,0 +1,50 @@
+"""Which records were open when they were last shown: those that are no more among the open ones are read by id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.cancellation import finish
+from worker.capture.state.refresh_queue import Due, record
+from worker.redis.connections import answer
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from redis.asyncio import Redis
+
+    from worker.keys import Keys
+
+LEAST = 20
+"""Where fewer records are open than these, most of them may well be closed at once."""
+
+
+class OpenRecords:
+    """The open records of one resource of one account."""
+
+    def __init__(self, redis: Redis, keys: Keys, resource: str) -> None:
+        self._redis, self._key = redis, keys.open(resource)
+        self._due = Due(redis, keys, resource)
+
+    async def add(self, shown: Collection[str]) -> None:
+        """A read of everything has shown these as open."""
+        if shown:
+            await finish(answer(self._redis.sadd(self._key, *shown)))
+
+    async def replace(self, shown: Collection[str], *, believe: bool) -> str:
+        """A read of the open records has shown these; the others, which were open, are due.
+
+        They are noted before what is shown now is remembered: whoever ends in between does it once more. Where most of
+        them are gone at once, nothing is done unless one is to `believe` it; the answer says why, "" if it was done.
+        """
+        before = {member.decode() for member in await answer(self._redis.smembers(self._key))}
+        closed = before.difference(shown)
+        if len(before) >= LEAST and len(closed) * 2 > len(before) and not believe:
+            return f"{len(closed)} of {len(before)} open records are shown no more"
+        await self._due.add(record(each) for each in closed)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(self._key)
+            if shown:
+                pipe.sadd(self._key, *shown)
+            await finish(pipe.execute())
+        return ""

@@ -1,0 +1,80 @@
+"""A walk over all records that are known of a resource, in an order in which it can be resumed.
+
+The order is that of the buckets, and within one that of the packed ids. A record that comes to be known while the walk
+is under way may be met or not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from worker.capture.records.fingerprint import State, bucket_of, pack_id, unpack_id
+from worker.redis.connections import answer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from redis.asyncio import Redis
+
+BUCKETS_AT_ONCE = 16
+"""Buckets that are fetched together: some hundreds of records."""
+
+
+class Place(NamedTuple):
+    """Where a walk stands: in this bucket, behind the record with this packed id as hex digits."""
+
+    bucket: int = 0
+    behind: str = ""
+
+
+class Met(NamedTuple):
+    """A record that a walk has met: its id, and the place behind it."""
+
+    identifier: str
+    place: Place
+
+
+async def walk(redis: Redis, seen: str, buckets: int, start: Place) -> AsyncGenerator[Met]:
+    """The records whose states stand in the hashes `seen`, from a place on, without those published as deleted."""
+    for first in range(start.bucket, buckets, BUCKETS_AT_ONCE):
+        numbers = range(first, min(first + BUCKETS_AT_ONCE, buckets))
+        async with redis.pipeline(transaction=False) as pipe:
+            for number in numbers:
+                pipe.hgetall(f"{seen}:{number}")
+            found: Sequence[dict[bytes, bytes]] = await pipe.execute()
+        for number, states in zip(numbers, found, strict=True):
+            behind = bytes.fromhex(start.behind) if number == start.bucket else b""
+            for key in sorted(states):
+                identifier = unpack_id(key)
+                if key > behind and identifier is not None and not _is_gone(states[key]):
+                    yield Met(identifier, Place(number, key.hex()))
+
+
+async def states_of(redis: Redis, seen: str, buckets: int, identifiers: Sequence[str]) -> list[bytes]:
+    """The packed states of records as they are now, in their order; b"" for none."""
+    if not identifiers:
+        return []
+    keys = [pack_id(identifier) for identifier in identifiers]
+    async with redis.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.hget(f"{seen}:{bucket_of(key, buckets)}", cast("Any", key))
+        return [state or b"" for state in await pipe.execute()]
+
+
+async def buckets_of(redis: Redis, cursor: str) -> int:
+    """How many hashes there are, by the cursor of a resource; 0 where it was never read."""
+    found = await answer(redis.hget(cursor, "buckets"))
+    return int(found) if found and found.isdigit() else 0
+
+
+def unpacked(state: bytes) -> State | None:
+    """A state; None where there is none, or one of another hand."""
+    try:
+        return State.unpack(state) if state else None
+    except ValueError:
+        return None
+
+
+def _is_gone(packed: bytes) -> bool:
+    state = unpacked(packed)
+    return state is not None and state.is_gone

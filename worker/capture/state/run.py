@@ -1,0 +1,161 @@
+"""A run: what one poll did. Its summary is one log line and one entry in the stream of runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from worker.capture.records.diff import Action, Change
+from worker.clock import rfc3339
+from worker.ordermesh.client import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+LEAST_OFFSET_TOLD = 2.0
+"""Seconds by which two clocks may differ without a word."""
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    """Its slice of time was over; the next run carries on."""
+    STOPPED = "stopped"
+    """The worker was asked to end; the next run carries on."""
+    PAUSED = "paused"
+    """Its consumers, or Redis, have to catch up first, and it goes on by itself; or somebody has paused it."""
+    SUSPICIOUS = "suspicious"
+    """It has read to the end, but what it has seen is not believed; what it has shown was published."""
+    FAILED = "failed"
+    HELD = "held"
+    """Another worker is reading the resource."""
+
+
+@dataclass(slots=True)
+class Run:
+    """The counts of one poll. Times in seconds; `began` of the monotonic clock, `started_at` since 1970.
+
+    `total`: the last one that the server gave; `latest`: the newest modification seen, in milliseconds since 1970;
+    `bare`: what is newer was empty, where something should have been.
+    """
+
+    run_id: str
+    account: str
+    resource: str
+    plan: str
+    reason: str
+    began: float
+    started_at: float
+    outcome: Outcome = Outcome.PARTIAL
+    pages: int = 0
+    records: int = 0
+    snapshot: int = 0
+    created: int = 0
+    updated: int = 0
+    deleted: int = 0
+    recorded: int = 0
+    unchanged: int = 0
+    outside: int = 0
+    noise: int = 0
+    stale: int = 0
+    unreadable: int = 0
+    parked: int = 0
+    follow_ups: int = 0
+    missing: int = 0
+    drift: int = 0
+    freshness: float | None = None
+    total: int = 0
+    latest: int = 0
+    bare: bool = False
+    error: str = ""
+    error_code: str = ""
+    trace_id: str = ""
+    paused_by: str = ""
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def published(self) -> int:
+        """Events written."""
+        return self.snapshot + self.created + self.updated + self.deleted + self.recorded
+
+    def add_plan(self, plan: str) -> None:
+        """It reads by this plan, too."""
+        if plan != "open" or not self.plan.endswith(plan):  # it is read status by status
+            self.plan = f"{self.plan}+{plan}".strip("+")
+
+    def count_page(self, records: int, changes: Iterable[Change]) -> None:
+        """A page has been committed."""
+        self.pages += 1
+        self.records += records
+        self.unchanged += max(0, records - self.count(changes))
+
+    def count(self, changes: Iterable[Change]) -> int:
+        """These changes have been committed; how many they are."""
+        others = 0
+        for change in changes:
+            others += 1
+            name = change.action.value
+            setattr(self, name, getattr(self, name) + 1)
+        return others
+
+    def cut_short(self) -> None:
+        """It ends before its time; the next one carries on. Where somebody has paused it, that is said."""
+        self.outcome = Outcome.PARTIAL
+        if self.paused_by:
+            self.outcome, self.error_code, self.error = Outcome.PAUSED, "paused", self.paused_by
+
+    def pause(self, cause: str) -> None:
+        """Backpressure: it ends here for now; what was committed stays."""
+        self.outcome = Outcome.PAUSED
+        self.error_code, self.error = "backpressure", f"polling is paused: {cause}"
+
+    def suspect(self, cause: str) -> None:
+        """It has read to the end, but its evidence speaks against what is known."""
+        self.outcome = Outcome.SUSPICIOUS
+        self.error_code, self.error = "suspicious", cause
+
+    def fail(self, code: str, error: BaseException) -> None:
+        """It came to nothing from here on; what was committed stays."""
+        self.outcome = Outcome.FAILED
+        self.error_code, self.error = code, str(error) or type(error).__name__
+
+    def summary(self, now: float) -> dict[str, str | int | float]:
+        """The fields of the summary line at `now` (monotonic): counts, cost, time."""
+        fields: dict[str, str | int | float] = {
+            "run_id": self.run_id,
+            "trace_id": self.trace_id,
+            "account": self.account,
+            "resource": self.resource,
+            "plan": self.plan,
+            "reason": self.reason,
+            "outcome": self.outcome.value,
+            "pages": self.pages,
+            "records": self.records,
+            **{action.value: getattr(self, action.value) for action in Action},
+            "recorded": self.recorded,
+            "follow_ups": self.follow_ups,
+            "missing": self.missing,
+            "drift": self.drift,
+            "unchanged": self.unchanged,
+            "requests": self.usage.requests,
+            "retries": self.usage.retries,
+            "budget_wait_s": round(self.usage.budget_wait, 3),
+            "duration_s": round(now - self.began, 3),
+        }
+        if self.total:
+            fields["total"] = self.total
+        if self.latest:
+            fields["newest"] = rfc3339(self.latest / 1000)
+        if self.usage.clock_offset is not None:
+            # The header tells whole seconds, some of them late.
+            told = abs(self.usage.clock_offset) >= LEAST_OFFSET_TOLD
+            fields["clock_offset_s"] = round(self.usage.clock_offset, 1) if told else 0.0
+        if self.freshness is not None:
+            fields["freshness_s"] = round(self.freshness, 3)
+        if self.error_code:
+            fields["error_code"], fields["error"] = self.error_code, self.error
+        return fields

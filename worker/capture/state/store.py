@@ -1,0 +1,397 @@
+"""What the engine keeps in Redis for one account and resource: states, field names, cursor, run records.
+
+Every write goes through one script, `commit.lua`. See there for what it promises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import msgpack
+import msgspec
+
+from worker.cancellation import finish
+from worker.capture.records.diff import PUBLISHED, Action, Change, Observed
+from worker.capture.records.events import Entries
+from worker.capture.records.fingerprint import FieldNames, bucket_of, pack_id, unpack_id
+from worker.capture.records.payload import AS_SERVED, Body, Payload, unpack_last
+from worker.capture.resources import Resource
+from worker.capture.state.cursor import Cursor
+from worker.capture.state.refresh_queue import follow_ups, within
+from worker.errors import DataError, LeaseLost
+from worker.queue import envelope
+from worker.redis import scripts
+from worker.redis.connections import answer
+from worker.telemetry import tracing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from redis.asyncio import Redis
+
+    from worker.capture.records.audit import Recorded
+    from worker.capture.resources import Captured
+    from worker.keys import Keys
+
+LAYOUT = "2"
+"""Version of the key layout and of the packed states."""
+RUNS_KEPT = 10_000
+BUCKETS_AT_ONCE = 64
+"""Buckets that one call looks through for records that were not shown: it must not keep Redis from others."""
+
+# The msgpack that Lua scripts read (cmsgpack) is the older one without a type of its own for bytes.
+_pack = partial(msgpack.packb, use_bin_type=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """What a commit notes of reads by id and of complete ones.
+
+    `at` and `done`: members of the due set of which a read began at `at`, by the clock of Redis; one that became due
+    again since stays. `later`: members to be read again, in so many seconds. `absent`: ids, and how often OrderMesh has
+    answered that there is no such record; `present`: ids of which that is no longer so. `mark`: a complete read
+    has seen the records of this commit.
+    """
+
+    at: str = ""
+    done: Sequence[str] = ()
+    later: Mapping[str, float] = field(default_factory=dict)
+    absent: Mapping[str, int] = field(default_factory=dict)
+    present: Sequence[str] = ()
+    mark: bool = False
+
+
+NOTHING = Dealt()
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Ids of records that a complete read did not show; how many records there are, and places, by their states."""
+
+    identifiers: Sequence[str]
+    tracked: int
+    places: int
+
+
+class Store:
+    """The keys of one resource, or audit log, of one account. `payload`: how its records go into events.
+
+    `lease`: the name of the lease under which is committed; that of the resource if it has no other. Two may commit
+    at a time: a state that is another one by now is found in the commit.
+    """
+
+    def __init__(
+        self, redis: Redis, keys: Keys, resource: Captured, payload: Payload = AS_SERVED, *, lease: str = ""
+    ) -> None:
+        self._redis, self._keys, self._resource, self._payload = redis, keys, resource, payload
+        self._lookup = scripts.load(redis, "worker.capture", "lookup")
+        self._commit = scripts.load(redis, "worker.capture", "commit")
+        self._fields = scripts.load(redis, "worker.capture", "fields")
+        self._missing = scripts.load(redis, "worker.capture", "missing")
+        self._follow_ups = resource.follow_ups if isinstance(resource, Resource) else ()
+        name = resource.name
+        self._seen = keys.seen(name)
+        self._commit_keys = [
+            keys.lease(lease or name),
+            keys.cursor(name),
+            keys.stream(name),
+            keys.dead(name),
+            keys.runs,
+            self._seen,
+            keys.last(name),
+            keys.due(name),
+            keys.absent(name),
+            keys.shown(name),
+            keys.within(name),
+        ]
+        self._holds_within = any(each.is_within for each in self._follow_ups)
+        self._targets = list(dict.fromkeys(each.target for each in self._follow_ups))
+        self._commit_keys += [keys.due(target) for target in self._targets]
+        self._source = envelope.source(keys.account, name)
+        self._schema = envelope.data_schema(resource.entity, resource.schema_version)
+        self._entries = Entries(resource.entity, payload)
+
+    async def check_layout(self) -> None:
+        """Claim the key layout of the account, or find that it is this version's.
+
+        Raises:
+            DataError: The keys were written by another version.
+
+        """
+        await self._redis.set(self._keys.layout, LAYOUT, nx=True)
+        found = (await self._redis.get(self._keys.layout) or b"").decode()
+        if found != LAYOUT:
+            raise DataError(
+                f"the keys of account {self._keys.account} have layout {found}, this version writes layout "
+                f"{LAYOUT}. Run the version that wrote them, or another Redis database."
+            )
+
+    async def load_cursor(self) -> Cursor:
+        """The cursor; one of its own making for a resource that was never read."""
+        return Cursor.parse(await answer(self._redis.hgetall(self._keys.cursor(self._resource.name))))
+
+    async def load_fields(self) -> FieldNames:
+        """The field names that have a place."""
+        key = self._keys.fields(self._resource.name)
+        return FieldNames(_names(await answer(self._redis.lrange(key, 0, -1))))
+
+    async def extend_fields(self, fields: FieldNames, names: Sequence[str]) -> None:
+        """Give `names` a place. Idempotent, and safe while others do the same."""
+        new = fields.unknown(names)
+        if new:
+            key = self._keys.fields(self._resource.name)
+            fields.update(_names(await finish(self._fields(keys=[key], args=new))))
+
+    async def differing(
+        self, observed: Sequence[Observed], buckets: int, *, mark: bool = False, every: bool = False
+    ) -> dict[int, bytes]:
+        """Positions of those records whose bytes differ from the ones known, with their packed state.
+
+        `mark`: note that a complete read has seen all of them. `every`: of all records, also those that do not differ.
+        """
+        if not observed:
+            return {}
+        wanted: list[int | bytes] = []
+        for one in observed:
+            wanted += (bucket_of(one.key, buckets), one.key, b"" if every else one.raw)
+        shown = self._keys.shown(self._resource.name)
+        found = await finish(
+            self._lookup(keys=[self._seen, shown], args=[_pack(wanted), "1" if mark else ""])
+        )
+        return dict(zip(found[::2], found[1::2], strict=True))
+
+    async def mark_of(self, name: str) -> str:
+        """A field of the cursor that somebody else than the poll keeps there, "" for none."""
+        cursor = self._keys.cursor(self._resource.name)
+        found: bytes | None = await answer(cast("Any", self._redis.hget(cursor, name)))
+        return (found or b"").decode()
+
+    async def marks(self, start: str) -> list[str]:
+        """The names of those fields that begin so."""
+        names = await answer(self._redis.hkeys(self._keys.cursor(self._resource.name)))
+        return [each for name in names if (each := name.decode()).startswith(start)]
+
+    async def drop_mark(self, name: str) -> None:
+        """Take it away."""
+        await finish(answer(self._redis.hdel(self._keys.cursor(self._resource.name), name)))
+
+    async def begin_sweep(self) -> None:
+        """A complete read begins, and has seen nothing yet."""
+        await finish(answer(self._redis.unlink(self._keys.shown(self._resource.name))))
+
+    async def shown(self) -> int:
+        """How many records the complete read has seen."""
+        return int(await answer(self._redis.bitcount(self._keys.shown(self._resource.name))))
+
+    async def missing(self, buckets: int, most: int) -> Missing:
+        """The records that are known and that the complete read has not seen, no more than `most` + 1 of them."""
+        shown, found, tracked, places = self._keys.shown(self._resource.name), list[str](), 0, 0
+        for bucket in range(0, buckets, BUCKETS_AT_ONCE):
+            behind = min(bucket + BUCKETS_AT_ONCE, buckets)
+            here, highest, *packed = await self._missing(
+                keys=[self._seen, shown], args=[bucket, behind, most - len(found)]
+            )
+            found += [identifier for each in packed if (identifier := unpack_id(each)) is not None]
+            tracked, places = tracked + here, max(places, highest)
+        return Missing(found, tracked, places)
+
+    async def deletes_accepted(self) -> bool:
+        """Whether a person has said that the next complete read is to be believed, whatever it does not show."""
+        return bool(await answer(self._redis.hexists(self._keys.accepted, self._resource.name)))
+
+    async def forget_acceptance(self) -> None:
+        """It held for one complete read."""
+        await finish(answer(self._redis.hdel(self._keys.accepted, self._resource.name)))
+
+    async def state_of(self, identifier: str, buckets: int) -> bytes:
+        """The packed state of a record, b"" for none."""
+        key = pack_id(identifier)
+        bucket = f"{self._seen}:{bucket_of(key, buckets)}"
+        held: bytes | None = await answer(cast("Any", self._redis.hget(bucket, cast("str", key))))
+        return held or b""
+
+    async def absent(self, identifiers: Sequence[str]) -> dict[str, int]:
+        """Which of these records a complete read did not show, and how often they were answered not to be there."""
+        if not identifiers:
+            return {}
+        found: Sequence[bytes | None] = await answer(
+            self._redis.hmget(self._keys.absent(self._resource.name), list(identifiers))
+        )
+        pairs = zip(identifiers, found, strict=True)
+        return {identifier: int(count) for identifier, count in pairs if count is not None}
+
+    async def all_absent(self) -> dict[str, int]:
+        """Every record that the last complete read did not show and of which nothing is certain yet."""
+        found = await answer(self._redis.hgetall(self._keys.absent(self._resource.name)))
+        return {
+            identifier.decode("utf-8", "surrogatepass"): int(count) for identifier, count in found.items()
+        }
+
+    async def waiting(self, members: Sequence[str]) -> set[str]:
+        """Which of these are due, now or later."""
+        key = self._keys.due(self._resource.name)
+        scores = await answer(self._redis.zmscore(key, list(members))) if members else []
+        return {member for member, score in zip(members, scores, strict=True) if score is not None}
+
+    async def commit(
+        self,
+        changes: Sequence[Change],
+        *,
+        fence: int,
+        buckets: int,
+        reason: str,
+        observed_at: float,
+        where: str,
+        cursor: Mapping[str, str | int | float],
+        run: Mapping[str, str | int | float] | None = None,
+        recorded: Sequence[Recorded] = (),
+        dealt: Dealt = NOTHING,
+    ) -> bool:
+        """Publish, remember and move on, all in one script, which no cancellation cuts short.
+
+        True if it was done; False if nothing was, since another run has committed one of these records
+        since it was looked up.
+
+        `recorded`: new entries of audit logs; `dealt`: what else is noted.
+        `observed_at` stands in for the time of a record that has none, `where` (operation and page) goes to
+        the dead letters.
+
+        Raises:
+            LeaseLost: Another worker holds the lease; nothing was written.
+
+        """
+        entries, dead = [], []
+        lasts = await self._last_of(changes, buckets) if self._payload.previous else {}
+        befores = await self._within_of(changes, buckets) if self._holds_within else {}
+        for change in changes:
+            key = change.observed.key
+            entry: list[object] = [bucket_of(key, buckets), key, change.before, change.after]
+            events: list[list[object]] = []
+            last: bytes | bool = False
+            inside: bytes | bool = False
+            if change.action in PUBLISHED:
+                body = Body(self._entries.published(change))
+                events = [self._entries.event(change, observed_at, body, lasts.get(key))]
+                if self._payload.previous:
+                    last = body.kept(change.version, self._payload.tag)
+                if self._holds_within:
+                    inside = _pack_within(within(self._follow_ups, change.linked))
+            elif change.action is Action.UNREADABLE:
+                dead.append(self._entries.dead_letter(change, observed_at, where))
+            entries.append([*entry, events, last, change.grows, inside])
+        for log in recorded:
+            bucket = bucket_of(log.key, buckets)
+            events = [self._entries.recorded(log, each, observed_at) for each in log.entries]
+            entries.append(
+                [bucket, log.key, log.before, log.after, events, False, int(not log.before), False]
+            )
+        shared = [envelope.SPEC_VERSION, self._source, envelope.CONTENT_TYPE, self._schema, reason]
+        shared.append(self._entries.traceparent())
+        more = [
+            dealt.at,
+            list(dealt.done),
+            [each for pair in dealt.later.items() for each in pair],
+            [each for pair in dealt.absent.items() for each in pair],
+            list(dealt.present),
+            self._due(changes, befores),
+            "1" if dealt.mark else "",
+        ]
+        payload = [str(fence), shared, entries, dead, _flat(cursor), _flat(run or {}), RUNS_KEPT, more]
+        count = sum(len(cast("list[object]", entry[4])) for entry in entries)
+        with tracing.span("commit", account=self._keys.account, resource=self._resource.name, events=count):
+            status, *_ = await finish(self._commit(keys=self._commit_keys, args=[_pack(payload)]))
+        if status == b"fenced":
+            raise LeaseLost(self._resource.name, fence)
+        return bool(status == b"ok")
+
+    async def settle(self, buckets: int) -> None:
+        """Drop the records that were kept for old values, unless they are still wanted, under the same policy.
+
+        For once in the life of a process, under the lease.
+        """
+        tag = self._payload.tag.hex().encode() if self._payload.previous else b""
+        key = self._keys.last(self._resource.name)
+        if (await self._redis.get(key) or b"") == tag:
+            return
+        for start in range(0, buckets, 1000):
+            end = min(start + 1000, buckets)
+            await self._redis.unlink(*[f"{key}:{bucket}" for bucket in range(start, end)])
+        await (self._redis.set(key, tag) if tag else self._redis.delete(key))
+
+    async def _last_of(self, changes: Sequence[Change], buckets: int) -> dict[bytes, bytes]:
+        """The records that these changes replace, as they were published, by key, where they are kept.
+
+        They are what goes with the states that were looked up before, or the commit finds a conflict.
+        """
+        updated = [change for change in changes if change.action is Action.UPDATED]
+        if not updated:
+            return {}
+        prefix = self._keys.last(self._resource.name)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for change in updated:
+                key = change.observed.key
+                pipe.hget(f"{prefix}:{bucket_of(key, buckets)}", cast("str", key))
+            found = await pipe.execute()
+        lasts = {}
+        for change, packed in zip(updated, found, strict=True):
+            last = unpack_last(packed, change.version - 1, self._payload.tag) if packed else None
+            if last is not None:
+                lasts[change.observed.key] = last
+        return lasts
+
+    async def _within_of(self, changes: Sequence[Change], buckets: int) -> dict[bytes, list[list[str]]]:
+        """What stood within the records of these changes when they were published last, by key. As for `_last_of`."""
+        keys = [change.observed.key for change in changes if change.action in PUBLISHED]
+        prefix = self._keys.within(self._resource.name)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hget(f"{prefix}:{bucket_of(key, buckets)}", cast("str", key))
+            found = await pipe.execute()
+        return {key: _unpack_within(packed) for key, packed in zip(keys, found, strict=True) if packed}
+
+    def _due(self, changes: Sequence[Change], befores: Mapping[bytes, list[list[str]]]) -> list[list[object]]:
+        """What the changes make due: the place of each due set among the keys of the commit, and its members."""
+        if not self._follow_ups:
+            return []
+        members: dict[str, dict[str, None]] = {target: {} for target in self._targets}
+        for change in changes:
+            if change.action in PUBLISHED:
+                first = change.action is Action.SNAPSHOT
+                found = follow_ups(
+                    self._follow_ups,
+                    change.observed.identifier,
+                    change.linked,
+                    first=first,
+                    before=befores.get(change.observed.key, ()),
+                )
+                for target, member in found:
+                    members[target][member] = None
+        behind = len(self._commit_keys) - len(self._targets) + 1
+        return [[behind + at, list(members[target])] for at, target in enumerate(self._targets)]
+
+
+def _pack_within(ids: Sequence[Sequence[str]]) -> bytes:
+    """Ids of what stands within a record, as they are kept; b"" for none."""
+    return msgspec.msgpack.encode([[pack_id(each) for each in some] for some in ids]) if any(ids) else b""
+
+
+def _unpack_within(packed: bytes) -> list[list[str]]:
+    """Read it back; none where another hand has written it."""
+    try:
+        found = msgspec.msgpack.decode(packed, type=list[list[bytes]])
+    except msgspec.DecodeError:
+        return []
+    return [[name for each in some if each and (name := unpack_id(each))] for some in found]
+
+
+def _flat(fields: Mapping[str, str | int | float]) -> list[str]:
+    flat: list[str] = []
+    for name, value in fields.items():
+        flat += (name, str(int(value) if isinstance(value, bool) else value))
+    return flat
+
+
+def _names(raw: Sequence[bytes]) -> list[str]:
+    return [name.decode("utf-8", "surrogatepass") for name in raw]

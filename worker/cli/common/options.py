@@ -1,0 +1,51 @@
+"""What several commands have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.config import settings
+from worker.errors import SettingsError
+from worker.keys import ACCOUNTS
+from worker.redis.connections import answer
+from worker.telemetry import log as logs
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.config.settings import Settings
+
+
+def prepare(*, quiet: bool = False) -> Settings:
+    """Settings, and logs set up by them. `quiet`: a command that answers questions logs warnings only."""
+    loaded = settings.load()
+    logs.configure(loaded.log.format, "warning" if quiet and loaded.log.level == "info" else loaded.log.level)
+    return loaded
+
+
+async def pick_account(redis: Redis, wanted: str | None, loaded: Settings) -> str:
+    """The account to look at: the one named, the one of the settings, or the only one there is.
+
+    Raises:
+        SettingsError: It is not known, or there are several to choose from.
+
+    """
+    known = sorted(name.decode() for name in await answer(redis.smembers(ACCOUNTS)))
+    name = wanted or (loaded.account if loaded.account in known or not known else None)
+    if name is None and len(known) == 1:
+        name = known[0]
+    if name is None:
+        raise SettingsError(f"Which account? Add --account with one of: {', '.join(known)}")
+    if known and name not in known:
+        raise SettingsError(f"There is no account {name!r} in this Redis. There is: {', '.join(known)}")
+    if not known and wanted and (served := _accounts_of(loaded)) and wanted not in served:
+        raise SettingsError(f"There is no account {wanted!r} in the settings. There is: {', '.join(served)}")
+    return name
+
+
+def _accounts_of(loaded: Settings) -> list[str]:
+    """The accounts of the settings here; none where they have no login."""
+    try:
+        return [each.name for each in loaded.accounts()]
+    except SettingsError:
+        return []

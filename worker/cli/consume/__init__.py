@@ -1,0 +1,1 @@
+"""`ordersync consume`: hand events to a command of the user."""

@@ -1,0 +1,228 @@
+"""`ordersync consume`."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import anyio
+import click
+import redis.exceptions
+
+from worker.app import run_async, running_redis_url
+from worker.cancellation import plain_errors
+from worker.cli.common.options import pick_account, prepare
+from worker.cli.consume.batches import Feed, Pace, feed_batches
+from worker.cli.consume.process import check_startable
+from worker.cli.consume.stay import Resident
+from worker.clock import SystemClock
+from worker.config.sections import RESOURCES
+from worker.config.settings import hide_password
+from worker.errors import ConsumerReplaced, RedisUnavailable, SettingsError
+from worker.redis.connections import connect, wait_until_up
+from worker.telemetry.log import get_logger, redaction
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+    from redis.asyncio import Redis
+
+    from worker.config.settings import Settings
+
+SLOWEST = 30.0
+"""Seconds between two tries at most while nothing succeeds. With --once it is not waited: a run has an end."""
+
+
+class _WithCommand(click.Command):
+    """Takes what stands behind `--` as it is: it belongs to another command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        ctx.meta["words"] = tuple(args[at + 1 :])
+        return super().parse_args(ctx, args[:at])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "-- CMD [ARG]..."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the command line asks for; `command` says what each means."""
+
+    words: tuple[str, ...]
+    resources: tuple[str, ...]
+    group: str
+    name: str | None
+    batch: int
+    parallel: int
+    max_deliveries: int
+    begin: str
+    stay: bool
+    once: bool
+    grace: float
+    account: str | None
+
+
+@click.command(
+    cls=_WithCommand,
+    epilog="\b\nExamples:\n"
+    "  ordersync consume --group warehouse orders -- ./book-in\n"
+    "  ordersync consume --group audit orders shipments -- sh -c 'cat >> events.jsonl'\n"
+    "  ordersync consume --group search --stay --batch 20 orders -- node index.mjs\n"
+    "  ordersync consume --group warehouse --once -- jq -r .subject\n\n"
+    "\b\nA line:\n"
+    '  {"resource": "orders", "entry": "1772448067513-0", "attempt": 1, "replayed": false,\n'
+    '   "specversion": "1.0", "id": ..., "type": ..., "subject": ..., "changed": [...], "data": {...}}\n\n'
+    "\b\nExit codes: 0 ended as asked (a signal, or --once with nothing left),\n"
+    "  1 failed (the group was dropped), 2 wrong use (no CMD, it cannot be started, a resource that is none,\n"
+    "  a name that another process has), 3 Redis cannot be reached at the start.",
+)
+@click.argument("resources", metavar="[RESOURCE]...", nargs=-1)
+@click.option(
+    "--group", "-g", required=True, help="The group. It gets every event once; it is made if there is none."
+)
+@click.option(
+    "--name",
+    help="Name of this consumer in the group, its own and the same after a restart.  [default: the host]",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Events that CMD gets at a time at most.",
+)
+@click.option(
+    "--parallel",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How many CMDs work at the same time.",
+)
+@click.option(
+    "--max-deliveries",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Attempts until an event becomes a dead letter.",
+)
+@click.option(
+    "--from",
+    "begin",
+    type=click.Choice(["0", "$"]),
+    default="0",
+    show_default=True,
+    help="Where a new group begins: with the oldest event that is kept, or the next new one.",
+)
+@click.option("--stay", is_flag=True, help="CMD runs on, and answers each event with a line.")
+@click.option("--once", "--no-wait", is_flag=True, help="End when there is nothing left.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    default=20.0,
+    show_default=True,
+    help="Seconds that CMD has to finish when this is to end.",
+)
+@click.option("--account", help="The account, where there are several.")
+@click.pass_context
+def command(ctx: click.Context, /, *, resources: tuple[str, ...], **options: Any) -> None:
+    """Hand the events of RESOURCEs (orders) to CMD, as lines of JSON on its standard input.
+
+    CMD is started for each batch. If it reads everything and exits with 0, the batch is acknowledged. If not, its
+    events are tried one by one: the others get through, the bad one is tried again with growing pauses, later
+    events of the same entity wait behind it, and after --max-deliveries attempts it becomes a dead letter with the
+    exit code and the last lines of standard error.
+
+    With --stay CMD runs on and answers each event with a line on standard output, in any order: `ok ENTRY`, or `fail
+    ENTRY reason`, and flushes it. It has up to --batch events to answer, never two of one entity. Any other line is
+    an error: CMD is ended. When it ends it is started again, and what it had not answered is tried again, one by
+    one. At the end of its input it answers what it has and exits.
+
+    SIGTERM or Ctrl-C: what CMD has in hand is finished, the rest is given back for other consumers to take at once. A
+    second one ends CMD, too. An event may come twice: its `id` stays the same.
+    """
+    words: tuple[str, ...] = ctx.meta["words"]
+    if not words:
+        raise click.UsageError("Which command? Write it behind --, such as: -- sh -c 'cat >> events.jsonl'")
+    for resource in resources:
+        if resource not in RESOURCES:
+            raise SettingsError(f"There is no resource {resource!r}. There is: {', '.join(RESOURCES)}")
+    check_startable(words)
+    settings = prepare()
+    wanted = Wanted(words=words, resources=resources or ("orders",), **options)
+    run_async(lambda: _until_asked(settings, wanted))
+
+
+async def _until_asked(settings: Settings, wanted: Wanted) -> None:
+    feeds: list[Feed] = []
+    with plain_errors():
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(_heed_signals, feeds, wanted.grace, tasks.cancel_scope)
+            await _connected(settings, wanted, feeds)
+            tasks.cancel_scope.cancel()
+
+
+async def _heed_signals(
+    feeds: list[Feed], grace: float, scope: anyio.CancelScope, *, task_status: TaskStatus[None]
+) -> None:
+    """The first signal lets it end in order, within `grace` seconds; a second one at once."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        await anext(signals)
+        for feed in feeds:
+            feed.stop()
+        if feeds:
+            get_logger().info(
+                "consume_ending", grace_s=grace, advice="a second signal ends the command at once"
+            )
+            with anyio.move_on_after(grace):
+                await anext(signals)
+        scope.cancel()
+
+
+async def _connected(settings: Settings, wanted: Wanted, feeds: list[Feed]) -> None:
+    url = running_redis_url(settings)
+    redaction.add(urlsplit(url).password)
+    client = connect(url)
+    try:
+        await wait_until_up(client, url, SystemClock(), patience=0)
+        account = await pick_account(client, wanted.account, settings)
+        await _consume(client, account, wanted, feeds)
+    except ConsumerReplaced as error:
+        raise SettingsError(
+            f"Another process consumes for group {error.group} as {error.name!r}. Give each that runs at the same time "
+            "a --name of its own, the same after a restart."
+        ) from None
+    except (redis.exceptions.RedisError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise RedisUnavailable(f"{hide_password(url)} cannot be used: {error}") from None
+    finally:
+        await client.aclose()
+
+
+async def _consume(client: Redis, account: str, wanted: Wanted, feeds: list[Feed]) -> None:
+    feed = Feed(
+        client,
+        apart=wanted.stay or wanted.parallel > 1,
+        account=account,
+        group=wanted.group,
+        resources=wanted.resources,
+        name=wanted.name,
+        begin=wanted.begin,
+        batch=wanted.batch,
+        prefetch=wanted.batch * (wanted.parallel + 1),
+        max_deliveries=wanted.max_deliveries,
+        wait=not wanted.once,
+    )
+    async with feed:
+        feeds.append(feed)
+        pace = Pace(feed.ending, 0 if wanted.once else SLOWEST)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(wanted.parallel):
+                if wanted.stay:
+                    resident = Resident(feed, wanted.words, most=wanted.batch, pace=pace, grace=wanted.grace)
+                    tasks.start_soon(resident.run)
+                else:
+                    tasks.start_soon(feed_batches, feed, wanted.words, wanted.batch, pace)

@@ -1,0 +1,1 @@
+"""`ordersync contract`: show, import and probe the contract profile."""

@@ -1,0 +1,175 @@
+"""`ordersync contract import`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.cli.render.tables import columns, printable
+from worker.errors import SettingsError
+from worker.ordermesh.contract import file as contract_file
+from worker.ordermesh.contract.layers import built_in
+from worker.ordermesh.contract.operations import OPERATIONS
+
+if TYPE_CHECKING:
+    from worker.ordermesh.contract.openapi_import import Imported, Match
+
+MOST_SHOWN = 30
+"""Operations of the document alone that are shown one by one; it may be that of a much larger API."""
+
+
+@click.command(
+    "import",
+    epilog="\b\nExamples:\n  ordersync contract import vendor.json\n"
+    "  ordersync contract import vendor.yaml --output contract.toml",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="Write what differs to this TOML profile.")
+@click.option("--force", is_flag=True, help="With --output: write over a file that is there.")
+@click.option(
+    "--add-prefixes", is_flag=True, help="Put a service's prefix before paths that are listed without it."
+)
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
+def command(file: Path, output: Path | None, force: bool, add_prefixes: bool, as_json: bool) -> None:
+    """Match an OpenAPI document (JSON or YAML, 3.0, 3.1 or Swagger 2.0) with the 79 operations, and report.
+
+    Operations are matched by title, then by operationId, then by method and path. One that the document has not
+    got keeps its built-in path. The worker is not changed: that is done by setting ORDERSYNC_CONTRACT_FILE.
+    """
+    if output is not None:
+        _refuse_to_lose(file, output, force=force)
+    imported = contract_file.import_file(file, add_prefixes=add_prefixes)
+    if output is not None:
+        contract_file.openapi_layer(file, imported)  # refuses the document of another API
+        _write(output, contract_file.render(imported.operations, _header(file, imported)), force=force)
+    if as_json:
+        click.echo(json.dumps({"file": str(file), **_data(imported), "written": output and str(output)}))
+        return
+    for line in _report(file, imported):
+        click.echo(line)
+    click.echo("")
+    if output is not None:
+        click.echo(f"{output} is written. Set ORDERSYNC_CONTRACT_FILE={output}")
+    elif imported.operations:
+        click.echo(
+            f"To use it: ordersync contract import {file} --output contract.toml writes what differs into a profile "
+            f"that you can look through; ORDERSYNC_CONTRACT_FILE={file} works too."
+        )
+    else:
+        click.echo("Nothing differs from what is built in: there is nothing to set.")
+
+
+def _refuse_to_lose(file: Path, output: Path, *, force: bool) -> None:
+    if output.exists() and not force:
+        raise SettingsError(f"{output} is there already: choose another name, or add --force")
+    if output.resolve() == file.resolve():
+        raise SettingsError(f"{output} is the document itself: choose another name for the profile")
+
+
+def _write(output: Path, text: str, *, force: bool) -> None:
+    try:
+        with output.open("w" if force else "x", encoding="utf-8", newline="\n") as opened:
+            opened.write(text)
+    except OSError as error:
+        raise SettingsError(f"{output} cannot be written: {error.strerror}") from None
+
+
+def _header(file: Path, imported: Imported) -> str:
+    lines = [
+        printable(f"Contract profile out of {file.name}, OpenAPI {imported.version}"),
+        f"{len(imported.matched)} of {len(OPERATIONS)} operations are described there. Only what differs from the",
+        "built-in table stands here; all else keeps what is built in. Shown by: ordersync contract show --diff",
+    ]
+    return "\n".join(lines if imported.operations else [*lines, "Nothing differs."])
+
+
+def _changes(match: Match) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"built_in": built_in(match.key, name), "value": value} for name, value in match.changed.items()
+    }
+
+
+def _data(imported: Imported) -> dict[str, Any]:
+    changed = [match for match in imported.matched if match.changed]
+    return {
+        "title": imported.title,
+        "version": imported.version,
+        "counts": {
+            "operations": len(OPERATIONS),
+            "matched": len(imported.matched),
+            "changed": len(changed),
+            "missing": len(imported.missing),
+            "unknown": len(imported.unknown),
+        },
+        "matched": [
+            {"key": match.key, "by": match.by, "method": match.method, "path": match.path}
+            | {"changed": _changes(match), "notes": list(match.notes)}
+            for match in imported.matched
+        ],
+        "missing": [asdict(missing) for missing in imported.missing],
+        "unknown": [asdict(unknown) for unknown in imported.unknown],
+        "servers": list(imported.servers),
+        "unprefixed": list(imported.unprefixed),
+    }
+
+
+def _report(file: Path, imported: Imported) -> list[str]:
+    changed = [match for match in imported.matched if match.changed]
+    ways = [
+        (way, sum(match.by == way for match in imported.matched)) for way in ("title", "operationId", "path")
+    ]
+    how = ", ".join(f"{number} by {way}" for way, number in ways if number)
+    rows = [
+        ("matched", f"{len(imported.matched)} of {len(OPERATIONS)}" + (f" ({how})" if how else "")),
+        ("changed", f"{len(changed)} of these"),
+        ("missing", f"{len(imported.missing)}, which keep what is built in"),
+        ("unknown", f"{len(imported.unknown)} of the document alone, which are not used"),
+    ]
+    title = f" {imported.title!r}" if imported.title else ""
+    lines = [
+        f"{file}: OpenAPI {imported.version}{title}",
+        *columns((f"  {name}", text) for name, text in rows),
+    ]
+    if changed:
+        lines += ["", "Changed"]
+        lines += columns(
+            (f"  {match.key}", name, f"{_text(change['built_in'])} -> {_text(change['value'])}")
+            for match in changed
+            for name, change in _changes(match).items()
+        )
+    if imported.missing:
+        lines += ["", "Missing: built in stays"]
+        lines += columns((f"  {missing.key}", missing.reason) for missing in imported.missing)
+    if imported.unknown:
+        shown = imported.unknown[:MOST_SHOWN]
+        lines += ["", "Unknown: of the document alone"]
+        lines += columns((f"  {one.method}", one.path, one.title, one.reason) for one in shown)
+        more = len(imported.unknown) - len(shown)
+        lines += [f"  ... and {more} more: --json shows all"] if more else []
+    if notes := _notes(imported):
+        lines += ["", "Note", *columns((f"  {note}",) for note in notes)]
+    return lines
+
+
+def _notes(imported: Imported) -> list[str]:
+    notes = [f"{match.key}: {note}" for match in imported.matched for note in match.notes]
+    if imported.servers:
+        notes.append(
+            f"Paths begin with {' or '.join(imported.servers[:5])}, from the servers of the document: "
+            "ORDERSYNC_API__BASE_URL must not end with it too."
+        )
+    if imported.unprefixed:
+        notes.append(
+            f"The paths of the service {', '.join(imported.unprefixed)} are listed without its prefix. A portal may "
+            "list them as the service knows them, where the gateway adds the prefix: if these paths answer 404, "
+            "import again with --add-prefixes."
+        )
+    return notes
+
+
+def _text(value: Any) -> str:
+    return "not known" if value is None else str(value)

@@ -1,0 +1,97 @@
+"""`ordersync contract probe`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from worker.admin import probe_report as probed
+from worker.app import redis_url, run_async, workplace
+from worker.capture.registry import RESOURCES
+from worker.cli.common.options import prepare
+from worker.clock import SystemClock, rfc3339
+from worker.errors import OrderMeshError, SettingsError
+
+if TYPE_CHECKING:
+    from worker.capture.resources import Resource
+    from worker.config.sections import Account
+    from worker.config.settings import Settings
+    from worker.ordermesh.contract.findings import Findings
+
+
+@click.command(
+    epilog="\b\nExamples:\n  ordersync contract probe\n  ordersync contract probe orders shipments\n"
+    "  ordersync contract probe --kept --json"
+)
+@click.argument("resources", nargs=-1, metavar="[RESOURCE]...")
+@click.option("--kept", is_flag=True, help="Show what was found last; ask nobody.")
+@click.option("--account", help="The account, where there are several.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def probe(resources: tuple[str, ...], kept: bool, account: str | None, as_json: bool) -> None:
+    """Ask OrderMesh what of the contract holds for each RESOURCE (all of them without any).
+
+    Some 15 to 35 requests for each, reading only, within the request budget. What is found is kept in Redis and
+    is what the worker uses. Exits 1 when a resource that is polled cannot be read.
+    """
+    for name in resources:
+        if name not in RESOURCES:
+            raise SettingsError(f"There is no resource {name!r}. There is: {', '.join(RESOURCES)}")
+    settings = prepare(quiet=True)
+    chosen = _choose(settings.accounts(), account)
+    wanted = [RESOURCES[name] for name in resources or RESOURCES]
+    sys.exit(run_async(lambda: _probe(settings, chosen, wanted, kept=kept, as_json=as_json)))
+
+
+def _choose(accounts: tuple[Account, ...], name: str | None) -> Account:
+    names = ", ".join(each.name for each in accounts)
+    if name is None:
+        if len(accounts) > 1:
+            raise SettingsError(f"Which account? Add --account with one of: {names}")
+        return accounts[0]
+    for each in accounts:
+        if each.name == name:
+            return each
+    raise SettingsError(f"There is no account {name!r}. There is: {names}")
+
+
+async def _probe(
+    settings: Settings, account: Account, wanted: list[Resource], *, kept: bool, as_json: bool
+) -> int:
+    clock, failed = SystemClock(), 0
+    told: list[Findings] = []
+    async with redis_url(settings) as url, workplace([account], url, clock) as place:
+        contract = place.desks[account.name].contract
+        known = await contract.load() if kept else {}
+        for resource in wanted:
+            try:
+                one = known.get(resource.name) if kept else await contract.probe(resource)
+            except OrderMeshError as error:
+                if error.exit_status == 3:
+                    raise  # the next one would end the same way
+                click.echo(f"ordersync: {resource.name}: {error}", err=True)
+                failed += resource.name in account.intervals
+                continue
+            if one is None:
+                if not as_json:
+                    click.echo(f"{resource.name}: not probed yet\n")
+                continue
+            failed += bool(probed.stops(one, account.api.page_size)) and resource.name in account.intervals
+            told.append(one)
+            if not as_json:
+                _print(one, account.api.page_size)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(told)))
+    return 1 if failed else 0
+
+
+def _print(one: Findings, page_size: int) -> None:
+    click.echo(f"{click.style(one.resource, bold=True)}  ({rfc3339(one.at)}, {one.requests} requests)")
+    for question, found, why in probed.table(one):
+        click.echo(f"  {question:<24}{found:<28}{why}".rstrip())
+    if text := probed.advice(one, page_size):
+        click.echo(f"  -> {text}")
+    click.echo()

@@ -1,0 +1,260 @@
+"""`ordersync contract show`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.cli.render.tables import columns
+from worker.config import settings
+from worker.errors import SettingsError
+from worker.ordermesh.contract import file as contract_file
+from worker.ordermesh.contract import reference
+from worker.ordermesh.contract.layers import nearest
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.schemas import SCHEMAS, element
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from worker.ordermesh.contract.layers import Contract, Difference
+
+
+@click.command(
+    "show",
+    epilog="\b\nExamples:\n  ordersync contract show\n  ordersync contract show --diff\n"
+    "  ordersync contract show --operation orders.search\n  ordersync contract show --schema CreateOrderModel\n"
+    "  ordersync contract show --reference > contract.md",
+)
+@click.option("--diff", is_flag=True, help="Only what differs from the built-in table.")
+@click.option("--operation", "key", metavar="KEY", help="All that is known of one operation.")
+@click.option("--schema", metavar="NAME", help="All that is known of one schema of the vendor's portal.")
+@click.option(
+    "--reference",
+    "whole",
+    is_flag=True,
+    help="The built-in reference as a page: all operations, all schemas.",
+)
+@click.option(
+    "--account", help="The account, where the accounts file gives them contract files of their own."
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def command(
+    *, diff: bool, key: str | None, schema: str | None, whole: bool, account: str | None, as_json: bool
+) -> None:
+    """Show the contract in force: built in, then the OpenAPI document, then what is set by hand.
+
+    Needs neither a login nor Redis, and asks nobody: what a probe has found is not in it.
+    """
+    if key is not None and key not in OPERATIONS:
+        raise SettingsError(
+            f"There is no operation {key!r}.{nearest(key, OPERATIONS) or ' See: ordersync contract show'}"
+        )
+    if sum((diff or key is not None, schema is not None, whole)) > 1:
+        raise SettingsError("--schema and --reference stand alone: leave out the other options")
+    if schema is not None:
+        _show_schema(schema, as_json)
+        return
+    if whole:
+        click.echo(json.dumps(reference.data()) if as_json else reference.markdown(), nl=as_json)
+        return
+    contract = contract_file.load(_file_of(settings.load(), account))
+    if diff:
+        _show_differences([item for item in contract.differences if key in (None, item.place)], as_json)
+    elif key is not None:
+        _show_operation(contract, key, as_json)
+    else:
+        _show_all(contract, as_json)
+
+
+def _file_of(loaded: settings.Settings, wanted: str | None) -> Any:
+    """The contract file of an account; it need not be named where all have the same."""
+    if loaded.accounts_file is None:
+        if wanted not in (None, loaded.account):
+            raise SettingsError(f"There is no account {wanted!r}. There is: {loaded.account}")
+        return loaded.contract_file
+    files = {account.name: account.contract_file for account in loaded.accounts()}
+    if wanted is None and len(set(files.values())) == 1:
+        return next(iter(files.values()))
+    if wanted is None:
+        raise SettingsError(f"Which account? Add --account with one of: {', '.join(files)}")
+    if wanted not in files:
+        raise SettingsError(f"There is no account {wanted!r}. There is: {', '.join(files)}")
+    return files[wanted]
+
+
+def _in_force(contract: Contract, key: str) -> dict[str, Any]:
+    """One operation as it is asked for now, and where that comes from."""
+    operation, route = OPERATIONS[key], contract.profile.route(key)
+    entry: dict[str, Any] = {
+        "key": key,
+        "title": operation.title,
+        "service": operation.service,
+        "method": route.method,
+        "path": route.path,
+        "built_in_as": "documented" if operation.documented else f"inferred ({operation.confidence})",
+        "source": contract.source_of(key),
+    }
+    if operation.records:
+        entry["listing"] = asdict(contract.profile.list_of(key)) | {
+            "wrapper": next(iter(contract.profile.wrappers(key)))
+        }
+    return entry
+
+
+def _show_all(contract: Contract, as_json: bool) -> None:
+    entries = [_in_force(contract, key) for key in OPERATIONS]
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "layers": [{"source": layer.source, "file": layer.file} for layer in contract.layers],
+                    "login_case": contract.profile.login_case,
+                    "prefixes": dict(contract.profile.prefixes),
+                    "lists": asdict(contract.profile.listing),
+                    "operations": entries,
+                }
+            )
+        )
+        return
+    columns = ("key", "method", "path", "built_in_as", "source")
+    rows = [("operation", "method", "path", "built in as", "in force")]
+    _echo_table([*rows, *(tuple(str(entry[name]) for name in columns) for entry in entries)])
+    documented = sum(operation.documented for operation in OPERATIONS.values())
+    click.echo(
+        f"\n{len(OPERATIONS)} operations; the vendor documents the path of {documented}, the others are inferred."
+    )
+    for layer in contract.layers:
+        click.echo(f"{layer.source.capitalize()}: {layer.file}")
+    if contract.layers:
+        click.echo(
+            f"{len(contract.differences)} values differ from what is built in: ordersync contract show --diff"
+        )
+    click.echo(
+        "All that is known of one: ordersync contract show --operation KEY, --schema NAME; of all "
+        "(docs/contract.md): --reference"
+    )
+
+
+def _show_differences(differences: Sequence[Difference], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([asdict(item) for item in differences]))
+    elif not differences:
+        click.echo("Nothing differs from what is built in.")
+    else:
+        _echo_table(
+            [
+                ("place", "field", "built in", "in force", "where it is set"),
+                *(
+                    (
+                        item.place,
+                        item.field,
+                        _value(item.built_in),
+                        _value(item.value),
+                        f"{item.source}: {item.file}",
+                    )
+                    for item in differences
+                ),
+            ]
+        )
+
+
+def _show_operation(contract: Contract, key: str, as_json: bool) -> None:
+    operation, now = OPERATIONS[key], _in_force(contract, key)
+    known = reference.operation_data(operation)
+    schemas = [reference.schema_data(SCHEMAS[name]) for name in _schemas(operation.request, operation.answer)]
+    if as_json:
+        click.echo(json.dumps({**known, "in_force": now, "schemas": schemas}))
+        return
+    built_in = f"{operation.method} {operation.path}"
+    basis = "documented" if operation.documented else f"inferred, {operation.confidence} confidence"
+    rows = [
+        ("title", operation.title),
+        ("service", f"{operation.service} ({operation.tag})"),
+        ("request", f"{now['method']} {now['path']}"),
+        ("from", f"{now['source']}" + ("" if now["source"] == "built in" else f"; built in: {built_in}")),
+        ("built-in path", basis),
+        ("built-in method", "documented" if operation.method_documented else "inferred"),
+        ("also possible", ", ".join(operation.alternatives)),
+        ("query", ", ".join(operation.query)),
+        ("body", ", ".join(known["body"])),
+        ("asked for by", _listing(now.get("listing", {}))),
+        ("takes", operation.request or ""),
+        ("answers", operation.answer or "not documented"),
+        ("client", known["client"]),
+        ("vendor's page", operation.page or ""),
+        ("note", operation.note),
+    ]
+    click.echo(key)
+    _echo_table([(f"  {name}", text) for name, text in rows if text and text != "-"])
+    _echo_schemas(schemas)
+
+
+def _show_schema(name: str, as_json: bool) -> None:
+    """One schema, and what it is made of."""
+    if name not in SCHEMAS:
+        known = nearest(name, SCHEMAS) or f" All {len(SCHEMAS)} of them: ordersync contract show --reference"
+        raise SettingsError(f"There is no schema {name!r}.{known}")
+    schemas = [reference.schema_data(SCHEMAS[each]) for each in _schemas(name)]
+    uses = [key for key, each in OPERATIONS.items() if name in _schemas(each.request, each.answer)]
+    if as_json:
+        click.echo(json.dumps({"operations": uses, "schemas": schemas}))
+        return
+    _echo_table(
+        [
+            (f"{title:<11}", text)
+            for title, text in (
+                ("services", ", ".join(SCHEMAS[name].services)),
+                ("type", SCHEMAS[name].type),
+                ("part of", ", ".join(uses) or "no operation that is published"),
+                ("note", SCHEMAS[name].note),
+            )
+            if text
+        ]
+    )
+    _echo_schemas(schemas)
+
+
+def _echo_schemas(schemas: Iterable[dict[str, Any]]) -> None:
+    for schema in schemas:
+        about = "" if schema["documented"] or not schema["fields"] else " (inferred)"
+        click.echo(f"\n{schema['name']}{about}")
+        _echo_table(
+            [
+                (f"  {field['name']}{'!' if field['required'] else ''}", field["type"], field["source"])
+                for field in schema["fields"]
+            ]
+            or [(f"  {reference.NOT_DOCUMENTED}",)]
+        )
+
+
+def _schemas(*names: str | None) -> list[str]:
+    """These schemas and all that they are made of, each once."""
+    found: dict[str, None] = {}
+    pending = [name for name in names if name]
+    while pending:
+        name = pending.pop(0)
+        if name in SCHEMAS and name not in found:
+            found[name] = None
+            pending += [element(field.type) for field in SCHEMAS[name].fields]
+    return list(found)
+
+
+def _listing(listing: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} = {_value(value)}" for name, value in listing.items() if value not in (None, {})
+    )
+
+
+def _value(value: Any) -> str:
+    if value is None or value == {}:
+        return "-"
+    return value if isinstance(value, str) and value else json.dumps(value)
+
+
+def _echo_table(rows: Iterable[Sequence[str]]) -> None:
+    for line in columns(rows):
+        click.echo(line)

@@ -1,0 +1,141 @@
+"""`ordersync pause` and `ordersync resume`."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.app import run_async
+from worker.capture.state.pauses import EVERYTHING, Pause, Pauses
+from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.redis import check_resource, client_of
+from worker.cli.render.tables import printable
+from worker.clock import SystemClock, rfc3339
+from worker.errors import OrdersyncError, SettingsError
+from worker.keys import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class StillPaused(OrdersyncError):
+    """A resource was resumed, and the pause of its account holds on."""
+
+    code = "still_paused"
+
+
+@click.command(
+    epilog="\b\nExamples:\n  ordersync pause --reason 'vendor migrates until noon'\n"
+    "  ordersync pause orders shipments --reason 'wrong prices' --by night-shift\n"
+    "  ordersync pause orders --account acme --reason INC-2041"
+)
+@click.argument("resources", metavar="[RESOURCE]...", nargs=-1)
+@click.option("--reason", required=True, help="Why, for those who wonder later.")
+@click.option("--by", help="Who; without it your login name and this host.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--account", help="The account, where there are several.")
+def pause(
+    *, resources: tuple[str, ...], reason: str, by: str | None, as_json: bool, account: str | None
+) -> None:
+    """Stop reading each RESOURCE of an account, or without any the whole account, until `ordersync resume`.
+
+    A read that is under way ends behind the page in hand. It holds for the schedule and for what is started by hand,
+    over restarts and for every worker. Events that are there are delivered as before. A pause that is there already
+    is replaced.
+    """
+    for name in resources:
+        check_resource(name)
+    if not reason.strip():
+        raise SettingsError("--reason: say in some words why, for those who wonder later")
+    settings = prepare(quiet=True)
+    who, now = by or _me(), SystemClock().now()
+    begun = [
+        Pause(name, reason.strip(), who, round(now, 3)) for name in dict.fromkeys(resources or [EVERYTHING])
+    ]
+
+    async def main() -> None:
+        async with client_of(settings) as client:
+            name = await pick_account(client, account, settings)
+            await Pauses(client, Keys(name)).begin(begun)
+        if as_json:
+            click.echo(json.dumps([row(name, each) for each in begun]))
+        else:
+            click.echo(
+                "\n".join(f"{_named(name, each.resource)} is paused by {printable(who)}" for each in begun)
+            )
+
+    run_async(main)
+
+
+@click.command(
+    epilog="\b\nExamples:\n  ordersync resume\n  ordersync resume orders\n  ordersync resume --account acme"
+)
+@click.argument("resources", metavar="[RESOURCE]...", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="As JSON: the pauses that were lifted.")
+@click.option("--account", help="The account, where there are several.")
+def resume(*, resources: tuple[str, ...], as_json: bool, account: str | None) -> None:
+    """Read each RESOURCE again, or without any all that was paused of the account.
+
+    What is due by then is read at once, and one read catches up with everything that changed meanwhile.
+    """
+    for name in resources:
+        check_resource(name)
+    settings = prepare(quiet=True)
+
+    async def main() -> None:
+        async with client_of(settings) as client:
+            name = await pick_account(client, account, settings)
+            pauses = Pauses(client, Keys(name))
+            before = await pauses.all()
+            lifted = {resource: before[resource] for resource in resources or before if resource in before}
+            await pauses.end(list(lifted))
+        now = SystemClock().now()
+        if as_json:
+            click.echo(json.dumps([row(name, each) for each in lifted.values()]))
+        else:
+            click.echo("\n".join(_resumed(name, resources, lifted, now)))
+        if resources and EVERYTHING in before:
+            raise StillPaused(
+                f"{before[EVERYTHING].words}. That holds for every resource; to lift it: ordersync resume"
+            )
+
+    run_async(main)
+
+
+def row(account: str, pause: Pause) -> dict[str, Any]:
+    """A pause as it stands in JSON; `resource` is null where the whole account is paused."""
+    return {
+        "account": account,
+        "resource": None if pause.resource == EVERYTHING else pause.resource,
+        "reason": pause.reason,
+        "by": pause.by,
+        "since": rfc3339(pause.at),
+    }
+
+
+def _resumed(account: str, resources: Sequence[str], lifted: Mapping[str, Pause], now: float) -> list[str]:
+    lines = [
+        f"{_named(account, each.resource)} is resumed after {now - each.at:.0f} s; {printable(each.by)} had paused it: "
+        f"{printable(each.reason)}"
+        for each in lifted.values()
+    ]
+    lines += [
+        f"{_named(account, name)} was not paused" for name in dict.fromkeys(resources) if name not in lifted
+    ]
+    return lines or [f"Nothing of account {account} was paused."]
+
+
+def _named(account: str, resource: str) -> str:
+    return f"account {account}" if resource == EVERYTHING else f"{account}/{resource}"
+
+
+def _me() -> str:
+    try:
+        login = getpass.getuser()
+    except (OSError, KeyError):  # a container may run as somebody without a name
+        login = "somebody"
+    return f"{login}@{socket.gethostname()}"

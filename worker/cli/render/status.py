@@ -1,0 +1,138 @@
+"""One screen of `ordersync status`: lines for people out of the rows. No I/O.
+
+Lines hold the codes of colours; whoever prints them takes those out where there is no terminal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from worker.capture.health import Health
+from worker.cli.render.tables import duration, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from worker.admin.status import Row
+
+COLOURS = {
+    Health.OK: "green",
+    Health.STARTING: "blue",
+    Health.DEGRADED: "yellow",
+    Health.FAILING: "red",
+    Health.PAUSED: "magenta",
+}
+_COLUMNS = (
+    "account", "resource", "health", "records", "events", "dead", "unread", "fresh", "last success", "records/min",
+    "events/min",
+)  # fmt: skip
+_BARS = "▁▂▃▄▅▆▇█"
+NARROW, WIDE = 6, 15
+"""Minutes that a sparkline shows on a terminal of less than `_FULL` columns, and elsewhere."""
+_FULL = 150
+_BAR = 10
+
+
+def sparkline(values: Sequence[int]) -> str:
+    """Numbers as bars, the latest on the right; the lowest bar is none at all."""
+    top = max(values, default=0)
+    return "".join(_BARS[0] if not value else _BARS[1 + (value * 6) // top] for value in values)
+
+
+def screen(rows: Sequence[Row], *, width: int | None = None) -> list[str]:
+    """All rows as lines. `width`: columns of the terminal, where there is one."""
+    if not rows:
+        return ["No worker has worked with this Redis yet. Start one: ordersync run"]
+    minutes = NARROW if width and width < _FULL else WIDE
+    table = [_COLUMNS, *(_cells(row, minutes) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for cells, row in zip(table, [None, *rows], strict=True):
+        padded = [f"{cell:<{room}}" for cell, room in zip(cells, widths, strict=True)]
+        padded[-1] = padded[-1].rstrip()
+        if row is not None:
+            padded[2] = click.style(padded[2], fg=COLOURS[Health(row["health"])])
+        lines.append("  ".join(padded))
+    for part in (_accounts(rows), _groups(rows), _resyncs(rows), _causes(rows)):
+        found = list(part)
+        lines += ["", *found] if found else []
+    return lines
+
+
+def one_line(row: Row) -> str:
+    """A row as a line for a log or a pipe."""
+    cause = f": {printable(row['cause'])}" if row["cause"] else ""
+    fresh = "never read" if row["fresh_s"] is None else f"fresh {row['fresh_s']:.0f} s"
+    records, events = (row["rate"][name][-1] for name in ("records_per_minute", "events_per_minute"))
+    return (
+        f"{row['account']}/{row['resource']} {row['health']}, {fresh}, {records} records and {events} events in the "
+        f"last minute, {row['unread'] or 0} unread, {row['dead']} dead{cause}"
+    )
+
+
+def _cells(row: Row, minutes: int) -> tuple[str, ...]:
+    fresh = "never" if row["fresh_s"] is None else f"{row['fresh_s']:.0f} s"
+    oldest = "" if row["dead_oldest_s"] is None else f" ({duration(row['dead_oldest_s'])})"
+    unread = "-" if row["unread"] is None else str(row["unread"])
+    rates = [row["rate"][name] for name in ("records_per_minute", "events_per_minute")]
+    return (
+        row["account"], row["resource"], row["health"], str(row["records"]), str(row["events"]),
+        f"{row['dead']}{oldest}", unread, fresh, row["last_success"] or "never",
+        *(f"{sparkline(values[-minutes:])} {values[-1]}" for values in rates),
+    )  # fmt: skip
+
+
+def _accounts(rows: Sequence[Row]) -> Iterator[str]:
+    """Of each account: who works for it, and what they ask of OrderMesh."""
+    for row in {row["account"]: row for row in rows}.values():
+        workers, budget = row["workers"], row["budget"]
+        names = ", ".join(f"{each['worker']} ({duration(each['heartbeat_s'])} ago)" for each in workers)
+        alive = f"{_counted(len(workers), 'worker')} alive: {names}" if workers else "no worker is alive"
+        used = "nothing was asked of OrderMesh in the last minute"
+        if budget["share"] is not None:
+            used = (
+                f"{budget['requests_last_minute']} requests in the last minute, {budget['share']:.0%} of the budget of "
+                f"{budget['requests_per_second']:g} a second"
+            )
+        yield f"{row['account']}: {printable(alive)}; {used}"
+
+
+def _groups(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        for group in row["groups"]:
+            late = "" if group["oldest_s"] is None else f", the oldest {duration(group['oldest_s'])} old"
+            reading = _counted(group["consumers"], "consumer") if group["consumers"] else "no consumer"
+            yield (
+                f"{row['account']}/{row['resource']}: group {printable(group['group'])} has {group['unread']} events "
+                f"to read and {group['pending']} pending{late}; {reading}"
+            )
+
+
+def _resyncs(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        for each in row["resyncs"]:
+            done = "" if each["share"] is None else f" {bar(each['share'])} {each['share']:.0%}"
+            error = f": {each['error']}" if each["error"] else ""
+            yield printable(
+                f"{row['account']}/{row['resource']}: resync {each['id']} of {each['what']} by {each['by']} is "
+                f"{each['state']}{done}, {each['read']} read, {each['published']} published{error}"
+            )
+
+
+def bar(share: float) -> str:
+    """How much of something is done."""
+    full = round(share * _BAR)
+    return "█" * full + "▁" * (_BAR - full)
+
+
+def _causes(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        if row["cause"]:
+            health = click.style(row["health"], fg=COLOURS[Health(row["health"])])
+            yield f"{row['account']}/{row['resource']} is {health}: {printable(row['cause'])}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

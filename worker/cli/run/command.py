@@ -1,0 +1,272 @@
+"""`ordersync run`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+import redis.exceptions
+from pydantic import SecretStr
+
+from jobs.worker import make_worker
+from worker import __version__
+from worker.app import (
+    announce,
+    ended_by_sigterm,
+    farewell,
+    redis_url,
+    reporter,
+    run_async,
+    worker_id,
+    workplace,
+)
+from worker.capture.registry import CAPTURED
+from worker.capture.state.run import Outcome, Run
+from worker.cli.common.options import prepare
+from worker.cli.run.monitoring import watched
+from worker.cli.run.sandbox_process import LocalOrderMesh, local_ordermesh
+from worker.clock import SystemClock
+from worker.config.sections import SANDBOX_ACCOUNT, Account, PollSettings
+from worker.config.settings import Settings, hide_password
+from worker.errors import LoginRejected, OrderMeshError, OrdersyncError, RedisFull, RedisUnavailable
+from worker.keys import PREFIX
+from worker.redis.connections import check_server, connect, is_full, wait_until_up
+from worker.service.daemon import Daemon
+from worker.service.systemd import ServiceManager
+from worker.telemetry.log import get_logger, redaction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.capture.resources import Captured
+    from worker.services import Desk, Workplace
+
+ONCE_PATIENCE = 60.0
+"""Seconds that `run --once` waits for Redis, and for a worker that is reading."""
+SANDBOX_INTERVAL = 5.0
+
+
+class RunIncomplete(OrdersyncError):
+    """`run --once` could not read everything."""
+
+    code = "incomplete"
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(f"{run.account}/{run.resource}: {run.error or run.outcome.value}")
+
+
+class SourceUnavailable(RunIncomplete):
+    """`run --once` could not reach what it needs."""
+
+    exit_status = 3
+
+
+@click.command(
+    epilog="\b\nExamples:\n  ordersync run --sandbox\n  ordersync run\n  ordersync run --once --json"
+)
+@click.option("--sandbox", is_flag=True, help="Work on a local OrderMesh whose orders keep changing.")
+@click.option(
+    "--orders",
+    type=click.IntRange(0, 10_000_000),
+    default=3000,
+    show_default=True,
+    help="With --sandbox: how many orders it has.",
+)
+@click.option(
+    "--once", is_flag=True, help="Read every resource completely, commit, print a summary, and exit."
+)
+@click.option("--json", "as_json", is_flag=True, help="With --once: the summary as JSON.")
+def command(sandbox: bool, orders: int, once: bool, as_json: bool) -> None:
+    """Run the daemon: read OrderMesh and publish every change, once and in order.
+
+    Without ORDERSYNC_REDIS__URL an embedded Valkey keeps events and state in ORDERSYNC_DATA_DIR. The first
+    SIGTERM or Ctrl-C ends it behind the page in hand; a second one at once.
+    """
+    settings = prepare()
+    run_async(
+        lambda: ended_by_sigterm(_run(settings, sandbox=sandbox, orders=orders, once=once, as_json=as_json))
+    )
+
+
+async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as_json: bool) -> None:
+    clock, manager = SystemClock(), ServiceManager.of_environment()
+    manager.status("starting: waits for Redis, then logs in")
+    async with AsyncExitStack() as stack:
+        local = await stack.enter_async_context(local_ordermesh(orders)) if sandbox else None
+        accounts = (_sandbox_account(settings, local),) if local else settings.accounts()
+        url = await stack.enter_async_context(redis_url(settings, alone=sandbox or not once))
+        place = await stack.enter_async_context(workplace(accounts, url, clock))
+        await wait_until_up(place.redis, url, clock, patience=ONCE_PATIENCE if once else None)
+        try:
+            await check_server(place.redis, url)
+            if local:
+                await _start_anew(place)
+            await _log_in(place, must_reach=once)
+            await announce(place)
+            for desk in place.desks.values():
+                await (desk.retention.run() if once else desk.retention.declare())
+        except (redis.exceptions.RedisError, OSError) as error:
+            if once or not is_full(error):
+                raise RedisUnavailable(f"{hide_password(url)} failed during the start: {error}") from None
+            get_logger().error(RedisFull.code, error=str(RedisFull()))
+        if once:
+            await _once(place, as_json=as_json)
+        else:
+            if not as_json:
+                _greet(settings, accounts, url, local)
+            await _daemon(settings, place, url, clock, manager)
+
+
+async def _daemon(
+    settings: Settings, place: Workplace, url: str, clock: SystemClock, manager: ServiceManager
+) -> None:
+    queue_url = settings.redis.queue_url.get_secret_value() if settings.redis.queue_url else url
+    queue_setting = "ORDERSYNC_REDIS__QUEUE_URL" if settings.redis.queue_url else "ORDERSYNC_REDIS__URL"
+    redaction.add(urlsplit(queue_url).password)
+    name = worker_id()
+
+    async def wait_for_queue() -> None:
+        queue = connect(queue_url)
+        try:
+            await wait_until_up(queue, queue_url, clock, setting=queue_setting)
+        finally:
+            await queue.aclose()
+
+    async def wait_for_redis() -> None:
+        await wait_until_up(place.redis, url, clock)
+        await wait_for_queue()
+
+    await wait_for_queue()  # an address that is wrong ends the start: waiting would not mend it
+    daemon = Daemon(
+        worker_id=name,
+        data_dir=settings.data_dir,
+        make_worker=lambda: make_worker(queue_url, place, name),
+        wait_for_redis=wait_for_redis,
+        report=reporter(place),
+        grace=settings.grace_seconds,
+        clock=clock,
+        manager=manager,
+    )
+    place.stopping = daemon.stopping
+    try:
+        async with watched(settings, place, daemon):
+            await daemon.run()
+    finally:
+        await farewell(place)
+
+
+async def _log_in(place: Workplace, *, must_reach: bool) -> None:
+    """Wrong credentials end the start, unless another account can be served.
+
+    A gateway that is away or ill does not end it, unless this is the only try.
+    """
+    refused: list[LoginRejected] = []
+    for desk in place.desks.values():
+        try:
+            await desk.client.tokens.get()
+        except OrderMeshError as error:
+            if isinstance(error, LoginRejected):
+                refused.append(error)
+            if must_reach or len(refused) == len(place.desks):
+                raise
+            get_logger(account=desk.account.name).error(
+                "login_failed", error=str(error), error_code=error.code, advice="it is tried again"
+            )
+
+
+async def _once(place: Workplace, *, as_json: bool) -> None:
+    runs = []
+    for desk in place.desks.values():
+        # Records come before the audit logs that they make due.
+        for name in sorted(desk.account.intervals, key=list(CAPTURED).index):
+            run = await _read_completely(place, desk, CAPTURED[name])
+            runs.append((run, place.clock.monotonic()))
+    if as_json:
+        click.echo(json.dumps([run.summary(ended) for run, ended in runs]))
+    else:
+        for run, ended in runs:
+            click.echo(
+                f"{run.account}/{run.resource}: {run.outcome.value}: {run.records} records read, {run.published} "
+                f"events published ({run.snapshot} snapshot, {run.created} created, {run.updated} updated, "
+                f"{run.deleted} deleted, {run.recorded} recorded), "
+                f"{run.unchanged} unchanged, {run.unreadable} unreadable, {run.usage.requests} requests in "
+                f"{ended - run.began:.1f} s"
+            )
+    for run, _ in runs:
+        if run.outcome is not Outcome.COMPLETE:
+            unavailable = run.error_code in {
+                "gateway_unreachable", "login_rejected", "redis_unavailable", "redis_full",
+            }  # fmt: skip
+            raise SourceUnavailable(run) if unavailable else RunIncomplete(run)
+
+
+async def _read_completely(place: Workplace, desk: Desk, resource: Captured) -> Run:
+    """One poll without an end to its time, when it is our turn: a daemon may be reading at the moment."""
+    deadline = place.clock.monotonic() + ONCE_PATIENCE
+    while True:
+        run = await desk.poller.poll(resource, complete=True, slice_seconds=float("inf"))
+        if run.outcome is not Outcome.HELD or place.clock.monotonic() >= deadline:
+            return run
+        get_logger(account=run.account).warning("waiting_for_lease", resource=run.resource, reason=run.error)
+        await place.clock.sleep(1)
+
+
+def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
+    api = settings.api.model_copy(
+        update={
+            "base_url": local.url,
+            "client_id": local.client_id,
+            "client_secret": SecretStr(local.client_secret),
+        }
+    )
+    chosen = settings.poll.intervals or settings.poll.preset != "orders"
+    poll = settings.poll if chosen else PollSettings(intervals={"orders": SANDBOX_INTERVAL})
+    return Account(
+        SANDBOX_ACCOUNT,
+        api,
+        poll.chosen,
+        settings.poll.ignore_fields,
+        reconcile=settings.reconcile,
+        interest=settings.interest,
+        privacy=settings.privacy,
+        events=settings.events,
+        retention=settings.retention,
+        backpressure=settings.backpressure,
+        resync=settings.resync,
+    )
+
+
+async def _start_anew(place: Workplace) -> None:
+    """The sandbox begins with new orders, so nothing that is kept of older ones means anything."""
+    keys = [key async for key in place.redis.scan_iter(f"{PREFIX}{{{SANDBOX_ACCOUNT}}}:*", count=1000)]
+    for start in range(0, len(keys), 1000):
+        await place.redis.unlink(*keys[start : start + 1000])
+
+
+def _greet(settings: Settings, accounts: Sequence[Account], url: str, local: LocalOrderMesh | None) -> None:
+    """For a person at a terminal: what goes on, and what to type next."""
+    me = sys.argv[0] if "/" in sys.argv[0] and not sys.argv[0].endswith(".py") else "ordersync"
+    where = f"the sandbox at {local.url}: {local.orders} made-up orders that keep changing" if local else ""
+    lines = [f"ordermesh-sync {__version__}", ""]
+    for account in accounts:
+        every = ", ".join(f"{name} every {seconds:g} s" for name, seconds in account.intervals.items())
+        lines += [
+            f"  OrderMesh  {where or account.api.base_url} (account {account.name})",
+            f"  polling    {every}, at most {account.api.requests_per_second:g} requests a second",
+        ]
+    kept = "" if settings.redis.url else f", an embedded Valkey; its data: {settings.data_dir}"
+    lines += [
+        f"  events     in Redis at {hide_password(url)}{kept}",
+        "",
+        "In a second terminal:",
+        f"  {me} tail orders     events as they come",
+        f"  {me} status          how each resource stands",
+        "",
+        "Ctrl-C ends it in order.",
+        "",
+    ]
+    click.echo("\n".join(lines))

@@ -1,0 +1,111 @@
+"""What others may watch of the daemon: metrics and probes over HTTP, traces to a collector; off by default.
+
+The libraries are imported where they are wanted only: a worker that nobody watches does not pay for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import ExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from worker import __version__
+from worker.errors import SettingsError
+from worker.service import heartbeat
+from worker.telemetry import tracing
+from worker.telemetry.http import Answer, serving
+from worker.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from worker.config.settings import Settings
+    from worker.service.daemon import Daemon
+    from worker.services import Workplace
+    from worker.telemetry.metrics import Metrics
+
+_TEXT = "text/plain; charset=utf-8"
+
+
+@asynccontextmanager
+async def watched(settings: Settings, place: Workplace, daemon: Daemon) -> AsyncIterator[None]:
+    """Let the daemon be watched while the block runs, as far as the settings say."""
+    with ExitStack() as stack:
+        exporter = _exporter(settings, stack)
+        try:
+            if settings.metrics.port is None:
+                yield
+                return
+            from worker.telemetry.metrics import Metrics  # noqa: PLC0415 - see the top
+
+            metrics = Metrics()
+            stack.enter_context(tracing.watching(metrics.watch))
+            shown = _Shown(settings, place, daemon, metrics)
+            routes = {"/metrics": shown.metrics, "/healthz": shown.healthz, "/readyz": shown.readyz}
+            async with serving(settings.metrics.host, settings.metrics.port, routes) as port:
+                get_logger().info("metrics_served", url=f"http://{settings.metrics.host}:{port}/metrics")
+                yield
+        finally:
+            if exporter is not None:
+                await asyncio.to_thread(exporter.flush)
+
+
+def _exporter(settings: Settings, stack: ExitStack) -> Any:
+    if settings.traces.endpoint is None:
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 - see the top
+            OTLPSpanExporter,
+        )
+
+        from worker.telemetry.otel import Exporter  # noqa: PLC0415 - see the top
+    except ImportError as error:
+        raise SettingsError(
+            f"ORDERSYNC_TRACES__ENDPOINT is set, and {error.name} is not installed: pip install 'ordermesh-sync[otel]'"
+        ) from None
+    sender = OTLPSpanExporter(endpoint=f"{settings.traces.endpoint}/v1/traces", timeout=5)
+    exporter = Exporter(sender, share=settings.traces.share, version=__version__)
+    stack.enter_context(tracing.watching(exporter.watch, exporter.records))
+    return exporter
+
+
+class _Shown:
+    def __init__(self, settings: Settings, place: Workplace, daemon: Daemon, metrics: Metrics) -> None:
+        from worker.admin.status import Standing  # noqa: PLC0415 - see the top
+
+        self._standing, self._metrics = Standing(place.redis, settings), metrics
+        self._accounts, self._daemon = set(place.desks), daemon
+
+    async def metrics(self) -> Answer:
+        """Counters in any case, gauges where Redis answers."""
+        try:
+            rows = [row for row in await self._standing.rows() if row["account"] in self._accounts]
+        except (RedisError, OSError):
+            rows = []
+        return Answer(200, self._metrics.show(rows), _content_type())
+
+    async def healthz(self) -> Answer:
+        """Whether the worker gets on. What lies outside of it does not count: starting it anew would not help."""
+        return _verdict(
+            [f"{name} has stood still for {age:.0f} s" for name, age in self._daemon.silent().items()]
+        )
+
+    async def readyz(self) -> Answer:
+        """Whether it does its work: what `ordersync health` says, and that it is not about to end."""
+        beat = self._daemon.last_beat
+        problems = heartbeat.diagnose(beat) if beat else ["it has only just been started"]
+        return _verdict(["it is about to end", *problems] if self._daemon.stopping() else problems)
+
+
+def _content_type() -> str:
+    from worker.telemetry.metrics import CONTENT_TYPE  # noqa: PLC0415 - see the top
+
+    return CONTENT_TYPE
+
+
+def _verdict(problems: list[str]) -> Answer:
+    body = json.dumps({"ok": not problems, "problems": problems}) + "\n"
+    return Answer(503 if problems else 200, body.encode())

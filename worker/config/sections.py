@@ -1,0 +1,391 @@
+"""The parts of the settings: what may be set of each thing, with its rules and defaults.
+
+They read nothing: where the values come from is a matter of `settings.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+INTERVALS = {
+    "orders": 15.0,
+    "order_items": 60.0,
+    "shipments": 15.0,
+    "notes": 60.0,
+    "categories": 600.0,
+    "products": 600.0,
+    "variants": 600.0,
+    "merchant_catalogs": 600.0,
+    "order_audit": 15.0,
+    "order_item_audit": 15.0,
+    "shipment_audit": 15.0,
+    "package_audit": 15.0,
+    "message_audit": 15.0,
+    "note_audit": 15.0,
+    "category_audit": 60.0,
+    "product_audit": 60.0,
+    "variant_audit": 60.0,
+    "merchant_catalog_audit": 60.0,
+}
+"""The usual seconds between two polls of each resource, and of each kind of audit log."""
+RESOURCES = tuple(INTERVALS)
+"""The resources and audit logs that this version can read."""
+PRESETS = {
+    "orders": {"orders": INTERVALS["orders"]},
+    "records": {name: seconds for name, seconds in INTERVALS.items() if not name.endswith("_audit")},
+    "all": INTERVALS,
+}
+"""What is polled where it is not said one by one: orders, all records, or those and all their audit logs."""
+WITH_STATUS = ("orders", "order_items", "shipments")
+"""Those whose records have a status."""
+SANDBOX_ACCOUNT = "sandbox"
+"""The account of `ordersync run --sandbox`. Each run begins with new orders and drops what it knew of older ones."""
+_GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not _has_good_port(parts):
+        raise ValueError("must be an address like https://api.ordermesh.io")
+    _host(parts.hostname)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must hold no user, password, query or fragment")
+    return value.rstrip("/")
+
+
+def _optional_url(value: str | None) -> str | None:
+    return _http_url(value) if value else None
+
+
+def _has_good_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
+
+
+def _host(value: str) -> str:
+    try:
+        value.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{value!r} is no name of a host") from None
+    return value
+
+
+def _redis_url(value: SecretStr | None) -> SecretStr | None:
+    if value is None or not value.get_secret_value():
+        return None
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in {"redis", "rediss", "unix"} or not _has_good_port(parts):
+        raise ValueError("must be an address like redis://host:6379/0, rediss://... or unix:///path")
+    if parts.scheme != "unix":
+        _host(parts.hostname or "")
+        # redis-py takes what is no number for database 0.
+        if not re.fullmatch(r"(/[0-9]*)?", parts.path):
+            raise ValueError(f"{parts.path[1:]!r} is no number of a database: redis://host:6379/0")
+    return value
+
+
+def account_name(value: str) -> str:
+    """The name, if an account may have it.
+
+    Raises:
+        ValueError: It may not, and why.
+
+    """
+    if not _ACCOUNT_NAME.fullmatch(value):
+        raise ValueError("must be 1 to 64 letters, digits, dots, dashes or underscores")
+    if value == SANDBOX_ACCOUNT:
+        raise ValueError(
+            f"{value!r} is the account of `ordersync run --sandbox`, which empties it; choose another"
+        )
+    return value
+
+
+def _resource(value: str) -> str:
+    if value not in RESOURCES:
+        raise ValueError(f"there is no resource {value!r}. There is: {', '.join(RESOURCES)}")
+    return value
+
+
+_Resource = Annotated[str, AfterValidator(_resource)]
+
+
+def _group_name(value: str) -> str:
+    if not _GROUP_NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is no name for a group: 1 to 64 letters, digits, dots, colons, dashes")
+    return value
+
+
+_GroupName = Annotated[str, AfterValidator(_group_name)]
+
+
+def _field_path(value: str) -> str:
+    names = value.removeprefix("**.").split(".")
+    if not all(names) or any(mark in value.removeprefix("**.") for mark in "*[]"):
+        raise ValueError(
+            f"{value!r} is no path to a field. Write names with dots between them, lists are gone through by "
+            "themselves: items.images; or **.email for a name at any depth"
+        )
+    if value.startswith("**.") and len(names) > 1:
+        raise ValueError(f"{value!r}: behind **. stands one name, such as **.email")
+    return value
+
+
+_FieldPath = Annotated[str, AfterValidator(_field_path)]
+
+
+class Part(BaseModel):
+    """Some settings that belong together. Names that are not known are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ApiSettings(Part):
+    """How to reach OrderMesh, and how much to ask of it."""
+
+    base_url: Annotated[str, AfterValidator(_http_url)] = Field(
+        "https://api.ordermesh.io", description="address of the gateway"
+    )
+    client_id: str | None = Field(None, description="production login: id of the service client")
+    client_secret: SecretStr | None = Field(None, description="production login: its secret")
+    username: str | None = Field(None, description="development login: user")
+    password: SecretStr | None = Field(None, description="development login: password")
+    requests_per_second: float = Field(10, gt=0, le=1_000_000, description="budget of all workers together")
+    max_concurrency: int = Field(4, ge=1, le=64, description="requests under way of all workers together")
+    page_size: int = Field(100, ge=1, le=1000, description="records asked for in one page")
+    timeout: float = Field(30, gt=0, le=600, description="seconds without a byte until a request has failed")
+    attempts: int = Field(5, ge=1, le=20, description="tries for one request before the poll fails")
+
+    @property
+    def has_login(self) -> bool:
+        """Whether one of the two logins is complete."""
+        return bool((self.client_id and self.client_secret) or (self.username and self.password))
+
+
+class RedisSettings(Part):
+    """Where events and state are kept, and where arq has its queue."""
+
+    url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = Field(
+        None, description="events and state; without it an embedded server is started"
+    )
+    queue_url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = Field(
+        None, description="arq's queue; without it the same server"
+    )
+
+
+class PollSettings(Part):
+    """What is read, and how often."""
+
+    preset: Literal["orders", "records", "all"] = Field(
+        "orders", description="what is polled, each at its usual interval, where no intervals are set"
+    )
+    intervals: dict[_Resource, Annotated[float, Field(ge=1, le=86400)]] = Field(
+        default={}, description="seconds between two polls of each resource that is polled, 1 to 86400"
+    )
+    ignore_fields: dict[_Resource, tuple[str, ...]] = Field(
+        default={}, description="top-level fields whose change alone is no change"
+    )
+    complete_every: float = Field(
+        3600,
+        ge=1,
+        le=86400,
+        description="seconds between two complete reads where the rest reads what is newer",
+    )
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """What is polled, and how often."""
+        return dict(self.intervals or PRESETS[self.preset])
+
+
+class ReconcileSettings(Part):
+    """How what was published is held against the audit logs of OrderMesh."""
+
+    every: float = Field(
+        3600, ge=0, le=2_592_000, description="seconds between two comparisons with the audit logs; 0: never"
+    )
+    share: float = Field(
+        0.1, gt=0, le=1, description="part of the request budget that the comparison may take, such as 0.1"
+    )
+    lag: float = Field(
+        120,
+        ge=0,
+        le=86_400,
+        description="seconds after a change until it counts as missed, if it was not published",
+    )
+
+
+class InterestSettings(Part):
+    """Which records are published. Which resources: those that have an interval."""
+
+    merchants: tuple[str, ...] = Field(default=(), description="ids of merchants; all if not set")
+    statuses: dict[_Resource, tuple[str | int, ...]] = Field(
+        default={}, description="statuses of each resource in which its records are published; all if not set"
+    )
+    final_statuses: dict[_Resource, tuple[str | int, ...]] = Field(
+        default={"orders": ("Fulfilled", "Cancelled")},
+        description="statuses in which records are left to the complete reads, where every poll would read everything",
+    )
+
+    @model_validator(mode="after")
+    def _have_statuses(self) -> Self:
+        for resource in {**self.statuses, **self.final_statuses}:
+            if resource not in WITH_STATUS:
+                raise ValueError(f"{resource} have no status. There is one in: {', '.join(WITH_STATUS)}")
+        return self
+
+
+class PrivacySettings(Part):
+    """What of the records is published. What a rule does: `worker.capture.records.privacy`."""
+
+    policy: Literal["keep", "minimal"] = Field(
+        "keep", description="minimal: without names, addresses, phones, mail, payment details, free text"
+    )
+    fields: dict[_Resource, dict[_FieldPath, Literal["keep", "drop", "mask", "hash"]]] = Field(
+        default={}, description="keep, drop, mask or hash for fields of each resource, over the policy"
+    )
+    key: SecretStr | None = Field(None, description="key of the hashes, 16 characters or more")
+
+    @model_validator(mode="after")
+    def _can_be_done(self) -> Self:
+        key = self.key.get_secret_value() if self.key else ""
+        if key and len(key) < 16:
+            raise ValueError(
+                "ORDERSYNC_PRIVACY__KEY is too short to keep anything secret: 16 characters or more"
+            )
+        for resource, rules in self.fields.items():
+            for path, action in rules.items():
+                if action == "hash" and not key:
+                    raise ValueError(
+                        f"{path} of {resource} is to be hashed, which needs a key: set ORDERSYNC_PRIVACY__KEY to a "
+                        "secret of 16 characters or more, and keep it: with another key all hashes are others"
+                    )
+                if action != "keep" and path.lower() in {"id", "**.id"}:
+                    raise ValueError(
+                        f"{path} of {resource} names the record, and stands in `subject` of every event: it is kept"
+                    )
+        return self
+
+
+class EventSettings(Part):
+    """Who reads the events, and what they hold beside the record."""
+
+    groups: dict[_GroupName, tuple[_Resource, ...]] = Field(
+        default={}, description="consumer groups that exist from the start, and the resources that each reads"
+    )
+    compress_above: int | None = Field(
+        None, ge=1, description="bytes above which the record of an event is compressed; never if not set"
+    )
+    previous: bool = Field(
+        default=False, description="whether updates tell the old values of what changed; keeps every record"
+    )
+    traceparent: bool = Field(
+        default=False, description="whether events tell the run that published them, as a W3C traceparent"
+    )
+
+
+class KeptSettings(Part):
+    """What is kept of the stream of one resource; 0 is no limit."""
+
+    max_age: float | None = Field(None, ge=0)
+    max_entries: int | None = Field(None, ge=0)
+    max_bytes: int | None = Field(None, ge=0)
+
+
+class RetentionSettings(Part):
+    """How long events are kept. What a group still needs is kept longer, whatever the limits say."""
+
+    max_age: float = Field(604_800, ge=0, description="seconds that events are kept; 0: without limit")
+    max_entries: int = Field(0, ge=0, description="events that are kept of a resource; 0: without limit")
+    max_bytes: int = Field(
+        0, ge=0, description="bytes of events that are kept of a resource; 0: without limit"
+    )
+    resources: dict[_Resource, KeptSettings] = Field(
+        default={}, description="max_age, max_entries, max_bytes of single resources"
+    )
+    every: float = Field(60, ge=1, le=86400, description="seconds between two rounds")
+    idle_after: float = Field(
+        604_800, ge=1, description="seconds without reading after which a group is reported as idle"
+    )
+
+    def of(self, resource: str) -> KeptSettings:
+        """The limits of one resource."""
+        own = self.resources.get(resource, KeptSettings())
+        shared = {name: getattr(self, name) for name in KeptSettings.model_fields}
+        return KeptSettings(**shared | own.model_dump(exclude_none=True))
+
+
+class BackpressureSettings(Part):
+    """When polling pauses, until consumers or Redis have caught up. 0 turns a mark off."""
+
+    entries: int = Field(500_000, ge=0, description="polling pauses when a group has so many events to read")
+    bytes: int = Field(1 << 30, ge=0, description="the same in bytes")
+    memory: float = Field(0.9, ge=0, le=1, description="polling pauses at this share of Redis' maxmemory")
+    resume: float = Field(
+        0.9, gt=0, le=1, description="part of a mark below which polling goes on, such as 0.9"
+    )
+
+
+class ResyncSettings(Part):
+    """Resyncs that somebody asks for."""
+
+    share: float = Field(
+        0.5, gt=0, le=1, description="part of the request budget that resyncs take at most, such as 0.5"
+    )
+
+
+class LogSettings(Part):
+    """How the worker writes its logs; they go to stderr."""
+
+    format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level written")
+
+
+class MetricsSettings(Part):
+    """Metrics for Prometheus, and probes: `/metrics`, `/healthz`, `/readyz`. Off without a port."""
+
+    port: int | None = Field(
+        None, ge=0, le=65535, description="port of /metrics, /healthz, /readyz; none: off"
+    )
+    host: Annotated[str, AfterValidator(_host)] = Field(
+        "127.0.0.1", min_length=1, description="address that it listens on; 0.0.0.0: all"
+    )
+
+
+class TraceSettings(Part):
+    """Traces to an OpenTelemetry collector. Off without an address."""
+
+    endpoint: Annotated[str | None, AfterValidator(_optional_url)] = Field(
+        None, description="collector (OTLP over HTTP), such as http://127.0.0.1:4318; none: off"
+    )
+    share: float = Field(1.0, ge=0, le=1, description="share of traces that is recorded, from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One set of OrderMesh credentials, and what is read with it."""
+
+    name: str
+    api: ApiSettings
+    intervals: Mapping[str, float]
+    ignore_fields: Mapping[str, tuple[str, ...]]
+    complete_every: float = 3600.0
+    reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
+    contract_file: Path | None = None
+    interest: InterestSettings = field(default_factory=InterestSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    events: EventSettings = field(default_factory=EventSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    backpressure: BackpressureSettings = field(default_factory=BackpressureSettings)
+    resync: ResyncSettings = field(default_factory=ResyncSettings)

@@ -1,0 +1,325 @@
+"""Settings: the only reader of the environment.
+
+Sources, the first wins: arguments, environment (`ORDERSYNC_API__PAGE_SIZE`), `.env` in the working folder,
+a folder of secret files (`ORDERSYNC_SECRETS_DIR`, else `/run/secrets`; a file is named like the variable).
+`__` nests. A name that starts with `ORDERSYNC_` and is not known is an error: a typo in a setting would
+otherwise be found out by a missing order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from dotenv import dotenv_values
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as SourceError
+
+from worker.config.sections import (
+    Account,
+    ApiSettings,
+    BackpressureSettings,
+    EventSettings,
+    InterestSettings,
+    LogSettings,
+    MetricsSettings,
+    Part,
+    PollSettings,
+    PrivacySettings,
+    ReconcileSettings,
+    RedisSettings,
+    ResyncSettings,
+    RetentionSettings,
+    TraceSettings,
+    account_name,
+)
+from worker.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PREFIX = "ORDERSYNC_"
+SECRETS_DIR = "ORDERSYNC_SECRETS_DIR"
+DEFAULT_SECRETS_DIR = "/run/secrets"
+_MAPS = (
+    "ORDERSYNC_POLL__INTERVALS",
+    "ORDERSYNC_POLL__IGNORE_FIELDS",
+    "ORDERSYNC_PRIVACY__FIELDS",
+    "ORDERSYNC_INTEREST__MERCHANTS",
+    "ORDERSYNC_INTEREST__STATUSES",
+    "ORDERSYNC_INTEREST__FINAL_STATUSES",
+    "ORDERSYNC_EVENTS__GROUPS",
+    "ORDERSYNC_RETENTION__RESOURCES",
+)
+
+
+def _home(value: Path | None) -> Path | None:
+    return value.expanduser() if value else None
+
+
+def default_data_dir() -> Path:
+    """The XDG state folder of this program."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "ordersync"
+
+
+class Settings(BaseSettings):
+    """All settings. Use `load()`, which turns every problem into a `SettingsError` that names it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    api: ApiSettings = ApiSettings()
+    redis: RedisSettings = RedisSettings()
+    poll: PollSettings = PollSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
+    events: EventSettings = EventSettings()
+    interest: InterestSettings = InterestSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    retention: RetentionSettings = RetentionSettings()
+    backpressure: BackpressureSettings = BackpressureSettings()
+    resync: ResyncSettings = ResyncSettings()
+    log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    traces: TraceSettings = TraceSettings()
+    account: Annotated[str, AfterValidator(account_name)] = Field(
+        "default", description="name of the one account"
+    )
+    accounts_file: Annotated[Path | None, AfterValidator(_home)] = Field(
+        None, description="TOML file with many accounts, instead of the one"
+    )
+    contract_file: Annotated[Path | None, AfterValidator(_home)] = Field(
+        None, description="contract profile (TOML) or OpenAPI document (JSON, YAML) of the gateway"
+    )
+    data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+        default_factory=default_data_dir, description="data of the embedded server, heartbeat"
+    )
+    grace_seconds: float = Field(4, ge=0, le=600, description="time to finish the page in hand when stopping")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The sources, the first wins."""
+        del settings_cls
+        secrets = NestedSecretsSettingsSource(
+            file_secret_settings,
+            secrets_dir=os.environ.get(SECRETS_DIR) or DEFAULT_SECRETS_DIR,
+            secrets_dir_missing="ok",
+            secrets_prefix=PREFIX,
+            secrets_nested_delimiter="__",
+        )
+        return init_settings, env_settings, dotenv_settings, secrets
+
+    def accounts(self) -> tuple[Account, ...]:
+        """The accounts to work for, each with a complete login.
+
+        Raises:
+            SettingsError: There is no account with a login, or the accounts file cannot be used.
+
+        """
+        if self.accounts_file is not None:
+            return _read_accounts(self.accounts_file, self)
+        if not self.api.has_login:
+            raise SettingsError(
+                "No login for OrderMesh. Set ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET "
+                "(in the environment, in .env or as secret files; for development "
+                "ORDERSYNC_API__USERNAME and ORDERSYNC_API__PASSWORD), or name accounts in "
+                "ORDERSYNC_ACCOUNTS_FILE. To try it without an account: ordersync run --sandbox"
+            )
+        return (_account(self.account, self.api, self.poll, self.contract_file, self),)
+
+    def shown(self) -> dict[str, Any]:
+        """All settings with secrets hidden, as plain values."""
+        shown = self.model_dump(mode="json")
+        for name in ("url", "queue_url"):
+            if url := getattr(self.redis, name):
+                shown["redis"][name] = hide_password(url.get_secret_value())
+        return shown
+
+
+def load(**arguments: Any) -> Settings:
+    """Read the settings from all sources.
+
+    Raises:
+        SettingsError: A value cannot be used or a name is not known; the message names the variable.
+
+    """
+    given = _given()
+    _refuse_unknown_names(given)
+    try:
+        return Settings(**arguments)
+    except ValidationError as error:
+        raise SettingsError(_describe(error, PREFIX)) from None
+    except UnicodeDecodeError as error:
+        folder = os.environ.get(SECRETS_DIR) or DEFAULT_SECRETS_DIR
+        raise SettingsError(f"A secret file in {folder} is no text in UTF-8: {error.reason}") from None
+    except SourceError as error:
+        where = ", ".join(name for name in _MAPS if name in given) or "Settings"
+        raise SettingsError(f"{where}: {error.__cause__ or error}. Maps are written as JSON.") from None
+
+
+def hide_password(url: str) -> str:
+    """A URL with its password, also one among the options of a Redis URL, replaced by stars."""
+    url = re.sub(r"(?<=[?&]password=)[^&#]*", "***", url)
+    return re.sub(r"^(\w+://[^/@:]*):[^/]*@", r"\1:***@", url)
+
+
+def variable_names() -> dict[str, str]:
+    """Every variable that may be set, and what it means."""
+    names = {SECRETS_DIR: "folder of secret files"}
+    for name, setting in Settings.model_fields.items():
+        part = setting.annotation
+        if isinstance(part, type) and issubclass(part, Part):
+            for inner, inner_field in part.model_fields.items():
+                names[f"{PREFIX}{name}__{inner}".upper()] = inner_field.description or ""
+        else:
+            names[f"{PREFIX}{name}".upper()] = setting.description or ""
+    return names
+
+
+def _given() -> set[str]:
+    """The names that are set somewhere: in the environment, in `.env`, as secret files."""
+    names = set(os.environ)
+    for name, value in os.environ.items():
+        try:
+            (value if name.upper().startswith(PREFIX) else "").encode()
+        except UnicodeEncodeError:
+            raise SettingsError(f"{name}: the value is no text in UTF-8") from None
+    try:
+        names.update(dotenv_values(".env"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f".env cannot be read: {error}") from None
+    folder = Path(os.environ.get(SECRETS_DIR) or DEFAULT_SECRETS_DIR)
+    if os.environ.get(SECRETS_DIR) and not folder.is_dir():
+        raise SettingsError(f"{SECRETS_DIR}: there is no folder {folder}")
+    with contextlib.suppress(OSError):
+        names.update(file.name for file in folder.iterdir())
+    return {name.upper() for name in names if name.upper().startswith(PREFIX)}
+
+
+def _refuse_unknown_names(given: Iterable[str]) -> None:
+    known = variable_names()
+    for name in sorted(given):
+        if name in known or name.startswith(tuple(f"{map_name}__" for map_name in _MAPS)):
+            continue
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {close[0]}?" if close else " See: ordersync config show --names"
+        raise SettingsError(f"{name} is not a setting.{hint}")
+
+
+def _describe(error: ValidationError, prefix: str) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        name = prefix + "__".join(str(part) for part in problem["loc"] if part != "[key]").upper()
+        lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)
+
+
+def _account(
+    name: str, api: ApiSettings, poll: PollSettings, contract_file: Path | None, settings: Settings
+) -> Account:
+    return Account(
+        name=name,
+        api=api,
+        intervals=poll.chosen,
+        ignore_fields=poll.ignore_fields,
+        complete_every=poll.complete_every,
+        reconcile=settings.reconcile,
+        contract_file=contract_file,
+        interest=settings.interest,
+        privacy=settings.privacy,
+        events=settings.events,
+        retention=settings.retention,
+        backpressure=settings.backpressure,
+        resync=settings.resync,
+    )
+
+
+class _AccountEntry(Part):
+    """One `[accounts.NAME]` of the accounts file: settings of `api`, and those of `poll` that differ.
+
+    `contract_file`, relative to the accounts file, stands for the one of the environment; "" for none.
+    """
+
+    api: dict[str, Any] = Field(default_factory=dict)
+    poll: dict[str, Any] = Field(default_factory=dict)
+    contract_file: str | None = None
+
+
+def _read_accounts(path: Path, settings: Settings) -> tuple[Account, ...]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"ORDERSYNC_ACCOUNTS_FILE: {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"ORDERSYNC_ACCOUNTS_FILE: {path} is not TOML: {error}") from None
+    tables = content.get("accounts")
+    if not isinstance(tables, dict) or not tables or set(content) != {"accounts"}:
+        raise SettingsError(
+            f"ORDERSYNC_ACCOUNTS_FILE: {path} needs tables [accounts.NAME.api] and nothing else"
+        )
+    return tuple(_read_account(path, name, table, settings) for name, table in tables.items())
+
+
+def _read_account(path: Path, name: str, table: Any, settings: Settings) -> Account:
+    where = f"{path}: accounts.{name}"
+    try:
+        account_name(name)
+        entry = _AccountEntry.model_validate(table)
+        # What the file leaves out comes from the environment, but never somebody else's login.
+        shared = settings.api.model_dump(
+            exclude={"client_id", "client_secret", "username", "password"}, exclude_unset=True
+        )
+        api = ApiSettings.model_validate({**shared, **_with_secret_files(path, entry.api)})
+        shared = settings.poll.model_dump(exclude_unset=True)
+        if "preset" in entry.poll:
+            shared.pop("intervals", None)  # those of the account's own preset
+        poll = PollSettings.model_validate({**shared, **entry.poll})
+    except ValidationError as error:
+        raise SettingsError(f"{where}: {_describe(error, '').lower()}") from None
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}") from None
+    if not api.has_login:
+        raise SettingsError(f"{where}: needs client_id and client_secret (or client_secret_file)")
+    contract_file = settings.contract_file
+    if entry.contract_file is not None:
+        own = Path(entry.contract_file).expanduser()
+        contract_file = path.parent / own if entry.contract_file else None
+    return _account(name, api, poll, contract_file, settings)
+
+
+def _with_secret_files(path: Path, api: dict[str, Any]) -> dict[str, Any]:
+    """`client_secret_file = "..."` stands for the content of that file; likewise `password_file`."""
+    values = dict(api)
+    for name in ("client_secret", "password"):
+        file = values.pop(f"{name}_file", None)
+        if file is not None:
+            try:
+                values[name] = (path.parent / str(file)).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise ValueError(f"{name}_file: {file} cannot be read: {error.strerror}") from None
+    return values

@@ -1,0 +1,1 @@
+"""The published contracts of this program: schemas, AsyncAPI document, log page."""

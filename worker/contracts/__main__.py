@@ -1,0 +1,168 @@
+"""The contract of the queue as files: the AsyncAPI document, the JSON Schemas, and what they have promised.
+
+`python -m worker.contracts deploy` writes `asyncapi.yaml`, `schemas/ENTITY.VERSION.json`, the schema of the log and its
+page. A schema whose version has been stepped gets a file beside the old one, which stays: events that were written
+before name it. `--release` then writes down in `schemas/released.json` what the schemas promise from now on. Neither is
+done for a schema that breaks what is written there. Step its version first: `schema_version` in
+`worker/capture/registry.py` for those of records, `VERSION` and `LETTER_VERSION` in `worker/contracts/event_schema.py`
+for those of the envelope and of dead letters.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import yaml
+
+from worker.capture.registry import AUDIT_LOGS, RESOURCES
+from worker.contracts import asyncapi, log_page
+from worker.contracts.compatibility import Promise, broken, promise_of
+from worker.contracts.event_schema import envelope_schema, letter_schemas
+from worker.contracts.log_schema import log_schema
+from worker.errors import OrdersyncError
+from worker.ordermesh.record_schema import entry_schema, record_schema
+from worker.queue.envelope import data_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DOCUMENT = "asyncapi.yaml"
+LOG_SCHEMA = "log-events.schema.json"
+RELEASED = "schemas/released.json"
+
+_HEADER = "# Written by `python -m worker.contracts deploy`; do not change it by hand.\n"
+
+
+class PromiseBroken(OrdersyncError):
+    """A schema is not what it was when it was released, and has the same version."""
+
+    code = "promise_broken"
+
+    def __init__(self, problems: Mapping[str, list[str]]) -> None:
+        self.problems = problems
+        said = "; ".join(f"{uri}: {', '.join(each)}" for uri, each in problems.items())
+        super().__init__(
+            f"What was published is no longer so: {said}. Step the version of the schema, and consumers can tell."
+        )
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """Every schema of this version, by its `$id`."""
+    made = [envelope_schema(), *letter_schemas().values()]
+    made += [
+        record_schema(
+            each.search,
+            data_schema(each.entity, each.schema_version),
+            each.entity.replace("_", " ").capitalize(),
+            each.id_field,
+        )
+        for each in RESOURCES.values()
+    ]
+    made += [
+        entry_schema(
+            data_schema(each.entity, each.schema_version), each.entity.replace("_", " ").capitalize()
+        )
+        for each in AUDIT_LOGS.values()
+    ]
+    return {schema["$id"]: schema for schema in made}
+
+
+def files() -> dict[str, str]:
+    """Every file of this version with its text, by its path in the folder `deploy`."""
+    written = {
+        asyncapi.schema_file(uri): json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        for uri, schema in schemas().items()
+    }
+    log = json.dumps(log_schema(), indent=1, ensure_ascii=False) + "\n"
+    return {DOCUMENT: _HEADER + _as_yaml(asyncapi.document()), **written, LOG_SCHEMA: log}
+
+
+def pages() -> dict[str, str]:
+    """Pages that are written with the files, by their path in the folder `docs`, which stands beside `deploy`."""
+    return {"logs.md": log_page.page()}
+
+
+def promises() -> dict[str, Promise]:
+    """What the schemas of this version promise, by `$id`."""
+    entries = {envelope_schema()["$id"]}
+    return {uri: promise_of(schema, ordered=uri in entries) for uri, schema in schemas().items()}
+
+
+def released(folder: Path) -> dict[str, Promise]:
+    """What was promised, by `$id`, as it is written down in the folder `deploy`."""
+    try:
+        text = (folder / RELEASED).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    promised: dict[str, Promise] = json.loads(text)
+    return promised
+
+
+def check(before: Mapping[str, Promise], now: Mapping[str, Promise]) -> None:
+    """See that every schema that is in both keeps what it promised before.
+
+    Raises:
+        PromiseBroken: One does not.
+
+    """
+    problems = {uri: broken(promise, now[uri]) for uri, promise in before.items() if uri in now}
+    if found := {uri: each for uri, each in problems.items() if each}:
+        raise PromiseBroken(found)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--release", is_flag=True, help="Write down what the schemas promise from now on.")
+def command(folder: Path, *, release: bool) -> None:
+    """Write the AsyncAPI document and the JSON Schemas into FOLDER, and pages into the folder `docs` beside it."""
+    before, now = released(folder), promises()
+    check(before, now)
+    (folder / "schemas").mkdir(exist_ok=True)
+    written = files()
+    if release:
+        written[RELEASED] = json.dumps(before | now, indent=1, ensure_ascii=False) + "\n"
+    for name, text in written.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    docs = folder.resolve().parent / "docs"
+    if docs.is_dir():
+        for name, text in pages().items():
+            (docs / name).write_text(text, encoding="utf-8")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what is said twice twice, and longer texts as blocks."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _as_yaml(document: dict[str, Any]) -> str:
+    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return text
+
+
+def _main() -> None:
+    try:
+        command.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except OrdersyncError as error:
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,243 @@
+"""Reading an OpenAPI document (3.x, or Swagger 2.0) that may be incomplete, wrong or hostile.
+
+Only what the contract needs is looked at, and nothing is walked through as a whole: references may lead in
+circles, and a YAML alias may make a small file a very large tree. What is missing or of another type than the
+specification says counts as not there.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeGuard
+from urllib.parse import unquote, urlsplit
+
+from worker.ordermesh.contract.layers import METHODS
+
+LONGEST_TITLE = 500
+"""Characters of a title, an address or a reference that are looked at: ours are shorter."""
+LONGEST_NAME = 100
+MOST_PARAMETERS = 500
+MOST_HOPS = 10
+"""References that are followed until one that leads nowhere is given up."""
+MOST_SCHEMAS = 2_000
+"""Schemas and properties that are looked at to see what one answer holds."""
+
+
+class NotOpenApi(ValueError):
+    """The document cannot be used as a whole; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryParameter:
+    """One query parameter, and what the document says of its value where that is a whole number."""
+
+    name: str
+    default: int | None = None
+    minimum: int | None = None
+    maximum: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One operation of a document. `listed` is its path there, `path` that with the path of the server before it."""
+
+    method: str
+    listed: str
+    server: str
+    title: str
+    operation_id: str
+    deprecated: bool
+    node: Mapping[str, Any] = field(repr=False, compare=False)
+    item: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @property
+    def path(self) -> str:
+        """The path at the gateway, by the document."""
+        return self.server + self.listed
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A whole document. `version` as it writes it: `3.1.0`, or `2.0` of Swagger."""
+
+    root: Mapping[str, Any] = field(repr=False)
+    version: str
+    title: str
+
+    @property
+    def swagger(self) -> bool:
+        """Whether it is of the generation before OpenAPI."""
+        return self.version.startswith("2.")
+
+    def operations(self) -> Iterator[Described]:
+        """Every operation, in the order of the document."""
+        root_server = self._base_path() if self.swagger else self._server(self.root)
+        for listed, entry in _mapping(self.root.get("paths")).items():
+            item = self.resolve(entry)
+            if not isinstance(listed, str) or not item:
+                continue
+            item_server = self._server(item, root_server)
+            for name, inner in item.items():
+                node = self.resolve(inner)
+                if isinstance(name, str) and name.upper() in METHODS and isinstance(inner, Mapping):
+                    yield Described(
+                        method=name.upper(),
+                        listed=listed,
+                        server=self._server(node, item_server),
+                        title=_text(node.get("summary")),
+                        operation_id=_text(node.get("operationId")),
+                        deprecated=node.get("deprecated") is True,
+                        node=node,
+                        item=item,
+                    )
+
+    def query(self, described: Described) -> dict[str, QueryParameter]:
+        """The query parameters of an operation by name; its own win over those of its path."""
+        found = {}
+        for node in (described.item, described.node):
+            for entry in _list(node.get("parameters"))[:MOST_PARAMETERS]:
+                parameter = self.resolve(entry)
+                name = parameter.get("name")
+                if parameter.get("in") == "query" and _is_name(name):
+                    schema = parameter if self.swagger else self.resolve(parameter.get("schema"))
+                    limits = (_whole(schema.get(key)) for key in ("default", "minimum", "maximum"))
+                    found[name] = QueryParameter(name, *limits)
+        return found
+
+    def lists(self, described: Described) -> tuple[str, ...] | None:
+        """The names of the lists at the top of the good answer; None: the document does not say what it is."""
+        schema = self._answer(described)
+        if not schema:
+            return None
+        lists: dict[str, None] = {}
+        pending, left = deque([schema]), MOST_SCHEMAS
+        while pending and left > 0:
+            one = self.resolve(pending.popleft())
+            properties = list(islice(_mapping(one.get("properties")).items(), left))
+            left -= 1 + len(properties)
+            # `allOf` is how a page of records is put together from a common frame and a list.
+            pending += _list(one.get("allOf"))[: max(left, 0)]
+            for name, inner in properties:
+                if _is_name(name) and self._is_list(inner):
+                    lists[name] = None
+        return tuple(lists)
+
+    def resolve(self, node: Any) -> Mapping[Any, Any]:
+        """`node`, or what its reference within this document leads to; nothing where that is no object."""
+        for _ in range(MOST_HOPS):
+            if not isinstance(node, Mapping):
+                return {}
+            reference = node.get("$ref")
+            if not isinstance(reference, str):
+                return node
+            node = self._at(reference)
+        return {}
+
+    def _at(self, reference: str) -> Any:
+        if not reference.startswith("#/") or len(reference) > LONGEST_TITLE:
+            return None  # another file, or an address: neither is read
+        node: Any = self.root
+        for part in reference[2:].split("/"):
+            name = unquote(part).replace("~1", "/").replace("~0", "~")
+            if isinstance(node, Mapping):
+                node = node.get(name)
+            elif isinstance(node, list) and name.isascii() and name.isdigit() and int(name) < len(node):
+                node = node[int(name)]
+            else:
+                return None
+        return node
+
+    def _answer(self, described: Described) -> Mapping[str, Any]:
+        """The schema of the first good answer that has one."""
+        answers = {
+            str(status).upper(): node for status, node in _mapping(described.node.get("responses")).items()
+        }
+        for status in ("200", "201", "2XX"):
+            answer = self.resolve(answers.get(status))
+            if self.swagger:
+                schema = self.resolve(answer.get("schema"))
+            else:
+                content = _mapping(answer.get("content"))
+                kinds = sorted(
+                    (kind for kind in content if isinstance(kind, str) and ("json" in kind or "*" in kind)),
+                    key=lambda kind: kind != "application/json",
+                )
+                schema = self.resolve(_mapping(content[kinds[0]]).get("schema")) if kinds else {}
+            if schema:
+                return schema
+        return {}
+
+    def _is_list(self, node: Any) -> bool:
+        schema = self.resolve(node)
+        kind = schema.get("type", "array" if "items" in schema else None)
+        return kind == "array" or (isinstance(kind, list) and "array" in kind)
+
+    def _base_path(self) -> str:
+        return _path_part(_text(self.root.get("basePath")))
+
+    def _server(self, node: Mapping[str, Any], default: str = "") -> str:
+        """The path part of the first server of a node, or the default where it names none."""
+        servers = _list(node.get("servers"))
+        if not servers:
+            return default
+        server = _mapping(servers[0])
+        address = _text(server.get("url"))
+        for name, variable in islice(_mapping(server.get("variables")).items(), MOST_PARAMETERS):
+            address = address.replace(f"{{{name}}}", _text(_mapping(variable).get("default")))[:LONGEST_TITLE]
+        return _path_part(address)
+
+
+def document_of(root: Any) -> Document:
+    """The document that a decoded file is.
+
+    Raises:
+        NotOpenApi: It is none, of a version that is not known, or without a single operation.
+
+    """
+    if not isinstance(root, Mapping):
+        raise NotOpenApi("it is no OpenAPI document: there is no object at its top")
+    version = root.get("openapi", root.get("swagger"))
+    if not isinstance(version, str | int | float):
+        raise NotOpenApi("it is no OpenAPI document: it has no `openapi` (or `swagger`) at its top")
+    if not str(version).startswith("3." if "openapi" in root else "2."):
+        raise NotOpenApi(
+            f"its version is {str(version)[:20]!r}; OpenAPI 3.0 and 3.1 and Swagger 2.0 are read"
+        )
+    document = Document(root, str(version)[:20], _text(_mapping(root.get("info")).get("title")))
+    if next(document.operations(), None) is None:
+        raise NotOpenApi("it describes no operation: `paths` is missing or empty. Export it with its paths")
+    return document
+
+
+def _path_part(address: str) -> str:
+    """`/api` of `https://host/api/`, `/api/` and `api`."""
+    try:
+        path = urlsplit(address).path.strip("/")
+    except ValueError:
+        return ""
+    return f"/{path}" if path else ""
+
+
+def _mapping(value: Any) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str:
+    return value[:LONGEST_TITLE] if isinstance(value, str) else ""
+
+
+def _is_name(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable()
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        return None
+    return int(value) if abs(value) <= 1_000_000 else None

@@ -1,0 +1,252 @@
+"""The reference of the API, rendered from the table of operations and the table of schemas.
+
+Pure functions: `markdown()` is the page `docs/contract.md`, `data()` the same as plain data for commands that
+print JSON. `python -m worker.ordermesh.contract.reference > docs/contract.md` writes the page anew.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+from worker.ordermesh.contract.operations import OPERATIONS, SERVICES
+from worker.ordermesh.schemas import PAGES, SCHEMAS, element, schemas_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from worker.ordermesh.contract.operations import Operation
+    from worker.ordermesh.schemas import Field, Schema
+
+DOCUMENTED_QUERY: dict[str, tuple[str, ...]] = {
+    "users.login": ("source",),
+    "merchant_catalogs.effective_variants": ("page", "pageSize"),
+}
+"""The query parameters that a sample of the vendor shows, by operation; all others are inferred."""
+
+NOT_DOCUMENTED = "fields not documented"
+
+_PAGE_OF_SOURCE = re.compile(r"vendor:[\w-]+")
+
+
+def data() -> dict[str, Any]:
+    """The whole reference as plain data: counts, operations and schemas, in the order of the page."""
+    return {
+        "counts": counts(),
+        "operations": [operation_data(each) for each in OPERATIONS.values()],
+        "schemas": [schema_data(each) for each in SCHEMAS.values()],
+    }
+
+
+def counts() -> dict[str, int]:
+    """How much of the contract is documented."""
+    operations, schemas = OPERATIONS.values(), SCHEMAS.values()
+    return {
+        "operations": len(operations),
+        "paths_documented": sum(each.documented for each in operations),
+        "methods_documented": sum(each.method_documented for each in operations),
+        "schemas": len(schemas),
+        "schemas_with_fields": sum(bool(each.fields) for each in schemas),
+        "schemas_documented": sum(each.documented for each in schemas),
+    }
+
+
+def operation_data(operation: Operation) -> dict[str, Any]:
+    """What is known of one operation."""
+    shown = DOCUMENTED_QUERY.get(operation.key, ())
+    return {
+        "key": operation.key,
+        "title": operation.title,
+        "service": operation.service,
+        "tag": operation.tag,
+        "method": operation.method,
+        "method_documented": operation.method_documented,
+        "path": operation.path,
+        "path_documented": operation.documented,
+        "confidence": operation.confidence,
+        "alternatives": list(operation.alternatives),
+        "path_parameters": list(operation.path_parameters),
+        "query": [{"name": name, "documented": name in shown} for name in operation.query],
+        "body": list(body_fields(operation)),
+        "request": operation.request,
+        "answer": operation.answer,
+        "list_key": operation.records,
+        "record_key": operation.record,
+        "writes": operation.writes,
+        "client": client_method(operation),
+        "page": operation.page,
+        "note": operation.note,
+    }
+
+
+def schema_data(schema: Schema) -> dict[str, Any]:
+    """What is known of one schema."""
+    return {
+        "name": schema.name,
+        "services": list(schema.services),
+        "type": schema.type,
+        "documented": schema.documented,
+        "fields": [
+            {
+                "name": each.name,
+                "type": each.type,
+                "required": each.required,
+                "nullable": each.nullable,
+                "documented": each.documented,
+                "source": each.source,
+            }
+            for each in schema.fields
+        ],
+        "note": schema.note,
+    }
+
+
+def client_method(operation: Operation) -> str:
+    """The method of the client that calls it."""
+    return f"client.{operation.key}"
+
+
+def body_fields(operation: Operation) -> tuple[str, ...]:
+    """The names of the fields that its body may have, as far as they are known."""
+    known = SCHEMAS[operation.request].fields if operation.request else ()
+    return tuple(each.name for each in known) or operation.body
+
+
+def markdown() -> str:
+    """The page `docs/contract.md`."""
+    parts = [_head()]
+    for service in SERVICES:
+        operations = [each for each in OPERATIONS.values() if each.service == service]
+        parts.append(f"## {service.capitalize()} service\n\n{_overview(operations)}")
+        parts += [operation_markdown(each) for each in operations]
+    parts.append(
+        "## Schemas\n\nEvery schema that the portal names. A field marked with `!` must be there and is not null;"
+        " every other one may be missing or null, and unknown ones pass through."
+    )
+    for service in SERVICES:
+        links = ", ".join(_link(each.name) for each in schemas_of(service))
+        parts.append(f"**{service.capitalize()}**: {links}")
+    parts += [schema_markdown(each) for each in SCHEMAS.values()]
+    parts.append("\n".join(f"[vendor:{key}]: {url}" for key, url in PAGES.items()))
+    return "\n\n".join(parts) + "\n"
+
+
+def operation_markdown(operation: Operation) -> str:
+    """The section of one operation."""
+    known = "documented" if operation.documented else f"inferred, {operation.confidence} confidence"
+    if operation.alternatives:
+        known += "; also possible: " + _code(operation.alternatives)
+    rows = {
+        "Request": f"`{operation.method} {operation.path}`",
+        "Path": known,
+        "Method": "documented" if operation.method_documented else "inferred",
+        "Path parameters": _code(operation.path_parameters),
+        "Query": _query(operation),
+        "Body": _body(operation),
+        "Answer": _answer(operation),
+        "Client": f"`{client_method(operation)}`",
+        "Vendor's page": f"<{operation.page}>" if operation.page else "",
+        "Note": operation.note,
+    }
+    table = "\n".join(f"| {name} | {_cell(text)} |" for name, text in rows.items() if text)
+    return f"### `{operation.key}`\n\n{operation.title}\n\n| | |\n|---|---|\n{table}"
+
+
+def schema_markdown(schema: Schema) -> str:
+    """The section of one schema."""
+    lines = [f"### {schema.name}", "", f"Service: {', '.join(schema.services)}."]
+    if schema.note:
+        lines[-1] += f" {_linked(_sentence(schema.note))}"
+    if schema.fields:
+        lines += ["", "| field | type | source |", "|---|---|---|"]
+        lines += [_row(each) for each in schema.fields]
+    elif schema.type == "object":
+        lines += ["", _sentence(NOT_DOCUMENTED)]
+    else:
+        lines += ["", f"Type: {schema.type}; {NOT_DOCUMENTED}."]
+    return "\n".join(lines)
+
+
+def _head() -> str:
+    number = counts()
+    return (
+        "# The OrderMesh contract\n\n"
+        "<!-- Written by `python -m worker.ordermesh.contract.reference`; change the tables, not this page. -->\n\n"
+        f"{number['operations']} operations, of which {number['paths_documented']} have a documented path and "
+        f"{number['methods_documented']} a documented method; {number['schemas']} schemas, of which "
+        f"{number['schemas_documented']} have documented fields and "
+        f"{number['schemas_with_fields'] - number['schemas_documented']} only inferred ones.\n\n"
+        "*Documented* means that a page of the vendor shows it. *Inferred* means that it was concluded from "
+        "what the vendor shows of something else, with high, medium or low confidence: a contract profile can "
+        "replace it, and the probe verifies it. Query parameters are inferred unless they are marked."
+    )
+
+
+def _overview(operations: Iterable[Operation]) -> str:
+    lines = ["| operation | request | path | method |", "|---|---|---|---|"]
+    lines += [
+        f"| [`{each.key}`](#{_anchor(each.key)}) | `{each.method} {each.path}` | {each.confidence} "
+        f"| {'documented' if each.method_documented else 'inferred'} |"
+        for each in operations
+    ]
+    return "\n".join(lines)
+
+
+def _query(operation: Operation) -> str:
+    shown = DOCUMENTED_QUERY.get(operation.key, ())
+    return ", ".join(f"`{name}`{' (documented)' if name in shown else ''}" for name in operation.query)
+
+
+def _body(operation: Operation) -> str:
+    if operation.request is None:
+        return ""
+    return f"{_link(operation.request)}: {_code(body_fields(operation)) or NOT_DOCUMENTED}"
+
+
+def _answer(operation: Operation) -> str:
+    if operation.answer is None:
+        return "not documented"
+    text = _link(operation.answer)
+    if operation.records:
+        text += f", list under `{operation.records}`"
+    if operation.record:
+        text += f", wrapped in `{operation.record}`"
+    return text
+
+
+def _row(field: Field) -> str:
+    inner = element(field.type)
+    shown = _link(inner) if inner in SCHEMAS else inner
+    if inner != field.type:
+        shown = f"list of {shown}"
+    return f"| `{field.name}`{'!' if field.required else ''} | {shown} | {_cell(_linked(field.source))} |"
+
+
+def _linked(text: str) -> str:
+    """The text with every page it names as a link, whose addresses stand at the end of the page."""
+    return _PAGE_OF_SOURCE.sub(r"[\g<0>]", text)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text[0].upper()}{text[1:]}."
+
+
+def _link(name: str) -> str:
+    return f"[{name}](#{_anchor(name)})"
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w-]", "", heading.lower())
+
+
+def _code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

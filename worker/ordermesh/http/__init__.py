@@ -1,0 +1,1 @@
+"""Requests to OrderMesh: login, tokens, budget, transport, answers."""

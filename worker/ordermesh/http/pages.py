@@ -1,0 +1,133 @@
+"""Splitting a page into raw records without decoding them.
+
+The wrapper key of a list is not documented (api-facts 1.5): the expected key is read in one pass; a bare
+list, or a body whose only list stands under another name, is read too.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from worker.errors import UnreadableAnswer
+from worker.ordermesh.http.salvage import salvage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TOTAL_KEYS = ("total", "totalCount", "totalItems", "totalRecords", "totalResults")
+"""Names under which a list may give the number of all records. None is documented."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The records of one page as served, and how many there are in all if the server says so."""
+
+    records: list[msgspec.Raw]
+    total: int | None
+
+
+NOT_RECORDS = frozenset(
+    {"errors", "warnings", "messages", "facets", "aggregations", "filters", "links", "_links", "sort"}
+)
+"""Names of lists that stand beside the records of a list, or in their place."""
+
+_as_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_as_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_as_total = msgspec.json.Decoder(int, strict=False).decode  # not strict: it may be written as text
+_UNREADABLE = (
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    RecursionError,
+)  # the last for a body nested without end
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
+
+
+def split(operation: str, body: bytes, wrappers: tuple[str, ...], *, page: int | None) -> Page:
+    """The records of a list answer.
+
+    Raises:
+        UnreadableAnswer: The body is no JSON, or there is no list in it, or more than one and none of the
+            expected name. `page` (as it was asked for) goes into the message.
+
+    """
+    try:
+        fast = _fast_decoder(wrappers)(body)
+    except _UNREADABLE:
+        return _split_slowly(operation, body, wrappers, page)
+    if fast.records is msgspec.UNSET:
+        return _split_slowly(operation, body, wrappers, page)
+    return Page(
+        fast.records, next((t for name in TOTAL_KEYS if (t := getattr(fast, name)) is not None), None)
+    )
+
+
+@lru_cache(maxsize=64)
+def _fast_decoder(wrappers: tuple[str, ...]) -> Callable[[bytes], Any]:
+    fields: list[tuple[str, Any, Any]] = [("records", list[msgspec.Raw] | msgspec.UnsetType, msgspec.UNSET)]
+    fields += [(name, int | None, None) for name in TOTAL_KEYS]
+    struct = msgspec.defstruct("PageBody", fields, rename={"records": wrappers[0]}, gc=False)
+    return msgspec.json.Decoder(struct).decode
+
+
+def _split_slowly(operation: str, body: bytes, wrappers: tuple[str, ...], page: int | None) -> Page:
+    text = body.lstrip()
+    try:
+        if text.startswith(b"["):
+            return Page(_as_list(body), None)
+        fields = _as_object(body)
+    except _UNREADABLE as error:
+        return _salvaged(operation, body, wrappers, page, error)
+    lists = _starting_with(fields, b"[")
+    name = next((name for name in wrappers if name in lists), None)
+    if name is None and any(name in _starting_with(fields, b"null") for name in wrappers):
+        return Page([], _total(fields))
+    others = lists.keys() - NOT_RECORDS
+    if name is None and len(others) == 1:
+        name = next(iter(others))
+    if name is None and not others and len(inner := _starting_with(fields, b"{")) == 1:
+        # {"data": {"orders": [...]}}, with the total inside or beside it
+        page_inside = _split_slowly(operation, bytes(next(iter(inner.values()))), wrappers, page)
+        return Page(page_inside.records, page_inside.total or _total(fields))
+    if name is None:
+        # A key may be data as well, as in a map by mail address: only what looks like a field is told.
+        keys = sorted(key if _FIELD_NAME.fullmatch(key) else "..." for key in fields)[:20]
+        raise UnreadableAnswer(
+            operation,
+            f"no list under {' or '.join(wrappers)}; the answer has the keys {', '.join(keys) or '(none)'}",
+            page=page,
+        )
+    return Page(_as_list(lists[name]), _total(fields))
+
+
+def _starting_with(fields: dict[str, msgspec.Raw], start: bytes) -> dict[str, msgspec.Raw]:
+    return {name: raw for name, raw in fields.items() if bytes(raw).lstrip().startswith(start)}
+
+
+def _salvaged(
+    operation: str, body: bytes, wrappers: tuple[str, ...], page: int | None, refused: Exception
+) -> Page:
+    """A page that is not JSON as a whole: the records that can be told apart, good and bad."""
+    try:
+        records, fields = salvage(body, wrappers)
+    except (ValueError, RecursionError):
+        # What stands in the body may be a customer's data, so only its size is told.
+        raise UnreadableAnswer(
+            operation, f"the answer is not a JSON list ({len(body)} bytes: {refused})", page=page
+        ) from None
+    totals = (fields.get(name) for name in TOTAL_KEYS)
+    return Page(records, next((total for total in totals if isinstance(total, int)), None))
+
+
+def _total(fields: dict[str, msgspec.Raw]) -> int | None:
+    for name in TOTAL_KEYS:
+        if name in fields:
+            try:
+                return _as_total(fields[name])
+            except msgspec.DecodeError:
+                continue
+    return None

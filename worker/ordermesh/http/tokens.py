@@ -1,0 +1,206 @@
+"""The access token that all workers of an account share.
+
+Single flight twice over: inside a process by a lock, across processes by a lock in Redis that only its owner
+gives back. Who gets the lock reads the token again before logging in. A new token, and with it a rotated
+refresh token, is in Redis before anybody uses it: a worker that dies right after cannot take it along.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+import redis.exceptions
+
+from worker.cancellation import finish, plain_errors
+from worker.errors import GatewayUnreachable, LoginRejected, OrderMeshError
+from worker.ordermesh.http.auth import (
+    RENEW_AFTER,
+    Credentials,
+    LoginRequest,
+    Token,
+    login_request,
+    parse_token,
+    renewal_request,
+)
+from worker.redis import scripts
+from worker.redis.connections import answer
+from worker.telemetry.log import get_logger, redaction
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.clock import Clock
+    from worker.keys import Keys
+
+Login = Callable[[LoginRequest], Awaitable[bytes]]
+"""Sends a login request and returns the body of a good answer; raises `LoginRejected` on a refusal."""
+
+LOCK_SECONDS = 10.0
+"""The lock of an owner that died is free after this time; a living one holds it for as long as it takes."""
+_KEEP_SECONDS = 30 * 86_400.0
+_LOOK_AGAIN_SECONDS = 0.05
+_LATER_SECONDS = 30.0
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Token).decode
+
+
+class TokenSource:
+    """Hands out a token that is good for a while, and renews it before it ends."""
+
+    def __init__(
+        self,
+        *,
+        redis: Redis,
+        keys: Keys,
+        credentials: Credentials,
+        base_url: str,
+        login: Login,
+        clock: Clock,
+    ) -> None:
+        self._redis, self._keys, self._clock = redis, keys, clock
+        self._credentials, self._login = credentials, login
+        self._fingerprint = credentials.fingerprint(base_url)
+        self._token: Token | None = None
+        self._renewing = anyio.Lock()
+        self._store = scripts.load(redis, "worker.ordermesh", "token_store")
+        self._keep_lock = scripts.load(redis, "worker.ordermesh", "keep_lock")
+        self._unlock = scripts.load(redis, "worker.ordermesh", "unlock")
+        self.logins = 0
+        self._log = get_logger(account=keys.account)
+        redaction.add(credentials.secret)
+
+    async def get(self) -> Token:
+        """A token for the next request; logs in or renews when it is time."""
+        token = self._token
+        if token is not None and self._clock.now() < token.renew_at:
+            return token
+        return await self._renew(rejected=None)
+
+    async def renew(self, rejected: str) -> Token:
+        """Another token than the `rejected` one, which the server answered with 401."""
+        return await self._renew(rejected=rejected)
+
+    async def _renew(self, rejected: str | None) -> Token:
+        async with self._renewing:
+            _, token = await self._read()
+            if token is not None and self._is_fresh(token, rejected):
+                return self._adopt(token)
+            async with self._lock() as owner:
+                while not await self._acquire(owner):
+                    _, token = await self._read()
+                    if token is not None and self._is_fresh(token, rejected):
+                        return self._adopt(token)
+                    if token is not None and self._is_alive(token, rejected):
+                        return self._adopt(token, keep=False)  # another worker is renewing; this one holds
+                    await self._clock.sleep(_LOOK_AGAIN_SECONDS)
+                raw, token = await self._read()  # somebody may have been quicker
+                if token is not None and self._is_fresh(token, rejected):
+                    return self._adopt(token)
+                new = await self._obtain(token, rejected)
+                stored = await finish(
+                    self._store(
+                        keys=[self._keys.token, self._keys.token_lock],
+                        args=[_encode(new), raw, owner, int(_KEEP_SECONDS * 1000)],
+                    )
+                )
+                return self._adopt(self._usable(stored) or new)
+
+    @asynccontextmanager
+    async def _lock(self) -> AsyncIterator[str]:
+        """The name under which the lock in Redis may be acquired; given back and, until then, held."""
+        owner = uuid.uuid4().hex
+        try:
+            with plain_errors():
+                async with anyio.create_task_group() as holding:
+                    holding.start_soon(self._hold, owner)
+                    yield owner
+                    holding.cancel_scope.cancel()
+        finally:
+            try:
+                await finish(self._unlock(keys=[self._keys.token_lock], args=[owner]))
+            except (redis.exceptions.RedisError, OSError) as error:
+                self._log.debug("token_lock_not_released", error=str(error))
+
+    async def _acquire(self, owner: str) -> bool:
+        asked = self._redis.set(self._keys.token_lock, owner, nx=True, px=int(LOCK_SECONDS * 1000))
+        return bool(await finish(answer(asked)))
+
+    async def _hold(self, owner: str) -> None:
+        while True:
+            await self._clock.sleep(LOCK_SECONDS / 3)
+            try:
+                await self._keep_lock(keys=[self._keys.token_lock], args=[owner, int(LOCK_SECONDS * 1000)])
+            except (redis.exceptions.RedisError, OSError) as error:
+                # Another worker may log in as well; the script that stores the token sees to the rest.
+                self._log.debug("token_lock_not_held", error=str(error))
+
+    async def _read(self) -> tuple[bytes, Token | None]:
+        """The stored token as it stands, and decoded if it can be used by this login."""
+        raw: bytes = await self._redis.get(self._keys.token) or b""
+        return raw, self._usable(raw)
+
+    def _usable(self, raw: bytes) -> Token | None:
+        try:
+            token = _decode(raw) if raw else None
+        except (msgspec.DecodeError, RecursionError):
+            token = None  # not written by this version: replaced by the next login
+        return token if token is not None and token.login == self._fingerprint else None
+
+    def _is_fresh(self, token: Token, rejected: str | None) -> bool:
+        return token.access != rejected and self._clock.now() < token.renew_at
+
+    def _is_alive(self, token: Token, rejected: str | None) -> bool:
+        return token.access != rejected and self._clock.now() < token.expires_at
+
+    def _adopt(self, token: Token, *, keep: bool = True) -> Token:
+        redaction.add_passing(token.access, token.refresh)
+        if keep:
+            self._token = token
+        return token
+
+    async def _obtain(self, previous: Token | None, rejected: str | None) -> Token:
+        try:
+            return await self._log_in(previous)
+        except LoginRejected:
+            raise
+        except OrderMeshError:
+            # A token in the last part of its life is better than none; the login is tried again later.
+            if previous is None or not self._is_alive(previous, rejected):
+                raise
+            later = min(self._clock.now() + _LATER_SECONDS, previous.expires_at)
+            return msgspec.structs.replace(previous, renew_at=later)
+
+    async def _log_in(self, previous: Token | None) -> Token:
+        request = renewal_request(self._credentials, previous)
+        if request.operation == "users.refresh":
+            try:
+                return await self._send(request, previous)
+            except GatewayUnreachable:
+                raise
+            except OrderMeshError as error:
+                # Used up, withdrawn by a logout or a new password, or not served here: start anew.
+                self._log.info("refresh_refused", reason=str(error))
+        return await self._send(login_request(self._credentials), previous)
+
+    async def _send(self, request: LoginRequest, previous: Token | None) -> Token:
+        body = await self._login(request)
+        self.logins += 1
+        token = parse_token(
+            request,
+            body,
+            now=self._clock.now(),
+            share=self._clock.uniform(*RENEW_AFTER),
+            login=self._fingerprint,
+            previous=previous,
+        )
+        redaction.add_passing(token.access, token.refresh)
+        self._log.info(
+            "logged_in", operation=request.operation, lifetime_s=round(token.expires_at - self._clock.now())
+        )
+        return token

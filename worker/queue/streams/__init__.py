@@ -1,0 +1,1 @@
+"""The streams of events: their groups, their backpressure, searching and following them."""

@@ -1,0 +1,1 @@
+"""Connections to Redis, Lua scripts, and the embedded server."""

@@ -1,0 +1,199 @@
+"""Connections to Redis or Valkey: timeouts on every call, retries where the server restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import redis.exceptions
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+
+from worker.config.settings import hide_password
+from worker.errors import RedisUnavailable, SettingsError
+from worker.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from worker.clock import Clock
+
+SOCKET_TIMEOUT = 10.0
+"""Seconds without an answer until a call has failed. Without it a black-holed connection hangs for good."""
+CONNECT_TIMEOUT = 5.0
+RETRY_SECONDS = 5.0
+"""A call that has failed is tried again this long after it began: enough for a restart, no use after a timeout."""
+_RETRIED = [redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError]
+
+T = TypeVar("T")
+_retrying = ContextVar("_retrying", default=False)
+
+
+class BoundedRetry(Retry):
+    """Retries in one place only, and not for long.
+
+    redis-py 5 retries a command, within it the making of a connection, and within that the health check and
+    the commands of the handshake. Three retries are 4 x 4 x 4 tries then, and a server that takes a
+    connection and never answers holds a call for minutes. So only the outermost retry retries.
+    """
+
+    async def call_with_retry(
+        self, do: Callable[[], Awaitable[T]], fail: Callable[[redis.exceptions.RedisError], Any]
+    ) -> T:
+        """The result of `do`; `fail` is awaited after each failure."""
+        nested, began, failures = _retrying.get(), time.monotonic(), 0
+        token = _retrying.set(True)
+        try:
+            while True:
+                try:
+                    return await do()
+                except self._supported_errors as error:
+                    failures += 1
+                    await fail(error)
+                    if nested or failures > self._retries or time.monotonic() - began > RETRY_SECONDS:
+                        raise
+                    await asyncio.sleep(self._backoff.compute(failures))
+        finally:
+            _retrying.reset(token)
+
+
+async def answer(call: Awaitable[T] | T) -> T:
+    """The answer of a command. redis-py types its commands for the blocking client as well."""
+    if inspect.isawaitable(call):
+        return await call
+    return call
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether Redis has refused to write since it has reached its maxmemory. Redis 6.2 hides it in a script's error."""
+    return isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in str(error)
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_keepalive": True,
+        "health_check_interval": 15,
+        # A restart takes a moment and a retry bridges it. OSError is in the list because redis-py lets a
+        # refused connection out as one.
+        "retry": BoundedRetry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retries=3),
+        "retry_on_error": _RETRIED,
+    }
+
+
+def pool(url: str, *, max_connections: int = 32) -> ConnectionPool:
+    """A pool that waits for a free connection instead of failing. arq's client takes one as well.
+
+    Raises:
+        SettingsError: The address has an option that redis-py does not know or cannot read.
+
+    """
+    options = _options()
+    if url.startswith("unix"):
+        options.pop("socket_keepalive")
+    try:
+        made = BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=20, **options)
+        made.connection_class(**made.connection_kwargs)  # does not connect, but looks at the options
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"The Redis address {hide_password(url)} cannot be used: {error}") from None
+    return made
+
+
+def connect(url: str) -> Redis:
+    """A client for `url`. It does not connect before the first call."""
+    return Redis.from_pool(pool(url))
+
+
+async def wait_until_up(
+    client: Redis,
+    url: str,
+    clock: Clock,
+    *,
+    patience: float | None = None,
+    setting: str = "ORDERSYNC_REDIS__URL",
+) -> None:
+    """Wait until the server answers, with backoff, and say what is waited for.
+
+    `patience`: seconds after which to give up; None waits for ever. `setting` is where the address is set.
+
+    Raises:
+        RedisUnavailable: It did not answer in time, or it refuses this client.
+
+    """
+    log, shown = get_logger(), hide_password(url)
+    began, pause, said = clock.monotonic(), 0.2, 0.0
+    while True:
+        try:
+            await client.ping()
+        except (redis.exceptions.AuthenticationError, redis.exceptions.ResponseError) as error:
+            raise RedisUnavailable(
+                f"{shown} refuses this client: {str(error).rstrip('.')}. Check {setting}."
+            ) from None
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+            waited = clock.monotonic() - began
+            if patience is not None and waited >= patience:
+                raise RedisUnavailable(
+                    f"{shown} cannot be reached: {str(error).rstrip('.')}. Check {setting}, or start the server."
+                ) from None
+            if waited >= said:
+                log.warning("waiting_for_redis", url=shown, waited_s=round(waited, 1), error=str(error))
+                said = waited + 10
+            await clock.sleep(clock.uniform(pause / 2, pause))
+            pause = min(pause * 2, 5.0)
+        else:
+            return
+
+
+def version_of(facts: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Major and minor version of the commands that a server knows, by what INFO says; Valkey names Redis 7.2."""
+    parts = re.match(r"([0-9]+)\.([0-9]+)", str(facts.get("redis_version", "")))
+    return (int(parts[1]), int(parts[2])) if parts else None
+
+
+async def check_server(client: Redis, url: str) -> None:
+    """Warn of a server that would lose or drop what is written to it.
+
+    Raises:
+        RedisUnavailable: The server is older than 6.2.
+
+    """
+    log, shown = get_logger(), hide_password(url)
+    try:
+        facts = await client.info()
+    except redis.exceptions.ResponseError:
+        log.info(
+            "redis_config_hidden", url=shown, advice="check maxmemory-policy noeviction and appendonly yes"
+        )
+        return
+    version = version_of(facts)
+    if version is not None and version < (6, 2):
+        raise RedisUnavailable(
+            f"{shown} is version {facts['redis_version']}; Redis 6.2 or newer, or Valkey, is needed."
+        )
+    policy = facts.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        log.warning(
+            "redis_may_evict", url=shown, policy=policy, advice="CONFIG SET maxmemory-policy noeviction"
+        )
+    if not facts.get("aof_enabled", 1):
+        log.warning(
+            "redis_not_durable",
+            url=shown,
+            advice="CONFIG SET appendonly yes; a crash of Redis loses events back to its last snapshot",
+        )
+    try:
+        listpack = await client.config_get("hash-max-listpack-value")
+    except redis.exceptions.ResponseError:
+        return  # a server whose users have rights of their own does not show its configuration to all of them
+    if int(listpack.get("hash-max-listpack-value", 256)) < 256:
+        log.info(
+            "redis_uses_more_memory",
+            url=shown,
+            advice="CONFIG SET hash-max-listpack-value 256 halves the memory for each tracked record",
+        )

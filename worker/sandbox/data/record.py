@@ -1,0 +1,8 @@
+"""A record as the sandbox handles it."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+Record: TypeAlias = dict[str, Any]
+"""One record as decoded JSON."""

@@ -1,0 +1,1 @@
+"""The sandbox's OpenAPI document, and the validation of request bodies against it."""

@@ -1,0 +1,366 @@
+"""Runs the sandbox as a real HTTP server on loopback: in a thread for tests, in the foreground for people."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import os
+import signal
+import socket
+import sys
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from worker.sandbox.auth import Auth, Credentials, Lifetimes
+from worker.sandbox.calls import Sandbox
+from worker.sandbox.contract import Contract
+from worker.sandbox.data.orders import DEFAULT_RECORD_BYTES
+from worker.sandbox.faults import FaultRule, Faults
+from worker.sandbox.permissions import Permissions
+from worker.sandbox.server.app import CONNECTION, create_app
+from worker.sandbox.server.control import control_routes
+from worker.sandbox.services import fill
+from worker.sandbox.state.changes import tick
+from worker.sandbox.state.store import Store
+from worker.sandbox.state.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from worker.sandbox.requests import RequestLog
+
+_START_DEADLINE = 30.0
+_STOP_DEADLINE = 5.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class SandboxError(Exception):
+    """The sandbox cannot run as asked."""
+
+
+class NotLoopbackError(SandboxError):
+    """The sandbox was asked to listen where other machines could reach it."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        super().__init__(f"the sandbox listens on this machine only: use 127.0.0.1, not {host!r}")
+
+
+class PortInUseError(SandboxError):
+    """Another program listens on the port."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        super().__init__(f"port {port} on {host} is in use: choose another, or 0 for a free one")
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxOptions:
+    """How a sandbox is set up.
+
+    Args:
+        host: A loopback address.
+        port: TCP port; 0 takes a free one.
+        orders: Orders at the start.
+        changes_per_second: Events of the ticker each second: about a fifth are new orders, a tenth happen to
+            shipments alone; 0 turns it off.
+        seed: Seed of data, changes and faults.
+        record_bytes: Approximate size of an order as JSON.
+        contract: Layout of answers and paths.
+        faults: Fault rules.
+        lifetimes: Of tokens.
+        credentials: Who may log in.
+        permissions: What their tokens allow.
+
+    Raises:
+        NotLoopbackError: `host` is no loopback address.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    orders: int = 2_000
+    changes_per_second: float = 2.0
+    seed: int = 1
+    record_bytes: int = DEFAULT_RECORD_BYTES
+    contract: Contract = field(default_factory=Contract)
+    faults: tuple[FaultRule, ...] = ()
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    credentials: Credentials = field(default_factory=Credentials)
+    permissions: Permissions = field(default_factory=Permissions)
+
+    def __post_init__(self) -> None:
+        host = "127.0.0.1" if self.host == "localhost" else self.host
+        try:
+            loopback = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            loopback = False
+        if not loopback:
+            raise NotLoopbackError(self.host)
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxReady:
+    """What a program that started a sandbox needs to use it; its fields are the line that is printed."""
+
+    url: str
+    client_id: str
+    client_secret: str
+    orders: int
+
+
+class SandboxServer:
+    """A sandbox in its own thread with its own event loop; a context manager.
+
+    `start` returns when requests are answered, `stop` when the port is closed and the thread has ended. State
+    outlives a stop: started again, the same orders are served on the same port, so an outage can be played.
+
+    Args:
+        options: How it is set up; alternatively give its fields by keyword.
+        fields: Fields of `SandboxOptions`. Orders default to 50 and the ticker to off here, as tests want it.
+    """
+
+    def __init__(self, options: SandboxOptions | None = None, **fields: Any) -> None:
+        self.options = options or SandboxOptions(**{"orders": 50, "changes_per_second": 0.0} | fields)
+        self._sandbox = _build(self.options)
+        self._port = self.options.port
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Base URL, without a slash at its end."""
+        return _url(self.options.host, self._port)
+
+    @property
+    def store(self) -> Store:
+        """The orders."""
+        return self._sandbox.store
+
+    @property
+    def world(self) -> World:
+        """Shipments, notes, the catalog, and all audit logs."""
+        return self._sandbox.world
+
+    @property
+    def auth(self) -> Auth:
+        """Tokens and logins."""
+        return self._sandbox.auth
+
+    @property
+    def faults(self) -> Faults:
+        """The fault rules in force."""
+        return self._sandbox.faults
+
+    def hide(self, kind: str, *ids: str) -> list[str]:
+        """Has lists show records as they are now, whatever becomes of them; see `Sandbox.hide`."""
+        return self._sandbox.hide(kind, ids)
+
+    def show(self, kind: str) -> None:
+        """Has lists show records of a kind as they are again."""
+        self._sandbox.show(kind)
+
+    @property
+    def requests(self) -> RequestLog:
+        """What was asked so far."""
+        return self._sandbox.requests
+
+    def start(self) -> None:
+        """Starts to answer requests; does nothing when it does already.
+
+        Raises:
+            PortInUseError: Another program has the port.
+        """
+        if self._thread is not None:
+            return
+        listener = _bind(self.options.host, self._port)
+        self._port = listener.getsockname()[1]
+        self._sandbox.stopping = asyncio.Event()
+        self._server = server = _Server(self._sandbox, self.options)
+        self._thread = threading.Thread(target=server.run_with, args=(listener,), name="sandbox", daemon=True)
+        self._thread.start()
+        server.ready.wait(_START_DEADLINE)
+        if not server.started:
+            self.stop()
+            raise SandboxError("the sandbox did not start: standard error tells why")
+
+    def stop(self) -> None:
+        """Closes the port and every connection, waiting requests included; does nothing when it is closed."""
+        if self._thread is None or self._server is None:
+            return
+        self._server.should_exit = True
+        self._thread.join(_STOP_DEADLINE)
+        if self._thread.is_alive():
+            raise SandboxError(f"the sandbox did not stop within {_STOP_DEADLINE:.0f} s")
+        self._thread = self._server = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def serve(
+    options: SandboxOptions,
+    on_ready: Callable[[SandboxReady], None] | None = None,
+    *,
+    watch_stdin: bool = False,
+) -> None:
+    """Runs a sandbox in the foreground until SIGINT or SIGTERM, then returns; a second SIGINT does not wait.
+
+    Args:
+        options: How it is set up.
+        on_ready: Called once, as soon as requests are answered.
+        watch_stdin: Also end at the end of standard input, so that it never outlives the program that started
+            it with a pipe, even when that one is killed.
+
+    Raises:
+        PortInUseError: Another program has the port.
+    """
+    listener = _bind(options.host, options.port)
+    sandbox = _build(options)
+    server = _Server(sandbox, options)
+    if on_ready is not None:
+        ready = SandboxReady(
+            url=_url(options.host, listener.getsockname()[1]),
+            client_id=options.credentials.client_id,
+            client_secret=options.credentials.client_secret,
+            orders=len(sandbox.store),
+        )
+        server.on_ready = lambda: on_ready(ready)
+    if watch_stdin:
+        threading.Thread(target=server.end_with_stdin, name="sandbox-stdin", daemon=True).start()
+    server.run_with(listener)
+
+
+class _Protocol(HttpToolsProtocol):
+    """Puts the transport into the scope: a fault that drops the connection has no other way to it."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        scope = cast("dict[str, object]", self.scope)
+        scope[CONNECTION] = self.transport
+
+
+class _Server(uvicorn.Server):
+    """uvicorn with a ticker beside it; it does not wait for hanging requests nor raise signals again."""
+
+    def __init__(self, sandbox: Sandbox, options: SandboxOptions) -> None:
+        super().__init__(
+            uvicorn.Config(
+                create_app(sandbox, control_routes(sandbox)),
+                http=_Protocol,
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                timeout_graceful_shutdown=1,
+                # Longer than clients keep an idle connection: the sandbox is not the one to close it.
+                timeout_keep_alive=75,
+            )
+        )
+        self.ready = threading.Event()
+        self.on_ready: Callable[[], None] = lambda: None
+        self._sandbox = sandbox
+        self._options = options
+        self._ticker: asyncio.Task[None] | None = None
+
+    def run_with(self, listener: socket.socket) -> None:
+        """Serves on this socket until `should_exit`; closes the socket."""
+        try:
+            with contextlib.closing(listener), asyncio.Runner(loop_factory=_new_loop) as runner:
+                runner.run(self.serve([listener]))
+        finally:
+            # Also when it failed: whoever waits for the start is told at once.
+            self.ready.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        options = self._options
+        self._ticker = asyncio.create_task(
+            tick(
+                self._sandbox.store,
+                options.changes_per_second,
+                options.seed,
+                self._sandbox.world.shipments,
+            )
+        )
+        self.ready.set()
+        self.on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._sandbox.stopping.set()
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
+        await super().shutdown(sockets)
+
+    def end_with_stdin(self) -> None:
+        """Reads standard input to its end, then stops the server."""
+        # Not sys.stdin: its lock, held by a daemon thread, would abort the interpreter when it shuts down.
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn raises the signals again once it has stopped, so that an orderly end looks like a crash.
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _build(options: SandboxOptions) -> Sandbox:
+    store = Store(
+        options.orders, seed=options.seed, contract=options.contract, record_bytes=options.record_bytes
+    )
+    world = World(store)
+    fill(world, options.seed)
+    auth = Auth(options.credentials, options.lifetimes, permissions=options.permissions)
+    return Sandbox(store, world, auth, Faults(options.faults, options.seed), options.contract)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUseError(host, port) from error
+        raise SandboxError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    return listener
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # noqa: PLC0415 - not there on Windows
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

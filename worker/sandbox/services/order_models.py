@@ -1,0 +1,255 @@
+"""Orders from the body of "Create a New Order", and what "Update order data" may change in them.
+
+The body is documented (`CreateOrderModel`); that an update takes the fields that describe the order and the
+address, and none that the service keeps itself, is made up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.sandbox.answers import Refusal, refusal
+from worker.sandbox.data.orders import PRODUCTS, format_ticks, money
+from worker.sandbox.openapi.validation import check_body
+
+if TYPE_CHECKING:
+    from worker.sandbox.data.orders import Order, OrderFactory
+
+CHANGEABLE = frozenset(
+    {
+        "shippingAddress",
+        "billingAddress",
+        "returnAddress",
+        "externalId",
+        "languageCode",
+        "isTest",
+        "isSample",
+        "client",
+        "meta",
+        "customerShippingMethod",
+        "customerTotal",
+        "customerItemTotal",
+        "customerTotalShipping",
+        "customerTotalTaxes",
+        "customerTotalDiscountAndPromotions",
+        "customerPaymentMethods",
+    }
+)
+"""Fields of an order that a client may change."""
+
+CHANGEABLE_OF_ITEM = frozenset(
+    {
+        "externalId",
+        "sku",
+        "quantity",
+        "images",
+        "options",
+        "attributes",
+        "clientAttributes",
+        "meta",
+        "isSample",
+        "skipImgManip",
+        "skipImageValidation",
+        "skipSkuValidation",
+    }
+)
+"""Fields of an item that a client may change."""
+
+_CURRENCIES = frozenset({"USD", "CAD", "EUR"})
+_LANGUAGES = frozenset({"en", "es", "pt"})
+_PRICES = {sku: cents for sku, _, _, cents in PRODUCTS}
+_UNLISTED = 1_000
+_SHIPPING = 499
+
+
+def new_order(body: dict[str, Any], factory: OrderFactory, at: int) -> Order:
+    """The order that a body describes, open, created at this moment in ticks.
+
+    Raises:
+        Refusal: 400, the body makes no order; it names the field.
+    """
+    currency = body.get("currencyCode") or "USD"
+    language = (body.get("languageCode") or "en").lower()
+    if currency not in _CURRENCIES:
+        raise refusal(400, "'currencyCode' must be USD, CAD or EUR.", "currencyCode", currency)
+    if language not in _LANGUAGES:
+        raise refusal(400, "'languageCode' must be en, es or pt.", "languageCode", language)
+    if not body["items"]:
+        raise refusal(400, "'items' must not be empty.", "items")
+    for position, item in enumerate(body["items"]):
+        _check_item(item, f"items[{position}].")
+    order_id, short_id = factory.next_order(at)
+    stamp = format_ticks(at)
+    items = [_new_item(each, factory, at, currency) for each in body["items"]]
+    return {
+        "items": items,
+        **_totals(items, currency, _SHIPPING),
+        "reprint": None,
+        "facilityNames": [],
+        "shipmentCreatedDates": [],
+        "shipmentIds": [],
+        "id": order_id,
+        "shortId": short_id,
+        "shippingAddress": body["shippingAddress"],
+        "billingAddress": body.get("billingAddress"),
+        "returnAddress": body.get("returnAddress"),
+        "safeId": body.get("safeId") or factory.next_safe_id(),
+        "externalId": body.get("externalId"),
+        "merchantId": body.get("merchantId") or factory.merchants[0],
+        "status": "Open",
+        "statusDesc": None,
+        "createdAt": stamp,
+        "updatedAt": None,
+        "processedAt": None,
+        "cancelledAt": None,
+        "languageCode": language,
+        "currencyCode": currency,
+        "isTest": bool(body.get("isTest")),
+        "isSample": bool(body.get("isSample")),
+        "client": body.get("client"),
+        "meta": body.get("meta") or {},
+        "customerShippingMethod": body.get("customerShippingMethod") or "Standard",
+        "customerTotal": body.get("customerTotal"),
+        "customerItemTotal": body.get("customerItemTotal"),
+        "customerTotalShipping": body.get("customerTotalShipping"),
+        "customerTotalTaxes": body.get("customerTotalTaxes"),
+        "customerTotalDiscountAndPromotions": body.get("customerTotalDiscountAndPromotions"),
+        "customerPaymentMethods": body.get("customerPaymentMethods") or [],
+    }
+
+
+def changes(body: dict[str, Any], record: Order, changeable: frozenset[str], schema: str) -> Order:
+    """The fields of a record that a body changes; objects, such as an address, are changed field by field.
+
+    Fields that no record has are left out in silence, as services do.
+
+    Args:
+        body: What was sent.
+        record: The record as it is.
+        changeable: Fields that may be changed.
+        schema: Name of the schema that the record must still have, since the bodies of updates have none.
+
+    Raises:
+        Refusal: 400, a field is the service's own or of another type.
+    """
+    for name, value in body.items():
+        # A record that was read, changed and sent back has all its own fields, at their values.
+        if name in record and name not in changeable and value != record[name]:
+            raise refusal(400, f"'{name}' cannot be changed by an update.", name, _plain(value))
+    changed = {
+        name: record[name] | value
+        if isinstance(record.get(name), dict) and isinstance(value, dict)
+        else value
+        for name, value in body.items()
+        if name in changeable
+    }
+    as_if_sent = replace(OPERATIONS["orders.update"], request=schema)
+    wrong = check_body(as_if_sent, msgspec.json.encode(record | changed))
+    if wrong is not None:
+        raise Refusal(wrong)
+    return changed
+
+
+def change_item(order: Order, item: Order, body: dict[str, Any]) -> None:
+    """Changes an item of an order as a body says; another SKU or quantity moves its price and the order's totals.
+
+    Raises:
+        Refusal: 400, a field is the service's own, or a value makes no sense.
+    """
+    changed = changes(body, item, CHANGEABLE_OF_ITEM, "GetOrderItemModel")
+    _check_item({"sku": item["sku"], "quantity": item["quantity"]} | changed, "")
+    if "images" in changed:
+        changed["images"] = [_image(each) for each in changed["images"] or []]
+    if "sku" in changed and changed["sku"] != item["sku"]:
+        changed["originalSKU"] = item["originalSKU"] or item["sku"]
+    item |= changed
+    currency, cents = order["currencyCode"], _price(item["sku"])
+    item["merchantPrice"] = money(currency, cents)
+    item["merchantItemTotal"] = money(currency, cents * item["quantity"])
+    order |= _totals(order["items"], currency, round(order["merchantShippingTotal"]["amount"] * 100))
+
+
+def _totals(items: list[Order], currency: str, shipping: int) -> Order:
+    goods = sum(round(each["merchantItemTotal"]["amount"] * 100) for each in items)
+    tax = goods // 12
+    return {
+        "merchantItemTotal": money(currency, goods),
+        "merchantTaxTotal": money(currency, tax),
+        "merchantShippingTotal": money(currency, shipping),
+        "merchantTotal": money(currency, goods + tax + shipping),
+    }
+
+
+def _check_item(item: dict[str, Any], place: str) -> None:
+    sku, quantity = item["sku"], item["quantity"]
+    if not isinstance(sku, str) or not sku.strip():
+        raise refusal(400, f"'{place}sku' must not be empty.", f"{place}sku", _plain(sku))
+    if not isinstance(quantity, int) or isinstance(quantity, bool) or not 1 <= quantity <= 10_000:
+        sentence = f"'{place}quantity' must be a whole number from 1 to 10000."
+        raise refusal(400, sentence, f"{place}quantity", _plain(quantity))
+
+
+def _new_item(body: dict[str, Any], factory: OrderFactory, at: int, currency: str) -> Order:
+    item_id, short_id = factory.next_item(at)
+    cents = _price(body["sku"])
+    return {
+        "id": item_id,
+        "shortId": short_id,
+        "externalId": body.get("externalId"),
+        "sku": body["sku"],
+        "originalSKU": body.get("originalSKU"),
+        "quantity": body["quantity"],
+        "status": "Open",
+        "statusDesc": None,
+        "createdAt": format_ticks(at),
+        "updatedAt": None,
+        "processedAt": None,
+        "cancelledAt": None,
+        "images": [_image(each) for each in body.get("images") or []],
+        "options": body.get("options") or [],
+        "attributes": body.get("attributes") or [],
+        "customerSubtotal": None,
+        "customerPrice": None,
+        "customerShippingPrice": None,
+        "customerTaxes": None,
+        "merchantPrice": money(currency, cents),
+        "merchantShippingPrice": None,
+        "merchantTax": None,
+        "merchantSubTotal": None,
+        "merchantItemTotal": money(currency, cents * body["quantity"]),
+        "clientAttributes": body.get("clientAttributes") or {},
+        "meta": body.get("meta") or {},
+        "isSample": bool(body.get("isSample")),
+        "skipImgManip": bool(body.get("skipImgManip")),
+        "skipImageValidation": bool(body.get("skipImageValidation")),
+        "skipSkuValidation": bool(body.get("skipSkuValidation")),
+        "fulfillmentReady": None,
+        "refundData": None,
+    }
+
+
+def _price(sku: str) -> int:
+    """In cents; a SKU that is not listed has a price too, since an order for it is taken."""
+    return _PRICES.get(sku, _UNLISTED)
+
+
+def _image(body: dict[str, Any]) -> Order:
+    return {
+        "url": body.get("url"),
+        "thumbnailUrl": body.get("thumbnailUrl"),
+        "area": body.get("area"),
+        "printMethod": body.get("printMethod"),
+        "ourUrl": body.get("ourUrl"),
+        "ourFileId": body.get("ourFileId"),
+        "ourThumbnailUrl": body.get("ourThumbnailUrl"),
+        "ourThumbnailFileId": body.get("ourThumbnailFileId"),
+        "vendorReadyFileId": body.get("vendorReadyFileId"),
+    }
+
+
+def _plain(value: object) -> str | int | None:
+    return value if isinstance(value, str | int) else None

@@ -1,0 +1,354 @@
+"""The daemon: keeps an arq worker running, and ends in order.
+
+What it is for: arq's worker ends when Redis restarts; a process that hangs must not look alive; a signal
+must let the page in hand be committed. It is handed what to run and what to report, and knows neither jobs
+nor resources.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+import redis.exceptions
+
+from worker.cancellation import end, plain_errors
+from worker.clock import rfc3339
+from worker.errors import OrdersyncError
+from worker.service import heartbeat, stacks
+from worker.service.systemd import ServiceManager
+from worker.telemetry.log import Repeats, get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from worker.clock import Clock
+
+HEARTBEAT_SECONDS = 3.0
+HANG_SECONDS = 60.0
+"""A loop without a sign of life for this long is ended hard; it is well above every timeout within a turn."""
+HANG_JOB_SECONDS = 420.0
+"""So long no job may take, not even one that does not mind being cancelled: arq cancels it earlier."""
+HANG_STATUS = 70
+LAST_WORDS_SECONDS = 2.0
+REPORT_SECONDS = 5.0
+"""Time to ask Redis how the resources stand; a heartbeat is written in any case."""
+LONGEST_PAUSE = 10.0
+CLOSING_SECONDS = 10.0
+"""Beyond the grace time: to close connections, and the embedded server."""
+
+
+class SupervisedWorker(Protocol):
+    """What the daemon needs of an arq worker; `jobs.worker.SupervisedWorker` is one."""
+
+    beat: Callable[[], None]
+    allow_pick_jobs: bool
+
+    @property
+    def tasks(self) -> Mapping[str, asyncio.Task[Any]]:
+        """The jobs that run."""
+
+    @property
+    def under_way(self) -> Mapping[str, float]:
+        """Ids of the jobs that run, and when each began, by the monotonic clock."""
+
+    async def async_run(self) -> None:
+        """Work until cancelled."""
+
+    async def close(self) -> None:
+        """Cancel what runs and close the connections."""
+
+
+class Watchdog:
+    """Ends the process when one of its loops has stopped turning, or a job does not end. In a thread of its own.
+
+    `watched`: the worker whose jobs are watched, while there is one. The last line of the log names what is stuck,
+    since when, and where in the code it and every job stand.
+    """
+
+    watched: SupervisedWorker | None = None
+
+    def __init__(
+        self,
+        seconds: float = HANG_SECONDS,
+        end: Callable[[int], object] = os._exit,
+        job_seconds: float = HANG_JOB_SECONDS,
+    ) -> None:
+        self._seconds, self._end, self._job_seconds = seconds, end, job_seconds
+        self._beats: dict[str, float] = {}
+        self._stopped = threading.Event()
+        self._asked = 0.0
+
+    def beat(self, name: str) -> None:
+        """A loop is alive. Its first beat puts it under guard."""
+        self._beats[name] = time.monotonic()
+
+    def forget(self, name: str) -> None:
+        """A loop has ended in order."""
+        self._beats.pop(name, None)
+
+    def silent(self, seconds: float) -> dict[str, float]:
+        """The loops without a sign of life for longer, and the jobs that take too long; for how many seconds each."""
+        now = time.monotonic()
+        found = {name: now - at for name, at in list(self._beats.items()) if now - at > seconds}
+        return found | {name: now - at for name, at in self._jobs().items() if now - at > self._job_seconds}
+
+    def progress(self) -> bool:
+        """Whether every loop under guard has been alive since this was last true."""
+        turned = all(at > self._asked for at in list(self._beats.values()))
+        if turned:
+            self._asked = time.monotonic()
+        return turned
+
+    def start(self) -> None:
+        """Begin to watch."""
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """End watching."""
+        self._stopped.set()
+
+    def _watch(self) -> None:
+        step = self._seconds / 20
+        looked = awake_since = time.monotonic()
+        while not self._stopped.wait(step):
+            now = time.monotonic()
+            if now - looked > step + self._seconds / 4:
+                awake_since = now  # the whole process was frozen (Ctrl-Z, docker pause): no loop is to blame
+            looked = now
+            silent = {name: now - max(at, awake_since) for name, at in list(self._beats.items())}
+            lasting = {name: now - max(at, awake_since) for name, at in self._jobs().items()}
+            hung = {name: seconds for name, seconds in silent.items() if seconds > self._seconds}
+            hung |= {name: seconds for name, seconds in lasting.items() if seconds > self._job_seconds}
+            if hung:
+                # A thread of its own: if the loop hangs in a write to the log, it holds the log's lock.
+                telling = threading.Thread(target=self._tell, args=(hung, lasting), daemon=True)
+                telling.start()
+                telling.join(LAST_WORDS_SECONDS)
+                self._end(HANG_STATUS)
+                return
+
+    def _jobs(self) -> dict[str, float]:
+        """The jobs under way, and when each began."""
+        return dict(self.watched.under_way) if self.watched else {}
+
+    def _tell(self, hung: dict[str, float], jobs: dict[str, float]) -> None:
+        tasks = dict(self.watched.tasks) if self.watched else {}
+        seconds = max(hung.values())
+        get_logger().critical(
+            "worker_hangs",
+            stuck=list(hung),
+            stuck_since=rfc3339(time.time() - seconds),
+            seconds=round(seconds, 1),
+            stack=stacks.of_main_thread(),
+            under_way=[
+                f"{name} for {age:.0f} s at {stacks.of_task(tasks[name]) if name in tasks else 'an unknown place'}"
+                for name, age in jobs.items()
+            ],
+        )
+        sys.stderr.flush()
+
+
+class Daemon:
+    """Runs an arq worker until a signal asks it to end.
+
+    `make_worker` builds a worker with fresh connections; `wait_for_redis` returns when Redis answers;
+    `report` gives the state of the resources for the heartbeat. The first SIGTERM or SIGINT lets jobs end
+    behind the page in hand, for `grace` seconds at most; a second one ends the process at once.
+
+    `manager` is told when the first worker has started, when the end begins, and that there is progress: that
+    all loops turn, the one of the queue among them, not just that the process is there.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker_id: str,
+        data_dir: Path,
+        make_worker: Callable[[], SupervisedWorker],
+        wait_for_redis: Callable[[], Awaitable[None]],
+        report: Callable[[], Awaitable[list[heartbeat.ResourceBeat]]],
+        grace: float,
+        clock: Clock,
+        watchdog: Watchdog | None = None,
+        manager: ServiceManager | None = None,
+    ) -> None:
+        self._worker_id, self._data_dir = worker_id, data_dir
+        self._make_worker, self._wait_for_redis, self._report = make_worker, wait_for_redis, report
+        self._grace, self._clock = grace, clock
+        self._watchdog = watchdog or Watchdog()
+        self._manager = manager or ServiceManager()
+        self._stopping = False
+        self._stop_event = anyio.Event()
+        self._started = clock.now()
+        self._log, self._repeats = get_logger(), Repeats()
+        self.last_beat: heartbeat.Beat | None = None
+        """The heartbeat that was written last."""
+
+    def stopping(self) -> bool:
+        """Whether the worker has been asked to end."""
+        return self._stopping
+
+    def silent(self) -> dict[str, float]:
+        """What stands still in the worker, and for how many seconds: loops and jobs, by name."""
+        return self._watchdog.silent(heartbeat.MAX_AGE)
+
+    async def run(self) -> None:
+        """Work until a signal comes."""
+        heartbeat.sweep_out(self._data_dir)
+        self._watchdog.start()
+        try:
+            with plain_errors():
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._listen_to_signals)
+                    tasks.start_soon(self._beat)
+                    await self._keep_working()
+                    tasks.cancel_scope.cancel()
+        finally:
+            self._watchdog.stop()
+            heartbeat.remove(self._data_dir)
+            self._manager.close()
+        self._log.info("stopped")
+
+    def stop(self) -> None:
+        """Ask it to end, as a signal does."""
+        self._stopping = True
+        self._stop_event.set()
+        self._manager.stopping(self._grace + CLOSING_SECONDS)
+
+    async def _listen_to_signals(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for number in signals:
+                name = signal.Signals(number).name
+                if self._stopping:
+                    self._log.warning("stopped_at_once", signal=name)
+                    sys.stderr.flush()
+                    os._exit(128 + number)
+                self._log.info(
+                    "stopping", signal=name, grace_s=self._grace, advice="a second signal ends it at once"
+                )
+                self.stop()
+
+    async def _keep_working(self) -> None:
+        pause = 0.5
+        while not self._stopping:
+            began = self._clock.monotonic()
+            try:
+                await self._until_stopped(self._wait_for_redis())
+                if not self._stopping:
+                    await self._work()
+            except (redis.exceptions.RedisError, OSError, OrdersyncError) as error:
+                full = "maxmemory" in str(error)
+                advice = "Redis is full: give it more memory. " if full else ""
+                self._log.warning(
+                    "queue_lost", error=str(error), advice=f"{advice}The worker starts again by itself."
+                )
+            except Exception:  # noqa: BLE001 - whatever it was: a daemon starts its worker again and says so
+                self._log.exception("worker_failed", advice="the worker starts again by itself")
+            if self._clock.monotonic() - began > LONGEST_PAUSE:
+                pause = 0.5
+            if not self._stopping:
+                await self._until_stopped(self._clock.sleep(self._clock.uniform(pause / 2, pause)))
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _work(self) -> None:
+        """One life of an arq worker: until it fails, or the daemon is to stop."""
+        worker = self._make_worker()
+        worker.beat = lambda: self._watchdog.beat("queue")
+        self._watchdog.watched = worker
+        running = asyncio.ensure_future(worker.async_run())
+        stopping = asyncio.ensure_future(self._stop_event.wait())
+        self._log.info("worker_started", worker=self._worker_id)
+        self._manager.ready()
+        try:
+            await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+            worker.allow_pick_jobs = False
+            await self._let_jobs_end(worker)
+        finally:
+            stopping.cancel()
+            running.cancel()
+            self._watchdog.forget("queue")
+            self._watchdog.watched = None
+            await self._close(worker, running)
+
+    async def _let_jobs_end(self, worker: SupervisedWorker) -> None:
+        under_way = [task for task in worker.tasks.values() if not task.done()]
+        if under_way:
+            _, late = await asyncio.wait(under_way, timeout=self._grace)
+            if late:
+                self._log.warning("jobs_cut_short", jobs=len(late), advice="the next worker carries on")
+
+    async def _close(self, worker: SupervisedWorker, running: asyncio.Future[None]) -> None:
+        """Close a worker whose connections may be dead. A failure here has nothing left to spoil."""
+        with anyio.move_on_after(2, shield=True):
+            await end(running)
+            try:
+                await worker.close()
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
+                # arq gathers its cancelled jobs, and one of them says so
+            except (redis.exceptions.RedisError, OSError) as error:
+                self._log.debug("worker_not_closed", error=str(error))
+        if running.done() and not running.cancelled():
+            running.exception()  # looked at, so that nobody complains that it was not
+
+    async def _until_stopped(self, work: Awaitable[None]) -> None:
+        """Await `work`, but no longer than until the daemon is to stop."""
+        with plain_errors():
+            async with anyio.create_task_group() as group:
+
+                async def end_with_daemon() -> None:
+                    await self._stop_event.wait()
+                    group.cancel_scope.cancel()
+
+                group.start_soon(end_with_daemon)
+                await work
+                group.cancel_scope.cancel()
+
+    async def _beat(self) -> None:
+        resources: list[heartbeat.ResourceBeat] = []
+        due = 0.0
+        while True:
+            self._watchdog.beat("loop")
+            if self._watchdog.progress():
+                self._manager.alive()
+            now = self._clock.monotonic()
+            if now >= due:
+                due, problem = now + HEARTBEAT_SECONDS, ""
+                try:
+                    with anyio.fail_after(REPORT_SECONDS):
+                        resources = await self._report()
+                except TimeoutError:
+                    problem = f"Redis does not answer within {REPORT_SECONDS:g} s"
+                except (redis.exceptions.RedisError, OSError) as error:
+                    problem = f"Redis cannot be reached: {error}"
+                self._write(resources, problem)
+            await self._clock.sleep(1)
+
+    def _write(self, resources: list[heartbeat.ResourceBeat], problem: str) -> None:
+        beat = heartbeat.Beat(
+            worker=self._worker_id,
+            pid=os.getpid(),
+            at=self._clock.now(),
+            started=self._started,
+            resources=resources,
+            problem=problem,
+        )
+        self.last_beat = beat
+        wrong = "; ".join(heartbeat.diagnose(beat, beat.at))
+        self._manager.status(wrong or f"{len(resources)} resources polled, none failing")
+        try:
+            heartbeat.write(self._data_dir, beat)
+        except OSError as error:
+            if self._repeats.allow("heartbeat_not_written", self._clock.monotonic()):
+                self._log.warning("heartbeat_not_written", folder=str(self._data_dir), error=str(error))

@@ -1,0 +1,62 @@
+"""What the jobs need: handed to arq once, and found in the context of every job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from worker.keys import queue_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from redis.asyncio import Redis
+
+    from worker.capture.poll import Poller
+    from worker.capture.probe.registry import KnownContract
+    from worker.capture.reconcile.reconciler import Reconciler
+    from worker.capture.resync.runner import Resyncer
+    from worker.capture.state.pauses import Pause
+    from worker.clock import Clock
+    from worker.config.sections import Account
+    from worker.keys import Keys
+    from worker.ordermesh.client import OrderMeshClient
+    from worker.queue.retention import Retention
+    from worker.queue.streams.groups import Groups
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """One account that this worker works for."""
+
+    account: Account
+    keys: Keys
+    client: OrderMeshClient
+    poller: Poller
+    resyncer: Resyncer
+    reconciler: Reconciler
+    contract: KnownContract
+    groups: Groups
+    retention: Retention
+
+
+@dataclass(slots=True)
+class Workplace:
+    """Everything that the jobs share. `stopping()` is true once the worker has been asked to end."""
+
+    redis: Redis
+    desks: Mapping[str, Desk]
+    clock: Clock
+    stopping: Callable[[], bool] = field(default=lambda: False)
+    paused: dict[str, dict[str, Pause]] = field(default_factory=dict)
+    """What was paused of each account when the last tick looked."""
+
+    @property
+    def queue(self) -> str:
+        """The name of arq's queue for these accounts."""
+        return queue_name(self.desks)
+
+
+def workplace_of(ctx: Mapping[Any, Any]) -> Workplace:
+    """The workplace out of the context that arq gives to a job."""
+    return cast("Workplace", ctx["workplace"])

@@ -1,0 +1,104 @@
+"""What the worker has done and how its resources stand, in the text format of Prometheus.
+
+Counters are of this process and begin anew with it; gauges are looked up in Redis when they are asked for, so
+that every worker of an account says the same of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from worker.telemetry.tracing import Span
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+EVENTS = ("snapshot", "created", "updated", "deleted", "recorded")
+HEALTHS = ("starting", "ok", "degraded", "failing", "paused")
+COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+_OF_RESOURCE = ("account", "resource")
+
+
+class Metrics:
+    """Counts what spans tell (`worker.telemetry.tracing.watching`), and shows it with how everything stands."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry(auto_describe=True)
+
+        def counter(name: str, meaning: str, *labels: str) -> Counter:
+            return Counter(f"ordersync_{name}", meaning, (*_OF_RESOURCE, *labels), registry=registry)
+
+        def gauge(name: str, meaning: str, *labels: str) -> Gauge:
+            return Gauge(f"ordersync_{name}", meaning, (*_OF_RESOURCE, *labels), registry=registry)
+
+        self._polls = counter("polls", "Polls that have ended, by outcome.", "outcome")
+        self._records = counter("records", "Records that were read.")
+        self._events = counter("events", "Events that were published, by action.", "action")
+        self._requests = counter("requests", "Requests to the gateway, retries among them.")
+        self._retries = counter("retries", "Requests that were sent again.")
+        self._budget_wait = counter("budget_wait_seconds", "Seconds that requests waited for the budget.")
+        self._commits = Histogram(
+            "ordersync_commit_seconds",
+            "Time of one commit to Redis.",
+            _OF_RESOURCE,
+            registry=registry,
+            buckets=COMMIT_SECONDS,
+        )
+        self._gauges = {
+            "fresh_s": gauge("freshness_seconds", "Age of what is published."),
+            "records": gauge("tracked_records", "Records that are known."),
+            "dead": gauge("dead_letters", "Dead letters."),
+            "failures": gauge("failures", "Failures of polls in a row."),
+        }
+        self._health = gauge("health", "1 for the health that a resource has, 0 for the others.", "health")
+        self._backpressure = gauge("backpressure", "1 while polling pauses, until consumers have caught up.")
+        self._paused = gauge("paused", "1 while somebody has paused it.")
+        self._lag = gauge("group_lag", "Events that a consumer group has not read.", "group")
+        self._pending = gauge("group_pending", "Events delivered to a group, not acknowledged.", "group")
+        self._oldest = gauge("group_oldest_seconds", "Age of the oldest event a group still needs.", "group")
+        self._standing = (
+            *self._gauges.values(),
+            *(self._health, self._backpressure, self._paused, self._lag, self._pending, self._oldest),
+        )
+
+    def watch(self, span: Span) -> None:
+        """Count what a span tells."""
+        found = span.attributes
+        if span.name == "commit":
+            self._commits.labels(found["account"], found["resource"]).observe(span.seconds)
+        elif span.name == "poll" and "outcome" in found:
+            self._count(found)
+
+    def _count(self, run: Mapping[str, Any]) -> None:
+        of = (run["account"], run["resource"])
+        self._polls.labels(*of, run["outcome"]).inc()
+        self._records.labels(*of).inc(run["records"])
+        self._requests.labels(*of).inc(run["requests"])
+        self._retries.labels(*of).inc(run["retries"])
+        self._budget_wait.labels(*of).inc(run["budget_wait_s"])
+        for action in EVENTS:
+            self._events.labels(*of, action).inc(run.get(action, 0))
+
+    def show(self, rows: Iterable[Mapping[str, Any]]) -> bytes:
+        """All of it as text. `rows` are those of `ordersync status --json`, one for each resource."""
+        for each in self._standing:
+            each.clear()  # a group or a resource that is gone must not stand there for ever
+        for row in rows:
+            of = (row["account"], row["resource"])
+            for name, gauge in self._gauges.items():
+                if row[name] is not None:
+                    gauge.labels(*of).set(row[name])
+            for health in HEALTHS:
+                self._health.labels(*of, health).set(row["health"] == health)
+            self._backpressure.labels(*of).set(bool(row["backpressure"]["cause"]))
+            self._paused.labels(*of).set(row["paused"] is not None)
+            for group in row["groups"]:
+                self._lag.labels(*of, group["group"]).set(group["unread"])
+                self._pending.labels(*of, group["group"]).set(group["pending"])
+                self._oldest.labels(*of, group["group"]).set(group["oldest_s"] or 0)
+        return generate_latest(self._registry)
