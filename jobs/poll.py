@@ -9,7 +9,7 @@ from arq.constants import in_progress_key_prefix
 from worker.capture.registry import CAPTURED
 from worker.capture.state.run import Outcome
 from worker.errors import RedisFull
-from worker.services import workplace_of
+from worker.services import services_of
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ async def poll(
     one waiting for minutes. The mark is short here and renewed with the lease instead; that two workers
     never read the same resource is the lease's business, not the mark's.
     """
-    place = workplace_of(ctx)
-    desk = place.desks.get(account)
+    place = services_of(ctx)
+    desk = place.accounts.get(account)
     if desk is None or resource not in CAPTURED:
         get_logger().error(
             "job_not_for_this_worker", account=account, resource=resource,
@@ -64,4 +64,4 @@ async def poll(
         traceparent=traceparent,
     )
     if run.outcome is Outcome.PAUSED or run.error_code == RedisFull.code:
-        desk.retention.hurry()
+        desk.retention.request_pass()

@@ -10,14 +10,14 @@ from jobs.poll import IN_PROGRESS_SECONDS
 from worker.capture.reconcile.comparison import can_be_proven
 from worker.capture.registry import RESOURCES
 from worker.capture.state import pauses
-from worker.services import workplace_of
+from worker.services import services_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from arq.connections import ArqRedis
 
-    from worker.services import Desk, Workplace
+    from worker.services import AccountServices, Services
 
 
 def job_id(queue: str, account: str) -> str:
@@ -27,8 +27,8 @@ def job_id(queue: str, account: str) -> str:
 
 async def reconcile(ctx: Mapping[Any, Any], account: str) -> None:
     """One slice. How it went stands in Redis; the tick puts the next one into the queue when it is due."""
-    place = workplace_of(ctx)
-    desk = place.desks.get(account)
+    place = services_of(ctx)
+    desk = place.accounts.get(account)
     if desk is None or not desk.account.reconcile.every:
         return
     queue: ArqRedis = ctx["redis"]
@@ -41,7 +41,7 @@ async def reconcile(ctx: Mapping[Any, Any], account: str) -> None:
     await desk.reconciler.run(wanted, stop=place.stopping, on_renew=renew_mark)
 
 
-def provable(place: Workplace, desk: Desk) -> list[str]:
+def provable(place: Services, desk: AccountServices) -> list[str]:
     """The resources of an account that are read, not paused, and that OrderMesh has audit logs of."""
     paused = place.paused.get(desk.account.name, {})
     return [
@@ -51,11 +51,11 @@ def provable(place: Workplace, desk: Desk) -> list[str]:
     ]
 
 
-async def enqueue(place: Workplace, queue: ArqRedis) -> None:
+async def enqueue(place: Services, queue: ArqRedis) -> None:
     """Put a slice into the queue for each account of which something is due."""
     wanted = [
         (desk, name)
-        for desk in place.desks.values()
+        for desk in place.accounts.values()
         if desk.account.reconcile.every
         for name in provable(place, desk)
     ]

@@ -21,9 +21,9 @@ from arq.worker import Retry
 
 from jobs.poll import IN_PROGRESS_SECONDS
 from worker.capture.registry import RESOURCES
-from worker.capture.resync.requests import Request
+from worker.capture.resync.requests import ResyncRequest
 from worker.errors import SettingsError
-from worker.services import workplace_of
+from worker.services import services_of
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def slice_id(account: str, name: str) -> str:
 
 async def resync(ctx: Mapping[Any, Any], account: str, resource: str, request: Mapping[str, Any]) -> None:
     """Note a resync under the id of this job. What cannot be is logged, and nothing is noted."""
-    place = workplace_of(ctx)
-    desk = place.desks.get(account)
+    place = services_of(ctx)
+    desk = place.accounts.get(account)
     if desk is None:
         if ctx.get("job_try") == ORPHANED_TRIES:
             get_logger().error(
@@ -58,7 +58,7 @@ async def resync(ctx: Mapping[Any, Any], account: str, resource: str, request: M
         raise Retry(defer=ELSEWHERE_SECONDS)
     try:
         wanted = _read(resource, request)
-        await desk.resyncer.resyncs.ask(wanted, place.clock.now(), name=ctx["job_id"])
+        await desk.resyncer.resyncs.create(wanted, place.clock.now(), name=ctx["job_id"])
     except (SettingsError, msgspec.ValidationError, TypeError) as error:
         get_logger(account=account).error(
             "resync_refused", resource=resource, job=ctx["job_id"], error=str(error),
@@ -66,16 +66,16 @@ async def resync(ctx: Mapping[Any, Any], account: str, resource: str, request: M
         )  # fmt: skip
 
 
-def _read(resource: str, request: Mapping[str, Any]) -> Request:
+def _read(resource: str, request: Mapping[str, Any]) -> ResyncRequest:
     if resource not in RESOURCES:
         raise SettingsError(f"There is no resource {resource!r}. There is: {', '.join(RESOURCES)}")
-    return msgspec.convert({**request, "resource": resource}, Request)
+    return msgspec.convert({**request, "resource": resource}, ResyncRequest)
 
 
 async def resync_slice(ctx: Mapping[Any, Any], account: str, resource: str, name: str) -> None:
     """Work on a resync for some seconds. The tick puts the next slice into the queue."""
-    place = workplace_of(ctx)
-    desk = place.desks.get(account)
+    place = services_of(ctx)
+    desk = place.accounts.get(account)
     if desk is None or resource not in RESOURCES:
         return  # the tick of a worker that serves the account asks for it again
     queue: ArqRedis = ctx["redis"]

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import redis.exceptions
 
 from worker.errors import RedisFull
-from worker.services import workplace_of
+from worker.services import services_of
 from worker.telemetry.log import Repeats, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.services import Workplace
+    from worker.services import Services
 
-TELL_SECONDS = 60.0
+LOG_SECONDS = 60.0
 TRIM_SECONDS = 5.0
 """Between two passes of retention while Redis is full."""
 CALM_SECONDS = 5.0
@@ -29,20 +29,20 @@ def job_id(queue: str, account: str) -> str:
 
 async def retain(ctx: Mapping[Any, Any], account: str) -> None:
     """One pass over the streams of an account. Two at the same time do no harm: each call is one step."""
-    place = workplace_of(ctx)
-    desk = place.desks.get(account)
+    place = services_of(ctx)
+    desk = place.accounts.get(account)
     if desk is not None:
         await _pass(place, account)
 
 
-class Relief:
+class FullRedisHandler:
     """What is done while Redis refuses to write: it is told, and the streams are trimmed.
 
     There is no room for a job then, so it is not done by one; trimming needs no memory, and makes room.
     """
 
-    def __init__(self, place: Workplace) -> None:
-        self._place, self._repeats = place, Repeats(TELL_SECONDS)
+    def __init__(self, place: Services) -> None:
+        self._place, self._repeats = place, Repeats(LOG_SECONDS)
         self._since = self._refused_at = self._trimmed_at = -float("inf")
         self._log = get_logger()
 
@@ -59,10 +59,10 @@ class Relief:
             )  # fmt: skip
         if now - self._trimmed_at >= TRIM_SECONDS:
             self._trimmed_at = now
-            for account in self._place.desks:
+            for account in self._place.accounts:
                 await _pass(self._place, account)
 
-    def turn(self) -> None:
+    def run(self) -> None:
         """A turn of the worker's loop."""
         now = self._place.clock.monotonic()
         if self._since > -float("inf") and now - self._refused_at > CALM_SECONDS:
@@ -71,9 +71,9 @@ class Relief:
             self._repeats.forget_all("full")
 
 
-async def _pass(place: Workplace, account: str) -> None:
+async def _pass(place: Services, account: str) -> None:
     try:
-        await place.desks[account].retention.run()
+        await place.accounts[account].retention.run()
     except (redis.exceptions.RedisError, OSError) as error:
         get_logger(account=account).warning(
             "retention_put_off", error=str(error), advice="it is tried again with the next pass"

@@ -21,7 +21,7 @@ from worker.capture.state import pauses
 from worker.clock import rfc3339
 from worker.keys import RESYNC_QUEUE
 from worker.redis.connections import is_full
-from worker.services import workplace_of
+from worker.services import services_of
 from worker.telemetry import tracing
 from worker.telemetry.log import get_logger
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from arq.connections import ArqRedis
 
     from worker.capture.state.pauses import Pause
-    from worker.services import Workplace
+    from worker.services import Services
 
 TICK_SECONDS = 1.0
-LONGEST_WAIT = 86_400.0
+MAX_WAIT = 86_400.0
 
 
 async def tick(ctx: Mapping[Any, Any]) -> None:
@@ -42,7 +42,7 @@ async def tick(ctx: Mapping[Any, Any]) -> None:
 
     Where Redis is full there is no room for a job: the next tick tries again, and the worker tells it.
     """
-    place = workplace_of(ctx)
+    place = services_of(ctx)
     if place.stopping():
         return
     try:
@@ -53,8 +53,8 @@ async def tick(ctx: Mapping[Any, Any]) -> None:
             raise
 
 
-async def _enqueue(place: Workplace, queue: ArqRedis) -> None:
-    for desk in place.desks.values():
+async def _enqueue(place: Services, queue: ArqRedis) -> None:
+    for desk in place.accounts.values():
         if desk.retention.due():
             name = desk.account.name
             await queue.enqueue_job(
@@ -62,19 +62,22 @@ async def _enqueue(place: Workplace, queue: ArqRedis) -> None:
             )
     await _enqueue_resyncs(place, queue)
     wanted = [
-        (desk, name) for desk in place.desks.values() for name in desk.account.intervals if name in CAPTURED
+        (desk, name)
+        for desk in place.accounts.values()
+        for name in desk.account.intervals
+        if name in CAPTURED
     ]
     async with place.redis.pipeline(transaction=False) as pipe:
-        for desk in place.desks.values():
+        for desk in place.accounts.values():
             pipe.hgetall(desk.keys.paused)
         for desk, name in wanted:
             pipe.hmget(desk.keys.cursor(name), ["due_at", "interval", "failures", "baseline", "paused"])
-            pipe.zrange(desk.keys.due(name), 0, 0, withscores=True)
+            pipe.zrange(desk.keys.refresh_queue(name), 0, 0, withscores=True)
         answers = await pipe.execute(raise_on_error=False)
-    now, paused, found = place.clock.now(), answers[: len(place.desks)], answers[len(place.desks) :]
-    for name, pauses_of in zip(place.desks, paused, strict=True):
+    now, paused, found = place.clock.now(), answers[: len(place.accounts)], answers[len(place.accounts) :]
+    for name, pauses_of in zip(place.accounts, paused, strict=True):
         if not isinstance(pauses_of, Exception):
-            notice(place, name, pauses.parse(pauses_of))
+            record_pauses(place, name, pauses.parse(pauses_of))
     for (desk, name), cursor, first in zip(wanted, found[::2], found[1::2], strict=True):
         if pauses.of(place.paused.get(desk.account.name, {}), name):
             continue
@@ -104,10 +107,10 @@ async def _enqueue_poll(
         **only,
     )
     if job is not None:
-        tracing.tell("tick", trace, began, account=account, resource=resource)
+        tracing.record("tick", trace, began, account=account, resource=resource)
 
 
-def notice(place: Workplace, account: str, found: dict[str, Pause]) -> None:
+def record_pauses(place: Services, account: str, found: dict[str, Pause]) -> None:
     """Remember what is paused of an account, and log what has begun or ended since the last look."""
     log, before = get_logger(account=account), place.paused.get(account, {})
     for resource, pause in found.items():
@@ -122,10 +125,10 @@ def notice(place: Workplace, account: str, found: dict[str, Pause]) -> None:
     place.paused[account] = found
 
 
-async def _enqueue_resyncs(place: Workplace, queue: ArqRedis) -> None:
+async def _enqueue_resyncs(place: Services, queue: ArqRedis) -> None:
     """A slice of each resync that is not over."""
     now = place.clock.now()
-    for desk in place.desks.values():
+    for desk in place.accounts.values():
         for name, resource, due_at in await desk.resyncer.resyncs.due(now + TICK_SECONDS):
             await queue.enqueue_job(
                 "resync_slice",
@@ -163,4 +166,4 @@ def seconds_until_due(
     if kept and failures in {None, b"0"}:
         due += min(0.0, wanted - kept)  # a shorter interval counts at once
     wait = due - now
-    return wait if wait <= LONGEST_WAIT else 0.0
+    return wait if wait <= MAX_WAIT else 0.0

@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 from jobs.poll import IN_PROGRESS_SECONDS, poll
 from jobs.reconcile import reconcile
 from jobs.resync import resync, resync_slice
-from jobs.retain import Relief, retain
+from jobs.retain import FullRedisHandler, retain
 from jobs.tick import tick
 from worker.cancellation import AGAIN_SECONDS, end, plain_errors
 from worker.keys import RESYNC_QUEUE
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from arq.cron import CronJob
     from arq.worker import Function
 
-    from worker.services import Workplace
+    from worker.services import Services
 
 POLL_TIMEOUT = 300
 """Seconds. A last resort: every call inside has timeouts of its own, and a slice is much shorter."""
@@ -128,7 +128,7 @@ class SupervisedWorker(Worker):
     """
 
     beat: Callable[[], None] = staticmethod(lambda: None)
-    relief: Relief
+    relief: FullRedisHandler
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -145,7 +145,7 @@ class SupervisedWorker(Worker):
             if not is_full(error):
                 raise
             await self.relief.refused()
-        self.relief.turn()
+        self.relief.run()
 
     async def run_job(self, job_id: str, score: int) -> None:
         """Run a job; where its beginning or its end cannot be noted since Redis is full, take that back.
@@ -190,14 +190,14 @@ class SupervisedWorker(Worker):
             await pool.disconnect()
 
 
-def make_worker(queue_url: str, place: Workplace, worker_id: str) -> Workers:
+def make_worker(queue_url: str, place: Services, worker_id: str) -> Workers:
     """A worker that ticks, polls, reconciles and trims, and one for resyncs. They open connections of their own."""
     return Workers(
         make_poll_worker(queue_url, place, worker_id), make_resync_worker(queue_url, place, worker_id)
     )
 
 
-def make_poll_worker(queue_url: str, place: Workplace, worker_id: str) -> SupervisedWorker:
+def make_poll_worker(queue_url: str, place: Services, worker_id: str) -> SupervisedWorker:
     """The one that ticks, polls, reconciles and trims."""
     queue = place.queue
     return _make(
@@ -218,7 +218,7 @@ def make_poll_worker(queue_url: str, place: Workplace, worker_id: str) -> Superv
     )
 
 
-def make_resync_worker(queue_url: str, place: Workplace, worker_id: str) -> SupervisedWorker:
+def make_resync_worker(queue_url: str, place: Services, worker_id: str) -> SupervisedWorker:
     """The one for resyncs, with a queue of its own. Nobody waits for the first half second of one."""
     return _make(
         queue_url,
@@ -236,7 +236,7 @@ def make_resync_worker(queue_url: str, place: Workplace, worker_id: str) -> Supe
 
 def _make(
     queue_url: str,
-    place: Workplace,
+    place: Services,
     worker_id: str,
     *,
     queue: str,
@@ -260,6 +260,6 @@ def _make(
         ctx={"workplace": place},
         log_results=False,
     )
-    worker.relief = Relief(place)
+    worker.relief = FullRedisHandler(place)
     worker.in_progress_timeout_s = IN_PROGRESS_SECONDS
     return worker

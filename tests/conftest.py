@@ -29,22 +29,22 @@ from jsonschema_rs import Draft202012Validator
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from worker.app import workplace
+from worker.app import open_services
 from worker.capture.registry import ORDERS
 from worker.capture.resources import Captured
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.run import Run
-from worker.capture.state.store import Store
+from worker.capture.state.store import StateStore
 from worker.clock import SystemClock
 from worker.config.sections import Account, ApiSettings
 from worker.contracts.log_schema import log_schema
-from worker.ordermesh.contract.findings import Findings, fingerprint, no, yes
+from worker.ordermesh.contract.findings import Capabilities, fingerprint, no, yes
 from worker.queue.envelope import Event
 from worker.queue.streams import tail as stream
 from worker.redis.connections import answer
 from worker.redis.embedded import _binary
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
-from worker.services import Desk, Workplace
+from worker.services import AccountServices, Services
 from worker.telemetry import log as logs
 from worker.telemetry.catalog import EXTRA, LIBRARY, UNLISTED
 from worker.telemetry.catalog.conformity import conformity
@@ -183,15 +183,15 @@ def account_for(sandbox: SandboxServer, name: str = "default", **api: Any) -> Ac
     )
 
 
-async def know_contract(place: Workplace) -> None:
+async def know_contract(place: Services) -> None:
     """Let it be found, for every account, that the orders are where and what the profile says."""
-    for desk in place.desks.values():
+    for desk in place.accounts.values():
         believed = desk.contract.believed
-        found = Findings(
+        found = Capabilities(
             resource="orders",
             search="orders.search",
             at=place.clock.now(),
-            believed=fingerprint(believed),
+            configured=fingerprint(believed),
             state="found",
             pages=yes("the profile says so"),
             filtering=no("the profile says so"),
@@ -205,14 +205,14 @@ async def know_contract(place: Workplace) -> None:
 class Bench:
     """A worker's parts at work on one account, for tests that poll by hand."""
 
-    place: Workplace
-    desk: Desk
+    place: Services
+    desk: AccountServices
     redis: Redis
     sandbox: SandboxServer
-    store: Store = field(init=False)
+    store: StateStore = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = Store(self.redis, self.desk.keys, ORDERS)
+        self.store = StateStore(self.redis, self.desk.keys, ORDERS)
 
     async def poll(self, captured: Captured = ORDERS, **options: Any) -> Run:
         """One poll, of the orders unless something else is named."""
@@ -259,10 +259,10 @@ class _Bench:
 
     async def __aenter__(self) -> Bench:
         account = replace(account_for(self._sandbox, **self._api), **self._parts)
-        place = await self._stack.enter_async_context(workplace([account], self._url, self._clock))
+        place = await self._stack.enter_async_context(open_services([account], self._url, self._clock))
         if not self._probe:
             await know_contract(place)
-        return Bench(place, place.desks[account.name], place.redis, self._sandbox)
+        return Bench(place, place.accounts[account.name], place.redis, self._sandbox)
 
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()

@@ -10,7 +10,7 @@ from tests.ledger import Ledger, entry_id
 from worker.capture.registry import AUDIT_LOGS, CAPTURED
 from worker.capture.resources import AuditLog
 from worker.capture.state.run import Outcome
-from worker.capture.state.store import Store
+from worker.capture.state.store import StateStore
 from worker.errors import NotFound
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.http.reply import audit_of
@@ -22,13 +22,13 @@ async def look_once_more(b: Bench) -> list[str]:
     """One poll of everything, also of what would wait for its time. What came of it, so that it has not settled."""
     restless = []
     for name, captured in CAPTURED.items():
-        key = b.desk.keys.due(name)
+        key = b.desk.keys.refresh_queue(name)
         waiting = await answer(b.redis.zrange(key, 0, -1))
         if waiting:
             await answer(b.redis.zadd(key, dict.fromkeys(waiting, 1.0)))
         if isinstance(captured, AuditLog) and not waiting:
             continue
-        before = await Store(b.redis, b.desk.keys, captured).load_cursor()
+        before = await StateStore(b.redis, b.desk.keys, captured).load_cursor()
         if (
             before.held_back or before.suspicious
         ):  # of so few records 2 % are one, and the last may go as well

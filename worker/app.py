@@ -19,14 +19,14 @@ from redis.exceptions import RedisError
 
 from worker.capture.health import Health, Verdict, judge
 from worker.capture.poll import Poller
-from worker.capture.probe.registry import KnownContract
+from worker.capture.probe.registry import CapabilityRegistry
 from worker.capture.reconcile.reconciler import Reconciler
 from worker.capture.records.payload import payload_of
 from worker.capture.registry import CAPTURED
-from worker.capture.resources import Resource, interest_in
-from worker.capture.resync.runner import Resyncer
+from worker.capture.resources import Resource, scope_of
+from worker.capture.resync.runner import ResyncRunner
 from worker.capture.state import pauses
-from worker.capture.state.store import Store
+from worker.capture.state.store import StateStore
 from worker.errors import DataError, RedisUnavailable, SettingsError
 from worker.keys import ACCOUNTS, Keys
 from worker.ordermesh.client import OrderMeshClient
@@ -36,13 +36,13 @@ from worker.ordermesh.http.budget import Budget
 from worker.ordermesh.http.tokens import TokenSource
 from worker.ordermesh.http.transport import make_http
 from worker.queue.retention import Retention
-from worker.queue.streams.backpressure import Marks, Pressure
-from worker.queue.streams.groups import Groups, Limits
+from worker.queue.streams.backpressure import Backpressure, HighWaterMarks
+from worker.queue.streams.groups import Groups, RetentionLimits
 from worker.redis import embedded
 from worker.redis.connections import answer, connect, is_full
 from worker.service.heartbeat import Beat, ResourceBeat
 from worker.service.presence import Presence
-from worker.services import Desk, Workplace
+from worker.services import AccountServices, Services
 from worker.telemetry.log import redaction
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.capture.records.scope import Interest
+    from worker.capture.records.scope import RecordScope
     from worker.clock import Clock
     from worker.config.sections import Account
     from worker.config.settings import Settings
     from worker.ordermesh.contract.profile import ContractProfile
 
-FAREWELL_SECONDS = 1.0
+DEREGISTER_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -133,7 +133,7 @@ def running_redis_url(settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def workplace(accounts: Sequence[Account], url: str, clock: Clock) -> AsyncIterator[Workplace]:
+async def open_services(accounts: Sequence[Account], url: str, clock: Clock) -> AsyncIterator[Services]:
     """Everything the jobs need, for all accounts; connections are closed at the end."""
     async with AsyncExitStack() as stack:
         redis = connect(url)
@@ -141,15 +141,17 @@ async def workplace(accounts: Sequence[Account], url: str, clock: Clock) -> Asyn
         files = {account.contract_file for account in accounts}
         profiles = {file: contract_file.load(file).profile for file in files}
         desks = {
-            account.name: _desk(account, profiles[account.contract_file], redis, clock)
+            account.name: _account_services(account, profiles[account.contract_file], redis, clock)
             for account in accounts
         }
         for desk in desks.values():
             stack.push_async_callback(desk.client.aclose)
-        yield Workplace(redis=redis, desks=desks, clock=clock)
+        yield Services(redis=redis, accounts=desks, clock=clock)
 
 
-def _desk(account: Account, profile: ContractProfile, redis: Redis, clock: Clock) -> Desk:
+def _account_services(
+    account: Account, profile: ContractProfile, redis: Redis, clock: Clock
+) -> AccountServices:
     keys = Keys(account.name)
     budget = Budget(
         redis=redis,
@@ -170,7 +172,7 @@ def _desk(account: Account, profile: ContractProfile, redis: Redis, clock: Clock
         login=client.login,
         clock=clock,
     )
-    contract = KnownContract(redis=redis, keys=keys, client=client, believed=profile, clock=clock)
+    contract = CapabilityRegistry(redis=redis, keys=keys, client=client, believed=profile, clock=clock)
     groups = Groups(redis, keys)
     retention = Retention(
         redis_client=redis,
@@ -181,7 +183,7 @@ def _desk(account: Account, profile: ContractProfile, redis: Redis, clock: Clock
         every=account.retention.every,
         clock=clock,
     )
-    pressure = Pressure(groups, Marks(**account.backpressure.model_dump()), clock)
+    pressure = Backpressure(groups, HighWaterMarks(**account.backpressure.model_dump()), clock)
     payloads = {name: payload_of(name, account.privacy, account.events) for name in CAPTURED}
     if account.privacy.key is not None:
         redaction.add(account.privacy.key.get_secret_value())
@@ -198,10 +200,10 @@ def _desk(account: Account, profile: ContractProfile, redis: Redis, clock: Clock
         complete_every=account.complete_every,
         worker_id=worker_id(),
         clock=clock,
-        interests=interests_of(account),
+        interests=scopes_of(account),
         payloads=payloads,
     )
-    resyncer = Resyncer(
+    resyncer = ResyncRunner(
         redis_client=redis,
         keys=keys,
         client=client,
@@ -224,17 +226,17 @@ def _desk(account: Account, profile: ContractProfile, redis: Redis, clock: Clock
         ignore_fields=account.ignore_fields,
         worker_id=worker_id(),
         clock=clock,
-        interests=interests_of(account),
+        interests=scopes_of(account),
         payloads=payloads,
     )
-    return Desk(account, keys, client, poller, resyncer, reconciler, contract, groups, retention)
+    return AccountServices(account, keys, client, poller, resyncer, reconciler, contract, groups, retention)
 
 
-def interests_of(account: Account) -> dict[str, Interest]:
+def scopes_of(account: Account) -> dict[str, RecordScope]:
     """What of each resource is published."""
     wanted = account.interest
     return {
-        name: interest_in(
+        name: scope_of(
             each,
             merchants=wanted.merchants,
             statuses=wanted.statuses.get(name, ()),
@@ -245,17 +247,17 @@ def interests_of(account: Account) -> dict[str, Interest]:
     }
 
 
-def limits_of(account: Account) -> dict[str, Limits]:
+def limits_of(account: Account) -> dict[str, RetentionLimits]:
     """What is kept of the stream of each resource."""
-    return {name: Limits(**account.retention.of(name).model_dump()) for name in CAPTURED}
+    return {name: RetentionLimits(**account.retention.of(name).model_dump()) for name in CAPTURED}
 
 
-async def announce(place: Workplace) -> None:
+async def announce(place: Services) -> None:
     """Write down which accounts there are, for the commands that only look."""
-    await answer(place.redis.sadd(ACCOUNTS, *place.desks))
+    await answer(place.redis.sadd(ACCOUNTS, *place.accounts))
 
 
-def reporter(place: Workplace) -> Callable[[], Awaitable[list[ResourceBeat]]]:
+def reporter(place: Services) -> Callable[[], Awaitable[list[ResourceBeat]]]:
     """What the heartbeat says of each resource. It goes to Redis too, where other hosts see it."""
     since = place.clock.now()
 
@@ -268,11 +270,11 @@ def reporter(place: Workplace) -> Callable[[], Awaitable[list[ResourceBeat]]]:
                 raise
             full = True
         beats = []
-        for desk in place.desks.values():
+        for desk in place.accounts.values():
             paused = await pauses.Pauses(place.redis, desk.keys).all()
             for name in desk.account.intervals:
                 try:
-                    cursor = await Store(place.redis, desk.keys, CAPTURED[name]).load_cursor()
+                    cursor = await StateStore(place.redis, desk.keys, CAPTURED[name]).load_cursor()
                     pause = pauses.of(paused, name)
                     verdict = judge(cursor, place.clock.now(), since, full=full, pause=pause)
                     fresh_as_of, last_success = cursor.fresh_as_of, cursor.last_success
@@ -297,8 +299,8 @@ def reporter(place: Workplace) -> Callable[[], Awaitable[list[ResourceBeat]]]:
     return report
 
 
-async def farewell(place: Workplace) -> None:
+async def deregister(place: Services) -> None:
     """This worker ends, and is not counted among those alive any more. Redis may be away, and is not waited for."""
-    with suppress(RedisError, OSError), anyio.move_on_after(FAREWELL_SECONDS):
-        for desk in place.desks.values():
+    with suppress(RedisError, OSError), anyio.move_on_after(DEREGISTER_SECONDS):
+        for desk in place.accounts.values():
             await Presence(place.redis, desk.keys).leave(worker_id())

@@ -90,15 +90,15 @@ class Keys:
         """Records and events that could not be dealt with, with the reason."""
         return f"{self.base}dead:{resource}"
 
-    def seen(self, resource: str) -> str:
+    def states(self, resource: str) -> str:
         """What is kept of each record; followed by `:` and the number of the bucket."""
         return f"{self.base}seen:{resource}"
 
-    def last(self, resource: str) -> str:
+    def last_published(self, resource: str) -> str:
         """The record last published of each, where it is kept; followed by `:` and the number of the bucket."""
         return f"{self.base}last:{resource}"
 
-    def within(self, resource: str) -> str:
+    def nested_ids(self, resource: str) -> str:
         """Ids of what stands within each record, where it has logs of its own; followed by `:` and the bucket."""
         return f"{self.base}within:{resource}"
 
@@ -110,15 +110,15 @@ class Keys:
         """Where the next poll starts, and how the last ones went."""
         return f"{self.base}cursor:{resource}"
 
-    def due(self, resource: str) -> str:
+    def refresh_queue(self, resource: str) -> str:
         """What of a resource, or which of its audit logs, is to be read by id, and since when."""
         return f"{self.base}due:{resource}"
 
-    def tries(self, resource: str) -> str:
+    def refresh_failures(self, resource: str) -> str:
         """How often the reads failed of what is due."""
         return f"{self.base}tries:{resource}"
 
-    def absent(self, resource: str) -> str:
+    def unconfirmed_deletes(self, resource: str) -> str:
         """Records that a complete read did not show, and how often they were answered not to be there."""
         return f"{self.base}absent:{resource}"
 
@@ -145,7 +145,7 @@ class Keys:
         """The records of a resource that the last read of open ones has shown."""
         return f"{self.base}open:{resource}"
 
-    def shown(self, resource: str) -> str:
+    def scan_bitmap(self, resource: str) -> str:
         """Which records the complete read under way has seen: a bit at the place of each."""
         return f"{self.base}shown:{resource}"
 
@@ -169,10 +169,10 @@ class Keys:
         """Ids of the entries that were put back for a group, until it has acknowledged them."""
         return f"{self.base}replayed:{resource}:{group}"
 
-    def holder(self, resource: str, group: str, consumer: str) -> str:
+    def consumer_lock(self, resource: str, group: str, consumer: str) -> str:
         """Which process consumes under that name, so that a second one is noticed."""
         return f"{self.base}holder:{resource}:{group}:{consumer}"
 
-    def once(self, group: str, event_id: str) -> str:
+    def processed(self, group: str, event_id: str) -> str:
         """Says that a group has dealt with an event."""
         return f"{self.base}once:{group}:{event_id}"

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.capture.poll import Poller
-    from worker.capture.probe.registry import KnownContract
+    from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.reconcile.reconciler import Reconciler
-    from worker.capture.resync.runner import Resyncer
+    from worker.capture.resync.runner import ResyncRunner
     from worker.capture.state.pauses import Pause
     from worker.clock import Clock
     from worker.config.sections import Account
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class AccountServices:
     """One account that this worker works for."""
 
     account: Account
     keys: Keys
     client: OrderMeshClient
     poller: Poller
-    resyncer: Resyncer
+    resyncer: ResyncRunner
     reconciler: Reconciler
-    contract: KnownContract
+    contract: CapabilityRegistry
     groups: Groups
     retention: Retention
 
 
 @dataclass(slots=True)
-class Workplace:
+class Services:
     """Everything that the jobs share. `stopping()` is true once the worker has been asked to end."""
 
     redis: Redis
-    desks: Mapping[str, Desk]
+    accounts: Mapping[str, AccountServices]
     clock: Clock
     stopping: Callable[[], bool] = field(default=lambda: False)
     paused: dict[str, dict[str, Pause]] = field(default_factory=dict)
@@ -54,9 +54,9 @@ class Workplace:
     @property
     def queue(self) -> str:
         """The name of arq's queue for these accounts."""
-        return queue_name(self.desks)
+        return queue_name(self.accounts)
 
 
-def workplace_of(ctx: Mapping[Any, Any]) -> Workplace:
+def services_of(ctx: Mapping[Any, Any]) -> Services:
     """The workplace out of the context that arq gives to a job."""
-    return cast("Workplace", ctx["workplace"])
+    return cast("Services", ctx["workplace"])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tests.bench.harness import redis_server
 from tests.conftest import _Bench
 from tests.integration.lying import Hands
-from worker.sandbox import Contract, SandboxServer
+from worker.sandbox import SandboxServer, ServedContract
 from worker.telemetry import log as logs
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ async def measure(plan: str, orders: int, page_size: int, url: str) -> list[str]
     """A row of the table."""
     cells = [plan]
     for changes in (0, 1, 20):
-        with SandboxServer(orders=orders, contract=Contract(**PLANS[plan])) as sandbox:
+        with SandboxServer(orders=orders, contract=ServedContract(**PLANS[plan])) as sandbox:
             clock = Hands()
             options = {"probe": True, "page_size": page_size, "clock": clock}
             async with _Bench(sandbox, url, options) as b:

@@ -30,11 +30,11 @@ from tests.happenings import Happenings
 from tests.ledger import Ledger
 from tests.settling import look_once_more, missing_entries, take_new
 from worker.capture.registry import AUDIT_LOGS, CAPTURED, RESOURCES
-from worker.capture.state.store import Store
+from worker.capture.state.store import StateStore
 from worker.config.sections import PRESETS
 from worker.keys import Keys
 from worker.redis.connections import answer, connect
-from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.sandbox import FaultRule, SandboxServer, ServedContract
 from worker.telemetry import log as logs
 
 HOUR = 3600.0
@@ -171,7 +171,7 @@ class Shop:
     async def accept(self) -> None:
         """Somebody looks after deletions that are held back, since they are more than 2 % of a kind."""
         for name in RESOURCES:
-            cursor = await Store(self.redis, self.keys, RESOURCES[name]).load_cursor()
+            cursor = await StateStore(self.redis, self.keys, RESOURCES[name]).load_cursor()
             if (cursor.held_back or cursor.suspicious) and not await answer(
                 self.redis.hexists(self.keys.accepted, name)
             ):
@@ -228,7 +228,7 @@ def _count(asked: Mapping[str, Mapping[str, int]], operation: str) -> int:
 
 async def run(given: argparse.Namespace, server: Server, folder: Path) -> Report:
     """The hour, and its end."""
-    contract = Contract(
+    contract = ServedContract(
         since_honoured=True, sort_honoured=True, descending=True, index_lag=INDEX_LAG, max_page_size=50
     )
     with SandboxServer(orders=ORDERS, contract=contract, faults=FAULTS, seed=given.seed) as sandbox:

@@ -24,9 +24,9 @@ from worker.redis.connections import connect
 from worker.telemetry import log as logs
 
 CLAIM_AFTER = 1.0
-MOST_DELIVERIES = 100
+MAX_DELIVERIES = 100
 """Who is killed, or stands still on a busy machine, is nothing that an event is to blame for."""
-LONGEST_WORK = 0.004
+MAX_WORK = 0.004
 """Seconds behind an effect and before its acknowledgement, in which most consumers are killed."""
 
 
@@ -47,7 +47,7 @@ async def consume(url: str, group: str, name: str, parent: int) -> None:
             if not new:
                 pipe.incr(f"spared:{group}")
             await pipe.execute()
-        await asyncio.sleep(random.random() * LONGEST_WORK)
+        await asyncio.sleep(random.random() * MAX_WORK)
 
     async def trimmed(what: Trimmed) -> None:
         await client.rpush(f"trimmed:{group}", what.entry_id)  # type: ignore[misc] # redis-py's union
@@ -59,7 +59,7 @@ async def consume(url: str, group: str, name: str, parent: int) -> None:
         name=name,
         batch=50,
         claim_after=CLAIM_AFTER,
-        max_deliveries=MOST_DELIVERIES,
+        max_deliveries=MAX_DELIVERIES,
         block=0.2,
         on_trimmed=trimmed,
     )

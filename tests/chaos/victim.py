@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from worker.app import workplace
+from worker.app import open_services
 from worker.capture.registry import ORDERS
 from worker.capture.state import lease
 from worker.clock import SystemClock
@@ -64,8 +64,8 @@ async def poll(redis_url: str, sandbox_url: str, page_size: int) -> None:
         page_size=page_size,
     )
     account = Account(name="default", api=api, intervals={"orders": 1.0}, ignore_fields={})
-    async with workplace([account], redis_url, SystemClock()) as place:
-        await place.desks["default"].poller.poll(ORDERS)
+    async with open_services([account], redis_url, SystemClock()) as place:
+        await place.accounts["default"].poller.poll(ORDERS)
 
 
 def victim(deadly: int, redis_url: str, sandbox_url: str, page_size: int) -> None:

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from tests.integration.streams import fields_of
 from worker.keys import Keys
 from worker.queue import Consumer, Delivery
-from worker.queue.dead import DeadLetters, Letter
+from worker.queue.dead import DeadLetter, DeadLetters
 from worker.queue.envelope import event_id
 
 KEYS = Keys("default")
@@ -101,7 +101,7 @@ class Stage:
 
     async def die(self, consumer: str = "c1") -> None:
         """Let a consumer that runs leave as if it were killed: it may not give anything back any more."""
-        await self.redis.set(KEYS.holder("orders", "g", consumer), "another process")
+        await self.redis.set(KEYS.consumer_lock("orders", "g", consumer), "another process")
 
     async def pending(self, group: str = "g", resource: str = "orders") -> dict[str, tuple[str, int]]:
         """What is pending: id, whose it is, how often it was delivered."""
@@ -111,7 +111,7 @@ class Stage:
             for each in found
         }
 
-    async def letters(self, resource: str = "orders") -> list[Letter]:
+    async def letters(self, resource: str = "orders") -> list[DeadLetter]:
         """The dead letters, oldest first."""
         return [letter async for letter in DeadLetters(self.redis, KEYS).each(resource)]
 

@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager, suppress
 
 import anyio.lowlevel
 
-from worker.app import workplace
+from worker.app import open_services
 from worker.clock import Clock
 from worker.config.sections import Account
 from worker.ordermesh.http.tokens import LOCK_SECONDS
-from worker.services import Desk
+from worker.services import AccountServices
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Writes an answer by hand; the connection is closed after it."""
@@ -134,8 +134,10 @@ class OwnClock:
 
 
 @asynccontextmanager
-async def at_work(account: Account, redis_url: str, clock: Clock | None = None) -> AsyncIterator[Desk]:
+async def at_work(
+    account: Account, redis_url: str, clock: Clock | None = None
+) -> AsyncIterator[AccountServices]:
     """The parts of one worker, with connections of its own."""
-    async with workplace([account], redis_url, clock or OwnClock()) as place:
-        yield place.desks[account.name]
+    async with open_services([account], redis_url, clock or OwnClock()) as place:
+        yield place.accounts[account.name]
     await asyncio.sleep(0)  # lets the transports that were closed say goodbye

@@ -17,16 +17,16 @@ import anyio.lowlevel
 from pydantic import SecretStr
 
 from tests.integration.lab import http
-from worker.app import workplace
+from worker.app import open_services
 from worker.capture.registry import ORDERS
 from worker.capture.state.lease import RENEW_SECONDS
 from worker.capture.state.run import Run
 from worker.clock import SystemClock, parse_time, rfc3339
 from worker.config.sections import Account, ApiSettings
-from worker.ordermesh.contract.findings import Findings
+from worker.ordermesh.contract.findings import Capabilities
 from worker.queue.envelope import Event
 from worker.queue.streams import tail as stream
-from worker.services import Desk, Workplace
+from worker.services import AccountServices, Services
 
 Record: TypeAlias = dict[str, Any]
 Query: TypeAlias = dict[str, str]
@@ -198,15 +198,15 @@ class Watch:
     """A worker's parts at work on a gateway that lies."""
 
     liar: Liar
-    place: Workplace
-    desk: Desk
+    place: Services
+    desk: AccountServices
     clock: Hands
 
     async def poll(self, **options: Any) -> Run:
         """One poll of the orders."""
         return await self.desk.poller.poll(ORDERS, **options)
 
-    async def found(self) -> Findings | None:
+    async def found(self) -> Capabilities | None:
         """What is kept of the last probe."""
         return (await self.desk.contract.load()).get("orders")
 
@@ -238,8 +238,8 @@ async def watching(liar: Liar, redis_url: str, **api: Any) -> AsyncIterator[Watc
     liar.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     clock, account = Hands(), _account(liar, api)
     try:
-        async with workplace([account], redis_url, clock) as place:
-            yield Watch(liar, place, place.desks[account.name], clock)
+        async with open_services([account], redis_url, clock) as place:
+            yield Watch(liar, place, place.accounts[account.name], clock)
     finally:
         server.close()
         for task in working:

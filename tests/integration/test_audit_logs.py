@@ -12,11 +12,11 @@ import pytest
 from tests.conftest import Bench, BenchMaker
 from worker.capture.registry import AUDIT_LOGS, ORDERS, SHIPMENTS
 from worker.capture.state.run import Outcome
-from worker.capture.state.store import Store
+from worker.capture.state.store import StateStore
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.queue.envelope import Event
 from worker.redis.connections import answer
-from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +48,7 @@ def told(events: list[Event]) -> dict[str, list[str]]:
 
 
 async def due(b: Bench, name: str) -> int:
-    return int(await answer(b.redis.zcard(b.desk.keys.due(name))))
+    return int(await answer(b.redis.zcard(b.desk.keys.refresh_queue(name))))
 
 
 async def test_every_entry_once_and_in_order(bench: BenchMaker) -> None:
@@ -135,7 +135,7 @@ async def test_a_log_that_may_not_be_read(bench: BenchMaker) -> None:
 
 async def test_the_other_shape_of_a_log(bench: BenchMaker) -> None:
     """A bare list with other names of fields gives the same entries."""
-    with SandboxServer(orders=5, contract=Contract(audit_shape="bare")) as sandbox:
+    with SandboxServer(orders=5, contract=ServedContract(audit_shape="bare")) as sandbox:
         async with bench(sandbox, intervals=BOTH) as b:
             await b.poll()
             await b.poll(ORDER_AUDIT)
@@ -221,7 +221,7 @@ async def test_what_stands_within_a_shipment_of_another_hand(
                 async def nothing(*_: object) -> dict[bytes, list[list[str]]]:
                     return {}
 
-                monkeypatch.setattr(Store, "_within_of", nothing)
+                monkeypatch.setattr(StateStore, "_within_of", nothing)
             run = await b.poll(SHIPMENTS)
             assert (run.updated, run.error_code) == ((1, "") if foreign == "value" else (0, "data"))
             assert len(await b.events("shipments")) == before + run.updated

@@ -32,14 +32,14 @@ from tests.conftest import (
 )
 from tests.integration.streams import STREAM, Writer
 from tests.tools import server_program
-from worker.app import reporter, workplace
+from worker.app import open_services, reporter
 from worker.cancellation import end
 from worker.capture.health import Health, judge
 from worker.capture.poll import Poller
 from worker.capture.state.run import Outcome, Run
 from worker.clock import SystemClock
 from worker.keys import Keys
-from worker.queue.streams.backpressure import Marks, Pressure
+from worker.queue.streams.backpressure import Backpressure, HighWaterMarks
 from worker.redis.connections import answer
 from worker.sandbox import SandboxServer
 from worker.service import heartbeat
@@ -65,7 +65,7 @@ def told() -> Told:
 
 def under(b: Bench, **marks: Any) -> Poller:
     """The poller of the bench, under these marks."""
-    b.desk.poller._pressure = Pressure(b.desk.groups, Marks(**marks), b.place.clock)
+    b.desk.poller._pressure = Backpressure(b.desk.groups, HighWaterMarks(**marks), b.place.clock)
     return b.desk.poller
 
 
@@ -214,7 +214,7 @@ async def test_looking_is_rare(bench: BenchMaker, monkeypatch: pytest.MonkeyPatc
             looks.append(resource)
             return await survey(resource)
 
-        monkeypatch.setattr(b.desk.groups, "survey", counted)
+        monkeypatch.setattr(b.desk.groups, "status", counted)
         monkeypatch.setattr("worker.queue.streams.backpressure.LOOK_SECONDS", float("inf"))
         assert (await b.poll()).pages >= 50
         assert len(looks) == 1
@@ -513,7 +513,7 @@ async def test_an_account_has_its_marks(sandbox: SandboxServer, redis_url: str) 
     """The composition root hands them on."""
     account = account_for(sandbox)
     account = replace(account, backpressure=account.backpressure.model_copy(update={"entries": 7}))
-    async with workplace([account], redis_url, SystemClock()) as place:
+    async with open_services([account], redis_url, SystemClock()) as place:
         await know_contract(place)
-        pressure = place.desks["default"].poller._pressure
-        assert pressure.marks == Marks(entries=7, bytes=1 << 30, memory=0.9, resume=0.9)
+        pressure = place.accounts["default"].poller._pressure
+        assert pressure.marks == HighWaterMarks(entries=7, bytes=1 << 30, memory=0.9, resume=0.9)

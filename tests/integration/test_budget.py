@@ -57,7 +57,7 @@ async def budget(redis_url: str) -> AsyncIterator[Maker]:
 async def use(budget: Budget, times: int = 1) -> None:
     """So many requests that take no time."""
     for _ in range(times):
-        budget.give_back(await budget.take())
+        budget.give_back(await budget.acquire())
 
 
 async def redis_time(db: Redis) -> float:
@@ -166,7 +166,7 @@ async def test_waits_add_up_to_real_time(budget: Maker) -> None:
     worker = budget(rate=10, concurrency=4)
     await use(worker, 4)
     began = time.monotonic()
-    grants = await asyncio.gather(*(worker.take() for _ in range(4)))
+    grants = await asyncio.gather(*(worker.acquire() for _ in range(4)))
     took = time.monotonic() - began
     waited = sum(grant.waited for grant in grants)
     assert 0.04 < waited <= took + 0.005
@@ -191,8 +191,8 @@ async def test_the_wait_is_slept_by_the_clock(budget: Maker) -> None:
 async def test_concurrency_is_bounded(budget: Maker) -> None:
     """No more requests are under way than permitted; the next one starts when one has ended."""
     worker = budget(rate=100_000, concurrency=3)
-    grants = [await worker.take() for _ in range(3)]
-    fourth = asyncio.create_task(worker.take())
+    grants = [await worker.acquire() for _ in range(3)]
+    fourth = asyncio.create_task(worker.acquire())
     await asyncio.wait([fourth], timeout=0.05)
     assert not fourth.done()
     worker.give_back(grants[0])
@@ -262,7 +262,7 @@ async def test_cancelled_waiters_give_their_place_back(budget: Maker) -> None:
     """Callers cancelled while they wait, for a place or for the rate, leave nothing taken behind."""
     worker = budget(rate=200, concurrency=2)
     for number in range(60):
-        waiting = [asyncio.create_task(worker.take()) for _ in range(6)]
+        waiting = [asyncio.create_task(worker.acquire()) for _ in range(6)]
         await asyncio.wait(waiting, timeout=number * 0.0001)
         for task in waiting:
             task.cancel()
@@ -279,6 +279,6 @@ async def test_one_asks_for_all(budget: Maker, db: Redis) -> None:
     await use(worker)
     worker._permits = 0
     await db.config_resetstat()
-    grants = await asyncio.gather(*(worker.take() for _ in range(64)))
+    grants = await asyncio.gather(*(worker.acquire() for _ in range(64)))
     assert len(grants) == 64
     assert (await db.info("commandstats"))["cmdstat_evalsha"]["calls"] == 1

@@ -31,8 +31,8 @@ from worker.errors import (
 )
 from worker.ordermesh.client import (
     FIRST_BACKOFF,
-    LONGEST_BACKOFF,
-    LONGEST_RETRY_AFTER,
+    MAX_BACKOFF,
+    MAX_RETRY_AFTER,
     RETRIED_STATUSES,
     OrderMeshClient,
     Usage,
@@ -41,7 +41,7 @@ from worker.ordermesh.contract.profile import ContractProfile
 from worker.ordermesh.http import refusals
 from worker.ordermesh.http.pages import split
 from worker.ordermesh.http.transport import Http
-from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
 
@@ -157,8 +157,8 @@ async def test_full_jitter(redis_url: str, sandbox: SandboxServer, chance: float
         await desk.client.tokens.get()
         clock.drawn.clear()
         await desk.client.read_page(SEARCH, 0, 10, usage)
-    ceilings = [min(LONGEST_BACKOFF, FIRST_BACKOFF * 2**n) for n in range(9)]
-    assert ceilings[-1] == LONGEST_BACKOFF
+    ceilings = [min(MAX_BACKOFF, FIRST_BACKOFF * 2**n) for n in range(9)]
+    assert ceilings[-1] == MAX_BACKOFF
     assert clock.drawn == [(0, ceiling) for ceiling in ceilings]
     assert clock.slept == [ceiling * chance for ceiling in ceilings]
     assert (usage.requests, usage.retries) == (10, 9)
@@ -232,7 +232,7 @@ async def test_retry_after_that_cannot_be_read(redis_url: str, sandbox: SandboxS
     assert clock.slept == [FIRST_BACKOFF] * len(values)
 
 
-@pytest.mark.parametrize(("asked", "told"), [(LONGEST_RETRY_AFTER + 1, 31), ("9" * 400, 86_400)])
+@pytest.mark.parametrize(("asked", "told"), [(MAX_RETRY_AFTER + 1, 31), ("9" * 400, 86_400)])
 async def test_retry_after_that_is_too_long(
     redis_url: str, sandbox: SandboxServer, asked: str | float, told: float
 ) -> None:
@@ -373,7 +373,7 @@ async def test_broken_answers(redis_url: str, served: Lab, answer: bytes) -> Non
 async def test_compressed_answers(redis_url: str) -> None:
     """Compressed pages are read as served before compression, and the usage tells what went over the wire."""
     usage = Usage()
-    with SandboxServer(orders=20, contract=Contract(gzip=True)) as sandbox:
+    with SandboxServer(orders=20, contract=ServedContract(gzip=True)) as sandbox:
         async with at_work(account_for(sandbox), redis_url) as desk:
             body = await desk.client.read_page(SEARCH, 0, 20, usage)
         records = [bytes(record) for record in split(SEARCH, body, ("orders",), page=0).records]
@@ -386,7 +386,7 @@ async def test_compressed_answers(redis_url: str) -> None:
 
 async def test_cancelled_callers(redis_url: str) -> None:
     """Three hundred callers cancelled at any moment: their requests run to an end, and the next one works."""
-    with SandboxServer(orders=20, contract=Contract(latency=0.002)) as sandbox:
+    with SandboxServer(orders=20, contract=ServedContract(latency=0.002)) as sandbox:
         async with at_work(account_for(sandbox, max_concurrency=4), redis_url) as desk:
             await desk.client.tokens.get()
             for number in range(50):

@@ -17,11 +17,11 @@ from redis.asyncio import Redis
 from tests.conftest import Server
 from tests.tools import server_program
 from worker.capture.records.diff import UNWRITTEN, Action, Change, decide, decode, newest_of_each, observe
-from worker.capture.records.fingerprint import FieldNames
+from worker.capture.records.fingerprint import FieldIndex
 from worker.capture.registry import ORDERS
 from worker.capture.state import lease as leases
-from worker.capture.state.lease import hold
-from worker.capture.state.store import Store
+from worker.capture.state.lease import acquire
+from worker.capture.state.store import StateStore
 from worker.clock import SystemClock
 from worker.errors import DataError, LeaseHeld, LeaseLost
 from worker.keys import Keys
@@ -50,7 +50,7 @@ class Table:
     """A store and a lease, used by hand."""
 
     def __init__(self, client: Redis) -> None:
-        self.redis, self.store, self.fields = client, Store(client, KEYS, ORDERS), FieldNames()
+        self.redis, self.store, self.fields = client, StateStore(client, KEYS, ORDERS), FieldIndex()
         self.fence = 0
 
     async def changes(self, *records: dict[str, Any] | bytes) -> list[Change]:
@@ -163,7 +163,7 @@ async def test_same_commit_again_is_a_conflict(table: Table) -> None:
         KEYS.stream("orders"),
         KEYS.dead("orders"),
         KEYS.runs,
-        *(f"{KEYS.seen('orders')}:{bucket}" for bucket in range(BUCKETS)),
+        *(f"{KEYS.states('orders')}:{bucket}" for bucket in range(BUCKETS)),
     ],
 )
 async def test_wrong_type_writes_nothing(table: Table, key: str) -> None:
@@ -219,7 +219,7 @@ async def test_cursor_moves_last(table: Table, server: Server) -> None:
     order = [
         KEYS.stream("orders"),
         KEYS.dead("orders"),
-        KEYS.seen("orders"),
+        KEYS.states("orders"),
         KEYS.runs,
         KEYS.cursor("orders"),
     ]
@@ -278,7 +278,7 @@ async def test_lookup_finds_what_differs(table: Table) -> None:
 async def test_field_places_are_append_only(table: Table) -> None:
     """Many at once give names places: none twice, none moved, and all see the same."""
     names = [f"f{number}" for number in range(40)]
-    views = [FieldNames() for _ in range(12)]
+    views = [FieldIndex() for _ in range(12)]
     wishes = [names[at : at + 15] + names[:at:7] for at in range(12)]
     await asyncio.gather(
         *(table.store.extend_fields(view, wish) for view, wish in zip(views, wishes, strict=True))
@@ -378,7 +378,9 @@ async def test_hold_renews_and_notices_the_loss(table: Table) -> None:
         renewed.set()
 
     key = KEYS.lease("orders")
-    async with hold(table.redis, key, resource="orders", owner="w1", clock=clock, on_renew=on_renew) as lease:
+    async with acquire(
+        table.redis, key, resource="orders", owner="w1", clock=clock, on_renew=on_renew
+    ) as lease:
         clock.wake.set()
         await renewed.wait()
         lease.check()
@@ -396,12 +398,12 @@ async def test_hold_is_refused_and_released(table: Table, monkeypatch: pytest.Mo
     """A second holder is refused; behind the block the lease is free, also after an error."""
     key = KEYS.lease("orders")
     with pytest.raises(LeaseHeld, match="me holds the lease on orders"):
-        async with hold(table.redis, key, resource="orders", owner="w1", clock=SystemClock()):
+        async with acquire(table.redis, key, resource="orders", owner="w1", clock=SystemClock()):
             raise AssertionError("not reached")
     await table.lease("release")
     monkeypatch.setattr(leases, "LEASE_SECONDS", 60.0)
     with pytest.raises(ValueError, match="inside"):
-        async with hold(table.redis, key, resource="orders", owner="w1", clock=SystemClock()):
+        async with acquire(table.redis, key, resource="orders", owner="w1", clock=SystemClock()):
             raise ValueError("inside")
     assert (await table.lease("acquire", "w2"))[0]
 

@@ -14,7 +14,7 @@ from tests.conftest import PATIENCE, eventually
 from tests.integration.consuming import KEYS, Stage, ids
 from tests.integration.test_consumer import STREAM
 from worker.queue import Delivery, Reject
-from worker.queue.consumer.acks import Burials
+from worker.queue.consumer.acks import DeadLetterWriter
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +47,7 @@ async def test_stop_gives_back_what_was_not_begun(stage: Stage) -> None:
 
 async def test_a_letter_before_the_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed for good right before a stop has its letter when the consumer has ended."""
-    monkeypatch.setattr(Burials, "run", lambda _: anyio.sleep_forever())
+    monkeypatch.setattr(DeadLetterWriter, "run", lambda _: anyio.sleep_forever())
     await stage.add("a", "b")
 
     async def handle(delivery: Delivery) -> None:
@@ -70,7 +70,7 @@ async def test_given_back_for_a_plain_client(stage: Stage) -> None:
     assert [entry.decode() for entry, _ in claimed[1]] == entries
     names = {each["name"] for each in await stage.redis.xinfo_consumers(STREAM, "g")}
     assert b"c1" in names
-    assert await stage.redis.exists(KEYS.holder("orders", "g", "c1")) == 0
+    assert await stage.redis.exists(KEYS.consumer_lock("orders", "g", "c1")) == 0
 
 
 async def test_left_in_the_middle(stage: Stage) -> None:

@@ -20,8 +20,8 @@ from tests.conftest import PATIENCE, Server, eventually, program_env
 from tests.integration.consuming import KEYS, FastClock, Stage, ids
 from worker.errors import ConsumerReplaced, GroupGone, SettingsError
 from worker.queue import Backoff, Consumer, Delivery, Trimmed
-from worker.queue.consumer.acks import Persistence
-from worker.queue.consumer.connection import Line
+from worker.queue.consumer.acks import RetryForever
+from worker.queue.consumer.connection import DedicatedConnection
 from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio
@@ -242,9 +242,9 @@ async def test_a_key_of_another_kind(stage: Stage) -> None:
 def losing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Commands, in order; each loses the next answer to it, after Redis has done it."""
     commands: list[str] = []
-    call = Line.call
+    call = DedicatedConnection.call
 
-    async def loses(self: Line, *words: Any, wait: float = 0.0) -> Any:
+    async def loses(self: DedicatedConnection, *words: Any, wait: float = 0.0) -> Any:
         found = await call(self, *words, wait=wait)
         if found and commands and words[0] == commands[0]:
             commands.pop(0)
@@ -252,7 +252,7 @@ def losing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise redis.exceptions.ConnectionError("the answer is lost")
         return found
 
-    monkeypatch.setattr(Line, "call", loses)
+    monkeypatch.setattr(DedicatedConnection, "call", loses)
     return commands
 
 
@@ -386,10 +386,10 @@ async def test_other_clients(
     """A client that decodes answers, speaks RESP3, or has a shorter timeout than a read may take, does as well."""
     waits: list[str] = []
 
-    async def pause(_: Persistence, what: str, *_more: object) -> None:
+    async def pause(_: RetryForever, what: str, *_more: object) -> None:
         waits.append(what)
 
-    monkeypatch.setattr(Persistence, "pause", pause)
+    monkeypatch.setattr(RetryForever, "pause", pause)
     entries = await stage.add("a", "b", "b")
     await stage.group()
     await stage.lie_idle("gone", *await stage.read("gone", 1))

@@ -12,7 +12,7 @@ from tests.conftest import eventually
 from tests.integration.consuming import KEYS, Stage, ids
 from worker.errors import NotReplayable, SettingsError
 from worker.queue import Delivery
-from worker.queue.replay import CHUNK, Range, Replayed, replay
+from worker.queue.replay import CHUNK, ReplayRange, ReplayResult, replay
 from worker.queue.streams.groups import Groups
 from worker.redis import scripts
 from worker.redis.connections import answer
@@ -23,9 +23,9 @@ pytest_plugins = ["tests.integration.consuming_fixtures"]
 STREAM = KEYS.stream("orders")
 
 
-async def again(stage: Stage, group: str = "g", **bounds: Any) -> Replayed:
+async def again(stage: Stage, group: str = "g", **bounds: Any) -> ReplayResult:
     """Replay to a group."""
-    return await replay(stage.redis, KEYS, "orders", group, Range(**bounds))
+    return await replay(stage.redis, KEYS, "orders", group, ReplayRange(**bounds))
 
 
 async def dealt_with(stage: Stage, *subjects: str) -> list[str]:
@@ -40,7 +40,7 @@ async def test_everything_again(stage: Stage) -> None:
     """Every event comes again with its id, in order, marked, its attempts counted anew; to this group alone."""
     entries = await dealt_with(stage, "a", "b", "a")
     before = await stage.redis.xinfo_groups(STREAM)
-    assert await again(stage) == Replayed("orders", "g", looked_at=3, replayed=3, pending=0)
+    assert await again(stage) == ReplayResult("orders", "g", looked_at=3, replayed=3, pending=0)
     taken = await stage.take(stage.consumer(claim_after=3600))
     assert ids(taken) == entries
     assert [(each.event.id, each.attempt, each.replayed) for each in taken] == [
@@ -238,7 +238,7 @@ async def test_retention_keeps_it(stage: Stage) -> None:
 async def test_to_count_only(stage: Stage) -> None:
     """A dry run says what would be replayed, and changes nothing."""
     await dealt_with(stage, "a", "b", "a")
-    found = await replay(stage.redis, KEYS, "orders", "g", Range(subject="a"), dry_run=True)
+    found = await replay(stage.redis, KEYS, "orders", "g", ReplayRange(subject="a"), dry_run=True)
     assert (found.looked_at, found.replayed) == (3, 2)
     assert await stage.pending() == {}
     assert await stage.redis.exists(KEYS.replayed("orders", "g")) == 0
@@ -250,11 +250,11 @@ async def test_no_such_group(stage: Stage) -> None:
     with pytest.raises(NotReplayable, match=r"group typo does not read orders.*ordersync groups"):
         await again(stage, "typo")
     with pytest.raises(NotReplayable):
-        await replay(stage.redis, KEYS, "nothing", "g", Range())
+        await replay(stage.redis, KEYS, "nothing", "g", ReplayRange())
 
 
 @pytest.mark.parametrize("bounds", [{"from_id": "yesterday"}, {"to_id": "1-"}, {"from_id": "-"}])
 def test_what_is_no_id(bounds: dict[str, Any]) -> None:
     """An id that is none is refused."""
     with pytest.raises(SettingsError, match="is not the id of an entry"):
-        Range(**bounds)
+        ReplayRange(**bounds)

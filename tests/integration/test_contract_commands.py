@@ -14,14 +14,14 @@ import yaml
 from tests.conftest import login_settings, ordersync
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.schemas import SCHEMAS
-from worker.sandbox import Contract, SandboxServer
+from worker.sandbox import SandboxServer, ServedContract
 from worker.sandbox.openapi.openapi import document
 
 ROOT = Path(__file__).parents[2]
 MOVED = {"orders.search": "/other/v3/findOrders", "orders.get": "/other/v3/one/{anId}"}
 
 
-def vendor(folder: Path, contract: Contract, name: str = "vendor.json", **changes: Any) -> Path:
+def vendor(folder: Path, contract: ServedContract, name: str = "vendor.json", **changes: Any) -> Path:
     """An OpenAPI document of a gateway with this contract, as a file."""
     content = document(contract, "https://api.example.com") | changes
     (folder / name).write_text(json.dumps(content) if name.endswith(".json") else yaml.safe_dump(content))
@@ -66,7 +66,7 @@ def test_show(tmp_path: Path) -> None:
 
 def test_show_what_differs(tmp_path: Path) -> None:
     """Each value with the one that is built in, where it comes from, and the file."""
-    vendor(tmp_path, Contract(moved=MOVED))
+    vendor(tmp_path, ServedContract(moved=MOVED))
     (tmp_path / "contract.toml").write_text(
         'openapi = "vendor.json"\nlogin_case = "snake"\n[operations."notes.search"]\nfirst_page = 0\n'
     )
@@ -175,7 +175,7 @@ def test_show_with_many_accounts(tmp_path: Path) -> None:
 
 def test_import_reports(tmp_path: Path) -> None:
     """Without writing anything, and without settings that can be used."""
-    file = vendor(tmp_path, Contract(moved=MOVED))
+    file = vendor(tmp_path, ServedContract(moved=MOVED))
     content = json.loads(file.read_text())
     del content["paths"]["/note/v1/notes"]["get"]
     content["paths"]["/pets"] = {"get": {"summary": "All \x1b[31mpets"}}
@@ -199,7 +199,7 @@ def test_import_reports(tmp_path: Path) -> None:
 
 def test_import_writes_a_profile(tmp_path: Path) -> None:
     """Only what differs; it says the same as the document, and is not written over by mistake."""
-    vendor(tmp_path, Contract(moved=MOVED, wrapper_key="rows"), "vendor.yaml")
+    vendor(tmp_path, ServedContract(moved=MOVED, wrapper_key="rows"), "vendor.yaml")
     command = ("import", "vendor.yaml", "--output", "contract.toml")
     done = ordersync("contract", *command, cwd=tmp_path)
     assert done.returncode == 0
@@ -221,7 +221,7 @@ def test_import_writes_a_profile(tmp_path: Path) -> None:
 
 def test_import_when_nothing_differs(tmp_path: Path) -> None:
     """A profile is written all the same for a script that counts on it; it sets nothing."""
-    vendor(tmp_path, Contract())
+    vendor(tmp_path, ServedContract())
     assert "nothing to set" in ordersync("contract", "import", "vendor.json", cwd=tmp_path).stdout
     ordersync("contract", "import", "vendor.json", "--output", "contract.toml", cwd=tmp_path)
     assert answer(tmp_path, "show", "--diff", contract_file="contract.toml") == []
@@ -229,7 +229,7 @@ def test_import_when_nothing_differs(tmp_path: Path) -> None:
 
 def test_import_with_prefixes(tmp_path: Path) -> None:
     """A portal that lists paths without the gateway's prefix is told, and can be made good."""
-    vendor(tmp_path, Contract(prefixless=("order", "note")))
+    vendor(tmp_path, ServedContract(prefixless=("order", "note")))
     report = answer(tmp_path, "import", "vendor.json")
     assert report["unprefixed"] == ["order", "note"]
     assert "--add-prefixes" in ordersync("contract", "import", "vendor.json", cwd=tmp_path).stdout
@@ -249,7 +249,7 @@ def test_import_with_prefixes(tmp_path: Path) -> None:
 )
 def test_import_what_cannot_be_used(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     """Exit code 2, and nothing is written."""
-    vendor(tmp_path, Contract())
+    vendor(tmp_path, ServedContract())
     (tmp_path / "contract.toml").write_text('login_case = "snake"\n')
     (tmp_path / "bad.json").write_text("{")
     (tmp_path / "pets.json").write_text('{"openapi": "3.0.0", "paths": {"/pets": {"get": {}}}}')
@@ -269,7 +269,7 @@ def test_a_document_of_another_api_is_a_report(tmp_path: Path) -> None:
 @pytest.mark.parametrize("by", ["profile", "document", "account"])
 def test_an_imported_document_moves_the_worker(tmp_path: Path, redis_url: str, by: str) -> None:
     """A gateway with other paths: its document is imported, and every order is read from there."""
-    with SandboxServer(orders=120, contract=Contract(moved=MOVED, wrapper_key="rows")) as sandbox:
+    with SandboxServer(orders=120, contract=ServedContract(moved=MOVED, wrapper_key="rows")) as sandbox:
         (tmp_path / "vendor.json").write_text(
             httpx.get(f"{sandbox.url}/openapi.json").raise_for_status().text
         )

@@ -33,7 +33,7 @@ from worker.cancellation import end
 from worker.clock import SystemClock, parse_time
 from worker.keys import queue_name
 from worker.sandbox import CLIENT_SECRET, FaultRule, SandboxServer
-from worker.sandbox.auth import Credentials
+from worker.sandbox.auth import IssuedCredentials
 from worker.service import daemon as daemon_module
 from worker.service.daemon import Watchdog
 
@@ -295,7 +295,7 @@ async def test_credentials_revoked_while_running(
     """Degraded, not dead: one line with the server's words, then a minute's pause, and status tells it."""
     with Program(tmp_path, **settings) as program:
         await program.logged("poll_done")
-        sandbox.auth.credentials = Credentials(client_secret="another")
+        sandbox.auth.credentials = IssuedCredentials(client_secret="another")
         sandbox.auth.revoke()
         line = await program.logged("poll_failed")
         assert line["error_code"] == "login_rejected"

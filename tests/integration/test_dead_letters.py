@@ -10,12 +10,12 @@ from redis.asyncio import Redis
 
 from tests.conftest import Bench, BenchMaker, Server, eventually
 from tests.integration.consuming import KEYS, Stage, ids
-from worker.capture.state.parked import look_again
+from worker.capture.state.parked import retry_parked
 from worker.clock import parse_time
 from worker.errors import DataError, NotReplayable
 from worker.queue import Delivery
-from worker.queue.dead import DeadLetters, Letter, Summary, parse
-from worker.queue.replay import Range, replay
+from worker.queue.dead import DeadLetter, DeadLetters, DeadLetterSummary, parse
+from worker.queue.replay import ReplayRange, replay
 from worker.queue.streams.groups import Groups
 from worker.redis.connections import answer
 
@@ -62,7 +62,7 @@ async def test_more_than_a_page(stage: Stage) -> None:
     letters = DeadLetters(stage.redis, KEYS)
     assert (await letters.summary("orders")).letters == 230
     assert await letters.drop_all("orders") == 230
-    assert await letters.summary("orders") == Summary(0, 0.0)
+    assert await letters.summary("orders") == DeadLetterSummary(0, 0.0)
 
 
 async def test_summary(stage: Stage) -> None:
@@ -199,9 +199,9 @@ async def test_other_clients(stage: Stage, stage_server: Server, options: dict[s
     await letters.replay(found[0])
     assert (await letters.summary("notes")).letters == 1
     assert await letters.drop_all("notes") == 1
-    done = await replay(client, KEYS, "notes", "g", Range())
+    done = await replay(client, KEYS, "notes", "g", ReplayRange())
     assert (done.replayed, done.pending) == (1, 1)
-    (group,) = (await Groups(client, KEYS).survey("notes")).groups
+    (group,) = (await Groups(client, KEYS).status("notes")).groups
     assert (group.name, group.pending, group.unread) == ("g", 2, 0)
     assert [each.name for each in await Groups(client, KEYS).consumers("notes", "g")] == ["c1"]
     await client.aclose()
@@ -229,7 +229,7 @@ async def test_an_unknown_kind(redis_url: str) -> None:
 # Records that could not be read
 
 
-async def parked(b: Bench) -> Letter:
+async def parked(b: Bench) -> DeadLetter:
     """The one letter of a record that was parked."""
     (letter,) = [letter async for letter in DeadLetters(b.redis, KEYS).each("orders")]
     assert letter.kind == "record"
@@ -240,8 +240,8 @@ async def parked(b: Bench) -> Letter:
 def letters_of(b: Bench) -> DeadLetters:
     """With what the capture does about a letter of its own."""
 
-    async def again(letter: Letter) -> None:
-        await look_again(b.redis, KEYS, letter)
+    async def again(letter: DeadLetter) -> None:
+        await retry_parked(b.redis, KEYS, letter)
 
     return DeadLetters(b.redis, KEYS, again)
 
@@ -292,10 +292,10 @@ async def test_replay_of_a_record_without_an_id(bench: BenchMaker) -> None:
 async def test_nothing_is_known_of_the_record(redis_url: str) -> None:
     """Where no state is kept, there is no mark to drop."""
     client: Redis = Redis.from_url(redis_url)
-    letter = Letter("1-0", "orders", "record", "x", "a", "orders.search page 1", "", b"{}")
-    assert not await look_again(client, KEYS, letter)
+    letter = DeadLetter("1-0", "orders", "record", "x", "a", "orders.search page 1", "", b"{}")
+    assert not await retry_parked(client, KEYS, letter)
     await answer(client.hset(KEYS.cursor("orders"), "buckets", "64"))
-    assert not await look_again(client, KEYS, letter)
+    assert not await retry_parked(client, KEYS, letter)
     await client.aclose()
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Bench, BenchMaker
 from worker.capture.health import Health, judge
 from worker.capture.registry import CATEGORIES, MERCHANT_CATALOGS, SHIPMENTS
-from worker.capture.scan.deletions import most_deleted
+from worker.capture.scan.deletions import max_deleted
 from worker.capture.state.run import Outcome
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule, SandboxServer
@@ -28,7 +28,7 @@ async def gone(b: Bench) -> dict[str, int]:
 
 
 def few(tracked: int) -> int:
-    return most_deleted(tracked)
+    return max_deleted(tracked)
 
 
 def test_two_percent_and_always_one() -> None:

@@ -15,11 +15,11 @@ import worker
 from tests.conftest import BenchMaker, Server, free_port, login_settings, ordersync
 from tests.integration.deploying import deployed
 from worker.admin.checks import check_clock, claims, judge_redis, permissions
-from worker.admin.finding import Finding, Level
+from worker.admin.finding import Finding, Severity
 from worker.admin.redis_acl import check_rights, commands_of
 from worker.capture.registry import ORDERS, RESOURCES
 from worker.clock import SystemClock
-from worker.sandbox import PASSWORD, USERNAME, Contract, FaultRule, SandboxServer
+from worker.sandbox import PASSWORD, USERNAME, FaultRule, SandboxServer, ServedContract
 
 
 def doctor(
@@ -50,17 +50,17 @@ def test_all_is_well(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> 
     assert "contract  ok       default: orders: /order/v1/orders, pages from 1" in text.stdout
 
 
-VARIANTS: dict[str, tuple[Contract, str]] = {
-    "wrapper": (Contract(wrapper_key="data"), "under 'data'"),
-    "bare list": (Contract(wrapper_key=None), "a bare list, no total"),
-    "0-based": (Contract(page_base=0), "pages from 0"),
-    "cap": (Contract(max_page_size=20), "at most 20 records a page"),
-    "no total": (Contract(total=None), "no total"),
-    "filter honoured": (Contract(since_honoured=True), "filter updatedFrom"),
-    "sort honoured": (Contract(sort_honoured=True), "sortable"),
-    "prefix-less": (Contract(prefixless=("order",)), "orders: /v1/orders,"),
-    "snake case": (Contract(login_case="snake"), "orders: /order/v1/orders,"),
-    "other audit shape": (Contract(audit_shape="bare"), "orders: /order/v1/orders,"),
+VARIANTS: dict[str, tuple[ServedContract, str]] = {
+    "wrapper": (ServedContract(wrapper_key="data"), "under 'data'"),
+    "bare list": (ServedContract(wrapper_key=None), "a bare list, no total"),
+    "0-based": (ServedContract(page_base=0), "pages from 0"),
+    "cap": (ServedContract(max_page_size=20), "at most 20 records a page"),
+    "no total": (ServedContract(total=None), "no total"),
+    "filter honoured": (ServedContract(since_honoured=True), "filter updatedFrom"),
+    "sort honoured": (ServedContract(sort_honoured=True), "sortable"),
+    "prefix-less": (ServedContract(prefixless=("order",)), "orders: /v1/orders,"),
+    "snake case": (ServedContract(login_case="snake"), "orders: /order/v1/orders,"),
+    "other audit shape": (ServedContract(audit_shape="bare"), "orders: /order/v1/orders,"),
 }
 
 
@@ -126,12 +126,12 @@ def test_a_missing_permission(sandbox: SandboxServer, redis_url: str, tmp_path: 
 
 def test_pages_that_are_not_turned(redis_url: str, tmp_path: Path) -> None:
     """More than one page of which only the first can be read: the worker cannot do its job, and it is said."""
-    with SandboxServer(orders=130, contract=Contract(ignore_page=True, max_page_size=50)) as sandbox:
+    with SandboxServer(orders=130, contract=ServedContract(ignore_page=True, max_page_size=50)) as sandbox:
         answer, done = doctor(sandbox, redis_url, tmp_path)
         assert (done.returncode, answer["ok"]) == (1, False)
         (problem,) = of(answer, "contract", "problem")
         assert "pages are not turned" in problem
-    with SandboxServer(orders=30, contract=Contract(ignore_page=True)) as sandbox:
+    with SandboxServer(orders=30, contract=ServedContract(ignore_page=True)) as sandbox:
         answer, done = doctor(sandbox, redis_url, tmp_path)
         assert (done.returncode, answer["ok"]) == (0, True)
 
@@ -167,7 +167,7 @@ def test_fields_that_are_not_known(sandbox: SandboxServer, redis_url: str, tmp_p
 @pytest.mark.parametrize("way_out", [False, True])
 def test_a_list_that_is_cut_off(redis_url: str, tmp_path: Path, way_out: bool) -> None:
     """Where no more than its beginning can be read, it is said, and `run --once` agrees."""
-    cut = Contract(result_cap=1000, refuse_deep=True, descending=True)
+    cut = ServedContract(result_cap=1000, refuse_deep=True, descending=True)
     contract = replace(cut, since_honoured=way_out, sort_honoured=way_out)
     with SandboxServer(orders=1300, contract=contract) as sandbox:
         sandbox.store.change(10)
@@ -183,7 +183,7 @@ def test_a_list_that_is_cut_off(redis_url: str, tmp_path: Path, way_out: bool) -
 @pytest.mark.parametrize("total", ["total", None])
 def test_pages_that_are_not_turned_and_too_small(redis_url: str, tmp_path: Path, total: str | None) -> None:
     """What does not fit into a page of the worker cannot be read: doctor and `run --once` agree, with what to do."""
-    with SandboxServer(orders=130, contract=Contract(ignore_page=True, total=total)) as sandbox:
+    with SandboxServer(orders=130, contract=ServedContract(ignore_page=True, total=total)) as sandbox:
         answer, done = doctor(sandbox, redis_url, tmp_path)
         assert (done.returncode, answer["ok"]) == (1, False)
         (problem,) = [one for one in answer["findings"] if one["level"] == "problem"]
@@ -213,7 +213,7 @@ def test_a_secret_that_the_server_repeats(sandbox: SandboxServer, redis_url: str
 
 def test_no_such_path(redis_url: str, tmp_path: Path) -> None:
     """A gateway that has the orders elsewhere: which paths were tried, and what to do."""
-    with SandboxServer(orders=5, contract=Contract(moved={"orders.search": "/elsewhere"})) as sandbox:
+    with SandboxServer(orders=5, contract=ServedContract(moved={"orders.search": "/elsewhere"})) as sandbox:
         answer, done = doctor(sandbox, redis_url, tmp_path)
         assert (done.returncode, answer["ok"]) == (1, False)
         (problem,) = of(answer, "contract", "problem")
@@ -335,7 +335,7 @@ def test_a_server_that_is_full(sandbox: SandboxServer, tmp_path: Path) -> None:
 
 
 def levels(findings: list[Finding]) -> list[tuple[str, str]]:
-    return [(one.level.value, one.text) for one in findings if one.level is not Level.OK]
+    return [(one.level.value, one.text) for one in findings if one.level is not Severity.OK]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tests.integration.walking import WALKS, Ledger, Walk, new_order
 from worker.clock import SystemClock, parse_time
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.contract.profile import ContractProfile, Listing
-from worker.sandbox import Contract, SandboxServer
+from worker.sandbox import SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +47,7 @@ async def test_operation(
 @pytest.mark.parametrize("wrapper", [None, "hits"], ids=["bare", "another wrapper"])
 async def test_other_layouts(redis_url: str, wrapper: str | None) -> None:
     """Lists and audit logs are read whatever they are called and wherever pages begin, once the profile says where."""
-    contract = Contract(wrapper_key=wrapper, page_base=0, total=None, paging=False, audit_shape="bare")
+    contract = ServedContract(wrapper_key=wrapper, page_base=0, total=None, paging=False, audit_shape="bare")
     with SandboxServer(orders=20, contract=contract) as sandbox:
         async with at_work(account_for(sandbox), redis_url, SystemClock()) as desk:
             client = desk.client

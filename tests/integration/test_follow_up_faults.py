@@ -10,14 +10,14 @@ import msgspec
 import pytest
 
 from tests.conftest import Bench, BenchMaker
-from worker.capture.context import Turn
-from worker.capture.refresh.reader import MOST_UNKNOWN
+from worker.capture.context import PollContext
+from worker.capture.refresh.reader import MAX_UNKNOWN
 from worker.capture.registry import AUDIT_LOGS, CATEGORIES, ORDERS, SHIPMENTS
-from worker.capture.state.refresh_queue import Due
+from worker.capture.state.refresh_queue import RefreshQueue
 from worker.capture.state.run import Outcome
-from worker.capture.state.store import Dealt, Store
+from worker.capture.state.store import RefreshResult, StateStore
 from worker.errors import Forbidden, ServerError
-from worker.ordermesh.contract.findings import UNTOLD, Findings, no
+from worker.ordermesh.contract.findings import UNTOLD, Capabilities, no
 from worker.ordermesh.http.reply import Reply
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule
@@ -36,12 +36,12 @@ async def deleted(b: Bench, name: str = "orders") -> list[str]:
 async def believe(b: Bench, name: str, **known: Any) -> None:
     """Let the probe have found that."""
     raw = await answer(b.redis.hget(b.desk.keys.contract, name))
-    found = msgspec.structs.replace(msgspec.json.decode(raw or b"", type=Findings), **known)
+    found = msgspec.structs.replace(msgspec.json.decode(raw or b"", type=Capabilities), **known)
     await answer(b.redis.hset(b.desk.keys.contract, name, msgspec.json.encode(found).decode()))
 
 
 async def make_due(b: Bench, name: str, *members: str) -> None:
-    await answer(b.redis.zadd(b.desk.keys.due(name), dict.fromkeys(members, 1.0)))
+    await answer(b.redis.zadd(b.desk.keys.refresh_queue(name), dict.fromkeys(members, 1.0)))
 
 
 def hide(b: Bench, monkeypatch: pytest.MonkeyPatch, key: str) -> set[str]:
@@ -82,7 +82,7 @@ async def test_as_many_as_there_are_go_into_one_commit(bench: BenchMaker) -> Non
         many = [f"{at:024x}" for at in range(9_000)]
         turn = b.desk.poller.turn(ORDERS, reason="poll", trace=tracing.begin(""))
 
-        async def commit(dealt: Dealt) -> None:
+        async def commit(dealt: RefreshResult) -> None:
             async with b.desk.poller.lease(turn) as lease:
                 cursor = await b.cursor()
                 assert await b.store.commit(
@@ -90,9 +90,9 @@ async def test_as_many_as_there_are_go_into_one_commit(bench: BenchMaker) -> Non
                     cursor={}, dealt=dealt,
                 )  # fmt: skip
 
-        await commit(Dealt(absent=dict.fromkeys(many, 0)))
+        await commit(RefreshResult(absent=dict.fromkeys(many, 0)))
         assert len(await b.store.all_absent()) == len(many)
-        await commit(Dealt(present=many))
+        await commit(RefreshResult(present=many))
         assert await b.store.all_absent() == {}
 
 
@@ -198,15 +198,15 @@ async def test_a_list_that_has_to_be_read_is_read_after_a_crash(
         await b.poll(SHIPMENTS)
         await believe(b, "shipments", single=no("withdrawn"))
         await make_due(b, "shipments", f"id:{b.sandbox.world.shipments.ids()[0]}")
-        note = Turn.note
+        note = PollContext.update
 
-        async def dies(turn: Turn, fields: dict[str, Any], **options: Any) -> None:
+        async def dies(turn: PollContext, fields: dict[str, Any], **options: Any) -> None:
             if "swept_at" in fields:
                 raise ConnectionError("the worker died here")
             await note(turn, fields, **options)
 
-        monkeypatch.setattr(Turn, "note", dies)
-        store = Store(b.redis, b.desk.keys, SHIPMENTS)
+        monkeypatch.setattr(PollContext, "note", dies)
+        store = StateStore(b.redis, b.desk.keys, SHIPMENTS)
         assert (await store.load_cursor()).swept_at > 0
         await b.poll(SHIPMENTS, follow_ups_only=True)
         assert (await store.load_cursor()).swept_at == 0
@@ -228,7 +228,7 @@ async def test_one_log_that_may_not_be_read_holds_up_no_other(
         assert {event.subject for event in await b.events("order_audit")} == set(b.sandbox.store.ids()) - {
             secret
         }
-        assert await Due(b.redis, b.desk.keys, "order_audit").count() == 1
+        assert await RefreshQueue(b.redis, b.desk.keys, "order_audit").count() == 1
 
 
 async def test_a_gateway_that_answers_nothing_is_not_asked_for_all(bench: BenchMaker) -> None:
@@ -240,7 +240,7 @@ async def test_a_gateway_that_answers_nothing_is_not_asked_for_all(bench: BenchM
         run = await b.poll(ORDER_AUDIT)
         assert (run.outcome, run.error_code) == (Outcome.FAILED, ServerError.code)
         assert run.usage.requests == 50
-        assert await Due(b.redis, b.desk.keys, "order_audit").count() == 150
+        assert await RefreshQueue(b.redis, b.desk.keys, "order_audit").count() == 150
 
 
 @pytest.mark.parametrize("entry", [b'{"id":"a","who":"\xff"}', b'{"who":"\xff"}', b'"\xff"', b'{"\xff":1}'])
@@ -260,7 +260,7 @@ async def test_a_log_that_is_no_utf_8_ends_no_poll(
         assert (await b.poll(ORDER_AUDIT)).outcome is Outcome.COMPLETE
         found = [event.data for event in await b.events("order_audit") if event.subject == odd]
         assert [json.loads(each) for each in found] == [entry.decode(errors="replace")]
-        assert await Due(b.redis, b.desk.keys, "order_audit").count() == 0
+        assert await RefreshQueue(b.redis, b.desk.keys, "order_audit").count() == 0
 
 
 async def test_what_was_seen_with_its_parent_is_not_counted_as_failed_any_more(bench: BenchMaker) -> None:
@@ -268,7 +268,7 @@ async def test_what_was_seen_with_its_parent_is_not_counted_as_failed_any_more(b
     async with bench(probe=True, intervals={"orders": 1.0, "shipments": 1.0}) as b:
         await b.poll(SHIPMENTS)
         shipment, raw = next(iter(b.sandbox.world.truth("shipments").items()))
-        await Due(b.redis, b.desk.keys, "shipments").failed(f"id:{shipment}")
+        await RefreshQueue(b.redis, b.desk.keys, "shipments").failed(f"id:{shipment}")
         await make_due(b, "shipments", f"of:{json.loads(raw)['orderId']}")
         await b.poll(SHIPMENTS, follow_ups_only=True)
         assert await b.redis.exists(b.desk.keys.tries("shipments")) == 0
@@ -298,7 +298,7 @@ async def test_a_list_of_a_parent_with_other_fields_is_no_change(
         assert (run.outcome, run.published) == (Outcome.COMPLETE, 0)
         assert run.usage.requests > 1
         assert len(await b.events("shipments")) == before
-        assert await Due(b.redis, b.desk.keys, "shipments").count() == 0
+        assert await RefreshQueue(b.redis, b.desk.keys, "shipments").count() == 0
         assert shipment in b.sandbox.world.truth("shipments")
 
 
@@ -342,18 +342,18 @@ async def test_an_answer_that_is_another_record_is_none(
         await make_due(b, "orders", f"id:{order}")
         run = await b.poll(follow_ups_only=True)
         assert (run.published, await b.store.all_absent()) == (0, {order: 1})
-        assert await Due(b.redis, b.desk.keys, "orders").count() == 1
+        assert await RefreshQueue(b.redis, b.desk.keys, "orders").count() == 1
 
 
 async def test_neither_a_backlog_nor_what_is_new_waits_for_the_other(bench: BenchMaker) -> None:
     """Half of what is taken is due the longest, half the shortest; what is due later is not taken."""
     async with bench() as b:
-        due = Due(b.redis, b.desk.keys, "orders")
+        due = RefreshQueue(b.redis, b.desk.keys, "orders")
         key = b.desk.keys.due("orders")
         await answer(b.redis.zadd(key, {f"id:{at:03}": at + 1.0 for at in range(100)}))
         await answer(b.redis.zadd(key, {"id:later": b.place.clock.now() + 1000}))
-        assert set((await due.take(10)).members) == {f"id:{at:03}" for at in (*range(5), *range(95, 100))}
-        assert len((await due.take(1000)).members) == 100
+        assert set((await due.fetch(10)).members) == {f"id:{at:03}" for at in (*range(5), *range(95, 100))}
+        assert len((await due.fetch(1000)).members) == 100
 
 
 async def test_what_is_never_there_is_not_asked_for_for_ever(bench: BenchMaker) -> None:
@@ -367,7 +367,7 @@ async def test_what_is_never_there_is_not_asked_for_for_ever(bench: BenchMaker) 
             score = await answer(b.redis.zscore(b.desk.keys.due("orders"), "id:nowhere"))
             if score is not None:
                 waits.append(score - b.place.clock.now())
-        assert asked == MOST_UNKNOWN
+        assert asked == MAX_UNKNOWN
         assert sum(waits) > 120
         assert await b.redis.exists(b.desk.keys.tries("orders")) == 0
 
@@ -384,7 +384,7 @@ async def test_a_server_that_asks_for_a_pause_gets_it(bench: BenchMaker) -> None
         now = b.place.clock.now()
         waiting = await answer(b.redis.zrange(b.desk.keys.due("order_audit"), 0, -1, withscores=True))
         assert [since < now for _, since in waiting] == [True] * 40
-        cursor = await Store(b.redis, b.desk.keys, ORDER_AUDIT).load_cursor()
+        cursor = await StateStore(b.redis, b.desk.keys, ORDER_AUDIT).load_cursor()
         assert cursor.due_at > now + 500
 
 
@@ -397,5 +397,5 @@ async def test_a_known_record_that_only_the_single_read_misses_is_left_alone(ben
         for _ in range(3):
             await make_due(b, "orders", f"id:{order}")
             assert (await b.poll(follow_ups_only=True)).usage.requests == 1
-            assert await Due(b.redis, b.desk.keys, "orders").count() == 0
+            assert await RefreshQueue(b.redis, b.desk.keys, "orders").count() == 0
         assert (await deleted(b), await b.store.all_absent()) == ([], {})

@@ -16,7 +16,7 @@ from tests.conftest import BenchMaker, Program, Server, eventually, login_settin
 from tests.integration.streams import KEYS, STREAM, Writer, fields_of
 from tests.tools import server_program
 from worker.keys import ACCOUNTS
-from worker.queue.streams.groups import Groups, Limits
+from worker.queue.streams.groups import Groups, RetentionLimits
 from worker.redis.connections import answer, connect
 from worker.sandbox import SandboxServer
 
@@ -54,7 +54,7 @@ def groups(client: Redis) -> Groups:
 
 
 async def unread(groups: Groups) -> dict[str, int]:
-    return {group.name: group.unread for group in (await groups.survey("orders")).groups}
+    return {group.name: group.unread for group in (await groups.status("orders")).groups}
 
 
 # --- how far each has read ----------------------------------------------------------------------------
@@ -62,10 +62,10 @@ async def unread(groups: Groups) -> dict[str, int]:
 
 async def test_no_stream_and_no_entries(groups: Groups, client: Redis) -> None:
     """Nothing to count is no error."""
-    survey = await groups.survey("orders", Limits(1, 1, 1))
+    survey = await groups.status("orders", RetentionLimits(1, 1, 1))
     assert (survey.entries, survey.bytes, survey.groups, survey.slowest) == (0, 0, (), None)
     await groups.declare({"a": ["orders"]})
-    (group,) = (await groups.survey("orders", Limits(1, 1, 1))).groups
+    (group,) = (await groups.status("orders", RetentionLimits(1, 1, 1))).groups
     assert (group.unread, group.pending, group.held, group.oldest_unread) == (0, 0, 0, "")
     assert group.needed == "0-1"
 
@@ -96,7 +96,7 @@ async def test_unread_where_the_count_makes_no_sense(groups: Groups, client: Red
     assert await unread(groups) == {"a": 100}
     await client.xadd(STREAM, {"what": "ever"})
     assert await unread(groups) == {"a": 101}
-    assert (await groups.survey("orders")).entries == 102
+    assert (await groups.status("orders")).entries == 102
 
 
 async def test_a_deleted_entry_hides_nothing(groups: Groups, client: Redis, writer: Writer) -> None:
@@ -105,7 +105,7 @@ async def test_a_deleted_entry_hides_nothing(groups: Groups, client: Redis, writ
     await client.xgroup_create(STREAM, "a", id="0")
     await writer.read("a", 5)
     await client.xdel(STREAM, ids[2], ids[7])
-    (group,) = (await groups.survey("orders")).groups
+    (group,) = (await groups.status("orders")).groups
     assert group.pending == 5
     assert 4 <= group.unread <= 5
     assert group.oldest_pending == ids[0]
@@ -118,14 +118,14 @@ async def test_what_a_group_holds_back(groups: Groups, client: Redis, writer: Wr
     await client.xgroup_create(STREAM, "a", id="0")
     await client.xack(STREAM, "a", *[each for each in await writer.read("a", 60) if each != ids[30]])
     for limits, held in [
-        (Limits(), 0),
-        (Limits(max_entries=20), 50),
-        (Limits(max_entries=80), 0),
-        (Limits(max_age=10.5 * 3600), 60),
-        (Limits(max_age=10.5 * 3600, max_entries=5), 65),
-        (Limits(max_bytes=1), 70),
+        (RetentionLimits(), 0),
+        (RetentionLimits(max_entries=20), 50),
+        (RetentionLimits(max_entries=80), 0),
+        (RetentionLimits(max_age=10.5 * 3600), 60),
+        (RetentionLimits(max_age=10.5 * 3600, max_entries=5), 65),
+        (RetentionLimits(max_bytes=1), 70),
     ]:
-        (group,) = (await groups.survey("orders", limits)).groups
+        (group,) = (await groups.status("orders", limits)).groups
         assert (group.needed, group.held) == (ids[30], held), limits
 
 
@@ -138,9 +138,9 @@ async def test_it_costs_little_however_long_the_stream_is(
     for name in ("a", "b", "c"):
         await client.xgroup_create(STREAM, name, id="0")
         await writer.read(name, 7)
-    await groups.survey("orders", Limits(1, 1, 1))  # it loads the script
+    await groups.status("orders", RetentionLimits(1, 1, 1))  # it loads the script
     async with client.monitor() as monitor:
-        await groups.survey("orders", Limits(1, 1, 1))
+        await groups.status("orders", RetentionLimits(1, 1, 1))
         await client.echo("end")
         looked = []
         while (command := str((await monitor.next_command())["command"])) != "ECHO end":
@@ -155,9 +155,9 @@ async def test_it_costs_little_however_long_the_stream_is(
 
 async def test_memory_is_what_redis_compares(groups: Groups, client: Redis) -> None:
     """With its limit; full is when writes are refused."""
-    assert not (await groups.survey("orders")).full
+    assert not (await groups.status("orders")).full
     await client.config_set("maxmemory", 1)
-    survey = await groups.survey("orders")
+    survey = await groups.status("orders")
     assert survey.full
     assert (survey.maxmemory, survey.used_memory > 100_000) == (1, True)
 
@@ -171,7 +171,7 @@ async def test_consumers_that_stand_for_nobody_do_not_count(
     await client.xclaim(STREAM, "a", "ordersync-replay", 0, [*ids], force=True, justid=True)
     await writer.read("a", 1, "me")
     assert [each.name for each in await groups.consumers("orders", "a")] == ["me"]
-    assert (await groups.survey("orders")).groups[0].pending == 3
+    assert (await groups.status("orders")).groups[0].pending == 3
 
 
 # --- declaring and dropping ---------------------------------------------------------------------------

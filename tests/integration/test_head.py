@@ -9,14 +9,14 @@ from tests.conftest import Bench, BenchMaker
 from tests.happenings import change_apart
 from worker.capture.scan.strategy import OVERLAP_MS
 from worker.clock import rfc3339
-from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.sandbox import FaultRule, SandboxServer, ServedContract
 from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
 
 
 def server(**contract: Any) -> SandboxServer:
-    return SandboxServer(orders=400, contract=Contract(sort_honoured=True, **contract))
+    return SandboxServer(orders=400, contract=ServedContract(sort_honoured=True, **contract))
 
 
 def play(sandbox: SandboxServer, **contract: Any) -> None:

@@ -70,7 +70,7 @@ async def test_the_mark_ends(stage: Stage) -> None:
     one, two = await deliveries(stage, "a", "b")
     await RedisOnce(stage.redis, group="g").apply(one, count())
     await RedisOnce(stage.redis, group="g", remember=600).apply(two, count())
-    lives = [await stage.redis.ttl(KEYS.once("g", each.event.id)) for each in (one, two)]
+    lives = [await stage.redis.ttl(KEYS.processed("g", each.event.id)) for each in (one, two)]
     assert WEEK - PATIENCE < lives[0] <= WEEK
     assert 600 - PATIENCE < lives[1] <= 600
 

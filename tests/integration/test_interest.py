@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import Bench, BenchMaker
 from worker.capture.registry import SHIPMENTS
 from worker.config.sections import InterestSettings
-from worker.sandbox import Contract, SandboxServer
+from worker.sandbox import SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +32,7 @@ def having(sandbox: SandboxServer, field: str, *values: str) -> set[str]:
 )
 async def test_orders_in_some_statuses(bench: BenchMaker, contract: dict[str, Any]) -> None:
     """Others are known and not published; one that comes in is, and one that goes out is once more."""
-    with SandboxServer(orders=80, contract=Contract(**contract)) as sandbox:
+    with SandboxServer(orders=80, contract=ServedContract(**contract)) as sandbox:
         inside, outside = (
             having(sandbox, "status", "Open", "In Production"),
             having(sandbox, "status", "Fulfilled"),

@@ -34,7 +34,7 @@ from tests.conftest import (
     eventually,
     login_settings,
 )
-from worker.app import workplace
+from worker.app import open_services
 from worker.cancellation import end
 from worker.capture.state.run import Run
 from worker.clock import SystemClock
@@ -110,7 +110,7 @@ class Polls:
 
 
 def with_polls(bench: Bench, polls: Polls) -> None:
-    bench.place.desks = {"default": replace(bench.desk, poller=polls)}  # type: ignore[arg-type] # duck-typed
+    bench.place.accounts = {"default": replace(bench.desk, poller=polls)}  # type: ignore[arg-type] # duck-typed
 
 
 # --- the tick ---------------------------------------------------------------------------------------
@@ -536,7 +536,7 @@ async def test_workers_with_other_accounts_leave_each_others_jobs_alone(
     async with AsyncExitStack() as stack:
         for name in ("prod", "staging"):
             account = account_for(sandbox, name)
-            place = await stack.enter_async_context(workplace([account], redis_url, SystemClock()))
+            place = await stack.enter_async_context(open_services([account], redis_url, SystemClock()))
             worker = make_poll_worker(redis_url, place, f"test-{name}")
             running = asyncio.ensure_future(worker.async_run())
             stack.push_async_callback(end_worker, worker, running)
@@ -544,7 +544,7 @@ async def test_workers_with_other_accounts_leave_each_others_jobs_alone(
 
         async def both_polled_twice() -> bool:
             lengths = [
-                await place.redis.xlen(desk.keys.runs) for place in places for desk in place.desks.values()
+                await place.redis.xlen(desk.keys.runs) for place in places for desk in place.accounts.values()
             ]
             return bool(min(lengths) >= 2)
 

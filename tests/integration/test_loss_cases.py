@@ -21,7 +21,7 @@ from worker.capture.registry import SHIPMENTS
 from worker.capture.scan.strategy import OVERLAP_MS
 from worker.clock import rfc3339
 from worker.queue.streams import tail as stream
-from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.sandbox import FaultRule, SandboxServer, ServedContract
 from worker.sandbox.state.index import Index
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +39,7 @@ FAST = ["window", "window, sorted", "head"]
 
 
 def server(plan: str, orders: int = 120, **contract: Any) -> SandboxServer:
-    return SandboxServer(orders=orders, contract=Contract(**GATEWAYS[plan], **contract))
+    return SandboxServer(orders=orders, contract=ServedContract(**GATEWAYS[plan], **contract))
 
 
 async def settled(b: Bench) -> int:

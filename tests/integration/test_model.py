@@ -23,25 +23,25 @@ from tests.ledger import Ledger
 from tests.settling import look_once_more, missing_entries, take_new
 from worker.capture.registry import AUDIT_LOGS, CAPTURED, RESOURCES
 from worker.capture.resources import AuditLog
-from worker.capture.resync.requests import Request, State
-from worker.capture.state.store import Store
-from worker.ordermesh.contract.findings import Findings, fingerprint, no, yes
+from worker.capture.resync.requests import ResyncRequest, ResyncState
+from worker.capture.state.store import StateStore
+from worker.ordermesh.contract.findings import Capabilities, fingerprint, no, yes
 from worker.redis.connections import answer
-from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.sandbox import FaultRule, SandboxServer, ServedContract
 from worker.sandbox.state.index import Index
 from worker.telemetry import log as logs
 
 LAG = 1.0
 CONTRACTS = [
-    Contract(),
-    Contract(descending=True),
-    Contract(total=None, audit_shape="bare"),
-    Contract(wrapper_key=None, max_page_size=4),
-    Contract(since_honoured=True, sort_honoured=True),
-    Contract(since_honoured=True),
-    Contract(sort_honoured=True),
-    Contract(index_lag=LAG),
-    Contract(index_lag=LAG, since_honoured=True, sort_honoured=True),
+    ServedContract(),
+    ServedContract(descending=True),
+    ServedContract(total=None, audit_shape="bare"),
+    ServedContract(wrapper_key=None, max_page_size=4),
+    ServedContract(since_honoured=True, sort_honoured=True),
+    ServedContract(since_honoured=True),
+    ServedContract(sort_honoured=True),
+    ServedContract(index_lag=LAG),
+    ServedContract(index_lag=LAG, since_honoured=True, sort_honoured=True),
 ]
 TIMELY = tuple(action for action in ACTIONS if action not in {"silently", "flip"})
 """What leaves no two states of a record with the same time: where a list lags behind, nothing else tells them apart."""
@@ -99,7 +99,9 @@ class Life(RuleBasedStateMachine):
         concurrency=st.sampled_from([1, 4]),
         known=st.booleans(),
     )
-    def begin(self, contract: Contract, orders: int, page_size: int, concurrency: int, known: bool) -> None:
+    def begin(
+        self, contract: ServedContract, orders: int, page_size: int, concurrency: int, known: bool
+    ) -> None:
         """A small shop with its catalog, and a worker that knows how it is served and may have read it before."""
         with redis.Redis.from_url(self.server.url) as client:
             client.flushall()
@@ -212,7 +214,7 @@ class Life(RuleBasedStateMachine):
     def pages_overlap(self, kind: str, pick: int) -> None:
         """A record that has changed is shown on two pages, of which the second is looked at before the first one."""
         client, search = self.b.desk.client, RESOURCES[kind].search
-        ask, look = client._with_retries, Store.differing
+        ask, look = client._with_retries, StateStore.differing
         came, looked = anyio.Event(), anyio.Event()
         first: list[Any] = []
 
@@ -234,11 +236,11 @@ class Life(RuleBasedStateMachine):
 
         async def poll() -> None:
             client._with_retries = overlapping  # type: ignore[method-assign]
-            Store.differing = looking  # type: ignore[method-assign]
+            StateStore.differing = looking  # type: ignore[method-assign]
             try:
                 await self.b.poll(RESOURCES[kind], complete=True)
             finally:
-                Store.differing = look  # type: ignore[method-assign]
+                StateStore.differing = look  # type: ignore[method-assign]
                 client._with_retries = ask  # type: ignore[method-assign]
 
         self.let_happen([(kind, "change", pick)])
@@ -326,15 +328,15 @@ class Life(RuleBasedStateMachine):
         """Somebody asks for some records, or for all; it may be given up after a slice."""
         known = self.ledger.ever(kind)
         wanted = tuple(known[each % len(known)] for each in ids or ()) if known else ()
-        request = Request(resource=kind, ids=wanted, all=not wanted, force=force)
+        request = ResyncRequest(resource=kind, ids=wanted, all=not wanted, force=force)
 
         async def slices() -> None:
             resyncs = self.b.desk.resyncer.resyncs
-            asked = await resyncs.ask(request, self.b.place.clock.now())
+            asked = await resyncs.create(request, self.b.place.clock.now())
             for _ in range(3):
                 await self.b.desk.resyncer.slice(RESOURCES[kind], asked.id)
             found = await resyncs.get(asked.id)
-            if cancelled and found is not None and found.state is not State.DONE:
+            if cancelled and found is not None and found.state is not ResyncState.DONE:
                 await resyncs.cancel(asked.id, self.b.place.clock.now())
 
         self.run(slices)
@@ -374,18 +376,18 @@ def _kind(name: str) -> str:
     return captured.parent.name if isinstance(captured, AuditLog) else name
 
 
-async def know(b: Bench, contract: Contract) -> None:
+async def know(b: Bench, contract: ServedContract) -> None:
     """Let the worker know what a probe would find, so that its requests are the same in every run."""
     known = b.desk.contract
     for name, resource in RESOURCES.items():
         field = resource.modified_fields[0]
         stem = field.removesuffix("At")
         sort = {"sortBy": field}
-        found = Findings(
+        found = Capabilities(
             resource=name,
             search=resource.search,
             at=b.place.clock.now(),
-            believed=fingerprint(known.believed),
+            configured=fingerprint(known.believed),
             state="found",
             pages=yes("as the sandbox is set up"),
             filtering=yes("it is") if contract.since_honoured else no("it is not"),

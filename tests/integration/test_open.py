@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Bench, BenchMaker
 from worker.config.sections import InterestSettings
-from worker.sandbox import Contract, SandboxServer
+from worker.sandbox import SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
 
@@ -103,7 +103,7 @@ async def test_a_choice_that_stops_to_hold(bench: BenchMaker) -> None:
 
 async def test_a_choice_that_is_ignored_is_not_used(bench: BenchMaker) -> None:
     """What the probe has not seen to be honoured is never asked for."""
-    with SandboxServer(orders=200, contract=Contract(choices_honoured=False)) as sandbox:
+    with SandboxServer(orders=200, contract=ServedContract(choices_honoured=False)) as sandbox:
         async with bench(sandbox, probe=True, page_size=10, interest=InterestSettings(merchants=("m",))) as b:
             await settled(b)
             known = (await b.desk.contract.load())["orders"]

@@ -17,12 +17,12 @@ import redis.exceptions
 
 from tests.conftest import Bench, BenchMaker, login_settings, ordersync
 from worker.capture.records.diff import UNWRITTEN, Change, decide, decode, observe
-from worker.capture.records.fingerprint import FieldNames
-from worker.capture.records.payload import Body, Payload, unpack_last
+from worker.capture.records.fingerprint import FieldIndex
+from worker.capture.records.payload import EncodedRecord, PayloadOptions, unpack_last
 from worker.capture.records.privacy import RecordPolicy, Rule
 from worker.capture.registry import ORDERS
-from worker.capture.state.lease import hold
-from worker.capture.state.store import Store
+from worker.capture.state.lease import acquire
+from worker.capture.state.store import StateStore
 from worker.clock import SystemClock
 from worker.config.sections import EventSettings, PrivacySettings
 from worker.errors import DataError
@@ -88,10 +88,10 @@ async def test_off_means_off(bench: BenchMaker) -> None:
 def test_compression_never_adds_and_never_varies() -> None:
     """What would not get smaller stays as it is; the same record gives the same bytes."""
     noise = random.Random(1).randbytes(500)
-    assert Body(noise).stored(0) == (noise, "identity")
-    assert Body(b"a" * 100).stored(100) == (b"a" * 100, "identity")
-    packed, encoding = Body(b"a" * 101).stored(100)
-    assert (Body(b"a" * 101).stored(100), encoding) == ((packed, "gzip"), "gzip")
+    assert EncodedRecord(noise).stored(0) == (noise, "identity")
+    assert EncodedRecord(b"a" * 100).stored(100) == (b"a" * 100, "identity")
+    packed, encoding = EncodedRecord(b"a" * 101).stored(100)
+    assert (EncodedRecord(b"a" * 101).stored(100), encoding) == ((packed, "gzip"), "gzip")
     assert gzip.decompress(packed) == b"a" * 101
     assert subprocess.run(["gunzip"], input=packed, capture_output=True, check=True).stdout == b"a" * 101
 
@@ -271,8 +271,8 @@ async def test_tail_shows_both(sandbox: SandboxServer, redis_url: str, tmp_path:
 class Desk:
     """A store and a lease, used by hand."""
 
-    def __init__(self, store: Store, fence: int) -> None:
-        self.store, self.fence, self.fields = store, fence, FieldNames()
+    def __init__(self, store: StateStore, fence: int) -> None:
+        self.store, self.fence, self.fields = store, fence, FieldIndex()
 
     async def changes(self, *records: dict[str, Any]) -> list[Change]:
         """What a poll would commit for these records."""
@@ -293,16 +293,16 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(b: Bench, payload: Payload) -> AsyncIterator[Desk]:
+async def desk(b: Bench, payload: PayloadOptions) -> AsyncIterator[Desk]:
     """Holds the lease on the orders."""
     key = b.desk.keys.lease("orders")
-    async with hold(b.redis, key, resource="orders", owner="me", clock=SystemClock()) as lease:
-        yield Desk(Store(b.redis, b.desk.keys, ORDERS, payload), lease.fence)
+    async with acquire(b.redis, key, resource="orders", owner="me", clock=SystemClock()) as lease:
+        yield Desk(StateStore(b.redis, b.desk.keys, ORDERS, payload), lease.fence)
 
 
 async def test_a_conflict_keeps_old_values_true(bench: BenchMaker) -> None:
     """If a record was committed by somebody else meanwhile, neither its event nor its last record is written."""
-    async with bench() as b, desk(b, Payload(previous=True)) as d:
+    async with bench() as b, desk(b, PayloadOptions(previous=True)) as d:
         await d.commit(await d.changes({"id": "a", "v": 1}))
         late = await d.changes({"id": "a", "v": 2})
         assert await d.commit(await d.changes({"id": "a", "v": 3}))
@@ -313,9 +313,9 @@ async def test_a_conflict_keeps_old_values_true(bench: BenchMaker) -> None:
 
 async def test_workers_with_other_policies(bench: BenchMaker) -> None:
     """While a policy is rolled out, no worker tells an old value that another one has kept by other rules."""
-    strict = Payload(RecordPolicy({"mail": Rule.DROP}), previous=True)
-    async with bench() as b, desk(b, Payload(previous=True)) as d:
-        other = Desk(Store(b.redis, b.desk.keys, ORDERS, strict), d.fence)
+    strict = PayloadOptions(RecordPolicy({"mail": Rule.DROP}), previous=True)
+    async with bench() as b, desk(b, PayloadOptions(previous=True)) as d:
+        other = Desk(StateStore(b.redis, b.desk.keys, ORDERS, strict), d.fence)
         for number, each in enumerate((d, other, other, d, d)):
             await each.commit(await each.changes({"id": "a", "v": number, "mail": number}))
         told = [event.previous for event in await b.events()]
@@ -324,7 +324,7 @@ async def test_workers_with_other_policies(bench: BenchMaker) -> None:
 
 async def test_a_wrong_type_writes_nothing(bench: BenchMaker) -> None:
     """A key of another type in the place of the last records ends the commit before it has written anything."""
-    async with bench() as b, desk(b, Payload(previous=True)) as d:
+    async with bench() as b, desk(b, PayloadOptions(previous=True)) as d:
         changes = await d.changes(*({"id": f"r{number}"} for number in range(64)))
         for bucket in range(8):
             await b.redis.set(f"{LAST}:{bucket}", "foreign")
@@ -338,7 +338,7 @@ async def test_a_wrong_type_writes_nothing(bench: BenchMaker) -> None:
 
 async def test_foreign_last_records_are_passed_over(bench: BenchMaker) -> None:
     """A last record that this program did not write counts as none."""
-    async with bench() as b, desk(b, Payload(previous=True)) as d:
+    async with bench() as b, desk(b, PayloadOptions(previous=True)) as d:
         await d.commit(await d.changes({"id": "a", "v": 1}))
         ((key, (field, packed)),) = [
             (key.decode(), pair)
@@ -353,12 +353,12 @@ async def test_foreign_last_records_are_passed_over(bench: BenchMaker) -> None:
 
 def test_a_last_record_is_that_of_a_version_and_a_policy() -> None:
     """Kept under another policy or as another version it is none."""
-    packed = Body(b'{"a":1}').kept(7, b"tag.")
+    packed = EncodedRecord(b'{"a":1}').kept(7, b"tag.")
     assert unpack_last(packed, 7, b"tag.") == b'{"a":1}'
     assert unpack_last(packed, 8, b"tag.") is None
     assert unpack_last(packed, 7, b"gat.") is None
     one, other = RecordPolicy({"a": Rule.DROP}), RecordPolicy({"a": Rule.MASK})
-    assert len({Payload().tag, Payload(one).tag, Payload(other).tag}) == 3
+    assert len({PayloadOptions().tag, PayloadOptions(one).tag, PayloadOptions(other).tag}) == 3
 
 
 async def test_settling_is_for_all_buckets(bench: BenchMaker) -> None:
@@ -368,6 +368,6 @@ async def test_settling_is_for_all_buckets(bench: BenchMaker) -> None:
         for bucket in (0, 1, 999, 1000, 2047):
             await answer(b.redis.hset(f"{LAST}:{bucket}", "a", "b"))
         await b.redis.set(LAST, "00000000")
-        await answer(b.redis.hset(f"{keys.last('notes')}:0", "a", "b"))
-        await Store(b.redis, keys, ORDERS).settle(2048)
-        assert await b.redis.keys("*last*") == [f"{keys.last('notes')}:0".encode()]
+        await answer(b.redis.hset(f"{keys.last_published('notes')}:0", "a", "b"))
+        await StateStore(b.redis, keys, ORDERS).settle(2048)
+        assert await b.redis.keys("*last*") == [f"{keys.last_published('notes')}:0".encode()]

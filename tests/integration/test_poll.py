@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import Bench, BenchMaker
 from worker.capture.health import Health, judge
 from worker.queue.envelope import Event
-from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
 
@@ -366,7 +366,7 @@ async def test_empty_page_of_a_resumed_first_read(bench: BenchMaker) -> None:
 
 async def test_early_end_of_a_bare_list(bench: BenchMaker) -> None:
     """Without a total, a list that has become shorter is believed the second time."""
-    with SandboxServer(orders=50, contract=Contract(wrapper_key=None)) as server:
+    with SandboxServer(orders=50, contract=ServedContract(wrapper_key=None)) as server:
         async with bench(server, page_size=10) as b:
             await b.poll()
             for order in b.sandbox.store.ids()[:25]:

@@ -160,7 +160,7 @@ async def test_foreign_key(bench: BenchMaker, name: str) -> None:
 
 async def first_bucket(b: Bench) -> str:
     """The number of a bucket that holds a state."""
-    (key, *_) = await b.redis.keys(b.desk.keys.seen("orders") + ":*")
+    (key, *_) = await b.redis.keys(b.desk.keys.states("orders") + ":*")
     return str(key.decode().rpartition(":")[2])
 
 

@@ -13,13 +13,13 @@ from tests.conftest import BenchMaker
 from tests.integration.test_poll import after_pages, check
 from worker.capture.scan import scanner as readers
 from worker.capture.scan.offset import READ_AHEAD
-from worker.capture.scan.scanner import Reader
-from worker.capture.scan.strategy import Ask
+from worker.capture.scan.scanner import Scanner
+from worker.capture.scan.strategy import PageRequest
 from worker.capture.state.run import Run
 from worker.clock import SystemClock
 from worker.redis import scripts
 from worker.redis.connections import answer
-from worker.sandbox import Contract, SandboxServer
+from worker.sandbox import SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
 
@@ -79,7 +79,7 @@ async def test_other_page_size_goes_on(bench: BenchMaker, page_size: int, pages:
 
 async def test_larger_pages_are_not_taken_for_an_early_end(redis_url: str, bench: BenchMaker) -> None:
     """Without a total, fewer pages than last time are doubted; not so when they were asked to be larger."""
-    with SandboxServer(orders=50, contract=Contract(total=None)) as server:
+    with SandboxServer(orders=50, contract=ServedContract(total=None)) as server:
         async with bench(server, redis_url, page_size=5) as b:
             assert (await b.poll()).outcome == "complete"
         async with bench(server, redis_url, page_size=25) as b:
@@ -97,14 +97,14 @@ async def test_workers_with_other_page_sizes_do_not_undo_each_other(bench: Bench
 
 async def test_pages_in_memory_are_bounded(bench: BenchMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """However large the resource and slow the commits, no more than a window of pages is in hand."""
-    most, fetch = 0, Reader._fetch
+    most, fetch = 0, Scanner._fetch
 
-    async def counted(self: Reader, step: int, ask: Ask) -> Any:
+    async def counted(self: Scanner, step: int, ask: PageRequest) -> Any:
         nonlocal most
         most = max(most, ask.page - self._plan.next_page + 1)
         return await fetch(self, step, ask)
 
-    monkeypatch.setattr(readers.Reader, "_fetch", counted)
+    monkeypatch.setattr(readers.Scanner, "_fetch", counted)
     async with bench(page_size=1, max_concurrency=3) as b:
         assert (await b.poll()).outcome == "complete"
     assert most == READ_AHEAD * 3

@@ -15,7 +15,7 @@ from xxhash import xxh3_64_hexdigest
 
 from tests.conftest import Bench, BenchMaker, login_settings, ordersync
 from worker.capture.registry import NOTES, ORDER_ITEMS, ORDERS, RESOURCES
-from worker.capture.state.parked import look_again
+from worker.capture.state.parked import retry_parked
 from worker.config.sections import EventSettings, PrivacySettings
 from worker.queue.dead import DeadLetters
 from worker.queue.streams import tail as stream
@@ -215,7 +215,7 @@ async def test_an_unreadable_record_leaves_its_size_and_fingerprint(bench: Bench
         (parked,) = [each async for each in DeadLetters(b.redis, b.desk.keys).each("orders")]
         assert (parked.size, parked.data) == (len(record), b"")
         assert (await b.poll()).unreadable == 0
-        assert await look_again(b.redis, b.desk.keys, parked)
+        assert await retry_parked(b.redis, b.desk.keys, parked)
         assert (await b.poll()).unreadable == 1
 
 

@@ -6,75 +6,75 @@ import msgspec
 import pytest
 
 from tests.conftest import BenchMaker
-from worker.capture.probe.client import Asker
+from worker.capture.probe.client import ProbeClient
 from worker.capture.probe.pagination import find_reach
 from worker.capture.probe.registry import PROBE_AGAIN
-from worker.capture.probe.samples import Sample
+from worker.capture.probe.samples import SamplePage
 from worker.capture.registry import ORDERS, RESOURCES
-from worker.ordermesh.contract.findings import Findings
+from worker.ordermesh.contract.findings import Capabilities
 from worker.ordermesh.contract.profile import ContractProfile, Route
 from worker.redis.connections import answer
-from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
 
-VARIANTS: dict[str, tuple[Contract, dict[str, Any]]] = {
+VARIANTS: dict[str, tuple[ServedContract, dict[str, Any]]] = {
     "as expected": (
-        Contract(),
+        ServedContract(),
         {"path": "/order/v1/orders", "first_page": 1, "wrapper": "orders", "total": 230, "since": None},
     ),
-    "another wrapper": (Contract(wrapper_key="data"), {"wrapper": "data"}),
-    "a bare list": (Contract(wrapper_key=None), {"wrapper": "", "total": None}),
-    "pages from 0": (Contract(page_base=0), {"first_page": 0}),
+    "another wrapper": (ServedContract(wrapper_key="data"), {"wrapper": "data"}),
+    "a bare list": (ServedContract(wrapper_key=None), {"wrapper": "", "total": None}),
+    "pages from 0": (ServedContract(page_base=0), {"first_page": 0}),
     "pages from 0, nothing told": (
-        Contract(page_base=0, wrapper_key=None, total=None, paging=False),
+        ServedContract(page_base=0, wrapper_key=None, total=None, paging=False),
         {"first_page": 0, "total": None},
     ),
-    "page 0 is page 1": (Contract(lenient_pages=True), {"first_page": 1}),
-    "a page size cap": (Contract(max_page_size=20), {"largest_page": 20}),
-    "a cap without a total": (Contract(max_page_size=20, total=None), {"largest_page": 20}),
-    "large pages refused": (Contract(max_page_size=60, refuse_large=True), {"largest_page": 50}),
-    "small pages alone": (Contract(max_page_size=12, refuse_large=True), {"largest_page": 10}),
-    "very small pages alone": (Contract(max_page_size=7, refuse_large=True), {"largest_page": 5}),
+    "page 0 is page 1": (ServedContract(lenient_pages=True), {"first_page": 1}),
+    "a page size cap": (ServedContract(max_page_size=20), {"largest_page": 20}),
+    "a cap without a total": (ServedContract(max_page_size=20, total=None), {"largest_page": 20}),
+    "large pages refused": (ServedContract(max_page_size=60, refuse_large=True), {"largest_page": 50}),
+    "small pages alone": (ServedContract(max_page_size=12, refuse_large=True), {"largest_page": 10}),
+    "very small pages alone": (ServedContract(max_page_size=7, refuse_large=True), {"largest_page": 5}),
     "a record a page, from 0": (
-        Contract(max_page_size=1, refuse_large=True, page_base=0),
+        ServedContract(max_page_size=1, refuse_large=True, page_base=0),
         {"largest_page": 1, "first_page": 0},
     ),
-    "no total": (Contract(total=None), {"total": None, "total_field": None}),
-    "another name for the total": (Contract(total="totalCount"), {"total_field": "totalCount"}),
-    "newest first": (Contract(descending=True), {"since": None}),
-    "filter honoured": (Contract(since_honoured=True), {"since": "updatedFrom"}),
+    "no total": (ServedContract(total=None), {"total": None, "total_field": None}),
+    "another name for the total": (ServedContract(total="totalCount"), {"total_field": "totalCount"}),
+    "newest first": (ServedContract(descending=True), {"since": None}),
+    "filter honoured": (ServedContract(since_honoured=True), {"since": "updatedFrom"}),
     "filter honoured, newest first": (
-        Contract(since_honoured=True, descending=True, max_page_size=30),
+        ServedContract(since_honoured=True, descending=True, max_page_size=30),
         {"since": "updatedFrom", "largest_page": 30},
     ),
     "sort honoured": (
-        Contract(sort_honoured=True),
+        ServedContract(sort_honoured=True),
         {
             "ascending": {"sortBy": "updatedAt", "sortDirection": "asc"},
             "descending": {"sortBy": "updatedAt", "sortDirection": "desc"},
             "since": None,
         },
     ),
-    "without a prefix": (Contract(prefixless=("order",)), {"path": "/v1/orders", "prefix": ""}),
+    "without a prefix": (ServedContract(prefixless=("order",)), {"path": "/v1/orders", "prefix": ""}),
     "a likely other path": (
-        Contract(moved={"orders.search": "/order/v1/orders/search"}),
+        ServedContract(moved={"orders.search": "/order/v1/orders/search"}),
         {"path": "/order/v1/orders/search", "prefix": None},
     ),
     "both": (
-        Contract(prefixless=("order",), moved={"orders.search": "/v1/orders/search"}),
+        ServedContract(prefixless=("order",), moved={"orders.search": "/v1/orders/search"}),
         {"path": "/v1/orders/search", "prefix": ""},
     ),
-    "snake case login": (Contract(login_case="snake"), {"path": "/order/v1/orders"}),
-    "camel case login": (Contract(login_case="camel"), {"path": "/order/v1/orders"}),
+    "snake case login": (ServedContract(login_case="snake"), {"path": "/order/v1/orders"}),
+    "camel case login": (ServedContract(login_case="camel"), {"path": "/order/v1/orders"}),
     "other audit logs": (
-        Contract(audit_shape="bare"),
+        ServedContract(audit_shape="bare"),
         {"audit_shape": "a bare list, entries with auditId, createdAt, eventType, performedBy, data"},
     ),
 }
 
 
-def told(found: Findings, names: Any) -> dict[str, Any]:
+def told(found: Capabilities, names: Any) -> dict[str, Any]:
     return {name: getattr(found, name) for name in names}
 
 
@@ -101,7 +101,7 @@ async def test_each_contract(bench: BenchMaker, variant: str) -> None:
 @pytest.mark.parametrize("page_base", [0, 1])
 async def test_few_orders(bench: BenchMaker, page_base: int, total: str | None, orders: int) -> None:
     """However few there are, none of them is behind a page that is never asked for."""
-    with SandboxServer(orders=orders, contract=Contract(page_base=page_base, total=total)) as sandbox:
+    with SandboxServer(orders=orders, contract=ServedContract(page_base=page_base, total=total)) as sandbox:
         async with bench(sandbox, probe=True) as b:
             run = await b.poll()
             assert (run.outcome, run.records) == ("complete", orders)
@@ -110,7 +110,7 @@ async def test_few_orders(bench: BenchMaker, page_base: int, total: str | None, 
 @pytest.mark.parametrize("orders", [0, 1, 6])
 async def test_large_pages_are_refused_however_few_there_are(bench: BenchMaker, orders: int) -> None:
     """A server that refuses a page size does so for a short list too: the poll asks for what is taken."""
-    contract = Contract(max_page_size=25, refuse_large=True)
+    contract = ServedContract(max_page_size=25, refuse_large=True)
     with SandboxServer(orders=orders, contract=contract) as sandbox:
         async with bench(sandbox, probe=True) as b:
             run = await b.poll()
@@ -121,7 +121,7 @@ async def test_large_pages_are_refused_however_few_there_are(bench: BenchMaker, 
 @pytest.mark.parametrize("total", ["total", None])
 async def test_pages_that_are_not_turned_end_no_list(bench: BenchMaker, total: str | None) -> None:
     """A first page that comes for every number is not taken for a last page that is repeated: nothing is claimed."""
-    contract = Contract(ignore_page=True, total=total)
+    contract = ServedContract(ignore_page=True, total=total)
     with SandboxServer(orders=130, contract=contract) as sandbox:
         async with bench(sandbox, probe=True) as b:
             run = await b.poll()
@@ -131,7 +131,7 @@ async def test_pages_that_are_not_turned_end_no_list(bench: BenchMaker, total: s
 
 async def test_an_empty_list_is_looked_at_again(bench: BenchMaker) -> None:
     """An empty list does not say that its pages count from 0: the first order is found all the same."""
-    with SandboxServer(orders=0, contract=Contract(page_base=0, total=None)) as sandbox:
+    with SandboxServer(orders=0, contract=ServedContract(page_base=0, total=None)) as sandbox:
         async with bench(sandbox, probe=True) as b:
             assert (await b.poll()).records == 0
             assert (await b.desk.contract.load())["orders"].state == "empty"
@@ -189,7 +189,7 @@ async def test_what_another_hand_wrote_is_passed_over(bench: BenchMaker) -> None
 
 async def test_no_list_anywhere(bench: BenchMaker) -> None:
     """Where no path answers, the poll says which were tried and what to do, and finds it once it is there."""
-    moved = Contract(moved={"orders.search": "/elsewhere/orders"})
+    moved = ServedContract(moved={"orders.search": "/elsewhere/orders"})
     with SandboxServer(orders=5, contract=moved) as sandbox:
         async with bench(sandbox, probe=True) as b:
             run = await b.poll()
@@ -203,7 +203,7 @@ async def test_a_list_that_moves_is_looked_for(bench: BenchMaker) -> None:
     """A path that answered and is gone fails one poll; the next one finds the new path."""
     with (
         SandboxServer(orders=20) as before,
-        SandboxServer(orders=20, contract=Contract(prefixless=("order",))) as after,
+        SandboxServer(orders=20, contract=ServedContract(prefixless=("order",))) as after,
     ):
         async with bench(before, probe=True) as b:
             assert (await b.poll()).outcome == "complete"
@@ -237,9 +237,9 @@ async def test_a_path_set_by_hand_is_not_guessed_at(bench: BenchMaker) -> None:
 
 @pytest.mark.parametrize("name", RESOURCES)
 @pytest.mark.parametrize(
-    "contract", [Contract(), Contract(page_base=0, wrapper_key="items", since_honoured=True)]
+    "contract", [ServedContract(), ServedContract(page_base=0, wrapper_key="items", since_honoured=True)]
 )
-async def test_every_resource(bench: BenchMaker, name: str, contract: Contract) -> None:
+async def test_every_resource(bench: BenchMaker, name: str, contract: ServedContract) -> None:
     """Each resource is found, and read as a whole."""
     with SandboxServer(orders=80, contract=contract) as sandbox:
         async with bench(sandbox, probe=True) as b:
@@ -266,7 +266,7 @@ async def test_a_failing_server_is_not_judged(bench: BenchMaker) -> None:
 
 async def test_a_sort_that_cannot_be_followed_to_a_witness_is_not_told(bench: BenchMaker) -> None:
     """That the server shows no more than the beginning of a list says nothing of how it sorts."""
-    contract = Contract(
+    contract = ServedContract(
         result_cap=120, refuse_deep=True, since_honoured=True, sort_honoured=True, descending=True
     )
     with SandboxServer(orders=230, contract=contract) as sandbox:
@@ -281,6 +281,6 @@ async def test_a_sort_that_cannot_be_followed_to_a_witness_is_not_told(bench: Be
 async def test_a_first_page_that_was_empty_for_a_moment_tells_no_end(bench: BenchMaker) -> None:
     """Records are needed to say where the last of them stands."""
     async with bench() as b:
-        asker = Asker(b.desk.client, ORDERS, b.desk.contract.believed)
-        found = await find_reach(asker, Sample((), "orders", "total", 230))
+        asker = ProbeClient(b.desk.client, ORDERS, b.desk.contract.believed)
+        found = await find_reach(asker, SamplePage((), "orders", "total", 230))
     assert (found["reach"].holds, asker.usage.requests) == (None, 0)

@@ -16,8 +16,8 @@ from jobs.worker import make_queue
 from tests.conftest import Bench, BenchMaker, eventually
 from worker.capture.health import Health, judge
 from worker.capture.reconcile import reconciler as reconcile
-from worker.capture.reconcile.progress import LEASE, Coverage, Progress
-from worker.capture.reconcile.verifier import Prover
+from worker.capture.reconcile.progress import LEASE, Coverage, ReconcileProgress
+from worker.capture.reconcile.verifier import Verifier
 from worker.capture.registry import AUDIT_LOGS, ORDERS, SHIPMENTS
 from worker.capture.resources import Resource
 from worker.capture.state.pauses import Pause, Pauses
@@ -46,12 +46,12 @@ async def be_due(b: Bench, resource: str = "orders") -> None:
     await answer(b.redis.hset(b.desk.keys.reconcile(resource), "due_at", "0"))
 
 
-async def one_pass(b: Bench, resource: Resource = ORDERS, **options: Any) -> Progress:
+async def one_pass(b: Bench, resource: Resource = ORDERS, **options: Any) -> ReconcileProgress:
     """Poll, and let passes begin until one has ended whose window ends behind this moment; the server's clock ticks."""
     now = b.place.clock.now() * 1000
     kept = coverage(b, resource.name)
 
-    async def ended() -> Progress | None:
+    async def ended() -> ReconcileProgress | None:
         await b.desk.poller.poll(resource)
         await be_due(b, resource.name)
         await b.desk.reconciler.run([resource], **options)
@@ -59,7 +59,7 @@ async def one_pass(b: Bench, resource: Resource = ORDERS, **options: Any) -> Pro
         return await kept.load() if passes and passes[-1].until >= now else None
 
     found = await eventually(ended, 60)
-    assert isinstance(found, Progress)
+    assert isinstance(found, ReconcileProgress)
     return found
 
 
@@ -322,7 +322,7 @@ async def test_a_gateway_that_is_down_ends_the_slice(
     few: BenchMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No log of a batch can be read: that is noted, the pass goes on later, and nothing of it counts as open."""
-    monkeypatch.setattr(reconcile, "MOST_AT_ONCE", 10)
+    monkeypatch.setattr(reconcile, "MAX_AT_ONCE", 10)
     async with few(attempts=1) as b:
         await b.poll()
         b.sandbox.faults.replace((FaultRule("status", operation="orders.audit_logs", code=503, after=21),))
@@ -340,8 +340,8 @@ async def test_where_most_cannot_be_read_a_pass_is_given_up(
     few: BenchMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Something else is wrong then; what is kept of it stays small."""
-    monkeypatch.setattr(reconcile, "MOST_OPEN", 10)
-    monkeypatch.setattr(reconcile, "MOST_AT_ONCE", 5)
+    monkeypatch.setattr(reconcile, "MAX_OPEN", 10)
+    monkeypatch.setattr(reconcile, "MAX_AT_ONCE", 5)
     async with few() as b:
         await b.poll()
         for order in b.sandbox.store.ids():
@@ -359,7 +359,7 @@ async def test_where_most_cannot_be_read_a_pass_is_given_up(
 
 async def test_it_is_resumed_where_it_was_stopped(few: BenchMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slice ends with the batch in hand, and the next one carries on: each record is counted once."""
-    monkeypatch.setattr(reconcile, "MOST_AT_ONCE", 8)
+    monkeypatch.setattr(reconcile, "MAX_AT_ONCE", 8)
     async with few() as b:
         await b.poll()
         slices = 0
@@ -400,7 +400,7 @@ async def test_killed_anywhere_it_resumes(
     few: BenchMaker, point: Any, behind: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between any two steps of it: the gap is healed once, counted once, and all is proven in the end."""
-    plain = Coverage.note
+    plain = Coverage.update
 
     async def note(self: Coverage, fence: int, fields: Any, **more: Any) -> None:
         if point(fields, more) and not behind:
@@ -431,7 +431,7 @@ async def test_one_at_a_time(few: BenchMaker) -> None:
         held = {"owner": "other", "fence": 1, "until": 10**15}
         await answer(b.redis.hset(b.desk.keys.lease(LEASE), mapping=held))
         await b.desk.reconciler.run([ORDERS])
-        assert await coverage(b).load() == Progress()
+        assert await coverage(b).load() == ReconcileProgress()
         assert "orders.audit_logs" not in b.sandbox.requests.counts()
 
 
@@ -445,13 +445,13 @@ async def test_who_has_lost_the_lease_writes_nothing(
         b.sandbox.hide("orders", order)
         b.sandbox.store.change(order, status=HIDDEN)
         await b.poll()
-        plain = Prover.settle
+        plain = Verifier.settle
 
         async def settle(self: Any, looks: Any) -> bool:
             await answer(b.redis.hset(b.desk.keys.lease(LEASE), "fence", 10**15))
             return bool(await plain(self, looks))
 
-        monkeypatch.setattr(Prover, "settle", settle)
+        monkeypatch.setattr(Verifier, "settle", settle)
         await b.desk.reconciler.run([ORDERS])
         assert (await coverage(b).load()).counts.records == 0
         assert not [event for event in await b.events() if event.reason == "reconcile"]

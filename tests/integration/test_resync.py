@@ -23,11 +23,11 @@ from jobs.worker import make_queue, make_resync_worker
 from tests.conftest import Bench, BenchMaker, Program, eventually, login_settings, ordersync
 from worker.capture.registry import CATEGORIES, ORDERS
 from worker.capture.resources import Resource
-from worker.capture.resync.requests import MOST_IDS, Request, Resync, State
+from worker.capture.resync.requests import MAX_IDS, Resync, ResyncRequest, ResyncState
 from worker.errors import SettingsError
 from worker.keys import RESYNC_QUEUE, Keys
 from worker.redis.connections import answer
-from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
 
@@ -35,8 +35,8 @@ ROOT = Path(__file__).parents[2]
 
 
 async def ask(b: Bench, resource: Resource = ORDERS, **request: Any) -> str:
-    wanted = Request(resource=resource.name, **request)
-    return (await b.desk.resyncer.resyncs.ask(wanted, b.place.clock.now())).id
+    wanted = ResyncRequest(resource=resource.name, **request)
+    return (await b.desk.resyncer.resyncs.create(wanted, b.place.clock.now())).id
 
 
 async def work(b: Bench, name: str, resource: Resource = ORDERS) -> Resync:
@@ -45,7 +45,7 @@ async def work(b: Bench, name: str, resource: Resource = ORDERS) -> Resync:
         await b.desk.resyncer.slice(resource, name)
         found = await b.desk.resyncer.resyncs.get(name)
         assert found is not None
-        if found.state in {State.DONE, State.CANCELLED}:
+        if found.state in {ResyncState.DONE, ResyncState.CANCELLED}:
             return found
     raise AssertionError("it never ends")
 
@@ -68,7 +68,12 @@ async def test_ids_of_any_kind(bench: BenchMaker) -> None:
             called(truth[four], "externalId"),
         )
         done = await work(b, await ask(b, ids=(*ids, "NOPE")))
-        assert (done.state, done.published, done.unchanged, done.missing) == (State.DONE, 1, 3, ("NOPE",))
+        assert (done.state, done.published, done.unchanged, done.missing) == (
+            ResyncState.DONE,
+            1,
+            3,
+            ("NOPE",),
+        )
         event = (await b.events())[-1]
         assert (event.subject, event.reason, event.action) == (one, "resync", "updated")
         assert (await b.poll()).published == 0
@@ -83,7 +88,12 @@ async def test_ids_of_what_has_no_single_read(bench: BenchMaker, page_size: int)
         first, *_, last = categories.ids()
         categories.put({**categories.get(last), "name": "Mugs and cups"})
         done = await work(b, await ask(b, CATEGORIES, ids=(last, "NOPE", first)), CATEGORIES)
-        assert (done.state, done.published, done.unchanged, done.missing) == (State.DONE, 1, 1, ("NOPE",))
+        assert (done.state, done.published, done.unchanged, done.missing) == (
+            ResyncState.DONE,
+            1,
+            1,
+            ("NOPE",),
+        )
         event = (await b.events("categories"))[-1]
         assert (event.subject, event.reason, event.action) == (last, "resync", "updated")
         assert (await b.poll(CATEGORIES)).published == 0
@@ -97,7 +107,7 @@ async def test_ids_that_no_path_can_hold(bench: BenchMaker, resource: Resource, 
         await b.poll(resource)
         known = (b.sandbox.world.categories if resource is CATEGORIES else b.sandbox.store).ids()[0]
         done = await work(b, await ask(b, resource, ids=(odd, known)), resource)
-        assert (done.state, done.unchanged, done.missing) == (State.DONE, 1, (odd,))
+        assert (done.state, done.unchanged, done.missing) == (ResyncState.DONE, 1, (odd,))
 
 
 async def test_many_ids_are_looked_for_in_one_reading_of_the_list(bench: BenchMaker) -> None:
@@ -147,7 +157,7 @@ async def test_forced_ones_are_published_once(bench: BenchMaker, monkeypatch: py
                 raise ConnectionError("the worker died here")
             await note(name, **fields)
 
-        monkeypatch.setattr(b.desk.resyncer.resyncs, "note", dies)
+        monkeypatch.setattr(b.desk.resyncer.resyncs, "update", dies)
         for _ in range(3):
             with pytest.raises(ConnectionError):
                 await b.desk.resyncer.slice(ORDERS, name)
@@ -162,7 +172,7 @@ async def test_forced_ones_are_published_once(bench: BenchMaker, monkeypatch: py
 @pytest.mark.parametrize("honoured", [True, False])
 async def test_a_window(bench: BenchMaker, *, honoured: bool) -> None:
     """What was modified in it, whether or not the gateway can leave out the rest."""
-    with SandboxServer(orders=40, contract=Contract(since_honoured=honoured)) as sandbox:
+    with SandboxServer(orders=40, contract=ServedContract(since_honoured=honoured)) as sandbox:
         async with bench(sandbox, probe=True, page_size=10) as b:
             await b.poll()
             times = sorted(
@@ -221,7 +231,7 @@ async def test_cancelled_and_resumed(bench: BenchMaker) -> None:
         with pytest.raises(SettingsError, match="cancelled already"):
             await resyncs.cancel(name, 0)
         await resyncs.resume(name)
-        assert (await work(b, name)).state is State.DONE
+        assert (await work(b, name)).state is ResyncState.DONE
         assert len(await b.events()) == 100
         with pytest.raises(SettingsError, match="only a cancelled one"):
             await resyncs.resume(name)
@@ -251,7 +261,7 @@ async def test_a_failure_is_told_and_tried_again(bench: BenchMaker) -> None:
         {"ids": ("a",), "all": True},
         {"ids": ("a", " ")},
         {"ids": ("\udcff",)},
-        {"ids": ("a",) * (MOST_IDS + 1)},
+        {"ids": ("a",) * (MAX_IDS + 1)},
         {"since": "yesterday"},
         {"since": "2026-03-02T10:00:00Z", "until": "2026-03-01T10:00:00Z"},
     ],
@@ -259,7 +269,7 @@ async def test_a_failure_is_told_and_tried_again(bench: BenchMaker) -> None:
 def test_what_makes_no_sense(request_: dict[str, Any]) -> None:
     """It is refused before anything is noted, and the message says what to do."""
     with pytest.raises(SettingsError):
-        Request(resource="orders", **request_).check()
+        ResyncRequest(resource="orders", **request_).check()
 
 
 async def test_asked_for_by_another_program(bench: BenchMaker, redis_url: str) -> None:

@@ -16,13 +16,13 @@ from tests.integration.test_deletions import reached
 from tests.integration.test_follow_up_faults import answered, believe
 from tests.integration.test_resync import ask, work
 from worker.capture.registry import ORDERS
-from worker.capture.resync.requests import Request, Resync, Resyncs, State
-from worker.capture.state.store import Store
+from worker.capture.resync.requests import Resync, ResyncRequest, Resyncs, ResyncState
+from worker.capture.state.store import StateStore
 from worker.errors import Forbidden, LeaseLost, ServerError
 from worker.ordermesh.http.reply import Reply
-from worker.queue.streams.backpressure import Load
+from worker.queue.streams.backpressure import PressureReport
 from worker.redis.connections import answer
-from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
 
@@ -71,7 +71,7 @@ async def test_what_was_counted_outlives_the_worker(
         one = b.sandbox.store.ids()[0]
         name = await ask(b, ids=(one, "NOPE"), force=True)
         with monkeypatch.context() as patch:
-            dies_after(patch, Store, "commit")
+            dies_after(patch, StateStore, "commit")
             with pytest.raises(Died):
                 await b.desk.resyncer.slice(ORDERS, name)
         done = await work(b, name)
@@ -81,7 +81,7 @@ async def test_what_was_counted_outlives_the_worker(
         assert await marks(b) == []
 
 
-@pytest.mark.parametrize("dead", [(Store, "commit"), (Resyncs, "end"), (Store, "drop_mark")])
+@pytest.mark.parametrize("dead", [(StateStore, "commit"), (Resyncs, "end"), (StateStore, "drop_mark")])
 async def test_the_last_page_is_published_once(
     bench: BenchMaker, monkeypatch: pytest.MonkeyPatch, dead: tuple[Any, str]
 ) -> None:
@@ -118,21 +118,21 @@ async def test_pages_of_another_size(bench: BenchMaker) -> None:
                 await b.desk.resyncer.slice(ORDERS, name, stop=partial(reached, [], 1))
                 assert 50 < len(await b.events()) < 100
             async with bench(sandbox, page_size=after) as b:
-                assert (await work(b, name)).state is State.DONE
+                assert (await work(b, name)).state is ResyncState.DONE
                 assert await versions(b) == dict.fromkeys(sandbox.store.ids(), 2)
 
 
 @pytest.mark.parametrize("total", ["total", None])
 async def test_a_gateway_that_does_not_turn_pages(bench: BenchMaker, total: str | None) -> None:
     """It gives the first page for ever: nothing is published for ever, and the resync says why it does not go on."""
-    with SandboxServer(orders=50, contract=Contract(ignore_page=True, total=total)) as sandbox:
+    with SandboxServer(orders=50, contract=ServedContract(ignore_page=True, total=total)) as sandbox:
         async with bench(sandbox, page_size=10) as b:
             await b.desk.poller.poll(ORDERS)
             name = await ask(b, all=True, force=True)
             before = len(await b.events())
             for _ in range(3):
                 await b.desk.resyncer.slice(ORDERS, name)
-            assert (await found(b, name)).state is State.RUNNING
+            assert (await found(b, name)).state is ResyncState.RUNNING
             assert "once more" in (await found(b, name)).error
             assert len(await b.events()) - before <= 10
 
@@ -151,7 +151,7 @@ async def test_an_empty_page_is_no_end(bench: BenchMaker) -> None:
 
 async def test_a_refused_page_before_the_total_is_no_end(bench: BenchMaker) -> None:
     """Behind the last page it is one; where the server shows no more than the beginning, that is told."""
-    contract = Contract(result_cap=30, refuse_deep=True, choices_honoured=False)
+    contract = ServedContract(result_cap=30, refuse_deep=True, choices_honoured=False)
     with SandboxServer(orders=50, contract=contract) as sandbox:
         async with bench(sandbox, probe=True, page_size=10) as b:
             await b.poll()
@@ -160,23 +160,23 @@ async def test_a_refused_page_before_the_total_is_no_end(bench: BenchMaker) -> N
                 await b.desk.resyncer.slice(ORDERS, name)
             found = await b.desk.resyncer.resyncs.get(name)
             assert found is not None
-            assert (found.state, found.read) == (State.RUNNING, 30)
+            assert (found.state, found.read) == (ResyncState.RUNNING, 30)
             assert "there should be 50 records" in found.error
 
 
 async def test_records_that_went_meanwhile_end_it_nevertheless(bench: BenchMaker) -> None:
     """An end that is the same each time is believed, though the total was once larger."""
-    with SandboxServer(orders=50, contract=Contract(total=None)) as sandbox:
+    with SandboxServer(orders=50, contract=ServedContract(total=None)) as sandbox:
         async with bench(sandbox, page_size=10) as b:
             await b.poll()
             b.sandbox.faults.replace([FaultRule("empty", operation="orders.search")])
             name = await ask(b, all=True)
-            assert (await work(b, name)).state is State.DONE
+            assert (await work(b, name)).state is ResyncState.DONE
 
 
 async def test_pages_that_move_do_not_force_twice(bench: BenchMaker) -> None:
     """Orders that are created while the newest come first push others to the next page, where they come again."""
-    with SandboxServer(orders=50, contract=Contract(descending=True)) as sandbox:
+    with SandboxServer(orders=50, contract=ServedContract(descending=True)) as sandbox:
         async with bench(sandbox, page_size=10) as b:
             await b.poll()
             known = sandbox.store.ids()
@@ -192,7 +192,7 @@ async def test_a_change_on_a_record_that_comes_again_is_published(
     bench: BenchMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That it was forced once is no reason to leave out what has happened since."""
-    with SandboxServer(orders=20, contract=Contract(descending=True)) as sandbox:
+    with SandboxServer(orders=20, contract=ServedContract(descending=True)) as sandbox:
         async with bench(sandbox, page_size=10) as b:
             await b.poll()
             read, oldest_of_page = b.desk.client.read_page, sandbox.store.ids()[10]
@@ -261,7 +261,7 @@ async def test_one_id_that_fails_does_not_hold_up_the_others(
         await b.desk.resyncer.slice(ORDERS, name)
         assert (await found(b, name)).failures == 1
         done = await work(b, name)
-        assert (done.state, done.missing, done.published) == (State.DONE, (bad,), 24)
+        assert (done.state, done.missing, done.published) == (ResyncState.DONE, (bad,), 24)
 
 
 async def test_a_gateway_that_is_down_is_waited_for(bench: BenchMaker) -> None:
@@ -282,15 +282,15 @@ async def test_cancelled_while_a_slice_begins(bench: BenchMaker, monkeypatch: py
     async with bench() as b:
         await b.poll()
         resyncs, name = b.desk.resyncer.resyncs, await ask(b, all=True, force=True)
-        mark_of = Store.mark_of
+        mark_of = StateStore.mark_of
 
-        async def meanwhile(store: Store, field: str) -> str:
+        async def meanwhile(store: StateStore, field: str) -> str:
             await resyncs.cancel(name, 1.0)
             return await mark_of(store, field)
 
-        monkeypatch.setattr(Store, "mark_of", meanwhile)
+        monkeypatch.setattr(StateStore, "mark_of", meanwhile)
         await b.desk.resyncer.slice(ORDERS, name)
-        assert (await found(b, name)).state is State.CANCELLED
+        assert (await found(b, name)).state is ResyncState.CANCELLED
         assert len(await b.events()) == 50
         await b.redis.unlink(b.desk.keys.resync(name))
         await resyncs.note(name, failures=1)
@@ -315,13 +315,15 @@ async def test_before_the_first_read_there_is_room_for_all(
 
 async def test_a_dry_run_says_what_would_be(bench: BenchMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each record once, what is not found, no more than the share of the budget, and not a word is written."""
-    with SandboxServer(orders=30, contract=Contract(descending=True)) as sandbox:
+    with SandboxServer(orders=30, contract=ServedContract(descending=True)) as sandbox:
         async with bench(sandbox, page_size=10) as b:
             await b.poll()
             keys = {key: await b.redis.dump(key) for key in await b.redis.keys("ordersync:{default}:*")}
             sandbox.store.change(sandbox.store.ids()[20], status="Cancelled", somethingNew=1)
             sandbox.faults.replace([FaultRule("create", operation="orders.search", page=1, count=1, times=1)])
-            preview = await b.desk.resyncer.preview(ORDERS, Request(resource="orders", all=True, force=True))
+            preview = await b.desk.resyncer.preview(
+                ORDERS, ResyncRequest(resource="orders", all=True, force=True)
+            )
             assert Counter(row["id"] for row in preview.rows).most_common(1)[0][1] == 1
             assert len(preview.rows) == 31  # with the new one
             slept: list[float] = []
@@ -332,7 +334,7 @@ async def test_a_dry_run_says_what_would_be(bench: BenchMaker, monkeypatch: pyte
             monkeypatch.setattr(b.desk.resyncer._clock, "sleep", sleep)
             monkeypatch.setattr(b.desk.resyncer, "_rate", 0.5)
             ids = ("NOPE", *sandbox.store.ids())
-            preview = await b.desk.resyncer.preview(ORDERS, Request(resource="orders", ids=ids))
+            preview = await b.desk.resyncer.preview(ORDERS, ResyncRequest(resource="orders", ids=ids))
             assert (len(preview.rows), preview.missing) == (2, ["NOPE"])  # the changed and the new one
             assert sum(slept) > 5
             same = {b"budget", b"contract", b"token"}
@@ -347,8 +349,8 @@ async def test_what_it_waits_for_is_told(bench: BenchMaker, monkeypatch: pytest.
         await b.poll()
         name = await ask(b, all=True)
 
-        async def pressed(*_: Any) -> Load:
-            return Load("group x has 5 unread", "x", 5, 0, 0, 0)
+        async def pressed(*_: Any) -> PressureReport:
+            return PressureReport("group x has 5 unread", "x", 5, 0, 0, 0)
 
         with monkeypatch.context() as patch:
             patch.setattr("worker.capture.state.pauses.PauseGate.pressed", pressed)
@@ -361,7 +363,7 @@ async def test_what_it_waits_for_is_told(bench: BenchMaker, monkeypatch: pytest.
             raise LeaseLost("orders", 1)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Store, "commit", lost)
+            patch.setattr(StateStore, "commit", lost)
             await b.desk.resyncer.slice(ORDERS, name)
         assert (await found(b, name)).failures == 1
         await answer(b.redis.hset(b.desk.keys.cursor("orders"), "tracked", "many"))

@@ -24,7 +24,7 @@ from tests.integration.streams import KEYS, STREAM, Writer, fields_of
 from tests.tools import server_program
 from worker.clock import SystemClock
 from worker.queue.retention import Retention
-from worker.queue.streams.groups import Groups, Limits, Survey
+from worker.queue.streams.groups import Groups, RetentionLimits, StreamStatus
 from worker.redis import scripts
 from worker.redis.connections import connect
 from worker.telemetry import log as logs
@@ -59,10 +59,10 @@ def writer(client: Redis) -> Writer:
     return Writer(client)
 
 
-def retention(client: Redis, kept: Limits | None = None, **options: Any) -> Retention:
+def retention(client: Redis, kept: RetentionLimits | None = None, **options: Any) -> Retention:
     """Retention of the orders alone."""
     defaults: dict[str, Any] = {
-        "limits": {"orders": kept or Limits()},
+        "limits": {"orders": kept or RetentionLimits()},
         "declared": {},
         "idle_after": 7 * DAY,
         "every": 60.0,
@@ -72,7 +72,7 @@ def retention(client: Redis, kept: Limits | None = None, **options: Any) -> Rete
 
 async def trim(client: Redis, *, step: int = 5000, **limits: Any) -> int:
     """Trim the orders to the end; how many entries went."""
-    removed, done = await retention(client, step=step).trim("orders", Limits(**limits))
+    removed, done = await retention(client, step=step).trim("orders", RetentionLimits(**limits))
     assert done
     return removed
 
@@ -120,11 +120,11 @@ async def test_bytes_are_those_of_the_memory(client: Redis, writer: Writer, size
     for _ in range(20):
         await writer.add(100, data=rng.randbytes(size // 2).hex().encode())
     used = await used_memory(client) - before
-    survey = await Groups(client, KEYS).survey("orders")
+    survey = await Groups(client, KEYS).status("orders")
     assert survey.bytes == pytest.approx(used, rel=0.25)
     removed = await trim(client, max_bytes=survey.bytes // 2)
     assert removed == pytest.approx(1000, rel=0.01)
-    assert (await Groups(client, KEYS).survey("orders")).bytes <= survey.bytes // 2
+    assert (await Groups(client, KEYS).status("orders")).bytes <= survey.bytes // 2
 
 
 async def test_bytes_of_entries_of_different_length(client: Redis, writer: Writer) -> None:
@@ -132,7 +132,7 @@ async def test_bytes_of_entries_of_different_length(client: Redis, writer: Write
     now = int(time.time() * 1000)
     await writer.add(1000, at=now - 2_000_000, apart=1000, data=b"x" * 5000)
     await writer.add(1000, at=now - 900_000, apart=500, data=b"x" * 500)
-    survey = await Groups(client, KEYS).survey("orders")
+    survey = await Groups(client, KEYS).status("orders")
     assert survey.entry_bytes == pytest.approx(3050, rel=0.35)
 
 
@@ -179,10 +179,10 @@ async def test_what_is_not_read_stays(client: Redis, writer: Writer) -> None:
 async def test_a_group_that_has_not_read_holds_everything(client: Redis, writer: Writer) -> None:
     """Declared is enough: it counts before its first consumer is there."""
     ids = await writer.add(300)
-    assert await retention(client, Limits(max_entries=1), declared={"later": ["orders"]}).run()
+    assert await retention(client, RetentionLimits(max_entries=1), declared={"later": ["orders"]}).run()
     assert await writer.left() == ids
     await client.xack(STREAM, "later", *await writer.read("later", 300))
-    assert await retention(client, Limits(max_entries=1), declared={"later": ["orders"]}).run()
+    assert await retention(client, RetentionLimits(max_entries=1), declared={"later": ["orders"]}).run()
     assert await writer.left() == ids[-1:]
 
 
@@ -249,7 +249,7 @@ async def test_one_call_is_short(client: Redis, writer: Writer, limits: tuple[in
 async def test_a_pass_ends_in_time(client: Redis, writer: Writer) -> None:
     """What is left is for the next pass, which is due at once."""
     await writer.add(1000)
-    keeper = retention(client, Limits(max_entries=1), step=10)
+    keeper = retention(client, RetentionLimits(max_entries=1), step=10)
     assert not keeper.due()
     assert not await keeper.run(seconds=0.0)
     assert keeper.due()
@@ -263,7 +263,7 @@ async def test_it_trims_when_redis_is_full(client: Redis, writer: Writer) -> Non
     await writer.add(500)
     await client.xgroup_create(STREAM, "a", id="0")
     await client.xack(STREAM, "a", *await writer.read("a", 400))
-    keeper = retention(client, Limits(max_entries=1), declared={"a": ["orders"]})
+    keeper = retention(client, RetentionLimits(max_entries=1), declared={"a": ["orders"]})
     await client.config_set("maxmemory", 1)
     with pytest.raises(redis.exceptions.OutOfMemoryError):
         await client.set("x", "y")
@@ -274,7 +274,7 @@ async def test_it_trims_when_redis_is_full(client: Redis, writer: Writer) -> Non
 async def test_a_declared_group_that_cannot_be_made_holds_everything(client: Redis, writer: Writer) -> None:
     """There is no room for the group, so it cannot say what it needs: nothing goes until it can."""
     await writer.add(500)
-    keeper = retention(client, Limits(max_entries=1), declared={"new": ["orders"]})
+    keeper = retention(client, RetentionLimits(max_entries=1), declared={"new": ["orders"]})
     await client.config_set("maxmemory", 1)
     await keeper.run()
     assert await client.xlen(STREAM) == 500
@@ -288,7 +288,7 @@ async def test_one_stream_that_is_none_stops_no_other(client: Redis, writer: Wri
     """A key of another type is told of; the other resources are trimmed."""
     await client.set(KEYS.stream("notes"), "in the way")
     await writer.add(100)
-    limits = {"notes": Limits(max_entries=1), "orders": Limits(max_entries=1)}
+    limits = {"notes": RetentionLimits(max_entries=1), "orders": RetentionLimits(max_entries=1)}
     assert await retention(client, limits=limits).run()
     assert await client.xlen(STREAM) == 1
 
@@ -314,7 +314,7 @@ async def test_what_went_is_told(
 ) -> None:
     """One line for a stream, if anything went: how many entries, from which one on, and which one is the oldest now."""
     ids = await writer.add(400)
-    keeper = retention(client, Limits(max_entries=50))
+    keeper = retention(client, RetentionLimits(max_entries=50))
     await keeper.run()
     await keeper.run()
     (line,) = told("stream_trimmed")
@@ -358,7 +358,7 @@ async def test_who_holds_back_is_told(
     await client.xack(STREAM, "done", *await writer.read("done", 400))
     await client.xack(STREAM, "reads", *await writer.read("reads", 300))
     await client.xack(STREAM, "stuck", *(await writer.read("stuck", 399))[100:])
-    keeper = retention(client, Limits(max_entries=50))
+    keeper = retention(client, RetentionLimits(max_entries=50))
     await keeper.run()
     await keeper.run()
     lines = told("retention_held_back")
@@ -512,7 +512,7 @@ class Model:
         ids = self.writer.ids
         cutoff = self.start + max(0, len(ids) - young) * MINUTE_MS - MINUTE_MS // 2
         age = (time.time() * 1000 - cutoff) / 1000 if young else 0.0
-        limits = Limits(max_age=age, max_entries=entries, max_bytes=size)
+        limits = RetentionLimits(max_age=age, max_entries=entries, max_bytes=size)
         needed = {group: self.needed(group) for group in self.delivered}
         firsts = [self.kept.index(each[0]) for each in needed.values() if each]
         over = max(
@@ -529,13 +529,13 @@ class Model:
         assert removed >= min(over, safe), "it kept what it need not"
         if not size:
             assert removed == min(max(over, 0), safe)
-        survey = await Groups(self.redis, KEYS).survey("orders", limits)
+        survey = await Groups(self.redis, KEYS).status("orders", limits)
         if size and removed < safe:
             assert survey.bytes <= size or removed == len(before)
         firsts_of = {name: before.index(each[0]) if each else len(before) for name, each in needed.items()}
         self.check(survey, None if size else {name: max(0, over - at) for name, at in firsts_of.items()})
 
-    def check(self, survey: Survey, held: dict[str, int] | None) -> None:
+    def check(self, survey: StreamStatus, held: dict[str, int] | None) -> None:
         """The survey counts what is so, from a handful of lookups."""
         ids = self.writer.ids
         assert survey.entries == len(self.kept)

@@ -17,13 +17,13 @@ from worker.sandbox import (
     CLIENT_SECRET,
     PASSWORD,
     USERNAME,
-    Contract,
     FaultRule,
     Lifetimes,
     NotLoopbackError,
     PortInUseError,
     SandboxOptions,
     SandboxServer,
+    ServedContract,
 )
 
 SEARCH = OPERATIONS["orders.search"].path
@@ -211,7 +211,7 @@ def test_lifetimes_can_be_short() -> None:
 
 def test_contract_variants_reach_the_wire() -> None:
     """A bare list, pages from 0, a size cap and descending order are served as configured."""
-    contract = Contract(wrapper_key=None, page_base=0, max_page_size=4, descending=True)
+    contract = ServedContract(wrapper_key=None, page_base=0, max_page_size=4, descending=True)
     with SandboxServer(orders=10, contract=contract) as server:
         walked = [
             order["id"] for page in range(3) for order in get(server, SEARCH, page=page, pageSize=100).json()
@@ -221,7 +221,7 @@ def test_contract_variants_reach_the_wire() -> None:
 
 def test_gzip_only_for_clients_that_accept_it() -> None:
     """With gzip on, the body is compressed for a client that accepts it, and plain for one that does not."""
-    with SandboxServer(orders=20, contract=Contract(gzip=True)) as server:
+    with SandboxServer(orders=20, contract=ServedContract(gzip=True)) as server:
         headers = {"authorization": f"Bearer {login(server)}"}
         packed = httpx.get(server.url + SEARCH, headers=headers | {"accept-encoding": "gzip"})
         plain = httpx.get(server.url + SEARCH, headers=headers | {"accept-encoding": "identity"})
@@ -238,7 +238,7 @@ def test_gzip_is_off_by_default(shared: SandboxServer) -> None:
 
 def test_latency_delays_every_request() -> None:
     """Latency is the least time an answer takes."""
-    with SandboxServer(orders=1, contract=Contract(latency=0.1)) as server:
+    with SandboxServer(orders=1, contract=ServedContract(latency=0.1)) as server:
         before = time.monotonic()
         login(server)
         assert time.monotonic() - before >= 0.1

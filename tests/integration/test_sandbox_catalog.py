@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.sandbox_api import SandboxApi
-from worker.sandbox import CLIENT_ID, Contract, SandboxServer
+from worker.sandbox import CLIENT_ID, SandboxServer, ServedContract
 from worker.sandbox.data.catalog_data import make_catalog
 from worker.sandbox.data.orders import PRODUCTS
 
@@ -396,7 +396,7 @@ def test_a_search_falls_back_to_the_global_catalog(api: SandboxApi) -> None:
 
 def test_lists_follow_the_contract() -> None:
     """Bare lists, pages from 0, and the other shape of audit logs, in the catalog as everywhere."""
-    contract = Contract(wrapper_key=None, page_base=0, max_page_size=15, audit_shape="bare")
+    contract = ServedContract(wrapper_key=None, page_base=0, max_page_size=15, audit_shape="bare")
     with SandboxServer(orders=1, contract=contract) as server, SandboxApi(server) as api:
         assert len(api.do("products.list", query={"page": 2, "pageSize": 100})) == 10
         assert len(api.do("merchant_catalogs.effective_variants")) > 50

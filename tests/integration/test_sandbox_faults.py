@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import PATIENCE
 from tests.integration.test_sandbox import SEARCH, get, login, wait_for
-from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_empty(server: SandboxServer) -> None:
     """`empty` is a 200 with an empty list, also in a bare layout."""
     on_search(server, "empty")
     assert get(server, SEARCH).json() == {"orders": [], "page": 1, "pageSize": 50, "total": 0}
-    with SandboxServer(orders=3, contract=Contract(wrapper_key=None)) as bare:
+    with SandboxServer(orders=3, contract=ServedContract(wrapper_key=None)) as bare:
         on_search(bare, "empty")
         assert get(bare, SEARCH).json() == []
 

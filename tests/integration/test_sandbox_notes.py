@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.sandbox_api import SandboxApi
-from worker.sandbox import CLIENT_ID, Contract, SandboxServer
+from worker.sandbox import CLIENT_ID, SandboxServer, ServedContract
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_a_note_that_makes_no_sense_is_refused(server: SandboxServer, api: Sandb
 
 def test_a_deletion_has_no_body_to_compress() -> None:
     """With compression on, an answer without a body stays one, and the connection goes on."""
-    with SandboxServer(orders=3, contract=Contract(gzip=True)) as server, SandboxApi(server) as api:
+    with SandboxServer(orders=3, contract=ServedContract(gzip=True)) as server, SandboxApi(server) as api:
         answer = api.send("notes.delete", id=server.world.notes.ids()[0])
         assert (answer.status_code, answer.headers.get("content-encoding")) == (204, None)
         assert api.send("notes.search").headers["content-encoding"] == "gzip"

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.conftest import PATIENCE
 from tests.integration.sandbox_api import SandboxApi
 from worker.ordermesh.contract.operations import OPERATIONS
-from worker.sandbox import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, Contract, SandboxServer
+from worker.sandbox import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, SandboxServer, ServedContract
 from worker.sandbox.data.orders import FACILITIES
 from worker.sandbox.openapi.openapi import document
 from worker.sandbox.state.records import Records
@@ -64,14 +64,14 @@ SCHEMA = schemathesis.openapi.from_dict(
 """The boundary values of every parameter and field, and a few random requests for each operation."""
 
 CONTRACTS = {
-    "default": Contract(),
-    "bare lists": Contract(wrapper_key=None, audit_shape="bare", total=None),
-    "other wrapper": Contract(wrapper_key="data", page_base=0, total="count", paging=False),
-    "other paths": Contract(
+    "default": ServedContract(),
+    "bare lists": ServedContract(wrapper_key=None, audit_shape="bare", total=None),
+    "other wrapper": ServedContract(wrapper_key="data", page_base=0, total="count", paging=False),
+    "other paths": ServedContract(
         prefixless=("order", "note"),
         moved={"orders.get": "/sales/{number}", "shipments.search": "/shipment/v1/shipments/search"},
     ),
-    "capped": Contract(max_page_size=20, refuse_large=True, lenient_pages=True, login_case="snake"),
+    "capped": ServedContract(max_page_size=20, refuse_large=True, lenient_pages=True, login_case="snake"),
 }
 every_contract = pytest.mark.parametrize("contract", CONTRACTS.values(), ids=CONTRACTS.keys())
 
@@ -214,7 +214,7 @@ def test_every_operation_keeps_the_document(
 
 
 @every_contract
-def test_the_document_is_valid(contract: Contract) -> None:
+def test_the_document_is_valid(contract: ServedContract) -> None:
     """Under every contract an OpenAPI 3.1 document with all operations, under their keys and the vendor's titles."""
     made = document(contract, "http://127.0.0.1:8099")
     validate(made, cls=OpenAPIV31SpecValidator)
@@ -226,7 +226,7 @@ def test_the_document_is_valid(contract: Contract) -> None:
 
 
 @every_contract
-def test_every_read_keeps_the_document_of_its_contract(contract: Contract) -> None:
+def test_every_read_keeps_the_document_of_its_contract(contract: ServedContract) -> None:
     """Paths, parameters and answers are where the document of the contract says, for every operation that reads."""
     made = document(contract)
     with SandboxServer(orders=30, contract=contract) as server:

@@ -14,11 +14,11 @@ from worker.sandbox import (
     CLIENT_SECRET,
     PASSWORD,
     USERNAME,
-    Contract,
     ContractError,
     Permissions,
     PermissionsError,
     SandboxServer,
+    ServedContract,
 )
 from worker.sandbox.openapi.openapi import document
 from worker.sandbox.permissions import RESOURCES, VERBS, permission
@@ -67,7 +67,10 @@ def test_every_list_stands_under_its_plural() -> None:
 @pytest.mark.parametrize("key", ["data", None])
 def test_another_wrapper_key_is_that_of_every_list(key: str | None) -> None:
     """A given key stands in every list, and without one every list is bare."""
-    with SandboxServer(orders=20, contract=Contract(wrapper_key=key)) as server, SandboxApi(server) as api:
+    with (
+        SandboxServer(orders=20, contract=ServedContract(wrapper_key=key)) as server,
+        SandboxApi(server) as api,
+    ):
         for operation in LISTS:
             body = listed(api, server, operation.key).raise_for_status().json()
             assert isinstance(body if key is None else body[key], list), operation.key
@@ -75,7 +78,7 @@ def test_another_wrapper_key_is_that_of_every_list(key: str | None) -> None:
 
 def test_a_size_above_the_limit_is_refused() -> None:
     """With `refuse_large` a page that is too large is 400, in every list; the limit itself is not."""
-    contract = Contract(max_page_size=7, refuse_large=True)
+    contract = ServedContract(max_page_size=7, refuse_large=True)
     with SandboxServer(orders=20, contract=contract) as server, SandboxApi(server) as api:
         for operation in LISTS:
             if operation.paged:
@@ -89,7 +92,10 @@ def test_page_0_may_be_the_first() -> None:
     """With `lenient_pages` page 0 of a list that begins at 1 is page 1; without it is refused."""
     with SandboxServer(orders=20) as server, SandboxApi(server) as api:
         assert api.send("shipments.search", query={"page": 0}).status_code == 400
-    with SandboxServer(orders=20, contract=Contract(lenient_pages=True)) as server, SandboxApi(server) as api:
+    with (
+        SandboxServer(orders=20, contract=ServedContract(lenient_pages=True)) as server,
+        SandboxApi(server) as api,
+    ):
         for key in SEARCHES.values():
             zero, one, two = (api.do(key, query={"page": each, "pageSize": 5}) for each in (0, 1, 2))
             assert zero == one != two
@@ -97,7 +103,10 @@ def test_page_0_may_be_the_first() -> None:
 
 def test_pages_may_be_ignored() -> None:
     """With `ignore_page` every page is the first, whatever is asked for."""
-    with SandboxServer(orders=20, contract=Contract(ignore_page=True)) as server, SandboxApi(server) as api:
+    with (
+        SandboxServer(orders=20, contract=ServedContract(ignore_page=True)) as server,
+        SandboxApi(server) as api,
+    ):
         for key in SEARCHES.values():
             first = api.do(key, query={"pageSize": 5})
             assert api.do(key, query={"page": 3, "pageSize": 5}) == first
@@ -133,7 +142,7 @@ def test_a_time_narrows_a_list(kind: str) -> None:
     """From and to are inclusive, a record that never changed counts by its creation, the future is empty."""
     key, fields = SEARCHES[kind], PARAMETERS[kind]
     with (
-        SandboxServer(orders=60, contract=Contract(since_honoured=True)) as server,
+        SandboxServer(orders=60, contract=ServedContract(since_honoured=True)) as server,
         SandboxApi(server) as api,
     ):
         rows = api.do(key, query={"pageSize": 1000})[OPERATIONS[key].records or ""]
@@ -161,7 +170,7 @@ def test_a_time_narrows_a_list(kind: str) -> None:
 def test_a_change_moves_a_record_into_the_window() -> None:
     """What changes after a moment, and only that, is found from that moment on, in whatever form it is written."""
     with (
-        SandboxServer(orders=30, contract=Contract(since_honoured=True)) as server,
+        SandboxServer(orders=30, contract=ServedContract(since_honoured=True)) as server,
         SandboxApi(server) as api,
     ):
         now = "2026-01-01T00:00:00+00:00"
@@ -182,7 +191,7 @@ def test_a_change_moves_a_record_into_the_window() -> None:
 def test_a_list_is_ordered_by_time(kind: str, direction: str) -> None:
     """Pages in turn hold every record once, in the order asked for; a field that is none changes nothing."""
     key, fields = SEARCHES[kind], PARAMETERS[kind]
-    contract = Contract(sort_honoured=True, max_page_size=9)
+    contract = ServedContract(sort_honoured=True, max_page_size=9)
     with SandboxServer(orders=60, contract=contract) as server, SandboxApi(server) as api:
         plural = OPERATIONS[key].records or ""
 
@@ -203,7 +212,7 @@ def test_a_list_is_ordered_by_time(kind: str, direction: str) -> None:
 
 def test_filter_and_order_work_together() -> None:
     """A filter by field, one by time and an order narrow and order the same list."""
-    contract = Contract(since_honoured=True, sort_honoured=True)
+    contract = ServedContract(since_honoured=True, sort_honoured=True)
     with SandboxServer(orders=60, contract=contract) as server, SandboxApi(server) as api:
         rows = api.do("orders.search", query={"pageSize": 100, "status": "Fulfilled"})["orders"]
         low = sorted(each["updatedAt"] for each in rows)[20]
@@ -228,7 +237,7 @@ def fetch(server: SandboxServer, path: str) -> httpx.Response:
 
 def test_a_service_may_stand_without_its_prefix() -> None:
     """The service answers at its own path, and under its prefix there is nothing; others are where they were."""
-    with SandboxServer(orders=5, contract=Contract(prefixless=("order",))) as server:
+    with SandboxServer(orders=5, contract=ServedContract(prefixless=("order",))) as server:
         order_id = server.store.ids()[0]
         for path in ("/v1/orders", f"/v1/orders/{order_id}", "/v1/orderItems", "/v1/orders/list"):
             assert fetch(server, path).status_code == 200
@@ -246,7 +255,7 @@ def test_operations_may_be_moved() -> None:
         "orders.get": "/order/v2/{id}",
         "order_items.update": "/order/v2/items/{item}/of/{order}",
     }
-    with SandboxServer(orders=5, contract=Contract(moved=moved)) as server:
+    with SandboxServer(orders=5, contract=ServedContract(moved=moved)) as server:
         order_id = server.store.ids()[0]
         assert len(fetch(server, "/order/v1/orders/search").json()["orders"]) == 5
         assert fetch(server, f"/order/v2/{order_id}").json()["order"]["id"] == order_id
@@ -263,14 +272,14 @@ def test_operations_may_be_moved() -> None:
 def test_paths_that_cannot_be_told_apart_are_refused() -> None:
     """Two operations at one path, or a path with other parameters, make no contract."""
     with pytest.raises(ContractError, match=r"orders\.get and shipments\.for_order are both GET"):
-        Contract(prefixless=("order", "shipment"))
+        ServedContract(prefixless=("order", "shipment"))
     with pytest.raises(ContractError, match=r"moved\.orders\.get .* 1 \{parameters\}"):
-        Contract(moved={"orders.get": "/order/v1/one"})
+        ServedContract(moved={"orders.get": "/order/v1/one"})
 
 
 def test_the_document_needs_no_token() -> None:
     """The OpenAPI document of the sandbox is served to anybody, for its contract."""
-    with SandboxServer(orders=1, contract=Contract(wrapper_key="data")) as server:
+    with SandboxServer(orders=1, contract=ServedContract(wrapper_key="data")) as server:
         answer = httpx.get(f"{server.url}/openapi.json")
         assert answer.json() == document(server.options.contract, server.url)
 
@@ -283,7 +292,7 @@ def test_the_document_needs_no_token() -> None:
 )
 def test_the_spelling_of_a_login(case: Any, camel: int, snake: int) -> None:
     """The token request takes the spelling of the contract; another one is 400 and names the field."""
-    with SandboxServer(orders=1, contract=Contract(login_case=case)) as server:
+    with SandboxServer(orders=1, contract=ServedContract(login_case=case)) as server:
         url = server.url + OPERATIONS["clients.token"].path
         answers = [
             httpx.post(url, json={"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET}),
@@ -302,7 +311,7 @@ def test_audit_logs_of_another_shape() -> None:
     shapes: tuple[Literal["wrapped", "bare"], ...] = ("wrapped", "bare")
     for shape in shapes:
         with (
-            SandboxServer(orders=3, contract=Contract(audit_shape=shape)) as server,
+            SandboxServer(orders=3, contract=ServedContract(audit_shape=shape)) as server,
             SandboxApi(server) as api,
         ):
             (order_id,) = server.store.create()

@@ -29,9 +29,9 @@ from tests.conftest import (
     ordersync,
     program_env,
 )
-from worker.app import announce, farewell, reporter, worker_id
+from worker.app import announce, deregister, reporter, worker_id
 from worker.capture.registry import RESOURCES
-from worker.capture.resync.requests import Request, Resyncs
+from worker.capture.resync.requests import ResyncRequest, Resyncs
 from worker.cli.render.status import screen
 from worker.keys import Keys
 from worker.ordermesh.http.budget import use_of
@@ -128,16 +128,16 @@ async def test_the_screen(polled: Bench, redis_url: str, tmp_path: Path) -> None
         "default/orders: group billing has 50 events to read and 0 pending, the oldest _ old; no consumer",
         "default/orders: group warehouse has 0 events to read and 50 pending, the oldest _ old; 1 consumer",
     ]
-    await farewell(polled.place)
+    await deregister(polled.place)
     assert "default: no worker is alive; " in ordersync("status", cwd=tmp_path, redis__url=redis_url).stdout
 
 
 async def test_resyncs_under_way(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     """With what is read, for whom, and how much of it is done; one that is over is not shown."""
     resyncs, now = Resyncs(polled.redis, polled.desk.keys), time.time()
-    await resyncs.ask(Request(resource="orders", ids=("a", "b", "c", "d"), by="ann@ops"), now, "r1")
-    await resyncs.note("r1", state="running", position=1, read=1, published=1)
-    await resyncs.ask(Request(resource="orders", all=True, by="ann@ops"), now, "r2")
+    await resyncs.create(ResyncRequest(resource="orders", ids=("a", "b", "c", "d"), by="ann@ops"), now, "r1")
+    await resyncs.update("r1", state="running", position=1, read=1, published=1)
+    await resyncs.create(ResyncRequest(resource="orders", all=True, by="ann@ops"), now, "r2")
     await resyncs.cancel("r2", now)
     (row,) = rows_of(tmp_path, redis_url)
     assert [(each["id"], each["share"], each["by"]) for each in row["resyncs"]] == [("r1", 0.25, "ann@ops")]
@@ -151,7 +151,7 @@ async def test_resyncs_under_way(polled: Bench, redis_url: str, tmp_path: Path) 
 async def test_what_was_read_again_and_is_not_polled(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     """It is shown as long as the resync is under way, and does not stay there as one that never starts."""
     resyncer, now = polled.desk.resyncer, polled.place.clock.now()
-    await resyncer.resyncs.ask(Request(resource="merchant_catalogs", all=True), now, "r1")
+    await resyncer.resyncs.create(ResyncRequest(resource="merchant_catalogs", all=True), now, "r1")
     assert [row["resource"] for row in rows_of(tmp_path, redis_url)] == ["orders", "merchant_catalogs"]
     while await resyncer.resyncs.open():
         await resyncer.slice(RESOURCES["merchant_catalogs"], "r1")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Bench, BenchMaker
 from worker.capture.health import Health, judge
-from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.sandbox import FaultRule, SandboxServer, ServedContract
 from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
@@ -107,7 +107,7 @@ async def test_all_records_changed_at_once(bench: BenchMaker) -> None:
 
 async def test_a_window_that_is_rightly_empty(bench: BenchMaker) -> None:
     """Where the newest record is gone, a complete read says so at once, and it is not asked about again."""
-    with SandboxServer(orders=120, contract=Contract(since_honoured=True)) as sandbox:
+    with SandboxServer(orders=120, contract=ServedContract(since_honoured=True)) as sandbox:
         async with bench(sandbox, probe=True) as b:
             await b.poll()
             (order,) = sandbox.store.create(1)
@@ -130,7 +130,7 @@ async def test_every_run_record_has_its_evidence(
 ) -> None:
     """Pages, records, the server's total, the newest modification and the offset of the clocks, in record and line."""
     logs.configure("json", "info")
-    with SandboxServer(orders=60, contract=Contract(**contract)) as sandbox:
+    with SandboxServer(orders=60, contract=ServedContract(**contract)) as sandbox:
         async with bench(sandbox, probe=True, page_size=20) as b:
             await b.poll()
             (order,) = sandbox.store.change(1)

@@ -13,13 +13,13 @@ from redis.asyncio import Redis
 from tests.conftest import Bench, BenchMaker, ordersync
 from tests.integration.streams import STREAM, Writer, fields_of
 from worker.admin import timeline as tracing
-from worker.admin.timeline import NAMES, Tracer
+from worker.admin.timeline import NAMES, TimelineCollector
 from worker.admin.timeline_entries import audit_words
 from worker.app import announce
 from worker.capture.registry import RESOURCES
 from worker.config.sections import EventSettings
 from worker.queue.envelope import FIELDS, event_id, event_type
-from worker.queue.streams.search import AT_ONCE, Finder
+from worker.queue.streams.search import AT_ONCE, EventSearch
 from worker.redis.connections import connect
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET
 
@@ -187,8 +187,8 @@ async def test_an_audit_entry_that_was_published_stands_once(
         (None, 1),
         (b.desk.client, len((await b.desk.client.orders.audit_logs(order_id)).entries)),
     ):
-        found = await Tracer(b.redis, b.desk.keys, api, most=1000, now=NOW).trace(order_id)
-        audit = [each for each in found.moments if each.resource == "order_audit"]
+        found = await TimelineCollector(b.redis, b.desk.keys, api, most=1000, now=NOW).collect(order_id)
+        audit = [each for each in found.entries if each.resource == "order_audit"]
         assert len(audit) == number
         (published,) = [each for each in audit if "published_at" in each.facts]
         assert published.as_json()["at"][:23] == (entry.time or "")[:23]
@@ -199,8 +199,10 @@ async def test_compressed_records_are_looked_into(bench: BenchMaker) -> None:
     async with bench(events=EventSettings(compress_above=1)) as b:
         await b.poll()
         order = json.loads(next(iter(b.sandbox.store.truth().values())))
-        found = await Tracer(b.redis, b.desk.keys, None, most=1000, now=NOW).trace(order["safeId"])
-        assert [each.facts["action"] for each in found.moments] == ["snapshot"]
+        found = await TimelineCollector(b.redis, b.desk.keys, None, most=1000, now=NOW).collect(
+            order["safeId"]
+        )
+        assert [each.facts["action"] for each in found.entries] == ["snapshot"]
 
 
 async def test_the_run_is_named_where_events_tell_it(bench: BenchMaker) -> None:
@@ -208,9 +210,11 @@ async def test_the_run_is_named_where_events_tell_it(bench: BenchMaker) -> None:
     async with bench(events=EventSettings(traceparent=True)) as b:
         run = await b.poll()
         order = next(iter(b.sandbox.store.truth()))
-        (moment,) = (await Tracer(b.redis, b.desk.keys, None, most=1000, now=NOW).trace(order)).moments
+        (moment,) = (
+            await TimelineCollector(b.redis, b.desk.keys, None, most=1000, now=NOW).collect(order)
+        ).entries
         assert moment.facts["run"] == run.run_id
-        assert f"by poll in run {run.run_id}" in moment.told
+        assert f"by poll in run {run.run_id}" in moment.message
 
 
 # --- the search itself ------------------------------------------------------------------------------
@@ -227,17 +231,17 @@ async def test_the_search_looks_no_further_than_it_must(redis: Redis) -> None:
     """To the first version of the subject; to the time it is told; to the bound, which it then says."""
     writer = Writer(redis)
     await writer.add(2 * AT_ONCE, at=1_000_000, apart=1000)
-    finder, newest, oldest = Finder(redis), f"{2 * AT_ONCE:024x}", f"{1:024x}"
-    found = await finder.find(STREAM, {newest}, most=10_000)
+    finder, newest, oldest = EventSearch(redis), f"{2 * AT_ONCE:024x}", f"{1:024x}"
+    found = await finder.search(STREAM, {newest}, most=10_000)
     assert ([event.subject for event in found.events], found.looked_at) == ([newest], AT_ONCE)
-    found = await finder.find(STREAM, {newest, oldest}, most=10_000)
+    found = await finder.search(STREAM, {newest, oldest}, most=10_000)
     assert [event.subject for event in found.events] == [oldest, newest]
-    found = await finder.find(STREAM, {oldest}, most=AT_ONCE + 7)
+    found = await finder.search(STREAM, {oldest}, most=AT_ONCE + 7)
     assert (found.events, found.looked_at, found.cut_short) == ((), AT_ONCE + 7, True)
     assert found.back_to == 1000 + (AT_ONCE - 7)
-    found = await finder.find(STREAM, {"nobody"}, since=1000 + 2 * AT_ONCE - 5, most=10_000)
+    found = await finder.search(STREAM, {"nobody"}, since=1000 + 2 * AT_ONCE - 5, most=10_000)
     assert (found.looked_at, found.cut_short) == (5, False)
-    assert (await finder.find("nowhere", {oldest}, most=10)).looked_at == 0
+    assert (await finder.search("nowhere", {oldest}, most=10)).looked_at == 0
 
 
 async def test_a_text_is_looked_for_in_the_record_alone(redis: Redis) -> None:
@@ -246,10 +250,10 @@ async def test_a_text_is_looked_for_in_the_record_alone(redis: Redis) -> None:
     await writer.add(1, data=b'{"id":"a","orderId":"x.y"}')
     await writer.add(1, data=b'{"id":"b","orderId":"xzy"}')
     await redis.xadd(STREAM, {"data": '"x.y"'})
-    found = await Finder(redis).find(STREAM, set(), {'"x.y"'}, most=10)
+    found = await EventSearch(redis).search(STREAM, set(), {'"x.y"'}, most=10)
     assert [event.data for event in found.events] == [b'{"id":"a","orderId":"x.y"}']
     assert found.looked_at == 3
-    assert (await Finder(redis).find(STREAM, set(), {FIELDS[0]}, most=10)).events == ()
+    assert (await EventSearch(redis).search(STREAM, set(), {FIELDS[0]}, most=10)).events == ()
 
 
 @pytest.mark.parametrize(

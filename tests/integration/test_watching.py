@@ -30,7 +30,7 @@ from tests.integration.test_jobs import working
 from worker.errors import SettingsError
 from worker.sandbox import FaultRule, SandboxServer
 from worker.telemetry import tracing
-from worker.telemetry.http import LONGEST_HEAD, Answer, serving
+from worker.telemetry.http import MAX_HEAD, Answer, serving
 from worker.telemetry.otel import Exporter
 
 pytestmark = pytest.mark.anyio
@@ -130,7 +130,7 @@ async def test_the_endpoint_minds_its_manners() -> None:
             ):
                 found = await http.request(method, path)
                 assert (found.status_code, found.text) == (status, body)
-            for said in (b"nonsense\r\n\r\n", b"GET", b"x" * (2 * LONGEST_HEAD), b""):
+            for said in (b"nonsense\r\n\r\n", b"GET", b"x" * (2 * MAX_HEAD), b""):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(said)
                 writer.write_eof()

@@ -10,14 +10,14 @@ from worker.capture.registry import ORDERS
 from worker.capture.scan.strategy import OVERLAP_MS
 from worker.capture.state.run import Run
 from worker.clock import rfc3339
-from worker.sandbox import Contract, FaultRule, SandboxServer
+from worker.sandbox import FaultRule, SandboxServer, ServedContract
 from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
 
 
 def server(**contract: Any) -> SandboxServer:
-    return SandboxServer(orders=400, contract=Contract(since_honoured=True, **contract))
+    return SandboxServer(orders=400, contract=ServedContract(since_honoured=True, **contract))
 
 
 def play(sandbox: SandboxServer, **contract: Any) -> None:
@@ -155,7 +155,7 @@ async def test_windows_go_on_beside_a_long_sweep(bench: BenchMaker, monkeypatch:
     with server() as sandbox:
         async with bench(sandbox, probe=True, page_size=20) as b:
             await settled(b)
-            monkeypatch.setattr("worker.capture.scan.strategy.SHORTEST_PART", -1.0)
+            monkeypatch.setattr("worker.capture.scan.strategy.MIN_STEP_SECONDS", -1.0)
             b.desk.poller._intervals = {"orders": -1.0}
             b.desk.poller._complete_every = 0.0
             first = await b.poll()

@@ -9,8 +9,15 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.capture.records.audit import MOST_REMEMBERED, WITHHELD, Recorded, digest_of, in_order, new_entries
-from worker.capture.records.fingerprint import State
+from worker.capture.records.audit import (
+    MAX_REMEMBERED,
+    WITHHELD,
+    AuditDelta,
+    digest_of,
+    in_order,
+    new_entries,
+)
+from worker.capture.records.fingerprint import RecordState
 from worker.capture.records.privacy import policy_for
 from worker.config.sections import PrivacySettings
 from worker.ordermesh.http.reply import AuditEntry, _entry
@@ -20,12 +27,12 @@ def entry(**fields: Any) -> AuditEntry:
     return _entry(json.dumps(fields).encode())
 
 
-def look(entries: list[AuditEntry], before: bytes = b"") -> Recorded | None:
+def look(entries: list[AuditEntry], before: bytes = b"") -> AuditDelta | None:
     raw = b"".join(one.raw for one in entries)
     return new_entries("o1", raw, entries, before)
 
 
-def bodies(found: Recorded | None) -> list[Any]:
+def bodies(found: AuditDelta | None) -> list[Any]:
     assert found is not None
     return [json.loads(one.published) for one in found.entries]
 
@@ -106,30 +113,30 @@ def test_the_minimal_policy_lets_no_value_through() -> None:
 def test_a_long_log_is_told_once() -> None:
     """Whatever its length: what the server still shows is remembered, and not published again with each new entry."""
     entries = [
-        entry(id=str(at), timestamp=f"2026-01-01T10:00:{at % 60:02}Z") for at in range(MOST_REMEMBERED + 50)
+        entry(id=str(at), timestamp=f"2026-01-01T10:00:{at % 60:02}Z") for at in range(MAX_REMEMBERED + 50)
     ]
     found = look(entries)
     assert found is not None
-    assert State.unpack(found.after).version == len(entries)
+    assert RecordState.unpack(found.after).version == len(entries)
     more = look([*entries, entry(id="new", timestamp="2026-01-02T10:00:00Z")], found.after)
     assert [one["id"] for one in bodies(more)] == ["new"]
 
 
 def test_a_log_is_remembered_up_to_a_limit() -> None:
     """Of what the server does not show any more, the oldest is forgotten: it does not grow without end."""
-    entries = [entry(id=str(at)) for at in range(MOST_REMEMBERED + 50)]
+    entries = [entry(id=str(at)) for at in range(MAX_REMEMBERED + 50)]
     whole = look(entries)
     assert whole is not None
     rest = look(entries[-10:], whole.after)
     assert rest is not None
-    assert len(State.unpack(rest.after).fields) == MOST_REMEMBERED * 8
+    assert len(RecordState.unpack(rest.after).fields) == MAX_REMEMBERED * 8
     again = look(entries[-11:], rest.after)
     assert bodies(again) == []
 
 
 def test_a_state_of_another_hand_is_none() -> None:
     """Fingerprints that do not fit into it would shift all that follow: the log is told anew, and then once."""
-    for before in (b"nonsense", State(b"\1" * 8, 0, 0, 3, b"\2" * 6, place=7).pack()):
+    for before in (b"nonsense", RecordState(b"\1" * 8, 0, 0, 3, b"\2" * 6, place=7).pack()):
         found = look([FIRST, SECOND], before)
         assert found is not None
         assert len(found.entries) == 2

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.integration.streams import fields_of
-from worker.queue.consumer.delivery import Backoff, Delivery, Reject, State, explain
-from worker.queue.consumer.keyed_queue import Lanes
+from worker.queue.consumer.delivery import Backoff, Delivery, DeliveryState, Reject, explain
+from worker.queue.consumer.keyed_queue import KeyedQueue
 from worker.queue.envelope import parse
 
 
@@ -29,17 +29,17 @@ def numbers(some: list[Delivery]) -> list[int]:
     return [each.place[0] for each in some]
 
 
-def take_all(lanes: Lanes) -> list[Delivery]:
+def take_all(lanes: KeyedQueue) -> list[Delivery]:
     """All that may be handed out now."""
     found = []
-    while (one := lanes.take()) is not None:
+    while (one := lanes.pop()) is not None:
         found.append(one)
     return found
 
 
 def test_without_strict_the_order_is_that_of_taking() -> None:
     """Several events of an entity may be out at once; all come in the order in which they were taken."""
-    lanes = Lanes()
+    lanes = KeyedQueue()
     for number, subject in enumerate("aabab"):
         lanes.add(delivery(number, subject))
     assert numbers(take_all(lanes)) == [0, 1, 2, 3, 4]
@@ -48,7 +48,7 @@ def test_without_strict_the_order_is_that_of_taking() -> None:
 
 def test_strict_hands_out_one_of_each_entity() -> None:
     """The next one of an entity follows when the one before is answered, and before later ones of others."""
-    lanes = Lanes(strict=True)
+    lanes = KeyedQueue(strict=True)
     some = [delivery(number, subject) for number, subject in enumerate("aababc")]
     for one in some:
         lanes.add(one)
@@ -64,31 +64,31 @@ def test_strict_hands_out_one_of_each_entity() -> None:
 @pytest.mark.parametrize("strict", [True, False])
 def test_what_failed_holds_up_its_entity(*, strict: bool) -> None:
     """Until it is due, and until it is answered for good, nothing else of its entity is handed out."""
-    lanes = Lanes(strict=strict)
+    lanes = KeyedQueue(strict=strict)
     some = [delivery(number, "a") for number in range(3)]
     lanes.add(some[0])
-    assert lanes.take() is some[0]
+    assert lanes.pop() is some[0]
     lanes.add(some[1])
     some[0].due = 10.0
-    lanes.again(some[0], 0.0)
+    lanes.requeue(some[0], 0.0)
     lanes.add(some[2])
-    assert lanes.take() is None
+    assert lanes.pop() is None
     assert lanes.next_due() == 10.0
     lanes.wake(9.0)
-    assert lanes.take() is None
+    assert lanes.pop() is None
     lanes.wake(10.0)
-    assert lanes.take() is some[0]
-    assert lanes.take() is None
+    assert lanes.pop() is some[0]
+    assert lanes.pop() is None
     lanes.done(some[0], 11.0)
-    assert lanes.take() is some[1]
-    assert lanes.take() is None
+    assert lanes.pop() is some[1]
+    assert lanes.pop() is None
     lanes.done(some[1], 12.0)
-    assert lanes.take() is some[2]
+    assert lanes.pop() is some[2]
 
 
 def test_an_older_one_that_comes_late() -> None:
     """An event that another consumer left goes before the later ones of its entity."""
-    lanes = Lanes()
+    lanes = KeyedQueue()
     for number in (5, 6):
         lanes.add(delivery(number, "a"))
     lanes.add(delivery(7, "b"))
@@ -104,7 +104,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lanes, self.now, self.number = Lanes(strict=self.strict), 0.0, 0
+        self.lanes, self.now, self.number = KeyedQueue(strict=self.strict), 0.0, 0
         self.out: list[Delivery] = []
         self.failing: dict[str, Delivery] = {}
         self.alive: dict[int, Delivery] = {}
@@ -119,7 +119,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def take(self) -> None:
         """One is handed out, if one may be."""
-        one = self.lanes.take()
+        one = self.lanes.pop()
         if one is None:
             return
         subject = one.event.subject
@@ -159,7 +159,7 @@ class AnyOrder(RuleBasedStateMachine):
         first = self.failing.get(one.event.subject)
         if first is None or one.place <= first.place:
             self.failing[one.event.subject] = one
-        self.lanes.again(one, self.now)
+        self.lanes.requeue(one, self.now)
 
     @rule(seconds=st.sampled_from([0.5, 2.0]))
     def wait(self, seconds: float) -> None:
@@ -192,7 +192,7 @@ class AnyOrder(RuleBasedStateMachine):
                 self.lanes.done(one, self.now)
             self.now += 10
             self.lanes.wake(self.now)
-            while (one := self.lanes.take()) is not None:  # type: ignore[assignment]
+            while (one := self.lanes.pop()) is not None:  # type: ignore[assignment]
                 self.out.append(one)
                 done.setdefault(one.event.subject, []).append(one.place[0])
         assert self.lanes.waiting == self.lanes.out == 0
@@ -214,17 +214,17 @@ TestStrict.settings = TestLoose.settings = settings(max_examples=120, stateful_s
 
 def test_drain_forgets_what_waits() -> None:
     """What was not handed out comes back, and what is out can still be answered."""
-    lanes = Lanes(strict=True)
+    lanes = KeyedQueue(strict=True)
     some = [delivery(number, subject) for number, subject in enumerate("aabbc")]
     for one in some:
         lanes.add(one)
-    assert lanes.take() is some[0]
-    assert lanes.take() is some[2]
+    assert lanes.pop() is some[0]
+    assert lanes.pop() is some[2]
     lanes.done(some[0], 0)
     assert sorted(numbers(lanes.drain())) == [1, 3, 4]
     assert (lanes.waiting, lanes.out) == (0, 1)
     lanes.done(some[2], 0)
-    assert lanes.take() is None
+    assert lanes.pop() is None
 
 
 class HighClock:
@@ -261,7 +261,7 @@ def test_begun() -> None:
     one = delivery(1, "a")
     one.attempt = 3
     assert one.begun == 2
-    one.state = State.BEGINNING
+    one.state = DeliveryState.BEGINNING
     assert one.begun == 2
-    one.state = State.OPEN
+    one.state = DeliveryState.OPEN
     assert one.begun == 3

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from worker.capture.records.diff import Action, Change, Observed, decide, decode, newest_of_each, observe
-from worker.capture.records.fingerprint import FieldNames, State, pack_id
+from worker.capture.records.diff import Action, Change, RawRecord, decide, decode, newest_of_each, observe
+from worker.capture.records.fingerprint import FieldIndex, RecordState, pack_id
 from worker.capture.resources import Resource
 
 THINGS = Resource(name="things", entity="thing", search="things.search")
@@ -20,7 +20,7 @@ def raw(record: Any) -> msgspec.Raw:
     return msgspec.Raw(record if isinstance(record, bytes) else json.dumps(record).encode())
 
 
-def seen(record: Any) -> Observed:
+def seen(record: Any) -> RawRecord:
     (observed,) = observe(THINGS, [raw(record)])
     return observed
 
@@ -29,7 +29,7 @@ def step(
     record: Any,
     before: bytes = b"",
     *,
-    names: FieldNames,
+    names: FieldIndex,
     baseline: bool = True,
     ignored: frozenset[str] = frozenset(),
 ) -> Change:
@@ -41,18 +41,18 @@ def step(
 
 
 @pytest.fixture
-def names() -> FieldNames:
-    return FieldNames()
+def names() -> FieldIndex:
+    return FieldIndex()
 
 
-def test_new_record_is_snapshot_or_created(names: FieldNames) -> None:
+def test_new_record_is_snapshot_or_created(names: FieldIndex) -> None:
     """Before the first complete read it is a snapshot, afterwards created."""
     assert step({"id": "a"}, names=names, baseline=False).action is Action.SNAPSHOT
     change = step({"id": "a"}, names=names)
     assert (change.action, change.version, change.changed) == (Action.CREATED, 1, ())
 
 
-def test_there_and_back_is_two_updates(names: FieldNames) -> None:
+def test_there_and_back_is_two_updates(names: FieldIndex) -> None:
     """A-B-A gives versions 1, 2, 3: a state that comes back is a change."""
     first = step({"id": "a", "v": 1}, names=names)
     second = step({"id": "a", "v": 2}, first.after, names=names)
@@ -61,22 +61,22 @@ def test_there_and_back_is_two_updates(names: FieldNames) -> None:
     assert (third.action, third.changed, third.content) == (Action.UPDATED, ("v",), first.content)
 
 
-def test_noise_is_remembered_not_published(names: FieldNames) -> None:
+def test_noise_is_remembered_not_published(names: FieldIndex) -> None:
     """Other bytes with the same content keep the version and remember the bytes."""
     first = step({"id": "a", "v": [1, 2]}, names=names)
     noise = step(b'{"v":[1,2],"id":"a"}', first.after, names=names)
     assert (noise.action, noise.version) == (Action.NOISE, 1)
-    assert State.unpack(noise.after).raw == seen(b'{"v":[1,2],"id":"a"}').raw
+    assert RecordState.unpack(noise.after).raw == seen(b'{"v":[1,2],"id":"a"}').raw
 
 
-def test_older_than_held_is_stale(names: FieldNames) -> None:
+def test_older_than_held_is_stale(names: FieldIndex) -> None:
     """What was modified before the version that is held is ignored; at the same moment it counts."""
     held = step({"id": "a", "v": 2, "updatedAt": LATE}, names=names).after
     assert step({"id": "a", "v": 1, "updatedAt": EARLY}, held, names=names).action is Action.STALE
     assert step({"id": "a", "v": 3, "updatedAt": LATE}, held, names=names).action is Action.UPDATED
 
 
-def test_before_the_first_change_is_stale_after_it(names: FieldNames) -> None:
+def test_before_the_first_change_is_stale_after_it(names: FieldIndex) -> None:
     """A page from before the first change has no updatedAt: its createdAt makes it older."""
     first = step({"id": "a", "createdAt": EARLY, "updatedAt": None}, names=names)
     second = step({"id": "a", "createdAt": EARLY, "updatedAt": LATE}, first.after, names=names)
@@ -86,7 +86,7 @@ def test_before_the_first_change_is_stale_after_it(names: FieldNames) -> None:
 
 
 @pytest.mark.parametrize("odd", ["yesterday", 5, 1767348000000, True, ["x"], {}, ""])
-def test_odd_time_never_hides_a_change(names: FieldNames, odd: object) -> None:
+def test_odd_time_never_hides_a_change(names: FieldIndex, odd: object) -> None:
     """A modified time that cannot be read does not fall back to the creation, which would be stale for good."""
     held = step({"id": "a", "v": 1, "createdAt": EARLY, "updatedAt": LATE}, names=names).after
     change = step({"id": "a", "v": 2, "createdAt": EARLY, "updatedAt": odd}, held, names=names)
@@ -94,13 +94,13 @@ def test_odd_time_never_hides_a_change(names: FieldNames, odd: object) -> None:
 
 
 @pytest.mark.parametrize("unset", [None, "0001-01-01T00:00:00", "0001-01-01T00:00:00Z"])
-def test_unset_time_falls_back(names: FieldNames, unset: str | None) -> None:
+def test_unset_time_falls_back(names: FieldIndex, unset: str | None) -> None:
     """A null, or the year 1 that stands for it, gives way to the creation."""
     change = step({"id": "a", "createdAt": EARLY, "updatedAt": unset}, names=names)
     assert (change.time, change.modified) == (EARLY, 1767261600123)
 
 
-def test_time_without_zone_is_utc(names: FieldNames) -> None:
+def test_time_without_zone_is_utc(names: FieldIndex) -> None:
     """Shipment times carry no zone: UTC (api-facts 1.4)."""
     assert (
         step({"id": "a", "updatedAt": "2026-01-01T10:00:00.1"}, names=names).time == "2026-01-01T10:00:00.1Z"
@@ -121,14 +121,14 @@ def test_time_without_zone_is_utc(names: FieldNames) -> None:
         (b'{"id":"\xff"}', "utf-8"),
     ],
 )
-def test_without_id_is_unreadable(names: FieldNames, record: bytes, reason: str) -> None:
+def test_without_id_is_unreadable(names: FieldIndex, record: bytes, reason: str) -> None:
     """It is parked with the reason, remembered by its bytes, and does not stand in the way of the others."""
     good, bad, other = observe(THINGS, [raw({"id": "a"}), raw(record), raw({"id": "b"})])
     assert (good.identifier, bad.identifier, other.identifier) == ("a", "", "b")
     change = step(record, names=names)
     assert change.action is Action.UNREADABLE
     assert reason in change.problem
-    assert State.unpack(change.after).raw == bad.raw
+    assert RecordState.unpack(change.after).raw == bad.raw
 
 
 def test_number_as_id_is_its_text() -> None:
@@ -137,20 +137,20 @@ def test_number_as_id_is_its_text() -> None:
     assert seen({"id": 10**30}).identifier == str(10**30)
 
 
-def test_unreadable_content_is_parked_once(names: FieldNames) -> None:
+def test_unreadable_content_is_parked_once(names: FieldIndex) -> None:
     """A record with an id whose rest is no UTF-8 is parked with the reason, and known from then on."""
     bad = b'{"id":"a","v":"\xff"}'
     first = step(bad, names=names)
     assert (first.action, first.observed.identifier) == (Action.UNREADABLE, "a")
     assert "utf-8" in first.problem
     # It never looks unchanged, or it would be counted as a good one from the next read on.
-    assert State.unpack(first.after).raw != seen(bad).raw
+    assert RecordState.unpack(first.after).raw != seen(bad).raw
     again = step(bad, first.after, names=names)
     assert (again.action, again.before) == (Action.PARKED, again.after)
     assert step(b'{"id":"a","v":"\xfe"}', first.after, names=names).action is Action.UNREADABLE
 
 
-def test_readable_again_goes_on_where_it_was(names: FieldNames) -> None:
+def test_readable_again_goes_on_where_it_was(names: FieldIndex) -> None:
     """After a spell of being unreadable it is compared with what was published last."""
     first = step({"id": "a", "v": 1}, names=names)
     parked = step(b'{"id":"a","v":"\xff"}', first.after, names=names)
@@ -163,13 +163,13 @@ def test_readable_again_goes_on_where_it_was(names: FieldNames) -> None:
 
 
 @pytest.mark.parametrize("foreign", [b"x", b"garbage garbage garb", bytes(18) + b"\xff" * 5])
-def test_foreign_state_is_published_anew(names: FieldNames, foreign: bytes) -> None:
+def test_foreign_state_is_published_anew(names: FieldIndex, foreign: bytes) -> None:
     """Rather once more than never."""
     change = step({"id": "a"}, foreign, names=names)
     assert (change.action, change.before) == (Action.CREATED, foreign)
 
 
-def test_ignored_field_is_noise(names: FieldNames) -> None:
+def test_ignored_field_is_noise(names: FieldIndex) -> None:
     """A change in an ignored field alone is not published; its time still counts."""
     ignored = frozenset({"updatedAt", "views"})
     first = step({"id": "a", "views": 1, "updatedAt": EARLY}, names=names, ignored=ignored)
@@ -178,11 +178,11 @@ def test_ignored_field_is_noise(names: FieldNames) -> None:
     assert noise.modified > first.modified
 
 
-def test_unnamed_change_names_all(names: FieldNames) -> None:
+def test_unnamed_change_names_all(names: FieldIndex) -> None:
     """A change that no field's fingerprint shows is published, naming every field."""
     first = step({"id": "a", "v": 1}, names=names)
-    held = State.unpack(first.after)
-    odd = State(bytes(8), held.content ^ 1, held.modified, held.version, held.fields).pack()
+    held = RecordState.unpack(first.after)
+    odd = RecordState(bytes(8), held.content ^ 1, held.modified, held.version, held.fields).pack()
     change = step({"id": "a", "v": 1}, odd, names=names)
     assert (change.action, change.changed) == (Action.UPDATED, ("id", "v"))
 
@@ -197,7 +197,7 @@ def test_record_twice_in_a_page() -> None:
     assert newest_of_each(untimed) == untimed[1:]
 
 
-def test_fields_that_nobody_knows_pass(names: FieldNames) -> None:
+def test_fields_that_nobody_knows_pass(names: FieldIndex) -> None:
     """New fields, new statuses and nulls are content like any other."""
     first = step({"id": "a", "status": "Open"}, names=names)
     second = step({"id": "a", "status": "Quantum", "new": {"x": None}}, first.after, names=names)

@@ -8,22 +8,22 @@ from hypothesis import strategies as st
 
 from worker.capture.records.diff import linked_fields
 from worker.capture.registry import AUDIT_LOGS, CAPTURED, ORDERS, RESOURCES, SHIPMENTS
-from worker.capture.state.refresh_queue import Member, follow_ups, log_of, record, within
+from worker.capture.state.refresh_queue import RefreshKey, follow_ups, log_of, record, within
 from worker.ordermesh.contract.operations import OPERATIONS
 
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=3), st.booleans())
 def test_members_are_read_as_they_were_written(path: list[str], of: bool) -> None:
     """Whatever an id holds, a slash, a colon or a line break, it comes back as it was."""
-    member = Member(tuple(path), of)
-    assert Member.parse(str(member)) == member
+    member = RefreshKey(tuple(path), of)
+    assert RefreshKey.parse(str(member)) == member
     assert str(member).isascii()
 
 
 @pytest.mark.parametrize("text", ["", "id:", "of:", "nonsense", "xx:1", "id"])
 def test_what_is_no_member_is_told(text: str) -> None:
     """What another hand has written is not taken for an id."""
-    assert Member.parse(text) is None
+    assert RefreshKey.parse(text) is None
 
 
 def test_a_changed_order_makes_its_shipments_and_its_log_due() -> None:

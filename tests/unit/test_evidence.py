@@ -6,20 +6,22 @@ from typing import Any
 import pytest
 
 from worker.capture.probe import samples as evidence
-from worker.capture.probe.samples import Refusal, Sample, Seen, Verdict
+from worker.capture.probe.samples import PageBase, ProbeRefusal, SamplePage, SampleRecord
 from worker.capture.registry import ORDERS, SHIPMENTS
 from worker.errors import UnreadableAnswer
 
 
-def page(*records: tuple[str, int | None], total: int | None = None) -> Sample:
-    return Sample(tuple(Seen(id_, at, unchanged=False) for id_, at in records), "orders", None, total)
+def page(*records: tuple[str, int | None], total: int | None = None) -> SamplePage:
+    return SamplePage(
+        tuple(SampleRecord(id_, at, unchanged=False) for id_, at in records), "orders", None, total
+    )
 
 
-def numbered(first: int, last: int) -> Sample:
+def numbered(first: int, last: int) -> SamplePage:
     return page(*((str(n), n * 10_000) for n in range(first, last)))
 
 
-def read(body: Any, resource: Any = ORDERS, wrappers: tuple[str, ...] = ("orders",)) -> Sample:
+def read(body: Any, resource: Any = ORDERS, wrappers: tuple[str, ...] = ("orders",)) -> SamplePage:
     return evidence.sample(resource, resource.search, json.dumps(body).encode(), wrappers)
 
 
@@ -66,29 +68,32 @@ def test_no_list() -> None:
         read({"order": {"id": "a"}})
 
 
-REFUSED = Refusal(400, "no")
+REFUSED = ProbeRefusal(400, "no")
 
 
 @pytest.mark.parametrize(
     ("zero", "one", "two", "verdict"),
     [
-        (numbered(0, 10), numbered(10, 20), numbered(20, 30), Verdict.FROM_0),
-        (numbered(0, 10), numbered(0, 10), numbered(10, 20), Verdict.FROM_1),
-        (numbered(0, 10), numbered(1, 11), numbered(11, 21), Verdict.FROM_1),  # one has come meanwhile
-        (numbered(0, 10), numbered(9, 19), numbered(19, 29), Verdict.FROM_0),  # the same, counted from 0
-        (numbered(0, 10), page(), page(), Verdict.FROM_0),
-        (page(), numbered(0, 10), page(), Verdict.FROM_1),
-        (REFUSED, numbered(0, 10), numbered(0, 10), Verdict.FROM_1),  # page 2 is clamped
-        (numbered(0, 10), numbered(10, 15), numbered(10, 15), Verdict.FROM_0),  # likewise
-        (numbered(0, 5), numbered(0, 5), numbered(0, 5), Verdict.NOT_TURNED),
-        (numbered(0, 5), numbered(0, 5), page(), Verdict.FROM_1),
-        (page(), page(), page(), Verdict.EMPTY),
-        (REFUSED, page(), page(), Verdict.EMPTY),
-        (numbered(0, 10), REFUSED, REFUSED, Verdict.REFUSED),
+        (numbered(0, 10), numbered(10, 20), numbered(20, 30), PageBase.FROM_0),
+        (numbered(0, 10), numbered(0, 10), numbered(10, 20), PageBase.FROM_1),
+        (numbered(0, 10), numbered(1, 11), numbered(11, 21), PageBase.FROM_1),  # one has come meanwhile
+        (numbered(0, 10), numbered(9, 19), numbered(19, 29), PageBase.FROM_0),  # the same, counted from 0
+        (numbered(0, 10), page(), page(), PageBase.FROM_0),
+        (page(), numbered(0, 10), page(), PageBase.FROM_1),
+        (REFUSED, numbered(0, 10), numbered(0, 10), PageBase.FROM_1),  # page 2 is clamped
+        (numbered(0, 10), numbered(10, 15), numbered(10, 15), PageBase.FROM_0),  # likewise
+        (numbered(0, 5), numbered(0, 5), numbered(0, 5), PageBase.NOT_TURNED),
+        (numbered(0, 5), numbered(0, 5), page(), PageBase.FROM_1),
+        (page(), page(), page(), PageBase.EMPTY),
+        (REFUSED, page(), page(), PageBase.EMPTY),
+        (numbered(0, 10), REFUSED, REFUSED, PageBase.REFUSED),
     ],
 )
 def test_how_a_list_is_paged(
-    zero: Sample | Refusal, one: Sample | Refusal, two: Sample | Refusal, verdict: Verdict
+    zero: SamplePage | ProbeRefusal,
+    one: SamplePage | ProbeRefusal,
+    two: SamplePage | ProbeRefusal,
+    verdict: PageBase,
 ) -> None:
     """Page 0 is the first one only if it shows other records than page 1; page 2 tells whether pages turn."""
     assert evidence.judge_pages(zero, one, two)[0] is verdict
@@ -96,9 +101,14 @@ def test_how_a_list_is_paged(
 
 @pytest.mark.parametrize(
     ("answer", "word"),
-    [(page(), "empty"), (numbered(0, 3), "repeats"), (Refusal(404, "no"), "404"), (Refusal(403, "no"), "")],
+    [
+        (page(), "empty"),
+        (numbered(0, 3), "repeats"),
+        (ProbeRefusal(404, "no"), "404"),
+        (ProbeRefusal(403, "no"), ""),
+    ],
 )
-def test_what_lies_beyond_the_last_page(answer: Sample | Refusal, word: str) -> None:
+def test_what_lies_beyond_the_last_page(answer: SamplePage | ProbeRefusal, word: str) -> None:
     """Nothing, the last page once more, or a refusal that says something of the page."""
     assert evidence.past_end(answer) == word
 
@@ -109,26 +119,26 @@ def test_a_filter_must_give_nothing_of_the_future() -> None:
     assert evidence.why_not_future(numbered(0, 3)) == "ignored"
     assert evidence.why_not_future(page(("a", 4_200_000_000_000))) is None  # it is of the future
     assert evidence.why_not_future(page(total=50)) == "does not narrow the total"
-    assert "refused" in (evidence.why_not_future(Refusal(400, "unknown parameter")) or "")
+    assert "refused" in (evidence.why_not_future(ProbeRefusal(400, "unknown parameter")) or "")
 
 
 def test_witnesses() -> None:
     """A filter is tried on a record that was changed well after it was made, and on one that never was."""
     old, new = (
-        Seen("old", 50_000, unchanged=False, created=1),
-        Seen("new", 90_000, unchanged=False, created=1),
+        SampleRecord("old", 50_000, unchanged=False, created=1),
+        SampleRecord("new", 90_000, unchanged=False, created=1),
     )
-    fresh = Seen("fresh", 95_000, unchanged=True, created=95_000)
-    at_once = Seen("at once", 99_000, unchanged=False, created=98_000)
-    future = Seen("future", 4_200_000_000_000, unchanged=False, created=1)
+    fresh = SampleRecord("fresh", 95_000, unchanged=True, created=95_000)
+    at_once = SampleRecord("at once", 99_000, unchanged=False, created=98_000)
+    future = SampleRecord("future", 4_200_000_000_000, unchanged=False, created=1)
     assert evidence.last_changed([old, new, fresh, at_once, future]) == new
     assert evidence.last_unchanged([old, new, fresh, at_once]) == fresh
     assert evidence.last_changed([fresh]) is None
     assert evidence.last_unchanged([old, new]) is None
-    made = Seen("made", 70_000, unchanged=False, created=70_000)
+    made = SampleRecord("made", 70_000, unchanged=False, created=70_000)
     assert evidence.last_unchanged([old, made]) == made
     assert evidence.just_before(new, 30_000) == 60_000
-    assert evidence.just_before(Seen("x", 90_000, unchanged=False, created=80_000), 30_000) == 85_000
+    assert evidence.just_before(SampleRecord("x", 90_000, unchanged=False, created=80_000), 30_000) == 85_000
     assert evidence.just_before(fresh, 30_000) == 65_000
 
 

@@ -11,11 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.capture.records.fingerprint import (
-    MOST_FIELDS,
-    Content,
-    FieldNames,
-    Placed,
-    State,
+    MAX_FIELDS,
+    ContentHashes,
+    FieldIndex,
+    Fingerprints,
+    RecordState,
     bucket_of,
     pack_id,
     pack_unreadable,
@@ -45,7 +45,7 @@ IDS = (
 )
 
 
-def placed(names: FieldNames, record: dict[str, Any], ignored: frozenset[str] = frozenset()) -> Placed:
+def placed(names: FieldIndex, record: dict[str, Any], ignored: frozenset[str] = frozenset()) -> Fingerprints:
     """As the engine does it: new names get a place before the fingerprints are taken."""
     content = read_content(json.dumps(record).encode(), ignored)
     names.update([*names._names, *names.unknown(content.names)])
@@ -73,7 +73,7 @@ def same(left: Any, right: Any) -> bool:
 )
 def test_state_round_trip(raw: bytes, content: int, modified: int, version: int, fields: bytes) -> None:
     """A state is read back as it was written."""
-    state = State.unpack(State(raw, content, modified, version, fields).pack())
+    state = RecordState.unpack(RecordState(raw, content, modified, version, fields).pack())
     expected = (raw, content, modified, version, fields)
     assert (state.raw, state.content, state.modified, state.version, state.fields) == expected
 
@@ -82,16 +82,16 @@ def test_state_round_trip(raw: bytes, content: int, modified: int, version: int,
 def test_foreign_state_is_refused_or_read(packed: bytes) -> None:
     """Bytes of another hand raise ValueError and nothing else, or are a state that packs to a state again."""
     try:
-        state = State.unpack(packed)
+        state = RecordState.unpack(packed)
     except ValueError:
         return
-    assert State.unpack(state.pack()).version == state.version
+    assert RecordState.unpack(state.pack()).version == state.version
 
 
 def test_times_outside_the_range_are_clamped() -> None:
     """A time before 1970 or beyond six bytes does not break a state."""
-    assert State.unpack(State(bytes(8), 0, -5, 1, b"").pack()).modified == 0
-    assert State.unpack(State(bytes(8), 0, 1 << 60, 1, b"").pack()).modified == (1 << 48) - 1
+    assert RecordState.unpack(RecordState(bytes(8), 0, -5, 1, b"").pack()).modified == 0
+    assert RecordState.unpack(RecordState(bytes(8), 0, 1 << 60, 1, b"").pack()).modified == (1 << 48) - 1
 
 
 @given(st.lists(IDS, min_size=2, max_size=8, unique=True))
@@ -121,7 +121,7 @@ def test_bucket_is_one_of_them(packed: bytes, buckets: int) -> None:
 @given(RECORDS)
 def test_key_order_does_not_count(record: dict[str, Any]) -> None:
     """The same keys in another order, at any depth, are the same content."""
-    names = FieldNames()
+    names = FieldIndex()
     assert placed(names, record) == placed(names, reordered(record))
 
 
@@ -189,7 +189,7 @@ def test_changed_names_exactly_what_changed(before: dict[str, Any], patch: dict[
     keys = list(after)
     rng.shuffle(keys)
     after = {key: after[key] for key in keys}
-    names = FieldNames()
+    names = FieldIndex()
     old, new = placed(names, before), placed(names, after)
     missing = object()
     expected = {
@@ -207,8 +207,8 @@ def test_changed_names_exactly_what_changed(before: dict[str, Any], patch: dict[
 @given(st.lists(st.lists(st.sampled_from("abcdefghij"), unique=True, min_size=1), min_size=1, max_size=12))
 def test_places_do_not_depend_on_shape(shapes: list[list[str]]) -> None:
     """Records of any shape, in any order, with new fields on the way: same content, same fingerprints."""
-    names = FieldNames()
-    seen: dict[frozenset[str], Placed] = {}
+    names = FieldIndex()
+    seen: dict[frozenset[str], Fingerprints] = {}
     for shape in shapes:
         record = {name: ord(name) for name in shape}
         result = placed(names, record)
@@ -217,16 +217,16 @@ def test_places_do_not_depend_on_shape(shapes: list[list[str]]) -> None:
 
 def test_field_beyond_the_places_is_seen() -> None:
     """A change in the 257th field is a change, though it has no name of its own."""
-    names = FieldNames()
-    record = {f"f{number}": number for number in range(MOST_FIELDS + 4)}
-    old, new = placed(names, record), placed(names, record | {f"f{MOST_FIELDS + 2}": "other"})
+    names = FieldIndex()
+    record = {f"f{number}": number for number in range(MAX_FIELDS + 4)}
+    old, new = placed(names, record), placed(names, record | {f"f{MAX_FIELDS + 2}": "other"})
     assert old.content != new.content
     assert names.differing(old.fields, new.fields) == ()
 
 
 def test_small_record_without_places_is_seen() -> None:
     """When other records have used up all places, a change in a small record is still one."""
-    names = FieldNames([f"f{number}" for number in range(MOST_FIELDS)])
+    names = FieldIndex([f"f{number}" for number in range(MAX_FIELDS)])
     old, new = placed(names, {"id": "x", "f0": 1, "late": 1}), placed(names, {"f0": 1, "id": "x", "late": 2})
     assert old.content != new.content
     assert old == placed(names, {"late": 1, "f0": 1, "id": "x"})
@@ -234,9 +234,9 @@ def test_small_record_without_places_is_seen() -> None:
 
 def test_shapes_are_bounded() -> None:
     """Records whose field names are made up as they go do not fill the memory."""
-    names = FieldNames()
+    names = FieldIndex()
     for number in range(5000):
-        names.place(Content((f"n{number}",), read_content(b'{"x":1}', frozenset()).hashes))
+        names.place(ContentHashes((f"n{number}",), read_content(b'{"x":1}', frozenset()).hashes))
     assert len(names._shapes) <= 1024
 
 
@@ -244,7 +244,7 @@ def test_shapes_are_bounded() -> None:
 def test_ignored_fields_do_not_count(record: dict[str, Any], data: st.DataObject) -> None:
     """A field that is ignored may change, come and go."""
     ignored = data.draw(st.sampled_from(sorted(record)))
-    names = FieldNames()
+    names = FieldIndex()
     old = placed(names, record, frozenset([ignored]))
     assert old == placed(names, record | {ignored: "something else"}, frozenset([ignored]))
     rest = {name: value for name, value in record.items() if name != ignored}

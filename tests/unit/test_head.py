@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.capture.scan.keyset import SeekPlan
-from worker.capture.scan.multipass import MOST_PASSES, HeadPlan, PassPlan
-from worker.capture.scan.strategy import Shown
+from worker.capture.scan.keyset import KeysetPaginator
+from worker.capture.scan.multipass import MAX_PASSES, MultiPassPaginator, NewestFirstPaginator
+from worker.capture.scan.strategy import PageSummary
 from worker.errors import SortBroken, UnreadableAnswer
 
 
@@ -27,7 +27,7 @@ class Moving:
     then: Callable[[], None] = lambda: None
     requests: int = 0
 
-    def page(self, number: int, size: int, *, since: int | None = None, rising: bool = False) -> Shown:
+    def page(self, number: int, size: int, *, since: int | None = None, rising: bool = False) -> PageSummary:
         """A page of what was modified since a time, the newest first or the oldest."""
         self.then()
         self.requests += 1
@@ -37,24 +37,30 @@ class Moving:
         found = [time for time, name in shown if self.known.get(name) != time]
         self.known.update((name, time) for time, name in shown)
         ids = [str(name).encode() for _, name in shown]
-        return Shown(ids, len(rows) if self.total else None, [time for time, _ in shown], found)
+        return PageSummary(ids, len(rows) if self.total else None, [time for time, _ in shown], found)
 
 
-def run(plan: HeadPlan | PassPlan | SeekPlan, server: Moving, size: int, *, rising: bool = False) -> int:
+def run(
+    plan: NewestFirstPaginator | MultiPassPaginator | KeysetPaginator,
+    server: Moving,
+    size: int,
+    *,
+    rising: bool = False,
+) -> int:
     """Read to the end; the number of requests."""
-    fetched: dict[int, Shown] = {}
+    fetched: dict[int, PageSummary] = {}
     before = server.requests
     while not plan.done:
         for step in plan.issue():
             ask = plan.ask(step)
             fetched[step] = server.page(ask.page, size, since=ask.since, rising=rising)
-        plan.dealt_with(fetched.pop(plan.next_step))
+        plan.accept(fetched.pop(plan.next_step))
         assert server.requests - before < 5_000
     return server.requests - before
 
 
-def head(size: int = 10, since: int = 0) -> HeadPlan:
-    return HeadPlan("x", page_size=size, since=since)
+def head(size: int = 10, since: int = 0) -> NewestFirstPaginator:
+    return NewestFirstPaginator("x", page_size=size, since=since)
 
 
 def known(count: int) -> dict[int, int]:
@@ -87,20 +93,20 @@ def test_a_page_out_of_order(at: int) -> None:
     for page in range(at):
         first = 1000 - page * 10
         times = list(range(first, first - 10, -1))
-        plan.dealt_with(Shown([b"%d" % time for time in times], 100, times))
+        plan.dealt_with(PageSummary([b"%d" % time for time in times], 100, times))
     with pytest.raises(SortBroken, match=f"page {at} is not sorted"):
-        plan.dealt_with(Shown([b"a", b"b"], 100, [1, 2]))
+        plan.dealt_with(PageSummary([b"a", b"b"], 100, [1, 2]))
 
 
 def test_a_server_that_sorts_each_page_for_itself() -> None:
     """Where pages are sorted but not one after the other, that is found out, and not taken for records that move."""
     plan, pages = head(2), [[40, 10], [50, 20], [60, 30]]
-    for step in range(2 * MOST_PASSES - 1):
+    for step in range(2 * MAX_PASSES - 1):
         page = plan.next_page
         assert page == step % 2
-        plan.dealt_with(Shown([b"%d" % time for time in pages[page]], 6, pages[page]))
+        plan.dealt_with(PageSummary([b"%d" % time for time in pages[page]], 6, pages[page]))
     with pytest.raises(SortBroken, match="page 1 begins with newer changes than page 0 ends with"):
-        plan.dealt_with(Shown([b"%d" % time for time in pages[1]], 6, pages[1]))
+        plan.dealt_with(PageSummary([b"%d" % time for time in pages[1]], 6, pages[1]))
 
 
 def test_a_burst_of_new_records_is_no_broken_sort() -> None:
@@ -181,13 +187,13 @@ def test_nothing_that_changed_before_a_seek_is_passed_by(
     due = dict(server.times)
     going_on = moves(server, Random(seed), 0.4, until=40)
     server.then = lambda: next(going_on, None)
-    plan = SeekPlan("x", page_size=size, since=4_000)
+    plan = KeysetPaginator("x", page_size=size, since=4_000)
     run(plan, server, size, rising=True)
     assert plan.unsettled or not missed(due, server)
 
 
-def pass_plan(size: int) -> PassPlan:
-    return PassPlan("x", page_size=size, window=1)
+def pass_plan(size: int) -> MultiPassPaginator:
+    return MultiPassPaginator("x", page_size=size, window=1)
 
 
 def test_a_window_of_one_page_is_not_gone_over_again() -> None:
@@ -217,9 +223,9 @@ def test_pages_that_never_stand_still() -> None:
     while not plan.done:
         stamp += 1
         if plan.next_page < 2:
-            plan.dealt_with(Shown([b"%d" % stamp], None, [5], [5]))
+            plan.dealt_with(PageSummary([b"%d" % stamp], None, [5], [5]))
         else:
-            plan.dealt_with(Shown([]))
+            plan.dealt_with(PageSummary([]))
     assert plan.unsettled
 
 
@@ -228,13 +234,13 @@ def test_pages_that_never_stand_still() -> None:
 
 def test_seeking_asks_for_first_pages_alone() -> None:
     """However much is newer, no page deeper than the first is asked for: none that a server could refuse."""
-    server, plan = Moving(known(95)), SeekPlan("x", page_size=10, since=0)
+    server, plan = Moving(known(95)), KeysetPaginator("x", page_size=10, since=0)
     asked = []
     while not plan.done:
         for step in plan.issue():
             asked.append(plan.ask(step))
             shown = server.page(*asked[-1][:1], 10, since=asked[-1].since, rising=True)
-        plan.dealt_with(shown)
+        plan.accept(shown)
     assert {ask.page for ask in asked} == {0}
     assert server.known == server.times
     assert all(one.since is not None and one.since < (two.since or 0) for one, two in pairwise(asked))
@@ -242,40 +248,40 @@ def test_seeking_asks_for_first_pages_alone() -> None:
 
 def test_seeking_is_one_request_where_the_total_says_that_it_is_all() -> None:
     """A quiet window of a server that gives a total costs one request, one without a total by what is known."""
-    assert run(SeekPlan("x", page_size=10, since=0), Moving(known(4)), 10, rising=True) == 1
+    assert run(KeysetPaginator("x", page_size=10, since=0), Moving(known(4)), 10, rising=True) == 1
     quiet = Moving(known(4), total=False)
-    assert run(SeekPlan("x", page_size=10, since=0, full=10), quiet, 10, rising=True) == 1
+    assert run(KeysetPaginator("x", page_size=10, since=0, full=10), quiet, 10, rising=True) == 1
 
 
 @pytest.mark.parametrize("told", [lambda rows, _: len(rows), lambda _rows, left: min(left, 15), lambda *_: 0])
 def test_a_total_that_says_little(told: Callable[[list[int], int], int]) -> None:
     """A total of the page alone, one that is capped, and one that is always 0 end no window early."""
-    times, plan, seen = list(range(1, 96)), SeekPlan("x", page_size=10, since=0), set()
+    times, plan, seen = list(range(1, 96)), KeysetPaginator("x", page_size=10, since=0), set()
     while not plan.done:
         for step in plan.issue():
             ask = plan.ask(step)
             left = [time for time in times if time >= (ask.since or 0)]
             rows = left[ask.page * 10 : ask.page * 10 + 10]
         seen.update(rows)
-        plan.dealt_with(Shown([b"%d" % time for time in rows], told(rows, len(left)), rows))
+        plan.accept(PageSummary([b"%d" % time for time in rows], told(rows, len(left)), rows))
     assert seen == set(times)
 
 
 def test_a_window_that_is_not_sorted() -> None:
     """The sort is not used where it does not hold."""
     with pytest.raises(SortBroken):
-        SeekPlan("x", page_size=10, since=0).dealt_with(Shown([b"a", b"b"], 2, [2, 1]))
+        KeysetPaginator("x", page_size=10, since=0).accept(PageSummary([b"a", b"b"], 2, [2, 1]))
 
 
 def test_an_empty_window_against_its_total() -> None:
     """An empty page is not the end where its total says that there is more."""
     with pytest.raises(UnreadableAnswer, match="the total is 7"):
-        SeekPlan("x", page_size=10, since=0).dealt_with(Shown([], 7))
+        KeysetPaginator("x", page_size=10, since=0).accept(PageSummary([], 7))
 
 
 def test_more_ties_than_a_page_of_a_server_that_does_not_turn_pages() -> None:
     """Records of the same time that fill more than a page, and a page that comes again: it cannot be read."""
-    plan, page = SeekPlan("x", page_size=2, since=5), Shown([b"a", b"b"], 4, [5, 5])
-    plan.dealt_with(page)
+    plan, page = KeysetPaginator("x", page_size=2, since=5), PageSummary([b"a", b"b"], 4, [5, 5])
+    plan.accept(page)
     with pytest.raises(UnreadableAnswer, match="does not honour the page parameter"):
-        plan.dealt_with(page)
+        plan.accept(page)

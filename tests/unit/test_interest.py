@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.capture.records.diff import Action, Change, decide, decode, observe
-from worker.capture.records.fingerprint import FieldNames, State
-from worker.capture.records.scope import EVERYTHING, Interest
+from worker.capture.records.fingerprint import FieldIndex, RecordState
+from worker.capture.records.scope import EVERYTHING, RecordScope
 from worker.capture.registry import ORDERS
-from worker.capture.resources import interest_in
+from worker.capture.resources import scope_of
 
-OPEN = interest_in(ORDERS, merchants=(), statuses=("Open",), final=())
-MINE = interest_in(ORDERS, merchants=("m1",), statuses=(), final=())
+OPEN = scope_of(ORDERS, merchants=(), statuses=("Open",), final=())
+MINE = scope_of(ORDERS, merchants=("m1",), statuses=(), final=())
 
 
 def record(**fields: Any) -> bytes:
@@ -25,11 +25,11 @@ def record(**fields: Any) -> bytes:
     return msgspec.json.encode(order | fields)
 
 
-def step(raw: bytes, before: bytes, interest: Interest, names: FieldNames) -> Change | None:
+def step(raw: bytes, before: bytes, interest: RecordScope, names: FieldIndex) -> Change | None:
     """What a page with this record leads to; None where its bytes are the ones that are known."""
     orders = replace(ORDERS, interest=interest)
     (observed,) = observe(orders, [msgspec.Raw(raw)])
-    if before and State.unpack(before).raw == observed.raw:
+    if before and RecordState.unpack(before).raw == observed.raw:
         return None
     decoded = decode(orders, observed, before, frozenset())
     if decoded.content:
@@ -37,9 +37,9 @@ def step(raw: bytes, before: bytes, interest: Interest, names: FieldNames) -> Ch
     return decide(decoded, names, baseline=True)
 
 
-def life(interest: Interest, *records: bytes) -> list[str]:
+def life(interest: RecordScope, *records: bytes) -> list[str]:
     """What is done about each of these, one after the other; `-` where nothing is looked at."""
-    names, before, done = FieldNames(), b"", []
+    names, before, done = FieldIndex(), b"", []
     for raw in records:
         change = step(raw, before, interest, names)
         done.append("-" if change is None else change.action.value)
@@ -84,16 +84,16 @@ def test_by_merchant() -> None:
 
 def test_statuses_may_be_numbers() -> None:
     """Those of shipments are, in the record as in the settings."""
-    interest = Interest(None, "shipmentStatus", statuses=frozenset({"4"}))
+    interest = RecordScope(None, "shipmentStatus", statuses=frozenset({"4"}))
     (inside, outside) = ({"id": "a", "shipmentStatus": 4}, {"id": "a", "shipmentStatus": 1})
     assert life(interest, msgspec.json.encode(outside), msgspec.json.encode(inside)) == ["outside", "created"]
 
 
 @pytest.mark.parametrize("before", [EVERYTHING, OPEN])
 @pytest.mark.parametrize("after", [EVERYTHING, MINE])
-def test_another_interest_looks_at_everything_anew(before: Interest, after: Interest) -> None:
+def test_another_interest_looks_at_everything_anew(before: RecordScope, after: RecordScope) -> None:
     """When the settings change, no record is taken for unchanged: one that is of interest now is published."""
-    names = FieldNames()
+    names = FieldIndex()
     raw = record(status="Draft") if before is OPEN else record()
     first = step(raw, b"", before, names)
     assert first is not None
@@ -108,7 +108,7 @@ def test_another_interest_looks_at_everything_anew(before: Interest, after: Inte
 @given(st.lists(st.sampled_from(["Open", "Held", "Shipped"]), min_size=1, max_size=12))
 def test_what_is_published_can_be_followed(statuses: list[str]) -> None:
     """Versions have no gaps, the last event is right while a record is inside, and it never ends inside in silence."""
-    names, before, told = FieldNames(), b"", []
+    names, before, told = FieldIndex(), b"", []
     for at, status in enumerate(statuses):
         change = step(record(status=status, at=at), before, OPEN, names)
         assert change is not None
@@ -125,7 +125,7 @@ def test_what_is_published_can_be_followed(statuses: list[str]) -> None:
 
 def test_which_statuses_are_open() -> None:
     """Those that were seen, or are of interest, less the final ones."""
-    final = interest_in(ORDERS, merchants=(), statuses=(), final=("Fulfilled", "Cancelled"))
+    final = scope_of(ORDERS, merchants=(), statuses=(), final=("Fulfilled", "Cancelled"))
     assert final.open_statuses({"Open", "Fulfilled", "Held"}) == ["Held", "Open"]
     assert OPEN.open_statuses({"Held"}) == ["Open"]
     records = [msgspec.Raw(record()), msgspec.Raw(b"{}"), msgspec.Raw(b"nonsense")]

@@ -21,13 +21,13 @@ from worker.capture.state.run import Run
 from worker.contracts.log_queries import QUERIES, Query, loki, program
 from worker.contracts.log_schema import log_schema
 from worker.telemetry import log as logs
-from worker.telemetry.catalog import COMMON, EVENTS, FIELDS, HEAD, LIBRARY, THEMES, UNLISTED, Level
+from worker.telemetry.catalog import COMMON, EVENTS, FIELDS, HEAD, LIBRARY, THEMES, UNLISTED, LogLevel
 from worker.telemetry.catalog.conformity import NotInCatalogue, conformity
 from worker.telemetry.log import HIDDEN, get_logger
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [path for folder in ("worker", "jobs") for path in sorted((ROOT / folder).rglob("*.py"))]
-LEVELS = {level.value: level.value for level in Level} | {"exception": "error"}
+LEVELS = {level.value: level.value for level in LogLevel} | {"exception": "error"}
 WAITING: dict[str, Any] = {"url": "redis://x", "waited_s": 1.5, "error": "refused"}
 
 
@@ -75,7 +75,7 @@ def test_no_field_is_hidden_by_its_name() -> None:
 
 def test_what_goes_wrong_says_what_to_do() -> None:
     """Every warning and every error has a sentence for whoever reads it at night."""
-    grave = {Level.WARNING, Level.ERROR, Level.CRITICAL}
+    grave = {LogLevel.WARNING, LogLevel.ERROR, LogLevel.CRITICAL}
     assert [event.name for event in EVENTS.values() if event.level in grave and not event.action] == []
 
 

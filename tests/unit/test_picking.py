@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from worker.admin.dead_letters import Picked, pick_out
+from worker.admin.dead_letters import Selection, select
 from worker.cli.common.redis import moment
 from worker.errors import SettingsError
 
@@ -15,11 +15,11 @@ NOW = 1_772_445_600.0
 
 def test_letters() -> None:
     """Ids, each once, or all of a resource, group or kind."""
-    assert pick_out(("1-1", "orders", "2-0", "1-1"), every=False) == Picked("orders", ("1-1", "2-0"))
-    assert pick_out((), every=True) == Picked(None, ())
-    assert pick_out(("notes",), every=True, group="g", kind="record") == Picked("notes", (), "g", "record")
-    assert pick_out(("1-1",)) == Picked(None, ("1-1",))
-    assert pick_out(("orders",)) == Picked("orders", ())
+    assert select(("1-1", "orders", "2-0", "1-1"), every=False) == Selection("orders", ("1-1", "2-0"))
+    assert select((), every=True) == Selection(None, ())
+    assert select(("notes",), every=True, group="g", kind="record") == Selection("notes", (), "g", "record")
+    assert select(("1-1",)) == Selection(None, ("1-1",))
+    assert select(("orders",)) == Selection("orders", ())
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,13 @@ def test_letters() -> None:
 def test_unclear_letters(words: tuple[str, ...], options: dict[str, object], told: str) -> None:
     """It must be clear which letters are meant."""
     with pytest.raises(click.UsageError, match=told):
-        pick_out(words, **options)  # type: ignore[arg-type] # as click gives them
+        select(words, **options)  # type: ignore[arg-type] # as click gives them
 
 
 def test_a_word_that_is_neither() -> None:
     """A word is an id or a resource."""
     with pytest.raises(SettingsError, match=r"'parcels' is not the id of a dead letter, .* nor a resource"):
-        pick_out(("1-1", "parcels"))
+        select(("1-1", "parcels"))
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from worker.capture.records.scope import EVERYTHING
 from worker.capture.registry import ORDERS
-from worker.capture.resources import interest_in
-from worker.capture.scan.strategy import OVERLAP_MS, SHORTEST_PART, Part, Plan, choose
+from worker.capture.resources import scope_of
+from worker.capture.scan.strategy import MIN_STEP_SECONDS, OVERLAP_MS, ScanStep, Strategy, choose_steps
 from worker.capture.state.cursor import Cursor
 from worker.ordermesh.contract.profile import Listing
 
@@ -26,8 +26,8 @@ READ = Cursor(baseline=True, mark=int(NOW * 1000) - 500, swept_at=NOW - 100)
 
 def parts(
     listing: Listing = BOTH, cursor: Cursor = READ, *, complete: bool = False, now: float = NOW
-) -> list[Part]:
-    return choose(
+) -> list[ScanStep]:
+    return choose_steps(
         listing,
         cursor,
         now,
@@ -41,11 +41,16 @@ def parts(
 
 @pytest.mark.parametrize(
     ("listing", "plan"),
-    [(BOTH, Plan.WINDOW), (FILTERS, Plan.WINDOW), (SORTS, Plan.HEAD), (Listing(), Plan.SWEEP)],
+    [
+        (BOTH, Strategy.WINDOW),
+        (FILTERS, Strategy.WINDOW),
+        (SORTS, Strategy.HEAD),
+        (Listing(), Strategy.SWEEP),
+    ],
 )
-def test_the_best_that_holds(listing: Listing, plan: Plan) -> None:
+def test_the_best_that_holds(listing: Listing, plan: Strategy) -> None:
     """A filter before a sort, a sort before a sweep."""
-    assert [part.plan for part in parts(listing)] == [plan]
+    assert [part.strategy for part in parts(listing)] == [plan]
 
 
 def test_what_a_part_asks_for() -> None:
@@ -73,24 +78,27 @@ def test_what_a_part_asks_for() -> None:
 )
 def test_everything_comes_first(cursor: Cursor) -> None:
     """Before a complete read has ended, or where it is not known since when to read, everything is read."""
-    assert [part.plan for part in parts(cursor=cursor)] == [Plan.SWEEP]
+    assert [part.strategy for part in parts(cursor=cursor)] == [Strategy.SWEEP]
 
 
 def test_everything_when_it_is_asked_for() -> None:
     """Whatever holds."""
-    assert parts(complete=True) == [Part(Plan.SWEEP, 100, 45, may_seek=True)]
-    assert parts(Listing(), complete=True) == [Part(Plan.SWEEP, 100, 45)]
+    assert parts(complete=True) == [ScanStep(Strategy.SWEEP, 100, 45, may_seek=True)]
+    assert parts(Listing(), complete=True) == [ScanStep(Strategy.SWEEP, 100, 45)]
 
 
 def test_everything_where_a_read_was_not_believed() -> None:
     """What speaks against a read is settled by a complete one, at once."""
-    assert [part.plan for part in parts(cursor=replace(READ, suspicious="odd"))] == [Plan.WINDOW, Plan.SWEEP]
+    assert [part.strategy for part in parts(cursor=replace(READ, suspicious="odd"))] == [
+        Strategy.WINDOW,
+        Strategy.SWEEP,
+    ]
 
 
 def test_a_sweep_of_a_capped_list() -> None:
     """It goes by time where filter and sort hold, from the beginning; else there is no other way than by pages."""
     (seeking,) = parts(cursor=replace(READ, capped=1000), complete=True)
-    assert (seeking.plan, seeking.since, seeking.since_parameter) == (Plan.SWEEP, 0, "updatedFrom")
+    assert (seeking.strategy, seeking.since, seeking.since_parameter) == (Strategy.SWEEP, 0, "updatedFrom")
     assert (seeking.seeks, seeking.query, seeking.may_seek) == (True, UP, False)
     for listing in (FILTERS, SORTS, Listing()):
         (sweep,) = parts(listing, replace(READ, capped=1000), complete=True)
@@ -111,39 +119,39 @@ def test_everything_once_in_a_while_beside_what_is_newer(listing: Listing, curso
     """The trailing read takes a part of the interval, and the fast one goes before it and does not conclude."""
     fast, sweep = parts(listing, cursor)
     assert (fast.is_fast, fast.concludes) == (True, False)
-    assert (sweep.plan, sweep.seconds, sweep.concludes) == (Plan.SWEEP, 15, True)
+    assert (sweep.strategy, sweep.seconds, sweep.concludes) == (Strategy.SWEEP, 15, True)
 
 
 def test_a_short_interval_leaves_time_for_a_part() -> None:
     """A sweep gets somewhere between two polls, however close they are."""
-    _, sweep = choose(
+    _, sweep = choose_steps(
         BOTH, replace(READ, swept_at=1.0), NOW, page_size=100, interval=1, seconds=45, complete_every=60
     )
-    assert sweep.seconds == SHORTEST_PART
+    assert sweep.seconds == MIN_STEP_SECONDS
 
 
 CHOOSES = Listing(status_parameter="status", merchant_parameter="merchantId")
-FINAL = interest_in(ORDERS, merchants=(), statuses=(), final=("Fulfilled", "Cancelled"))
+FINAL = scope_of(ORDERS, merchants=(), statuses=(), final=("Fulfilled", "Cancelled"))
 SEEN = replace(READ, statuses="Cancelled\nFulfilled\nHeld\nOpen", sweep_pages=20)
 
 
-def chosen(listing: Listing = CHOOSES, cursor: Cursor = SEEN, **options: Any) -> list[Part]:
+def chosen(listing: Listing = CHOOSES, cursor: Cursor = SEEN, **options: Any) -> list[ScanStep]:
     fixed: dict[str, Any] = {"page_size": 100, "interval": 15, "seconds": 45, "complete_every": 3600}
-    return choose(listing, cursor, NOW, **fixed, **{"interest": FINAL, "single": True, **options})
+    return choose_steps(listing, cursor, NOW, **fixed, **{"interest": FINAL, "single": True, **options})
 
 
 def test_open_statuses_alone() -> None:
     """Without filter and sort, the statuses in which something may happen are read; the last one claims the read."""
-    assert [(part.plan, part.chosen, part.query, part.claims, part.concludes) for part in chosen()] == [
-        (Plan.OPEN, "Held", {"status": "Held"}, False, False),
-        (Plan.OPEN, "Open", {"status": "Open"}, True, True),
+    assert [(part.strategy, part.chosen, part.query, part.claims, part.concludes) for part in chosen()] == [
+        (Strategy.OPEN, "Held", {"status": "Held"}, False, False),
+        (Strategy.OPEN, "Open", {"status": "Open"}, True, True),
     ]
     held, still_open, sweep = chosen(cursor=replace(SEEN, swept_at=1.0))
-    assert (held.concludes, still_open.claims, still_open.concludes, sweep.plan) == (
+    assert (held.concludes, still_open.claims, still_open.concludes, sweep.strategy) == (
         False,
         True,
         False,
-        Plan.SWEEP,
+        Strategy.SWEEP,
     )
     assert sweep.learns
 
@@ -165,19 +173,19 @@ def test_where_open_statuses_alone_would_not_do(
     listing: Listing, cursor: Cursor, options: dict[str, Any]
 ) -> None:
     """Unknown statuses, no way to read what has left them, or nothing saved: everything is read."""
-    assert [part.plan for part in chosen(listing, cursor, **options)] == [Plan.SWEEP]
+    assert [part.strategy for part in chosen(listing, cursor, **options)] == [Strategy.SWEEP]
 
 
 @pytest.mark.parametrize("holds", [BOTH, SORTS, FILTERS, Listing()])
 def test_one_merchant_is_asked_for(holds: Listing) -> None:
     """In every plan, where the server is known to choose and there is one; more than one are told apart here."""
     listing = replace(holds, merchant_parameter="merchantId", status_parameter="status")
-    mine = interest_in(ORDERS, merchants=("m1",), statuses=(), final=("Fulfilled",))
+    mine = scope_of(ORDERS, merchants=("m1",), statuses=(), final=("Fulfilled",))
     due = replace(SEEN, swept_at=1.0)
     parts = chosen(listing, due, interest=mine)
     assert len(parts) > 1
     assert {(part.query["merchantId"], part.of_merchant) for part in parts} == {("m1", True)}
-    two = interest_in(ORDERS, merchants=("m1", "m2"), statuses=(), final=())
+    two = scope_of(ORDERS, merchants=("m1", "m2"), statuses=(), final=())
     assert not any("merchantId" in part.query for part in chosen(listing, due, interest=two))
 
 
@@ -198,7 +206,7 @@ def test_every_choice_can_be_carried_out(
     largest: int | None, size: int, cursor: Cursor, holds: Listing, *, complete: bool
 ) -> None:
     """One part concludes, the last; no page is larger than the server gives; a fast part never comes alone first."""
-    chosen = choose(
+    chosen = choose_steps(
         replace(holds, largest_page=largest),
         cursor,
         NOW,

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.queue.streams.backpressure import Marks, room, weigh
-from worker.queue.streams.groups import Group, Survey
+from worker.queue.streams.backpressure import HighWaterMarks, evaluate, headroom
+from worker.queue.streams.groups import Group, StreamStatus
 
-MARKS = Marks(entries=1000, bytes=1_000_000, memory=0.9, resume=0.5)
+MARKS = HighWaterMarks(entries=1000, bytes=1_000_000, memory=0.9, resume=0.5)
 
 
 def group(name: str, unread: int) -> Group:
@@ -20,9 +20,9 @@ def group(name: str, unread: int) -> Group:
     )
 
 
-def survey(*unread: int, entry_bytes: float = 100.0, used: int = 0, most: int = 0) -> Survey:
+def survey(*unread: int, entry_bytes: float = 100.0, used: int = 0, most: int = 0) -> StreamStatus:
     groups = tuple(group(f"g{at}", each) for at, each in enumerate(unread))
-    return Survey(max((*unread, 5000)), entry_bytes, used, most, groups)
+    return StreamStatus(max((*unread, 5000)), entry_bytes, used, most, groups)
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def survey(*unread: int, entry_bytes: float = 100.0, used: int = 0, most: int = 
         (survey(used=900, most=0), ""),  # a Redis without a limit of its own
     ],
 )
-def test_the_high_water_marks(looked: Survey, cause: str) -> None:
+def test_the_high_water_marks(looked: StreamStatus, cause: str) -> None:
     """Each mark counts for itself, and the cause says which, how far, and what to do."""
-    load = weigh("orders", looked, MARKS)
+    load = evaluate("orders", looked, MARKS)
     assert cause in load.cause
     assert bool(load.cause) == bool(cause)
 
@@ -57,31 +57,31 @@ def test_the_high_water_marks(looked: Survey, cause: str) -> None:
     "looked",
     [survey(500), survey(50, entry_bytes=10_000), survey(used=450, most=1000)],
 )
-def test_it_goes_on_below_a_lower_mark(looked: Survey) -> None:
+def test_it_goes_on_below_a_lower_mark(looked: StreamStatus) -> None:
     """What would not stop a read keeps one that was stopped from going on: it does not flutter."""
-    assert not weigh("orders", looked, MARKS).cause
-    assert weigh("orders", looked, MARKS, paused=True).cause
+    assert not evaluate("orders", looked, MARKS).cause
+    assert evaluate("orders", looked, MARKS, paused=True).cause
 
 
 @pytest.mark.parametrize(
     "looked",
     [survey(499), survey(49, entry_bytes=10_000), survey(used=449, most=1000), survey()],
 )
-def test_it_goes_on_by_itself(looked: Survey) -> None:
+def test_it_goes_on_by_itself(looked: StreamStatus) -> None:
     """Below the lower marks, and when the group is gone."""
-    assert not weigh("orders", looked, MARKS, paused=True).cause
+    assert not evaluate("orders", looked, MARKS, paused=True).cause
 
 
 def test_marks_can_be_turned_off() -> None:
     """0 is no mark."""
     looked = survey(10**9, entry_bytes=1e6, used=100, most=100)
-    assert not weigh("orders", looked, Marks(resume=0.5), paused=True).cause
-    assert room(looked, Marks()) == float("inf")
+    assert not evaluate("orders", looked, HighWaterMarks(resume=0.5), paused=True).cause
+    assert headroom(looked, HighWaterMarks()) == float("inf")
 
 
 def test_the_figures_are_those_of_the_slowest() -> None:
     """What the log says beside the cause."""
-    load = weigh("orders", survey(10, 900, entry_bytes=20.0, used=5, most=50), MARKS)
+    load = evaluate("orders", survey(10, 900, entry_bytes=20.0, used=5, most=50), MARKS)
     assert load.figures == {
         "group": "g1", "unread": 900, "unread_bytes": 18_000, "used_memory": 5, "maxmemory": 50,
     }  # fmt: skip
@@ -102,14 +102,14 @@ def test_no_mark_is_reached_before_there_is_no_room(
     Nor where an entry takes more memory than its names and values have bytes, as it does.
     """
     before = survey(*unread, entry_bytes=size, used=used, most=10_000_000)
-    if written < room(before, MARKS):
+    if written < headroom(before, MARKS):
         grown = int(written * size * cost)
         after: dict[str, Any] = {"entry_bytes": size, "used": used + grown, "most": 10_000_000}
-        assert not weigh("orders", survey(*(each + written for each in unread), **after), MARKS).cause
+        assert not evaluate("orders", survey(*(each + written for each in unread), **after), MARKS).cause
 
 
 def test_entries_of_unknown_length_get_no_room() -> None:
     """The first ones that are written tell how long they are; until then the count alone bounds them."""
-    assert room(survey(entry_bytes=0.0, used=0, most=10_000_000), MARKS) == 1
-    assert room(survey(0, entry_bytes=0.0), MARKS) == 1
-    assert room(survey(0, entry_bytes=0.0), Marks(entries=1000)) == 1000
+    assert headroom(survey(entry_bytes=0.0, used=0, most=10_000_000), MARKS) == 1
+    assert headroom(survey(0, entry_bytes=0.0), MARKS) == 1
+    assert headroom(survey(0, entry_bytes=0.0), HighWaterMarks(entries=1000)) == 1000

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from worker.capture.records.diff import Action, Change, decide, decode, observe
-from worker.capture.records.fingerprint import FieldNames
+from worker.capture.records.fingerprint import FieldIndex
 from worker.capture.records.privacy import MINIMAL, RecordPolicy, Rule, policy_for
 from worker.capture.registry import RESOURCES
 from worker.capture.resources import Resource
@@ -464,7 +464,7 @@ def test_what_is_hidden() -> None:
 # Changes
 
 
-def step(record: Any, before: bytes, names: FieldNames, rules: RecordPolicy) -> Change:
+def step(record: Any, before: bytes, names: FieldIndex, rules: RecordPolicy) -> Change:
     raw = msgspec.Raw(record if isinstance(record, bytes) else json.dumps(record).encode())
     (seen,) = observe(THINGS, [raw])
     decoded = decode(THINGS, seen, before, rules.hidden, rules)
@@ -475,7 +475,7 @@ def step(record: Any, before: bytes, names: FieldNames, rules: RecordPolicy) -> 
 
 def test_a_change_that_nobody_would_see_is_noise() -> None:
     """A change in hidden fields alone is no event; beside another it is not named; in a part it is an event."""
-    rules, names = policy(secret="drop", part__inner="drop"), FieldNames()
+    rules, names = policy(secret="drop", part__inner="drop"), FieldIndex()
     first = step({"id": "a", "secret": 1, "part": {"inner": 1}, "v": 1}, b"", names, rules)
     hidden = step({"id": "a", "secret": 2, "part": {"inner": 1}, "v": 1}, first.after, names, rules)
     assert (hidden.action, hidden.version) == (Action.NOISE, 1)
@@ -493,7 +493,7 @@ def test_a_change_that_nobody_would_see_is_noise() -> None:
 def test_too_deep_to_filter_is_unreadable(depth: int) -> None:
     """A record that is nested too deeply for the policy is parked, with nothing published, and no trouble made."""
     record = b'{"id":"a","v":' + b"[" * depth + b'{"email":"leak"}' + b"]" * depth + b"}"
-    change = step(record, b"", FieldNames(), policy(any_email="drop"))
+    change = step(record, b"", FieldIndex(), policy(any_email="drop"))
     may_be = {
         150: {Action.CREATED},
         400: {Action.CREATED, Action.UNREADABLE},  # within the reach of Python from 3.12 on

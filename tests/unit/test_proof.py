@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jobs.reconcile import seconds_until_slice
 from tests.integration.lab import OwnClock
 from worker.capture.reconcile.comparison import (
-    Compared,
+    Comparison,
     Window,
     are_whole_seconds,
     can_be_proven,
@@ -21,9 +21,9 @@ from worker.capture.reconcile.comparison import (
     times_of,
     window_of,
 )
-from worker.capture.reconcile.throttle import Pace
+from worker.capture.reconcile.throttle import Throttle
 from worker.capture.registry import CATEGORIES, ORDERS, SHIPMENTS
-from worker.ordermesh.contract.findings import Findings, no, yes
+from worker.ordermesh.contract.findings import Capabilities, no, yes
 from worker.ordermesh.http.reply import AuditEntry
 
 WINDOW = Window(10_000, 20_000)
@@ -32,22 +32,22 @@ WINDOW = Window(10_000, 20_000)
 @pytest.mark.parametrize(
     ("times", "modified", "expected"),
     [
-        ([], 0, Compared()),  # a log without entries tells of nothing that could be missing
-        ([15_001], 15_001, Compared(1)),  # observed as it was at that very moment
-        ([15_001], 15_002, Compared(1)),  # observed later: what is published contains it
-        ([15_002], 15_001, Compared(1, uncovered=15_002)),  # a millisecond is a gap
-        ([15_001, 15_002, 15_003], 15_002, Compared(3, uncovered=15_003)),
-        ([15_001, 16_001], 15_000, Compared(2, uncovered=16_001)),  # the latest one is named
-        ([15_001], 0, Compared(1, uncovered=15_001)),  # nobody knows when it was modified
-        ([10_000], 0, Compared()),  # proven by the pass before, whose window it closed
-        ([20_000], 0, Compared(1, uncovered=20_000)),  # the window is closed at its end
-        ([20_001], 0, Compared()),  # the next pass looks at it
-        ([None], 30_000, Compared(timeless=1)),  # says nothing, and is counted
-        ([None, 15_001], 15_000, Compared(1, 1, 15_001)),
+        ([], 0, Comparison()),  # a log without entries tells of nothing that could be missing
+        ([15_001], 15_001, Comparison(1)),  # observed as it was at that very moment
+        ([15_001], 15_002, Comparison(1)),  # observed later: what is published contains it
+        ([15_002], 15_001, Comparison(1, uncovered=15_002)),  # a millisecond is a gap
+        ([15_001, 15_002, 15_003], 15_002, Comparison(3, uncovered=15_003)),
+        ([15_001, 16_001], 15_000, Comparison(2, uncovered=16_001)),  # the latest one is named
+        ([15_001], 0, Comparison(1, uncovered=15_001)),  # nobody knows when it was modified
+        ([10_000], 0, Comparison()),  # proven by the pass before, whose window it closed
+        ([20_000], 0, Comparison(1, uncovered=20_000)),  # the window is closed at its end
+        ([20_001], 0, Comparison()),  # the next pass looks at it
+        ([None], 30_000, Comparison(timeless=1)),  # says nothing, and is counted
+        ([None, 15_001], 15_000, Comparison(1, 1, 15_001)),
     ],
 )
 def test_an_entry_is_covered_by_what_was_modified_no_earlier(
-    times: list[int | None], modified: int, expected: Compared
+    times: list[int | None], modified: int, expected: Comparison
 ) -> None:
     """Without tolerance: what is not certainly covered is read by id, which costs a request and no proof."""
     assert compare(times, modified, WINDOW) == expected
@@ -58,19 +58,19 @@ def test_an_entry_is_covered_by_what_was_modified_no_earlier(
     [
         (
             [15_700],
-            Compared(1),
+            Comparison(1),
         ),  # the record says 15.000, and its only entry of that second is the one it means
-        ([15_700, 15_900], Compared(2, uncovered=15_900)),  # which of them it is as after cannot be told
-        ([14_999], Compared(1)),
-        ([16_000], Compared(1, uncovered=16_000)),
-        ([15_700, None], Compared(1, timeless=1)),
+        ([15_700, 15_900], Comparison(2, uncovered=15_900)),  # which of them it is as after cannot be told
+        ([14_999], Comparison(1)),
+        ([16_000], Comparison(1, uncovered=16_000)),
+        ([15_700, None], Comparison(1, timeless=1)),
     ],
 )
-def test_records_may_tell_whole_seconds(times: list[int | None], expected: Compared) -> None:
+def test_records_may_tell_whole_seconds(times: list[int | None], expected: Comparison) -> None:
     """Those of the shipment service do; with fractions, 15.000 would be another moment than 15.700."""
     assert compare(times, 15_000, WINDOW, whole_seconds=True) == expected
     if times == [15_700]:
-        assert compare(times, 15_000, WINDOW) == Compared(1, uncovered=15_700)
+        assert compare(times, 15_000, WINDOW) == Comparison(1, uncovered=15_700)
     assert are_whole_seconds([0, 15_000, 16_000])
     assert not are_whole_seconds([15_000, 15_001])
 
@@ -110,9 +110,9 @@ def test_times_are_read_as_they_are_served() -> None:
     assert times_of(entries) == [1772448067513, 1772448067513, None, None]
 
 
-def found(**known: object) -> Findings:
+def found(**known: object) -> Capabilities:
     shared = {"resource": "orders", "search": "orders.search", "at": 0.0, "believed": "", "state": "found"}
-    return Findings(**{**shared, **known})  # type: ignore[arg-type] # as the test says
+    return Capabilities(**{**shared, **known})  # type: ignore[arg-type] # as the test says
 
 
 def test_what_cannot_be_proven_is_said() -> None:
@@ -131,7 +131,7 @@ def test_what_cannot_be_proven_is_said() -> None:
 async def test_the_share_of_the_budget_is_kept() -> None:
     """Twenty requests at four a second take five seconds, however many wait at once; retries are paid for later."""
     clock = OwnClock()
-    pace, began = Pace(4, clock), clock.monotonic()
+    pace, began = Throttle(4, clock), clock.monotonic()
     async with anyio.create_task_group() as group:
         for _ in range(10):
             group.start_soon(pace.wait, lambda: False)
@@ -148,7 +148,7 @@ async def test_the_share_of_the_budget_is_kept() -> None:
 async def test_a_worker_that_ends_waits_for_no_turn() -> None:
     """Where the share is small a turn may be minutes away; an end is noticed within a second."""
     clock = OwnClock()
-    pace = Pace(0.01, clock)
+    pace = Throttle(0.01, clock)
     assert await pace.wait(lambda: False)
     began = clock.monotonic()
     assert not await pace.wait(lambda: clock.monotonic() - began > 3)

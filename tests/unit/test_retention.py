@@ -7,7 +7,14 @@ import pytest
 from worker.config.sections import BackpressureSettings, EventSettings, KeptSettings, RetentionSettings
 from worker.config.settings import load
 from worker.errors import SettingsError
-from worker.queue.streams.groups import Group, GroupConsumer, Limits, Survey, idle_seconds, written_at
+from worker.queue.streams.groups import (
+    Group,
+    GroupConsumer,
+    RetentionLimits,
+    StreamStatus,
+    idle_seconds,
+    written_at,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +64,8 @@ def test_what_cannot_be_meant(monkeypatch: pytest.MonkeyPatch, name: str, value:
 
 def test_limits_as_the_scripts_take_them() -> None:
     """Milliseconds; a part of one is none."""
-    assert Limits(max_age=1.5, max_entries=7, max_bytes=9).arguments == [1500, 7, 9]
-    assert Limits().arguments == [0, 0, 0]
+    assert RetentionLimits(max_age=1.5, max_entries=7, max_bytes=9).arguments == [1500, 7, 9]
+    assert RetentionLimits().arguments == [0, 0, 0]
 
 
 def group(oldest_unread: str = "") -> Group:
@@ -80,6 +87,6 @@ def test_how_idle_a_group_is() -> None:
 
 def test_full_is_above_maxmemory() -> None:
     """As Redis has it: at the limit it still writes. Without one it never is."""
-    assert Survey(0, 0.0, 11, 10).full
-    assert not Survey(0, 0.0, 10, 10).full
-    assert not Survey(0, 0.0, 10, 0).full
+    assert StreamStatus(0, 0.0, 11, 10).full
+    assert not StreamStatus(0, 0.0, 10, 10).full
+    assert not StreamStatus(0, 0.0, 10, 0).full

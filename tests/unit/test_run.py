@@ -5,14 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from worker.capture.records.diff import Action, Change, Observed
+from worker.capture.records.diff import Action, Change, RawRecord
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.run import Outcome, Run
 from worker.errors import DataError
 
 
 def change(action: Action) -> Change:
-    return Change(action, Observed(b"a", "a", b"12345678", msgspec.Raw(b"{}")), b"", b"")
+    return Change(action, RawRecord(b"a", "a", b"12345678", msgspec.Raw(b"{}")), b"", b"")
 
 
 def run() -> Run:

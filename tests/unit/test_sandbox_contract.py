@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.sandbox import Contract
+from worker.sandbox import ServedContract
 from worker.sandbox.answers import Answer
 
 ROWS = (b'{"id":"a"}', b'{"id":"b"}')
@@ -12,47 +12,47 @@ ROWS = (b'{"id":"a"}', b'{"id":"b"}')
 
 def test_the_default_layout() -> None:
     """A list stands under `orders`, followed by page, size and total."""
-    assert Contract().render(ROWS, 1, 50, 7) == (
+    assert ServedContract().render(ROWS, 1, 50, 7) == (
         b'{"orders":[{"id":"a"},{"id":"b"}],"page":1,"pageSize":50,"total":7}'
     )
 
 
 def test_an_empty_page_is_an_empty_list() -> None:
     """A page without records keeps its frame."""
-    assert Contract().render((), 9, 50, 7) == b'{"orders":[],"page":9,"pageSize":50,"total":7}'
+    assert ServedContract().render((), 9, 50, 7) == b'{"orders":[],"page":9,"pageSize":50,"total":7}'
 
 
 def test_a_bare_list() -> None:
     """Without a wrapper key the answer is the list and nothing else."""
-    contract = Contract(wrapper_key=None)
+    contract = ServedContract(wrapper_key=None)
     assert json.loads(contract.render(ROWS, 1, 50, 7)) == [{"id": "a"}, {"id": "b"}]
     assert contract.render((), 1, 50, 7) == b"[]"
 
 
 def test_other_keys() -> None:
     """Wrapper and total go by other names, or total and paging are left out."""
-    assert json.loads(Contract(wrapper_key="data", total="count").render((), 1, 5, 7)) == {
+    assert json.loads(ServedContract(wrapper_key="data", total="count").render((), 1, 5, 7)) == {
         "data": [],
         "page": 1,
         "pageSize": 5,
         "count": 7,
     }
-    assert Contract(total=None, paging=False).render((), 1, 5, 7) == b'{"orders":[]}'
+    assert ServedContract(total=None, paging=False).render((), 1, 5, 7) == b'{"orders":[]}'
 
 
 def test_a_broken_list_is_valid_json() -> None:
     """`not_a_list` puts an object where the list belongs."""
-    assert json.loads(Contract().render_not_a_list(1, 50))["orders"] == {}
-    assert json.loads(Contract(wrapper_key=None).render_not_a_list(1, 50)) == {}
+    assert json.loads(ServedContract().render_not_a_list(1, 50))["orders"] == {}
+    assert json.loads(ServedContract(wrapper_key=None).render_not_a_list(1, 50)) == {}
 
 
 def test_page_parameters() -> None:
     """Absent parameters mean the first page of 50; a size above the cap is cut to it."""
-    assert Contract().read_page({}) == (1, 50)
-    assert Contract(page_base=0).read_page({}) == (0, 50)
-    assert Contract(page_base=0).read_page({"page": "0", "pageSize": "7"}) == (0, 7)
-    assert Contract(max_page_size=20).read_page({"pageSize": "100"}) == (1, 20)
-    assert Contract(max_page_size=20).read_page({}) == (1, 20)
+    assert ServedContract().read_page({}) == (1, 50)
+    assert ServedContract(page_base=0).read_page({}) == (0, 50)
+    assert ServedContract(page_base=0).read_page({"page": "0", "pageSize": "7"}) == (0, 7)
+    assert ServedContract(max_page_size=20).read_page({"pageSize": "100"}) == (1, 20)
+    assert ServedContract(max_page_size=20).read_page({}) == (1, 20)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_page_parameters() -> None:
 )
 def test_a_bad_parameter_is_400(query: dict[str, str], name: str, attempted: str | int) -> None:
     """The 400 has one error with a sentence, the parameter and the value that was sent."""
-    answer = Contract().read_page(query)
+    answer = ServedContract().read_page(query)
     assert isinstance(answer, Answer)
     assert answer.status == 400
     (problem,) = json.loads(answer.body)["errors"]
@@ -87,7 +87,7 @@ def test_a_bad_parameter_is_400(query: dict[str, str], name: str, attempted: str
 )
 def test_pages_cover_everything_once(total: int, size: int, base: int, descending: bool) -> None:
     """Whatever total, size, base and direction: the pages in turn hold every position once, in order."""
-    contract = Contract(page_base=base, descending=descending)
+    contract = ServedContract(page_base=base, descending=descending)
     positions = list(range(total))
     walked: list[int] = []
     for page in range(base, base + total // size + 2):

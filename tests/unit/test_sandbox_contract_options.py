@@ -4,12 +4,12 @@ from dataclasses import fields
 import pytest
 
 from worker.cli.sandbox import CONTRACT_KEYS
-from worker.sandbox import PLURAL, Contract, ContractError, parse_contract
+from worker.sandbox import PLURAL, ContractError, ServedContract, parse_contract
 
 
 def test_nothing_given_is_the_default() -> None:
     """Without pairs the contract is the default one, whose lists have the plural of their operation."""
-    assert parse_contract([]) == Contract()
+    assert parse_contract([]) == ServedContract()
     assert parse_contract(["wrapper_key=*"]).wrapper_key == PLURAL
 
 
@@ -40,7 +40,7 @@ def test_every_field_can_be_given() -> None:
         "latency=0.5",
         "gzip=true",
     ]
-    assert parse_contract(pairs) == Contract(
+    assert parse_contract(pairs) == ServedContract(
         wrapper_key=None,
         page_base=0,
         default_page_size=10,
@@ -68,7 +68,7 @@ def test_every_field_can_be_given() -> None:
 
 def test_the_last_of_a_key_counts() -> None:
     """A key given twice has the later value."""
-    assert parse_contract(["page_base=0", "page_base=1", "max_page_size=none"]) == Contract()
+    assert parse_contract(["page_base=0", "page_base=1", "max_page_size=none"]) == ServedContract()
 
 
 @pytest.mark.parametrize(
@@ -105,4 +105,4 @@ def test_what_is_not_allowed_is_told(pair: str, message: str) -> None:
 
 def test_the_help_names_every_key() -> None:
     """What `ordersync sandbox --help` names is what there is."""
-    assert {*CONTRACT_KEYS, "moved"} == {each.name for each in fields(Contract)}
+    assert {*CONTRACT_KEYS, "moved"} == {each.name for each in fields(ServedContract)}

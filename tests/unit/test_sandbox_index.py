@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from worker.sandbox import Contract
+from worker.sandbox import ServedContract
 from worker.sandbox.faults import DRIFT_ACTIONS, FaultRule, FaultRuleError
 from worker.sandbox.state.index import Index, Stale
 from worker.sandbox.state.records import Records
@@ -75,15 +75,15 @@ def page(store: Store, number: int) -> tuple[int, int]:
 
 def test_a_capped_result() -> None:
     """So many records are reached and told, whatever there is."""
-    store = Store(50, contract=Contract(result_cap=25))
+    store = Store(50, contract=ServedContract(result_cap=25))
     assert [page(store, number) for number in (1, 2, 3, 4)] == [(10, 25), (10, 25), (5, 25), (0, 25)]
-    few = Store(5, contract=Contract(result_cap=25))
+    few = Store(5, contract=ServedContract(result_cap=25))
     assert page(few, 1) == (5, 5)
 
 
 def test_a_result_that_refuses_deep_pages() -> None:
     """The total is the true one, and pages behind the cap are refused where there is more."""
-    contract = Contract(result_cap=20, refuse_deep=True)
+    contract = ServedContract(result_cap=20, refuse_deep=True)
     assert page(Store(50, contract=contract), 2) == (10, 50)
     assert [contract.refuses(number, 10, 50) for number in (1, 2, 3)] == [False, False, True]
     assert not contract.refuses(9, 10, 20)

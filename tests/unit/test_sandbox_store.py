@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from worker.sandbox import Contract, Store, UnknownOrderError
+from worker.sandbox import ServedContract, Store, UnknownOrderError
 from worker.sandbox.data.orders import format_ticks
 
 
@@ -37,7 +37,7 @@ def test_a_page_holds_the_records_byte_for_byte() -> None:
 
 def test_descending_pages_are_the_mirror() -> None:
     """In a descending contract pages start at the newest order and end at the oldest."""
-    store = Store(25, contract=Contract(descending=True))
+    store = Store(25, contract=ServedContract(descending=True))
     walked = [order_id for page in (1, 2, 3) for order_id in page_ids(store, page, 10)]
     assert walked == store.ids()[::-1]
     assert page_ids(store, 4, 10) == []

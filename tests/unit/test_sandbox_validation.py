@@ -8,7 +8,7 @@ import pytest
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.schemas import SCHEMAS
 from worker.sandbox.openapi.json_schemas import IN_BUNDLE, bundle, json_schema, needed_by
-from worker.sandbox.openapi.validation import MOST_ERRORS, check_body, needs_body, takes_body
+from worker.sandbox.openapi.validation import MAX_ERRORS, check_body, needs_body, takes_body
 
 
 def errors(key: str, body: object) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ def test_what_is_no_object_is_refused(body: bytes, sentence: str) -> None:
 def test_a_refusal_has_an_end() -> None:
     """A body with hundreds of errors is told of the first ones."""
     body: dict[str, Any] = {"orderId": "a", "refunds": [{}] * 300}
-    assert len(errors("orders.refund", body)) == MOST_ERRORS
+    assert len(errors("orders.refund", body)) == MAX_ERRORS
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from worker.ordermesh.contract.profile import ContractProfile, Listing, Route
 from worker.ordermesh.http.auth import LoginRequest
 from worker.ordermesh.http.reply import AuditReply, ListReply, Reply
 from worker.ordermesh.services import Services
-from worker.ordermesh.services.group import Group, query_of
+from worker.ordermesh.services.group import ServiceGroup, query_of
 from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
@@ -123,7 +123,9 @@ def test_one_method_for_each_operation() -> None:
     """Not one of the 79 operations is without a method, and no method is without an operation."""
     assert len(OPERATIONS) == 79
     assert set(methods()) == set(OPERATIONS) | COMPOSED
-    assert all(issubclass(type(group), Group) for group in vars(Services(Recorder(), SystemClock())).values())
+    assert all(
+        issubclass(type(group), ServiceGroup) for group in vars(Services(Recorder(), SystemClock())).values()
+    )
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda each: each.key)

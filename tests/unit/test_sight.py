@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.capture.records.diff import Action, Change, Observed
-from worker.capture.scan.sanity import LEAST_FOR_ALL, Sight
+from worker.capture.records.diff import Action, Change, RawRecord
+from worker.capture.scan.sanity import MIN_FOR_ALL, SanityCheck
 from worker.capture.state.cursor import Cursor
 
 NOW = 1_800_000_000_000.0
@@ -18,15 +18,15 @@ KNOWN: dict[str, Any] = {"tracked": 500, "swept_records": 500, "newest": 1000, "
 
 
 def change(action: Action, modified: int = 0) -> Change:
-    observed = Observed(b"a", "a", b"12345678", msgspec.Raw(b"{}"))
+    observed = RawRecord(b"a", "a", b"12345678", msgspec.Raw(b"{}"))
     return Change(action, observed, b"", b"", modified=modified)
 
 
 def doubt(seen: int, changed: int = 0, *, fast: bool = False, **known: Any) -> str:
     cursor = Cursor(**{**KNOWN, **known})
-    sight = Sight(cursor, fast=fast, resumed=False)
-    sight.take(seen, [], [change(Action.UPDATED)] * changed, NOW)
-    return sight.doubt(cursor)
+    sight = SanityCheck(cursor, fast=fast, resumed=False)
+    sight.observe(seen, [], [change(Action.UPDATED)] * changed, NOW)
+    return sight.find_anomaly(cursor)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def doubt(seen: int, changed: int = 0, *, fast: bool = False, **known: Any) -> s
         (5, 0, {"swept_records": 19, "tracked": 19}, ""),
         (500, 475, {}, "475 of 500 records have changed at once"),
         (500, 474, {}, ""),
-        (LEAST_FOR_ALL - 1, LEAST_FOR_ALL - 1, {"tracked": 99, "swept_records": 99}, ""),
+        (MIN_FOR_ALL - 1, MIN_FOR_ALL - 1, {"tracked": 99, "swept_records": 99}, ""),
     ],
 )
 def test_a_complete_read(seen: int, changed: int, known: dict[str, Any], words: str) -> None:
@@ -76,16 +76,16 @@ def test_a_read_of_what_is_newer(seen: int, changed: int, known: dict[str, Any],
 def test_a_sweep_over_several_runs_is_one_read() -> None:
     """What earlier runs have shown of it counts; what another plan has shown does not."""
     cursor = Cursor(**KNOWN, sweep_seen=400, sweep_changed=390)
-    resumed = Sight(cursor, fast=False, resumed=True)
-    resumed.take(100, [], [change(Action.UPDATED)] * 90, NOW)
+    resumed = SanityCheck(cursor, fast=False, resumed=True)
+    resumed.observe(100, [], [change(Action.UPDATED)] * 90, NOW)
     assert (resumed.seen, resumed.changed) == (500, 480)
-    assert "480 of 500" in resumed.doubt(cursor)
-    assert Sight(cursor, fast=False, resumed=False).seen == 0
+    assert "480 of 500" in resumed.find_anomaly(cursor)
+    assert SanityCheck(cursor, fast=False, resumed=False).seen == 0
 
 
 @given(times=st.lists(st.integers(0, int(NOW) * 2), max_size=20))
 def test_a_time_in_the_future_counts_for_nothing(times: list[int]) -> None:
     """Neither the newest change nor the latest modification seen lies ahead of the clock."""
-    sight = Sight(Cursor(newest=5), fast=True, resumed=False)
-    sight.take(len(times), times, [change(Action.UPDATED, time) for time in times], NOW)
+    sight = SanityCheck(Cursor(newest=5), fast=True, resumed=False)
+    sight.observe(len(times), times, [change(Action.UPDATED, time) for time in times], NOW)
     assert sight.newest == sight.latest == max([5, *(time for time in times if time <= NOW)])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.capture.scan.offset import READ_AHEAD, SweepPlan
-from worker.capture.scan.strategy import Shown
+from worker.capture.scan.offset import READ_AHEAD, OffsetPaginator
+from worker.capture.scan.strategy import PageSummary
 from worker.errors import UnreadableAnswer
 
 
@@ -41,16 +41,16 @@ class Server:
         return rows, totals[self.total] if self.total else None
 
 
-def page_of(count: int, total: int | None, number: int = 0) -> Shown:
+def page_of(count: int, total: int | None, number: int = 0) -> PageSummary:
     """A page of so many records, which stand on no other."""
-    return Shown([bytes([number, at]) for at in range(count)], total)
+    return PageSummary([bytes([number, at]) for at in range(count)], total)
 
 
 def read(
     server: Server, size: int, window: int = 4, *, start: int = 0, expected: int = 0
-) -> tuple[set[int], SweepPlan]:
+) -> tuple[set[int], OffsetPaginator]:
     """Every record that a sweep sees, and the plan behind its end."""
-    plan = SweepPlan("x", page_size=size, window=window, start=start, expected=expected)
+    plan = OffsetPaginator("x", page_size=size, window=window, start=start, expected=expected)
     fetched: dict[int, tuple[list[int], int | None]] = {}
     seen: set[int] = set()
     for _ in range(10_000):
@@ -62,7 +62,7 @@ def read(
         assert len(fetched) <= READ_AHEAD * window
         rows, total = fetched.pop(plan.next_step)
         seen.update(rows)
-        plan.dealt_with(Shown([str(row).encode() for row in rows], total))
+        plan.accept(PageSummary([str(row).encode() for row in rows], total))
     raise AssertionError("it never ends")
 
 
@@ -157,11 +157,11 @@ def test_server_that_repeats_its_last_page(records: int, size: int) -> None:
 @given(page=st.integers(0, 3), claimed=st.sampled_from([40, 100]))
 def test_empty_page_against_its_total(page: int, claimed: int) -> None:
     """An empty page is not the end where its own total says that there is more."""
-    plan = SweepPlan("x", page_size=10, window=4)
+    plan = OffsetPaginator("x", page_size=10, window=4)
     for number in range(page):
-        plan.dealt_with(page_of(10, None, number))
+        plan.accept(page_of(10, None, number))
     with pytest.raises(UnreadableAnswer, match=f"the total is {claimed}"):
-        plan.dealt_with(Shown([], claimed))
+        plan.accept(PageSummary([], claimed))
     assert not plan.done
     assert not plan.advanced
 
@@ -169,18 +169,18 @@ def test_empty_page_against_its_total(page: int, claimed: int) -> None:
 def test_empty_page_against_the_total_before() -> None:
     """An empty page that says nothing, or 0, is held against the total of the pages before it."""
     for total in (0, None, -1):
-        plan = SweepPlan("x", page_size=10, window=4)
-        plan.dealt_with(page_of(10, 35))
+        plan = OffsetPaginator("x", page_size=10, window=4)
+        plan.accept(page_of(10, 35))
         with pytest.raises(UnreadableAnswer, match="the total is 35"):
-            plan.dealt_with(Shown([], total))
+            plan.accept(PageSummary([], total))
 
 
 def test_records_that_vanish_meanwhile() -> None:
     """When the total has fallen to what was read, an empty page is the end; of a second pass, once."""
-    plan = SweepPlan("x", page_size=10, window=4)
+    plan = OffsetPaginator("x", page_size=10, window=4)
     for again in (True, False):
-        plan.dealt_with(page_of(10, 12))
-        plan.dealt_with(page_of(1, 11, 1))
+        plan.accept(page_of(10, 12))
+        plan.accept(page_of(1, 11, 1))
         assert plan.done is not again
     assert not plan.goes_over_again
 
@@ -188,11 +188,11 @@ def test_records_that_vanish_meanwhile() -> None:
 def test_two_pages_with_the_same_record() -> None:
     """Without a total, a record on two pages says that they have moved; with one, the total says whether."""
     for total, moved in ((None, True), (15, False)):
-        plan = SweepPlan("x", page_size=10, window=4)
-        plan.dealt_with(page_of(10, total))
-        plan.dealt_with(Shown([bytes([0, 9]), b"b", b"c", b"d", b"e"], total))
+        plan = OffsetPaginator("x", page_size=10, window=4)
+        plan.accept(page_of(10, total))
+        plan.accept(PageSummary([bytes([0, 9]), b"b", b"c", b"d", b"e"], total))
         if total is None:
-            plan.dealt_with(Shown([]))
+            plan.accept(PageSummary([]))
         assert plan.done is not moved
 
 
@@ -200,7 +200,7 @@ def test_two_pages_with_the_same_record() -> None:
 def test_what_slips_by_is_read_by_the_second_pass(records: int, data: st.DataObject) -> None:
     """Pages served in any order while a record goes away, or comes in above: all that stay are shown in the end."""
     size, rows = 10, list(range(records))
-    plan, seen = SweepPlan("x", page_size=size, window=8, expected=-(-records // size)), set[int]()
+    plan, seen = OffsetPaginator("x", page_size=size, window=8, expected=-(-records // size)), set[int]()
     change = data.draw(st.sampled_from(["goes", "comes"]))
     waiting: list[int] = []
     served: dict[int, tuple[list[int], int]] = {}
@@ -219,17 +219,17 @@ def test_what_slips_by_is_read_by_the_second_pass(records: int, data: st.DataObj
             served[step] = rows[first : first + size], len(rows)
         page, total = served.pop(plan.next_step)
         seen.update(page)
-        plan.dealt_with(Shown([str(row).encode() for row in page], total))
+        plan.accept(PageSummary([str(row).encode() for row in page], total))
     assert seen >= set(rows) - {1000}
 
 
 def test_early_end_is_believed_the_second_time() -> None:
     """Without a total, an end before that of the last sweep is doubted once."""
-    plan = SweepPlan("x", page_size=10, window=4, start=3, expected=9)
+    plan = OffsetPaginator("x", page_size=10, window=4, start=3, expected=9)
     with pytest.raises(UnreadableAnswer, match="the last sweep found 9 pages"):
-        plan.dealt_with(Shown([], None))
-    again = SweepPlan("x", page_size=10, window=4, start=3, expected=plan.expected)
-    again.dealt_with(Shown([], None))
+        plan.accept(PageSummary([], None))
+    again = OffsetPaginator("x", page_size=10, window=4, start=3, expected=plan.expected)
+    again.accept(PageSummary([], None))
     assert again.done
 
 

@@ -16,7 +16,7 @@ import msgspec
 import redis.exceptions
 
 from worker.admin import probe_report as probed
-from worker.admin.finding import Finding, Level
+from worker.admin.finding import Finding, Severity
 from worker.capture.registry import RESOURCES
 from worker.config.settings import hide_password
 from worker.errors import ApiError, GatewayUnreachable, LoginRejected, OrderMeshError, OrdersyncError
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.config.sections import Account
     from worker.config.settings import Settings
-    from worker.ordermesh.contract.findings import Findings
-    from worker.services import Desk
+    from worker.ordermesh.contract.findings import Capabilities
+    from worker.services import AccountServices
 
-LEAST_MEMORY_SHARE, LEAST_MEMORY = 0.1, 32 << 20
+MIN_MEMORY_SHARE, MIN_MEMORY = 0.1, 32 << 20
 """Of what Redis may use, and in bytes: below either there is soon no room for events."""
 LARGEST_OFFSET = 30.0
 """Seconds between two clocks that nobody need care about."""
@@ -46,25 +46,25 @@ def check_settings(settings: Settings, accounts: tuple[Account, ...]) -> Iterato
         api = account.api
         every = ", ".join(f"{name} every {seconds:g} s" for name, seconds in account.intervals.items())
         yield Finding(
-            "settings", Level.OK, f"{api.base_url}, polls {every or 'nothing'}", account=account.name
+            "settings", Severity.OK, f"{api.base_url}, polls {every or 'nothing'}", account=account.name
         )
         if not account.intervals:
             yield Finding(
-                "settings", Level.PROBLEM, "no resource is polled",
+                "settings", Severity.PROBLEM, "no resource is polled",
                 'set ORDERSYNC_POLL__INTERVALS, for example {"orders": 15}', account.name, 2,
             )  # fmt: skip
         yield from _unknown_fields(account)
         parts = urlsplit(api.base_url)
         if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
             yield Finding(
-                "settings", Level.WARNING, "the gateway is asked without encryption, so the secret can be read",
+                "settings", Severity.WARNING, "the gateway is asked without encryption, so the secret can be read",
                 "use an https address in ORDERSYNC_API__BASE_URL", account.name,
             )  # fmt: skip
     folder = settings.data_dir
     nearest = next(each for each in (folder, *folder.parents) if each.exists())
     if not os.access(nearest, os.W_OK) or not nearest.is_dir():
         yield Finding(
-            "settings", Level.PROBLEM, f"the data folder {folder} cannot be written",
+            "settings", Severity.PROBLEM, f"the data folder {folder} cannot be written",
             "make it writable, or set ORDERSYNC_DATA_DIR to another folder", exit_status=2,
         )  # fmt: skip
 
@@ -91,13 +91,13 @@ def _unknown_fields(account: Account) -> Iterator[Finding]:
                 close = difflib.get_close_matches(name.lower(), known, n=1)
                 hint = f"did you mean {known[close[0]]}? " if close else ""
                 yield Finding(
-                    "settings", Level.WARNING, f"{setting}: no field {name!r} of {resource} is known",
+                    "settings", Severity.WARNING, f"{setting}: no field {name!r} of {resource} is known",
                     f"{hint}The vendor does not document all of them; one that is not there is passed over",
                     account.name,
                 )  # fmt: skip
 
 
-async def check_login(desk: Desk, clock: Clock) -> AsyncIterator[Finding]:
+async def check_login(desk: AccountServices, clock: Clock) -> AsyncIterator[Finding]:
     """Which flow, for how long, with which permissions. One login is made; the shared token stays as it is."""
     account, credentials = desk.account.name, credentials_of(desk.account.api)
     request = login_request(credentials)
@@ -113,13 +113,13 @@ async def check_login(desk: Desk, clock: Clock) -> AsyncIterator[Finding]:
     renewal = "renewed by a refresh token" if token.refresh else "renewed by logging in again"
     yield Finding(
         "login",
-        Level.OK,
+        Severity.OK,
         f"{flow}{spelled}; a token holds for {_duration(seconds)}, {renewal}",
         account=account,
     )
     if not credentials.is_client:
         yield Finding(
-            "login", Level.WARNING, "user logins end with a logout or a new password",
+            "login", Severity.WARNING, "user logins end with a logout or a new password",
             "use ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET in production", account,
         )  # fmt: skip
     yield _allowed(raw, account)
@@ -130,14 +130,14 @@ def _allowed(raw: bytes, account: str) -> Finding:
     told = permissions(raw)
     if told:
         listed = "; ".join(f"{name}: {', '.join(verbs) or 'none'}" for name, verbs in told.items())
-        return Finding("login", Level.OK, f"permissions: {listed}", account=account)
+        return Finding("login", Severity.OK, f"permissions: {listed}", account=account)
     if said := claims(raw):
         listed = "; ".join(f"{name}: {', '.join(words)}" for name, words in said.items())
         return Finding(
-            "login", Level.OK, f"the token says {listed}; the contract below shows what may be read", account=account
+            "login", Severity.OK, f"the token says {listed}; the contract below shows what may be read", account=account
         )  # fmt: skip
     return Finding(
-        "login", Level.NOTE, "the login does not tell the permissions; the contract below shows what may be read",
+        "login", Severity.NOTE, "the login does not tell the permissions; the contract below shows what may be read",
         account=account,
     )  # fmt: skip
 
@@ -193,7 +193,7 @@ def _decoded(raw: bytes) -> Any:
         return None
 
 
-async def check_contract(desk: Desk, found: dict[str, Findings]) -> AsyncIterator[Finding]:
+async def check_contract(desk: AccountServices, found: dict[str, Capabilities]) -> AsyncIterator[Finding]:
     """What holds of each resource. Of one that is not polled it is told, but is no problem."""
     account = desk.account.name
     for resource in RESOURCES.values():
@@ -206,16 +206,18 @@ async def check_contract(desk: Desk, found: dict[str, Findings]) -> AsyncIterato
                 return
             continue
         bad = probed.stops(one, desk.account.api.page_size)
-        level = (Level.PROBLEM if polled else Level.NOTE) if bad else Level.OK
+        level = (Severity.PROBLEM if polled else Severity.NOTE) if bad else Severity.OK
         note = "" if polled else " (not polled)"
         text = bad or probed.summary(one)
         advice = probed.advice(one, desk.account.api.page_size)
         yield Finding("contract", level, f"{one.resource}{note}: {text}", advice, account)
         for text in probed.shortcomings(one) if polled and not bad else ():
-            yield Finding("contract", Level.NOTE, f"{one.resource}: {text}", account=account)
+            yield Finding("contract", Severity.NOTE, f"{one.resource}: {text}", account=account)
 
 
-async def check_clock(desk: Desk, found: dict[str, Findings], clock: Clock) -> AsyncIterator[Finding]:
+async def check_clock(
+    desk: AccountServices, found: dict[str, Capabilities], clock: Clock
+) -> AsyncIterator[Finding]:
     """How far the gateway's clock is from ours, by the `Date` of an answer; its resolution is a second."""
     account = desk.account.name
     search = next((one.search for one in found.values() if one.state in {"found", "empty"}), None)
@@ -230,7 +232,7 @@ async def check_clock(desk: Desk, found: dict[str, Findings], clock: Clock) -> A
         yield _problem("clock", error, account)
         return
     if reply.date is None:
-        yield Finding("clock", Level.NOTE, "the gateway does not tell its time", account=account)
+        yield Finding("clock", Severity.NOTE, "the gateway does not tell its time", account=account)
         return
     # A Date is cut to the second, so the true time lies up to a second behind it.
     offset = reply.date + 0.5 - (before + clock.now()) / 2
@@ -246,7 +248,7 @@ async def check_redis(url: str, role: str) -> AsyncIterator[Finding]:
         seconds, micros = await client.time()
     except (redis.exceptions.RedisError, OSError) as error:
         yield Finding(
-            area, Level.PROBLEM, f"{shown} ({role}): {error}",
+            area, Severity.PROBLEM, f"{shown} ({role}): {error}",
             "check the address and that the server runs; its user needs INFO, TIME and what the worker does",
             exit_status=3,
         )  # fmt: skip
@@ -255,7 +257,7 @@ async def check_redis(url: str, role: str) -> AsyncIterator[Finding]:
         await client.aclose()
     name = "Valkey" if "valkey_version" in facts else "Redis"
     version = str(facts.get("valkey_version") or facts.get("redis_version", "unknown"))
-    yield Finding(area, Level.OK, f"{shown} ({role}): {name} {version}")
+    yield Finding(area, Severity.OK, f"{shown} ({role}): {name} {version}")
     for finding in judge_redis(facts):
         yield finding
     yield _offset(f"{name}'s", int(seconds) + int(micros) / 1e6 - time.time(), "")
@@ -266,17 +268,17 @@ def judge_redis(facts: dict[str, Any]) -> Iterator[Finding]:
     version = version_of(facts)
     if version is not None and version < (6, 2):
         yield Finding(
-            "redis", Level.PROBLEM, "it is older than Redis 6.2", "use Redis 6.2 or newer, or Valkey", exit_status=3
+            "redis", Severity.PROBLEM, "it is older than Redis 6.2", "use Redis 6.2 or newer, or Valkey", exit_status=3
         )  # fmt: skip
     if facts.get("role") == "slave":
         yield Finding(
-            "redis", Level.PROBLEM, "it is a replica, which takes no writes",
+            "redis", Severity.PROBLEM, "it is a replica, which takes no writes",
             "set ORDERSYNC_REDIS__URL to the primary", exit_status=2,
         )  # fmt: skip
     yield from _eviction(facts)
     if facts.get("aof_enabled") in {0, "0"}:
         yield Finding(
-            "redis", Level.WARNING, "a crash loses events back to its last snapshot", "CONFIG SET appendonly yes"
+            "redis", Severity.WARNING, "a crash loses events back to its last snapshot", "CONFIG SET appendonly yes"
         )  # fmt: skip
     for name, what in (
         ("aof_last_write_status", "append-only file"),
@@ -284,7 +286,7 @@ def judge_redis(facts: dict[str, Any]) -> Iterator[Finding]:
     ):
         if facts.get(name, "ok") != "ok":
             yield Finding(
-                "redis", Level.PROBLEM, f"its last write of the {what} failed, so it may refuse writes",
+                "redis", Severity.PROBLEM, f"its last write of the {what} failed, so it may refuse writes",
                 "look into the server's log; mostly the disk is full",
             )  # fmt: skip
     yield _memory(facts)
@@ -296,18 +298,18 @@ def _eviction(facts: dict[str, Any]) -> Iterator[Finding]:
     if policy.startswith("allkeys") and int(facts.get("maxmemory", 0)):
         # Nobody would see it: the streams and fingerprints that are gone leave no trace.
         yield Finding(
-            "redis", Level.PROBLEM,
+            "redis", Severity.PROBLEM,
             f"when memory is short it drops keys ({policy}), unread events and what is known of records among them",
             advice,
         )  # fmt: skip
     elif policy.startswith("allkeys"):
         yield Finding(
-            "redis", Level.WARNING, f"once it is given a maxmemory it drops keys ({policy}), whole streams among them",
+            "redis", Severity.WARNING, f"once it is given a maxmemory it drops keys ({policy}), whole streams among them",
             advice,
         )  # fmt: skip
     elif policy != "noeviction":
         yield Finding(
-            "redis", Level.WARNING, f"when memory is short it drops keys that expire ({policy}), leases among them",
+            "redis", Severity.WARNING, f"when memory is short it drops keys that expire ({policy}), leases among them",
             advice,
         )  # fmt: skip
 
@@ -317,31 +319,31 @@ def _memory(facts: dict[str, Any]) -> Finding:
     limit = int(facts.get("maxmemory", 0))
     whole = limit or int(facts.get("total_system_memory", 0))
     if not whole:
-        return Finding("redis", Level.OK, f"{used // _MEGABYTE} MB used")
+        return Finding("redis", Severity.OK, f"{used // _MEGABYTE} MB used")
     left, source = (
         max(0, whole - used),
         "of its limit" if limit else "of the machine, without a limit of its own",
     )
     text = f"{used // _MEGABYTE} MB used, {left // _MEGABYTE} MB left {source}"
-    if left < max(whole * LEAST_MEMORY_SHARE, LEAST_MEMORY):
+    if left < max(whole * MIN_MEMORY_SHARE, MIN_MEMORY):
         advice = "give it more memory: when it is full, polling waits until there is room again"
-        return Finding("redis", Level.WARNING, text, advice)
-    return Finding("redis", Level.OK, text)
+        return Finding("redis", Severity.WARNING, text, advice)
+    return Finding("redis", Severity.OK, text)
 
 
 def _offset(whose: str, offset: float, account: str) -> Finding:
     direction = "ahead of" if offset > 0 else "behind"
     if abs(offset) < LARGEST_OFFSET:
         near = f"{abs(offset):.1f} s {direction} ours" if abs(offset) >= 1 else "as ours, within a second"
-        return Finding("clock", Level.OK, f"{whose} clock is {near}", account=account)
+        return Finding("clock", Severity.OK, f"{whose} clock is {near}", account=account)
     return Finding(
-        "clock", Level.WARNING, f"{whose} clock is {abs(offset):.0f} s {direction} ours",
+        "clock", Severity.WARNING, f"{whose} clock is {abs(offset):.0f} s {direction} ours",
         "set up time synchronisation; no change is missed by it, but ages and times in logs are wrong", account,
     )  # fmt: skip
 
 
 def _problem(area: str, error: OrdersyncError, account: str) -> Finding:
-    return Finding(area, Level.PROBLEM, str(error), account=account, exit_status=error.exit_status)
+    return Finding(area, Severity.PROBLEM, str(error), account=account, exit_status=error.exit_status)
 
 
 def _duration(seconds: float) -> str:

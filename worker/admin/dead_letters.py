@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from worker.capture.state.parked import look_again
+from worker.capture.state.parked import retry_parked
 from worker.clock import SystemClock
 from worker.config.sections import RESOURCES
 from worker.errors import NotReplayable, SettingsError
 from worker.keys import Keys
-from worker.queue.dead import DELIVERY, RECORD, DeadLetters, Letter
+from worker.queue.dead import DELIVERY, RECORD, DeadLetter, DeadLetters
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _CHUNK = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Picked:
+class Selection:
     """Which letters are meant: those of these ids, or without any all of a resource, group and kind.
 
     `resource`: None for all.
@@ -39,9 +39,9 @@ class Picked:
     kind: str = ""
 
 
-def pick_out(
+def select(
     words: Sequence[str], *, every: bool | None = None, group: str | None = None, kind: str | None = None
-) -> Picked:
+) -> Selection:
     """What the words of a command line mean: ids, and the name of a resource. `every`: whether `--all` was given.
 
     Raises:
@@ -63,17 +63,17 @@ def pick_out(
         raise click.UsageError("Which dead letters? Give either their IDs, or --all.")
     if ids and (group or kind):
         raise click.UsageError("--group and --kind go with --all: an ID is one letter.")
-    return Picked(names[0] if names else None, ids, group or "", kind or "")
+    return Selection(names[0] if names else None, ids, group or "", kind or "")
 
 
-class Letters:
+class DeadLetterAdmin:
     """The dead letters of one account."""
 
     def __init__(self, client: Redis, account: str) -> None:
         self._redis, self._keys = client, Keys(account)
         self._dead = DeadLetters(client, self._keys, self._look_again)
 
-    async def find(self, letter_id: str, resource: str | None) -> Letter:
+    async def find(self, letter_id: str, resource: str | None) -> DeadLetter:
         """One letter, whole.
 
         Raises:
@@ -98,7 +98,7 @@ class Letters:
             )
         return found[0]
 
-    async def pick(self, picked: Picked) -> list[Letter]:
+    async def pick(self, picked: Selection) -> list[DeadLetter]:
         """The letters that are meant and there now, without what may be large; the oldest of each resource first."""
         if picked.ids:
             return [_light(await self.find(letter_id, picked.resource)) for letter_id in picked.ids]
@@ -108,7 +108,7 @@ class Letters:
             async for letter in self._dead.each(name, kind=picked.kind, group=picked.group)
         ]
 
-    async def replay(self, letter: Letter) -> None:
+    async def replay(self, letter: DeadLetter) -> None:
         """Try again, and remove it.
 
         Raises:
@@ -117,7 +117,7 @@ class Letters:
         """
         await self._dead.replay(letter)
 
-    async def drop(self, letters: Sequence[Letter]) -> int:
+    async def drop(self, letters: Sequence[DeadLetter]) -> int:
         """Remove these. How many of them there were."""
         dropped = 0
         for resource in RESOURCES:
@@ -126,7 +126,7 @@ class Letters:
                 dropped += await self._dead.drop(resource, ids[at : at + _CHUNK])
         return dropped
 
-    async def log(self, event: str, letters: Sequence[Letter]) -> None:
+    async def log(self, event: str, letters: Sequence[DeadLetter]) -> None:
         """Say in the log what was done, and what is left."""
         now = SystemClock().now()
         for resource in RESOURCES:
@@ -141,15 +141,15 @@ class Letters:
                     oldest_s=round(max(0.0, now - left.oldest), 1) if left.letters else 0.0,
                 )
 
-    async def _look_again(self, letter: Letter) -> None:
+    async def _look_again(self, letter: DeadLetter) -> None:
         if not letter.subject and not letter.data:
             raise NotReplayable(
                 "the record has no id, and the privacy policy let nothing of it be kept: it cannot be told which one "
                 "it was. Drop the letter; once the record can be read it is published by itself."
             )
-        await look_again(self._redis, self._keys, letter)
+        await retry_parked(self._redis, self._keys, letter)
 
 
-def _light(letter: Letter) -> Letter:
+def _light(letter: DeadLetter) -> DeadLetter:
     """Without the event, which may be large and of which there may be many. A record is found by its bytes."""
     return replace(letter, data=b"", event=None, trace="") if letter.kind == DELIVERY else letter

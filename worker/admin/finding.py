@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Level(StrEnum):
+class Severity(StrEnum):
     """How much a finding matters."""
 
     OK = "ok"
@@ -23,7 +23,7 @@ class Finding:
     """One finding. `exit_status`: what a problem makes the command end with; above 1 nothing can be built on it."""
 
     area: str
-    level: Level
+    level: Severity
     text: str
     advice: str = ""
     account: str = ""
@@ -32,4 +32,4 @@ class Finding:
     @property
     def stops(self) -> bool:
         """Whether what needs it cannot be looked at."""
-        return self.level is Level.PROBLEM and self.exit_status > 1
+        return self.level is Severity.PROBLEM and self.exit_status > 1

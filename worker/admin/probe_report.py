@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.ordermesh.contract.findings import Capability, Findings
+    from worker.ordermesh.contract.findings import Capabilities, Capability
 
 
-def summary(one: Findings) -> str:
+def summary(one: Capabilities) -> str:
     """One line: where the resource is, and how it is read."""
     if one.state == "missing":
         return f"no list at {', '.join(one.tried)} ({one.problem.rstrip('.')})"
@@ -23,7 +23,7 @@ def summary(one: Findings) -> str:
     return ", ".join((one.path, *_layout(one)))
 
 
-def _layout(one: Findings) -> Iterator[str]:
+def _layout(one: Capabilities) -> Iterator[str]:
     if one.pages.holds:
         yield f"pages from {one.first_page}"
     if one.largest_page:
@@ -40,7 +40,7 @@ def _layout(one: Findings) -> Iterator[str]:
         yield "sortable"
 
 
-def stops(one: Findings, page_size: int) -> str:
+def stops(one: Capabilities, page_size: int) -> str:
     """Why a worker that asks for pages of `page_size` cannot read all of it, where it cannot."""
     if one.state in {"forbidden", "missing", "unreadable"}:
         return summary(one)
@@ -54,17 +54,17 @@ def stops(one: Findings, page_size: int) -> str:
     return ""
 
 
-def _may_seek(one: Findings) -> bool:
+def _may_seek(one: Capabilities) -> bool:
     """Whether a list that the server cuts off can be read from time to time."""
     return bool(one.since and one.ascending)
 
 
-def _fits(one: Findings, page_size: int) -> bool:
+def _fits(one: Capabilities, page_size: int) -> bool:
     """Whether all of it is known to stand in the first page. Without a total nothing says so."""
     return one.total is not None and one.total <= min(one.largest_seen, page_size)
 
 
-def shortcomings(one: Findings) -> Iterator[str]:
+def shortcomings(one: Capabilities) -> Iterator[str]:
     """What does not hold or could not be told, and what the worker does about it."""
     if one.pages.holds is False:
         yield f"pages are not turned: {one.pages.why}; more than one page of records cannot be read"
@@ -83,7 +83,7 @@ def shortcomings(one: Findings) -> Iterator[str]:
         yield f"no audit logs: {one.audit.why}"
 
 
-def advice(one: Findings, page_size: int) -> str:
+def advice(one: Capabilities, page_size: int) -> str:
     """What to do about a resource that cannot be read."""
     if one.state == "forbidden":
         return (
@@ -108,7 +108,7 @@ def advice(one: Findings, page_size: int) -> str:
     return ""
 
 
-def table(one: Findings) -> Iterator[tuple[str, str, str]]:
+def table(one: Capabilities) -> Iterator[tuple[str, str, str]]:
     """Rows for people: what was asked, the answer, and why."""
     yield "path", one.path or "none", "" if one.path else one.problem
     if one.state not in {"found", "empty"}:

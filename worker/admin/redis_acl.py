@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis.exceptions
 
-from worker.admin.finding import Finding, Level
+from worker.admin.finding import Finding, Severity
 from worker.errors import RedisFull
 from worker.keys import QUEUE_PREFIX, Keys
 from worker.redis.connections import connect, is_full
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
 Command = tuple[Any, ...]
-MOST_NAMES = 12
+MAX_NAMES = 12
 """Commands that are named, of those that are refused."""
 _KEPT_MS = 60_000
 
@@ -35,7 +35,7 @@ async def check_rights(url: str, accounts: Iterable[str], *, queue: bool) -> Asy
             pipe.execute_command(*command)
         answers = await pipe.execute(raise_on_error=False)
     except (redis.exceptions.RedisError, OSError) as error:
-        yield Finding("redis", Level.PROBLEM, f"it cannot be used: {error}", exit_status=3)
+        yield Finding("redis", Severity.PROBLEM, f"it cannot be used: {error}", exit_status=3)
         return
     finally:
         await client.aclose()
@@ -60,20 +60,20 @@ def commands_of(accounts: Iterable[str], *, queue: bool) -> list[Command]:
 
 def _judge(failed: list[tuple[Command, Exception]]) -> Iterator[Finding]:
     if any(is_full(error) for _, error in failed):
-        yield Finding("redis", Level.PROBLEM, str(RedisFull()), exit_status=3)
+        yield Finding("redis", Severity.PROBLEM, str(RedisFull()), exit_status=3)
         return
     if not failed:
-        yield Finding("redis", Level.OK, "its user may do what the worker does")
+        yield Finding("redis", Severity.OK, "its user may do what the worker does")
         return
     # Where one is refused, others fail for what it should have made.
     denied = [each for each in failed if isinstance(each[1], redis.exceptions.NoPermissionError)]
     failed = denied or failed
     names = list(dict.fromkeys(str(command[0]) for command, _ in failed))
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    refused = ", ".join(names[:MOST_NAMES]) + more
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    refused = ", ".join(names[:MAX_NAMES]) + more
     patterns = " and ".join(dict.fromkeys(f"{_key(command)}*" for command, _ in failed if _key(command)))
     yield Finding(
-        "redis", Level.PROBLEM, f"its user may not do what the worker does: {refused} ({failed[0][1]})",
+        "redis", Severity.PROBLEM, f"its user may not do what the worker does: {refused} ({failed[0][1]})",
         f"let the user run these commands{f' on the keys {patterns}' if patterns else ''} (ACL SETUSER)", exit_status=3,
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ def as_row(account: str, resync: Resync) -> dict[str, Any]:
         "id": resync.id,
         "account": account,
         "resource": request.resource,
-        "what": request.words,
+        "what": request.description,
         "by": request.by,
         "state": resync.state.value,
         "at": rfc3339(resync.at),

@@ -21,8 +21,8 @@ from worker.errors import DataError
 from worker.keys import ACCOUNTS, Keys
 from worker.ordermesh.http.budget import BudgetUse, use_of
 from worker.queue.dead import DeadLetters
-from worker.queue.streams.backpressure import Marks, weigh
-from worker.queue.streams.groups import Groups, Survey, idle_seconds, written_at
+from worker.queue.streams.backpressure import HighWaterMarks, evaluate
+from worker.queue.streams.groups import Groups, StreamStatus, idle_seconds, written_at
 from worker.redis.connections import answer
 from worker.service.presence import Presence
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-class Standing:
+class StatusCollector:
     """Looks at every account of a Redis, as often as it is asked. Of the past it reads what is new."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis, self._settings, self._clock = redis, settings, SystemClock()
-        self._marks = Marks(**settings.backpressure.model_dump())
+        self._marks = HighWaterMarks(**settings.backpressure.model_dump())
         self._accounts: dict[str, _Account] = {}
 
     async def rows(self) -> list[Row]:
@@ -55,7 +55,7 @@ class Standing:
 
 
 class _Account:
-    def __init__(self, redis: Redis, name: str, marks: Marks) -> None:
+    def __init__(self, redis: Redis, name: str, marks: HighWaterMarks) -> None:
         self._redis, self._name, self._marks = redis, name, marks
         self._keys = Keys(name)
         self._pauses, self._presence = Pauses(redis, self._keys), Presence(redis, self._keys)
@@ -73,7 +73,7 @@ class _Account:
         resyncs = await self._resyncs.open()
         wanted |= {each.request.resource for each in resyncs}
         names = [name for name in RESOURCES if name in wanted or _was_polled(cursors[name])]
-        paused, rates = await self._pauses.all(), await self._rates.look(now)
+        paused, rates = await self._pauses.all(), await self._rates.poll(now)
         shared = {
             "budget": _budget(await use_of(self._redis, self._keys, now)),
             "workers": [_worker(beat, now) for beat in workers],
@@ -89,7 +89,7 @@ class _Account:
         ]
 
     async def _row(self, name: str, fields: dict[bytes, bytes], pause: Pause | None, now: float) -> Row:
-        survey = await self._groups.survey(name)
+        survey = await self._groups.status(name)
         try:
             cursor = Cursor.parse(fields)
             verdict = judge(cursor, now, full=survey.full, pause=pause)
@@ -115,8 +115,8 @@ class _Account:
             "stream": self._keys.stream(name),
         }
 
-    def _backpressure(self, name: str, survey: Survey, cursor: Cursor) -> Row:
-        load, marks = weigh(name, survey, self._marks, paused=bool(cursor.paused)), self._marks
+    def _backpressure(self, name: str, survey: StreamStatus, cursor: Cursor) -> Row:
+        load, marks = evaluate(name, survey, self._marks, paused=bool(cursor.paused)), self._marks
         return {
             "cause": cursor.paused,
             "entries_share": round(load.unread / marks.entries, 3) if marks.entries else None,
@@ -124,7 +124,7 @@ class _Account:
             "memory_share": round(survey.used_memory / survey.maxmemory, 3) if survey.maxmemory else None,
         }
 
-    async def _group(self, name: str, survey: Survey, at: int, now: float) -> Row:
+    async def _group(self, name: str, survey: StreamStatus, at: int, now: float) -> Row:
         group = survey.groups[at]
         consumers = await self._groups.consumers(name, group.name)
         oldest = group.oldest_pending or group.oldest_unread

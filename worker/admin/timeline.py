@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from worker.admin.timeline_entries import Moment, content_key, decoded, of_audit, of_event, of_letter
-from worker.capture.records.fingerprint import State, bucket_of, pack_id
+from worker.admin.timeline_entries import TimelineEntry, content_key, decoded, of_audit, of_event, of_letter
+from worker.capture.records.fingerprint import RecordState, bucket_of, pack_id
 from worker.clock import parse_time, rfc3339
 from worker.config.sections import RESOURCES
 from worker.errors import ApiError, NotFound, OrderMeshError, OrdersyncError
 from worker.queue.dead import DeadLetters
 from worker.queue.streams.groups import OURS, Groups
-from worker.queue.streams.search import Finder
+from worker.queue.streams.search import EventSearch
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ NAMES = ("id", "shortId", "safeId", "externalId")
 """What an order may be called by."""
 SKEW_SECONDS = 3600.0
 """Nothing of an order is looked for in what was published so long before it was made: clocks differ."""
-MOST_AUDIT_LOGS = 40
+MAX_AUDIT_LOGS = 40
 """Audit logs that OrderMesh is asked for: a request each."""
 
 
@@ -93,31 +93,31 @@ class Timeline:
     """All that is known of an order, in time order. `remarks`: what was not looked at, and why."""
 
     order: dict[str, Any]
-    moments: list[Moment]
+    entries: list[TimelineEntry]
     remarks: list[str]
 
     def as_json(self) -> dict[str, Any]:
         """As it stands in JSON."""
         return {
             "order": self.order,
-            "moments": [moment.as_json() for moment in self.moments],
+            "moments": [moment.as_json() for moment in self.entries],
             "remarks": self.remarks,
         }
 
 
-class Tracer:
+class TimelineCollector:
     """Looks for one order. `api`: OrderMesh, where it may be asked. `most`: events looked at in each stream."""
 
     def __init__(
         self, redis: Redis, keys: Keys, api: OrderMeshClient | None, *, most: int, now: float
     ) -> None:
         self._redis, self._keys, self._api, self._most, self._now = redis, keys, api, most, now
-        self._finder, self._groups = Finder(redis), Groups(redis, keys)
+        self._finder, self._groups = EventSearch(redis), Groups(redis, keys)
         self.remarks: list[str] = []
         self._events: list[tuple[str, Event]] = []
         self._record: dict[str, Any] = {}
 
-    async def trace(self, name: str) -> Timeline:
+    async def collect(self, name: str) -> Timeline:
         """The timeline of the order of this id, shortId, safeId or externalId.
 
         Raises:
@@ -154,11 +154,11 @@ class Tracer:
         if not buckets:
             return 0
         key = pack_id(subject)
-        bucket = f"{self._keys.seen(resource)}:{bucket_of(key, buckets)}"
+        bucket = f"{self._keys.states(resource)}:{bucket_of(key, buckets)}"
         # redis-py types an id as text, and takes bytes as well.
         packed: Any = await answer(self._redis.hget(bucket, cast("str", key)))
         try:
-            return State.unpack(packed).version if packed else 0
+            return RecordState.unpack(packed).version if packed else 0
         except (TypeError, ValueError):
             return 1
 
@@ -196,7 +196,7 @@ class Tracer:
 
     async def _look_for(self, name: str) -> str | None:
         """Look for it in what was published."""
-        found = await self._finder.find(
+        found = await self._finder.search(
             self._keys.stream("orders"), {name}, {f'"{name}"'}, most=self._most, newest=True
         )
         for event in reversed(found.events):
@@ -250,7 +250,7 @@ class Tracer:
         subjects, wanted = related.subjects(resource), set(texts)
         if not subjects and not wanted:
             return
-        found = await self._finder.find(
+        found = await self._finder.search(
             self._keys.stream(resource), subjects, wanted, since=since, most=self._most
         )
         if found.cut_short:
@@ -266,7 +266,7 @@ class Tracer:
 
     async def _moments(self, related: Related) -> Any:
         groups = {
-            resource: (await self._groups.survey(resource)).groups
+            resource: (await self._groups.status(resource)).groups
             for resource in dict.fromkeys(resource for resource, _ in self._events)
         }
         letters = DeadLetters(self._redis, self._keys)
@@ -287,7 +287,7 @@ class Tracer:
                     at = self._now - state["idle_s"]
                     told = f"v{event.version} {event.action} delivered to {group.name} ({state['told']})"
                     facts = {"group": group.name, "entry": event.entry_id, "consumer": state["consumer"]}
-                    yield Moment(at, "delivery", resource, event.subject, told, facts)
+                    yield TimelineEntry(at, "delivery", resource, event.subject, told, facts)
             yield of_event(event, resource, states)
 
     async def _delivery(self, resource: str, event: Event, group: Group, letter: str) -> dict[str, Any]:
@@ -326,8 +326,8 @@ class Tracer:
         for asked, (resource, subject, call) in enumerate(logs):
             if self._api is None:
                 return
-            if asked == MOST_AUDIT_LOGS:
-                self.remarks.append(f"No more than {MOST_AUDIT_LOGS} audit logs were asked for.")
+            if asked == MAX_AUDIT_LOGS:
+                self.remarks.append(f"No more than {MAX_AUDIT_LOGS} audit logs were asked for.")
                 return
             reply = await self._asked_log(resource, call)
             for entry in reply.entries if reply else ():

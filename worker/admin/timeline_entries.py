@@ -12,10 +12,10 @@ from worker.queue.streams.groups import written_at
 
 if TYPE_CHECKING:
     from worker.ordermesh.http.reply import AuditEntry
-    from worker.queue.dead import Letter
+    from worker.queue.dead import DeadLetter
     from worker.queue.envelope import Event
 
-_TOLD = ("status", "shipmentStatus", "text")
+_MESSAGES = ("status", "shipmentStatus", "text")
 """Fields of a record that a line tells, besides what changed."""
 _ACTIONS = ("action", "eventType", "event", "type", "operation")
 _ACTORS = ("user", "performedBy", "actor", "userName", "createdBy", "modifiedBy")
@@ -25,7 +25,7 @@ _canonical = msgspec.msgpack.Encoder(order="sorted").encode
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class TimelineEntry:
     """Something that happened at a time (seconds since 1970; 0 where it is not known).
 
     `kind`: event, audit, delivery, dead. `resource`: of which stream, or the kind of the audit log. `subject`: the id
@@ -36,13 +36,13 @@ class Moment:
     kind: str
     resource: str
     subject: str
-    told: str
+    message: str
     facts: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """As it stands in JSON."""
         at = rfc3339(self.at) if self.at else None
-        told = {"kind": self.kind, "resource": self.resource, "subject": self.subject, "told": self.told}
+        told = {"kind": self.kind, "resource": self.resource, "subject": self.subject, "told": self.message}
         return {"at": at, **told, **self.facts}
 
 
@@ -60,7 +60,7 @@ def content_key(data: bytes) -> bytes:
     return data if value is None else _canonical(value)
 
 
-def of_event(event: Event, resource: str, groups: dict[str, dict[str, Any]]) -> Moment:
+def of_event(event: Event, resource: str, groups: dict[str, dict[str, Any]]) -> TimelineEntry:
     """An event, and what each group has made of it."""
     if event.action == "recorded":
         return _of_recorded(event, resource, groups)
@@ -71,7 +71,7 @@ def of_event(event: Event, resource: str, groups: dict[str, dict[str, Any]]) -> 
         parts[0] += f": {', '.join(event.changed)}"
     record = decoded(event.data)
     if isinstance(record, dict):
-        parts += [f"{name} {_short(record[name])}" for name in _TOLD if record.get(name) is not None]
+        parts += [f"{name} {_short(record[name])}" for name in _MESSAGES if record.get(name) is not None]
     delay = max(0.0, published - changed_at) if changed_at else None
     if delay is not None and event.action != "snapshot":
         parts.append(f"{delay:.1f} s after it changed")
@@ -90,7 +90,7 @@ def of_event(event: Event, resource: str, groups: dict[str, dict[str, Any]]) -> 
         "groups": groups,
     }
     told = f"{', '.join(parts)}{_of_groups(groups)}"
-    return Moment(published, "event", resource, event.subject, told, facts)
+    return TimelineEntry(published, "event", resource, event.subject, told, facts)
 
 
 def _run_of(event: Event) -> str:
@@ -99,7 +99,7 @@ def _run_of(event: Event) -> str:
     return parts[2] if len(parts) == 4 else ""
 
 
-def _of_recorded(event: Event, resource: str, groups: dict[str, dict[str, Any]]) -> Moment:
+def _of_recorded(event: Event, resource: str, groups: dict[str, dict[str, Any]]) -> TimelineEntry:
     """An audit entry that was published: it happened when it says, not when it was read."""
     published = written_at(event.entry_id)
     at = (parse_time(event.time) or published * 1000) / 1000
@@ -110,18 +110,20 @@ def _of_recorded(event: Event, resource: str, groups: dict[str, dict[str, Any]])
         "groups": groups,
         "audit": decoded(event.data),
     }
-    return Moment(
+    return TimelineEntry(
         at, "audit", resource, event.subject, f"{audit_words(event.data)}{_of_groups(groups)}", facts
     )
 
 
-def of_audit(entry: AuditEntry, resource: str, subject: str) -> Moment:
+def of_audit(entry: AuditEntry, resource: str, subject: str) -> TimelineEntry:
     """An entry of an audit log, as OrderMesh serves it now."""
     at = (parse_time(entry.time) or 0) / 1000
-    return Moment(at, "audit", resource, subject, audit_words(entry.raw), {"audit": decoded(entry.raw)})
+    return TimelineEntry(
+        at, "audit", resource, subject, audit_words(entry.raw), {"audit": decoded(entry.raw)}
+    )
 
 
-def of_letter(letter: Letter) -> Moment:
+def of_letter(letter: DeadLetter) -> TimelineEntry:
     """A dead letter: when it became one."""
     whose = f"group {letter.group}, after {letter.attempts} attempts" if letter.group else "it cannot be read"
     told = f"dead letter {letter.letter_id} ({whose}): {letter.reason}"
@@ -131,7 +133,7 @@ def of_letter(letter: Letter) -> Moment:
         "attempts": letter.attempts,
         "reason": letter.reason,
     }
-    return Moment(letter.written_at, "dead", letter.resource, letter.subject, told, facts)
+    return TimelineEntry(letter.written_at, "dead", letter.resource, letter.subject, told, facts)
 
 
 def audit_words(raw: bytes) -> str:

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from worker.capture.resources import Captured, Resource
     from worker.capture.state.lease import Lease
     from worker.capture.state.run import Run
-    from worker.capture.state.store import Store
+    from worker.capture.state.store import StateStore
     from worker.clock import Clock
-    from worker.queue.streams.backpressure import Gate
+    from worker.queue.streams.backpressure import BackpressureGate
 
 PAUSE_SECONDS = 5.0
 """Until a resource that is paused is looked at again. It costs a lookup in Redis, and no request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadOptions:
     """How a resource is read in this run, whatever the parts of it. It ends early when `stop()` is true.
 
     `single`: it was seen that a single record can be read by its id.
@@ -35,20 +35,20 @@ class Reading:
     interval: float
     ignored: frozenset[str]
     stop: Callable[[], bool]
-    gate: Gate
+    gate: BackpressureGate
     seconds: float = float("inf")
     single: bool = False
     privacy: RecordPolicy | None = None
 
 
 @dataclass(slots=True)
-class Turn:
+class PollContext:
     """What is read, how, and what came of it. `cursor` is as it was loaded last; `lease` is had with `begin`."""
 
     captured: Captured
-    reading: Reading
+    options: ReadOptions
     run: Run
-    store: Store
+    store: StateStore
     clock: Clock
     cursor: Cursor = field(default_factory=Cursor)
     _lease: Lease | None = None
@@ -64,14 +64,14 @@ class Turn:
         """Read under this lease, where the cursor stands."""
         self._lease = lease
         await self.store.check_layout()
-        await self.look()
+        await self.load_cursor()
 
-    async def look(self) -> Cursor:
+    async def load_cursor(self) -> Cursor:
         """Load the cursor."""
         self.cursor = await self.store.load_cursor()
         return self.cursor
 
-    async def note(self, fields: Mapping[str, str | int | float], *, record: bool = False) -> None:
+    async def update(self, fields: Mapping[str, str | int | float], *, record: bool = False) -> None:
         """Write fields of the cursor, and the record of the run if it has ended."""
         await self.store.commit(
             [],

@@ -40,7 +40,7 @@ class Verdict:
     cause: str = ""
 
 
-LONGEST_POLL = 330.0
+MAX_POLL = 330.0
 """Seconds that a poll may go on without being ended; it is committed to more often than that."""
 
 
@@ -59,9 +59,9 @@ def judge(
     put on `pause` is paused, however old it gets.
     """
     if pause is not None:
-        return Verdict(Health.PAUSED, f"{pause.words}. To go on: ordersync resume")
+        return Verdict(Health.PAUSED, f"{pause.description}. To go on: ordersync resume")
     silent = now - (cursor.last_started or since or now)
-    lost = silent > max(3 * cursor.interval, LONGEST_POLL if cursor.last_started else 120.0)
+    lost = silent > max(3 * cursor.interval, MAX_POLL if cursor.last_started else 120.0)
     waits_for = _what_it_waits_for(cursor, full=full)
     if waits_for and (full or not lost):
         return Verdict(Health.DEGRADED, waits_for)

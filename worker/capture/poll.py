@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import redis.exceptions
 from structlog.contextvars import bound_contextvars
 
-from worker.capture.context import PAUSE_SECONDS, Reading, Turn
-from worker.capture.records.payload import AS_SERVED, Payload
-from worker.capture.records.scope import EVERYTHING, Interest
-from worker.capture.refresh.refresher import DueReads
+from worker.capture.context import PAUSE_SECONDS, PollContext, ReadOptions
+from worker.capture.records.payload import AS_SERVED, PayloadOptions
+from worker.capture.records.scope import EVERYTHING, RecordScope
+from worker.capture.refresh.refresher import Refresher
 from worker.capture.resources import AuditLog, Resource
-from worker.capture.scan.executor import ListRead
-from worker.capture.scan.strategy import SHORTEST_PART
-from worker.capture.state.lease import Lease, Renewed, hold
+from worker.capture.scan.executor import ScanExecutor
+from worker.capture.scan.strategy import MIN_STEP_SECONDS
+from worker.capture.state.lease import Lease, Renewed, acquire
 from worker.capture.state.open_records import OpenRecords
-from worker.capture.state.pauses import PauseGate, Pauses
+from worker.capture.state.pauses import Pauses, ReadGate
 from worker.capture.state.run import Outcome, Run
-from worker.capture.state.store import Store
+from worker.capture.state.store import StateStore
 from worker.errors import (
     ApiError,
     ContractMismatch,
@@ -43,21 +43,21 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.capture.probe.registry import KnownContract
+    from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.resources import Captured
     from worker.clock import Clock
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
-    from worker.queue.streams.backpressure import Pressure
+    from worker.queue.streams.backpressure import Backpressure
     from worker.telemetry.tracing import Trace
 
-FIRST_BACKOFF, LONGEST_BACKOFF = 5.0, 60.0
+FIRST_BACKOFF, MAX_BACKOFF = 5.0, 60.0
 """Seconds between two tries of a resource whose polls fail. A refused login waits for the longest at once."""
-LONGEST_ASKED_PAUSE = 900.0
+MAX_ASKED_PAUSE = 900.0
 """Seconds. However long a pause the server asks for, a resource is not left alone for longer."""
 SLICE_SECONDS = 45.0
 """A poll that takes longer is a chain of slices, so that no job of arq's is a long one."""
-_NOT_NOTED = (LeaseLost, DataError, redis.exceptions.RedisError, OSError)
+_NOT_RECORDED = (LeaseLost, DataError, redis.exceptions.RedisError, OSError)
 """What keeps the cursor from being written now, or by this worker."""
 
 
@@ -70,8 +70,8 @@ class Poller:
         redis_client: Redis,
         keys: Keys,
         client: OrderMeshClient,
-        contract: KnownContract,
-        pressure: Pressure,
+        contract: CapabilityRegistry,
+        pressure: Backpressure,
         page_size: int,
         max_concurrency: int,
         intervals: Mapping[str, float],
@@ -79,8 +79,8 @@ class Poller:
         complete_every: float,
         worker_id: str,
         clock: Clock,
-        payloads: Mapping[str, Payload] | None = None,
-        interests: Mapping[str, Interest] | None = None,
+        payloads: Mapping[str, PayloadOptions] | None = None,
+        interests: Mapping[str, RecordScope] | None = None,
     ) -> None:
         self._redis, self._keys, self._client, self._contract = redis_client, keys, client, contract
         self._page_size, self._window = page_size, max_concurrency
@@ -90,7 +90,7 @@ class Poller:
         self._worker_id, self._clock = worker_id, clock
         self._payloads, self._settled = payloads or {}, set[str]()
         self._interests = interests or {}
-        self._due_reads = DueReads(redis_client, keys, client, contract)
+        self._due_reads = Refresher(redis_client, keys, client, contract)
         self._repeats = Repeats()
         self._log = get_logger(account=keys.account)
 
@@ -118,7 +118,7 @@ class Poller:
         The run is a span of the trace of `traceparent`, or of a new one, and every line of the log says which.
         """
         trace = tracing.begin(traceparent)
-        turn = self.turn(captured, reason=reason, trace=trace, stop=stop, seconds=slice_seconds)
+        turn = self.context(captured, reason=reason, trace=trace, stop=stop, seconds=slice_seconds)
         run = turn.run
         names = {"resource": run.resource, "run_id": run.run_id, "trace_id": run.trace_id}
         with tracing.span("poll", trace) as seen, bound_contextvars(account=run.account, **names):
@@ -130,7 +130,7 @@ class Poller:
 
     async def _poll(
         self,
-        turn: Turn,
+        turn: PollContext,
         *,
         complete: bool,
         follow_ups_only: bool,
@@ -142,7 +142,7 @@ class Poller:
             if paused_by := await self.pause_of(turn.captured):
                 run.paused_by = paused_by
                 run.cut_short()
-                self._tell(run)
+                self._log_summary(run)
                 return
             async with self.lease(turn, on_renew=on_renew) as lease:
                 await turn.begin(lease)
@@ -153,16 +153,16 @@ class Poller:
             run.fail(error.code, error)
         except (redis.exceptions.RedisError, OSError) as error:
             if "WRONGTYPE" in str(error) or str(error).startswith("DATA"):
-                run.fail(DataError.code, _of_another_hand(error))
+                run.fail(DataError.code, _foreign_key(error))
             elif is_full(error):
                 run.fail(RedisFull.code, RedisFull())
             else:
                 run.fail(RedisUnavailable.code, error)
         if run.outcome is Outcome.PARTIAL and stop():
             run.outcome = Outcome.STOPPED
-        self._tell(run)
+        self._log_summary(run)
 
-    def turn(
+    def context(
         self,
         captured: Captured,
         *,
@@ -170,7 +170,7 @@ class Poller:
         trace: Trace,
         stop: Callable[[], bool] = lambda: False,
         seconds: float = float("inf"),
-    ) -> Turn:
+    ) -> PollContext:
         """All that a read of a resource needs beside its lease. The run is the span of `trace`."""
         if isinstance(captured, Resource):
             # What nobody polls is not followed up.
@@ -182,7 +182,7 @@ class Poller:
         run.trace_id = trace.trace_id
         payload = self._payloads.get(captured.name, AS_SERVED)
         hidden = payload.privacy.hidden if payload.privacy else frozenset[str]()
-        reading = Reading(
+        reading = ReadOptions(
             resource=_list_of(captured),
             page_size=self._page_size,
             window=self._window,
@@ -190,15 +190,17 @@ class Poller:
             ignored=hidden.union(self._ignore_fields.get(captured.name, ())),
             stop=lambda: stop() or bool(run.paused_by),
             seconds=seconds,
-            gate=PauseGate(self._pressure, self._pauses, run),
+            gate=ReadGate(self._pressure, self._pauses, run),
             privacy=payload.privacy,
         )
-        store = Store(self._redis, self._keys, captured, payload)
-        return Turn(captured, reading, run, store, self._clock)
+        store = StateStore(self._redis, self._keys, captured, payload)
+        return PollContext(captured, reading, run, store, self._clock)
 
-    def lease(self, turn: Turn, *, on_renew: Renewed | None = None) -> AbstractAsyncContextManager[Lease]:
+    def lease(
+        self, turn: PollContext, *, on_renew: Renewed | None = None
+    ) -> AbstractAsyncContextManager[Lease]:
         """Hold the lease of what is read."""
-        return hold(
+        return acquire(
             self._redis,
             self._keys.lease(turn.captured.name),
             resource=turn.captured.name,
@@ -210,16 +212,16 @@ class Poller:
     async def pause_of(self, captured: Captured) -> str:
         """Why a person has paused it, in words, "" if nobody has."""
         pause = await self._pauses.of(captured.name)
-        return pause.words if pause else ""
+        return pause.description if pause else ""
 
-    async def _read(self, turn: Turn, *, complete: bool, follow_ups_only: bool) -> None:
+    async def _read(self, turn: PollContext, *, complete: bool, follow_ups_only: bool) -> None:
         captured, run, cursor = turn.captured, turn.run, turn.cursor
         if captured.name not in self._settled:
             await turn.store.settle(cursor.buckets)
             self._settled.add(captured.name)
         if not await self._begin(turn):
             return
-        listed = ListRead(
+        listed = ScanExecutor(
             turn,
             self._client,
             self._contract,
@@ -228,48 +230,48 @@ class Poller:
         )
         try:
             if isinstance(captured, AuditLog):
-                await self._due_reads.logs(turn, captured)
+                await self._due_reads.read_logs(turn, captured)
             elif follow_ups_only:
                 await self._due_reads.follow_up(turn)
-                await turn.note({}, record=True)
+                await turn.update({}, record=True)
             else:
                 await self._read_all(turn, listed, complete=complete)
         except Exception as error:
             # When Redis is full there may still be room for the cursor, if not for a page.
             failure = RedisFull() if is_full(error) else error
-            if isinstance(failure, _NOT_NOTED):
+            if isinstance(failure, _NOT_RECORDED):
                 raise
             code = failure.code if isinstance(failure, OrdersyncError) else "internal"
             run.fail(code, failure)
             if code == "internal":
                 self._log.exception("poll_crashed", resource=run.resource, advice="please report this trace")
-            if _contradicts_what_is_known(error, captured, cursor.failures):
-                await self._contract.doubt(turn.reading.resource)
+            if _contradicts_contract(error, captured, cursor.failures):
+                await self._contract.mark_stale(turn.options.resource)
             failed: dict[str, str | int | float] = {
-                **listed.setback(error),
+                **listed.failure_update(error),
                 "failures": cursor.failures + 1,
                 "error": run.error,
                 "error_code": run.error_code,
-                "due_at": self._clock.now() + _pause(failure, cursor.failures),
+                "due_at": self._clock.now() + _retry_delay(failure, cursor.failures),
             }
-            await turn.note(failed, record=True)
+            await turn.update(failed, record=True)
 
-    async def _read_all(self, turn: Turn, listed: ListRead, *, complete: bool) -> None:
+    async def _read_all(self, turn: PollContext, listed: ScanExecutor, *, complete: bool) -> None:
         """What is due by id, and the list; after a complete read also what that has made due."""
         run = turn.run
-        await self._due_reads.follow_up(turn, SHORTEST_PART)
+        await self._due_reads.follow_up(turn, MIN_STEP_SECONDS)
         if run.outcome is Outcome.PAUSED:
             return
         run.outcome = Outcome.PARTIAL
         await listed.read(complete=complete)
         if complete and run.outcome is Outcome.COMPLETE:
-            await turn.look()
+            await turn.load_cursor()
             await self._due_reads.follow_up(turn)
 
-    async def _begin(self, turn: Turn) -> bool:
+    async def _begin(self, turn: PollContext) -> bool:
         """Note that the poll has begun. False if it must pause: consumers, or Redis, have to catch up first."""
-        run, reading, cursor = turn.run, turn.reading, turn.cursor
-        load = await reading.gate.look(paused=bool(cursor.paused))
+        run, reading, cursor = turn.run, turn.options, turn.cursor
+        load = await reading.gate.check_now(paused=bool(cursor.paused))
         started: dict[str, str | int | float] = {
             "last_started": run.started_at,
             "interval": reading.interval,
@@ -278,14 +280,14 @@ class Poller:
         if load.cause:
             run.pause(load.cause)
             started["due_at"] = self._clock.now() + min(PAUSE_SECONDS, reading.interval)
-        await turn.note(started)
+        await turn.update(started)
         if load.cause and not cursor.paused:
             self._log.warning("backpressure_on", resource=run.resource, cause=load.cause, **load.figures)
         elif cursor.paused and not load.cause:
             self._log.info("backpressure_off", resource=run.resource, **load.figures)
         return not load.cause
 
-    def _tell(self, run: Run) -> None:
+    def _log_summary(self, run: Run) -> None:
         """The summary line. The same failure is told once a minute, with the number of those in between."""
         now = self._clock.monotonic()
         fields = {name: value for name, value in run.summary(now).items() if name != "account"}
@@ -314,7 +316,7 @@ def _list_of(captured: Captured) -> Resource:
     return captured.parent if isinstance(captured, AuditLog) else captured
 
 
-def _contradicts_what_is_known(error: Exception, captured: Captured, failures: int) -> bool:
+def _contradicts_contract(error: Exception, captured: Captured, failures: int) -> bool:
     """Whether the list should be looked for and at anew: it is gone, or is served in another way again and again."""
     resource = _list_of(captured)
     if isinstance(captured, AuditLog):
@@ -324,19 +326,19 @@ def _contradicts_what_is_known(error: Exception, captured: Captured, failures: i
     return isinstance(error, NotFound) and error.operation == resource.search
 
 
-def _of_another_hand(error: Exception) -> DataError:
+def _foreign_key(error: Exception) -> DataError:
     return DataError(
         f"a key of the account is not what this program writes: {error}. Nothing was written; put the old value "
         "back, or delete the key when you know what it is."
     )
 
 
-def _pause(error: Exception, failures: int) -> float:
+def _retry_delay(error: Exception, failures: int) -> float:
     """Seconds until the next try, after `failures` in a row before this one."""
     if isinstance(error, LoginRejected):
-        return LONGEST_BACKOFF
+        return MAX_BACKOFF
     if isinstance(error, RedisFull):
         return FIRST_BACKOFF
     if isinstance(error, ApiError) and error.retry_after:
-        return min(error.retry_after, LONGEST_ASKED_PAUSE)
-    return min(LONGEST_BACKOFF, FIRST_BACKOFF * (1 << min(failures, 10)))
+        return min(error.retry_after, MAX_ASKED_PAUSE)
+    return min(MAX_BACKOFF, FIRST_BACKOFF * (1 << min(failures, 10)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from worker.capture.records.scope import EVERYTHING, Interest
+from worker.capture.records.scope import EVERYTHING, RecordScope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ class Resource:
     status_field: str | None = None
     follow_ups: tuple[FollowUp, ...] = ()
     schema_version: int = 1
-    interest: Interest = EVERYTHING
+    interest: RecordScope = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +84,11 @@ class AuditLog:
 Captured: TypeAlias = Resource | AuditLog
 
 
-def interest_in(
+def scope_of(
     resource: Resource, *, merchants: Sequence[str], statuses: Sequence[str | int], final: Sequence[str | int]
-) -> Interest:
+) -> RecordScope:
     """The interest in one resource. Statuses may be numbers, as those of shipments are."""
-    return Interest(
+    return RecordScope(
         resource.merchant_field,
         resource.status_field,
         frozenset(merchants),

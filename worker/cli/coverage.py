@@ -14,7 +14,7 @@ import msgspec
 from worker.app import run_async
 from worker.capture.reconcile.calendar import Day, Hour, calendar
 from worker.capture.reconcile.comparison import can_be_proven
-from worker.capture.reconcile.progress import Counts, Coverage, Gap, Pass, Progress
+from worker.capture.reconcile.progress import Coverage, Gap, ReconcileCounts, ReconcilePass, ReconcileProgress
 from worker.capture.registry import CAPTURED, RESOURCES
 from worker.capture.resources import AuditLog
 from worker.capture.state.run_history import History
@@ -40,27 +40,27 @@ GLYPHS: dict[Hour, tuple[str, str, str]] = {
     Hour.DOWN: ("_", "", "nothing was read: no worker, or paused"),
     Hour.BEFORE: (" ", "", ""),
 }
-MOST_GAPS = 20
+MAX_GAPS = 20
 """Open records that are listed for people; JSON has all of them."""
 _NO_LOGS = "OrderMesh has no audit logs, or no single records, of it: its reads are complete, but nothing can prove it"
 _IS_LOG = "an audit log is what others are proven by; it is read when its record has changed"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CoverageReport:
     """What is known of one resource."""
 
     resource: str
-    progress: Progress
+    progress: ReconcileProgress
     gaps: dict[str, Gap]
-    passes: list[Pass]
+    passes: list[ReconcilePass]
     days: list[Day]
     tracked: int
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> ReconcileCounts:
         """Over all passes that are shown."""
-        total = Counts()
+        total = ReconcileCounts()
         for each in self.passes:
             for name in ("records", "verified", "entries", "found", "healed", "requests"):
                 setattr(total, name, getattr(total, name) + getattr(each.counts, name))
@@ -130,7 +130,7 @@ async def _known(client: Redis, keys: Keys, settings: Settings, wanted: str | No
     return [n for n, by in zip(CAPTURED, found, strict=True) if any(by) or n in settings.poll.chosen]
 
 
-async def _look(client: Redis, keys: Keys, name: str, days: int) -> Standing:
+async def _look(client: Redis, keys: Keys, name: str, days: int) -> CoverageReport:
     now = SystemClock().now()
     kept, history, hour = Coverage(client, keys, name), History(client, keys), int(now // 3600)
     first = (hour // 24 - days + 1) * 24
@@ -147,13 +147,13 @@ async def _look(client: Redis, keys: Keys, name: str, days: int) -> Standing:
         days=days,
     )
     tracked = await answer(client.hget(keys.cursor(name), "tracked"))
-    return Standing(name, progress, gaps, passes, shown, int(tracked or 0))
+    return CoverageReport(name, progress, gaps, passes, shown, int(tracked or 0))
 
 
 # For people
 
 
-def _lines(found: Sequence[Standing], unprovable: Sequence[str]) -> Iterator[str]:
+def _lines(found: Sequence[CoverageReport], unprovable: Sequence[str]) -> Iterator[str]:
     if not found and not unprovable:
         yield "Nothing was read yet."
     for each in found:
@@ -182,7 +182,7 @@ def _glyph(hour: Hour) -> str:
     return click.style(glyph, fg=colour) if colour else glyph
 
 
-def _calendar(each: Standing) -> Iterator[str]:
+def _calendar(each: CoverageReport) -> Iterator[str]:
     width = max(len(each.resource), len("2026-03-02"))
     ruler = "".join(f"{hour:<6}" for hour in ("00", "06", "12", "18"))
     yield f"{each.resource:<{width}}  {ruler}UTC"
@@ -194,7 +194,7 @@ def _calendar(each: Standing) -> Iterator[str]:
         yield f"{date:<{width}}  {cells}{'  ' if told else ''}{', '.join(told)}".rstrip()
 
 
-def _words(each: Standing) -> Iterator[str]:
+def _words(each: CoverageReport) -> Iterator[str]:
     progress, counts, name = each.progress, each.counts, each.resource
     if progress.complete_until:
         until = rfc3339(progress.complete_until / 1000)
@@ -226,14 +226,14 @@ def _words(each: Standing) -> Iterator[str]:
     if each.open:
         rows = [
             ("  open", gap_id, rfc3339(gap.at / 1000) if gap.at else "-", gap.why)
-            for gap_id, gap in list(each.open.items())[:MOST_GAPS]
+            for gap_id, gap in list(each.open.items())[:MAX_GAPS]
         ]
         yield from columns([("  ", "id", "changed at", "why"), *rows])
-        if len(each.open) > MOST_GAPS:
-            yield f"  and {len(each.open) - MOST_GAPS} more (--json)"
+        if len(each.open) > MAX_GAPS:
+            yield f"  and {len(each.open) - MAX_GAPS} more (--json)"
 
 
-def _under_way(each: Standing) -> str:
+def _under_way(each: CoverageReport) -> str:
     progress, now = each.progress, SystemClock().now()
     done, passed = progress.counts.records, now - progress.began
     text = f"A pass is under way since {duration(passed)}: {done} of {each.tracked} records"
@@ -245,7 +245,7 @@ def _under_way(each: Standing) -> str:
 # For programs
 
 
-def _as_json(each: Standing, account: str) -> dict[str, Any]:
+def _as_json(each: CoverageReport, account: str) -> dict[str, Any]:
     progress = each.progress
     return {
         "account": account,
@@ -289,7 +289,7 @@ def _as_json(each: Standing, account: str) -> dict[str, Any]:
     }
 
 
-def _counts(counts: Counts) -> dict[str, int]:
+def _counts(counts: ReconcileCounts) -> dict[str, int]:
     kept: dict[str, int] = msgspec.structs.asdict(counts)
     del kept["healed_at"]
     return kept

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.admin.dead_letters import KINDS, Letters, Picked, pick_out
+from worker.admin.dead_letters import KINDS, DeadLetterAdmin, Selection, select
 from worker.app import run_async
 from worker.cli.common.options import pick_account, prepare
 from worker.cli.common.redis import ask_back, check_resource, client_of
@@ -20,10 +20,10 @@ from worker.queue.envelope import FIELDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from worker.queue.dead import Letter
+    from worker.queue.dead import DeadLetter
 
 _COLUMNS = ("resource", "id", "kind", "group", "subject", "attempts", "age", "reason")
-_LONGEST_REASON = 100
+_MAX_REASON = 100
 _TOLD = 10
 _ATTRIBUTES = tuple(name for name in FIELDS if name != "data")
 
@@ -33,7 +33,7 @@ class LettersStay(OrdersyncError):
 
     code = "letters_stay"
 
-    def __init__(self, stay: Sequence[tuple[Letter, str]]) -> None:
+    def __init__(self, stay: Sequence[tuple[DeadLetter, str]]) -> None:
         told = "".join(
             f"\n  {letter.resource} {letter.letter_id}: {reason}" for letter, reason in stay[:_TOLD]
         )
@@ -81,8 +81,8 @@ def list_letters(
 
     async def main() -> None:
         async with client_of(settings) as client:
-            letters = Letters(client, await pick_account(client, account, settings))
-            found = await letters.pick(Picked(resource, (), group or "", kind or ""))
+            letters = DeadLetterAdmin(client, await pick_account(client, account, settings))
+            found = await letters.pick(Selection(resource, (), group or "", kind or ""))
         now = SystemClock().now()
         if as_json:
             click.echo(json.dumps([_row(letter, now) for letter in found]))
@@ -105,14 +105,14 @@ def list_letters(
 @click.option("--account", help="The account, where there are several.")
 def show(*, words: tuple[str, ...], as_json: bool, account: str | None) -> None:
     """Show one dead letter: the reason with its trace, and the event or the record, whole."""
-    picked = pick_out(words)
+    picked = select(words)
     if len(picked.ids) != 1:
         raise click.UsageError("Which dead letter? Give one ID: ordersync dead list shows them.")
     settings = prepare(quiet=True)
 
     async def main() -> None:
         async with client_of(settings) as client:
-            letters = Letters(client, await pick_account(client, account, settings))
+            letters = DeadLetterAdmin(client, await pick_account(client, account, settings))
             letter = await letters.find(picked.ids[0], picked.resource)
         click.echo(json.dumps(_whole(letter)) if as_json else "\n".join(_told(letter)))
 
@@ -135,14 +135,14 @@ def replay(
     One that is not kept in the stream any more cannot come again, and its letter stays. A record is looked at again
     by the next complete read.
     """
-    picked = pick_out(words, every=every, group=group, kind=kind)
+    picked = select(words, every=every, group=group, kind=kind)
     settings = prepare()
 
     async def main() -> None:
-        done: list[Letter] = []
-        stay: list[tuple[Letter, str]] = []
+        done: list[DeadLetter] = []
+        stay: list[tuple[DeadLetter, str]] = []
         async with client_of(settings) as client:
-            letters = Letters(client, await pick_account(client, account, settings))
+            letters = DeadLetterAdmin(client, await pick_account(client, account, settings))
             for letter in await letters.pick(picked):
                 try:
                     await letters.replay(letter)
@@ -177,12 +177,12 @@ def drop(
     account: str | None,
 ) -> None:
     """Remove dead letters for good. Their events stay in the stream as long as they are kept."""
-    picked = pick_out(words, every=every, group=group, kind=kind)
+    picked = select(words, every=every, group=group, kind=kind)
     settings = prepare()
 
     async def main() -> None:
         async with client_of(settings) as client:
-            letters = Letters(client, await pick_account(client, account, settings))
+            letters = DeadLetterAdmin(client, await pick_account(client, account, settings))
             found = await letters.pick(picked)
             if found:
                 ask_back(f"Drop {counted(len(found))} for good?", yes=yes)
@@ -198,7 +198,7 @@ def counted(letters: int) -> str:
     return f"{letters} dead letter{'' if letters == 1 else 's'}"
 
 
-def _row(letter: Letter, now: float) -> dict[str, Any]:
+def _row(letter: DeadLetter, now: float) -> dict[str, Any]:
     return {
         "resource": letter.resource,
         "id": letter.letter_id,
@@ -214,17 +214,17 @@ def _row(letter: Letter, now: float) -> dict[str, Any]:
     }
 
 
-def _cells(letter: Letter, now: float) -> tuple[str, ...]:
+def _cells(letter: DeadLetter, now: float) -> tuple[str, ...]:
     reason = letter.reason
-    if len(reason) > _LONGEST_REASON:
-        reason = f"{reason[: _LONGEST_REASON - 3]}..."
+    if len(reason) > _MAX_REASON:
+        reason = f"{reason[: _MAX_REASON - 3]}..."
     return (
         letter.resource, letter.letter_id, letter.kind, letter.group or "-", letter.subject or "-",
         str(letter.attempts) if letter.kind == DELIVERY else "-", duration(max(0.0, now - letter.written_at)), reason,
     )  # fmt: skip
 
 
-def _whole(letter: Letter) -> dict[str, Any]:
+def _whole(letter: DeadLetter) -> dict[str, Any]:
     row = _row(letter, SystemClock().now())
     row["trace"] = letter.trace
     if letter.event is not None:
@@ -243,7 +243,7 @@ def _parsed(data: bytes) -> Any:
         return data.decode("utf-8", "replace")
 
 
-def _told(letter: Letter) -> list[str]:
+def _told(letter: DeadLetter) -> list[str]:
     whole = _whole(letter)
     event, trace = whole.pop("event", {}), whole.pop("trace")
     del whole["age_s"], whole["data"]
@@ -260,7 +260,7 @@ def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _replayed(done: Sequence[Letter]) -> str:
+def _replayed(done: Sequence[DeadLetter]) -> str:
     """What becomes of them."""
     groups: dict[str, int] = {}
     for letter in done:

@@ -13,9 +13,9 @@ import msgspec
 import redis.exceptions
 
 from worker.admin import checks
-from worker.admin.finding import Finding, Level
+from worker.admin.finding import Finding, Severity
 from worker.admin.redis_acl import check_rights
-from worker.app import redis_url, run_async, workplace
+from worker.app import open_services, redis_url, run_async
 from worker.cli.common.options import prepare
 from worker.clock import SystemClock
 from worker.errors import OrdersyncError, SettingsError
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.config.sections import Account
     from worker.config.settings import Settings
-    from worker.ordermesh.contract.findings import Findings
-    from worker.services import Desk
+    from worker.ordermesh.contract.findings import Capabilities
+    from worker.services import AccountServices
 
-_COLOURS = {Level.OK: "green", Level.NOTE: "blue", Level.WARNING: "yellow", Level.PROBLEM: "red"}
+_COLOURS = {Severity.OK: "green", Severity.NOTE: "blue", Severity.WARNING: "yellow", Severity.PROBLEM: "red"}
 
 
 class Report:
@@ -36,13 +36,13 @@ class Report:
 
     def __init__(self, *, quiet: bool) -> None:
         self.findings: list[Finding] = []
-        self.contract: dict[str, dict[str, Findings]] = {}
+        self.contract: dict[str, dict[str, Capabilities]] = {}
         self._quiet = quiet
 
     @property
     def exit_status(self) -> int:
         """0 if the worker can do its job."""
-        return max((one.exit_status for one in self.findings if one.level is Level.PROBLEM), default=0)
+        return max((one.exit_status for one in self.findings if one.level is Severity.PROBLEM), default=0)
 
     def stopped_since(self, count: int) -> bool:
         """Whether one of the findings behind the first `count` leaves nothing to build on."""
@@ -62,8 +62,8 @@ class Report:
 
     def conclude(self) -> None:
         """The last line, or all of it as JSON."""
-        problems = sum(one.level is Level.PROBLEM for one in self.findings)
-        warnings = sum(one.level is Level.WARNING for one in self.findings)
+        problems = sum(one.level is Severity.PROBLEM for one in self.findings)
+        warnings = sum(one.level is Severity.WARNING for one in self.findings)
         if self._quiet:
             answer = {
                 "ok": not problems,
@@ -94,9 +94,9 @@ def command(as_json: bool) -> None:
         run_async(lambda: _examine(settings, report))
     except OrdersyncError as error:
         area = "settings" if isinstance(error, SettingsError) else "redis"
-        report.add(Finding(area, Level.PROBLEM, str(error), exit_status=error.exit_status))
+        report.add(Finding(area, Severity.PROBLEM, str(error), exit_status=error.exit_status))
     except (redis.exceptions.RedisError, OSError) as error:  # it was there when it was looked at
-        report.add(Finding("redis", Level.PROBLEM, f"it failed on the way: {error}", exit_status=3))
+        report.add(Finding("redis", Severity.PROBLEM, f"it failed on the way: {error}", exit_status=3))
     report.conclude()
     sys.exit(report.exit_status)
 
@@ -110,11 +110,11 @@ async def _examine(settings: Settings, report: Report) -> None:
         url = await stack.enter_async_context(redis_url(settings))
         if not await _examine_redis(settings, url, accounts, report):
             report.add(
-                Finding("contract", Level.NOTE, "login, contract and gateway's clock are not looked at without Redis")
+                Finding("contract", Severity.NOTE, "login, contract and gateway's clock are not looked at without Redis")
             )  # fmt: skip
             return
-        place = await stack.enter_async_context(workplace(accounts, url, clock))
-        for desk in place.desks.values():
+        place = await stack.enter_async_context(open_services(accounts, url, clock))
+        for desk in place.accounts.values():
             await _examine_account(desk, clock, report)
 
 
@@ -139,11 +139,11 @@ async def _examine_redis(settings: Settings, url: str, accounts: tuple[Account, 
     return usable
 
 
-async def _examine_account(desk: Desk, clock: Clock, report: Report) -> None:
+async def _examine_account(desk: AccountServices, clock: Clock, report: Report) -> None:
     before = len(report.findings)
     async for finding in checks.check_login(desk, clock):
         report.add(finding)
-    if any(one.level is Level.PROBLEM for one in report.findings[before:]):
+    if any(one.level is Severity.PROBLEM for one in report.findings[before:]):
         return
     found = report.contract[desk.account.name] = {}
     async for finding in checks.check_contract(desk, found):

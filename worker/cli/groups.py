@@ -18,7 +18,7 @@ from worker.config.sections import RESOURCES
 from worker.config.settings import Settings, hide_password
 from worker.errors import RedisUnavailable, SettingsError
 from worker.keys import Keys
-from worker.queue.streams.groups import Groups, Limits, idle_seconds, written_at
+from worker.queue.streams.groups import Groups, RetentionLimits, idle_seconds, written_at
 from worker.redis.connections import answer, connect
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ async def _list(settings: Settings, account: str | None, *, as_json: bool) -> No
         keys = Keys(await pick_account(client, account, settings))
         groups, now, rows = Groups(client, keys), SystemClock().now(), []
         for resource in RESOURCES:
-            limits = Limits(**settings.retention.of(resource).model_dump())
-            found = (await groups.survey(resource, limits)).groups
+            limits = RetentionLimits(**settings.retention.of(resource).model_dump())
+            found = (await groups.status(resource, limits)).groups
             rows += [await _row(groups, resource, group, now) for group in found]
     if as_json:
         click.echo(json.dumps(rows))
@@ -151,7 +151,7 @@ async def _drop(
         found = [
             (resource, each)
             for resource in resources
-            for each in (await groups.survey(resource)).groups
+            for each in (await groups.status(resource)).groups
             if each.name == group
         ]
         if not found:

@@ -100,7 +100,7 @@ def resume(*, resources: tuple[str, ...], as_json: bool, account: str | None) ->
             click.echo("\n".join(_resumed(name, resources, lifted, now)))
         if resources and EVERYTHING in before:
             raise StillPaused(
-                f"{before[EVERYTHING].words}. That holds for every resource; to lift it: ordersync resume"
+                f"{before[EVERYTHING].description}. That holds for every resource; to lift it: ordersync resume"
             )
 
     run_async(main)

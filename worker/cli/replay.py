@@ -17,7 +17,7 @@ from worker.config.sections import RESOURCES
 from worker.errors import SettingsError
 from worker.keys import Keys
 from worker.queue.consumer.group_client import text
-from worker.queue.replay import Range, Replayed, replay
+from worker.queue.replay import ReplayRange, ReplayResult, replay
 from worker.queue.streams.groups import Groups, written_at
 from worker.telemetry.log import get_logger
 
@@ -87,7 +87,7 @@ def command(
     if from_id and resource is None:
         raise click.UsageError("An entry stands in the stream of one resource: name it, such as orders.")
     now = SystemClock().now()
-    wanted = Range(
+    wanted = ReplayRange(
         since=moment(since, "--since", now),
         until=moment(until, "--until", now),
         from_id=from_id or "",
@@ -102,7 +102,7 @@ async def _replay(
     account: str | None,
     resource: str | None,
     group: str,
-    wanted: Range,
+    wanted: ReplayRange,
     *,
     dry_run: bool,
     as_json: bool,
@@ -131,7 +131,7 @@ async def _read_by(groups: Groups, wanted: str | None, name: str) -> dict[str, G
     found = {
         resource: group
         for resource in ((wanted,) if wanted else RESOURCES)
-        for group in (await groups.survey(resource)).groups
+        for group in (await groups.status(resource)).groups
         if group.name == name
     }
     if not found:
@@ -142,7 +142,7 @@ async def _read_by(groups: Groups, wanted: str | None, name: str) -> dict[str, G
     return found
 
 
-async def _kept(client: Redis, stream: str, group: Group, wanted: Range) -> Kept:
+async def _kept(client: Redis, stream: str, group: Group, wanted: ReplayRange) -> Kept:
     """What there is to be replayed."""
     start, end = wanted.first, wanted.last
     if await client.xrange(stream, min=f"({group.delivered}", max=end, count=1):
@@ -167,7 +167,7 @@ def _place(entry_id: str) -> tuple[int, int]:
     return int(milliseconds), int(number or 0)
 
 
-def _row(done: Replayed, kept: Kept, *, dry_run: bool) -> dict[str, Any]:
+def _row(done: ReplayResult, kept: Kept, *, dry_run: bool) -> dict[str, Any]:
     return {
         "resource": done.resource,
         "group": done.group,
@@ -185,7 +185,7 @@ def _row(done: Replayed, kept: Kept, *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _told(done: Replayed, kept: Kept, *, dry_run: bool) -> str:
+def _told(done: ReplayResult, kept: Kept, *, dry_run: bool) -> str:
     verb = "would be put back" if dry_run else "put back"
     words = f"{done.resource}: {_events(done.replayed)} {verb} for group {printable(done.group)}"
     if kept.first:

@@ -11,9 +11,9 @@ import click
 import msgspec
 
 from worker.admin.resyncs import as_row
-from worker.app import run_async, running_redis_url, workplace
+from worker.app import open_services, run_async, running_redis_url
 from worker.capture.registry import RESOURCES
-from worker.capture.resync.requests import OVER, Request, Resync, Resyncs, State
+from worker.capture.resync.requests import OVER, Resync, ResyncRequest, Resyncs, ResyncState
 from worker.cli.common.options import pick_account, prepare
 from worker.cli.common.redis import client_of, moment
 from worker.cli.render.tables import columns, duration
@@ -90,7 +90,7 @@ def command(
     settings, clock = prepare(quiet=True), SystemClock()
     if ids_from is not None:
         ids += _ids_in(ids_from)
-    request = Request(
+    request = ResyncRequest(
         resource=resource,
         ids=tuple(dict.fromkeys(ids)),
         since=_time(since, "--since", clock.now()),
@@ -125,7 +125,7 @@ def _ids_in(file: IO[bytes]) -> tuple[str, ...]:
     return found
 
 
-async def _accept(settings: Settings, request: Request, wanted: str | None) -> None:
+async def _accept(settings: Settings, request: ResyncRequest, wanted: str | None) -> None:
     async with client_of(settings) as client:
         keys = Keys(await pick_account(client, wanted, settings))
         said = msgspec.json.encode({"by": request.by, "at": SystemClock().now()}).decode()
@@ -136,12 +136,12 @@ async def _accept(settings: Settings, request: Request, wanted: str | None) -> N
     )
 
 
-async def _preview(settings: Settings, request: Request, wanted: str | None, *, as_json: bool) -> None:
+async def _preview(settings: Settings, request: ResyncRequest, wanted: str | None, *, as_json: bool) -> None:
     async with client_of(settings) as client:
         name = await pick_account(client, wanted, settings)
     account = _account(settings, name)
-    async with workplace([account], running_redis_url(settings), SystemClock()) as place:
-        preview = await place.desks[name].resyncer.preview(RESOURCES[request.resource], request)
+    async with open_services([account], running_redis_url(settings), SystemClock()) as place:
+        preview = await place.accounts[name].resyncer.preview(RESOURCES[request.resource], request)
     changes = preview.rows
     if as_json:
         click.echo(json.dumps(changes))
@@ -166,18 +166,18 @@ def _account(settings: Settings, name: str) -> Account:
 
 
 async def _ask(
-    settings: Settings, request: Request, wanted: str | None, *, wait: bool, as_json: bool
+    settings: Settings, request: ResyncRequest, wanted: str | None, *, wait: bool, as_json: bool
 ) -> None:
     async with client_of(settings) as client:
         keys = Keys(await pick_account(client, wanted, settings))
         resyncs = Resyncs(client, keys)
-        resync = await resyncs.ask(request, SystemClock().now())
+        resync = await resyncs.create(request, SystemClock().now())
         if not wait:
             click.echo(json.dumps(as_row(keys.account, resync)) if as_json else _asked(keys.account, resync))
             return
         ended = await _wait(resyncs, resync, show=not as_json)
         click.echo(json.dumps(as_row(keys.account, ended)) if as_json else _ended(keys.account, ended))
-        if ended.state is not State.DONE:
+        if ended.state is not ResyncState.DONE:
             raise ResyncIncomplete(f"resync {ended.id} was {ended.state.value}")
         if ended.missed:
             raise ResyncIncomplete(f"nothing was found under {ended.missed} of {len(request.ids)} ids")
@@ -216,7 +216,7 @@ async def _wait(resyncs: Resyncs, resync: Resync, *, show: bool) -> Resync:
             if now.error and now.error != error:
                 click.echo(f"It waits: {now.error}", err=True)
             error = now.error
-            if not said and now.state is State.WAITING and passed > IDLE_SECONDS:
+            if not said and now.state is ResyncState.WAITING and passed > IDLE_SECONDS:
                 said = True
                 click.echo(
                     "No worker of the account has begun yet. Is one running? See: ordersync status", err=True
@@ -235,7 +235,7 @@ def _me() -> str:
 
 def _asked(account: str, resync: Resync) -> str:
     return (
-        f"{account}/{resync.request.resource}: resync {resync.id} of {resync.request.words} is noted. "
+        f"{account}/{resync.request.resource}: resync {resync.id} of {resync.request.description} is noted. "
         f"See: ordersync resyncs"
     )
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _COLUMNS = (
     "ended", "run", "resource", "plan", "reason", "outcome", "pages", "records", "events", "requests", "took", "error",
 )  # fmt: skip
-_LONGEST_ERROR = 80
+_MAX_ERROR = 80
 
 
 class NoSuchRun(OrdersyncError):
@@ -166,8 +166,8 @@ def _print(runs: Sequence[RunRecord]) -> None:
 
 def _cells(run: RunRecord) -> tuple[str, ...]:
     error = printable(run.text("error"))
-    if len(error) > _LONGEST_ERROR:
-        error = f"{error[: _LONGEST_ERROR - 3]}..."
+    if len(error) > _MAX_ERROR:
+        error = f"{error[: _MAX_ERROR - 3]}..."
     return (
         rfc3339(run.ended_at), run.text("run_id"), run.text("resource"), run.text("plan") or "-", run.text("reason"),
         run.text("outcome"), run.text("pages"), run.text("records"), str(run.events), run.text("requests"),

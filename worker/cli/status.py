@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from worker.admin.status import Row, Standing
+from worker.admin.status import Row, StatusCollector
 from worker.app import run_async
 from worker.cli.common.options import prepare
 from worker.cli.common.redis import client_of
@@ -60,7 +60,7 @@ def command(*, watch: bool, every: float, as_json: bool) -> None:
 
 async def _once(settings: Settings, *, as_json: bool) -> None:
     async with client_of(settings) as client:
-        rows = await Standing(client, settings).rows()
+        rows = await StatusCollector(client, settings).rows()
     if as_json:
         click.echo(json.dumps(rows))
         return
@@ -92,7 +92,7 @@ async def _looks(settings: Settings, every: float) -> AsyncGenerator[list[Row] |
     while True:
         try:
             async with client_of(settings) as client:
-                standing = Standing(client, settings)
+                standing = StatusCollector(client, settings)
                 while True:
                     yield await standing.rows()
                     looked = True

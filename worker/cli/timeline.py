@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from worker.admin.timeline import Timeline, Tracer
-from worker.app import run_async, running_redis_url, workplace
+from worker.admin.timeline import Timeline, TimelineCollector
+from worker.app import open_services, run_async, running_redis_url
 from worker.cli.common.options import pick_account, prepare
 from worker.cli.common.redis import client_of
 from worker.cli.render.tables import printable
@@ -60,10 +60,10 @@ async def _trace(settings: Settings, name: str, account: str | None, *, offline:
         api, remark = None, "OrderMesh was not asked for its audit logs (--offline)."
         if not offline:
             api, remark = await _api_of(settings, chosen, stack)
-        tracer = Tracer(client, Keys(chosen), api, most=scan, now=SystemClock().now())
+        tracer = TimelineCollector(client, Keys(chosen), api, most=scan, now=SystemClock().now())
         if remark:
             tracer.remarks.append(remark)
-        return await tracer.trace(name)
+        return await tracer.collect(name)
 
 
 async def _api_of(
@@ -79,8 +79,10 @@ async def _api_of(
             None,
             f"OrderMesh was not asked for its audit logs: the settings here have no login for {account}.",
         )
-    place = await stack.enter_async_context(workplace([found], running_redis_url(settings), SystemClock()))
-    desk = place.desks[account]
+    place = await stack.enter_async_context(
+        open_services([found], running_redis_url(settings), SystemClock())
+    )
+    desk = place.accounts[account]
     await desk.contract.load()
     return desk.client, ""
 
@@ -88,13 +90,13 @@ async def _api_of(
 def _lines(found: Timeline) -> list[str]:
     names = [f"{name} {value}" for name, value in found.order.items() if name != "id" and value is not None]
     lines = [printable(f"order {found.order['id']}" + (f" ({', '.join(names)})" if names else ""))]
-    width = max((len(moment.resource) for moment in found.moments), default=0)
-    for moment in found.moments:
+    width = max((len(moment.resource) for moment in found.entries), default=0)
+    for moment in found.entries:
         at = rfc3339(moment.at) if moment.at else f"{'at some time':<24}"
         kind = click.style(f"{moment.kind:<8}", fg=_COLOURS.get(moment.kind))
         lines.append(
-            f"{at}  {kind}  {moment.resource:<{width}}  {printable(f'{moment.subject}  {moment.told}')}"
+            f"{at}  {kind}  {moment.resource:<{width}}  {printable(f'{moment.subject}  {moment.message}')}"
         )
-    if not found.moments:
+    if not found.entries:
         lines.append("Nothing is kept of it.")
     return [*lines, *(["", *map(printable, found.remarks)] if found.remarks else [])]

@@ -145,13 +145,13 @@ def _field_path(value: str) -> str:
 _FieldPath = Annotated[str, AfterValidator(_field_path)]
 
 
-class Part(BaseModel):
+class Section(BaseModel):
     """Some settings that belong together. Names that are not known are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ApiSettings(Part):
+class ApiSettings(Section):
     """How to reach OrderMesh, and how much to ask of it."""
 
     base_url: Annotated[str, AfterValidator(_http_url)] = Field(
@@ -173,7 +173,7 @@ class ApiSettings(Part):
         return bool((self.client_id and self.client_secret) or (self.username and self.password))
 
 
-class RedisSettings(Part):
+class RedisSettings(Section):
     """Where events and state are kept, and where arq has its queue."""
 
     url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = Field(
@@ -184,7 +184,7 @@ class RedisSettings(Part):
     )
 
 
-class PollSettings(Part):
+class PollSettings(Section):
     """What is read, and how often."""
 
     preset: Literal["orders", "records", "all"] = Field(
@@ -209,7 +209,7 @@ class PollSettings(Part):
         return dict(self.intervals or PRESETS[self.preset])
 
 
-class ReconcileSettings(Part):
+class ReconcileSettings(Section):
     """How what was published is held against the audit logs of OrderMesh."""
 
     every: float = Field(
@@ -226,7 +226,7 @@ class ReconcileSettings(Part):
     )
 
 
-class InterestSettings(Part):
+class InterestSettings(Section):
     """Which records are published. Which resources: those that have an interval."""
 
     merchants: tuple[str, ...] = Field(default=(), description="ids of merchants; all if not set")
@@ -246,7 +246,7 @@ class InterestSettings(Part):
         return self
 
 
-class PrivacySettings(Part):
+class PrivacySettings(Section):
     """What of the records is published. What a rule does: `worker.capture.records.privacy`."""
 
     policy: Literal["keep", "minimal"] = Field(
@@ -278,7 +278,7 @@ class PrivacySettings(Part):
         return self
 
 
-class EventSettings(Part):
+class EventSettings(Section):
     """Who reads the events, and what they hold beside the record."""
 
     groups: dict[_GroupName, tuple[_Resource, ...]] = Field(
@@ -295,7 +295,7 @@ class EventSettings(Part):
     )
 
 
-class KeptSettings(Part):
+class KeptSettings(Section):
     """What is kept of the stream of one resource; 0 is no limit."""
 
     max_age: float | None = Field(None, ge=0)
@@ -303,7 +303,7 @@ class KeptSettings(Part):
     max_bytes: int | None = Field(None, ge=0)
 
 
-class RetentionSettings(Part):
+class RetentionSettings(Section):
     """How long events are kept. What a group still needs is kept longer, whatever the limits say."""
 
     max_age: float = Field(604_800, ge=0, description="seconds that events are kept; 0: without limit")
@@ -326,7 +326,7 @@ class RetentionSettings(Part):
         return KeptSettings(**shared | own.model_dump(exclude_none=True))
 
 
-class BackpressureSettings(Part):
+class BackpressureSettings(Section):
     """When polling pauses, until consumers or Redis have caught up. 0 turns a mark off."""
 
     entries: int = Field(500_000, ge=0, description="polling pauses when a group has so many events to read")
@@ -337,7 +337,7 @@ class BackpressureSettings(Part):
     )
 
 
-class ResyncSettings(Part):
+class ResyncSettings(Section):
     """Resyncs that somebody asks for."""
 
     share: float = Field(
@@ -345,14 +345,14 @@ class ResyncSettings(Part):
     )
 
 
-class LogSettings(Part):
+class LogSettings(Section):
     """How the worker writes its logs; they go to stderr."""
 
     format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal")
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level written")
 
 
-class MetricsSettings(Part):
+class MetricsSettings(Section):
     """Metrics for Prometheus, and probes: `/metrics`, `/healthz`, `/readyz`. Off without a port."""
 
     port: int | None = Field(
@@ -363,7 +363,7 @@ class MetricsSettings(Part):
     )
 
 
-class TraceSettings(Part):
+class TraceSettings(Section):
     """Traces to an OpenTelemetry collector. Off without an address."""
 
     endpoint: Annotated[str | None, AfterValidator(_optional_url)] = Field(

@@ -34,13 +34,13 @@ from worker.config.sections import (
     InterestSettings,
     LogSettings,
     MetricsSettings,
-    Part,
     PollSettings,
     PrivacySettings,
     ReconcileSettings,
     RedisSettings,
     ResyncSettings,
     RetentionSettings,
+    Section,
     TraceSettings,
     account_name,
 )
@@ -193,7 +193,7 @@ def variable_names() -> dict[str, str]:
     names = {SECRETS_DIR: "folder of secret files"}
     for name, setting in Settings.model_fields.items():
         part = setting.annotation
-        if isinstance(part, type) and issubclass(part, Part):
+        if isinstance(part, type) and issubclass(part, Section):
             for inner, inner_field in part.model_fields.items():
                 names[f"{PREFIX}{name}__{inner}".upper()] = inner_field.description or ""
         else:
@@ -259,7 +259,7 @@ def _account(
     )
 
 
-class _AccountEntry(Part):
+class _AccountEntry(Section):
     """One `[accounts.NAME]` of the accounts file: settings of `api`, and those of `poll` that differ.
 
     `contract_file`, relative to the accounts file, stands for the one of the environment; "" for none.

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker.telemetry.catalog import COMMON, EVENTS, FIELDS, FREE_LEVEL, HEAD, Kind, Level, LogEvent, LogField
+from worker.telemetry.catalog import (
+    COMMON,
+    EVENTS,
+    FIELDS,
+    FREE_LEVEL,
+    HEAD,
+    Kind,
+    LogEvent,
+    LogField,
+    LogLevel,
+)
 
 VERSION = 1
 """The next one when an event or a field goes, or means something else. New ones may come without."""
@@ -54,7 +64,7 @@ def _event(event: LogEvent) -> dict[str, Any]:
     names = dict.fromkeys(
         (*(field.name for field in HEAD), *event.fields, *event.optional, *(field.name for field in COMMON))
     )
-    levels = [level.value for level in Level] if event.name in FREE_LEVEL else [event.level.value]
+    levels = [level.value for level in LogLevel] if event.name in FREE_LEVEL else [event.level.value]
     said: dict[str, Any] = {
         **{name: {"$ref": f"#/$defs/{_key(name)}"} for name in names},
         "level": {"enum": levels},

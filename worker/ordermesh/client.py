@@ -49,8 +49,8 @@ RETRIED_WRITE_STATUSES = frozenset({429})
 """For a write that must not be done twice: only where the server says that it has not begun."""
 UNANSWERED_STATUSES = frozenset({408, 502, 504})
 """A gateway's words for: I do not know what became of it."""
-FIRST_BACKOFF, LONGEST_BACKOFF = 0.25, 20.0
-LONGEST_RETRY_AFTER = 30.0
+FIRST_BACKOFF, MAX_BACKOFF = 0.25, 20.0
+MAX_RETRY_AFTER = 30.0
 """Seconds. When the server asks for a longer pause, the request fails and the poll is put off instead."""
 
 
@@ -277,7 +277,7 @@ class OrderMeshClient(Services):
 
     def _backoff(self, state: RetryCallState) -> float:
         """Full jitter, and never earlier than the server asked for."""
-        ceiling = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (state.attempt_number - 1))
+        ceiling = min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** (state.attempt_number - 1))
         failure = state.outcome.exception() if state.outcome else None
         asked = failure.retry_after if isinstance(failure, _Transient) else None
         wait = (asked or 0.0) + self._clock.uniform(0, ceiling)
@@ -300,7 +300,7 @@ class OrderMeshClient(Services):
             raise OutcomeUnknown(request.key, str(error))
         if response.status_code in (RETRIED_STATUSES if request.repeatable else RETRIED_WRITE_STATUSES):
             retry_after = refusals.retry_after(response, self._clock.now())
-            if retry_after is not None and retry_after > LONGEST_RETRY_AFTER:
+            if retry_after is not None and retry_after > MAX_RETRY_AFTER:
                 error.retry_after = retry_after
                 raise error
             raise _Transient(error, retry_after)
@@ -333,7 +333,7 @@ class OrderMeshClient(Services):
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if request.content is not None:
             headers["Content-Type"] = "application/json"
-        grant = await self._budget.take()
+        grant = await self._budget.acquire()
         usage.budget_wait += grant.waited
         usage.requests += 1
         self._counts.requests += 1

@@ -36,7 +36,7 @@ _EVENT = b"event."
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """One dead letter.
 
     `letter_id`: its place among those of its resource. `subject` and `data`: of the record, as served. `where`:
@@ -68,7 +68,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class DeadLetterSummary:
     """The letters of a resource: how many, and when the oldest was written (seconds since 1970; 0 for none)."""
 
     letters: int
@@ -83,21 +83,23 @@ class DeadLetters:
     """
 
     def __init__(
-        self, client: Redis, keys: Keys, look_again: Callable[[Letter], Awaitable[None]] | None = None
+        self, client: Redis, keys: Keys, look_again: Callable[[DeadLetter], Awaitable[None]] | None = None
     ) -> None:
         self._redis, self._keys, self._look_again = client, keys, look_again
         self._reopen = scripts.load(client, "worker.queue", "reopen", begin=["groups"])
 
-    async def summary(self, resource: str) -> Summary:
+    async def summary(self, resource: str) -> DeadLetterSummary:
         """How many there are, and since when."""
         first = await self._entries(resource, "-", "+", 1)
         if not first:
-            return Summary(0, 0.0)
-        return Summary(await self._redis.xlen(self._keys.dead(resource)), written_at(text(first[0][0])))
+            return DeadLetterSummary(0, 0.0)
+        return DeadLetterSummary(
+            await self._redis.xlen(self._keys.dead(resource)), written_at(text(first[0][0]))
+        )
 
     async def each(
         self, resource: str, *, kind: str = "", group: str = "", subject: str = ""
-    ) -> AsyncIterator[Letter]:
+    ) -> AsyncIterator[DeadLetter]:
         """The letters of a resource, oldest first; those of a kind, group or subject alone."""
         after = "-"
         while True:
@@ -114,7 +116,7 @@ class DeadLetters:
                 return
             after = f"({text(entries[-1][0])}"
 
-    async def get(self, resource: str, letter_id: str) -> Letter:
+    async def get(self, resource: str, letter_id: str) -> DeadLetter:
         """One letter.
 
         Raises:
@@ -128,7 +130,7 @@ class DeadLetters:
             )
         return parse(resource, text(entries[0][0]), entries[0][1])
 
-    async def replay(self, letter: Letter) -> None:
+    async def replay(self, letter: DeadLetter) -> None:
         """Try again, and remove the letter.
 
         The event comes to its group again, marked as replayed and with its attempts counted anew; or the next
@@ -169,7 +171,7 @@ class DeadLetters:
         )
         return found
 
-    async def _deliver(self, letter: Letter) -> None:
+    async def _deliver(self, letter: DeadLetter) -> None:
         keys, resource = self._keys, letter.resource
         names = [keys.stream(resource), keys.dead(resource), keys.replayed(resource, letter.group)]
         words = [letter.group, letter.letter_id, letter.where, REPLAY, str(LONG_AGO)]
@@ -189,7 +191,7 @@ _WHY_NOT = {
 }
 
 
-def parse(resource: str, letter_id: str, fields: Mapping[bytes, bytes]) -> Letter:
+def parse(resource: str, letter_id: str, fields: Mapping[bytes, bytes]) -> DeadLetter:
     """The letter of an entry.
 
     Raises:
@@ -206,7 +208,7 @@ def parse(resource: str, letter_id: str, fields: Mapping[bytes, bytes]) -> Lette
                 data = event.data
             except DataError:  # it became a letter since it is none
                 pass
-        return Letter(
+        return DeadLetter(
             letter_id=letter_id,
             resource=resource,
             kind=values[b"kind"],

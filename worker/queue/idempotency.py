@@ -67,15 +67,15 @@ class RedisOnce:
         effect(pipe)
         encode = self._redis.get_encoder().encode  # type: ignore[no-untyped-call]
         commands = [[*str(name).split(), *map(encode, words)] for (name, *words), _ in pipe.command_stack]
-        key = self._keys.once(self._group, delivery.event.id)
+        key = self._keys.processed(self._group, delivery.event.id)
         return bool(await finish(self._once(keys=[key], args=[_pack(commands), self._remember])))
 
     async def seen(self, delivery: Delivery) -> bool:
         """Whether the effect of an event is done: to spare the work that leads to it."""
-        return bool(await self._redis.exists(self._keys.once(self._group, delivery.event.id)))
+        return bool(await self._redis.exists(self._keys.processed(self._group, delivery.event.id)))
 
 
-class Cursor(Protocol):
+class DatabaseCursor(Protocol):
     """The part of a cursor of DB-API 2.0 (PEP 249) that is used here."""
 
     @property
@@ -89,7 +89,7 @@ class Cursor(Protocol):
         """Let go of it."""
 
 
-class Connection(Protocol):
+class DatabaseConnection(Protocol):
     """The part of a connection of DB-API 2.0 (PEP 249) that is used here."""
 
     def cursor(self) -> Any:
@@ -120,7 +120,7 @@ class SqlOnce:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: DatabaseConnection,
         *,
         group: str,
         table: str = "ordersync_once",
@@ -171,7 +171,7 @@ class SqlOnce:
         return forgotten
 
     def _execute(self, statement: str, parameters: tuple[object, ...] = ()) -> int:
-        cursor: Cursor = self._connection.cursor()
+        cursor: DatabaseCursor = self._connection.cursor()
         try:
             cursor.execute(statement, parameters)
             return cursor.rowcount
@@ -179,7 +179,7 @@ class SqlOnce:
             cursor.close()
 
 
-def _commits_by_itself(connection: Connection) -> bool:
+def _commits_by_itself(connection: DatabaseConnection) -> bool:
     """Whether it is known to. `isolation_level` says so with sqlite3 alone; others mean their default by None."""
     modules = {kind.__module__ for kind in type(connection).__mro__}
     by_level = "sqlite3" in modules and getattr(connection, "isolation_level", "") is None

@@ -28,7 +28,7 @@ _ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class ReplayRange:
     """Which events of a resource to replay; without any bound all that are kept.
 
     `since` and `until`: when they were published, in seconds since 1970 by the clock of Redis; `until` itself is
@@ -66,7 +66,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayResult:
     """What a replay has done.
 
     `looked_at`: entries in the range; `replayed`: of these, put back among the pending ones of the group;
@@ -81,8 +81,8 @@ class Replayed:
 
 
 async def replay(
-    client: Redis, keys: Keys, resource: str, group: str, wanted: Range, *, dry_run: bool = False
-) -> Replayed:
+    client: Redis, keys: Keys, resource: str, group: str, wanted: ReplayRange, *, dry_run: bool = False
+) -> ReplayResult:
     """Deliver events of a resource to a group again.
 
     Events that the group has not read yet come anyway and are not counted. May be repeated: what is pending by
@@ -107,7 +107,7 @@ async def replay(
             )
         looked_at, replayed, pending = looked_at + found[0], replayed + found[1], pending + found[2]
         if found[0] < CHUNK:
-            return Replayed(resource, group, looked_at, replayed, pending)
+            return ReplayResult(resource, group, looked_at, replayed, pending)
         # The end stays where it was at first: what is dealt with meanwhile is not replayed as well.
         first, last = f"({text(status)}", text(found[3])
 

@@ -12,7 +12,7 @@ import redis.exceptions
 
 from worker.cancellation import finish
 from worker.queue.dead import DeadLetters
-from worker.queue.streams.groups import Groups, Limits, idle_seconds, written_at
+from worker.queue.streams.groups import Groups, RetentionLimits, idle_seconds, written_at
 from worker.redis import scripts
 from worker.redis.connections import is_full
 from worker.telemetry.log import Repeats, get_logger
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
     from worker.clock import Clock
     from worker.keys import Keys
-    from worker.queue.streams.groups import Survey
+    from worker.queue.streams.groups import StreamStatus
 
 STEP = 5000
 """Entries that one call removes at most: a few milliseconds, in which Redis does nothing else."""
 FIRST_SECONDS = 10.0
 """After the start of a worker; the later passes are as far apart as the setting says."""
-HURRY_SECONDS = 3.0
+REQUESTED_PASS_SECONDS = 3.0
 """Until the next pass where polling waits for room."""
 PASS_SECONDS = 4.0
 """A pass ends after this time, wherever it is; the next one carries on. It is less than a job may be silent."""
-SAY_AGAIN = 600.0
+REPEAT_LOG_SECONDS = 600.0
 """Seconds after which the same is said again of a group that holds back or does not read, or of dead letters."""
 
 
@@ -46,7 +46,7 @@ class Retention:
         *,
         redis_client: Redis,
         keys: Keys,
-        limits: Mapping[str, Limits],
+        limits: Mapping[str, RetentionLimits],
         declared: Mapping[str, Sequence[str]],
         idle_after: float,
         every: float,
@@ -59,7 +59,7 @@ class Retention:
         self._idle_after, self._every, self._clock, self._step = idle_after, every, clock, step
         self._due_at = clock.monotonic() + min(every, FIRST_SECONDS)
         self._script = scripts.load(redis_client, "worker.queue", "trim", begin=["needs"])
-        self._repeats = Repeats(SAY_AGAIN)
+        self._repeats = Repeats(REPEAT_LOG_SECONDS)
         self._log = get_logger(account=keys.account)
 
     def due(self) -> bool:
@@ -70,9 +70,9 @@ class Retention:
         self._due_at = now + self._every
         return True
 
-    def hurry(self) -> None:
+    def request_pass(self) -> None:
         """Room is needed: the next pass is due soon."""
-        self._due_at = min(self._due_at, self._clock.monotonic() + HURRY_SECONDS)
+        self._due_at = min(self._due_at, self._clock.monotonic() + REQUESTED_PASS_SECONDS)
 
     async def run(self, seconds: float = PASS_SECONDS) -> bool:
         """Trim every stream that has limits. False if there was no time to finish.
@@ -108,7 +108,9 @@ class Retention:
             return {resource for _, resource in await self._groups.missing(self._declared)}
         return set()
 
-    async def trim(self, resource: str, limits: Limits, deadline: float = float("inf")) -> tuple[int, bool]:
+    async def trim(
+        self, resource: str, limits: RetentionLimits, deadline: float = float("inf")
+    ) -> tuple[int, bool]:
         """Remove what the limits do not keep and no group needs: how many entries, and whether it is done.
 
         `deadline` is of the monotonic clock.
@@ -119,10 +121,10 @@ class Retention:
             removed += count
         return removed, not more
 
-    async def _trim(self, resource: str, limits: Limits, deadline: float) -> bool:
+    async def _trim(self, resource: str, limits: RetentionLimits, deadline: float) -> bool:
         first = await self._first(resource)
         removed, done = await self.trim(resource, limits, deadline)
-        survey = await self._groups.survey(resource, limits)
+        survey = await self._groups.status(resource, limits)
         if removed:
             self._log.info(
                 "stream_trimmed", resource=resource, entries=removed, left=survey.entries,
@@ -149,7 +151,7 @@ class Retention:
         elif not found.letters:
             self._repeats.forget_all(f"letters {resource}")
 
-    async def _report(self, resource: str, survey: Survey) -> None:
+    async def _report(self, resource: str, survey: StreamStatus) -> None:
         """Say which groups hold back what the limits would not keep, and which do not read."""
         now = self._clock.now()
         for group in survey.groups:

@@ -3,8 +3,16 @@
 For trials without an account (`ordersync run --sandbox`) and for tests. The engine never imports it.
 """
 
-from worker.sandbox.auth import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, Auth, Credentials, Lifetimes
-from worker.sandbox.contract import PLURAL, Contract, ContractError
+from worker.sandbox.auth import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    PASSWORD,
+    USERNAME,
+    Auth,
+    IssuedCredentials,
+    Lifetimes,
+)
+from worker.sandbox.contract import PLURAL, ContractError, ServedContract
 from worker.sandbox.contract_options import parse_contract
 from worker.sandbox.data.orders import OrderFactory
 from worker.sandbox.data.shipment_data import ShipmentStatus
@@ -30,12 +38,11 @@ __all__ = [
     "PLURAL",
     "USERNAME",
     "Auth",
-    "Contract",
     "ContractError",
-    "Credentials",
     "FaultRule",
     "FaultRuleError",
     "Faults",
+    "IssuedCredentials",
     "Lifetimes",
     "NotLoopbackError",
     "OrderFactory",
@@ -48,6 +55,7 @@ __all__ = [
     "SandboxOptions",
     "SandboxReady",
     "SandboxServer",
+    "ServedContract",
     "ShipmentStatus",
     "Store",
     "StoreStatistics",

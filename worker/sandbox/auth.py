@@ -40,7 +40,7 @@ _SPELLINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class IssuedCredentials:
     """The one client and the one user that may log in."""
 
     client_id: str = CLIENT_ID
@@ -78,13 +78,13 @@ class Auth:
 
     def __init__(
         self,
-        credentials: Credentials | None = None,
+        credentials: IssuedCredentials | None = None,
         lifetimes: Lifetimes | None = None,
         *,
         permissions: Permissions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.credentials = credentials or Credentials()
+        self.credentials = credentials or IssuedCredentials()
         self.lifetimes = lifetimes or Lifetimes()
         self.permissions = permissions or Permissions()
         self._clock = clock

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from worker.sandbox.auth import Auth
-    from worker.sandbox.contract import Contract
+    from worker.sandbox.contract import ServedContract
     from worker.sandbox.faults import Faults
     from worker.sandbox.state.records import Source
     from worker.sandbox.state.store import Store
@@ -33,7 +33,7 @@ class Sandbox:
     world: World
     auth: Auth
     faults: Faults
-    contract: Contract
+    contract: ServedContract
     requests: RequestLog = field(default_factory=RequestLog)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     indexes: dict[str, Index] = field(default_factory=dict)
@@ -125,4 +125,4 @@ class Call:
 
 
 Handler: TypeAlias = Callable[[Sandbox, Call], Answer]
-"""Serves one operation. It may raise `Refusal`."""
+"""Serves one operation. It may raise `ProbeRefusal`."""

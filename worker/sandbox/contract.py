@@ -31,7 +31,7 @@ class ContractError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Contract:
+class ServedContract:
     """The layout of answers and paths.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from worker.sandbox.contract import Contract, ContractError
+from worker.sandbox.contract import ContractError, ServedContract
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -15,7 +15,7 @@ _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 _NONE = "none"
 
 
-def parse_contract(pairs: Iterable[str]) -> Contract:
+def parse_contract(pairs: Iterable[str]) -> ServedContract:
     """A contract with these fields and the defaults of all others.
 
     `none` leaves a key or a limit out, lists have commas between their values, and an operation is moved by
@@ -39,7 +39,7 @@ def parse_contract(pairs: Iterable[str]) -> Contract:
             given[key] = reader(value)
         except ValueError:
             raise ContractError(key, value, _ALLOWED[reader]) from None
-    return Contract(**given, moved=moved)
+    return ServedContract(**given, moved=moved)
 
 
 def _text(value: str) -> str:
@@ -79,6 +79,6 @@ _OF_TYPE: dict[str, Callable[[str], Any]] = {
     "tuple[str, ...]": _names,
 }
 _READERS = {
-    each.name: _OF_TYPE.get(str(each.type), _text) for each in fields(Contract) if each.name != _MOVED
+    each.name: _OF_TYPE.get(str(each.type), _text) for each in fields(ServedContract) if each.name != _MOVED
 }
 """How the value of each field is read, by the type that the field has."""

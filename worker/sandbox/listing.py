@@ -34,7 +34,7 @@ def answer(
         sandbox: Whose contract lays it out.
         call: The request; page, size, filters, times and order are read from its query.
         operation_key: Key of the operation.
-        records: What there is, in creation order. A `Records` or the orders' `Store` costs a plain page no
+        records: What there is, in creation order. A `Records` or the orders' `StateStore` costs a plain page no
             more than its own rows; anything else is gone through as a whole.
         modified: Fields of the last change and, last, of the creation, as the records have them.
         filters: Query parameters that narrow the list, named after the top-level fields they compare.

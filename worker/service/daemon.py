@@ -40,12 +40,12 @@ HANG_STATUS = 70
 LAST_WORDS_SECONDS = 2.0
 REPORT_SECONDS = 5.0
 """Time to ask Redis how the resources stand; a heartbeat is written in any case."""
-LONGEST_PAUSE = 10.0
+MAX_PAUSE = 10.0
 CLOSING_SECONDS = 10.0
 """Beyond the grace time: to close connections, and the embedded server."""
 
 
-class SupervisedWorker(Protocol):
+class Supervised(Protocol):
     """What the daemon needs of an arq worker; `jobs.worker.SupervisedWorker` is one."""
 
     beat: Callable[[], None]
@@ -73,7 +73,7 @@ class Watchdog:
     since when, and where in the code it and every job stand.
     """
 
-    watched: SupervisedWorker | None = None
+    watched: Supervised | None = None
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class Daemon:
         *,
         worker_id: str,
         data_dir: Path,
-        make_worker: Callable[[], SupervisedWorker],
+        make_worker: Callable[[], Supervised],
         wait_for_redis: Callable[[], Awaitable[None]],
         report: Callable[[], Awaitable[list[heartbeat.ResourceBeat]]],
         grace: float,
@@ -252,11 +252,11 @@ class Daemon:
                 )
             except Exception:  # noqa: BLE001 - whatever it was: a daemon starts its worker again and says so
                 self._log.exception("worker_failed", advice="the worker starts again by itself")
-            if self._clock.monotonic() - began > LONGEST_PAUSE:
+            if self._clock.monotonic() - began > MAX_PAUSE:
                 pause = 0.5
             if not self._stopping:
                 await self._until_stopped(self._clock.sleep(self._clock.uniform(pause / 2, pause)))
-                pause = min(pause * 2, LONGEST_PAUSE)
+                pause = min(pause * 2, MAX_PAUSE)
 
     async def _work(self) -> None:
         """One life of an arq worker: until it fails, or the daemon is to stop."""
@@ -280,14 +280,14 @@ class Daemon:
             self._watchdog.watched = None
             await self._close(worker, running)
 
-    async def _let_jobs_end(self, worker: SupervisedWorker) -> None:
+    async def _let_jobs_end(self, worker: Supervised) -> None:
         under_way = [task for task in worker.tasks.values() if not task.done()]
         if under_way:
             _, late = await asyncio.wait(under_way, timeout=self._grace)
             if late:
                 self._log.warning("jobs_cut_short", jobs=len(late), advice="the next worker carries on")
 
-    async def _close(self, worker: SupervisedWorker, running: asyncio.Future[None]) -> None:
+    async def _close(self, worker: Supervised, running: asyncio.Future[None]) -> None:
         """Close a worker whose connections may be dead. A failure here has nothing left to spoil."""
         with anyio.move_on_after(2, shield=True):
             await end(running)

@@ -11,7 +11,7 @@ import socket
 
 from worker.telemetry.log import get_logger
 
-LONGEST_STATUS = 400
+MAX_STATUS = 400
 """Characters; `systemctl status` shows one line."""
 
 
@@ -51,7 +51,7 @@ class ServiceManager:
 
     def status(self, text: str) -> None:
         """One line for people. Told when it has changed."""
-        line = " ".join(text.split())[:LONGEST_STATUS]
+        line = " ".join(text.split())[:MAX_STATUS]
         if line != self._status:
             self._status = line
             self._send(f"STATUS={line}")

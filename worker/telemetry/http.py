@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 CALLER_SECONDS = 5.0
 """Within which a caller must have asked, and taken the answer."""
 ANSWER_SECONDS = 10.0
-LONGEST_HEAD = 8192
-MOST_CALLERS = 32
+MAX_HEAD = 8192
+MAX_CALLERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ async def serving(host: str, port: int, routes: Routes) -> AsyncIterator[int]:
         SettingsError: Nobody can listen there.
 
     """
-    callers = asyncio.Semaphore(MOST_CALLERS)
+    callers = asyncio.Semaphore(MAX_CALLERS)
     under_way: set[asyncio.Task[None]] = set()
 
     async def call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -62,7 +62,7 @@ async def serving(host: str, port: int, routes: Routes) -> AsyncIterator[int]:
             writer.close()
 
     try:
-        server = await asyncio.start_server(call, host, port, limit=LONGEST_HEAD)
+        server = await asyncio.start_server(call, host, port, limit=MAX_HEAD)
     except OSError as error:
         raise SettingsError(
             f"ORDERSYNC_METRICS__PORT: {host}:{port} cannot be used: {error.strerror or error}. Choose another port, "

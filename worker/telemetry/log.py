@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 
 import structlog
 
-from worker.telemetry.catalog import EXTRA, LIBRARY, Level
+from worker.telemetry.catalog import EXTRA, LIBRARY, LogLevel
 from worker.telemetry.catalog.conformity import conformity
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _PATTERNS = (
 )
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]{0,100}):(?!\*\*\*@)[^/\s@]+@")
 
-_LEVELS = frozenset(level.value for level in Level)
+_LEVELS = frozenset(level.value for level in LogLevel)
 _TRACE = ("exc_info", "stack_info", "exception")
 
 NOISY = ("arq", "httpx", "httpcore", "aiohttp", "asyncio")
@@ -230,5 +230,5 @@ def _order(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, 
     """Time, level and event first, so that a line can be read from the left."""
     first: Iterable[str] = ("timestamp", "level", "event")
     if event["level"] not in _LEVELS:
-        event["level"] = Level.INFO.value  # a level of a library's own
+        event["level"] = LogLevel.INFO.value  # a level of a library's own
     return {**{key: event[key] for key in first if key in event}, **event}

@@ -111,15 +111,15 @@ def span(name: str, at: Trace | None = None, **attributes: Value) -> Iterator[Sp
     finally:
         _here.reset(token)
         seen.seconds = time.perf_counter() - began
-        _tell(seen)
+        _notify(seen)
 
 
-def tell(name: str, at: Trace, began: int, **attributes: Value) -> None:
+def record(name: str, at: Trace, began: int, **attributes: Value) -> None:
     """A span that has ended now, for whoever learns afterwards that it was one. `began` as in `Span`."""
-    _tell(Span(name, at, began, attributes, max(0, time.time_ns() - began) / 1e9))
+    _notify(Span(name, at, began, attributes, max(0, time.time_ns() - began) / 1e9))
 
 
-def _tell(seen: Span) -> None:
+def _notify(seen: Span) -> None:
     for watcher in _watchers:
         watcher(seen)
 

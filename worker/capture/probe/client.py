@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker.capture.probe import samples as evidence
-from worker.capture.probe.samples import Refusal, Sample
+from worker.capture.probe.samples import ProbeRefusal, SamplePage
 from worker.errors import ApiError, UnreadableAnswer, api_error_class
 from worker.ordermesh.client import Usage
 from worker.ordermesh.contract.operations import OPERATIONS
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 SAMPLES = (10, 5, 2, 1)
 """Records in a page that is only looked at: the first number that the server takes."""
-MOMENTARY = frozenset({408, 425, 429, 502, 503, 504})
+TRANSIENT = frozenset({408, 425, 429, 502, 503, 504})
 """They say something of the moment and nothing of the contract. A 500 may be how a bad page number is answered."""
 
 
-class Asker:
+class ProbeClient:
     """Asks about one resource. `trial` is the profile by which it asks; `routes` gets the paths that answered."""
 
     def __init__(self, client: OrderMeshClient, resource: Resource, believed: ContractProfile) -> None:
@@ -52,7 +52,7 @@ class Asker:
         narrowed: Mapping[str, str] | None = None,
         *,
         attempts: int | None = None,
-    ) -> Sample | Refusal:
+    ) -> SamplePage | ProbeRefusal:
         """Page `number`, counted as the server does, of `size` records, else as many as are enough to look at.
 
         Raises:
@@ -74,21 +74,21 @@ class Asker:
         except ApiError as error:
             return _refusal(error)
         except UnreadableAnswer as error:
-            return Refusal(0, error.what)
+            return ProbeRefusal(0, error.what)
 
-    def give_up(self, refusal: Refusal) -> ApiError | UnreadableAnswer:
+    def give_up(self, refusal: ProbeRefusal) -> ApiError | UnreadableAnswer:
         """The error for an answer from which nothing can be concluded."""
         if refusal.status:
-            return api_error_class(refusal.status)(self.search, refusal.status, refusal.words)
-        return UnreadableAnswer(self.search, refusal.words)
+            return api_error_class(refusal.status)(self.search, refusal.status, refusal.text)
+        return UnreadableAnswer(self.search, refusal.text)
 
     async def record(self, key: str, identifier: str) -> Any:
-        """The answer of operation `key` about one record, at the first path that has one, or a `Refusal`."""
+        """The answer of operation `key` about one record, at the first path that has one, or a `ProbeRefusal`."""
         operation, believed = OPERATIONS[key], self.trial
         paths = [believed.route(key).path]
         if key not in believed.routes:
             paths += [believed.prefixed(operation.service, path) for path in operation.alternatives]
-        refusal = Refusal(404, "no path could be asked")
+        refusal = ProbeRefusal(404, "no path could be asked")
         for path in dict.fromkeys(paths):
             if path.count("{") != 1:
                 continue  # it needs more than the id of the record
@@ -102,14 +102,14 @@ class Asker:
             except ApiError as error:
                 refusal = _refusal(error)
             except UnreadableAnswer as error:
-                refusal = Refusal(0, error.what)
+                refusal = ProbeRefusal(0, error.what)
             else:
                 self.routes[key] = path
                 return value
         return refusal
 
 
-def _refusal(error: ApiError) -> Refusal:
-    if error.status in MOMENTARY:
+def _refusal(error: ApiError) -> ProbeRefusal:
+    if error.status in TRANSIENT:
         raise error
-    return Refusal(error.status, error.text or "no text")
+    return ProbeRefusal(error.status, error.text or "no text")

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from worker.capture.probe.samples import Refusal, Sample
+from worker.capture.probe.samples import ProbeRefusal, SamplePage
 from worker.ordermesh.contract.operations import OPERATIONS
 
 if TYPE_CHECKING:
-    from worker.capture.probe.client import Asker
-    from worker.capture.probe.samples import Seen
+    from worker.capture.probe.client import ProbeClient
+    from worker.capture.probe.samples import SampleRecord
 
 NO_VALUE = "ordersync-asks-whether-this-is-honoured"
 """No record has it. A refusal is as good an answer as an empty list."""
-MOST_PAGES_FOR_ONE = 3
+MAX_PAGES_FOR_ONE = 3
 
 
-async def find_choices(asker: Asker, reference: Sample) -> dict[str, Any]:
+async def find_choices(asker: ProbeClient, reference: SamplePage) -> dict[str, Any]:
     """Findings about parameters named after the fields that hold status and merchant."""
     resource, known, found = asker.resource, OPERATIONS[asker.search].query, dict[str, Any]()
     for name, field in (("status", resource.status_field), ("merchant", resource.merchant_field)):
@@ -35,20 +35,20 @@ async def find_choices(asker: Asker, reference: Sample) -> dict[str, Any]:
     return found
 
 
-async def _honoured(asker: Asker, parameter: str, name: str, values: dict[str, str]) -> bool:
+async def _honoured(asker: ProbeClient, parameter: str, name: str, values: dict[str, str]) -> bool:
     """Whether `parameter` chooses records by the field that is known as `name`."""
     if not values:
         return False
     first, size = asker.listing.first_page, len(values)
     nothing = await asker.page(first, size, {parameter: NO_VALUE})
-    if isinstance(nothing, Sample) and (nothing.records or nothing.total):
+    if isinstance(nothing, SamplePage) and (nothing.records or nothing.total):
         return False
     # The rarest value, of which it takes the fewest pages to find one record that is known.
     wanted = min(Counter(values.values()).items(), key=lambda item: item[1])[0]
     witnesses = {identifier for identifier, value in values.items() if value == wanted}
-    for number in range(first, first + MOST_PAGES_FOR_ONE):
+    for number in range(first, first + MAX_PAGES_FOR_ONE):
         answer = await asker.page(number, size, {parameter: wanted})
-        if isinstance(answer, Refusal) or not answer.records:
+        if isinstance(answer, ProbeRefusal) or not answer.records:
             return False
         if any(_value(one, name) != wanted for one in answer.records):
             return False
@@ -57,6 +57,6 @@ async def _honoured(asker: Asker, parameter: str, name: str, values: dict[str, s
     return False
 
 
-def _value(one: Seen, name: str) -> str:
+def _value(one: SampleRecord, name: str) -> str:
     value: str = getattr(one, name)
     return value

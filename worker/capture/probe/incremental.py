@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker.capture.probe import samples as evidence
-from worker.capture.probe.samples import Refusal, Sample, Seen
+from worker.capture.probe.samples import ProbeRefusal, SamplePage, SampleRecord
 from worker.clock import rfc3339
 from worker.ordermesh.contract.findings import UNTOLD, Capability, no, yes
 from worker.ordermesh.contract.operations import OPERATIONS
@@ -20,7 +20,7 @@ from worker.ordermesh.contract.operations import OPERATIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from worker.capture.probe.client import Asker
+    from worker.capture.probe.client import ProbeClient
 
 SINCE = (
     "updatedFrom",
@@ -30,11 +30,11 @@ SINCE = (
     "updatedAfter",
     "updatedAtFrom",
 )
-MOST_PAGES_FOR_ONE = 5
+MAX_PAGES_FOR_ONE = 5
 JUST_BEFORE_MS = 30_000
 
 
-async def find_filter(asker: Asker, reference: Sample) -> dict[str, Any]:
+async def find_filter(asker: ProbeClient, reference: SamplePage) -> dict[str, Any]:
     """Findings about a parameter that leaves out what was modified before a time."""
     if not reference.times:
         return {}
@@ -57,7 +57,7 @@ async def find_filter(asker: Asker, reference: Sample) -> dict[str, Any]:
     return {"filtering": no("; ".join(f"{name}: {verdict.why}" for name, verdict in reasons))}
 
 
-def _candidates(asker: Asker) -> tuple[str, ...]:
+def _candidates(asker: ProbeClient) -> tuple[str, ...]:
     likely = [
         name
         for name in OPERATIONS[asker.search].query
@@ -66,16 +66,16 @@ def _candidates(asker: Asker) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, (asker.listing.since_parameter, *likely, *SINCE))))
 
 
-async def _newest(asker: Asker, reference: Sample) -> tuple[Seen, ...]:
+async def _newest(asker: ProbeClient, reference: SamplePage) -> tuple[SampleRecord, ...]:
     """The records of the last page: where a list begins with the oldest, these were made last."""
     if reference.total is None or reference.total <= len(reference.records):
         return ()
     number = math.ceil(reference.total / asker.sample) - 1
     last = await asker.page(asker.listing.first_page + number)
-    return last.records if isinstance(last, Sample) else ()
+    return last.records if isinstance(last, SamplePage) else ()
 
 
-async def _judge(asker: Asker, name: str, known: list[Seen], size: int) -> Capability:
+async def _judge(asker: ProbeClient, name: str, known: list[SampleRecord], size: int) -> Capability:
     """Whether `name` is a filter by modification."""
     why = evidence.why_not_future(
         await asker.page(asker.listing.first_page, asker.sample, {name: evidence.FUTURE})
@@ -88,18 +88,18 @@ async def _judge(asker: Asker, name: str, known: list[Seen], size: int) -> Capab
     if unchanged is None:
         return Capability(None, f"{name}: no record that was never changed was seen to try it on")
     for witness, what in ((changed, "were changed"), (unchanged, "were never changed")):
-        if why := await misses(asker, name, witness, size):
+        if why := await verify_filter(asker, name, witness, size):
             return no(f"{why} that {what}" if why == "leaves out records" else why)
     return yes(f"{name} gives newer records and nothing else")
 
 
-async def misses(asker: Asker, name: str, witness: Seen, size: int) -> str | None:
+async def verify_filter(asker: ProbeClient, name: str, witness: SampleRecord, size: int) -> str | None:
     """Why filter `name` is none, by what it gives for a time just before that of a record; None if it shows it."""
     since = evidence.just_before(witness, JUST_BEFORE_MS)
     first = asker.listing.first_page
-    for number in range(first, first + MOST_PAGES_FOR_ONE):
+    for number in range(first, first + MAX_PAGES_FOR_ONE):
         answer = await asker.page(number, size, {name: rfc3339(since / 1000)})
-        if isinstance(answer, Refusal):
+        if isinstance(answer, ProbeRefusal):
             return f"refused ({answer.why})"
         if evidence.older(answer, since):
             return "gives older records as well"
@@ -112,7 +112,7 @@ async def misses(asker: Asker, name: str, witness: Seen, size: int) -> str | Non
     return "leaves out records"
 
 
-async def find_sort(asker: Asker, reference: Sample) -> dict[str, Any]:
+async def find_sort(asker: ProbeClient, reference: SamplePage) -> dict[str, Any]:
     """Findings about parameters that sort by modification, in both directions.
 
     A sort counts only when it was seen to put two records where sorts of another kind do not: one that was changed
@@ -124,10 +124,10 @@ async def find_sort(asker: Asker, reference: Sample) -> dict[str, Any]:
     size = min(50, len(reference.records))
     for up, down in _sorts(asker):
         rising = await asker.page(number, size, up)
-        if not isinstance(rising, Sample) or not evidence.is_sorted(rising, descending=False):
+        if not isinstance(rising, SamplePage) or not evidence.is_sorted(rising, descending=False):
             continue
         falling = await asker.page(number, size, down)
-        if not isinstance(falling, Sample) or not evidence.shows_both_orders(rising, falling):
+        if not isinstance(falling, SamplePage) or not evidence.shows_both_orders(rising, falling):
             continue
         if evidence.same_page(rising, falling) and len(reference.records) > 2 * size:
             continue  # each page is sorted for itself
@@ -139,7 +139,7 @@ async def find_sort(asker: Asker, reference: Sample) -> dict[str, Any]:
     return {"sorting": no("none of the usual parameters sorts by modification")}
 
 
-async def _judge_sort(asker: Asker, down: dict[str, str], reference: Sample) -> Capability:
+async def _judge_sort(asker: ProbeClient, down: dict[str, str], reference: SamplePage) -> Capability:
     """Whether `down` puts the newest change first."""
     words = " and ".join(f"{name}={value}" for name, value in down.items())
     known = [*reference.records, *await _newest(asker, reference)]
@@ -148,45 +148,47 @@ async def _judge_sort(asker: Asker, down: dict[str, str], reference: Sample) -> 
     for witness, what in ((changed, "was changed since it was made"), (unchanged, "was never changed")):
         if witness is None:
             return Capability(None, f"{words}: no record that {what} was seen to try it on")
-        placed = await misplaces(asker, down, witness, size)
-        if placed.complaint is not None:
-            return no(f"{words}: {placed.complaint}")
+        placed = await verify_sort(asker, down, witness, size)
+        if placed.problem is not None:
+            return no(f"{words}: {placed.problem}")
         if not placed.shown:
             return Capability(
-                None, f"{words}: none of the first {MOST_PAGES_FOR_ONE} pages has a record that {what}"
+                None, f"{words}: none of the first {MAX_PAGES_FOR_ONE} pages has a record that {what}"
             )
     return yes(f"{words} gives the newest change first")
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class SortCheck:
     """Where a sort puts a record: the complaint about it, None for none, and whether it was shown at all."""
 
-    complaint: str | None
+    problem: str | None
     shown: bool = False
 
 
-async def misplaces(asker: Asker, down: Mapping[str, str], witness: Seen, size: int) -> Placed:
+async def verify_sort(
+    asker: ProbeClient, down: Mapping[str, str], witness: SampleRecord, size: int
+) -> SortCheck:
     """Whether sort `down`, the newest change first, shows a record before those that were modified before it."""
     first = asker.listing.first_page
-    for number in range(first, first + MOST_PAGES_FOR_ONE):
+    for number in range(first, first + MAX_PAGES_FOR_ONE):
         answer = await asker.page(number, size, down)
-        if isinstance(answer, Refusal):
+        if isinstance(answer, ProbeRefusal):
             # A page behind the first may be refused because it is so deep.
-            return Placed(f"refused ({answer.why})" if number == first else None)
+            return SortCheck(f"refused ({answer.why})" if number == first else None)
         if not evidence.is_sorted(answer, descending=True):
-            return Placed("a page is not in this order")
+            return SortCheck("a page is not in this order")
         if witness.id in answer.ids:
-            return Placed(None, shown=True)
+            return SortCheck(None, shown=True)
         if not answer.records or answer.times[-1] < (witness.modified or 0):
             again = await asker.page(first, size, down)  # it may have moved to the top meanwhile
-            if isinstance(again, Sample) and witness.id in again.ids:
-                return Placed(None, shown=True)
-            return Placed("leaves out records")
-    return Placed(None)
+            if isinstance(again, SamplePage) and witness.id in again.ids:
+                return SortCheck(None, shown=True)
+            return SortCheck("leaves out records")
+    return SortCheck(None)
 
 
-def _sorts(asker: Asker) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+def _sorts(asker: ProbeClient) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
     listing = asker.listing
     if listing.ascending and listing.descending:
         yield dict(listing.ascending), dict(listing.descending)

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker.capture.probe import samples as evidence
-from worker.capture.probe.samples import Refusal, Sample, Verdict
+from worker.capture.probe.samples import PageBase, ProbeRefusal, SamplePage
 from worker.errors import GatewayUnreachable
 from worker.ordermesh.contract.findings import UNTOLD, Capability, no, yes
 
 if TYPE_CHECKING:
-    from worker.capture.probe.client import Asker
+    from worker.capture.probe.client import ProbeClient
     from worker.ordermesh.contract.profile import Listing
 
 SIZES = (1000, 500, 250, 100, 50, 25, 20)
@@ -28,7 +28,7 @@ FAR_BEYOND = 1_000_000
 _ROUNDS = 4
 
 
-async def find_pages(asker: Asker, first: Sample) -> tuple[dict[str, Any], Sample | None]:
+async def find_pages(asker: ProbeClient, first: SamplePage) -> tuple[dict[str, Any], SamplePage | None]:
     """Findings about page numbers, and the first page; None for a list that is empty.
 
     Raises:
@@ -43,14 +43,14 @@ async def find_pages(asker: Asker, first: Sample) -> tuple[dict[str, Any], Sampl
     for name in dict.fromkeys((listing.page_parameter, *(() if alone else PAGE_NAMES))):
         asker.use(replace(listing, page_parameter=name))
         verdict, why = await _judged_twice(asker, size)
-        if verdict in {Verdict.FROM_0, Verdict.FROM_1}:
-            number = int(verdict is Verdict.FROM_1)
+        if verdict in {PageBase.FROM_0, PageBase.FROM_1}:
+            number = int(verdict is PageBase.FROM_1)
             asker.use(replace(asker.listing, first_page=number))
             page = await asker.page(number)
-            if isinstance(page, Refusal):
+            if isinstance(page, ProbeRefusal):
                 raise asker.give_up(page)
             return {"first_page": number, "pages": yes(why), "page_parameter": name}, page
-        if verdict is Verdict.EMPTY:
+        if verdict is PageBase.EMPTY:
             break
     asker.use(listing)
     if not first.records:
@@ -62,25 +62,27 @@ async def find_pages(asker: Asker, first: Sample) -> tuple[dict[str, Any], Sampl
     return {"pages": no("every page shows the same records")}, first
 
 
-def _has_more(page: Sample, size: int) -> bool:
+def _has_more(page: SamplePage, size: int) -> bool:
     return len(page.records) >= size and (page.total is None or page.total > len(page.records))
 
 
-async def _judged_twice(asker: Asker, size: int) -> tuple[Verdict, str]:
+async def _judged_twice(asker: ProbeClient, size: int) -> tuple[PageBase, str]:
     """The verdict that two rounds in a row have come to."""
-    before: Verdict | None = None
+    before: PageBase | None = None
     for _ in range(_ROUNDS):
         zero, one, two = await asker.page(0, size), await asker.page(1, size), await asker.page(2, size)
-        if isinstance(zero, Refusal) and zero.status not in evidence.BAD_PAGE:
+        if isinstance(zero, ProbeRefusal) and zero.status not in evidence.BAD_PAGE:
             raise asker.give_up(zero)
         verdict, why = evidence.judge_pages(zero, one, two)
         if verdict is before:
             return verdict, why
         before = verdict
-    raise asker.give_up(Refusal(0, "the list changes faster than its pages can be told apart"))
+    raise asker.give_up(ProbeRefusal(0, "the list changes faster than its pages can be told apart"))
 
 
-async def find_sizes(asker: Asker, first: Sample, *, turned: bool) -> tuple[dict[str, Any], Sample]:
+async def find_sizes(
+    asker: ProbeClient, first: SamplePage, *, turned: bool
+) -> tuple[dict[str, Any], SamplePage]:
     """Findings about the size of pages and what lies beyond the last one, and the largest page that was seen.
 
     Raises:
@@ -102,10 +104,10 @@ async def find_sizes(asker: Asker, first: Sample, *, turned: bool) -> tuple[dict
     # Half of what one page held: the last page of such a size cannot be the first, however the list moves.
     half = max(1, len(page.records) // 2)
     beyond = await asker.page(FAR_BEYOND, half)
-    if turned and isinstance(beyond, Sample) and len(page.records) > 1 and len(beyond.records) <= half:
+    if turned and isinstance(beyond, SamplePage) and len(page.records) > 1 and len(beyond.records) <= half:
         start = replace(page, records=page.records[:half])
         if evidence.same_page(start, beyond):
-            raise asker.give_up(Refusal(0, "a page far behind the last one shows the first one"))
+            raise asker.give_up(ProbeRefusal(0, "a page far behind the last one shows the first one"))
     past_end = evidence.past_end(beyond)
     if turned or past_end != "repeats":
         # Where no page is turned there is no last page to be repeated, and one that comes again is no end.
@@ -113,7 +115,7 @@ async def find_sizes(asker: Asker, first: Sample, *, turned: bool) -> tuple[dict
     return found, page
 
 
-async def find_reach(asker: Asker, page: Sample) -> dict[str, Any]:
+async def find_reach(asker: ProbeClient, page: SamplePage) -> dict[str, Any]:
     """The finding about the end of a list, by its total: a server may show no more than its beginning."""
     size, total = len(page.records), page.total
     if total is None or not size:
@@ -123,7 +125,7 @@ async def find_reach(asker: Asker, page: Sample) -> dict[str, Any]:
     before = (math.ceil(total / size) - 1) * size
     answer = await asker.page(asker.listing.first_page + before // size, size)
     what = f"the page with the last of {total} records"
-    if isinstance(answer, Refusal):
+    if isinstance(answer, ProbeRefusal):
         told = f"{what} is refused ({answer.why})"
         return {"reach": Capability(None, told) if answer.status >= 500 else no(told)}
     if not answer.records and (answer.total is None or answer.total > before):
@@ -131,34 +133,36 @@ async def find_reach(asker: Asker, page: Sample) -> dict[str, Any]:
     return {"reach": yes(f"{what} answers")}
 
 
-async def find_accepted_size(asker: Asker) -> dict[str, Any]:
+async def find_accepted_size(asker: ProbeClient) -> dict[str, Any]:
     """The finding about the largest page of a list that is empty: the next poll must not be refused for its size."""
     for size in SIZES:
-        if isinstance(await asker.page(asker.listing.first_page, size), Sample):
+        if isinstance(await asker.page(asker.listing.first_page, size), SamplePage):
             return {} if size == SIZES[0] else {"largest_page": size}
     return {}
 
 
-async def _find_size_name(asker: Asker, first: Sample, listing: Listing, found: dict[str, Any]) -> Sample:
+async def _find_size_name(
+    asker: ProbeClient, first: SamplePage, listing: Listing, found: dict[str, Any]
+) -> SamplePage:
     """The first page under a name of the page size that is honoured, if there is one."""
     for name in SIZE_NAMES:
         asker.use(replace(listing, size_parameter=name))
         answer = await asker.page(listing.first_page)
-        if isinstance(answer, Sample) and 0 < len(answer.records) <= asker.sample:
+        if isinstance(answer, SamplePage) and 0 < len(answer.records) <= asker.sample:
             found["size_parameter"] = name
             return answer
     asker.use(listing)
     return first
 
 
-async def _find_largest(asker: Asker, first: Sample, found: dict[str, Any]) -> Sample:
+async def _find_largest(asker: ProbeClient, first: SamplePage, found: dict[str, Any]) -> SamplePage:
     number = asker.listing.first_page
     for size in SIZES:
         try:
             page = await asker.page(number, size, attempts=1)
         except GatewayUnreachable:
             continue  # too large to be answered in time
-        if isinstance(page, Sample):
+        if isinstance(page, SamplePage):
             # However few records there are: what is larger was refused just now, and would be by the next poll.
             found |= {"largest_page": None if size == SIZES[0] else size} | await _judge_size(
                 asker, page, size
@@ -169,7 +173,7 @@ async def _find_largest(asker: Asker, first: Sample, found: dict[str, Any]) -> S
     return first
 
 
-async def _judge_size(asker: Asker, page: Sample, size: int) -> dict[str, Any]:
+async def _judge_size(asker: ProbeClient, page: SamplePage, size: int) -> dict[str, Any]:
     count = len(page.records)
     if count >= size:
         return {
@@ -177,7 +181,7 @@ async def _judge_size(asker: Asker, page: Sample, size: int) -> dict[str, Any]:
             "largest_page": None if size == SIZES[0] else size,
         }
     following = await asker.page(asker.listing.first_page + 1, size)
-    if isinstance(following, Sample) and following.records and not evidence.same_page(page, following):
+    if isinstance(following, SamplePage) and following.records and not evidence.same_page(page, following):
         return {
             "sizes": yes(f"{size} records were asked for, and a page holds {count}"),
             "largest_page": count,

@@ -10,13 +10,13 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from worker.capture.probe.client import SAMPLES, Asker
+from worker.capture.probe.client import SAMPLES, ProbeClient
 from worker.capture.probe.filters import find_choices
 from worker.capture.probe.incremental import find_filter, find_sort
 from worker.capture.probe.pagination import find_accepted_size, find_pages, find_reach, find_sizes
-from worker.capture.probe.samples import Refusal, Sample, shape
+from worker.capture.probe.samples import ProbeRefusal, SamplePage, shape
 from worker.errors import ApiError, ContractMismatch, GatewayUnreachable
-from worker.ordermesh.contract.findings import Findings, fingerprint, no, yes
+from worker.ordermesh.contract.findings import Capabilities, fingerprint, no, yes
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.contract.profile import Route
 
@@ -35,11 +35,11 @@ class Probe:
     def __init__(
         self, client: OrderMeshClient, resource: Resource, believed: ContractProfile, clock: Clock
     ) -> None:
-        self._asker, self._resource, self._clock = Asker(client, resource, believed), resource, clock
+        self._asker, self._resource, self._clock = ProbeClient(client, resource, believed), resource, clock
         self._believed, self._search = believed, resource.search
         self._found: dict[str, Any] = {}
 
-    async def run(self) -> Findings:
+    async def run(self) -> Capabilities:
         """Ask and judge.
 
         What a read needs comes first: path, page numbers and sizes. If the server fails behind that, or wants to
@@ -55,13 +55,13 @@ class Probe:
         """
         first = await self._find_path()
         if first is not None:
-            self._note_layout(first)
+            self._record_layout(first)
             found, first = await find_pages(self._asker, first)
             self._found |= found
             if first is None:
                 self._found |= await find_accepted_size(self._asker)
         if first is not None:
-            self._note_layout(first)
+            self._record_layout(first)
             turned = bool(self._found["pages"].holds)
             found, reference = await find_sizes(self._asker, first, turned=turned)
             self._found |= found
@@ -77,21 +77,21 @@ class Probe:
                     self._found |= await find_choices(self._asker, reference)
             except (ApiError, GatewayUnreachable) as error:
                 self._found["unfinished"] = str(error)
-        return Findings(
+        return Capabilities(
             resource=self._resource.name,
             search=self._search,
             at=self._clock.now(),
-            believed=fingerprint(self._believed),
+            configured=fingerprint(self._believed),
             requests=self._asker.usage.requests,
             routes=self._asker.routes,
             **self._found,
         )
 
-    async def _find_path(self) -> Sample | None:
+    async def _find_path(self) -> SamplePage | None:
         """The path that answers with a list."""
         self._check_method()
         tried: list[str] = []
-        refusals: list[tuple[str, Refusal]] = []
+        refusals: list[tuple[str, ProbeRefusal]] = []
         failure: ApiError | None = None
         asker, number = self._asker, self._believed.list_of(self._search).first_page
         for prefix, path in self._paths():
@@ -99,14 +99,14 @@ class Probe:
             asker.trial = self._with_path(path, prefix)
             try:
                 answer = await asker.page(number)
-                if isinstance(answer, Refusal) and answer.status in {400, 422}:
+                if isinstance(answer, ProbeRefusal) and answer.status in {400, 422}:
                     answer = await self._otherwise(number) or answer
             except ApiError as error:
                 if error.status == 429:
                     raise
                 failure = failure or error
                 continue
-            if isinstance(answer, Sample):
+            if isinstance(answer, SamplePage):
                 self._found |= {"state": "found", "path": path, "tried": tuple(tried), "prefix": prefix}
                 asker.routes[self._search] = path
                 return answer
@@ -115,28 +115,28 @@ class Probe:
             refusals.append((path, answer))
         if failure is not None:
             raise failure
-        self._note_refusal(tuple(tried), refusals)
+        self._record_refusal(tuple(tried), refusals)
         return None
 
-    async def _otherwise(self, number: int) -> Sample | None:
+    async def _otherwise(self, number: int) -> SamplePage | None:
         """The page for a server that counts from another number, or takes no page of so many records."""
         asker = self._asker
         other = 0 if number else 1
         for size, first in [(SAMPLES[0], other), *itertools.product(SAMPLES[1:], (number, other))]:
             asker.sample = size
             answer = await asker.page(first)
-            if isinstance(answer, Sample):
+            if isinstance(answer, SamplePage):
                 return answer
         asker.sample = SAMPLES[0]
         return None
 
-    def _note_refusal(self, tried: tuple[str, ...], refusals: list[tuple[str, Refusal]]) -> None:
+    def _record_refusal(self, tried: tuple[str, ...], refusals: list[tuple[str, ProbeRefusal]]) -> None:
         """The most telling one: a path that is forbidden is there, one that answers something else may be."""
         for status, state in ((403, "forbidden"), (0, "unreadable")):
             for path, refusal in refusals:
                 if refusal.status == status:
                     # Why it is forbidden the state says already; the error that is made of it has the status.
-                    problem = f"{path}: {refusal.words if status == 403 else refusal.why}"
+                    problem = f"{path}: {refusal.text if status == 403 else refusal.why}"
                     self._found |= {"state": state, "tried": tried, "problem": problem}
                     return
         self._found |= {"state": "missing", "tried": tried, "problem": refusals[0][1].why}
@@ -176,10 +176,10 @@ class Probe:
         route = Route(profile.route(self._search).method, path)
         return replace(profile, routes={**profile.routes, self._search: route})
 
-    def _note_layout(self, page: Sample) -> None:
+    def _record_layout(self, page: SamplePage) -> None:
         self._found |= {"wrapper": page.wrapper, "total_field": page.total_field, "total": page.total}
 
-    async def _find_single(self, reference: Sample) -> None:
+    async def _find_single(self, reference: SamplePage) -> None:
         """Whether one record can be read by its id."""
         key = self._resource.single
         one = next((one for one in reference.records if one.id), None)
@@ -187,7 +187,7 @@ class Probe:
             self._found["single"] = no("the API has no such operation")
         elif one is not None:
             answer = await self._asker.record(key, one.id)
-            if isinstance(answer, Refusal):
+            if isinstance(answer, ProbeRefusal):
                 self._found["single"] = no(answer.why)
             elif _identifier(answer, OPERATIONS[key].record, self._resource.id_field) == one.id:
                 alike = _record(answer, OPERATIONS[key].record).keys() == one.names
@@ -199,14 +199,14 @@ class Probe:
             else:
                 self._found["single"] = no("the answer is not the record that was asked for")
 
-    async def _find_by_parent(self, reference: Sample) -> None:
+    async def _find_by_parent(self, reference: SamplePage) -> None:
         """Where the records of one parent are listed."""
         key = self._resource.by_parent
         one = next((one for one in reference.records if one.parent), None)
         if key is not None and one is not None:
             await self._asker.record(key, one.parent)
 
-    async def _find_audit(self, reference: Sample) -> None:
+    async def _find_audit(self, reference: SamplePage) -> None:
         """Whether the audit logs of one record can be read, and what they look like."""
         key = self._resource.audit
         one = next((one for one in reference.records if one.id), None)
@@ -214,7 +214,7 @@ class Probe:
             self._found["audit"] = no("the API has no such operation")
         elif one is not None:
             answer = await self._asker.record(key, one.id)
-            if isinstance(answer, Refusal):
+            if isinstance(answer, ProbeRefusal):
                 self._found["audit"] = no(answer.why)
             else:
                 self._found |= {"audit": yes("answers"), "audit_shape": shape(answer)}
@@ -230,6 +230,6 @@ def _record(answer: Any, wrapper: str | None) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _as_api_error(asker: Asker, refusal: Refusal) -> ApiError | None:
+def _as_api_error(asker: ProbeClient, refusal: ProbeRefusal) -> ApiError | None:
     error = asker.give_up(refusal)
     return error if isinstance(error, ApiError) else None

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from worker.cancellation import finish
-from worker.capture.probe.client import Asker
-from worker.capture.probe.incremental import misplaces, misses
+from worker.capture.probe.client import ProbeClient
+from worker.capture.probe.incremental import verify_filter, verify_sort
 from worker.capture.probe.probe import Probe
 from worker.errors import ContractMismatch, Forbidden, OrderMeshError, ServerError, UnreadableAnswer
-from worker.ordermesh.contract.findings import Findings, adopt, fingerprint
+from worker.ordermesh.contract.findings import Capabilities, adopt, fingerprint
 from worker.redis.connections import answer
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.capture.probe.samples import Seen
+    from worker.capture.probe.samples import SampleRecord
     from worker.capture.resources import Resource
     from worker.clock import Clock
     from worker.keys import Keys
@@ -35,10 +35,10 @@ PROBE_AGAIN = 86_400.0
 FINISH_AFTER = 900.0
 """Seconds after which it is, where something could not be told for the moment."""
 
-_decode = msgspec.json.Decoder(Findings).decode
+_decode = msgspec.json.Decoder(Capabilities).decode
 
 
-class KnownContract:
+class CapabilityRegistry:
     """Keeps `client.profile` in step with what has been found. Any number of workers may do it at a time."""
 
     def __init__(
@@ -50,7 +50,7 @@ class KnownContract:
         self._failed: set[str] = set()
         self._log = get_logger(account=keys.account)
 
-    async def load(self) -> dict[str, Findings]:
+    async def load(self) -> dict[str, Capabilities]:
         """What was found, by resource. What another version or another profile has left is passed over."""
         kept = await answer(self._redis.hgetall(self._keys.contract))
         found = {}
@@ -59,12 +59,12 @@ class KnownContract:
                 one = _decode(raw)
             except (msgspec.DecodeError, RecursionError):
                 continue
-            if one.believed == self._fingerprint and one.is_sound:
+            if one.configured == self._fingerprint and one.is_sound:
                 found[name.decode()] = one
-        self._use(found)
+        self._apply(found)
         return found
 
-    async def ensure(self, resource: Resource, *, again: bool = True) -> Findings:
+    async def ensure(self, resource: Resource, *, again: bool = True) -> Capabilities:
         """What is known of a resource, probed if need be, and in force. `again`: what is old may be replaced.
 
         Raises:
@@ -77,31 +77,31 @@ class KnownContract:
         if known is None or not known.certain:
             known = await self.probe(resource)
         elif again and self._is_old(known):
-            known = await self._look_again(resource, known)
+            known = await self._probe_again(resource, known)
         if known.state == "forbidden":
             raise Forbidden(resource.search, 403, known.problem)
         if known.state in {"missing", "unreadable"}:
             raise ContractMismatch(resource.search, resource.name, known.tried, known.problem)
         return known
 
-    async def probe(self, resource: Resource) -> Findings:
+    async def probe(self, resource: Resource) -> Capabilities:
         """Ask the gateway now, keep what it says, and put it in force."""
-        found = await self._ask(resource)
-        await self._keep(found)
+        found = await self._probe(resource)
+        await self._save(found)
         return found
 
-    async def _look_again(self, resource: Resource, known: Findings) -> Findings:
+    async def _probe_again(self, resource: Resource, known: Capabilities) -> Capabilities:
         """What is found now, or, where that is no list, what was: a gateway may be ill for an hour."""
         try:
-            found = await self._ask(resource)
+            found = await self._probe(resource)
         except OrderMeshError:
             return known
         if found.state not in {"found", "empty"}:
             found = msgspec.structs.replace(known, at=found.at - PROBE_AGAIN + FINISH_AFTER)
-        await self._keep(found)
+        await self._save(found)
         return found
 
-    async def _ask(self, resource: Resource) -> Findings:
+    async def _probe(self, resource: Resource) -> Capabilities:
         found = await Probe(self._client, resource, self.believed, self._clock).run()
         self._log.info(
             "contract_probed",
@@ -115,7 +115,7 @@ class KnownContract:
         )
         return found
 
-    def note_failure(self, resource: Resource, error: OrderMeshError) -> bool:
+    def record_failure(self, resource: Resource, error: OrderMeshError) -> bool:
         """Note that a read by filter or sort has failed where a complete one works; whether they are to be withdrawn.
 
         A gateway may be ill for a moment, and well again when everything is read: a failure that may be one of the
@@ -126,61 +126,61 @@ class KnownContract:
         self._failed.add(resource.name)
         return before or not isinstance(error, ServerError | UnreadableAnswer)
 
-    def note_success(self, resource: Resource) -> None:
+    def record_success(self, resource: Resource) -> None:
         """Note that a read by filter or sort has come to its end."""
         self._failed.discard(resource.name)
 
-    async def withdraw_filter(self, resource: Resource, why: str, *, shown: bool = True) -> None:
+    async def disable_filter(self, resource: Resource, why: str, *, shown: bool = True) -> None:
         """The filter by modification has stopped to hold: nobody uses it from here on.
 
         `shown`: it is certain; otherwise it is only suspected, and looked at again before long.
         """
         known = (await self.load()).get(resource.name)
         if known is not None and known.since:
-            self._tell_withdrawn(resource, "filter by modification", known.since, why)
-            await self._keep(known.without_filter(why, at=self._clock.now(), shown=shown))
+            self._log_disabled(resource, "filter by modification", known.since, why)
+            await self._save(known.without_filter(why, at=self._clock.now(), shown=shown))
 
-    async def withdraw_sort(self, resource: Resource, why: str, *, shown: bool = True) -> None:
+    async def disable_sort(self, resource: Resource, why: str, *, shown: bool = True) -> None:
         """The sort by modification has stopped to hold, likewise."""
         known = (await self.load()).get(resource.name)
         if known is not None and known.descending:
-            self._tell_withdrawn(resource, "sort by modification", " and ".join(known.descending), why)
-            await self._keep(known.without_sort(why, at=self._clock.now(), shown=shown))
+            self._log_disabled(resource, "sort by modification", " and ".join(known.descending), why)
+            await self._save(known.without_sort(why, at=self._clock.now(), shown=shown))
 
-    async def withdraw_choices(self, resource: Resource, why: str) -> None:
+    async def disable_choices(self, resource: Resource, why: str) -> None:
         """The parameters that choose records by status or merchant have stopped to hold, likewise."""
         known = (await self.load()).get(resource.name)
         if known is not None and (known.status_parameter or known.merchant_parameter):
             names = filter(None, (known.status_parameter, known.merchant_parameter))
-            self._tell_withdrawn(resource, "choice by status or merchant", " and ".join(names), why)
-            await self._keep(known.without_choices(at=self._clock.now()))
+            self._log_disabled(resource, "choice by status or merchant", " and ".join(names), why)
+            await self._save(known.without_choices(at=self._clock.now()))
 
-    async def withdraw_in_use(self, resource: Resource, why: str) -> None:
+    async def disable_active(self, resource: Resource, why: str) -> None:
         """What fast reads go by at present, the filter or, without one, the sort, has stopped to hold."""
         known = (await self.load()).get(resource.name)
         if known is not None:
-            await (self.withdraw_filter if known.since else self.withdraw_sort)(resource, why)
+            await (self.disable_filter if known.since else self.disable_sort)(resource, why)
 
-    async def try_in_use(self, resource: Resource, witness: Seen, size: int) -> None:
+    async def verify_active(self, resource: Resource, witness: SampleRecord, size: int) -> None:
         """Hold what fast reads go by against a change that a complete read has found.
 
         They must show it, or are used no more.
         """
         known = (await self.load()).get(resource.name)
-        asker = Asker(self._client, resource, self._client.profile)
+        asker = ProbeClient(self._client, resource, self._client.profile)
         try:
             if known is not None and known.since:
-                why = await misses(asker, known.since, witness, size)
+                why = await verify_filter(asker, known.since, witness, size)
             elif known is not None and known.descending:
-                why = (await misplaces(asker, known.descending, witness, size)).complaint
+                why = (await verify_sort(asker, known.descending, witness, size)).problem
             else:
                 return
         except OrderMeshError:
             return  # it says nothing of the gateway's word; the next complete read tries again
         if why is not None:
-            await self.withdraw_in_use(resource, f"{why}: a change that a complete read has found")
+            await self.disable_active(resource, f"{why}: a change that a complete read has found")
 
-    def _tell_withdrawn(self, resource: Resource, capability: str, parameter: str, why: str) -> None:
+    def _log_disabled(self, resource: Resource, capability: str, parameter: str, why: str) -> None:
         self._log.warning(
             "capability_withdrawn",
             resource=resource.name,
@@ -190,21 +190,21 @@ class KnownContract:
             advice="it is done without from now on; ordersync contract probe looks whether it holds again",
         )
 
-    async def doubt(self, resource: Resource) -> None:
+    async def mark_stale(self, resource: Resource) -> None:
         """Its list is not where it was, or not served as it was: the next poll looks again."""
         known = (await self.load()).get(resource.name)
         if known is not None:
-            await self._keep(msgspec.structs.replace(known, at=0.0))
+            await self._save(msgspec.structs.replace(known, at=0.0))
 
-    async def _keep(self, found: Findings) -> None:
+    async def _save(self, found: Capabilities) -> None:
         text = msgspec.json.encode(found).decode()
         await finish(answer(self._redis.hset(self._keys.contract, found.resource, text)))
         await self.load()
 
-    def _use(self, found: dict[str, Findings]) -> None:
+    def _apply(self, found: dict[str, Capabilities]) -> None:
         self._client.adopt(adopt(self.believed, found.values()))
 
-    def _is_old(self, known: Findings) -> bool:
+    def _is_old(self, known: Capabilities) -> bool:
         unknown = known.filtering.holds is None or (not known.since and known.sorting.holds is None)
         open_still = known.unfinished or unknown
         return not 0 <= self._clock.now() - known.at < (FINISH_AFTER if open_still else PROBE_AGAIN)

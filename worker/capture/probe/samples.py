@@ -27,7 +27,7 @@ _ROUNDING_MS = 1_000
 """A service may keep its times by the second."""
 
 
-class Verdict(Enum):
+class PageBase(Enum):
     """What pages 0, 1 and 2 say of how a list is paged."""
 
     FROM_0 = "it counts from 0"
@@ -38,7 +38,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SampleRecord:
     """One record: when it was made and modified (milliseconds since 1970), None if it does not say so.
 
     `unchanged`: the field that names its last change is null, as it is until the first one (api-facts 3.3).
@@ -57,10 +57,10 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class SamplePage:
     """One page. `wrapper` is "" for a bare list, None where it cannot be told."""
 
-    records: tuple[Seen, ...]
+    records: tuple[SampleRecord, ...]
     wrapper: str | None
     total_field: str | None
     total: int | None
@@ -77,19 +77,19 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ProbeRefusal:
     """A request that was answered, but not with a list. `status` is 0 for an answer that cannot be read."""
 
     status: int
-    words: str
+    text: str
 
     @property
     def why(self) -> str:
         """It in words."""
-        return f"status {self.status}: {self.words}" if self.status else self.words
+        return f"status {self.status}: {self.text}" if self.status else self.text
 
 
-def sample(resource: Resource, operation: str, body: bytes, wrappers: tuple[str, ...]) -> Sample:
+def sample(resource: Resource, operation: str, body: bytes, wrappers: tuple[str, ...]) -> SamplePage:
     """Read a page.
 
     Raises:
@@ -98,13 +98,13 @@ def sample(resource: Resource, operation: str, body: bytes, wrappers: tuple[str,
     """
     page = split(operation, body, wrappers, page=0)
     wrapper, total_field = _layout(body, wrappers)
-    records = tuple(_seen(resource, raw) for raw in page.records)
+    records = tuple(_sample_record(resource, raw) for raw in page.records)
     if wrapper not in {None, "", *wrappers} and not any(one.id for one in records) and records:
         raise UnreadableAnswer(operation, f"what stands under {wrapper} are no {resource.name}")
-    return Sample(records, wrapper, total_field, page.total)
+    return SamplePage(records, wrapper, total_field, page.total)
 
 
-def same_page(one: Sample, other: Sample) -> bool:
+def same_page(one: SamplePage, other: SamplePage) -> bool:
     """Whether two answers are the same page. Records may have come or gone between them."""
     if not one.records or not other.records:
         return False
@@ -112,21 +112,21 @@ def same_page(one: Sample, other: Sample) -> bool:
     return shared * 2 > min(len(one.ids), len(other.ids))
 
 
-def older(page: Sample, since: int) -> list[Seen]:
+def older(page: SamplePage, since: int) -> list[SampleRecord]:
     """Records that a filter by modification should have left out."""
     return [one for one in page.records if one.modified is not None and one.modified < since - _ROUNDING_MS]
 
 
-def why_not_future(answer: Sample | Refusal) -> str | None:
+def why_not_future(answer: SamplePage | ProbeRefusal) -> str | None:
     """What speaks against a filter, given what it answers to a date in the future; None for nothing."""
-    if isinstance(answer, Refusal):
+    if isinstance(answer, ProbeRefusal):
         return f"refused ({answer.why})"
     if any(one.modified is None or one.modified < _FUTURE_MS for one in answer.records):
         return "ignored"
     return "does not narrow the total" if answer.total and not answer.records else None
 
 
-def last_changed(known: Sequence[Seen]) -> Seen | None:
+def last_changed(known: Sequence[SampleRecord]) -> SampleRecord | None:
     """The record that was changed last, of those that were changed well after they were made."""
     changed = [
         one
@@ -138,7 +138,7 @@ def last_changed(known: Sequence[Seen]) -> Seen | None:
     return max(changed, key=lambda one: one.modified or 0, default=None)
 
 
-def last_unchanged(known: Sequence[Seen]) -> Seen | None:
+def last_unchanged(known: Sequence[SampleRecord]) -> SampleRecord | None:
     """The newest record that was never changed: its change is null, or was when it was made."""
     unchanged = [
         one for one in known if one.modified is not None and (one.unchanged or one.modified == one.created)
@@ -146,7 +146,7 @@ def last_unchanged(known: Sequence[Seen]) -> Seen | None:
     return max(unchanged, key=lambda one: one.modified or 0, default=None)
 
 
-def just_before(witness: Seen, milliseconds: int) -> int:
+def just_before(witness: SampleRecord, milliseconds: int) -> int:
     """A time shortly before a record was modified, and after it was made."""
     modified = witness.modified or 0
     if witness.unchanged or witness.created is None:
@@ -154,34 +154,36 @@ def just_before(witness: Seen, milliseconds: int) -> int:
     return max(modified - milliseconds, (witness.created + modified) // 2)
 
 
-def judge_pages(zero: Sample | Refusal, one: Sample | Refusal, two: Sample | Refusal) -> tuple[Verdict, str]:
+def judge_pages(
+    zero: SamplePage | ProbeRefusal, one: SamplePage | ProbeRefusal, two: SamplePage | ProbeRefusal
+) -> tuple[PageBase, str]:
     """How a list is paged whose pages 0, 1 and 2 these are, and why.
 
     A server may clamp the number of a page to the pages that it has, so that pages 1 and 2 are alike where
     page 0 is not.
     """
-    if isinstance(one, Refusal):
-        return Verdict.REFUSED, one.why
-    if isinstance(zero, Refusal):
-        return (Verdict.FROM_1, f"page 0 is refused ({zero.why})") if one.records else (Verdict.EMPTY, "")
+    if isinstance(one, ProbeRefusal):
+        return PageBase.REFUSED, one.why
+    if isinstance(zero, ProbeRefusal):
+        return (PageBase.FROM_1, f"page 0 is refused ({zero.why})") if one.records else (PageBase.EMPTY, "")
     if not zero.records or not one.records:
         if zero.records:
-            return Verdict.FROM_0, "page 0 holds records, page 1 none"
-        return (Verdict.FROM_1, "page 0 is empty") if one.records else (Verdict.EMPTY, "")
+            return PageBase.FROM_0, "page 0 holds records, page 1 none"
+        return (PageBase.FROM_1, "page 0 is empty") if one.records else (PageBase.EMPTY, "")
     if not same_page(zero, one):
-        return Verdict.FROM_0, "page 0 holds other records than page 1"
-    turned = not (isinstance(two, Sample) and same_page(one, two))
-    return (Verdict.FROM_1, "page 0 is taken for page 1") if turned else (Verdict.NOT_TURNED, "")
+        return PageBase.FROM_0, "page 0 holds other records than page 1"
+    turned = not (isinstance(two, SamplePage) and same_page(one, two))
+    return (PageBase.FROM_1, "page 0 is taken for page 1") if turned else (PageBase.NOT_TURNED, "")
 
 
-def past_end(answer: Sample | Refusal) -> str:
+def past_end(answer: SamplePage | ProbeRefusal) -> str:
     """What lies beyond the last page: `empty`, `repeats`, or the status of a refusal."""
-    if isinstance(answer, Refusal):
+    if isinstance(answer, ProbeRefusal):
         return str(answer.status) if answer.status in BAD_PAGE else ""
     return "repeats" if answer.records else "empty"
 
 
-def is_sorted(page: Sample, *, descending: bool) -> bool:
+def is_sorted(page: SamplePage, *, descending: bool) -> bool:
     """Whether a page stands in the order of modification. All its records must say when that was."""
     times = page.times
     if len(times) != len(page.records):
@@ -189,7 +191,7 @@ def is_sorted(page: Sample, *, descending: bool) -> bool:
     return times == sorted(times, reverse=descending)
 
 
-def shows_both_orders(rising: Sample, falling: Sample) -> bool:
+def shows_both_orders(rising: SamplePage, falling: SamplePage) -> bool:
     """Whether two pages stand in opposite orders of modification, with enough times to tell that from chance."""
     return (
         (can_show_order(rising) or can_show_order(falling))
@@ -199,12 +201,12 @@ def shows_both_orders(rising: Sample, falling: Sample) -> bool:
     )
 
 
-def can_show_order(page: Sample) -> bool:
+def can_show_order(page: SamplePage) -> bool:
     """Whether there are enough different times for an order to be told from chance."""
     return len(set(page.times)) >= 3
 
 
-def middle_time(page: Sample) -> int | None:
+def middle_time(page: SamplePage) -> int | None:
     """A time of modification with records on both sides, None if there is none."""
     times = sorted(set(page.times))
     return times[len(times) // 2] if len(times) >= 2 else None
@@ -250,13 +252,13 @@ def _text(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _seen(resource: Resource, raw: msgspec.Raw) -> Seen:
+def _sample_record(resource: Resource, raw: msgspec.Raw) -> SampleRecord:
     try:
         record = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         record = None
     if not isinstance(record, dict):
-        return Seen("", None, unchanged=False)
+        return SampleRecord("", None, unchanged=False)
     values = [record.get(name) for name in resource.modified_fields]
     modified = next((parse_time(value) for value in values if value is not None), None)
     created = parse_time(values[-1])
@@ -264,7 +266,7 @@ def _seen(resource: Resource, raw: msgspec.Raw) -> Seen:
     named = str(identifier) if isinstance(identifier, str | int) else ""
     told = modified if modified and modified > 0 else None
     parent = record.get(resource.parent_field) if resource.parent_field else None
-    return Seen(
+    return SampleRecord(
         named, told, unchanged=values[0] is None, created=created, names=frozenset(record),
         parent=parent if isinstance(parent, str) else "",
         status=_text(record.get(resource.status_field)), merchant=_text(record.get(resource.merchant_field)),

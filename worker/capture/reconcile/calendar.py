@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from worker.capture.reconcile.progress import Gap, Pass, Progress
+    from worker.capture.reconcile.progress import Gap, ReconcilePass, ReconcileProgress
 
 HOUR_MS = 3_600_000
 
@@ -40,9 +40,9 @@ class Day:
 
 
 def calendar(
-    progress: Progress,
+    progress: ReconcileProgress,
     gaps: Iterable[Gap],
-    passes: Sequence[Pass],
+    passes: Sequence[ReconcilePass],
     *,
     active: Collection[int],
     known_since: int,

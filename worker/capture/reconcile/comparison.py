@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from worker.capture.resources import Resource
-    from worker.ordermesh.contract.findings import Findings
+    from worker.ordermesh.contract.findings import Capabilities
     from worker.ordermesh.http.reply import AuditEntry
 
 _SECOND = 1000
@@ -37,7 +37,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Comparison:
     """What became of one audit log: entries within the window, those without a time that can be read.
 
     `uncovered`: the time of the latest entry that is not known to be published; 0 if all of them are.
@@ -59,7 +59,7 @@ def window_of(proven_until: int, *, server_now: float, fresh_as_of: float, lag: 
 
 def compare(
     times: Sequence[int | None], modified: int, window: Window, *, whole_seconds: bool = False
-) -> Compared:
+) -> Comparison:
     """Hold the times of an audit log (None: cannot be read) against when the record, as known, was `modified`.
 
     All in ms since 1970. `modified` of 0 covers nothing: it is not known. `whole_seconds`: records tell no fractions of
@@ -68,7 +68,7 @@ def compare(
     within = [time for time in times if time is not None and window.after < time <= window.until]
     timeless = sum(time is None for time in times)
     uncovered = [time for time in within if not _covers(modified, time, times, whole_seconds)]
-    return Compared(len(within), timeless, max(uncovered, default=0))
+    return Comparison(len(within), timeless, max(uncovered, default=0))
 
 
 def _covers(modified: int, time: int, times: Sequence[int | None], whole_seconds: bool) -> bool:
@@ -93,7 +93,7 @@ def can_be_proven(resource: Resource) -> bool:
     return resource.audit is not None and resource.single is not None
 
 
-def obstacle(resource: Resource, findings: Findings) -> str:
+def obstacle(resource: Resource, findings: Capabilities) -> str:
     """Why nothing can be proven at this gateway, in a sentence; "" if it can."""
     if not can_be_proven(resource):
         return "OrderMesh has no audit logs, or no single records, of it"

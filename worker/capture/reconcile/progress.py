@@ -54,7 +54,7 @@ class Gap(msgspec.Struct, frozen=True):
         return self.why == ABSENT
 
 
-class Counts(msgspec.Struct):
+class ReconcileCounts(msgspec.Struct):
     """What a pass has found so far, or in all.
 
     `records` were looked at, of which `verified` are proven; `entries` of their audit logs lay within the window.
@@ -82,7 +82,7 @@ class Counts(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ReconcileProgress:
     """Where the proof of a resource stands. Times in seconds since 1970, but for those in ms by OrderMesh's clock.
 
     `complete_since`, `complete_until` (ms): everything that audit logs tell of that time is published; 0 for nothing.
@@ -99,7 +99,7 @@ class Progress:
     until: int = 0
     bucket: int = 0
     behind: str = ""
-    counts: Counts = field(default_factory=Counts)
+    counts: ReconcileCounts = field(default_factory=ReconcileCounts)
     checking: dict[str, tuple[int, int]] = field(default_factory=dict)
     due_at: float = 0.0
     interval: float = 0.0
@@ -109,7 +109,7 @@ class Progress:
     off: str = ""
 
     @classmethod
-    def parse(cls, fields: Mapping[bytes, bytes]) -> Progress:
+    def parse(cls, fields: Mapping[bytes, bytes]) -> ReconcileProgress:
         """Read the hash as Redis gives it.
 
         Raises:
@@ -129,7 +129,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class ReconcilePass:
     """A pass that came to its end: the window that it went over (ms), when it ran, and what it found.
 
     `proven`: nothing of the window is open, and everything up to `until` is known to be published.
@@ -140,7 +140,7 @@ class Pass:
     began: float
     ended: float
     proven: bool
-    counts: Counts
+    counts: ReconcileCounts
 
 
 class Coverage:
@@ -154,14 +154,14 @@ class Coverage:
         self._keys = [keys.lease(LEASE), self._progress, self._gaps, self._passes, keys.cursor(resource)]
         self._prove = scripts.load(redis, "worker.capture", "prove")
 
-    async def load(self) -> Progress:
+    async def load(self) -> ReconcileProgress:
         """How far it has come.
 
         Raises:
             DataError: It was written by another hand.
 
         """
-        return Progress.parse(await answer(self._redis.hgetall(self._progress)))
+        return ReconcileProgress.parse(await answer(self._redis.hgetall(self._progress)))
 
     async def gaps(self) -> dict[str, Gap]:
         """What is open, by id. What another hand has written is passed over."""
@@ -173,18 +173,18 @@ class Coverage:
                 continue
         return found
 
-    async def passes(self, *, since: float = 0.0) -> list[Pass]:
+    async def passes(self, *, since: float = 0.0) -> list[ReconcilePass]:
         """Those that ended since then (seconds since 1970), the oldest first."""
         oldest = str(max(0, int(since * 1000)))
         found = []
         for _, fields in await self._redis.xrange(self._passes, min=oldest):
             try:
-                found.append(msgspec.json.decode(fields[b"pass"], type=Pass))
+                found.append(msgspec.json.decode(fields[b"pass"], type=ReconcilePass))
             except (msgspec.DecodeError, KeyError):
                 continue  # of another hand
         return found
 
-    async def note(
+    async def update(
         self,
         fence: int,
         fields: Mapping[str, object],
@@ -192,7 +192,7 @@ class Coverage:
         gaps: Mapping[str, Gap],
         opened: Mapping[str, Gap] | None = None,
         closed: Sequence[str] = (),
-        ended: Pass | None = None,
+        ended: ReconcilePass | None = None,
     ) -> None:
         """Write fields of the progress, and what has become of the gaps. No cancellation cuts it short.
 

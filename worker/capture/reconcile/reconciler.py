@@ -17,18 +17,25 @@ import redis.exceptions
 from structlog.contextvars import bound_contextvars
 
 from worker.capture.reconcile.comparison import Window, can_be_proven, obstacle, window_of
-from worker.capture.reconcile.progress import LEASE, Counts, Coverage, Gap, Pass, Progress
-from worker.capture.reconcile.server_clock import Asked
-from worker.capture.reconcile.throttle import Pace
-from worker.capture.reconcile.verifier import Prover, Work
-from worker.capture.records.payload import AS_SERVED, Payload
-from worker.capture.records.scope import EVERYTHING, Interest
-from worker.capture.state.lease import Lease, Renewed, hold
-from worker.capture.state.pauses import PauseGate, Pauses
-from worker.capture.state.record_states import Met, Place, walk
+from worker.capture.reconcile.progress import (
+    LEASE,
+    Coverage,
+    Gap,
+    ReconcileCounts,
+    ReconcilePass,
+    ReconcileProgress,
+)
+from worker.capture.reconcile.server_clock import ServerClock
+from worker.capture.reconcile.throttle import Throttle
+from worker.capture.reconcile.verifier import Verifier, VerifyOptions
+from worker.capture.records.payload import AS_SERVED, PayloadOptions
+from worker.capture.records.scope import EVERYTHING, RecordScope
+from worker.capture.state.lease import Lease, Renewed, acquire
+from worker.capture.state.pauses import Pauses, ReadGate
+from worker.capture.state.record_states import ScanPosition, StoredRecord, walk
 from worker.capture.state.run import Run
 from worker.capture.state.run_history import History
-from worker.capture.state.store import Store
+from worker.capture.state.store import StateStore
 from worker.clock import rfc3339
 from worker.errors import DataError, Forbidden, LeaseHeld, LeaseLost, OrderMeshError
 from worker.redis.connections import is_full
@@ -40,26 +47,26 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.capture.probe.registry import KnownContract
+    from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.resources import Resource
     from worker.capture.state.cursor import Cursor
     from worker.clock import Clock
     from worker.config.sections import ReconcileSettings
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
-    from worker.ordermesh.contract.findings import Findings
-    from worker.queue.streams.backpressure import Pressure
+    from worker.ordermesh.contract.findings import Capabilities
+    from worker.queue.streams.backpressure import Backpressure
     from worker.telemetry.tracing import Trace
 
 SLICE_SECONDS = 45.0
-MOST_AT_ONCE = 50
+MAX_AT_ONCE = 50
 """Records in a batch; fewer where the pace is slow, so that a batch takes no more than some seconds."""
 BATCH_SECONDS = 5.0
-LOOK_AGAIN = 60.0
+RETRY_SECONDS = 60.0
 """Seconds until a resource is looked at again that cannot be proven yet: it was not read, or not lately."""
-FIRST_BACKOFF, LONGEST_BACKOFF = 30.0, 3600.0
+FIRST_BACKOFF, MAX_BACKOFF = 30.0, 3600.0
 """Seconds until a pass that failed goes on: doubled with each failure in a row."""
-MOST_OPEN = 1000
+MAX_OPEN = 1000
 """Records that may be open before a pass is given up: something else is wrong then."""
 REASON = "reconcile"
 
@@ -69,13 +76,13 @@ class _Slice:
     """What belongs to the slice of one resource."""
 
     resource: Resource
-    store: Store
+    store: StateStore
     coverage: Coverage
     cursor: Cursor
-    progress: Progress
+    progress: ReconcileProgress
     lease: Lease
     run: Run
-    gate: PauseGate
+    gate: ReadGate
     stop: Callable[[], bool]
     gaps: dict[str, Gap]
 
@@ -89,8 +96,8 @@ class Reconciler:
         redis_client: Redis,
         keys: Keys,
         client: OrderMeshClient,
-        contract: KnownContract,
-        pressure: Pressure,
+        contract: CapabilityRegistry,
+        pressure: Backpressure,
         settings: ReconcileSettings,
         requests_per_second: float,
         max_concurrency: int,
@@ -98,8 +105,8 @@ class Reconciler:
         ignore_fields: Mapping[str, Sequence[str]],
         worker_id: str,
         clock: Clock,
-        payloads: Mapping[str, Payload] | None = None,
-        interests: Mapping[str, Interest] | None = None,
+        payloads: Mapping[str, PayloadOptions] | None = None,
+        interests: Mapping[str, RecordScope] | None = None,
     ) -> None:
         self._interests = interests or {}
         self._redis, self._keys, self._client, self._contract = redis_client, keys, client, contract
@@ -128,9 +135,9 @@ class Reconciler:
         def over() -> bool:
             return stop() or self._clock.monotonic() >= deadline
 
-        pace = Pace(self._rate, self._clock)
+        pace = Throttle(self._rate, self._clock)
         try:
-            async with hold(
+            async with acquire(
                 self._redis,
                 self._keys.lease(LEASE),
                 resource=LEASE,
@@ -141,13 +148,13 @@ class Reconciler:
                 for resource in await self._due(resources):
                     if over():
                         return
-                    await self._one(resource, lease, pace, stop=stop, over=over)
+                    await self._reconcile_resource(resource, lease, pace, stop=stop, over=over)
         except LeaseHeld as error:
             self._log.debug("reconcile_skipped", reason=str(error))
         except (LeaseLost, DataError) as error:
-            self._tell_failure("", error.code, error)
+            self._log_failure("", error.code, error)
         except (redis.exceptions.RedisError, OSError) as error:
-            self._tell_failure("", "redis_full" if is_full(error) else "redis_unavailable", error)
+            self._log_failure("", "redis_full" if is_full(error) else "redis_unavailable", error)
 
     async def _due(self, resources: Iterable[Resource]) -> list[Resource]:
         """What is due now, the longest due first."""
@@ -160,11 +167,11 @@ class Reconciler:
                     found.append((progress.due_at, len(found), wanted))
         return [resource for _, _, resource in sorted(found, key=lambda each: each[:2])]
 
-    async def _one(
+    async def _reconcile_resource(
         self,
         resource: Resource,
         lease: Lease,
-        pace: Pace,
+        pace: Throttle,
         *,
         stop: Callable[[], bool],
         over: Callable[[], bool],
@@ -182,14 +189,14 @@ class Reconciler:
         resource: Resource,
         trace: Trace,
         lease: Lease,
-        pace: Pace,
+        pace: Throttle,
         *,
         stop: Callable[[], bool],
         over: Callable[[], bool],
     ) -> None:
         coverage, clock = Coverage(self._redis, self._keys, resource.name), self._clock
         payload = self._payloads.get(resource.name, AS_SERVED)
-        store = Store(self._redis, self._keys, self._followed(resource), payload, lease=LEASE)
+        store = StateStore(self._redis, self._keys, self._followed(resource), payload, lease=LEASE)
         began = clock.monotonic()
         run = Run(trace.span_id, self._keys.account, resource.name, REASON, REASON, began, clock.now())
         run.trace_id = trace.trace_id
@@ -201,14 +208,14 @@ class Reconciler:
             await coverage.load(),
             lease,
             run,
-            PauseGate(self._pressure, self._pauses, run),
+            ReadGate(self._pressure, self._pauses, run),
             stop,
             await coverage.gaps(),
         )
         if await self._pauses.of(resource.name):
             return
         if not at.cursor.baseline:
-            await self._put_off(at, LOOK_AGAIN)
+            await self._postpone(at, RETRY_SECONDS)
             return
         try:
             findings = await self._contract.ensure(resource, again=False)
@@ -223,19 +230,19 @@ class Reconciler:
             await self._turn_off(at, str(error))
         except OrderMeshError as error:
             failures = at.progress.failures + 1
-            self._tell_failure(resource.name, error.code, error)
-            wait = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures - 1, 10))
-            await self._put_off(at, wait, failures=failures, error=str(error), error_code=error.code)
+            self._log_failure(resource.name, error.code, error)
+            wait = min(MAX_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures - 1, 10))
+            await self._postpone(at, wait, failures=failures, error=str(error), error_code=error.code)
 
     def _followed(self, resource: Resource) -> Resource:
         """What nobody polls is not followed up."""
         wanted = tuple(each for each in resource.follow_ups if each.target in self._intervals)
         return replace(resource, follow_ups=wanted)
 
-    async def _put_off(self, at: _Slice, seconds: float, **fields: object) -> None:
+    async def _postpone(self, at: _Slice, seconds: float, **fields: object) -> None:
         due_at = self._clock.now() + seconds
         more = {"due_at": due_at, "interval": self.settings.every, **fields}
-        await at.coverage.note(at.lease.fence, more, gaps=at.gaps)
+        await at.coverage.update(at.lease.fence, more, gaps=at.gaps)
 
     async def _turn_off(self, at: _Slice, why: str) -> None:
         """Nothing can be proven at this gateway, or with this token. It is looked at again in a while."""
@@ -244,15 +251,15 @@ class Reconciler:
                 "reconcile_off", reason=why,
                 advice="completeness is not proven; what is read and published is not concerned by it",
             )  # fmt: skip
-        await self._put_off(at, self.settings.every, off=why, failures=0, error="", error_code="")
+        await self._postpone(at, self.settings.every, off=why, failures=0, error="", error_code="")
 
     # A pass
 
-    async def _begin(self, at: _Slice, pace: Pace) -> bool:
+    async def _begin(self, at: _Slice, pace: Throttle) -> bool:
         """Begin a pass, if there is anything to prove by now."""
         now, before = self._clock.now(), at.progress
-        seen = walk(self._redis, self._keys.seen(at.resource.name), at.cursor.buckets, Place())
-        asked = Asked(self._client, pace, at.run.usage, self._clock)
+        seen = walk(self._redis, self._keys.states(at.resource.name), at.cursor.buckets, ScanPosition())
+        asked = ServerClock(self._client, pace, at.run.usage, self._clock)
         offset = await asked.offset(at.resource, seen, at.stop)
         window = window_of(
             before.complete_until,
@@ -261,19 +268,25 @@ class Reconciler:
             lag=self.settings.lag,
         )
         if window.empty:
-            await self._put_off(at, LOOK_AGAIN)
+            await self._postpone(at, RETRY_SECONDS)
             return False
         at.progress = replace(
-            before, began=now, since=window.after, until=window.until, bucket=0, behind="", counts=Counts()
+            before,
+            began=now,
+            since=window.after,
+            until=window.until,
+            bucket=0,
+            behind="",
+            counts=ReconcileCounts(),
         )
         started: dict[str, object] = {
             "began": now, "since": window.after, "until": window.until, "bucket": 0, "behind": "",
-            "counts": Counts(), "off": "", "checking": {},
+            "counts": ReconcileCounts(), "off": "", "checking": {},
         }  # fmt: skip
         if not before.complete_since:
             since = await self._first_seen(window)
             started["complete_since"], at.progress = since, replace(at.progress, complete_since=since)
-        await at.coverage.note(
+        await at.coverage.update(
             at.lease.fence, {**started, "due_at": now, "interval": self.settings.every}, gaps=at.gaps
         )
         return True
@@ -284,12 +297,17 @@ class Reconciler:
         return min(window.until, int(oldest * 1000)) if oldest else window.until
 
     async def _slice(
-        self, at: _Slice, findings: Findings, pace: Pace, payload: Payload, over: Callable[[], bool]
+        self,
+        at: _Slice,
+        findings: Capabilities,
+        pace: Throttle,
+        payload: PayloadOptions,
+        over: Callable[[], bool],
     ) -> None:
         progress, name = at.progress, at.resource.name
         hidden = payload.privacy.hidden if payload.privacy else frozenset[str]()
         logs = f"{at.resource.entity}_audit"
-        work = Work(
+        work = VerifyOptions(
             resource=at.resource,
             cursor=at.cursor,
             window=Window(progress.since, progress.until),
@@ -301,7 +319,7 @@ class Reconciler:
             parallel=self._parallel,
             stop=at.stop,
         )
-        prover = Prover(
+        prover = Verifier(
             work,
             at.run,
             redis=self._redis,
@@ -316,55 +334,57 @@ class Reconciler:
             gaps=at.gaps,
             checking=dict(progress.checking),
         )
-        size = max(1, min(MOST_AT_ONCE, int(self._rate * BATCH_SECONDS)))
-        batch: list[Met] = []
-        start = Place(progress.bucket, progress.behind)
-        async with aclosing(walk(self._redis, self._keys.seen(name), at.cursor.buckets, start)) as records:
+        size = max(1, min(MAX_AT_ONCE, int(self._rate * BATCH_SECONDS)))
+        batch: list[StoredRecord] = []
+        start = ScanPosition(progress.bucket, progress.behind)
+        async with aclosing(walk(self._redis, self._keys.states(name), at.cursor.buckets, start)) as records:
             async for met in records:
                 batch.append(met)
                 if len(batch) < size:
                     continue
-                if not await self._prove(at, prover, batch, over):
+                if not await self._verify(at, prover, batch, over):
                     return
                 batch = []
-        if batch and not await self._prove(at, prover, batch, over):
+        if batch and not await self._verify(at, prover, batch, over):
             return
         await self._end(at, prover)
 
-    async def _prove(
-        self, at: _Slice, prover: Prover, batch: Sequence[Met], over: Callable[[], bool]
+    async def _verify(
+        self, at: _Slice, prover: Verifier, batch: Sequence[StoredRecord], over: Callable[[], bool]
     ) -> bool:
         """Prove a batch and note it. False if the slice ends here."""
         at.lease.check()
         if over():
-            await self._put_off(at, 0.0)
+            await self._postpone(at, 0.0)
             return False
-        pressed = await at.gate.pressed(at.run.published)
+        pressed = await at.gate.check(at.run.published)
         if pressed or at.run.paused_by:
-            await self._put_off(at, LOOK_AGAIN)
+            await self._postpone(at, RETRY_SECONDS)
             return False
-        looks = await prover.look(batch)
+        looks = await prover.check(batch)
         if looks is None:
             return False
         if suspects := prover.suspects(looks):
-            await at.coverage.note(
+            await at.coverage.update(
                 at.lease.fence, {"checking": {**prover.checking, **suspects}}, gaps=at.gaps
             )
         if not await prover.settle(looks):
             return False
         place = batch[-1].place
         done = {
-            "bucket": place.bucket, "behind": place.behind, "counts": prover.counts, "checking": {},
+            "bucket": place.bucket, "behind": place.after, "counts": prover.counts, "checking": {},
             "failures": 0, "error": "", "error_code": "",
         }  # fmt: skip
         at.progress = replace(at.progress, failures=0)
-        await at.coverage.note(at.lease.fence, done, gaps=at.gaps, opened=prover.opened, closed=prover.closed)
-        if sum(not gap.is_absent for gap in at.gaps.values()) > MOST_OPEN:
+        await at.coverage.update(
+            at.lease.fence, done, gaps=at.gaps, opened=prover.opened, closed=prover.closed
+        )
+        if sum(not gap.is_absent for gap in at.gaps.values()) > MAX_OPEN:
             await self._end(at, prover, given_up=True)
             return False
         return True
 
-    async def _end(self, at: _Slice, prover: Prover, *, given_up: bool = False) -> None:
+    async def _end(self, at: _Slice, prover: Verifier, *, given_up: bool = False) -> None:
         """The pass is over: what was proven, and what is open."""
         progress, counts, now = at.progress, prover.counts, self._clock.now()
         # What this pass has not met is no record any more.
@@ -372,18 +392,18 @@ class Reconciler:
         for name in gone:
             del at.gaps[name]
         proven = not counts.open and not given_up
-        ended = Pass(progress.since, progress.until, progress.began, now, proven, counts)
+        ended = ReconcilePass(progress.since, progress.until, progress.began, now, proven, counts)
         fields: dict[str, object] = {
-            "began": 0.0, "bucket": 0, "behind": "", "counts": Counts(), "checking": {},
+            "began": 0.0, "bucket": 0, "behind": "", "counts": ReconcileCounts(), "checking": {},
             "due_at": max(now, progress.began + self.settings.every), "interval": self.settings.every,
-            "error": "" if not given_up else f"more than {MOST_OPEN} records could not be proven; it was given up",
+            "error": "" if not given_up else f"more than {MAX_OPEN} records could not be proven; it was given up",
             "error_code": "" if not given_up else "too_many_open",
         }  # fmt: skip
         if given_up:
             fields["due_at"] = now + self.settings.every
         if proven:
             fields["complete_until"] = progress.until
-        await at.coverage.note(at.lease.fence, fields, gaps=at.gaps, closed=gone, ended=ended)
+        await at.coverage.update(at.lease.fence, fields, gaps=at.gaps, closed=gone, ended=ended)
         tell = self._log.info if proven else self._log.warning
         tell(
             "coverage_proven" if proven else "coverage_open",
@@ -401,7 +421,7 @@ class Reconciler:
             duration_s=round(now - progress.began, 1),
         )
 
-    def _tell_failure(self, resource: str, code: str, error: Exception) -> None:
+    def _log_failure(self, resource: str, code: str, error: Exception) -> None:
         now = self._clock.monotonic()
         if self._repeats.allow(f"{resource} {code}", now):
             self._log.warning(

@@ -12,27 +12,27 @@ from worker.ordermesh.contract.operations import OPERATIONS
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from worker.capture.reconcile.throttle import Pace
+    from worker.capture.reconcile.throttle import Throttle
     from worker.capture.resources import Resource
-    from worker.capture.state.record_states import Met
+    from worker.capture.state.record_states import StoredRecord
     from worker.clock import Clock
     from worker.ordermesh.client import OrderMeshClient, Usage
 
-MOST_TRIES = 5
+MAX_TRIES = 5
 """Records whose logs are tried for an answer: that of one may be broken."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ServerClock:
     """Asks the service of a resource what time it is, within the pace."""
 
     client: OrderMeshClient
-    pace: Pace
+    pace: Throttle
     usage: Usage
     clock: Clock
 
     async def offset(
-        self, resource: Resource, records: AsyncGenerator[Met], stop: Callable[[], bool]
+        self, resource: Resource, records: AsyncGenerator[StoredRecord], stop: Callable[[], bool]
     ) -> float:
         """By how many seconds its clock is ahead of ours, at least, by the answer to an audit log of `records`.
 
@@ -55,7 +55,7 @@ class Asked:
                     )
                 except (NotFound, ServerError):
                     tries += 1
-                    if tries >= MOST_TRIES:
+                    if tries >= MAX_TRIES:
                         raise
                     continue
                 # Its resolution is a second: the earliest moment that it may have meant.

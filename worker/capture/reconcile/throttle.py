@@ -13,7 +13,7 @@ _LOOK_SECONDS = 1.0
 """Between two looks whether the work is to end."""
 
 
-class Pace:
+class Throttle:
     """Spaces requests evenly. It stands before the budget that all share, and takes nothing from it by itself.
 
     What was not used is not made up for: there are no bursts.

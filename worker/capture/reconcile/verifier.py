@@ -13,15 +13,15 @@ import anyio
 import msgspec
 
 from worker.cancellation import plain_errors
-from worker.capture.reconcile.comparison import Compared, Window, are_whole_seconds, compare, times_of
-from worker.capture.reconcile.progress import ABSENT, Counts, Gap
+from worker.capture.reconcile.comparison import Comparison, Window, are_whole_seconds, compare, times_of
+from worker.capture.reconcile.progress import ABSENT, Gap, ReconcileCounts
 from worker.capture.records.diff import (
     PUBLISHED,
     UNWRITTEN,
     Action,
     Change,
-    Decoded,
-    Observed,
+    DecodedRecord,
+    RawRecord,
     decide,
     decode,
     observe,
@@ -41,38 +41,38 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.capture.reconcile.throttle import Pace
-    from worker.capture.records.fingerprint import FieldNames, State
+    from worker.capture.reconcile.throttle import Throttle
+    from worker.capture.records.fingerprint import FieldIndex, RecordState
     from worker.capture.records.privacy import RecordPolicy
     from worker.capture.resources import Resource
     from worker.capture.state.cursor import Cursor
-    from worker.capture.state.record_states import Met
+    from worker.capture.state.record_states import StoredRecord
     from worker.capture.state.run import Run
-    from worker.capture.state.store import Store
+    from worker.capture.state.store import StateStore
     from worker.clock import Clock
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
 
-MOST_TOLD = 20
+MAX_TOLD = 20
 """Gaps of one slice that have a line of their own in the log."""
 FEW = 3
 """If all logs of a batch larger than this cannot be read, it is the gateway's fault and not that of the records."""
 
 
 @dataclass(slots=True)
-class Look:
+class RecordCheck:
     """One record: its audit log, what of it is not covered, and what reading the record itself has shown.
 
     `why`: a word for what keeps it from being proven, "" if nothing does. `published`: an event was, for what was read.
     """
 
     identifier: str
-    asked: bool = False
+    requested_at: bool = False
     log: AuditReply | None = None
-    state: State | None = None
+    state: RecordState | None = None
     gone: bool = False
-    compared: Compared = field(default_factory=Compared)
-    observed: Observed | None = None
+    compared: Comparison = field(default_factory=Comparison)
+    observed: RawRecord | None = None
     why: str = ""
     published: Change | None = None
 
@@ -83,7 +83,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class VerifyOptions:
     """What a prover works on, and under which rules; as for a poll of the same resource.
 
     `alike`: a record that is read by its id has the fields that the list shows. `logs`: the name under which its audit
@@ -103,7 +103,7 @@ class Work:
     stop: Callable[[], bool]
 
 
-class Prover:
+class Verifier:
     """Proves records of one resource. `counts` and `gaps` are brought up to date with each batch.
 
     `checking`: id, version and time of entry of those that were being read by id when an earlier one was killed.
@@ -111,18 +111,18 @@ class Prover:
 
     def __init__(
         self,
-        work: Work,
+        work: VerifyOptions,
         run: Run,
         *,
         redis: Redis,
         keys: Keys,
-        store: Store,
+        store: StateStore,
         fence: int,
-        fields: FieldNames,
+        fields: FieldIndex,
         client: OrderMeshClient,
         clock: Clock,
-        pace: Pace,
-        counts: Counts,
+        pace: Throttle,
+        counts: ReconcileCounts,
         gaps: dict[str, Gap],
         checking: dict[str, tuple[int, int]],
     ) -> None:
@@ -138,14 +138,14 @@ class Prover:
         self._whole_seconds = True  # until a record tells a fraction
         self._log = get_logger()
 
-    async def look(self, batch: Sequence[Met]) -> list[Look] | None:
+    async def check(self, batch: Sequence[StoredRecord]) -> list[RecordCheck] | None:
         """Read the audit logs of a batch and hold them against what is known. None if it was stopped half way.
 
         Raises:
             OrderMeshError: The gateway cannot be asked, or nothing of it.
 
         """
-        looks = [Look(met.identifier) for met in batch]
+        looks = [RecordCheck(met.identifier) for met in batch]
         if not await self._each(looks, self._read_log):
             return None
         failed = [look for look in looks if look.why not in {"", ABSENT}]
@@ -154,7 +154,7 @@ class Prover:
         cursor = self._keys.cursor(self._resource.name)
         buckets = await buckets_of(self._redis, cursor) or self._work.cursor.buckets
         states = await states_of(
-            self._redis, self._keys.seen(self._resource.name), buckets, [look.identifier for look in looks]
+            self._redis, self._keys.states(self._resource.name), buckets, [look.identifier for look in looks]
         )
         for look, packed in zip(looks, states, strict=True):
             look.state = unpacked(packed)
@@ -168,14 +168,14 @@ class Prover:
                     self._work.window,
                     whole_seconds=self._whole_seconds,
                 )
-        await self._hand_over(looks)
+        await self._publish_changed(looks)
         return looks
 
-    async def settle(self, looks: Sequence[Look]) -> bool:
+    async def settle(self, looks: Sequence[RecordCheck]) -> bool:
         """Read the suspects among them by id, publish what differs, and judge all. False if it was stopped half way."""
         suspects = [look for look in looks if look.is_suspect]
         for look in suspects:
-            look.why, look.asked = "", False
+            look.why, look.requested_at = "", False
         if not await self._each(suspects, self._read_record):
             return False
         await self._publish([look for look in suspects if look.observed is not None])
@@ -185,7 +185,7 @@ class Prover:
         self.checking = {}
         return True
 
-    def suspects(self, looks: Iterable[Look]) -> dict[str, tuple[int, int]]:
+    def suspects(self, looks: Iterable[RecordCheck]) -> dict[str, tuple[int, int]]:
         """Version and time of entry of those that are about to be read by id, to be noted before."""
         return {
             look.identifier: (look.state.version if look.state else 0, look.compared.uncovered)
@@ -195,10 +195,12 @@ class Prover:
 
     # Asking
 
-    async def _each(self, looks: Sequence[Look], ask: Callable[[Look], Awaitable[None]]) -> bool:
+    async def _each(
+        self, looks: Sequence[RecordCheck], ask: Callable[[RecordCheck], Awaitable[None]]
+    ) -> bool:
         """Ask something of each, within the pace. False if it was stopped before all were asked."""
 
-        async def one(look: Look) -> None:
+        async def one(look: RecordCheck) -> None:
             async with self._limit:
                 if failures or not await self._pace.wait(self._work.stop):
                     return
@@ -213,7 +215,7 @@ class Prover:
                 except OrderMeshError as error:
                     failures.append(error)
                     return
-                look.asked = True
+                look.requested_at = True
 
         failures: list[OrderMeshError] = []
         with plain_errors():
@@ -222,7 +224,7 @@ class Prover:
                     asking.start_soon(one, look)
         if failures:
             raise failures[0]
-        return all(look.asked for look in looks)
+        return all(look.requested_at for look in looks)
 
     async def _call(self, key: str, identifier: str) -> Reply:
         (name,) = OPERATIONS[key].path_parameters
@@ -236,11 +238,11 @@ class Prover:
             usage.budget_wait, usage.bytes = usage.budget_wait + used.budget_wait, usage.bytes + used.bytes
             self.counts.requests += used.requests
 
-    async def _read_log(self, look: Look) -> None:
+    async def _read_log(self, look: RecordCheck) -> None:
         assert self._resource.audit is not None  # noqa: S101 - see `proof.can_be_proven`
         look.log = audit_of(await self._call(self._resource.audit, look.identifier))
 
-    async def _read_record(self, look: Look) -> None:
+    async def _read_record(self, look: RecordCheck) -> None:
         assert self._resource.single is not None  # noqa: S101 - as above
         reply = await self._call(self._resource.single, look.identifier)
         (one,) = observe(self._resource, [msgspec.Raw(reply.record)])
@@ -248,7 +250,7 @@ class Prover:
             raise UnreadableAnswer(self._resource.single, f"the answer is no record {look.identifier}")
         look.observed = one
 
-    async def _hand_over(self, looks: Sequence[Look]) -> None:
+    async def _publish_changed(self, looks: Sequence[RecordCheck]) -> None:
         """Logs that are not the ones that were published last are due, where audit entries are published."""
         name = self._work.logs
         if not name:
@@ -256,10 +258,10 @@ class Prover:
         with_log = [(look.identifier, look.log) for look in looks if look.log is not None]
         buckets = await buckets_of(self._redis, self._keys.cursor(name)) or self._work.cursor.buckets
         states = await states_of(
-            self._redis, self._keys.seen(name), buckets, [identifier for identifier, _ in with_log]
+            self._redis, self._keys.states(name), buckets, [identifier for identifier, _ in with_log]
         )
         pairs = zip(with_log, states, strict=True)
-        await due.Due(self._redis, self._keys, name).add(
+        await due.RefreshQueue(self._redis, self._keys, name).add(
             due.log_of(identifier)
             for (identifier, log), state in pairs
             if state[:8] != raw_fingerprint(log.raw) and (state or log.entries)
@@ -267,12 +269,12 @@ class Prover:
 
     # Publishing
 
-    async def _publish(self, looks: Sequence[Look]) -> None:
+    async def _publish(self, looks: Sequence[RecordCheck]) -> None:
         """Commit what differs from what is known; says for each record what came of it."""
         buckets = self._work.cursor.buckets
         observed = [look.observed for look in looks if look.observed is not None]
         while True:
-            kept, decoded, later = list[Look](), list[Decoded](), list[str]()
+            kept, decoded, later = list[RecordCheck](), list[DecodedRecord](), list[str]()
             for look in looks:
                 look.why = ""
             for at, before in (await self._store.differing(observed, buckets)).items():
@@ -306,27 +308,27 @@ class Prover:
             look.why = "stale" if change.action is Action.STALE else ""
         self._run.count(changes)
         if later:
-            await due.Due(self._redis, self._keys, self._resource.name).add(later)
+            await due.RefreshQueue(self._redis, self._keys, self._resource.name).add(later)
 
     # Judging
 
-    def _judge(self, look: Look) -> None:
+    def _judge(self, look: RecordCheck) -> None:
         counts, before = self.counts, self.gaps.pop(look.identifier, None)
         counts.records += 1
         counts.entries += look.compared.entries
         counts.timeless += look.compared.timeless
         if look.why and not look.gone:
-            self._open(look, before)
+            self._open_gap(look, before)
             return
         if before is not None:
             self.closed.append(look.identifier)
         counts.verified += not look.gone
-        at = self._healed(look, before)
+        at = self._heal_gap(look, before)
         if at:
             counts.heal(at)
-            self._tell("gap_healed", look, at)
+            self._log_gap("gap_healed", look, at)
 
-    def _open(self, look: Look, before: Gap | None) -> None:
+    def _open_gap(self, look: RecordCheck, before: Gap | None) -> None:
         version = before.version if before else look.state.version if look.state else 0
         gap = Gap(look.compared.uncovered, version, look.why, self._work.began)
         self.gaps[look.identifier] = self.opened[look.identifier] = gap
@@ -336,24 +338,24 @@ class Prover:
         self.counts.found += 1
         self.counts.open += 1
         if before is None or before.is_absent:
-            self._tell("gap_found", look, gap.at, reason=gap.why)
+            self._log_gap("gap_found", look, gap.at, reason=gap.why)
 
-    def _healed(self, look: Look, before: Gap | None) -> int:
+    def _heal_gap(self, look: RecordCheck, before: Gap | None) -> int:
         """When what was missing had happened (ms), if something was and has been published by now; else 0."""
         if look.published is not None:
             at = look.compared.uncovered or look.published.modified
             if at > self._work.window.until:
                 return 0  # it changed just now, and a poll would have come to it
             if at:
-                self._tell("gap_found", look, at, reason="not_published")
+                self._log_gap("gap_found", look, at, reason="not_published")
             return at
         version, at = self.checking.get(look.identifier, (0, 0))
         if not at and before is not None and not before.is_absent:
             version, at = before.version, before.at
         return at if look.state is not None and look.state.version > version else 0
 
-    def _tell(self, event: str, look: Look, at: int, **more: str) -> None:
+    def _log_gap(self, event: str, look: RecordCheck, at: int, **more: str) -> None:
         self._told += 1
-        if self._told <= 2 * MOST_TOLD:
+        if self._told <= 2 * MAX_TOLD:
             time = {"changed_at": rfc3339(at / 1000)} if at else {}
             self._log.warning(event, subject=look.identifier, **time, **more)

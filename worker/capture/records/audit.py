@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from xxhash import xxh3_64_digest
 
-from worker.capture.records.fingerprint import State, pack_id, raw_fingerprint
+from worker.capture.records.fingerprint import RecordState, pack_id, raw_fingerprint
 from worker.clock import parse_time, with_zone
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from worker.capture.records.privacy import RecordPolicy
     from worker.ordermesh.http.reply import AuditEntry
 
-MOST_REMEMBERED = 10_000
+MAX_REMEMBERED = 10_000
 """Entries of one log that are remembered though the server does not show them any more; the oldest are forgotten."""
 WITHHELD = b'{"withheld":"the entry is no JSON object, to which the privacy policy could be applied"}'
 _SIZE = 8
@@ -33,7 +33,7 @@ _canonical = msgspec.msgpack.Encoder(order="sorted").encode
 
 
 @dataclass(frozen=True, slots=True)
-class NewEntry:
+class AuditEvent:
     """An entry that is to be published: which one of its log it is, and what of it is published."""
 
     version: int
@@ -43,14 +43,14 @@ class NewEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class AuditDelta:
     """What is to be committed for one log. `before` and `after` are packed states, b"" for none."""
 
     subject: str
     key: bytes
     before: bytes
     after: bytes
-    entries: tuple[NewEntry, ...]
+    entries: tuple[AuditEvent, ...]
 
 
 def subject_of(path: Sequence[str]) -> str:
@@ -64,13 +64,13 @@ def new_entries(
     entries: Sequence[AuditEntry],
     before: bytes,
     privacy: RecordPolicy | None = None,
-) -> Recorded | None:
+) -> AuditDelta | None:
     """What of the log of `subject`, served as `raw` with these entries, is new; None if its bytes are the known ones.
 
     Entries are published in the order of their times, as far as they tell them, else in that of the server.
     """
     try:
-        held = State.unpack(before) if before else None
+        held = RecordState.unpack(before) if before else None
     except ValueError:
         held = None  # of another hand: published anew rather than lost
     fingerprint = raw_fingerprint(raw)
@@ -83,7 +83,7 @@ def new_entries(
     remembered = dict.fromkeys(known[at : at + _SIZE] for at in range(0, len(known), _SIZE))
     shown = set[bytes]()
     version = held.version if held else 0
-    new: list[NewEntry] = []
+    new: list[AuditEvent] = []
     latest = held.modified if held else 0
     for entry in in_order(entries):
         digest = digest_of(entry)
@@ -95,14 +95,16 @@ def new_entries(
         published = _published(entry.raw, privacy)
         latest = max(latest, parse_time(entry.time) or 0)
         time = with_zone(entry.time) if entry.time else ""
-        new.append(NewEntry(version, int.from_bytes(digest[:4], "big"), time, published))
-    after = State(fingerprint, 0, latest, version, _kept(remembered, shown), place=held.place if held else 0)
-    return Recorded(subject, pack_id(subject), before, after.pack(), tuple(new))
+        new.append(AuditEvent(version, int.from_bytes(digest[:4], "big"), time, published))
+    after = RecordState(
+        fingerprint, 0, latest, version, _kept(remembered, shown), place=held.place if held else 0
+    )
+    return AuditDelta(subject, pack_id(subject), before, after.pack(), tuple(new))
 
 
 def _kept(remembered: Mapping[bytes, None], shown: set[bytes]) -> bytes:
     """The fingerprints that are kept: of all entries that are shown, or they would be new once more, and of others."""
-    spare = max(0, len(remembered) - max(MOST_REMEMBERED, len(shown)))
+    spare = max(0, len(remembered) - max(MAX_REMEMBERED, len(shown)))
     forgotten = set(islice((each for each in remembered if each not in shown), spare))
     return b"".join(each for each in remembered if each not in forgotten)
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from worker.capture.records.fingerprint import (
-    Content,
-    FieldNames,
-    State,
+    ContentHashes,
+    FieldIndex,
+    RecordState,
     pack_id,
     pack_unreadable,
     raw_fingerprint,
@@ -57,7 +57,7 @@ _INVERT = (1 << 64) - 1
 _ROUNDING_MS = 1_000  # a service may keep its times by the second
 
 
-class Observed(msgspec.Struct, frozen=True, gc=False):
+class RawRecord(msgspec.Struct, frozen=True, gc=False):
     """A record of a page: the bytes as served, their fingerprint, and who it is.
 
     `identifier` is empty for a record that cannot be read; `problem` then says why.
@@ -70,7 +70,7 @@ class Observed(msgspec.Struct, frozen=True, gc=False):
     problem: str = ""
 
 
-class Decoded(msgspec.Struct, frozen=True, gc=False):
+class DecodedRecord(msgspec.Struct, frozen=True, gc=False):
     """An observed record whose bytes differ from the ones known, and its content, None if it has none.
 
     `before` is the packed state that was found, b"" for none; `held` the same, unpacked. `published`: what of the
@@ -78,10 +78,10 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     that the resource's follow-ups name, in their order. `outside`: it is not of interest.
     """
 
-    observed: Observed
+    observed: RawRecord
     before: bytes
-    held: State | None
-    content: Content | None
+    held: RecordState | None
+    content: ContentHashes | None
     modified: int = 0
     time: str = ""
     problem: str = ""
@@ -94,11 +94,11 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """What is to be committed for one record. `before` and `after` are packed states, b"" for none.
 
     `published`: what of the record may be published; None without a policy, for the record as served. `linked`: as
-    in `Decoded`. `grows`: by how many the records that are there become more.
+    in `DecodedRecord`. `grows`: by how many the records that are there become more.
     """
 
     action: Action
-    observed: Observed
+    observed: RawRecord
     before: bytes
     after: bytes
     version: int = 0
@@ -112,7 +112,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     grows: int = 0
 
 
-def observe(resource: Resource, records: Sequence[msgspec.Raw]) -> list[Observed]:
+def observe(resource: Resource, records: Sequence[msgspec.Raw]) -> list[RawRecord]:
     """Identify the records of a page. One that cannot be read does not stand in the way of the others."""
     decode = _head_decoder(resource.id_field)
     try:
@@ -120,15 +120,15 @@ def observe(resource: Resource, records: Sequence[msgspec.Raw]) -> list[Observed
     except _UNREADABLE:
         identifiers = [""]
     if "" in identifiers:
-        return [_observe_one(resource, record) for record in records]
+        return [_raw_record(resource, record) for record in records]
     fingerprint = resource.interest.fingerprint
     return [
-        Observed(pack_id(identifier), identifier, fingerprint(record), record)
+        RawRecord(pack_id(identifier), identifier, fingerprint(record), record)
         for record, identifier in zip(records, identifiers, strict=True)
     ]
 
 
-def _observe_one(resource: Resource, record: msgspec.Raw) -> Observed:
+def _raw_record(resource: Resource, record: msgspec.Raw) -> RawRecord:
     """The slow way, for a page with a record that is not as it should be."""
     raw, problem, identifier = raw_fingerprint(record), "", None
     try:
@@ -137,8 +137,8 @@ def _observe_one(resource: Resource, record: msgspec.Raw) -> Observed:
         problem = _problem(resource, error)
     if identifier is None or identifier == "":
         problem = problem or f"the record has no {resource.id_field}"
-        return Observed(pack_unreadable(raw), "", raw, record, problem)
-    return Observed(pack_id(str(identifier)), str(identifier), resource.interest.fingerprint(record), record)
+        return RawRecord(pack_unreadable(raw), "", raw, record, problem)
+    return RawRecord(pack_id(str(identifier)), str(identifier), resource.interest.fingerprint(record), record)
 
 
 def times_of(resource: Resource, records: Sequence[msgspec.Raw]) -> list[int]:
@@ -161,11 +161,11 @@ def older_than(times: Sequence[int], since: int) -> int:
 
 def decode(
     resource: Resource,
-    observed: Observed,
+    observed: RawRecord,
     before: bytes,
     ignored: frozenset[str],
     privacy: RecordPolicy | None = None,
-) -> Decoded:
+) -> DecodedRecord:
     """Decode one record that is new or whose bytes differ. `before` is its packed state, b"" for none.
 
     A state that this program did not write counts as none: the record is published anew rather than lost.
@@ -173,17 +173,17 @@ def decode(
     them `privacy` lets through.
     """
     try:
-        held = State.unpack(before) if before else None
+        held = RecordState.unpack(before) if before else None
     except ValueError:
         held = None
     if observed.problem:
-        return Decoded(observed, before, held, None, problem=observed.problem)
+        return DecodedRecord(observed, before, held, None, problem=observed.problem)
     try:
         wanted = resource.modified_fields + linked_fields(resource)
         content = read_content(observed.record, ignored, wanted)
         published = privacy.publish(observed.record) if privacy else None
     except _UNREADABLE as error:
-        return Decoded(observed, before, held, None, problem=_problem(resource, error))
+        return DecodedRecord(observed, before, held, None, problem=_problem(resource, error))
     linked = content.values[len(resource.modified_fields) :]
     outside = not resource.interest.includes(observed.record)
     for value in content.values[: len(resource.modified_fields)]:
@@ -196,7 +196,7 @@ def decode(
             break
         if modified > 0:  # 0001-01-01 is how some services write null
             time = with_zone(str(value))
-            return Decoded(
+            return DecodedRecord(
                 observed,
                 before,
                 held,
@@ -207,10 +207,10 @@ def decode(
                 linked=linked,
                 outside=outside,
             )
-    return Decoded(observed, before, held, content, published=published, linked=linked, outside=outside)
+    return DecodedRecord(observed, before, held, content, published=published, linked=linked, outside=outside)
 
 
-def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool, force: bool = False) -> Change:
+def decide(decoded: DecodedRecord, fields: FieldIndex, *, baseline: bool, force: bool = False) -> Change:
     """What to do about one record. `baseline`: the first complete read of the resource is over.
 
     `force`: one that has not changed is published again.
@@ -223,8 +223,8 @@ def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool, force: bool 
         raw = observed.raw if observed.problem else _inverse(observed.raw)
         if held is not None and held.raw == raw:
             return Change(Action.PARKED, observed, decoded.before, decoded.before, problem=decoded.problem)
-        parked = held or State(raw, 0, 0, 0, b"")
-        parked = State(
+        parked = held or RecordState(raw, 0, 0, 0, b"")
+        parked = RecordState(
             raw, parked.content, parked.modified, parked.version, parked.fields, place=parked.place
         )
         return Change(
@@ -258,7 +258,7 @@ def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool, force: bool 
     place = held.place if held else 0
     # What goes outside is published with the change by which it goes; without the fields it is known to be outside.
     kept = b"" if decoded.outside and action is Action.UPDATED else placed.fields
-    after = State(observed.raw, placed.content, decoded.modified, version, kept, place=place).pack()
+    after = RecordState(observed.raw, placed.content, decoded.modified, version, kept, place=place).pack()
     return Change(
         action,
         observed,
@@ -275,12 +275,12 @@ def decide(decoded: Decoded, fields: FieldNames, *, baseline: bool, force: bool 
     )
 
 
-def _remembered(decoded: Decoded, held: State | None) -> Change:
+def _remembered(decoded: DecodedRecord, held: RecordState | None) -> Change:
     """A record that is not of interest: known by its bytes, and by what was published of it, if it ever was."""
     if held is not None and held.modified and decoded.modified and decoded.modified < held.modified:
         return Change(Action.STALE, decoded.observed, decoded.before, decoded.before)
     content, version, place = (held.content, held.version, held.place) if held else (0, 0, 0)
-    after = State(decoded.observed.raw, content, decoded.modified, version, b"", place=place)
+    after = RecordState(decoded.observed.raw, content, decoded.modified, version, b"", place=place)
     return Change(Action.OUTSIDE, decoded.observed, decoded.before, after.pack(), version, grows=_grows(held))
 
 
@@ -292,7 +292,7 @@ def decide_deleted(resource: Resource, identifier: str, before: bytes) -> Change
     The event holds the id alone: no more is known of the record.
     """
     try:
-        held = State.unpack(before)
+        held = RecordState.unpack(before)
     except ValueError:
         return None
     if held.is_gone:
@@ -300,7 +300,7 @@ def decide_deleted(resource: Resource, identifier: str, before: bytes) -> Change
     action = Action.DELETED if held.version else Action.OUTSIDE
     after = held.deleted()
     record = msgspec.Raw(msgspec.json.encode({resource.id_field: identifier}))
-    observed = Observed(pack_id(identifier), identifier, after.raw, record)
+    observed = RawRecord(pack_id(identifier), identifier, after.raw, record)
     return Change(action, observed, before, after.pack(), after.version, published=bytes(record), grows=-1)
 
 
@@ -309,13 +309,13 @@ def linked_fields(resource: Resource) -> tuple[str, ...]:
     return tuple(follow_up.ids[0] for follow_up in resource.follow_ups if follow_up.ids)
 
 
-def _grows(held: State | None) -> int:
+def _grows(held: RecordState | None) -> int:
     return int(held is None or held.is_gone)
 
 
-def newest_of_each(decoded: Sequence[Decoded]) -> list[Decoded]:
+def newest_of_each(decoded: Sequence[DecodedRecord]) -> list[DecodedRecord]:
     """One of each record: a page that shows a record twice shows its newer state last or newer by time."""
-    kept: dict[bytes, Decoded] = {}
+    kept: dict[bytes, DecodedRecord] = {}
     for one in decoded:
         other = kept.get(one.observed.key)
         if other is None or one.modified >= other.modified:

@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.capture.records.diff import PUBLISHED
-from worker.capture.records.payload import Body, old_values
+from worker.capture.records.payload import EncodedRecord, old_values
 from worker.clock import rfc3339
 from worker.queue import envelope
 from worker.telemetry import tracing
 
 if TYPE_CHECKING:
-    from worker.capture.records.audit import NewEntry, Recorded
+    from worker.capture.records.audit import AuditDelta, AuditEvent
     from worker.capture.records.diff import Change
-    from worker.capture.records.payload import Payload
+    from worker.capture.records.payload import PayloadOptions
 
 RECORDED = "recorded"
 """The action of an event that is an entry of an audit log."""
 
 
-class Entries:
+class EventBuilder:
     """Makes the entries of one resource, or audit log, whose events are of `entity`."""
 
-    def __init__(self, entity: str, payload: Payload) -> None:
+    def __init__(self, entity: str, payload: PayloadOptions) -> None:
         self._entity, self._payload = entity, payload
         self._types = {action: envelope.event_type(entity, action.value) for action in sorted(PUBLISHED)}
         self._of_entry = envelope.event_type(entity, RECORDED)
@@ -33,7 +33,9 @@ class Entries:
             return self._payload.privacy.publish(change.observed.record)
         return bytes(change.observed.record) if change.published is None else change.published
 
-    def event(self, change: Change, observed_at: float, body: Body, last: bytes | None) -> list[object]:
+    def event(
+        self, change: Change, observed_at: float, body: EncodedRecord, last: bytes | None
+    ) -> list[object]:
         """The event of a change. `body`: the record as it is published; `last`: as it was before, None if not kept."""
         identifier = change.observed.identifier
         event: list[object] = [
@@ -53,12 +55,12 @@ class Entries:
         if last is not None:
             more += [envelope.PREVIOUS_FIELD, old_values(last, change.changed)]
         if more:
-            event.append(self._further(more))
+            event.append(self._optional_fields(more))
         return event
 
-    def recorded(self, log: Recorded, one: NewEntry, observed_at: float) -> list[object]:
+    def recorded(self, log: AuditDelta, one: AuditEvent, observed_at: float) -> list[object]:
         """The event of a new entry of an audit log. Its subject is the record whose log it is."""
-        body = Body(one.published)
+        body = EncodedRecord(one.published)
         event: list[object] = [
             envelope.event_id(self._entity, log.subject, one.version, one.fingerprint),
             self._of_entry,
@@ -70,7 +72,7 @@ class Entries:
         ]
         if self._payload.compress_above is not None:
             event[-1], encoding = body.stored(self._payload.compress_above)
-            event.append(self._further([envelope.ENCODING_FIELD, encoding.value]))
+            event.append(self._optional_fields([envelope.ENCODING_FIELD, encoding.value]))
         return event
 
     def dead_letter(self, change: Change, observed_at: float, where: str) -> list[object]:
@@ -89,7 +91,7 @@ class Entries:
             *kept,
         ]  # fmt: skip
 
-    def _further(self, more: list[object]) -> list[object]:
+    def _optional_fields(self, more: list[object]) -> list[object]:
         """The further fields of an event that has some: the trace is the last. The commit adds it to all others."""
         traceparent = self.traceparent()
         return [*more, envelope.TRACE_FIELD, traceparent] if traceparent else more

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
     _Shape: TypeAlias = tuple[Callable[[Sequence[int]], Iterable[int]] | None, bool]
 
-MOST_FIELDS = 256
+MAX_FIELDS = 256
 """Top-level fields beyond this number are covered by `content` but have no name of their own."""
 
 _HEAD = 8 + 4 + 6 + 4
 _GONE = bytes(8)
-_MOST_SHAPES = 1024
-_MOST_DIGITS = 4_000
+_MAX_SHAPES = 1024
+_MAX_DIGITS = 4_000
 _TEXT = 0xFF
 _BYTES = [bytes((number,)) for number in range(256)]
 
@@ -88,10 +88,10 @@ def bucket_of(packed_id: bytes, buckets: int) -> int:
     return xxh3_64_intdigest(packed_id) % buckets
 
 
-class FieldNames:
+class FieldIndex:
     """The top-level field names of a resource, each with a fixed place in the fingerprints of the fields.
 
-    Append-only and shared through Redis: `Store.extend_fields` gives new names a place for good.
+    Append-only and shared through Redis: `StateStore.extend_fields` gives new names a place for good.
     """
 
     def __init__(self, names: Sequence[str] = ()) -> None:
@@ -109,19 +109,17 @@ class FieldNames:
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Those names that have no place and may get one."""
         missing = [name for name in names if name not in self._places]
-        return missing[: max(0, MOST_FIELDS - len(self._names))]
+        return missing[: max(0, MAX_FIELDS - len(self._names))]
 
-    def extended(self, names: Sequence[str]) -> FieldNames:
+    def extended(self, names: Sequence[str]) -> FieldIndex:
         """The same with `names` in the places that they would get."""
-        return FieldNames([*self._names, *self.unknown(names)])
+        return FieldIndex([*self._names, *self.unknown(names)])
 
-    def place(self, content: Content) -> Placed:
+    def place(self, content: ContentHashes) -> Fingerprints:
         """The fingerprints of a record's content, in an order that does not depend on that of its fields."""
         shape = self._shapes.get(content.names)
         if shape is None:
-            if (
-                len(self._shapes) >= _MOST_SHAPES
-            ):  # names that are made up as they go must not fill the memory
+            if len(self._shapes) >= _MAX_SHAPES:  # names that are made up as they go must not fill the memory
                 self._shapes.clear()
             shape = self._shapes[content.names] = self._shape(content.names)
         rearrange, complete = shape
@@ -130,9 +128,9 @@ class FieldNames:
         fingerprint = xxh3_64_intdigest(hashes) & 0xFFFFFFFF
         if not complete:
             fingerprint ^= self._rest(content)
-        return Placed(fingerprint, low.tobytes())
+        return Fingerprints(fingerprint, low.tobytes())
 
-    def _rest(self, content: Content) -> int:
+    def _rest(self, content: ContentHashes) -> int:
         """Over the fields that have no place of their own."""
         pairs = zip(content.names, content.hashes, strict=True)
         rest = sorted((name, value) for name, value in pairs if name not in self._places)
@@ -172,14 +170,14 @@ def _vector(packed: bytes) -> array[int]:
     return vector
 
 
-class Placed(NamedTuple):
+class Fingerprints(NamedTuple):
     """Fingerprints of a content: one over all of it, and 16 bits for each field at its place, 0 for none."""
 
     content: int
     fields: bytes
 
 
-class Content(msgspec.Struct, frozen=True, gc=False):
+class ContentHashes(msgspec.Struct, frozen=True, gc=False):
     """The content of a record: the names of its fields and the 64-bit hashes of their canonical values.
 
     `values` are the decoded values of the fields that were asked for.
@@ -192,7 +190,7 @@ class Content(msgspec.Struct, frozen=True, gc=False):
 
 def read_content(
     record: bytes | msgspec.Raw, ignored: frozenset[str], wanted: tuple[str, ...] = ()
-) -> Content:
+) -> ContentHashes:
     """Decode a record and take the fingerprints of its fields.
 
     A value is hashed as it is written again, with the keys sorted at every depth: spaces, key order and the
@@ -216,7 +214,7 @@ def read_content(
         hashes = array("Q", map(xxh3_64_intdigest, map(_canonical, values.values())))
     except OverflowError:
         hashes = array("Q", map(xxh3_64_intdigest, map(_canonical_with_long_numbers, values.values())))
-    return Content(tuple(values), hashes, found)
+    return ContentHashes(tuple(values), hashes, found)
 
 
 def _with_long_numbers(record: bytes | msgspec.Raw) -> dict[str, object]:
@@ -236,7 +234,7 @@ def _with_long_numbers(record: bytes | msgspec.Raw) -> dict[str, object]:
 
 
 def _whole(text: str) -> int | str:
-    return int(text) if len(text) < _MOST_DIGITS else text
+    return int(text) if len(text) < _MAX_DIGITS else text
 
 
 def _fraction(text: str) -> float | str:
@@ -251,7 +249,7 @@ def _canonical_with_long_numbers(value: object) -> bytes:
         return json.dumps(value, sort_keys=True).encode()
 
 
-class State:
+class RecordState:
     """What is kept of a record: 22 bytes, the version, and 2 bytes for each top-level field.
 
     Layout 2: raw (8) | content (4) | modified in ms since 1970, 0 for unknown (6) | place (4) | version (base 128,
@@ -278,9 +276,9 @@ class State:
         """Whether the record was published, and was of interest then."""
         return self.version > 0 and bool(self.fields)
 
-    def deleted(self) -> State:
+    def deleted(self) -> RecordState:
         """The state after the record has been published as deleted."""
-        return State(_GONE, 0, self.modified, self.version + 1, b"", place=self.place)
+        return RecordState(_GONE, 0, self.modified, self.version + 1, b"", place=self.place)
 
     def pack(self) -> bytes:
         """As bytes, for Redis."""
@@ -293,7 +291,7 @@ class State:
         return head + packed + _BYTES[version] + self.fields
 
     @classmethod
-    def unpack(cls, packed: bytes) -> State:
+    def unpack(cls, packed: bytes) -> RecordState:
         """Read it back.
 
         Raises:

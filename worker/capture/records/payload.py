@@ -30,7 +30,7 @@ _as_json = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
-class Payload:
+class PayloadOptions:
     """How the records of a resource go into its events.
 
     `privacy`: what of them is published, None for all. `compress_above`: bytes above which a record is
@@ -49,16 +49,18 @@ class Payload:
         return self.privacy.tag if self.privacy else bytes(4)
 
 
-AS_SERVED = Payload()
+AS_SERVED = PayloadOptions()
 """Records are published as served, and nothing else."""
 
 
-def payload_of(resource: str, privacy: PrivacySettings, events: EventSettings) -> Payload:
+def payload_of(resource: str, privacy: PrivacySettings, events: EventSettings) -> PayloadOptions:
     """What the settings say of a resource."""
-    return Payload(policy_for(resource, privacy), events.compress_above, events.previous, events.traceparent)
+    return PayloadOptions(
+        policy_for(resource, privacy), events.compress_above, events.previous, events.traceparent
+    )
 
 
-class Body:
+class EncodedRecord:
     """A record as it is published, which is compressed once for all that need it so."""
 
     __slots__ = ("_deflated", "data")

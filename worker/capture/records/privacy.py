@@ -38,7 +38,7 @@ AUDIT_SUFFIX = "_audit"
 ANYWHERE = "**."
 """What a path begins with that stands for one name at any depth."""
 
-_MOST_NAMES = 1024
+_MAX_NAMES = 1024
 _NESTED = frozenset({b"{", b"["})
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -206,7 +206,7 @@ class RecordPolicy:
     def _object(self, raw: bytes, node: _Node, rule: Rule | None) -> bytes | None:
         members, seen = [], node.seen
         for name, value in _as_object(raw).items():
-            head, child, exact, anywhere = seen.get(name) or self._look(node, name)
+            head, child, exact, anywhere = seen.get(name) or self._rule_of(node, name)
             its, served = exact or rule or anywhere, bytes(value)
             # Most fields are plain values that no rule concerns.
             made = served if its is None and served[:1] not in _NESTED else self._value(served, child, its)
@@ -216,8 +216,8 @@ class RecordPolicy:
             return None
         return b"{" + b",".join(members) + b"}"
 
-    def _look(self, node: _Node, name: str) -> tuple[bytes, _Node, Rule | None, Rule | None]:
-        if len(node.seen) >= _MOST_NAMES:  # names that are made up as they go must not fill the memory
+    def _rule_of(self, node: _Node, name: str) -> tuple[bytes, _Node, Rule | None, Rule | None]:
+        if len(node.seen) >= _MAX_NAMES:  # names that are made up as they go must not fill the memory
             node.seen.clear()
         lowered = name.lower()
         child = node.children.get(lowered, self._leaf)

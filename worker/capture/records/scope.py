@@ -24,7 +24,7 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(frozen=True)
-class Interest:
+class RecordScope:
     """What of one resource is published. Without merchants, or without statuses, all of them are.
 
     `final`: statuses in which a record is not expected to change any more.
@@ -61,13 +61,13 @@ class Interest:
         """Whether a record is of interest."""
         if not self.is_limited:
             return True
-        merchant, status = self._told(record)
+        merchant, status = self._fields_of(record)
         return _is_in(merchant, self.merchants) and _is_in(status, self.statuses)
 
     def statuses_of(self, records: Iterable[msgspec.Raw]) -> list[str | None]:
         """The statuses of records, in their order; None where there is none."""
         return (
-            [status for _, status in map(self._told, records)]
+            [status for _, status in map(self._fields_of, records)]
             if self.status_field
             else [None for _ in records]
         )
@@ -78,14 +78,14 @@ class Interest:
 
     def others_among(self, records: Iterable[msgspec.Raw]) -> set[str]:
         """Merchants that are not of interest and that have one of these records."""
-        merchants = {merchant for merchant, _ in map(self._told, records) if merchant is not None}
+        merchants = {merchant for merchant, _ in map(self._fields_of, records) if merchant is not None}
         return merchants - self.merchants if self.merchants else set()
 
     def open_statuses(self, seen: Iterable[str]) -> Sequence[str]:
         """Those in which a record may change, of the ones that were seen."""
         return sorted(filter(self.is_open, self.statuses or set(seen)))
 
-    def _told(self, record: msgspec.Raw) -> tuple[str | None, str | None]:
+    def _fields_of(self, record: msgspec.Raw) -> tuple[str | None, str | None]:
         try:
             fields = _decoder(self.merchant_field or "", self.status_field or "")(record)
         except _UNREADABLE:
@@ -93,7 +93,7 @@ class Interest:
         return _text(fields.merchant), _text(fields.status)
 
 
-EVERYTHING = Interest()
+EVERYTHING = RecordScope()
 
 
 def _is_in(value: str | None, wanted: frozenset[str]) -> bool:

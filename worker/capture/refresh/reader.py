@@ -17,8 +17,8 @@ from worker.capture.records import audit
 from worker.capture.records.diff import (
     UNWRITTEN,
     Change,
-    Decoded,
-    Observed,
+    DecodedRecord,
+    RawRecord,
     decide,
     decide_deleted,
     decode,
@@ -29,7 +29,7 @@ from worker.capture.resources import AuditLog, Resource
 from worker.capture.state import refresh_queue as due
 from worker.capture.state.refresh_queue import CONFIRM_SECONDS, CONFIRMATIONS
 from worker.capture.state.run import Outcome
-from worker.capture.state.store import Dealt
+from worker.capture.state.store import RefreshResult
 from worker.errors import (
     ApiError,
     Forbidden,
@@ -46,25 +46,25 @@ from worker.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.capture.context import Reading
-    from worker.capture.records.fingerprint import FieldNames
+    from worker.capture.context import ReadOptions
+    from worker.capture.records.fingerprint import FieldIndex
     from worker.capture.resources import Captured
     from worker.capture.state.cursor import Cursor
     from worker.capture.state.lease import Lease
-    from worker.capture.state.refresh_queue import Due, Member, Taken
+    from worker.capture.state.refresh_queue import RefreshBatch, RefreshKey, RefreshQueue
     from worker.capture.state.run import Run
-    from worker.capture.state.store import Store
+    from worker.capture.state.store import StateStore
     from worker.clock import Clock
     from worker.ordermesh.client import OrderMeshClient
-    from worker.ordermesh.contract.findings import Findings
+    from worker.ordermesh.contract.findings import Capabilities
 
 BATCH = 50
 """Members that are read and committed together."""
-FIRST_RETRY, LONGEST_RETRY = 5.0, 3600.0
+FIRST_RETRY, MAX_RETRY = 5.0, 3600.0
 """Seconds until something that cannot be read is tried again: doubled with each failure."""
-MOST_REFUSED = 5
+MAX_REFUSED = 5
 """Reads of logs that fail together, and none succeeds, by which the gateway is ill and not a log."""
-MOST_UNKNOWN = 5
+MAX_UNKNOWN = 5
 """Answers that there is no such record, after which one that was never seen, or its log, is not asked for again."""
 
 
@@ -72,9 +72,9 @@ MOST_UNKNOWN = 5
 class _Batch:
     """What came of the reads of one batch, to be committed."""
 
-    observed: list[Observed] = field(default_factory=list)
+    observed: list[RawRecord] = field(default_factory=list)
     listed: set[bytes] = field(default_factory=set)
-    logs: list[tuple[Member, bytes, Sequence[Any]]] = field(default_factory=list)
+    logs: list[tuple[RefreshKey, bytes, Sequence[Any]]] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     later: dict[str, float] = field(default_factory=dict)
     found: list[str] = field(default_factory=list)
@@ -84,23 +84,23 @@ class _Batch:
     failure: OrderMeshError | None = None
 
 
-class FollowUpReader:
+class RecordRefresher:
     """Reads what is due of one resource, or of one kind of audit log, under its lease."""
 
     def __init__(
         self,
         captured: Captured,
-        reading: Reading,
+        reading: ReadOptions,
         run: Run,
         *,
-        store: Store,
+        store: StateStore,
         lease: Lease,
         cursor: Cursor,
-        fields: FieldNames,
+        fields: FieldIndex,
         client: OrderMeshClient,
         clock: Clock,
-        queue: Due,
-        findings: Findings,
+        queue: RefreshQueue,
+        findings: Capabilities,
         buckets: int,
     ) -> None:
         self._captured, self._reading, self._run = captured, reading, run
@@ -124,11 +124,11 @@ class FollowUpReader:
         """
         while not (self._reading.stop() or self._clock.monotonic() >= self._deadline):
             self._lease.check()
-            if pressed := await self._reading.gate.pressed(self._run.published):
+            if pressed := await self._reading.gate.check(self._run.published):
                 self._run.pause(pressed.cause)
                 self.pressed = pressed.cause
                 return
-            taken = await self._due.take(BATCH)
+            taken = await self._due.fetch(BATCH)
             if not taken.members:
                 self.exhausted, self._run.outcome = True, Outcome.COMPLETE
                 return
@@ -138,12 +138,12 @@ class FollowUpReader:
                 raise batch.failure
         self._run.outcome = Outcome.PARTIAL
 
-    async def _fetch_all(self, taken: Taken) -> _Batch:
+    async def _fetch_all(self, taken: RefreshBatch) -> _Batch:
         batch = _Batch()
         with plain_errors():
             async with anyio.create_task_group() as fetching:
                 for text in taken.members:
-                    member = due.Member.parse(text)
+                    member = due.RefreshKey.parse(text)
                     if member is None:
                         batch.done.append(text)  # of another hand
                     else:
@@ -161,18 +161,18 @@ class FollowUpReader:
             if errors and all(isinstance(error, Forbidden) for error in errors):
                 batch.failure = errors[0]
                 return
-            if len(errors) >= MOST_REFUSED and all(isinstance(error, ServerError) for error in errors):
+            if len(errors) >= MAX_REFUSED and all(isinstance(error, ServerError) for error in errors):
                 batch.failure = errors[0]
         for text, error in batch.refused:
-            await self._put_off(text, batch, error)
+            await self._postpone(text, batch, error)
 
-    async def _fetch(self, text: str, member: Member, batch: _Batch) -> None:
+    async def _fetch(self, text: str, member: RefreshKey, batch: _Batch) -> None:
         """One read. It does not raise: an error must not cut the others short."""
         async with self._limit:
             if batch.failure is not None:
                 return  # it stays due
             try:
-                if await self._ask(member, batch):
+                if await self._request(member, batch):
                     batch.done.append(text)
                 else:
                     batch.later[text] = FIRST_RETRY
@@ -185,7 +185,7 @@ class FollowUpReader:
             except OrderMeshError as error:
                 batch.failure = error
 
-    async def _ask(self, member: Member, batch: _Batch) -> bool:
+    async def _request(self, member: RefreshKey, batch: _Batch) -> bool:
         """Read it. False if it has to wait until the complete read that is under way has ended."""
         captured = self._captured
         if isinstance(captured, AuditLog):
@@ -222,7 +222,7 @@ class FollowUpReader:
             raise UnreadableAnswer(key, f"it takes {len(names)} ids, and {len(path)} are due")
         return await self._client.call(key, path=dict(zip(names, path, strict=True)), usage=self._run.usage)
 
-    async def _not_found(self, text: str, member: Member, batch: _Batch) -> None:
+    async def _not_found(self, text: str, member: RefreshKey, batch: _Batch) -> None:
         """There is no such record, at least at the moment."""
         captured, identifier = self._captured, member.path[0]
         if isinstance(captured, Resource) and member.of:
@@ -243,22 +243,22 @@ class FollowUpReader:
                 return
         # It may not be there yet, or nobody answers at this path.
         times = await self._due.failed(text)
-        if times >= MOST_UNKNOWN:
+        if times >= MAX_UNKNOWN:
             batch.done.append(text)
             self._log.debug("follow_up_dropped", member=text, reason="not found")
         else:
             batch.later[text] = FIRST_RETRY * 4 ** (times - 1)
 
-    async def _put_off(self, text: str, batch: _Batch, error: OrderMeshError) -> None:
+    async def _postpone(self, text: str, batch: _Batch, error: OrderMeshError) -> None:
         failures = await self._due.failed(text)
-        wait = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(failures - 1, 20))
+        wait = min(MAX_RETRY, FIRST_RETRY * 2 ** min(failures - 1, 20))
         batch.later[text] = wait
         self._log.warning(
             "follow_up_failed", member=text, failures=failures, error=str(error), error_code=error.code,
             retry_in_s=wait,
         )  # fmt: skip
 
-    async def _commit(self, taken: Taken, batch: _Batch) -> None:
+    async def _commit(self, taken: RefreshBatch, batch: _Batch) -> None:
         if isinstance(self._captured, AuditLog):
             await self._commit_logs(taken, batch)
         else:
@@ -266,7 +266,7 @@ class FollowUpReader:
 
     # Records
 
-    async def _commit_records(self, resource: Resource, taken: Taken, batch: _Batch) -> None:
+    async def _commit_records(self, resource: Resource, taken: RefreshBatch, batch: _Batch) -> None:
         # A record that was read with those of its parent need not be read once more for itself.
         shown = [due.record(one.identifier) for one in batch.observed if one.identifier]
         absent = await self._store.absent(batch.found + [one.identifier for one in batch.observed])
@@ -277,7 +277,7 @@ class FollowUpReader:
                 before = await self._store.state_of(identifier, self._buckets)
                 change = decide_deleted(resource, identifier, before)
                 changes += [] if change is None else [change]
-            dealt = Dealt(
+            dealt = RefreshResult(
                 at=taken.at,
                 done=[*batch.done, *shown],
                 later={**batch.later, **more},
@@ -292,7 +292,9 @@ class FollowUpReader:
         self._run.follow_ups += len(batch.done)
         self._run.count_page(len(batch.observed), changes)
 
-    async def _decode(self, resource: Resource, batch: _Batch) -> tuple[list[Decoded], dict[str, float]]:
+    async def _decode(
+        self, resource: Resource, batch: _Batch
+    ) -> tuple[list[DecodedRecord], dict[str, float]]:
         """What differs, as far as it is served like in the list; the rest is to be read in another way."""
         differing = await self._store.differing(batch.observed, self._buckets)
         kept, more = [], dict[str, float]()
@@ -314,22 +316,22 @@ class FollowUpReader:
                 kept.append(decoded)
         return newest_of_each(kept), more
 
-    def _is_alike(self, decoded: Decoded) -> bool:
+    def _is_alike(self, decoded: DecodedRecord) -> bool:
         """Whether a record that came with its parent has the fields that the list shows."""
         held, content = decoded.held, decoded.content
         if held is None or content is None or held.is_gone:
             return False
         return self._fields.held(held.fields) == frozenset(content.names)
 
-    async def _changes(self, decoded: list[Decoded]) -> list[Change]:
+    async def _changes(self, decoded: list[DecodedRecord]) -> list[Change]:
         names = [name for one in decoded if one.content for name in one.content.names]
         await self._store.extend_fields(self._fields, list(dict.fromkeys(names)))
         return [decide(one, self._fields, baseline=self._cursor.baseline) for one in decoded]
 
     # Audit logs
 
-    async def _commit_logs(self, taken: Taken, batch: _Batch) -> None:
-        dealt = Dealt(at=taken.at, done=batch.done, later=batch.later)
+    async def _commit_logs(self, taken: RefreshBatch, batch: _Batch) -> None:
+        dealt = RefreshResult(at=taken.at, done=batch.done, later=batch.later)
         while True:
             recorded, unchanged = [], 0
             for member, raw, entries in batch.logs:
@@ -349,7 +351,7 @@ class FollowUpReader:
         self._run.recorded += sum(len(one.entries) for one in recorded)
 
     async def _write(
-        self, changes: Sequence[Change], dealt: Dealt, recorded: Sequence[audit.Recorded] = ()
+        self, changes: Sequence[Change], dealt: RefreshResult, recorded: Sequence[audit.AuditDelta] = ()
     ) -> bool:
         """Commit. False if a state was another one by now."""
         moved: dict[str, str | int | float] = {

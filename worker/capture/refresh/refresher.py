@@ -6,55 +6,57 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from worker.capture.context import PAUSE_SECONDS
-from worker.capture.refresh.reader import FollowUpReader
-from worker.capture.state.buckets import LEAST_BUCKETS
-from worker.capture.state.refresh_queue import Due
+from worker.capture.refresh.reader import RecordRefresher
+from worker.capture.state.buckets import MIN_BUCKETS
+from worker.capture.state.refresh_queue import RefreshQueue
 from worker.capture.state.run import Outcome
-from worker.capture.state.store import Store
+from worker.capture.state.store import StateStore
 from worker.errors import ContractMismatch
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from worker.capture.context import Turn
-    from worker.capture.probe.registry import KnownContract
+    from worker.capture.context import PollContext
+    from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.resources import AuditLog, Resource
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
-    from worker.ordermesh.contract.findings import Findings
+    from worker.ordermesh.contract.findings import Capabilities
 
 
-class DueReads:
+class Refresher:
     """Reads by id, for the resources and audit logs of one account."""
 
-    def __init__(self, redis: Redis, keys: Keys, client: OrderMeshClient, contract: KnownContract) -> None:
+    def __init__(
+        self, redis: Redis, keys: Keys, client: OrderMeshClient, contract: CapabilityRegistry
+    ) -> None:
         self._redis, self._keys, self._client, self._contract = redis, keys, client, contract
 
-    async def follow_up(self, turn: Turn, seconds: float = float("inf")) -> None:
+    async def follow_up(self, turn: PollContext, seconds: float = float("inf")) -> None:
         """Read what is due of a resource, for so many seconds at most.
 
         Before the first complete read all of it waits: that reads everything.
         """
-        resource = turn.reading.resource
-        if not turn.cursor.baseline or not await Due(self._redis, self._keys, resource.name).count():
+        resource = turn.options.resource
+        if not turn.cursor.baseline or not await RefreshQueue(self._redis, self._keys, resource.name).count():
             return
         findings = await self._contract.ensure(resource, again=False)
-        await self._read(turn, findings, turn.cursor.buckets, min(seconds, turn.reading.seconds))
-        await turn.look()
+        await self._read(turn, findings, turn.cursor.buckets, min(seconds, turn.options.seconds))
+        await turn.load_cursor()
 
-    async def logs(self, turn: Turn, log: AuditLog) -> None:
+    async def read_logs(self, turn: PollContext, log: AuditLog) -> None:
         """Read the audit logs that are due.
 
         Raises:
             ContractMismatch: The gateway does not answer where the logs should be.
 
         """
-        cursor, run, interval = turn.cursor, turn.run, turn.reading.interval
+        cursor, run, interval = turn.cursor, turn.run, turn.options.interval
         findings = await self._contract.ensure(log.parent, again=False)
         if findings.audit.holds is False and log.operation == log.parent.audit:
             raise ContractMismatch(log.operation, log.name, (), findings.audit.why)
         buckets = cursor.buckets or await self._buckets_like(log.parent)
-        reader = await self._read(turn, findings, buckets, turn.reading.seconds)
+        reader = await self._read(turn, findings, buckets, turn.options.seconds)
         now = turn.clock.now()
         ended: dict[str, str | int | float] = {"due_at": now, "failures": 0, "error": "", "error_code": ""}
         if run.outcome is Outcome.PARTIAL:
@@ -69,13 +71,15 @@ class DueReads:
                 "last_success": now,
                 "due_at": run.started_at + interval,
             }
-        await turn.note(ended, record=run.pages > 0)
+        await turn.update(ended, record=run.pages > 0)
 
-    async def _read(self, turn: Turn, findings: Findings, buckets: int, seconds: float) -> FollowUpReader:
+    async def _read(
+        self, turn: PollContext, findings: Capabilities, buckets: int, seconds: float
+    ) -> RecordRefresher:
         turn.run.add_plan("refresh")
-        reader = FollowUpReader(
+        reader = RecordRefresher(
             turn.captured,
-            replace(turn.reading, seconds=seconds),
+            replace(turn.options, seconds=seconds),
             turn.run,
             store=turn.store,
             lease=turn.lease,
@@ -83,7 +87,7 @@ class DueReads:
             fields=await turn.store.load_fields(),
             client=self._client,
             clock=turn.clock,
-            queue=Due(self._redis, self._keys, turn.captured.name),
+            queue=RefreshQueue(self._redis, self._keys, turn.captured.name),
             findings=findings,
             buckets=buckets,
         )
@@ -91,5 +95,5 @@ class DueReads:
         return reader
 
     async def _buckets_like(self, parent: Resource) -> int:
-        cursor = await Store(self._redis, self._keys, parent).load_cursor()
-        return cursor.buckets or LEAST_BUCKETS
+        cursor = await StateStore(self._redis, self._keys, parent).load_cursor()
+        return cursor.buckets or MIN_BUCKETS

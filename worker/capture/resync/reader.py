@@ -13,7 +13,7 @@ import anyio
 import msgspec
 
 from worker.cancellation import plain_errors
-from worker.capture.records.diff import Observed, observe, times_of
+from worker.capture.records.diff import RawRecord, observe, times_of
 from worker.clock import rfc3339
 from worker.errors import ApiError, Forbidden, NotFound, OrderMeshError, RateLimited, UnreadableAnswer
 from worker.ordermesh.contract.operations import OPERATIONS
@@ -22,11 +22,11 @@ from worker.ordermesh.http.pages import Page, split
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.capture.context import Turn
+    from worker.capture.context import PollContext
     from worker.capture.resources import Resource
     from worker.capture.resync.requests import Resync
     from worker.ordermesh.client import OrderMeshClient
-    from worker.ordermesh.contract.findings import Findings
+    from worker.ordermesh.contract.findings import Capabilities
 
 BATCH, BATCH_OF_LIST = 20, 500
 """Ids that are read and committed together: each by itself, and where the whole list is read for them."""
@@ -40,13 +40,13 @@ _NO_ID = frozenset({400, 405, 410, 422})
 
 
 @dataclass(slots=True)
-class Found:
+class ResyncPage:
     """What one step of a resync has read. `page`: keys of all records of the page, also of those not wanted.
 
     `size`: records asked for in it. `unlike`: records that only another answer than the list's has shown.
     """
 
-    observed: list[Observed] = field(default_factory=list)
+    observed: list[RawRecord] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     page: list[bytes] = field(default_factory=list)
     total: int | None = None
@@ -56,13 +56,15 @@ class Found:
     is_last: bool = False
 
 
-class Wanted:
+class ResyncReader:
     """Reads for the resyncs of one account."""
 
     def __init__(self, client: OrderMeshClient) -> None:
         self._client = client
 
-    async def read(self, turn: Turn, resync: Resync, findings: Findings, *, tracked: int) -> Found:
+    async def read(
+        self, turn: PollContext, resync: Resync, findings: Capabilities, *, tracked: int
+    ) -> ResyncPage:
         """The next step of a resync. `tracked`: records that are known.
 
         Raises:
@@ -70,21 +72,21 @@ class Wanted:
 
         """
         if resync.request.ids:
-            if turn.reading.resource.single is None:
+            if turn.options.resource.single is None:
                 return await self._read_through(turn, resync, tracked)
             return await self._read_ids(turn, resync, findings)
         return await self._read_page(turn, resync, tracked)
 
-    async def total(self, turn: Turn) -> int | None:
+    async def total(self, turn: PollContext) -> int | None:
         """How many records there are, if the list says it."""
-        search = turn.reading.resource.search
+        search = turn.options.resource.search
         body = await self._client.read_page(search, 0, 1, turn.run.usage)
         return split(search, body, self._client.profile.wrappers(search), page=0).total
 
     # Pages
 
-    async def _read_page(self, turn: Turn, resync: Resync, tracked: int) -> Found:
-        reading, resource, request = turn.reading, turn.reading.resource, resync.request
+    async def _read_page(self, turn: PollContext, resync: Resync, tracked: int) -> ResyncPage:
+        reading, resource, request = turn.options, turn.options.resource, resync.request
         search, listing = resource.search, self._client.profile.list_of(resource.search)
         # Larger pages than it began with would begin within one that was committed long ago.
         sizes = (reading.page_size, listing.largest_page, resync.size)
@@ -119,13 +121,15 @@ class Wanted:
                     "parameter, so the rest cannot be read",
                     page=number,
                 )
-            return Found(page=keys, total=total, size=size, is_last=True)
+            return ResyncPage(page=keys, total=total, size=size, is_last=True)
         is_last = not keys or (covered and len(keys) < size)
-        return Found(observe(resource, wanted), [], keys, total, size, len(keys), is_last=is_last)
+        return ResyncPage(observe(resource, wanted), [], keys, total, size, len(keys), is_last=is_last)
 
-    async def _page(self, turn: Turn, number: int, size: int, query: Mapping[str, str] | None = None) -> Page:
+    async def _page(
+        self, turn: PollContext, number: int, size: int, query: Mapping[str, str] | None = None
+    ) -> Page:
         """A page of the list; one without records where the server answers with a status behind the last one."""
-        search, profile = turn.reading.resource.search, self._client.profile
+        search, profile = turn.options.resource.search, self._client.profile
         try:
             body = await self._client.read_page(search, number, size, turn.run.usage, query)
         except ApiError as error:
@@ -144,11 +148,11 @@ class Wanted:
 
     # Ids
 
-    async def _read_ids(self, turn: Turn, resync: Resync, findings: Findings) -> Found:
+    async def _read_ids(self, turn: PollContext, resync: Resync, findings: Capabilities) -> ResyncPage:
         batch = resync.request.ids[resync.position : resync.position + BATCH]
-        found, failures = Found(read=len(batch)), list[OrderMeshError]()
+        found, failures = ResyncPage(read=len(batch)), list[OrderMeshError]()
         refused: dict[str, ApiError] = {}
-        limit = anyio.CapacityLimiter(max(1, turn.reading.window))
+        limit = anyio.CapacityLimiter(max(1, turn.options.window))
 
         async def one(wanted: str) -> None:
             async with limit:
@@ -178,14 +182,14 @@ class Wanted:
         found.is_last = resync.position + BATCH >= len(resync.request.ids)
         return found
 
-    async def _read_through(self, turn: Turn, resync: Resync, tracked: int) -> Found:
+    async def _read_through(self, turn: PollContext, resync: Resync, tracked: int) -> ResyncPage:
         """Some ids of a resource that has no single read: its list is read through until all of them were seen."""
-        reading, resource = turn.reading, turn.reading.resource
+        reading, resource = turn.options, turn.options.resource
         batch = resync.request.ids[resync.position : resync.position + BATCH_OF_LIST]
         open_ids = {wanted.strip(): wanted for wanted in batch}
         largest = self._client.profile.list_of(resource.search).largest_page
         size = min(reading.page_size, largest or reading.page_size)
-        found, before, seen, number, expected = Found(read=len(batch)), set[bytes](), 0, 0, tracked
+        found, before, seen, number, expected = ResyncPage(read=len(batch)), set[bytes](), 0, 0, tracked
         while open_ids:
             page = await self._page(turn, number, size)
             shown = observe(resource, page.records)
@@ -207,9 +211,11 @@ class Wanted:
         found.is_last = resync.position + len(batch) >= len(resync.request.ids)
         return found
 
-    async def _look_up(self, turn: Turn, wanted: str, found: Found, findings: Findings) -> None:
+    async def _look_up(
+        self, turn: PollContext, wanted: str, found: ResyncPage, findings: Capabilities
+    ) -> None:
         """Look for the record that has this id, or is otherwise called so."""
-        resource = turn.reading.resource
+        resource = turn.options.resource
         refused: Forbidden | None = None
         try:
             record = await self._by_id(resource, wanted.strip(), turn)
@@ -229,7 +235,7 @@ class Wanted:
         else:
             found.missing.append(wanted)
 
-    async def _by_id(self, resource: Resource, wanted: str, turn: Turn) -> msgspec.Raw | None:
+    async def _by_id(self, resource: Resource, wanted: str, turn: PollContext) -> msgspec.Raw | None:
         """The record that is read by an id of its own, or by its safe id; None if there is none."""
         for key, name in ((resource.single, resource.id_field), (resource.by_safe_id, "safeId")):
             if key is not None:
@@ -239,7 +245,7 @@ class Wanted:
         return None
 
     async def _listed(
-        self, resource: Resource, wanted: str, known: msgspec.Raw | None, turn: Turn
+        self, resource: Resource, wanted: str, known: msgspec.Raw | None, turn: PollContext
     ) -> msgspec.Raw | None:
         """The record as the list shows it. `known`: as it was shown otherwise, with its names."""
         for name in (*_NAMES, resource.id_field):
@@ -253,7 +259,7 @@ class Wanted:
                     return record
         return None
 
-    async def _single(self, key: str, wanted: str, turn: Turn) -> msgspec.Raw | None:
+    async def _single(self, key: str, wanted: str, turn: PollContext) -> msgspec.Raw | None:
         (name,) = OPERATIONS[key].path_parameters
         try:
             reply = await self._client.call(key, path={name: wanted}, usage=turn.run.usage)
@@ -265,7 +271,9 @@ class Wanted:
                 return None
             raise
 
-    async def _search(self, resource: Resource, name: str, wanted: str, turn: Turn) -> msgspec.Raw | None:
+    async def _search(
+        self, resource: Resource, name: str, wanted: str, turn: PollContext
+    ) -> msgspec.Raw | None:
         """The record of which field `name` is `wanted`. A server that ignores the filter gives others, or it."""
         query = {name: wanted}
         try:

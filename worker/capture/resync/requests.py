@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 KEPT = 200
 """Resyncs that are remembered when they are over."""
-MOST_IDS = 100_000
+MAX_IDS = 100_000
 
 
-class State(StrEnum):
+class ResyncState(StrEnum):
     """How a resync stands."""
 
     WAITING = "waiting"
@@ -37,10 +37,10 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-OVER = frozenset({State.DONE, State.CANCELLED})
+OVER = frozenset({ResyncState.DONE, ResyncState.CANCELLED})
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ResyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is asked for.
 
     The records with these `ids` (ids, short ids, safe ids, external ids, in any mix), those modified from `since` to
@@ -67,8 +67,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise SettingsError(
                 "A resync is of ids (--id), of a window (--since, --until), or of --all: choose one."
             )
-        if len(self.ids) > MOST_IDS:
-            raise SettingsError(f"{len(self.ids)} ids are too many for one resync, which takes {MOST_IDS}.")
+        if len(self.ids) > MAX_IDS:
+            raise SettingsError(f"{len(self.ids)} ids are too many for one resync, which takes {MAX_IDS}.")
         for each in self.ids:
             if not each.strip():
                 raise SettingsError("An id is empty.")
@@ -89,7 +89,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return since or 0, (1 << 62) if until is None else until
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """In words."""
         what = (
             "all records"
@@ -101,7 +101,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return f"{what}, also unchanged ones" if self.force else what
 
 
-class Progress(msgspec.Struct, kw_only=True):
+class ResyncProgress(msgspec.Struct, kw_only=True):
     """How far a resync has come. It moves in the commits that publish.
 
     `position`: ids, or pages of `size` records, that are dealt with; `width`: records in the fullest of these pages,
@@ -124,12 +124,12 @@ class Progress(msgspec.Struct, kw_only=True):
     over: bool = False
 
 
-class Resync(Progress, kw_only=True):
+class Resync(ResyncProgress, kw_only=True):
     """One resync as it stands. Times in seconds since 1970. `error`: of the last try, which is made again."""
 
     id: str
-    request: Request
-    state: State = State.WAITING
+    request: ResyncRequest
+    state: ResyncState = ResyncState.WAITING
     at: float = 0.0
     ended_at: float = 0.0
     due_at: float = 0.0
@@ -137,28 +137,30 @@ class Resync(Progress, kw_only=True):
     error: str = ""
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> ResyncProgress:
         """How far it has come."""
-        return Progress(**{name: getattr(self, name) for name in Progress.__struct_fields__})
+        return ResyncProgress(**{name: getattr(self, name) for name in ResyncProgress.__struct_fields__})
 
     @property
     def mark(self) -> str:
         """The same as it stands in the cursor."""
         return msgspec.json.encode(self.progress).decode()
 
-    def go_on_from(self, progress: Progress | str) -> None:
+    def resume_from(self, progress: ResyncProgress | str) -> None:
         """Take over how far it has come; a mark that is none counts as none."""
         try:
-            found = msgspec.json.decode(progress, type=Progress) if isinstance(progress, str) else progress
+            found = (
+                msgspec.json.decode(progress, type=ResyncProgress) if isinstance(progress, str) else progress
+            )
         except (msgspec.DecodeError, msgspec.ValidationError):
             return
-        for name in Progress.__struct_fields__:
+        for name in ResyncProgress.__struct_fields__:
             setattr(self, name, getattr(found, name))
 
     @property
     def share(self) -> float | None:
         """How much of it is done, from 0 to 1; None where that is not known."""
-        if self.state is State.DONE:
+        if self.state is ResyncState.DONE:
             return 1.0
         done = self.position if self.request.ids else self.read
         return min(1.0, done / self.total) if self.total else None
@@ -171,7 +173,7 @@ class Resyncs:
         self._redis, self._keys = redis, keys
         self._note = scripts.load(redis, "worker.capture", "resync")
 
-    async def ask(self, request: Request, now: float, name: str | None = None) -> Resync:
+    async def create(self, request: ResyncRequest, now: float, name: str | None = None) -> Resync:
         """Note a resync; a worker of the account begins with it within a second or two.
 
         `name`: its id, so that asking twice under the same is asking once.
@@ -233,17 +235,17 @@ class Resyncs:
         """Whether it is, or nobody remembers it; without `resumable` ones, those that were cancelled are not."""
         found = self._redis.hget(self._keys.resync(name), "state")
         state: bytes | None = await answer(cast("Any", found))
-        over = OVER if resumable else {State.DONE}
+        over = OVER if resumable else {ResyncState.DONE}
         return state is None or state.decode() in over
 
-    async def note(self, name: str, **fields: Any) -> bool:
+    async def update(self, name: str, **fields: Any) -> bool:
         """Write fields of it, as its worker. False, and nothing is written, if it is over."""
         flat = [text for key, value in fields.items() for text in (key, _text(value))]
         return bool(await self._note(keys=[self._keys.resync(name)], args=flat))
 
-    async def end(self, name: str, state: State, now: float) -> bool:
+    async def end(self, name: str, state: ResyncState, now: float) -> bool:
         """It is over, if it was not before."""
-        ended = await self.note(name, state=state.value, ended_at=now, error="")
+        ended = await self.update(name, state=state.value, ended_at=now, error="")
         await answer(self._redis.srem(self._keys.open_resyncs, name))
         return ended
 
@@ -257,7 +259,7 @@ class Resyncs:
         resync = await self._known(name)
         if resync.state in OVER:
             raise SettingsError(f"Resync {name} is {resync.state.value} already.")
-        await self._set(name, state=State.CANCELLED.value, ended_at=now, error="")
+        await self._set(name, state=ResyncState.CANCELLED.value, ended_at=now, error="")
         await answer(self._redis.srem(self._keys.open_resyncs, name))
         return await self._known(name)
 
@@ -269,9 +271,9 @@ class Resyncs:
 
         """
         resync = await self._known(name)
-        if resync.state is not State.CANCELLED:
+        if resync.state is not ResyncState.CANCELLED:
             raise SettingsError(f"Resync {name} is {resync.state.value}; only a cancelled one is resumed.")
-        await self._set(name, state=State.WAITING.value, ended_at=0.0, due_at=0.0)
+        await self._set(name, state=ResyncState.WAITING.value, ended_at=0.0, due_at=0.0)
         await answer(self._redis.sadd(self._keys.open_resyncs, name))
         return await self._known(name)
 

@@ -16,8 +16,8 @@ import redis.exceptions
 from structlog.contextvars import bound_contextvars
 
 from worker.capture.records.diff import PUBLISHED, UNWRITTEN, Change, decide, decode, newest_of_each
-from worker.capture.resync.reader import Found, Wanted
-from worker.capture.resync.requests import OVER, Request, Resync, Resyncs, State
+from worker.capture.resync.reader import ResyncPage, ResyncReader
+from worker.capture.resync.requests import OVER, Resync, ResyncRequest, Resyncs, ResyncState
 from worker.capture.state.buckets import buckets_for
 from worker.errors import ApiError, DataError, LeaseHeld, LeaseLost, OrderMeshError, RedisFull
 from worker.redis.connections import is_full
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.capture.context import Turn
+    from worker.capture.context import PollContext
     from worker.capture.poll import Poller
-    from worker.capture.probe.registry import KnownContract
-    from worker.capture.records.fingerprint import FieldNames
+    from worker.capture.probe.registry import CapabilityRegistry
+    from worker.capture.records.fingerprint import FieldIndex
     from worker.capture.resources import Resource
     from worker.capture.state.cursor import Cursor
     from worker.capture.state.lease import Lease, Renewed
-    from worker.capture.state.store import Store
+    from worker.capture.state.store import StateStore
     from worker.clock import Clock
     from worker.errors import OrdersyncError
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
 
-LONGEST_SLICE = 5.0
+MAX_SLICE = 5.0
 """Seconds that a slice holds the lease, at most."""
-TRY_AGAIN = 1.0
-PRESSED_SECONDS = 5.0
+RETRY_SECONDS = 1.0
+BACKPRESSURE_SECONDS = 5.0
 """Until one is looked at again that waits for consumers, or for somebody to lift a pause."""
-LONGEST_PAUSE = 60.0
-MOST_NAMED = 100
+MAX_PAUSE = 60.0
+MAX_NAMED = 100
 """Ids under which nothing was found that are remembered by name."""
 
 
@@ -60,7 +60,7 @@ class Preview:
     missing: list[str] = field(default_factory=list)
 
 
-class Resyncer:
+class ResyncRunner:
     """Works on the resyncs of one account. `share` of `requests_per_second` is theirs at most."""
 
     def __init__(
@@ -69,13 +69,13 @@ class Resyncer:
         redis_client: Redis,
         keys: Keys,
         client: OrderMeshClient,
-        contract: KnownContract,
+        contract: CapabilityRegistry,
         poller: Poller,
         share: float,
         requests_per_second: float,
         clock: Clock,
     ) -> None:
-        self._keys, self._wanted, self._contract, self._poller = keys, Wanted(client), contract, poller
+        self._keys, self._wanted, self._contract, self._poller = keys, ResyncReader(client), contract, poller
         self._rate, self._clock = share * requests_per_second, clock
         self.resyncs = Resyncs(redis_client, keys)
         self._log = get_logger(account=keys.account)
@@ -112,7 +112,7 @@ class Resyncer:
         name = resync.id
         began, now = self._clock.monotonic(), self._clock.now()
         trace = tracing.begin()
-        turn = self._poller.turn(resource, reason="resync", trace=trace, stop=stop)
+        turn = self._poller.context(resource, reason="resync", trace=trace, stop=stop)
         waits_for = await self._poller.pause_of(resource)
         try:
             names = {"account": self._keys.account, "resource": resource.name}
@@ -124,7 +124,7 @@ class Resyncer:
                     async with self._poller.lease(turn, on_renew=on_renew) as lease:
                         waits_for = await self._work(turn, lease, resync)
         except LeaseHeld:
-            await self.resyncs.note(name, due_at=now + TRY_AGAIN / 2)
+            await self.resyncs.update(name, due_at=now + RETRY_SECONDS / 2)
         except (OrderMeshError, LeaseLost, DataError) as error:
             await self._failed(resource, resync, error)
         except redis.exceptions.ResponseError as error:
@@ -133,11 +133,11 @@ class Resyncer:
             await self._failed(resource, resync, RedisFull())
         else:
             if waits_for:
-                await self.resyncs.note(name, error=waits_for, due_at=now + PRESSED_SECONDS)
+                await self.resyncs.update(name, error=waits_for, due_at=now + BACKPRESSURE_SECONDS)
                 return
             # Its requests are paid for before the next slice, without the lease.
             owed = turn.run.usage.requests / self._rate - (self._clock.monotonic() - began)
-            await self.resyncs.note(name, failures=0, error="", due_at=self._clock.now() + max(0.0, owed))
+            await self.resyncs.update(name, failures=0, error="", due_at=self._clock.now() + max(0.0, owed))
 
     async def _failed(self, resource: Resource, resync: Resync, error: OrdersyncError) -> None:
         wait = _pause_after(resync.failures)
@@ -152,12 +152,12 @@ class Resyncer:
 
     async def _try_again(self, resync: Resync, why: str, wait: float) -> None:
         due_at = self._clock.now() + wait
-        await self.resyncs.note(resync.id, error=why, failures=resync.failures + 1, due_at=due_at)
+        await self.resyncs.update(resync.id, error=why, failures=resync.failures + 1, due_at=due_at)
 
-    async def preview(self, resource: Resource, request: Request) -> Preview:
+    async def preview(self, resource: Resource, request: ResyncRequest) -> Preview:
         """What a resync would publish now. Nothing is published or remembered, and the polls keep their pace."""
         request.check()
-        turn = self._poller.turn(resource, reason="resync", trace=tracing.begin())
+        turn = self._poller.context(resource, reason="resync", trace=tracing.begin())
         resync = Resync(id="", request=request, total=len(request.ids))
         cursor, fields = await turn.store.load_cursor(), await turn.store.load_fields()
         rows, preview, began = dict[bytes, dict[str, Any]](), Preview(), self._clock.monotonic()
@@ -182,34 +182,34 @@ class Resyncer:
             owed = turn.run.usage.requests / self._rate - (self._clock.monotonic() - began)
             await self._clock.sleep(max(0.0, owed))
 
-    async def _work(self, turn: Turn, lease: Lease, resync: Resync) -> str:
+    async def _work(self, turn: PollContext, lease: Lease, resync: Resync) -> str:
         """Read and publish for the time of a slice. Why it has to wait, or ""."""
-        reading, run, store = turn.reading, turn.run, turn.store
+        reading, run, store = turn.options, turn.run, turn.store
         await store.check_layout()
         if mark := await store.mark_of(_mark(resync.id)):
-            resync.go_on_from(mark)
-            await self.resyncs.note(resync.id, **msgspec.structs.asdict(resync.progress))
-        if resync.state is State.WAITING:
-            await self.resyncs.note(resync.id, state=State.RUNNING.value)
-        deadline = self._clock.monotonic() + min(LONGEST_SLICE, max(1.0, reading.interval / 2))
+            resync.resume_from(mark)
+            await self.resyncs.update(resync.id, **msgspec.structs.asdict(resync.progress))
+        if resync.state is ResyncState.WAITING:
+            await self.resyncs.update(resync.id, state=ResyncState.RUNNING.value)
+        deadline = self._clock.monotonic() + min(MAX_SLICE, max(1.0, reading.interval / 2))
         while not resync.over:
             if reading.stop() or self._clock.monotonic() >= deadline:
                 return ""
             lease.check()
-            if load := await reading.gate.pressed(run.published):
+            if load := await reading.gate.check(run.published):
                 return f"polling is paused: {load.cause}"
             if await self.resyncs.is_over(resync.id):
                 return ""
             await self._commit(turn, lease, resync)
-            await self.resyncs.note(resync.id, **msgspec.structs.asdict(resync.progress))
-            if run.usage.requests / self._rate > LONGEST_SLICE and not resync.over:
+            await self.resyncs.update(resync.id, **msgspec.structs.asdict(resync.progress))
+            if run.usage.requests / self._rate > MAX_SLICE and not resync.over:
                 return ""
         await self._finish(store, resync)
         return ""
 
-    async def _finish(self, store: Store, resync: Resync) -> None:
+    async def _finish(self, store: StateStore, resync: Resync) -> None:
         """It is over; so nothing of it, or of earlier ones that a crash has left, stays in the cursor."""
-        if await self.resyncs.end(resync.id, State.DONE, self._clock.now()):
+        if await self.resyncs.end(resync.id, ResyncState.DONE, self._clock.now()):
             self._log.info(
                 "resync_done", resource=resync.request.resource, resync=resync.id, records=resync.read,
                 published=resync.published, unchanged=resync.unchanged, not_found=resync.missed,
@@ -219,7 +219,7 @@ class Resyncer:
             if await self.resyncs.is_over(name.removeprefix(_mark("")), resumable=False):
                 await store.drop_mark(name)
 
-    async def _commit(self, turn: Turn, lease: Lease, resync: Resync) -> None:
+    async def _commit(self, turn: PollContext, lease: Lease, resync: Resync) -> None:
         """Read a step, publish what was found, and move on in the same commit."""
         store, run = turn.store, turn.run
         cursor, fields, requests = await store.load_cursor(), await store.load_fields(), run.usage.requests
@@ -234,7 +234,7 @@ class Resyncer:
                 turn, found, cursor, fields, force=resync.request.force, known=known, write=True
             )
             published = sum(change.action in PUBLISHED for change in changes)
-            resync.go_on_from(progress)
+            resync.resume_from(progress)
             _count(resync, found)
             resync.published += published
             resync.unchanged += len(found.observed) - published
@@ -256,23 +256,23 @@ class Resyncer:
         resync.failures = 0
         run.count(changes)
 
-    async def _read(self, turn: Turn, resync: Resync, cursor: Cursor) -> Found:
-        findings = await self._contract.ensure(turn.reading.resource, again=False)
+    async def _read(self, turn: PollContext, resync: Resync, cursor: Cursor) -> ResyncPage:
+        findings = await self._contract.ensure(turn.options.resource, again=False)
         return await self._wanted.read(turn, resync, findings, tracked=cursor.tracked)
 
     async def _decide(
         self,
-        turn: Turn,
-        found: Found,
+        turn: PollContext,
+        found: ResyncPage,
         cursor: Cursor,
-        fields: FieldNames,
+        fields: FieldIndex,
         *,
         force: bool,
         known: Container[bytes],
         write: bool,
     ) -> list[Change]:
         """What is to be done about each record. One that is `known` was forced already: its changes alone count."""
-        store, reading = turn.store, turn.reading
+        store, reading = turn.store, turn.options
         if not cursor.buckets:
             differing = dict.fromkeys(range(len(found.observed)), b"")
         else:
@@ -297,15 +297,15 @@ class Resyncer:
 
 def _pause_after(failures: int) -> float:
     """Seconds until the next try, behind so many failures in a row and one more."""
-    return min(LONGEST_PAUSE, TRY_AGAIN * 2.0 ** min(failures, 10))
+    return min(MAX_PAUSE, RETRY_SECONDS * 2.0 ** min(failures, 10))
 
 
-def _count(resync: Resync, found: Found) -> None:
+def _count(resync: Resync, found: ResyncPage) -> None:
     """Move on behind what was found."""
     resync.over = found.is_last
     resync.read += found.read
     resync.missed += len(found.missing)
-    resync.missing = (*resync.missing, *found.missing)[:MOST_NAMED]
+    resync.missing = (*resync.missing, *found.missing)[:MAX_NAMED]
     if resync.request.ids:
         resync.position += found.read
         return

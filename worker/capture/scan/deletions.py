@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING
 from worker.capture.records.diff import Change, decide_deleted
 from worker.capture.state import refresh_queue as due
 from worker.capture.state.refresh_queue import CONFIRMATIONS
-from worker.capture.state.store import NOTHING, Dealt
+from worker.capture.state.store import NOTHING, RefreshResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker.capture.resources import Resource
     from worker.capture.state.cursor import Cursor
-    from worker.capture.state.store import Missing, Store
+    from worker.capture.state.store import StateStore, UnseenRecords
 
-MOST_DELETED = 0.02
+MAX_DELETED = 0.02
 """The share of all records that one complete read may find deleted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Absences:
+class Deletions:
     """What follows from a complete read for the records that it did not show.
 
     `held_back`: how many these were, at least, if they are more than may be deleted; else 0. `missing`: how many
@@ -37,19 +37,21 @@ class Absences:
     """
 
     deleted: tuple[Change, ...] = ()
-    dealt: Dealt = NOTHING
+    refresh: RefreshResult = NOTHING
     missing: int = 0
     held_back: int = 0
     accepted: bool = False
     counted: Mapping[str, int] = field(default_factory=dict)
 
 
-def most_deleted(tracked: int) -> int:
+def max_deleted(tracked: int) -> int:
     """How many of so many records may be deleted without somebody looking at it: 2 %, and always one."""
-    return max(1, int(tracked * MOST_DELETED))
+    return max(1, int(tracked * MAX_DELETED))
 
 
-async def find(store: Store, resource: Resource, cursor: Cursor, *, single: bool, accepted: bool) -> Absences:
+async def find(
+    store: StateStore, resource: Resource, cursor: Cursor, *, single: bool, accepted: bool
+) -> Deletions:
     """What the complete read that has just ended did not show.
 
     `single`: it was seen that one record can be read by its id. `accepted`: a person has said that as many as it may
@@ -57,15 +59,15 @@ async def find(store: Store, resource: Resource, cursor: Cursor, *, single: bool
     """
     seen, before = await store.shown(), await store.all_absent()
     if seen == cursor.tracked:
-        return Absences(dealt=Dealt(present=list(before)), accepted=accepted)
+        return Deletions(refresh=RefreshResult(present=list(before)), accepted=accepted)
     # Somebody may have deleted the cursor, which counts the records: it is not believed against what was seen.
     most = max(seen, cursor.tracked)
-    found = await store.missing(cursor.buckets, most if accepted else most_deleted(most))
+    found = await store.missing(cursor.buckets, most if accepted else max_deleted(most))
     missing, counted = found.identifiers, _counted(found, cursor)
-    if not accepted and len(missing) > most_deleted(found.tracked):
+    if not accepted and len(missing) > max_deleted(found.tracked):
         # Whom it did show is not known, so what is said of reads in a row begins anew.
-        dealt = NOTHING if single else Dealt(present=list(before))
-        return Absences(dealt=dealt, held_back=len(missing), counted=counted)
+        dealt = NOTHING if single else RefreshResult(present=list(before))
+        return Deletions(refresh=dealt, held_back=len(missing), counted=counted)
     names = set(missing)
     shown = [identifier for identifier in before if identifier not in names]
     if single:
@@ -73,8 +75,8 @@ async def find(store: Store, resource: Resource, cursor: Cursor, *, single: bool
         # The second answer that it is not there keeps its time, however soon the next complete read ends.
         waiting = await store.waiting([due.record(each) for each in missing if each in before])
         later = {member: 0.0 for each in missing if (member := due.record(each)) not in waiting}
-        dealt = Dealt(later=later, absent=dict.fromkeys(new, 0), present=shown)
-        return Absences(dealt=dealt, missing=len(missing), accepted=accepted, counted=counted)
+        dealt = RefreshResult(later=later, absent=dict.fromkeys(new, 0), present=shown)
+        return Deletions(refresh=dealt, missing=len(missing), accepted=accepted, counted=counted)
     deleted, absent = [], dict[str, int]()
     for identifier in missing:
         times = before.get(identifier, 0) + 1
@@ -86,14 +88,14 @@ async def find(store: Store, resource: Resource, cursor: Cursor, *, single: bool
             shown.append(identifier)
         else:
             absent[identifier] = times
-    dealt = Dealt(absent=absent, present=shown)
+    dealt = RefreshResult(absent=absent, present=shown)
     if "tracked" in counted:
         counted["tracked"] -= len(deleted)
     # What was accepted needs the second read as well.
     over = accepted and not absent
-    return Absences(tuple(deleted), dealt, missing=len(missing), accepted=over, counted=counted)
+    return Deletions(tuple(deleted), dealt, missing=len(missing), accepted=over, counted=counted)
 
 
-def _counted(found: Missing, cursor: Cursor) -> dict[str, int]:
+def _counted(found: UnseenRecords, cursor: Cursor) -> dict[str, int]:
     counted = {} if found.tracked == cursor.tracked else {"tracked": found.tracked}
     return counted if found.places <= cursor.places else {**counted, "places": found.places}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from worker.capture.scan.scanner import SWEEP_OVER, Reader
-from worker.capture.scan.strategy import Part, Plan, choose, sweep_of
+from worker.capture.scan.scanner import SWEEP_OVER, Scanner
+from worker.capture.scan.strategy import ScanStep, Strategy, choose_steps, full_scan
 from worker.capture.state.run import Outcome
 from worker.errors import (
     ApiError,
@@ -20,21 +20,21 @@ from worker.errors import (
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from worker.capture.context import Turn
-    from worker.capture.probe.registry import KnownContract
+    from worker.capture.context import PollContext
+    from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.resources import Resource
     from worker.capture.state.open_records import OpenRecords
     from worker.ordermesh.client import OrderMeshClient
 
 
-class ListRead:
+class ScanExecutor:
     """One poll of one list. `complete_every`: seconds between two complete reads, where others can be shorter."""
 
     def __init__(
         self,
-        turn: Turn,
+        turn: PollContext,
         client: OrderMeshClient,
-        contract: KnownContract,
+        contract: CapabilityRegistry,
         *,
         open_records: OpenRecords,
         complete_every: float,
@@ -42,12 +42,12 @@ class ListRead:
         self._turn, self._client, self._contract = turn, client, contract
         self._open, self._complete_every = open_records, complete_every
         self._shown: set[str] = set()
-        self._reader: Reader | None = None
+        self._reader: Scanner | None = None
         self._log = get_logger(account=turn.run.account)
 
-    def setback(self, error: Exception) -> dict[str, int]:
+    def failure_update(self, error: Exception) -> dict[str, int]:
         """What a failure changes of the cursor, by the part that has failed."""
-        return self._reader.setback(error) if self._reader else {}
+        return self._reader.failure_update(error) if self._reader else {}
 
     async def read(self, *, complete: bool) -> None:
         """Read what the plan says; `complete`: everything, in any case.
@@ -58,18 +58,18 @@ class ListRead:
 
         """
         turn = self._turn
-        resource = turn.reading.resource
+        resource = turn.options.resource
         findings = await self._contract.ensure(resource, again=not turn.cursor.sweep_started)
         # A path that nobody has tried answers 404 for every record, also for one that is there.
         by_id = resource.single is not None and findings.single.holds is True
-        turn.reading = replace(turn.reading, single=by_id)
+        turn.options = replace(turn.options, single=by_id)
         parts = self._choose(complete=complete)
-        suspicion: tuple[Part, OrderMeshError] | None = None
+        suspicion: tuple[ScanStep, OrderMeshError] | None = None
         while parts:
             part, *parts = parts
-            turn.run.add_plan(part.plan)
-            reader = self._reader = Reader(
-                turn.reading,
+            turn.run.add_plan(part.strategy)
+            reader = self._reader = Scanner(
+                turn.options,
                 part,
                 turn.run,
                 store=turn.store,
@@ -83,46 +83,46 @@ class ListRead:
                 await reader.read()
             except (ChoiceBroken, FilterBroken, SortBroken, ApiError, UnreadableAnswer) as error:
                 if reader.capped and part.may_seek:
-                    parts = [self._seek_instead(reader, part)]
-                    await turn.note({**SWEEP_OVER, "sweep_since": 0, "capped": reader.capped})
+                    parts = [self._scan_by_keyset(reader, part)]
+                    await turn.update({**SWEEP_OVER, "sweep_since": 0, "capped": reader.capped})
                 elif _may_be_the_shortcut(part, error):
                     # What the filter or the sort keeps from being read must not keep the rest from it.
                     suspicion = part, error
-                    parts = [Part(Plan.SWEEP, part.page_size, turn.reading.seconds)]
+                    parts = [ScanStep(Strategy.SWEEP, part.page_size, turn.options.seconds)]
                 else:
                     raise
             else:
-                await self._note_open(part, reader)
+                await self._record_open(part, reader)
                 if part.is_fast or part.seeks:
-                    self._contract.note_success(resource)
+                    self._contract.record_success(resource)
                 if not part.is_fast:
                     await self._judge(resource, part, reader, suspicion)
                 if turn.run.outcome not in {Outcome.COMPLETE, Outcome.SUSPICIOUS}:
                     return
-            await turn.look()
+            await turn.load_cursor()
 
-    def _choose(self, *, complete: bool) -> list[Part]:
+    def _choose(self, *, complete: bool) -> list[ScanStep]:
         """What to read, in this order, by what is known of the gateway."""
         turn = self._turn
-        return choose(
-            self._client.profile.list_of(turn.reading.resource.search),
+        return choose_steps(
+            self._client.profile.list_of(turn.options.resource.search),
             turn.cursor,
             turn.clock.now(),
-            page_size=turn.reading.page_size,
-            interval=turn.reading.interval,
-            seconds=turn.reading.seconds,
+            page_size=turn.options.page_size,
+            interval=turn.options.interval,
+            seconds=turn.options.seconds,
             complete_every=self._complete_every,
             complete=complete,
-            interest=turn.reading.resource.interest,
-            single=turn.reading.single,
+            interest=turn.options.resource.interest,
+            single=turn.options.single,
         )
 
-    async def _note_open(self, part: Part, reader: Reader) -> None:
+    async def _record_open(self, part: ScanStep, reader: Scanner) -> None:
         """Keep in mind who is open, and have those read that are no more."""
         turn = self._turn
         if part.learns:
             await self._open.add(reader.shown)
-        if part.plan is not Plan.OPEN or turn.run.outcome is not Outcome.COMPLETE:
+        if part.strategy is not Strategy.OPEN or turn.run.outcome is not Outcome.COMPLETE:
             return
         self._shown |= reader.shown
         # Said twice in a row, with a complete read in between, it is believed.
@@ -133,9 +133,9 @@ class ListRead:
             before = turn.cursor
             turn.run.suspect(why)
             claims = {"fresh_as_of": before.fresh_as_of, "last_success": before.last_success}
-            await turn.note({"suspicious": why, **claims})
+            await turn.update({"suspicious": why, **claims})
 
-    def _seek_instead(self, reader: Reader, part: Part) -> Part:
+    def _scan_by_keyset(self, reader: Scanner, part: ScanStep) -> ScanStep:
         """A sweep that goes by time, for one that has come to where the server ends every list."""
         self._log.info(
             "result_capped",
@@ -144,31 +144,35 @@ class ListRead:
             advice="it is read from time to time instead, through the filter and the sort by modification",
         )
         listing = self._client.profile.list_of(reader.resource.search)
-        return sweep_of(listing, part.page_size, part.seconds, capped=True)
+        return full_scan(listing, part.page_size, part.seconds, capped=True)
 
     async def _judge(
-        self, resource: Resource, part: Part, reader: Reader, suspicion: tuple[Part, OrderMeshError] | None
+        self,
+        resource: Resource,
+        part: ScanStep,
+        reader: Scanner,
+        suspicion: tuple[ScanStep, OrderMeshError] | None,
     ) -> None:
         """A sweep that works where a fast read failed, or finds what those left out, speaks against filter or sort."""
-        missed, contract = reader.sight.missed, self._contract
+        missed, contract = reader.sanity.missed, self._contract
         if suspicion is not None:
             fast, error = suspicion
-            if not contract.note_failure(resource, error):
+            if not contract.record_failure(resource, error):
                 return
-            if isinstance(error, ChoiceBroken) or fast.plan is Plan.OPEN:
-                await contract.withdraw_choices(resource, str(error))
-            elif isinstance(error, SortBroken) or fast.plan is Plan.HEAD:
-                await contract.withdraw_sort(resource, str(error), shown=isinstance(error, SortBroken))
+            if isinstance(error, ChoiceBroken) or fast.strategy is Strategy.OPEN:
+                await contract.disable_choices(resource, str(error))
+            elif isinstance(error, SortBroken) or fast.strategy is Strategy.HEAD:
+                await contract.disable_sort(resource, str(error), shown=isinstance(error, SortBroken))
             else:
-                await contract.withdraw_filter(resource, str(error), shown=isinstance(error, FilterBroken))
+                await contract.disable_filter(resource, str(error), shown=isinstance(error, FilterBroken))
         elif missed:
             changes = "a change" if missed == 1 else f"{missed} changes"
-            await contract.withdraw_in_use(resource, f"it left out {changes} that a complete read has found")
-        elif reader.sight.witness is not None:
-            await contract.try_in_use(resource, reader.sight.witness, part.page_size)
+            await contract.disable_active(resource, f"it left out {changes} that a complete read has found")
+        elif reader.sanity.witness is not None:
+            await contract.verify_active(resource, reader.sanity.witness, part.page_size)
 
 
-def _may_be_the_shortcut(part: Part, error: OrderMeshError) -> bool:
+def _may_be_the_shortcut(part: ScanStep, error: OrderMeshError) -> bool:
     """Whether a read of everything, without filter and sort, may succeed where this one failed."""
     if isinstance(error, ChoiceBroken):
         return True

@@ -12,15 +12,15 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from worker.capture.scan.multipass import MOST_PASSES
-from worker.capture.scan.strategy import Ask
+from worker.capture.scan.multipass import MAX_PASSES
+from worker.capture.scan.strategy import PageRequest
 from worker.errors import SortBroken, UnreadableAnswer
 
 if TYPE_CHECKING:
-    from worker.capture.scan.strategy import Shown
+    from worker.capture.scan.strategy import PageSummary
 
 
-class SeekPlan:
+class KeysetPaginator:
     """What was modified since a time, in the order of modification.
 
     `full`: records that a page is known to hold where there are that many, 0 where it is not known: fewer end the
@@ -74,12 +74,12 @@ class SeekPlan:
         self._issued = max(self._issued, steps.stop)
         return steps
 
-    def ask(self, step: int) -> Ask:
+    def ask(self, step: int) -> PageRequest:
         """What request number `step`, the one whose turn it is, asks for."""
         del step
-        return Ask(self._page, self._since)
+        return PageRequest(self._page, self._since)
 
-    def dealt_with(self, shown: Shown) -> None:
+    def accept(self, shown: PageSummary) -> None:
         """The answer to the last request has been dealt with.
 
         Raises:
@@ -126,8 +126,8 @@ class SeekPlan:
         if self._page > 0 and (self._passes == 1 or self._found or not self._tied >= self._tied_before):
             self._passes += 1
             self._tied_before, self._tied = self._tied, set()
-            self.unsettled = self.unsettled or self._passes > MOST_PASSES
-            if self._passes <= MOST_PASSES:
+            self.unsettled = self.unsettled or self._passes > MAX_PASSES
+            if self._passes <= MAX_PASSES:
                 self._page, self._seen, self._found, self._last = 0, 0, False, frozenset()
                 return
         self._passes, self._found, self._page, self._seen, self._last = 1, False, 0, 0, frozenset()
@@ -137,7 +137,7 @@ class SeekPlan:
         else:
             self._since = since
 
-    def _turn(self, shown: Shown) -> None:
+    def _turn(self, shown: PageSummary) -> None:
         """More records of this very time than fill a page: the next page of them."""
         ids = frozenset(shown.ids)
         if ids == self._last:

@@ -11,19 +11,19 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from worker.capture.scan.offset import SweepPlan
+from worker.capture.scan.offset import OffsetPaginator
 from worker.errors import SortBroken, UnreadableAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from worker.capture.scan.strategy import Shown
+    from worker.capture.scan.strategy import PageSummary
 
-MOST_PASSES = 4
+MAX_PASSES = 4
 """Passes over the same pages. Where the last one still finds what was missed, a complete read has to."""
 
 
-class PassPlan(SweepPlan):
+class MultiPassPaginator(OffsetPaginator):
     """A window by page numbers. It is `unsettled` where its pages have moved in every pass."""
 
     def __init__(self, operation: str, *, page_size: int, window: int, clamps: bool = False) -> None:
@@ -36,7 +36,7 @@ class PassPlan(SweepPlan):
         self._shown_before: set[bytes] = set()
         self.unsettled = False
 
-    def dealt_with(self, shown: Shown) -> None:
+    def dealt_with(self, shown: PageSummary) -> None:
         """Page `next_page` has been dealt with; the last one of a pass may be followed by the first one again.
 
         Raises:
@@ -44,7 +44,7 @@ class PassPlan(SweepPlan):
 
         """
         self._note(shown)
-        super().dealt_with(shown)
+        super().accept(shown)
         self._go_over_again()
 
     def start_over(self) -> None:
@@ -59,11 +59,11 @@ class PassPlan(SweepPlan):
         try:
             super()._check_repeated(count)
         except UnreadableAnswer:
-            if self._passes == MOST_PASSES:
+            if self._passes == MAX_PASSES:
                 raise
             self._moved, self._refused = True, False
 
-    def _note(self, shown: Shown) -> None:
+    def _note(self, shown: PageSummary) -> None:
         """What this pass has shown, and whether an earlier one should have: what changes now is not meant."""
         self._shown.update(self._counted(shown))
         if self._passes == 1:
@@ -71,7 +71,7 @@ class PassPlan(SweepPlan):
         elif any(modified <= self._newest for modified in shown.found):
             self._found = True
 
-    def _counted(self, shown: Shown) -> Iterable[bytes]:
+    def _counted(self, shown: PageSummary) -> Iterable[bytes]:
         """Those of a page that every pass has to show."""
         return shown.ids
 
@@ -80,7 +80,7 @@ class PassPlan(SweepPlan):
             self.start_over()
         elif not self.done or self.next_page <= 1 or not self._may_have_missed():
             return
-        elif self._passes == MOST_PASSES:
+        elif self._passes == MAX_PASSES:
             self.unsettled = True
         else:
             self.start_over()
@@ -94,7 +94,7 @@ class PassPlan(SweepPlan):
         return self._passes == 1 or self._found or not self._shown >= self._shown_before
 
 
-class HeadPlan(PassPlan):
+class NewestFirstPaginator(MultiPassPaginator):
     """From the newest change down to what has been read: until a whole page is older than `since` and unchanged.
 
     Page by page, one request at a time: a page that was asked for before the one above it has come could hide what
@@ -113,7 +113,7 @@ class HeadPlan(PassPlan):
         """The next page alone."""
         return self._issue_up_to(self.next_page + 1)
 
-    def dealt_with(self, shown: Shown) -> None:
+    def dealt_with(self, shown: PageSummary) -> None:
         """Page `next_page` has been dealt with.
 
         Raises:
@@ -124,8 +124,8 @@ class HeadPlan(PassPlan):
         page, begins_higher = self.next_page, self._check_order(shown)
         self._watch_total(shown)
         self._note(shown)
-        super(PassPlan, self).dealt_with(shown)
-        if begins_higher and self._passes == MOST_PASSES:
+        super(MultiPassPaginator, self).accept(shown)
+        if begins_higher and self._passes == MAX_PASSES:
             raise SortBroken(
                 self._operation, f"page {page} begins with newer changes than page {page - 1} ends with"
             )
@@ -135,7 +135,7 @@ class HeadPlan(PassPlan):
             self.done = True
         self._go_over_again()
 
-    def _counted(self, shown: Shown) -> Iterable[bytes]:
+    def _counted(self, shown: PageSummary) -> Iterable[bytes]:
         # How far below the mark a pass goes depends on what it finds there.
         return [one for one, time in zip(shown.ids, shown.times, strict=False) if time >= self._since]
 
@@ -144,7 +144,7 @@ class HeadPlan(PassPlan):
         super().start_over()
         self._oldest, self._lowest_total, self._total_fell = None, None, False
 
-    def _check_order(self, shown: Shown) -> bool:
+    def _check_order(self, shown: PageSummary) -> bool:
         """Whether the page shows, above the end of the one before, what no page of this pass has shown.
 
         So many records have come in above it since. Time and again, they have not: the server sorts each page for
@@ -160,7 +160,7 @@ class HeadPlan(PassPlan):
             time > above and one not in self._shown for one, time in zip(shown.ids, shown.times, strict=False)
         )
 
-    def _watch_total(self, shown: Shown) -> None:
+    def _watch_total(self, shown: PageSummary) -> None:
         if shown.total is None or shown.total < max(shown.count, 1):
             self._total_fell = True  # there is none that means anything
             return

@@ -16,20 +16,20 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from worker.capture.scan.strategy import Ask
+from worker.capture.scan.strategy import PageRequest
 from worker.errors import UnreadableAnswer
 
 if TYPE_CHECKING:
-    from worker.capture.scan.strategy import Shown
+    from worker.capture.scan.strategy import PageSummary
 
-LEAST_CAP = 1000
+MIN_CAP = 1000
 """Caps are multiples of it; a list that ends there is not taken for capped without more to show for it."""
 READ_AHEAD = 2
 """Pages under way or waiting for their turn, as a multiple of the requests that may be under way: while one
 window of pages is dealt with, the next is fetched. It bounds the memory of a read of any size."""
 
 
-class SweepPlan:
+class OffsetPaginator:
     """Which pages to ask for next, and when the resource has been read completely.
 
     Pages are counted from 0; so are requests, over all passes. `window` requests may be under way at a time.
@@ -102,9 +102,9 @@ class SweepPlan:
         """The requests to send now. Each is handed out once."""
         return self._issue_up_to(min(self.next_page + READ_AHEAD * self._window, self._horizon()))
 
-    def ask(self, step: int) -> Ask:
+    def ask(self, step: int) -> PageRequest:
         """What request number `step` asks for."""
-        return Ask(step - self._before)
+        return PageRequest(step - self._before)
 
     def start_over(self) -> None:
         """Read from the first page on once more. What is under way of the pass that has ended is not waited for."""
@@ -123,7 +123,7 @@ class SweepPlan:
         self._issued = max(self._issued, end)
         return range(self._before + pages.start, self._before + pages.stop)
 
-    def dealt_with(self, shown: Shown) -> None:
+    def accept(self, shown: PageSummary) -> None:
         """Page `next_page` has been dealt with.
 
         Raises:
@@ -206,4 +206,4 @@ class SweepPlan:
 
 def _is_round(records: int) -> bool:
     """Whether a cap may stand at this number."""
-    return records >= LEAST_CAP and records % LEAST_CAP == 0
+    return records >= MIN_CAP and records % MIN_CAP == 0

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker.capture.records.diff import (
-    Decoded,
-    Observed,
+    DecodedRecord,
+    RawRecord,
     decode,
     newest_of_each,
     observe,
@@ -20,10 +20,10 @@ from worker.errors import ApiError, ChoiceBroken, FilterBroken, SortBroken
 from worker.ordermesh.http.pages import split
 
 if TYPE_CHECKING:
-    from worker.capture.context import Reading
-    from worker.capture.scan.strategy import Ask, Part
+    from worker.capture.context import ReadOptions
+    from worker.capture.scan.strategy import PageRequest, ScanStep
     from worker.capture.state.run import Run
-    from worker.capture.state.store import Store
+    from worker.capture.state.store import StateStore
     from worker.ordermesh.client import OrderMeshClient
 
 _REFUSED = frozenset({400, 404, 405, 410, 414, 422, 501})
@@ -31,16 +31,16 @@ _REFUSED = frozenset({400, 404, 405, 410, 414, 422, 501})
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class FetchedPage:
     """A page that waits for its turn: its records, and those among them whose bytes differ."""
 
-    observed: list[Observed]
+    observed: list[RawRecord]
     total: int | None
-    decoded: list[Decoded]
+    decoded: list[DecodedRecord]
     times: list[int]
 
 
-class Pages:
+class PageFetcher:
     """The pages of one part of a run.
 
     `buckets`: hashes that keep the states of the resource, 0 until the first page has told how many it takes.
@@ -49,11 +49,11 @@ class Pages:
 
     def __init__(
         self,
-        reading: Reading,
-        part: Part,
+        reading: ReadOptions,
+        part: ScanStep,
         run: Run,
         *,
-        store: Store,
+        store: StateStore,
         client: OrderMeshClient,
         buckets: int,
         mark: bool,
@@ -64,7 +64,7 @@ class Pages:
         self.statuses: set[str] = set()
         self.shown: set[str] = set()
 
-    async def prepare(self, ask: Ask) -> Prepared:
+    async def fetch(self, ask: PageRequest) -> FetchedPage:
         """Fetch a page and look it up. Pages are prepared side by side; what is found is checked at commit.
 
         Raises:
@@ -83,7 +83,7 @@ class Pages:
             body = await self._client.read_page(search, ask.page, part.page_size, self._run.usage, query)
         except ApiError as error:
             if ask.page and str(error.status) == self._client.profile.list_of(search).past_end:
-                return Prepared([], None, [], [])
+                return FetchedPage([], None, [], [])
             if part.chosen is not None and error.status in _REFUSED:
                 raise ChoiceBroken(search, f"the choice of a status is refused: {error}") from None
             if part.is_fast and error.status in _REFUSED:
@@ -99,10 +99,10 @@ class Pages:
             raise FilterBroken(search, f"{part.since_parameter} gave {records}")
         observed = observe(resource, page.records)
         if part.learns or part.chosen is not None:
-            self._look_at_statuses(observed)
-        return Prepared(observed, page.total, await self.differing(observed), times)
+            self._check_statuses(observed)
+        return FetchedPage(observed, page.total, await self.differing(observed), times)
 
-    async def differing(self, observed: list[Observed]) -> list[Decoded]:
+    async def differing(self, observed: list[RawRecord]) -> list[DecodedRecord]:
         """Those records whose bytes are not the ones that are known, decoded."""
         differing = await self._store.differing(observed, self.buckets, mark=self._mark)
         resource, ignored, privacy = self._reading.resource, self._reading.ignored, self._reading.privacy
@@ -114,7 +114,7 @@ class Pages:
             [decode(resource, observed[at], before, ignored, privacy) for at, before in differing.items()]
         )
 
-    def _look_at_statuses(self, observed: list[Observed]) -> None:
+    def _check_statuses(self, observed: list[RawRecord]) -> None:
         interest, chosen = self._reading.resource.interest, self._part.chosen
         statuses = interest.statuses_of(one.record for one in observed)
         self.statuses.update(status for status in statuses if status is not None)
@@ -128,7 +128,7 @@ class Pages:
         )
 
 
-def _refused(search: str, part: Part, error: ApiError) -> FilterBroken | SortBroken:
+def _refused(search: str, part: ScanStep, error: ApiError) -> FilterBroken | SortBroken:
     """The answer to a parameter that is not taken any more: the last one that was found is doubted first."""
     if part.wants_order:
         return SortBroken(search, f"{' and '.join(part.query)} is refused: {error}")

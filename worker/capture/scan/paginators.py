@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from worker.capture.scan.keyset import SeekPlan
-from worker.capture.scan.multipass import HeadPlan, PassPlan
-from worker.capture.scan.offset import SweepPlan
-from worker.capture.scan.strategy import Plan
+from worker.capture.scan.keyset import KeysetPaginator
+from worker.capture.scan.multipass import MultiPassPaginator, NewestFirstPaginator
+from worker.capture.scan.offset import OffsetPaginator
+from worker.capture.scan.strategy import Strategy
 
 if TYPE_CHECKING:
-    from worker.capture.scan.strategy import Part
+    from worker.capture.scan.strategy import ScanStep
     from worker.capture.state.cursor import Cursor
     from worker.ordermesh.contract.profile import Listing
 
-PagePlan: TypeAlias = SweepPlan | SeekPlan
+Paginator: TypeAlias = OffsetPaginator | KeysetPaginator
 
 
-def page_plan(
-    operation: str, part: Part, cursor: Cursor, *, window: int, resumed: bool, listing: Listing
-) -> PagePlan:
+def make_paginator(
+    operation: str, part: ScanStep, cursor: Cursor, *, window: int, resumed: bool, listing: Listing
+) -> Paginator:
     """The plan of a part, for a list that is asked for as `listing` says.
 
     `resumed`: it goes on with a sweep that is under way.
@@ -29,14 +29,14 @@ def page_plan(
     if part.seeks:
         full = cursor.sweep_width if cursor.sweep_size == size and cursor.sweep_pages > 1 else 0
         since = cursor.sweep_since if resumed else part.since or 0
-        return SeekPlan(operation, page_size=size, since=since, full=full, clamps=clamps)
-    if part.plan is Plan.HEAD:
-        return HeadPlan(operation, page_size=size, since=part.since or 0, clamps=clamps)
-    if part.plan is Plan.WINDOW:
-        return PassPlan(operation, page_size=size, window=window, clamps=clamps)
-    if part.plan is Plan.OPEN:
-        return SweepPlan(operation, page_size=size, window=window, clamps=clamps)
-    return SweepPlan(
+        return KeysetPaginator(operation, page_size=size, since=since, full=full, clamps=clamps)
+    if part.strategy is Strategy.HEAD:
+        return NewestFirstPaginator(operation, page_size=size, since=part.since or 0, clamps=clamps)
+    if part.strategy is Strategy.WINDOW:
+        return MultiPassPaginator(operation, page_size=size, window=window, clamps=clamps)
+    if part.strategy is Strategy.OPEN:
+        return OffsetPaginator(operation, page_size=size, window=window, clamps=clamps)
+    return OffsetPaginator(
         operation,
         page_size=size,
         window=window,

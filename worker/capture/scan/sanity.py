@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.capture.probe.samples import Seen
+from worker.capture.probe.samples import SampleRecord
 from worker.capture.records.diff import Action
-from worker.capture.records.fingerprint import State
+from worker.capture.records.fingerprint import RecordState
 from worker.capture.scan.strategy import OVERLAP_MS
 from worker.clock import rfc3339
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from worker.capture.records.diff import Change
     from worker.capture.state.cursor import Cursor
 
-LEAST_FOR_ALL = 100
+MIN_FOR_ALL = 100
 """Where fewer records than these are known, all of them may well change at once."""
 _ALL = 0.95
-_LEAST_LAST = 20
+_MIN_LAST = 20
 _MORE = 1000
 _SAME = 0.1
 
 
-class Sight:
+class SanityCheck:
     """The evidence of one read. `fast`: it reads what is newer; otherwise everything, also over several runs.
 
     `partial`: no more than the records of one status.
@@ -44,9 +44,9 @@ class Sight:
         self.changed = cursor.sweep_changed if resumed else 0
         self.newest = self.latest = cursor.newest
         self.missed = 0
-        self.witness: Seen | None = None
+        self.witness: SampleRecord | None = None
 
-    def take(self, count: int, times: Sequence[int], changes: Sequence[Change], now: float) -> None:
+    def observe(self, count: int, times: Sequence[int], changes: Sequence[Change], now: float) -> None:
         """A page of `count` records was dealt with at `now` (milliseconds since 1970).
 
         A time in the future must not carry the mark beyond what has been read.
@@ -60,7 +60,7 @@ class Sight:
             self.missed += sum(self._was_due(change) for change in changes)
             self._keep_witness(changes, now)
 
-    def doubt(self, cursor: Cursor) -> str:
+    def find_anomaly(self, cursor: Cursor) -> str:
         """What speaks against this read now that it has ended, held against what is known; "" for nothing."""
         if self._partial:
             return ""
@@ -74,19 +74,19 @@ class Sight:
                 f"{self.seen} records are shown, where the last complete read has seen {cursor.swept_records}"
             )
         of = cursor.tracked if self._fast else min(self.seen, cursor.tracked)
-        if of >= LEAST_FOR_ALL and self.changed >= _ALL * of:
+        if of >= MIN_FOR_ALL and self.changed >= _ALL * of:
             return f"{self.changed} of {of} records have changed at once"
         return ""
 
     def _is_far(self, last: int) -> bool:
-        return last >= _LEAST_LAST and not last <= 2 * self.seen <= 4 * last + 2 * _MORE
+        return last >= _MIN_LAST and not last <= 2 * self.seen <= 4 * last + 2 * _MORE
 
     def _keep_witness(self, changes: Sequence[Change], now: float) -> None:
         """The latest change that this sweep has found: what fast reads go by must show it."""
         for change in changes:
             latest = self.witness.modified or 0 if self.witness else 0
             if change.action in {Action.CREATED, Action.UPDATED} and latest < change.modified <= now:
-                self.witness = Seen(change.observed.identifier, change.modified, unchanged=True)
+                self.witness = SampleRecord(change.observed.identifier, change.modified, unchanged=True)
 
     def _was_due(self, change: Change) -> bool:
         """Whether a sweep has found what a fast read should have: it changed since the last sweep, and long ago."""
@@ -94,7 +94,7 @@ class Sight:
         if change.action not in {Action.CREATED, Action.UPDATED} or not cursor.swept_mark:
             return False
         try:
-            moved = not change.before or State.unpack(change.before).modified < change.modified
+            moved = not change.before or RecordState.unpack(change.before).modified < change.modified
         except ValueError:
             return False  # a state of another hand says nothing
         return moved and cursor.swept_mark < change.modified < cursor.mark - OVERLAP_MS

@@ -22,19 +22,19 @@ from worker.capture.records.diff import (
     UNWRITTEN,
     Action,
     Change,
-    Decoded,
+    DecodedRecord,
     decide,
 )
 from worker.capture.scan import deletions as absence
-from worker.capture.scan.deletions import Absences
-from worker.capture.scan.keyset import SeekPlan
-from worker.capture.scan.offset import SweepPlan
-from worker.capture.scan.pages import Pages, Prepared
-from worker.capture.scan.paginators import page_plan
-from worker.capture.scan.sanity import Sight
-from worker.capture.scan.strategy import Plan, Shown
+from worker.capture.scan.deletions import Deletions
+from worker.capture.scan.keyset import KeysetPaginator
+from worker.capture.scan.offset import OffsetPaginator
+from worker.capture.scan.pages import FetchedPage, PageFetcher
+from worker.capture.scan.paginators import make_paginator
+from worker.capture.scan.sanity import SanityCheck
+from worker.capture.scan.strategy import PageSummary, Strategy
 from worker.capture.state.run import Outcome
-from worker.capture.state.store import Dealt
+from worker.capture.state.store import RefreshResult
 from worker.errors import (
     ApiError,
     OrderMeshError,
@@ -46,23 +46,23 @@ from worker.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker.capture.context import Reading
-    from worker.capture.records.fingerprint import FieldNames
+    from worker.capture.context import ReadOptions
+    from worker.capture.records.fingerprint import FieldIndex
     from worker.capture.resources import Resource
-    from worker.capture.scan.strategy import Ask, Part
+    from worker.capture.scan.strategy import PageRequest, ScanStep
     from worker.capture.state.cursor import Cursor
     from worker.capture.state.lease import Lease
     from worker.capture.state.run import Run
-    from worker.capture.state.store import Store
+    from worker.capture.state.store import StateStore
     from worker.clock import Clock
     from worker.ordermesh.client import OrderMeshClient
-    from worker.queue.streams.backpressure import Load
+    from worker.queue.streams.backpressure import PressureReport
 
-LEAST_OFFSET, MOST_OFFSET = 5.0, 86_400.0
+MIN_OFFSET, MAX_OFFSET = 5.0, 86_400.0
 """Seconds. A smaller difference between the clocks is noise, a larger one no clock."""
 
 
-MOST_STATUSES = 100
+MAX_STATUSES = 100
 """Where there are more, they are no statuses."""
 SWEEP_OVER: dict[str, str | int] = {
     "sweep_page": 0,
@@ -75,19 +75,19 @@ SWEEP_OVER: dict[str, str | int] = {
 """Of the cursor: no sweep is under way."""
 
 
-class Reader:
+class Scanner:
     """One read: a window, a head, a sweep, or the next part of a sweep that was begun."""
 
     def __init__(
         self,
-        reading: Reading,
-        part: Part,
+        reading: ReadOptions,
+        part: ScanStep,
         run: Run,
         *,
-        store: Store,
+        store: StateStore,
         lease: Lease,
         cursor: Cursor,
-        fields: FieldNames,
+        fields: FieldIndex,
         client: OrderMeshClient,
         clock: Clock,
     ) -> None:
@@ -98,11 +98,13 @@ class Reader:
         self._resumed = resumed = cursor.sweep_started > 0 and not part.is_fast
         self._started_at = cursor.sweep_started if resumed else run.started_at
         listing = client.profile.list_of(reading.resource.search)
-        self._plan = page_plan(
+        self._plan = make_paginator(
             reading.resource.search, part, cursor, window=reading.window, resumed=resumed, listing=listing
         )
-        self.sight = Sight(cursor, fast=part.is_fast, resumed=resumed, partial=part.plan is Plan.OPEN)
-        self._pages = Pages(
+        self.sanity = SanityCheck(
+            cursor, fast=part.is_fast, resumed=resumed, partial=part.strategy is Strategy.OPEN
+        )
+        self._pages = PageFetcher(
             reading,
             part,
             run,
@@ -112,7 +114,7 @@ class Reader:
             mark=self._judges_absence,
         )
         self._unreadable = cursor.sweep_unreadable if resumed else 0
-        self._ready: dict[int, Prepared | OrderMeshError] = {}
+        self._ready: dict[int, FetchedPage | OrderMeshError] = {}
         self._broken: Exception | None = None
         self._arrived = anyio.Event()
         self._log = get_logger(account=run.account, resource=run.resource, run_id=run.run_id)
@@ -126,18 +128,18 @@ class Reader:
 
         """
         plan, part = self._plan, self._part
-        pressed: Load | None = None
+        pressed: PressureReport | None = None
         if self._judges_absence and not self._cursor.sweep_started:
             await self._store.begin_sweep()
         with plain_errors():
             async with anyio.create_task_group() as fetching:
                 while not plan.done and not self._is_over():
                     self._lease.check()
-                    if pressed := await self._reading.gate.pressed(self._run.published):
+                    if pressed := await self._reading.gate.check(self._run.published):
                         break
                     for step in plan.issue():
                         fetching.start_soon(self._fetch, step, plan.ask(step))
-                    await self._deal_with(await self._next())
+                    await self._publish_page(await self._next())
                 fetching.cancel_scope.cancel()
         if plan.done and self.capped and part.may_seek:
             raise UnreadableAnswer(
@@ -173,7 +175,7 @@ class Reader:
     @property
     def capped(self) -> int:
         """Records after which the server ends the list, or may have; 0 where nothing says so."""
-        return self._plan.shown if isinstance(self._plan, SweepPlan) and self._plan.capped else 0
+        return self._plan.shown if isinstance(self._plan, OffsetPaginator) and self._plan.capped else 0
 
     @property
     def _judges_absence(self) -> bool:
@@ -183,7 +185,7 @@ class Reader:
     def _is_over(self) -> bool:
         return self._reading.stop() or self._clock.monotonic() >= self._deadline
 
-    def setback(self, error: Exception) -> dict[str, int]:
+    def failure_update(self, error: Exception) -> dict[str, int]:
         """What a failure changes of the cursor.
 
         After a poll that got no further than the last one the sweep starts over: one bad page would otherwise
@@ -196,7 +198,7 @@ class Reader:
             fields |= {"sweep_page": 0, "sweep_started": 0}
         return fields
 
-    async def _next(self) -> Prepared:
+    async def _next(self) -> FetchedPage:
         """The page whose turn it is. What went wrong with a page is raised then, and not before."""
         while self._plan.next_step not in self._ready:
             if self._broken is not None:
@@ -207,10 +209,10 @@ class Reader:
             raise page
         return page
 
-    async def _fetch(self, step: int, ask: Ask) -> None:
+    async def _fetch(self, step: int, ask: PageRequest) -> None:
         """Fetch and prepare one page. It does not raise: an error must not cut a commit short."""
         try:
-            self._ready[step] = await self._pages.prepare(ask)
+            self._ready[step] = await self._pages.fetch(ask)
         except (OrderMeshError, redis.exceptions.RedisError, OSError) as error:
             if isinstance(error, OrderMeshError) and _of_one_page(error):
                 self._ready[step] = error
@@ -219,7 +221,7 @@ class Reader:
         self._arrived.set()
         self._arrived = anyio.Event()
 
-    async def _deal_with(self, page: Prepared) -> None:
+    async def _publish_page(self, page: FetchedPage) -> None:
         """Commit what changed on the next page and move on."""
         number, decoded = self._plan.next_page, page.decoded
         unreadable = self._unreadable
@@ -232,23 +234,23 @@ class Reader:
             # A record of this page was committed since it was looked up: with an earlier page that shows it
             # too, or by another run. It is compared anew with what is kept now.
             decoded = await self._pages.differing(page.observed)
-        self._account_for(number, page, changes)
+        self._record_page(number, page, changes)
         found = [change.modified for change in changes if change.action in PUBLISHED]
-        self._plan.dealt_with(Shown([one.key for one in page.observed], page.total, page.times, found))
-        if isinstance(self._plan, SweepPlan) and not self._part.is_fast:
-            self.sight.seen = self._plan.shown  # without a page that came again
+        self._plan.accept(PageSummary([one.key for one in page.observed], page.total, page.times, found))
+        if isinstance(self._plan, OffsetPaginator) and not self._part.is_fast:
+            self.sanity.seen = self._plan.shown  # without a page that came again
 
-    async def _changes(self, decoded: list[Decoded]) -> list[Change]:
+    async def _changes(self, decoded: list[DecodedRecord]) -> list[Change]:
         shapes = {one.content.names for one in decoded if one.content}
         await self._store.extend_fields(self._fields, list(dict.fromkeys(n for s in shapes for n in s)))
         return [decide(one, self._fields, baseline=self._cursor.baseline) for one in decoded]
 
-    def _account_for(self, number: int, page: Prepared, changes: list[Change]) -> None:
+    def _record_page(self, number: int, page: FetchedPage, changes: list[Change]) -> None:
         self._run.count_page(len(page.observed), changes)
         published = sum(change.action in PUBLISHED for change in changes)
         self._log.debug("page_committed", page=number, records=len(page.observed), events=published)
-        self.sight.take(len(page.observed), page.times, changes, self._server_now() * 1000)
-        self._run.latest = max(self._run.latest, self.sight.latest)
+        self.sanity.observe(len(page.observed), page.times, changes, self._server_now() * 1000)
+        self._run.latest = max(self._run.latest, self.sanity.latest)
         for change in changes:
             if change.action is Action.UNREADABLE:
                 self._log.error(
@@ -264,14 +266,14 @@ class Reader:
         offset = self._run.usage.clock_offset or 0.0
         now = self._clock.now()
         # Somewhat more: the server tells whole seconds, some of them late, and what changed just now is no future.
-        return now + offset + LEAST_OFFSET if LEAST_OFFSET <= abs(offset) <= MOST_OFFSET else now
+        return now + offset + MIN_OFFSET if MIN_OFFSET <= abs(offset) <= MAX_OFFSET else now
 
     async def _commit(
         self,
         changes: Sequence[Change],
         *,
         page: int | None,
-        dealt: Dealt | None = None,
+        dealt: RefreshResult | None = None,
         cursor: Mapping[str, str | int | float] = {},
     ) -> bool:
         """Write `changes`; the cursor moves behind `page`. False if a state was another one by now."""
@@ -298,7 +300,7 @@ class Reader:
             where=f"{self._reading.resource.search} page {page}",
             cursor=moved,
             run=record,
-            dealt=dealt or Dealt(mark=self._judges_absence),
+            dealt=dealt or RefreshResult(mark=self._judges_absence),
         )
 
     def _sweep_cursor(self, next_page: int) -> dict[str, str | int | float]:
@@ -309,12 +311,12 @@ class Reader:
             "sweep_started": self._started_at,
             "sweep_total": self._plan.total,
             "sweep_unreadable": self._unreadable,
-            "sweep_seen": self.sight.seen,
-            "sweep_changed": self.sight.changed,
+            "sweep_seen": self.sanity.seen,
+            "sweep_changed": self.sanity.changed,
             "sweep_again": not self._plan.goes_over_again,
             "sweep_statuses": self._statuses(),
-            "sweep_since": self._plan.since if isinstance(self._plan, SeekPlan) else 0,
-            "newest": self.sight.newest,
+            "sweep_since": self._plan.since if isinstance(self._plan, KeysetPaginator) else 0,
+            "newest": self.sanity.newest,
         }
 
     async def _end(self) -> None:
@@ -326,22 +328,22 @@ class Reader:
         # What changed while it was read may have been missed on pages that were read before. None of it is
         # older than the newest record seen, less the time that the reading took.
         passed = max(0.0, now - self._started_at)
-        mark = int(min(self.sight.newest, self._server_now() * 1000) - passed * 1000)
+        mark = int(min(self.sanity.newest, self._server_now() * 1000) - passed * 1000)
         done: dict[str, str | int | float] = {
             "mark": max(mark, self._cursor.mark, 0),
-            "newest": self.sight.newest,
+            "newest": self.sanity.newest,
             "unreadable": max(self._unreadable, self._cursor.unreadable if self._part.is_fast else 0),
         }
         if not self._part.is_fast:
             done |= SWEEP_OVER
-        elif self._part.plan is Plan.OPEN:
+        elif self._part.strategy is Strategy.OPEN:
             # What has changed in another status is not among it: a later filter must not begin behind that.
             done = {"unreadable": done["unreadable"]}
         known = await self._store.load_cursor()
         # What somebody has said of the next complete read holds whatever it has shown, or not.
         accepted = self._judges_absence and await self._store.deletes_accepted()
-        if not accepted and (cause := self.sight.doubt(known)):
-            await self._end_in_doubt(cause)
+        if not accepted and (cause := self.sanity.find_anomaly(known)):
+            await self._end_suspect(cause)
             return
         if run.unreadable:
             # They are parked now and do not stand in the way of the next read, but this one did not see
@@ -372,7 +374,7 @@ class Reader:
             "error_code": "",
         }
         while not await self._commit(
-            absences.deleted, page=None, dealt=absences.dealt, cursor={**done, **absences.counted}
+            absences.deleted, page=None, dealt=absences.refresh, cursor={**done, **absences.counted}
         ):
             absences = await self._find_absences()
         run.count(absences.deleted)
@@ -385,7 +387,7 @@ class Reader:
         if not self._part.learns or not before:
             return ""
         seen = {*before.split("\n"), *self._pages.statuses} - {""}
-        if len(seen) > MOST_STATUSES or any("\n" in each for each in seen):
+        if len(seen) > MAX_STATUSES or any("\n" in each for each in seen):
             return ""
         return "\n" + "\n".join(sorted(seen))
 
@@ -393,23 +395,23 @@ class Reader:
         """What a complete read settles that is believed."""
         run = self._run
         run.error = run.error_code = ""
-        by_page = isinstance(self._plan, SweepPlan)
+        by_page = isinstance(self._plan, OffsetPaginator)
         return {
             "statuses": self._statuses().strip("\n"),
             "sweep_pages": self._plan.next_page if by_page else known.sweep_pages,
-            "swept_records": self.sight.seen,
+            "swept_records": self.sanity.seen,
             "suspect_records": 0,
             "suspicious": "",
-            "bare": self.sight.newest if run.bare else known.bare,
+            "bare": self.sanity.newest if run.bare else known.bare,
             # Where no more is known than a list shows, it only looked capped.
             "capped": 0 if by_page or known.tracked <= known.capped else known.capped,
         }
 
-    async def _end_in_doubt(self, cause: str) -> None:
+    async def _end_suspect(self, cause: str) -> None:
         """The read has ended, and its evidence speaks against it: nothing is concluded from it."""
         run, part = self._run, self._part
         run.suspect(cause)
-        run.bare = run.bare or (part.is_fast and not self.sight.seen)
+        run.bare = run.bare or (part.is_fast and not self.sanity.seen)
         fields: dict[str, str | int | float] = {
             "suspicious": cause,
             "due_at": run.started_at + self._reading.interval,
@@ -418,13 +420,13 @@ class Reader:
             "error_code": "",
         }
         if not part.is_fast:
-            fields |= {"suspect_records": self.sight.seen, **SWEEP_OVER}
+            fields |= {"suspect_records": self.sanity.seen, **SWEEP_OVER}
         await self._commit([], page=None, cursor=fields)
 
-    async def _find_absences(self) -> Absences:
+    async def _find_absences(self) -> Deletions:
         """What follows for the records that this read did not show."""
         if not self._judges_absence:
-            return Absences()
+            return Deletions()
         # The numbers are those of this moment: the read itself has added to them.
         cursor = replace(await self._store.load_cursor(), buckets=self._pages.buckets)
         found = await absence.find(
@@ -451,7 +453,7 @@ def _of_one_page(error: Exception) -> bool:
     return isinstance(error, UnreadableAnswer | ApiError) and not isinstance(error, RateLimited)
 
 
-def _unreadable(page: Prepared, changes: list[Change]) -> int:
+def _unreadable(page: FetchedPage, changes: list[Change]) -> int:
     """Records of a page that cannot be read, now or as before."""
     return sum(1 for one in page.observed if one.problem) + sum(
         1

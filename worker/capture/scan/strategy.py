@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from worker.capture.records.scope import EVERYTHING, Interest
+from worker.capture.records.scope import EVERYTHING, RecordScope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 OVERLAP_MS = 60_000
 """What is newer begins so long before the mark: a change may be committed, or shown, later than its time says."""
-SHORTEST_PART = 5.0
+MIN_STEP_SECONDS = 5.0
 """Seconds that a sweep may take, at least, before what is newer is read again."""
 
 
-class Plan(StrEnum):
+class Strategy(StrEnum):
     """How a part is read, as it is called in summaries."""
 
     WINDOW = "window"
@@ -39,7 +39,7 @@ class Plan(StrEnum):
     SWEEP = "sweep"
 
 
-class Ask(NamedTuple):
+class PageRequest(NamedTuple):
     """One request: the page, counted from 0, of what was modified `since` (milliseconds since 1970), None for all."""
 
     page: int
@@ -47,7 +47,7 @@ class Ask(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PageSummary:
     """What one page has shown to a plan.
 
     `times`: when its records were modified, in their order, in milliseconds since 1970, 0 for one that does not say
@@ -66,7 +66,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ScanStep:
     """One part of a poll: how it is read, and how much of it.
 
     It ends early after so many `seconds`. `since` (milliseconds since 1970): what was modified before it is left out,
@@ -77,7 +77,7 @@ class Part:
     else is read in this poll, so its record is written at the end. `learns`: it notes in which statuses records are.
     """
 
-    plan: Plan
+    strategy: Strategy
     page_size: int
     seconds: float = float("inf")
     since: int | None = None
@@ -94,20 +94,20 @@ class Part:
     @property
     def is_fast(self) -> bool:
         """Whether it reads what is newer, instead of everything."""
-        return self.plan is not Plan.SWEEP
+        return self.strategy is not Strategy.SWEEP
 
     @property
     def wants_order(self) -> bool:
         """Whether the server is asked to sort."""
-        return self.seeks or self.plan is Plan.HEAD
+        return self.seeks or self.strategy is Strategy.HEAD
 
     @property
     def wants_times(self) -> bool:
         """Whether its plan goes by the times of the records."""
-        return self.wants_order or self.plan is Plan.WINDOW
+        return self.wants_order or self.strategy is Strategy.WINDOW
 
 
-def choose(
+def choose_steps(
     listing: Listing,
     cursor: Cursor,
     now: float,
@@ -117,9 +117,9 @@ def choose(
     seconds: float,
     complete_every: float,
     complete: bool = False,
-    interest: Interest = EVERYTHING,
+    interest: RecordScope = EVERYTHING,
     single: bool = False,
-) -> list[Part]:
+) -> list[ScanStep]:
     """What a poll reads that begins at `now` and may take so many `seconds`.
 
     `complete`: everything, whatever is known to be newer. It is also read where no filter and no sort holds, before
@@ -127,7 +127,7 @@ def choose(
     `single`: a record can be read by its id.
     """
     size = min(page_size, listing.largest_page or page_size)
-    sweep = sweep_of(listing, size, seconds, capped=bool(cursor.capped))
+    sweep = full_scan(listing, size, seconds, capped=bool(cursor.capped))
     if narrowed := _of_merchant(listing, interest):
         sweep = replace(sweep, query={**sweep.query, **narrowed}, of_merchant=True)
     if listing.status_parameter and interest.final and single:
@@ -139,18 +139,18 @@ def choose(
     # What speaks against a read is settled by a complete one.
     if not is_due and not cursor.sweep_started and not cursor.suspicious:
         return fast
-    part = min(seconds, max(interval, SHORTEST_PART))
+    part = min(seconds, max(interval, MIN_STEP_SECONDS))
     return [*(replace(each, concludes=False) for each in fast), replace(sweep, seconds=part)]
 
 
-def _of_merchant(listing: Listing, interest: Interest) -> dict[str, str]:
+def _of_merchant(listing: Listing, interest: RecordScope) -> dict[str, str]:
     """The parameter that leaves out what is of other merchants, where one does."""
     if listing.merchant_parameter is None or len(interest.merchants) != 1:
         return {}
     return {listing.merchant_parameter: next(iter(interest.merchants))}
 
 
-def _open(listing: Listing, cursor: Cursor, sweep: Part, interest: Interest) -> list[Part]:
+def _open(listing: Listing, cursor: Cursor, sweep: ScanStep, interest: RecordScope) -> list[ScanStep]:
     """The parts that read the records which may still change; none where that costs as much as reading everything."""
     if not (sweep.learns and cursor.baseline and cursor.swept_at and cursor.statuses):
         return []
@@ -160,7 +160,7 @@ def _open(listing: Listing, cursor: Cursor, sweep: Part, interest: Interest) -> 
     parts = [
         replace(
             sweep,
-            plan=Plan.OPEN,
+            strategy=Strategy.OPEN,
             query={**sweep.query, listing.status_parameter or "": status},
             chosen=status,
             claims=False,
@@ -172,13 +172,13 @@ def _open(listing: Listing, cursor: Cursor, sweep: Part, interest: Interest) -> 
     return [*parts[:-1], replace(parts[-1], claims=True, concludes=True)]
 
 
-def sweep_of(listing: Listing, page_size: int, seconds: float, *, capped: bool) -> Part:
+def full_scan(listing: Listing, page_size: int, seconds: float, *, capped: bool) -> ScanStep:
     """A sweep; where the server shows no more than a number of records of a list (`capped`), from time to time.
 
     Page by page, the rest would never be shown. It takes a filter and a sort that hold.
     """
     may_seek = bool(listing.since_parameter and listing.ascending)
-    sweep = Part(Plan.SWEEP, page_size, seconds, may_seek=may_seek)
+    sweep = ScanStep(Strategy.SWEEP, page_size, seconds, may_seek=may_seek)
     if not capped or not may_seek:
         return sweep
     return replace(
@@ -191,7 +191,7 @@ def sweep_of(listing: Listing, page_size: int, seconds: float, *, capped: bool) 
     )
 
 
-def _fast(listing: Listing, cursor: Cursor, sweep: Part) -> list[Part]:
+def _fast(listing: Listing, cursor: Cursor, sweep: ScanStep) -> list[ScanStep]:
     """The part that reads what is newer; none where nothing holds by which that could be told, or it is not known."""
     if not (cursor.baseline and cursor.mark and cursor.swept_at):
         return []
@@ -201,12 +201,12 @@ def _fast(listing: Listing, cursor: Cursor, sweep: Part) -> list[Part]:
     if listing.since_parameter:
         window = replace(
             fast,
-            plan=Plan.WINDOW,
+            strategy=Strategy.WINDOW,
             since_parameter=listing.since_parameter,
             query={**of_merchant, **listing.ascending},
             seeks=bool(listing.ascending),
         )
         return [window]
     if listing.descending:
-        return [replace(fast, plan=Plan.HEAD, query={**of_merchant, **listing.descending})]
+        return [replace(fast, strategy=Strategy.HEAD, query={**of_merchant, **listing.descending})]
     return []

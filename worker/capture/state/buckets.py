@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 RECORDS_PER_BUCKET = 48
-LEAST_BUCKETS, MOST_BUCKETS = 1024, 1 << 20
+MIN_BUCKETS, MAX_BUCKETS = 1024, 1 << 20
 """Hashes that keep the states of a resource: small ones, which Redis packs tightly."""
 
 
 def buckets_for(total: int | None) -> int:
     """How many buckets keep so many records: a power of two, so that each holds some dozens."""
-    buckets = LEAST_BUCKETS
-    while buckets < MOST_BUCKETS and total is not None and buckets * RECORDS_PER_BUCKET < total:
+    buckets = MIN_BUCKETS
+    while buckets < MAX_BUCKETS and total is not None and buckets * RECORDS_PER_BUCKET < total:
         buckets *= 2
     return buckets

@@ -56,7 +56,7 @@ class Lease:
 
 
 @asynccontextmanager
-async def hold(
+async def acquire(
     redis_client: Redis, key: str, *, resource: str, owner: str, clock: Clock, on_renew: Renewed | None = None
 ) -> AsyncIterator[Lease]:
     """Hold the lease while the block runs. `owner` must be another one for each block.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.cancellation import finish
-from worker.capture.state.refresh_queue import Due, record
+from worker.capture.state.refresh_queue import RefreshQueue, record
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class OpenRecords:
 
     def __init__(self, redis: Redis, keys: Keys, resource: str) -> None:
         self._redis, self._key = redis, keys.open(resource)
-        self._due = Due(redis, keys, resource)
+        self._due = RefreshQueue(redis, keys, resource)
 
     async def add(self, shown: Collection[str]) -> None:
         """A read of everything has shown these as open."""

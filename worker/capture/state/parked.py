@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.keys import Keys
-    from worker.queue.dead import Letter
+    from worker.queue.dead import DeadLetter
 
 
-async def look_again(client: Redis, keys: Keys, letter: Letter) -> bool:
+async def retry_parked(client: Redis, keys: Keys, letter: DeadLetter) -> bool:
     """Drop the mark by which the record of a dead letter is known to be unreadable. False if there is none.
 
     The next complete read publishes the record if it can be read by then, and parks it again, with a new letter,
@@ -28,6 +28,6 @@ async def look_again(client: Redis, keys: Keys, letter: Letter) -> bool:
         return False
     raw = letter.fingerprint or raw_fingerprint(letter.data)  # under a privacy policy the record is not kept
     packed = pack_id(letter.subject) if letter.subject else pack_unreadable(raw)
-    state = f"{keys.seen(letter.resource)}:{bucket_of(packed, buckets)}"
+    state = f"{keys.states(letter.resource)}:{bucket_of(packed, buckets)}"
     script = scripts.load(client, "worker.capture", "unpark")
     return bool(await finish(script(keys=[state], args=[packed])))

@@ -12,7 +12,7 @@ import msgspec
 
 from worker.cancellation import finish
 from worker.clock import rfc3339
-from worker.queue.streams.backpressure import Gate
+from worker.queue.streams.backpressure import BackpressureGate
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from worker.capture.state.run import Run
     from worker.keys import Keys
-    from worker.queue.streams.backpressure import Load, Pressure
+    from worker.queue.streams.backpressure import Backpressure, PressureReport
 
 EVERYTHING = "*"
 """Stands for all resources of an account."""
@@ -40,7 +40,7 @@ class Pause(msgspec.Struct, frozen=True):
     at: float
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """In one sentence, without its end."""
         what = "the account is" if self.resource == EVERYTHING else "it is"
         since = f" since {rfc3339(self.at)}" if self.at else ""
@@ -91,21 +91,21 @@ class Pauses:
             await finish(answer(self._redis.hdel(self._key, *resources)))
 
 
-class PauseGate(Gate):
+class ReadGate(BackpressureGate):
     """The gate of one read that a pause ends as well, behind the page in hand.
 
     It tells the run, whose `paused_by` is then set: the read takes that for a wish to stop.
     """
 
-    def __init__(self, pressure: Pressure, pauses: Pauses, run: Run) -> None:
+    def __init__(self, pressure: Backpressure, pauses: Pauses, run: Run) -> None:
         super().__init__(pressure, run.resource)
         self._pauses, self._run, self._clock = pauses, run, pressure.clock
         self._pause_look_at = self._clock.monotonic() + LOOK_SECONDS
 
-    async def pressed(self, written: int) -> Load | None:
+    async def check(self, written: int) -> PressureReport | None:
         """Between two pages: why the read must wait for its consumers, or None. Looks for a pause now and then."""
         if self._clock.monotonic() >= self._pause_look_at:
             self._pause_look_at = self._clock.monotonic() + LOOK_SECONDS
             if pause := await self._pauses.of(self._run.resource):
-                self._run.paused_by = pause.words
-        return await super().pressed(written)
+                self._run.paused_by = pause.description
+        return await super().check(written)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from worker.capture.records.fingerprint import State, bucket_of, pack_id, unpack_id
+from worker.capture.records.fingerprint import RecordState, bucket_of, pack_id, unpack_id
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
@@ -20,21 +20,21 @@ BUCKETS_AT_ONCE = 16
 """Buckets that are fetched together: some hundreds of records."""
 
 
-class Place(NamedTuple):
+class ScanPosition(NamedTuple):
     """Where a walk stands: in this bucket, behind the record with this packed id as hex digits."""
 
     bucket: int = 0
-    behind: str = ""
+    after: str = ""
 
 
-class Met(NamedTuple):
+class StoredRecord(NamedTuple):
     """A record that a walk has met: its id, and the place behind it."""
 
     identifier: str
-    place: Place
+    place: ScanPosition
 
 
-async def walk(redis: Redis, seen: str, buckets: int, start: Place) -> AsyncGenerator[Met]:
+async def walk(redis: Redis, seen: str, buckets: int, start: ScanPosition) -> AsyncGenerator[StoredRecord]:
     """The records whose states stand in the hashes `seen`, from a place on, without those published as deleted."""
     for first in range(start.bucket, buckets, BUCKETS_AT_ONCE):
         numbers = range(first, min(first + BUCKETS_AT_ONCE, buckets))
@@ -43,11 +43,11 @@ async def walk(redis: Redis, seen: str, buckets: int, start: Place) -> AsyncGene
                 pipe.hgetall(f"{seen}:{number}")
             found: Sequence[dict[bytes, bytes]] = await pipe.execute()
         for number, states in zip(numbers, found, strict=True):
-            behind = bytes.fromhex(start.behind) if number == start.bucket else b""
+            behind = bytes.fromhex(start.after) if number == start.bucket else b""
             for key in sorted(states):
                 identifier = unpack_id(key)
                 if key > behind and identifier is not None and not _is_gone(states[key]):
-                    yield Met(identifier, Place(number, key.hex()))
+                    yield StoredRecord(identifier, ScanPosition(number, key.hex()))
 
 
 async def states_of(redis: Redis, seen: str, buckets: int, identifiers: Sequence[str]) -> list[bytes]:
@@ -67,10 +67,10 @@ async def buckets_of(redis: Redis, cursor: str) -> int:
     return int(found) if found and found.isdigit() else 0
 
 
-def unpacked(state: bytes) -> State | None:
+def unpacked(state: bytes) -> RecordState | None:
     """A state; None where there is none, or one of another hand."""
     try:
-        return State.unpack(state) if state else None
+        return RecordState.unpack(state) if state else None
     except ValueError:
         return None
 

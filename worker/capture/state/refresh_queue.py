@@ -35,7 +35,7 @@ CONFIRMATIONS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class RefreshKey:
     """Who is to be read: one record by its `path` of one id, or `of` a parent."""
 
     path: tuple[str, ...]
@@ -45,7 +45,7 @@ class Member:
         return (_OF if self.of else _ID) + "/".join(quote(each, safe="") for each in self.path)
 
     @classmethod
-    def parse(cls, text: str) -> Member | None:
+    def parse(cls, text: str) -> RefreshKey | None:
         """Read it back; None for what this program did not write."""
         kind, rest = text[:3], text[3:]
         if kind not in {_ID, _OF} or not rest:
@@ -55,12 +55,12 @@ class Member:
 
 def record(identifier: str) -> str:
     """The member that stands for a record."""
-    return str(Member((identifier,), of=False))
+    return str(RefreshKey((identifier,), of=False))
 
 
 def log_of(*path: str) -> str:
     """The member that stands for the records of a parent, or for an audit log."""
-    return str(Member(path, of=True))
+    return str(RefreshKey(path, of=True))
 
 
 def follow_ups(
@@ -108,24 +108,28 @@ def _ids(value: object, path: tuple[str, ...]) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class RefreshBatch:
     """A look at what is due. `at`: when it was taken, by the clock of Redis."""
 
     at: str
     members: tuple[str, ...]
 
 
-class Due:
+class RefreshQueue:
     """What is due of one resource of one account."""
 
     def __init__(self, redis: Redis, keys: Keys, resource: str) -> None:
-        self._redis, self._key, self._tries = redis, keys.due(resource), keys.tries(resource)
+        self._redis, self._key, self._tries = (
+            redis,
+            keys.refresh_queue(resource),
+            keys.refresh_failures(resource),
+        )
         self._take = scripts.load(redis, "worker.capture", "due")
 
-    async def take(self, most: int) -> Taken:
+    async def fetch(self, most: int) -> RefreshBatch:
         """Look at up to `most` of what is due now. Nothing is removed."""
         at, *members = await self._take(keys=[self._key], args=[most])
-        return Taken(at.decode(), tuple(member.decode() for member in members))
+        return RefreshBatch(at.decode(), tuple(member.decode() for member in members))
 
     async def count(self) -> int:
         """How many are due, now or later."""

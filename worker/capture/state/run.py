@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-LEAST_OFFSET_TOLD = 2.0
+MIN_OFFSET_LOGGED = 2.0
 """Seconds by which two clocks may differ without a word."""
 
 
@@ -152,7 +152,7 @@ class Run:
             fields["newest"] = rfc3339(self.latest / 1000)
         if self.usage.clock_offset is not None:
             # The header tells whole seconds, some of them late.
-            told = abs(self.usage.clock_offset) >= LEAST_OFFSET_TOLD
+            told = abs(self.usage.clock_offset) >= MIN_OFFSET_LOGGED
             fields["clock_offset_s"] = round(self.usage.clock_offset, 1) if told else 0.0
         if self.freshness is not None:
             fields["freshness_s"] = round(self.freshness, 3)

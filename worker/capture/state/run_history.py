@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MINUTES = 15
 """Minutes that rates are told for."""
-MOST_LOOKED_AT = 5000
+MAX_LOOKED_AT = 5000
 """Run records that are read for the rates; where there are more in that time, the earliest minutes stay empty."""
 _AT_ONCE = 500
 _PUBLISHED = ("snapshot", "created", "updated", "deleted", "recorded")
@@ -119,7 +119,7 @@ class History:
             found = await pipe.execute()
         return {first + at for at, entries in enumerate(found) if entries}
 
-    async def behind(self, entry_id: str, *, most: int) -> list[RunRecord]:
+    async def after(self, entry_id: str, *, most: int) -> list[RunRecord]:
         """Runs whose records stand behind this entry, oldest first; no more than `most`, of which the latest."""
         entries = await self._redis.xrevrange(self._key, max="+", min=f"({entry_id}", count=most)
         return [parse(each, fields) for each, fields in reversed(entries)]
@@ -132,11 +132,11 @@ class Rates:
         self._history = history
         self._runs: list[RunRecord] = []
 
-    async def look(self, now: float) -> dict[str, tuple[list[int], list[int]]]:
+    async def poll(self, now: float) -> dict[str, tuple[list[int], list[int]]]:
         """For each resource: records and events of each of the last `MINUTES` minutes, the latest last."""
         oldest = now - MINUTES * 60
         after = self._runs[-1].entry_id if self._runs else f"{max(0, int(oldest * 1000))}-0"
-        self._runs += await self._history.behind(after, most=MOST_LOOKED_AT)
+        self._runs += await self._history.after(after, most=MAX_LOOKED_AT)
         self._runs = [run for run in self._runs if run.ended_at > oldest]
         return per_minute(self._runs, now)
 

@@ -13,10 +13,10 @@ import msgpack
 import msgspec
 
 from worker.cancellation import finish
-from worker.capture.records.diff import PUBLISHED, Action, Change, Observed
-from worker.capture.records.events import Entries
-from worker.capture.records.fingerprint import FieldNames, bucket_of, pack_id, unpack_id
-from worker.capture.records.payload import AS_SERVED, Body, Payload, unpack_last
+from worker.capture.records.diff import PUBLISHED, Action, Change, RawRecord
+from worker.capture.records.events import EventBuilder
+from worker.capture.records.fingerprint import FieldIndex, bucket_of, pack_id, unpack_id
+from worker.capture.records.payload import AS_SERVED, EncodedRecord, PayloadOptions, unpack_last
 from worker.capture.resources import Resource
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.refresh_queue import follow_ups, within
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.capture.records.audit import Recorded
+    from worker.capture.records.audit import AuditDelta
     from worker.capture.resources import Captured
     from worker.keys import Keys
 
@@ -46,7 +46,7 @@ _pack = partial(msgpack.packb, use_bin_type=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Dealt:
+class RefreshResult:
     """What a commit notes of reads by id and of complete ones.
 
     `at` and `done`: members of the due set of which a read began at `at`, by the clock of Redis; one that became due
@@ -63,11 +63,11 @@ class Dealt:
     mark: bool = False
 
 
-NOTHING = Dealt()
+NOTHING = RefreshResult()
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class UnseenRecords:
     """Ids of records that a complete read did not show; how many records there are, and places, by their states."""
 
     identifiers: Sequence[str]
@@ -75,7 +75,7 @@ class Missing:
     places: int
 
 
-class Store:
+class StateStore:
     """The keys of one resource, or audit log, of one account. `payload`: how its records go into events.
 
     `lease`: the name of the lease under which is committed; that of the resource if it has no other. Two may commit
@@ -83,7 +83,13 @@ class Store:
     """
 
     def __init__(
-        self, redis: Redis, keys: Keys, resource: Captured, payload: Payload = AS_SERVED, *, lease: str = ""
+        self,
+        redis: Redis,
+        keys: Keys,
+        resource: Captured,
+        payload: PayloadOptions = AS_SERVED,
+        *,
+        lease: str = "",
     ) -> None:
         self._redis, self._keys, self._resource, self._payload = redis, keys, resource, payload
         self._lookup = scripts.load(redis, "worker.capture", "lookup")
@@ -92,7 +98,7 @@ class Store:
         self._missing = scripts.load(redis, "worker.capture", "missing")
         self._follow_ups = resource.follow_ups if isinstance(resource, Resource) else ()
         name = resource.name
-        self._seen = keys.seen(name)
+        self._seen = keys.states(name)
         self._commit_keys = [
             keys.lease(lease or name),
             keys.cursor(name),
@@ -100,18 +106,18 @@ class Store:
             keys.dead(name),
             keys.runs,
             self._seen,
-            keys.last(name),
-            keys.due(name),
-            keys.absent(name),
-            keys.shown(name),
-            keys.within(name),
+            keys.last_published(name),
+            keys.refresh_queue(name),
+            keys.unconfirmed_deletes(name),
+            keys.scan_bitmap(name),
+            keys.nested_ids(name),
         ]
         self._holds_within = any(each.is_within for each in self._follow_ups)
         self._targets = list(dict.fromkeys(each.target for each in self._follow_ups))
-        self._commit_keys += [keys.due(target) for target in self._targets]
+        self._commit_keys += [keys.refresh_queue(target) for target in self._targets]
         self._source = envelope.source(keys.account, name)
         self._schema = envelope.data_schema(resource.entity, resource.schema_version)
-        self._entries = Entries(resource.entity, payload)
+        self._entries = EventBuilder(resource.entity, payload)
 
     async def check_layout(self) -> None:
         """Claim the key layout of the account, or find that it is this version's.
@@ -132,12 +138,12 @@ class Store:
         """The cursor; one of its own making for a resource that was never read."""
         return Cursor.parse(await answer(self._redis.hgetall(self._keys.cursor(self._resource.name))))
 
-    async def load_fields(self) -> FieldNames:
+    async def load_fields(self) -> FieldIndex:
         """The field names that have a place."""
         key = self._keys.fields(self._resource.name)
-        return FieldNames(_names(await answer(self._redis.lrange(key, 0, -1))))
+        return FieldIndex(_names(await answer(self._redis.lrange(key, 0, -1))))
 
-    async def extend_fields(self, fields: FieldNames, names: Sequence[str]) -> None:
+    async def extend_fields(self, fields: FieldIndex, names: Sequence[str]) -> None:
         """Give `names` a place. Idempotent, and safe while others do the same."""
         new = fields.unknown(names)
         if new:
@@ -145,7 +151,7 @@ class Store:
             fields.update(_names(await finish(self._fields(keys=[key], args=new))))
 
     async def differing(
-        self, observed: Sequence[Observed], buckets: int, *, mark: bool = False, every: bool = False
+        self, observed: Sequence[RawRecord], buckets: int, *, mark: bool = False, every: bool = False
     ) -> dict[int, bytes]:
         """Positions of those records whose bytes differ from the ones known, with their packed state.
 
@@ -156,7 +162,7 @@ class Store:
         wanted: list[int | bytes] = []
         for one in observed:
             wanted += (bucket_of(one.key, buckets), one.key, b"" if every else one.raw)
-        shown = self._keys.shown(self._resource.name)
+        shown = self._keys.scan_bitmap(self._resource.name)
         found = await finish(
             self._lookup(keys=[self._seen, shown], args=[_pack(wanted), "1" if mark else ""])
         )
@@ -179,15 +185,15 @@ class Store:
 
     async def begin_sweep(self) -> None:
         """A complete read begins, and has seen nothing yet."""
-        await finish(answer(self._redis.unlink(self._keys.shown(self._resource.name))))
+        await finish(answer(self._redis.unlink(self._keys.scan_bitmap(self._resource.name))))
 
     async def shown(self) -> int:
         """How many records the complete read has seen."""
-        return int(await answer(self._redis.bitcount(self._keys.shown(self._resource.name))))
+        return int(await answer(self._redis.bitcount(self._keys.scan_bitmap(self._resource.name))))
 
-    async def missing(self, buckets: int, most: int) -> Missing:
+    async def missing(self, buckets: int, most: int) -> UnseenRecords:
         """The records that are known and that the complete read has not seen, no more than `most` + 1 of them."""
-        shown, found, tracked, places = self._keys.shown(self._resource.name), list[str](), 0, 0
+        shown, found, tracked, places = self._keys.scan_bitmap(self._resource.name), list[str](), 0, 0
         for bucket in range(0, buckets, BUCKETS_AT_ONCE):
             behind = min(bucket + BUCKETS_AT_ONCE, buckets)
             here, highest, *packed = await self._missing(
@@ -195,7 +201,7 @@ class Store:
             )
             found += [identifier for each in packed if (identifier := unpack_id(each)) is not None]
             tracked, places = tracked + here, max(places, highest)
-        return Missing(found, tracked, places)
+        return UnseenRecords(found, tracked, places)
 
     async def deletes_accepted(self) -> bool:
         """Whether a person has said that the next complete read is to be believed, whatever it does not show."""
@@ -217,21 +223,21 @@ class Store:
         if not identifiers:
             return {}
         found: Sequence[bytes | None] = await answer(
-            self._redis.hmget(self._keys.absent(self._resource.name), list(identifiers))
+            self._redis.hmget(self._keys.unconfirmed_deletes(self._resource.name), list(identifiers))
         )
         pairs = zip(identifiers, found, strict=True)
         return {identifier: int(count) for identifier, count in pairs if count is not None}
 
     async def all_absent(self) -> dict[str, int]:
         """Every record that the last complete read did not show and of which nothing is certain yet."""
-        found = await answer(self._redis.hgetall(self._keys.absent(self._resource.name)))
+        found = await answer(self._redis.hgetall(self._keys.unconfirmed_deletes(self._resource.name)))
         return {
             identifier.decode("utf-8", "surrogatepass"): int(count) for identifier, count in found.items()
         }
 
     async def waiting(self, members: Sequence[str]) -> set[str]:
         """Which of these are due, now or later."""
-        key = self._keys.due(self._resource.name)
+        key = self._keys.refresh_queue(self._resource.name)
         scores = await answer(self._redis.zmscore(key, list(members))) if members else []
         return {member for member, score in zip(members, scores, strict=True) if score is not None}
 
@@ -246,8 +252,8 @@ class Store:
         where: str,
         cursor: Mapping[str, str | int | float],
         run: Mapping[str, str | int | float] | None = None,
-        recorded: Sequence[Recorded] = (),
-        dealt: Dealt = NOTHING,
+        recorded: Sequence[AuditDelta] = (),
+        dealt: RefreshResult = NOTHING,
     ) -> bool:
         """Publish, remember and move on, all in one script, which no cancellation cuts short.
 
@@ -272,7 +278,7 @@ class Store:
             last: bytes | bool = False
             inside: bytes | bool = False
             if change.action in PUBLISHED:
-                body = Body(self._entries.published(change))
+                body = EncodedRecord(self._entries.published(change))
                 events = [self._entries.event(change, observed_at, body, lasts.get(key))]
                 if self._payload.previous:
                     last = body.kept(change.version, self._payload.tag)
@@ -312,7 +318,7 @@ class Store:
         For once in the life of a process, under the lease.
         """
         tag = self._payload.tag.hex().encode() if self._payload.previous else b""
-        key = self._keys.last(self._resource.name)
+        key = self._keys.last_published(self._resource.name)
         if (await self._redis.get(key) or b"") == tag:
             return
         for start in range(0, buckets, 1000):
@@ -328,7 +334,7 @@ class Store:
         updated = [change for change in changes if change.action is Action.UPDATED]
         if not updated:
             return {}
-        prefix = self._keys.last(self._resource.name)
+        prefix = self._keys.last_published(self._resource.name)
         async with self._redis.pipeline(transaction=False) as pipe:
             for change in updated:
                 key = change.observed.key
@@ -344,7 +350,7 @@ class Store:
     async def _within_of(self, changes: Sequence[Change], buckets: int) -> dict[bytes, list[list[str]]]:
         """What stood within the records of these changes when they were published last, by key. As for `_last_of`."""
         keys = [change.observed.key for change in changes if change.action in PUBLISHED]
-        prefix = self._keys.within(self._resource.name)
+        prefix = self._keys.nested_ids(self._resource.name)
         async with self._redis.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.hget(f"{prefix}:{bucket_of(key, buckets)}", cast("str", key))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import msgspec
 
-from worker.cli.consume.process import Unstartable, running
+from worker.cli.consume.process import CommandNotStartable, running
 from worker.queue import Batch, Consumer
-from worker.queue.consumer.delivery import State
+from worker.queue.consumer.delivery import DeliveryState
 from worker.queue.envelope import FIELDS
 from worker.telemetry.log import get_logger
 
@@ -45,7 +45,7 @@ def line_of(delivery: Delivery) -> bytes:
     return msgspec.json.encode(line).replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
 
 
-class Feed(Consumer):
+class CommandFeed(Consumer):
     """A consumer that hands out events for commands.
 
     `apart`: no two events of an entity are out at the same time, which several commands at once need. `ending` is
@@ -63,7 +63,7 @@ class Feed(Consumer):
         super().stop()
         self.ending.set()
 
-    async def portion(self, most: int) -> Batch | None:
+    async def next_batch(self, most: int) -> Batch | None:
         """Up to `most` deliveries, at least one; None at the end.
 
         One that was begun before comes alone: if it is what brings down whatever works on it, no other event is
@@ -74,11 +74,11 @@ class Feed(Consumer):
             return None
         more: list[Delivery] = []
         while len(more) < most - 1 and not self.comes_alone(first):
-            delivery = desk.lanes.take()
+            delivery = desk.lanes.pop()
             if delivery is None:
                 break
             if self.comes_alone(delivery):
-                desk.lanes.again(delivery, desk.clock.monotonic())
+                desk.lanes.requeue(delivery, desk.clock.monotonic())
                 break
             more.append(delivery)
         return Batch(desk, [first, *await desk.begin(more)])
@@ -87,7 +87,7 @@ class Feed(Consumer):
         """Whether it may be what brings a command down."""
         return delivery.attempt > 1 or (delivery.resource, delivery.entry_id) in self._doubtful
 
-    def doubt(self, delivery: Delivery) -> None:
+    def isolate(self, delivery: Delivery) -> None:
         """A command ended with this event among others: it comes again, alone. That is no attempt."""
         self._doubtful.add((delivery.resource, delivery.entry_id))
         delivery.put_back()
@@ -95,8 +95,8 @@ class Feed(Consumer):
     def taken(self, delivery: Delivery) -> None:
         """It has been dealt with; Redis is told soon."""
         self._doubtful.discard((delivery.resource, delivery.entry_id))
-        if delivery.state is State.OPEN:
-            self._desk.take_ack(delivery)
+        if delivery.state is DeliveryState.OPEN:
+            self._desk.ack(delivery)
 
     async def refused(self, delivery: Delivery, reason: str) -> None:
         """It could not be dealt with."""
@@ -105,7 +105,7 @@ class Feed(Consumer):
             await delivery.fail(reason)
 
 
-class Pace:
+class FailureThrottle:
     """Slows down while everything fails: most likely the command, or what it needs, is broken, and not the events.
 
     Otherwise an hour without a database would turn all events of that hour into dead letters. `most`: seconds
@@ -147,7 +147,7 @@ class Pace:
                 await self._ending.wait()
 
 
-async def feed_batches(feed: Feed, words: Sequence[str], most: int, pace: Pace) -> None:
+async def feed_batches(feed: CommandFeed, words: Sequence[str], most: int, pace: FailureThrottle) -> None:
     """Start a command for each batch, until the end. It has taken the batch when it reads all and exits with 0.
 
     Raises:
@@ -156,16 +156,16 @@ async def feed_batches(feed: Feed, words: Sequence[str], most: int, pace: Pace) 
             to blame.
 
     """
-    while (batch := await feed.portion(most)) is not None:
+    while (batch := await feed.next_batch(most)) is not None:
         try:
             await pace.wait()
             await _deal_with(feed, words, batch, pace)
-        except (Unstartable, BrokenPipeError):
+        except (CommandNotStartable, BrokenPipeError):
             batch.put_back()
             raise
 
 
-async def _deal_with(feed: Feed, words: Sequence[str], batch: Batch, pace: Pace) -> None:
+async def _deal_with(feed: CommandFeed, words: Sequence[str], batch: Batch, pace: FailureThrottle) -> None:
     reason = await _run(words, batch.deliveries)
     if reason is None:
         pace.worked()
@@ -185,7 +185,7 @@ async def _deal_with(feed: Feed, words: Sequence[str], batch: Batch, pace: Pace)
     await _one_by_one(feed, words, batch, pace)
 
 
-async def _one_by_one(feed: Feed, words: Sequence[str], batch: Batch, pace: Pace) -> None:
+async def _one_by_one(feed: CommandFeed, words: Sequence[str], batch: Batch, pace: FailureThrottle) -> None:
     """Find out which event of a batch it is. Later ones of the same entity wait behind it."""
     held_up: set[tuple[str, str]] = set()
     for delivery in batch:

@@ -14,9 +14,9 @@ import redis.exceptions
 from worker.app import run_async, running_redis_url
 from worker.cancellation import plain_errors
 from worker.cli.common.options import pick_account, prepare
-from worker.cli.consume.batches import Feed, Pace, feed_batches
+from worker.cli.consume.batches import CommandFeed, FailureThrottle, feed_batches
 from worker.cli.consume.process import check_startable
-from worker.cli.consume.stay import Resident
+from worker.cli.consume.stay import LongRunningCommand
 from worker.clock import SystemClock
 from worker.config.sections import RESOURCES
 from worker.config.settings import hide_password
@@ -47,10 +47,10 @@ class _WithCommand(click.Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class ConsumeOptions:
     """What the command line asks for; `command` says what each means."""
 
-    words: tuple[str, ...]
+    argv: tuple[str, ...]
     resources: tuple[str, ...]
     group: str
     name: str | None
@@ -150,12 +150,12 @@ def command(ctx: click.Context, /, *, resources: tuple[str, ...], **options: Any
             raise SettingsError(f"There is no resource {resource!r}. There is: {', '.join(RESOURCES)}")
     check_startable(words)
     settings = prepare()
-    wanted = Wanted(words=words, resources=resources or ("orders",), **options)
+    wanted = ConsumeOptions(argv=words, resources=resources or ("orders",), **options)
     run_async(lambda: _until_asked(settings, wanted))
 
 
-async def _until_asked(settings: Settings, wanted: Wanted) -> None:
-    feeds: list[Feed] = []
+async def _until_asked(settings: Settings, wanted: ConsumeOptions) -> None:
+    feeds: list[CommandFeed] = []
     with plain_errors():
         async with anyio.create_task_group() as tasks:
             await tasks.start(_heed_signals, feeds, wanted.grace, tasks.cancel_scope)
@@ -164,7 +164,7 @@ async def _until_asked(settings: Settings, wanted: Wanted) -> None:
 
 
 async def _heed_signals(
-    feeds: list[Feed], grace: float, scope: anyio.CancelScope, *, task_status: TaskStatus[None]
+    feeds: list[CommandFeed], grace: float, scope: anyio.CancelScope, *, task_status: TaskStatus[None]
 ) -> None:
     """The first signal lets it end in order, within `grace` seconds; a second one at once."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -181,7 +181,7 @@ async def _heed_signals(
         scope.cancel()
 
 
-async def _connected(settings: Settings, wanted: Wanted, feeds: list[Feed]) -> None:
+async def _connected(settings: Settings, wanted: ConsumeOptions, feeds: list[CommandFeed]) -> None:
     url = running_redis_url(settings)
     redaction.add(urlsplit(url).password)
     client = connect(url)
@@ -202,8 +202,8 @@ async def _connected(settings: Settings, wanted: Wanted, feeds: list[Feed]) -> N
         await client.aclose()
 
 
-async def _consume(client: Redis, account: str, wanted: Wanted, feeds: list[Feed]) -> None:
-    feed = Feed(
+async def _consume(client: Redis, account: str, wanted: ConsumeOptions, feeds: list[CommandFeed]) -> None:
+    feed = CommandFeed(
         client,
         apart=wanted.stay or wanted.parallel > 1,
         account=account,
@@ -218,11 +218,13 @@ async def _consume(client: Redis, account: str, wanted: Wanted, feeds: list[Feed
     )
     async with feed:
         feeds.append(feed)
-        pace = Pace(feed.ending, 0 if wanted.once else SLOWEST)
+        pace = FailureThrottle(feed.ending, 0 if wanted.once else SLOWEST)
         async with anyio.create_task_group() as tasks:
             for _ in range(wanted.parallel):
                 if wanted.stay:
-                    resident = Resident(feed, wanted.words, most=wanted.batch, pace=pace, grace=wanted.grace)
+                    resident = LongRunningCommand(
+                        feed, wanted.argv, most=wanted.batch, pace=pace, grace=wanted.grace
+                    )
                     tasks.start_soon(resident.run)
                 else:
-                    tasks.start_soon(feed_batches, feed, wanted.words, wanted.batch, pace)
+                    tasks.start_soon(feed_batches, feed, wanted.argv, wanted.batch, pace)

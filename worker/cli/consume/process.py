@@ -34,19 +34,19 @@ TERMINATE_SECONDS = 3.0
 LAST_WORDS = 0.5
 """Seconds that the rest of what an ended command has written is waited for: a child of its own may hold the pipe."""
 _LINES = 5
-_LONGEST_LINE = 400
-_LONGEST_REASON = 800
+_MAX_LINE = 400
+_MAX_REASON = 800
 _CHUNK = 65_536
 
 
-class Unstartable(SettingsError):
+class CommandNotStartable(SettingsError):
     """A command cannot be started. Nothing is wrong with any event."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"the command {name!r} cannot be started: {reason}")
 
 
-class Child:
+class CommandProcess:
     """One run of a command; made by `running`.
 
     `ended` is set when the process is gone; `code` is its exit code then, negative for a signal. `answers`: its
@@ -110,7 +110,7 @@ class Child:
                 how = f"was killed by {signal.Signals(-self.code).name}"
         lines = [*self._lines, self._line.decode("utf-8", "replace").strip()]
         # A reason is cut at its end, and the last words say most.
-        words = " | ".join(line[:_LONGEST_LINE] for line in lines if line)[-_LONGEST_REASON:]
+        words = " | ".join(line[:_MAX_LINE] for line in lines if line)[-_MAX_REASON:]
         return f"{self.name} {how}: {words}" if words else f"{self.name} {how}"
 
     async def end(self) -> None:
@@ -148,7 +148,7 @@ class Child:
 
 
 @asynccontextmanager
-async def running(words: Sequence[str], *, answers: bool = False) -> AsyncIterator[Child]:
+async def running(words: Sequence[str], *, answers: bool = False) -> AsyncIterator[CommandProcess]:
     """Run a command while the block runs; it is ended when it still runs behind it.
 
     It gets a process group of its own, so that Ctrl-C reaches this process alone, which lets it finish. With
@@ -170,11 +170,13 @@ async def running(words: Sequence[str], *, answers: bool = False) -> AsyncIterat
                 words, stdin=read_end, stdout=its_said, stderr=its_errors, start_new_session=True
             )
         except OSError as error:
-            raise Unstartable(words[0], error.strerror or str(error)) from None
+            raise CommandNotStartable(words[0], error.strerror or str(error)) from None
         its_errors.close()
         if its_said is not None:
             its_said.close()
-        child = Child(process, Path(words[0]).name, read_end=read_end, write_end=write_end, answers=said)
+        child = CommandProcess(
+            process, Path(words[0]).name, read_end=read_end, write_end=write_end, answers=said
+        )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(child.watch)
             tasks.start_soon(child.pass_on, errors)
@@ -187,7 +189,7 @@ async def running(words: Sequence[str], *, answers: bool = False) -> AsyncIterat
                 tasks.cancel_scope.cancel()
 
 
-async def _end(child: Child) -> None:
+async def _end(child: CommandProcess) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(child.watch)
         await child.end()
@@ -215,7 +217,7 @@ def check_startable(words: Sequence[str]) -> None:
     found = shutil.which(words[0])
     if found is None:
         there = "it may not be executed" if Path(words[0]).exists() else "there is no such program"
-        raise Unstartable(words[0], there)
+        raise CommandNotStartable(words[0], there)
     try:
         with Path(found).open("rb") as file:
             first = file.readline(1024)
@@ -225,9 +227,9 @@ def check_startable(words: Sequence[str]) -> None:
     if first.startswith(b"#!") and interpreter:
         path = os.fsdecode(interpreter[0])
         if not os.access(path, os.X_OK):
-            raise Unstartable(words[0], f"its first line names {path}, which cannot be executed")
+            raise CommandNotStartable(words[0], f"its first line names {path}, which cannot be executed")
     elif b"\0" not in first:
-        raise Unstartable(words[0], "its first line does not say what runs it, such as #!/bin/sh")
+        raise CommandNotStartable(words[0], "its first line does not say what runs it, such as #!/bin/sh")
 
 
 def _pipe(files: ExitStack) -> tuple[FileIO, FileIO]:

@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup, TaskStatus
 
-    from worker.cli.consume.batches import Feed, Pace
-    from worker.cli.consume.process import Child
+    from worker.cli.consume.batches import CommandFeed, FailureThrottle
+    from worker.cli.consume.process import CommandProcess
     from worker.queue import Batch, Delivery
 
 EXPECTED = (
     "expected are `ok ENTRY` and `fail ENTRY reason`, with the entry of an event that it has not answered yet; "
     "all else belongs on standard error"
 )
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
+FIRST_PAUSE, MAX_PAUSE = 0.2, 10.0
 """Seconds until a command that ended is started again, if it has taken no event since its last start."""
 SILENCE_SECONDS = 60.0
 """Without any answer to what it was given, until that is told."""
-_LONGEST_LINE = 65_536
+_MAX_LINE = 65_536
 
 
 class _BrokenProtocol(Exception):
     """The command has written what is no answer, or can write no more."""
 
 
-class Resident:
+class LongRunningCommand:
     """Keeps one command running and gives it events, of which it has not answered more than `most` at a time.
 
     The feed must keep the events of an entity apart. When the command ends, the one event that it had not answered
@@ -44,9 +44,11 @@ class Resident:
     A command that breaks the protocol is ended.
     """
 
-    def __init__(self, feed: Feed, words: Sequence[str], *, most: int, pace: Pace, grace: float) -> None:
+    def __init__(
+        self, feed: CommandFeed, words: Sequence[str], *, most: int, pace: FailureThrottle, grace: float
+    ) -> None:
         self._feed, self._words, self._most, self._pace, self._grace = feed, words, most, pace, grace
-        self._child: Child | None = None
+        self._child: CommandProcess | None = None
         self._unanswered: dict[str, Delivery] = {}
         self._changed, self._writing = asyncio.Event(), anyio.Lock()
         self._closed = False
@@ -68,7 +70,7 @@ class Resident:
                 self._tasks.start_soon(self._notice_silence)
                 while True:
                     await self._until(lambda: len(self._unanswered) < self._most)
-                    portion = await self._feed.portion(self._most - len(self._unanswered))
+                    portion = await self._feed.next_batch(self._most - len(self._unanswered))
                     if portion is None:
                         break
                     await self._pace.wait()
@@ -102,15 +104,13 @@ class Resident:
             await child.write(line_of(delivery))
         return True
 
-    async def _running(self) -> Child | None:
+    async def _running(self) -> CommandProcess | None:
         """The command, started if need be; None at the end."""
         if self._child is not None and self._child.ended.is_set():
             await self._until(lambda: self._child is None)
         if self._child is None:
             if self._idle_lives:
-                with anyio.move_on_after(
-                    min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._idle_lives - 1, 16))
-                ):
+                with anyio.move_on_after(min(MAX_PAUSE, FIRST_PAUSE * 2.0 ** min(self._idle_lives - 1, 16))):
                     await self._feed.ending.wait()
             if self._feed.ending.is_set():
                 return None
@@ -130,7 +130,7 @@ class Resident:
 
     # What it says
 
-    async def _live(self, *, task_status: TaskStatus[Child]) -> None:
+    async def _live(self, *, task_status: TaskStatus[CommandProcess]) -> None:
         """One life of the command."""
         answers = self._answers
         async with running(self._words, answers=True) as child:
@@ -154,9 +154,9 @@ class Resident:
             await self._feed.refused(unanswered[0], reason)
             return
         for delivery in unanswered:
-            self._feed.doubt(delivery)
+            self._feed.isolate(delivery)
 
-    async def _listen(self, child: Child) -> str:
+    async def _listen(self, child: CommandProcess) -> str:
         """Take answers until its end; why it ended."""
         broken, heard = "", anyio.Event()
 
@@ -177,15 +177,15 @@ class Resident:
             tasks.cancel_scope.cancel()
         return broken or reason
 
-    async def _hear(self, child: Child) -> None:
+    async def _hear(self, child: CommandProcess) -> None:
         assert child.answers is not None  # noqa: S101 - it was asked for
         rest = b""
         async for chunk in chunks_of(child.answers):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 self._take_answer(line.decode("utf-8", "replace"))
-            if len(rest) > _LONGEST_LINE:
-                raise _BrokenProtocol(f"wrote a line of more than {_LONGEST_LINE} bytes; {EXPECTED}")
+            if len(rest) > _MAX_LINE:
+                raise _BrokenProtocol(f"wrote a line of more than {_MAX_LINE} bytes; {EXPECTED}")
         if rest:
             self._take_answer(rest.decode("utf-8", "replace"))
         with anyio.move_on_after(LAST_WORDS):

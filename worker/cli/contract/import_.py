@@ -18,7 +18,7 @@ from worker.ordermesh.contract.operations import OPERATIONS
 if TYPE_CHECKING:
     from worker.ordermesh.contract.openapi_import import Imported, Match
 
-MOST_SHOWN = 30
+MAX_SHOWN = 30
 """Operations of the document alone that are shown one by one; it may be that of a much larger API."""
 
 
@@ -145,7 +145,7 @@ def _report(file: Path, imported: Imported) -> list[str]:
         lines += ["", "Missing: built in stays"]
         lines += columns((f"  {missing.key}", missing.reason) for missing in imported.missing)
     if imported.unknown:
-        shown = imported.unknown[:MOST_SHOWN]
+        shown = imported.unknown[:MAX_SHOWN]
         lines += ["", "Unknown: of the document alone"]
         lines += columns((f"  {one.method}", one.path, one.title, one.reason) for one in shown)
         more = len(imported.unknown) - len(shown)

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from worker.admin import probe_report as probed
-from worker.app import redis_url, run_async, workplace
+from worker.app import open_services, redis_url, run_async
 from worker.capture.registry import RESOURCES
 from worker.cli.common.options import prepare
 from worker.clock import SystemClock, rfc3339
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from worker.capture.resources import Resource
     from worker.config.sections import Account
     from worker.config.settings import Settings
-    from worker.ordermesh.contract.findings import Findings
+    from worker.ordermesh.contract.findings import Capabilities
 
 
 @click.command(
@@ -62,9 +62,9 @@ async def _probe(
     settings: Settings, account: Account, wanted: list[Resource], *, kept: bool, as_json: bool
 ) -> int:
     clock, failed = SystemClock(), 0
-    told: list[Findings] = []
-    async with redis_url(settings) as url, workplace([account], url, clock) as place:
-        contract = place.desks[account.name].contract
+    told: list[Capabilities] = []
+    async with redis_url(settings) as url, open_services([account], url, clock) as place:
+        contract = place.accounts[account.name].contract
         known = await contract.load() if kept else {}
         for resource in wanted:
             try:
@@ -88,7 +88,7 @@ async def _probe(
     return 1 if failed else 0
 
 
-def _print(one: Findings, page_size: int) -> None:
+def _print(one: Capabilities, page_size: int) -> None:
     click.echo(f"{click.style(one.resource, bold=True)}  ({rfc3339(one.at)}, {one.requests} requests)")
     for question, found, why in probed.table(one):
         click.echo(f"  {question:<24}{found:<28}{why}".rstrip())

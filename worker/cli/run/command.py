@@ -16,13 +16,13 @@ from jobs.worker import make_worker
 from worker import __version__
 from worker.app import (
     announce,
+    deregister,
     ended_by_sigterm,
-    farewell,
+    open_services,
     redis_url,
     reporter,
     run_async,
     worker_id,
-    workplace,
 )
 from worker.capture.registry import CAPTURED
 from worker.capture.state.run import Outcome, Run
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.capture.resources import Captured
-    from worker.services import Desk, Workplace
+    from worker.services import AccountServices, Services
 
 ONCE_PATIENCE = 60.0
 """Seconds that `run --once` waits for Redis, and for a worker that is reading."""
@@ -99,7 +99,7 @@ async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as
         local = await stack.enter_async_context(local_ordermesh(orders)) if sandbox else None
         accounts = (_sandbox_account(settings, local),) if local else settings.accounts()
         url = await stack.enter_async_context(redis_url(settings, alone=sandbox or not once))
-        place = await stack.enter_async_context(workplace(accounts, url, clock))
+        place = await stack.enter_async_context(open_services(accounts, url, clock))
         await wait_until_up(place.redis, url, clock, patience=ONCE_PATIENCE if once else None)
         try:
             await check_server(place.redis, url)
@@ -107,7 +107,7 @@ async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as
                 await _start_anew(place)
             await _log_in(place, must_reach=once)
             await announce(place)
-            for desk in place.desks.values():
+            for desk in place.accounts.values():
                 await (desk.retention.run() if once else desk.retention.declare())
         except (redis.exceptions.RedisError, OSError) as error:
             if once or not is_full(error):
@@ -122,7 +122,7 @@ async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as
 
 
 async def _daemon(
-    settings: Settings, place: Workplace, url: str, clock: SystemClock, manager: ServiceManager
+    settings: Settings, place: Services, url: str, clock: SystemClock, manager: ServiceManager
 ) -> None:
     queue_url = settings.redis.queue_url.get_secret_value() if settings.redis.queue_url else url
     queue_setting = "ORDERSYNC_REDIS__QUEUE_URL" if settings.redis.queue_url else "ORDERSYNC_REDIS__URL"
@@ -156,31 +156,31 @@ async def _daemon(
         async with watched(settings, place, daemon):
             await daemon.run()
     finally:
-        await farewell(place)
+        await deregister(place)
 
 
-async def _log_in(place: Workplace, *, must_reach: bool) -> None:
+async def _log_in(place: Services, *, must_reach: bool) -> None:
     """Wrong credentials end the start, unless another account can be served.
 
     A gateway that is away or ill does not end it, unless this is the only try.
     """
     refused: list[LoginRejected] = []
-    for desk in place.desks.values():
+    for desk in place.accounts.values():
         try:
             await desk.client.tokens.get()
         except OrderMeshError as error:
             if isinstance(error, LoginRejected):
                 refused.append(error)
-            if must_reach or len(refused) == len(place.desks):
+            if must_reach or len(refused) == len(place.accounts):
                 raise
             get_logger(account=desk.account.name).error(
                 "login_failed", error=str(error), error_code=error.code, advice="it is tried again"
             )
 
 
-async def _once(place: Workplace, *, as_json: bool) -> None:
+async def _once(place: Services, *, as_json: bool) -> None:
     runs = []
-    for desk in place.desks.values():
+    for desk in place.accounts.values():
         # Records come before the audit logs that they make due.
         for name in sorted(desk.account.intervals, key=list(CAPTURED).index):
             run = await _read_completely(place, desk, CAPTURED[name])
@@ -204,7 +204,7 @@ async def _once(place: Workplace, *, as_json: bool) -> None:
             raise SourceUnavailable(run) if unavailable else RunIncomplete(run)
 
 
-async def _read_completely(place: Workplace, desk: Desk, resource: Captured) -> Run:
+async def _read_completely(place: Services, desk: AccountServices, resource: Captured) -> Run:
     """One poll without an end to its time, when it is our turn: a daemon may be reading at the moment."""
     deadline = place.clock.monotonic() + ONCE_PATIENCE
     while True:
@@ -240,7 +240,7 @@ def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
     )
 
 
-async def _start_anew(place: Workplace) -> None:
+async def _start_anew(place: Services) -> None:
     """The sandbox begins with new orders, so nothing that is kept of older ones means anything."""
     keys = [key async for key in place.redis.scan_iter(f"{PREFIX}{{{SANDBOX_ACCOUNT}}}:*", count=1000)]
     for start in range(0, len(keys), 1000):

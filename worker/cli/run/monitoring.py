@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
     from worker.config.settings import Settings
     from worker.service.daemon import Daemon
-    from worker.services import Workplace
+    from worker.services import Services
     from worker.telemetry.metrics import Metrics
 
 _TEXT = "text/plain; charset=utf-8"
 
 
 @asynccontextmanager
-async def watched(settings: Settings, place: Workplace, daemon: Daemon) -> AsyncIterator[None]:
+async def watched(settings: Settings, place: Services, daemon: Daemon) -> AsyncIterator[None]:
     """Let the daemon be watched while the block runs, as far as the settings say."""
     with ExitStack() as stack:
         exporter = _exporter(settings, stack)
@@ -43,7 +43,7 @@ async def watched(settings: Settings, place: Workplace, daemon: Daemon) -> Async
 
             metrics = Metrics()
             stack.enter_context(tracing.watching(metrics.watch))
-            shown = _Shown(settings, place, daemon, metrics)
+            shown = MonitoringRoutes(settings, place, daemon, metrics)
             routes = {"/metrics": shown.metrics, "/healthz": shown.healthz, "/readyz": shown.readyz}
             async with serving(settings.metrics.host, settings.metrics.port, routes) as port:
                 get_logger().info("metrics_served", url=f"http://{settings.metrics.host}:{port}/metrics")
@@ -72,12 +72,12 @@ def _exporter(settings: Settings, stack: ExitStack) -> Any:
     return exporter
 
 
-class _Shown:
-    def __init__(self, settings: Settings, place: Workplace, daemon: Daemon, metrics: Metrics) -> None:
-        from worker.admin.status import Standing  # noqa: PLC0415 - see the top
+class MonitoringRoutes:
+    def __init__(self, settings: Settings, place: Services, daemon: Daemon, metrics: Metrics) -> None:
+        from worker.admin.status import StatusCollector  # noqa: PLC0415 - see the top
 
-        self._standing, self._metrics = Standing(place.redis, settings), metrics
-        self._accounts, self._daemon = set(place.desks), daemon
+        self._standing, self._metrics = StatusCollector(place.redis, settings), metrics
+        self._accounts, self._daemon = set(place.accounts), daemon
 
     async def metrics(self) -> Answer:
         """Counters in any case, gauges where Redis answers."""

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 LARGEST_FILE = 32 * 1024 * 1024
 """Bytes. The vendor's document is a fraction of it."""
-MOST_PROBLEMS = 20
+MAX_PROBLEMS = 20
 """Problems of one file that are told."""
 
 _TOP = ("openapi", "login_case", "prefixes", "lists", "operations")
@@ -142,8 +142,8 @@ def _layers(file: Path) -> list[Layer]:
     layer = _Reader(profile, problems).layer(str(file))
     if problems:
         count = f", {len(problems)} problems" if len(problems) > 1 else ""
-        more = ["..."] if len(problems) > MOST_PROBLEMS else []
-        told = "".join(f"\n  {line}" for line in problems[:MOST_PROBLEMS] + more)
+        more = ["..."] if len(problems) > MAX_PROBLEMS else []
+        told = "".join(f"\n  {line}" for line in problems[:MAX_PROBLEMS] + more)
         raise SettingsError(f"{file} cannot be used{count}:{told}")
     if "openapi" not in profile:
         return [layer]

@@ -43,7 +43,7 @@ def no(why: str) -> Capability:
 UNTOLD = Capability(None, "there were too few records to tell")
 
 
-class Findings(msgspec.Struct, frozen=True, kw_only=True):
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What the probe has found of the resource that list operation `search` reads.
 
     `at`: when, seconds since 1970. `believed`: fingerprint of the profile that the probe began with. `path`: where
@@ -62,7 +62,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     resource: str
     search: str
     at: float
-    believed: str
+    configured: str
     state: State
     problem: str = ""
     path: str = ""
@@ -110,22 +110,22 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
             and (self.largest_page is None or self.largest_page > 0)
         )
 
-    def without_filter(self, why: str, *, at: float, shown: bool) -> Findings:
+    def without_filter(self, why: str, *, at: float, shown: bool) -> Capabilities:
         """The same, with the filter by modification withdrawn; `shown`: for certain."""
         filtering = Capability(holds=False if shown else None, why=why)
         return msgspec.structs.replace(self, at=at, since=None, filtering=filtering)
 
-    def without_sort(self, why: str, *, at: float, shown: bool) -> Findings:
+    def without_sort(self, why: str, *, at: float, shown: bool) -> Capabilities:
         """The same, with the sort by modification withdrawn; `shown`: for certain."""
         sorting = Capability(holds=False if shown else None, why=why)
         return msgspec.structs.replace(self, at=at, ascending={}, descending={}, sorting=sorting)
 
-    def without_choices(self, *, at: float) -> Findings:
+    def without_choices(self, *, at: float) -> Capabilities:
         """The same, without the parameters that choose records by status and merchant."""
         return msgspec.structs.replace(self, at=at, status_parameter=None, merchant_parameter=None)
 
 
-def adopt(believed: ContractProfile, found: Iterable[Findings]) -> ContractProfile:
+def adopt(believed: ContractProfile, found: Iterable[Capabilities]) -> ContractProfile:
     """The profile with what was found in the place of what was believed."""
     profile = believed
     for one in found:
@@ -134,7 +134,7 @@ def adopt(believed: ContractProfile, found: Iterable[Findings]) -> ContractProfi
     return profile
 
 
-def _adopt(profile: ContractProfile, one: Findings) -> ContractProfile:
+def _adopt(profile: ContractProfile, one: Capabilities) -> ContractProfile:
     service = OPERATIONS[one.search].service
     if one.prefix is not None:
         profile = replace(profile, prefixes={**profile.prefixes, service: one.prefix})

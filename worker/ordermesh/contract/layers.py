@@ -18,7 +18,7 @@ from worker.ordermesh.contract.profile import Case, ContractProfile, Listing, Ro
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-Source: TypeAlias = Literal["built in", "OpenAPI document", "set by hand"]
+ContractSource: TypeAlias = Literal["built in", "OpenAPI document", "set by hand"]
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ROUTE_FIELDS = ("method", "path")
@@ -27,7 +27,7 @@ LISTING_FIELDS = {item.name: str(item.type) for item in fields(Listing)}
 BUILT_IN_LISTING = Listing()
 
 _PARAMETER = re.compile(r"\{([^{}/]+)\}")
-LONGEST_PATH = 500
+MAX_PATH = 500
 """Characters of a path; a longer one is no path of this API."""
 # What RFC 3986 lets stand in a path, and the braces of its parameters.
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%{}-]*)*")
@@ -41,7 +41,7 @@ class Layer:
     `method`, `path` (with the table's names for its parameters) and fields of `Listing`.
     """
 
-    source: Source
+    source: ContractSource
     file: str
     prefixes: Mapping[str, str] = field(default_factory=dict)
     lists: Mapping[str, Any] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Difference:
     field: str
     built_in: Any
     value: Any
-    source: Source
+    source: ContractSource
     file: str
 
 
@@ -72,7 +72,7 @@ class Contract:
     layers: tuple[Layer, ...] = ()
     differences: tuple[Difference, ...] = ()
 
-    def source_of(self, key: str) -> Source:
+    def source_of(self, key: str) -> ContractSource:
         """Where the highest value of operation `key` that differs was set."""
         sources = {item.source for item in self.differences if item.place == key}
         return next((layer.source for layer in reversed(self.layers) if layer.source in sources), "built in")
@@ -215,8 +215,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _check_path(path: str) -> None:
-    if len(path) > LONGEST_PATH:
-        raise ValueError(f"{path[:40]!r}... is longer than {LONGEST_PATH} characters")
+    if len(path) > MAX_PATH:
+        raise ValueError(f"{path[:40]!r}... is longer than {MAX_PATH} characters")
     if not path.startswith("/"):
         raise ValueError(f"{path!r} must begin with a slash")
     if not _PATH.fullmatch(path):

@@ -16,13 +16,13 @@ from urllib.parse import unquote, urlsplit
 
 from worker.ordermesh.contract.layers import METHODS
 
-LONGEST_TITLE = 500
+MAX_TITLE = 500
 """Characters of a title, an address or a reference that are looked at: ours are shorter."""
-LONGEST_NAME = 100
-MOST_PARAMETERS = 500
-MOST_HOPS = 10
+MAX_NAME = 100
+MAX_PARAMETERS = 500
+MAX_HOPS = 10
 """References that are followed until one that leads nowhere is given up."""
-MOST_SCHEMAS = 2_000
+MAX_SCHEMAS = 2_000
 """Schemas and properties that are looked at to see what one answer holds."""
 
 
@@ -98,7 +98,7 @@ class Document:
         """The query parameters of an operation by name; its own win over those of its path."""
         found = {}
         for node in (described.item, described.node):
-            for entry in _list(node.get("parameters"))[:MOST_PARAMETERS]:
+            for entry in _list(node.get("parameters"))[:MAX_PARAMETERS]:
                 parameter = self.resolve(entry)
                 name = parameter.get("name")
                 if parameter.get("in") == "query" and _is_name(name):
@@ -113,7 +113,7 @@ class Document:
         if not schema:
             return None
         lists: dict[str, None] = {}
-        pending, left = deque([schema]), MOST_SCHEMAS
+        pending, left = deque([schema]), MAX_SCHEMAS
         while pending and left > 0:
             one = self.resolve(pending.popleft())
             properties = list(islice(_mapping(one.get("properties")).items(), left))
@@ -127,7 +127,7 @@ class Document:
 
     def resolve(self, node: Any) -> Mapping[Any, Any]:
         """`node`, or what its reference within this document leads to; nothing where that is no object."""
-        for _ in range(MOST_HOPS):
+        for _ in range(MAX_HOPS):
             if not isinstance(node, Mapping):
                 return {}
             reference = node.get("$ref")
@@ -137,7 +137,7 @@ class Document:
         return {}
 
     def _at(self, reference: str) -> Any:
-        if not reference.startswith("#/") or len(reference) > LONGEST_TITLE:
+        if not reference.startswith("#/") or len(reference) > MAX_TITLE:
             return None  # another file, or an address: neither is read
         node: Any = self.root
         for part in reference[2:].split("/"):
@@ -185,8 +185,8 @@ class Document:
             return default
         server = _mapping(servers[0])
         address = _text(server.get("url"))
-        for name, variable in islice(_mapping(server.get("variables")).items(), MOST_PARAMETERS):
-            address = address.replace(f"{{{name}}}", _text(_mapping(variable).get("default")))[:LONGEST_TITLE]
+        for name, variable in islice(_mapping(server.get("variables")).items(), MAX_PARAMETERS):
+            address = address.replace(f"{{{name}}}", _text(_mapping(variable).get("default")))[:MAX_TITLE]
         return _path_part(address)
 
 
@@ -230,11 +230,11 @@ def _list(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    return value[:LONGEST_TITLE] if isinstance(value, str) else ""
+    return value[:MAX_TITLE] if isinstance(value, str) else ""
 
 
 def _is_name(value: Any) -> TypeGuard[str]:
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable()
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable()
 
 
 def _whole(value: Any) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 DEEPEST = 200
 """Levels of a document. The parser is written in C and does not survive any number of them."""
-MOST_MERGED = 100_000
+MAX_MERGED = 100_000
 """Entries that merge keys (`<<`) may come to: a small file may ask for any number."""
 
 
@@ -43,8 +43,8 @@ def _loader() -> Any:
             before = len(node.value)
             super().flatten_mapping(node)
             self.merged += max(0, len(node.value) - before)
-            if self.merged > MOST_MERGED:
-                raise ValueError(f"its merge keys come to more than {MOST_MERGED:,} entries")
+            if self.merged > MAX_MERGED:
+                raise ValueError(f"its merge keys come to more than {MAX_MERGED:,} entries")
 
     return Loader
 

@@ -101,7 +101,7 @@ class Budget:
         """A snapshot."""
         return BudgetStatistics(self._granted, self._waited, self._sharing, int(self._slots.total_tokens))
 
-    async def take(self) -> Grant:
+    async def acquire(self) -> Grant:
         """Wait for the right to send one request. The grant goes to `give_back` when the request has ended.
 
         Not when its caller has: a request that nobody waits for any more is still under way.

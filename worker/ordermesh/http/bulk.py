@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST_IN_BULK = 50
+MAX_IN_BULK = 50
 """Items in one request: the limit is not documented (api-facts 7)."""
 
 WRAPPERS = ("bulk", "items", "results", "responses", "data")

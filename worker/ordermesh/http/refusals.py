@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     import httpx
 
-LONGEST_TEXT = 200
-MOST_PROPERTIES = 10
-LONGEST_PAUSE = 86_400.0
+MAX_TEXT = 200
+MAX_PROPERTIES = 10
+MAX_PAUSE = 86_400.0
 """Seconds. A server that asks for more is asked again after a day."""
 
 _MESSAGES = ("message", "error_description", "detail", "title", "error", "errorMessage")
@@ -44,7 +44,7 @@ def api_error(key: str, response: httpx.Response) -> ApiError:
 
 def property_errors(body: Any) -> tuple[PropertyError, ...]:
     """What the `errors` of a decoded body say, the first ten of them."""
-    return tuple(_properties(body))[:MOST_PROPERTIES]
+    return tuple(_properties(body))[:MAX_PROPERTIES]
 
 
 def words(response: httpx.Response) -> str:
@@ -71,12 +71,12 @@ def retry_after(response: httpx.Response, now: float) -> float | None:
     """Seconds to wait as the server says it: a number, or a date (RFC 9110, 10.2.3)."""
     value = response.headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
-        return min(float(value), LONGEST_PAUSE)
+        return min(float(value), MAX_PAUSE)
     try:
         date = email.utils.parsedate_to_datetime(value)
         if date.tzinfo is None:
             date = date.replace(tzinfo=UTC)
-        return min(max(0.0, date.timestamp() - now), LONGEST_PAUSE)
+        return min(max(0.0, date.timestamp() - now), MAX_PAUSE)
     except (ValueError, OverflowError):
         return None
 
@@ -117,5 +117,5 @@ def _word(fields: dict[str, Any], name: str) -> str:
 
 
 def _line(text: str) -> str:
-    printable = "".join(c if c.isprintable() else " " for c in text[: LONGEST_TEXT * 10])
-    return " ".join(printable.split())[:LONGEST_TEXT]
+    printable = "".join(c if c.isprintable() else " " for c in text[: MAX_TEXT * 10])
+    return " ".join(printable.split())[:MAX_TEXT]

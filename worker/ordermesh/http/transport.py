@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from worker.config.sections import ApiSettings
 
 READ_BUFFER = 1 << 18
-LONGEST_HEADER = 1 << 16
+MAX_HEADER = 1 << 16
 KEEP_ALIVE_SECONDS = 30.0
-LONGEST_CONNECT = 10.0
-LONGEST_REQUEST = 10
+MAX_CONNECT = 10.0
+MAX_REQUEST = 10
 """Times the timeout: a server that hands out a byte now and then would hold a request for ever."""
 
 # The first row that fits wins: from the particular to the general.
@@ -81,8 +81,8 @@ class Transport(AiohttpTransport):
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=READ_BUFFER,
-                max_line_size=LONGEST_HEADER,
-                max_field_size=LONGEST_HEADER,
+                max_line_size=MAX_HEADER,
+                max_field_size=MAX_HEADER,
             )
             # aiohttp sends a GET once more when its connection dies. The request budget would not see it,
             # and retries are the client's business.
@@ -124,11 +124,11 @@ class Http:
 
     def __init__(self, api: ApiSettings, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
-        connect = min(LONGEST_CONNECT, api.timeout)
+        connect = min(MAX_CONNECT, api.timeout)
         # The pool's timeout bounds the wait for a connection and the making of one together.
         timeout = httpx.Timeout(api.timeout, connect=connect, pool=connect + api.timeout)
         self._extensions = {"timeout": timeout.as_dict()}
-        self._longest = api.timeout * LONGEST_REQUEST
+        self._longest = api.timeout * MAX_REQUEST
         self._headers = httpx.Headers(
             {
                 "Host": httpx.URL(api.base_url).netloc.decode(),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.ordermesh.http.bulk import MOST_IN_BULK
-from worker.ordermesh.services.group import PAGE_SIZE, Group
+from worker.ordermesh.http.bulk import MAX_IN_BULK
+from worker.ordermesh.services.group import PAGE_SIZE, ServiceGroup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from worker.ordermesh.http.reply import AuditReply, ListReply, Reply
 
 
-class Categories(Group):
+class Categories(ServiceGroup):
     """Categories of products."""
 
     async def list(
@@ -44,7 +44,7 @@ class Categories(Group):
         return await self._audit("categories.audit_logs", category_id, resource_format=resource_format)
 
 
-class MerchantCatalogs(Group):
+class MerchantCatalogs(ServiceGroup):
     """What a merchant sells."""
 
     async def create(self, body: Body) -> Reply:
@@ -110,7 +110,7 @@ class MerchantCatalogs(Group):
         return await self._audit("merchant_catalogs.audit_logs", catalog_id, resource_format=resource_format)
 
 
-class Products(Group):
+class Products(ServiceGroup):
     """Products of the global catalog."""
 
     async def list(
@@ -133,7 +133,7 @@ class Products(Group):
         """A page of products that match. Path inferred; filters (`extra`) are not documented."""
         return await self._list("products.search", extra=extra, paged=(page, page_size))
 
-    async def create_many(self, products: Sequence[Body], *, most_in_bulk: int = MOST_IN_BULK) -> BulkReply:
+    async def create_many(self, products: Sequence[Body], *, most_in_bulk: int = MAX_IN_BULK) -> BulkReply:
         """New products. Path inferred; no field is documented.
 
         Raises:
@@ -142,7 +142,7 @@ class Products(Group):
         """
         return await self._write_many("products.create_many", products, most_in_bulk)
 
-    async def update_many(self, products: Sequence[Body], *, most_in_bulk: int = MOST_IN_BULK) -> BulkReply:
+    async def update_many(self, products: Sequence[Body], *, most_in_bulk: int = MAX_IN_BULK) -> BulkReply:
         """Products as they shall be, each with the `id` of its product [inferred, as the path].
 
         Raises:
@@ -164,7 +164,7 @@ class Products(Group):
         return await self._audit("products.audit_logs", product_id, resource_format=resource_format)
 
 
-class Variants(Group):
+class Variants(ServiceGroup):
     """Variants of products: sizes, colours."""
 
     async def update(self, product_id: str, variant_id: str, body: Body) -> Reply:

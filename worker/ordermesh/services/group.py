@@ -48,7 +48,7 @@ class Caller(Protocol):
         """Send a login, unsigned; a good answer."""
 
 
-class Group:
+class ServiceGroup:
     """The operations whose keys begin alike. Every method may raise what `OrderMeshClient.call` raises."""
 
     __slots__ = ("_client",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.ordermesh.services.group import PAGE_SIZE, Group
+from worker.ordermesh.services.group import PAGE_SIZE, ServiceGroup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from worker.ordermesh.http.reply import AuditReply, ListReply, Reply
 
 
-class Notes(Group):
+class Notes(ServiceGroup):
     """Notes on orders, shipments and other records."""
 
     async def create(self, body: Body) -> Reply:

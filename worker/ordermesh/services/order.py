@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.ordermesh.http.bulk import MOST_IN_BULK
-from worker.ordermesh.services.group import PAGE_SIZE, Caller, Group
+from worker.ordermesh.http.bulk import MAX_IN_BULK
+from worker.ordermesh.services.group import PAGE_SIZE, Caller, ServiceGroup
 from worker.ordermesh.services.once import create_once
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from worker.ordermesh.services.once import PlacedOrder
 
 
-class Orders(Group):
+class Orders(ServiceGroup):
     """Orders. Statuses are texts; `updatedAt` is null until a first change."""
 
     __slots__ = ("_clock",)
@@ -90,7 +90,7 @@ class Orders(Group):
         }
         return await self._list("orders.search", filters=filters, extra=extra, paged=(page, page_size))
 
-    async def create_many(self, orders: Sequence[Body], *, most_in_bulk: int = MOST_IN_BULK) -> BulkReply:
+    async def create_many(self, orders: Sequence[Body], *, most_in_bulk: int = MAX_IN_BULK) -> BulkReply:
         """New orders, each with a `safe_id` of its own. The envelope is documented, the path is inferred.
 
         Raises:
@@ -99,7 +99,7 @@ class Orders(Group):
         """
         return await self._write_many("orders.create_many", orders, most_in_bulk)
 
-    async def get_many(self, order_ids: Sequence[str], *, most_in_bulk: int = MOST_IN_BULK) -> BulkReply:
+    async def get_many(self, order_ids: Sequence[str], *, most_in_bulk: int = MAX_IN_BULK) -> BulkReply:
         """Orders by their ids. Path and query inferred.
 
         Raises:
@@ -108,7 +108,7 @@ class Orders(Group):
         """
         return await self._read_many("orders.get_many", order_ids, most_in_bulk)
 
-    async def update_many(self, orders: Sequence[Body], *, most_in_bulk: int = MOST_IN_BULK) -> BulkReply:
+    async def update_many(self, orders: Sequence[Body], *, most_in_bulk: int = MAX_IN_BULK) -> BulkReply:
         """Changes of orders, each with the `id` of its order [inferred, as the path]. No field is documented.
 
         Raises:
@@ -156,7 +156,7 @@ class Orders(Group):
         return await self._call("orders.refund", body=body)
 
 
-class OrderItems(Group):
+class OrderItems(ServiceGroup):
     """Items of orders. An item read alone does not name its order (api-facts 3.3)."""
 
     async def search(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.ordermesh.http.bulk import MOST_IN_BULK
-from worker.ordermesh.services.group import PAGE_SIZE, Group
+from worker.ordermesh.http.bulk import MAX_IN_BULK
+from worker.ordermesh.services.group import PAGE_SIZE, ServiceGroup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from worker.ordermesh.http.reply import AuditReply, ListReply, Reply
 
 
-class Shipments(Group):
+class Shipments(ServiceGroup):
     """Shipments: the part of an order that one vendor's facility makes and sends."""
 
     async def packing_slip(self, shipment_id: str) -> Reply:
@@ -111,7 +111,7 @@ class Shipments(Group):
         """Refuse a shipment, as a vendor. Path and method inferred; no field is documented."""
         return await self._call("shipments.reject", shipment_id, body=body)
 
-    async def reroute_many(self, reroutes: Sequence[Body], *, most_in_bulk: int = MOST_IN_BULK) -> BulkReply:
+    async def reroute_many(self, reroutes: Sequence[Body], *, most_in_bulk: int = MAX_IN_BULK) -> BulkReply:
         """Other facilities for several shipments: each a `Reroute`. Body documented, path inferred.
 
         Raises:
@@ -133,7 +133,7 @@ class Shipments(Group):
         return await self._call("shipments.assign", shipment_id, body=body)
 
 
-class Packages(Group):
+class Packages(ServiceGroup):
     """Packages of a shipment, with their tracking."""
 
     async def create(self, shipment_id: str, body: Body) -> Reply:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.ordermesh.http.auth import LoginRequest
-from worker.ordermesh.services.group import Caller, Group, query_of
+from worker.ordermesh.services.group import Caller, ServiceGroup, query_of
 from worker.telemetry.log import redaction
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SECRETS = ("accessToken", "access_token", "refreshToken", "refresh_token", "identityToken")
 
 
-class Clients(Group):
+class Clients(ServiceGroup):
     """Service clients, as production integrations use them."""
 
     async def token(self, client_id: str, client_secret: str) -> Reply:
@@ -32,7 +32,7 @@ class Clients(Group):
         )
 
 
-class Users(Group):
+class Users(ServiceGroup):
     """Users, whose sessions are short and meant for trying things out."""
 
     async def login(self, username: str, password: str, *, source: str | None = None) -> Reply:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from worker.cancellation import finish
 from worker.clock import rfc3339
 from worker.queue import envelope
-from worker.queue.consumer.connection import Line, bounded, passes
+from worker.queue.consumer.connection import DedicatedConnection, is_transient, with_timeout
 from worker.redis import scripts
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
     from worker.clock import Clock
     from worker.queue.consumer.delivery import Delivery
-    from worker.queue.consumer.group_client import Source
+    from worker.queue.consumer.group_client import StreamCursor
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+FIRST_PAUSE, MAX_PAUSE = 0.1, 5.0
 """Seconds between two tries while Redis is away or full."""
 
 
-class Persistence:
+class RetryForever:
     """Tries a call again and again while what stands against it may pass, and says so in the log."""
 
     def __init__(self, clock: Clock, log: structlog.typing.FilteringBoundLogger) -> None:
@@ -49,7 +49,7 @@ class Persistence:
             try:
                 await call()
             except Exception as error:
-                if not passes(error):
+                if not is_transient(error):
                     raise
                 failures += 1
                 await self.pause(what, error, failures)
@@ -58,24 +58,29 @@ class Persistence:
 
     async def pause(self, what: str, error: Exception, failures: int) -> None:
         """Wait before the next try, longer each time."""
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures, 10))
-        if failures == 1 or pause >= LONGEST_PAUSE:
+        pause = min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(failures, 10))
+        if failures == 1 or pause >= MAX_PAUSE:
             self._log.warning("consumer_waits_for_redis", step=what, failures=failures, error=str(error))
         await self._clock.sleep(self._clock.uniform(pause / 2, pause))
 
 
-class Acknowledgements:
+class AckBatcher:
     """Deliveries to be acknowledged. `on_known` is called for those that Redis knows of."""
 
     def __init__(
         self,
         client: Redis,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, StreamCursor],
         group: str,
-        persist: Persistence,
+        persist: RetryForever,
         on_known: Callable[[list[Delivery]], None],
     ) -> None:
-        self._redis, self._line, self._sources, self._group = client, Line(client), sources, group
+        self._redis, self._line, self._sources, self._group = (
+            client,
+            DedicatedConnection(client),
+            sources,
+            group,
+        )
         self._persist, self._on_known = persist, on_known
         self._waiting: list[Delivery] = []
         self._callers: list[asyncio.Future[None]] = []
@@ -140,7 +145,7 @@ class Acknowledgements:
                 pipe.xack(self._sources[resource].stream, self._group, *some)
             for resource, some in replayed.items():
                 pipe.srem(self._sources[resource].replayed, *some)
-            await bounded(pipe.execute())
+            await with_timeout(pipe.execute())
 
     async def close(self) -> None:
         """Let go of the connection."""
@@ -148,13 +153,13 @@ class Acknowledgements:
 
 
 @dataclass(frozen=True, slots=True)
-class Burial:
+class PendingDeadLetter:
     """An entry that is to become a dead letter.
 
     `delivery` is None for one that was never handed out; `event` flat, as far as it is known.
     """
 
-    source: Source
+    source: StreamCursor
     entry_id: str
     subject: str
     attempts: int
@@ -165,7 +170,7 @@ class Burial:
     detached: bool = False
 
     @classmethod
-    def of(cls, delivery: Delivery, source: Source, reason: str, trace: str) -> Burial:
+    def of(cls, delivery: Delivery, source: StreamCursor, reason: str, trace: str) -> PendingDeadLetter:
         """Of one that was handed out."""
         event = delivery.event
         return cls(
@@ -181,7 +186,7 @@ class Burial:
         )
 
 
-class Burials:
+class DeadLetterWriter:
     """Entries that become dead letters. `on_buried` is called for each, and whether a letter was written.
 
     Redis may be full and refuse a letter. Then the entry stays pending, and the others go on meanwhile.
@@ -194,16 +199,16 @@ class Burials:
         group: str,
         name: str,
         clock: Clock,
-        persist: Persistence,
-        on_buried: Callable[[Burial, bool], None],
+        persist: RetryForever,
+        on_buried: Callable[[PendingDeadLetter, bool], None],
     ) -> None:
         self._group, self._name, self._clock = group, name, clock
         self._persist, self._on_buried = persist, on_buried
         self._bury = scripts.load(client, "worker.queue", "bury")
-        self._waiting: list[tuple[Burial, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[PendingDeadLetter, asyncio.Future[None]]] = []
         self._work = asyncio.Event()
 
-    def add(self, burial: Burial) -> asyncio.Future[None]:
+    def add(self, burial: PendingDeadLetter) -> asyncio.Future[None]:
         """It is to become a dead letter. The future is done when the letter stands."""
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((burial, done))
@@ -233,7 +238,7 @@ class Burials:
             if not done.done():
                 done.set_result(None)
 
-    async def _write(self, burial: Burial, written: list[bool]) -> None:
+    async def _write(self, burial: PendingDeadLetter, written: list[bool]) -> None:
         source = burial.source
         letter = [
             "kind", "delivery",
@@ -255,7 +260,7 @@ class Burials:
             *letter,
         ]
         keys = [source.stream, source.dead, source.replayed]
-        written.append(bool(await finish(bounded(self._bury(keys=keys, args=[*words, *burial.event])))))
+        written.append(bool(await finish(with_timeout(self._bury(keys=keys, args=[*words, *burial.event])))))
 
 
 def flat(event: envelope.Event) -> tuple[str | bytes, ...]:

@@ -29,7 +29,7 @@ T = TypeVar("T")
 _REFUSED = (redis.exceptions.AuthenticationError, redis.exceptions.AuthorizationError)
 
 
-def passes(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether the same call may succeed later: the server is away, starts, fails over, is busy, or full."""
     if isinstance(error, _REFUSED):
         return False
@@ -41,7 +41,7 @@ def passes(error: Exception) -> bool:
     return isinstance(error, _BROKEN)
 
 
-async def bounded(call: Awaitable[T]) -> T:
+async def with_timeout(call: Awaitable[T]) -> T:
     """The result of a call, within `PATIENCE`: the client of somebody else may wait for ever.
 
     Raises:
@@ -52,7 +52,7 @@ async def bounded(call: Awaitable[T]) -> T:
         return await call
 
 
-class Line:
+class DedicatedConnection:
     """One connection like those of a client. It connects when it is first used, and again after an error."""
 
     def __init__(self, client: Redis) -> None:

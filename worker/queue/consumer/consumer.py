@@ -33,11 +33,11 @@ import anyio.lowlevel
 from worker.cancellation import finish, plain_errors
 from worker.clock import SystemClock
 from worker.errors import SettingsError
-from worker.queue.consumer.connection import bounded
-from worker.queue.consumer.delivery import Backoff, Batch, Delivery, Reject, State, explain
-from worker.queue.consumer.fetcher import Intake
-from worker.queue.consumer.in_flight import Desk
-from worker.queue.consumer.options import Options
+from worker.queue.consumer.connection import with_timeout
+from worker.queue.consumer.delivery import Backoff, Batch, Delivery, DeliveryState, Reject, explain
+from worker.queue.consumer.fetcher import Fetcher
+from worker.queue.consumer.in_flight import InFlight
+from worker.queue.consumer.options import ConsumerOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -125,7 +125,7 @@ class Consumer:
         on_trimmed: Callable[[Trimmed], Awaitable[None]] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.options = Options(
+        self.options = ConsumerOptions(
             group=group,
             name=name or socket.gethostname(),
             resources=tuple(dict.fromkeys([resources] if isinstance(resources, str) else resources)),
@@ -140,8 +140,8 @@ class Consumer:
             wait=wait,
             on_trimmed=on_trimmed,
         )
-        self._desk = Desk(redis, self.options, clock or SystemClock())
-        self._intake = Intake(self._desk)
+        self._desk = InFlight(redis, self.options, clock or SystemClock())
+        self._intake = Fetcher(self._desk)
         self._tasks: anyio.abc.TaskGroup | None = None
 
     # Life
@@ -150,7 +150,9 @@ class Consumer:
         if self._tasks is not None:
             raise RuntimeError("a consumer is used once; make a new one")
         desk = self._desk
-        await desk.persist("join the group", lambda: finish(bounded(desk.claims.join(self.options.begin))))
+        await desk.persist(
+            "join the group", lambda: finish(with_timeout(desk.claims.join(self.options.begin)))
+        )
         desk.said.started(self.options.resources)
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
@@ -209,7 +211,7 @@ class Consumer:
         """Batches of up to `most` deliveries: what is there, and at least one."""
         while (first := await self._next()) is not None:
             more: list[Delivery] = []
-            while len(more) < most - 1 and (delivery := self._desk.lanes.take()) is not None:
+            while len(more) < most - 1 and (delivery := self._desk.lanes.pop()) is not None:
                 more.append(delivery)
             yield Batch(self._desk, [first, *await self._desk.begin(more)])
 
@@ -237,12 +239,12 @@ class Consumer:
             try:
                 await handler(delivery)
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is its answer
-                if delivery.state is State.OPEN:
+                if delivery.state is DeliveryState.OPEN:
                     reason, trace = explain(error)
-                    _ = desk.take_failure(delivery, reason, trace, retry=not isinstance(error, Reject))
+                    _ = desk.fail(delivery, reason, trace, retry=not isinstance(error, Reject))
             else:
-                if delivery.state is State.OPEN:
-                    desk.take_ack(delivery)
+                if delivery.state is DeliveryState.OPEN:
+                    desk.ack(delivery)
             handled += 1
             if handled % _TURN == 0:
                 await anyio.lowlevel.checkpoint()
@@ -253,10 +255,10 @@ class Consumer:
         if self._tasks is None or desk.ended:
             raise RuntimeError("a consumer works inside `async with` only")
         while not self._intake.stopping:
-            delivery = desk.lanes.take()
+            delivery = desk.lanes.pop()
             if delivery is not None:
                 if not delivery.uncounted:
-                    delivery.state = State.OPEN
+                    delivery.state = DeliveryState.OPEN
                     return delivery
                 if await desk.begin([delivery]):
                     return delivery

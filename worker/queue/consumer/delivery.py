@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.queue.envelope import Event
 
-LONGEST_REASON = 1_000
-LONGEST_TRACE = 8_000
+MAX_REASON = 1_000
+MAX_TRACE = 8_000
 
 
 class Reject(Exception):
@@ -50,7 +50,7 @@ class Backoff:
         return clock.uniform(longest / 2, longest)
 
 
-class State(Enum):
+class DeliveryState(Enum):
     """Where a delivery stands."""
 
     WAITING = "waiting"
@@ -63,7 +63,7 @@ class State(Enum):
     """Somebody has answered it; Redis may not know of it yet."""
 
 
-class Answers(Protocol):
+class Acknowledger(Protocol):
     """Takes the answers to deliveries: the desk of the consumer."""
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
@@ -109,7 +109,7 @@ class Delivery:
 
     def __init__(
         self,
-        answers: Answers,
+        answers: Acknowledger,
         resource: str,
         event: Event,
         *,
@@ -122,7 +122,7 @@ class Delivery:
         self.attempt, self.replayed = attempt, replayed
         self.uncounted = uncounted
         """Its attempt is not counted in Redis yet."""
-        self.state = State.WAITING
+        self.state = DeliveryState.WAITING
         self.lost = False
         """Another consumer has claimed it."""
         self.detached = False
@@ -133,7 +133,9 @@ class Delivery:
     @property
     def begun(self) -> int:
         """How often it was tried, the attempt under way included."""
-        return self.attempt if self.state in (State.OPEN, State.ANSWERED) else self.attempt - 1
+        return (
+            self.attempt if self.state in (DeliveryState.OPEN, DeliveryState.ANSWERED) else self.attempt - 1
+        )
 
     @property
     def place(self) -> tuple[int, int]:
@@ -167,7 +169,7 @@ class Batch:
 
     __slots__ = ("_answers", "deliveries")
 
-    def __init__(self, answers: Answers, deliveries: Sequence[Delivery]) -> None:
+    def __init__(self, answers: Acknowledger, deliveries: Sequence[Delivery]) -> None:
         self._answers, self.deliveries = answers, tuple(deliveries)
 
     def __iter__(self) -> Iterator[Delivery]:
@@ -188,10 +190,10 @@ class Batch:
 def explain(error: BaseException | str) -> tuple[str, str]:
     """A reason of one line and the trace, both of a bounded length."""
     if isinstance(error, str):
-        return error[:LONGEST_REASON], ""
+        return error[:MAX_REASON], ""
     if isinstance(error, Reject):
         reason = str(error) or "rejected"
     else:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     trace = "".join(traceback.format_exception(error))
-    return reason[:LONGEST_REASON], trace[-LONGEST_TRACE:]
+    return reason[:MAX_REASON], trace[-MAX_TRACE:]

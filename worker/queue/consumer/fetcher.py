@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from worker.errors import DataError
 from worker.queue import envelope
-from worker.queue.consumer.acks import Burial, flat
-from worker.queue.consumer.connection import passes
+from worker.queue.consumer.acks import PendingDeadLetter, flat
+from worker.queue.consumer.connection import is_transient
 from worker.queue.consumer.delivery import Delivery
 
 if TYPE_CHECKING:
-    from worker.queue.consumer.group_client import Entry, Source, Taken
-    from worker.queue.consumer.in_flight import Desk
+    from worker.queue.consumer.group_client import Claimed, Entry, StreamCursor
+    from worker.queue.consumer.in_flight import InFlight
 
 LOOK_SECONDS = 1.0
 """Between two looks for idle entries."""
@@ -27,10 +27,10 @@ _BLOCKED = 10
 """With those that wait behind others of their entity, this many times `prefetch` may be held."""
 
 
-class Intake:
+class Fetcher:
     """Takes entries from Redis and lines them up."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: InFlight) -> None:
         self._desk, self._options = desk, desk.options
         self._claims, self._clock = desk.claims, desk.clock
         self._batch = min(self._options.batch, self._options.prefetch)
@@ -54,11 +54,11 @@ class Intake:
                 await self._turn()
                 failures = 0
             except Exception as error:
-                if not passes(error):
+                if not is_transient(error):
                     raise
                 failures += 1
                 for source in self._claims.sources:
-                    source.begin_anew()
+                    source.restart()
                 await self._desk.persist.pause("read", error, failures)
         self._desk.wake.set()
 
@@ -75,7 +75,7 @@ class Intake:
                 known = self._desk.held[source.resource]
                 await self._take(source, await self._claims.own(source, known, count))
                 return
-        looking = await self._look(count)
+        looking = await self._poll(count)
         if looking and not self._caught_up:
             return
         self._caught_up = True
@@ -87,7 +87,7 @@ class Intake:
         held, parked, most = self._desk.size, self._desk.lanes.parked, self._options.prefetch
         return min(most - (held - parked), _BLOCKED * most - held)
 
-    async def _look(self, count: int) -> bool:
+    async def _poll(self, count: int) -> bool:
         """One look for idle entries, when it is time. Whether there may be more of them right now."""
         now, sources = self._clock.monotonic(), self._claims.sources
         if now >= self._look_at:
@@ -113,14 +113,14 @@ class Intake:
         found = await self._claims.new(each, block)
         for source, entries in found:
             for entry in entries:
-                self._line_up(source, entry, new=True)
+                self._accept(source, entry, new=True)
             self._desk.counts.taken += len(entries)
         if found:
             self._desk.wake.set()
         elif last and not self._options.wait:
             self.drained = True
 
-    async def _take(self, source: Source, taken: Taken) -> None:
+    async def _take(self, source: StreamCursor, taken: Claimed) -> None:
         """Line up what had been taken before, by this consumer or by another one."""
         known = self._desk.held[source.resource]
         for entry in taken.entries:
@@ -128,22 +128,26 @@ class Intake:
                 continue  # held so long that it was claimed back
             self._desk.counts.taken += 1
             self._desk.counts.recovered += 1
-            self._line_up(source, entry, new=False)
+            self._accept(source, entry, new=False)
         if taken.entries:
             self._desk.wake.set()
         await self._desk.trimmed(source, taken.gone)
 
-    def _line_up(self, source: Source, entry: Entry, *, new: bool) -> None:
+    def _accept(self, source: StreamCursor, entry: Entry, *, new: bool) -> None:
         try:
             event = envelope.parse(entry.entry_id, entry.fields)
         except DataError as error:
             subject = entry.fields.get(b"subject", b"").decode("utf-8", "replace")
             entry_id = entry.entry_id.decode()
-            _ = self._desk.burials.add(Burial(source, entry_id, subject, entry.count, str(error), ""))
+            _ = self._desk.burials.add(
+                PendingDeadLetter(source, entry_id, subject, entry.count, str(error), "")
+            )
             return
         if not new and entry.count >= self._options.max_deliveries:
             reason = f"begun {entry.count} times and never answered: whoever worked on it ended each time"
-            burial = Burial(source, event.entry_id, event.subject, entry.count, reason, "", flat(event))
+            burial = PendingDeadLetter(
+                source, event.entry_id, event.subject, entry.count, reason, "", flat(event)
+            )
             _ = self._desk.burials.add(burial)
             return
         delivery = Delivery(

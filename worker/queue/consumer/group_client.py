@@ -16,7 +16,7 @@ import redis.exceptions
 
 from worker.cancellation import finish
 from worker.errors import ConsumerReplaced, GroupGone
-from worker.queue.consumer.connection import Line, bounded
+from worker.queue.consumer.connection import DedicatedConnection, with_timeout
 from worker.queue.streams.groups import OURS
 from worker.redis import scripts
 
@@ -37,7 +37,7 @@ _BEGINNING = "0-0"
 
 
 @dataclass(slots=True)
-class Source:
+class StreamCursor:
     """The stream of a resource, and how far this consumer has gone through what is pending in it.
 
     `own`: the id behind which its own entries have still to be looked at, None when that is done. `cursor`: where
@@ -52,7 +52,7 @@ class Source:
     own: str | None = _BEGINNING
     cursor: str | None = _BEGINNING
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """An answer was lost: it has to be looked what this consumer was given, or has claimed."""
         self.own = _BEGINNING
 
@@ -68,14 +68,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Claimed:
     """Entries that are this consumer's now, and ids of entries that were pending and whose data is gone."""
 
     entries: list[Entry] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
 
 
-class Claims:
+class GroupClient:
     """The entries of some streams, for one consumer of one group."""
 
     def __init__(
@@ -88,17 +88,17 @@ class Claims:
         resources: Sequence[str],
         claim_after: float,
     ) -> None:
-        self._redis, self._line = client, Line(client)
+        self._redis, self._line = client, DedicatedConnection(client)
         self.group, self.name = group, name
         self._idle_ms, self._token = int(claim_after * 1000), secrets.token_hex(8)
         self._hold_ms = max(self._idle_ms * 2, 60_000)
         self.sources = [
-            Source(
+            StreamCursor(
                 resource,
                 keys.stream(resource),
                 keys.dead(resource),
                 keys.replayed(resource, group),
-                keys.holder(resource, group, name),
+                keys.consumer_lock(resource, group, name),
             )
             for resource in resources
         ]
@@ -123,7 +123,7 @@ class Claims:
             except redis.exceptions.OutOfMemoryError:
                 await self._redis.delete(source.holder)
 
-    async def _groups(self, source: Source) -> set[str]:
+    async def _groups(self, source: StreamCursor) -> set[str]:
         try:
             found = await self._redis.xinfo_groups(source.stream)
         except redis.exceptions.ResponseError as error:
@@ -132,7 +132,7 @@ class Claims:
             raise
         return {text(each["name"]) for each in found}
 
-    async def new(self, count: int, block: float) -> list[tuple[Source, list[Entry]]]:
+    async def new(self, count: int, block: float) -> list[tuple[StreamCursor, list[Entry]]]:
         """Up to `count` entries of each stream that nobody has read; waits `block` seconds for the first.
 
         Never cut short by a cancellation: what Redis has given out would be in nobody's hands.
@@ -150,7 +150,7 @@ class Claims:
             for stream, entries in parts
         ]
 
-    async def own(self, source: Source, known: Iterable[str], count: int) -> Taken:
+    async def own(self, source: StreamCursor, known: Iterable[str], count: int) -> Claimed:
         """Entries that are this consumer's since an earlier life, without those that are `known`; the oldest first.
 
         `source.own` moves on. Ask again until it is None.
@@ -164,19 +164,19 @@ class Claims:
         ours = set(known)
         wanted = [entry_id for entry_id in ids if entry_id not in ours]
         if not wanted:
-            return Taken()
+            return Claimed()
         _, entries, gone = await self._script(source, ["own", *wanted])
         return _taken(entries, gone)
 
-    async def idle(self, source: Source, count: int) -> Taken:
+    async def idle(self, source: StreamCursor, count: int) -> Claimed:
         """Entries that nobody has touched for `claim_after` seconds. `source.cursor` moves on."""
         words = ["idle", self._idle_ms, source.cursor or _BEGINNING, min(count, CHUNK)]
         cursor, entries, gone = await self._script(source, words)
         source.cursor = None if cursor == _BEGINNING.encode() else text(cursor)
         return _taken(entries, gone)
 
-    async def hold(
-        self, source: Source, counts: Sequence[tuple[str, int | str]]
+    async def extend(
+        self, source: StreamCursor, counts: Sequence[tuple[str, int | str]]
     ) -> tuple[list[str], list[str]]:
         """Keep entries (id, deliveries or "" to leave them as they are) from being claimed by others.
 
@@ -194,7 +194,7 @@ class Claims:
                 words += pair
             with self._group_there():
                 status, *rest = await finish(
-                    bounded(self._hold(keys=[source.stream, source.holder], args=words))
+                    with_timeout(self._hold(keys=[source.stream, source.holder], args=words))
                 )
             if text(status) == "replaced":
                 raise ConsumerReplaced(self.group, self.name)
@@ -202,7 +202,9 @@ class Claims:
             gone += map(text, rest[1])
         return lost, gone
 
-    async def give_back(self, source: Source, begun: Sequence[tuple[str, int]], *, rest: bool) -> list[str]:
+    async def give_back(
+        self, source: StreamCursor, begun: Sequence[tuple[str, int]], *, rest: bool
+    ) -> list[str]:
         """Let others have these entries (id, how often it was begun), and with `rest` all else that is this consumer's.
 
         Ids whose data is gone come back.
@@ -218,7 +220,7 @@ class Claims:
                 words += pair
             with self._group_there():
                 more, *ids = await finish(
-                    bounded(self._release(keys=[source.stream, source.holder], args=words))
+                    with_timeout(self._release(keys=[source.stream, source.holder], args=words))
                 )
             gone += map(text, ids)
             if at >= len(begun) and not more:
@@ -239,7 +241,7 @@ class Claims:
             streams = ", ".join(source.stream for source in self.sources)
             raise GroupGone(self.group, streams) from None
 
-    async def _script(self, source: Source, words: list[Any]) -> Any:
+    async def _script(self, source: StreamCursor, words: list[Any]) -> Any:
         keys = [source.stream, source.replayed]
         with self._group_there():
             return await finish(self._line.script(self._take, keys, [self.group, self.name, *words]))
@@ -250,8 +252,8 @@ def text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _taken(entries: list[Any], gone: list[bytes]) -> Taken:
-    return Taken(
+def _taken(entries: list[Any], gone: list[bytes]) -> Claimed:
+    return Claimed(
         [Entry(entry_id, _pairs(flat), count, bool(replayed)) for entry_id, flat, count, replayed in entries],
         [text(entry_id) for entry_id in gone],
     )

@@ -12,11 +12,11 @@ from redis.exceptions import RedisError
 
 from worker.errors import OrdersyncError
 from worker.keys import Keys
-from worker.queue.consumer.acks import Acknowledgements, Burial, Burials, Persistence
-from worker.queue.consumer.delivery import State, Trimmed
-from worker.queue.consumer.group_client import Claims
-from worker.queue.consumer.keyed_queue import Lanes
-from worker.queue.consumer.log import Said
+from worker.queue.consumer.acks import AckBatcher, DeadLetterWriter, PendingDeadLetter, RetryForever
+from worker.queue.consumer.delivery import DeliveryState, Trimmed
+from worker.queue.consumer.group_client import GroupClient
+from worker.queue.consumer.keyed_queue import KeyedQueue
+from worker.queue.consumer.log import ConsumerLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
     from worker.clock import Clock
     from worker.queue.consumer.delivery import Delivery
-    from worker.queue.consumer.group_client import Source
-    from worker.queue.consumer.options import Options
+    from worker.queue.consumer.group_client import StreamCursor
+    from worker.queue.consumer.options import ConsumerOptions
 
 LEAVE_SECONDS = 10.0
 """How long a consumer that ends tries to tell Redis what is done, and to give back the rest."""
 
 
 @dataclass(slots=True)
-class Counts:
+class ConsumerCounts:
     """What has happened so far; see `Statistics`."""
 
     taken: int = 0
@@ -46,18 +46,18 @@ class Counts:
     given_back: int = 0
 
 
-class Desk:
+class InFlight:
     """What one consumer holds.
 
     `lanes`: in which order it is handed out. `held`, by resource and entry id: all that is not acknowledged as far
     as Redis knows. `wake` is set when there may be something to work on, `room` when more may be taken.
     """
 
-    def __init__(self, client: Redis, options: Options, clock: Clock) -> None:
-        self.options, self.clock, self.counts, self.lanes = options, clock, Counts(), Lanes()
-        self.said = Said(options.account, options.group, options.name, clock)
-        self.persist = Persistence(clock, self.said.log)
-        self.claims = Claims(
+    def __init__(self, client: Redis, options: ConsumerOptions, clock: Clock) -> None:
+        self.options, self.clock, self.counts, self.lanes = options, clock, ConsumerCounts(), KeyedQueue()
+        self.said = ConsumerLog(options.account, options.group, options.name, clock)
+        self.persist = RetryForever(clock, self.said.log)
+        self.claims = GroupClient(
             client,
             Keys(options.account),
             group=options.group,
@@ -68,8 +68,8 @@ class Desk:
         self.sources = self.claims.sources
         self.held: dict[str, dict[str, Delivery]] = {source.resource: {} for source in self.sources}
         self._by_resource = {source.resource: source for source in self.sources}
-        self.acks = Acknowledgements(client, self._by_resource, options.group, self.persist, self._on_known)
-        self.burials = Burials(
+        self.acks = AckBatcher(client, self._by_resource, options.group, self.persist, self._on_known)
+        self.burials = DeadLetterWriter(
             client,
             group=options.group,
             name=options.name,
@@ -91,16 +91,16 @@ class Desk:
         Those that somebody else has meanwhile are left out.
         """
         for delivery in deliveries:
-            delivery.state = State.BEGINNING
+            delivery.state = DeliveryState.BEGINNING
         for source in self.sources:
             some = [d for d in deliveries if d.uncounted and not d.detached and d.resource == source.resource]
             if some:
-                await self.persist("count an attempt", partial(self._hold, source, some, count=True))
+                await self.persist("count an attempt", partial(self._extend, source, some, count=True))
         for delivery in deliveries:
             if delivery.lost:
                 self.lanes.done(delivery, self.clock.monotonic())
             else:
-                delivery.state, delivery.uncounted = State.OPEN, False
+                delivery.state, delivery.uncounted = DeliveryState.OPEN, False
         return [delivery for delivery in deliveries if not delivery.lost]
 
     # Answers
@@ -110,54 +110,56 @@ class Desk:
         if self.ended:
             raise RuntimeError("the consumer has ended; what was not acknowledged comes again")
         for delivery in deliveries:
-            if delivery.state is State.OPEN:
-                self.take_ack(delivery, soon=False)
+            if delivery.state is DeliveryState.OPEN:
+                self.ack(delivery, soon=False)
         await self.acks.known()
 
     async def refuse(self, delivery: Delivery, reason: str, trace: str, *, retry: bool) -> None:
         """It could not be dealt with; if that is for good, its letter stands when this returns."""
-        if delivery.state is State.OPEN and not self.ended:
-            letter = self.take_failure(delivery, reason, trace, retry=retry)
+        if delivery.state is DeliveryState.OPEN and not self.ended:
+            letter = self.fail(delivery, reason, trace, retry=retry)
             if letter is not None:
                 await letter
 
     def put_back(self, deliveries: Sequence[Delivery]) -> None:
         """They have not been tried."""
         for delivery in reversed(deliveries):
-            if delivery.state is State.OPEN:
-                self._again(delivery, 0.0)
+            if delivery.state is DeliveryState.OPEN:
+                self._requeue(delivery, 0.0)
 
-    def take_ack(self, delivery: Delivery, *, soon: bool = True) -> None:
+    def ack(self, delivery: Delivery, *, soon: bool = True) -> None:
         """An open delivery has been dealt with. Redis is told soon, or when the caller waits for it."""
-        delivery.state = State.ANSWERED
+        delivery.state = DeliveryState.ANSWERED
         self.acks.add(delivery, soon=soon)
         self.lanes.done(delivery, self.clock.monotonic())
         self.changed()
 
-    def take_failure(
+    def fail(
         self, delivery: Delivery, reason: str, trace: str, *, retry: bool
     ) -> asyncio.Future[None] | None:
         """An open delivery could not be dealt with. The future of its letter, if that was the last attempt."""
         options = self.options
         self.counts.failed += 1
         if not retry or delivery.attempt >= options.max_deliveries:
-            delivery.state = State.ANSWERED
-            return self.burials.add(Burial.of(delivery, self._by_resource[delivery.resource], reason, trace))
+            delivery.state = DeliveryState.ANSWERED
+            return self.burials.add(
+                PendingDeadLetter.of(delivery, self._by_resource[delivery.resource], reason, trace)
+            )
         pause = options.backoff.pause(delivery.attempt, self.clock)
         self.said.failed(delivery, reason, pause)
         delivery.attempt, delivery.uncounted = delivery.attempt + 1, True
-        self._again(delivery, self.clock.monotonic() + pause)
+        self._requeue(delivery, self.clock.monotonic() + pause)
         return None
 
-    def _again(self, delivery: Delivery, due: float) -> None:
+    def _requeue(self, delivery: Delivery, due: float) -> None:
         """Line it up again, unless it is somebody else's by now."""
         now = self.clock.monotonic()
         if delivery.lost:
-            delivery.state = State.ANSWERED
+            delivery.state = DeliveryState.ANSWERED
             self.lanes.done(delivery, now)
         else:
-            delivery.state, delivery.due = State.WAITING, due
-            self.lanes.again(delivery, now)
+            delivery.state, delivery.due = DeliveryState.WAITING, due
+            self.lanes.requeue(delivery, now)
         self.changed()
 
     def _on_known(self, deliveries: list[Delivery]) -> None:
@@ -166,7 +168,7 @@ class Desk:
         self.counts.acknowledged += len(deliveries)
         self.room.set()
 
-    def _on_buried(self, burial: Burial, written: bool) -> None:
+    def _on_buried(self, burial: PendingDeadLetter, written: bool) -> None:
         if written:
             self.counts.dead += 1
             self.said.buried(burial)
@@ -202,7 +204,7 @@ class Desk:
             await self.clock.sleep(self.options.claim_after / 3)
             for source in self.sources:
                 held = [d for d in self.held[source.resource].values() if not d.detached]
-                await self.persist("keep entries", partial(self._hold, source, held, count=False))
+                await self.persist("keep entries", partial(self._extend, source, held, count=False))
 
     async def remind(self) -> None:
         """Let what is to be tried again be handed out when its time has come."""
@@ -224,19 +226,19 @@ class Desk:
         await self.clock.sleep(seconds)
         scope.cancel()
 
-    async def _hold(self, source: Source, deliveries: list[Delivery], *, count: bool) -> None:
+    async def _extend(self, source: StreamCursor, deliveries: list[Delivery], *, count: bool) -> None:
         """Keep deliveries, or count that they are begun, and note which of them are not there any more."""
-        lost, gone = await self.claims.hold(
+        lost, gone = await self.claims.extend(
             source, [(each.entry_id, each.attempt if count else "") for each in deliveries]
         )
         by_id = {delivery.entry_id: delivery for delivery in deliveries}
         for entry_id in gone:
             by_id[entry_id].detached = True
-        others = [by_id[entry_id] for entry_id in lost if by_id[entry_id].state is not State.ANSWERED]
+        others = [by_id[entry_id] for entry_id in lost if by_id[entry_id].state is not DeliveryState.ANSWERED]
         for delivery in others:
             delivery.lost = True
             self._forget(delivery)
-            if delivery.state is State.WAITING:
+            if delivery.state is DeliveryState.WAITING:
                 self.lanes.discard(delivery, self.clock.monotonic())
         if others:
             self.counts.lost += len(others)
@@ -267,12 +269,12 @@ class Desk:
             await self.claims.close()
         self.said.stopped(self.counts.acknowledged, self.counts.given_back)
 
-    async def _give_back(self, source: Source, *, rest: bool) -> None:
+    async def _give_back(self, source: StreamCursor, *, rest: bool) -> None:
         held = self.held[source.resource].values()
         back = [
             each
             for each in held
-            if each.state is State.WAITING or (rest and each.state is not State.ANSWERED)
+            if each.state is DeliveryState.WAITING or (rest and each.state is not DeliveryState.ANSWERED)
         ]
         begun = [(each.entry_id, each.begun) for each in back]
         gone = await self.claims.give_back(source, begun, rest=rest)
@@ -282,7 +284,7 @@ class Desk:
         self.counts.given_back += len(back) - len(gone)
         await self.trimmed(source, gone)
 
-    async def trimmed(self, source: Source, entry_ids: Sequence[str]) -> None:
+    async def trimmed(self, source: StreamCursor, entry_ids: Sequence[str]) -> None:
         """Tell of entries that were pending and are gone."""
         if entry_ids:
             self.counts.trimmed += len(entry_ids)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Name: TypeAlias = tuple[str, str]
 
 
-class _Lane:
+class _Key:
     """An entity with events that are handed out, or that wait for one that is.
 
     `parked` is in order. Once something in it has failed or was put back it is `held_up`: one at a time is out,
@@ -36,14 +36,14 @@ class _Lane:
         self.held_up = False
 
 
-class Lanes:
+class KeyedQueue:
     """Deliveries that wait to be handed out. `parked`: how many of them wait for another one of their entity."""
 
     def __init__(self, *, strict: bool = False) -> None:
         self.strict, self.parked, self.out = strict, 0, 0
         self._queue: deque[Delivery] = deque()
         self._cleared: deque[Delivery] = deque()
-        self._lanes: dict[Name, _Lane] = {}
+        self._lanes: dict[Name, _Key] = {}
         self._due: list[tuple[float, int, Name]] = []
         self._number = 0
 
@@ -61,7 +61,7 @@ class Lanes:
                     return
         self._queue.append(delivery)
 
-    def take(self) -> Delivery | None:
+    def pop(self) -> Delivery | None:
         """The next one to be worked on, if there is any."""
         if self._cleared:
             self.out += 1
@@ -71,7 +71,7 @@ class Lanes:
             name = (delivery.resource, delivery.event.subject)
             lane = self._lanes.get(name)
             if lane is None:
-                lane = self._lanes[name] = _Lane()
+                lane = self._lanes[name] = _Key()
             elif lane.parked or (lane.out and (self.strict or lane.held_up)):
                 self._park(lane, delivery)
                 continue
@@ -91,7 +91,7 @@ class Lanes:
         elif not lane.out:
             del self._lanes[name]
 
-    def again(self, delivery: Delivery, now: float) -> None:
+    def requeue(self, delivery: Delivery, now: float) -> None:
         """One that was handed out is to be handed out again, from `delivery.due` on."""
         name = _name(delivery)
         lane = self._lanes[name]
@@ -145,14 +145,14 @@ class Lanes:
         self.parked = 0
         return found
 
-    def _park(self, lane: _Lane, delivery: Delivery) -> None:
+    def _park(self, lane: _Key, delivery: Delivery) -> None:
         if not lane.parked or lane.parked[-1].place < delivery.place:
             lane.parked.append(delivery)
         else:
             insort(lane.parked, delivery, key=_place)
         self.parked += 1
 
-    def _release(self, name: Name, lane: _Lane, now: float) -> None:
+    def _release(self, name: Name, lane: _Key, now: float) -> None:
         """Hand out the head of a lane if nothing stands in its way."""
         if lane.out or not lane.parked:
             return

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.clock import Clock
-    from worker.queue.consumer.acks import Burial
+    from worker.queue.consumer.acks import PendingDeadLetter
     from worker.queue.consumer.delivery import Delivery
 
-SAY_AGAIN = 10.0
+REPEAT_LOG_SECONDS = 10.0
 """Seconds in which the failures of one resource with one reason are told once."""
 
 
-class Said:
+class ConsumerLog:
     """The log of one consumer."""
 
     def __init__(self, account: str, group: str, name: str, clock: Clock) -> None:
         self.log = logger(account=account, group=group, consumer=name)
-        self._clock, self._repeats = clock, Repeats(SAY_AGAIN)
+        self._clock, self._repeats = clock, Repeats(REPEAT_LOG_SECONDS)
 
     def started(self, resources: Sequence[str]) -> None:
         """It has joined the group."""
@@ -50,7 +50,7 @@ class Said:
                 not_told=self._repeats.held_back(key),
             )
 
-    def buried(self, burial: Burial) -> None:
+    def buried(self, burial: PendingDeadLetter) -> None:
         """An event has become a dead letter."""
         self.log.error(
             "delivery_dead",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ConsumerOptions:
     """What a consumer is told; `Consumer` says what each means. Seconds everywhere.
 
     Raises:

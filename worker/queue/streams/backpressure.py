@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from worker.clock import Clock
-    from worker.queue.streams.groups import Groups, Survey
+    from worker.queue.streams.groups import Groups, StreamStatus
 
 LOOK_SECONDS = 0.25
 """Between two looks in a read: others write to the same Redis, and groups come and go."""
@@ -24,7 +24,7 @@ rounds up, and the buffers through which it came. About 1.3 by measurement; too 
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class HighWaterMarks:
     """The high-water marks; 0 is none. `resume` is the part of a mark below which polling goes on.
 
     `entries`, `bytes`: what the slowest group of a stream has not read; a stream without groups is under no
@@ -38,7 +38,7 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class PressureReport:
     """How a stream stood when it was looked at. `cause` says in words why polling pauses; "" if it does not."""
 
     cause: str
@@ -60,11 +60,13 @@ class Load:
         }
 
 
-def weigh(resource: str, survey: Survey, marks: Marks, *, paused: bool = False) -> Load:
+def evaluate(
+    resource: str, survey: StreamStatus, marks: HighWaterMarks, *, paused: bool = False
+) -> PressureReport:
     """Hold a stream against the marks; against the lower ones if polling is `paused`."""
     slowest = survey.slowest
     unread = slowest.unread if slowest else 0
-    return Load(
+    return PressureReport(
         cause="; ".join(_causes(resource, survey, marks, marks.resume if paused else 1.0)),
         group=slowest.name if slowest else "",
         unread=unread,
@@ -74,7 +76,7 @@ def weigh(resource: str, survey: Survey, marks: Marks, *, paused: bool = False) 
     )
 
 
-def _causes(resource: str, survey: Survey, marks: Marks, part: float) -> Iterator[str]:
+def _causes(resource: str, survey: StreamStatus, marks: HighWaterMarks, part: float) -> Iterator[str]:
     slowest, low = survey.slowest, marks.resume
     if slowest is not None:
         advice = (
@@ -102,7 +104,7 @@ def _causes(resource: str, survey: Survey, marks: Marks, part: float) -> Iterato
         )
 
 
-def room(survey: Survey, marks: Marks) -> float:
+def headroom(survey: StreamStatus, marks: HighWaterMarks) -> float:
     """How many entries may be written before a mark can be reached.
 
     No more than the next one while nobody knows how long they are.
@@ -120,35 +122,35 @@ def room(survey: Survey, marks: Marks) -> float:
     return min(rooms)
 
 
-class Pressure:
+class Backpressure:
     """Looks at the streams of one account."""
 
-    def __init__(self, groups: Groups, marks: Marks, clock: Clock) -> None:
+    def __init__(self, groups: Groups, marks: HighWaterMarks, clock: Clock) -> None:
         self.groups, self.marks, self.clock = groups, marks, clock
 
-    def gate(self, resource: str) -> Gate:
+    def gate(self, resource: str) -> BackpressureGate:
         """For one read of a resource."""
-        return Gate(self, resource)
+        return BackpressureGate(self, resource)
 
 
-class Gate:
+class BackpressureGate:
     """Whether one read may begin, and go on."""
 
-    def __init__(self, pressure: Pressure, resource: str) -> None:
+    def __init__(self, pressure: Backpressure, resource: str) -> None:
         self._pressure, self._resource = pressure, resource
         self._look_at, self._room = 0.0, 0.0
 
-    async def look(self, written: int = 0, *, paused: bool = False) -> Load:
+    async def check_now(self, written: int = 0, *, paused: bool = False) -> PressureReport:
         """Look at the stream. `written`: entries that this read has written so far."""
         pressure = self._pressure
-        survey = await pressure.groups.survey(self._resource)
+        survey = await pressure.groups.status(self._resource)
         self._look_at = pressure.clock.monotonic() + LOOK_SECONDS
-        self._room = written + room(survey, pressure.marks)
-        return weigh(self._resource, survey, pressure.marks, paused=paused)
+        self._room = written + headroom(survey, pressure.marks)
+        return evaluate(self._resource, survey, pressure.marks, paused=paused)
 
-    async def pressed(self, written: int) -> Load | None:
+    async def check(self, written: int) -> PressureReport | None:
         """Between two pages: why the read must pause, or None. Looks only when a mark may have been reached."""
         if written < self._room and self._pressure.clock.monotonic() < self._look_at:
             return None
-        load = await self.look(written)
+        load = await self.check_now(written)
         return load if load.cause else None

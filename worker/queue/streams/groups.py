@@ -27,7 +27,7 @@ OURS = "ordersync-"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RetentionLimits:
     """What is kept of a stream: age in seconds, entries, bytes of their names and values. 0 is no limit."""
 
     max_age: float = 0.0
@@ -60,7 +60,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class StreamStatus:
     """A stream and its groups at one moment.
 
     `entry_bytes`: average length of an entry, its names and values, from some of them; `used_memory` is what
@@ -105,12 +105,12 @@ class Groups:
         self._redis, self._keys = redis_client, keys
         self._survey = scripts.load(redis_client, "worker.queue", "survey", begin=["needs"])
 
-    async def survey(self, resource: str, limits: Limits | None = None) -> Survey:
+    async def status(self, resource: str, limits: RetentionLimits | None = None) -> StreamStatus:
         """How the stream of a resource and its groups stand; `limits` tell what is held against them."""
-        arguments = (limits or Limits()).arguments
+        arguments = (limits or RetentionLimits()).arguments
         found = await finish(self._survey(keys=[self._keys.stream(resource)], args=arguments))
         entries, average, used, most, *groups = found
-        return Survey(entries, float(average), used, most, tuple(_group(each) for each in groups))
+        return StreamStatus(entries, float(average), used, most, tuple(_group(each) for each in groups))
 
     async def consumers(self, resource: str, group: str) -> list[GroupConsumer]:
         """The consumers of a group, without those that stand for nobody."""

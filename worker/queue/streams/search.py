@@ -26,7 +26,7 @@ AT_ONCE = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """What a search has found, oldest first.
 
     `looked_at`: so many events. `back_to`: when the oldest of them was written (seconds since 1970; 0 for none).
@@ -39,13 +39,13 @@ class Found:
     cut_short: bool
 
 
-class Finder:
+class EventSearch:
     """Looks through streams. Changes nothing."""
 
     def __init__(self, redis: Redis) -> None:
         self._script = scripts.load(redis, "worker.queue", "find")
 
-    async def find(
+    async def search(
         self,
         stream: str,
         subjects: Collection[str],
@@ -54,7 +54,7 @@ class Finder:
         since: float = 0.0,
         most: int,
         newest: bool = False,
-    ) -> Found:
+    ) -> SearchResult:
         """Events whose subject is one of these, or whose record holds one of the texts.
 
         No event written before `since` (seconds since 1970) is looked at, and no more than `most`. Without texts, it
@@ -82,8 +82,8 @@ class Finder:
         return _found(events, looked_at, last, cut_short=True)
 
 
-def _found(events: list[Event], looked_at: int, last: str, *, cut_short: bool) -> Found:
-    return Found(tuple(reversed(events)), looked_at, written_at(last) if last else 0.0, cut_short)
+def _found(events: list[Event], looked_at: int, last: str, *, cut_short: bool) -> SearchResult:
+    return SearchResult(tuple(reversed(events)), looked_at, written_at(last) if last else 0.0, cut_short)
 
 
 def _event(entry_id: bytes, flat: list[bytes]) -> Event | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.ordermesh.contract.operations import OPERATIONS, Operation
 from worker.ordermesh.schemas import SCHEMAS, records_schema
-from worker.sandbox.contract import PLURAL, Contract
+from worker.sandbox.contract import PLURAL, ServedContract
 from worker.sandbox.openapi.json_schemas import IN_OPENAPI, JsonSchema, json_schema, needed_by, of_type
 from worker.sandbox.openapi.validation import is_bulk, needs_body, takes_body
 
@@ -63,14 +63,14 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 _TEXT: JsonSchema = {"type": "string"}
 
 
-def document(contract: Contract | None = None, url: str = "/") -> dict[str, Any]:
+def document(contract: ServedContract | None = None, url: str = "/") -> dict[str, Any]:
     """The document, as decoded JSON.
 
     Args:
         contract: The layout that the sandbox serves; the default one when left out.
         url: Where the sandbox stands.
     """
-    layout = contract or Contract()
+    layout = contract or ServedContract()
     paths: dict[str, dict[str, Any]] = {}
     # Paths that differ in the names of their parameters alone are one path in OpenAPI: the first name stands.
     spelled: dict[str, str] = {}
@@ -123,7 +123,7 @@ def success_status(operation: Operation) -> int:
     return 201 if operation.key in _MAKES_ONE else 200
 
 
-def _operation(contract: Contract, operation: Operation, path: str) -> dict[str, Any]:
+def _operation(contract: ServedContract, operation: Operation, path: str) -> dict[str, Any]:
     made: dict[str, Any] = {
         "operationId": operation.key,
         "summary": operation.title,
@@ -156,7 +156,7 @@ def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
 
 
-def _query_parameters(contract: Contract, operation: Operation) -> Iterator[dict[str, Any]]:
+def _query_parameters(contract: ServedContract, operation: Operation) -> Iterator[dict[str, Any]]:
     least = 0 if contract.lenient_pages else contract.page_base
     whole: dict[str, JsonSchema] = {"pageSize": {"type": "integer", "minimum": 1, "maximum": MOST}}
     if not contract.ignore_page:
@@ -179,7 +179,7 @@ def _asks_for_ids(operation: Operation) -> bool:
     return "ids" in operation.query
 
 
-def _request_schema(contract: Contract, operation: Operation) -> JsonSchema:
+def _request_schema(contract: ServedContract, operation: Operation) -> JsonSchema:
     assert operation.request is not None  # noqa: S101 - an operation that takes a body has a schema for it
     if operation.key == "clients.token" and contract.login_case != "camel":
         snake = _object({"client_id": _TEXT, "client_secret": _TEXT}, "client_id", "client_secret")
@@ -188,7 +188,7 @@ def _request_schema(contract: Contract, operation: Operation) -> JsonSchema:
     return of_type(operation.request, IN_OPENAPI)
 
 
-def _response(contract: Contract, operation: Operation, status: int) -> dict[str, Any]:
+def _response(contract: ServedContract, operation: Operation, status: int) -> dict[str, Any]:
     if status in _REFUSALS:
         name, meaning = _REFUSALS[status]
         # The fields of most of the vendor's error schemas are not documented: the sandbox knows one shape.
@@ -203,7 +203,7 @@ def _response(contract: Contract, operation: Operation, status: int) -> dict[str
     return {"description": "Done.", "content": {_JSON: {"schema": _answer_schema(contract, operation)}}}
 
 
-def _answer_schema(contract: Contract, operation: Operation) -> JsonSchema:
+def _answer_schema(contract: ServedContract, operation: Operation) -> JsonSchema:
     if operation.records is not None:
         return _list_schema(contract, operation, operation.records)
     if operation.answer == "GetAuditLogResponse":
@@ -217,7 +217,7 @@ def _answer_schema(contract: Contract, operation: Operation) -> JsonSchema:
     return of_type(_SERVED.get(operation.answer, operation.answer), IN_OPENAPI)
 
 
-def _list_schema(contract: Contract, operation: Operation, records: str) -> JsonSchema:
+def _list_schema(contract: ServedContract, operation: Operation, records: str) -> JsonSchema:
     answer = operation.answer or ""
     # With some operations the table names the schema of one record instead of one of the answer.
     name = records_schema(answer, records) or answer
@@ -233,7 +233,7 @@ def _list_schema(contract: Contract, operation: Operation, records: str) -> Json
     return _object(fields, key)
 
 
-def _components(contract: Contract) -> dict[str, JsonSchema]:
+def _components(contract: ServedContract) -> dict[str, JsonSchema]:
     names = [each for one in OPERATIONS.values() for each in (one.request, one.answer) if each]
     made = {
         each: json_schema(SCHEMAS[each], IN_OPENAPI)
@@ -245,7 +245,7 @@ def _components(contract: Contract) -> dict[str, JsonSchema]:
     return made | {"AuditLogs": _audit_logs(contract), "BulkResults": _bulk_results()}
 
 
-def _audit_logs(contract: Contract) -> JsonSchema:
+def _audit_logs(contract: ServedContract) -> JsonSchema:
     if contract.audit_shape == "bare":
         names = ("auditId", "createdAt", "eventType", "performedBy", "data")
         return {"type": "array", "items": _object(dict.fromkeys(names, _TEXT), *names)}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from worker.ordermesh.contract.operations import Operation
 
-MOST_ERRORS = 20
+MAX_ERRORS = 20
 """Errors that one answer names."""
 
 _ARTICLES = {"integer": "an integer", "array": "an array", "object": "an object", "null": "null"}
@@ -68,7 +68,7 @@ def check_body(operation: Operation, body: bytes) -> Answer | None:
     problems: list[dict[str, Any]] = []
     for error in _validator(operation.request).iter_errors(document):
         problems += _problems(error)
-    return json_answer({"errors": problems[:MOST_ERRORS]}, 400) if problems else None
+    return json_answer({"errors": problems[:MAX_ERRORS]}, 400) if problems else None
 
 
 @cache

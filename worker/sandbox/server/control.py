@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from worker.sandbox.calls import Sandbox
 
-MOST_AT_ONCE = 10_000
+MAX_AT_ONCE = 10_000
 """Orders that one control request may create or change."""
 
 
@@ -143,6 +143,6 @@ def _endpoint(work: Callable[[Request, bytes], Answer]) -> Callable[[Request], A
 
 def _number(request: Request) -> int | Answer:
     text = request.query_params.get("n", "1")
-    if text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= MOST_AT_ONCE:
+    if text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= MAX_AT_ONCE:
         return int(text)
-    return error_answer(400, f"'n' must be a whole number from 1 to {MOST_AT_ONCE}.", "n", text)
+    return error_answer(400, f"'n' must be a whole number from 1 to {MAX_AT_ONCE}.", "n", text)

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from worker.sandbox.auth import Auth, Credentials, Lifetimes
+from worker.sandbox.auth import Auth, IssuedCredentials, Lifetimes
 from worker.sandbox.calls import Sandbox
-from worker.sandbox.contract import Contract
+from worker.sandbox.contract import ServedContract
 from worker.sandbox.data.orders import DEFAULT_RECORD_BYTES
 from worker.sandbox.faults import FaultRule, Faults
 from worker.sandbox.permissions import Permissions
@@ -90,10 +90,10 @@ class SandboxOptions:
     changes_per_second: float = 2.0
     seed: int = 1
     record_bytes: int = DEFAULT_RECORD_BYTES
-    contract: Contract = field(default_factory=Contract)
+    contract: ServedContract = field(default_factory=ServedContract)
     faults: tuple[FaultRule, ...] = ()
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
-    credentials: Credentials = field(default_factory=Credentials)
+    credentials: IssuedCredentials = field(default_factory=IssuedCredentials)
     permissions: Permissions = field(default_factory=Permissions)
 
     def __post_init__(self) -> None:

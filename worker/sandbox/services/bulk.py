@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-MOST_AT_ONCE = 100
+MAX_AT_ONCE = 100
 """Items that one request may have; what the vendor allows is not documented."""
 
 
@@ -69,8 +69,8 @@ def _items(call: Call) -> list[object]:
     found = call.fields().get("bulk")
     if not isinstance(found, list):
         raise refusal(400, "'bulk' must be a list.", "bulk")
-    if not 1 <= len(found) <= MOST_AT_ONCE:
-        raise refusal(400, f"'bulk' must have from 1 to {MOST_AT_ONCE} items.", "bulk", len(found))
+    if not 1 <= len(found) <= MAX_AT_ONCE:
+        raise refusal(400, f"'bulk' must have from 1 to {MAX_AT_ONCE} items.", "bulk", len(found))
     return found
 
 

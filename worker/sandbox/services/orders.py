@@ -41,8 +41,8 @@ def get_by_safe_id(sandbox: Sandbox, call: Call) -> Answer:
 def get_many(sandbox: Sandbox, call: Call) -> Answer:
     """Retrieve multiple orders, named by `ids`: several times, or with commas between them."""
     ids = call.many("ids")
-    if not 1 <= len(ids) <= bulk.MOST_AT_ONCE:
-        raise refusal(400, f"'ids' must have from 1 to {bulk.MOST_AT_ONCE} ids.", "ids", len(ids))
+    if not 1 <= len(ids) <= bulk.MAX_AT_ONCE:
+        raise refusal(400, f"'ids' must have from 1 to {bulk.MAX_AT_ONCE} ids.", "ids", len(ids))
 
     def one(order_id: str) -> bulk.Done:
         return bulk.Done(order_id, data=msgspec.Raw(_record(sandbox, order_id)))

@@ -1,7 +1,7 @@
 """Audit logs: who changed what and when, kept for every record that was written.
 
 The vendor names the operations and the schema `GetAuditLogResponse`, no field of it. The fields here are made
-up, in two shapes (`Contract.audit_shape`), so that a client cannot come to rely on one.
+up, in two shapes (`ServedContract.audit_shape`), so that a client cannot come to rely on one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _SEEDED = uuid.UUID("5b5b7a54-6a0c-4f7e-9f3d-0d2c5b1f8c11")
 _MISSING = object()
 
 
-class Change(msgspec.Struct, rename="camel"):
+class FieldChange(msgspec.Struct, rename="camel"):
     """One property with its values before and after; null where it was not there."""
 
     property: str
@@ -63,7 +63,7 @@ class _Entry(msgspec.Struct):
     action: str
     user: str
     ticks: int
-    changes: list[Change]
+    changes: list[FieldChange]
 
 
 @dataclass(slots=True)
@@ -143,7 +143,7 @@ class AuditLogs:
         return found
 
 
-def differences(before: Record, after: Record) -> Iterator[Change]:
+def differences(before: Record, after: Record) -> Iterator[FieldChange]:
     """What differs between two forms of a record: fields of objects by `a.b`, records in lists by `a[id].b`.
 
     Times of modification are left out, since the entry has its own.
@@ -151,7 +151,7 @@ def differences(before: Record, after: Record) -> Iterator[Change]:
     yield from _compare("", before, after)
 
 
-def _compare(path: str, before: Record, after: Record) -> Iterator[Change]:
+def _compare(path: str, before: Record, after: Record) -> Iterator[FieldChange]:
     for name in (*before, *(each for each in after if each not in before)):
         if name in _MOMENTS:
             continue
@@ -160,13 +160,13 @@ def _compare(path: str, before: Record, after: Record) -> Iterator[Change]:
             yield from _difference(f"{path}.{name}" if path else name, old, new)
 
 
-def _difference(path: str, old: object, new: object) -> Iterator[Change]:
+def _difference(path: str, old: object, new: object) -> Iterator[FieldChange]:
     if isinstance(old, dict) and isinstance(new, dict):
         yield from _compare(path, old, new)
         return
     olds, news = _by_id(old), _by_id(new)
     if olds is None or news is None:
-        yield Change(path, _value(old), _value(new))
+        yield FieldChange(path, _value(old), _value(new))
         return
     for key in (*olds, *(each for each in news if each not in olds)):
         one, other = olds.get(key, _MISSING), news.get(key, _MISSING)

@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker.sandbox.state.shipping import Shipments
+    from worker.sandbox.state.shipping import ShipmentRecords
     from worker.sandbox.state.store import Store
 
 SHARE_OF_CREATES = 0.2
@@ -16,8 +16,8 @@ SHARE_OF_CREATES = 0.2
 SHARE_OF_SHIPMENTS = 0.1
 """About one event in ten happens to a shipment alone: its order stays as it is."""
 
-_LONGEST_WAIT = 0.5
-_SHORTEST_WAIT = 0.02
+_MAX_WAIT = 0.5
+_MIN_WAIT = 0.02
 
 
 def due(rate: float, elapsed: float, done: int) -> int:
@@ -25,7 +25,7 @@ def due(rate: float, elapsed: float, done: int) -> int:
     return max(0, int(rate * elapsed) - done)
 
 
-def step(store: Store, n: int, rng: Random, shipments: Shipments | None = None) -> None:
+def step(store: Store, n: int, rng: Random, shipments: ShipmentRecords | None = None) -> None:
     """Lets `n` events happen; without `shipments` to orders only, whose shipments follow them."""
     chances = [rng.random() for _ in range(n)]
     creates = sum(chance < SHARE_OF_CREATES for chance in chances)
@@ -38,7 +38,7 @@ def step(store: Store, n: int, rng: Random, shipments: Shipments | None = None) 
         store.change(n - creates - alone)
 
 
-async def tick(store: Store, rate: float, seed: int, shipments: Shipments | None = None) -> None:
+async def tick(store: Store, rate: float, seed: int, shipments: ShipmentRecords | None = None) -> None:
     """Lets `rate` events happen each second until cancelled; returns at once when the rate is 0.
 
     The count follows the clock, so a late wake-up loses nothing.
@@ -54,7 +54,7 @@ async def tick(store: Store, rate: float, seed: int, shipments: Shipments | None
     rng = Random(seed)
     clock = asyncio.get_running_loop().time
     started, done = clock(), 0
-    wait = min(_LONGEST_WAIT, max(_SHORTEST_WAIT, 1 / rate))
+    wait = min(_MAX_WAIT, max(_MIN_WAIT, 1 / rate))
     while True:
         await asyncio.sleep(wait)
         n = due(rate, clock() - started, done)

@@ -14,12 +14,12 @@ from worker.sandbox.state.records import Source, has_values
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from worker.sandbox.contract import Contract
+    from worker.sandbox.contract import ServedContract
     from worker.sandbox.data.record import Record
 
 
 def page(
-    contract: Contract,
+    contract: ServedContract,
     source: Source,
     number: int,
     size: int,
@@ -59,7 +59,7 @@ def as_source(records: Source | Iterable[Record], modified: tuple[str, ...]) -> 
 
 
 def select(
-    contract: Contract,
+    contract: ServedContract,
     query: Mapping[str, str],
     source: Source,
     modified: tuple[str, ...],

@@ -53,7 +53,7 @@ class _Announced(msgspec.Struct, rename="camel"):
 _read_announced = msgspec.json.Decoder(_Announced).decode
 
 
-class Shipments(Records):
+class ShipmentRecords(Records):
     """All shipments with their packages inside; every method may be called from any thread and is atomic.
 
     Args:

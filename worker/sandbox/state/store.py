@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from worker.sandbox.contract import Contract
+from worker.sandbox.contract import ServedContract
 from worker.sandbox.data.history import history
 from worker.sandbox.data.mutations import OPEN_STATUSES, correct_address, mutate
 from worker.sandbox.data.order_fields import decode, items_of, matches
@@ -73,11 +73,11 @@ class Store(Source):
         orders: int = 0,
         *,
         seed: int = 1,
-        contract: Contract | None = None,
+        contract: ServedContract | None = None,
         record_bytes: int = DEFAULT_RECORD_BYTES,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.contract = contract or Contract()
+        self.contract = contract or ServedContract()
         self._lock = threading.RLock()
         self._stamps = Stamps(clock)
         self.audit = AuditLogs(self._lock, self._stamps, seed)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from worker.sandbox.state.items import ItemSource
 from worker.sandbox.state.records import Records
-from worker.sandbox.state.shipping import Shipments
+from worker.sandbox.state.shipping import ShipmentRecords
 
 if TYPE_CHECKING:
     import threading
@@ -46,7 +46,7 @@ class World:
 
     def __init__(self, store: Store) -> None:
         self.orders: Store = store
-        self.shipments: Shipments = Shipments(store)
+        self.shipments: ShipmentRecords = ShipmentRecords(store)
         self.notes: Records = Records(store.lock)
         self.categories: Records = Records(store.lock)
         self.products: Records = Records(store.lock)

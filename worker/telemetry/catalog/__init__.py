@@ -9,11 +9,22 @@ from __future__ import annotations
 
 from worker.telemetry.catalog import delivering, proving, reading, running
 from worker.telemetry.catalog.fields import COMMON, HEAD, OWN
-from worker.telemetry.catalog.kinds import Kind, Level, LogEvent, LogField
+from worker.telemetry.catalog.kinds import Kind, LogEvent, LogField, LogLevel
 
 __all__ = [
-    "COMMON", "EVENTS", "EXTRA", "FIELDS", "FREE_LEVEL", "HEAD", "LIBRARY", "THEMES", "UNLISTED", "Kind", "Level",
-    "LogEvent", "LogField",
+    "COMMON",
+    "EVENTS",
+    "EXTRA",
+    "FIELDS",
+    "FREE_LEVEL",
+    "HEAD",
+    "LIBRARY",
+    "THEMES",
+    "UNLISTED",
+    "Kind",
+    "LogEvent",
+    "LogField",
+    "LogLevel",
 ]  # fmt: skip
 
 THEMES = {

@@ -35,7 +35,7 @@ class LogField:
     meaning: str
 
 
-class Level(StrEnum):
+class LogLevel(StrEnum):
     """How grave it is."""
 
     DEBUG = "debug"
@@ -53,7 +53,7 @@ class LogEvent:
     """
 
     name: str
-    level: Level
+    level: LogLevel
     meaning: str
     action: str = ""
     fields: tuple[str, ...] = ()
