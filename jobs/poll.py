@@ -42,9 +42,9 @@ async def poll(
     one waiting for minutes. The mark is short here and renewed with the lease instead; that two workers
     never read the same resource is the lease's business, not the mark's.
     """
-    place = services_of(ctx)
-    desk = place.accounts.get(account)
-    if desk is None or resource not in CAPTURED:
+    services = services_of(ctx)
+    account_services = services.accounts.get(account)
+    if account_services is None or resource not in CAPTURED:
         get_logger().error(
             "job_not_for_this_worker", account=account, resource=resource,
             advice="a job of this queue names an account or resource that its workers do not serve",
@@ -56,12 +56,12 @@ async def poll(
     async def renew_mark() -> None:
         await queue.pexpire(mark, int(IN_PROGRESS_SECONDS * 1000))
 
-    run = await desk.poller.poll(
+    run = await account_services.poller.poll(
         CAPTURED[resource],
         follow_ups_only=follow_ups_only,
-        stop=place.stopping,
+        stop=services.stopping,
         on_renew=renew_mark,
         traceparent=traceparent,
     )
     if run.outcome is Outcome.PAUSED or run.error_code == RedisFull.code:
-        desk.retention.request_pass()
+        account_services.retention.request_pass()

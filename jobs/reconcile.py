@@ -27,9 +27,9 @@ def job_id(queue: str, account: str) -> str:
 
 async def reconcile(ctx: Mapping[Any, Any], account: str) -> None:
     """One slice. How it went stands in Redis; the tick puts the next one into the queue when it is due."""
-    place = services_of(ctx)
-    desk = place.accounts.get(account)
-    if desk is None or not desk.account.reconcile.every:
+    services = services_of(ctx)
+    account_services = services.accounts.get(account)
+    if account_services is None or not account_services.account.reconcile.every:
         return
     queue: ArqRedis = ctx["redis"]
     mark = in_progress_key_prefix + ctx["job_id"]
@@ -37,53 +37,53 @@ async def reconcile(ctx: Mapping[Any, Any], account: str) -> None:
     async def renew_mark() -> None:
         await queue.pexpire(mark, int(IN_PROGRESS_SECONDS * 1000))
 
-    wanted = [RESOURCES[name] for name in provable(place, desk)]
-    await desk.reconciler.run(wanted, stop=place.stopping, on_renew=renew_mark)
+    requested = [RESOURCES[name] for name in provable(services, account_services)]
+    await account_services.reconciler.run(requested, stop=services.stopping, on_renew=renew_mark)
 
 
-def provable(place: Services, desk: AccountServices) -> list[str]:
+def provable(services: Services, account: AccountServices) -> list[str]:
     """The resources of an account that are read, not paused, and that OrderMesh has audit logs of."""
-    paused = place.paused.get(desk.account.name, {})
+    paused = services.paused.get(account.account.name, {})
     return [
         name
         for name, resource in RESOURCES.items()
-        if name in desk.account.intervals and can_be_proven(resource) and not pauses.of(paused, name)
+        if name in account.account.intervals and can_be_proven(resource) and not pauses.of(paused, name)
     ]
 
 
-async def enqueue(place: Services, queue: ArqRedis) -> None:
+async def enqueue(services: Services, queue: ArqRedis) -> None:
     """Put a slice into the queue for each account of which something is due."""
-    wanted = [
-        (desk, name)
-        for desk in place.accounts.values()
-        if desk.account.reconcile.every
-        for name in provable(place, desk)
+    requested = [
+        (account_services, name)
+        for account_services in services.accounts.values()
+        if account_services.account.reconcile.every
+        for name in provable(services, account_services)
     ]
-    if not wanted:
+    if not requested:
         return
-    async with place.redis.pipeline(transaction=False) as pipe:
-        for desk, name in wanted:
-            pipe.hmget(desk.keys.reconcile(name), ["due_at", "interval", "began"])
-            pipe.hget(desk.keys.cursor(name), "baseline")
+    async with services.redis.pipeline(transaction=False) as pipe:
+        for account_services, name in requested:
+            pipe.hmget(account_services.keys.reconcile(name), ["due_at", "interval", "began"])
+            pipe.hget(account_services.keys.cursor(name), "baseline")
         answers = await pipe.execute(raise_on_error=False)
-    now, due = place.clock.now(), set[str]()
-    for (desk, _), fields, baseline in zip(wanted, answers[::2], answers[1::2], strict=True):
+    now, due = services.clock.now(), set[str]()
+    for (account_services, _), fields, baseline in zip(requested, answers[::2], answers[1::2], strict=True):
         # Before the first complete read there is nothing to be proven.
         if isinstance(baseline, Exception) or baseline in {None, b"0"}:
             continue
         if isinstance(fields, Exception):
             fields = (None, None, None)  # noqa: PLW2901 - of another hand: the job says what is wrong with it
-        if seconds_until_slice(*fields, wanted=desk.account.reconcile.every, now=now) <= 0:
-            due.add(desk.account.name)
+        if seconds_until_slice(*fields, requested=account_services.account.reconcile.every, now=now) <= 0:
+            due.add(account_services.account.name)
     for account in due:
         # Refused by arq while the same job is queued or running, which is what is wanted.
         await queue.enqueue_job(
-            "reconcile", account, _job_id=job_id(place.queue, account), _queue_name=place.queue
+            "reconcile", account, _job_id=job_id(services.queue, account), _queue_name=services.queue
         )
 
 
 def seconds_until_slice(
-    due_at: bytes | None, interval: bytes | None, began: bytes | None, *, wanted: float, now: float
+    due_at: bytes | None, interval: bytes | None, began: bytes | None, *, requested: float, now: float
 ) -> float:
     """How long the next slice has to wait, by what is noted and the interval that is `wanted` now; 0 or less is due.
 
@@ -95,6 +95,6 @@ def seconds_until_slice(
     except ValueError:
         return 0.0
     if kept and not running:
-        due += min(0.0, wanted - kept)  # a shorter interval counts at once
+        due += min(0.0, requested - kept)  # a shorter interval counts at once
     wait = due - now
-    return wait if wait <= max(wanted, 3600.0) else 0.0
+    return wait if wait <= max(requested, 3600.0) else 0.0

@@ -46,9 +46,9 @@ def slice_id(account: str, name: str) -> str:
 
 async def resync(ctx: Mapping[Any, Any], account: str, resource: str, request: Mapping[str, Any]) -> None:
     """Note a resync under the id of this job. What cannot be is logged, and nothing is noted."""
-    place = services_of(ctx)
-    desk = place.accounts.get(account)
-    if desk is None:
+    services = services_of(ctx)
+    account_services = services.accounts.get(account)
+    if account_services is None:
         if ctx.get("job_try") == ORPHANED_TRIES:
             get_logger().error(
                 "job_not_for_this_worker", account=account, resource=resource,
@@ -57,8 +57,8 @@ async def resync(ctx: Mapping[Any, Any], account: str, resource: str, request: M
             )  # fmt: skip
         raise Retry(defer=ELSEWHERE_SECONDS)
     try:
-        wanted = _read(resource, request)
-        await desk.resyncer.resyncs.create(wanted, place.clock.now(), name=ctx["job_id"])
+        requested = _read(resource, request)
+        await account_services.resyncer.resyncs.create(requested, services.clock.now(), name=ctx["job_id"])
     except (SettingsError, msgspec.ValidationError, TypeError) as error:
         get_logger(account=account).error(
             "resync_refused", resource=resource, job=ctx["job_id"], error=str(error),
@@ -74,9 +74,9 @@ def _read(resource: str, request: Mapping[str, Any]) -> ResyncRequest:
 
 async def resync_slice(ctx: Mapping[Any, Any], account: str, resource: str, name: str) -> None:
     """Work on a resync for some seconds. The tick puts the next slice into the queue."""
-    place = services_of(ctx)
-    desk = place.accounts.get(account)
-    if desk is None or resource not in RESOURCES:
+    services = services_of(ctx)
+    account_services = services.accounts.get(account)
+    if account_services is None or resource not in RESOURCES:
         return  # the tick of a worker that serves the account asks for it again
     queue: ArqRedis = ctx["redis"]
     mark = in_progress_key_prefix + ctx["job_id"]
@@ -84,4 +84,6 @@ async def resync_slice(ctx: Mapping[Any, Any], account: str, resource: str, name
     async def renew_mark() -> None:
         await queue.pexpire(mark, int(IN_PROGRESS_SECONDS * 1000))
 
-    await desk.resyncer.slice(RESOURCES[resource], name, stop=place.stopping, on_renew=renew_mark)
+    await account_services.resyncer.slice(
+        RESOURCES[resource], name, stop=services.stopping, on_renew=renew_mark
+    )

@@ -29,10 +29,10 @@ def job_id(queue: str, account: str) -> str:
 
 async def retain(ctx: Mapping[Any, Any], account: str) -> None:
     """One pass over the streams of an account. Two at the same time do no harm: each call is one step."""
-    place = services_of(ctx)
-    desk = place.accounts.get(account)
-    if desk is not None:
-        await _pass(place, account)
+    services = services_of(ctx)
+    account_services = services.accounts.get(account)
+    if account_services is not None:
+        await _pass(services, account)
 
 
 class FullRedisHandler:
@@ -41,8 +41,8 @@ class FullRedisHandler:
     There is no room for a job then, so it is not done by one; trimming needs no memory, and makes room.
     """
 
-    def __init__(self, place: Services) -> None:
-        self._place, self._repeats = place, Repeats(LOG_SECONDS)
+    def __init__(self, services: Services) -> None:
+        self._place, self._repeats = services, Repeats(LOG_SECONDS)
         self._since = self._refused_at = self._trimmed_at = -float("inf")
         self._log = get_logger()
 
@@ -71,9 +71,9 @@ class FullRedisHandler:
             self._repeats.forget_all("full")
 
 
-async def _pass(place: Services, account: str) -> None:
+async def _pass(services: Services, account: str) -> None:
     try:
-        await place.accounts[account].retention.run()
+        await services.accounts[account].retention.run()
     except (redis.exceptions.RedisError, OSError) as error:
         get_logger(account=account).warning(
             "retention_put_off", error=str(error), advice="it is tried again with the next pass"

@@ -42,52 +42,58 @@ async def tick(ctx: Mapping[Any, Any]) -> None:
 
     Where Redis is full there is no room for a job: the next tick tries again, and the worker tells it.
     """
-    place = services_of(ctx)
-    if place.stopping():
+    services = services_of(ctx)
+    if services.stopping():
         return
     try:
-        await _enqueue(place, ctx["redis"])
-        await reconcile.enqueue(place, ctx["redis"])
+        await _enqueue(services, ctx["redis"])
+        await reconcile.enqueue(services, ctx["redis"])
     except ResponseError as error:
         if not is_full(error):
             raise
 
 
-async def _enqueue(place: Services, queue: ArqRedis) -> None:
-    for desk in place.accounts.values():
-        if desk.retention.due():
-            name = desk.account.name
+async def _enqueue(services: Services, queue: ArqRedis) -> None:
+    for account in services.accounts.values():
+        if account.retention.due():
+            name = account.account.name
             await queue.enqueue_job(
-                "retain", name, _job_id=retain.job_id(place.queue, name), _queue_name=place.queue
+                "retain", name, _job_id=retain.job_id(services.queue, name), _queue_name=services.queue
             )
-    await _enqueue_resyncs(place, queue)
-    wanted = [
-        (desk, name)
-        for desk in place.accounts.values()
-        for name in desk.account.intervals
+    await _enqueue_resyncs(services, queue)
+    requested = [
+        (account_services, name)
+        for account_services in services.accounts.values()
+        for name in account_services.account.intervals
         if name in CAPTURED
     ]
-    async with place.redis.pipeline(transaction=False) as pipe:
-        for desk in place.accounts.values():
-            pipe.hgetall(desk.keys.paused)
-        for desk, name in wanted:
-            pipe.hmget(desk.keys.cursor(name), ["due_at", "interval", "failures", "baseline", "paused"])
-            pipe.zrange(desk.keys.refresh_queue(name), 0, 0, withscores=True)
+    async with services.redis.pipeline(transaction=False) as pipe:
+        for account in services.accounts.values():
+            pipe.hgetall(account.keys.paused)
+        for account, name in requested:
+            pipe.hmget(account.keys.cursor(name), ["due_at", "interval", "failures", "baseline", "paused"])
+            pipe.zrange(account.keys.refresh_queue(name), 0, 0, withscores=True)
         answers = await pipe.execute(raise_on_error=False)
-    now, paused, found = place.clock.now(), answers[: len(place.accounts)], answers[len(place.accounts) :]
-    for name, pauses_of in zip(place.accounts, paused, strict=True):
+    now, paused, result = (
+        services.clock.now(),
+        answers[: len(services.accounts)],
+        answers[len(services.accounts) :],
+    )
+    for name, pauses_of in zip(services.accounts, paused, strict=True):
         if not isinstance(pauses_of, Exception):
-            record_pauses(place, name, pauses.parse(pauses_of))
-    for (desk, name), cursor, first in zip(wanted, found[::2], found[1::2], strict=True):
-        if pauses.of(place.paused.get(desk.account.name, {}), name):
+            record_pauses(services, name, pauses.parse(pauses_of))
+    for (account, name), cursor, first in zip(requested, result[::2], result[1::2], strict=True):
+        if pauses.of(services.paused.get(account.account.name, {}), name):
             continue
         due_at, interval, failures, *ready = (None,) * 5 if isinstance(cursor, Exception) else cursor
-        wait = seconds_until_due(due_at, interval, failures, wanted=desk.account.intervals[name], now=now)
+        wait = seconds_until_due(
+            due_at, interval, failures, requested=account.account.intervals[name], now=now
+        )
         follow_ups = follow_ups_due(first, *ready, now=now) and failures in {None, b"0"}
         if wait < TICK_SECONDS or follow_ups:
             only: dict[str, Any] = {"follow_ups_only": True} if wait >= TICK_SECONDS else {}
             wait = 0.0 if follow_ups else max(0.0, wait)
-            await _enqueue_poll(place.queue, queue, desk.account.name, name, at=now + wait, **only)
+            await _enqueue_poll(services.queue, queue, account.account.name, name, at=now + wait, **only)
 
 
 async def _enqueue_poll(
@@ -110,32 +116,32 @@ async def _enqueue_poll(
         tracing.record("tick", trace, began, account=account, resource=resource)
 
 
-def record_pauses(place: Services, account: str, found: dict[str, Pause]) -> None:
+def record_pauses(services: Services, account: str, result: dict[str, Pause]) -> None:
     """Remember what is paused of an account, and log what has begun or ended since the last look."""
-    log, before = get_logger(account=account), place.paused.get(account, {})
-    for resource, pause in found.items():
+    log, before = get_logger(account=account), services.paused.get(account, {})
+    for resource, pause in result.items():
         if pause != before.get(resource):
             log.warning(
                 "polling_paused", resource=resource, by=pause.by, reason=pause.reason, paused_at=rfc3339(pause.at),
                 advice="ordersync resume",
             )  # fmt: skip
     for resource, pause in before.items():
-        if resource not in found:
-            log.info("polling_resumed", resource=resource, paused_s=round(place.clock.now() - pause.at, 1))
-    place.paused[account] = found
+        if resource not in result:
+            log.info("polling_resumed", resource=resource, paused_s=round(services.clock.now() - pause.at, 1))
+    services.paused[account] = result
 
 
-async def _enqueue_resyncs(place: Services, queue: ArqRedis) -> None:
+async def _enqueue_resyncs(services: Services, queue: ArqRedis) -> None:
     """A slice of each resync that is not over."""
-    now = place.clock.now()
-    for desk in place.accounts.values():
-        for name, resource, due_at in await desk.resyncer.resyncs.due(now + TICK_SECONDS):
+    now = services.clock.now()
+    for account in services.accounts.values():
+        for name, resource, due_at in await account.resyncer.resyncs.due(now + TICK_SECONDS):
             await queue.enqueue_job(
                 "resync_slice",
-                desk.account.name,
+                account.account.name,
                 resource,
                 name,
-                _job_id=slice_id(desk.account.name, name),
+                _job_id=slice_id(account.account.name, name),
                 _queue_name=RESYNC_QUEUE,
                 _defer_by=max(0.0, due_at - now),
             )
@@ -152,7 +158,7 @@ def follow_ups_due(first: object, baseline: bytes | None, paused: bytes | None, 
 
 
 def seconds_until_due(
-    due_at: bytes | None, interval: bytes | None, failures: bytes | None, *, wanted: float, now: float
+    due_at: bytes | None, interval: bytes | None, failures: bytes | None, *, requested: float, now: float
 ) -> float:
     """How long a poll has to wait, by its cursor and the interval that is `wanted` now; 0 or less is due.
 
@@ -164,6 +170,6 @@ def seconds_until_due(
     except ValueError:
         return 0.0
     if kept and failures in {None, b"0"}:
-        due += min(0.0, wanted - kept)  # a shorter interval counts at once
+        due += min(0.0, requested - kept)  # a shorter interval counts at once
     wait = due - now
     return wait if wait <= MAX_WAIT else 0.0

@@ -190,19 +190,19 @@ class SupervisedWorker(Worker):
             await pool.disconnect()
 
 
-def make_worker(queue_url: str, place: Services, worker_id: str) -> Workers:
+def make_worker(queue_url: str, services: Services, worker_id: str) -> Workers:
     """A worker that ticks, polls, reconciles and trims, and one for resyncs. They open connections of their own."""
     return Workers(
-        make_poll_worker(queue_url, place, worker_id), make_resync_worker(queue_url, place, worker_id)
+        make_poll_worker(queue_url, services, worker_id), make_resync_worker(queue_url, services, worker_id)
     )
 
 
-def make_poll_worker(queue_url: str, place: Services, worker_id: str) -> SupervisedWorker:
+def make_poll_worker(queue_url: str, services: Services, worker_id: str) -> SupervisedWorker:
     """The one that ticks, polls, reconciles and trims."""
-    queue = place.queue
+    queue = services.queue
     return _make(
         queue_url,
-        place,
+        services,
         worker_id,
         queue=queue,
         functions=[
@@ -218,11 +218,11 @@ def make_poll_worker(queue_url: str, place: Services, worker_id: str) -> Supervi
     )
 
 
-def make_resync_worker(queue_url: str, place: Services, worker_id: str) -> SupervisedWorker:
+def make_resync_worker(queue_url: str, services: Services, worker_id: str) -> SupervisedWorker:
     """The one for resyncs, with a queue of its own. Nobody waits for the first half second of one."""
     return _make(
         queue_url,
-        place,
+        services,
         worker_id,
         queue=RESYNC_QUEUE,
         functions=[
@@ -236,7 +236,7 @@ def make_resync_worker(queue_url: str, place: Services, worker_id: str) -> Super
 
 def _make(
     queue_url: str,
-    place: Services,
+    services: Services,
     worker_id: str,
     *,
     queue: str,
@@ -257,9 +257,9 @@ def _make(
         max_jobs=20,
         health_check_interval=10,
         health_check_key=f"{queue}:health:{worker_id}",
-        ctx={"workplace": place},
+        ctx={"workplace": services},
         log_results=False,
     )
-    worker.relief = FullRedisHandler(place)
+    worker.relief = FullRedisHandler(services)
     worker.in_progress_timeout_s = IN_PROGRESS_SECONDS
     return worker

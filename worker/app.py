@@ -144,8 +144,8 @@ async def open_services(accounts: Sequence[Account], url: str, clock: Clock) -> 
             account.name: _account_services(account, profiles[account.contract_file], redis, clock)
             for account in accounts
         }
-        for desk in desks.values():
-            stack.push_async_callback(desk.client.aclose)
+        for account_services in desks.values():
+            stack.push_async_callback(account_services.client.aclose)
         yield Services(redis=redis, accounts=desks, clock=clock)
 
 
@@ -172,7 +172,7 @@ def _account_services(
         login=client.login,
         clock=clock,
     )
-    contract = CapabilityRegistry(redis=redis, keys=keys, client=client, believed=profile, clock=clock)
+    contract = CapabilityRegistry(redis=redis, keys=keys, client=client, configured=profile, clock=clock)
     groups = Groups(redis, keys)
     retention = Retention(
         redis_client=redis,
@@ -183,7 +183,7 @@ def _account_services(
         every=account.retention.every,
         clock=clock,
     )
-    pressure = Backpressure(groups, HighWaterMarks(**account.backpressure.model_dump()), clock)
+    backpressure = Backpressure(groups, HighWaterMarks(**account.backpressure.model_dump()), clock)
     payloads = {name: payload_of(name, account.privacy, account.events) for name in CAPTURED}
     if account.privacy.key is not None:
         redaction.add(account.privacy.key.get_secret_value())
@@ -192,7 +192,7 @@ def _account_services(
         keys=keys,
         client=client,
         contract=contract,
-        pressure=pressure,
+        backpressure=backpressure,
         page_size=account.api.page_size,
         max_concurrency=account.api.max_concurrency,
         intervals=account.intervals,
@@ -200,7 +200,7 @@ def _account_services(
         complete_every=account.complete_every,
         worker_id=worker_id(),
         clock=clock,
-        interests=scopes_of(account),
+        scopes=scopes_of(account),
         payloads=payloads,
     )
     resyncer = ResyncRunner(
@@ -218,7 +218,7 @@ def _account_services(
         keys=keys,
         client=client,
         contract=contract,
-        pressure=pressure,
+        backpressure=backpressure,
         settings=account.reconcile,
         requests_per_second=account.api.requests_per_second,
         max_concurrency=account.api.max_concurrency,
@@ -226,7 +226,7 @@ def _account_services(
         ignore_fields=account.ignore_fields,
         worker_id=worker_id(),
         clock=clock,
-        interests=scopes_of(account),
+        scopes=scopes_of(account),
         payloads=payloads,
     )
     return AccountServices(account, keys, client, poller, resyncer, reconciler, contract, groups, retention)
@@ -234,16 +234,16 @@ def _account_services(
 
 def scopes_of(account: Account) -> dict[str, RecordScope]:
     """What of each resource is published."""
-    wanted = account.interest
+    requested = account.interest
     return {
         name: scope_of(
-            each,
-            merchants=wanted.merchants,
-            statuses=wanted.statuses.get(name, ()),
-            final=wanted.final_statuses.get(name, ()),
+            item,
+            merchants=requested.merchants,
+            statuses=requested.statuses.get(name, ()),
+            final=requested.final_statuses.get(name, ()),
         )
-        for name, each in CAPTURED.items()
-        if isinstance(each, Resource)
+        for name, item in CAPTURED.items()
+        if isinstance(item, Resource)
     }
 
 
@@ -252,38 +252,38 @@ def limits_of(account: Account) -> dict[str, RetentionLimits]:
     return {name: RetentionLimits(**account.retention.of(name).model_dump()) for name in CAPTURED}
 
 
-async def announce(place: Services) -> None:
+async def announce(services: Services) -> None:
     """Write down which accounts there are, for the commands that only look."""
-    await answer(place.redis.sadd(ACCOUNTS, *place.accounts))
+    await answer(services.redis.sadd(ACCOUNTS, *services.accounts))
 
 
-def reporter(place: Services) -> Callable[[], Awaitable[list[ResourceBeat]]]:
+def reporter(services: Services) -> Callable[[], Awaitable[list[ResourceBeat]]]:
     """What the heartbeat says of each resource. It goes to Redis too, where other hosts see it."""
-    since = place.clock.now()
+    since = services.clock.now()
 
     async def report() -> list[ResourceBeat]:
         full = False
         try:
-            await announce(place)  # again and again: a Redis that lost its data knows of nobody
+            await announce(services)  # again and again: a Redis that lost its data knows of nobody
         except RedisError as error:
             if not is_full(error):
                 raise
             full = True
         beats = []
-        for desk in place.accounts.values():
-            paused = await pauses.Pauses(place.redis, desk.keys).all()
-            for name in desk.account.intervals:
+        for account in services.accounts.values():
+            paused = await pauses.Pauses(services.redis, account.keys).all()
+            for name in account.account.intervals:
                 try:
-                    cursor = await StateStore(place.redis, desk.keys, CAPTURED[name]).load_cursor()
+                    cursor = await StateStore(services.redis, account.keys, CAPTURED[name]).load_cursor()
                     pause = pauses.of(paused, name)
-                    verdict = judge(cursor, place.clock.now(), since, full=full, pause=pause)
+                    verdict = judge(cursor, services.clock.now(), since, full=full, pause=pause)
                     fresh_as_of, last_success = cursor.fresh_as_of, cursor.last_success
                 except DataError as error:
                     verdict = Verdict(Health.FAILING, str(error))
                     fresh_as_of = last_success = 0.0
                 beats.append(
                     ResourceBeat(
-                        account=desk.account.name,
+                        account=account.account.name,
                         resource=name,
                         health=verdict.health.value,
                         cause=redaction.text(verdict.cause),
@@ -291,16 +291,16 @@ def reporter(place: Services) -> Callable[[], Awaitable[list[ResourceBeat]]]:
                         last_success=last_success,
                     )
                 )
-            own = [beat for beat in beats if beat.account == desk.account.name]
-            sign = Beat(worker_id(), os.getpid(), place.clock.now(), since, own)
-            await Presence(place.redis, desk.keys).beat(sign)
+            own = [beat for beat in beats if beat.account == account.account.name]
+            sign = Beat(worker_id(), os.getpid(), services.clock.now(), since, own)
+            await Presence(services.redis, account.keys).beat(sign)
         return beats
 
     return report
 
 
-async def deregister(place: Services) -> None:
+async def deregister(services: Services) -> None:
     """This worker ends, and is not counted among those alive any more. Redis may be away, and is not waited for."""
     with suppress(RedisError, OSError), anyio.move_on_after(DEREGISTER_SECONDS):
-        for desk in place.accounts.values():
-            await Presence(place.redis, desk.keys).leave(worker_id())
+        for account in services.accounts.values():
+            await Presence(services.redis, account.keys).leave(worker_id())

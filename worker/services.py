@@ -35,7 +35,7 @@ class AccountServices:
     poller: Poller
     resyncer: ResyncRunner
     reconciler: Reconciler
-    contract: CapabilityRegistry
+    capabilities: CapabilityRegistry
     groups: Groups
     retention: Retention
 

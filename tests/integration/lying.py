@@ -208,7 +208,7 @@ class Watch:
 
     async def found(self) -> Capabilities | None:
         """What is kept of the last probe."""
-        return (await self.desk.contract.load()).get("orders")
+        return (await self.desk.capabilities.load()).get("orders")
 
     async def events(self) -> list[Event]:
         """Every event of the orders, in order."""

@@ -198,7 +198,7 @@ async def test_a_paused_resource_is_looked_at_soon(bench: BenchMaker) -> None:
         run = await b.poll()
         assert run.outcome is Outcome.PAUSED
         raw = await answer(b.redis.hmget(b.desk.keys.cursor("orders"), ["due_at", "interval", "failures"]))
-        wait = seconds_until_due(raw[0], raw[1], raw[2], wanted=3600.0, now=began)
+        wait = seconds_until_due(raw[0], raw[1], raw[2], requested=3600.0, now=began)
         assert 5 <= wait <= 5 + b.place.clock.now() - began
 
 

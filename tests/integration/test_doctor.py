@@ -346,7 +346,11 @@ def levels(findings: list[Finding]) -> list[tuple[str, str]]:
         ({"aof_last_write_status": "err"}, "problem", "append-only file"),
         ({"rdb_last_bgsave_status": "err"}, "problem", "snapshot"),
         ({"maxmemory_policy": "volatile-ttl"}, "warning", "volatile-ttl"),
-        ({"maxmemory_policy": "allkeys-lfu", "maxmemory": 0}, "warning", "once it is given a maxmemory"),
+        (
+            {"maxmemory_policy": "allkeys-lfu", "maxmemory": 0},
+            "warning",
+            "with a maxmemory, this server would drop keys",
+        ),
         ({"maxmemory_policy": "allkeys-lfu", "maxmemory": 1 << 30}, "problem", "unread events"),
         ({"aof_enabled": 0}, "warning", "last snapshot"),
         ({"used_memory": 95 << 30, "maxmemory": 100 << 30}, "warning", "left of its limit"),

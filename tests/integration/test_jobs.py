@@ -173,7 +173,7 @@ def test_when_a_poll_is_due(
     due_at: bytes | None, interval: bytes | None, failures: bytes | None, expected: float
 ) -> None:
     """By the cursor and the interval wanted now (15 s), at second 1000."""
-    assert seconds_until_due(due_at, interval, failures, wanted=15.0, now=1000.0) == expected
+    assert seconds_until_due(due_at, interval, failures, requested=15.0, now=1000.0) == expected
 
 
 async def test_a_cursor_that_is_no_cursor_is_due_and_stops_nobody_else(

@@ -378,7 +378,7 @@ def _kind(name: str) -> str:
 
 async def know(b: Bench, contract: ServedContract) -> None:
     """Let the worker know what a probe would find, so that its requests are the same in every run."""
-    known = b.desk.contract
+    known = b.desk.capabilities
     for name, resource in RESOURCES.items():
         field = resource.modified_fields[0]
         stem = field.removesuffix("At")
@@ -387,7 +387,7 @@ async def know(b: Bench, contract: ServedContract) -> None:
             resource=name,
             search=resource.search,
             at=b.place.clock.now(),
-            configured=fingerprint(known.believed),
+            configured=fingerprint(known.configured),
             state="found",
             pages=yes("as the sandbox is set up"),
             filtering=yes("it is") if contract.since_honoured else no("it is not"),

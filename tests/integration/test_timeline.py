@@ -187,7 +187,7 @@ async def test_an_audit_entry_that_was_published_stands_once(
         (None, 1),
         (b.desk.client, len((await b.desk.client.orders.audit_logs(order_id)).entries)),
     ):
-        found = await TimelineCollector(b.redis, b.desk.keys, api, most=1000, now=NOW).collect(order_id)
+        found = await TimelineCollector(b.redis, b.desk.keys, api, limit=1000, now=NOW).collect(order_id)
         audit = [each for each in found.entries if each.resource == "order_audit"]
         assert len(audit) == number
         (published,) = [each for each in audit if "published_at" in each.facts]
@@ -199,7 +199,7 @@ async def test_compressed_records_are_looked_into(bench: BenchMaker) -> None:
     async with bench(events=EventSettings(compress_above=1)) as b:
         await b.poll()
         order = json.loads(next(iter(b.sandbox.store.truth().values())))
-        found = await TimelineCollector(b.redis, b.desk.keys, None, most=1000, now=NOW).collect(
+        found = await TimelineCollector(b.redis, b.desk.keys, None, limit=1000, now=NOW).collect(
             order["safeId"]
         )
         assert [each.facts["action"] for each in found.entries] == ["snapshot"]
@@ -211,7 +211,7 @@ async def test_the_run_is_named_where_events_tell_it(bench: BenchMaker) -> None:
         run = await b.poll()
         order = next(iter(b.sandbox.store.truth()))
         (moment,) = (
-            await TimelineCollector(b.redis, b.desk.keys, None, most=1000, now=NOW).collect(order)
+            await TimelineCollector(b.redis, b.desk.keys, None, limit=1000, now=NOW).collect(order)
         ).entries
         assert moment.facts["run"] == run.run_id
         assert f"by poll in run {run.run_id}" in moment.message
@@ -232,16 +232,16 @@ async def test_the_search_looks_no_further_than_it_must(redis: Redis) -> None:
     writer = Writer(redis)
     await writer.add(2 * AT_ONCE, at=1_000_000, apart=1000)
     finder, newest, oldest = EventSearch(redis), f"{2 * AT_ONCE:024x}", f"{1:024x}"
-    found = await finder.search(STREAM, {newest}, most=10_000)
+    found = await finder.search(STREAM, {newest}, limit=10_000)
     assert ([event.subject for event in found.events], found.looked_at) == ([newest], AT_ONCE)
-    found = await finder.search(STREAM, {newest, oldest}, most=10_000)
+    found = await finder.search(STREAM, {newest, oldest}, limit=10_000)
     assert [event.subject for event in found.events] == [oldest, newest]
-    found = await finder.search(STREAM, {oldest}, most=AT_ONCE + 7)
+    found = await finder.search(STREAM, {oldest}, limit=AT_ONCE + 7)
     assert (found.events, found.looked_at, found.cut_short) == ((), AT_ONCE + 7, True)
     assert found.back_to == 1000 + (AT_ONCE - 7)
-    found = await finder.search(STREAM, {"nobody"}, since=1000 + 2 * AT_ONCE - 5, most=10_000)
+    found = await finder.search(STREAM, {"nobody"}, since=1000 + 2 * AT_ONCE - 5, limit=10_000)
     assert (found.looked_at, found.cut_short) == (5, False)
-    assert (await finder.search("nowhere", {oldest}, most=10)).looked_at == 0
+    assert (await finder.search("nowhere", {oldest}, limit=10)).looked_at == 0
 
 
 async def test_a_text_is_looked_for_in_the_record_alone(redis: Redis) -> None:
@@ -250,10 +250,10 @@ async def test_a_text_is_looked_for_in_the_record_alone(redis: Redis) -> None:
     await writer.add(1, data=b'{"id":"a","orderId":"x.y"}')
     await writer.add(1, data=b'{"id":"b","orderId":"xzy"}')
     await redis.xadd(STREAM, {"data": '"x.y"'})
-    found = await EventSearch(redis).search(STREAM, set(), {'"x.y"'}, most=10)
+    found = await EventSearch(redis).search(STREAM, set(), {'"x.y"'}, limit=10)
     assert [event.data for event in found.events] == [b'{"id":"a","orderId":"x.y"}']
     assert found.looked_at == 3
-    assert (await EventSearch(redis).search(STREAM, set(), {FIELDS[0]}, most=10)).events == ()
+    assert (await EventSearch(redis).search(STREAM, set(), {FIELDS[0]}, limit=10)).events == ()
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_a_log_is_remembered_up_to_a_limit() -> None:
 
 def test_a_state_of_another_hand_is_none() -> None:
     """Fingerprints that do not fit into it would shift all that follow: the log is told anew, and then once."""
-    for before in (b"nonsense", RecordState(b"\1" * 8, 0, 0, 3, b"\2" * 6, place=7).pack()):
+    for before in (b"nonsense", RecordState(b"\1" * 8, 0, 0, 3, b"\2" * 6, position=7).pack()):
         found = look([FIRST, SECOND], before)
         assert found is not None
         assert len(found.entries) == 2

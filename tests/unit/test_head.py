@@ -93,9 +93,9 @@ def test_a_page_out_of_order(at: int) -> None:
     for page in range(at):
         first = 1000 - page * 10
         times = list(range(first, first - 10, -1))
-        plan.dealt_with(PageSummary([b"%d" % time for time in times], 100, times))
+        plan.accept(PageSummary([b"%d" % time for time in times], 100, times))
     with pytest.raises(SortBroken, match=f"page {at} is not sorted"):
-        plan.dealt_with(PageSummary([b"a", b"b"], 100, [1, 2]))
+        plan.accept(PageSummary([b"a", b"b"], 100, [1, 2]))
 
 
 def test_a_server_that_sorts_each_page_for_itself() -> None:
@@ -104,9 +104,9 @@ def test_a_server_that_sorts_each_page_for_itself() -> None:
     for step in range(2 * MAX_PASSES - 1):
         page = plan.next_page
         assert page == step % 2
-        plan.dealt_with(PageSummary([b"%d" % time for time in pages[page]], 6, pages[page]))
+        plan.accept(PageSummary([b"%d" % time for time in pages[page]], 6, pages[page]))
     with pytest.raises(SortBroken, match="page 1 begins with newer changes than page 0 ends with"):
-        plan.dealt_with(PageSummary([b"%d" % time for time in pages[1]], 6, pages[1]))
+        plan.accept(PageSummary([b"%d" % time for time in pages[1]], 6, pages[1]))
 
 
 def test_a_burst_of_new_records_is_no_broken_sort() -> None:
@@ -223,9 +223,9 @@ def test_pages_that_never_stand_still() -> None:
     while not plan.done:
         stamp += 1
         if plan.next_page < 2:
-            plan.dealt_with(PageSummary([b"%d" % stamp], None, [5], [5]))
+            plan.accept(PageSummary([b"%d" % stamp], None, [5], [5]))
         else:
-            plan.dealt_with(PageSummary([]))
+            plan.accept(PageSummary([]))
     assert plan.unsettled
 
 

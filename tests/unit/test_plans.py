@@ -137,7 +137,7 @@ SEEN = replace(READ, statuses="Cancelled\nFulfilled\nHeld\nOpen", sweep_pages=20
 
 def chosen(listing: Listing = CHOOSES, cursor: Cursor = SEEN, **options: Any) -> list[ScanStep]:
     fixed: dict[str, Any] = {"page_size": 100, "interval": 15, "seconds": 45, "complete_every": 3600}
-    return choose_steps(listing, cursor, NOW, **fixed, **{"interest": FINAL, "single": True, **options})
+    return choose_steps(listing, cursor, NOW, **fixed, **{"scope": FINAL, "single": True, **options})
 
 
 def test_open_statuses_alone() -> None:
@@ -165,7 +165,7 @@ def test_open_statuses_alone() -> None:
         (CHOOSES, replace(SEEN, sweep_pages=2), {}),
         (CHOOSES, replace(SEEN, baseline=False), {}),
         (CHOOSES, SEEN, {"single": False}),
-        (CHOOSES, SEEN, {"interest": EVERYTHING}),
+        (CHOOSES, SEEN, {"scope": EVERYTHING}),
         (CHOOSES, SEEN, {"complete": True}),
     ],
 )
@@ -182,11 +182,11 @@ def test_one_merchant_is_asked_for(holds: Listing) -> None:
     listing = replace(holds, merchant_parameter="merchantId", status_parameter="status")
     mine = scope_of(ORDERS, merchants=("m1",), statuses=(), final=("Fulfilled",))
     due = replace(SEEN, swept_at=1.0)
-    parts = chosen(listing, due, interest=mine)
+    parts = chosen(listing, due, scope=mine)
     assert len(parts) > 1
     assert {(part.query["merchantId"], part.of_merchant) for part in parts} == {("m1", True)}
     two = scope_of(ORDERS, merchants=("m1", "m2"), statuses=(), final=())
-    assert not any("merchantId" in part.query for part in chosen(listing, due, interest=two))
+    assert not any("merchantId" in part.query for part in chosen(listing, due, scope=two))
 
 
 @given(

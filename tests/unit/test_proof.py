@@ -111,7 +111,7 @@ def test_times_are_read_as_they_are_served() -> None:
 
 
 def found(**known: object) -> Capabilities:
-    shared = {"resource": "orders", "search": "orders.search", "at": 0.0, "believed": "", "state": "found"}
+    shared = {"resource": "orders", "search": "orders.search", "at": 0.0, "configured": "", "state": "found"}
     return Capabilities(**{**shared, **known})  # type: ignore[arg-type] # as the test says
 
 
@@ -170,4 +170,4 @@ def test_when_a_slice_is_due(
     due_at: bytes | None, interval: bytes | None, began: bytes | None, expected: float
 ) -> None:
     """By what is noted and the interval that is wanted now (an hour), at second 1000."""
-    assert seconds_until_slice(due_at, interval, began, wanted=3600.0, now=1000.0) == expected
+    assert seconds_until_slice(due_at, interval, began, requested=3600.0, now=1000.0) == expected

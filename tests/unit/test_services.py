@@ -18,7 +18,7 @@ from worker.ordermesh.contract.operations import OPERATIONS, Operation
 from worker.ordermesh.contract.profile import ContractProfile, Listing, Route
 from worker.ordermesh.http.auth import LoginRequest
 from worker.ordermesh.http.reply import AuditReply, ListReply, Reply
-from worker.ordermesh.services import Services
+from worker.ordermesh.services import TypedServices
 from worker.ordermesh.services.group import ServiceGroup, query_of
 from worker.telemetry import log as logs
 
@@ -71,7 +71,7 @@ class Recorder:
 
 def methods() -> dict[str, Any]:
     """Every public method of every group, by `group.method`."""
-    services = Services(Recorder(), SystemClock())
+    services = TypedServices(Recorder(), SystemClock())
     return {
         f"{name}.{method}": function
         for name, group in vars(services).items()
@@ -110,7 +110,7 @@ def argument(parameter: inspect.Parameter) -> Any:
 async def sent_by(key: str, recorder: Recorder) -> tuple[Sent, Any]:
     """Call the method of an operation with all its arguments."""
     group, name = key.split(".")
-    method = getattr(getattr(Services(recorder, SystemClock()), group), name)
+    method = getattr(getattr(TypedServices(recorder, SystemClock()), group), name)
     parameters = inspect.signature(method).parameters.values()
     positional = [argument(each) for each in parameters if each.kind is not each.KEYWORD_ONLY]
     keywords = {each.name: argument(each) for each in parameters if each.kind is each.KEYWORD_ONLY}
@@ -124,7 +124,8 @@ def test_one_method_for_each_operation() -> None:
     assert len(OPERATIONS) == 79
     assert set(methods()) == set(OPERATIONS) | COMPOSED
     assert all(
-        issubclass(type(group), ServiceGroup) for group in vars(Services(Recorder(), SystemClock())).values()
+        issubclass(type(group), ServiceGroup)
+        for group in vars(TypedServices(Recorder(), SystemClock())).values()
     )
 
 
@@ -164,7 +165,7 @@ def test_each_says_what_it_does(key: str) -> None:
 async def test_arguments_that_are_left_out_are_not_sent() -> None:
     """A search without filters asks for a page of 50 and nothing else."""
     recorder = Recorder()
-    await Services(recorder, SystemClock()).orders.search()
+    await TypedServices(recorder, SystemClock()).orders.search()
     assert recorder.sent[0].query == {"page": "1", "pageSize": "50"}
 
 
@@ -172,7 +173,7 @@ async def test_pages_are_counted_from_0() -> None:
     """The profile says how pages are named and counted at the gateway."""
     listing = Listing(page_parameter="p", size_parameter="n", first_page=0)
     recorder = Recorder(profile=ContractProfile(lists={"notes.search": listing}))
-    services = Services(recorder, SystemClock())
+    services = TypedServices(recorder, SystemClock())
     await services.notes.search(page=2, page_size=10)
     await services.orders.search(page=2, page_size=10)
     assert [each.query for each in recorder.sent] == [{"p": "2", "n": "10"}, {"page": "3", "pageSize": "10"}]
@@ -182,7 +183,7 @@ async def test_records_of_a_list() -> None:
     """The records as served and decoded, and the total; the wrapper may be the profile's."""
     recorder = Recorder(b'{"hits":[{"id": "1"},{"id":2.50}],"warnings":[],"totalCount":9}')
     recorder.profile = ContractProfile(listing=Listing(wrapper="hits"))
-    found = await Services(recorder, SystemClock()).variants.search()
+    found = await TypedServices(recorder, SystemClock()).variants.search()
     assert [bytes(record) for record in found.records] == [b'{"id": "1"}', b'{"id":2.50}']
     assert found.values == [{"id": "1"}, {"id": 2.5}]
     assert found.total == 9
@@ -207,7 +208,7 @@ def test_query_values() -> None:
 async def test_a_body_that_is_expected_is_never_missing() -> None:
     """Where the operation has a request schema an empty object is sent, by the method that the profile says."""
     recorder = Recorder()
-    services = Services(recorder, SystemClock())
+    services = TypedServices(recorder, SystemClock())
     await services.orders.cancel("o1")
     await services.orders.hold("o1")
     await services.merchant_catalogs.search_variants("c1")
@@ -221,7 +222,7 @@ async def test_logins_stay_out_of_the_logs() -> None:
     """What goes to a login and what comes back is hidden in every line from then on, and in no repr."""
     tokens = {"accessToken": "access-1234567", "refreshToken": "refresh-1234567", "expiresIn": 900}
     recorder = Recorder(msgspec.json.encode(tokens))
-    services = Services(recorder, SystemClock())
+    services = TypedServices(recorder, SystemClock())
     reply = await services.users.login("sam@example.com", "password-1234567", source="shell")
     assert reply.value == tokens
     assert recorder.sent[0].query == {"source": "shell"}
@@ -237,7 +238,7 @@ async def test_long_lists_go_in_several_requests(key: str) -> None:
     """In order, none larger than allowed, and each result at its place in the whole list."""
     recorder = Recorder()
     group, name = key.split(".")
-    method = getattr(getattr(Services(recorder, SystemClock()), group), name)
+    method = getattr(getattr(TypedServices(recorder, SystemClock()), group), name)
     ids = [f"n{number}" for number in range(5)]
     items = ids if key == "orders.get_many" else [{"id": id_} for id_ in ids]
     reply = await method(items, most_in_bulk=2)
@@ -253,7 +254,7 @@ async def test_long_lists_go_in_several_requests(key: str) -> None:
 async def test_default_size_of_a_bulk_request() -> None:
     """Fifty items at most, since no limit is documented; no items, no request."""
     recorder = Recorder()
-    services = Services(recorder, SystemClock())
+    services = TypedServices(recorder, SystemClock())
     await services.orders.create_many([{"safeId": str(number)} for number in range(101)])
     assert [len(each.body["bulk"]) for each in recorder.sent] == [50, 50, 1]
     assert (await services.orders.create_many([])).items == ()
@@ -266,7 +267,7 @@ async def test_a_bulk_request_that_fails_half_way() -> None:
     """The error holds what was answered before, says where to look, and nothing after it is sent."""
     refused = ServerError("orders.create_many", 500, "oops")
     recorder = Recorder(b'[{"index":0,"statusCode":201},{"index":1,"statusCode":201}]', fail={1: refused})
-    services = Services(recorder, SystemClock())
+    services = TypedServices(recorder, SystemClock())
     with pytest.raises(
         PartialBulk, match=r"2 of 5 .* positions 2 to 3 failed: .*oops.* from position 4"
     ) as caught:
@@ -282,4 +283,4 @@ async def test_the_first_bulk_request_that_fails() -> None:
     """Where nothing was answered before, the error is the one that it is."""
     recorder = Recorder(fail={0: ServerError("orders.create_many", 500, "oops")})
     with pytest.raises(ServerError):
-        await Services(recorder, SystemClock()).orders.create_many([{}] * 5, most_in_bulk=2)
+        await TypedServices(recorder, SystemClock()).orders.create_many([{}] * 5, most_in_bulk=2)

@@ -61,7 +61,7 @@ def check_settings(settings: Settings, accounts: tuple[Account, ...]) -> Iterato
                 "use an https address in ORDERSYNC_API__BASE_URL", account.name,
             )  # fmt: skip
     folder = settings.data_dir
-    nearest = next(each for each in (folder, *folder.parents) if each.exists())
+    nearest = next(item for item in (folder, *folder.parents) if item.exists())
     if not os.access(nearest, os.W_OK) or not nearest.is_dir():
         yield Finding(
             "settings", Severity.PROBLEM, f"the data folder {folder} cannot be written",
@@ -81,7 +81,7 @@ def _unknown_fields(account: Account) -> Iterator[Finding]:
                 continue
             schema = record_schema(RESOURCES[resource].search, "", resource)
             tops = {name.lower(): name for name in schema["properties"]}
-            inner = (each.get("properties", {}) for each in schema.get("$defs", {}).values())
+            inner = (item.get("properties", {}) for item in schema.get("$defs", {}).values())
             anywhere = tops | {name.lower(): name for names in inner for name in names}
             for path in paths:
                 known = anywhere if path.startswith("**.") else tops
@@ -97,19 +97,19 @@ def _unknown_fields(account: Account) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
-async def check_login(desk: AccountServices, clock: Clock) -> AsyncIterator[Finding]:
+async def check_login(account_services: AccountServices, clock: Clock) -> AsyncIterator[Finding]:
     """Which flow, for how long, with which permissions. One login is made; the shared token stays as it is."""
-    account, credentials = desk.account.name, credentials_of(desk.account.api)
+    account, credentials = account_services.account.name, credentials_of(account_services.account.api)
     request = login_request(credentials)
     flow = "client credentials" if credentials.is_client else "user name and password"
     try:
-        raw = await desk.client.login(request)
+        raw = await account_services.client.login(request)
         token = parse_token(request, raw, now=clock.now(), share=1.0, login="", previous=None)
     except OrderMeshError as error:
         yield _problem("login", error, account)
         return
     seconds = token.expires_at - token.issued_at
-    spelled = ", in snake case" if desk.client.profile.login_case == "snake" else ""
+    spelled = ", in snake case" if account_services.client.profile.login_case == "snake" else ""
     renewal = "renewed by a refresh token" if token.refresh else "renewed by logging in again"
     yield Finding(
         "login",
@@ -144,13 +144,13 @@ def _allowed(raw: bytes, account: str) -> Finding:
 
 def permissions(raw: bytes) -> dict[str, list[str]]:
     """Verbs by resource that the roles in a login's answer give."""
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for role in _dicts(_decoded(raw), "roles"):
         for part in _dicts(role, "permissionSet"):
             verbs = [str(verb.get("name")) for verb in _dicts(part, "associatedPermissions")]
-            known = found.setdefault(str(part.get("resourceName")), [])
+            known = result.setdefault(str(part.get("resourceName")), [])
             known += [verb for verb in verbs if verb not in known]
-    return found
+    return result
 
 
 def claims(raw: bytes) -> dict[str, list[str]]:
@@ -163,20 +163,20 @@ def claims(raw: bytes) -> dict[str, list[str]]:
     token = answer.get("accessToken") if isinstance(answer, dict) else None
     parts = token.split(".") if isinstance(token, str) else []
     inside = _decoded(_unpadded(parts[1])) if len(parts) == 3 else None
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for source in (answer, inside):
         for name in ("scope", "scp", "roles", "permissions"):
-            _note_words(found, name, source.get(name) if isinstance(source, dict) else None)
+            _note_words(result, name, source.get(name) if isinstance(source, dict) else None)
         realm = source.get("realm_access") if isinstance(source, dict) else None
-        _note_words(found, "roles", realm.get("roles") if isinstance(realm, dict) else None)
-    return found
+        _note_words(result, "roles", realm.get("roles") if isinstance(realm, dict) else None)
+    return result
 
 
-def _note_words(found: dict[str, list[str]], name: str, value: Any) -> None:
+def _note_words(result: dict[str, list[str]], name: str, value: Any) -> None:
     words = value.split() if isinstance(value, str) else value if isinstance(value, list) else []
-    known = found.get(name, [])
+    known = result.get(name, [])
     if new := [word for word in words if isinstance(word, str) and word and word not in known]:
-        found[name] = known + new
+        result[name] = known + new
 
 
 def _unpadded(part: str) -> bytes:
@@ -193,39 +193,43 @@ def _decoded(raw: bytes) -> Any:
         return None
 
 
-async def check_contract(desk: AccountServices, found: dict[str, Capabilities]) -> AsyncIterator[Finding]:
+async def check_contract(
+    account_services: AccountServices, result: dict[str, Capabilities]
+) -> AsyncIterator[Finding]:
     """What holds of each resource. Of one that is not polled it is told, but is no problem."""
-    account = desk.account.name
+    account = account_services.account.name
     for resource in RESOURCES.values():
-        polled = resource.name in desk.account.intervals
+        polled = resource.name in account_services.account.intervals
         try:
-            one = found[resource.name] = await desk.contract.probe(resource)
+            one = result[resource.name] = await account_services.capabilities.probe(resource)
         except OrderMeshError as error:
             yield _problem("contract", error, account)
             if isinstance(error, GatewayUnreachable | LoginRejected):
                 return
             continue
-        bad = probed.stops(one, desk.account.api.page_size)
+        bad = probed.stops(one, account_services.account.api.page_size)
         level = (Severity.PROBLEM if polled else Severity.NOTE) if bad else Severity.OK
         note = "" if polled else " (not polled)"
         text = bad or probed.summary(one)
-        advice = probed.advice(one, desk.account.api.page_size)
+        advice = probed.advice(one, account_services.account.api.page_size)
         yield Finding("contract", level, f"{one.resource}{note}: {text}", advice, account)
         for text in probed.shortcomings(one) if polled and not bad else ():
             yield Finding("contract", Severity.NOTE, f"{one.resource}: {text}", account=account)
 
 
 async def check_clock(
-    desk: AccountServices, found: dict[str, Capabilities], clock: Clock
+    account_services: AccountServices, result: dict[str, Capabilities], clock: Clock
 ) -> AsyncIterator[Finding]:
     """How far the gateway's clock is from ours, by the `Date` of an answer; its resolution is a second."""
-    account = desk.account.name
-    search = next((one.search for one in found.values() if one.state in {"found", "empty"}), None)
+    account = account_services.account.name
+    search = next((one.search for one in result.values() if one.state in {"found", "empty"}), None)
     if search is None:
         return
     try:
         before = clock.now()
-        reply = await desk.client.call(search, query=desk.client.profile.page_query(search, 0, 1))
+        reply = await account_services.client.call(
+            search, query=account_services.client.profile.page_query(search, 0, 1)
+        )
     except ApiError:
         return
     except OrderMeshError as error:
@@ -304,7 +308,8 @@ def _eviction(facts: dict[str, Any]) -> Iterator[Finding]:
         )  # fmt: skip
     elif policy.startswith("allkeys"):
         yield Finding(
-            "redis", Severity.WARNING, f"once it is given a maxmemory it drops keys ({policy}), whole streams among them",
+            "redis", Severity.WARNING,
+            f"with a maxmemory, this server would drop keys ({policy}), including whole streams",
             advice,
         )  # fmt: skip
     elif policy != "noeviction":
@@ -354,4 +359,4 @@ def _duration(seconds: float) -> str:
 
 def _dicts(value: Any, name: str) -> list[dict[str, Any]]:
     inner = value.get(name) if isinstance(value, dict) else None
-    return [each for each in inner if isinstance(each, dict)] if isinstance(inner, list) else []
+    return [item for item in inner if isinstance(item, dict)] if isinstance(inner, list) else []

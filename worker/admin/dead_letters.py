@@ -81,22 +81,22 @@ class DeadLetterAdmin:
             SettingsError: Several resources have one of this id.
 
         """
-        found = []
+        result = []
         for name in (resource,) if resource else RESOURCES:
             try:
-                found.append(await self._dead.get(name, letter_id))
+                result.append(await self._dead.get(name, letter_id))
             except NotReplayable:
                 continue
-        if not found:
+        if not result:
             raise NotReplayable(
                 f"There is no dead letter {letter_id}: `ordersync dead list` shows those there are."
             )
-        if len(found) > 1:
-            names = ", ".join(letter.resource for letter in found)
+        if len(result) > 1:
+            names = ", ".join(letter.resource for letter in result)
             raise SettingsError(
                 f"Several resources have a dead letter {letter_id}: name one before it ({names})"
             )
-        return found[0]
+        return result[0]
 
     async def pick(self, picked: Selection) -> list[DeadLetter]:
         """The letters that are meant and there now, without what may be large; the oldest of each resource first."""

@@ -66,7 +66,7 @@ def _judge(failed: list[tuple[Command, Exception]]) -> Iterator[Finding]:
         yield Finding("redis", Severity.OK, "its user may do what the worker does")
         return
     # Where one is refused, others fail for what it should have made.
-    denied = [each for each in failed if isinstance(each[1], redis.exceptions.NoPermissionError)]
+    denied = [item for item in failed if isinstance(item[1], redis.exceptions.NoPermissionError)]
     failed = denied or failed
     names = list(dict.fromkeys(str(command[0]) for command, _ in failed))
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""

@@ -62,17 +62,17 @@ class _Account:
         self._groups, self._dead = Groups(redis, self._keys), DeadLetters(redis, self._keys)
         self._rates, self._resyncs = Rates(History(redis, self._keys)), Resyncs(redis, self._keys)
 
-    async def rows(self, now: float, wanted: set[str]) -> list[Row]:
+    async def rows(self, now: float, requested: set[str]) -> list[Row]:
         """Those that are polled: by the settings here, by a worker that is alive, or once upon a time."""
         workers = await self._presence.alive()
-        wanted |= {each.resource for beat in workers for each in beat.resources}
+        requested |= {item.resource for beat in workers for item in beat.resources}
         async with self._redis.pipeline(transaction=False) as pipe:
             for resource in RESOURCES:
                 pipe.hgetall(self._keys.cursor(resource))
             cursors = dict(zip(RESOURCES, await pipe.execute(), strict=True))
         resyncs = await self._resyncs.open()
-        wanted |= {each.request.resource for each in resyncs}
-        names = [name for name in RESOURCES if name in wanted or _was_polled(cursors[name])]
+        requested |= {each.request.resource for each in resyncs}
+        names = [name for name in RESOURCES if name in requested or _was_polled(cursors[name])]
         paused, rates = await self._pauses.all(), await self._rates.poll(now)
         shared = {
             "budget": _budget(await use_of(self._redis, self._keys, now)),
@@ -89,10 +89,10 @@ class _Account:
         ]
 
     async def _row(self, name: str, fields: dict[bytes, bytes], pause: Pause | None, now: float) -> Row:
-        survey = await self._groups.status(name)
+        status = await self._groups.status(name)
         try:
             cursor = Cursor.parse(fields)
-            verdict = judge(cursor, now, full=survey.full, pause=pause)
+            verdict = judge(cursor, now, full=status.full, pause=pause)
         except DataError as error:
             cursor, verdict = Cursor(), Verdict(Health.FAILING, str(error))
         dead = await self._dead.summary(name)
@@ -106,26 +106,26 @@ class _Account:
             "dead": dead.letters,
             "dead_oldest_s": round(max(0.0, now - dead.oldest), 1) if dead.letters else None,
             "paused": _pause(pause),
-            "backpressure": self._backpressure(name, survey, cursor),
-            "unread": survey.slowest.unread if survey.slowest else None,
-            "groups": [await self._group(name, survey, at, now) for at in range(len(survey.groups))],
+            "backpressure": self._backpressure(name, status, cursor),
+            "unread": status.slowest.unread if status.slowest else None,
+            "groups": [await self._group(name, status, at, now) for at in range(len(status.groups))],
             "fresh_s": round(now - cursor.fresh_as_of, 1) if cursor.fresh_as_of else None,
             "last_success": rfc3339(cursor.last_success) if cursor.last_success else None,
             "failures": cursor.failures,
             "stream": self._keys.stream(name),
         }
 
-    def _backpressure(self, name: str, survey: StreamStatus, cursor: Cursor) -> Row:
-        load, marks = evaluate(name, survey, self._marks, paused=bool(cursor.paused)), self._marks
+    def _backpressure(self, name: str, status: StreamStatus, cursor: Cursor) -> Row:
+        load, marks = evaluate(name, status, self._marks, paused=bool(cursor.paused)), self._marks
         return {
             "cause": cursor.paused,
             "entries_share": round(load.unread / marks.entries, 3) if marks.entries else None,
             "bytes_share": round(load.unread_bytes / marks.bytes, 3) if marks.bytes else None,
-            "memory_share": round(survey.used_memory / survey.maxmemory, 3) if survey.maxmemory else None,
+            "memory_share": round(status.used_memory / status.maxmemory, 3) if status.maxmemory else None,
         }
 
-    async def _group(self, name: str, survey: StreamStatus, at: int, now: float) -> Row:
-        group = survey.groups[at]
+    async def _group(self, name: str, status: StreamStatus, at: int, now: float) -> Row:
+        group = status.groups[at]
         consumers = await self._groups.consumers(name, group.name)
         oldest = group.oldest_pending or group.oldest_unread
         return {
@@ -171,5 +171,5 @@ def _worker(beat: Beat, now: float) -> Row:
         "worker": beat.worker,
         "started": rfc3339(beat.started),
         "heartbeat_s": round(max(0.0, now - beat.at), 1),
-        "resources": [each.resource for each in beat.resources],
+        "resources": [item.resource for item in beat.resources],
     }

@@ -55,7 +55,7 @@ class Related:
     @property
     def texts(self) -> set[str]:
         """Ids by which another record refers to the order, or to what is in it."""
-        return {f'"{each}"' for each in (self.order, *self.items, *self.shipments)}
+        return {f'"{item}"' for item in (self.order, *self.items, *self.shipments)}
 
     def learn(self, resource: str, subject: str, record: Any) -> None:
         """See what a record of the order, or one that refers to it, belongs to."""
@@ -63,7 +63,7 @@ class Related:
             record = {}
         if resource == "orders":
             self.items |= set(_ids(record.get("items")))
-            self.shipments |= {str(each) for each in record.get("shipmentIds") or () if each}
+            self.shipments |= {str(item) for item in record.get("shipmentIds") or () if item}
         elif resource == "shipments":
             self.shipments.add(subject)
             self.packages |= {(subject, each) for each in _ids(record.get("packages"))}
@@ -109,9 +109,9 @@ class TimelineCollector:
     """Looks for one order. `api`: OrderMesh, where it may be asked. `most`: events looked at in each stream."""
 
     def __init__(
-        self, redis: Redis, keys: Keys, api: OrderMeshClient | None, *, most: int, now: float
+        self, redis: Redis, keys: Keys, api: OrderMeshClient | None, *, limit: int, now: float
     ) -> None:
-        self._redis, self._keys, self._api, self._most, self._now = redis, keys, api, most, now
+        self._redis, self._keys, self._api, self._most, self._now = redis, keys, api, limit, now
         self._finder, self._groups = EventSearch(redis), Groups(redis, keys)
         self.remarks: list[str] = []
         self._events: list[tuple[str, Event]] = []
@@ -127,7 +127,7 @@ class TimelineCollector:
         related = Related(await self._order_id(name))
         await self._find_events(related)
         audit = [each async for each in self._audit_logs(related)] if self._api else []
-        moments = [each async for each in self._moments(related)]
+        moments = [item async for item in self._moments(related)]
         recorded = {content_key(event.data) for _, event in self._events if event.action == "recorded"}
         moments += [each for key, each in audit if key not in recorded]
         moments.sort(key=lambda moment: moment.at)
@@ -139,14 +139,14 @@ class TimelineCollector:
     async def _order_id(self, name: str) -> str:
         if await self._version("orders", name):
             return name
-        found = await self._ask_for(name) or await self._look_for(name)
-        if found is None:
+        result = await self._ask_for(name) or await self._look_for(name)
+        if result is None:
             asked = "OrderMesh knows of none either" if self._api else "OrderMesh was not asked"
             raise NoSuchOrder(
                 f"No order of account {self._keys.account} with the id, shortId, safeId or externalId {name!r} is "
                 f"known here; {asked}. {' '.join(self.remarks)}".rstrip()
             )
-        return found
+        return result
 
     async def _version(self, resource: str, subject: str) -> int:
         """The version that was published last; 0 for a record that is not known."""
@@ -196,17 +196,17 @@ class TimelineCollector:
 
     async def _look_for(self, name: str) -> str | None:
         """Look for it in what was published."""
-        found = await self._finder.search(
-            self._keys.stream("orders"), {name}, {f'"{name}"'}, most=self._most, newest=True
+        result = await self._finder.search(
+            self._keys.stream("orders"), {name}, {f'"{name}"'}, limit=self._most, newest=True
         )
-        for event in reversed(found.events):
+        for event in reversed(result.events):
             record = decoded(event.data)
             if isinstance(record, dict) and name in _names_of(record):
                 return event.subject
-        if found.cut_short:
+        if result.cut_short:
             self.remarks.append(
-                f"The last {found.looked_at} events of the orders were looked through (--scan), back to "
-                f"{rfc3339(found.back_to)}."
+                f"The last {result.looked_at} events of the orders were looked through (--scan), back to "
+                f"{rfc3339(result.back_to)}."
             )
         return None
 
@@ -247,18 +247,18 @@ class TimelineCollector:
             )
 
     async def _find_in(self, resource: str, related: Related, since: float, texts: Iterable[str]) -> None:
-        subjects, wanted = related.subjects(resource), set(texts)
-        if not subjects and not wanted:
+        subjects, requested = related.subjects(resource), set(texts)
+        if not subjects and not requested:
             return
-        found = await self._finder.search(
-            self._keys.stream(resource), subjects, wanted, since=since, most=self._most
+        result = await self._finder.search(
+            self._keys.stream(resource), subjects, requested, since=since, limit=self._most
         )
-        if found.cut_short:
+        if result.cut_short:
             self.remarks.append(
-                f"Of {resource} the last {found.looked_at} events were looked through (--scan), back to "
-                f"{rfc3339(found.back_to)}; older ones were not."
+                f"Of {resource} the last {result.looked_at} events were looked through (--scan), back to "
+                f"{rfc3339(result.back_to)}; older ones were not."
             )
-        for event in found.events:
+        for event in result.events:
             related.learn(resource, event.subject, decoded(event.data))
             self._events.append((resource, event))
 
@@ -350,15 +350,15 @@ def _logs_of(
 ) -> Iterator[tuple[str, str, Callable[[], Awaitable[AuditReply]]]]:
     """The audit logs that there may be, the most telling first."""
     yield "order_audit", related.order, partial(api.orders.audit_logs, related.order)
-    for each in sorted(related.shipments):
-        yield "shipment_audit", each, partial(api.shipments.audit_logs, each)
-        yield "message_audit", each, partial(api.shipments.message_audit_logs, each)
-    for each in sorted(related.notes):
-        yield "note_audit", each, partial(api.notes.audit_logs, each)
+    for item in sorted(related.shipments):
+        yield "shipment_audit", item, partial(api.shipments.audit_logs, item)
+        yield "message_audit", item, partial(api.shipments.message_audit_logs, item)
+    for item in sorted(related.notes):
+        yield "note_audit", item, partial(api.notes.audit_logs, item)
     for shipment, package in sorted(related.packages):
         yield "package_audit", package, partial(api.packages.audit_logs, shipment, package)
-    for each in sorted(related.items):
-        yield "order_item_audit", each, partial(api.order_items.audit_logs, each)
+    for item in sorted(related.items):
+        yield "order_item_audit", item, partial(api.order_items.audit_logs, item)
 
 
 async def _one(call: Awaitable[Any]) -> list[Any]:
@@ -375,7 +375,7 @@ def _names_of(record: dict[str, Any]) -> set[str]:
 
 
 def _ids(records: Any) -> list[str]:
-    return [str(each["id"]) for each in records or () if isinstance(each, dict) and each.get("id")]
+    return [str(item["id"]) for item in records or () if isinstance(item, dict) and item.get("id")]
 
 
 def _place(entry_id: str) -> tuple[int, int]:

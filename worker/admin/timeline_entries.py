@@ -150,7 +150,7 @@ def audit_words(raw: bytes) -> str:
     changes = entry.get("changes")
     told = f"{action} by {actor}" if actor else action
     if isinstance(changes, list) and changes:
-        told += f": {', '.join(_change(each) for each in changes)}"
+        told += f": {', '.join(_change(item) for item in changes)}"
     return _short(told)
 
 
@@ -175,4 +175,4 @@ def _short(value: Any) -> str:
 
 
 def _of_groups(groups: dict[str, dict[str, Any]]) -> str:
-    return "".join(f"; {name}: {each['told']}" for name, each in groups.items())
+    return "".join(f"; {name}: {item['told']}" for name, item in groups.items())

@@ -71,7 +71,7 @@ class Poller:
         keys: Keys,
         client: OrderMeshClient,
         contract: CapabilityRegistry,
-        pressure: Backpressure,
+        backpressure: Backpressure,
         page_size: int,
         max_concurrency: int,
         intervals: Mapping[str, float],
@@ -80,16 +80,16 @@ class Poller:
         worker_id: str,
         clock: Clock,
         payloads: Mapping[str, PayloadOptions] | None = None,
-        interests: Mapping[str, RecordScope] | None = None,
+        scopes: Mapping[str, RecordScope] | None = None,
     ) -> None:
         self._redis, self._keys, self._client, self._contract = redis_client, keys, client, contract
         self._page_size, self._window = page_size, max_concurrency
         self._intervals, self._ignore_fields = intervals, ignore_fields
-        self._complete_every, self._pressure = complete_every, pressure
+        self._complete_every, self._pressure = complete_every, backpressure
         self._pauses = Pauses(redis_client, keys)
         self._worker_id, self._clock = worker_id, clock
         self._payloads, self._settled = payloads or {}, set[str]()
-        self._interests = interests or {}
+        self._interests = scopes or {}
         self._due_reads = Refresher(redis_client, keys, client, contract)
         self._repeats = Repeats()
         self._log = get_logger(account=keys.account)
@@ -118,35 +118,35 @@ class Poller:
         The run is a span of the trace of `traceparent`, or of a new one, and every line of the log says which.
         """
         trace = tracing.begin(traceparent)
-        turn = self.context(captured, reason=reason, trace=trace, stop=stop, seconds=slice_seconds)
-        run = turn.run
+        context = self.context(captured, reason=reason, trace=trace, stop=stop, seconds=slice_seconds)
+        run = context.run
         names = {"resource": run.resource, "run_id": run.run_id, "trace_id": run.trace_id}
         with tracing.span("poll", trace) as seen, bound_contextvars(account=run.account, **names):
             await self._poll(
-                turn, complete=complete, follow_ups_only=follow_ups_only, stop=stop, on_renew=on_renew
+                context, complete=complete, follow_ups_only=follow_ups_only, stop=stop, on_renew=on_renew
             )
             seen.attributes |= run.summary(self._clock.monotonic())
         return run
 
     async def _poll(
         self,
-        turn: PollContext,
+        context: PollContext,
         *,
         complete: bool,
         follow_ups_only: bool,
         stop: Callable[[], bool],
         on_renew: Renewed | None,
     ) -> None:
-        run = turn.run
+        run = context.run
         try:
-            if paused_by := await self.pause_of(turn.captured):
+            if paused_by := await self.pause_of(context.captured):
                 run.paused_by = paused_by
                 run.cut_short()
                 self._log_summary(run)
                 return
-            async with self.lease(turn, on_renew=on_renew) as lease:
-                await turn.begin(lease)
-                await self._read(turn, complete=complete, follow_ups_only=follow_ups_only)
+            async with self.lease(context, on_renew=on_renew) as lease:
+                await context.begin(lease)
+                await self._read(context, complete=complete, follow_ups_only=follow_ups_only)
         except LeaseHeld as error:
             run.outcome, run.error_code, run.error = Outcome.HELD, error.code, str(error)
         except (LeaseLost, DataError) as error:
@@ -174,15 +174,15 @@ class Poller:
         """All that a read of a resource needs beside its lease. The run is the span of `trace`."""
         if isinstance(captured, Resource):
             # What nobody polls is not followed up.
-            wanted = tuple(each for each in captured.follow_ups if each.target in self._intervals)
-            interest = self._interests.get(captured.name, EVERYTHING)
-            captured = replace(captured, follow_ups=wanted, interest=interest)
+            requested = tuple(item for item in captured.follow_ups if item.target in self._intervals)
+            scope = self._interests.get(captured.name, EVERYTHING)
+            captured = replace(captured, follow_ups=requested, interest=scope)
         began, started_at = self._clock.monotonic(), self._clock.now()
         run = Run(trace.span_id, self._keys.account, captured.name, "", reason, began, started_at)
         run.trace_id = trace.trace_id
         payload = self._payloads.get(captured.name, AS_SERVED)
         hidden = payload.privacy.hidden if payload.privacy else frozenset[str]()
-        reading = ReadOptions(
+        options = ReadOptions(
             resource=_list_of(captured),
             page_size=self._page_size,
             window=self._window,
@@ -194,17 +194,17 @@ class Poller:
             privacy=payload.privacy,
         )
         store = StateStore(self._redis, self._keys, captured, payload)
-        return PollContext(captured, reading, run, store, self._clock)
+        return PollContext(captured, options, run, store, self._clock)
 
     def lease(
-        self, turn: PollContext, *, on_renew: Renewed | None = None
+        self, context: PollContext, *, on_renew: Renewed | None = None
     ) -> AbstractAsyncContextManager[Lease]:
         """Hold the lease of what is read."""
         return acquire(
             self._redis,
-            self._keys.lease(turn.captured.name),
-            resource=turn.captured.name,
-            owner=f"{self._worker_id}/{turn.run.run_id}",
+            self._keys.lease(context.captured.name),
+            resource=context.captured.name,
+            owner=f"{self._worker_id}/{context.run.run_id}",
             clock=self._clock,
             on_renew=on_renew,
         )
@@ -214,15 +214,15 @@ class Poller:
         pause = await self._pauses.of(captured.name)
         return pause.description if pause else ""
 
-    async def _read(self, turn: PollContext, *, complete: bool, follow_ups_only: bool) -> None:
-        captured, run, cursor = turn.captured, turn.run, turn.cursor
+    async def _read(self, context: PollContext, *, complete: bool, follow_ups_only: bool) -> None:
+        captured, run, cursor = context.captured, context.run, context.cursor
         if captured.name not in self._settled:
-            await turn.store.settle(cursor.buckets)
+            await context.store.settle(cursor.buckets)
             self._settled.add(captured.name)
-        if not await self._begin(turn):
+        if not await self._begin(context):
             return
         listed = ScanExecutor(
-            turn,
+            context,
             self._client,
             self._contract,
             open_records=OpenRecords(self._redis, self._keys, captured.name),
@@ -230,12 +230,12 @@ class Poller:
         )
         try:
             if isinstance(captured, AuditLog):
-                await self._due_reads.read_logs(turn, captured)
+                await self._due_reads.read_logs(context, captured)
             elif follow_ups_only:
-                await self._due_reads.follow_up(turn)
-                await turn.update({}, record=True)
+                await self._due_reads.follow_up(context)
+                await context.update({}, record=True)
             else:
-                await self._read_all(turn, listed, complete=complete)
+                await self._read_all(context, listed, complete=complete)
         except Exception as error:
             # When Redis is full there may still be room for the cursor, if not for a page.
             failure = RedisFull() if is_full(error) else error
@@ -246,7 +246,7 @@ class Poller:
             if code == "internal":
                 self._log.exception("poll_crashed", resource=run.resource, advice="please report this trace")
             if _contradicts_contract(error, captured, cursor.failures):
-                await self._contract.mark_stale(turn.options.resource)
+                await self._contract.mark_stale(context.options.resource)
             failed: dict[str, str | int | float] = {
                 **listed.failure_update(error),
                 "failures": cursor.failures + 1,
@@ -254,33 +254,33 @@ class Poller:
                 "error_code": run.error_code,
                 "due_at": self._clock.now() + _retry_delay(failure, cursor.failures),
             }
-            await turn.update(failed, record=True)
+            await context.update(failed, record=True)
 
-    async def _read_all(self, turn: PollContext, listed: ScanExecutor, *, complete: bool) -> None:
+    async def _read_all(self, context: PollContext, listed: ScanExecutor, *, complete: bool) -> None:
         """What is due by id, and the list; after a complete read also what that has made due."""
-        run = turn.run
-        await self._due_reads.follow_up(turn, MIN_STEP_SECONDS)
+        run = context.run
+        await self._due_reads.follow_up(context, MIN_STEP_SECONDS)
         if run.outcome is Outcome.PAUSED:
             return
         run.outcome = Outcome.PARTIAL
         await listed.read(complete=complete)
         if complete and run.outcome is Outcome.COMPLETE:
-            await turn.load_cursor()
-            await self._due_reads.follow_up(turn)
+            await context.load_cursor()
+            await self._due_reads.follow_up(context)
 
-    async def _begin(self, turn: PollContext) -> bool:
+    async def _begin(self, context: PollContext) -> bool:
         """Note that the poll has begun. False if it must pause: consumers, or Redis, have to catch up first."""
-        run, reading, cursor = turn.run, turn.options, turn.cursor
-        load = await reading.gate.check_now(paused=bool(cursor.paused))
+        run, options, cursor = context.run, context.options, context.cursor
+        load = await options.gate.check_now(paused=bool(cursor.paused))
         started: dict[str, str | int | float] = {
             "last_started": run.started_at,
-            "interval": reading.interval,
+            "interval": options.interval,
             "paused": load.cause,
         }
         if load.cause:
             run.pause(load.cause)
-            started["due_at"] = self._clock.now() + min(PAUSE_SECONDS, reading.interval)
-        await turn.update(started)
+            started["due_at"] = self._clock.now() + min(PAUSE_SECONDS, options.interval)
+        await context.update(started)
         if load.cause and not cursor.paused:
             self._log.warning("backpressure_on", resource=run.resource, cause=load.cause, **load.figures)
         elif cursor.paused and not load.cause:

@@ -139,11 +139,11 @@ def _check_arguments() -> None:
         UsageError: An argument is none.
 
     """
-    for each in itertools.takewhile(lambda each: each != "--", sys.argv[1:]):
+    for item in itertools.takewhile(lambda each: each != "--", sys.argv[1:]):
         try:
-            each.encode()
+            item.encode()
         except UnicodeEncodeError:
-            raise click.UsageError(f"The argument {each!r} is no text in UTF-8.") from None
+            raise click.UsageError(f"The argument {item!r} is no text in UTF-8.") from None
 
 
 def main() -> None:

@@ -61,9 +61,9 @@ class CoverageReport:
     def counts(self) -> ReconcileCounts:
         """Over all passes that are shown."""
         total = ReconcileCounts()
-        for each in self.passes:
+        for item in self.passes:
             for name in ("records", "verified", "entries", "found", "healed", "requests"):
-                setattr(total, name, getattr(total, name) + getattr(each.counts, name))
+                setattr(total, name, getattr(total, name) + getattr(item.counts, name))
         return total
 
     @property
@@ -95,17 +95,17 @@ def command(*, resource: str | None, days: int, as_json: bool, account: str | No
         async with client_of(settings) as client:
             keys = Keys(await pick_account(client, account, settings))
             known = await _known(client, keys, settings, resource)
-            found = [await _look(client, keys, name, days) for name in known if _provable(name)]
+            result = [await _look(client, keys, name, days) for name in known if _provable(name)]
         unprovable = [name for name in known if not _provable(name)]
         if as_json:
-            rows = [_as_json(each, keys.account) for each in found]
+            rows = [_as_json(item, keys.account) for item in result]
             rows += [
                 {"account": keys.account, "resource": n, "provable": False, "why": _why(n)}
                 for n in unprovable
             ]
             click.echo(json.dumps(rows, ensure_ascii=False))
         else:
-            click.echo("\n".join(_lines(found, unprovable)))
+            click.echo("\n".join(_lines(result, unprovable)))
 
     run_async(main)
 
@@ -118,16 +118,16 @@ def _why(name: str) -> str:
     return _IS_LOG if isinstance(CAPTURED[name], AuditLog) else _NO_LOGS
 
 
-async def _known(client: Redis, keys: Keys, settings: Settings, wanted: str | None) -> list[str]:
+async def _known(client: Redis, keys: Keys, settings: Settings, requested: str | None) -> list[str]:
     """What is read by the settings here, or was once."""
-    if wanted is not None:
-        return [wanted]
+    if requested is not None:
+        return [requested]
     async with client.pipeline(transaction=False) as pipe:
         for name in CAPTURED:
             # A resync alone leaves a cursor as well, without these.
             pipe.hmget(keys.cursor(name), ["last_started", "baseline"])
-        found = await pipe.execute()
-    return [n for n, by in zip(CAPTURED, found, strict=True) if any(by) or n in settings.poll.chosen]
+        result = await pipe.execute()
+    return [n for n, by in zip(CAPTURED, result, strict=True) if any(by) or n in settings.poll.chosen]
 
 
 async def _look(client: Redis, keys: Keys, name: str, days: int) -> CoverageReport:
@@ -153,16 +153,16 @@ async def _look(client: Redis, keys: Keys, name: str, days: int) -> CoverageRepo
 # For people
 
 
-def _lines(found: Sequence[CoverageReport], unprovable: Sequence[str]) -> Iterator[str]:
-    if not found and not unprovable:
+def _lines(result: Sequence[CoverageReport], unprovable: Sequence[str]) -> Iterator[str]:
+    if not result and not unprovable:
         yield "Nothing was read yet."
-    for each in found:
-        yield from _calendar(each)
+    for item in result:
+        yield from _calendar(item)
         yield ""
-        yield from _words(each)
+        yield from _words(item)
         yield ""
-    if found:
-        used = {hour for each in found for day in each.days for hour in day.hours}
+    if result:
+        used = {hour for each in result for day in each.days for hour in day.hours}
         legend = [
             f"{_glyph(hour)} {GLYPHS[hour][2]}" for hour in GLYPHS if hour in used and hour is not Hour.BEFORE
         ]
@@ -182,11 +182,11 @@ def _glyph(hour: Hour) -> str:
     return click.style(glyph, fg=colour) if colour else glyph
 
 
-def _calendar(each: CoverageReport) -> Iterator[str]:
-    width = max(len(each.resource), len("2026-03-02"))
+def _calendar(item: CoverageReport) -> Iterator[str]:
+    width = max(len(item.resource), len("2026-03-02"))
     ruler = "".join(f"{hour:<6}" for hour in ("00", "06", "12", "18"))
-    yield f"{each.resource:<{width}}  {ruler}UTC"
-    for day in each.days:
+    yield f"{item.resource:<{width}}  {ruler}UTC"
+    for day in item.days:
         cells = "".join(_glyph(hour) for hour in day.hours)
         tally = Counter(day.hours)
         told = [f"{tally[hour]} h {GLYPHS[hour][2]}" for hour in (Hour.OPEN, Hour.HEALED) if tally[hour]]
@@ -194,8 +194,8 @@ def _calendar(each: CoverageReport) -> Iterator[str]:
         yield f"{date:<{width}}  {cells}{'  ' if told else ''}{', '.join(told)}".rstrip()
 
 
-def _words(each: CoverageReport) -> Iterator[str]:
-    progress, counts, name = each.progress, each.counts, each.resource
+def _words(item: CoverageReport) -> Iterator[str]:
+    progress, counts, name = item.progress, item.counts, item.resource
     if progress.complete_until:
         until = rfc3339(progress.complete_until / 1000)
         yield f"{name} is proven complete up to {until}: all that the audit logs of its records tell is published."
@@ -206,56 +206,56 @@ def _words(each: CoverageReport) -> Iterator[str]:
     if progress.off:
         yield f"  It goes no further: {printable(progress.off)}. It is tried again at {rfc3339(progress.due_at)}."
     if progress.began:
-        yield f"  {_under_way(each)}"
+        yield f"  {_under_way(item)}"
     if progress.error:
         again = rfc3339(progress.due_at)
         yield f"  {printable(progress.error)} ({progress.failures or 1} times in a row); again at {again}."
-    if each.passes:
+    if item.passes:
         yield (
-            f"  Passes: {len(each.passes)}. Audit entries compared: {counts.entries}. Gaps found: {counts.found}, "
-            f"healed: {counts.healed}, still open: {len(each.open)}."
+            f"  Passes: {len(item.passes)}. Audit entries compared: {counts.entries}. Gaps found: {counts.found}, "
+            f"healed: {counts.healed}, still open: {len(item.open)}."
         )
-        last = each.passes[-1].counts
+        last = item.passes[-1].counts
         yield (
-            f"  The last pass took {duration(each.passes[-1].ended - each.passes[-1].began)}, and verified "
+            f"  The last pass took {duration(item.passes[-1].ended - item.passes[-1].began)}, and verified "
             f"{last.verified} of {last.records} records with {last.requests} requests."
         )
-    waiting = len(each.gaps) - len(each.open)
+    waiting = len(item.gaps) - len(item.open)
     if waiting:
         yield f"  {waiting} of its records are not there any more: published as deleted once a complete read agrees."
-    if each.open:
+    if item.open:
         rows = [
             ("  open", gap_id, rfc3339(gap.at / 1000) if gap.at else "-", gap.why)
-            for gap_id, gap in list(each.open.items())[:MAX_GAPS]
+            for gap_id, gap in list(item.open.items())[:MAX_GAPS]
         ]
         yield from columns([("  ", "id", "changed at", "why"), *rows])
-        if len(each.open) > MAX_GAPS:
-            yield f"  and {len(each.open) - MAX_GAPS} more (--json)"
+        if len(item.open) > MAX_GAPS:
+            yield f"  and {len(item.open) - MAX_GAPS} more (--json)"
 
 
-def _under_way(each: CoverageReport) -> str:
-    progress, now = each.progress, SystemClock().now()
+def _under_way(item: CoverageReport) -> str:
+    progress, now = item.progress, SystemClock().now()
     done, passed = progress.counts.records, now - progress.began
-    text = f"A pass is under way since {duration(passed)}: {done} of {each.tracked} records"
-    if 0 < done < each.tracked and passed > 0:
-        text += f", about {duration(passed * (each.tracked - done) / done)} to go"
+    text = f"A pass is under way since {duration(passed)}: {done} of {item.tracked} records"
+    if 0 < done < item.tracked and passed > 0:
+        text += f", about {duration(passed * (item.tracked - done) / done)} to go"
     return f"{text}. It will prove what happened up to {rfc3339(progress.until / 1000)}."
 
 
 # For programs
 
 
-def _as_json(each: CoverageReport, account: str) -> dict[str, Any]:
-    progress = each.progress
+def _as_json(item: CoverageReport, account: str) -> dict[str, Any]:
+    progress = item.progress
     return {
         "account": account,
-        "resource": each.resource,
+        "resource": item.resource,
         "provable": not progress.off,
         "why": progress.off,
         "complete_since": _moment(progress.complete_since),
         "complete_until": _moment(progress.complete_until),
-        "open": len(each.open),
-        "absent": len(each.gaps) - len(each.open),
+        "open": len(item.open),
+        "absent": len(item.gaps) - len(item.open),
         "error": progress.error,
         "next": rfc3339(progress.due_at) if progress.due_at else None,
         "under_way": {
@@ -275,14 +275,14 @@ def _as_json(each: CoverageReport, account: str) -> dict[str, Any]:
                 "proven": one.proven,
                 **_counts(one.counts),
             }
-            for one in each.passes
+            for one in item.passes
         ],
         "gaps": [
-            {"id": gap_id, "changed_at": _moment(gap.at), "why": gap.why} for gap_id, gap in each.gaps.items()
+            {"id": gap_id, "changed_at": _moment(gap.at), "why": gap.why} for gap_id, gap in item.gaps.items()
         ],
         "hours": [
             {"hour": rfc3339((day.day * 24 + at) * 3600), "state": hour.value}
-            for day in each.days
+            for day in item.days
             for at, hour in enumerate(day.hours)
             if hour is not Hour.BEFORE
         ],

@@ -82,12 +82,12 @@ def list_letters(
     async def main() -> None:
         async with client_of(settings) as client:
             letters = DeadLetterAdmin(client, await pick_account(client, account, settings))
-            found = await letters.pick(Selection(resource, (), group or "", kind or ""))
+            result = await letters.pick(Selection(resource, (), group or "", kind or ""))
         now = SystemClock().now()
         if as_json:
-            click.echo(json.dumps([_row(letter, now) for letter in found]))
-        elif found:
-            click.echo("\n".join(columns([_COLUMNS, *(_cells(letter, now) for letter in found)])))
+            click.echo(json.dumps([_row(letter, now) for letter in result]))
+        elif result:
+            click.echo("\n".join(columns([_COLUMNS, *(_cells(letter, now) for letter in result)])))
         else:
             click.echo(
                 "There is no such dead letter." if resource or group or kind else "There is no dead letter."
@@ -183,11 +183,11 @@ def drop(
     async def main() -> None:
         async with client_of(settings) as client:
             letters = DeadLetterAdmin(client, await pick_account(client, account, settings))
-            found = await letters.pick(picked)
-            if found:
-                ask_back(f"Drop {counted(len(found))} for good?", yes=yes)
-            dropped = await letters.drop(found)
-            await letters.log("dead_letters_dropped", found)
+            result = await letters.pick(picked)
+            if result:
+                ask_back(f"Drop {counted(len(result))} for good?", yes=yes)
+            dropped = await letters.drop(result)
+            await letters.log("dead_letters_dropped", result)
         click.echo(f"{counted(dropped)} dropped")
 
     run_async(main)

@@ -110,12 +110,12 @@ async def _examine(settings: Settings, report: Report) -> None:
         url = await stack.enter_async_context(redis_url(settings))
         if not await _examine_redis(settings, url, accounts, report):
             report.add(
-                Finding("contract", Severity.NOTE, "login, contract and gateway's clock are not looked at without Redis")
+                Finding("contract", Severity.NOTE, "without Redis, login, contract and clocks cannot be checked")
             )  # fmt: skip
             return
-        place = await stack.enter_async_context(open_services(accounts, url, clock))
-        for desk in place.accounts.values():
-            await _examine_account(desk, clock, report)
+        services = await stack.enter_async_context(open_services(accounts, url, clock))
+        for account in services.accounts.values():
+            await _examine_account(account, clock, report)
 
 
 async def _examine_redis(settings: Settings, url: str, accounts: tuple[Account, ...], report: Report) -> bool:
@@ -139,16 +139,16 @@ async def _examine_redis(settings: Settings, url: str, accounts: tuple[Account, 
     return usable
 
 
-async def _examine_account(desk: AccountServices, clock: Clock, report: Report) -> None:
+async def _examine_account(account: AccountServices, clock: Clock, report: Report) -> None:
     before = len(report.findings)
-    async for finding in checks.check_login(desk, clock):
+    async for finding in checks.check_login(account, clock):
         report.add(finding)
     if any(one.level is Severity.PROBLEM for one in report.findings[before:]):
         return
-    found = report.contract[desk.account.name] = {}
-    async for finding in checks.check_contract(desk, found):
+    result = report.contract[account.account.name] = {}
+    async for finding in checks.check_contract(account, result):
         report.add(finding)
-    async for finding in checks.check_clock(desk, found, clock):
+    async for finding in checks.check_clock(account, result, clock):
         report.add(finding)
 
 

@@ -101,8 +101,8 @@ async def _list(settings: Settings, account: str | None, *, as_json: bool) -> No
         groups, now, rows = Groups(client, keys), SystemClock().now(), []
         for resource in RESOURCES:
             limits = RetentionLimits(**settings.retention.of(resource).model_dump())
-            found = (await groups.status(resource, limits)).groups
-            rows += [await _row(groups, resource, group, now) for group in found]
+            result = (await groups.status(resource, limits)).groups
+            rows += [await _row(groups, resource, group, now) for group in result]
     if as_json:
         click.echo(json.dumps(rows))
     elif rows:
@@ -128,7 +128,7 @@ async def _row(groups: Groups, resource: str, group: Group, now: float) -> dict[
         "idle_s": round(idle_seconds(group, consumers, now), 1),
         "held_back": group.held,
         "consumers": [
-            {"name": each.name, "pending": each.pending, "idle_s": round(each.idle, 1)} for each in consumers
+            {"name": item.name, "pending": item.pending, "idle_s": round(item.idle, 1)} for item in consumers
         ],
     }
 
@@ -148,24 +148,24 @@ async def _drop(
     async with _client(settings) as client:
         keys = Keys(await pick_account(client, account, settings))
         groups = Groups(client, keys)
-        found = [
+        result = [
             (resource, each)
             for resource in resources
             for each in (await groups.status(resource)).groups
             if each.name == group
         ]
-        if not found:
+        if not result:
             raise SettingsError(
                 f"There is no group {group!r} of {' or '.join(resources)} in account {keys.account}. "
                 "See: ordersync groups"
             )
-        for resource, each in found:
+        for resource, item in result:
             click.echo(
-                f"{resource}: group {printable(group)} has {each.unread} to read and {each.pending} pending; "
+                f"{resource}: group {printable(group)} has {item.unread} to read and {item.pending} pending; "
                 "this is given up"
             )
         _ask_back(yes=yes)
-        for resource, _ in found:
+        for resource, _ in result:
             await groups.drop(resource, group)
             await answer(client.delete(keys.replayed(resource, group)))
             click.echo(f"{resource}: group {printable(group)} is dropped")

@@ -31,8 +31,8 @@ def command(as_json: bool) -> None:
     beat = heartbeat.newest(Path(data_dir).expanduser())
     problems = heartbeat.diagnose(beat)
     if as_json:
-        found = msgspec.to_builtins(beat) if beat else None
-        click.echo(json.dumps({"healthy": not problems, "problems": problems, "heartbeat": found}))
+        result = msgspec.to_builtins(beat) if beat else None
+        click.echo(json.dumps({"healthy": not problems, "problems": problems, "heartbeat": result}))
     else:
         paused = (
             [f"{r.account}/{r.resource}: {r.cause}" for r in beat.resources if r.health == "paused"]

@@ -62,7 +62,7 @@ def pause(
             name = await pick_account(client, account, settings)
             await Pauses(client, Keys(name)).begin(begun)
         if as_json:
-            click.echo(json.dumps([row(name, each) for each in begun]))
+            click.echo(json.dumps([row(name, item) for item in begun]))
         else:
             click.echo(
                 "\n".join(f"{_named(name, each.resource)} is paused by {printable(who)}" for each in begun)
@@ -95,7 +95,7 @@ def resume(*, resources: tuple[str, ...], as_json: bool, account: str | None) ->
             await pauses.end(list(lifted))
         now = SystemClock().now()
         if as_json:
-            click.echo(json.dumps([row(name, each) for each in lifted.values()]))
+            click.echo(json.dumps([row(name, item) for item in lifted.values()]))
         else:
             click.echo("\n".join(_resumed(name, resources, lifted, now)))
         if resources and EVERYTHING in before:
@@ -119,9 +119,9 @@ def row(account: str, pause: Pause) -> dict[str, Any]:
 
 def _resumed(account: str, resources: Sequence[str], lifted: Mapping[str, Pause], now: float) -> list[str]:
     lines = [
-        f"{_named(account, each.resource)} is resumed after {now - each.at:.0f} s; {printable(each.by)} had paused it: "
-        f"{printable(each.reason)}"
-        for each in lifted.values()
+        f"{_named(account, item.resource)} is resumed after {now - item.at:.0f} s; {printable(item.by)} had paused it: "
+        f"{printable(item.reason)}"
+        for item in lifted.values()
     ]
     lines += [
         f"{_named(account, name)} was not paused" for name in dict.fromkeys(resources) if name not in lifted

@@ -87,14 +87,16 @@ def command(
     if from_id and resource is None:
         raise click.UsageError("An entry stands in the stream of one resource: name it, such as orders.")
     now = SystemClock().now()
-    wanted = ReplayRange(
+    requested = ReplayRange(
         since=moment(since, "--since", now),
         until=moment(until, "--until", now),
         from_id=from_id or "",
         subject=entity or "",
     )
     settings = prepare()
-    run_async(lambda: _replay(settings, account, resource, group, wanted, dry_run=dry_run, as_json=as_json))
+    run_async(
+        lambda: _replay(settings, account, resource, group, requested, dry_run=dry_run, as_json=as_json)
+    )
 
 
 async def _replay(
@@ -102,7 +104,7 @@ async def _replay(
     account: str | None,
     resource: str | None,
     group: str,
-    wanted: ReplayRange,
+    requested: ReplayRange,
     *,
     dry_run: bool,
     as_json: bool,
@@ -110,10 +112,10 @@ async def _replay(
     rows = []
     async with client_of(settings) as client:
         keys = Keys(await pick_account(client, account, settings))
-        found = await _read_by(Groups(client, keys), resource, group)
-        for name, group_there in found.items():
-            kept = await _kept(client, keys.stream(name), group_there, wanted)
-            done = await replay(client, keys, name, group, wanted, dry_run=dry_run)
+        result = await _read_by(Groups(client, keys), resource, group)
+        for name, group_there in result.items():
+            kept = await _kept(client, keys.stream(name), group_there, requested)
+            done = await replay(client, keys, name, group, requested, dry_run=dry_run)
             if done.replayed and not dry_run:
                 get_logger(account=keys.account).info(
                     "events_replayed", resource=name, group=group, events=done.replayed, pending=done.pending
@@ -126,25 +128,25 @@ async def _replay(
         click.echo(_told(done, kept, dry_run=dry_run))
 
 
-async def _read_by(groups: Groups, wanted: str | None, name: str) -> dict[str, Group]:
+async def _read_by(groups: Groups, requested: str | None, name: str) -> dict[str, Group]:
     """The group as it stands in the resource that is named, or in all that it reads."""
-    found = {
+    result = {
         resource: group
-        for resource in ((wanted,) if wanted else RESOURCES)
+        for resource in ((requested,) if requested else RESOURCES)
         for group in (await groups.status(resource)).groups
         if group.name == name
     }
-    if not found:
+    if not result:
         raise SettingsError(
-            f"There is no group {name!r} of {wanted or 'any resource'}. See: ordersync groups. A group that is new "
+            f"There is no group {name!r} of {requested or 'any resource'}. See: ordersync groups. A group that is new "
             "begins with the oldest event that is kept, and needs no replay."
         )
-    return found
+    return result
 
 
-async def _kept(client: Redis, stream: str, group: Group, wanted: ReplayRange) -> Kept:
+async def _kept(client: Redis, stream: str, group: Group, requested: ReplayRange) -> Kept:
     """What there is to be replayed."""
-    start, end = wanted.first, wanted.last
+    start, end = requested.first, requested.last
     if await client.xrange(stream, min=f"({group.delivered}", max=end, count=1):
         end = group.delivered  # what stands behind it was not read
     first = await client.xrange(stream, min=start, max=end, count=1)

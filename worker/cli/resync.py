@@ -119,15 +119,15 @@ def _ids_in(file: IO[bytes]) -> tuple[str, ...]:
         lines = file.read().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise SettingsError(f"--ids-from: {file.name} is no text in UTF-8: {error.reason}") from None
-    found = tuple(line.strip() for line in lines if line.strip())
-    if not found:
+    result = tuple(line.strip() for line in lines if line.strip())
+    if not result:
         raise SettingsError(f"--ids-from: {file.name} holds no id")
-    return found
+    return result
 
 
-async def _accept(settings: Settings, request: ResyncRequest, wanted: str | None) -> None:
+async def _accept(settings: Settings, request: ResyncRequest, requested: str | None) -> None:
     async with client_of(settings) as client:
-        keys = Keys(await pick_account(client, wanted, settings))
+        keys = Keys(await pick_account(client, requested, settings))
         said = msgspec.json.encode({"by": request.by, "at": SystemClock().now()}).decode()
         await answer(client.hset(keys.accepted, request.resource, said))
     click.echo(
@@ -136,12 +136,14 @@ async def _accept(settings: Settings, request: ResyncRequest, wanted: str | None
     )
 
 
-async def _preview(settings: Settings, request: ResyncRequest, wanted: str | None, *, as_json: bool) -> None:
+async def _preview(
+    settings: Settings, request: ResyncRequest, requested: str | None, *, as_json: bool
+) -> None:
     async with client_of(settings) as client:
-        name = await pick_account(client, wanted, settings)
+        name = await pick_account(client, requested, settings)
     account = _account(settings, name)
-    async with open_services([account], running_redis_url(settings), SystemClock()) as place:
-        preview = await place.accounts[name].resyncer.preview(RESOURCES[request.resource], request)
+    async with open_services([account], running_redis_url(settings), SystemClock()) as services:
+        preview = await services.accounts[name].resyncer.preview(RESOURCES[request.resource], request)
     changes = preview.rows
     if as_json:
         click.echo(json.dumps(changes))
@@ -157,19 +159,19 @@ async def _preview(settings: Settings, request: ResyncRequest, wanted: str | Non
 
 
 def _account(settings: Settings, name: str) -> Account:
-    found = next((each for each in settings.accounts() if each.name == name), None)
-    if found is None:
+    result = next((item for item in settings.accounts() if item.name == name), None)
+    if result is None:
         raise SettingsError(
             f"--dry-run reads OrderMesh by itself, and the settings here have no login for account {name}."
         )
-    return found
+    return result
 
 
 async def _ask(
-    settings: Settings, request: ResyncRequest, wanted: str | None, *, wait: bool, as_json: bool
+    settings: Settings, request: ResyncRequest, requested: str | None, *, wait: bool, as_json: bool
 ) -> None:
     async with client_of(settings) as client:
-        keys = Keys(await pick_account(client, wanted, settings))
+        keys = Keys(await pick_account(client, requested, settings))
         resyncs = Resyncs(client, keys)
         resync = await resyncs.create(request, SystemClock().now())
         if not wait:
@@ -225,8 +227,8 @@ async def _wait(resyncs: Resyncs, resync: Resync, *, show: bool) -> Resync:
 
 
 def _time(text: str | None, name: str, now: float) -> str:
-    found = moment(text, name, now)
-    return "" if found is None else rfc3339(found)
+    result = moment(text, name, now)
+    return "" if result is None else rfc3339(result)
 
 
 def _me() -> str:
@@ -269,7 +271,7 @@ def resyncs(ctx: click.Context, *, as_json: bool, account: str | None) -> None:
     async def main() -> None:
         async with client_of(settings) as client:
             name = await pick_account(client, account, settings)
-            rows = [as_row(name, each) for each in await Resyncs(client, Keys(name)).all()]
+            rows = [as_row(name, item) for item in await Resyncs(client, Keys(name)).all()]
         if as_json:
             click.echo(json.dumps(rows))
         elif not rows:

@@ -60,7 +60,7 @@ class _RunsGroup(click.Group):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Those of the list stand here too: it is what `runs` does."""
-        records = [each.get_help_record(ctx) for each in self.commands["list"].params]
+        records = [item.get_help_record(ctx) for item in self.commands["list"].params]
         with formatter.section("Options of the list"):
             formatter.write_dl([record for record in records if record is not None])
         super().format_options(ctx, formatter)
@@ -140,21 +140,21 @@ def show(*, run_id: str, as_json: bool, account: str | None) -> None:
 
 
 async def _find(settings: Settings, run_id: str, account: str | None) -> RunRecord:
-    found: dict[str, RunRecord] = {}
+    result: dict[str, RunRecord] = {}
     async with client_of(settings) as client:
         async for run in History(client, Keys(await pick_account(client, account, settings))).newest_first():
             if run.text("run_id").startswith(run_id):
-                found.setdefault(run.text("run_id"), run)
+                result.setdefault(run.text("run_id"), run)
             if run.text("run_id") == run_id:
                 return run
-    if not found:
+    if not result:
         raise NoSuchRun(
             f"There is no record of a run {run_id!r}: the last 10,000 of an account are kept, and none of a poll that "
             "found the resource paused or in the hands of another worker. See: ordersync runs"
         )
-    if len(found) > 1:
-        raise NoSuchRun(f"{len(found)} runs begin with {run_id!r}: {', '.join(list(found)[:5])}")
-    return next(iter(found.values()))
+    if len(result) > 1:
+        raise NoSuchRun(f"{len(result)} runs begin with {run_id!r}: {', '.join(list(result)[:5])}")
+    return next(iter(result.values()))
 
 
 def _print(runs: Sequence[RunRecord]) -> None:

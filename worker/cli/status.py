@@ -70,19 +70,19 @@ async def _once(settings: Settings, *, as_json: bool) -> None:
 
 async def _watch(settings: Settings, every: float, *, as_json: bool) -> None:
     redraws = not as_json and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    async with aclosing(_looks(settings, every)) as looks:
+    async with aclosing(_looks(settings, every)) as snapshots:
         if redraws:
-            await _redraw(looks)
+            await _redraw(snapshots)
             return
-        async for found in looks:
-            if isinstance(found, RedisUnavailable):
-                click.echo(f"ordersync: {found}", err=True)
+        async for result in snapshots:
+            if isinstance(result, RedisUnavailable):
+                click.echo(f"ordersync: {result}", err=True)
             elif as_json:
-                click.echo(json.dumps(found))
+                click.echo(json.dumps(result))
             else:
                 now = rfc3339(SystemClock().now())
                 click.echo(
-                    "\n".join(f"{now} {line}" for line in (map(one_line, found) if found else screen([])))
+                    "\n".join(f"{now} {line}" for line in (map(one_line, result) if result else screen([])))
                 )
 
 
@@ -104,7 +104,7 @@ async def _looks(settings: Settings, every: float) -> AsyncGenerator[list[Row] |
         await asyncio.sleep(every)
 
 
-async def _redraw(looks: AsyncGenerator[list[Row] | RedisUnavailable]) -> None:
+async def _redraw(snapshots: AsyncGenerator[list[Row] | RedisUnavailable]) -> None:
     """The whole screen, drawn anew in place; the last one stays when it ends."""
     from rich.console import Console  # noqa: PLC0415 - takes time to import, and only a terminal needs it
     from rich.live import Live  # noqa: PLC0415 - as above
@@ -114,11 +114,11 @@ async def _redraw(looks: AsyncGenerator[list[Row] | RedisUnavailable]) -> None:
     console = Console(highlight=False)
     try:
         with Live(console=console, screen=True, auto_refresh=False) as live:
-            async for found in looks:
-                if isinstance(found, RedisUnavailable):
-                    shown = [*lines, "", click.style(f"Looking again: {found}", fg="red")]
+            async for result in snapshots:
+                if isinstance(result, RedisUnavailable):
+                    shown = [*lines, "", click.style(f"Looking again: {result}", fg="red")]
                 else:
-                    shown = lines = screen(found, width=console.width)
+                    shown = lines = screen(result, width=console.width)
                 shown = [f"{rfc3339(SystemClock().now())}  Ctrl-C ends it.", "", *shown]
                 live.update(Text.from_ansi("\n".join(shown), no_wrap=True, overflow="crop"), refresh=True)
     finally:

@@ -50,8 +50,8 @@ def command(*, order_id: str, offline: bool, scan: int, as_json: bool, account: 
     if not order_id.strip():
         raise SettingsError("The id is empty. Give an order's id, shortId, safeId or externalId.")
     settings = prepare(quiet=True)
-    found = run_async(lambda: _trace(settings, order_id.strip(), account, offline=offline, scan=scan))
-    click.echo(json.dumps(found.as_json(), ensure_ascii=False) if as_json else "\n".join(_lines(found)))
+    result = run_async(lambda: _trace(settings, order_id.strip(), account, offline=offline, scan=scan))
+    click.echo(json.dumps(result.as_json(), ensure_ascii=False) if as_json else "\n".join(_lines(result)))
 
 
 async def _trace(settings: Settings, name: str, account: str | None, *, offline: bool, scan: int) -> Timeline:
@@ -60,7 +60,7 @@ async def _trace(settings: Settings, name: str, account: str | None, *, offline:
         api, remark = None, "OrderMesh was not asked for its audit logs (--offline)."
         if not offline:
             api, remark = await _api_of(settings, chosen, stack)
-        tracer = TimelineCollector(client, Keys(chosen), api, most=scan, now=SystemClock().now())
+        tracer = TimelineCollector(client, Keys(chosen), api, limit=scan, now=SystemClock().now())
         if remark:
             tracer.remarks.append(remark)
         return await tracer.collect(name)
@@ -71,32 +71,32 @@ async def _api_of(
 ) -> tuple[OrderMeshClient | None, str]:
     """The client of an account, with what was found of its gateway in force; None, and why, if it has no login here."""
     try:
-        found = next((each for each in settings.accounts() if each.name == account), None)
+        result = next((item for item in settings.accounts() if item.name == account), None)
     except SettingsError:
-        found = None
-    if found is None:
+        result = None
+    if result is None:
         return (
             None,
             f"OrderMesh was not asked for its audit logs: the settings here have no login for {account}.",
         )
-    place = await stack.enter_async_context(
-        open_services([found], running_redis_url(settings), SystemClock())
+    services = await stack.enter_async_context(
+        open_services([result], running_redis_url(settings), SystemClock())
     )
-    desk = place.accounts[account]
-    await desk.contract.load()
-    return desk.client, ""
+    account_services = services.accounts[account]
+    await account_services.capabilities.load()
+    return account_services.client, ""
 
 
-def _lines(found: Timeline) -> list[str]:
-    names = [f"{name} {value}" for name, value in found.order.items() if name != "id" and value is not None]
-    lines = [printable(f"order {found.order['id']}" + (f" ({', '.join(names)})" if names else ""))]
-    width = max((len(moment.resource) for moment in found.entries), default=0)
-    for moment in found.entries:
+def _lines(result: Timeline) -> list[str]:
+    names = [f"{name} {value}" for name, value in result.order.items() if name != "id" and value is not None]
+    lines = [printable(f"order {result.order['id']}" + (f" ({', '.join(names)})" if names else ""))]
+    width = max((len(moment.resource) for moment in result.entries), default=0)
+    for moment in result.entries:
         at = rfc3339(moment.at) if moment.at else f"{'at some time':<24}"
         kind = click.style(f"{moment.kind:<8}", fg=_COLOURS.get(moment.kind))
         lines.append(
             f"{at}  {kind}  {moment.resource:<{width}}  {printable(f'{moment.subject}  {moment.message}')}"
         )
-    if not found.entries:
+    if not result.entries:
         lines.append("Nothing is kept of it.")
-    return [*lines, *(["", *map(printable, found.remarks)] if found.remarks else [])]
+    return [*lines, *(["", *map(printable, result.remarks)] if result.remarks else [])]

@@ -44,7 +44,7 @@ class PromiseBroken(OrdersyncError):
 
     def __init__(self, problems: Mapping[str, list[str]]) -> None:
         self.problems = problems
-        said = "; ".join(f"{uri}: {', '.join(each)}" for uri, each in problems.items())
+        said = "; ".join(f"{uri}: {', '.join(item)}" for uri, item in problems.items())
         super().__init__(
             f"What was published is no longer so: {said}. Step the version of the schema, and consumers can tell."
         )
@@ -55,12 +55,12 @@ def schemas() -> dict[str, dict[str, Any]]:
     made = [envelope_schema(), *letter_schemas().values()]
     made += [
         record_schema(
-            each.search,
-            data_schema(each.entity, each.schema_version),
-            each.entity.replace("_", " ").capitalize(),
-            each.id_field,
+            item.search,
+            data_schema(item.entity, item.schema_version),
+            item.entity.replace("_", " ").capitalize(),
+            item.id_field,
         )
-        for each in RESOURCES.values()
+        for item in RESOURCES.values()
     ]
     made += [
         entry_schema(
@@ -110,8 +110,8 @@ def check(before: Mapping[str, Promise], now: Mapping[str, Promise]) -> None:
 
     """
     problems = {uri: broken(promise, now[uri]) for uri, promise in before.items() if uri in now}
-    if found := {uri: each for uri, each in problems.items() if each}:
-        raise PromiseBroken(found)
+    if result := {uri: item for uri, item in problems.items() if item}:
+        raise PromiseBroken(result)
 
 
 @click.command()

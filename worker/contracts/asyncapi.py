@@ -64,7 +64,7 @@ def document() -> dict[str, Any]:
                 "description": "The server of ORDERSYNC_REDIS__URL.",
             }
         },
-        "channels": {name: channel for each in CAPTURED.values() for name, channel in _channels(each)},
+        "channels": {name: channel for item in CAPTURED.values() for name, channel in _channels(item)},
         "operations": {name: made for each in CAPTURED.values() for name, made in _operations(each)},
         "components": {
             "messages": {
@@ -88,7 +88,7 @@ def schema_file(uri: str) -> str:
 def _actions(captured: Captured) -> list[str]:
     if isinstance(captured, AuditLog):
         return [RECORDED]
-    return [action for action in _SAYS if action in {each.value for each in PUBLISHED}]
+    return [action for action in _SAYS if action in {item.value for item in PUBLISHED}]
 
 
 def _channels(resource: Captured) -> list[tuple[str, dict[str, Any]]]:

@@ -73,10 +73,10 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
     reference = schema.get("$ref")
     if reference is None:
         return schema
-    found: Any = root
+    result: Any = root
     for name in reference.removeprefix("#/").split("/"):
-        found = found[name]
-    return _resolved(found, root)
+        result = result[name]
+    return _resolved(result, root)
 
 
 def _kind(schema: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ from worker.errors import (
 from worker.ordermesh.contract.operations import OPERATIONS, Operation
 from worker.ordermesh.http import refusals
 from worker.ordermesh.http.reply import Reply, reply_of
-from worker.ordermesh.services import Services
+from worker.ordermesh.services import TypedServices
 from worker.telemetry import tracing
 from worker.telemetry.log import get_logger
 
@@ -107,7 +107,7 @@ class _Counts:
     closing: set[asyncio.Task[None]] = field(default_factory=set)
 
 
-class OrderMeshClient(Services):
+class OrderMeshClient(TypedServices):
     """Calls operations of the table: by their key, or as typed methods in groups (`client.orders.search()`).
 
     `make_http` builds what requests are sent with; it is called again when connections have run dry. Set

@@ -34,7 +34,7 @@ def record_schema(search: str, uri: str, title: str, id_field: str = "id") -> Js
     name = row_of(search)
     row = _object(SCHEMAS[name])
     properties = {**row.pop("properties"), id_field: {"type": ["string", "integer"]}}
-    beside = {each: _object(SCHEMAS[each]) for each in _needed_by(name)}
+    beside = {item: _object(SCHEMAS[item]) for item in _needed_by(name)}
     return {
         "$schema": DIALECT,
         "$id": uri,
@@ -64,14 +64,14 @@ def entry_schema(uri: str, title: str) -> JsonSchema:
 
 def _needed_by(name: str) -> list[str]:
     """The other schemas that a schema refers to, in alphabetical order."""
-    found: set[str] = set()
+    result: set[str] = set()
     todo = [name]
     while todo:
         types = {element(field.type) for field in SCHEMAS[todo.pop()].fields}
-        new = sorted(types & SCHEMAS.keys() - found)
-        found.update(new)
+        new = sorted(types & SCHEMAS.keys() - result)
+        result.update(new)
         todo += new
-    return sorted(found)
+    return sorted(result)
 
 
 def _object(row: Schema) -> JsonSchema:

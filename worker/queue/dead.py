@@ -166,10 +166,10 @@ class DeadLetters:
     ) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """Letters as they stand there: as bytes, whether the client decodes answers or not. `data` may be no text."""
         words = ("XRANGE", self._keys.dead(resource), first, last, "COUNT", count)
-        found: list[tuple[bytes, dict[bytes, bytes]]] = await answer(
+        result: list[tuple[bytes, dict[bytes, bytes]]] = await answer(
             self._redis.execute_command(*words, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
         )
-        return found
+        return result
 
     async def _deliver(self, letter: DeadLetter) -> None:
         keys, resource = self._keys, letter.resource

@@ -81,7 +81,7 @@ class ReplayResult:
 
 
 async def replay(
-    client: Redis, keys: Keys, resource: str, group: str, wanted: ReplayRange, *, dry_run: bool = False
+    client: Redis, keys: Keys, resource: str, group: str, requested: ReplayRange, *, dry_run: bool = False
 ) -> ReplayResult:
     """Deliver events of a resource to a group again.
 
@@ -95,21 +95,21 @@ async def replay(
     script = scripts.load(client, "worker.queue", "replay", begin=["groups"])
     names = [keys.stream(resource), keys.replayed(resource, group)]
     await _forget_marks(client, names, group)
-    first, last = wanted.first, wanted.last
+    first, last = requested.first, requested.last
     looked_at, replayed, pending = 0, 0, 0
     while True:
-        words = [group, REPLAY, str(LONG_AGO), first, last, str(CHUNK), wanted.subject, str(int(dry_run))]
-        status, *found = await finish(script(keys=names, args=words))
+        words = [group, REPLAY, str(LONG_AGO), first, last, str(CHUNK), requested.subject, str(int(dry_run))]
+        status, *result = await finish(script(keys=names, args=words))
         if text(status) == "no group":
             raise NotReplayable(
                 f"group {group} does not read {resource}: `ordersync groups` lists those that do. A group that is new "
                 "begins with the oldest event that is kept, and needs no replay."
             )
-        looked_at, replayed, pending = looked_at + found[0], replayed + found[1], pending + found[2]
-        if found[0] < CHUNK:
+        looked_at, replayed, pending = looked_at + result[0], replayed + result[1], pending + result[2]
+        if result[0] < CHUNK:
             return ReplayResult(resource, group, looked_at, replayed, pending)
         # The end stays where it was at first: what is dealt with meanwhile is not replayed as well.
-        first, last = f"({text(status)}", text(found[3])
+        first, last = f"({text(status)}", text(result[3])
 
 
 async def _forget_marks(client: Redis, names: list[str], group: str) -> None:

@@ -124,37 +124,37 @@ class Retention:
     async def _trim(self, resource: str, limits: RetentionLimits, deadline: float) -> bool:
         first = await self._first(resource)
         removed, done = await self.trim(resource, limits, deadline)
-        survey = await self._groups.status(resource, limits)
+        status = await self._groups.status(resource, limits)
         if removed:
             self._log.info(
-                "stream_trimmed", resource=resource, entries=removed, left=survey.entries,
+                "stream_trimmed", resource=resource, entries=removed, left=status.entries,
                 first=first, kept_from=await self._first(resource),
             )  # fmt: skip
         if done:
-            await self._report(resource, survey)
+            await self._report(resource, status)
         return done
 
     async def _first(self, resource: str) -> str:
         """The id of the oldest entry; "" if there is none."""
-        found = await self._redis.xrange(self._keys.stream(resource), count=1)
-        return found[0][0].decode() if found else ""
+        result = await self._redis.xrange(self._keys.stream(resource), count=1)
+        return result[0][0].decode() if result else ""
 
     async def _tell_of_letters(self, resource: str) -> None:
         """Say how many dead letters there are, and for how long, as long as there are any."""
-        found = await self._letters.summary(resource)
-        if found.letters and self._repeats.allow(f"letters {resource}", self._clock.monotonic()):
+        result = await self._letters.summary(resource)
+        if result.letters and self._repeats.allow(f"letters {resource}", self._clock.monotonic()):
             self._log.warning(
-                "dead_letters", resource=resource, letters=found.letters,
-                oldest_s=round(max(0.0, self._clock.now() - found.oldest)),
+                "dead_letters", resource=resource, letters=result.letters,
+                oldest_s=round(max(0.0, self._clock.now() - result.oldest)),
                 advice=f"ordersync dead list {resource} says why; then replay or drop them",
             )  # fmt: skip
-        elif not found.letters:
+        elif not result.letters:
             self._repeats.forget_all(f"letters {resource}")
 
-    async def _report(self, resource: str, survey: StreamStatus) -> None:
+    async def _report(self, resource: str, status: StreamStatus) -> None:
         """Say which groups hold back what the limits would not keep, and which do not read."""
         now = self._clock.now()
-        for group in survey.groups:
+        for group in status.groups:
             if group.held and self._repeats.allow(f"held {resource} {group.name}", self._clock.monotonic()):
                 self._log.warning(
                     "retention_held_back", resource=resource, group=group.name, entries=group.held,

@@ -70,31 +70,31 @@ async def server(data_dir: Path) -> AsyncIterator[Running]:
         RedisUnavailable: The server does not start; the message holds its last words.
 
     """
-    place = folder(data_dir)
+    directory = folder(data_dir)
     try:
-        place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise SettingsError(f"ORDERSYNC_DATA_DIR: {place} cannot be used: {error.strerror}") from None
+        raise SettingsError(f"ORDERSYNC_DATA_DIR: {directory} cannot be used: {error.strerror}") from None
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield await _shared(data_dir)
             return
-        found = find(data_dir)
-        if found is not None and await _is_ours(found, place):
-            get_logger().info("embedded_server_taken_over", url=found.url, pid=found.pid)
-            owned = _Owned(None, found)
+        result = find(data_dir)
+        if result is not None and await _is_ours(result, directory):
+            get_logger().info("embedded_server_taken_over", url=result.url, pid=result.pid)
+            owned = _Owned(None, result)
         else:
-            owned = await _start_on_free_port(place)
-        keeper = asyncio.ensure_future(_keep_running(owned, place))
+            owned = await _start_on_free_port(directory)
+        keeper = asyncio.ensure_future(_keep_running(owned, directory))
         try:
             yield owned.running
         finally:
             with anyio.CancelScope(shield=True):
                 await end(keeper)
-                await _stop(place, owned)
+                await _stop(directory, owned)
     finally:
         os.close(lock)
 
@@ -117,7 +117,7 @@ class _Owned:
         return False
 
 
-async def _keep_running(owned: _Owned, place: Path) -> None:
+async def _keep_running(owned: _Owned, directory: Path) -> None:
     """Start it again on the same port when it has died; what it had acknowledged is in its append-only file."""
     port = int(owned.running.url.rpartition(":")[2].partition("/")[0])
     while True:
@@ -125,7 +125,7 @@ async def _keep_running(owned: _Owned, place: Path) -> None:
         if owned.ended:
             get_logger().error("embedded_server_died", pid=owned.running.pid, advice="it is started again")
             try:
-                started = await _start(place, port)
+                started = await _start(directory, port)
             except (RedisUnavailable, OSError) as error:
                 get_logger().error("embedded_server_not_started", error=str(error))
                 await asyncio.sleep(_TRY_AGAIN_SECONDS)
@@ -143,7 +143,7 @@ async def _shared(data_dir: Path) -> Running:
     raise RedisUnavailable(f"another worker uses {data_dir}, but its embedded server does not answer")
 
 
-async def _is_ours(running: Running, place: Path) -> bool:
+async def _is_ours(running: Running, directory: Path) -> bool:
     """Whether what listens there is the server that was written down.
 
     After a crash of the machine another server may have its port, and it would be shut down as ours.
@@ -151,7 +151,7 @@ async def _is_ours(running: Running, place: Path) -> bool:
     client = Redis.from_url(running.url, socket_timeout=1, socket_connect_timeout=1)
     try:  # both are answered while a server still loads its data
         info, config = await client.info("server"), await client.config_get("dir")
-        return bool(info.get("process_id") == running.pid and config["dir"] == str(place.resolve()))  # noqa: ASYNC240 - a local path
+        return bool(info.get("process_id") == running.pid and config["dir"] == str(directory.resolve()))  # noqa: ASYNC240 - a local path
     except (redis.exceptions.RedisError, OSError, KeyError):
         return False
     finally:
@@ -176,35 +176,35 @@ class _PortTaken(RedisUnavailable):
     """Somebody else listens on the port by now."""
 
 
-async def _start_on_free_port(place: Path) -> _Owned:
+async def _start_on_free_port(directory: Path) -> _Owned:
     """Between finding a port free and listening on it somebody may be quicker: then on another one."""
     for _ in range(4):
         with contextlib.suppress(_PortTaken):
-            return await _start(place, _free_port())
-    return await _start(place, _free_port())
+            return await _start(directory, _free_port())
+    return await _start(directory, _free_port())
 
 
-async def _start(place: Path, port: int) -> _Owned:
-    log_file = place / "valkey.log"
+async def _start(directory: Path, port: int) -> _Owned:
+    log_file = directory / "valkey.log"
     try:
-        process = _spawn(_binary(), place, port, log_file)
+        process = _spawn(_binary(), directory, port, log_file)
     except OSError as error:
         raise RedisUnavailable(f"the embedded Valkey cannot be started: {error}") from None
     running = Running(url=f"redis://127.0.0.1:{port}/0", pid=process.pid)
-    await _wait_for(process, running, place, log_file)
-    temporary = place / "running.json.new"
+    await _wait_for(process, running, directory, log_file)
+    temporary = directory / "running.json.new"
     temporary.write_bytes(msgspec.json.encode(running))
-    temporary.replace(place / "running.json")
+    temporary.replace(directory / "running.json")
     get_logger().info("embedded_server_started", url=running.url, pid=running.pid)
     return _Owned(process, running)
 
 
-def _spawn(binary: str, place: Path, port: int, log_file: Path) -> subprocess.Popen[bytes]:
+def _spawn(binary: str, directory: Path, port: int, log_file: Path) -> subprocess.Popen[bytes]:
     with log_file.open("ab") as output:
         return subprocess.Popen(  # noqa: S603 - our own binary
             [
                 binary,
-                *("--bind", "127.0.0.1", "--port", str(port), "--dir", str(place)),
+                *("--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory)),
                 *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
                 *("--maxmemory-policy", "noeviction", "--protected-mode", "yes"),
                 *("--hash-max-listpack-value", "256", "--hash-max-listpack-entries", "256"),
@@ -217,7 +217,9 @@ def _spawn(binary: str, place: Path, port: int, log_file: Path) -> subprocess.Po
         )
 
 
-async def _wait_for(process: subprocess.Popen[bytes], running: Running, place: Path, log_file: Path) -> None:
+async def _wait_for(
+    process: subprocess.Popen[bytes], running: Running, directory: Path, log_file: Path
+) -> None:
     """Wait until the server that was started answers, and not another one that was quicker to take its port."""
     client = Redis.from_url(running.url, socket_timeout=5, socket_connect_timeout=1)
     try:
@@ -229,7 +231,7 @@ async def _wait_for(process: subprocess.Popen[bytes], running: Running, place: P
             except (redis.exceptions.RedisError, OSError):
                 await asyncio.sleep(0.02)
             else:
-                if await _is_ours(running, place):
+                if await _is_ours(running, directory):
                     return
                 await asyncio.sleep(0.02)  # a stranger; our own process is about to find that out and end
     finally:
@@ -245,9 +247,9 @@ def _last_words(log_file: Path) -> str:
     return " | ".join(log_file.read_text(errors="replace").splitlines()[-3:])
 
 
-async def _stop(place: Path, owned: _Owned) -> None:
+async def _stop(directory: Path, owned: _Owned) -> None:
     """End it in order: it writes its append-only file to disk first."""
-    (place / "running.json").unlink(missing_ok=True)
+    (directory / "running.json").unlink(missing_ok=True)
     running = owned.running
     client = Redis.from_url(running.url, socket_timeout=_STOP_SECONDS, socket_connect_timeout=1)
     try:

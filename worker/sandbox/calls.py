@@ -56,7 +56,7 @@ class Sandbox:
         source = self.world.sources()[kind]
         with source.lock:
             known = set(source.ids())
-            chosen = [each for each in ids if each in known]
+            chosen = [item for item in ids if item in known]
             self.stale.setdefault(kind, Stale()).keep(source, chosen)
             return chosen
 
@@ -95,7 +95,7 @@ class Call:
     def many(self, name: str) -> list[str]:
         """The values of a parameter that is given several times, or once with commas between them."""
         given = [value for key, value in parse_qsl(self.query_string) if key == name]
-        return [each.strip() for value in given for each in value.split(",") if each.strip()]
+        return [item.strip() for value in given for item in value.split(",") if item.strip()]
 
     def json(self) -> Any:
         """The decoded body; None when it is empty.

@@ -135,12 +135,12 @@ class ServedContract:
         taken: dict[tuple[str, str], str] = {}
         for operation in OPERATIONS.values():
             path = self.path(operation)
-            place = operation.method, _PARAMETER.sub("{}", path)
-            if place in taken:
+            route = operation.method, _PARAMETER.sub("{}", path)
+            if route in taken:
                 name = "moved" if self.moved else "prefixless"
-                other = f"paths that differ: {taken[place]} and {operation.key} are both {operation.method} {path}"
+                other = f"paths that differ: {taken[route]} and {operation.key} are both {operation.method} {path}"
                 raise ContractError(name, getattr(self, name), other)
-            taken[place] = operation.key
+            taken[route] = operation.key
 
     # Lists
 
@@ -154,12 +154,12 @@ class ServedContract:
         size = _whole(query, "pageSize", self.default_page_size, 1)
         if isinstance(size, Answer):
             return size
-        most = self.max_page_size
-        if most is not None and size > most:
+        limit = self.max_page_size
+        if limit is not None and size > limit:
             if self.refuse_large and "pageSize" in query:
-                sentence = f"'pageSize' must be less than or equal to '{most}'."
+                sentence = f"'pageSize' must be less than or equal to '{limit}'."
                 return error_answer(400, sentence, "pageSize", size)
-            size = most
+            size = limit
         return max(page, self.page_base), size
 
     def refuses(self, page: int, size: int, total: int) -> bool:

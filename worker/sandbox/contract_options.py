@@ -61,7 +61,7 @@ def _limit(value: str) -> int | None:
 
 
 def _names(value: str) -> tuple[str, ...]:
-    return tuple(each.strip() for each in value.split(",") if each.strip())
+    return tuple(item.strip() for item in value.split(",") if item.strip())
 
 
 _ALLOWED: dict[Callable[[str], Any], str] = {

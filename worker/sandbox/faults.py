@@ -249,7 +249,7 @@ def _listed(value: object) -> list[Any]:
 def _rule(number: int, table: object) -> FaultRule:
     if not isinstance(table, dict):
         raise FaultRuleError(f"fault rule {number}", f"is {table!r}; allowed: a table of keys and values")
-    allowed = [each.name for each in fields(FaultRule)]
+    allowed = [item.name for item in fields(FaultRule)]
     values: dict[str, Any] = {"name": f"#{number}"} | table
     strangers = sorted(set(values) - set(allowed))
     if strangers:

@@ -51,8 +51,8 @@ def answer(
             source = sandbox.indexed(operation_key, records)
         ids, ordered = select(contract, call.query, source, modified, filters)
         if not operation.paged:
-            found = source.window(0, len(source)) if ids is None else source.rows(ids)
-            return Answer(200, contract.render_whole(found, key))
+            result = source.window(0, len(source)) if ids is None else source.rows(ids)
+            return Answer(200, contract.render_whole(result, key))
         asked = contract.read_page(call.query)
         if isinstance(asked, Answer):
             return asked

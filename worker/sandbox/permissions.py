@@ -86,8 +86,8 @@ class Permissions:
             PermissionsError: There is no such resource or verb.
         """
         pairs = set()
-        for each in denied:
-            resource, _, verb = each.partition(":")
+        for item in denied:
+            resource, _, verb = item.partition(":")
             _check(resource, verb)
             pairs.add((resource, verb))
         return Permissions(self.allowed - pairs)

@@ -97,8 +97,8 @@ class Watchdog:
     def silent(self, seconds: float) -> dict[str, float]:
         """The loops without a sign of life for longer, and the jobs that take too long; for how many seconds each."""
         now = time.monotonic()
-        found = {name: now - at for name, at in list(self._beats.items()) if now - at > seconds}
-        return found | {name: now - at for name, at in self._jobs().items() if now - at > self._job_seconds}
+        result = {name: now - at for name, at in list(self._beats.items()) if now - at > seconds}
+        return result | {name: now - at for name, at in self._jobs().items() if now - at > self._job_seconds}
 
     def progress(self) -> bool:
         """Whether every loop under guard has been alive since this was last true."""

@@ -48,11 +48,11 @@ def folder(data_dir: Path) -> Path:
 
 def write(data_dir: Path, beat: Beat) -> None:
     """Replace the heartbeat of this worker in one step."""
-    place = folder(data_dir)
-    place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    new = place / f".{beat.pid}.new"
+    directory = folder(data_dir)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    new = directory / f".{beat.pid}.new"
     new.write_bytes(msgspec.json.encode(beat))
-    new.replace(place / f"{beat.pid}.json")
+    new.replace(directory / f"{beat.pid}.json")
 
 
 def remove(data_dir: Path) -> None:

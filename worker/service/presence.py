@@ -58,9 +58,9 @@ class Presence:
         names = sorted(name.decode() for name in await self.redis.zrange(self.keys.workers, 0, -1))
         if not names:
             return []
-        found = await self.redis.mget([self.keys.worker(name) for name in names])
+        result = await self.redis.mget([self.keys.worker(name) for name in names])
         beats = []
-        for value in found:
+        for value in result:
             with suppress(msgspec.DecodeError):  # of a later version, or of another hand
                 beats.append(msgspec.json.decode(value or b"", type=Beat))
         return beats

@@ -17,7 +17,7 @@ DEEPEST = 100
 def of_main_thread() -> str:
     """The calls of the main thread, the innermost first: `sleep:12 < poll:40 < ...`, each with its line."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - the documented way
-    return _joined([f"{each.name}:{each.lineno}" for each in reversed(traceback.extract_stack(frame))])
+    return _joined([f"{item.name}:{item.lineno}" for item in reversed(traceback.extract_stack(frame))])
 
 
 def of_task(task: asyncio.Task[Any]) -> str:
@@ -42,7 +42,7 @@ def of_task(task: asyncio.Task[Any]) -> str:
 
 def _other(variables: dict[str, Any]) -> Any:
     """What another task does that one of the variables holds, or None."""
-    tasks = [each for each in variables.values() if isinstance(each, asyncio.Task) and not each.done()]
+    tasks = [item for item in variables.values() if isinstance(item, asyncio.Task) and not item.done()]
     return tasks[0].get_coro() if tasks else None
 
 

@@ -68,11 +68,11 @@ class Metrics:
 
     def watch(self, span: Span) -> None:
         """Count what a span tells."""
-        found = span.attributes
+        result = span.attributes
         if span.name == "commit":
-            self._commits.labels(found["account"], found["resource"]).observe(span.seconds)
-        elif span.name == "poll" and "outcome" in found:
-            self._count(found)
+            self._commits.labels(result["account"], result["resource"]).observe(span.seconds)
+        elif span.name == "poll" and "outcome" in result:
+            self._count(result)
 
     def _count(self, run: Mapping[str, Any]) -> None:
         of = (run["account"], run["resource"])
@@ -86,8 +86,8 @@ class Metrics:
 
     def show(self, rows: Iterable[Mapping[str, Any]]) -> bytes:
         """All of it as text. `rows` are those of `ordersync status --json`, one for each resource."""
-        for each in self._standing:
-            each.clear()  # a group or a resource that is gone must not stand there for ever
+        for item in self._standing:
+            item.clear()  # a group or a resource that is gone must not stand there for ever
         for row in rows:
             of = (row["account"], row["resource"])
             for name, gauge in self._gauges.items():

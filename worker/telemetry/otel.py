@@ -47,8 +47,8 @@ class Exporter:
 
     def records(self, trace_id: str) -> bool:
         """Whether a new trace is recorded."""
-        found = self._share.should_sample(None, int(trace_id, 16), "")
-        return found.decision is Decision.RECORD_AND_SAMPLE
+        result = self._share.should_sample(None, int(trace_id, 16), "")
+        return result.decision is Decision.RECORD_AND_SAMPLE
 
     def watch(self, told: Span) -> None:
         """Hand over a span."""

@@ -64,9 +64,9 @@ _samplers: list[Callable[[str], bool]] = []
 
 def begin(traceparent: str = "") -> Trace:
     """A place below the one that `traceparent` names; in a trace of its own where it names none."""
-    found = _TRACEPARENT.fullmatch(traceparent)
-    if found is not None:
-        return Trace(found[1], found[2], bool(int(found[3], 16) & 1)).child()
+    result = _TRACEPARENT.fullmatch(traceparent)
+    if result is not None:
+        return Trace(result[1], result[2], bool(int(result[3], 16) & 1)).child()
     trace_id = secrets.token_hex(16)
     return Trace(trace_id, secrets.token_hex(8), any(sampler(trace_id) for sampler in _samplers))
 
@@ -100,9 +100,9 @@ def span(name: str, at: Trace | None = None, **attributes: Value) -> Iterator[Sp
     if at is None and not _watchers:
         yield _UNWATCHED
         return
-    place = at or (above.child() if above else begin())
-    seen = Span(name, place, time.time_ns(), attributes)
-    began, token = time.perf_counter(), _here.set(place)
+    trace = at or (above.child() if above else begin())
+    seen = Span(name, trace, time.time_ns(), attributes)
+    began, token = time.perf_counter(), _here.set(trace)
     try:
         yield seen
     except BaseException as error:

@@ -28,9 +28,9 @@ TRANSIENT = frozenset({408, 425, 429, 502, 503, 504})
 class ProbeClient:
     """Asks about one resource. `trial` is the profile by which it asks; `routes` gets the paths that answered."""
 
-    def __init__(self, client: OrderMeshClient, resource: Resource, believed: ContractProfile) -> None:
+    def __init__(self, client: OrderMeshClient, resource: Resource, configured: ContractProfile) -> None:
         self._client, self.resource = client, resource
-        self.believed = self.trial = believed
+        self.configured = self.trial = configured
         self.search = resource.search
         self.routes: dict[str, str] = {}
         self.usage = Usage()
@@ -84,17 +84,17 @@ class ProbeClient:
 
     async def record(self, key: str, identifier: str) -> Any:
         """The answer of operation `key` about one record, at the first path that has one, or a `ProbeRefusal`."""
-        operation, believed = OPERATIONS[key], self.trial
-        paths = [believed.route(key).path]
-        if key not in believed.routes:
-            paths += [believed.prefixed(operation.service, path) for path in operation.alternatives]
+        operation, configured = OPERATIONS[key], self.trial
+        paths = [configured.route(key).path]
+        if key not in configured.routes:
+            paths += [configured.prefixed(operation.service, path) for path in operation.alternatives]
         refusal = ProbeRefusal(404, "no path could be asked")
         for path in dict.fromkeys(paths):
             if path.count("{") != 1:
                 continue  # it needs more than the id of the record
             name = path[path.index("{") + 1 : path.index("}")]
             trial = replace(
-                believed, routes={**believed.routes, key: Route(believed.route(key).method, path)}
+                configured, routes={**configured.routes, key: Route(configured.route(key).method, path)}
             )
             try:
                 reply = await self._client.call(key, path={name: identifier}, profile=trial, usage=self.usage)

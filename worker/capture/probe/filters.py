@@ -21,36 +21,36 @@ NO_VALUE = "ordersync-asks-whether-this-is-honoured"
 MAX_PAGES_FOR_ONE = 3
 
 
-async def find_choices(asker: ProbeClient, reference: SamplePage) -> dict[str, Any]:
+async def find_choices(client: ProbeClient, reference: SamplePage) -> dict[str, Any]:
     """Findings about parameters named after the fields that hold status and merchant."""
-    resource, known, found = asker.resource, OPERATIONS[asker.search].query, dict[str, Any]()
+    resource, known, result = client.resource, OPERATIONS[client.search].query, dict[str, Any]()
     for name, field in (("status", resource.status_field), ("merchant", resource.merchant_field)):
         values = {one.id: getattr(one, name) for one in reference.records if one.id and getattr(one, name)}
         if (
             field in known
             and len(values) == len(reference.records)
-            and await _honoured(asker, field, name, values)
+            and await _honoured(client, field, name, values)
         ):
-            found[f"{name}_parameter"] = field
-    return found
+            result[f"{name}_parameter"] = field
+    return result
 
 
-async def _honoured(asker: ProbeClient, parameter: str, name: str, values: dict[str, str]) -> bool:
+async def _honoured(client: ProbeClient, parameter: str, name: str, values: dict[str, str]) -> bool:
     """Whether `parameter` chooses records by the field that is known as `name`."""
     if not values:
         return False
-    first, size = asker.listing.first_page, len(values)
-    nothing = await asker.page(first, size, {parameter: NO_VALUE})
+    first, size = client.listing.first_page, len(values)
+    nothing = await client.page(first, size, {parameter: NO_VALUE})
     if isinstance(nothing, SamplePage) and (nothing.records or nothing.total):
         return False
     # The rarest value, of which it takes the fewest pages to find one record that is known.
-    wanted = min(Counter(values.values()).items(), key=lambda item: item[1])[0]
-    witnesses = {identifier for identifier, value in values.items() if value == wanted}
+    requested = min(Counter(values.values()).items(), key=lambda item: item[1])[0]
+    witnesses = {identifier for identifier, value in values.items() if value == requested}
     for number in range(first, first + MAX_PAGES_FOR_ONE):
-        answer = await asker.page(number, size, {parameter: wanted})
+        answer = await client.page(number, size, {parameter: requested})
         if isinstance(answer, ProbeRefusal) or not answer.records:
             return False
-        if any(_value(one, name) != wanted for one in answer.records):
+        if any(_value(one, name) != requested for one in answer.records):
             return False
         if witnesses & answer.ids:
             return True

@@ -34,20 +34,20 @@ MAX_PAGES_FOR_ONE = 5
 JUST_BEFORE_MS = 30_000
 
 
-async def find_filter(asker: ProbeClient, reference: SamplePage) -> dict[str, Any]:
+async def find_filter(client: ProbeClient, reference: SamplePage) -> dict[str, Any]:
     """Findings about a parameter that leaves out what was modified before a time."""
     if not reference.times:
         return {}
-    names = _candidates(asker)
-    size = min(asker.sample, len(reference.records))
+    names = _candidates(client)
+    size = min(client.sample, len(reference.records))
     # One request instead of many, for a server that ignores all of them.
-    future = await asker.page(asker.listing.first_page, size, dict.fromkeys(names, evidence.FUTURE))
+    future = await client.page(client.listing.first_page, size, dict.fromkeys(names, evidence.FUTURE))
     if evidence.why_not_future(future) == "ignored":
         return {"filtering": no(f"ignored: {', '.join(names)}")}
-    known = [*reference.records, *await _newest(asker, reference)]
+    known = [*reference.records, *await _newest(client, reference)]
     reasons: list[tuple[str, Capability]] = []
     for name in names:
-        verdict = await _judge(asker, name, known, max(len(reference.records), asker.sample))
+        verdict = await _judge(client, name, known, max(len(reference.records), client.sample))
         if verdict.holds:
             return {"since": name, "filtering": verdict}
         reasons.append((name, verdict))
@@ -57,28 +57,28 @@ async def find_filter(asker: ProbeClient, reference: SamplePage) -> dict[str, An
     return {"filtering": no("; ".join(f"{name}: {verdict.why}" for name, verdict in reasons))}
 
 
-def _candidates(asker: ProbeClient) -> tuple[str, ...]:
+def _candidates(client: ProbeClient) -> tuple[str, ...]:
     likely = [
         name
-        for name in OPERATIONS[asker.search].query
+        for name in OPERATIONS[client.search].query
         if name.lower().startswith(("updatedfrom", "lastmodified"))
     ]
-    return tuple(dict.fromkeys(filter(None, (asker.listing.since_parameter, *likely, *SINCE))))
+    return tuple(dict.fromkeys(filter(None, (client.listing.since_parameter, *likely, *SINCE))))
 
 
-async def _newest(asker: ProbeClient, reference: SamplePage) -> tuple[SampleRecord, ...]:
+async def _newest(client: ProbeClient, reference: SamplePage) -> tuple[SampleRecord, ...]:
     """The records of the last page: where a list begins with the oldest, these were made last."""
     if reference.total is None or reference.total <= len(reference.records):
         return ()
-    number = math.ceil(reference.total / asker.sample) - 1
-    last = await asker.page(asker.listing.first_page + number)
+    number = math.ceil(reference.total / client.sample) - 1
+    last = await client.page(client.listing.first_page + number)
     return last.records if isinstance(last, SamplePage) else ()
 
 
-async def _judge(asker: ProbeClient, name: str, known: list[SampleRecord], size: int) -> Capability:
+async def _judge(client: ProbeClient, name: str, known: list[SampleRecord], size: int) -> Capability:
     """Whether `name` is a filter by modification."""
     why = evidence.why_not_future(
-        await asker.page(asker.listing.first_page, asker.sample, {name: evidence.FUTURE})
+        await client.page(client.listing.first_page, client.sample, {name: evidence.FUTURE})
     )
     if why is not None:
         return no(why)
@@ -88,17 +88,17 @@ async def _judge(asker: ProbeClient, name: str, known: list[SampleRecord], size:
     if unchanged is None:
         return Capability(None, f"{name}: no record that was never changed was seen to try it on")
     for witness, what in ((changed, "were changed"), (unchanged, "were never changed")):
-        if why := await verify_filter(asker, name, witness, size):
+        if why := await verify_filter(client, name, witness, size):
             return no(f"{why} that {what}" if why == "leaves out records" else why)
     return yes(f"{name} gives newer records and nothing else")
 
 
-async def verify_filter(asker: ProbeClient, name: str, witness: SampleRecord, size: int) -> str | None:
+async def verify_filter(client: ProbeClient, name: str, witness: SampleRecord, size: int) -> str | None:
     """Why filter `name` is none, by what it gives for a time just before that of a record; None if it shows it."""
     since = evidence.just_before(witness, JUST_BEFORE_MS)
-    first = asker.listing.first_page
+    first = client.listing.first_page
     for number in range(first, first + MAX_PAGES_FOR_ONE):
-        answer = await asker.page(number, size, {name: rfc3339(since / 1000)})
+        answer = await client.page(number, size, {name: rfc3339(since / 1000)})
         if isinstance(answer, ProbeRefusal):
             return f"refused ({answer.why})"
         if evidence.older(answer, since):
@@ -112,7 +112,7 @@ async def verify_filter(asker: ProbeClient, name: str, witness: SampleRecord, si
     return "leaves out records"
 
 
-async def find_sort(asker: ProbeClient, reference: SamplePage) -> dict[str, Any]:
+async def find_sort(client: ProbeClient, reference: SamplePage) -> dict[str, Any]:
     """Findings about parameters that sort by modification, in both directions.
 
     A sort counts only when it was seen to put two records where sorts of another kind do not: one that was changed
@@ -120,18 +120,18 @@ async def find_sort(asker: ProbeClient, reference: SamplePage) -> dict[str, Any]
     """
     if not evidence.can_show_order(reference):
         return {"sorting": UNTOLD}
-    number = asker.listing.first_page
+    number = client.listing.first_page
     size = min(50, len(reference.records))
-    for up, down in _sorts(asker):
-        rising = await asker.page(number, size, up)
+    for up, down in _sorts(client):
+        rising = await client.page(number, size, up)
         if not isinstance(rising, SamplePage) or not evidence.is_sorted(rising, descending=False):
             continue
-        falling = await asker.page(number, size, down)
+        falling = await client.page(number, size, down)
         if not isinstance(falling, SamplePage) or not evidence.shows_both_orders(rising, falling):
             continue
         if evidence.same_page(rising, falling) and len(reference.records) > 2 * size:
             continue  # each page is sorted for itself
-        verdict = await _judge_sort(asker, down, reference)
+        verdict = await _judge_sort(client, down, reference)
         if verdict.holds:
             return {"ascending": up, "descending": down, "sorting": verdict}
         if verdict.holds is None:
@@ -139,16 +139,16 @@ async def find_sort(asker: ProbeClient, reference: SamplePage) -> dict[str, Any]
     return {"sorting": no("none of the usual parameters sorts by modification")}
 
 
-async def _judge_sort(asker: ProbeClient, down: dict[str, str], reference: SamplePage) -> Capability:
+async def _judge_sort(client: ProbeClient, down: dict[str, str], reference: SamplePage) -> Capability:
     """Whether `down` puts the newest change first."""
     words = " and ".join(f"{name}={value}" for name, value in down.items())
-    known = [*reference.records, *await _newest(asker, reference)]
+    known = [*reference.records, *await _newest(client, reference)]
     changed, unchanged = evidence.last_changed(known), evidence.last_unchanged(known)
     size = len(reference.records)
     for witness, what in ((changed, "was changed since it was made"), (unchanged, "was never changed")):
         if witness is None:
             return Capability(None, f"{words}: no record that {what} was seen to try it on")
-        placed = await verify_sort(asker, down, witness, size)
+        placed = await verify_sort(client, down, witness, size)
         if placed.problem is not None:
             return no(f"{words}: {placed.problem}")
         if not placed.shown:
@@ -167,12 +167,12 @@ class SortCheck:
 
 
 async def verify_sort(
-    asker: ProbeClient, down: Mapping[str, str], witness: SampleRecord, size: int
+    client: ProbeClient, down: Mapping[str, str], witness: SampleRecord, size: int
 ) -> SortCheck:
     """Whether sort `down`, the newest change first, shows a record before those that were modified before it."""
-    first = asker.listing.first_page
+    first = client.listing.first_page
     for number in range(first, first + MAX_PAGES_FOR_ONE):
-        answer = await asker.page(number, size, down)
+        answer = await client.page(number, size, down)
         if isinstance(answer, ProbeRefusal):
             # A page behind the first may be refused because it is so deep.
             return SortCheck(f"refused ({answer.why})" if number == first else None)
@@ -181,18 +181,18 @@ async def verify_sort(
         if witness.id in answer.ids:
             return SortCheck(None, shown=True)
         if not answer.records or answer.times[-1] < (witness.modified or 0):
-            again = await asker.page(first, size, down)  # it may have moved to the top meanwhile
+            again = await client.page(first, size, down)  # it may have moved to the top meanwhile
             if isinstance(again, SamplePage) and witness.id in again.ids:
                 return SortCheck(None, shown=True)
             return SortCheck("leaves out records")
     return SortCheck(None)
 
 
-def _sorts(asker: ProbeClient) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
-    listing = asker.listing
+def _sorts(client: ProbeClient) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+    listing = client.listing
     if listing.ascending and listing.descending:
         yield dict(listing.ascending), dict(listing.descending)
-    field = asker.resource.modified_fields[0]
+    field = client.resource.modified_fields[0]
     yield {"sortBy": field, "sortDirection": "asc"}, {"sortBy": field, "sortDirection": "desc"}
     yield {"sort": field}, {"sort": f"-{field}"}
     yield {"orderBy": f"{field} asc"}, {"orderBy": f"{field} desc"}

@@ -28,36 +28,36 @@ FAR_BEYOND = 1_000_000
 _ROUNDS = 4
 
 
-async def find_pages(asker: ProbeClient, first: SamplePage) -> tuple[dict[str, Any], SamplePage | None]:
+async def find_pages(client: ProbeClient, first: SamplePage) -> tuple[dict[str, Any], SamplePage | None]:
     """Findings about page numbers, and the first page; None for a list that is empty.
 
     Raises:
         OrderMeshError: The server failed, or its answers contradict each other.
 
     """
-    listing = asker.listing
+    listing = client.listing
     # A list that fits into one page does not say how it is paged, unless it is asked for record by record.
-    more = _has_more(first, asker.sample)
-    size = asker.sample if len(first.records) > asker.sample or more else 1
+    more = _has_more(first, client.sample)
+    size = client.sample if len(first.records) > client.sample or more else 1
     alone = len(first.records) == 1 and not more and first.total in {None, 1}
     for name in dict.fromkeys((listing.page_parameter, *(() if alone else PAGE_NAMES))):
-        asker.use(replace(listing, page_parameter=name))
-        verdict, why = await _judged_twice(asker, size)
+        client.use(replace(listing, page_parameter=name))
+        verdict, why = await _judged_twice(client, size)
         if verdict in {PageBase.FROM_0, PageBase.FROM_1}:
             number = int(verdict is PageBase.FROM_1)
-            asker.use(replace(asker.listing, first_page=number))
-            page = await asker.page(number)
+            client.use(replace(client.listing, first_page=number))
+            page = await client.page(number)
             if isinstance(page, ProbeRefusal):
-                raise asker.give_up(page)
+                raise client.give_up(page)
             return {"first_page": number, "pages": yes(why), "page_parameter": name}, page
         if verdict is PageBase.EMPTY:
             break
-    asker.use(listing)
+    client.use(listing)
     if not first.records:
         return {"state": "empty"}, None
     if alone:
         # Page 0 answers, or it would have been told from page 1. Reading from there skips nothing.
-        asker.use(replace(listing, first_page=0))
+        client.use(replace(listing, first_page=0))
         return {"pages": UNTOLD, "first_page": 0}, first
     return {"pages": no("every page shows the same records")}, first
 
@@ -66,22 +66,22 @@ def _has_more(page: SamplePage, size: int) -> bool:
     return len(page.records) >= size and (page.total is None or page.total > len(page.records))
 
 
-async def _judged_twice(asker: ProbeClient, size: int) -> tuple[PageBase, str]:
+async def _judged_twice(client: ProbeClient, size: int) -> tuple[PageBase, str]:
     """The verdict that two rounds in a row have come to."""
     before: PageBase | None = None
     for _ in range(_ROUNDS):
-        zero, one, two = await asker.page(0, size), await asker.page(1, size), await asker.page(2, size)
+        zero, one, two = await client.page(0, size), await client.page(1, size), await client.page(2, size)
         if isinstance(zero, ProbeRefusal) and zero.status not in evidence.BAD_PAGE:
-            raise asker.give_up(zero)
+            raise client.give_up(zero)
         verdict, why = evidence.judge_pages(zero, one, two)
         if verdict is before:
             return verdict, why
         before = verdict
-    raise asker.give_up(ProbeRefusal(0, "the list changes faster than its pages can be told apart"))
+    raise client.give_up(ProbeRefusal(0, "the list changes faster than its pages can be told apart"))
 
 
 async def find_sizes(
-    asker: ProbeClient, first: SamplePage, *, turned: bool
+    client: ProbeClient, first: SamplePage, *, turned: bool
 ) -> tuple[dict[str, Any], SamplePage]:
     """Findings about the size of pages and what lies beyond the last one, and the largest page that was seen.
 
@@ -90,32 +90,32 @@ async def find_sizes(
             list moved while it was asked, and a parameter that the server ignores seemed to turn it.
 
     """
-    found: dict[str, Any] = {}
-    listing = asker.listing
-    if len(first.records) > asker.sample:
-        first = await _find_size_name(asker, first, listing, found)
+    result: dict[str, Any] = {}
+    listing = client.listing
+    if len(first.records) > client.sample:
+        first = await _find_size_name(client, first, listing, result)
     page = first
-    if len(first.records) > asker.sample:
-        found["sizes"] = no(f"{asker.sample} records were asked for and {len(first.records)} came")
-        found["largest_page"] = len(first.records)
+    if len(first.records) > client.sample:
+        result["sizes"] = no(f"{client.sample} records were asked for and {len(first.records)} came")
+        result["largest_page"] = len(first.records)
     else:
-        page = await _find_largest(asker, first, found)
-    found["largest_seen"] = len(page.records)
+        page = await _find_largest(client, first, result)
+    result["largest_seen"] = len(page.records)
     # Half of what one page held: the last page of such a size cannot be the first, however the list moves.
     half = max(1, len(page.records) // 2)
-    beyond = await asker.page(FAR_BEYOND, half)
+    beyond = await client.page(FAR_BEYOND, half)
     if turned and isinstance(beyond, SamplePage) and len(page.records) > 1 and len(beyond.records) <= half:
         start = replace(page, records=page.records[:half])
         if evidence.same_page(start, beyond):
-            raise asker.give_up(ProbeRefusal(0, "a page far behind the last one shows the first one"))
+            raise client.give_up(ProbeRefusal(0, "a page far behind the last one shows the first one"))
     past_end = evidence.past_end(beyond)
     if turned or past_end != "repeats":
         # Where no page is turned there is no last page to be repeated, and one that comes again is no end.
-        found["past_end"] = past_end
-    return found, page
+        result["past_end"] = past_end
+    return result, page
 
 
-async def find_reach(asker: ProbeClient, page: SamplePage) -> dict[str, Any]:
+async def find_reach(client: ProbeClient, page: SamplePage) -> dict[str, Any]:
     """The finding about the end of a list, by its total: a server may show no more than its beginning."""
     size, total = len(page.records), page.total
     if total is None or not size:
@@ -123,7 +123,7 @@ async def find_reach(asker: ProbeClient, page: SamplePage) -> dict[str, Any]:
     if total <= size:
         return {"reach": yes("all of it stands on one page")}
     before = (math.ceil(total / size) - 1) * size
-    answer = await asker.page(asker.listing.first_page + before // size, size)
+    answer = await client.page(client.listing.first_page + before // size, size)
     what = f"the page with the last of {total} records"
     if isinstance(answer, ProbeRefusal):
         told = f"{what} is refused ({answer.why})"
@@ -133,57 +133,57 @@ async def find_reach(asker: ProbeClient, page: SamplePage) -> dict[str, Any]:
     return {"reach": yes(f"{what} answers")}
 
 
-async def find_accepted_size(asker: ProbeClient) -> dict[str, Any]:
+async def find_accepted_size(client: ProbeClient) -> dict[str, Any]:
     """The finding about the largest page of a list that is empty: the next poll must not be refused for its size."""
     for size in SIZES:
-        if isinstance(await asker.page(asker.listing.first_page, size), SamplePage):
+        if isinstance(await client.page(client.listing.first_page, size), SamplePage):
             return {} if size == SIZES[0] else {"largest_page": size}
     return {}
 
 
 async def _find_size_name(
-    asker: ProbeClient, first: SamplePage, listing: Listing, found: dict[str, Any]
+    client: ProbeClient, first: SamplePage, listing: Listing, result: dict[str, Any]
 ) -> SamplePage:
     """The first page under a name of the page size that is honoured, if there is one."""
     for name in SIZE_NAMES:
-        asker.use(replace(listing, size_parameter=name))
-        answer = await asker.page(listing.first_page)
-        if isinstance(answer, SamplePage) and 0 < len(answer.records) <= asker.sample:
-            found["size_parameter"] = name
+        client.use(replace(listing, size_parameter=name))
+        answer = await client.page(listing.first_page)
+        if isinstance(answer, SamplePage) and 0 < len(answer.records) <= client.sample:
+            result["size_parameter"] = name
             return answer
-    asker.use(listing)
+    client.use(listing)
     return first
 
 
-async def _find_largest(asker: ProbeClient, first: SamplePage, found: dict[str, Any]) -> SamplePage:
-    number = asker.listing.first_page
+async def _find_largest(client: ProbeClient, first: SamplePage, result: dict[str, Any]) -> SamplePage:
+    number = client.listing.first_page
     for size in SIZES:
         try:
-            page = await asker.page(number, size, attempts=1)
+            page = await client.page(number, size, attempts=1)
         except GatewayUnreachable:
             continue  # too large to be answered in time
         if isinstance(page, SamplePage):
             # However few records there are: what is larger was refused just now, and would be by the next poll.
-            found |= {"largest_page": None if size == SIZES[0] else size} | await _judge_size(
-                asker, page, size
+            result |= {"largest_page": None if size == SIZES[0] else size} | await _judge_size(
+                client, page, size
             )
             return page
-    found["sizes"] = yes(f"{asker.sample} records came as asked; more are refused")
-    found["largest_page"] = asker.sample
+    result["sizes"] = yes(f"{client.sample} records came as asked; more are refused")
+    result["largest_page"] = client.sample
     return first
 
 
-async def _judge_size(asker: ProbeClient, page: SamplePage, size: int) -> dict[str, Any]:
+async def _judge_size(client: ProbeClient, page: SamplePage, size: int) -> dict[str, Any]:
     count = len(page.records)
     if count >= size:
         return {
             "sizes": yes(f"{size} records came as asked"),
             "largest_page": None if size == SIZES[0] else size,
         }
-    following = await asker.page(asker.listing.first_page + 1, size)
+    following = await client.page(client.listing.first_page + 1, size)
     if isinstance(following, SamplePage) and following.records and not evidence.same_page(page, following):
         return {
             "sizes": yes(f"{size} records were asked for, and a page holds {count}"),
             "largest_page": count,
         }
-    return {"sizes": yes(f"all {count} records came in one page")} if count > asker.sample else {}
+    return {"sizes": yes(f"all {count} records came in one page")} if count > client.sample else {}

@@ -33,10 +33,10 @@ class Probe:
     """One probe of one resource, beginning with what is believed."""
 
     def __init__(
-        self, client: OrderMeshClient, resource: Resource, believed: ContractProfile, clock: Clock
+        self, client: OrderMeshClient, resource: Resource, configured: ContractProfile, clock: Clock
     ) -> None:
-        self._asker, self._resource, self._clock = ProbeClient(client, resource, believed), resource, clock
-        self._believed, self._search = believed, resource.search
+        self._client, self._resource, self._clock = ProbeClient(client, resource, configured), resource, clock
+        self._configured, self._search = configured, resource.search
         self._found: dict[str, Any] = {}
 
     async def run(self) -> Capabilities:
@@ -56,34 +56,34 @@ class Probe:
         first = await self._find_path()
         if first is not None:
             self._record_layout(first)
-            found, first = await find_pages(self._asker, first)
-            self._found |= found
+            result, first = await find_pages(self._client, first)
+            self._found |= result
             if first is None:
-                self._found |= await find_accepted_size(self._asker)
+                self._found |= await find_accepted_size(self._client)
         if first is not None:
             self._record_layout(first)
             turned = bool(self._found["pages"].holds)
-            found, reference = await find_sizes(self._asker, first, turned=turned)
-            self._found |= found
+            result, reference = await find_sizes(self._client, first, turned=turned)
+            self._found |= result
             if turned:
-                self._found |= await find_reach(self._asker, reference)
+                self._found |= await find_reach(self._client, reference)
             try:
                 await self._find_single(reference)
                 await self._find_by_parent(reference)
                 await self._find_audit(reference)
                 if self._found["pages"].holds is not None:  # it is asked again soon
-                    self._found |= await find_filter(self._asker, reference)
-                    self._found |= await find_sort(self._asker, reference)
-                    self._found |= await find_choices(self._asker, reference)
+                    self._found |= await find_filter(self._client, reference)
+                    self._found |= await find_sort(self._client, reference)
+                    self._found |= await find_choices(self._client, reference)
             except (ApiError, GatewayUnreachable) as error:
                 self._found["unfinished"] = str(error)
         return Capabilities(
             resource=self._resource.name,
             search=self._search,
             at=self._clock.now(),
-            configured=fingerprint(self._believed),
-            requests=self._asker.usage.requests,
-            routes=self._asker.routes,
+            configured=fingerprint(self._configured),
+            requests=self._client.usage.requests,
+            routes=self._client.routes,
             **self._found,
         )
 
@@ -93,12 +93,12 @@ class Probe:
         tried: list[str] = []
         refusals: list[tuple[str, ProbeRefusal]] = []
         failure: ApiError | None = None
-        asker, number = self._asker, self._believed.list_of(self._search).first_page
+        client, number = self._client, self._configured.list_of(self._search).first_page
         for prefix, path in self._paths():
             tried.append(path)
-            asker.trial = self._with_path(path, prefix)
+            client.trial = self._with_path(path, prefix)
             try:
-                answer = await asker.page(number)
+                answer = await client.page(number)
                 if isinstance(answer, ProbeRefusal) and answer.status in {400, 422}:
                     answer = await self._otherwise(number) or answer
             except ApiError as error:
@@ -108,10 +108,10 @@ class Probe:
                 continue
             if isinstance(answer, SamplePage):
                 self._found |= {"state": "found", "path": path, "tried": tuple(tried), "prefix": prefix}
-                asker.routes[self._search] = path
+                client.routes[self._search] = path
                 return answer
             if answer.status >= 500 and answer.status != 501:
-                failure = failure or _as_api_error(asker, answer)
+                failure = failure or _as_api_error(client, answer)
             refusals.append((path, answer))
         if failure is not None:
             raise failure
@@ -120,14 +120,14 @@ class Probe:
 
     async def _otherwise(self, number: int) -> SamplePage | None:
         """The page for a server that counts from another number, or takes no page of so many records."""
-        asker = self._asker
+        client = self._client
         other = 0 if number else 1
         for size, first in [(SAMPLES[0], other), *itertools.product(SAMPLES[1:], (number, other))]:
-            asker.sample = size
-            answer = await asker.page(first)
+            client.sample = size
+            answer = await client.page(first)
             if isinstance(answer, SamplePage):
                 return answer
-        asker.sample = SAMPLES[0]
+        client.sample = SAMPLES[0]
         return None
 
     def _record_refusal(self, tried: tuple[str, ...], refusals: list[tuple[str, ProbeRefusal]]) -> None:
@@ -145,22 +145,22 @@ class Probe:
         """Only what reads is ever sent, whatever a contract file says."""
         resource = self._resource
         for key in (self._search, resource.single, resource.by_parent, resource.audit):
-            if key and self._believed.route(key).method not in {"GET", OPERATIONS[key].method}:
-                problem = f"{key} is set to {self._believed.route(key).method}, which is no read"
+            if key and self._configured.route(key).method not in {"GET", OPERATIONS[key].method}:
+                problem = f"{key} is set to {self._configured.route(key).method}, which is no read"
                 raise ContractMismatch(
-                    self._search, self._resource.name, (self._believed.route(key).path,), problem
+                    self._search, self._resource.name, (self._configured.route(key).path,), problem
                 )
 
     def _paths(self) -> Iterator[tuple[str | None, str]]:
         """Prefix, where it is another one than believed, and path. What was set by hand is not guessed at."""
-        believed = self._believed
-        yield None, believed.route(self._search).path
-        if self._search in believed.routes:
+        configured = self._configured
+        yield None, configured.route(self._search).path
+        if self._search in configured.routes:
             return
         operation = OPERATIONS[self._search]
         service = f"/{operation.service}"
-        in_force = believed.prefixes.get(operation.service, service)
-        seen = {believed.route(self._search).path}
+        in_force = configured.prefixes.get(operation.service, service)
+        seen = {configured.route(self._search).path}
         for path in (operation.path, *operation.alternatives):
             for prefix in dict.fromkeys((in_force, service, "")):
                 candidate = prefix + path.removeprefix(service)
@@ -169,7 +169,7 @@ class Probe:
                     yield (None if prefix == in_force else prefix), candidate
 
     def _with_path(self, path: str, prefix: str | None) -> ContractProfile:
-        profile = self._believed
+        profile = self._configured
         if prefix is not None:
             service = OPERATIONS[self._search].service
             profile = replace(profile, prefixes={**profile.prefixes, service: prefix})
@@ -186,7 +186,7 @@ class Probe:
         if key is None:
             self._found["single"] = no("the API has no such operation")
         elif one is not None:
-            answer = await self._asker.record(key, one.id)
+            answer = await self._client.record(key, one.id)
             if isinstance(answer, ProbeRefusal):
                 self._found["single"] = no(answer.why)
             elif _identifier(answer, OPERATIONS[key].record, self._resource.id_field) == one.id:
@@ -204,7 +204,7 @@ class Probe:
         key = self._resource.by_parent
         one = next((one for one in reference.records if one.parent), None)
         if key is not None and one is not None:
-            await self._asker.record(key, one.parent)
+            await self._client.record(key, one.parent)
 
     async def _find_audit(self, reference: SamplePage) -> None:
         """Whether the audit logs of one record can be read, and what they look like."""
@@ -213,7 +213,7 @@ class Probe:
         if key is None:
             self._found["audit"] = no("the API has no such operation")
         elif one is not None:
-            answer = await self._asker.record(key, one.id)
+            answer = await self._client.record(key, one.id)
             if isinstance(answer, ProbeRefusal):
                 self._found["audit"] = no(answer.why)
             else:
@@ -230,6 +230,6 @@ def _record(answer: Any, wrapper: str | None) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _as_api_error(asker: ProbeClient, refusal: ProbeRefusal) -> ApiError | None:
-    error = asker.give_up(refusal)
+def _as_api_error(client: ProbeClient, refusal: ProbeRefusal) -> ApiError | None:
+    error = client.give_up(refusal)
     return error if isinstance(error, ApiError) else None

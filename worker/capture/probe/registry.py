@@ -42,27 +42,27 @@ class CapabilityRegistry:
     """Keeps `client.profile` in step with what has been found. Any number of workers may do it at a time."""
 
     def __init__(
-        self, *, redis: Redis, keys: Keys, client: OrderMeshClient, believed: ContractProfile, clock: Clock
+        self, *, redis: Redis, keys: Keys, client: OrderMeshClient, configured: ContractProfile, clock: Clock
     ) -> None:
         self._redis, self._keys, self._client, self._clock = redis, keys, client, clock
-        self.believed = believed
-        self._fingerprint = fingerprint(believed)
+        self.configured = configured
+        self._fingerprint = fingerprint(configured)
         self._failed: set[str] = set()
         self._log = get_logger(account=keys.account)
 
     async def load(self) -> dict[str, Capabilities]:
         """What was found, by resource. What another version or another profile has left is passed over."""
         kept = await answer(self._redis.hgetall(self._keys.contract))
-        found = {}
+        result = {}
         for name, raw in kept.items():
             try:
                 one = _decode(raw)
             except (msgspec.DecodeError, RecursionError):
                 continue
             if one.configured == self._fingerprint and one.is_sound:
-                found[name.decode()] = one
-        self._apply(found)
-        return found
+                result[name.decode()] = one
+        self._apply(result)
+        return result
 
     async def ensure(self, resource: Resource, *, again: bool = True) -> Capabilities:
         """What is known of a resource, probed if need be, and in force. `again`: what is old may be replaced.
@@ -86,34 +86,34 @@ class CapabilityRegistry:
 
     async def probe(self, resource: Resource) -> Capabilities:
         """Ask the gateway now, keep what it says, and put it in force."""
-        found = await self._probe(resource)
-        await self._save(found)
-        return found
+        result = await self._probe(resource)
+        await self._save(result)
+        return result
 
     async def _probe_again(self, resource: Resource, known: Capabilities) -> Capabilities:
         """What is found now, or, where that is no list, what was: a gateway may be ill for an hour."""
         try:
-            found = await self._probe(resource)
+            result = await self._probe(resource)
         except OrderMeshError:
             return known
-        if found.state not in {"found", "empty"}:
-            found = msgspec.structs.replace(known, at=found.at - PROBE_AGAIN + FINISH_AFTER)
-        await self._save(found)
-        return found
+        if result.state not in {"found", "empty"}:
+            result = msgspec.structs.replace(known, at=result.at - PROBE_AGAIN + FINISH_AFTER)
+        await self._save(result)
+        return result
 
     async def _probe(self, resource: Resource) -> Capabilities:
-        found = await Probe(self._client, resource, self.believed, self._clock).run()
+        result = await Probe(self._client, resource, self.configured, self._clock).run()
         self._log.info(
             "contract_probed",
             resource=resource.name,
-            state=found.state,
-            path=found.path,
-            first_page=found.first_page,
-            largest_page=found.largest_page,
-            since=found.since,
-            requests=found.requests,
+            state=result.state,
+            path=result.path,
+            first_page=result.first_page,
+            largest_page=result.largest_page,
+            since=result.since,
+            requests=result.requests,
         )
-        return found
+        return result
 
     def record_failure(self, resource: Resource, error: OrderMeshError) -> bool:
         """Note that a read by filter or sort has failed where a complete one works; whether they are to be withdrawn.
@@ -167,12 +167,12 @@ class CapabilityRegistry:
         They must show it, or are used no more.
         """
         known = (await self.load()).get(resource.name)
-        asker = ProbeClient(self._client, resource, self._client.profile)
+        client = ProbeClient(self._client, resource, self._client.profile)
         try:
             if known is not None and known.since:
-                why = await verify_filter(asker, known.since, witness, size)
+                why = await verify_filter(client, known.since, witness, size)
             elif known is not None and known.descending:
-                why = (await verify_sort(asker, known.descending, witness, size)).problem
+                why = (await verify_sort(client, known.descending, witness, size)).problem
             else:
                 return
         except OrderMeshError:
@@ -196,13 +196,13 @@ class CapabilityRegistry:
         if known is not None:
             await self._save(msgspec.structs.replace(known, at=0.0))
 
-    async def _save(self, found: Capabilities) -> None:
-        text = msgspec.json.encode(found).decode()
-        await finish(answer(self._redis.hset(self._keys.contract, found.resource, text)))
+    async def _save(self, result: Capabilities) -> None:
+        text = msgspec.json.encode(result).decode()
+        await finish(answer(self._redis.hset(self._keys.contract, result.resource, text)))
         await self.load()
 
-    def _apply(self, found: dict[str, Capabilities]) -> None:
-        self._client.adopt(adopt(self.believed, found.values()))
+    def _apply(self, result: dict[str, Capabilities]) -> None:
+        self._client.adopt(adopt(self.configured, result.values()))
 
     def _is_old(self, known: Capabilities) -> bool:
         unknown = known.filtering.holds is None or (not known.since and known.sorting.holds is None)

@@ -55,7 +55,7 @@ def calendar(
     `now`: the present one.
     """
     open_hours = {gap.at // HOUR_MS for gap in gaps if gap.at and not gap.is_absent}
-    healed = {hour for each in passes for hour in each.counts.healed_at}
+    healed = {hour for item in passes for hour in item.counts.healed_at}
     first = progress.complete_since // HOUR_MS if progress.complete_since else now + 1
 
     def judge(hour: int) -> Hour:

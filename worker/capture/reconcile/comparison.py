@@ -93,12 +93,12 @@ def can_be_proven(resource: Resource) -> bool:
     return resource.audit is not None and resource.single is not None
 
 
-def obstacle(resource: Resource, findings: Capabilities) -> str:
+def obstacle(resource: Resource, capabilities: Capabilities) -> str:
     """Why nothing can be proven at this gateway, in a sentence; "" if it can."""
     if not can_be_proven(resource):
         return "OrderMesh has no audit logs, or no single records, of it"
-    if findings.audit.holds is False:
-        return f"its audit logs cannot be read: {findings.audit.why}"
-    if findings.single.holds is False:
-        return f"a single record cannot be read: {findings.single.why}"
+    if capabilities.audit.holds is False:
+        return f"its audit logs cannot be read: {capabilities.audit.why}"
+    if capabilities.single.holds is False:
+        return f"a single record cannot be read: {capabilities.single.why}"
     return ""

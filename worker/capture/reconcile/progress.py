@@ -165,24 +165,24 @@ class Coverage:
 
     async def gaps(self) -> dict[str, Gap]:
         """What is open, by id. What another hand has written is passed over."""
-        found = {}
+        result = {}
         for identifier, value in (await answer(self._redis.hgetall(self._gaps))).items():
             try:
-                found[identifier.decode("utf-8", "surrogatepass")] = msgspec.json.decode(value, type=Gap)
+                result[identifier.decode("utf-8", "surrogatepass")] = msgspec.json.decode(value, type=Gap)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
-        return found
+        return result
 
     async def passes(self, *, since: float = 0.0) -> list[ReconcilePass]:
         """Those that ended since then (seconds since 1970), the oldest first."""
         oldest = str(max(0, int(since * 1000)))
-        found = []
+        result = []
         for _, fields in await self._redis.xrange(self._passes, min=oldest):
             try:
-                found.append(msgspec.json.decode(fields[b"pass"], type=ReconcilePass))
+                result.append(msgspec.json.decode(fields[b"pass"], type=ReconcilePass))
             except (msgspec.DecodeError, KeyError):
                 continue  # of another hand
-        return found
+        return result
 
     async def update(
         self,
@@ -203,7 +203,7 @@ class Coverage:
 
         """
         entry = ["pass", msgspec.json.encode(ended).decode()] if ended else []
-        kept = [each for name, gap in (opened or {}).items() for each in (name, msgspec.json.encode(gap))]
+        kept = [item for name, gap in (opened or {}).items() for item in (name, msgspec.json.encode(gap))]
         counted = sum(not gap.is_absent for gap in gaps.values())
         note = [str(fence), _flat(fields), kept, list(closed), entry, PASSES_KEPT, counted]
         status, *_ = await finish(

@@ -97,7 +97,7 @@ class Reconciler:
         keys: Keys,
         client: OrderMeshClient,
         contract: CapabilityRegistry,
-        pressure: Backpressure,
+        backpressure: Backpressure,
         settings: ReconcileSettings,
         requests_per_second: float,
         max_concurrency: int,
@@ -106,11 +106,11 @@ class Reconciler:
         worker_id: str,
         clock: Clock,
         payloads: Mapping[str, PayloadOptions] | None = None,
-        interests: Mapping[str, RecordScope] | None = None,
+        scopes: Mapping[str, RecordScope] | None = None,
     ) -> None:
-        self._interests = interests or {}
+        self._interests = scopes or {}
         self._redis, self._keys, self._client, self._contract = redis_client, keys, client, contract
-        self._pressure, self._pauses = pressure, Pauses(redis_client, keys)
+        self._pressure, self._pauses = backpressure, Pauses(redis_client, keys)
         self.settings, self._intervals, self._ignore_fields = settings, intervals, ignore_fields
         self._rate, self._parallel = requests_per_second * settings.share, max_concurrency
         self._worker_id, self._clock, self._payloads = worker_id, clock, payloads or {}
@@ -158,14 +158,14 @@ class Reconciler:
 
     async def _due(self, resources: Iterable[Resource]) -> list[Resource]:
         """What is due now, the longest due first."""
-        found: list[tuple[float, int, Resource]] = []
+        result: list[tuple[float, int, Resource]] = []
         for resource in resources:
             if resource.name in self._intervals and can_be_proven(resource):
                 progress = await Coverage(self._redis, self._keys, resource.name).load()
                 if progress.due_at <= self._clock.now():
-                    wanted = replace(resource, interest=self._interests.get(resource.name, EVERYTHING))
-                    found.append((progress.due_at, len(found), wanted))
-        return [resource for _, _, resource in sorted(found, key=lambda each: each[:2])]
+                    requested = replace(resource, interest=self._interests.get(resource.name, EVERYTHING))
+                    result.append((progress.due_at, len(result), requested))
+        return [resource for _, _, resource in sorted(result, key=lambda item: item[:2])]
 
     async def _reconcile_resource(
         self,
@@ -218,14 +218,14 @@ class Reconciler:
             await self._postpone(at, RETRY_SECONDS)
             return
         try:
-            findings = await self._contract.ensure(resource, again=False)
-            why = obstacle(resource, findings)
+            capabilities = await self._contract.ensure(resource, again=False)
+            why = obstacle(resource, capabilities)
             if why:
                 await self._turn_off(at, why)
                 return
             if not at.progress.began and not await self._begin(at, pace):
                 return
-            await self._slice(at, findings, pace, payload, over)
+            await self._slice(at, capabilities, pace, payload, over)
         except Forbidden as error:
             await self._turn_off(at, str(error))
         except OrderMeshError as error:
@@ -236,8 +236,8 @@ class Reconciler:
 
     def _followed(self, resource: Resource) -> Resource:
         """What nobody polls is not followed up."""
-        wanted = tuple(each for each in resource.follow_ups if each.target in self._intervals)
-        return replace(resource, follow_ups=wanted)
+        requested = tuple(item for item in resource.follow_ups if item.target in self._intervals)
+        return replace(resource, follow_ups=requested)
 
     async def _postpone(self, at: _Slice, seconds: float, **fields: object) -> None:
         due_at = self._clock.now() + seconds
@@ -299,7 +299,7 @@ class Reconciler:
     async def _slice(
         self,
         at: _Slice,
-        findings: Capabilities,
+        capabilities: Capabilities,
         pace: Throttle,
         payload: PayloadOptions,
         over: Callable[[], bool],
@@ -312,14 +312,14 @@ class Reconciler:
             cursor=at.cursor,
             window=Window(progress.since, progress.until),
             began=progress.began,
-            alike=findings.single_alike is not False,
+            alike=capabilities.single_alike is not False,
             ignored=hidden.union(self._ignore_fields.get(name, ())),
             privacy=payload.privacy,
             logs=logs if logs in self._intervals else "",
             parallel=self._parallel,
             stop=at.stop,
         )
-        prover = Verifier(
+        verifier = Verifier(
             work,
             at.run,
             redis=self._redis,
@@ -342,15 +342,15 @@ class Reconciler:
                 batch.append(met)
                 if len(batch) < size:
                     continue
-                if not await self._verify(at, prover, batch, over):
+                if not await self._verify(at, verifier, batch, over):
                     return
                 batch = []
-        if batch and not await self._verify(at, prover, batch, over):
+        if batch and not await self._verify(at, verifier, batch, over):
             return
-        await self._end(at, prover)
+        await self._end(at, verifier)
 
     async def _verify(
-        self, at: _Slice, prover: Verifier, batch: Sequence[StoredRecord], over: Callable[[], bool]
+        self, at: _Slice, verifier: Verifier, batch: Sequence[StoredRecord], over: Callable[[], bool]
     ) -> bool:
         """Prove a batch and note it. False if the slice ends here."""
         at.lease.check()
@@ -361,32 +361,32 @@ class Reconciler:
         if pressed or at.run.paused_by:
             await self._postpone(at, RETRY_SECONDS)
             return False
-        looks = await prover.check(batch)
-        if looks is None:
+        checks = await verifier.check(batch)
+        if checks is None:
             return False
-        if suspects := prover.suspects(looks):
+        if suspects := verifier.suspects(checks):
             await at.coverage.update(
-                at.lease.fence, {"checking": {**prover.checking, **suspects}}, gaps=at.gaps
+                at.lease.fence, {"checking": {**verifier.checking, **suspects}}, gaps=at.gaps
             )
-        if not await prover.settle(looks):
+        if not await verifier.settle(checks):
             return False
-        place = batch[-1].place
+        position = batch[-1].place
         done = {
-            "bucket": place.bucket, "behind": place.after, "counts": prover.counts, "checking": {},
+            "bucket": position.bucket, "behind": position.after, "counts": verifier.counts, "checking": {},
             "failures": 0, "error": "", "error_code": "",
         }  # fmt: skip
         at.progress = replace(at.progress, failures=0)
         await at.coverage.update(
-            at.lease.fence, done, gaps=at.gaps, opened=prover.opened, closed=prover.closed
+            at.lease.fence, done, gaps=at.gaps, opened=verifier.opened, closed=verifier.closed
         )
         if sum(not gap.is_absent for gap in at.gaps.values()) > MAX_OPEN:
-            await self._end(at, prover, given_up=True)
+            await self._end(at, verifier, given_up=True)
             return False
         return True
 
-    async def _end(self, at: _Slice, prover: Verifier, *, given_up: bool = False) -> None:
+    async def _end(self, at: _Slice, verifier: Verifier, *, given_up: bool = False) -> None:
         """The pass is over: what was proven, and what is open."""
-        progress, counts, now = at.progress, prover.counts, self._clock.now()
+        progress, counts, now = at.progress, verifier.counts, self._clock.now()
         # What this pass has not met is no record any more.
         gone = [] if given_up else [name for name, gap in at.gaps.items() if gap.seen != progress.began]
         for name in gone:

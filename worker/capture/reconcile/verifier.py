@@ -145,22 +145,22 @@ class Verifier:
             OrderMeshError: The gateway cannot be asked, or nothing of it.
 
         """
-        looks = [RecordCheck(met.identifier) for met in batch]
-        if not await self._each(looks, self._read_log):
+        checks = [RecordCheck(met.identifier) for met in batch]
+        if not await self._each(checks, self._read_log):
             return None
-        failed = [look for look in looks if look.why not in {"", ABSENT}]
-        if len(failed) == len(looks) > FEW and self._failure is not None:
+        failed = [look for look in checks if look.why not in {"", ABSENT}]
+        if len(failed) == len(checks) > FEW and self._failure is not None:
             raise self._failure
         cursor = self._keys.cursor(self._resource.name)
         buckets = await buckets_of(self._redis, cursor) or self._work.cursor.buckets
         states = await states_of(
-            self._redis, self._keys.states(self._resource.name), buckets, [look.identifier for look in looks]
+            self._redis, self._keys.states(self._resource.name), buckets, [look.identifier for look in checks]
         )
-        for look, packed in zip(looks, states, strict=True):
+        for look, packed in zip(checks, states, strict=True):
             look.state = unpacked(packed)
             look.gone = look.state is not None and look.state.is_gone
-        self._whole_seconds &= are_whole_seconds(look.state.modified for look in looks if look.state)
-        for look in looks:
+        self._whole_seconds &= are_whole_seconds(look.state.modified for look in checks if look.state)
+        for look in checks:
             if look.log is not None:
                 look.compared = compare(
                     times_of(look.log.entries),
@@ -168,35 +168,35 @@ class Verifier:
                     self._work.window,
                     whole_seconds=self._whole_seconds,
                 )
-        await self._publish_changed(looks)
-        return looks
+        await self._publish_changed(checks)
+        return checks
 
-    async def settle(self, looks: Sequence[RecordCheck]) -> bool:
+    async def settle(self, checks: Sequence[RecordCheck]) -> bool:
         """Read the suspects among them by id, publish what differs, and judge all. False if it was stopped half way."""
-        suspects = [look for look in looks if look.is_suspect]
+        suspects = [look for look in checks if look.is_suspect]
         for look in suspects:
             look.why, look.requested_at = "", False
         if not await self._each(suspects, self._read_record):
             return False
         await self._publish([look for look in suspects if look.observed is not None])
         self.opened, self.closed = {}, []
-        for look in looks:
+        for look in checks:
             self._judge(look)
         self.checking = {}
         return True
 
-    def suspects(self, looks: Iterable[RecordCheck]) -> dict[str, tuple[int, int]]:
+    def suspects(self, checks: Iterable[RecordCheck]) -> dict[str, tuple[int, int]]:
         """Version and time of entry of those that are about to be read by id, to be noted before."""
         return {
             look.identifier: (look.state.version if look.state else 0, look.compared.uncovered)
-            for look in looks
+            for look in checks
             if look.is_suspect and look.compared.uncovered and look.identifier not in self.checking
         }
 
     # Asking
 
     async def _each(
-        self, looks: Sequence[RecordCheck], ask: Callable[[RecordCheck], Awaitable[None]]
+        self, checks: Sequence[RecordCheck], ask: Callable[[RecordCheck], Awaitable[None]]
     ) -> bool:
         """Ask something of each, within the pace. False if it was stopped before all were asked."""
 
@@ -220,11 +220,11 @@ class Verifier:
         failures: list[OrderMeshError] = []
         with plain_errors():
             async with anyio.create_task_group() as asking:
-                for look in looks:
+                for look in checks:
                     asking.start_soon(one, look)
         if failures:
             raise failures[0]
-        return all(look.requested_at for look in looks)
+        return all(look.requested_at for look in checks)
 
     async def _call(self, key: str, identifier: str) -> Reply:
         (name,) = OPERATIONS[key].path_parameters
@@ -250,12 +250,12 @@ class Verifier:
             raise UnreadableAnswer(self._resource.single, f"the answer is no record {look.identifier}")
         look.observed = one
 
-    async def _publish_changed(self, looks: Sequence[RecordCheck]) -> None:
+    async def _publish_changed(self, checks: Sequence[RecordCheck]) -> None:
         """Logs that are not the ones that were published last are due, where audit entries are published."""
         name = self._work.logs
         if not name:
             return
-        with_log = [(look.identifier, look.log) for look in looks if look.log is not None]
+        with_log = [(look.identifier, look.log) for look in checks if look.log is not None]
         buckets = await buckets_of(self._redis, self._keys.cursor(name)) or self._work.cursor.buckets
         states = await states_of(
             self._redis, self._keys.states(name), buckets, [identifier for identifier, _ in with_log]
@@ -269,26 +269,26 @@ class Verifier:
 
     # Publishing
 
-    async def _publish(self, looks: Sequence[RecordCheck]) -> None:
+    async def _publish(self, checks: Sequence[RecordCheck]) -> None:
         """Commit what differs from what is known; says for each record what came of it."""
         buckets = self._work.cursor.buckets
-        observed = [look.observed for look in looks if look.observed is not None]
+        observed = [look.observed for look in checks if look.observed is not None]
         while True:
             kept, decoded, later = list[RecordCheck](), list[DecodedRecord](), list[str]()
-            for look in looks:
+            for look in checks:
                 look.why = ""
             for at, before in (await self._store.differing(observed, buckets)).items():
                 one = decode(self._resource, observed[at], before, self._work.ignored, self._work.privacy)
                 newer = one.held is None or not one.modified or one.modified > one.held.modified
                 if one.content is None:
-                    looks[at].why = "unreadable"
+                    checks[at].why = "unreadable"
                 elif not self._work.alike:
                     # It has other fields than in the list, which alone can tell whether they differ.
-                    looks[at].why = "list" if newer else ""
+                    checks[at].why = "list" if newer else ""
                     later += [due.record(one.observed.identifier)] if newer else []
                 else:
                     decoded.append(one)
-                    kept.append(looks[at])
+                    kept.append(checks[at])
             names = [name for one in decoded if one.content for name in one.content.names]
             await self._store.extend_fields(self._fields, list(dict.fromkeys(names)))
             changes = [decide(one, self._fields, baseline=True) for one in decoded]

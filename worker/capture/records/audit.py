@@ -97,7 +97,7 @@ def new_entries(
         time = with_zone(entry.time) if entry.time else ""
         new.append(AuditEvent(version, int.from_bytes(digest[:4], "big"), time, published))
     after = RecordState(
-        fingerprint, 0, latest, version, _kept(remembered, shown), place=held.place if held else 0
+        fingerprint, 0, latest, version, _kept(remembered, shown), position=held.place if held else 0
     )
     return AuditDelta(subject, pack_id(subject), before, after.pack(), tuple(new))
 
@@ -106,7 +106,7 @@ def _kept(remembered: Mapping[bytes, None], shown: set[bytes]) -> bytes:
     """The fingerprints that are kept: of all entries that are shown, or they would be new once more, and of others."""
     spare = max(0, len(remembered) - max(MAX_REMEMBERED, len(shown)))
     forgotten = set(islice((each for each in remembered if each not in shown), spare))
-    return b"".join(each for each in remembered if each not in forgotten)
+    return b"".join(item for item in remembered if item not in forgotten)
 
 
 def _published(raw: bytes, privacy: RecordPolicy | None) -> bytes:

@@ -179,8 +179,8 @@ def decode(
     if observed.problem:
         return DecodedRecord(observed, before, held, None, problem=observed.problem)
     try:
-        wanted = resource.modified_fields + linked_fields(resource)
-        content = read_content(observed.record, ignored, wanted)
+        requested = resource.modified_fields + linked_fields(resource)
+        content = read_content(observed.record, ignored, requested)
         published = privacy.publish(observed.record) if privacy else None
     except _UNREADABLE as error:
         return DecodedRecord(observed, before, held, None, problem=_problem(resource, error))
@@ -225,7 +225,7 @@ def decide(decoded: DecodedRecord, fields: FieldIndex, *, baseline: bool, force:
             return Change(Action.PARKED, observed, decoded.before, decoded.before, problem=decoded.problem)
         parked = held or RecordState(raw, 0, 0, 0, b"")
         parked = RecordState(
-            raw, parked.content, parked.modified, parked.version, parked.fields, place=parked.place
+            raw, parked.content, parked.modified, parked.version, parked.fields, position=parked.place
         )
         return Change(
             Action.UNREADABLE,
@@ -255,10 +255,12 @@ def decide(decoded: DecodedRecord, fields: FieldIndex, *, baseline: bool, force:
         changed = fields.differing(held.fields, placed.fields)
         if not changed and held.content != placed.content:
             changed = content.names
-    place = held.place if held else 0
+    position = held.place if held else 0
     # What goes outside is published with the change by which it goes; without the fields it is known to be outside.
     kept = b"" if decoded.outside and action is Action.UPDATED else placed.fields
-    after = RecordState(observed.raw, placed.content, decoded.modified, version, kept, place=place).pack()
+    after = RecordState(
+        observed.raw, placed.content, decoded.modified, version, kept, position=position
+    ).pack()
     return Change(
         action,
         observed,
@@ -279,8 +281,8 @@ def _remembered(decoded: DecodedRecord, held: RecordState | None) -> Change:
     """A record that is not of interest: known by its bytes, and by what was published of it, if it ever was."""
     if held is not None and held.modified and decoded.modified and decoded.modified < held.modified:
         return Change(Action.STALE, decoded.observed, decoded.before, decoded.before)
-    content, version, place = (held.content, held.version, held.place) if held else (0, 0, 0)
-    after = RecordState(decoded.observed.raw, content, decoded.modified, version, b"", place=place)
+    content, version, position = (held.content, held.version, held.place) if held else (0, 0, 0)
+    after = RecordState(decoded.observed.raw, content, decoded.modified, version, b"", position=position)
     return Change(Action.OUTSIDE, decoded.observed, decoded.before, after.pack(), version, grows=_grows(held))
 
 

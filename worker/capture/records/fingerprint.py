@@ -103,7 +103,7 @@ class FieldIndex:
     def update(self, names: Sequence[str]) -> None:
         """Take over the whole list, of which the beginning is known."""
         self._names = list(names)
-        self._places = {name: place for place, name in enumerate(self._names)}
+        self._places = {name: position for position, name in enumerate(self._names)}
         self._shapes.clear()
 
     def unknown(self, names: Iterable[str]) -> list[str]:
@@ -139,7 +139,7 @@ class FieldIndex:
     def _shape(self, names: tuple[str, ...]) -> _Shape:
         """How to get from the order of `names` to that of the places, and whether each has a place."""
         at = {self._places[name]: index for index, name in enumerate(names) if name in self._places}
-        order = [at.get(place, len(names)) for place in range(max(at, default=-1) + 1)]
+        order = [at.get(position, len(names)) for position in range(max(at, default=-1) + 1)]
         if order == list(range(len(names))):
             return None, True
         # itemgetter gives a bare item for one index, so there are always two.
@@ -158,9 +158,9 @@ class FieldIndex:
         old.extend([0] * (length - len(old)))
         new.extend([0] * (length - len(new)))
         return tuple(
-            self._names[place] if place < len(self._names) else f"field{place}"
-            for place in range(length)
-            if old[place] != new[place]
+            self._names[position] if position < len(self._names) else f"field{position}"
+            for position in range(length)
+            if old[position] != new[position]
         )
 
 
@@ -189,7 +189,7 @@ class ContentHashes(msgspec.Struct, frozen=True, gc=False):
 
 
 def read_content(
-    record: bytes | msgspec.Raw, ignored: frozenset[str], wanted: tuple[str, ...] = ()
+    record: bytes | msgspec.Raw, ignored: frozenset[str], requested: tuple[str, ...] = ()
 ) -> ContentHashes:
     """Decode a record and take the fingerprints of its fields.
 
@@ -207,14 +207,14 @@ def read_content(
         values = _as_values(record)
     except msgspec.DecodeError:
         values = _with_long_numbers(record)
-    found = tuple([values.get(name) for name in wanted])
+    result = tuple([values.get(name) for name in requested])
     if ignored:
         values = {name: value for name, value in values.items() if name not in ignored}
     try:
         hashes = array("Q", map(xxh3_64_intdigest, map(_canonical, values.values())))
     except OverflowError:
         hashes = array("Q", map(xxh3_64_intdigest, map(_canonical_with_long_numbers, values.values())))
-    return ContentHashes(tuple(values), hashes, found)
+    return ContentHashes(tuple(values), hashes, result)
 
 
 def _with_long_numbers(record: bytes | msgspec.Raw) -> dict[str, object]:
@@ -261,10 +261,10 @@ class RecordState:
     __slots__ = ("content", "fields", "modified", "place", "raw", "version")
 
     def __init__(
-        self, raw: bytes, content: int, modified: int, version: int, fields: bytes, *, place: int = 0
+        self, raw: bytes, content: int, modified: int, version: int, fields: bytes, *, position: int = 0
     ) -> None:
         self.raw, self.content, self.modified = raw, content, modified
-        self.version, self.fields, self.place = version, fields, place
+        self.version, self.fields, self.place = version, fields, position
 
     @property
     def is_gone(self) -> bool:
@@ -278,7 +278,7 @@ class RecordState:
 
     def deleted(self) -> RecordState:
         """The state after the record has been published as deleted."""
-        return RecordState(_GONE, 0, self.modified, self.version + 1, b"", place=self.place)
+        return RecordState(_GONE, 0, self.modified, self.version + 1, b"", position=self.place)
 
     def pack(self) -> bytes:
         """As bytes, for Redis."""
@@ -317,5 +317,5 @@ class RecordState:
             modified=int.from_bytes(packed[12:18], "big"),
             version=version,
             fields=packed[at:],
-            place=int.from_bytes(packed[18:22], "big"),
+            position=int.from_bytes(packed[18:22], "big"),
         )

@@ -221,13 +221,13 @@ class RecordPolicy:
             node.seen.clear()
         lowered = name.lower()
         child = node.children.get(lowered, self._leaf)
-        found = _as_json(name) + b":", child, child.rule, self._anywhere.get(lowered)
-        node.seen[name] = found
-        return found
+        result = _as_json(name) + b":", child, child.rule, self._anywhere.get(lowered)
+        node.seen[name] = result
+        return result
 
     def _list(self, raw: bytes, node: _Node, rule: Rule | None) -> bytes | None:
         made = [self._value(bytes(value), node, rule) for value in _as_list(raw)]
-        kept = [each for each in made if each is not None]
+        kept = [item for item in made if item is not None]
         if rule is Rule.DROP and not kept:
             return None
         return b"[" + b",".join(kept) + b"]"

@@ -96,8 +96,8 @@ class RecordScope:
 EVERYTHING = RecordScope()
 
 
-def _is_in(value: str | None, wanted: frozenset[str]) -> bool:
-    return value is None or not wanted or value in wanted
+def _is_in(value: str | None, requested: frozenset[str]) -> bool:
+    return value is None or not requested or value in requested
 
 
 def _text(value: object) -> str | None:

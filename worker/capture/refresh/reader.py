@@ -90,7 +90,7 @@ class RecordRefresher:
     def __init__(
         self,
         captured: Captured,
-        reading: ReadOptions,
+        options: ReadOptions,
         run: Run,
         *,
         store: StateStore,
@@ -100,15 +100,15 @@ class RecordRefresher:
         client: OrderMeshClient,
         clock: Clock,
         queue: RefreshQueue,
-        findings: Capabilities,
+        capabilities: Capabilities,
         buckets: int,
     ) -> None:
-        self._captured, self._reading, self._run = captured, reading, run
+        self._captured, self._reading, self._run = captured, options, run
         self._store, self._lease, self._cursor, self._fields = store, lease, cursor, fields
-        self._client, self._clock, self._due, self._findings = client, clock, queue, findings
+        self._client, self._clock, self._due, self._findings = client, clock, queue, capabilities
         self._buckets = buckets
-        self._deadline = clock.monotonic() + reading.seconds
-        self._limit = anyio.CapacityLimiter(max(1, reading.window))
+        self._deadline = clock.monotonic() + options.seconds
+        self._limit = anyio.CapacityLimiter(max(1, options.window))
         self.wants_sweep = False
         self.exhausted = False
         self.pressed = ""

@@ -32,32 +32,35 @@ class Refresher:
     ) -> None:
         self._redis, self._keys, self._client, self._contract = redis, keys, client, contract
 
-    async def follow_up(self, turn: PollContext, seconds: float = float("inf")) -> None:
+    async def follow_up(self, context: PollContext, seconds: float = float("inf")) -> None:
         """Read what is due of a resource, for so many seconds at most.
 
         Before the first complete read all of it waits: that reads everything.
         """
-        resource = turn.options.resource
-        if not turn.cursor.baseline or not await RefreshQueue(self._redis, self._keys, resource.name).count():
+        resource = context.options.resource
+        if (
+            not context.cursor.baseline
+            or not await RefreshQueue(self._redis, self._keys, resource.name).count()
+        ):
             return
-        findings = await self._contract.ensure(resource, again=False)
-        await self._read(turn, findings, turn.cursor.buckets, min(seconds, turn.options.seconds))
-        await turn.load_cursor()
+        capabilities = await self._contract.ensure(resource, again=False)
+        await self._read(context, capabilities, context.cursor.buckets, min(seconds, context.options.seconds))
+        await context.load_cursor()
 
-    async def read_logs(self, turn: PollContext, log: AuditLog) -> None:
+    async def read_logs(self, context: PollContext, log: AuditLog) -> None:
         """Read the audit logs that are due.
 
         Raises:
             ContractMismatch: The gateway does not answer where the logs should be.
 
         """
-        cursor, run, interval = turn.cursor, turn.run, turn.options.interval
-        findings = await self._contract.ensure(log.parent, again=False)
-        if findings.audit.holds is False and log.operation == log.parent.audit:
-            raise ContractMismatch(log.operation, log.name, (), findings.audit.why)
+        cursor, run, interval = context.cursor, context.run, context.options.interval
+        capabilities = await self._contract.ensure(log.parent, again=False)
+        if capabilities.audit.holds is False and log.operation == log.parent.audit:
+            raise ContractMismatch(log.operation, log.name, (), capabilities.audit.why)
         buckets = cursor.buckets or await self._buckets_like(log.parent)
-        reader = await self._read(turn, findings, buckets, turn.options.seconds)
-        now = turn.clock.now()
+        reader = await self._read(context, capabilities, buckets, context.options.seconds)
+        now = context.clock.now()
         ended: dict[str, str | int | float] = {"due_at": now, "failures": 0, "error": "", "error_code": ""}
         if run.outcome is Outcome.PARTIAL:
             run.cut_short()
@@ -71,24 +74,24 @@ class Refresher:
                 "last_success": now,
                 "due_at": run.started_at + interval,
             }
-        await turn.update(ended, record=run.pages > 0)
+        await context.update(ended, record=run.pages > 0)
 
     async def _read(
-        self, turn: PollContext, findings: Capabilities, buckets: int, seconds: float
+        self, context: PollContext, capabilities: Capabilities, buckets: int, seconds: float
     ) -> RecordRefresher:
-        turn.run.add_plan("refresh")
+        context.run.add_plan("refresh")
         reader = RecordRefresher(
-            turn.captured,
-            replace(turn.options, seconds=seconds),
-            turn.run,
-            store=turn.store,
-            lease=turn.lease,
-            cursor=turn.cursor,
-            fields=await turn.store.load_fields(),
+            context.captured,
+            replace(context.options, seconds=seconds),
+            context.run,
+            store=context.store,
+            lease=context.lease,
+            cursor=context.cursor,
+            fields=await context.store.load_fields(),
             client=self._client,
-            clock=turn.clock,
-            queue=RefreshQueue(self._redis, self._keys, turn.captured.name),
-            findings=findings,
+            clock=context.clock,
+            queue=RefreshQueue(self._redis, self._keys, context.captured.name),
+            capabilities=capabilities,
             buckets=buckets,
         )
         await reader.read()

@@ -63,7 +63,7 @@ class ResyncReader:
         self._client = client
 
     async def read(
-        self, turn: PollContext, resync: Resync, findings: Capabilities, *, tracked: int
+        self, context: PollContext, resync: Resync, capabilities: Capabilities, *, tracked: int
     ) -> ResyncPage:
         """The next step of a resync. `tracked`: records that are known.
 
@@ -72,25 +72,25 @@ class ResyncReader:
 
         """
         if resync.request.ids:
-            if turn.options.resource.single is None:
-                return await self._read_through(turn, resync, tracked)
-            return await self._read_ids(turn, resync, findings)
-        return await self._read_page(turn, resync, tracked)
+            if context.options.resource.single is None:
+                return await self._read_through(context, resync, tracked)
+            return await self._read_ids(context, resync, capabilities)
+        return await self._read_page(context, resync, tracked)
 
-    async def total(self, turn: PollContext) -> int | None:
+    async def total(self, context: PollContext) -> int | None:
         """How many records there are, if the list says it."""
-        search = turn.options.resource.search
-        body = await self._client.read_page(search, 0, 1, turn.run.usage)
+        search = context.options.resource.search
+        body = await self._client.read_page(search, 0, 1, context.run.usage)
         return split(search, body, self._client.profile.wrappers(search), page=0).total
 
     # Pages
 
-    async def _read_page(self, turn: PollContext, resync: Resync, tracked: int) -> ResyncPage:
-        reading, resource, request = turn.options, turn.options.resource, resync.request
+    async def _read_page(self, context: PollContext, resync: Resync, tracked: int) -> ResyncPage:
+        options, resource, request = context.options, context.options.resource, resync.request
         search, listing = resource.search, self._client.profile.list_of(resource.search)
         # Larger pages than it began with would begin within one that was committed long ago.
-        sizes = (reading.page_size, listing.largest_page, resync.size)
-        size = min(each for each in sizes if each)
+        sizes = (options.page_size, listing.largest_page, resync.size)
+        size = min(item for item in sizes if item)
         if resync.size and size != resync.size:
             # Never behind what was committed; what comes again is of the last page, whose records are known.
             resync.position = resync.position * resync.width // size
@@ -99,9 +99,9 @@ class ResyncReader:
         query = {}
         if since and listing.since_parameter:
             query = {listing.since_parameter: rfc3339(since / 1000)}
-        page = await self._page(turn, number, size, query)
+        page = await self._page(context, number, size, query)
         times = times_of(resource, page.records)
-        wanted = [
+        requested = [
             record
             for record, time in zip(page.records, times, strict=True)
             # One that does not say when it was modified is in every window.
@@ -123,15 +123,15 @@ class ResyncReader:
                 )
             return ResyncPage(page=keys, total=total, size=size, is_last=True)
         is_last = not keys or (covered and len(keys) < size)
-        return ResyncPage(observe(resource, wanted), [], keys, total, size, len(keys), is_last=is_last)
+        return ResyncPage(observe(resource, requested), [], keys, total, size, len(keys), is_last=is_last)
 
     async def _page(
-        self, turn: PollContext, number: int, size: int, query: Mapping[str, str] | None = None
+        self, context: PollContext, number: int, size: int, query: Mapping[str, str] | None = None
     ) -> Page:
         """A page of the list; one without records where the server answers with a status behind the last one."""
-        search, profile = turn.options.resource.search, self._client.profile
+        search, profile = context.options.resource.search, self._client.profile
         try:
-            body = await self._client.read_page(search, number, size, turn.run.usage, query)
+            body = await self._client.read_page(search, number, size, context.run.usage, query)
         except ApiError as error:
             if number and str(error.status) == profile.list_of(search).past_end:
                 return Page([], None)
@@ -148,22 +148,22 @@ class ResyncReader:
 
     # Ids
 
-    async def _read_ids(self, turn: PollContext, resync: Resync, findings: Capabilities) -> ResyncPage:
+    async def _read_ids(self, context: PollContext, resync: Resync, capabilities: Capabilities) -> ResyncPage:
         batch = resync.request.ids[resync.position : resync.position + BATCH]
-        found, failures = ResyncPage(read=len(batch)), list[OrderMeshError]()
+        result, failures = ResyncPage(read=len(batch)), list[OrderMeshError]()
         refused: dict[str, ApiError] = {}
-        limit = anyio.CapacityLimiter(max(1, turn.options.window))
+        limit = anyio.CapacityLimiter(max(1, context.options.window))
 
-        async def one(wanted: str) -> None:
+        async def one(requested: str) -> None:
             async with limit:
                 if failures:
                     return
                 try:
-                    await self._look_up(turn, wanted, found, findings)
+                    await self._look_up(context, requested, result, capabilities)
                 except RateLimited as error:
                     failures.append(error)
                 except ApiError as error:
-                    refused[wanted] = error
+                    refused[requested] = error
                 except OrderMeshError as error:
                     failures.append(error)
 
@@ -174,24 +174,24 @@ class ResyncReader:
         if refused and not failures:
             tries = GIVEN_UP_AFTER if len(refused) < len(batch) else ALL_GIVEN_UP_AFTER
             if resync.failures >= tries:
-                found.missing += refused
+                result.missing += refused
             else:
                 failures += refused.values()
         if failures:
             raise failures[0]
-        found.is_last = resync.position + BATCH >= len(resync.request.ids)
-        return found
+        result.is_last = resync.position + BATCH >= len(resync.request.ids)
+        return result
 
-    async def _read_through(self, turn: PollContext, resync: Resync, tracked: int) -> ResyncPage:
+    async def _read_through(self, context: PollContext, resync: Resync, tracked: int) -> ResyncPage:
         """Some ids of a resource that has no single read: its list is read through until all of them were seen."""
-        reading, resource = turn.options, turn.options.resource
+        options, resource = context.options, context.options.resource
         batch = resync.request.ids[resync.position : resync.position + BATCH_OF_LIST]
-        open_ids = {wanted.strip(): wanted for wanted in batch}
+        open_ids = {requested.strip(): requested for requested in batch}
         largest = self._client.profile.list_of(resource.search).largest_page
-        size = min(reading.page_size, largest or reading.page_size)
-        found, before, seen, number, expected = ResyncPage(read=len(batch)), set[bytes](), 0, 0, tracked
+        size = min(options.page_size, largest or options.page_size)
+        result, before, seen, number, expected = ResyncPage(read=len(batch)), set[bytes](), 0, 0, tracked
         while open_ids:
-            page = await self._page(turn, number, size)
+            page = await self._page(context, number, size)
             shown = observe(resource, page.records)
             keys = {one.key for one in shown}
             expected = max(expected, page.total or 0)
@@ -203,55 +203,55 @@ class ResyncReader:
             for one in shown:
                 names = {one.identifier, *(_value(one.record, name) for name in _NAMES)}
                 if called := names & open_ids.keys():
-                    found.observed.append(one)
+                    result.observed.append(one)
                     for name in called:
                         del open_ids[name]
             before, seen, number = keys, seen + len(shown), number + 1
-        found.missing = list(open_ids.values())
-        found.is_last = resync.position + len(batch) >= len(resync.request.ids)
-        return found
+        result.missing = list(open_ids.values())
+        result.is_last = resync.position + len(batch) >= len(resync.request.ids)
+        return result
 
     async def _look_up(
-        self, turn: PollContext, wanted: str, found: ResyncPage, findings: Capabilities
+        self, context: PollContext, requested: str, result: ResyncPage, capabilities: Capabilities
     ) -> None:
         """Look for the record that has this id, or is otherwise called so."""
-        resource = turn.options.resource
+        resource = context.options.resource
         refused: Forbidden | None = None
         try:
-            record = await self._by_id(resource, wanted.strip(), turn)
+            record = await self._by_id(resource, requested.strip(), context)
         except Forbidden as error:  # the list may be readable
             record, refused = None, error
-        if record is None or findings.single_alike is False:
+        if record is None or capabilities.single_alike is False:
             # Other fields than the list's, published, would be a change that is none.
-            listed = await self._listed(resource, wanted.strip(), record, turn)
+            listed = await self._listed(resource, requested.strip(), record, context)
             if record is not None and listed is None:
-                found.unlike += 1
+                result.unlike += 1
                 return
             record = listed
         if record is not None:
-            found.observed += observe(resource, [record])
+            result.observed += observe(resource, [record])
         elif refused is not None:
             raise refused
         else:
-            found.missing.append(wanted)
+            result.missing.append(requested)
 
-    async def _by_id(self, resource: Resource, wanted: str, turn: PollContext) -> msgspec.Raw | None:
+    async def _by_id(self, resource: Resource, requested: str, context: PollContext) -> msgspec.Raw | None:
         """The record that is read by an id of its own, or by its safe id; None if there is none."""
         for key, name in ((resource.single, resource.id_field), (resource.by_safe_id, "safeId")):
             if key is not None:
-                record = await self._single(key, wanted, turn)
-                if record is not None and _value(record, name) == wanted:
+                record = await self._single(key, requested, context)
+                if record is not None and _value(record, name) == requested:
                     return record
         return None
 
     async def _listed(
-        self, resource: Resource, wanted: str, known: msgspec.Raw | None, turn: PollContext
+        self, resource: Resource, requested: str, known: msgspec.Raw | None, context: PollContext
     ) -> msgspec.Raw | None:
         """The record as the list shows it. `known`: as it was shown otherwise, with its names."""
         for name in (*_NAMES, resource.id_field):
             if name in OPERATIONS[resource.search].query:
-                called = wanted if known is None else _value(known, name)
-                record = await self._search(resource, name, called, turn) if called else None
+                called = requested if known is None else _value(known, name)
+                record = await self._search(resource, name, called, context) if called else None
                 same = record is not None and (
                     known is None or _value(record, resource.id_field) == _value(known, resource.id_field)
                 )
@@ -259,10 +259,10 @@ class ResyncReader:
                     return record
         return None
 
-    async def _single(self, key: str, wanted: str, turn: PollContext) -> msgspec.Raw | None:
+    async def _single(self, key: str, requested: str, context: PollContext) -> msgspec.Raw | None:
         (name,) = OPERATIONS[key].path_parameters
         try:
-            reply = await self._client.call(key, path={name: wanted}, usage=turn.run.usage)
+            reply = await self._client.call(key, path={name: requested}, usage=context.run.usage)
             return msgspec.Raw(reply.record)
         except (NotFound, UnreadableAnswer):
             return None
@@ -272,12 +272,12 @@ class ResyncReader:
             raise
 
     async def _search(
-        self, resource: Resource, name: str, wanted: str, turn: PollContext
+        self, resource: Resource, name: str, requested: str, context: PollContext
     ) -> msgspec.Raw | None:
         """The record of which field `name` is `wanted`. A server that ignores the filter gives others, or it."""
-        query = {name: wanted}
+        query = {name: requested}
         try:
-            body = await self._client.read_page(resource.search, 0, 10, turn.run.usage, query)
+            body = await self._client.read_page(resource.search, 0, 10, context.run.usage, query)
             page = split(resource.search, body, self._client.profile.wrappers(resource.search), page=0)
         except UnreadableAnswer:
             return None
@@ -285,7 +285,7 @@ class ResyncReader:
             if isinstance(error, RateLimited) or error.status >= 500:
                 raise
             return None
-        return next((each for each in page.records if _value(each, name) == wanted), None)
+        return next((item for item in page.records if _value(item, name) == requested), None)
 
 
 def _value(record: msgspec.Raw, name: str) -> str:

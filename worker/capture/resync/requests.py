@@ -62,20 +62,20 @@ class ResyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             SettingsError: It does not, and what to do.
 
         """
-        wanted = [bool(self.ids), bool(self.since or self.until), self.all]
-        if sum(wanted) != 1:
+        requested = [bool(self.ids), bool(self.since or self.until), self.all]
+        if sum(requested) != 1:
             raise SettingsError(
                 "A resync is of ids (--id), of a window (--since, --until), or of --all: choose one."
             )
         if len(self.ids) > MAX_IDS:
             raise SettingsError(f"{len(self.ids)} ids are too many for one resync, which takes {MAX_IDS}.")
-        for each in self.ids:
-            if not each.strip():
+        for item in self.ids:
+            if not item.strip():
                 raise SettingsError("An id is empty.")
             try:
-                each.encode()
+                item.encode()
             except UnicodeEncodeError:
-                raise SettingsError(f"The id {each!r} is no text in UTF-8.") from None
+                raise SettingsError(f"The id {item!r} is no text in UTF-8.") from None
         for name, text in (("since", self.since), ("until", self.until)):
             if text and parse_time(text) is None:
                 raise SettingsError(f"--{name}: {text!r} is no time such as 2026-03-02T10:00:00Z")
@@ -149,13 +149,13 @@ class Resync(ResyncProgress, kw_only=True):
     def resume_from(self, progress: ResyncProgress | str) -> None:
         """Take over how far it has come; a mark that is none counts as none."""
         try:
-            found = (
+            result = (
                 msgspec.json.decode(progress, type=ResyncProgress) if isinstance(progress, str) else progress
             )
         except (msgspec.DecodeError, msgspec.ValidationError):
             return
         for name in ResyncProgress.__struct_fields__:
-            setattr(self, name, getattr(found, name))
+            setattr(self, name, getattr(result, name))
 
     @property
     def share(self) -> float | None:
@@ -200,27 +200,27 @@ class Resyncs:
         return _parse(name, fields) if fields else None
 
     async def _known(self, name: str) -> Resync:
-        found = await self.get(name)
-        if found is None:
+        result = await self.get(name)
+        if result is None:
             raise SettingsError(f"There is no resync {name!r}. `ordersync resyncs` lists them.")
-        return found
+        return result
 
     async def all(self) -> list[Resync]:
         """Those that are remembered, the latest first."""
-        names = [each.decode() for each in await answer(self._redis.zrevrange(self._keys.resyncs, 0, -1))]
-        found = [await self.get(name) for name in names]
-        return [each for each in found if each is not None]
+        names = [item.decode() for item in await answer(self._redis.zrevrange(self._keys.resyncs, 0, -1))]
+        result = [await self.get(name) for name in names]
+        return [each for each in result if each is not None]
 
     async def open(self) -> list[Resync]:
         """Those that are not over."""
         names = sorted(each.decode() for each in await answer(self._redis.smembers(self._keys.open_resyncs)))
-        found = [await self.get(name) for name in names]
-        return [each for each in found if each is not None and each.state not in OVER]
+        result = [await self.get(name) for name in names]
+        return [item for item in result if item is not None and item.state not in OVER]
 
     async def due(self, now: float) -> list[tuple[str, str, float]]:
         """Id, resource and time of those that are to be worked on by `now`, whatever it is that they ask for."""
-        names = sorted(each.decode() for each in await answer(self._redis.smembers(self._keys.open_resyncs)))
-        found = []
+        names = sorted(item.decode() for item in await answer(self._redis.smembers(self._keys.open_resyncs)))
+        result = []
         for name in names:
             state, resource, due_at = await answer(
                 self._redis.hmget(self._keys.resync(name), ["state", "resource", "due_at"])
@@ -228,13 +228,13 @@ class Resyncs:
             if state is None or state.decode() in OVER:
                 await answer(self._redis.srem(self._keys.open_resyncs, name))  # its worker died just then
             elif resource and float(due_at or 0) <= now:
-                found.append((name, resource.decode(), float(due_at or 0)))
-        return found
+                result.append((name, resource.decode(), float(due_at or 0)))
+        return result
 
     async def is_over(self, name: str, *, resumable: bool = True) -> bool:
         """Whether it is, or nobody remembers it; without `resumable` ones, those that were cancelled are not."""
-        found = self._redis.hget(self._keys.resync(name), "state")
-        state: bytes | None = await answer(cast("Any", found))
+        result = self._redis.hget(self._keys.resync(name), "state")
+        state: bytes | None = await answer(cast("Any", result))
         over = OVER if resumable else {ResyncState.DONE}
         return state is None or state.decode() in over
 

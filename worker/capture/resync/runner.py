@@ -112,17 +112,17 @@ class ResyncRunner:
         name = resync.id
         began, now = self._clock.monotonic(), self._clock.now()
         trace = tracing.begin()
-        turn = self._poller.context(resource, reason="resync", trace=trace, stop=stop)
+        context = self._poller.context(resource, reason="resync", trace=trace, stop=stop)
         waits_for = await self._poller.pause_of(resource)
         try:
             names = {"account": self._keys.account, "resource": resource.name}
             with (
                 tracing.span("resync", trace),
-                bound_contextvars(**names, run_id=turn.run.run_id, trace_id=trace.trace_id),
+                bound_contextvars(**names, run_id=context.run.run_id, trace_id=trace.trace_id),
             ):
                 if not waits_for:
-                    async with self._poller.lease(turn, on_renew=on_renew) as lease:
-                        waits_for = await self._work(turn, lease, resync)
+                    async with self._poller.lease(context, on_renew=on_renew) as lease:
+                        waits_for = await self._work(context, lease, resync)
         except LeaseHeld:
             await self.resyncs.update(name, due_at=now + RETRY_SECONDS / 2)
         except (OrderMeshError, LeaseLost, DataError) as error:
@@ -136,7 +136,7 @@ class ResyncRunner:
                 await self.resyncs.update(name, error=waits_for, due_at=now + BACKPRESSURE_SECONDS)
                 return
             # Its requests are paid for before the next slice, without the lease.
-            owed = turn.run.usage.requests / self._rate - (self._clock.monotonic() - began)
+            owed = context.run.usage.requests / self._rate - (self._clock.monotonic() - began)
             await self.resyncs.update(name, failures=0, error="", due_at=self._clock.now() + max(0.0, owed))
 
     async def _failed(self, resource: Resource, resync: Resync, error: OrdersyncError) -> None:
@@ -157,14 +157,14 @@ class ResyncRunner:
     async def preview(self, resource: Resource, request: ResyncRequest) -> Preview:
         """What a resync would publish now. Nothing is published or remembered, and the polls keep their pace."""
         request.check()
-        turn = self._poller.context(resource, reason="resync", trace=tracing.begin())
+        context = self._poller.context(resource, reason="resync", trace=tracing.begin())
         resync = Resync(id="", request=request, total=len(request.ids))
-        cursor, fields = await turn.store.load_cursor(), await turn.store.load_fields()
+        cursor, fields = await context.store.load_cursor(), await context.store.load_fields()
         rows, preview, began = dict[bytes, dict[str, Any]](), Preview(), self._clock.monotonic()
         while True:
-            found = await self._read(turn, resync, cursor)
+            result = await self._read(context, resync, cursor)
             for change in await self._decide(
-                turn, found, cursor, fields, force=request.force, known=rows, write=False
+                context, result, cursor, fields, force=request.force, known=rows, write=False
             ):
                 # Pages may move while they are read, and show a record again.
                 if change.action in PUBLISHED and change.observed.key not in rows:
@@ -174,33 +174,33 @@ class ResyncRunner:
                         "version": change.version,
                         "changed": list(change.changed),
                     }
-            preview.missing += found.missing
-            _count(resync, found)
-            if found.is_last:
+            preview.missing += result.missing
+            _count(resync, result)
+            if result.is_last:
                 preview.rows = list(rows.values())
                 return preview
-            owed = turn.run.usage.requests / self._rate - (self._clock.monotonic() - began)
+            owed = context.run.usage.requests / self._rate - (self._clock.monotonic() - began)
             await self._clock.sleep(max(0.0, owed))
 
-    async def _work(self, turn: PollContext, lease: Lease, resync: Resync) -> str:
+    async def _work(self, context: PollContext, lease: Lease, resync: Resync) -> str:
         """Read and publish for the time of a slice. Why it has to wait, or ""."""
-        reading, run, store = turn.options, turn.run, turn.store
+        options, run, store = context.options, context.run, context.store
         await store.check_layout()
         if mark := await store.mark_of(_mark(resync.id)):
             resync.resume_from(mark)
             await self.resyncs.update(resync.id, **msgspec.structs.asdict(resync.progress))
         if resync.state is ResyncState.WAITING:
             await self.resyncs.update(resync.id, state=ResyncState.RUNNING.value)
-        deadline = self._clock.monotonic() + min(MAX_SLICE, max(1.0, reading.interval / 2))
+        deadline = self._clock.monotonic() + min(MAX_SLICE, max(1.0, options.interval / 2))
         while not resync.over:
-            if reading.stop() or self._clock.monotonic() >= deadline:
+            if options.stop() or self._clock.monotonic() >= deadline:
                 return ""
             lease.check()
-            if load := await reading.gate.check(run.published):
+            if load := await options.gate.check(run.published):
                 return f"polling is paused: {load.cause}"
             if await self.resyncs.is_over(resync.id):
                 return ""
-            await self._commit(turn, lease, resync)
+            await self._commit(context, lease, resync)
             await self.resyncs.update(resync.id, **msgspec.structs.asdict(resync.progress))
             if run.usage.requests / self._rate > MAX_SLICE and not resync.over:
                 return ""
@@ -219,28 +219,28 @@ class ResyncRunner:
             if await self.resyncs.is_over(name.removeprefix(_mark("")), resumable=False):
                 await store.drop_mark(name)
 
-    async def _commit(self, turn: PollContext, lease: Lease, resync: Resync) -> None:
+    async def _commit(self, context: PollContext, lease: Lease, resync: Resync) -> None:
         """Read a step, publish what was found, and move on in the same commit."""
-        store, run = turn.store, turn.run
+        store, run = context.store, context.run
         cursor, fields, requests = await store.load_cursor(), await store.load_fields(), run.usage.requests
-        found = await self._read(turn, resync, cursor)
+        result = await self._read(context, resync, cursor)
         buckets = cursor.buckets
         if not buckets:
-            buckets = buckets_for(found.total or await self._wanted.total(turn))
+            buckets = buckets_for(result.total or await self._wanted.total(context))
         before, known, progress = resync.position, frozenset(resync.page), resync.progress
         while True:
             cursor = await store.load_cursor()
             changes = await self._decide(
-                turn, found, cursor, fields, force=resync.request.force, known=known, write=True
+                context, result, cursor, fields, force=resync.request.force, known=known, write=True
             )
             published = sum(change.action in PUBLISHED for change in changes)
             resync.resume_from(progress)
-            _count(resync, found)
+            _count(resync, result)
             resync.published += published
-            resync.unchanged += len(found.observed) - published
+            resync.unchanged += len(result.observed) - published
             resync.requests += run.usage.requests - requests
             moved: dict[str, str | int | float] = {"buckets": buckets, _mark(resync.id): resync.mark}
-            if found.unlike:  # to be had from the list alone
+            if result.unlike:  # to be had from the list alone
                 moved |= {"swept_at": 0.0, "due_at": self._clock.now()}
             done = await store.commit(
                 [change for change in changes if change.action not in UNWRITTEN],
@@ -256,14 +256,14 @@ class ResyncRunner:
         resync.failures = 0
         run.count(changes)
 
-    async def _read(self, turn: PollContext, resync: Resync, cursor: Cursor) -> ResyncPage:
-        findings = await self._contract.ensure(turn.options.resource, again=False)
-        return await self._wanted.read(turn, resync, findings, tracked=cursor.tracked)
+    async def _read(self, context: PollContext, resync: Resync, cursor: Cursor) -> ResyncPage:
+        capabilities = await self._contract.ensure(context.options.resource, again=False)
+        return await self._wanted.read(context, resync, capabilities, tracked=cursor.tracked)
 
     async def _decide(
         self,
-        turn: PollContext,
-        found: ResyncPage,
+        context: PollContext,
+        result: ResyncPage,
         cursor: Cursor,
         fields: FieldIndex,
         *,
@@ -272,16 +272,16 @@ class ResyncRunner:
         write: bool,
     ) -> list[Change]:
         """What is to be done about each record. One that is `known` was forced already: its changes alone count."""
-        store, reading = turn.store, turn.options
+        store, options = context.store, context.options
         if not cursor.buckets:
-            differing = dict.fromkeys(range(len(found.observed)), b"")
+            differing = dict.fromkeys(range(len(result.observed)), b"")
         else:
-            differing = await store.differing(found.observed, cursor.buckets, every=force)
+            differing = await store.differing(result.observed, cursor.buckets, every=force)
         decoded = newest_of_each(
             [
-                decode(reading.resource, one, before, reading.ignored, reading.privacy)
+                decode(options.resource, one, before, options.ignored, options.privacy)
                 for at, before in differing.items()
-                if (one := found.observed[at]).key not in known or before[: len(one.raw)] != one.raw
+                if (one := result.observed[at]).key not in known or before[: len(one.raw)] != one.raw
             ]
         )
         names = list(dict.fromkeys(name for one in decoded if one.content for name in one.content.names))
@@ -300,19 +300,19 @@ def _pause_after(failures: int) -> float:
     return min(MAX_PAUSE, RETRY_SECONDS * 2.0 ** min(failures, 10))
 
 
-def _count(resync: Resync, found: ResyncPage) -> None:
+def _count(resync: Resync, result: ResyncPage) -> None:
     """Move on behind what was found."""
-    resync.over = found.is_last
-    resync.read += found.read
-    resync.missed += len(found.missing)
-    resync.missing = (*resync.missing, *found.missing)[:MAX_NAMED]
+    resync.over = result.is_last
+    resync.read += result.read
+    resync.missed += len(result.missing)
+    resync.missing = (*resync.missing, *result.missing)[:MAX_NAMED]
     if resync.request.ids:
-        resync.position += found.read
+        resync.position += result.read
         return
-    resync.total = found.total or resync.total
+    resync.total = result.total or resync.total
     resync.position += 1
-    resync.width = max(resync.width if resync.size == found.size else 0, len(found.page))
-    resync.size, resync.page = found.size, tuple(found.page)
+    resync.width = max(resync.width if resync.size == result.size else 0, len(result.page))
+    resync.size, resync.page = result.size, tuple(result.page)
 
 
 def _mark(name: str) -> str:

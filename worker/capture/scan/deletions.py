@@ -61,10 +61,10 @@ async def find(
     if seen == cursor.tracked:
         return Deletions(refresh=RefreshResult(present=list(before)), accepted=accepted)
     # Somebody may have deleted the cursor, which counts the records: it is not believed against what was seen.
-    most = max(seen, cursor.tracked)
-    found = await store.missing(cursor.buckets, most if accepted else max_deleted(most))
-    missing, counted = found.identifiers, _counted(found, cursor)
-    if not accepted and len(missing) > max_deleted(found.tracked):
+    limit = max(seen, cursor.tracked)
+    result = await store.missing(cursor.buckets, limit if accepted else max_deleted(limit))
+    missing, counted = result.identifiers, _counted(result, cursor)
+    if not accepted and len(missing) > max_deleted(result.tracked):
         # Whom it did show is not known, so what is said of reads in a row begins anew.
         dealt = NOTHING if single else RefreshResult(present=list(before))
         return Deletions(refresh=dealt, held_back=len(missing), counted=counted)
@@ -74,7 +74,7 @@ async def find(
         new = [identifier for identifier in missing if identifier not in before]
         # The second answer that it is not there keeps its time, however soon the next complete read ends.
         waiting = await store.waiting([due.record(each) for each in missing if each in before])
-        later = {member: 0.0 for each in missing if (member := due.record(each)) not in waiting}
+        later = {member: 0.0 for item in missing if (member := due.record(item)) not in waiting}
         dealt = RefreshResult(later=later, absent=dict.fromkeys(new, 0), present=shown)
         return Deletions(refresh=dealt, missing=len(missing), accepted=accepted, counted=counted)
     deleted, absent = [], dict[str, int]()
@@ -96,6 +96,6 @@ async def find(
     return Deletions(tuple(deleted), dealt, missing=len(missing), accepted=over, counted=counted)
 
 
-def _counted(found: UnseenRecords, cursor: Cursor) -> dict[str, int]:
-    counted = {} if found.tracked == cursor.tracked else {"tracked": found.tracked}
-    return counted if found.places <= cursor.places else {**counted, "places": found.places}
+def _counted(result: UnseenRecords, cursor: Cursor) -> dict[str, int]:
+    counted = {} if result.tracked == cursor.tracked else {"tracked": result.tracked}
+    return counted if result.places <= cursor.places else {**counted, "places": result.places}

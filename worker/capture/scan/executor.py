@@ -32,18 +32,18 @@ class ScanExecutor:
 
     def __init__(
         self,
-        turn: PollContext,
+        context: PollContext,
         client: OrderMeshClient,
         contract: CapabilityRegistry,
         *,
         open_records: OpenRecords,
         complete_every: float,
     ) -> None:
-        self._turn, self._client, self._contract = turn, client, contract
+        self._turn, self._client, self._contract = context, client, contract
         self._open, self._complete_every = open_records, complete_every
         self._shown: set[str] = set()
         self._reader: Scanner | None = None
-        self._log = get_logger(account=turn.run.account)
+        self._log = get_logger(account=context.run.account)
 
     def failure_update(self, error: Exception) -> dict[str, int]:
         """What a failure changes of the cursor, by the part that has failed."""
@@ -57,85 +57,87 @@ class ScanExecutor:
             LeaseLost: Another worker has taken over.
 
         """
-        turn = self._turn
-        resource = turn.options.resource
-        findings = await self._contract.ensure(resource, again=not turn.cursor.sweep_started)
+        context = self._turn
+        resource = context.options.resource
+        capabilities = await self._contract.ensure(resource, again=not context.cursor.sweep_started)
         # A path that nobody has tried answers 404 for every record, also for one that is there.
-        by_id = resource.single is not None and findings.single.holds is True
-        turn.options = replace(turn.options, single=by_id)
+        by_id = resource.single is not None and capabilities.single.holds is True
+        context.options = replace(context.options, single=by_id)
         parts = self._choose(complete=complete)
         suspicion: tuple[ScanStep, OrderMeshError] | None = None
         while parts:
-            part, *parts = parts
-            turn.run.add_plan(part.strategy)
+            step, *parts = parts
+            context.run.add_plan(step.strategy)
             reader = self._reader = Scanner(
-                turn.options,
-                part,
-                turn.run,
-                store=turn.store,
-                lease=turn.lease,
-                cursor=turn.cursor,
-                fields=await turn.store.load_fields(),
+                context.options,
+                step,
+                context.run,
+                store=context.store,
+                lease=context.lease,
+                cursor=context.cursor,
+                fields=await context.store.load_fields(),
                 client=self._client,
-                clock=turn.clock,
+                clock=context.clock,
             )
             try:
                 await reader.read()
             except (ChoiceBroken, FilterBroken, SortBroken, ApiError, UnreadableAnswer) as error:
-                if reader.capped and part.may_seek:
-                    parts = [self._scan_by_keyset(reader, part)]
-                    await turn.update({**SWEEP_OVER, "sweep_since": 0, "capped": reader.capped})
-                elif _may_be_the_shortcut(part, error):
+                if reader.capped and step.may_seek:
+                    parts = [self._scan_by_keyset(reader, step)]
+                    await context.update({**SWEEP_OVER, "sweep_since": 0, "capped": reader.capped})
+                elif _may_be_the_shortcut(step, error):
                     # What the filter or the sort keeps from being read must not keep the rest from it.
-                    suspicion = part, error
-                    parts = [ScanStep(Strategy.SWEEP, part.page_size, turn.options.seconds)]
+                    suspicion = step, error
+                    parts = [ScanStep(Strategy.SWEEP, step.page_size, context.options.seconds)]
                 else:
                     raise
             else:
-                await self._record_open(part, reader)
-                if part.is_fast or part.seeks:
+                await self._record_open(step, reader)
+                if step.is_fast or step.seeks:
                     self._contract.record_success(resource)
-                if not part.is_fast:
-                    await self._judge(resource, part, reader, suspicion)
-                if turn.run.outcome not in {Outcome.COMPLETE, Outcome.SUSPICIOUS}:
+                if not step.is_fast:
+                    await self._judge(resource, step, reader, suspicion)
+                if context.run.outcome not in {Outcome.COMPLETE, Outcome.SUSPICIOUS}:
                     return
-            await turn.load_cursor()
+            await context.load_cursor()
 
     def _choose(self, *, complete: bool) -> list[ScanStep]:
         """What to read, in this order, by what is known of the gateway."""
-        turn = self._turn
+        context = self._turn
         return choose_steps(
-            self._client.profile.list_of(turn.options.resource.search),
-            turn.cursor,
-            turn.clock.now(),
-            page_size=turn.options.page_size,
-            interval=turn.options.interval,
-            seconds=turn.options.seconds,
+            self._client.profile.list_of(context.options.resource.search),
+            context.cursor,
+            context.clock.now(),
+            page_size=context.options.page_size,
+            interval=context.options.interval,
+            seconds=context.options.seconds,
             complete_every=self._complete_every,
             complete=complete,
-            interest=turn.options.resource.interest,
-            single=turn.options.single,
+            scope=context.options.resource.interest,
+            single=context.options.single,
         )
 
-    async def _record_open(self, part: ScanStep, reader: Scanner) -> None:
+    async def _record_open(self, step: ScanStep, reader: Scanner) -> None:
         """Keep in mind who is open, and have those read that are no more."""
-        turn = self._turn
-        if part.learns:
+        context = self._turn
+        if step.learns:
             await self._open.add(reader.shown)
-        if part.strategy is not Strategy.OPEN or turn.run.outcome is not Outcome.COMPLETE:
+        if step.strategy is not Strategy.OPEN or context.run.outcome is not Outcome.COMPLETE:
             return
         self._shown |= reader.shown
         # Said twice in a row, with a complete read in between, it is believed.
         why = (
-            await self._open.replace(self._shown, believe=bool(turn.cursor.suspicious)) if part.claims else ""
+            await self._open.replace(self._shown, believe=bool(context.cursor.suspicious))
+            if step.claims
+            else ""
         )
         if why:
-            before = turn.cursor
-            turn.run.suspect(why)
+            before = context.cursor
+            context.run.suspect(why)
             claims = {"fresh_as_of": before.fresh_as_of, "last_success": before.last_success}
-            await turn.update({"suspicious": why, **claims})
+            await context.update({"suspicious": why, **claims})
 
-    def _scan_by_keyset(self, reader: Scanner, part: ScanStep) -> ScanStep:
+    def _scan_by_keyset(self, reader: Scanner, step: ScanStep) -> ScanStep:
         """A sweep that goes by time, for one that has come to where the server ends every list."""
         self._log.info(
             "result_capped",
@@ -144,12 +146,12 @@ class ScanExecutor:
             advice="it is read from time to time instead, through the filter and the sort by modification",
         )
         listing = self._client.profile.list_of(reader.resource.search)
-        return full_scan(listing, part.page_size, part.seconds, capped=True)
+        return full_scan(listing, step.page_size, step.seconds, capped=True)
 
     async def _judge(
         self,
         resource: Resource,
-        part: ScanStep,
+        step: ScanStep,
         reader: Scanner,
         suspicion: tuple[ScanStep, OrderMeshError] | None,
     ) -> None:
@@ -169,13 +171,13 @@ class ScanExecutor:
             changes = "a change" if missed == 1 else f"{missed} changes"
             await contract.disable_active(resource, f"it left out {changes} that a complete read has found")
         elif reader.sanity.witness is not None:
-            await contract.verify_active(resource, reader.sanity.witness, part.page_size)
+            await contract.verify_active(resource, reader.sanity.witness, step.page_size)
 
 
-def _may_be_the_shortcut(part: ScanStep, error: OrderMeshError) -> bool:
+def _may_be_the_shortcut(step: ScanStep, error: OrderMeshError) -> bool:
     """Whether a read of everything, without filter and sort, may succeed where this one failed."""
     if isinstance(error, ChoiceBroken):
         return True
-    if not (part.is_fast or part.seeks) or isinstance(error, RateLimited):
+    if not (step.is_fast or step.seeks) or isinstance(error, RateLimited):
         return False
     return not (isinstance(error, UnreadableAnswer) and error.page is None)

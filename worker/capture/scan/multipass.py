@@ -36,7 +36,7 @@ class MultiPassPaginator(OffsetPaginator):
         self._shown_before: set[bytes] = set()
         self.unsettled = False
 
-    def dealt_with(self, shown: PageSummary) -> None:
+    def accept(self, shown: PageSummary) -> None:
         """Page `next_page` has been dealt with; the last one of a pass may be followed by the first one again.
 
         Raises:
@@ -113,7 +113,7 @@ class NewestFirstPaginator(MultiPassPaginator):
         """The next page alone."""
         return self._issue_up_to(self.next_page + 1)
 
-    def dealt_with(self, shown: PageSummary) -> None:
+    def accept(self, shown: PageSummary) -> None:
         """Page `next_page` has been dealt with.
 
         Raises:

@@ -49,8 +49,8 @@ class PageFetcher:
 
     def __init__(
         self,
-        reading: ReadOptions,
-        part: ScanStep,
+        options: ReadOptions,
+        step: ScanStep,
         run: Run,
         *,
         store: StateStore,
@@ -58,7 +58,7 @@ class PageFetcher:
         buckets: int,
         mark: bool,
     ) -> None:
-        self._reading, self._part, self._run = reading, part, run
+        self._reading, self._part, self._run = options, step, run
         self._store, self._client, self._mark = store, client, mark
         self.buckets = buckets
         self.statuses: set[str] = set()
@@ -74,31 +74,31 @@ class PageFetcher:
             OrderMeshError: It cannot be had or read.
 
         """
-        resource, part, search = self._reading.resource, self._part, self._reading.resource.search
-        since = part.since if ask.since is None else ask.since
-        query = dict(part.query)
-        if part.since_parameter and since is not None:
-            query[part.since_parameter] = rfc3339(since / 1000)
+        resource, step, search = self._reading.resource, self._part, self._reading.resource.search
+        since = step.since if ask.since is None else ask.since
+        query = dict(step.query)
+        if step.since_parameter and since is not None:
+            query[step.since_parameter] = rfc3339(since / 1000)
         try:
-            body = await self._client.read_page(search, ask.page, part.page_size, self._run.usage, query)
+            body = await self._client.read_page(search, ask.page, step.page_size, self._run.usage, query)
         except ApiError as error:
             if ask.page and str(error.status) == self._client.profile.list_of(search).past_end:
                 return FetchedPage([], None, [], [])
-            if part.chosen is not None and error.status in _REFUSED:
+            if step.chosen is not None and error.status in _REFUSED:
                 raise ChoiceBroken(search, f"the choice of a status is refused: {error}") from None
-            if part.is_fast and error.status in _REFUSED:
-                raise _refused(search, part, error) from None
+            if step.is_fast and error.status in _REFUSED:
+                raise _refused(search, step, error) from None
             raise
         page = split(search, body, self._client.profile.wrappers(search), page=ask.page)
         self.buckets = self.buckets or buckets_for(page.total)
         if page.total is not None and page.total >= max(len(page.records), 1):
             self._run.total = page.total
-        times = times_of(resource, page.records) if part.wants_times else []
-        if part.since_parameter and since is not None and (older := older_than(times, since)):
+        times = times_of(resource, page.records) if step.wants_times else []
+        if step.since_parameter and since is not None and (older := older_than(times, since)):
             records = "an older record" if older == 1 else f"{older} older records"
-            raise FilterBroken(search, f"{part.since_parameter} gave {records}")
+            raise FilterBroken(search, f"{step.since_parameter} gave {records}")
         observed = observe(resource, page.records)
-        if part.learns or part.chosen is not None:
+        if step.learns or step.chosen is not None:
             self._check_statuses(observed)
         return FetchedPage(observed, page.total, await self.differing(observed), times)
 
@@ -115,8 +115,8 @@ class PageFetcher:
         )
 
     def _check_statuses(self, observed: list[RawRecord]) -> None:
-        interest, chosen = self._reading.resource.interest, self._part.chosen
-        statuses = interest.statuses_of(one.record for one in observed)
+        scope, chosen = self._reading.resource.interest, self._part.chosen
+        statuses = scope.statuses_of(one.record for one in observed)
         self.statuses.update(status for status in statuses if status is not None)
         if chosen is not None and (others := self.statuses - {chosen}):
             what = f"records with status {min(others)} came where {chosen} was asked for"
@@ -124,12 +124,12 @@ class PageFetcher:
         self.shown.update(
             one.identifier
             for one, status in zip(observed, statuses, strict=True)
-            if one.identifier and interest.is_open(status)
+            if one.identifier and scope.is_open(status)
         )
 
 
-def _refused(search: str, part: ScanStep, error: ApiError) -> FilterBroken | SortBroken:
+def _refused(search: str, step: ScanStep, error: ApiError) -> FilterBroken | SortBroken:
     """The answer to a parameter that is not taken any more: the last one that was found is doubted first."""
-    if part.wants_order:
-        return SortBroken(search, f"{' and '.join(part.query)} is refused: {error}")
-    return FilterBroken(search, f"{part.since_parameter} is refused: {error}")
+    if step.wants_order:
+        return SortBroken(search, f"{' and '.join(step.query)} is refused: {error}")
+    return FilterBroken(search, f"{step.since_parameter} is refused: {error}")

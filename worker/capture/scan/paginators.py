@@ -18,23 +18,23 @@ Paginator: TypeAlias = OffsetPaginator | KeysetPaginator
 
 
 def make_paginator(
-    operation: str, part: ScanStep, cursor: Cursor, *, window: int, resumed: bool, listing: Listing
+    operation: str, step: ScanStep, cursor: Cursor, *, window: int, resumed: bool, listing: Listing
 ) -> Paginator:
     """The plan of a part, for a list that is asked for as `listing` says.
 
     `resumed`: it goes on with a sweep that is under way.
     """
     clamps = listing.past_end == "repeats"
-    size = part.page_size
-    if part.seeks:
+    size = step.page_size
+    if step.seeks:
         full = cursor.sweep_width if cursor.sweep_size == size and cursor.sweep_pages > 1 else 0
-        since = cursor.sweep_since if resumed else part.since or 0
+        since = cursor.sweep_since if resumed else step.since or 0
         return KeysetPaginator(operation, page_size=size, since=since, full=full, clamps=clamps)
-    if part.strategy is Strategy.HEAD:
-        return NewestFirstPaginator(operation, page_size=size, since=part.since or 0, clamps=clamps)
-    if part.strategy is Strategy.WINDOW:
+    if step.strategy is Strategy.HEAD:
+        return NewestFirstPaginator(operation, page_size=size, since=step.since or 0, clamps=clamps)
+    if step.strategy is Strategy.WINDOW:
         return MultiPassPaginator(operation, page_size=size, window=window, clamps=clamps)
-    if part.strategy is Strategy.OPEN:
+    if step.strategy is Strategy.OPEN:
         return OffsetPaginator(operation, page_size=size, window=window, clamps=clamps)
     return OffsetPaginator(
         operation,

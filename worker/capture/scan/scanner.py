@@ -80,8 +80,8 @@ class Scanner:
 
     def __init__(
         self,
-        reading: ReadOptions,
-        part: ScanStep,
+        options: ReadOptions,
+        step: ScanStep,
         run: Run,
         *,
         store: StateStore,
@@ -91,22 +91,22 @@ class Scanner:
         client: OrderMeshClient,
         clock: Clock,
     ) -> None:
-        self._reading, self._part, self._run = reading, part, run
+        self._reading, self._part, self._run = options, step, run
         self._store, self._lease, self._cursor, self._fields = store, lease, cursor, fields
         self._client, self._clock = client, clock
-        self._deadline = clock.monotonic() + part.seconds
-        self._resumed = resumed = cursor.sweep_started > 0 and not part.is_fast
+        self._deadline = clock.monotonic() + step.seconds
+        self._resumed = resumed = cursor.sweep_started > 0 and not step.is_fast
         self._started_at = cursor.sweep_started if resumed else run.started_at
-        listing = client.profile.list_of(reading.resource.search)
+        listing = client.profile.list_of(options.resource.search)
         self._plan = make_paginator(
-            reading.resource.search, part, cursor, window=reading.window, resumed=resumed, listing=listing
+            options.resource.search, step, cursor, window=options.window, resumed=resumed, listing=listing
         )
         self.sanity = SanityCheck(
-            cursor, fast=part.is_fast, resumed=resumed, partial=part.strategy is Strategy.OPEN
+            cursor, fast=step.is_fast, resumed=resumed, partial=step.strategy is Strategy.OPEN
         )
         self._pages = PageFetcher(
-            reading,
-            part,
+            options,
+            step,
             run,
             store=store,
             client=client,
@@ -235,8 +235,8 @@ class Scanner:
             # too, or by another run. It is compared anew with what is kept now.
             decoded = await self._pages.differing(page.observed)
         self._record_page(number, page, changes)
-        found = [change.modified for change in changes if change.action in PUBLISHED]
-        self._plan.accept(PageSummary([one.key for one in page.observed], page.total, page.times, found))
+        result = [change.modified for change in changes if change.action in PUBLISHED]
+        self._plan.accept(PageSummary([one.key for one in page.observed], page.total, page.times, result))
         if isinstance(self._plan, OffsetPaginator) and not self._part.is_fast:
             self.sanity.seen = self._plan.shown  # without a page that came again
 
@@ -387,7 +387,7 @@ class Scanner:
         if not self._part.learns or not before:
             return ""
         seen = {*before.split("\n"), *self._pages.statuses} - {""}
-        if len(seen) > MAX_STATUSES or any("\n" in each for each in seen):
+        if len(seen) > MAX_STATUSES or any("\n" in item for item in seen):
             return ""
         return "\n" + "\n".join(sorted(seen))
 
@@ -409,9 +409,9 @@ class Scanner:
 
     async def _end_suspect(self, cause: str) -> None:
         """The read has ended, and its evidence speaks against it: nothing is concluded from it."""
-        run, part = self._run, self._part
+        run, step = self._run, self._part
         run.suspect(cause)
-        run.bare = run.bare or (part.is_fast and not self.sanity.seen)
+        run.bare = run.bare or (step.is_fast and not self.sanity.seen)
         fields: dict[str, str | int | float] = {
             "suspicious": cause,
             "due_at": run.started_at + self._reading.interval,
@@ -419,7 +419,7 @@ class Scanner:
             "error": "",
             "error_code": "",
         }
-        if not part.is_fast:
+        if not step.is_fast:
             fields |= {"suspect_records": self.sanity.seen, **SWEEP_OVER}
         await self._commit([], page=None, cursor=fields)
 
@@ -429,23 +429,23 @@ class Scanner:
             return Deletions()
         # The numbers are those of this moment: the read itself has added to them.
         cursor = replace(await self._store.load_cursor(), buckets=self._pages.buckets)
-        found = await absence.find(
+        result = await absence.find(
             self._store,
             self._reading.resource,
             cursor,
             single=self._reading.single,
             accepted=await self._store.deletes_accepted(),
         )
-        self._run.missing = found.missing or found.held_back
-        if found.held_back:
+        self._run.missing = result.missing or result.held_back
+        if result.held_back:
             self._log.warning(
                 "deletes_held_back",
-                missing=found.held_back,
+                missing=result.held_back,
                 tracked=cursor.tracked,
                 advice="more records than may be deleted at once were not shown; look at OrderMesh, and if they are "
                 f"gone: ordersync resync {self._reading.resource.name} --accept-deletes",
             )
-        return found
+        return result
 
 
 def _of_one_page(error: Exception) -> bool:

@@ -117,7 +117,7 @@ def choose_steps(
     seconds: float,
     complete_every: float,
     complete: bool = False,
-    interest: RecordScope = EVERYTHING,
+    scope: RecordScope = EVERYTHING,
     single: bool = False,
 ) -> list[ScanStep]:
     """What a poll reads that begins at `now` and may take so many `seconds`.
@@ -128,33 +128,33 @@ def choose_steps(
     """
     size = min(page_size, listing.largest_page or page_size)
     sweep = full_scan(listing, size, seconds, capped=bool(cursor.capped))
-    if narrowed := _of_merchant(listing, interest):
+    if narrowed := _of_merchant(listing, scope):
         sweep = replace(sweep, query={**sweep.query, **narrowed}, of_merchant=True)
-    if listing.status_parameter and interest.final and single:
+    if listing.status_parameter and scope.final and single:
         sweep = replace(sweep, learns=not (listing.since_parameter or listing.descending))
-    fast = _fast(listing, cursor, sweep) or _open(listing, cursor, sweep, interest)
+    fast = _fast(listing, cursor, sweep) or _open(listing, cursor, sweep, scope)
     if complete or not fast:
         return [sweep]
     is_due = not 0 <= now - cursor.swept_at < complete_every
     # What speaks against a read is settled by a complete one.
     if not is_due and not cursor.sweep_started and not cursor.suspicious:
         return fast
-    part = min(seconds, max(interval, MIN_STEP_SECONDS))
-    return [*(replace(each, concludes=False) for each in fast), replace(sweep, seconds=part)]
+    step = min(seconds, max(interval, MIN_STEP_SECONDS))
+    return [*(replace(item, concludes=False) for item in fast), replace(sweep, seconds=step)]
 
 
-def _of_merchant(listing: Listing, interest: RecordScope) -> dict[str, str]:
+def _of_merchant(listing: Listing, scope: RecordScope) -> dict[str, str]:
     """The parameter that leaves out what is of other merchants, where one does."""
-    if listing.merchant_parameter is None or len(interest.merchants) != 1:
+    if listing.merchant_parameter is None or len(scope.merchants) != 1:
         return {}
-    return {listing.merchant_parameter: next(iter(interest.merchants))}
+    return {listing.merchant_parameter: next(iter(scope.merchants))}
 
 
-def _open(listing: Listing, cursor: Cursor, sweep: ScanStep, interest: RecordScope) -> list[ScanStep]:
+def _open(listing: Listing, cursor: Cursor, sweep: ScanStep, scope: RecordScope) -> list[ScanStep]:
     """The parts that read the records which may still change; none where that costs as much as reading everything."""
     if not (sweep.learns and cursor.baseline and cursor.swept_at and cursor.statuses):
         return []
-    statuses = interest.open_statuses(cursor.statuses.split("\n"))
+    statuses = scope.open_statuses(cursor.statuses.split("\n"))
     if not statuses or len(statuses) >= cursor.sweep_pages:
         return []
     parts = [

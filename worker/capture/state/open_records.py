@@ -41,7 +41,7 @@ class OpenRecords:
         closed = before.difference(shown)
         if len(before) >= LEAST and len(closed) * 2 > len(before) and not believe:
             return f"{len(closed)} of {len(before)} open records are shown no more"
-        await self._due.add(record(each) for each in closed)
+        await self._due.add(record(item) for item in closed)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(self._key)
             if shown:

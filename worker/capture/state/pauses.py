@@ -77,8 +77,8 @@ class Pauses:
     async def of(self, resource: str) -> Pause | None:
         """What pauses a resource now."""
         own, general = await answer(self._redis.hmget(self._key, [resource, EVERYTHING]))
-        found = {resource: own, EVERYTHING: general}
-        return of(parse({name.encode(): value for name, value in found.items() if value}), resource)
+        result = {resource: own, EVERYTHING: general}
+        return of(parse({name.encode(): value for name, value in result.items() if value}), resource)
 
     async def begin(self, pauses: Iterable[Pause]) -> None:
         """Pause; a pause that is there already is replaced."""
@@ -97,9 +97,9 @@ class ReadGate(BackpressureGate):
     It tells the run, whose `paused_by` is then set: the read takes that for a wish to stop.
     """
 
-    def __init__(self, pressure: Backpressure, pauses: Pauses, run: Run) -> None:
-        super().__init__(pressure, run.resource)
-        self._pauses, self._run, self._clock = pauses, run, pressure.clock
+    def __init__(self, backpressure: Backpressure, pauses: Pauses, run: Run) -> None:
+        super().__init__(backpressure, run.resource)
+        self._pauses, self._run, self._clock = pauses, run, backpressure.clock
         self._pause_look_at = self._clock.monotonic() + LOOK_SECONDS
 
     async def check(self, written: int) -> PressureReport | None:

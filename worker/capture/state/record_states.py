@@ -41,8 +41,8 @@ async def walk(redis: Redis, seen: str, buckets: int, start: ScanPosition) -> As
         async with redis.pipeline(transaction=False) as pipe:
             for number in numbers:
                 pipe.hgetall(f"{seen}:{number}")
-            found: Sequence[dict[bytes, bytes]] = await pipe.execute()
-        for number, states in zip(numbers, found, strict=True):
+            result: Sequence[dict[bytes, bytes]] = await pipe.execute()
+        for number, states in zip(numbers, result, strict=True):
             behind = bytes.fromhex(start.after) if number == start.bucket else b""
             for key in sorted(states):
                 identifier = unpack_id(key)
@@ -63,8 +63,8 @@ async def states_of(redis: Redis, seen: str, buckets: int, identifiers: Sequence
 
 async def buckets_of(redis: Redis, cursor: str) -> int:
     """How many hashes there are, by the cursor of a resource; 0 where it was never read."""
-    found = await answer(redis.hget(cursor, "buckets"))
-    return int(found) if found and found.isdigit() else 0
+    result = await answer(redis.hget(cursor, "buckets"))
+    return int(result) if result and result.isdigit() else 0
 
 
 def unpacked(state: bytes) -> RecordState | None:

@@ -42,7 +42,7 @@ class RefreshKey:
     of: bool
 
     def __str__(self) -> str:
-        return (_OF if self.of else _ID) + "/".join(quote(each, safe="") for each in self.path)
+        return (_OF if self.of else _ID) + "/".join(quote(item, safe="") for item in self.path)
 
     @classmethod
     def parse(cls, text: str) -> RefreshKey | None:
@@ -50,7 +50,7 @@ class RefreshKey:
         kind, rest = text[:3], text[3:]
         if kind not in {_ID, _OF} or not rest:
             return None
-        return cls(tuple(unquote(each) for each in rest.split("/")), kind == _OF)
+        return cls(tuple(unquote(item) for item in rest.split("/")), kind == _OF)
 
 
 def record(identifier: str) -> str:
@@ -64,7 +64,7 @@ def log_of(*path: str) -> str:
 
 
 def follow_ups(
-    wanted: Sequence[FollowUp],
+    requested: Sequence[FollowUp],
     identifier: str,
     linked: Sequence[object],
     *,
@@ -78,33 +78,33 @@ def follow_ups(
     as it was published last: what has been taken out of it since tells so in its own log.
     """
     values, earlier = iter(linked), iter(before)
-    for each in wanted:
-        value = next(values, None) if each.ids else None
-        held = next(earlier, ()) if each.is_within else ()
-        if first and not each.first:
+    for item in requested:
+        value = next(values, None) if item.ids else None
+        held = next(earlier, ()) if item.is_within else ()
+        if first and not item.first:
             continue
-        if not each.ids:
-            yield each.target, log_of(identifier)
+        if not item.ids:
+            yield item.target, log_of(identifier)
             continue
-        for found in dict.fromkeys((*_ids(value, each.ids[1:]), *held)):
+        for result in dict.fromkeys((*_ids(value, item.ids[1:]), *held)):
             # An id that leads to a record stands alone; one of something within a record needs both.
-            yield each.target, log_of(identifier, found) if each.is_within else record(found)
+            yield item.target, log_of(identifier, result) if item.is_within else record(result)
 
 
-def within(wanted: Sequence[FollowUp], linked: Sequence[object]) -> list[list[str]]:
+def within(requested: Sequence[FollowUp], linked: Sequence[object]) -> list[list[str]]:
     """The ids of what stands within a record, for each of the follow-ups that read of it. `linked`: as above."""
     values = iter(linked)
-    pairs = [(each, next(values, None)) for each in wanted if each.ids]
+    pairs = [(item, next(values, None)) for item in requested if item.ids]
     return [list(_ids(value, each.ids[1:])) for each, value in pairs if each.is_within]
 
 
 def _ids(value: object, path: tuple[str, ...]) -> Iterator[str]:
     for one in value if isinstance(value, list) else ():
-        found = one
+        result = one
         if path:
-            found = one.get(path[0]) if isinstance(one, dict) else None
-        if isinstance(found, str | int) and found != "":
-            yield str(found)
+            result = one.get(path[0]) if isinstance(one, dict) else None
+        if isinstance(result, str | int) and result != "":
+            yield str(result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +126,9 @@ class RefreshQueue:
         )
         self._take = scripts.load(redis, "worker.capture", "due")
 
-    async def fetch(self, most: int) -> RefreshBatch:
+    async def fetch(self, limit: int) -> RefreshBatch:
         """Look at up to `most` of what is due now. Nothing is removed."""
-        at, *members = await self._take(keys=[self._key], args=[most])
+        at, *members = await self._take(keys=[self._key], args=[limit])
         return RefreshBatch(at.decode(), tuple(member.decode() for member in members))
 
     async def count(self) -> int:

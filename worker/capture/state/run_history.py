@@ -116,13 +116,13 @@ class History:
                 pipe.xrange(
                     self._key, min=str(hour * 3_600_000), max=str((hour + 1) * 3_600_000 - 1), count=1
                 )
-            found = await pipe.execute()
-        return {first + at for at, entries in enumerate(found) if entries}
+            result = await pipe.execute()
+        return {first + at for at, entries in enumerate(result) if entries}
 
-    async def after(self, entry_id: str, *, most: int) -> list[RunRecord]:
+    async def after(self, entry_id: str, *, limit: int) -> list[RunRecord]:
         """Runs whose records stand behind this entry, oldest first; no more than `most`, of which the latest."""
-        entries = await self._redis.xrevrange(self._key, max="+", min=f"({entry_id}", count=most)
-        return [parse(each, fields) for each, fields in reversed(entries)]
+        entries = await self._redis.xrevrange(self._key, max="+", min=f"({entry_id}", count=limit)
+        return [parse(item, fields) for item, fields in reversed(entries)]
 
 
 class Rates:
@@ -136,7 +136,7 @@ class Rates:
         """For each resource: records and events of each of the last `MINUTES` minutes, the latest last."""
         oldest = now - MINUTES * 60
         after = self._runs[-1].entry_id if self._runs else f"{max(0, int(oldest * 1000))}-0"
-        self._runs += await self._history.after(after, most=MAX_LOOKED_AT)
+        self._runs += await self._history.after(after, limit=MAX_LOOKED_AT)
         self._runs = [run for run in self._runs if run.ended_at > oldest]
         return per_minute(self._runs, now)
 
@@ -146,9 +146,9 @@ def per_minute(runs: Iterable[RunRecord], now: float) -> dict[str, tuple[list[in
     sums: dict[str, tuple[list[float], list[float]]] = {}
     for run in runs:
         records, events = sums.setdefault(run.text("resource"), ([0.0] * MINUTES, [0.0] * MINUTES))
-        for at, part in _spread(now - run.ended_at, run.number("duration_s")):
-            records[MINUTES - 1 - at] += run.number("records") * part
-            events[MINUTES - 1 - at] += run.events * part
+        for at, share in _spread(now - run.ended_at, run.number("duration_s")):
+            records[MINUTES - 1 - at] += run.number("records") * share
+            events[MINUTES - 1 - at] += run.events * share
     return {name: ([round(n) for n in r], [round(n) for n in e]) for name, (r, e) in sums.items()}
 
 

@@ -112,7 +112,7 @@ class StateStore:
             keys.scan_bitmap(name),
             keys.nested_ids(name),
         ]
-        self._holds_within = any(each.is_within for each in self._follow_ups)
+        self._holds_within = any(item.is_within for item in self._follow_ups)
         self._targets = list(dict.fromkeys(each.target for each in self._follow_ups))
         self._commit_keys += [keys.refresh_queue(target) for target in self._targets]
         self._source = envelope.source(keys.account, name)
@@ -127,10 +127,10 @@ class StateStore:
 
         """
         await self._redis.set(self._keys.layout, LAYOUT, nx=True)
-        found = (await self._redis.get(self._keys.layout) or b"").decode()
-        if found != LAYOUT:
+        result = (await self._redis.get(self._keys.layout) or b"").decode()
+        if result != LAYOUT:
             raise DataError(
-                f"the keys of account {self._keys.account} have layout {found}, this version writes layout "
+                f"the keys of account {self._keys.account} have layout {result}, this version writes layout "
                 f"{LAYOUT}. Run the version that wrote them, or another Redis database."
             )
 
@@ -159,25 +159,25 @@ class StateStore:
         """
         if not observed:
             return {}
-        wanted: list[int | bytes] = []
+        requested: list[int | bytes] = []
         for one in observed:
-            wanted += (bucket_of(one.key, buckets), one.key, b"" if every else one.raw)
+            requested += (bucket_of(one.key, buckets), one.key, b"" if every else one.raw)
         shown = self._keys.scan_bitmap(self._resource.name)
-        found = await finish(
-            self._lookup(keys=[self._seen, shown], args=[_pack(wanted), "1" if mark else ""])
+        result = await finish(
+            self._lookup(keys=[self._seen, shown], args=[_pack(requested), "1" if mark else ""])
         )
-        return dict(zip(found[::2], found[1::2], strict=True))
+        return dict(zip(result[::2], result[1::2], strict=True))
 
     async def mark_of(self, name: str) -> str:
         """A field of the cursor that somebody else than the poll keeps there, "" for none."""
         cursor = self._keys.cursor(self._resource.name)
-        found: bytes | None = await answer(cast("Any", self._redis.hget(cursor, name)))
-        return (found or b"").decode()
+        result: bytes | None = await answer(cast("Any", self._redis.hget(cursor, name)))
+        return (result or b"").decode()
 
     async def marks(self, start: str) -> list[str]:
         """The names of those fields that begin so."""
         names = await answer(self._redis.hkeys(self._keys.cursor(self._resource.name)))
-        return [each for name in names if (each := name.decode()).startswith(start)]
+        return [item for name in names if (item := name.decode()).startswith(start)]
 
     async def drop_mark(self, name: str) -> None:
         """Take it away."""
@@ -191,17 +191,17 @@ class StateStore:
         """How many records the complete read has seen."""
         return int(await answer(self._redis.bitcount(self._keys.scan_bitmap(self._resource.name))))
 
-    async def missing(self, buckets: int, most: int) -> UnseenRecords:
+    async def missing(self, buckets: int, limit: int) -> UnseenRecords:
         """The records that are known and that the complete read has not seen, no more than `most` + 1 of them."""
-        shown, found, tracked, places = self._keys.scan_bitmap(self._resource.name), list[str](), 0, 0
+        shown, result, tracked, places = self._keys.scan_bitmap(self._resource.name), list[str](), 0, 0
         for bucket in range(0, buckets, BUCKETS_AT_ONCE):
             behind = min(bucket + BUCKETS_AT_ONCE, buckets)
             here, highest, *packed = await self._missing(
-                keys=[self._seen, shown], args=[bucket, behind, most - len(found)]
+                keys=[self._seen, shown], args=[bucket, behind, limit - len(result)]
             )
-            found += [identifier for each in packed if (identifier := unpack_id(each)) is not None]
+            result += [identifier for item in packed if (identifier := unpack_id(item)) is not None]
             tracked, places = tracked + here, max(places, highest)
-        return UnseenRecords(found, tracked, places)
+        return UnseenRecords(result, tracked, places)
 
     async def deletes_accepted(self) -> bool:
         """Whether a person has said that the next complete read is to be believed, whatever it does not show."""
@@ -222,17 +222,17 @@ class StateStore:
         """Which of these records a complete read did not show, and how often they were answered not to be there."""
         if not identifiers:
             return {}
-        found: Sequence[bytes | None] = await answer(
+        result: Sequence[bytes | None] = await answer(
             self._redis.hmget(self._keys.unconfirmed_deletes(self._resource.name), list(identifiers))
         )
-        pairs = zip(identifiers, found, strict=True)
+        pairs = zip(identifiers, result, strict=True)
         return {identifier: int(count) for identifier, count in pairs if count is not None}
 
     async def all_absent(self) -> dict[str, int]:
         """Every record that the last complete read did not show and of which nothing is certain yet."""
-        found = await answer(self._redis.hgetall(self._keys.unconfirmed_deletes(self._resource.name)))
+        result = await answer(self._redis.hgetall(self._keys.unconfirmed_deletes(self._resource.name)))
         return {
-            identifier.decode("utf-8", "surrogatepass"): int(count) for identifier, count in found.items()
+            identifier.decode("utf-8", "surrogatepass"): int(count) for identifier, count in result.items()
         }
 
     async def waiting(self, members: Sequence[str]) -> set[str]:
@@ -289,7 +289,7 @@ class StateStore:
             entries.append([*entry, events, last, change.grows, inside])
         for log in recorded:
             bucket = bucket_of(log.key, buckets)
-            events = [self._entries.recorded(log, each, observed_at) for each in log.entries]
+            events = [self._entries.recorded(log, item, observed_at) for item in log.entries]
             entries.append(
                 [bucket, log.key, log.before, log.after, events, False, int(not log.before), False]
             )
@@ -339,9 +339,9 @@ class StateStore:
             for change in updated:
                 key = change.observed.key
                 pipe.hget(f"{prefix}:{bucket_of(key, buckets)}", cast("str", key))
-            found = await pipe.execute()
+            result = await pipe.execute()
         lasts = {}
-        for change, packed in zip(updated, found, strict=True):
+        for change, packed in zip(updated, result, strict=True):
             last = unpack_last(packed, change.version - 1, self._payload.tag) if packed else None
             if last is not None:
                 lasts[change.observed.key] = last
@@ -354,8 +354,8 @@ class StateStore:
         async with self._redis.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.hget(f"{prefix}:{bucket_of(key, buckets)}", cast("str", key))
-            found = await pipe.execute()
-        return {key: _unpack_within(packed) for key, packed in zip(keys, found, strict=True) if packed}
+            result = await pipe.execute()
+        return {key: _unpack_within(packed) for key, packed in zip(keys, result, strict=True) if packed}
 
     def _due(self, changes: Sequence[Change], befores: Mapping[bytes, list[list[str]]]) -> list[list[object]]:
         """What the changes make due: the place of each due set among the keys of the commit, and its members."""
@@ -365,14 +365,14 @@ class StateStore:
         for change in changes:
             if change.action in PUBLISHED:
                 first = change.action is Action.SNAPSHOT
-                found = follow_ups(
+                result = follow_ups(
                     self._follow_ups,
                     change.observed.identifier,
                     change.linked,
                     first=first,
                     before=befores.get(change.observed.key, ()),
                 )
-                for target, member in found:
+                for target, member in result:
                     members[target][member] = None
         behind = len(self._commit_keys) - len(self._targets) + 1
         return [[behind + at, list(members[target])] for at, target in enumerate(self._targets)]
@@ -380,16 +380,16 @@ class StateStore:
 
 def _pack_within(ids: Sequence[Sequence[str]]) -> bytes:
     """Ids of what stands within a record, as they are kept; b"" for none."""
-    return msgspec.msgpack.encode([[pack_id(each) for each in some] for some in ids]) if any(ids) else b""
+    return msgspec.msgpack.encode([[pack_id(item) for item in some] for some in ids]) if any(ids) else b""
 
 
 def _unpack_within(packed: bytes) -> list[list[str]]:
     """Read it back; none where another hand has written it."""
     try:
-        found = msgspec.msgpack.decode(packed, type=list[list[bytes]])
+        result = msgspec.msgpack.decode(packed, type=list[list[bytes]])
     except msgspec.DecodeError:
         return []
-    return [[name for each in some if each and (name := unpack_id(each))] for some in found]
+    return [[name for item in some if item and (name := unpack_id(item))] for some in result]
 
 
 def _flat(fields: Mapping[str, str | int | float]) -> list[str]:

@@ -59,7 +59,7 @@ def _offer_of(param: click.Parameter) -> Callable[[], Iterable[str]] | None:
 
 def _completing(offer: Callable[[], Iterable[str]]) -> Callable[[click.Context, str], list[CompletionItem]]:
     def complete(_ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        return [CompletionItem(each) for each in offer() if each.startswith(incomplete)]
+        return [CompletionItem(item) for item in offer() if item.startswith(incomplete)]
 
     return complete
 
@@ -75,18 +75,18 @@ def _accounts() -> Iterable[str]:
 
 
 def _groups() -> Iterable[str]:
-    def look(redis: Redis, wanted: str) -> Iterable[str]:
+    def look(redis: Redis, requested: str) -> Iterable[str]:
         from worker.keys import Keys  # noqa: PLC0415 - as above
 
         known = _names(redis)
-        found: set[str] = set()
-        for account in [wanted] if wanted in known else known:
+        result: set[str] = set()
+        for account in [requested] if requested in known else known:
             for resource in _resources():
                 key = Keys(account).stream(resource)
                 if redis.exists(key):
                     groups: Any = redis.xinfo_groups(key)
-                    found |= {each["name"].decode("utf-8", "replace") for each in groups}
-        return sorted(found)
+                    result |= {item["name"].decode("utf-8", "replace") for item in groups}
+        return sorted(result)
 
     return _from_redis(look)
 

@@ -23,7 +23,7 @@ def prepare(*, quiet: bool = False) -> Settings:
     return loaded
 
 
-async def pick_account(redis: Redis, wanted: str | None, loaded: Settings) -> str:
+async def pick_account(redis: Redis, requested: str | None, loaded: Settings) -> str:
     """The account to look at: the one named, the one of the settings, or the only one there is.
 
     Raises:
@@ -31,21 +31,23 @@ async def pick_account(redis: Redis, wanted: str | None, loaded: Settings) -> st
 
     """
     known = sorted(name.decode() for name in await answer(redis.smembers(ACCOUNTS)))
-    name = wanted or (loaded.account if loaded.account in known or not known else None)
+    name = requested or (loaded.account if loaded.account in known or not known else None)
     if name is None and len(known) == 1:
         name = known[0]
     if name is None:
         raise SettingsError(f"Which account? Add --account with one of: {', '.join(known)}")
     if known and name not in known:
         raise SettingsError(f"There is no account {name!r} in this Redis. There is: {', '.join(known)}")
-    if not known and wanted and (served := _accounts_of(loaded)) and wanted not in served:
-        raise SettingsError(f"There is no account {wanted!r} in the settings. There is: {', '.join(served)}")
+    if not known and requested and (served := _accounts_of(loaded)) and requested not in served:
+        raise SettingsError(
+            f"There is no account {requested!r} in the settings. There is: {', '.join(served)}"
+        )
     return name
 
 
 def _accounts_of(loaded: Settings) -> list[str]:
     """The accounts of the settings here; none where they have no login."""
     try:
-        return [each.name for each in loaded.accounts()]
+        return [item.name for item in loaded.accounts()]
     except SettingsError:
         return []

@@ -63,25 +63,25 @@ class CommandFeed(Consumer):
         super().stop()
         self.ending.set()
 
-    async def next_batch(self, most: int) -> Batch | None:
+    async def next_batch(self, limit: int) -> Batch | None:
         """Up to `most` deliveries, at least one; None at the end.
 
         One that was begun before comes alone: if it is what brings down whatever works on it, no other event is
         blamed for it.
         """
-        desk, first = self._desk, await self._next()
+        account, first = self._desk, await self._next()
         if first is None:
             return None
         more: list[Delivery] = []
-        while len(more) < most - 1 and not self.comes_alone(first):
-            delivery = desk.lanes.pop()
+        while len(more) < limit - 1 and not self.comes_alone(first):
+            delivery = account.lanes.pop()
             if delivery is None:
                 break
             if self.comes_alone(delivery):
-                desk.lanes.requeue(delivery, desk.clock.monotonic())
+                account.lanes.requeue(delivery, account.clock.monotonic())
                 break
             more.append(delivery)
-        return Batch(desk, [first, *await desk.begin(more)])
+        return Batch(account, [first, *await account.begin(more)])
 
     def comes_alone(self, delivery: Delivery) -> bool:
         """Whether it may be what brings a command down."""
@@ -115,8 +115,8 @@ class FailureThrottle:
     ENOUGH = 10
     """Different events that fail one after the other, with nothing that succeeds between them."""
 
-    def __init__(self, ending: asyncio.Event, most: float) -> None:
-        self._ending, self._most = ending, most
+    def __init__(self, ending: asyncio.Event, limit: float) -> None:
+        self._ending, self._most = ending, limit
         self._failed: set[tuple[str, str]] = set()
 
     def worked(self) -> None:
@@ -147,7 +147,7 @@ class FailureThrottle:
                 await self._ending.wait()
 
 
-async def feed_batches(feed: CommandFeed, words: Sequence[str], most: int, pace: FailureThrottle) -> None:
+async def feed_batches(feed: CommandFeed, words: Sequence[str], limit: int, pace: FailureThrottle) -> None:
     """Start a command for each batch, until the end. It has taken the batch when it reads all and exits with 0.
 
     Raises:
@@ -156,7 +156,7 @@ async def feed_batches(feed: CommandFeed, words: Sequence[str], most: int, pace:
             to blame.
 
     """
-    while (batch := await feed.next_batch(most)) is not None:
+    while (batch := await feed.next_batch(limit)) is not None:
         try:
             await pace.wait()
             await _deal_with(feed, words, batch, pace)

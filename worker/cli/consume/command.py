@@ -150,16 +150,16 @@ def command(ctx: click.Context, /, *, resources: tuple[str, ...], **options: Any
             raise SettingsError(f"There is no resource {resource!r}. There is: {', '.join(RESOURCES)}")
     check_startable(words)
     settings = prepare()
-    wanted = ConsumeOptions(argv=words, resources=resources or ("orders",), **options)
-    run_async(lambda: _until_asked(settings, wanted))
+    requested = ConsumeOptions(argv=words, resources=resources or ("orders",), **options)
+    run_async(lambda: _until_asked(settings, requested))
 
 
-async def _until_asked(settings: Settings, wanted: ConsumeOptions) -> None:
+async def _until_asked(settings: Settings, requested: ConsumeOptions) -> None:
     feeds: list[CommandFeed] = []
     with plain_errors():
         async with anyio.create_task_group() as tasks:
-            await tasks.start(_heed_signals, feeds, wanted.grace, tasks.cancel_scope)
-            await _connected(settings, wanted, feeds)
+            await tasks.start(_heed_signals, feeds, requested.grace, tasks.cancel_scope)
+            await _connected(settings, requested, feeds)
             tasks.cancel_scope.cancel()
 
 
@@ -181,14 +181,14 @@ async def _heed_signals(
         scope.cancel()
 
 
-async def _connected(settings: Settings, wanted: ConsumeOptions, feeds: list[CommandFeed]) -> None:
+async def _connected(settings: Settings, requested: ConsumeOptions, feeds: list[CommandFeed]) -> None:
     url = running_redis_url(settings)
     redaction.add(urlsplit(url).password)
     client = connect(url)
     try:
         await wait_until_up(client, url, SystemClock(), patience=0)
-        account = await pick_account(client, wanted.account, settings)
-        await _consume(client, account, wanted, feeds)
+        account = await pick_account(client, requested.account, settings)
+        await _consume(client, account, requested, feeds)
     except ConsumerReplaced as error:
         raise SettingsError(
             f"Another process consumes for group {error.group} as {error.name!r}. Give each that runs at the same time "
@@ -202,29 +202,29 @@ async def _connected(settings: Settings, wanted: ConsumeOptions, feeds: list[Com
         await client.aclose()
 
 
-async def _consume(client: Redis, account: str, wanted: ConsumeOptions, feeds: list[CommandFeed]) -> None:
+async def _consume(client: Redis, account: str, requested: ConsumeOptions, feeds: list[CommandFeed]) -> None:
     feed = CommandFeed(
         client,
-        apart=wanted.stay or wanted.parallel > 1,
+        apart=requested.stay or requested.parallel > 1,
         account=account,
-        group=wanted.group,
-        resources=wanted.resources,
-        name=wanted.name,
-        begin=wanted.begin,
-        batch=wanted.batch,
-        prefetch=wanted.batch * (wanted.parallel + 1),
-        max_deliveries=wanted.max_deliveries,
-        wait=not wanted.once,
+        group=requested.group,
+        resources=requested.resources,
+        name=requested.name,
+        begin=requested.begin,
+        batch=requested.batch,
+        prefetch=requested.batch * (requested.parallel + 1),
+        max_deliveries=requested.max_deliveries,
+        wait=not requested.once,
     )
     async with feed:
         feeds.append(feed)
-        pace = FailureThrottle(feed.ending, 0 if wanted.once else SLOWEST)
+        pace = FailureThrottle(feed.ending, 0 if requested.once else SLOWEST)
         async with anyio.create_task_group() as tasks:
-            for _ in range(wanted.parallel):
-                if wanted.stay:
+            for _ in range(requested.parallel):
+                if requested.stay:
                     resident = LongRunningCommand(
-                        feed, wanted.argv, most=wanted.batch, pace=pace, grace=wanted.grace
+                        feed, requested.argv, limit=requested.batch, pace=pace, grace=requested.grace
                     )
                     tasks.start_soon(resident.run)
                 else:
-                    tasks.start_soon(feed_batches, feed, wanted.argv, wanted.batch, pace)
+                    tasks.start_soon(feed_batches, feed, requested.argv, requested.batch, pace)

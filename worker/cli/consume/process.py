@@ -214,12 +214,12 @@ def check_startable(words: Sequence[str]) -> None:
         Unstartable: It is not there, may not be executed, or names an interpreter that is not there.
 
     """
-    found = shutil.which(words[0])
-    if found is None:
+    result = shutil.which(words[0])
+    if result is None:
         there = "it may not be executed" if Path(words[0]).exists() else "there is no such program"
         raise CommandNotStartable(words[0], there)
     try:
-        with Path(found).open("rb") as file:
+        with Path(result).open("rb") as file:
             first = file.readline(1024)
     except OSError:  # it may be executed, and not read
         return

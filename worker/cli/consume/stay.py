@@ -45,9 +45,9 @@ class LongRunningCommand:
     """
 
     def __init__(
-        self, feed: CommandFeed, words: Sequence[str], *, most: int, pace: FailureThrottle, grace: float
+        self, feed: CommandFeed, words: Sequence[str], *, limit: int, pace: FailureThrottle, grace: float
     ) -> None:
-        self._feed, self._words, self._most, self._pace, self._grace = feed, words, most, pace, grace
+        self._feed, self._words, self._most, self._pace, self._grace = feed, words, limit, pace, grace
         self._child: CommandProcess | None = None
         self._unanswered: dict[str, Delivery] = {}
         self._changed, self._writing = asyncio.Event(), anyio.Lock()

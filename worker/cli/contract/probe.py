@@ -42,8 +42,8 @@ def probe(resources: tuple[str, ...], kept: bool, account: str | None, as_json: 
             raise SettingsError(f"There is no resource {name!r}. There is: {', '.join(RESOURCES)}")
     settings = prepare(quiet=True)
     chosen = _choose(settings.accounts(), account)
-    wanted = [RESOURCES[name] for name in resources or RESOURCES]
-    sys.exit(run_async(lambda: _probe(settings, chosen, wanted, kept=kept, as_json=as_json)))
+    requested = [RESOURCES[name] for name in resources or RESOURCES]
+    sys.exit(run_async(lambda: _probe(settings, chosen, requested, kept=kept, as_json=as_json)))
 
 
 def _choose(accounts: tuple[Account, ...], name: str | None) -> Account:
@@ -52,21 +52,21 @@ def _choose(accounts: tuple[Account, ...], name: str | None) -> Account:
         if len(accounts) > 1:
             raise SettingsError(f"Which account? Add --account with one of: {names}")
         return accounts[0]
-    for each in accounts:
-        if each.name == name:
-            return each
+    for item in accounts:
+        if item.name == name:
+            return item
     raise SettingsError(f"There is no account {name!r}. There is: {names}")
 
 
 async def _probe(
-    settings: Settings, account: Account, wanted: list[Resource], *, kept: bool, as_json: bool
+    settings: Settings, account: Account, requested: list[Resource], *, kept: bool, as_json: bool
 ) -> int:
     clock, failed = SystemClock(), 0
     told: list[Capabilities] = []
-    async with redis_url(settings) as url, open_services([account], url, clock) as place:
-        contract = place.accounts[account.name].contract
+    async with redis_url(settings) as url, open_services([account], url, clock) as services:
+        contract = services.accounts[account.name].capabilities
         known = await contract.load() if kept else {}
-        for resource in wanted:
+        for resource in requested:
             try:
                 one = known.get(resource.name) if kept else await contract.probe(resource)
             except OrderMeshError as error:
@@ -90,8 +90,8 @@ async def _probe(
 
 def _print(one: Capabilities, page_size: int) -> None:
     click.echo(f"{click.style(one.resource, bold=True)}  ({rfc3339(one.at)}, {one.requests} requests)")
-    for question, found, why in probed.table(one):
-        click.echo(f"  {question:<24}{found:<28}{why}".rstrip())
+    for question, result, why in probed.table(one):
+        click.echo(f"  {question:<24}{result:<28}{why}".rstrip())
     if text := probed.advice(one, page_size):
         click.echo(f"  -> {text}")
     click.echo()

@@ -70,20 +70,20 @@ def command(
         _show_all(contract, as_json)
 
 
-def _file_of(loaded: settings.Settings, wanted: str | None) -> Any:
+def _file_of(loaded: settings.Settings, requested: str | None) -> Any:
     """The contract file of an account; it need not be named where all have the same."""
     if loaded.accounts_file is None:
-        if wanted not in (None, loaded.account):
-            raise SettingsError(f"There is no account {wanted!r}. There is: {loaded.account}")
+        if requested not in (None, loaded.account):
+            raise SettingsError(f"There is no account {requested!r}. There is: {loaded.account}")
         return loaded.contract_file
     files = {account.name: account.contract_file for account in loaded.accounts()}
-    if wanted is None and len(set(files.values())) == 1:
+    if requested is None and len(set(files.values())) == 1:
         return next(iter(files.values()))
-    if wanted is None:
+    if requested is None:
         raise SettingsError(f"Which account? Add --account with one of: {', '.join(files)}")
-    if wanted not in files:
-        raise SettingsError(f"There is no account {wanted!r}. There is: {', '.join(files)}")
-    return files[wanted]
+    if requested not in files:
+        raise SettingsError(f"There is no account {requested!r}. There is: {', '.join(files)}")
+    return files[requested]
 
 
 def _in_force(contract: Contract, key: str) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def _show_schema(name: str, as_json: bool) -> None:
     if name not in SCHEMAS:
         known = nearest(name, SCHEMAS) or f" All {len(SCHEMAS)} of them: ordersync contract show --reference"
         raise SettingsError(f"There is no schema {name!r}.{known}")
-    schemas = [reference.schema_data(SCHEMAS[each]) for each in _schemas(name)]
+    schemas = [reference.schema_data(SCHEMAS[item]) for item in _schemas(name)]
     uses = [key for key, each in OPERATIONS.items() if name in _schemas(each.request, each.answer)]
     if as_json:
         click.echo(json.dumps({"operations": uses, "schemas": schemas}))
@@ -233,14 +233,14 @@ def _echo_schemas(schemas: Iterable[dict[str, Any]]) -> None:
 
 def _schemas(*names: str | None) -> list[str]:
     """These schemas and all that they are made of, each once."""
-    found: dict[str, None] = {}
+    result: dict[str, None] = {}
     pending = [name for name in names if name]
     while pending:
         name = pending.pop(0)
-        if name in SCHEMAS and name not in found:
-            found[name] = None
+        if name in SCHEMAS and name not in result:
+            result[name] = None
             pending += [element(field.type) for field in SCHEMAS[name].fields]
-    return list(found)
+    return list(result)
 
 
 def _listing(listing: dict[str, Any]) -> str:

@@ -56,8 +56,8 @@ def screen(rows: Sequence[Row], *, width: int | None = None) -> list[str]:
             padded[2] = click.style(padded[2], fg=COLOURS[Health(row["health"])])
         lines.append("  ".join(padded))
     for part in (_accounts(rows), _groups(rows), _resyncs(rows), _causes(rows)):
-        found = list(part)
-        lines += ["", *found] if found else []
+        result = list(part)
+        lines += ["", *result] if result else []
     return lines
 
 
@@ -88,7 +88,7 @@ def _accounts(rows: Sequence[Row]) -> Iterator[str]:
     """Of each account: who works for it, and what they ask of OrderMesh."""
     for row in {row["account"]: row for row in rows}.values():
         workers, budget = row["workers"], row["budget"]
-        names = ", ".join(f"{each['worker']} ({duration(each['heartbeat_s'])} ago)" for each in workers)
+        names = ", ".join(f"{item['worker']} ({duration(item['heartbeat_s'])} ago)" for item in workers)
         alive = f"{_counted(len(workers), 'worker')} alive: {names}" if workers else "no worker is alive"
         used = "nothing was asked of OrderMesh in the last minute"
         if budget["share"] is not None:
@@ -103,21 +103,21 @@ def _groups(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         for group in row["groups"]:
             late = "" if group["oldest_s"] is None else f", the oldest {duration(group['oldest_s'])} old"
-            reading = _counted(group["consumers"], "consumer") if group["consumers"] else "no consumer"
+            consumers = _counted(group["consumers"], "consumer") if group["consumers"] else "no consumer"
             yield (
                 f"{row['account']}/{row['resource']}: group {printable(group['group'])} has {group['unread']} events "
-                f"to read and {group['pending']} pending{late}; {reading}"
+                f"to read and {group['pending']} pending{late}; {consumers}"
             )
 
 
 def _resyncs(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
-        for each in row["resyncs"]:
-            done = "" if each["share"] is None else f" {bar(each['share'])} {each['share']:.0%}"
-            error = f": {each['error']}" if each["error"] else ""
+        for item in row["resyncs"]:
+            done = "" if item["share"] is None else f" {bar(item['share'])} {item['share']:.0%}"
+            error = f": {item['error']}" if item["error"] else ""
             yield printable(
-                f"{row['account']}/{row['resource']}: resync {each['id']} of {each['what']} by {each['by']} is "
-                f"{each['state']}{done}, {each['read']} read, {each['published']} published{error}"
+                f"{row['account']}/{row['resource']}: resync {item['id']} of {item['what']} by {item['by']} is "
+                f"{item['state']}{done}, {item['read']} read, {item['published']} published{error}"
             )
 
 

@@ -99,30 +99,30 @@ async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as
         local = await stack.enter_async_context(local_ordermesh(orders)) if sandbox else None
         accounts = (_sandbox_account(settings, local),) if local else settings.accounts()
         url = await stack.enter_async_context(redis_url(settings, alone=sandbox or not once))
-        place = await stack.enter_async_context(open_services(accounts, url, clock))
-        await wait_until_up(place.redis, url, clock, patience=ONCE_PATIENCE if once else None)
+        services = await stack.enter_async_context(open_services(accounts, url, clock))
+        await wait_until_up(services.redis, url, clock, patience=ONCE_PATIENCE if once else None)
         try:
-            await check_server(place.redis, url)
+            await check_server(services.redis, url)
             if local:
-                await _start_anew(place)
-            await _log_in(place, must_reach=once)
-            await announce(place)
-            for desk in place.accounts.values():
-                await (desk.retention.run() if once else desk.retention.declare())
+                await _start_anew(services)
+            await _log_in(services, must_reach=once)
+            await announce(services)
+            for account in services.accounts.values():
+                await (account.retention.run() if once else account.retention.declare())
         except (redis.exceptions.RedisError, OSError) as error:
             if once or not is_full(error):
                 raise RedisUnavailable(f"{hide_password(url)} failed during the start: {error}") from None
             get_logger().error(RedisFull.code, error=str(RedisFull()))
         if once:
-            await _once(place, as_json=as_json)
+            await _once(services, as_json=as_json)
         else:
             if not as_json:
                 _greet(settings, accounts, url, local)
-            await _daemon(settings, place, url, clock, manager)
+            await _daemon(settings, services, url, clock, manager)
 
 
 async def _daemon(
-    settings: Settings, place: Services, url: str, clock: SystemClock, manager: ServiceManager
+    settings: Settings, services: Services, url: str, clock: SystemClock, manager: ServiceManager
 ) -> None:
     queue_url = settings.redis.queue_url.get_secret_value() if settings.redis.queue_url else url
     queue_setting = "ORDERSYNC_REDIS__QUEUE_URL" if settings.redis.queue_url else "ORDERSYNC_REDIS__URL"
@@ -137,54 +137,54 @@ async def _daemon(
             await queue.aclose()
 
     async def wait_for_redis() -> None:
-        await wait_until_up(place.redis, url, clock)
+        await wait_until_up(services.redis, url, clock)
         await wait_for_queue()
 
     await wait_for_queue()  # an address that is wrong ends the start: waiting would not mend it
     daemon = Daemon(
         worker_id=name,
         data_dir=settings.data_dir,
-        make_worker=lambda: make_worker(queue_url, place, name),
+        make_worker=lambda: make_worker(queue_url, services, name),
         wait_for_redis=wait_for_redis,
-        report=reporter(place),
+        report=reporter(services),
         grace=settings.grace_seconds,
         clock=clock,
         manager=manager,
     )
-    place.stopping = daemon.stopping
+    services.stopping = daemon.stopping
     try:
-        async with watched(settings, place, daemon):
+        async with watched(settings, services, daemon):
             await daemon.run()
     finally:
-        await deregister(place)
+        await deregister(services)
 
 
-async def _log_in(place: Services, *, must_reach: bool) -> None:
+async def _log_in(services: Services, *, must_reach: bool) -> None:
     """Wrong credentials end the start, unless another account can be served.
 
     A gateway that is away or ill does not end it, unless this is the only try.
     """
     refused: list[LoginRejected] = []
-    for desk in place.accounts.values():
+    for account in services.accounts.values():
         try:
-            await desk.client.tokens.get()
+            await account.client.tokens.get()
         except OrderMeshError as error:
             if isinstance(error, LoginRejected):
                 refused.append(error)
-            if must_reach or len(refused) == len(place.accounts):
+            if must_reach or len(refused) == len(services.accounts):
                 raise
-            get_logger(account=desk.account.name).error(
+            get_logger(account=account.account.name).error(
                 "login_failed", error=str(error), error_code=error.code, advice="it is tried again"
             )
 
 
-async def _once(place: Services, *, as_json: bool) -> None:
+async def _once(services: Services, *, as_json: bool) -> None:
     runs = []
-    for desk in place.accounts.values():
+    for account in services.accounts.values():
         # Records come before the audit logs that they make due.
-        for name in sorted(desk.account.intervals, key=list(CAPTURED).index):
-            run = await _read_completely(place, desk, CAPTURED[name])
-            runs.append((run, place.clock.monotonic()))
+        for name in sorted(account.account.intervals, key=list(CAPTURED).index):
+            run = await _read_completely(services, account, CAPTURED[name])
+            runs.append((run, services.clock.monotonic()))
     if as_json:
         click.echo(json.dumps([run.summary(ended) for run, ended in runs]))
     else:
@@ -204,15 +204,15 @@ async def _once(place: Services, *, as_json: bool) -> None:
             raise SourceUnavailable(run) if unavailable else RunIncomplete(run)
 
 
-async def _read_completely(place: Services, desk: AccountServices, resource: Captured) -> Run:
+async def _read_completely(services: Services, account: AccountServices, resource: Captured) -> Run:
     """One poll without an end to its time, when it is our turn: a daemon may be reading at the moment."""
-    deadline = place.clock.monotonic() + ONCE_PATIENCE
+    deadline = services.clock.monotonic() + ONCE_PATIENCE
     while True:
-        run = await desk.poller.poll(resource, complete=True, slice_seconds=float("inf"))
-        if run.outcome is not Outcome.HELD or place.clock.monotonic() >= deadline:
+        run = await account.poller.poll(resource, complete=True, slice_seconds=float("inf"))
+        if run.outcome is not Outcome.HELD or services.clock.monotonic() >= deadline:
             return run
         get_logger(account=run.account).warning("waiting_for_lease", resource=run.resource, reason=run.error)
-        await place.clock.sleep(1)
+        await services.clock.sleep(1)
 
 
 def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
@@ -240,11 +240,11 @@ def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
     )
 
 
-async def _start_anew(place: Services) -> None:
+async def _start_anew(services: Services) -> None:
     """The sandbox begins with new orders, so nothing that is kept of older ones means anything."""
-    keys = [key async for key in place.redis.scan_iter(f"{PREFIX}{{{SANDBOX_ACCOUNT}}}:*", count=1000)]
+    keys = [key async for key in services.redis.scan_iter(f"{PREFIX}{{{SANDBOX_ACCOUNT}}}:*", count=1000)]
     for start in range(0, len(keys), 1000):
-        await place.redis.unlink(*keys[start : start + 1000])
+        await services.redis.unlink(*keys[start : start + 1000])
 
 
 def _greet(settings: Settings, accounts: Sequence[Account], url: str, local: LocalOrderMesh | None) -> None:

@@ -31,7 +31,7 @@ _TEXT = "text/plain; charset=utf-8"
 
 
 @asynccontextmanager
-async def watched(settings: Settings, place: Services, daemon: Daemon) -> AsyncIterator[None]:
+async def watched(settings: Settings, services: Services, daemon: Daemon) -> AsyncIterator[None]:
     """Let the daemon be watched while the block runs, as far as the settings say."""
     with ExitStack() as stack:
         exporter = _exporter(settings, stack)
@@ -43,7 +43,7 @@ async def watched(settings: Settings, place: Services, daemon: Daemon) -> AsyncI
 
             metrics = Metrics()
             stack.enter_context(tracing.watching(metrics.watch))
-            shown = MonitoringRoutes(settings, place, daemon, metrics)
+            shown = MonitoringRoutes(settings, services, daemon, metrics)
             routes = {"/metrics": shown.metrics, "/healthz": shown.healthz, "/readyz": shown.readyz}
             async with serving(settings.metrics.host, settings.metrics.port, routes) as port:
                 get_logger().info("metrics_served", url=f"http://{settings.metrics.host}:{port}/metrics")
@@ -73,11 +73,13 @@ def _exporter(settings: Settings, stack: ExitStack) -> Any:
 
 
 class MonitoringRoutes:
-    def __init__(self, settings: Settings, place: Services, daemon: Daemon, metrics: Metrics) -> None:
+    """Metrics and probes of one daemon, as the HTTP endpoint serves them."""
+
+    def __init__(self, settings: Settings, services: Services, daemon: Daemon, metrics: Metrics) -> None:
         from worker.admin.status import StatusCollector  # noqa: PLC0415 - see the top
 
-        self._standing, self._metrics = StatusCollector(place.redis, settings), metrics
-        self._accounts, self._daemon = set(place.accounts), daemon
+        self._standing, self._metrics = StatusCollector(services.redis, settings), metrics
+        self._accounts, self._daemon = set(services.accounts), daemon
 
     async def metrics(self) -> Answer:
         """Counters in any case, gauges where Redis answers."""

@@ -73,10 +73,10 @@ def load(file: Path | None) -> Contract:
     if file is None:
         return BUILT_IN
     contract = stack(_layers(file))
-    for place, listing in (("lists", contract.profile.listing), *contract.profile.lists.items()):
+    for where, listing in (("lists", contract.profile.listing), *contract.profile.lists.items()):
         if listing.page_parameter == listing.size_parameter:
             raise SettingsError(
-                f"{file}: {place}: page_parameter and size_parameter are both {listing.page_parameter!r}; "
+                f"{file}: {where}: page_parameter and size_parameter are both {listing.page_parameter!r}; "
                 "set the other one too"
             )
     for key, route in contract.profile.routes.items():
@@ -233,8 +233,8 @@ class _Reader:
             login_case=case,
         )
 
-    def _refuse(self, place: str, what: str) -> None:
-        self._problems.append(f"{place} {what}")
+    def _refuse(self, where: str, what: str) -> None:
+        self._problems.append(f"{where} {what}")
 
     def _table(self, name: str) -> dict[str, Any]:
         table = self._profile.get(name, {})
@@ -246,73 +246,73 @@ class _Reader:
     def _prefixes(self) -> dict[str, str]:
         good = {}
         for service, prefix in self._table("prefixes").items():
-            place = f"prefixes.{_quoted(service)}"
+            where = f"prefixes.{_quoted(service)}"
             if service not in SERVICES:
                 known = f"there is {', '.join(SERVICES)}.{nearest(service, SERVICES)}"
-                self._refuse(place, f"is no service; {known}")
+                self._refuse(where, f"is no service; {known}")
             elif not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
-                self._refuse(place, f'must be "" or a path like "/{service}", without a slash at its end')
+                self._refuse(where, f'must be "" or a path like "/{service}", without a slash at its end')
             else:
                 good[service] = prefix
         return good
 
-    def _listing(self, place: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    def _listing(self, where: str, table: Mapping[str, Any]) -> dict[str, Any]:
         """The good fields of `Listing` in a table."""
         good = {}
         for name, value in table.items():
             if name not in LISTING_FIELDS:
-                self._refuse_name(place, name, LISTING_FIELDS)
+                self._refuse_name(where, name, LISTING_FIELDS)
             elif needs := _wrong(name, value):
-                self._refuse(f"{place}.{name}", needs)
+                self._refuse(f"{where}.{name}", needs)
             else:
                 good[name] = value
         return good
 
-    def _refuse_name(self, place: str, name: str, known: Iterable[str]) -> None:
+    def _refuse_name(self, where: str, name: str, known: Iterable[str]) -> None:
         if name in _TOP:
             advice = "stands at the top of the file: put it before the first [table]"
         else:
             advice = f"is not known here; there is {', '.join(known)}.{nearest(name, known)}"
-        self._refuse(f"{place}.{_quoted(name)}", advice)
+        self._refuse(f"{where}.{_quoted(name)}", advice)
 
     def _operations(self) -> dict[str, dict[str, Any]]:
         good = {}
         for key, table in _named(self._table("operations")):
-            place = f"operations.{_quoted(key)}"
+            where = f"operations.{_quoted(key)}"
             if key not in OPERATIONS:
                 all_ = " All of them: ordersync contract show"
-                self._refuse(place, f"is no operation.{nearest(key, OPERATIONS) or all_}")
+                self._refuse(where, f"is no operation.{nearest(key, OPERATIONS) or all_}")
             elif not isinstance(table, dict):
-                self._refuse(place, f"must be a table: [{place}]")
+                self._refuse(where, f"must be a table: [{where}]")
             else:
-                good[key] = self._route(place, key, table) | self._list(place, key, table)
+                good[key] = self._route(where, key, table) | self._list(where, key, table)
         return good
 
-    def _route(self, place: str, key: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    def _route(self, where: str, key: str, table: Mapping[str, Any]) -> dict[str, Any]:
         good = {}
         method, path = table.get("method"), table.get("path")
         if isinstance(method, str) and method.upper() in METHODS:
             good["method"] = method.upper()
         elif method is not None:
-            self._refuse(f"{place}.method", f"must be one of {', '.join(METHODS)}")
+            self._refuse(f"{where}.method", f"must be one of {', '.join(METHODS)}")
         if isinstance(path, str):
             try:
                 good["path"] = fitted(key, path)
             except ValueError as error:
-                self._refuse(f"{place}.path:", f"{error}. Built in: {OPERATIONS[key].path}")
+                self._refuse(f"{where}.path:", f"{error}. Built in: {OPERATIONS[key].path}")
         elif path is not None:
-            self._refuse(f"{place}.path", f'must be a path like "{OPERATIONS[key].path}"')
+            self._refuse(f"{where}.path", f'must be a path like "{OPERATIONS[key].path}"')
         return good
 
-    def _list(self, place: str, key: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    def _list(self, where: str, key: str, table: Mapping[str, Any]) -> dict[str, Any]:
         rest = {name: value for name, value in table.items() if name not in ROUTE_FIELDS}
         if OPERATIONS[key].records:
-            return self._listing(place, rest)
+            return self._listing(where, rest)
         for name in rest:
             if name in LISTING_FIELDS:
-                self._refuse(f"{place}.{name}", f"says how a list is asked for, and {key} is none: remove it")
+                self._refuse(f"{where}.{name}", f"says how a list is asked for, and {key} is none: remove it")
             else:
-                self._refuse_name(place, name, ROUTE_FIELDS)
+                self._refuse_name(where, name, ROUTE_FIELDS)
         return {}
 
 

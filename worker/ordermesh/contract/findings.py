@@ -62,7 +62,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     resource: str
     search: str
     at: float
-    configured: str
+    configured: str = msgspec.field(name="believed")
     state: State
     problem: str = ""
     path: str = ""
@@ -125,10 +125,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, at=at, status_parameter=None, merchant_parameter=None)
 
 
-def adopt(believed: ContractProfile, found: Iterable[Capabilities]) -> ContractProfile:
+def adopt(configured: ContractProfile, result: Iterable[Capabilities]) -> ContractProfile:
     """The profile with what was found in the place of what was believed."""
-    profile = believed
-    for one in found:
+    profile = configured
+    for one in result:
         if one.state in {"found", "empty"}:
             profile = _adopt(profile, one)
     return profile

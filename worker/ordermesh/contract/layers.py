@@ -96,11 +96,13 @@ def stack(layers: Sequence[Layer]) -> Contract:
         listing=replace(BUILT_IN_LISTING, **_values(listing)),
         login_case=cases[-1][0] if cases else "camel",
     )
-    found: list[Difference | None] = [
+    result: list[Difference | None] = [
         _difference("login", "login_case", ContractProfile().login_case, origin) for origin in cases[-1:]
     ]
-    found += [_difference("prefixes", service, f"/{service}", origin) for service, origin in prefixes.items()]
-    found += [
+    result += [
+        _difference("prefixes", service, f"/{service}", origin) for service, origin in prefixes.items()
+    ]
+    result += [
         _difference("lists", name, getattr(BUILT_IN_LISTING, name), origin)
         for name, origin in listing.items()
     ]
@@ -109,17 +111,17 @@ def stack(layers: Sequence[Layer]) -> Contract:
     for key, operation in OPERATIONS.items():
         path, method = _path(operation, layers), _last(key, "method", layers)
         if path:
-            found.append(_difference(key, "path", operation.path, path))
+            result.append(_difference(key, "path", operation.path, path))
         if method:
-            found.append(_difference(key, "method", operation.method, method))
+            result.append(_difference(key, "method", operation.method, method))
         route = Route(method[0] if method else operation.method, path[0] if path else operation.path)
         if route != profile.route(key) or _set_alone(key, layers):
             routes[key] = route
         own = _own_listing(key, layers, listing)
         if own:
             lists[key] = replace(profile.listing, **_values(own))
-            found += [_difference(key, name, built_in(key, name), origin) for name, origin in own.items()]
-    differences = tuple(item for item in found if item is not None)
+            result += [_difference(key, name, built_in(key, name), origin) for name, origin in own.items()]
+    differences = tuple(item for item in result if item is not None)
     return Contract(replace(profile, routes=routes, lists=lists), tuple(layers), differences)
 
 
@@ -153,7 +155,7 @@ def fitted(key: str, path: str) -> str:
                 "give them these names"
             )
         names.update(zip(left, open_, strict=True))
-    return _PARAMETER.sub(lambda found: f"{{{names[found[1]]}}}", path)
+    return _PARAMETER.sub(lambda result: f"{{{names[result[1]]}}}", path)
 
 
 def check_method(key: str, method: str, path: str) -> None:
@@ -247,11 +249,11 @@ def _values(origins: Mapping[str, _Origin]) -> dict[str, Any]:
     return {name: value for name, (value, _) in origins.items()}
 
 
-def _difference(place: str, name: str, built_in: Any, origin: _Origin) -> Difference | None:
+def _difference(where: str, name: str, built_in: Any, origin: _Origin) -> Difference | None:
     value, layer = origin
     if value == built_in:
         return None
-    return Difference(place, name, built_in, value, layer.source, layer.file)
+    return Difference(where, name, built_in, value, layer.source, layer.file)
 
 
 def _path(operation: Operation, layers: Sequence[Layer]) -> _Origin | None:

@@ -96,7 +96,7 @@ class Document:
 
     def query(self, described: Described) -> dict[str, QueryParameter]:
         """The query parameters of an operation by name; its own win over those of its path."""
-        found = {}
+        result = {}
         for node in (described.item, described.node):
             for entry in _list(node.get("parameters"))[:MAX_PARAMETERS]:
                 parameter = self.resolve(entry)
@@ -104,8 +104,8 @@ class Document:
                 if parameter.get("in") == "query" and _is_name(name):
                     schema = parameter if self.swagger else self.resolve(parameter.get("schema"))
                     limits = (_whole(schema.get(key)) for key in ("default", "minimum", "maximum"))
-                    found[name] = QueryParameter(name, *limits)
-        return found
+                    result[name] = QueryParameter(name, *limits)
+        return result
 
     def lists(self, described: Described) -> tuple[str, ...] | None:
         """The names of the lists at the top of the good answer; None: the document does not say what it is."""

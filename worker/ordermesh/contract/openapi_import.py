@@ -237,7 +237,7 @@ class _Matching:
         for index in positions:
             keys = [one.key for one in operations if _mentions(self.described[index], one)]
             speaks_for[keys[0]].append(index) if len(keys) == 1 else silent.append(index)
-        open_ = [key for key, found in speaks_for.items() if not found]
+        open_ = [key for key, result in speaks_for.items() if not result]
         if len(silent) == len(open_) == 1 and len(positions) == len(operations):
             speaks_for[open_[0]] = silent
             silent = []

@@ -34,7 +34,7 @@ def data() -> dict[str, Any]:
     """The whole reference as plain data: counts, operations and schemas, in the order of the page."""
     return {
         "counts": counts(),
-        "operations": [operation_data(each) for each in OPERATIONS.values()],
+        "operations": [operation_data(item) for item in OPERATIONS.values()],
         "schemas": [schema_data(each) for each in SCHEMAS.values()],
     }
 
@@ -44,7 +44,7 @@ def counts() -> dict[str, int]:
     operations, schemas = OPERATIONS.values(), SCHEMAS.values()
     return {
         "operations": len(operations),
-        "paths_documented": sum(each.documented for each in operations),
+        "paths_documented": sum(item.documented for item in operations),
         "methods_documented": sum(each.method_documented for each in operations),
         "schemas": len(schemas),
         "schemas_with_fields": sum(bool(each.fields) for each in schemas),
@@ -89,14 +89,14 @@ def schema_data(schema: Schema) -> dict[str, Any]:
         "documented": schema.documented,
         "fields": [
             {
-                "name": each.name,
-                "type": each.type,
-                "required": each.required,
-                "nullable": each.nullable,
-                "documented": each.documented,
-                "source": each.source,
+                "name": item.name,
+                "type": item.type,
+                "required": item.required,
+                "nullable": item.nullable,
+                "documented": item.documented,
+                "source": item.source,
             }
-            for each in schema.fields
+            for item in schema.fields
         ],
         "note": schema.note,
     }
@@ -110,7 +110,7 @@ def client_method(operation: Operation) -> str:
 def body_fields(operation: Operation) -> tuple[str, ...]:
     """The names of the fields that its body may have, as far as they are known."""
     known = SCHEMAS[operation.request].fields if operation.request else ()
-    return tuple(each.name for each in known) or operation.body
+    return tuple(item.name for item in known) or operation.body
 
 
 def markdown() -> str:
@@ -127,7 +127,7 @@ def markdown() -> str:
     for service in SERVICES:
         links = ", ".join(_link(each.name) for each in schemas_of(service))
         parts.append(f"**{service.capitalize()}**: {links}")
-    parts += [schema_markdown(each) for each in SCHEMAS.values()]
+    parts += [schema_markdown(item) for item in SCHEMAS.values()]
     parts.append("\n".join(f"[vendor:{key}]: {url}" for key, url in PAGES.items()))
     return "\n\n".join(parts) + "\n"
 
@@ -160,7 +160,7 @@ def schema_markdown(schema: Schema) -> str:
         lines[-1] += f" {_linked(_sentence(schema.note))}"
     if schema.fields:
         lines += ["", "| field | type | source |", "|---|---|---|"]
-        lines += [_row(each) for each in schema.fields]
+        lines += [_row(item) for item in schema.fields]
     elif schema.type == "object":
         lines += ["", _sentence(NOT_DOCUMENTED)]
     else:
@@ -186,9 +186,9 @@ def _head() -> str:
 def _overview(operations: Iterable[Operation]) -> str:
     lines = ["| operation | request | path | method |", "|---|---|---|---|"]
     lines += [
-        f"| [`{each.key}`](#{_anchor(each.key)}) | `{each.method} {each.path}` | {each.confidence} "
-        f"| {'documented' if each.method_documented else 'inferred'} |"
-        for each in operations
+        f"| [`{item.key}`](#{_anchor(item.key)}) | `{item.method} {item.path}` | {item.confidence} "
+        f"| {'documented' if item.method_documented else 'inferred'} |"
+        for item in operations
     ]
     return "\n".join(lines)
 

@@ -56,9 +56,9 @@ class BudgetUse:
 
 async def use_of(redis: Redis, keys: Keys, now: float) -> BudgetUse:
     """How much of the budget of an account is used; `now` in seconds since 1970."""
-    found = await answer(redis.hmget(keys.budget, ["rate", "minute", "used", "before"]))
+    result = await answer(redis.hmget(keys.budget, ["rate", "minute", "used", "before"]))
     workers = await redis.zcount(f"{keys.budget}:sharing", (now - _QUIET_SECONDS) * 1000, "+inf")
-    rate, minute, used, before = (float(value or 0) for value in found)
+    rate, minute, used, before = (float(value or 0) for value in result)
     # Of the minute before as much counts as lies within the last 60 seconds.
     passed = now / 60 - minute
     requests = used + before * (1 - max(0.0, passed)) if passed < 1 else used * max(0.0, 2 - passed)

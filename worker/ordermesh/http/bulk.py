@@ -101,17 +101,17 @@ def envelope(items: Iterable[Any]) -> dict[str, list[Any]]:
     return {"bulk": list(items)}
 
 
-def chunks(items: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:
+def chunks(items: Sequence[Any], limit: int) -> Iterator[Sequence[Any]]:
     """The items in portions of `most`, in order.
 
     Raises:
         ValueError: `most` is no positive number.
 
     """
-    if most < 1:
-        raise ValueError(f"{most} items in a request are too few: it must be 1 or more")
-    for first in range(0, len(items), most):
-        yield items[first : first + most]
+    if limit < 1:
+        raise ValueError(f"{limit} items in a request are too few: it must be 1 or more")
+    for first in range(0, len(items), limit):
+        yield items[first : first + limit]
 
 
 def results(reply: Reply, sent: Sequence[Mapping[str, Any]], *, first: int, reads: bool) -> BulkReply:
@@ -130,14 +130,14 @@ def results(reply: Reply, sent: Sequence[Mapping[str, Any]], *, first: int, read
         if reads:
             raise
         raws = []
-    found = [_result(bytes(raw)) for raw in raws]
-    matched = _match(found, sent)
+    result = [_result(bytes(raw)) for raw in raws]
+    matched = _match(result, sent)
     items = [
-        _item(first + at, found[matched[at]], reads=reads) if at in matched else _unknown(first + at)
+        _item(first + at, result[matched[at]], reads=reads) if at in matched else _unknown(first + at)
         for at in range(len(sent))
     ]
     taken = set(matched.values())
-    unmatched = tuple(each.raw for number, each in enumerate(found) if number not in taken)
+    unmatched = tuple(item.raw for number, item in enumerate(result) if number not in taken)
     return BulkReply(tuple(items), unmatched, (reply,))
 
 
@@ -150,27 +150,27 @@ def joined(parts: Sequence[BulkReply]) -> BulkReply:
     )
 
 
-def _match(found: Sequence[_Result], sent: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+def _match(result: Sequence[_Result], sent: Sequence[Mapping[str, Any]]) -> dict[int, int]:
     """Which result belongs to which item: by told positions, else by ids, else by their order."""
-    told = _by_position(found, len(sent))
+    told = _by_position(result, len(sent))
     if told is not None:
         return told
-    named = _by_id(found, sent)
-    if len(found) != len(sent):
+    named = _by_id(result, sent)
+    if len(result) != len(sent):
         return named
     if all(at == number for at, number in named.items()):
         return {at: at for at in range(len(sent))}
     # They do not stand in the order in which they were sent, so those without an id are anybody's; but for one.
     items = [at for at in range(len(sent)) if at not in named]
-    rest = sorted(set(range(len(found))) - set(named.values()))
+    rest = sorted(set(range(len(result))) - set(named.values()))
     return named | dict(zip(items, rest, strict=True)) if len(items) == 1 else named
 
 
-def _by_position(found: Sequence[_Result], count: int) -> dict[int, int] | None:
+def _by_position(result: Sequence[_Result], count: int) -> dict[int, int] | None:
     """By the positions that the results tell; None where one does not, or where their base cannot be told."""
-    told = [each.position for each in found]
+    told = [item.position for item in result]
     numbers = {number for number in told if number is not None}
-    if not told or len(numbers) != len(found):
+    if not told or len(numbers) != len(result):
         return None
     bases = [base for base in (0, 1) if numbers <= set(range(base, base + count))]
     if len(bases) != 1:
@@ -178,10 +178,10 @@ def _by_position(found: Sequence[_Result], count: int) -> dict[int, int] | None:
     return {number - bases[0]: at for at, number in enumerate(told) if number is not None}
 
 
-def _by_id(found: Sequence[_Result], sent: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+def _by_id(result: Sequence[_Result], sent: Sequence[Mapping[str, Any]]) -> dict[int, int]:
     """By ids that one item alone was sent with, and that one result alone tells."""
     items = _owners(_ids(fields) for fields in sent)
-    answers = _owners(each.ids for each in found)
+    answers = _owners(item.ids for item in result)
     pairs = {(items[id_], answers[id_]) for id_ in items.keys() & answers.keys()}
     once_left = _once(pair[0] for pair in pairs)
     once_right = _once(pair[1] for pair in pairs)
@@ -238,7 +238,7 @@ def _item(position: int, result: _Result, *, reads: bool) -> BulkItem:
 def _texts(fields: Mapping[str, Any], names: tuple[str, ...]) -> tuple[PropertyError, ...]:
     """An error that is a text, or an object with a message."""
     given = [fields.get(name) for name in names]
-    given = [each.get("message") if isinstance(each, dict) else each for each in given]
+    given = [item.get("message") if isinstance(item, dict) else item for item in given]
     return property_errors({"errors": [each for each in given if isinstance(each, str) and each][:1]})
 
 
@@ -249,7 +249,7 @@ def _ids(fields: Mapping[str, Any]) -> frozenset[str]:
 def _first(fields: Mapping[str, Any], names: tuple[str, ...], read: Callable[[Any], T | None]) -> T | None:
     """The first of the named fields that `read` makes something of."""
     made = (read(fields.get(name)) for name in names)
-    return next((each for each in made if each is not None), None)
+    return next((item for item in made if item is not None), None)
 
 
 def _as_id(value: Any) -> str | None:

@@ -52,7 +52,7 @@ def words(response: httpx.Response) -> str:
     body = _decoded(response)
     if isinstance(body, dict):
         messages = [body[name] for name in _MESSAGES if isinstance(body.get(name), str) and body[name]]
-        messages += ["; ".join(each.message for each in _properties(body))]
+        messages += ["; ".join(item.message for item in _properties(body))]
         # {"error": {"code": ..., "message": ...}} as gateways write it
         inner = body.get("error")
         if isinstance(inner, dict) and isinstance(inner.get("message"), str):
@@ -104,11 +104,11 @@ def _properties(body: Any) -> Iterator[PropertyError]:
             for name, messages in errors.items()
             for message in (messages if isinstance(messages, list) else [messages])
         ]
-    for each in errors if isinstance(errors, list) else []:
-        if isinstance(each, dict):
-            yield PropertyError(_word(each, "errorMessage"), _word(each, "propertyName"))
-        elif isinstance(each, str):
-            yield PropertyError(_line(each), "")
+    for item in errors if isinstance(errors, list) else []:
+        if isinstance(item, dict):
+            yield PropertyError(_word(item, "errorMessage"), _word(item, "propertyName"))
+        elif isinstance(item, str):
+            yield PropertyError(_line(item), "")
 
 
 def _word(fields: dict[str, Any], name: str) -> str:

@@ -173,10 +173,10 @@ def list_of(reply: Reply, wrappers: tuple[str, ...], page: int | None = None) ->
     """
     members = _members(reply.raw)
     if "id" in members and not any(_is_list(members[name]) for name in wrappers if name in members):
-        found = Page([msgspec.Raw(reply.raw)], None)
+        result = Page([msgspec.Raw(reply.raw)], None)
     else:
-        found = split(reply.key, reply.raw, wrappers, page=page)
-    records, total = tuple(found.records), found.total
+        result = split(reply.key, reply.raw, wrappers, page=page)
+    records, total = tuple(result.records), result.total
     return ListReply(reply.key, reply.status, reply.raw, reply.media_type, reply.date, records, total)
 
 

@@ -51,8 +51,8 @@ def _raw(text: str, start: int, end: int) -> msgspec.Raw:
 
 
 def _skip(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return found.end() if found else at
+    result = _SPACE.match(text, at)
+    return result.end() if result else at
 
 
 def _elements(text: str, at: int) -> Iterator[tuple[int, int]]:

@@ -57,7 +57,7 @@ def records_schema(answer: str, records: str) -> str | None:
     `answer` is the schema of the answer or, as with some operations, of one record; `records` is the key under
     which the list stands.
     """
-    for each in SCHEMAS[answer].fields:
-        if each.name == records and each.type.startswith("["):
-            return element(each.type)
+    for item in SCHEMAS[answer].fields:
+        if item.name == records and item.type.startswith("["):
+            return element(item.type)
     return None

@@ -70,7 +70,7 @@ def schema(
 ) -> Schema:
     """A schema of one or more services (`order catalog`) with the fields of all groups, in their order."""
     return Schema(
-        name, tuple(services.split()), tuple(each for group in groups for each in group), note, type
+        name, tuple(services.split()), tuple(item for group in groups for item in group), note, type
     )
 
 

@@ -5,6 +5,6 @@ are known or expected as keywords, and any other query parameter in `extra`. Pag
 gateway does. Most paths are inferred, so each of them may stand elsewhere: the contract profile says where.
 """
 
-from worker.ordermesh.services.all import Services
+from worker.ordermesh.services.all import TypedServices
 
-__all__ = ["Services"]
+__all__ = ["TypedServices"]

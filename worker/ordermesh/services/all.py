@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from worker.ordermesh.services.group import Caller
 
 
-class Services:
+class TypedServices:
     """The 79 operations through `client`, in eleven groups. `clock` is waited by between two looks for an order."""
 
     def __init__(self, client: Caller, clock: Clock) -> None:

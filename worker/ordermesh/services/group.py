@@ -88,27 +88,27 @@ class ServiceGroup:
     async def _audit(self, key: str, *path: str, resource_format: str | None) -> AuditReply:
         return audit_of(await self._call(key, *path, query=query_of({"format": resource_format})))
 
-    async def _write_many(self, key: str, items: Sequence[Body], most: int) -> BulkReply:
+    async def _write_many(self, key: str, items: Sequence[Body], limit: int) -> BulkReply:
         """Write in bulk."""
 
         async def send(part: Sequence[dict[str, Any]], first: int) -> BulkReply:
             reply = await self._call(key, body=bulk.envelope(part))
             return bulk.results(reply, part, first=first, reads=False)
 
-        return await _in_parts(key, [as_fields(item) for item in items], most, send)
+        return await _in_parts(key, [as_fields(item) for item in items], limit, send)
 
-    async def _read_many(self, key: str, ids: Sequence[str], most: int) -> BulkReply:
+    async def _read_many(self, key: str, ids: Sequence[str], limit: int) -> BulkReply:
         """Read in bulk. The ids stand in the query with commas between them: no page shows how several are named."""
 
         async def send(part: Sequence[str], first: int) -> BulkReply:
             reply = await self._call(key, query={"ids": ",".join(part)})
             return bulk.results(reply, [{"id": id_} for id_ in part], first=first, reads=True)
 
-        return await _in_parts(key, ids, most, send)
+        return await _in_parts(key, ids, limit, send)
 
 
 async def _in_parts(
-    key: str, items: Sequence[T], most: int, send: Callable[[Sequence[T], int], Awaitable[BulkReply]]
+    key: str, items: Sequence[T], limit: int, send: Callable[[Sequence[T], int], Awaitable[BulkReply]]
 ) -> BulkReply:
     """One request, or several one after the other where the list is long.
 
@@ -118,7 +118,7 @@ async def _in_parts(
     """
     replies: list[BulkReply] = []
     first = 0
-    for part in bulk.chunks(items, most):
+    for part in bulk.chunks(items, limit):
         try:
             replies.append(await send(part, first))
         except OrderMeshError as error:

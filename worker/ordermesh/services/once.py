@@ -61,12 +61,12 @@ async def create_once(
     try:
         return PlacedOrder(await create(body), created=True)
     except (Conflict, OutcomeUnknown, ServerError) as problem:
-        found = await _found_after(problem, look_up, safe_id, clock)
-        if found is None:
+        result = await _found_after(problem, look_up, safe_id, clock)
+        if result is None:
             if isinstance(problem, Conflict):
                 raise
             raise _unknown(problem, "it is not found by its safe id") from problem
-        return PlacedOrder(found, created=False)
+        return PlacedOrder(result, created=False)
 
 
 async def _found_after(

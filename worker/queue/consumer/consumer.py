@@ -149,14 +149,14 @@ class Consumer:
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
             raise RuntimeError("a consumer is used once; make a new one")
-        desk = self._desk
-        await desk.persist(
-            "join the group", lambda: finish(with_timeout(desk.claims.join(self.options.begin)))
+        account = self._desk
+        await account.persist(
+            "join the group", lambda: finish(with_timeout(account.claims.join(self.options.begin)))
         )
-        desk.said.started(self.options.resources)
+        account.said.started(self.options.resources)
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        for work in (self._take, desk.acks.run, desk.burials.run, desk.renew, desk.remind):
+        for work in (self._take, account.acks.run, account.burials.run, account.renew, account.remind):
             self._tasks.start_soon(work)
         return self
 
@@ -180,7 +180,7 @@ class Consumer:
 
     def statistics(self) -> Statistics:
         """What it has done and holds."""
-        desk, counts = self._desk, self._desk.counts
+        account, counts = self._desk, self._desk.counts
         return Statistics(
             taken=counts.taken,
             recovered=counts.recovered,
@@ -190,9 +190,9 @@ class Consumer:
             trimmed=counts.trimmed,
             lost=counts.lost,
             given_back=counts.given_back,
-            held=desk.size,
-            working=desk.lanes.out,
-            waiting=desk.lanes.waiting,
+            held=account.size,
+            working=account.lanes.out,
+            waiting=account.lanes.waiting,
         )
 
     # Three ways to work
@@ -207,11 +207,11 @@ class Consumer:
             raise StopAsyncIteration
         return delivery
 
-    async def batches(self, most: int) -> AsyncIterator[Batch]:
+    async def batches(self, limit: int) -> AsyncIterator[Batch]:
         """Batches of up to `most` deliveries: what is there, and at least one."""
         while (first := await self._next()) is not None:
             more: list[Delivery] = []
-            while len(more) < most - 1 and (delivery := self._desk.lanes.pop()) is not None:
+            while len(more) < limit - 1 and (delivery := self._desk.lanes.pop()) is not None:
                 more.append(delivery)
             yield Batch(self._desk, [first, *await self._desk.begin(more)])
 
@@ -234,39 +234,39 @@ class Consumer:
                     tasks.start_soon(self._work, handler)
 
     async def _work(self, handler: Callable[[Delivery], Awaitable[None]]) -> None:
-        desk, handled = self._desk, 0
+        account, handled = self._desk, 0
         while (delivery := await self._next()) is not None:
             try:
                 await handler(delivery)
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is its answer
                 if delivery.state is DeliveryState.OPEN:
                     reason, trace = explain(error)
-                    _ = desk.fail(delivery, reason, trace, retry=not isinstance(error, Reject))
+                    _ = account.fail(delivery, reason, trace, retry=not isinstance(error, Reject))
             else:
                 if delivery.state is DeliveryState.OPEN:
-                    desk.ack(delivery)
+                    account.ack(delivery)
             handled += 1
             if handled % _TURN == 0:
                 await anyio.lowlevel.checkpoint()
 
     async def _next(self) -> Delivery | None:
         """The next delivery, handed out and counted; None at the end."""
-        desk = self._desk
-        if self._tasks is None or desk.ended:
+        account = self._desk
+        if self._tasks is None or account.ended:
             raise RuntimeError("a consumer works inside `async with` only")
         while not self._intake.stopping:
-            delivery = desk.lanes.pop()
+            delivery = account.lanes.pop()
             if delivery is not None:
                 if not delivery.uncounted:
                     delivery.state = DeliveryState.OPEN
                     return delivery
-                if await desk.begin([delivery]):
+                if await account.begin([delivery]):
                     return delivery
             elif self._drained():
                 break
             else:
-                desk.wake.clear()
-                await desk.wake.wait()
+                account.wake.clear()
+                await account.wake.wait()
         return None
 
     def _drained(self) -> bool:

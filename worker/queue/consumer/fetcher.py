@@ -30,9 +30,9 @@ _BLOCKED = 10
 class Fetcher:
     """Takes entries from Redis and lines them up."""
 
-    def __init__(self, desk: InFlight) -> None:
-        self._desk, self._options = desk, desk.options
-        self._claims, self._clock = desk.claims, desk.clock
+    def __init__(self, account: InFlight) -> None:
+        self._desk, self._options = account, account.options
+        self._claims, self._clock = account.claims, account.clock
         self._batch = min(self._options.batch, self._options.prefetch)
         self._enough = min(self._batch, max(1, self._options.prefetch // 2))
         self._caught_up, self._look_at, self._steps = False, 0.0, 0
@@ -84,8 +84,8 @@ class Fetcher:
 
     def _room_left(self) -> int:
         """How many more may be taken. What waits behind others of its entity does not count, up to a bound."""
-        held, parked, most = self._desk.size, self._desk.lanes.parked, self._options.prefetch
-        return min(most - (held - parked), _BLOCKED * most - held)
+        held, parked, limit = self._desk.size, self._desk.lanes.parked, self._options.prefetch
+        return min(limit - (held - parked), _BLOCKED * limit - held)
 
     async def _poll(self, count: int) -> bool:
         """One look for idle entries, when it is time. Whether there may be more of them right now."""
@@ -109,13 +109,13 @@ class Fetcher:
 
     async def _read(self, count: int, block: float, *, last: bool) -> None:
         """Read what is new."""
-        each = max(1, count // len(self._claims.sources))
-        found = await self._claims.new(each, block)
-        for source, entries in found:
+        item = max(1, count // len(self._claims.sources))
+        result = await self._claims.new(item, block)
+        for source, entries in result:
             for entry in entries:
                 self._accept(source, entry, new=True)
             self._desk.counts.taken += len(entries)
-        if found:
+        if result:
             self._desk.wake.set()
         elif last and not self._options.wait:
             self.drained = True

@@ -125,12 +125,12 @@ class GroupClient:
 
     async def _groups(self, source: StreamCursor) -> set[str]:
         try:
-            found = await self._redis.xinfo_groups(source.stream)
+            result = await self._redis.xinfo_groups(source.stream)
         except redis.exceptions.ResponseError as error:
             if "no such key" in str(error):
                 return set()
             raise
-        return {text(each["name"]) for each in found}
+        return {text(item["name"]) for item in result}
 
     async def new(self, count: int, block: float) -> list[tuple[StreamCursor, list[Entry]]]:
         """Up to `count` entries of each stream that nobody has read; waits `block` seconds for the first.
@@ -142,9 +142,9 @@ class GroupClient:
             words += ["BLOCK", max(1, int(block * 1000))]
         words += ["STREAMS", *(source.stream for source in self.sources), *(">" for _ in self.sources)]
         with self._group_there():
-            found = await finish(self._line.call(*words, wait=block))
+            result = await finish(self._line.call(*words, wait=block))
         by_stream = {source.stream.encode(): source for source in self.sources}
-        parts = found.items() if isinstance(found, dict) else found or ()
+        parts = result.items() if isinstance(result, dict) else result or ()
         return [
             (by_stream[stream], [Entry(entry_id, _pairs(flat)) for entry_id, flat in entries])
             for stream, entries in parts
@@ -159,13 +159,13 @@ class GroupClient:
         words = ("XPENDING", source.stream, self.group, after, "+", min(count, CHUNK), self.name)
         with self._group_there():
             pending = await finish(self._line.call(*words))
-        ids = [text(each[0]) for each in pending]
+        ids = [text(item[0]) for item in pending]
         source.own = ids[-1] if ids else None
         ours = set(known)
-        wanted = [entry_id for entry_id in ids if entry_id not in ours]
-        if not wanted:
+        requested = [entry_id for entry_id in ids if entry_id not in ours]
+        if not requested:
             return Claimed()
-        _, entries, gone = await self._script(source, ["own", *wanted])
+        _, entries, gone = await self._script(source, ["own", *requested])
         return _taken(entries, gone)
 
     async def idle(self, source: StreamCursor, count: int) -> Claimed:

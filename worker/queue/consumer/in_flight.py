@@ -229,7 +229,7 @@ class InFlight:
     async def _extend(self, source: StreamCursor, deliveries: list[Delivery], *, count: bool) -> None:
         """Keep deliveries, or count that they are begun, and note which of them are not there any more."""
         lost, gone = await self.claims.extend(
-            source, [(each.entry_id, each.attempt if count else "") for each in deliveries]
+            source, [(item.entry_id, item.attempt if count else "") for item in deliveries]
         )
         by_id = {delivery.entry_id: delivery for delivery in deliveries}
         for entry_id in gone:
@@ -272,9 +272,9 @@ class InFlight:
     async def _give_back(self, source: StreamCursor, *, rest: bool) -> None:
         held = self.held[source.resource].values()
         back = [
-            each
-            for each in held
-            if each.state is DeliveryState.WAITING or (rest and each.state is not DeliveryState.ANSWERED)
+            item
+            for item in held
+            if item.state is DeliveryState.WAITING or (rest and item.state is not DeliveryState.ANSWERED)
         ]
         begun = [(each.entry_id, each.begun) for each in back]
         gone = await self.claims.give_back(source, begun, rest=rest)

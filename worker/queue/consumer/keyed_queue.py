@@ -132,18 +132,18 @@ class KeyedQueue:
 
     def drain(self) -> list[Delivery]:
         """All that have not been handed out; they are forgotten."""
-        found = [*self._cleared, *self._queue]
+        result = [*self._cleared, *self._queue]
         for name, lane in list(self._lanes.items()):
-            found += lane.parked
+            result += lane.parked
             lane.parked.clear()
-            lane.out -= sum(1 for each in self._cleared if _name(each) == name)
+            lane.out -= sum(1 for item in self._cleared if _name(item) == name)
             if not lane.out:
                 del self._lanes[name]
         self._cleared.clear()
         self._queue.clear()
         self._due.clear()
         self.parked = 0
-        return found
+        return result
 
     def _park(self, lane: _Key, delivery: Delivery) -> None:
         if not lane.parked or lane.parked[-1].place < delivery.place:

@@ -61,63 +61,63 @@ class PressureReport:
 
 
 def evaluate(
-    resource: str, survey: StreamStatus, marks: HighWaterMarks, *, paused: bool = False
+    resource: str, status: StreamStatus, marks: HighWaterMarks, *, paused: bool = False
 ) -> PressureReport:
     """Hold a stream against the marks; against the lower ones if polling is `paused`."""
-    slowest = survey.slowest
+    slowest = status.slowest
     unread = slowest.unread if slowest else 0
     return PressureReport(
-        cause="; ".join(_causes(resource, survey, marks, marks.resume if paused else 1.0)),
+        cause="; ".join(_causes(resource, status, marks, marks.resume if paused else 1.0)),
         group=slowest.name if slowest else "",
         unread=unread,
-        unread_bytes=round(unread * survey.entry_bytes),
-        used_memory=survey.used_memory,
-        maxmemory=survey.maxmemory,
+        unread_bytes=round(unread * status.entry_bytes),
+        used_memory=status.used_memory,
+        maxmemory=status.maxmemory,
     )
 
 
-def _causes(resource: str, survey: StreamStatus, marks: HighWaterMarks, part: float) -> Iterator[str]:
-    slowest, low = survey.slowest, marks.resume
+def _causes(resource: str, status: StreamStatus, marks: HighWaterMarks, factor: float) -> Iterator[str]:
+    slowest, low = status.slowest, marks.resume
     if slowest is not None:
         advice = (
             f"Start its consumers, or more of them; `ordersync groups drop {slowest.name} {resource}` "
             "gives up what it has not read"
         )
-        if marks.entries and slowest.unread >= marks.entries * part:
+        if marks.entries and slowest.unread >= marks.entries * factor:
             yield (
                 f"group {slowest.name} has {slowest.unread} entries to read (polling pauses at {marks.entries} "
                 f"and goes on below {marks.entries * low:.0f}). {advice}"
             )
-        size = slowest.unread * survey.entry_bytes
-        if marks.bytes and size >= marks.bytes * part:
+        size = slowest.unread * status.entry_bytes
+        if marks.bytes and size >= marks.bytes * factor:
             yield (
                 f"group {slowest.name} has about {size / _MEGABYTE:.1f} MB to read (polling pauses at "
                 f"{marks.bytes / _MEGABYTE:.1f} MB and goes on below {marks.bytes * low / _MEGABYTE:.1f} MB). "
                 f"{advice}"
             )
-    if marks.memory and survey.maxmemory and survey.used_memory >= survey.maxmemory * marks.memory * part:
+    if marks.memory and status.maxmemory and status.used_memory >= status.maxmemory * marks.memory * factor:
         yield (
-            f"Redis uses {survey.used_memory / survey.maxmemory:.0%} of its maxmemory (polling pauses at "
+            f"Redis uses {status.used_memory / status.maxmemory:.0%} of its maxmemory (polling pauses at "
             f"{marks.memory:.0%} and goes on below {marks.memory * low:.0%}). Give it more (CONFIG SET maxmemory), "
             "or keep less (ORDERSYNC_RETENTION__MAX_AGE, __MAX_ENTRIES, __MAX_BYTES); `ordersync groups` shows "
             "which groups hold back how much"
         )
 
 
-def headroom(survey: StreamStatus, marks: HighWaterMarks) -> float:
+def headroom(status: StreamStatus, marks: HighWaterMarks) -> float:
     """How many entries may be written before a mark can be reached.
 
     No more than the next one while nobody knows how long they are.
     """
-    size, slowest = survey.entry_bytes, survey.slowest
+    size, slowest = status.entry_bytes, status.slowest
     rooms = [float("inf")]
     if slowest is not None:
         if marks.entries:
             rooms.append(marks.entries - slowest.unread)
         if marks.bytes:
             rooms.append(marks.bytes / size - slowest.unread if size else 1)
-    if marks.memory and survey.maxmemory:
-        left = survey.maxmemory * marks.memory - survey.used_memory
+    if marks.memory and status.maxmemory:
+        left = status.maxmemory * marks.memory - status.used_memory
         rooms.append(left / (size * _MEMORY_OF_A_BYTE) if size else 1)
     return min(rooms)
 
@@ -136,17 +136,17 @@ class Backpressure:
 class BackpressureGate:
     """Whether one read may begin, and go on."""
 
-    def __init__(self, pressure: Backpressure, resource: str) -> None:
-        self._pressure, self._resource = pressure, resource
+    def __init__(self, backpressure: Backpressure, resource: str) -> None:
+        self._pressure, self._resource = backpressure, resource
         self._look_at, self._room = 0.0, 0.0
 
     async def check_now(self, written: int = 0, *, paused: bool = False) -> PressureReport:
         """Look at the stream. `written`: entries that this read has written so far."""
-        pressure = self._pressure
-        survey = await pressure.groups.status(self._resource)
-        self._look_at = pressure.clock.monotonic() + LOOK_SECONDS
-        self._room = written + headroom(survey, pressure.marks)
-        return evaluate(self._resource, survey, pressure.marks, paused=paused)
+        backpressure = self._pressure
+        status = await backpressure.groups.status(self._resource)
+        self._look_at = backpressure.clock.monotonic() + LOOK_SECONDS
+        self._room = written + headroom(status, backpressure.marks)
+        return evaluate(self._resource, status, backpressure.marks, paused=paused)
 
     async def check(self, written: int) -> PressureReport | None:
         """Between two pages: why the read must pause, or None. Looks only when a mark may have been reached."""

@@ -108,14 +108,14 @@ class Groups:
     async def status(self, resource: str, limits: RetentionLimits | None = None) -> StreamStatus:
         """How the stream of a resource and its groups stand; `limits` tell what is held against them."""
         arguments = (limits or RetentionLimits()).arguments
-        found = await finish(self._survey(keys=[self._keys.stream(resource)], args=arguments))
-        entries, average, used, most, *groups = found
-        return StreamStatus(entries, float(average), used, most, tuple(_group(each) for each in groups))
+        result = await finish(self._survey(keys=[self._keys.stream(resource)], args=arguments))
+        entries, average, used, limit, *groups = result
+        return StreamStatus(entries, float(average), used, limit, tuple(_group(item) for item in groups))
 
     async def consumers(self, resource: str, group: str) -> list[GroupConsumer]:
         """The consumers of a group, without those that stand for nobody."""
-        found = await self._redis.xinfo_consumers(self._keys.stream(resource), group)
-        named = [(_text(each["name"]), each) for each in found]
+        result = await self._redis.xinfo_consumers(self._keys.stream(resource), group)
+        named = [(_text(item["name"]), item) for item in result]
         return [
             GroupConsumer(name, each["pending"], each["idle"] / 1000)
             for name, each in named
@@ -124,8 +124,8 @@ class Groups:
 
     async def missing(self, declared: Mapping[str, Iterable[str]]) -> list[tuple[str, str]]:
         """The declared groups (name: its resources) that do not exist, each with its resource."""
-        wanted = sorted({name for resources in declared.values() for name in resources})
-        known = {name: await self._names(name) for name in wanted}
+        requested = sorted({name for resources in declared.values() for name in resources})
+        known = {name: await self._names(name) for name in requested}
         return [
             (group, resource)
             for group, resources in declared.items()
@@ -163,7 +163,7 @@ class Groups:
         stream = self._keys.stream(resource)
         if not await answer(self._redis.exists(stream)):
             return set()
-        return {_text(each["name"]) for each in await self._redis.xinfo_groups(stream)}
+        return {_text(item["name"]) for item in await self._redis.xinfo_groups(stream)}
 
 
 def idle_seconds(group: Group, consumers: Sequence[GroupConsumer], now: float) -> float:
@@ -183,8 +183,8 @@ def written_at(entry_id: str) -> float:
     return int(entry_id.partition("-")[0]) / 1000
 
 
-def _group(found: Sequence[bytes | int]) -> Group:
-    name, needed, delivered, pending, oldest_pending, unread, oldest_unread, held = found
+def _group(result: Sequence[bytes | int]) -> Group:
+    name, needed, delivered, pending, oldest_pending, unread, oldest_unread, held = result
     return Group(
         name=_text(name),
         needed=_text(needed),

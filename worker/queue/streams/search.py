@@ -52,7 +52,7 @@ class EventSearch:
         texts: Collection[str] = (),
         *,
         since: float = 0.0,
-        most: int,
+        limit: int,
         newest: bool = False,
     ) -> SearchResult:
         """Events whose subject is one of these, or whose record holds one of the texts.
@@ -63,8 +63,8 @@ class EventSearch:
         events: list[Event] = []
         first_versions: set[str] = set()
         highest, lowest, looked_at, last = "+", f"{max(0, int(since * 1000))}-0", 0, ""
-        while looked_at < most:
-            count = min(AT_ONCE, most - looked_at)
+        while looked_at < limit:
+            count = min(AT_ONCE, limit - looked_at)
             words: list[str | int] = [highest, lowest, count, len(subjects), *subjects, *texts]
             looked, oldest, entries = await finish(self._script(keys=[stream], args=words))
             for entry_id, flat in entries:

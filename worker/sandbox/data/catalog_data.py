@@ -213,7 +213,7 @@ def make_catalog(rng: Random) -> CatalogData:
     enabled = made.variants[: len(made.variants) * 2 // 3]
     for name, variants in (("Storefront", enabled), ("Holiday Selection", made.variants[::5])):
         moment += _DAY
-        mine = [merchant_variant(each, f"{moment + number:024x}") for number, each in enumerate(variants)]
+        mine = [merchant_variant(item, f"{moment + number:024x}") for number, item in enumerate(variants)]
         made.merchant_catalogs.append(
             head(
                 moment,

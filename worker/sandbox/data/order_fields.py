@@ -55,4 +55,4 @@ def items_of(order: Order) -> list[Order]:
     items = order.get("items")
     if not isinstance(items, list):
         return []
-    return [each for each in items if isinstance(each, dict) and isinstance(each.get("id"), str)]
+    return [item for item in items if isinstance(item, dict) and isinstance(item.get("id"), str)]

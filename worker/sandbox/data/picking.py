@@ -23,7 +23,7 @@ def pick(
     """
     available = len(ids) - len(planted)
     if n * 2 >= available:
-        pool = [each for each in reversed(ids) if each not in planted]
+        pool = [item for item in reversed(ids) if item not in planted]
         pool.sort(key=lambda each: each not in open_ids)
         return pool[:n]
     picked: dict[str, None] = {}

@@ -76,7 +76,7 @@ def derive(order: Order, index: int, shipment_id: str) -> Record:
     name = _at(order.get("facilityNames"), index)
     facility = _FACILITY_IDS.get(str(name), FACILITIES[index % len(FACILITIES)][0])
     created = unzoned(_at(order.get("shipmentCreatedDates"), index)) or unzoned(order.get("createdAt"))
-    record = build(order, shipment_id, facility, {each["id"]: None for each in items}, created)
+    record = build(order, shipment_id, facility, {item["id"]: None for item in items}, created)
     changed = unzoned(order.get("updatedAt")) or created
     record["lastModifiedDate"] = changed
     status = order.get("status")
@@ -101,7 +101,7 @@ def build(
         items: Ids of its items, each with the quantity, None for all of it.
         now: The time, as the shipment service writes it.
     """
-    chosen = [each for each in items_of(order) if each["id"] in items]
+    chosen = [item for item in items_of(order) if item["id"] in items]
     lines = [_line(each, items[each["id"]]) for each in chosen]
     goods = sum(line["merchantPrice"]["amount"] * line["quantity"] for line in lines)
     tax, shipping = round(goods / 12, 2), round(3.99 + len(lines), 2)

@@ -63,13 +63,13 @@ def _paginate(lines: list[Line]) -> list[bytes]:
             pages.append([])
             height = _HEIGHT - _MARGIN - int(line.size * _LEADING)
         font = b"F2" if line.bold else b"F1"
-        place = b"%d %d" % (_MARGIN + line.indent, height)
-        pages[-1].append(b"BT /%s %d Tf %s Td %s Tj ET" % (font, line.size, place, _string(line.text)))
+        position = b"%d %d" % (_MARGIN + line.indent, height)
+        pages[-1].append(b"BT /%s %d Tf %s Td %s Tj ET" % (font, line.size, position, _string(line.text)))
     return [b"\n".join(page) for page in pages]
 
 
 def _string(text: str) -> bytes:
     """A text as a PDF string; line breaks and other control characters become spaces."""
-    plain = "".join(each if each.isprintable() else " " for each in text)
+    plain = "".join(item if item.isprintable() else " " for item in text)
     raw = plain.encode("cp1252", "replace")
     return b"(" + raw.replace(b"\\", rb"\\").replace(b"(", rb"\(").replace(b")", rb"\)") + b")"

@@ -22,21 +22,21 @@ IN_BUNDLE = "#/$defs/"
 
 def bundle(name: str) -> JsonSchema:
     """A schema that stands alone, with every schema it needs beside it."""
-    needed = {each: json_schema(SCHEMAS[each], IN_BUNDLE) for each in needed_by([name])}
+    needed = {item: json_schema(SCHEMAS[item], IN_BUNDLE) for item in needed_by([name])}
     return {"$ref": IN_BUNDLE + name, "$defs": needed}
 
 
 def needed_by(names: Iterable[str]) -> list[str]:
     """These schemas and all that their fields refer to, in alphabetical order."""
-    found: set[str] = set()
+    result: set[str] = set()
     todo = list(names)
     while todo:
         name = todo.pop()
-        if name in SCHEMAS and name not in found:
-            found.add(name)
-            todo += [element(each.type) for each in SCHEMAS[name].fields]
+        if name in SCHEMAS and name not in result:
+            result.add(name)
+            todo += [element(item.type) for item in SCHEMAS[name].fields]
             todo.append(element(SCHEMAS[name].type))
-    return [name for name in SCHEMAS if name in found]
+    return [name for name in SCHEMAS if name in result]
 
 
 def json_schema(schema: Schema, refs: str) -> JsonSchema:
@@ -46,7 +46,7 @@ def json_schema(schema: Schema, refs: str) -> JsonSchema:
         made["description"] = schema.note
     if schema.fields:
         made["properties"] = {each.name: of_field(each, refs) for each in schema.fields}
-    required = [each.name for each in schema.fields if each.required]
+    required = [item.name for item in schema.fields if item.required]
     if required:
         made["required"] = required
     return made

@@ -86,7 +86,7 @@ def document(contract: ServedContract | None = None, url: str = "/") -> dict[str
             "description": "Paths, parameters and fields that the vendor does not document are inferred.",
         },
         "servers": [{"url": url}],
-        "tags": [{"name": tag} for tag in dict.fromkeys(each.tag for each in OPERATIONS.values())],
+        "tags": [{"name": tag} for tag in dict.fromkeys(item.tag for item in OPERATIONS.values())],
         "paths": paths,
         "components": {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
@@ -109,7 +109,7 @@ def statuses(operation: Operation) -> tuple[int, ...]:
         refusals.append(404)
     if operation.writes:
         refusals.append(409)
-    known = (each for each in sorted(refusals) if operation.service in SCHEMAS[_REFUSALS[each][0]].services)
+    known = (item for item in sorted(refusals) if operation.service in SCHEMAS[_REFUSALS[item][0]].services)
     return (success_status(operation), *known)
 
 
@@ -165,7 +165,7 @@ def _query_parameters(contract: ServedContract, operation: Operation) -> Iterato
         whole["pageSize"]["maximum"] = contract.max_page_size
     names = list(operation.query)
     if operation.method == "GET" and operation.request is not None:
-        names += [each.name for each in SCHEMAS[operation.request].fields]
+        names += [item.name for item in SCHEMAS[operation.request].fields]
     for name in names:
         yield {
             "name": name,
@@ -234,7 +234,7 @@ def _list_schema(contract: ServedContract, operation: Operation, records: str) -
 
 
 def _components(contract: ServedContract) -> dict[str, JsonSchema]:
-    names = [each for one in OPERATIONS.values() for each in (one.request, one.answer) if each]
+    names = [item for one in OPERATIONS.values() for item in (one.request, one.answer) if item]
     made = {
         each: json_schema(SCHEMAS[each], IN_OPENAPI)
         for each in needed_by([*names, *_SERVED, *_SERVED.values(), _ERROR])

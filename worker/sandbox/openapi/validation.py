@@ -40,12 +40,12 @@ def needs_body(operation: Operation) -> bool:
     """Whether a request without a body is refused: where the body has a field that must be there."""
     if operation.request is None or not takes_body(operation):
         return False
-    return any(each.required for each in SCHEMAS[operation.request].fields)
+    return any(item.required for item in SCHEMAS[operation.request].fields)
 
 
 def is_bulk(name: str) -> bool:
     """Whether a schema is the envelope of a bulk request."""
-    return [each.name for each in SCHEMAS[name].fields] == ["bulk"]
+    return [item.name for item in SCHEMAS[name].fields] == ["bulk"]
 
 
 def check_body(operation: Operation, body: bytes) -> Answer | None:
@@ -80,27 +80,27 @@ def _problems(error: ValidationError) -> Iterator[dict[str, Any]]:
     kind, value = error.kind, error.instance
     if isinstance(kind, ValidationErrorKind.AnyOf) and value is not None:
         # A field that may be null: what is wrong is told by the branch that is not.
-        for each in kind.context[0]:
-            yield from _problems(each)
+        for item in kind.context[0]:
+            yield from _problems(item)
         return
-    place = _place(error.instance_path)
+    path = _place(error.instance_path)
     if isinstance(kind, ValidationErrorKind.Required):
-        missing = f"{place}.{kind.property}" if place else kind.property
+        missing = f"{path}.{kind.property}" if path else kind.property
         yield _problem(f"'{missing}' must not be empty.", missing, None)
     elif isinstance(kind, ValidationErrorKind.Type):
         allowed = " or ".join(_ARTICLES.get(each, f"a {each}") for each in kind.types if each != "null")
-        subject = f"'{place}'" if place else "The body"
-        yield _problem(f"{subject} must be {allowed}.", place, value)
+        subject = f"'{path}'" if path else "The body"
+        yield _problem(f"{subject} must be {allowed}.", path, value)
     else:
-        yield _problem(f"{error.message}.", place, value)
+        yield _problem(f"{error.message}.", path, value)
 
 
-def _problem(message: str, place: str, value: object) -> dict[str, Any]:
+def _problem(message: str, path: str, value: object) -> dict[str, Any]:
     plain = value if isinstance(value, str | int | float) else None
-    return {"errorMessage": message, "propertyName": place or None, "attemptedValue": plain}
+    return {"errorMessage": message, "propertyName": path or None, "attemptedValue": plain}
 
 
 def _place(path: Sequence[str | int]) -> str:
     """A path as people write it: `items[0].sku`."""
-    text = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in path)
+    text = "".join(f"[{item}]" if isinstance(item, int) else f".{item}" for item in path)
     return text.removeprefix(".")

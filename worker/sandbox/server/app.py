@@ -149,12 +149,12 @@ def create_app(sandbox: Sandbox, control: list[BaseRoute]) -> Starlette:
     contract = sandbox.contract
     routes = [
         Route(
-            _template(contract.path(each), each),
-            Endpoint(sandbox, each),
-            methods=[each.method],
-            name=each.key,
+            _template(contract.path(item), item),
+            Endpoint(sandbox, item),
+            methods=[item.method],
+            name=item.key,
         )
-        for each in OPERATIONS.values()
+        for item in OPERATIONS.values()
     ]
     # What is spelled out comes first, or `/orders/{orderId}` would swallow `/orders/list`.
     routes.sort(key=lambda each: [part.startswith("{") for part in each.path.split("/")])
@@ -182,8 +182,8 @@ def _template(path: str, operation: Operation) -> str:
 def _header(scope: Scope, name: bytes) -> bytes | None:
     for key, value in scope["headers"]:
         if key == name:
-            found: bytes = value
-            return found
+            result: bytes = value
+            return result
     return None
 
 
@@ -223,6 +223,6 @@ async def _until_gone(sandbox: Sandbox, receive: Receive) -> None:
     """Waits until the client has given up or the server stops."""
     waits = {asyncio.ensure_future(_gone(receive)), asyncio.ensure_future(sandbox.stopping.wait())}
     _, left = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for each in left:
-        each.cancel()
+    for item in left:
+        item.cancel()
     await asyncio.gather(*left, return_exceptions=True)

@@ -66,12 +66,12 @@ def results(items: Iterable[Item], work: Callable[[Item], str | Done]) -> Answer
 
 
 def _items(call: Call) -> list[object]:
-    found = call.fields().get("bulk")
-    if not isinstance(found, list):
+    result = call.fields().get("bulk")
+    if not isinstance(result, list):
         raise refusal(400, "'bulk' must be a list.", "bulk")
-    if not 1 <= len(found) <= MAX_AT_ONCE:
-        raise refusal(400, f"'bulk' must have from 1 to {MAX_AT_ONCE} items.", "bulk", len(found))
-    return found
+    if not 1 <= len(result) <= MAX_AT_ONCE:
+        raise refusal(400, f"'bulk' must have from 1 to {MAX_AT_ONCE} items.", "bulk", len(result))
+    return result
 
 
 def _result(index: int, item: Item, work: Callable[[Item], str | Done]) -> Record:

@@ -42,7 +42,7 @@ def update(sandbox: Sandbox, call: Call) -> Answer:
         if after["name"] != before["name"]:
             shown = {"id": after["id"], "name": after["name"]}
             for product in _products_in(sandbox, after["id"]):
-                categories = [shown if each["id"] == shown["id"] else each for each in product["categories"]]
+                categories = [shown if item["id"] == shown["id"] else item for item in product["categories"]]
                 PRODUCTS.put(sandbox, call, product, {"categories": categories}, at)
         return json_answer(after)
 
@@ -63,7 +63,7 @@ def _products_in(sandbox: Sandbox, category_id: str) -> list[Record]:
     return [
         product
         for product in sandbox.world.products.values()
-        if any(each["id"] == category_id for each in product["categories"])
+        if any(item["id"] == category_id for item in product["categories"])
     ]
 
 
@@ -72,7 +72,7 @@ def _fields(sandbox: Sandbox, body: Record, own_id: str | None = None) -> Record
     name: str = body["name"]
     if not name.strip():
         raise refusal(400, "'name' must not be empty.", "name", name)
-    if any(each["name"] == name and each["id"] != own_id for each in sandbox.world.categories.values()):
+    if any(item["name"] == name and item["id"] != own_id for item in sandbox.world.categories.values()):
         raise refusal(400, "There is a category with this name.", "name", name)
     return {"name": name, "description": body.get("description")}
 

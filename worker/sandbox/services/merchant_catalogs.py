@@ -40,8 +40,8 @@ def get(sandbox: Sandbox, call: Call) -> Answer:
 
 def search_variants(sandbox: Sandbox, call: Call) -> Answer:
     """Get a merchant catalog and search variants in it."""
-    found = _catalog(sandbox, call.params["id"])["variants"]
-    return listing.answer(sandbox, call, "merchant_catalogs.search_variants", found, filters=_FILTERS)
+    result = _catalog(sandbox, call.params["id"])["variants"]
+    return listing.answer(sandbox, call, "merchant_catalogs.search_variants", result, filters=_FILTERS)
 
 
 def create(sandbox: Sandbox, call: Call) -> Answer:
@@ -100,11 +100,11 @@ def delete(sandbox: Sandbox, call: Call) -> Answer:
 
 def effective_variants(sandbox: Sandbox, call: Call) -> Answer:
     """The variants of the enabled catalog: in pages if asked for, else all of them in one answer."""
-    found = _enabled_variants(sandbox)
+    result = _enabled_variants(sandbox)
     if not {"page", "pageSize"} & call.query.keys():
-        rows = [msgspec.json.encode(each) for each in found]
+        rows = [msgspec.json.encode(item) for item in result]
         return Answer(200, sandbox.contract.render_whole(rows, "variants"))
-    return listing.answer(sandbox, call, "merchant_catalogs.effective_variants", found)
+    return listing.answer(sandbox, call, "merchant_catalogs.effective_variants", result)
 
 
 def search_effective_variants(sandbox: Sandbox, call: Call) -> Answer:
@@ -113,15 +113,15 @@ def search_effective_variants(sandbox: Sandbox, call: Call) -> Answer:
     A variant that the enabled catalog does not have is taken from the global one, without a merchant's id and SKU.
     """
     body = call.fields()
-    wanted = {name: str(body[name]) for name in _FILTERS if body.get(name) is not None}
+    requested = {name: str(body[name]) for name in _FILTERS if body.get(name) is not None}
     with sandbox.world.lock:
         mine = _enabled_variants(sandbox)
-        own = {each["sku"] for each in mine}
+        own = {item["sku"] for item in mine}
         others = (
             merchant_variant(each, None) for each in sandbox.world.variants.values() if each["sku"] not in own
         )
-        found = [each for each in (*mine, *others) if has_values(each, wanted)]
-        return listing.answer(sandbox, call, "merchant_catalogs.search_effective_variants", found)
+        result = [each for each in (*mine, *others) if has_values(each, requested)]
+        return listing.answer(sandbox, call, "merchant_catalogs.search_effective_variants", result)
 
 
 class _Change:
@@ -138,7 +138,7 @@ class _Change:
         self, sandbox: Sandbox, variants: Iterable[Record], at: int, replaced: Iterable[Record] = ()
     ) -> None:
         # Copies: the form before the change is still needed for the audit log.
-        self._by_sku = {each["sku"]: dict(each) for each in variants}
+        self._by_sku = {item["sku"]: dict(item) for item in variants}
         self._global = {each["sku"]: each for each in sandbox.world.variants.values()}
         self._old_ids = {each["sku"]: each["id"] for each in replaced}
         self._at = at
@@ -151,8 +151,8 @@ class _Change:
 
     def add(self, given: Iterable[Record]) -> None:
         """Adds variants by their SKU."""
-        for each in given:
-            sku: str = each["sku"]
+        for item in given:
+            sku: str = item["sku"]
             original = self._global.get(sku)
             if original is None:
                 self._refuse("SKUs that the catalog does not have were left out", sku)
@@ -163,20 +163,20 @@ class _Change:
                 self._by_sku[sku] = {
                     "id": identity,
                     "sku": sku,
-                    **{name: each.get(name) for name in _VARIANT_FIELDS[:3]},
+                    **{name: item.get(name) for name in _VARIANT_FIELDS[:3]},
                     "productId": original["productId"],
-                    **{name: each.get(name) for name in _VARIANT_FIELDS[3:]},
+                    **{name: item.get(name) for name in _VARIANT_FIELDS[3:]},
                 }
 
     def update(self, given: Iterable[Record]) -> None:
         """Changes the fields that are given and not null."""
-        for each in given:
-            sku: str = each["sku"]
+        for item in given:
+            sku: str = item["sku"]
             if sku not in self._by_sku:
                 self._refuse("SKUs that the merchant catalog does not have were not updated", sku)
             else:
                 self._by_sku[sku] |= {
-                    name: each[name] for name in _VARIANT_FIELDS if each.get(name) is not None
+                    name: item[name] for name in _VARIANT_FIELDS if item.get(name) is not None
                 }
 
     def remove(self, skus: Iterable[str]) -> None:
@@ -212,9 +212,9 @@ def _check_name(name: str) -> None:
 
 
 def _enabled_variants(sandbox: Sandbox) -> list[Record]:
-    enabled = (each for each in sandbox.world.merchant_catalogs.values() if each["isEnabled"])
-    found: list[Record] = next(enabled, {"variants": []})["variants"]
-    return found
+    enabled = (item for item in sandbox.world.merchant_catalogs.values() if item["isEnabled"])
+    result: list[Record] = next(enabled, {"variants": []})["variants"]
+    return result
 
 
 def _catalog(sandbox: Sandbox, catalog_id: str) -> Record:

@@ -32,18 +32,18 @@ def named_items(body: dict[str, Any], *, empty_is_all: bool = True) -> dict[str,
     listed = body[name]
     if not isinstance(listed, list):
         raise refusal(400, f"'{name}' must be a list.", name)
-    found: dict[str, int | None] = {}
-    for position, each in enumerate(listed):
-        fields = each if isinstance(each, dict) else {"id": each}
+    result: dict[str, int | None] = {}
+    for position, item in enumerate(listed):
+        fields = item if isinstance(item, dict) else {"id": item}
         item_id = next((fields[key] for key in _IDS if isinstance(fields.get(key), str)), None)
         quantity = fields.get("quantity")
         if item_id is None:
             raise refusal(400, f"'{name}[{position}]' must be or have the id of an item.", name)
-        if item_id in found:
+        if item_id in result:
             raise refusal(400, f"'{name}' names an item twice.", name, item_id)
         if quantity is not None and (
             isinstance(quantity, bool) or not isinstance(quantity, int) or quantity < 1
         ):
             raise refusal(400, "'quantity' must be a whole number from 1.", f"{name}[{position}].quantity")
-        found[item_id] = quantity
-    return found
+        result[item_id] = quantity
+    return result

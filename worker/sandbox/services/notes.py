@@ -38,7 +38,7 @@ _RESOURCES: dict[str, Callable[[World, str], bool]] = {
 
 def fill(world: World, seed: int) -> None:
     """Notes on some of the orders that are there at the start."""
-    for note in make_notes(Random(seed), world.orders.ids(), lambda each: world.orders.times(each)[1]):
+    for note in make_notes(Random(seed), world.orders.ids(), lambda item: world.orders.times(item)[1]):
         world.notes.add(note)
 
 
@@ -66,15 +66,15 @@ def create(sandbox: Sandbox, call: Call) -> Answer:
 def search(sandbox: Sandbox, call: Call) -> Answer:
     """Search All Notes, of all resources or of one."""
     notes = sandbox.world.notes
-    wanted = {field: call.query[name] for name, field in _FILTERS.items() if name in call.query}
-    if not wanted:
+    requested = {field: call.query[name] for name, field in _FILTERS.items() if name in call.query}
+    if not requested:
         return listing.answer(sandbox, call, "notes.search", notes)
-    found = [
-        each
-        for each in notes.values()
-        if all(as_text(each["resource"][field]) == value for field, value in wanted.items())
+    result = [
+        item
+        for item in notes.values()
+        if all(as_text(item["resource"][field]) == value for field, value in requested.items())
     ]
-    return listing.answer(sandbox, call, "notes.search", found)
+    return listing.answer(sandbox, call, "notes.search", result)
 
 
 def get(sandbox: Sandbox, call: Call) -> Answer:

@@ -104,17 +104,17 @@ def refund(sandbox: Sandbox, call: Call) -> Answer:
     def work(order: Order, at: int) -> None:
         if not body["refunds"]:
             raise refusal(400, "'refunds' must not be empty.", "refunds")
-        for position, each in enumerate(body["refunds"]):
-            made.append(_refund(sandbox, order, each, f"refunds[{position}].", format_ticks(at)))
+        for position, item in enumerate(body["refunds"]):
+            made.append(_refund(sandbox, order, item, f"refunds[{position}].", format_ticks(at)))
 
     _edit(sandbox, call, order_id, work, "RefundRequested")
     return json_answer({"orderId": order_id, "refunds": made}, 201)
 
 
-def _refund(sandbox: Sandbox, order: Order, body: dict[str, Any], place: str, stamp: str) -> dict[str, Any]:
+def _refund(sandbox: Sandbox, order: Order, body: dict[str, Any], prefix: str, stamp: str) -> dict[str, Any]:
     item = next((each for each in order["items"] if each["id"] == body["itemId"]), None)
     if item is None:
-        raise refusal(404, "The order has no such item.", f"{place}itemId", body["itemId"])
+        raise refusal(404, "The order has no such item.", f"{prefix}itemId", body["itemId"])
     shipping, amount = bool(body.get("isShippingRefund")), body["amount"]
     data = item["refundData"] or {
         "refunds": [],
@@ -123,8 +123,8 @@ def _refund(sandbox: Sandbox, order: Order, body: dict[str, Any], place: str, st
     }
     balance = "remainingShippingBalance" if shipping else "remainingPriceBalance"
     if not 0 < amount < data[balance] + _CENT:
-        sentence = f"'{place}amount' must be above 0 and at most {data[balance]}."
-        raise refusal(400, sentence, f"{place}amount", amount)
+        sentence = f"'{prefix}amount' must be above 0 and at most {data[balance]}."
+        raise refusal(400, sentence, f"{prefix}amount", amount)
     entry = {
         "transactionId": make_uuid(sandbox.store.factory.rng),
         "isShippingRefund": shipping,

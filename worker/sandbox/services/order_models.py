@@ -125,7 +125,7 @@ def new_order(body: dict[str, Any], factory: OrderFactory, at: int) -> Order:
 def changes(body: dict[str, Any], record: Order, changeable: frozenset[str], schema: str) -> Order:
     """The fields of a record that a body changes; objects, such as an address, are changed field by field.
 
-    Fields that no record has are left out in silence, as services do.
+    Fields that no record has are left out in silence, as prefix do.
 
     Args:
         body: What was sent.
@@ -174,7 +174,7 @@ def change_item(order: Order, item: Order, body: dict[str, Any]) -> None:
 
 
 def _totals(items: list[Order], currency: str, shipping: int) -> Order:
-    goods = sum(round(each["merchantItemTotal"]["amount"] * 100) for each in items)
+    goods = sum(round(item["merchantItemTotal"]["amount"] * 100) for item in items)
     tax = goods // 12
     return {
         "merchantItemTotal": money(currency, goods),
@@ -184,13 +184,13 @@ def _totals(items: list[Order], currency: str, shipping: int) -> Order:
     }
 
 
-def _check_item(item: dict[str, Any], place: str) -> None:
+def _check_item(item: dict[str, Any], prefix: str) -> None:
     sku, quantity = item["sku"], item["quantity"]
     if not isinstance(sku, str) or not sku.strip():
-        raise refusal(400, f"'{place}sku' must not be empty.", f"{place}sku", _plain(sku))
+        raise refusal(400, f"'{prefix}sku' must not be empty.", f"{prefix}sku", _plain(sku))
     if not isinstance(quantity, int) or isinstance(quantity, bool) or not 1 <= quantity <= 10_000:
-        sentence = f"'{place}quantity' must be a whole number from 1 to 10000."
-        raise refusal(400, sentence, f"{place}quantity", _plain(quantity))
+        sentence = f"'{prefix}quantity' must be a whole number from 1 to 10000."
+        raise refusal(400, sentence, f"{prefix}quantity", _plain(quantity))
 
 
 def _new_item(body: dict[str, Any], factory: OrderFactory, at: int, currency: str) -> Order:
@@ -209,7 +209,7 @@ def _new_item(body: dict[str, Any], factory: OrderFactory, at: int, currency: st
         "updatedAt": None,
         "processedAt": None,
         "cancelledAt": None,
-        "images": [_image(each) for each in body.get("images") or []],
+        "images": [_image(item) for item in body.get("images") or []],
         "options": body.get("options") or [],
         "attributes": body.get("attributes") or [],
         "customerSubtotal": None,

@@ -61,7 +61,7 @@ def create(sandbox: Sandbox, call: Call) -> Answer:
         _send(shipment, now)
 
     after = _edit(sandbox, call, work, "PackagesCreated")
-    made = [each for each in after["packages"] if each["id"] in ids]
+    made = [item for item in after["packages"] if item["id"] in ids]
     return json_answer({"packages": made}, 201)
 
 
@@ -113,8 +113,8 @@ def _bodies(call: Call) -> list[dict[str, Any]]:
         return [body]
     if not isinstance(listed, list) or not listed or not all(isinstance(each, dict) for each in listed):
         raise refusal(400, "'packages' must be a list of packages.", "packages")
-    for each in listed:
-        wrong = check_body(OPERATIONS[call.key], msgspec.json.encode(each))
+    for item in listed:
+        wrong = check_body(OPERATIONS[call.key], msgspec.json.encode(item))
         if wrong is not None:
             raise Refusal(wrong)
     return listed
@@ -166,7 +166,7 @@ def _send(shipment: Record, now: str) -> None:
 
 
 def _package(shipment: Record, package_id: str) -> Record:
-    package: Record | None = next((each for each in shipment["packages"] if each["id"] == package_id), None)
+    package: Record | None = next((item for item in shipment["packages"] if item["id"] == package_id), None)
     if package is None:
         raise refusal(404, "The package was not found.", "packageId", package_id)
     return package

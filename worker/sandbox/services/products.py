@@ -105,7 +105,7 @@ def update_variant(sandbox: Sandbox, call: Call) -> Answer:
             _refuse_used(sandbox, before, "sku", fields["sku"])
         at = world.stamp()
         after = VARIANTS.put(sandbox, call, before, fields, at)
-        shown = [after if each["id"] == after["id"] else each for each in product["variants"]]
+        shown = [after if item["id"] == after["id"] else item for item in product["variants"]]
         _show(sandbox, call, product, shown, at)
         return json_answer(after)
 
@@ -118,7 +118,7 @@ def delete_variant(sandbox: Sandbox, call: Call) -> Answer:
         _refuse_used(sandbox, before, "variantId", before["id"])
         VARIANTS.remove(sandbox, call, before)
         product = _product(sandbox, before["productId"])
-        left = [each for each in product["variants"] if each["id"] != before["id"]]
+        left = [item for item in product["variants"] if item["id"] != before["id"]]
         _show(sandbox, call, product, left, world.stamp())
     return Answer(204, b"")
 
@@ -170,7 +170,7 @@ def _variant_fields(sandbox: Sandbox, body: Record, own_id: str | None = None) -
     sku: str = body["sku"]
     if not sku.strip():
         raise refusal(400, "'sku' must not be empty.", "sku", sku)
-    if any(each != own_id for each in sandbox.world.variants.matching({"sku": sku})):
+    if any(item != own_id for item in sandbox.world.variants.matching({"sku": sku})):
         raise refusal(400, "There is a variant with this SKU.", "sku", sku)
     return {
         "sku": sku,
@@ -187,7 +187,7 @@ def _show(sandbox: Sandbox, call: Call, product: Record, shown: list[Record], at
 
 def _refuse_used(sandbox: Sandbox, variant: Record, parameter: str, value: str) -> None:
     for catalog in sandbox.world.merchant_catalogs.values():
-        if any(each["sku"] == variant["sku"] for each in catalog["variants"]):
+        if any(item["sku"] == variant["sku"] for item in catalog["variants"]):
             sentence = f"Merchant catalog {catalog['id']} has the variant {variant['sku']}."
             raise refusal(400, sentence, parameter, value)
 

@@ -106,8 +106,8 @@ def update(sandbox: Sandbox, call: Call) -> Answer:
 def assign(sandbox: Sandbox, call: Call) -> Answer:
     """Assign Shipment: one that waits, to the facility named or to the one that it had; without items, with them."""
     body = call.fields()
-    wanted = body.get("facilityId"), body.get("vendorId")
-    facility = _facility(*wanted) if any(wanted) else None
+    requested = body.get("facilityId"), body.get("vendorId")
+    facility = _facility(*requested) if any(requested) else None
     named = named_items(body)
 
     def work(shipment: Record, now: str) -> None:
@@ -329,7 +329,7 @@ def _facility(facility_id: object, vendor_id: object) -> str:
     Raises:
         Refusal: 400, there is no such facility, or it is another vendor's; 404, there is no such vendor.
     """
-    if vendor_id is not None and vendor_id not in {each for each, _ in VENDORS.values()}:
+    if vendor_id is not None and vendor_id not in {item for item, _ in VENDORS.values()}:
         raise refusal(404, "The vendor was not found.", "vendorId", str(vendor_id))
     if facility_id is None:
         return next(each for each, (vendor, _) in VENDORS.items() if vendor == vendor_id)

@@ -46,15 +46,15 @@ def get(sandbox: Sandbox, call: Call) -> Answer:
 
 def for_order(sandbox: Sandbox, call: Call) -> Answer:
     """Get all shipments for an order by Order ID."""
-    found = sandbox.world.shipments.of_order(order_of(sandbox, call))
-    return listing.answer(sandbox, call, call.key, found, modified=TIMES)
+    result = sandbox.world.shipments.of_order(order_of(sandbox, call))
+    return listing.answer(sandbox, call, call.key, result, modified=TIMES)
 
 
 def for_order_and_vendor(sandbox: Sandbox, call: Call) -> Answer:
     """Get shipment with packages for order and vendor: the newest one."""
     vendor = call.params["vendorId"]
-    found = sandbox.world.shipments.of_order(order_of(sandbox, call))
-    mine = [each for each in found if each["vendorId"] == vendor]
+    result = sandbox.world.shipments.of_order(order_of(sandbox, call))
+    mine = [item for item in result if item["vendorId"] == vendor]
     if not mine:
         raise refusal(404, "The order has no shipment at this vendor.", "vendorId", vendor)
     return json_answer(mine[-1])
@@ -64,8 +64,8 @@ def for_order_item(sandbox: Sandbox, call: Call) -> Answer:
     """Get shipment details by Order Item ID: the newest one that is under way or sent, else the newest."""
     item_id = call.params["orderItemId"]
     order = sandbox.store.order_of_item(item_id)
-    found = [] if order is None else sandbox.world.shipments.of_order(order)
-    mine = [each for each in found if item_id in each["orderItemIDs"]]
+    result = [] if order is None else sandbox.world.shipments.of_order(order)
+    mine = [item for item in result if item_id in item["orderItemIDs"]]
     if not mine:
         raise refusal(404, "There is no shipment with this order item.", "orderItemId", item_id)
     going = [each for each in mine if each["shipmentStatus"] in LIVE | {ShipmentStatus.SHIPPED}]
@@ -104,7 +104,7 @@ def package_audit_logs(sandbox: Sandbox, call: Call) -> Answer:
     shipment = sandbox.world.shipments.get(shipment_id)
     _must_have_been(sandbox, shipment_id, shipment)
     packages = [] if shipment is None else shipment["packages"]
-    package = next((each for each in packages if each["id"] == package_id), None)
+    package = next((item for item in packages if item["id"] == package_id), None)
     if package is None and not sandbox.world.audit.entries("package", package_id):
         raise refusal(404, "The package was not found.", "packageId", package_id)
     return listing.audit_answer(

@@ -136,11 +136,11 @@ class AuditLogs:
             log = self._logs.get((kind, record_id), _Log())
             kept = [msgspec.json.decode(each, type=_Entry) for each in log.entries]
             whole = log.total == len(kept)
-        found = [_record(kind, record_id, each, format_ticks(each.ticks)) for each in kept]
+        result = [_record(kind, record_id, item, format_ticks(item.ticks)) for item in kept]
         if created is not None and whole and not (kept and kept[0].action == CREATED):
             first = _Entry(str(uuid.uuid5(_SEEDED, kind + record_id)), CREATED, "system", 0, [])
-            found.insert(0, _record(kind, record_id, first, created))
-        return found
+            result.insert(0, _record(kind, record_id, first, created))
+        return result
 
 
 def differences(before: Record, after: Record) -> Iterator[FieldChange]:
@@ -152,7 +152,7 @@ def differences(before: Record, after: Record) -> Iterator[FieldChange]:
 
 
 def _compare(path: str, before: Record, after: Record) -> Iterator[FieldChange]:
-    for name in (*before, *(each for each in after if each not in before)):
+    for name in (*before, *(item for item in after if item not in before)):
         if name in _MOMENTS:
             continue
         old, new = before.get(name, _MISSING), after.get(name, _MISSING)
@@ -168,7 +168,7 @@ def _difference(path: str, old: object, new: object) -> Iterator[FieldChange]:
     if olds is None or news is None:
         yield FieldChange(path, _value(old), _value(new))
         return
-    for key in (*olds, *(each for each in news if each not in olds)):
+    for key in (*olds, *(item for item in news if item not in olds)):
         one, other = olds.get(key, _MISSING), news.get(key, _MISSING)
         if one != other:
             yield from _difference(f"{path}[{key}]", one, other)
@@ -178,7 +178,7 @@ def _by_id(value: object) -> dict[str, object] | None:
     """A list of records by their ids; None when it is anything else."""
     if not isinstance(value, list) or not all(isinstance(each, dict) and "id" in each for each in value):
         return None
-    return {str(each["id"]): each for each in value}
+    return {str(item["id"]): item for item in value}
 
 
 def _value(value: object) -> object:
@@ -193,5 +193,5 @@ def _record(kind: Kind, record_id: str, entry: _Entry, timestamp: str) -> Record
         "action": entry.action,
         "user": entry.user,
         "timestamp": timestamp,
-        "changes": [msgspec.to_builtins(each) for each in entry.changes],
+        "changes": [msgspec.to_builtins(item) for item in entry.changes],
     }

@@ -49,7 +49,7 @@ class Index(Source):
         if not kept or now - kept[-1].at >= self._lag / _LOOKS:
             ids = source.ids()
             rows = dict(zip(ids, source.rows(ids), strict=True))
-            kept.append(_Snapshot(now, rows, {each: source.times(each) for each in ids}))
+            kept.append(_Snapshot(now, rows, {item: source.times(item) for item in ids}))
         while len(kept) > 1 and now - kept[1].at >= self._lag:
             kept.pop(0)
         return self
@@ -73,7 +73,7 @@ class Index(Source):
     def rows(self, ids: Iterable[str]) -> list[bytes]:
         """The records with these ids."""
         rows = self._snapshots[0].rows
-        return [rows[each] for each in ids]
+        return [rows[item] for item in ids]
 
     def times(self, record_id: str) -> tuple[object, object]:
         """When the record changed last, and when it was made."""
@@ -81,7 +81,7 @@ class Index(Source):
 
     def matching(self, filters: Mapping[str, str]) -> list[str]:
         """Ids of the records whose top-level fields have these values."""
-        return [each for each, raw in self._snapshots[0].rows.items() if has_values(_read(raw), filters)]
+        return [item for item, raw in self._snapshots[0].rows.items() if has_values(_read(raw), filters)]
 
 
 class Stale(Source):
@@ -94,9 +94,9 @@ class Stale(Source):
 
     def keep(self, source: Source, ids: Iterable[str]) -> None:
         """Remember these records as they are; the caller holds the lock."""
-        for each in ids:
-            (self._rows[each],) = source.rows([each])
-            self._times[each] = source.times(each)
+        for item in ids:
+            (self._rows[item],) = source.rows([item])
+            self._times[item] = source.times(item)
 
     def over(self, source: Source) -> Source:
         """What is shown of `source` now; the caller holds the lock."""
@@ -121,9 +121,9 @@ class Stale(Source):
 
     def rows(self, ids: Iterable[str]) -> list[bytes]:
         """The records with these ids."""
-        wanted = list(ids)
-        rows = self._source.rows(wanted)
-        return [self._rows.get(each, row) for each, row in zip(wanted, rows, strict=True)]
+        requested = list(ids)
+        rows = self._source.rows(requested)
+        return [self._rows.get(item, row) for item, row in zip(requested, rows, strict=True)]
 
     def times(self, record_id: str) -> tuple[object, object]:
         """When the record changed last, and when it was made, as far as is shown."""
@@ -131,9 +131,9 @@ class Stale(Source):
 
     def matching(self, filters: Mapping[str, str]) -> list[str]:
         """Ids of the records whose top-level fields have these values, as far as is shown."""
-        found = {each for each in self._source.matching(filters) if each not in self._rows}
-        found.update(each for each, raw in self._rows.items() if has_values(_read(raw), filters))
-        return [each for each in self._source.ids() if each in found]
+        result = {item for item in self._source.matching(filters) if item not in self._rows}
+        result.update(each for each, raw in self._rows.items() if has_values(_read(raw), filters))
+        return [each for each in self._source.ids() if each in result]
 
 
 def _read(raw: bytes) -> Record:

@@ -64,7 +64,7 @@ class ItemSource(Source):
 
     def rows(self, ids: Iterable[str]) -> list[bytes]:
         """The items with these ids."""
-        return [msgspec.json.encode(self._item(each)) for each in ids]
+        return [msgspec.json.encode(self._item(item)) for item in ids]
 
     def times(self, record_id: str) -> tuple[object, object]:
         """When the item changed last, if ever else when it was made, and when it was made."""
@@ -75,7 +75,7 @@ class ItemSource(Source):
     def matching(self, filters: Mapping[str, str]) -> list[str]:
         """Ids of the items with these values."""
         own = {name: value for name, value in filters.items() if name != "merchantId"}
-        return [each for each in self._of(filters) if has_values(self._item(each), own)]
+        return [item for item in self._of(filters) if has_values(self._item(item), own)]
 
     def _of(self, filters: Mapping[str, str]) -> Iterator[str]:
         """Items of one order or of the orders of one merchant, where only those are asked for."""
@@ -93,5 +93,5 @@ class ItemSource(Source):
         order_id = self._store.items[item_id]
         if self._read[0] != order_id:
             order = self._store.read(order_id) or {}
-            self._read = (order_id, {each["id"]: each | {"orderId": order_id} for each in items_of(order)})
+            self._read = (order_id, {item["id"]: item | {"orderId": order_id} for item in items_of(order)})
         return self._read[1][item_id]

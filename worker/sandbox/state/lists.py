@@ -67,9 +67,9 @@ def select(
 ) -> tuple[list[str] | None, bool]:
     """Ids of the records that a query asks for, None for all of them, and whether they are in its order."""
     ids: list[str] | None = None
-    wanted = {name: query[name] for name in filters if name in query and contract.choices_honoured}
-    if wanted:
-        ids = source.matching(wanted)
+    requested = {name: query[name] for name in filters if name in query and contract.choices_honoured}
+    if requested:
+        ids = source.matching(requested)
     fields = {modified[-1]: 1, modified[0]: 0}
     if contract.since_honoured:
         for name, position in fields.items():
@@ -94,18 +94,18 @@ def _moment(query: Mapping[str, str], name: str) -> str:
 
 def _between(source: Source, ids: list[str], position: int, low: str, high: str) -> list[str]:
     """Those with a time from `low` to `high`, both inclusive; an empty bound is none."""
-    found = []
+    result = []
     for record_id in ids:
         moment = sortable(source.times(record_id)[position])
         if moment and moment >= low and (not high or moment <= high):
-            found.append(record_id)
-    return found
+            result.append(record_id)
+    return result
 
 
 def _sorted(source: Source, ids: list[str], position: int, query: Mapping[str, str]) -> list[str]:
     newest_first = query.get("sortDirection", "").lower() == "desc"
     # Ties keep the order of creation in both directions, so that pages do not overlap.
-    return sorted(ids, key=lambda each: sortable(source.times(each)[position]), reverse=newest_first)
+    return sorted(ids, key=lambda item: sortable(source.times(item)[position]), reverse=newest_first)
 
 
 class _Plain(Source):
@@ -130,7 +130,7 @@ class _Plain(Source):
         return [msgspec.json.encode(record) for record in self._records[start:stop]]
 
     def rows(self, ids: Iterable[str]) -> list[bytes]:
-        return [msgspec.json.encode(self._records[int(each)]) for each in ids]
+        return [msgspec.json.encode(self._records[int(item)]) for item in ids]
 
     def times(self, record_id: str) -> tuple[object, object]:
         record = self._records[int(record_id)]
@@ -138,4 +138,4 @@ class _Plain(Source):
         return modified, record.get(self._modified[-1])
 
     def matching(self, filters: Mapping[str, str]) -> list[str]:
-        return [each for each in self.ids() if has_values(self._records[int(each)], filters)]
+        return [item for item in self.ids() if has_values(self._records[int(item)], filters)]

@@ -70,8 +70,8 @@ class ShipmentRecords(Records):
 
     def of_order(self, order: Order) -> list[Record]:
         """Copies of the shipments of an order, in the order in which it has them."""
-        found = map(self.get, _shipment_ids(order))
-        return [shipment for shipment in found if shipment is not None]
+        result = map(self.get, _shipment_ids(order))
+        return [shipment for shipment in result if shipment is not None]
 
     def begin(self, shipment: Record, actor: str, at: int) -> None:
         """Adds a shipment that its order names already or is about to."""
@@ -138,7 +138,7 @@ class ShipmentRecords(Records):
         for package in shipment["packages"]:
             package["carrierLink"] = f"https://tracking.example.com/{self._rng.getrandbits(40):010x}"
         if not shipment["packages"]:
-            others = [each for each in _METHODS if each != shipment["shippingMethod"]]
+            others = [item for item in _METHODS if item != shipment["shippingMethod"]]
             shipment["shippingMethod"] = self._rng.choice(others)
 
     def fulfil(self, order_id: str, *, actor: str) -> None:
@@ -212,7 +212,7 @@ class ShipmentRecords(Records):
         if moved == "Fulfilled" and shipment["orderItemIDs"]:
             self.edit(shipment_id, ship, actor=SYSTEM, action="Shipped")
             return
-        statuses = {each["id"]: item_status(each.get("status")) for each in items_of(after)}
+        statuses = {item["id"]: item_status(item.get("status")) for item in items_of(after)}
         lines = shipment["orderItems"]
         changed = [line for line in lines if statuses.get(line["id"], line["status"]) != line["status"]]
         gone = moved == "Cancelled"
@@ -242,15 +242,15 @@ class ShipmentRecords(Records):
                 what = CREATED if old is None else DELETED if new is None else UPDATED
                 audit.note("package", package_id, what, actor=actor, before=old, after=new, at=at)
         told = [
-            {} if each is None else {"shipmentStatus": each["shipmentStatus"]} for each in (before, after)
+            {} if item is None else {"shipmentStatus": item["shipmentStatus"]} for item in (before, after)
         ]
         audit.note("message", shipment_id, MESSAGE, actor=SYSTEM, before=told[0], after=told[1], at=at)
 
 
 def _shipment_ids(order: Order | None) -> list[str]:
     ids: Any = (order or {}).get("shipmentIds")
-    return [each for each in ids if isinstance(each, str)] if isinstance(ids, list) else []
+    return [item for item in ids if isinstance(item, str)] if isinstance(ids, list) else []
 
 
 def _packages(shipment: Record | None) -> dict[str, Record]:
-    return {each["id"]: each for each in (shipment or {}).get("packages", [])}
+    return {item["id"]: item for item in (shipment or {}).get("packages", [])}

@@ -143,12 +143,12 @@ class Store(Source):
     def window(self, start: int, stop: int) -> list[bytes]:
         """The records at positions `[start, stop)`."""
         records = self._records
-        return [records[each] for each in self._ids[start:stop]]
+        return [records[item] for item in self._ids[start:stop]]
 
     def rows(self, ids: Iterable[str]) -> list[bytes]:
         """The records with these ids."""
         records = self._records
-        return [records[each] for each in ids]
+        return [records[item] for item in ids]
 
     def times(self, record_id: str) -> tuple[object, object]:
         """When the order changed last, if ever else when it was made, and when it was made."""
@@ -156,14 +156,14 @@ class Store(Source):
 
     def matching(self, filters: Mapping[str, str]) -> list[str]:
         """Ids of the orders whose fields have these values; an order that cannot be read never matches."""
-        return [each for each in self._ids if matches(self._records[each], filters)]
+        return [item for item in self._ids if matches(self._records[item], filters)]
 
     # What tests and people look at
 
     def truth(self) -> dict[str, bytes]:
         """Every record by its id, in creation order, as it would be served now."""
         with self._lock:
-            return {each: self._records[each] for each in self._ids}
+            return {item: self._records[item] for item in self._ids}
 
     def ids(self) -> list[str]:
         """Every id, in creation order."""
@@ -389,7 +389,7 @@ class Store(Source):
     ) -> None:
         """Leaves audit entries for the order and for the items that changed, then tells the watchers."""
         self.audit.note("order", order_id, action, actor=actor, before=before, after=after, at=at)
-        olds = {each["id"]: each for each in items_of(before or {})}
+        olds = {item["id"]: item for item in items_of(before or {})}
         news = {each["id"]: each for each in items_of(after or {})}
         for item_id in {**olds, **news}:
             old, new = olds.get(item_id), news.get(item_id)

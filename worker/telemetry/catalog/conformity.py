@@ -48,17 +48,17 @@ def problems_of(line: MutableMapping[str, Any], level: str) -> list[str]:
     event = EVENTS.get(name) if isinstance(name, str) else None
     if event is None:
         return [f"there is no log event {name!r}"]
-    found = [f"{name} has no field {field!r}" for field in line if field not in _ALLOWED[event.name]]
+    result = [f"{name} has no field {field!r}" for field in line if field not in _ALLOWED[event.name]]
     given = {"exception" if field == "exc_info" else field for field in line}
-    found += [f"{name} lacks its field {field!r}" for field in event.fields if field not in given]
-    found += [
+    result += [f"{name} lacks its field {field!r}" for field in event.fields if field not in given]
+    result += [
         f"{name}: {field} must be a {FIELDS[field].kind.value}, and is {value!r}"
         for field, value in line.items()
         if field in FIELDS and not _FITS[FIELDS[field].kind](value)
     ]
     if level != event.level and event.name not in FREE_LEVEL:
-        found.append(f"{name} is of level {event.level.value}, and was written as {level}")
-    return found
+        result.append(f"{name} is of level {event.level.value}, and was written as {level}")
+    return result
 
 
 class Conformity:
