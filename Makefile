@@ -58,7 +58,7 @@ bench: $(VENV)/.installed  ## the figures, side by side with the scripts people 
 	@$(BIN)/python -m tests.bench
 
 image: $(VENV)/.installed  ## the steps of the Dockerfile in a plain folder, and the daemon out of it (root, Linux)
-	@$(BIN)/python -m tests.integration.image
+	@$(BIN)/python -m tests.support.deployment.image
 
 docs: $(VENV)/.installed  ## record anew what each command prints
 	@$(BIN)/python -m tests.recorded docs/commands.md

@@ -26,7 +26,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from tests.bench.harness import redis_server, sampled
-from tests.integration.streams import STREAM, fields_of
+from tests.support.streams import STREAM, fields_of
 from worker.queue import Consumer
 from worker.queue.envelope import parse
 from worker.telemetry import log as logs

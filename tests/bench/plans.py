@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.bench.harness import redis_server
-from tests.conftest import _Bench
-from tests.integration.lying import Hands
+from tests.support.faulty_gateway import Hands
+from tests.support.worker import _Bench
 from worker.sandbox import SandboxServer, ServedContract
 from worker.telemetry import log as logs
 
 if TYPE_CHECKING:
-    from tests.conftest import Bench
+    from tests.support.worker import Bench
 
 INTERVAL = 15.0
 PLANS: dict[str, dict[str, Any]] = {

@@ -19,8 +19,8 @@ from typing import Any
 import anyio
 from redis.asyncio import Redis
 
-from tests.conftest import PATIENCE, eventually
-from tests.integration.streams import fields_of
+from tests.support.streams import fields_of
+from tests.support.waiting import PATIENCE, eventually
 from worker.keys import Keys
 from worker.queue.envelope import event_id
 from worker.redis import scripts
@@ -104,7 +104,7 @@ class Nursery:
 
     def __init__(self, url: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.nursery", url],
+            [sys.executable, "-m", "tests.chaos.consumer_processes", url],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -25,10 +25,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.conftest import Program, Server, _Bench, login_settings
-from tests.happenings import Happenings
-from tests.ledger import Ledger
-from tests.settling import look_once_more, missing_entries, take_new
+from tests.support.convergence import look_once_more, missing_entries, take_new
+from tests.support.mutations import Happenings
+from tests.support.oracle import Ledger
+from tests.support.programs import Program, login_settings
+from tests.support.servers import Server
+from tests.support.worker import _Bench
 from worker.capture.registry import AUDIT_LOGS, CAPTURED, RESOURCES
 from worker.capture.state.store import StateStore
 from worker.config.sections import PRESETS

@@ -10,8 +10,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tests.conftest import Server
-from tests.integration.test_model import lives
+from tests.integration.capture.test_model import lives
+from tests.support.servers import Server
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos.consuming import Plan, run
-from tests.conftest import Server
+from tests.support.servers import Server
 from worker.telemetry import log as logs
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.chaos.consuming import Plan, run
-from tests.conftest import Server
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.anyio
 

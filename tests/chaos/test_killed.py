@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.conftest import PATIENCE, Bench, BenchMaker, eventually
+from tests.support.waiting import PATIENCE, eventually
+from tests.support.worker import Bench, BenchMaker
 from worker.capture.state.run import Outcome
 from worker.sandbox import SandboxServer
 
@@ -27,7 +28,7 @@ class Victim:
     def __init__(self, redis_url: str, sandbox_url: str) -> None:
         root = Path(__file__).parents[2]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.victim", redis_url, sandbox_url, str(PAGE_SIZE)],
+            [sys.executable, "-m", "tests.chaos.poll_process", redis_url, sandbox_url, str(PAGE_SIZE)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -22,8 +22,9 @@ from pathlib import Path
 import click
 import httpx
 
-from tests.conftest import Server, login_settings, program_env
 from tests.recorded.page import Example, cut, readable
+from tests.support.programs import login_settings, program_env
+from tests.support.servers import Server
 from worker.cli import cli, main
 from worker.sandbox import SandboxServer
 

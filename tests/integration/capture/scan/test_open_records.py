@@ -1,0 +1,138 @@
+"""Reading the orders that may still change, where a gateway has neither filter nor sort but chooses by status."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.support.worker import Bench, BenchMaker
+from worker.config.sections import InterestSettings
+from worker.sandbox import SandboxServer, ServedContract
+
+pytestmark = pytest.mark.anyio
+
+
+def status_of(sandbox: SandboxServer, order: str) -> str:
+    """As it is now."""
+    status: str = json.loads(sandbox.store.truth()[order])["status"]
+    return status
+
+
+def orders_in(sandbox: SandboxServer, *statuses: str) -> list[str]:
+    """Orders of the sandbox in one of these statuses."""
+    return [each for each in sandbox.store.ids() if status_of(sandbox, each) in statuses]
+
+
+async def settled(b: Bench) -> None:
+    """The first complete read is over."""
+    run = await b.poll()
+    assert (run.outcome, run.plan) == ("complete", "sweep")
+
+
+async def test_the_cost_follows_the_open_orders(bench: BenchMaker) -> None:
+    """With ten times the history a quiet poll costs no more, and less than reading everything."""
+    costs = []
+    for history in (300, 3000):
+        with SandboxServer(orders=history) as sandbox:
+            for order in orders_in(sandbox, "Open", "In Production", "Customer Care Hold")[20:]:
+                sandbox.store.change(order, status="Fulfilled")
+            async with bench(sandbox, probe=True, page_size=20) as b:
+                await b.redis.flushall()
+                await settled(b)
+                await b.poll()
+                run = await b.poll()
+                assert (run.plan, run.outcome, run.published) == ("open", "complete", 0)
+                costs.append(run.usage.requests)
+                assert run.usage.requests < (await b.cursor()).sweep_pages
+    assert costs[1] <= costs[0] + 2
+
+
+async def test_changes_of_open_orders(bench: BenchMaker) -> None:
+    """New ones and changed ones are published by the same poll; what has left is read by its id with the next."""
+    with SandboxServer(orders=200) as sandbox:
+        async with bench(sandbox, probe=True, page_size=10) as b:
+            await settled(b)
+            assert (await b.poll()).plan == "open"
+            created = sandbox.store.create(12)
+            (order,) = sandbox.store.change(orders_in(sandbox, "Open")[0], externalId="changed")
+            run = await b.poll()
+            assert (run.plan, run.created, run.updated) == ("open", 12, 1)
+            gone = [created[0], order]
+            sandbox.store.change(gone, status="Fulfilled")
+            assert (await b.poll()).outcome == "complete"
+            run = await b.poll()
+            assert (run.plan, run.updated) == ("refresh+open", 2)
+            assert [status_of(sandbox, event.subject) for event in (await b.events())[-2:]] == [
+                "Fulfilled"
+            ] * 2
+            assert (await b.poll()).published == 0
+
+
+async def test_a_change_in_a_final_status(bench: BenchMaker) -> None:
+    """It is left to the complete read, which finds it."""
+    with SandboxServer(orders=200) as sandbox:
+        async with bench(sandbox, probe=True, page_size=10) as b:
+            await settled(b)
+            await b.poll()
+            (order,) = sandbox.store.change(orders_in(sandbox, "Fulfilled")[0], externalId="refunded")
+            assert (await b.poll()).published == 0
+            b.desk.poller._complete_every = 0.0
+            run = await b.poll()
+            assert (run.plan, run.updated) == ("open+sweep", 1)
+            assert (await b.events())[-1].subject == order
+
+
+async def test_a_choice_that_stops_to_hold(bench: BenchMaker) -> None:
+    """One order of another status: the parameter is used no more, and the poll reads everything."""
+    with SandboxServer(orders=200) as sandbox:
+        async with bench(sandbox, probe=True, page_size=10) as b:
+            await settled(b)
+            await b.poll()
+            contract = replace(sandbox._sandbox.contract, choices_honoured=False)
+            sandbox._sandbox.contract = sandbox.store.contract = contract
+            changed = sandbox.store.change(15)
+            run = await b.poll()
+            assert (run.plan, run.outcome, run.updated) == ("open+sweep", "complete", 15)
+            known = (await b.desk.contract.load())["orders"]
+            assert (known.status_parameter, known.merchant_parameter) == (None, None)
+            assert (await b.poll()).plan == "sweep"
+            assert {event.subject for event in (await b.events())[-15:]} == set(changed)
+
+
+async def test_a_choice_that_is_ignored_is_not_used(bench: BenchMaker) -> None:
+    """What the probe has not seen to be honoured is never asked for."""
+    with SandboxServer(orders=200, contract=ServedContract(choices_honoured=False)) as sandbox:
+        async with bench(sandbox, probe=True, page_size=10, interest=InterestSettings(merchants=("m",))) as b:
+            await settled(b)
+            known = (await b.desk.contract.load())["orders"]
+            assert (known.status_parameter, known.merchant_parameter) == (None, None)
+            asked = len(sandbox.requests.last())
+            assert (await b.poll()).plan == "sweep"
+            assert not any("merchantId" in each.query for each in sandbox.requests.last()[asked:])
+
+
+@pytest.mark.parametrize("honoured", [True, False])
+async def test_one_merchant_is_read_alone(bench: BenchMaker, *, honoured: bool) -> None:
+    """Where the gateway chooses by merchant, the orders of others are not even asked for."""
+    with SandboxServer(orders=200) as sandbox:
+        merchant = json.loads(next(iter(sandbox.store.truth().values())))["merchantId"]
+        mine = {
+            each for each, raw in sandbox.store.truth().items() if json.loads(raw)["merchantId"] == merchant
+        }
+        async with bench(
+            sandbox, probe=True, page_size=10, interest=InterestSettings(merchants=(merchant,))
+        ) as b:
+            run = await b.poll()
+            assert (run.outcome, run.records, run.outside) == ("complete", len(mine), 0)
+            if not honoured:
+                contract = replace(sandbox._sandbox.contract, choices_honoured=False)
+                sandbox._sandbox.contract = sandbox.store.contract = contract
+            sandbox.store.change(sandbox.store.ids()[:150])
+            for _ in range(2):
+                assert (await b.poll(complete=True)).outcome in {"complete", "suspicious"}
+            told = {event.subject: event.data for event in await b.events()}
+            assert told == {each: sandbox.store.truth()[each] for each in mine}
+            known = (await b.desk.contract.load())["orders"]
+            assert known.merchant_parameter == ("merchantId" if honoured else None)

@@ -1,0 +1,416 @@
+"""Each script alone, on every server that is at hand: all of it or nothing, in order, under the fence."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import redis.exceptions
+from redis.asyncio import Redis
+
+from tests.support.servers import Server
+from tests.support.tools import server_program
+from worker.capture.records.diff import UNWRITTEN, Action, Change, decide, decode, newest_of_each, observe
+from worker.capture.records.fingerprint import FieldIndex
+from worker.capture.registry import ORDERS
+from worker.capture.state import lease as leases
+from worker.capture.state.lease import acquire
+from worker.capture.state.store import StateStore
+from worker.clock import SystemClock
+from worker.errors import DataError, LeaseHeld, LeaseLost
+from worker.keys import Keys
+from worker.queue.envelope import Event
+from worker.queue.streams import tail as stream
+from worker.redis import scripts
+from worker.redis.connections import answer, connect
+
+pytestmark = pytest.mark.anyio
+
+BUCKETS = 8
+KEYS = Keys("default")
+
+
+@pytest.fixture(scope="module", params=["embedded", "redis-server"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The embedded Valkey, and the redis-server on PATH where there is one."""
+    binary = server_program(request.param)
+    one = Server(tmp_path_factory.mktemp("server"), binary)
+    one.start()
+    yield one
+    one.stop(kill=True)
+
+
+class Table:
+    """A store and a lease, used by hand."""
+
+    def __init__(self, client: Redis) -> None:
+        self.redis, self.store, self.fields = client, StateStore(client, KEYS, ORDERS), FieldIndex()
+        self.fence = 0
+
+    async def changes(self, *records: dict[str, Any] | bytes) -> list[Change]:
+        """What a poll would commit for these records."""
+        raws = [
+            msgspec.Raw(each if isinstance(each, bytes) else json.dumps(each).encode()) for each in records
+        ]
+        observed = observe(ORDERS, raws)
+        found = await self.store.differing(observed, BUCKETS)
+        decoded = newest_of_each(
+            [decode(ORDERS, observed[at], state, frozenset()) for at, state in found.items()]
+        )
+        names = [name for one in decoded if one.content for name in one.content.names]
+        await self.store.extend_fields(self.fields, list(dict.fromkeys(names)))
+        decided = [decide(one, self.fields, baseline=True) for one in decoded]
+        return [change for change in decided if change.action not in UNWRITTEN]
+
+    async def commit(self, changes: Sequence[Change], **options: Any) -> bool:
+        """Commit them under the lease that was taken."""
+        defaults: dict[str, Any] = {
+            "fence": self.fence,
+            "buckets": BUCKETS,
+            "reason": "poll",
+            "observed_at": 1_800_000_000.0,
+            "where": "orders.search page 0",
+            "cursor": {"sweep_page": 1},
+        }
+        return await self.store.commit(changes, **defaults | options)
+
+    async def lease(self, verb: str, owner: str = "me", ms: int = 60_000) -> list[Any]:
+        """The lease script alone."""
+        script = scripts.load(self.redis, "worker.capture", "lease")
+        result: list[Any] = await script(keys=[KEYS.lease("orders")], args=[verb, owner, ms])
+        return result
+
+    async def events(self) -> list[Event]:
+        """Every event."""
+        return [each async for each in stream.follow(self.redis, KEYS.stream("orders"), "0", wait=False)]
+
+    async def everything(self) -> dict[bytes, bytes]:
+        """All that is in Redis."""
+        return {key: await self.redis.dump(key) for key in await self.redis.keys("*")}
+
+
+@pytest.fixture
+async def table(server: Server) -> AsyncIterator[Table]:
+    """An empty database with the lease taken."""
+    client = connect(server.url)
+    await client.flushall()
+    table = Table(client)
+    table.fence = (await table.lease("acquire"))[0]
+    yield table
+    await client.aclose()
+
+
+async def test_commit_writes_everything(table: Table) -> None:
+    """Events, states, dead letters, cursor and run record are written together."""
+    changes = await table.changes({"id": "a", "v": 1}, b'{"v":2}', {"id": "b", "v": 1})
+    assert await table.commit(changes, run={"run_id": "r1"})
+    events = await table.events()
+    assert [(each.subject, each.sequence, each.version) for each in events] == [("a", 1, 1), ("b", 2, 1)]
+    assert [each.data for each in events] == [b'{"id": "a", "v": 1}', b'{"id": "b", "v": 1}']
+    ((_, letter),) = await table.redis.xrange(KEYS.dead("orders"))
+    assert (letter[b"reason"], letter[b"data"]) == (b"the record has no id", b'{"v":2}')
+    assert letter[b"where"] == b"orders.search page 0"
+    ((_, record),) = await table.redis.xrange(KEYS.runs)
+    assert record == {b"run_id": b"r1"}
+    cursor = await table.store.load_cursor()
+    assert (cursor.sequence, cursor.tracked, cursor.sweep_page) == (2, 3, 1)
+    assert await table.changes({"id": "a", "v": 1}, b'{"v":2}', {"id": "b", "v": 1}) == []
+
+
+async def test_wrong_fence_writes_nothing(table: Table) -> None:
+    """Whoever does not hold the lease commits nothing, be its fence lower, higher, or gone from Redis."""
+    changes = await table.changes({"id": "a"})
+    before = await table.everything()
+    for fence in (table.fence - 1, table.fence + 1, 0):
+        with pytest.raises(LeaseLost):
+            await table.commit(changes, fence=fence)
+    assert await table.everything() == before
+    await table.redis.delete(KEYS.lease("orders"))
+    with pytest.raises(LeaseLost):
+        await table.commit(changes)
+    assert await table.events() == []
+
+
+async def test_conflict_writes_nothing(table: Table) -> None:
+    """If one state of many is not the one that was looked up, nothing at all is written."""
+    changes = await table.changes(*({"id": f"r{number}"} for number in range(5)))
+    assert await table.commit(await table.changes({"id": "r3", "v": "other"}))
+    before = await table.everything()
+    assert not await table.commit(changes)
+    assert await table.everything() == before
+
+
+async def test_same_commit_again_is_a_conflict(table: Table) -> None:
+    """A commit whose answer was lost may be sent again: it does nothing the second time."""
+    changes = await table.changes({"id": "a"}, b"17")
+    assert await table.commit(changes)
+    before = await table.everything()
+    assert not await table.commit(changes)
+    assert await table.everything() == before
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        KEYS.lease("orders"),
+        KEYS.cursor("orders"),
+        KEYS.stream("orders"),
+        KEYS.dead("orders"),
+        KEYS.runs,
+        *(f"{KEYS.states('orders')}:{bucket}" for bucket in range(BUCKETS)),
+    ],
+)
+async def test_wrong_type_writes_nothing(table: Table, key: str) -> None:
+    """A key of another type ends the commit before it has written anything."""
+    changes = await table.changes(*({"id": f"r{number}"} for number in range(64)), b"17")
+    await table.redis.delete(key)
+    await answer(table.redis.lpush(key, "foreign"))
+    before = await table.everything()
+    with pytest.raises(redis.exceptions.ResponseError, match="WRONGTYPE"):
+        await table.commit(changes, run={"run_id": "r1"})
+    assert await table.everything() == before
+
+
+@pytest.mark.parametrize("name", ["sequence", "tracked"])
+async def test_odd_number_writes_nothing(table: Table, name: str) -> None:
+    """A sequence or count that is no number ends the commit before it has written anything."""
+    changes = await table.changes({"id": "a"})
+    await answer(table.redis.hset(KEYS.cursor("orders"), name, "many"))
+    before = await table.everything()
+    with pytest.raises(redis.exceptions.ResponseError, match="DATA"):
+        await table.commit(changes)
+    assert await table.everything() == before
+
+
+async def test_out_of_memory_writes_nothing(table: Table) -> None:
+    """When Redis is full the commit is refused as a whole, and goes through when there is room again."""
+    changes = await table.changes(*({"id": f"r{number}", "v": "x" * 2000} for number in range(100)))
+    before = await table.everything()
+    try:
+        await table.redis.config_set("maxmemory", 1)
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            await table.commit(changes)
+        assert await table.everything() == before
+        # Room for a part of it: all or nothing all the same.
+        used = (await table.redis.info("memory"))["used_memory"]
+        await table.redis.config_set("maxmemory", used + 50_000)
+        try:
+            done = await table.commit(changes)
+        except redis.exceptions.OutOfMemoryError:
+            done = False
+        assert len(await table.events()) == (100 if done else 0)
+    finally:
+        await table.redis.config_set("maxmemory", 0)
+    assert done or await table.commit(changes)
+    assert [each.sequence for each in await table.events()] == list(range(1, 101))
+
+
+async def test_cursor_moves_last(table: Table, server: Server) -> None:
+    """In the order of the append-only file: events, dead letters, states, run record, cursor."""
+    await table.commit(await table.changes({"id": "a"}, b"17"), run={"run_id": "r1"})
+    (log,) = server.folder.glob("appendonlydir/*.incr.aof")
+    written = log.read_bytes()
+    order = [
+        KEYS.stream("orders"),
+        KEYS.dead("orders"),
+        KEYS.states("orders"),
+        KEYS.runs,
+        KEYS.cursor("orders"),
+    ]
+    places = [written.rindex(key.encode()) for key in order]
+    assert places == sorted(places)
+
+
+async def test_sequence_has_no_gaps(table: Table) -> None:
+    """Over many commits, with noise, conflicts and refusals between them, the sequence is 1, 2, 3, ..."""
+    for turn in range(10):
+        records: list[dict[str, Any]] = [{"id": f"r{number}", "v": turn // 2} for number in range(turn)]
+        changes = await table.changes(*records)
+        with pytest.raises(LeaseLost):
+            await table.commit(changes, fence=1)
+        assert await table.commit(changes)
+        assert not changes or not await table.commit(changes)
+        assert await table.commit(await table.changes(*(dict(reversed(each.items())) for each in records)))
+    sequences = [each.sequence for each in await table.events()]
+    assert sequences == list(range(1, len(sequences) + 1))
+    assert len(sequences) > 20
+
+
+async def test_noise_and_parked_write_no_event(table: Table) -> None:
+    """Other bytes are remembered without an event; a letter is written once."""
+    await table.commit(await table.changes({"id": "a", "v": 1}))
+    noise = await table.changes(b'{"v":1,"id":"a"}')
+    assert [each.action for each in noise] == [Action.NOISE]
+    assert await table.commit(noise)
+    assert await table.changes(b'{"v":1,"id":"a"}') == []
+    bad = b'{"id":"a","v":"\xff"}'
+    assert await table.commit(await table.changes(bad))
+    assert await table.changes(bad) == []
+    assert len(await table.events()) == 1
+    assert await table.redis.xlen(KEYS.dead("orders")) == 1
+
+
+async def test_tracked_counts_each_record_once(table: Table) -> None:
+    """`tracked` is the number of states, whatever happens to them."""
+    for value in (1, 2, 3):
+        await table.commit(await table.changes({"id": "a", "v": value}, {"id": f"n{value}"}))
+    assert (await table.store.load_cursor()).tracked == 4
+
+
+async def test_lookup_finds_what_differs(table: Table) -> None:
+    """Positions of new and of changed records, with the state of the changed ones; none for equal bytes."""
+    await table.commit(await table.changes({"id": "a", "v": 1}, {"id": "b", "v": 1}))
+    raws = [
+        msgspec.Raw(json.dumps(each).encode()) for each in ({"id": "a", "v": 1}, {"id": "b"}, {"id": "c"})
+    ]
+    found = await table.store.differing(observe(ORDERS, raws), BUCKETS)
+    assert found.keys() == {1, 2}
+    assert len(found[1]) > 18
+    assert found[2] == b""
+
+
+async def test_field_places_are_append_only(table: Table) -> None:
+    """Many at once give names places: none twice, none moved, and all see the same."""
+    names = [f"f{number}" for number in range(40)]
+    views = [FieldIndex() for _ in range(12)]
+    wishes = [names[at : at + 15] + names[:at:7] for at in range(12)]
+    await asyncio.gather(
+        *(table.store.extend_fields(view, wish) for view, wish in zip(views, wishes, strict=True))
+    )
+    final = (await table.store.load_fields())._names
+    assert sorted(final) == sorted(set(itertools.chain(*wishes)))
+    for view, wish in zip(views, wishes, strict=True):
+        assert view._names == final[: len(view._names)]
+        assert set(wish) <= set(view._names)
+    await table.store.extend_fields(views[0], ["late", "f0"])
+    assert (await table.store.load_fields())._names == [*final, "late"]
+
+
+async def test_odd_field_names(table: Table) -> None:
+    """Field names of any kind come back as they were."""
+    odd = ["", " ", "a,b", "é", "\x00", "%", "😀"]
+    await table.store.extend_fields(table.fields, odd)
+    assert (await table.store.load_fields())._names == odd
+
+
+async def test_layout_of_another_version_is_refused(table: Table) -> None:
+    """The layout is claimed once; another one is refused."""
+    await table.store.check_layout()
+    await table.store.check_layout()
+    await table.redis.set(KEYS.layout, "99")
+    with pytest.raises(DataError, match="layout 99"):
+        await table.store.check_layout()
+
+
+# The lease
+
+
+async def test_lease_is_held_by_one(table: Table) -> None:
+    """While it lasts, another one is told who holds it and for how long."""
+    fence, owner, left = await table.lease("acquire", "other")
+    assert (fence, owner) == (0, b"me")
+    assert 0 < left <= 60_000
+
+
+async def test_lease_passes_on_when_released_or_expired(table: Table) -> None:
+    """The fence grows with each new holder, after a release as after an expiry."""
+    fences = [table.fence]
+    assert await table.lease("release") == [table.fence, b"", 0]
+    fences.append((await table.lease("acquire", "second", 0))[0])
+    fences.append((await table.lease("acquire", "third", 0))[0])
+    assert fences == sorted(set(fences))
+    assert 0 not in fences
+
+
+async def test_holder_that_asks_again_holds_it(table: Table) -> None:
+    """One whose answer was lost on the way asks again and gets the same fence."""
+    assert (await table.lease("acquire", "me"))[0] == table.fence
+
+
+async def test_late_renewal(table: Table) -> None:
+    """A holder may renew after the end as long as nobody else has come; then no more."""
+    await table.lease("renew", "me", 0)
+    assert await table.lease("renew", "me", 0) == [table.fence, b"", 0]
+    successor = (await table.lease("acquire", "other"))[0]
+    assert await table.lease("renew", "me") == [0, b"other", 0]
+    assert await table.lease("release", "me") == [0, b"other", 0]
+    assert (await table.lease("renew", "other"))[0] == successor
+
+
+async def test_fence_is_not_given_out_twice(table: Table) -> None:
+    """A fence is never below the time: if Redis loses its last writes, the next one is another all the same."""
+    await table.lease("release")
+    key = KEYS.lease("orders")
+    before = await table.redis.dump(key)
+    seconds, micros = await table.redis.time()
+    lost = (await table.lease("acquire", "lost"))[0]
+    assert lost >= seconds * 1000 + micros // 1000
+    await table.redis.restore(key, 0, before, replace=True)
+    while (await table.redis.time()) < (lost // 1000, lost % 1000 * 1000 + 1000):
+        pass  # until the millisecond is over
+    assert (await table.lease("acquire", "next"))[0] > lost
+
+
+class SteppingClock(SystemClock):
+    """A clock whose sleepers wake when the test says so."""
+
+    def __init__(self) -> None:
+        self.wake = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:  # noqa: ARG002 - the name is the protocol's
+        """Until the next step."""
+        await self.wake.wait()
+        self.wake.clear()
+
+
+async def test_hold_renews_and_notices_the_loss(table: Table) -> None:
+    """The heartbeat renews; when somebody else has come, `check` says so; the release leaves him alone."""
+    await table.lease("release")
+    clock, renewed = SteppingClock(), asyncio.Event()
+
+    async def on_renew() -> None:
+        renewed.set()
+
+    key = KEYS.lease("orders")
+    async with acquire(
+        table.redis, key, resource="orders", owner="w1", clock=clock, on_renew=on_renew
+    ) as lease:
+        clock.wake.set()
+        await renewed.wait()
+        lease.check()
+        await table.lease("renew", "w1", 0)
+        await table.lease("acquire", "thief")
+        renewed.clear()
+        clock.wake.set()
+        await renewed.wait()
+        with pytest.raises(LeaseLost):
+            lease.check()
+    assert (await table.lease("renew", "thief"))[1] == b""
+
+
+async def test_hold_is_refused_and_released(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second holder is refused; behind the block the lease is free, also after an error."""
+    key = KEYS.lease("orders")
+    with pytest.raises(LeaseHeld, match="me holds the lease on orders"):
+        async with acquire(table.redis, key, resource="orders", owner="w1", clock=SystemClock()):
+            raise AssertionError("not reached")
+    await table.lease("release")
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 60.0)
+    with pytest.raises(ValueError, match="inside"):
+        async with acquire(table.redis, key, resource="orders", owner="w1", clock=SystemClock()):
+            raise ValueError("inside")
+    assert (await table.lease("acquire", "w2"))[0]
+
+
+def test_scripts_stand_in_files_of_their_own() -> None:
+    """Every script states its keys and what it returns."""
+    for path in (Path(leases.__file__).parent / "lua").glob("*.lua"):
+        head = path.read_text(encoding="utf-8")
+        assert "-- KEYS:" in head
+        assert "-- Returns" in head

@@ -1,0 +1,332 @@
+"""Whatever a gateway lies about, every order as served stands as the last event of it, or the poll says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.faulty_gateway import (
+    FILTER,
+    LIST_PATH,
+    Liar,
+    Query,
+    Record,
+    Reply,
+    Watch,
+    orders,
+    since_modified,
+    watching,
+)
+from worker.capture.probe.registry import FINISH_AFTER
+
+pytestmark = pytest.mark.anyio
+
+NO_MORE_THAN = 40
+"""Requests of a probe."""
+
+
+async def reads_all(watch: Watch, *, plan: str = "sweep") -> None:
+    """The next poll ends in order, and brings everything."""
+    run = await watch.poll()
+    assert (run.outcome, run.plan, run.error) == ("complete", plan, "")
+    assert await watch.missing() == []
+
+
+async def believed(watch: Watch) -> str | None:
+    """The filter that is in use."""
+    found = await watch.found()
+    assert found is not None
+    return found.since
+
+
+def refused(status: int) -> Reply:
+    return status, {"message": "made-up trouble"}
+
+
+# Pages
+
+PAGINGS: dict[str, tuple[dict[str, Any], int]] = {
+    "from 0": ({"base": 0}, 0),
+    "from 0, no total": ({"base": 0, "total": False}, 0),
+    "from 0, clamped": ({"base": 0, "clamps": True}, 0),
+    "from 0, clamped, no total": ({"base": 0, "clamps": True, "total": False}, 0),
+    "from 0, newest first, a cap, no total": (
+        {"base": 0, "newest_first": True, "cap": 20, "total": False},
+        0,
+    ),
+    "from 0, 404 past the end, no total": ({"base": 0, "beyond": 404, "total": False}, 0),
+    "from 1, clamped, no total": ({"clamps": True, "total": False}, 1),
+    "from 1, lenient": ({"lenient": True}, 1),
+    "from 1, lenient, no total": ({"lenient": True, "total": False}, 1),
+    "from 1, lenient, clamped, no total": ({"lenient": True, "clamps": True, "total": False}, 1),
+    "from 1, 404 past the end": ({"beyond": 404}, 1),
+    "from 1, 404 past the end, no total": ({"beyond": 404, "total": False}, 1),
+    "from 1, 400 past the end, no total": ({"beyond": 400, "total": False}, 1),
+    "from 1, a cap, no total": ({"cap": 20, "total": False}, 1),
+    "from 1, a cap, clamped, no total": ({"cap": 20, "clamps": True, "total": False}, 1),
+}
+
+
+@pytest.mark.parametrize("count", [15, 200])
+@pytest.mark.parametrize("paging", PAGINGS)
+async def test_a_way_of_paging(redis_url: str, paging: str, count: int) -> None:
+    """However pages are counted and however a list ends, everything is read, also when it has grown since."""
+    lies, first_page = PAGINGS[paging]
+    liar = Liar(records=orders(count), **lies)
+    async with watching(liar, redis_url) as watch:
+        await reads_all(watch)
+        found = await watch.found()
+        assert found is not None
+        assert (found.state, found.first_page) == ("found", first_page)
+        assert found.requests <= NO_MORE_THAN
+        liar.add(135)
+        liar.change(3)
+        await reads_all(watch)
+
+
+@pytest.mark.parametrize("paging", ["from 0, clamped, no total", "from 1, 404 past the end, no total"])
+async def test_a_list_that_ends_with_a_full_page(redis_url: str, paging: str) -> None:
+    """Where the last page is full and no total says so, what lies behind it ends the read and does not fail it."""
+    lies, _ = PAGINGS[paging]
+    async with watching(Liar(records=orders(40), **lies), redis_url, page_size=10) as watch:
+        await reads_all(watch)
+        await reads_all(watch)
+
+
+@pytest.mark.parametrize(
+    "told", [lambda _: 100, lambda _: 0, lambda _: -1], ids=["capped", "zero", "minus one"]
+)
+async def test_a_total_that_is_too_low(redis_url: str, told: Callable[[int], int]) -> None:
+    """A total alone never ends a read: one that is capped, or means that it is not known, hides nothing."""
+    liar = Liar(records=orders(330), told=told)
+    async with watching(liar, redis_url) as watch:
+        await reads_all(watch)
+        liar.change(320)
+        await reads_all(watch)
+
+
+GROWING: dict[str, dict[str, Any]] = {
+    "from 0": {"base": 0},
+    "from 0, clamped": {"base": 0, "clamps": True},
+    "from 1": {},
+    "from 1, lenient": {"lenient": True},
+    "from 1, lenient, clamped": {"lenient": True, "clamps": True},
+}
+
+
+@pytest.mark.parametrize("total", [True, False])
+@pytest.mark.parametrize("paging", GROWING)
+async def test_a_list_of_one_record_that_grows(redis_url: str, paging: str, *, total: bool) -> None:
+    """One record does not say how pages are counted; whatever was taken from it, no later order is passed by."""
+    liar = Liar(records=orders(1), total=total, **GROWING[paging])
+    async with watching(liar, redis_url) as watch:
+        await reads_all(watch)
+        for _ in range(3):
+            liar.add(75)
+            await reads_all(watch)
+
+
+# The server is ill while it is asked
+
+
+@pytest.mark.parametrize("status", [503, 504, 403])
+async def test_page_0_is_out_of_order_during_the_probe(redis_url: str, status: int) -> None:
+    """A refusal of the moment is no answer to a bad page number: nothing is kept, and the next poll asks again."""
+    liar = Liar(records=orders(230), base=0, total=False)
+    liar.interfere = lambda _, query: refused(status) if query.get("page") == "0" else None
+    async with watching(liar, redis_url) as watch:
+        run = await watch.poll()
+        assert (run.outcome, run.published) == ("failed", 0)
+        assert f"status {status}" in run.error
+        assert await watch.found() is None
+        liar.interfere = None
+        await reads_all(watch)
+        found = await watch.found()
+        assert found is not None
+        assert found.first_page == 0
+
+
+def arriving(liar: Liar, each: int, *, times: int = 1_000, when: Callable[[Query], bool] = bool) -> None:
+    """Let so many orders arrive before each request of the probe for the list that `when` names."""
+    left = iter(range(times))
+
+    def interfere(path: str, query: Query) -> None:
+        if path == liar.path and query.get("pageSize") == "10" and when(query):
+            liar.add(each if next(left, None) is not None else 0)
+
+    liar.interfere = interfere
+
+
+MOVING: dict[str, dict[str, Any]] = {
+    "from 0": {"base": 0},
+    "from 0, no total": {"base": 0, "total": False},
+    "from 1, lenient": {"lenient": True},
+    "from 1, lenient, no total": {"lenient": True, "total": False},
+    "from 1, no total": {"total": False},
+}
+
+
+@pytest.mark.parametrize("each", [1, 4])
+@pytest.mark.parametrize("paging", MOVING)
+async def test_orders_arrive_between_the_requests_of_a_probe(redis_url: str, paging: str, each: int) -> None:
+    """Pages that move by less than half while they are compared are judged rightly."""
+    liar = Liar(records=orders(230), newest_first=True, **MOVING[paging])
+    arriving(liar, each)
+    async with watching(liar, redis_url) as watch:
+        assert (await watch.poll()).outcome == "complete"
+        found = await watch.found()
+        assert found is not None
+        assert (found.first_page, found.page_parameter) == (liar.base, "page")
+        liar.interfere = None
+        await reads_all(watch)
+
+
+@pytest.mark.parametrize("each", [6, 10])
+@pytest.mark.parametrize("paging", MOVING)
+async def test_a_list_that_moves_faster_than_it_is_asked(redis_url: str, paging: str, each: int) -> None:
+    """What cannot be judged may fail polls but never hides an order: once the list is calm, it is all read."""
+    liar = Liar(records=orders(230), newest_first=True, **MOVING[paging])
+    arriving(liar, each)
+    async with watching(liar, redis_url) as watch:
+        await watch.poll()
+        liar.interfere = None
+        runs = [await watch.poll() for _ in range(3)]
+        assert runs[-1].outcome == "complete"
+        assert await watch.missing() == []
+
+
+async def test_many_orders_arrive_at_the_worst_moment(redis_url: str) -> None:
+    """One burst between page 0 and page 1 makes the two alike: a verdict that is reached once is not believed."""
+    liar = Liar(records=orders(230), base=0, total=False, newest_first=True)
+    arriving(liar, 8, times=1, when=lambda query: query.get("page") == "1" and len(liar.asked) > 2)
+    async with watching(liar, redis_url) as watch:
+        await reads_all(watch)
+        assert len(liar.records) == 238
+        found = await watch.found()
+        assert found is not None
+        assert (found.first_page, found.page_parameter) == (0, "page")
+
+
+async def test_a_rate_limit_in_the_second_half_of_a_probe(redis_url: str) -> None:
+    """What a read needs is asked first: the orders are read, the rest is left open and looked at before long."""
+    liar = Liar(records=orders(230), keeps=since_modified)
+    liar.interfere = lambda path, _: refused(429) if path != LIST_PATH else None
+    async with watching(liar, redis_url) as watch:
+        await reads_all(watch)
+        found = await watch.found()
+        assert found is not None
+        assert "status 429" in found.unfinished
+        assert found.since is None
+        liar.interfere = None
+        await reads_all(watch)
+        assert await believed(watch) is None
+        watch.clock.offset += FINISH_AFTER + 1
+        await reads_all(watch, plan="window")
+        assert await believed(watch) == FILTER
+
+
+async def test_a_rate_limit_in_the_first_half_of_a_probe(redis_url: str) -> None:
+    """Without the numbers of the pages nothing can be read: the poll fails, and nothing is kept of the probe."""
+    liar = Liar(records=orders(230), base=0)
+    liar.interfere = lambda _, query: refused(429) if query.get("page") == "2" else None
+    async with watching(liar, redis_url) as watch:
+        run = await watch.poll()
+        assert (run.outcome, run.error_code) == ("failed", "rate_limited")
+        assert await watch.found() is None
+        liar.interfere = None
+        await reads_all(watch)
+
+
+# Where the list is, and what stands in it
+
+
+@pytest.mark.parametrize("status", [500, 503])
+@pytest.mark.parametrize("failing", [LIST_PATH, "/v1/orders"])
+async def test_a_path_that_fails_does_not_hide_the_right_one(
+    redis_url: str, failing: str, status: int
+) -> None:
+    """A candidate that fails says nothing of the others: the list is found behind it."""
+    liar = Liar(records=orders(23), path="/order/v1/orders/search")
+    liar.interfere = lambda path, _: refused(status) if path == failing else None
+    async with watching(liar, redis_url) as watch:
+        await reads_all(watch)
+        found = await watch.found()
+        assert found is not None
+        assert found.path == "/order/v1/orders/search"
+
+
+async def test_a_path_that_fails_where_there_is_no_other(redis_url: str) -> None:
+    """If no other path has the list, it is the failing one that is to blame, and it is asked again."""
+    liar = Liar(records=orders(23))
+    liar.interfere = lambda path, _: refused(500) if path == LIST_PATH else None
+    async with watching(liar, redis_url) as watch:
+        run = await watch.poll()
+        assert (run.outcome, run.error_code) == ("failed", "server_error")
+        assert await watch.found() is None
+        liar.interfere = None
+        await reads_all(watch)
+
+
+FACETS = [{"id": "f1", "count": 1}, {"id": "f2", "count": 2}]
+
+
+def with_facets(body: Record) -> Record:
+    return {**body, "facets": FACETS, "errors": []}
+
+
+def with_facets_alone(body: Record) -> Record:
+    """No list of orders where there are none, which some services write as null."""
+    return {"facets": FACETS, **body, "orders": body["orders"] or None}
+
+
+WRAPS: dict[str, Callable[[Record], Any]] = {
+    "facets and errors beside": with_facets,
+    "null for none": lambda body: {**body, "orders": body["orders"] or None},
+    "null for none, facets beside": with_facets_alone,
+    "nested": lambda body: {"data": body},
+    "nested, total outside": lambda body: {"data": {"orders": body["orders"]}, "total": body["total"]},
+    "nested twice": lambda body: {"response": {"data": body}},
+    "another name beside facets": lambda body: {"rows": body["orders"], "facets": FACETS},
+}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [*WRAPS],
+)
+async def test_lists_beside_and_around_the_orders(redis_url: str, wrap: str) -> None:
+    """Only orders become events, wherever their list stands, and also where the list was empty at first."""
+    liar = Liar(wrap=WRAPS[wrap])
+    async with watching(liar, redis_url) as watch:
+        assert (await watch.poll()).outcome == "complete"
+        assert await watch.events() == []
+        liar.records += orders(150)
+        await reads_all(watch)
+        liar.change(3)
+        await reads_all(watch)
+        assert {event.subject for event in await watch.events()} == {one["id"] for one in liar.records}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": "error", "errors": ["merchantId is required"]},
+        {"message": "nothing found", "errors": []},
+        {"facets": FACETS},
+        {"links": [{"id": "self"}], "warnings": [{"id": "w1"}]},
+    ],
+    ids=["errors", "no errors", "facets", "links and warnings"],
+)
+async def test_something_else_in_the_place_of_the_orders(redis_url: str, body: Record) -> None:
+    """A list of errors or facets is no list of orders: the poll fails and says so, and goes on once they are there."""
+    liar = Liar(records=orders(30))
+    liar.interfere = lambda path, _: (200, body) if path == LIST_PATH else None
+    async with watching(liar, redis_url) as watch:
+        run = await watch.poll()
+        assert (run.outcome, run.error_code) == ("failed", "contract_mismatch")
+        assert next(iter(body)) in run.error
+        assert await watch.events() == []
+        liar.interfere = None
+        await reads_all(watch)

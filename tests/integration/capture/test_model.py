@@ -1,0 +1,430 @@
+"""A model of the whole: anything happens to any record while it is read; what was told is what was true."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from typing import Any
+
+import anyio
+import hypothesis
+import msgspec
+import pytest
+import redis
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from hypothesis import HealthCheck, Phase
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from tests.support.convergence import look_once_more, missing_entries, take_new
+from tests.support.mutations import ACTIONS, Happenings
+from tests.support.oracle import Ledger
+from tests.support.servers import Server
+from tests.support.worker import Bench, _Bench
+from worker.capture.registry import AUDIT_LOGS, CAPTURED, RESOURCES
+from worker.capture.resources import AuditLog
+from worker.capture.resync.requests import ResyncRequest, ResyncState
+from worker.capture.state.store import StateStore
+from worker.ordermesh.contract.findings import Capabilities, fingerprint, no, yes
+from worker.redis.connections import answer
+from worker.sandbox import FaultRule, SandboxServer, ServedContract
+from worker.sandbox.state.index import Index
+from worker.telemetry import log as logs
+
+LAG = 1.0
+CONTRACTS = [
+    ServedContract(),
+    ServedContract(descending=True),
+    ServedContract(total=None, audit_shape="bare"),
+    ServedContract(wrapper_key=None, max_page_size=4),
+    ServedContract(since_honoured=True, sort_honoured=True),
+    ServedContract(since_honoured=True),
+    ServedContract(sort_honoured=True),
+    ServedContract(index_lag=LAG),
+    ServedContract(index_lag=LAG, since_honoured=True, sort_honoured=True),
+]
+TIMELY = tuple(action for action in ACTIONS if action not in {"silently", "flip"})
+"""What leaves no two states of a record with the same time: where a list lags behind, nothing else tells them apart."""
+SPOILED = ("status", "busy", "drop", "truncate", "garbage", "empty", "not_a_list")
+ROUNDS = 20
+"""Rounds of polls after which everything must have been told. A few are enough unless many deletions wait."""
+
+kinds = st.sampled_from(list(RESOURCES))
+picks = st.integers(0, 9)
+names = st.sampled_from(list(CAPTURED))
+happenings = st.tuples(kinds, st.sampled_from(ACTIONS), picks)
+to_the_kind = st.lists(st.tuples(st.sampled_from(ACTIONS), picks), min_size=1, max_size=3)
+searches = [resource.search for resource in RESOURCES.values()]
+others = ["*", *(each.single for each in RESOURCES.values() if each.single)]
+others += [each.operation for each in AUDIT_LOGS.values()] + ["shipments.for_order"]
+
+
+class Interrupted:
+    """Calls `then()` once, after the `at`-th answer of OrderMesh to this worker."""
+
+    def __init__(self, b: Bench, at: int, then: Callable[[], Awaitable[None]]) -> None:
+        self._client, self._at, self._then, self._count = b.desk.client, at, then, 0
+        self._call = self._client._with_retries
+
+    async def __aenter__(self) -> None:
+        self._client._with_retries = self._wrapped  # type: ignore[method-assign]
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self._client._with_retries = self._call  # type: ignore[method-assign]
+
+    async def _wrapped(self, *arguments: Any, **options: Any) -> Any:
+        reply = await self._call(*arguments, **options)
+        self._count += options[
+            "signed"
+        ]  # who logs in holds the lock of the token, on which another one would wait
+        if self._count == self._at and options["signed"]:
+            await self._then()
+        return reply
+
+
+class Life(RuleBasedStateMachine):
+    """The life of an account: records, faults, workers that come and go, and people who ask for resyncs."""
+
+    server: Server
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        self.ready = False
+
+    @initialize(
+        contract=st.sampled_from(CONTRACTS),
+        orders=st.integers(2, 4),
+        page_size=st.sampled_from([2, 3, 2, 50]),
+        concurrency=st.sampled_from([1, 4]),
+        known=st.booleans(),
+    )
+    def begin(
+        self, contract: ServedContract, orders: int, page_size: int, concurrency: int, known: bool
+    ) -> None:
+        """A small shop with its catalog, and a worker that knows how it is served and may have read it before."""
+        with redis.Redis.from_url(self.server.url) as client:
+            client.flushall()
+        self.contract, self.now = contract, 0.0
+        self.sandbox = SandboxServer(orders=orders, contract=contract)
+        if contract.index_lag:
+            lists = {each: Index(LAG, lambda: self.now) for each in searches}
+            self.sandbox._sandbox.indexes.update(lists)
+        self.stack.enter_context(self.sandbox)
+        self.happenings = Happenings(self.sandbox, seed=orders)
+        self.happenings.trim(3)
+        self.ledger = Ledger(self.happenings)
+        self.read: dict[str, str] = {}
+        self.api = {"page_size": page_size, "max_concurrency": concurrency, "attempts": 1}
+        self.portal: BlockingPortal = self.stack.enter_context(start_blocking_portal("asyncio"))
+        self.work()
+        self.ready = True
+        if known:
+            self.run(partial(look_once_more, self.b))
+
+    def bench(self) -> _Bench:
+        """The parts of a worker."""
+        intervals = dict.fromkeys(CAPTURED, 1.0)
+        return _Bench(self.sandbox, self.server.url, {**self.api, "intervals": intervals, "probe": True})
+
+    def work(self) -> None:
+        """A worker begins."""
+        self.worker: AbstractContextManager[Bench] = self.portal.wrap_async_context_manager(self.bench())
+        self.b = self.stack.enter_context(self.worker)
+        self.portal.call(know, self.b, self.contract)
+
+    def run(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Do some work of the worker, and hold what it has published against what was true."""
+        self.ready = False  # what has failed once is not looked at again
+        result = self.portal.call(work)
+        self.portal.call(take_new, self.b, self.ledger, self.read)
+        self.ready = True
+        return result
+
+    def let_happen(self, what: Sequence[tuple[str, str, int]]) -> None:
+        """Things happen, one after the other."""
+        for kind, action, pick in what:
+            if self.contract.index_lag and action not in TIMELY:
+                action = "change"  # noqa: PLW2901 - see TIMELY
+            self.ledger.note(self.happenings.happen(kind, action, pick))
+
+    @rule(what=st.lists(happenings, min_size=1, max_size=4))
+    def something_happens(self, what: list[tuple[str, str, int]]) -> None:
+        """Records come, change and go."""
+        self.let_happen(what)
+
+    @rule(
+        action=st.sampled_from(SPOILED),
+        operation=st.sampled_from(searches + others),
+        page=st.none() | st.integers(1, 3),
+        times=st.integers(1, 2),
+    )
+    def something_goes_wrong(self, action: str, operation: str, page: int | None, times: int) -> None:
+        """One or two of the next answers are spoiled, in a way that shows."""
+        shows = self.contract.total and self.contract.wrapper_key
+        if action in {"empty", "not_a_list"} and (operation not in searches or not shows):
+            action = "garbage"
+        page = page if operation in searches else None
+        given: dict[str, Any] = {"code": 500}
+        if action == "busy":
+            action, given = "status", {"code": 429, "retry_after": 0.01}
+        fault = FaultRule(action, operation=operation, page=page, times=times, **given)
+        self.sandbox.faults.replace([*self.sandbox.faults.rules[-1:], fault])
+
+    @rule(name=names, follow_ups_only=st.booleans(), stop=st.sampled_from([1, 2, 99]))
+    def poll(self, name: str, follow_ups_only: bool, stop: int) -> None:
+        """A poll, which may be stopped behind a page."""
+        asked = iter(range(10_000))
+        only = follow_ups_only and name in RESOURCES
+        self.run(partial(self.b.poll, CAPTURED[name], follow_ups_only=only, stop=lambda: next(asked) >= stop))
+
+    @rule(kind=kinds)
+    def read_completely(self, kind: str) -> None:
+        """All of a resource, and the audit logs that are due of it."""
+        self.run(partial(self.b.poll, RESOURCES[kind], complete=True))
+        for log in AUDIT_LOGS.values():
+            if log.parent.name == kind:
+                self.run(partial(self.b.poll, log))
+
+    @rule(name=names, at=st.integers(1, 4), what=to_the_kind, told=st.booleans())
+    def records_move(self, name: str, at: int, what: list[tuple[str, int]], told: bool) -> None:
+        """Records come, change and go while they, or their logs, are read; it may even be told of meanwhile."""
+        kind = _kind(name)
+
+        async def meanwhile() -> None:
+            self.let_happen([(kind, action, pick) for action, pick in what])
+            if told and name != kind:
+                await self.b.poll(RESOURCES[kind])
+
+        self.run(partial(self.poll_interrupted, name, at, meanwhile))
+
+    @rule(kind=kinds, pick=picks)
+    def a_log_moves(self, kind: str, pick: int) -> None:
+        """A record changes, and is told of, while its log is read because of the change before."""
+        (log, *_) = [each for each in AUDIT_LOGS.values() if each.parent.name == kind]
+
+        async def change() -> None:
+            self.let_happen([(kind, "change", pick)])
+            await self.b.poll(RESOURCES[kind], complete=True)
+
+        self.run(change)
+        self.run(partial(self.poll_interrupted, log.name, 1, change))
+
+    @rule(kind=kinds, pick=picks)
+    def pages_overlap(self, kind: str, pick: int) -> None:
+        """A record that has changed is shown on two pages, of which the second is looked at before the first one."""
+        client, search = self.b.desk.client, RESOURCES[kind].search
+        ask, look = client._with_retries, StateStore.differing
+        came, looked = anyio.Event(), anyio.Event()
+        first: list[Any] = []
+
+        async def overlapping(request: Any, *arguments: Any, **options: Any) -> Any:
+            if request.key != search or looked.is_set():
+                return await ask(request, *arguments, **options)
+            if came.is_set():
+                return first[0]
+            first.append(await ask(request, *arguments, **options))
+            came.set()
+            with anyio.move_on_after(1):  # where no second page is asked for before the first one is here
+                await looked.wait()
+            return first[0]
+
+        async def looking(*arguments: Any, **options: Any) -> Any:
+            found = await look(*arguments, **options)
+            looked.set()
+            return found
+
+        async def poll() -> None:
+            client._with_retries = overlapping  # type: ignore[method-assign]
+            StateStore.differing = looking  # type: ignore[method-assign]
+            try:
+                await self.b.poll(RESOURCES[kind], complete=True)
+            finally:
+                StateStore.differing = look  # type: ignore[method-assign]
+                client._with_retries = ask  # type: ignore[method-assign]
+
+        self.let_happen([(kind, "change", pick)])
+        self.run(poll)
+
+    @rule(name=names, at=st.integers(1, 3), what=to_the_kind)
+    def a_worker_is_overtaken(self, name: str, at: int, what: list[tuple[str, int]]) -> None:
+        """It stands still beyond its lease while another one reads, and then may commit nothing any more."""
+        left: list[object] = []
+
+        async def cursor() -> object:
+            return await answer(self.b.redis.hgetall(self.b.desk.keys.cursor(name)))
+
+        async def meanwhile() -> None:
+            self.let_happen([(_kind(name), action, pick) for action, pick in what])
+            await answer(self.b.redis.hset(self.b.desk.keys.lease(name), "until", "0"))
+            async with self.bench() as other:
+                await other.poll(CAPTURED[name])
+            left.append(await cursor())
+
+        async def overtaken() -> None:
+            await self.poll_interrupted(name, at, meanwhile)
+            assert left in ([], [await cursor()])
+
+        self.run(overtaken)
+
+    async def poll_interrupted(self, name: str, at: int, then: Callable[[], Awaitable[None]]) -> None:
+        """A poll in the middle of which something happens."""
+        async with Interrupted(self.b, at, then):
+            await self.b.poll(CAPTURED[name], complete=name in RESOURCES)
+
+    @rule(kind=kinds, picked=st.lists(picks, min_size=1, max_size=3))
+    def answers_are_old(self, kind: str, picked: list[int]) -> None:
+        """The pages of a list are those of a while ago, when what came after has been told."""
+        client, resource = self.b.desk.client, RESOURCES[kind]
+        ask = client._with_retries
+        kept: dict[str, Any] = {}
+
+        async def keep(request: Any, *arguments: Any, **options: Any) -> Any:
+            kept[request.url] = await ask(request, *arguments, **options)
+            return kept[request.url]
+
+        async def repeat(request: Any, *arguments: Any, **options: Any) -> Any:
+            is_list = request.key == resource.search and request.url in kept
+            return kept[request.url] if is_list else await ask(request, *arguments, **options)
+
+        async def read(how: Any) -> None:
+            client._with_retries = how  # type: ignore[method-assign]
+            await self.b.poll(resource, complete=True)
+            client._with_retries = ask  # type: ignore[method-assign]
+
+        self.run(partial(read, keep))
+        self.let_happen([(kind, "change", pick) for pick in picked])
+        self.run(partial(read, ask))
+        self.run(partial(read, repeat))
+
+    @rule(name=names, at=st.integers(1, 3))
+    def a_worker_dies(self, name: str, at: int) -> None:
+        """In the middle of a poll; another one begins."""
+
+        async def dying() -> None:
+            with anyio.CancelScope() as life:
+
+                async def die() -> None:
+                    life.cancel()
+
+                await self.poll_interrupted(name, at, die)
+
+        self.run(dying)
+        self.restart()
+
+    @rule()
+    def restart(self) -> None:
+        """The worker ends, and another one begins on the same Redis."""
+        self.worker.__exit__(None, None, None)
+        self.work()
+
+    @rule(
+        kind=kinds,
+        ids=st.none() | st.lists(picks, min_size=1, max_size=3),
+        force=st.booleans(),
+        cancelled=st.booleans(),
+    )
+    def resync(self, kind: str, ids: list[int] | None, force: bool, cancelled: bool) -> None:
+        """Somebody asks for some records, or for all; it may be given up after a slice."""
+        known = self.ledger.ever(kind)
+        wanted = tuple(known[each % len(known)] for each in ids or ()) if known else ()
+        request = ResyncRequest(resource=kind, ids=wanted, all=not wanted, force=force)
+
+        async def slices() -> None:
+            resyncs = self.b.desk.resyncer.resyncs
+            asked = await resyncs.create(request, self.b.place.clock.now())
+            for _ in range(3):
+                await self.b.desk.resyncer.slice(RESOURCES[kind], asked.id)
+            found = await resyncs.get(asked.id)
+            if cancelled and found is not None and found.state is not ResyncState.DONE:
+                await resyncs.cancel(asked.id, self.b.place.clock.now())
+
+        self.run(slices)
+
+    @rule()
+    def time_passes(self) -> None:
+        """The lists show what happened a while ago."""
+        self.now += LAG / 2
+
+    # The end
+
+    def teardown(self) -> None:
+        """When nothing happens any more, everything is told before long, and then nothing more."""
+        try:
+            if self.ready:
+                self.settle()
+        finally:
+            self.stack.close()
+
+    def settle(self) -> None:
+        """Poll until nothing is new."""
+        self.sandbox.faults.clear()
+        for _ in range(ROUNDS):
+            self.now += 2 * LAG
+            restless = self.run(partial(look_once_more, self.b))
+            if not restless and self.now > 6 * LAG:
+                break
+        else:
+            raise AssertionError(f"it never settles: {restless}")
+        assert [each for kind in RESOURCES for each in self.ledger.missing(kind)] == []
+        missing = self.portal.call(missing_entries, self.b, self.ledger)
+        assert [each for found in missing.values() for each in found] == []
+
+
+def _kind(name: str) -> str:
+    captured = CAPTURED[name]
+    return captured.parent.name if isinstance(captured, AuditLog) else name
+
+
+async def know(b: Bench, contract: ServedContract) -> None:
+    """Let the worker know what a probe would find, so that its requests are the same in every run."""
+    known = b.desk.capabilities
+    for name, resource in RESOURCES.items():
+        field = resource.modified_fields[0]
+        stem = field.removesuffix("At")
+        sort = {"sortBy": field}
+        found = Capabilities(
+            resource=name,
+            search=resource.search,
+            at=b.place.clock.now(),
+            configured=fingerprint(known.configured),
+            state="found",
+            pages=yes("as the sandbox is set up"),
+            filtering=yes("it is") if contract.since_honoured else no("it is not"),
+            since=f"{stem}From" if contract.since_honoured else None,
+            sorting=yes("it is") if contract.sort_honoured else no("it is not"),
+            ascending={**sort, "sortDirection": "asc"} if contract.sort_honoured else {},
+            descending={**sort, "sortDirection": "desc"} if contract.sort_honoured else {},
+            single=yes("it can") if resource.single else no("there is no such operation"),
+            single_alike=name != "order_items",  # alone they are served without the id of their order
+            past_end="empty",
+        )
+        await answer(b.redis.hset(b.desk.keys.contract, name, msgspec.json.encode(found).decode()))
+
+
+def lives(server: Server, examples: int, steps: int = 25, *, seed: int | None = None) -> None:
+    """Live through so many examples, which are always the same ones unless a seed is given."""
+    logs.configure("json", "warning")  # a line for each page would take longer than the page
+    machine: Any = type("Life", (Life,), {"server": server})
+    if seed is not None:
+        machine = hypothesis.seed(seed)(machine)
+    run_state_machine_as_test(
+        machine,
+        settings=hypothesis.settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            derandomize=seed is None,
+            deadline=None,
+            database=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate] if seed is None else list(Phase),
+        ),
+    )
+
+
+@pytest.mark.timeout(1200)  # half a minute on an idle machine, and more where others work as well
+def test_published_state_is_the_truth(shared_server: Server) -> None:
+    """Whatever happens: each version once, in order, as it was at some time, and at the end as it is."""
+    lives(shared_server, examples=8)

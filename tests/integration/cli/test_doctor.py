@@ -1,0 +1,453 @@
+"""`ordersync doctor` and `ordersync contract probe`: the truth, what to do about it, and the exit code."""
+
+import base64
+import json
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+import worker
+from tests.support.deployment.deployed import deployed
+from tests.support.programs import login_settings, ordersync
+from tests.support.servers import Server, free_port
+from tests.support.worker import BenchMaker
+from worker.admin.checks import check_clock, claims, judge_redis, permissions
+from worker.admin.finding import Finding, Severity
+from worker.admin.redis_acl import check_rights, commands_of
+from worker.capture.registry import ORDERS, RESOURCES
+from worker.clock import SystemClock
+from worker.sandbox import PASSWORD, USERNAME, FaultRule, SandboxServer, ServedContract
+
+
+def doctor(
+    sandbox: SandboxServer, redis_url: str, folder: Path, **more: str
+) -> tuple[dict[str, Any], subprocess.CompletedProcess[str]]:
+    done = ordersync("doctor", "--json", cwd=folder, **login_settings(sandbox, redis_url, folder, **more))
+    assert done.stdout, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer, done
+
+
+def of(answer: dict[str, Any], area: str, level: str) -> list[str]:
+    return [one["text"] for one in answer["findings"] if (one["area"], one["level"]) == (area, level)]
+
+
+def test_all_is_well(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """A worker that can do its job: exit 0, every area looked at, one line each for people."""
+    answer, done = doctor(sandbox, redis_url, tmp_path)
+    assert (done.returncode, answer["ok"]) == (0, True)
+    assert {one["area"] for one in answer["findings"]} == {"settings", "redis", "login", "contract", "clock"}
+    assert not [one for one in answer["findings"] if one["level"] == "problem"]
+    assert "client credentials; a token holds for 24 h, renewed by logging in again" in of(
+        answer, "login", "ok"
+    )
+    assert answer["contract"]["default"]["orders"]["first_page"] == 1
+    text = ordersync("doctor", cwd=tmp_path, **login_settings(sandbox, redis_url, tmp_path))
+    assert text.stdout.endswith("The worker can do its job.\n")
+    assert "contract  ok       default: orders: /order/v1/orders, pages from 1" in text.stdout
+
+
+VARIANTS: dict[str, tuple[ServedContract, str]] = {
+    "wrapper": (ServedContract(wrapper_key="data"), "under 'data'"),
+    "bare list": (ServedContract(wrapper_key=None), "a bare list, no total"),
+    "0-based": (ServedContract(page_base=0), "pages from 0"),
+    "cap": (ServedContract(max_page_size=20), "at most 20 records a page"),
+    "no total": (ServedContract(total=None), "no total"),
+    "filter honoured": (ServedContract(since_honoured=True), "filter updatedFrom"),
+    "sort honoured": (ServedContract(sort_honoured=True), "sortable"),
+    "prefix-less": (ServedContract(prefixless=("order",)), "orders: /v1/orders,"),
+    "snake case": (ServedContract(login_case="snake"), "orders: /order/v1/orders,"),
+    "other audit shape": (ServedContract(audit_shape="bare"), "orders: /order/v1/orders,"),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_contract(redis_url: str, tmp_path: Path, variant: str) -> None:
+    """The doctor reports the truth of each contract, and `run --once` then reads everything."""
+    contract, expected = VARIANTS[variant]
+    with SandboxServer(orders=130, contract=contract) as sandbox:
+        sandbox.store.change(10)
+        answer, done = doctor(sandbox, redis_url, tmp_path)
+        assert done.returncode == 0
+        assert any(expected in text for text in of(answer, "contract", "ok"))
+        notes = " ".join(of(answer, "contract", "note"))
+        assert ("orders: no filter by modification" in notes) is not contract.since_honoured
+        everything = json.dumps(dict.fromkeys(RESOURCES, 60))
+        settings = login_settings(sandbox, redis_url, tmp_path, poll__intervals=everything)
+        once = ordersync("run", "--once", "--json", cwd=tmp_path, **settings)
+        runs = {
+            run["resource"]: (run["outcome"], run["records"], run["snapshot"])
+            for run in json.loads(once.stdout)
+        }
+        there = {kind: len(source) for kind, source in sandbox.world.sources().items()}
+        assert once.returncode == 0, once.stderr
+        assert runs == {kind: ("complete", count, count) for kind, count in there.items()}
+
+
+def test_wrong_login(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """Refused credentials: exit 3, which variable to look at, and no secret in the output."""
+    answer, done = doctor(sandbox, redis_url, tmp_path, api__client_secret="wrong-secret")
+    assert (done.returncode, answer["ok"]) == (3, False)
+    (problem,) = of(answer, "login", "problem")
+    assert "ORDERSYNC_API__CLIENT_SECRET" in problem
+    assert "wrong-secret" not in done.stdout + done.stderr
+
+
+def test_user_login(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """A user's login tells its permissions, and is not for production."""
+    settings = login_settings(sandbox, redis_url, tmp_path, api__username=USERNAME, api__password=PASSWORD)
+    del settings["api__client_id"], settings["api__client_secret"]
+    done = ordersync("doctor", "--json", cwd=tmp_path, **settings)
+    answer = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert any("renewed by a refresh token" in text for text in of(answer, "login", "ok"))
+    assert any(text.startswith("permissions: ") and "order: " in text for text in of(answer, "login", "ok"))
+    assert of(answer, "login", "warning") == ["user logins end with a logout or a new password"]
+
+
+def test_a_missing_permission(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """A polled resource that may not be read is a problem; one that is not polled is not."""
+    sandbox.auth.permit({"order": {"get"}})
+    answer, done = doctor(sandbox, redis_url, tmp_path)
+    assert (done.returncode, answer["ok"]) == (0, True)
+    assert any(
+        "shipments (not polled)" in text and "forbidden" in text for text in of(answer, "contract", "note")
+    )
+    sandbox.auth.permit({"shipment": {"get"}})
+    answer, done = doctor(sandbox, redis_url, tmp_path)
+    assert (done.returncode, answer["ok"]) == (1, False)
+    (problem,) = [one for one in answer["findings"] if one["level"] == "problem"]
+    assert "forbidden" in problem["text"]
+    assert "grant" in problem["advice"]
+
+
+def test_pages_that_are_not_turned(redis_url: str, tmp_path: Path) -> None:
+    """More than one page of which only the first can be read: the worker cannot do its job, and it is said."""
+    with SandboxServer(orders=130, contract=ServedContract(ignore_page=True, max_page_size=50)) as sandbox:
+        answer, done = doctor(sandbox, redis_url, tmp_path)
+        assert (done.returncode, answer["ok"]) == (1, False)
+        (problem,) = of(answer, "contract", "problem")
+        assert "pages are not turned" in problem
+    with SandboxServer(orders=30, contract=ServedContract(ignore_page=True)) as sandbox:
+        answer, done = doctor(sandbox, redis_url, tmp_path)
+        assert (done.returncode, answer["ok"]) == (0, True)
+
+
+def test_fields_that_are_not_known(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """A typo in a privacy rule would publish what was to be left out: it is told, and is no problem in itself."""
+    fields = {
+        "orders": {
+            "billingAdress": "drop",
+            "SHIPPINGADDRESS.email": "drop",
+            "**.emial": "drop",
+            "meta.x": "keep",
+        }
+    }
+    wrong = {
+        "privacy__fields": json.dumps(fields),
+        "poll__ignore_fields": '{"shipments": ["nosuch", "packages"]}',
+    }
+    answer, done = doctor(sandbox, redis_url, tmp_path, **wrong)
+    assert done.returncode == 0
+    told = {one["text"]: one["advice"] for one in answer["findings"] if one["level"] == "warning"}
+    assert list(told) == [
+        "ORDERSYNC_PRIVACY__FIELDS: no field 'billingAdress' of orders is known",
+        "ORDERSYNC_PRIVACY__FIELDS: no field 'emial' of orders is known",
+        "ORDERSYNC_POLL__IGNORE_FIELDS: no field 'nosuch' of shipments is known",
+    ]
+    first, second, third = told.values()
+    assert first.startswith("did you mean billingAddress? ")
+    assert second.startswith("did you mean email? ")
+    assert third.startswith("The vendor does not document all of them")
+
+
+@pytest.mark.parametrize("way_out", [False, True])
+def test_a_list_that_is_cut_off(redis_url: str, tmp_path: Path, way_out: bool) -> None:
+    """Where no more than its beginning can be read, it is said, and `run --once` agrees."""
+    cut = ServedContract(result_cap=1000, refuse_deep=True, descending=True)
+    contract = replace(cut, since_honoured=way_out, sort_honoured=way_out)
+    with SandboxServer(orders=1300, contract=contract) as sandbox:
+        sandbox.store.change(10)
+        answer, done = doctor(sandbox, redis_url, tmp_path)
+        told = of(answer, "contract", "note" if way_out else "problem")
+        assert "the page with the last of 1300 records is refused (status 400" in " ".join(told)
+        once = ordersync("run", "--once", cwd=tmp_path, **login_settings(sandbox, redis_url, tmp_path))
+        assert done.returncode == once.returncode == int(not way_out)
+        if not way_out:
+            assert "the server shows no more than 1000 of 1300 records" in once.stderr
+
+
+@pytest.mark.parametrize("total", ["total", None])
+def test_pages_that_are_not_turned_and_too_small(redis_url: str, tmp_path: Path, total: str | None) -> None:
+    """What does not fit into a page of the worker cannot be read: doctor and `run --once` agree, with what to do."""
+    with SandboxServer(orders=130, contract=ServedContract(ignore_page=True, total=total)) as sandbox:
+        answer, done = doctor(sandbox, redis_url, tmp_path)
+        assert (done.returncode, answer["ok"]) == (1, False)
+        (problem,) = [one for one in answer["findings"] if one["level"] == "problem"]
+        assert "what is behind the first 100 records cannot be read" in problem["text"]
+        once = ordersync("run", "--once", cwd=tmp_path, **login_settings(sandbox, redis_url, tmp_path))
+        assert once.returncode == 1
+        assert "does not honour the page parameter" in once.stderr
+        if total is not None:
+            assert "ORDERSYNC_API__PAGE_SIZE to 130 or more" in problem["advice"]
+            settings = login_settings(sandbox, redis_url, tmp_path, api__page_size="130")
+            assert ordersync("doctor", cwd=tmp_path, **settings).returncode == 0
+            once = ordersync("run", "--once", "--json", cwd=tmp_path, **settings)
+            assert (once.returncode, json.loads(once.stdout)[0]["outcome"]) == (0, "complete")
+
+
+def test_a_secret_that_the_server_repeats(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """What a server quotes of a login stands in no output."""
+    body = '{"message": "client secret sandbox-secret is not good enough"}'
+    sandbox.faults.replace((FaultRule("status", operation="clients.token", code=401, body=body),))
+    answer, done = doctor(sandbox, redis_url, tmp_path)
+    assert (done.returncode, answer["ok"]) == (3, False)
+    assert "is not good enough" in of(answer, "login", "problem")[0]
+    once = ordersync("run", "--once", cwd=tmp_path, **login_settings(sandbox, redis_url, tmp_path))
+    assert once.returncode == 3
+    assert "sandbox-secret" not in done.stdout + done.stderr + once.stdout + once.stderr
+
+
+def test_no_such_path(redis_url: str, tmp_path: Path) -> None:
+    """A gateway that has the orders elsewhere: which paths were tried, and what to do."""
+    with SandboxServer(orders=5, contract=ServedContract(moved={"orders.search": "/elsewhere"})) as sandbox:
+        answer, done = doctor(sandbox, redis_url, tmp_path)
+        assert (done.returncode, answer["ok"]) == (1, False)
+        (problem,) = of(answer, "contract", "problem")
+        assert "/order/v1/orders, /v1/orders" in problem
+
+
+def test_gateway_away(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """No gateway: exit 3."""
+    away = f"http://127.0.0.1:{free_port()}"
+    answer, done = doctor(sandbox, redis_url, tmp_path, api__base_url=away, api__attempts="1")
+    assert (done.returncode, answer["ok"]) == (3, False)
+    assert away in of(answer, "login", "problem")[0]
+
+
+def test_redis_away(sandbox: SandboxServer, tmp_path: Path) -> None:
+    """No Redis: exit 3, and it says what was not looked at for that reason."""
+    answer, done = doctor(sandbox, f"redis://:secret-word@127.0.0.1:{free_port()}/0", tmp_path)
+    assert (done.returncode, answer["ok"]) == (3, False)
+    assert of(answer, "redis", "problem")
+    assert of(answer, "contract", "note")
+    assert "secret-word" not in done.stdout + done.stderr
+
+
+def test_wrong_settings(tmp_path: Path) -> None:
+    """Settings that cannot be used: exit 2, in the same form as every other finding."""
+    done = ordersync("doctor", "--json", cwd=tmp_path, api__page_size="many")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["ok"]) == (2, False)
+    assert "ORDERSYNC_API__PAGE_SIZE" in of(answer, "settings", "problem")[0]
+    done = ordersync("doctor", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "No login for OrderMesh" in done.stdout
+
+
+def test_a_server_that_would_lose_events(sandbox: SandboxServer, tmp_path: Path) -> None:
+    """Eviction of unread events is a problem, missing persistence a warning; each is told with what mends it."""
+    options = ("--appendonly", "no", "--maxmemory-policy", "allkeys-lru", "--maxmemory", "512mb")
+    server = Server(tmp_path, None, *options)
+    server.start()
+    try:
+        answer, done = doctor(sandbox, server.url, tmp_path)
+    finally:
+        server.stop()
+    assert done.returncode == 1
+    told = [one for one in answer["findings"] if one["area"] == "redis" and one["advice"]]
+    assert [(one["level"], one["advice"]) for one in told] == [
+        ("problem", "CONFIG SET maxmemory-policy noeviction"),
+        ("warning", "CONFIG SET appendonly yes"),
+    ]
+    assert of(answer, "contract", "ok")  # the rest is looked at all the same
+
+
+RIGHTS = {
+    "no XADD": ("~*", "+@all", "-xadd"),
+    "no scripts": ("~*", "+@all", "-eval", "-evalsha"),
+    "reads only": ("~*", "+@read", "+@connection", "+info", "+time"),
+    "other keys": ("~other:*", "+@all"),
+    "no keys of arq": ("~ordersync:*", "+@all"),
+}
+
+
+@pytest.mark.parametrize("rights", RIGHTS)
+def test_a_redis_user_that_may_not_write(
+    sandbox: SandboxServer, redis_url: str, tmp_path: Path, rights: str
+) -> None:
+    """A server that answers is not enough: what its user is refused is found before the first poll is."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.execute_command("ACL", "SETUSER", "narrow", "on", ">narrow-word", "&*", *RIGHTS[rights])
+        try:
+            url = redis_url.replace("redis://", "redis://narrow:narrow-word@")
+            answer, done = doctor(sandbox, url, tmp_path)
+            probe = ordersync(
+                "contract", "probe", "orders", cwd=tmp_path, **login_settings(sandbox, url, tmp_path)
+            )
+        finally:
+            client.execute_command("ACL", "DELUSER", "narrow")
+        assert (done.returncode, answer["ok"]) == (3, False), done.stderr
+        (problem,) = [one for one in answer["findings"] if one["level"] == "problem"]
+        assert problem["text"].startswith("its user may not do what the worker does: ")
+        assert "ACL SETUSER" in problem["advice"]
+        assert "Traceback" not in done.stderr + probe.stderr
+        assert list(client.scan_iter("*doctor*")) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("user", ["worker", "consumer"])
+async def test_the_users_of_the_deployment(tmp_path: Path, user: str) -> None:
+    """The worker's user may do all that the daemon does; a consumer's address in its place is found out."""
+    with deployed("valkey", tmp_path) as server:
+        found = [one async for one in check_rights(server.url(user), ["default"], queue=True)]
+    assert [one.level.value for one in found] == ["ok" if user == "worker" else "problem"]
+
+
+def test_every_command_of_the_daemons_scripts_is_tried() -> None:
+    """A script that comes to use another command has it tried too, or the doctor would promise too much."""
+    ours = Path(worker.__file__).parent
+    of_the_queue = {"survey.lua", "trim.lua", "needs.lua", "groups.lua"}  # the others are the consumers'
+    scripts = [
+        *(ours / "capture" / "lua").glob("*.lua"),
+        *(ours / "ordermesh" / "lua").glob("*.lua"),
+        *(each for each in (ours / "queue" / "lua").glob("*.lua") if each.name in of_the_queue),
+    ]
+    used = {name for each in scripts for name in re.findall(r"redis\.p?call\(['\"](\w+)", each.read_text())}
+    tried = {str(command[0]).split()[0] for command in commands_of(["default"], queue=True)}
+    assert len(used) > 15
+    assert used - tried - {"TIME", "INFO"} == set()  # those two are asked for before
+
+
+def test_a_server_that_is_full(sandbox: SandboxServer, tmp_path: Path) -> None:
+    """A server that refuses every write cannot be worked with: exit 3, and what to do."""
+    server = Server(tmp_path, None, "--maxmemory", "100kb", "--maxmemory-policy", "noeviction")
+    server.start()
+    try:
+        answer, done = doctor(sandbox, server.url, tmp_path)
+    finally:
+        server.stop()
+    assert done.returncode == 3
+    assert any("Redis is full and refuses to write" in text for text in of(answer, "redis", "problem"))
+
+
+def levels(findings: list[Finding]) -> list[tuple[str, str]]:
+    return [(one.level.value, one.text) for one in findings if one.level is not Severity.OK]
+
+
+@pytest.mark.parametrize(
+    ("facts", "level", "word"),
+    [
+        ({"redis_version": "6.0.16"}, "problem", "older than Redis 6.2"),
+        ({"redis_version": "7.0.15", "role": "slave"}, "problem", "replica"),
+        ({"aof_last_write_status": "err"}, "problem", "append-only file"),
+        ({"rdb_last_bgsave_status": "err"}, "problem", "snapshot"),
+        ({"maxmemory_policy": "volatile-ttl"}, "warning", "volatile-ttl"),
+        (
+            {"maxmemory_policy": "allkeys-lfu", "maxmemory": 0},
+            "warning",
+            "with a maxmemory, this server would drop keys",
+        ),
+        ({"maxmemory_policy": "allkeys-lfu", "maxmemory": 1 << 30}, "problem", "unread events"),
+        ({"aof_enabled": 0}, "warning", "last snapshot"),
+        ({"used_memory": 95 << 30, "maxmemory": 100 << 30}, "warning", "left of its limit"),
+        ({"used_memory": 1 << 20, "maxmemory": 30 << 20}, "warning", "left of its limit"),
+        ({"used_memory": 95 << 30, "total_system_memory": 100 << 30}, "warning", "without a limit"),
+    ],
+)
+def test_what_info_says(facts: dict[str, Any], level: str, word: str) -> None:
+    """Each fact that speaks against a server is found by itself."""
+    ((found, text),) = levels(list(judge_redis(facts)))
+    assert found == level
+    assert word in text
+
+
+def test_nothing_speaks_against_it() -> None:
+    """A good server gives no finding but its memory."""
+    facts = {"redis_version": "7.2.4", "aof_enabled": 1, "maxmemory_policy": "noeviction", "used_memory": 1}
+    assert levels(list(judge_redis(facts))) == []
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b'{"roles": 1}', b'{"roles": [{"permissionSet": [3]}]}'])
+def test_a_login_without_permissions(raw: bytes) -> None:
+    """An answer that does not tell them is no error."""
+    assert permissions(raw) == {}
+
+
+def jwt(payload: object) -> str:
+    parts = (b'{"alg": "RS256"}', json.dumps(payload).encode(), b"signature")
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"scope": "orders:read notes:read"}, {"scope": ["orders:read", "notes:read"]}),
+        ({"accessToken": jwt({"scope": "email", "exp": 1})}, {"scope": ["email"]}),
+        ({"scope": "email", "accessToken": jwt({"scope": "email profile"})}, {"scope": ["email", "profile"]}),
+        (
+            {"accessToken": jwt({"roles": ["merchant"], "realm_access": {"roles": ["merchant", "api"]}})},
+            {"roles": ["merchant", "api"]},
+        ),
+        ({"accessToken": jwt([1])}, {}),
+        ({"accessToken": jwt({"scope": 7, "roles": [None], "realm_access": "x"})}, {}),
+        ({"accessToken": "no.token.at all"}, {}),
+        ({"accessToken": "opaque"}, {}),
+        ({"accessToken": None}, {}),
+        ([], {}),
+    ],
+)
+def test_what_a_token_says(answer: object, said: dict[str, list[str]]) -> None:
+    """Scopes and roles in the answer or in the token, each once; what cannot be read says nothing."""
+    assert claims(json.dumps(answer).encode()) == said
+
+
+def test_probe_command(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
+    """The probe by itself: chosen resources, what was found last, and the exit code."""
+    settings = login_settings(sandbox, redis_url, tmp_path)
+    done = ordersync("contract", "probe", "orders", "notes", "--json", cwd=tmp_path, **settings)
+    found = json.loads(done.stdout)
+    assert (done.returncode, [one["resource"] for one in found]) == (0, ["orders", "notes"])
+    asked = sandbox.requests.count()
+    kept = ordersync("contract", "probe", "--kept", "--json", cwd=tmp_path, **settings)
+    assert [one["resource"] for one in json.loads(kept.stdout)] == ["orders", "notes"]
+    assert sandbox.requests.count() == asked
+    text = ordersync("contract", "probe", "orders", cwd=tmp_path, **settings).stdout
+    assert "first page              1" in text
+    wrong = ordersync("contract", "probe", "order", cwd=tmp_path, **settings)
+    assert wrong.returncode == 2
+    assert "There is no resource 'order'" in wrong.stderr
+    sandbox.auth.permit({"note": {"get"}})
+    assert ordersync("contract", "probe", "orders", cwd=tmp_path, **settings).returncode == 1
+    assert ordersync("contract", "probe", "shipments", cwd=tmp_path, **settings).returncode == 0
+
+
+class ClockAt(SystemClock):
+    """A machine whose clock is off."""
+
+    def __init__(self, offset: float) -> None:
+        self._offset = offset
+
+    def now(self) -> float:
+        """Seconds since 1970, and the offset."""
+        return super().now() + self._offset
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("offset", "level", "words"),
+    [(0.0, "ok", "as ours"), (-3600.0, "warning", "ahead of ours"), (3600.0, "warning", "behind ours")],
+)
+async def test_a_clock_that_is_off(bench: BenchMaker, offset: float, level: str, words: str) -> None:
+    """The gateway's clock against ours: which is ahead, and that nothing is missed by it."""
+    with SandboxServer(orders=3) as sandbox:
+        async with bench(sandbox, probe=True) as b:
+            found = {"orders": await b.desk.contract.probe(ORDERS)}
+            (finding,) = [one async for one in check_clock(b.desk, found, ClockAt(offset))]
+            assert (finding.level.value, words in finding.text) == (level, True)
+            assert bool(finding.advice) is (level != "ok")

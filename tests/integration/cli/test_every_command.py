@@ -1,0 +1,260 @@
+"""What holds for every command: help with an example, exit codes, no colours off a terminal, completion."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import redis
+from click.testing import CliRunner
+
+from tests.support.programs import program_env
+from tests.support.servers import free_port
+from tests.support.streams import KEYS, fields_of
+from worker.cli import cli, main
+from worker.config.sections import RESOURCES
+from worker.keys import ACCOUNTS
+
+RUNNER = CliRunner()
+ORDERSYNC = Path(sys.executable).with_name("ordersync")
+
+
+def commands(
+    command: click.Command, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command, groups as well, with the words that lead to it."""
+    if path:
+        yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from commands(inner, (*path, name))
+
+
+EVERY = dict(commands(cli))
+WITHOUT_JSON = {
+    "run",
+    "consume",
+    "completion",
+    "dead replay",
+    "dead drop",
+    "groups drop",
+    "contract import",
+    "sandbox",
+    "resyncs cancel",
+    "resyncs resume",
+}
+"""Those that print no data, or say what they have done. (`run --once` and `sandbox` have it for their first words.)"""
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "consume": ("--group", "g", "--", "cat"),
+    "dead show": ("1-1",),
+    "dead replay": ("1-1",),
+    "dead drop": ("1-1", "--yes"),
+    "groups drop": ("g", "--yes"),
+    "replay": ("--group", "g", "--since", "1h"),
+    "runs show": ("a",),
+    "timeline": ("a",),
+    "pause": ("--reason", "x"),
+    "tail": ("--no-follow",),
+    "run": ("--once",),
+    "resync": ("orders", "--all"),
+    "resyncs cancel": ("a",),
+    "resyncs resume": ("a",),
+}
+"""What a command needs at least, to get as far as Redis."""
+WITHOUT_REDIS = {
+    "sandbox", "health", "config show", "contract show", "contract import", "completion", "doctor",
+}  # fmt: skip
+"""Those that need none. (`doctor` tells what is wrong with it, and that is its work.)"""
+
+
+def leaves() -> list[str]:
+    return [" ".join(path) for path, command in EVERY.items() if not isinstance(command, click.Group)]
+
+
+@pytest.mark.parametrize("path", EVERY, ids=" ".join)
+def test_help_has_an_example(path: tuple[str, ...]) -> None:
+    """Ready to copy: it begins with the command, and every option in it is one that the command has."""
+    done = RUNNER.invoke(cli, [*path, "--help"], prog_name="ordersync")
+    assert done.exit_code == 0
+    assert "\\b" not in done.output
+    _, _, examples = done.output.rpartition("Example")
+    (first, *_) = [line for line in examples.splitlines() if "ordersync" in line]
+    assert " ".join(("ordersync", *path)) in first.replace('", "', " ")
+    assert all(len(line) <= 120 for line in done.output.splitlines())
+
+
+def test_every_command_that_prints_data_has_json() -> None:
+    """For machines; what has none is listed here, with why."""
+    without = {
+        " ".join(path)
+        for path, command in EVERY.items()
+        if not isinstance(command, click.Group)
+        and not any("--json" in param.opts for param in command.params)
+    }
+    assert without <= WITHOUT_JSON
+
+
+def call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
+) -> tuple[int, str, str]:
+    """A command in this process: exit code, standard output, standard error."""
+    monkeypatch.setattr(sys, "argv", ["ordersync", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    captured = capsys.readouterr()
+    code = end.value.code
+    return (code if isinstance(code, int) else 0), captured.out, captured.err
+
+
+@pytest.fixture
+def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No settings but a data folder without a worker, and a login."""
+    for name in os.environ:
+        if name.startswith("ORDERSYNC_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ORDERSYNC_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("ORDERSYNC_API__CLIENT_ID", "client")
+    monkeypatch.setenv("ORDERSYNC_API__CLIENT_SECRET", "hunter2-hunter2")
+    monkeypatch.setenv("ORDERSYNC_API__BASE_URL", f"http://127.0.0.1:{free_port()}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", leaves())
+def test_wrong_use_is_exit_2(
+    clean: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """An option that there is none of: said on standard error, with nothing on standard output."""
+    code, out, err = call(capsys, monkeypatch, *path.split(), "--nosuch")
+    assert (code, out) == (2, "")
+    assert "--nosuch" in err
+
+
+@pytest.mark.parametrize("path", [path for path in leaves() if path not in WITHOUT_REDIS])
+def test_a_redis_that_cannot_be_reached_is_exit_3(
+    clean: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Its address is named, its password never; nothing on standard output, and no trace."""
+    monkeypatch.setattr("worker.cli.run.command.ONCE_PATIENCE", 0.0)
+    address = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("ORDERSYNC_REDIS__URL", f"redis://:hunter2-hunter2@{address}/0")
+    code, out, err = call(capsys, monkeypatch, *path.split(), *ARGUMENTS.get(path, ()))
+    assert (code, out) == (3, "")
+    assert address in err
+    assert "Traceback" not in err
+    assert "hunter2" not in err
+
+
+# --- completion -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_accounts(redis_url: str) -> str:
+    """A Redis with two accounts, whose orders different groups read."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.sadd(ACCOUNTS, "default", "acme")
+        client.xadd(KEYS.stream("orders"), fields_of(1))
+        client.xgroup_create(KEYS.stream("orders"), "warehouse", id="0")
+        client.xgroup_create(KEYS.stream("notes"), "billing", id="0", mkstream=True)
+    return redis_url
+
+
+def completed(shell: str, folder: Path, *words: str, **settings: str) -> list[str]:
+    """What the program answers to a shell that asks what may be in place of the last word."""
+    before, last = words[:-1], words[-1]
+    asked = {"COMP_WORDS": " ".join(("ordersync", *before, last)), "COMP_CWORD": str(len(words))}
+    if shell == "fish":
+        asked["COMP_CWORD"] = last
+    done = subprocess.run(
+        [ORDERSYNC],
+        cwd=folder,
+        env=program_env(**settings) | asked | {"_ORDERSYNC_COMPLETE": f"{shell}_complete"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    if shell == "zsh":
+        return lines[1::3]
+    return [line.partition(",")[2].partition("\t")[0] for line in lines if line]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(two_accounts: str, tmp_path: Path, shell: str) -> None:
+    """Commands, options, resources, accounts, and groups of the account of the settings."""
+
+    def offers(*words: str, **settings: str) -> list[str]:
+        return completed(shell, tmp_path, *words, redis__url=two_accounts, **settings)
+
+    assert offers("pau") == ["pause"]
+    assert offers("contract", "pr") == ["probe"]
+    assert offers("pause", "orders", "order_i") == [name for name in RESOURCES if name.startswith("order_i")]
+    assert offers("runs", "sho") == ["show"]
+    assert offers("runs", "shipments") == ["shipments"]
+    assert offers("runs", "orders", "--fai") == ["--failed"]
+    assert offers("tail", "--account", "a") == ["acme"]
+    assert offers("consume", "--group", "") == ["billing", "warehouse"]
+    assert offers("groups", "drop", "w") == ["warehouse"]
+    assert offers("groups", "drop", "w", account="acme") == []
+
+
+def test_completion_never_fails(tmp_path: Path) -> None:
+    """Without a Redis, without a worker, with bad settings: there is nothing to offer, and no word of why."""
+    for settings in ({"redis__url": f"redis://127.0.0.1:{free_port()}"}, {"api__page_size": "x"}):
+        assert completed("bash", tmp_path, "groups", "drop", "", data_dir=str(tmp_path), **settings) == []
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
+def test_completion_in_a_real_bash(tmp_path: Path) -> None:
+    """What `ordersync completion bash` prints makes bash ask, and take the answer."""
+    script = (
+        'eval "$(ordersync completion bash)"; COMP_WORDS=(ordersync pause sh); COMP_CWORD=2; '
+        '_ordersync_completion ordersync; echo "${COMPREPLY[@]}"'
+    )
+    env = program_env() | {"PATH": f"{ORDERSYNC.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert "shipments" in done.stdout.split()
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_the_script_of_other_shells(shell: str) -> None:
+    """It asks under the name that the program listens to."""
+    done = RUNNER.invoke(cli, ["completion", shell])
+    assert f"_ORDERSYNC_COMPLETE={shell}_complete" in done.output
+
+
+def test_listing_commands_imports_none() -> None:
+    """`ordersync <TAB>` answers as fast as `--help`."""
+    script = (
+        "import sys; from worker.cli import cli; import click\n"
+        "names = [item.value for item in cli.shell_complete(click.Context(cli), '')]\n"
+        "assert 'status' in names and not {'pydantic', 'redis', 'rich'} & set(sys.modules), sys.modules.keys()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_does_not_import_rich() -> None:
+    """It would take a third of the time that help may."""
+    script = (
+        "import sys; from worker.cli import cli; cli(['--help'], standalone_mode=False)\n"
+        "sys.exit('rich' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=30, check=False)
+    assert done.returncode == 0

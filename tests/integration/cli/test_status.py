@@ -1,0 +1,319 @@
+"""`ordersync status`: one screen that answers how everything stands, and rows for machines whose shape is published."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import select
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema_rs import Draft202012Validator
+
+from tests.support.paths import ROOT
+from tests.support.programs import Program, login_settings, ordersync, program_env
+from tests.support.servers import Server
+from tests.support.waiting import PATIENCE, eventually
+from tests.support.worker import Bench, BenchMaker
+from worker.app import announce, deregister, reporter, worker_id
+from worker.capture.registry import RESOURCES
+from worker.capture.resync.requests import ResyncRequest, Resyncs
+from worker.cli.render.status import screen
+from worker.keys import Keys
+from worker.ordermesh.http.budget import use_of
+from worker.redis.connections import answer, connect
+from worker.sandbox import SandboxServer
+from worker.service.heartbeat import Beat
+from worker.service.presence import Presence
+
+pytestmark = pytest.mark.anyio
+
+SCHEMA = json.loads((ROOT / "deploy" / "status.schema.json").read_text(encoding="utf-8"))
+WATCH = (sys.executable, "-m", "worker.cli", "status", "--watch", "--every", "0.2")
+
+
+@pytest.fixture
+async def polled(bench: BenchMaker) -> AsyncIterator[Bench]:
+    """A worker that is alive, has read 50 orders, and two groups, of which one has read them."""
+    async with bench() as b:
+        await announce(b.place)
+        await b.poll()
+        await reporter(b.place)()
+        stream = b.desk.keys.stream("orders")
+        for group in ("warehouse", "billing"):
+            await b.redis.xgroup_create(stream, group, id="0")
+        await b.redis.xreadgroup("warehouse", "w-1", {stream: ">"}, count=100)
+        yield b
+
+
+def rows_of(tmp_path: Path, redis_url: str, **settings: str) -> list[dict[str, Any]]:
+    done = ordersync("status", "--json", cwd=tmp_path, redis__url=redis_url, **settings)
+    assert done.returncode == 0, done.stderr
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    Draft202012Validator(SCHEMA).validate(rows)
+    return rows
+
+
+async def test_the_rows(polled: Bench, redis_url: str, tmp_path: Path) -> None:
+    """Health, rates, budget, lag and pending of each group, workers alive: as the published schema says."""
+    (row,) = rows_of(tmp_path, redis_url)
+    assert (row["health"], row["cause"], row["records"], row["events"], row["failures"]) == (
+        "ok",
+        "",
+        50,
+        50,
+        0,
+    )
+    assert (sum(row["rate"]["records_per_minute"]), sum(row["rate"]["events_per_minute"])) == (50, 50)
+    assert row["budget"]["requests_last_minute"] > 0
+    assert row["budget"]["requests_per_second"] == 10_000
+    billing, warehouse = sorted(row["groups"], key=lambda group: str(group["group"]))
+    assert (billing["unread"], billing["pending"], billing["consumers"]) == (50, 0, 0)
+    assert (warehouse["unread"], warehouse["pending"], warehouse["consumers"]) == (0, 50, 1)
+    (worker,) = row["workers"]
+    assert (worker["worker"], worker["resources"]) == (worker_id(), ["orders"])
+    assert row["backpressure"] == {
+        "cause": "",
+        "entries_share": 0.0,
+        "bytes_share": 0.0,
+        "memory_share": None,
+    }
+    assert (row["paused"], row["unread"]) == (None, 50)
+
+
+async def test_what_is_wrong_keeps_to_the_schema(polled: Bench, redis_url: str, tmp_path: Path) -> None:
+    """A pause, dead letters, backpressure, a cursor of another hand, and a resource that was never read."""
+    keys = polled.desk.keys
+    done = ordersync("pause", "orders", "--reason", "x", cwd=tmp_path, redis__url=redis_url)
+    assert done.returncode == 0
+    await answer(polled.redis.hset(keys.cursor("orders"), "paused", "group billing has much to read"))
+    await polled.redis.xadd(keys.dead("orders"), {"kind": "record"})
+    await answer(polled.redis.hset(keys.cursor("notes"), "sequence", "many"))
+    wanted = {"poll__intervals": '{"variants": 60}', "backpressure__entries": "25"}
+    rows = {row["resource"]: row for row in rows_of(tmp_path, redis_url, **wanted)}
+    assert set(rows) == {"orders", "notes", "variants"}
+    orders = rows["orders"]
+    assert (orders["health"], orders["paused"]["reason"], orders["dead"]) == ("paused", "x", 1)
+    assert orders["dead_oldest_s"] is not None
+    assert orders["backpressure"]["cause"] == "group billing has much to read"
+    assert orders["backpressure"]["entries_share"] == 2.0
+    assert (rows["notes"]["health"], rows["variants"]["health"]) == ("failing", "starting")
+    assert "the cursor cannot be read" in rows["notes"]["cause"]
+
+
+async def test_the_screen(polled: Bench, redis_url: str, tmp_path: Path) -> None:
+    """The table, then who works and what they use, each group, and causes; all of the rows, in words."""
+    shown = ordersync("status", cwd=tmp_path, redis__url=redis_url).stdout
+    table, accounts, groups = (part.splitlines() for part in shown.split("\n\n"))
+    assert len(table) == 2
+    assert re.search(r"[▁▂▃▄▅▆▇█]{15} \d+ +[▁▂▃▄▅▆▇█]{15} \d+$", table[1])
+    (account,) = accounts
+    assert account.startswith(f"default: 1 worker alive: {worker_id()} (")
+    assert re.search(r"\d+ requests in the last minute, \d+% of the budget of 10000 a second$", account)
+    assert [re.sub(r"[0-9.]+ (s|min) old", "_ old", line) for line in groups] == [
+        "default/orders: group billing has 50 events to read and 0 pending, the oldest _ old; no consumer",
+        "default/orders: group warehouse has 0 events to read and 50 pending, the oldest _ old; 1 consumer",
+    ]
+    await deregister(polled.place)
+    assert "default: no worker is alive; " in ordersync("status", cwd=tmp_path, redis__url=redis_url).stdout
+
+
+async def test_resyncs_under_way(polled: Bench, redis_url: str, tmp_path: Path) -> None:
+    """With what is read, for whom, and how much of it is done; one that is over is not shown."""
+    resyncs, now = Resyncs(polled.redis, polled.desk.keys), time.time()
+    await resyncs.create(ResyncRequest(resource="orders", ids=("a", "b", "c", "d"), by="ann@ops"), now, "r1")
+    await resyncs.update("r1", state="running", position=1, read=1, published=1)
+    await resyncs.create(ResyncRequest(resource="orders", all=True, by="ann@ops"), now, "r2")
+    await resyncs.cancel("r2", now)
+    (row,) = rows_of(tmp_path, redis_url)
+    assert [(each["id"], each["share"], each["by"]) for each in row["resyncs"]] == [("r1", 0.25, "ann@ops")]
+    shown = ordersync("status", cwd=tmp_path, redis__url=redis_url).stdout
+    assert (
+        "default/orders: resync r1 of 4 ids by ann@ops is running ██▁▁▁▁▁▁▁▁ 25%, 1 read, 1 published\n"
+        in shown
+    )
+
+
+async def test_what_was_read_again_and_is_not_polled(polled: Bench, redis_url: str, tmp_path: Path) -> None:
+    """It is shown as long as the resync is under way, and does not stay there as one that never starts."""
+    resyncer, now = polled.desk.resyncer, polled.place.clock.now()
+    await resyncer.resyncs.create(ResyncRequest(resource="merchant_catalogs", all=True), now, "r1")
+    assert [row["resource"] for row in rows_of(tmp_path, redis_url)] == ["orders", "merchant_catalogs"]
+    while await resyncer.resyncs.open():
+        await resyncer.slice(RESOURCES["merchant_catalogs"], "r1")
+    assert await polled.redis.xlen(polled.desk.keys.stream("merchant_catalogs"))
+    assert [row["resource"] for row in rows_of(tmp_path, redis_url)] == ["orders"]
+    proven = ordersync("coverage", "--json", cwd=tmp_path, redis__url=redis_url)
+    assert [row["resource"] for row in json.loads(proven.stdout)] == ["orders"]
+
+
+async def test_a_narrow_terminal_gets_shorter_bars(polled: Bench, redis_url: str, tmp_path: Path) -> None:
+    """So that a row stays one line."""
+    rows = rows_of(tmp_path, redis_url)
+    bars = [len(re.sub(r"[^▁-█]", "", screen(rows, width=width)[1])) for width in (100, 200, None)]
+    assert bars == [12, 30, 30]
+
+
+# --- workers and budget -----------------------------------------------------------------------------
+
+
+async def test_workers_come_and_go(redis_url: str) -> None:
+    """One that gives no more signs is not counted, nor one that has said goodbye; names of old ones are forgotten."""
+    redis = connect(redis_url)
+    presence = Presence(redis, Keys("default"))
+    now = time.time()
+    beats = [Beat(name, 1, now, now) for name in ("a", "b", "c")]
+    for beat in beats:
+        await presence.beat(beat)
+    assert await presence.alive() == beats
+    await presence.leave("b")
+    await redis.delete(Keys("default").worker("c"))  # it has expired
+    assert await presence.alive() == beats[:1]
+    await redis.set(Keys("default").worker("c"), "?")
+    assert await presence.alive() == beats[:1]
+    assert 0 < await redis.pttl(Keys("default").worker("a")) <= 15_000
+    await presence.beat(replace_at(beats[0], now + 301))
+    assert await redis.zrange(Keys("default").workers, 0, -1) == [b"a"]
+    await redis.aclose()
+
+
+def replace_at(beat: Beat, at: float) -> Beat:
+    return Beat(beat.worker, beat.pid, at, beat.started)
+
+
+async def test_a_full_redis_keeps_the_workers_alive(own_server: Server) -> None:
+    """There is no room for another heartbeat then; that a worker is alive must not be forgotten for that."""
+    redis = connect(own_server.url)
+    presence, keys = Presence(redis, Keys("default")), Keys("default")
+    beat = Beat("a", 1, time.time(), 1.0)
+    await presence.beat(beat)
+    await redis.pexpire(keys.worker("a"), 5000)
+    await redis.config_set("maxmemory", 1)
+    await presence.beat(replace_at(beat, time.time() + 5))
+    assert await redis.pttl(keys.worker("a")) > 5000
+    assert await presence.alive() == [beat]
+    await redis.aclose()
+
+
+async def test_use_of_the_budget(bench: BenchMaker) -> None:
+    """Of this minute and of the part of the one before that lies within the last 60 seconds; nothing after two."""
+    async with bench() as b:
+        keys, minute = b.desk.keys, 30_000_000
+        values: dict[str, str] = {"rate": "2.5", "minute": str(minute), "used": "30", "before": "60"}
+        await b.redis.hset(keys.budget, mapping=values)
+        seen = [
+            await use_of(b.redis, keys, minute * 60 + passed) for passed in (0, 15, 59.9, 60, 90, 120, 900)
+        ]
+        assert [use.requests for use in seen] == [90, 75, 30, 30, 15, 0, 0]
+        assert (seen[0].rate, seen[0].share) == (2.5, 0.6)
+        await b.redis.delete(keys.budget)
+        assert (await use_of(b.redis, keys, time.time())).share == 0.0
+
+
+async def test_the_budget_counts_what_it_grants(bench: BenchMaker) -> None:
+    """Over the turn of a minute as well: what is asked for is in one of the two counts."""
+    async with bench(requests_per_second=40) as b:
+        budget = b.desk.client._budget
+        for _ in range(9):
+            budget.give_back(await budget.take())
+        found = await b.redis.hmget(b.desk.keys.budget, ["used", "before", "rate"])
+        used, before, rate = (float(value or 0) for value in found)
+        assert used + before == 9
+        assert rate == 40
+        use = await use_of(b.redis, b.desk.keys, time.time())
+        assert (use.requests, use.workers) == (9, 1)
+        await b.redis.hincrby(b.desk.keys.budget, "minute", -1)  # as if a minute had passed
+        budget.give_back(await budget.take())
+        found = await b.redis.hmget(b.desk.keys.budget, ["used", "before"])
+        assert [float(value) for value in found] == [1, used]
+
+
+# --- watch ------------------------------------------------------------------------------------------
+
+
+async def test_watching_off_a_terminal(polled: Bench, redis_url: str, tmp_path: Path) -> None:
+    """A line for each resource and look, or one of JSON; Ctrl-C is a good end."""
+    for words in ((), ("--json",)):
+        with Program(tmp_path, *WATCH, *words, redis__url=redis_url) as program:
+            while program.out.count("\n") < 3:
+                assert program.process.poll() is None, program.err
+                await asyncio.sleep(0.02)
+            program.process.send_signal(signal.SIGINT)
+            assert await program.ended() == 0
+            lines = program.out.splitlines()
+            assert (program.err, "\x1b[" in program.out) == ("", False)
+        if words:
+            assert [row["records"] for line in lines for row in json.loads(line)] == [50] * len(lines)
+        else:
+            assert all(
+                re.match(r"20\S+Z default/orders ok, fresh \d+ s, \d+ records and", line) for line in lines
+            )
+
+
+async def test_watching_outlives_a_restart_of_redis(
+    own_server: Server, sandbox: SandboxServer, tmp_path: Path
+) -> None:
+    """It says that Redis is away, looks again, and shows how things stand from then on."""
+    settings = login_settings(sandbox, own_server.url, tmp_path)
+    assert ordersync("run", "--once", cwd=tmp_path, **settings).returncode == 0
+    with Program(tmp_path, *WATCH, **settings) as program:
+        await eventually(lambda: "default/orders" in program.out)
+        own_server.stop()
+        await eventually(lambda: "cannot be used" in program.err)
+        before = program.out.count("\n")
+        own_server.start()
+        await eventually(lambda: program.out.count("\n") > before)
+        program.process.send_signal(signal.SIGINT)
+        assert await program.ended() == 0
+        assert "Traceback" not in program.err
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+async def test_watching_on_a_terminal(
+    polled: Bench, redis_url: str, tmp_path: Path, no_color: str, *, coloured: bool
+) -> None:
+    """It redraws in place, in colours unless NO_COLOR is set, and leaves the last screen when it ends."""
+    ours, theirs = pty.openpty()
+    env = program_env(redis__url=redis_url) | {
+        "NO_COLOR": no_color,
+        "TERM": "xterm-256color",
+        "COLUMNS": "180",
+    }
+    process = await asyncio.create_subprocess_exec(*WATCH, cwd=tmp_path, env=env, stdin=theirs, stdout=theirs)
+    shown = b""
+
+    def drawn_thrice() -> bool:
+        nonlocal shown
+        while select.select([ours], [], [], 0)[0]:
+            shown += os.read(ours, 65_536)
+        return shown.count(b"Ctrl-C ends it.") >= 3
+
+    try:
+        await eventually(drawn_thrice)
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+        drawn_thrice()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    text = shown.decode()
+    assert "\x1b[?1049h" in text
+    _, left_alone, last = text.rpartition("\x1b[?1049l")
+    assert left_alone
+    assert "default  orders" in last
+    assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]m", text)) is coloured
+
+
+def test_one_look_at_a_redis_that_is_away(tmp_path: Path) -> None:
+    """Watching what was never there is exit 3, as without `--watch`."""
+    for words in (("status",), ("status", "--watch")):
+        done = ordersync(*words, cwd=tmp_path, data_dir=str(tmp_path))
+        assert (done.returncode, done.stdout) == (3, "")

@@ -1,0 +1,1 @@
+"""Scenarios: each of the 79 operations against the sandbox."""

@@ -1,0 +1,384 @@
+"""HTTP as it goes wrong: each fault by httpx's name, nothing sent twice, no connection lost."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import shutil
+import socket
+import ssl
+import struct
+import subprocess
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.scripted_server import Lab, http, lab
+from tests.support.servers import free_port
+from tests.support.waiting import eventually
+from worker.config.sections import ApiSettings
+from worker.errors import SettingsError
+from worker.ordermesh.http.transport import Http, Transport, environment_proxy, make_http
+
+pytestmark = pytest.mark.anyio
+
+BODY = b'{"orders":[' + b"1," * 100_000 + b"1]}"
+SHORT = 0.2
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Lab]:
+    """A scripted gateway."""
+    async with lab() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own proxy settings have no part in a test."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@asynccontextmanager
+async def sender(url: str, verify: ssl.SSLContext | None = None, **api: float) -> AsyncIterator[Http]:
+    """What the worker sends with, at a gateway."""
+    settings = ApiSettings(base_url=url, **{"timeout": 5, **api})
+    made = (
+        make_http(settings) if verify is None else Http(settings, Transport(max_connections=6, verify=verify))
+    )
+    try:
+        yield made
+    finally:
+        await made.aclose()
+        await asyncio.sleep(0)  # lets the transports that were closed say goodbye
+
+
+async def ask(served: Lab, path: str, timeout: float = 5) -> httpx.Response:  # noqa: ASYNC109 - the setting's
+    async with sender(served.url, timeout=timeout) as made:
+        return await made.send("GET", served.url + path, headers={})
+
+
+async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    raw = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "error"),
+    [
+        (b"", httpx.RemoteProtocolError),
+        (LENGTH, httpx.RemoteProtocolError),
+        (CHUNKED, httpx.RemoteProtocolError),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", httpx.RemoteProtocolError),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", httpx.RemoteProtocolError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nBad Header\x00: x\r\n\r\n{}", httpx.RemoteProtocolError),
+        (http(b"{}", "X-Big: " + "x" * 100_000), httpx.RemoteProtocolError),
+        (http(b"\x1f\x8b not gzip", "Content-Encoding: gzip"), httpx.DecodingError),
+        (http(gzip.compress(BODY, mtime=0)[:1000], "Content-Encoding: br"), None),
+    ],
+    ids=[
+        "closed without an answer",
+        "truncated by length",
+        "truncated chunks",
+        "truncated head",
+        "not HTTP",
+        "bad header",
+        "header of 100 KB",
+        "broken gzip",
+        "unknown compression is handed on",
+    ],
+)
+async def test_bad_answers(served: Lab, written: bytes, error: type[Exception] | None) -> None:
+    """A broken answer is a protocol error of httpx's, whose cause says more; never one of aiohttp's."""
+    served.closing["/x"] = written
+    if error is None:
+        assert (await ask(served, "/x")).status_code == 200
+        return
+    with pytest.raises(error) as caught:
+        await ask(served, "/x")
+    assert str(caught.value)
+    assert len(served.seen) == 1
+
+
+async def test_reset(served: Lab) -> None:
+    """A connection that is reset is a network error, and the request is not sent again."""
+    served.handlers["/x"] = reset
+    with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+        await ask(served, "/x")
+    assert len(served.seen) == 1
+
+
+async def test_refused() -> None:
+    """Nobody listens: no connection."""
+    url = f"http://127.0.0.1:{free_port()}"
+    async with sender(url) as made:
+        with pytest.raises(httpx.ConnectError):
+            await made.send("GET", url, headers={})
+
+
+async def test_read_timeout(served: Lab) -> None:
+    """No answer in time: the time is the setting's, and the error says that it was reading."""
+    served.handlers["/x"] = served.held
+    with pytest.raises(httpx.ReadTimeout):
+        await ask(served, "/x", timeout=SHORT)
+
+
+async def test_read_timeout_in_the_body(served: Lab) -> None:
+    """An answer that stops half way is a timeout as well."""
+
+    async def half(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(http(BODY)[:1000])
+        await served.release.wait()
+
+    served.handlers["/x"] = half
+    with pytest.raises(httpx.ReadTimeout):
+        await ask(served, "/x", timeout=SHORT)
+
+
+async def test_an_answer_that_drips(served: Lab) -> None:
+    """A server that sends a byte now and then holds a request for ten timeouts, not for ever."""
+
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        while not writer.is_closing():
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    served.handlers["/x"] = drip
+    with pytest.raises(httpx.ReadTimeout, match="no whole answer"):
+        await ask(served, "/x", timeout=0.2)
+    await eventually(lambda: served.open == 0)
+
+
+async def test_connect_timeout() -> None:
+    """A listener whose backlog is full: the handshake never ends, and the error says so."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.settimeout(0)
+            filler.connect_ex(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with sender(url, timeout=SHORT) as made:
+            with pytest.raises(httpx.ConnectTimeout):
+                await made.send("GET", url, headers={})
+
+
+async def test_header_of_20_kb(served: Lab) -> None:
+    """Gateways send long headers (policies, cookies): 20 KB in one are no fault."""
+    served.answers["/x"] = http(b"{}", "X-Big: " + "x" * 20_000)
+    response = await ask(served, "/x")
+    assert len(response.headers["x-big"]) == 20_000
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(BODY),
+        http(gzip.compress(BODY, mtime=0), "Content-Encoding: gzip"),
+        http(zlib.compress(BODY), "Content-Encoding: deflate"),
+    ],
+    ids=["plain", "gzip", "deflate"],
+)
+async def test_whole_body(served: Lab, answer: bytes) -> None:
+    """The body comes whole and decompressed; compressed answers are asked for."""
+    served.answers["/x"] = answer
+    assert (await ask(served, "/x")).content == BODY
+    assert b"accept-encoding: gzip, deflate" in served.seen[0].lower()
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "302 Found", "500 Oops"])
+async def test_any_status_is_an_answer(served: Lab, status: str) -> None:
+    """Statuses are the client's business; a redirect is not followed."""
+    served.answers["/x"] = http(b"", "Location: /y", status=status)
+    assert (await ask(served, "/x")).status_code == int(status[:3])
+    assert len(served.seen) == 1
+
+
+async def test_keep_alive(served: Lab) -> None:
+    """Thirty requests in a row use one connection."""
+    async with sender(served.url) as made:
+        for _ in range(30):
+            await made.send("GET", served.url + "/x", headers={})
+    assert (served.connections, len(served.seen)) == (1, 30)
+
+
+async def test_connections_are_bounded(served: Lab) -> None:
+    """However many requests there are, connections are as many as permitted and two for logins."""
+    async with sender(served.url, max_concurrency=2) as made:
+        await asyncio.gather(*(made.send("GET", served.url + "/x", headers={}) for _ in range(60)))
+    assert served.most_open == 4
+    assert len(served.seen) == 60
+
+
+async def test_nothing_is_sent_twice(served: Lab) -> None:
+    """A kept connection that dies under the next request is an error: sending again is the client's choice."""
+    served.closing["/dies"] = b""
+    async with sender(served.url) as made:
+        await made.send("GET", served.url + "/x", headers={})
+        with pytest.raises(httpx.RemoteProtocolError):
+            await made.send("GET", served.url + "/dies", headers={})
+    assert (served.connections, len(served.seen)) == (1, 2)
+
+
+async def test_cookies_are_not_kept(served: Lab) -> None:
+    """A cookie of one answer is not sent with the next request."""
+    served.answers["/x"] = http(b"{}", "Set-Cookie: a=1; Path=/")
+    url = served.url.replace("127.0.0.1", "localhost")  # a bare address would get none anyway
+    async with sender(url) as made:
+        for _ in range(2):
+            await made.send("GET", url + "/x", headers={})
+    assert len(served.seen) == 2
+    assert b"cookie" not in served.seen[1].lower()
+
+
+async def test_the_request_arrives_as_written(served: Lab) -> None:
+    """Escapes in path and query arrive with the meaning they had; a body arrives whole, with its headers."""
+    target = "/orders/a%2Fb%25?at=2026-01-01T00%3A00%3A00%2B00%3A00&a=b%20c&s=x+y%2Fz%26q"
+    async with sender(served.url) as made:
+        await made.send("GET", served.url + target, headers={"Authorization": "Bearer t"})
+        await made.send("POST", served.url + "/post", headers={}, content=BODY)
+    first = served.seen[0].decode()
+    path, _, query = first.split(" ")[1].partition("?")
+    assert path == "/orders/a%2Fb%25"
+    assert list(httpx.QueryParams(query).multi_items()) == [
+        ("at", "2026-01-01T00:00:00+00:00"),
+        ("a", "b c"),
+        ("s", "x y/z&q"),
+    ]
+    assert "authorization: bearer t" in first.lower()
+    assert f"host: {served.url.removeprefix('http://')}" in first.lower()
+    assert served.bodies == [b"", BODY]
+
+
+async def test_cancelled_requests_give_their_connections_back(served: Lab) -> None:
+    """Three hundred requests cut off under way leave no connection behind and nothing that blocks the next."""
+    served.handlers["/slow"] = served.held
+    async with sender(served.url, max_concurrency=2) as made:
+        for _ in range(75):
+            tasks = [
+                asyncio.create_task(made.send("GET", served.url + "/slow", headers={})) for _ in range(4)
+            ]
+            await asyncio.wait(tasks, timeout=0.002)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        response = await made.send("GET", served.url + "/x", headers={})
+    assert response.status_code == 200
+
+
+async def test_proxy(served: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP_PROXY is used: the whole address goes to the proxy."""
+    monkeypatch.setenv("HTTP_PROXY", served.url)
+    async with sender("http://origin.invalid") as made:
+        response = await made.send("GET", "http://origin.invalid/ok", headers={})
+    assert response.status_code == 200
+    assert served.seen[0].startswith(b"GET http://origin.invalid/ok ")
+
+
+async def test_proxy_login(served: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """User and password of a proxy are sent to it, and stand in no error."""
+    monkeypatch.setenv("HTTP_PROXY", served.url.replace("//", "//joe:proxy-pass@"))
+    async with sender("http://origin.invalid") as made:
+        await made.send("GET", "http://origin.invalid/ok", headers={})
+    assert b"Proxy-Authorization: Basic " in served.seen[0]
+    monkeypatch.setenv("HTTP_PROXY", f"http://joe:proxy-pass@127.0.0.1:{free_port()}")
+    async with sender("http://origin.invalid") as made:
+        with pytest.raises(httpx.ProxyError) as caught:
+            await made.send("GET", "http://origin.invalid/ok", headers={})
+    assert "proxy-pass" not in str(caught.value)
+
+
+async def test_proxy_that_refuses_the_tunnel(served: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that answers CONNECT with 403 is a proxy error."""
+    served.default = http(b"", status="403 Forbidden")
+    monkeypatch.setenv("HTTPS_PROXY", served.url)
+    async with sender("https://origin.invalid") as made:
+        with pytest.raises(httpx.ProxyError):
+            await made.send("GET", "https://origin.invalid/ok", headers={})
+
+
+@pytest.mark.parametrize("entry", ["127.0.0.1", "*", "other.example,127.0.0.1:{port}"])
+async def test_no_proxy(served: Lab, monkeypatch: pytest.MonkeyPatch, entry: str) -> None:
+    """NO_PROXY leaves a host, or a host and port, out."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", entry.format(port=served.url.rpartition(":")[2]))
+    assert (await ask(served, "/x")).status_code == 200
+
+
+async def test_other_proxies_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SOCKS proxy, which would be spoken to as if it were HTTP, is a wrong setting that is named."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://joe:proxy-pass@127.0.0.1:9")
+    with pytest.raises(SettingsError, match="socks5 proxy") as caught:
+        environment_proxy("https://api.ordermesh.io")
+    assert "HTTPS_PROXY" in str(caught.value)
+    assert "proxy-pass" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
+    """Self-signed certificates, for 127.0.0.1 and for another name: paths of certificate and key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl command")
+    made = {}
+    for host in ("IP:127.0.0.1", "DNS:other.example"):
+        folder: Path = tmp_path_factory.mktemp("tls")
+        made[host] = (str(folder / "cert.pem"), str(folder / "key.pem"))
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+                *("-subj", "/CN=test", "-addext", f"subjectAltName={host}"),
+                *("-out", made[host][0], "-keyout", made[host][1]),
+            ],
+            check=True,
+            capture_output=True,
+        )
+    return made
+
+
+def tls(pair: tuple[str, str]) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*pair)
+    return context
+
+
+async def test_tls_with_a_known_authority(certificates: dict[str, tuple[str, str]]) -> None:
+    """A certificate of an authority that one has named is accepted."""
+    pair = certificates["IP:127.0.0.1"]
+    ours = ssl.create_default_context(cafile=pair[0])
+    async with lab(tls(pair)) as served, sender(served.url, verify=ours) as made:
+        response = await made.send("GET", served.url + "/x", headers={})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("host", ["IP:127.0.0.1", "DNS:other.example"], ids=["unknown CA", "other name"])
+async def test_tls_refused(certificates: dict[str, tuple[str, str]], host: str) -> None:
+    """An unknown authority, or a certificate for another name: no connection, and nothing was sent."""
+    pair = certificates[host]
+    ours = ssl.create_default_context(cafile=pair[0]) if host.startswith("DNS") else None
+    async with lab(tls(pair)) as served, sender(served.url, verify=ours) as made:
+        with pytest.raises(httpx.ConnectError):
+            await made.send("GET", served.url + "/x", headers={})
+        assert served.seen == []
+
+
+async def test_tls_to_a_plain_port(served: Lab) -> None:
+    """TLS to a port that speaks none is a failed connection."""
+    url = served.url.replace("http://", "https://")
+    async with sender(url, timeout=1) as made:
+        with pytest.raises(httpx.TransportError):
+            await made.send("GET", url, headers={})

@@ -1,0 +1,34 @@
+"""Fixtures for tests of consumers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.support.consuming import Stage
+from tests.support.servers import Server
+from tests.support.tools import server_program
+from worker.redis.connections import connect
+
+
+@pytest.fixture(scope="session", params=["embedded", "redis-server"])
+def stage_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The embedded Valkey, and the redis-server on PATH where there is one."""
+    binary = server_program(request.param)
+    server = Server(tmp_path_factory.mktemp("stage"), binary)
+    server.start()
+    yield server
+    server.stop(kill=True)
+
+
+@pytest.fixture
+async def stage(stage_server: Server) -> AsyncIterator[Stage]:
+    """An empty server."""
+    client = connect(stage_server.url)
+    await client.config_set("maxmemory", 0)
+    await client.flushall()
+    yield Stage(client)
+    await client.aclose()

@@ -1,0 +1,1 @@
+"""The deployment: its server, its Dockerfile, its image."""

@@ -1,0 +1,533 @@
+"""The contract file: what it may be, what it sets, in which order, and how it tells what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
+from worker.config import settings
+from worker.errors import SettingsError
+from worker.ordermesh.contract import file as contract_file
+from worker.ordermesh.contract import yaml as yaml_reading
+from worker.ordermesh.contract.file import load, render
+from worker.ordermesh.contract.layers import LISTING_FIELDS, Contract, Layer, stack
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.contract.profile import ContractProfile, Listing, Route
+
+SEARCH = OPERATIONS["orders.search"]
+VENDOR = {
+    "openapi": "3.0.3",
+    "paths": {
+        "/v2/orders": {"get": {"summary": SEARCH.title, "parameters": [{"name": "limit", "in": "query"}]}},
+        "/v2/notes": {"get": {"summary": OPERATIONS["notes.search"].title}},
+    },
+}
+
+
+def written(folder: Path, text: str, name: str = "contract.toml") -> Contract:
+    """The contract of a file with this text."""
+    (folder / name).write_text(text, encoding="utf-8")
+    return load(folder / name)
+
+
+def refusal(folder: Path, content: str | bytes, name: str = "contract.toml") -> str:
+    """What is said of a file with this content, which names the file and ends the program with 2."""
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SettingsError) as caught:
+        load(folder / name)
+    assert caught.value.exit_status == 2
+    assert str(caught.value).startswith(str(folder / name))
+    return str(caught.value).removeprefix(str(folder / name))
+
+
+def differences(contract: Contract) -> dict[tuple[str, str], tuple[Any, Any, str]]:
+    """What differs, by place and field: built in, in force, and the name of the file."""
+    return {
+        (item.place, item.field): (item.built_in, item.value, Path(item.file).name)
+        for item in contract.differences
+    }
+
+
+# --- what a file may set ----------------------------------------------------------------------------------
+
+
+def test_no_file() -> None:
+    """What is built in, and nothing that differs."""
+    assert load(None) == Contract(ContractProfile())
+    assert load(None).source_of("orders.search") == "built in"
+
+
+def test_every_part_of_a_profile(tmp_path: Path) -> None:
+    contract = written(
+        tmp_path,
+        """
+        login_case = "snake"
+        [prefixes]
+        order = ""
+        note = "/mesh/note"
+        [lists]
+        page_parameter = "pageNumber"
+        first_page = 0
+        [operations."orders.search"]
+        method = "post"
+        path = "/v1/orders/search"
+        wrapper = "data"
+        largest_page = 200
+        ascending = { sortBy = "updatedAt", sortDirection = "asc" }
+        [operations."notes.get"]
+        path = "/n/{id}"
+        """,
+    )
+    profile = contract.profile
+    assert profile.login_case == "snake"
+    assert profile.path("orders.list") == "/v1/orders/list"
+    assert profile.path("notes.search") == "/mesh/note/v1/notes"
+    assert profile.path("notes.get", {"noteId": "1"}) == "/n/1"
+    assert profile.route("orders.search") == Route("POST", "/v1/orders/search")
+    assert profile.page_query("notes.search", 0, 10) == {"pageNumber": "0", "pageSize": "10"}
+    assert profile.list_of("orders.search") == Listing(
+        page_parameter="pageNumber", first_page=0, wrapper="data", largest_page=200,
+        ascending={"sortBy": "updatedAt", "sortDirection": "asc"},
+    )  # fmt: skip
+    assert profile.route("products.list") == ContractProfile().route("products.list")
+    found = differences(contract)
+    assert found["orders.search", "wrapper"] == ("orders", "data", "contract.toml")
+    assert found["prefixes", "order"] == ("/order", "", "contract.toml")
+    assert found["orders.list", "path"] == ("/order/v1/orders/list", "/v1/orders/list", "contract.toml")
+    assert found["lists", "first_page"] == (1, 0, "contract.toml")
+    assert found["login", "login_case"] == ("camel", "snake", "contract.toml")
+    assert contract.source_of("orders.search") == "set by hand"
+    assert contract.source_of("products.list") == "built in"
+
+
+EXAMPLES: dict[str, Any] = {
+    "str": "name", "str | None": "name", "int": 0, "int | None": 50, "Mapping[str, str]": {"a": "b"},
+    "bool": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LISTING_FIELDS)
+def test_every_field_of_a_list_can_be_set(tmp_path: Path, name: str) -> None:
+    """For all lists, or for one; a field that `Listing` gets can be set without more ado."""
+    value = EXAMPLES[LISTING_FIELDS[name]]
+    text = render({"orders.search": {name: value}}, "")
+    assert getattr(written(tmp_path, text).profile.list_of("orders.search"), name) == value
+    for_all = text.replace('operations."orders.search"', "lists")
+    assert getattr(written(tmp_path, for_all).profile.list_of("notes.search"), name) == value
+
+
+def test_a_value_that_is_built_in_is_no_difference(tmp_path: Path) -> None:
+    contract = written(
+        tmp_path,
+        f'[lists]\npage_parameter = "page"\n[operations."orders.search"]\npath = "{SEARCH.path}"\nwrapper = "orders"\n',
+    )
+    assert contract.differences == ()
+
+
+def test_keys_without_quotes(tmp_path: Path) -> None:
+    """TOML reads `orders.search` as a table in a table; it can mean nothing else."""
+    assert written(tmp_path, '[operations.orders.search]\npath = "/o"').profile.path("orders.search") == "/o"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[operations."orders.search"]\nmethod = "DELETE"', "orders.search reads, which DELETE does not"),
+        ('[operations."orders.search"]\nmethod = "POST"', "POST /order/v1/orders is where orders.create is expected"),
+        ('[prefixes]\norder = ""\n[operations."orders.search"]\nmethod = "POST"\npath = "/v1/orders"', "orders.create"),
+        ('[operations."notes.get"]\nmethod = "DELETE"', "notes.get reads, which DELETE does not"),
+        ('[operations."notes.get"]\nmethod = "POST"', "notes.get reads, which POST does not"),
+        ('[operations."notes.create"]\nmethod = "GET"', "notes.create changes something, which GET does not"),
+        ('[operations."orders.get"]\npath = "/o/%2e%2e/{id}"', "hides a dot or a slash"),
+    ],
+)  # fmt: skip
+def test_what_reads_never_writes(tmp_path: Path, content: str, message: str) -> None:
+    """A contract file cannot make a read, which is sent at will and again, change anything."""
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        written(tmp_path, content)
+
+
+def test_a_search_may_be_a_post(tmp_path: Path) -> None:
+    """At a path of its own."""
+    contract = written(tmp_path, '[operations."orders.search"]\nmethod = "POST"\npath = "/v1/orders/search"')
+    assert contract.profile.route("orders.search") == Route("POST", "/v1/orders/search")
+
+
+def test_a_path_set_alone_does_not_move_with_a_prefix_found_later(tmp_path: Path) -> None:
+    """Also where it is the built-in one: a person has said so."""
+    contract = written(tmp_path, f'[operations."orders.search"]\npath = "{SEARCH.path}"')
+    found = replace(contract.profile, prefixes={"order": ""})
+    assert (found.path("orders.search"), found.path("orders.list")) == (SEARCH.path, "/v1/orders/list")
+
+
+# --- layers -----------------------------------------------------------------------------------------------
+
+
+def test_a_profile_over_a_document(tmp_path: Path) -> None:
+    """Value by value; the document is found beside the profile, wherever the program runs."""
+    (tmp_path / "vendor.json").write_text(json.dumps(VENDOR))
+    contract = written(
+        tmp_path,
+        'openapi = "vendor.json"\n[operations."orders.search"]\nmethod = "POST"\n'
+        '[operations."notes.search"]\npath = "/mine"\n',
+    )
+    assert contract.profile.route("orders.search") == Route("POST", "/v2/orders")
+    assert contract.profile.path("notes.search") == "/mine"
+    found = differences(contract)
+    assert found["orders.search", "path"] == ("/order/v1/orders", "/v2/orders", "vendor.json")
+    assert found["orders.search", "size_parameter"] == ("pageSize", "limit", "vendor.json")
+    assert found["orders.search", "method"] == ("GET", "POST", "contract.toml")
+    assert [layer.source for layer in contract.layers] == ["OpenAPI document", "set by hand"]
+    assert contract.source_of("orders.search") == "set by hand"
+
+
+def test_a_prefix_set_by_hand_moves_the_paths_of_the_document(tmp_path: Path) -> None:
+    """Of those that lack it as of those that have another one; what is set for all lists wins as well."""
+    (tmp_path / "vendor.json").write_text(json.dumps(VENDOR))
+    contract = written(
+        tmp_path,
+        'openapi = "vendor.json"\n[prefixes]\norder = "/order"\n[lists]\nsize_parameter = "take"\n',
+    )
+    assert contract.profile.path("orders.search") == "/order/v2/orders"
+    assert contract.profile.path("orders.list") == "/order/v1/orders/list"
+    assert contract.profile.path("notes.search") == "/v2/notes"
+    assert contract.profile.list_of("orders.search").size_parameter == "take"
+    assert ("orders.search", "size_parameter") not in differences(contract)
+
+
+ROUTES = st.fixed_dictionaries(
+    {}, optional={"method": st.sampled_from(["GET", "PUT"]), "path": st.sampled_from(["/a", "/order/b"])}
+)
+LISTS = st.fixed_dictionaries(
+    {}, optional={"page_parameter": st.sampled_from("pqr"), "first_page": st.integers(0, 1)}
+)
+LAYERS = st.builds(
+    Layer,
+    st.sampled_from(["OpenAPI document", "set by hand"]),
+    st.just("file"),
+    prefixes=st.dictionaries(st.just("order"), st.sampled_from(["", "/x", "/order"])),
+    lists=LISTS,
+    operations=st.fixed_dictionaries(
+        {}, optional={"orders.search": st.builds(lambda a, b: a | b, ROUTES, LISTS)}
+    ),
+)
+
+
+@given(layers=st.lists(LAYERS, max_size=4))
+def test_the_later_layer_wins(layers: list[Layer]) -> None:
+    """Whatever the layers: each value in force is that of the last one that says anything of it."""
+    profile = stack(layers).profile
+    for name in ("page_parameter", "first_page"):
+        said = [
+            value
+            for layer in layers
+            for value in (layer.lists.get(name), layer.operations.get("orders.search", {}).get(name))
+            if value is not None
+        ]
+        assert getattr(profile.list_of("orders.search"), name) == (said or [getattr(Listing(), name)])[-1]
+        general = [layer.lists[name] for layer in layers if name in layer.lists]
+        assert getattr(profile.list_of("notes.search"), name) == (general or [getattr(Listing(), name)])[-1]
+    path = SEARCH.path
+    for layer in layers:
+        if "order" in layer.prefixes:
+            path = layer.prefixes["order"] + path.removeprefix("/order")
+        path = layer.operations.get("orders.search", {}).get("path", path)
+    methods = [one["method"] for layer in layers for one in layer.operations.values() if "method" in one]
+    assert profile.route("orders.search") == Route((methods or ["GET"])[-1], path)
+    # What is told to differ is what differs.
+    told = {(item.place, item.field): item.value for item in stack(layers).differences}
+    assert told.get(("orders.search", "path"), SEARCH.path) == path
+
+
+@given(
+    operations=st.dictionaries(
+        st.sampled_from([key for key, one in OPERATIONS.items() if one.paged and not one.path_parameters]),
+        st.fixed_dictionaries(
+            {"path": st.from_regex(r"/[a-z0-9._~!$&'()*+,;=:@%-]{1,12}[a-z]", fullmatch=True)},
+            optional={
+                "method": st.sampled_from(["GET", "POST"]),
+                "wrapper": st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1),
+                "page_parameter": st.text(st.characters(codec="utf-8"), min_size=1).filter(str.isprintable),
+                "first_page": st.integers(0, 1),
+                "largest_page": st.integers(1, 1_000_000),
+                "descending": st.dictionaries(*[st.text("ab \"\\'=#[]\x20\xe4", min_size=1)] * 2, min_size=1),
+            },
+        ),
+        max_size=4,
+    )
+)
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_what_is_written_is_what_is_read(tmp_path: Path, operations: dict[str, dict[str, Any]]) -> None:
+    """A profile that was written out says the same as what it was written from."""
+    contract = written(tmp_path, render(operations, "a header\n\nwith \u00e4 and # in it"))
+    assert contract.layers[0].operations == operations
+    assert contract.profile == stack([Layer("OpenAPI document", "", operations=operations)]).profile
+
+
+# --- which of the two a file is ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["vendor.json", "vendor.yaml", "vendor.toml", "vendor"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(VENDOR),
+        "\ufeff" + json.dumps(VENDOR, indent=1),
+        yaml.safe_dump(VENDOR),
+        "# exported\n---\n" + yaml.safe_dump(VENDOR, sort_keys=True),
+        json.dumps(VENDOR).replace('"openapi": "3.0.3"', '"swagger": "2.0"'),
+        "'swagger' : '2.0'\n" + yaml.safe_dump({"paths": VENDOR["paths"]}),
+    ],
+)
+def test_the_content_says_what_a_file_is(tmp_path: Path, name: str, text: str) -> None:
+    """Not its name."""
+    assert written(tmp_path, text, name).profile.path("orders.search") == "/v2/orders"
+
+
+def test_a_profile_by_another_name(tmp_path: Path) -> None:
+    """A comment that mentions `openapi:` makes no document of it."""
+    text = '# openapi: see below\nlogin_case = "snake"\n'
+    assert written(tmp_path, text, "contract.json").profile.login_case == "snake"
+
+
+def test_yaml_is_imported_for_yaml_alone(tmp_path: Path) -> None:
+    """A worker with a TOML profile, or a JSON document, starts without it."""
+    (tmp_path / "vendor.json").write_text(json.dumps(VENDOR))
+    (tmp_path / "contract.toml").write_text('openapi = "vendor.json"\n')
+    script = (
+        "import sys, pathlib\nfrom worker.ordermesh.contract.file import load\n"
+        "assert load(pathlib.Path(sys.argv[1])).differences\nprint('yaml' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "contract.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+# --- what is wrong with a profile -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[operations."orders.serch"]', 'operations."orders.serch" is no operation. Did you mean orders.search?'),
+        ('[operations."zzz"]', "is no operation. All of them: ordersync contract show"),
+        ('[operations]\n"orders.search" = "/o"', 'must be a table: [operations."orders.search"]'),
+        ("operations = 1", "operations must be a table: [operations]"),
+        ('prefix = "x"', "prefix is not known here; there is openapi, login_case, prefixes, lists, operations. Did"),
+        ('prefix = "x"', "Did you mean prefixes?"),
+        ('[prefixes]\norders = ""', "prefixes.orders is no service; there is user, order, note, catalog, shipment."),
+        ('[prefixes]\norders = ""', "Did you mean order?"),
+        ('[prefixes]\norder = "order"', 'prefixes.order must be "" or a path like "/order"'),
+        ('[prefixes]\norder = "/order/"', "without a slash at its end"),
+        ('[prefixes]\norder = "/{a}"', 'must be "" or a path'),
+        ("[prefixes]\norder = 1", 'must be "" or a path'),
+        ('[lists]\npage = "p"', "lists.page is not known here"),
+        ("[lists]\npage_parameter = 1", "lists.page_parameter must be a name in quotes"),
+        ('[lists]\npage_parameter = ""', "must be a name in quotes"),
+        ("[lists]\ncapped = 1", "lists.capped must be true or false"),
+        ("[lists]\nfirst_page = true", "lists.first_page must be a whole number from 0"),
+        ('[lists]\nfirst_page = "0"', "must be a whole number from 0"),
+        ("[lists]\nfirst_page = -1", "must be a whole number from 0"),
+        ("[lists]\nlargest_page = 0", "lists.largest_page must be a whole number from 1"),
+        ('[lists]\nascending = "updatedAt"', "lists.ascending must be query parameters, like { sortBy"),
+        ("[lists]\nascending = { sortBy = 1 }", "must be query parameters"),
+        ('[lists]\nlogin_case = "snake"', "lists.login_case stands at the top of the file: put it before the first"),
+        ('login_case = "Snake"', 'login_case must be one of "camel", "snake"'),
+        ("login_case = ['snake']", "login_case must be one of"),
+        ("openapi = 3", 'openapi must be the name of a file, like "vendor.json"'),
+        ('[operations."orders.search"]\nmethod = "HEAD"', "method must be one of GET, POST, PUT, PATCH, DELETE"),
+        ('[operations."orders.search"]\nmethod = 1', "method must be one of"),
+        ('[operations."orders.search"]\npath = 1', 'path must be a path like "/order/v1/orders"'),
+        ('[operations."orders.search"]\npath = "o"', "path: 'o' must begin with a slash. Built in: /order/v1/orders"),
+        ('[operations."orders.search"]\npath = "/o/{id}"', "has {id}, and orders.search needs no parameter"),
+        ('[operations."orders.get"]\npath = "/o"', "has no parameter, and orders.get needs {orderId}"),
+        ('[operations."packages.update"]\npath = "/{x}/{y}"',
+         "which of {x} and {y} in /{x}/{y} is which of {shipmentId} and {packageId} cannot be told"),
+        ('[operations."orders.search"]\nurl = "/o"', 'operations."orders.search".url is not known here'),
+        ('[operations."orders.get"]\nwrapper = "x"', "says how a list is asked for, and orders.get is none: remove it"),
+        ('[operations."orders.get"]\nurl = "x"', "is not known here; there is method, path."),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+    told = refusal(tmp_path, text)
+    assert words in told
+    assert told.startswith(" cannot be used:\n  ")
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    told = refusal(tmp_path, 'a = 1\nlogin_case = 1\n[lists]\nb = 1\n[operations."orders.get"]\npath = "x"\n')
+    assert told.startswith(" cannot be used, 4 problems:\n")
+    assert [line.split()[0] for line in told.splitlines()[1:]] == [
+        "a", "login_case", "lists.b", 'operations."orders.get".path:',
+    ]  # fmt: skip
+    many = refusal(tmp_path, "".join(f"x{number} = 1\n" for number in range(1000)))
+    assert len(many.splitlines()) == 22
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[lists]\npage_parameter = "pageSize"',
+        '[lists]\npage_parameter = "n"\n[operations."orders.search"]\nsize_parameter = "n"',
+    ],
+)
+def test_one_name_for_two_parameters(tmp_path: Path, text: str) -> None:
+    """They could not both be sent, wherever each of them comes from."""
+    assert "page_parameter and size_parameter are both" in refusal(tmp_path, text)
+
+
+# --- files that cannot be used ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b" \n", "is empty"),
+        ("login_case = 'ä'".encode("latin-1"), "is not UTF-8 text"),
+        (json.dumps(VENDOR).encode("utf-16"), "is not UTF-8 text"),
+        ("login_case = ", "neither a contract profile (as TOML: Invalid value (at end of document)"),
+        ("paths:\n  /a: {}\n", "nor an OpenAPI document"),
+        ("[1, 2]", "neither a contract profile"),
+        ("a = " + "[" * 100_000, "neither a contract profile"),
+        ("a = " + "9" * 10_000, "neither a contract profile"),
+        ('{"openapi": "3.0.0",}', "is no good JSON"),
+        ("{", "is no good JSON"),
+        ('{"a": ' + "[" * 100_000, "nested too deeply"),
+        ('{"a": ' + "9" * 10_000 + "}", "is no good JSON"),
+        ("{}", "it has no `openapi`"),
+        ("openapi: 3.0.0\n  a: b", "is no good YAML"),
+        ("openapi: 3.0.0\na: !!python/object:os.system {}", "is no good YAML"),
+        ("openapi: 3.0.0\na: " + "[" * 100_000, "levels deep"),
+        ("openapi: 3.0.0\na:\n  " + "- " * 100_000, "levels deep"),
+        ("openapi: 3.0.0\na: 2024-99-99", "is no good YAML"),
+        ("openapi: 3.0.0\n? [a]\n: b", "is no good YAML"),
+        ("openapi: 3.0.0\n---\nopenapi: 3.0.0", "is no good YAML"),
+        ("openapi: 3.0.0\na: *nowhere", "is no good YAML"),
+        ("openapi: 3.0.0\npaths: {}", "describes no operation"),
+        ("openapi: 3.0.0\npaths: {/pets: {get: {summary: Pets}}}", "none of the 79 operations"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_used(tmp_path: Path, content: str | bytes, words: str) -> None:
+    """No file takes the program down, or holds it up."""
+    assert words in refusal(tmp_path, content)
+
+
+def test_merge_keys_that_multiply(tmp_path: Path) -> None:
+    """Ten lines that would come to ten thousand million entries; honest ones are merged."""
+    lines = ["openapi: 3.0.0", "x0: &x0 {a: 1, b: 2}"]
+    lines += [f"x{n}: &x{n} {{<<: [{', '.join([f'*x{n - 1}'] * 10)}]}}" for n in range(1, 11)]
+    assert "merge keys come to more than 100,000" in refusal(tmp_path, "\n".join(lines))
+    assert yaml_reading.load_yaml("a: &a {b: 1}\nc: {<<: *a, d: 2}")["c"] == {"b": 1, "d": 2}
+    large = "\n".join(f"k{n}: {{a: {n}}}" for n in range(60_000))
+    assert len(yaml_reading.load_yaml(large)) == 60_000
+
+
+def test_a_document_that_holds_itself(tmp_path: Path) -> None:
+    text = f"openapi: 3.0.0\npaths: &p\n  /o:\n    get: &g {{summary: '{SEARCH.title}', responses: *g}}\n  /p: *p\n"
+    assert written(tmp_path, text).profile.path("orders.search") == "/o"
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not there, is a folder, or has no end."""
+    for file, words in {
+        tmp_path / "nowhere.toml": "cannot be read: No such file or directory",
+        tmp_path: "cannot be read: Is a directory",
+    }.items():
+        with pytest.raises(SettingsError, match=words):
+            load(file)
+    monkeypatch.setattr(contract_file, "LARGEST_FILE", 1024 * 1024)
+    with pytest.raises(SettingsError, match="larger than 1 MiB"):
+        load(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("nowhere.json", None, "nowhere.json cannot be read: No such file"),
+        ("other.toml", 'login_case = "snake"', "other.toml is not an OpenAPI document"),
+        ("bad.json", "{", "bad.json is no good JSON"),
+        ("pets.json", '{"openapi": "3.0.0", "paths": {"/p": {"get": {}}}}', "none of the 79 operations"),
+    ],
+)
+def test_a_document_under_a_profile_that_cannot_be_used(
+    tmp_path: Path, name: str, content: str | None, words: str
+) -> None:
+    """The message names the document, not the profile."""
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    (tmp_path / "contract.toml").write_text(f'openapi = "{name}"')
+    with pytest.raises(SettingsError, match=words):
+        load(tmp_path / "contract.toml")
+
+
+# --- settings ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """A folder without `.env`, a login, and nothing else set."""
+    import os  # noqa: PLC0415 - for this alone
+
+    for name in os.environ:
+        if name.upper().startswith("ORDERSYNC_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(settings, "DEFAULT_SECRETS_DIR", str(tmp_path / "run-secrets"))
+    monkeypatch.setenv("ORDERSYNC_API__CLIENT_ID", "client")
+    monkeypatch.setenv("ORDERSYNC_API__CLIENT_SECRET", "secret")
+    return monkeypatch
+
+
+def test_the_setting(surroundings: pytest.MonkeyPatch) -> None:
+    """Of the one account; an empty variable counts as not set, and `~` is the home folder."""
+    surroundings.setenv("ORDERSYNC_CONTRACT_FILE", "")
+    assert [account.contract_file for account in settings.load().accounts()] == [None]
+    surroundings.setenv("ORDERSYNC_CONTRACT_FILE", "~/contract.toml")
+    (account,) = settings.load().accounts()
+    assert account.contract_file == Path.home() / "contract.toml"
+
+
+def test_many_accounts_may_have_their_own(surroundings: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Relative to the accounts file; else that of the environment; "" for none."""
+    (tmp_path / "etc").mkdir()
+    login = 'client_id = "c"\nclient_secret = "s"\n'
+    (tmp_path / "etc" / "accounts.toml").write_text(
+        f'[accounts.own]\ncontract_file = "own.toml"\n[accounts.own.api]\n{login}'
+        f"[accounts.shared.api]\n{login}"
+        f'[accounts.none]\ncontract_file = ""\n[accounts.none.api]\n{login}'
+    )
+    surroundings.setenv("ORDERSYNC_ACCOUNTS_FILE", "etc/accounts.toml")
+    surroundings.setenv("ORDERSYNC_CONTRACT_FILE", "all.toml")
+    assert {account.name: account.contract_file for account in settings.load().accounts()} == {
+        "own": Path("etc/own.toml"), "shared": Path("all.toml"), "none": None,
+    }  # fmt: skip
+
+
+# --- the README -------------------------------------------------------------------------------------------
+
+
+def test_the_example_of_the_readme(tmp_path: Path) -> None:
+    """It is a profile as it stands, and does what its comments say."""
+    readme = (ROOT / "README.md").read_text()
+    (text,) = re.findall(r"```toml\n(openapi = .*?)```", readme, re.DOTALL)
+    (tmp_path / "vendor.json").write_text(json.dumps(VENDOR))
+    profile = written(tmp_path, text).profile
+    assert (profile.login_case, profile.prefixes) == ("snake", {"order": ""})
+    assert profile.path("orders.search") == "/v1/orders/search"
+    assert profile.path("orders.get", {"orderId": "1"}) == "/v1/orders/1"
+    assert profile.path("notes.search") == "/v2/notes"
+    assert profile.list_of("notes.search") == Listing(page_parameter="pageNumber", first_page=0)
+    assert profile.list_of("orders.search").since_parameter == "updatedFrom"

@@ -1,0 +1,267 @@
+"""The order in which events are handed out, for any order of taking, answering and waiting."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tests.support.streams import fields_of
+from worker.queue.consumer.delivery import Backoff, Delivery, DeliveryState, Reject, explain
+from worker.queue.consumer.keyed_queue import KeyedQueue
+from worker.queue.envelope import parse
+
+
+def delivery(number: int, subject: str) -> Delivery:
+    """The event of entry `number`."""
+    flat = fields_of(number) | {"subject": subject}
+    fields = {
+        name.encode(): value if isinstance(value, bytes) else value.encode() for name, value in flat.items()
+    }
+    return Delivery(cast("Any", None), "orders", parse(f"{number}-0".encode(), fields))
+
+
+def numbers(some: list[Delivery]) -> list[int]:
+    """Their places."""
+    return [each.place[0] for each in some]
+
+
+def take_all(lanes: KeyedQueue) -> list[Delivery]:
+    """All that may be handed out now."""
+    found = []
+    while (one := lanes.pop()) is not None:
+        found.append(one)
+    return found
+
+
+def test_without_strict_the_order_is_that_of_taking() -> None:
+    """Several events of an entity may be out at once; all come in the order in which they were taken."""
+    lanes = KeyedQueue()
+    for number, subject in enumerate("aabab"):
+        lanes.add(delivery(number, subject))
+    assert numbers(take_all(lanes)) == [0, 1, 2, 3, 4]
+    assert (lanes.out, lanes.waiting) == (5, 0)
+
+
+def test_strict_hands_out_one_of_each_entity() -> None:
+    """The next one of an entity follows when the one before is answered, and before later ones of others."""
+    lanes = KeyedQueue(strict=True)
+    some = [delivery(number, subject) for number, subject in enumerate("aababc")]
+    for one in some:
+        lanes.add(one)
+    assert numbers(take_all(lanes)) == [0, 2, 5]
+    lanes.done(some[0], 0)
+    lanes.done(some[2], 0)
+    assert numbers(take_all(lanes)) == [1, 4]
+    lanes.done(some[1], 0)
+    assert numbers(take_all(lanes)) == [3]
+    assert (lanes.out, lanes.parked) == (3, 0)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_what_failed_holds_up_its_entity(*, strict: bool) -> None:
+    """Until it is due, and until it is answered for good, nothing else of its entity is handed out."""
+    lanes = KeyedQueue(strict=strict)
+    some = [delivery(number, "a") for number in range(3)]
+    lanes.add(some[0])
+    assert lanes.pop() is some[0]
+    lanes.add(some[1])
+    some[0].due = 10.0
+    lanes.requeue(some[0], 0.0)
+    lanes.add(some[2])
+    assert lanes.pop() is None
+    assert lanes.next_due() == 10.0
+    lanes.wake(9.0)
+    assert lanes.pop() is None
+    lanes.wake(10.0)
+    assert lanes.pop() is some[0]
+    assert lanes.pop() is None
+    lanes.done(some[0], 11.0)
+    assert lanes.pop() is some[1]
+    assert lanes.pop() is None
+    lanes.done(some[1], 12.0)
+    assert lanes.pop() is some[2]
+
+
+def test_an_older_one_that_comes_late() -> None:
+    """An event that another consumer left goes before the later ones of its entity."""
+    lanes = KeyedQueue()
+    for number in (5, 6):
+        lanes.add(delivery(number, "a"))
+    lanes.add(delivery(7, "b"))
+    lanes.add(delivery(3, "a"), late=True)
+    lanes.add(delivery(9, "a"), late=True)
+    assert numbers(take_all(lanes)) == [3, 5, 6, 7, 9]
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Takes, answers and waits in any order, and holds what comes out against the rules."""
+
+    strict = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lanes, self.now, self.number = KeyedQueue(strict=self.strict), 0.0, 0
+        self.out: list[Delivery] = []
+        self.failing: dict[str, Delivery] = {}
+        self.alive: dict[int, Delivery] = {}
+
+    @rule(subject=st.sampled_from("abc"))
+    def add(self, subject: str) -> None:
+        """A new event is taken."""
+        self.number += 1
+        self.alive[self.number] = delivery(self.number, subject)
+        self.lanes.add(self.alive[self.number])
+
+    @rule()
+    def take(self) -> None:
+        """One is handed out, if one may be."""
+        one = self.lanes.pop()
+        if one is None:
+            return
+        subject = one.event.subject
+        older = [
+            each
+            for each in self.alive.values()
+            if each.event.subject == subject and each.place < one.place and each not in self.out
+        ]
+        assert older == []
+        assert one.due <= self.now
+        mine = [each for each in self.out if each.event.subject == subject]
+        assert one not in mine
+        if self.strict or subject in self.failing:
+            assert mine == []
+        if subject in self.failing:
+            assert one is self.failing[subject]
+        self.out.append(one)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data())
+    def done(self, data: st.DataObject) -> None:
+        """One is answered for good."""
+        one = data.draw(st.sampled_from(self.out))
+        self.out.remove(one)
+        del self.alive[one.place[0]]
+        if self.failing.get(one.event.subject) is one:
+            del self.failing[one.event.subject]
+        self.lanes.done(one, self.now)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data(), pause=st.sampled_from([0.0, 1.0, 3.0]))
+    def again(self, data: st.DataObject, pause: float) -> None:
+        """One fails, or is put back."""
+        one = data.draw(st.sampled_from(self.out))
+        self.out.remove(one)
+        one.due = self.now + pause
+        first = self.failing.get(one.event.subject)
+        if first is None or one.place <= first.place:
+            self.failing[one.event.subject] = one
+        self.lanes.requeue(one, self.now)
+
+    @rule(seconds=st.sampled_from([0.5, 2.0]))
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+        self.lanes.wake(self.now)
+
+    @precondition(lambda self: len(self.alive) > len(self.out))
+    @rule(data=st.data())
+    def discard(self, data: st.DataObject) -> None:
+        """One that waits goes to somebody else."""
+        one = data.draw(st.sampled_from([each for each in self.alive.values() if each not in self.out]))
+        del self.alive[one.place[0]]
+        if self.failing.get(one.event.subject) is one:
+            del self.failing[one.event.subject]
+        self.lanes.discard(one, self.now)
+
+    @invariant()
+    def counts_are_right(self) -> None:
+        """What is out and what waits is all there is."""
+        assert self.lanes.out == len(self.out)
+        assert self.lanes.waiting == len(self.alive) - len(self.out)
+
+    def teardown(self) -> None:
+        """In the end everything comes out, in order, and nothing is left behind."""
+        done: dict[str, list[int]] = {}
+        for _ in range(len(self.alive) * 3 + 10):
+            for one in [*self.out]:
+                self.out.remove(one)
+                self.lanes.done(one, self.now)
+            self.now += 10
+            self.lanes.wake(self.now)
+            while (one := self.lanes.pop()) is not None:  # type: ignore[assignment]
+                self.out.append(one)
+                done.setdefault(one.event.subject, []).append(one.place[0])
+        assert self.lanes.waiting == self.lanes.out == 0
+        assert not self.lanes._lanes
+        for places in done.values():
+            assert places == sorted(places)
+
+
+class AnyOrderLoosely(AnyOrder):
+    """The same for whoever may have several of one entity out."""
+
+    strict = False
+
+
+TestStrict = AnyOrder.TestCase
+TestLoose = AnyOrderLoosely.TestCase
+TestStrict.settings = TestLoose.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+
+
+def test_drain_forgets_what_waits() -> None:
+    """What was not handed out comes back, and what is out can still be answered."""
+    lanes = KeyedQueue(strict=True)
+    some = [delivery(number, subject) for number, subject in enumerate("aabbc")]
+    for one in some:
+        lanes.add(one)
+    assert lanes.pop() is some[0]
+    assert lanes.pop() is some[2]
+    lanes.done(some[0], 0)
+    assert sorted(numbers(lanes.drain())) == [1, 3, 4]
+    assert (lanes.waiting, lanes.out) == (0, 1)
+    lanes.done(some[2], 0)
+    assert lanes.pop() is None
+
+
+class HighClock:
+    """Chance gives the bound that the test chose."""
+
+    def __init__(self, *, low: bool) -> None:
+        self._low = low
+
+    def uniform(self, low: float, high: float) -> float:
+        """One of the two."""
+        return low if self._low else high
+
+
+@given(attempt=st.integers(1, 10_000), low=st.booleans())
+def test_pauses_are_bounded(attempt: int, *, low: bool) -> None:
+    """A pause is never longer than it may be, never shorter than half of it, however many attempts there were."""
+    backoff = Backoff(first=2.0, factor=2.0, most=100.0)
+    longest = min(100.0, 2.0 ** min(attempt, 10))
+    pause = backoff.pause(attempt, cast("Any", HighClock(low=low)))
+    assert pause == pytest.approx(longest / 2 if low else longest)
+
+
+def test_reasons() -> None:
+    """A reason is one line that names the error; a rejection speaks for itself."""
+    assert explain("in words") == ("in words", "")
+    assert explain(ValueError("x"))[0] == "ValueError: x"
+    assert explain(ValueError())[0] == "ValueError"
+    assert explain(Reject("no such shop"))[0] == "no such shop"
+    assert explain(Reject())[0] == "rejected"
+
+
+def test_begun() -> None:
+    """An attempt counts from the moment at which it is handed out."""
+    one = delivery(1, "a")
+    one.attempt = 3
+    assert one.begun == 2
+    one.state = DeliveryState.BEGINNING
+    assert one.begun == 2
+    one.state = DeliveryState.OPEN
+    assert one.begun == 3
