@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from tests.support.servers import Server
-from tests.support.worker import _Bench
+from tests.support.worker import BenchMaker, _Bench
 from worker.sandbox import SandboxServer
 from worker.telemetry import log as logs
 from worker.telemetry.catalog.conformity import conformity
@@ -73,7 +72,7 @@ def quiet_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def bench(redis_url: str, sandbox: SandboxServer) -> Callable[..., AsyncExitStack]:
+def bench(redis_url: str, sandbox: SandboxServer) -> BenchMaker:
     """Builds a worker for `async with`; its options, such as `page_size=10`, are those of `ApiSettings`.
 
     `privacy`, `events`, `reconcile` and `intervals` are those parts of the settings.
@@ -81,7 +80,7 @@ def bench(redis_url: str, sandbox: SandboxServer) -> Callable[..., AsyncExitStac
     `probe=True` it asks the gateway first, as a worker does. `clock` is what it takes for the time.
     """
 
-    def make(server: SandboxServer = sandbox, url: str = redis_url, **api: Any) -> Any:
+    def make(server: SandboxServer = sandbox, url: str = redis_url, **api: Any) -> _Bench:
         return _Bench(server, url, api)
 
     return make

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 from pydantic import SecretStr
-from redis.asyncio import Redis
 
 from worker.app import open_services
 from worker.capture.registry import ORDERS
@@ -65,7 +64,7 @@ class Bench:
 
     place: Services
     desk: AccountServices
-    redis: Redis
+    redis: Any  # redis-py types each answer as that of its blocking client as well
     sandbox: SandboxServer
     store: StateStore = field(init=False)
 
@@ -86,7 +85,7 @@ class Bench:
         return await self.store.load_cursor()
 
 
-BenchMaker = Callable[..., Any]
+BenchMaker = Callable[..., "_Bench"]
 
 
 class _Bench:

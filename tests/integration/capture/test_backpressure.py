@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -201,7 +201,7 @@ async def test_looking_is_rare(bench: BenchMaker, monkeypatch: pytest.MonkeyPatc
         await b.desk.groups.declare({"slow": ["orders"]})
         under(b, entries=1000, resume=0.9)
         looks = []
-        survey = b.desk.groups.survey
+        survey = b.desk.groups.status
 
         async def counted(resource: str) -> Any:
             looks.append(resource)
@@ -237,7 +237,7 @@ async def test_full_is_an_outcome(bench: BenchMaker, own_server: Server, told: T
             return bool(await commit(store, changes, **options))
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("worker.capture.state.store.Store.commit", full_at_the_third)
+            patch.setattr("worker.capture.state.store.StateStore.commit", full_at_the_third)
             run = await b.poll()
         assert (run.outcome, run.error_code, run.pages) == (Outcome.FAILED, "redis_full", 2)
         cursor = await b.cursor()
@@ -307,7 +307,7 @@ async def test_a_job_ends_when_redis_is_full(bench: BenchMaker, small_server: Se
     """Its end cannot be noted: Redis 7.0 refuses transactions as a whole. The worker lives on, the job is not stuck."""
     async with bench(url=small_server.url) as b:
         polls = FillsRedis(b.redis)
-        b.place.desks = {"default": replace(b.desk, poller=polls)}
+        b.place.accounts = {"default": replace(b.desk, poller=cast("Poller", polls))}
         worker = make_worker(small_server.url, b.place, "test-1")
         task = asyncio.ensure_future(worker.async_run())
         try:

@@ -448,5 +448,5 @@ async def test_a_server_that_ignores_filter_or_sort(bench: BenchMaker, plan: str
             run = await b.poll()
             assert (run.outcome, run.updated) == ("complete", 30)
             await all_is_told(b)
-            known = (await b.desk.contract.load())["orders"]
+            known = (await b.desk.capabilities.load())["orders"]
             assert (known.since if lie == "since_honoured" else known.descending) in (None, {})

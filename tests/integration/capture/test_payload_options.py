@@ -332,7 +332,7 @@ async def test_a_wrong_type_writes_nothing(bench: BenchMaker) -> None:
             with pytest.raises(redis.exceptions.ResponseError, match="WRONGTYPE"):
                 await d.commit(changes)
             assert await b.redis.xlen(STREAM) == 0
-            assert await b.redis.keys(b.desk.keys.seen("orders") + ":*") == []
+            assert await b.redis.keys(b.desk.keys.states("orders") + ":*") == []
             await b.redis.delete(f"{LAST}:{bucket}")
         assert await d.commit(changes)
 

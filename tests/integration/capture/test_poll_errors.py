@@ -140,7 +140,7 @@ async def test_foreign_key(bench: BenchMaker, name: str) -> None:
     async with bench() as b:
         await b.poll()
         keys = b.desk.keys
-        names = {"runs": keys.runs, "seen": f"{keys.seen('orders')}:{await first_bucket(b)}"}
+        names = {"runs": keys.runs, "seen": f"{keys.states('orders')}:{await first_bucket(b)}"}
         key = names[name] if name in names else getattr(keys, name)("orders")
         good = await b.redis.dump(key)
         b.sandbox.store.change(50, status="Odd")
@@ -169,7 +169,7 @@ async def test_foreign_state(bench: BenchMaker) -> None:
     """A state that this program did not write counts as none: the record is published rather than lost."""
     async with bench() as b:
         await b.poll()
-        key = f"{b.desk.keys.seen('orders')}:{await first_bucket(b)}"
+        key = f"{b.desk.keys.states('orders')}:{await first_bucket(b)}"
         for field in await answer(b.redis.hkeys(key)):
             await answer(b.redis.hset(key, field, "rubbish"))
         run = await b.poll()

@@ -164,7 +164,7 @@ async def test_status(polled: Bench, redis_url: str, tmp_path: Path) -> None:
 
 async def test_status_tells_the_cause(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     """A resource that is ill says why below the table."""
-    await polled.redis.hset(  # type: ignore[misc] # typed for both clients
+    await polled.redis.hset(
         polled.desk.keys.cursor("orders"), mapping={"failures": "2", "error": "status 503"}
     )
     shown = ordersync("status", cwd=tmp_path, redis__url=redis_url).stdout
@@ -316,7 +316,7 @@ async def test_several_accounts(polled: Bench, redis_url: str, tmp_path: Path) -
     """One is taken without a word; of several the one of the settings, else one must be named."""
     base = ("tail", "--no-follow", "-n", "1")
     assert ordersync(*base, cwd=tmp_path, redis__url=redis_url, account="other").returncode == 0
-    await polled.redis.sadd("ordersync:accounts", "eu")  # type: ignore[misc] # typed for both clients
+    await polled.redis.sadd("ordersync:accounts", "eu")
     mine, named, unknown = side_by_side(
         [base, (*base, "--account", "default"), (*base, "--account", "us")], tmp_path, redis__url=redis_url
     )

@@ -78,7 +78,7 @@ async def test_the_whole_story(story: tuple[Bench, str], redis_url: str, tmp_pat
     await b.redis.xack(STREAM, "warehouse", mine[0])
     letter = {"kind": "delivery", "reason": "no such SKU", "subject": order_id, "where": mine[1].decode()}
     letter |= {"time": "2026-03-02T10:41:07.513Z", "group": "billing", "attempts": "5"}
-    await b.redis.xadd(b.desk.keys.dead("orders"), letter)  # type: ignore[arg-type] # invariant dict
+    await b.redis.xadd(b.desk.keys.dead("orders"), letter)
 
     found = call(b, redis_url, tmp_path, order_id, "--json")
     assert {name: found["order"][name] for name in NAMES} == {name: order[name] for name in NAMES}
@@ -183,7 +183,7 @@ async def test_an_audit_entry_that_was_published_stands_once(
     stream = b.desk.keys.stream("order_audit")
     values = {**fields_of(1, entry.raw, "order_audit"), "subject": order_id, "time": entry.time or ""}
     values |= {"type": event_type("order_audit", "recorded"), "id": event_id("order_audit", order_id, 1, 0)}
-    await b.redis.xadd(stream, values)  # type: ignore[arg-type] # invariant dict
+    await b.redis.xadd(stream, values)
     for api, number in (
         (None, 1),
         (b.desk.client, len((await b.desk.client.orders.audit_logs(order_id)).entries)),

@@ -413,7 +413,7 @@ async def test_the_tick_enqueues_a_pass_when_it_is_due(bench: BenchMaker, redis_
         assert b.desk.retention.due()
         assert not b.desk.retention.due()
         began = b.place.clock.monotonic()
-        b.desk.retention.hurry()
+        b.desk.retention.request_pass()
         assert 0 < b.desk.retention._due_at - began <= 3 + b.place.clock.monotonic() - began
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -221,7 +222,7 @@ async def test_new_entries_are_handed_to_the_audit_stream(few: BenchMaker) -> No
         await b.desk.poller.poll(log)
         new = (await events_of(b, "order_audit"))[len(before) :]
         assert [(event.subject, json.loads(event.data)["action"]) for event in new] == [(order, "Viewed")]
-        assert await b.redis.zcard(b.desk.keys.due("order_audit")) == 0
+        assert await b.redis.zcard(b.desk.keys.refresh_queue("order_audit")) == 0
 
 
 async def test_a_deleted_record_is_no_gap(few: BenchMaker) -> None:
@@ -239,8 +240,10 @@ async def test_a_deleted_record_is_no_gap(few: BenchMaker) -> None:
         assert (await b.cursor()).gaps == 0
         assert (await coverage(b).gaps())[order].is_absent
         keys = b.desk.keys
-        await answer(b.redis.hset(keys.absent("orders"), order, "1"))  # answered once, half a minute ago
-        await b.redis.zadd(keys.due("orders"), {f"id:{order}": 0})
+        await answer(
+            b.redis.hset(keys.unconfirmed_deletes("orders"), order, "1")
+        )  # answered once, half a minute ago
+        await b.redis.zadd(keys.refresh_queue("orders"), {f"id:{order}": 0})
         assert (await b.poll()).deleted == 1
         await one_pass(b)
         assert await coverage(b).gaps() == {}
@@ -368,10 +371,13 @@ async def test_it_is_resumed_where_it_was_stopped(few: BenchMaker, monkeypatch: 
         def looks() -> int:
             return asked(b, "orders.audit_logs")
 
+        def over(most: int) -> bool:
+            return looks() >= most
+
         while not await coverage(b).passes():
             assert looks() < 300
             slices, most = slices + 1, looks() + 20
-            await b.desk.reconciler.run([ORDERS], stop=lambda most=most: looks() >= most)
+            await b.desk.reconciler.run([ORDERS], stop=partial(over, most))
         (only,) = await coverage(b).passes()
         assert (only.counts.records, only.counts.verified) == (50, 50)
         assert slices >= 3
@@ -415,10 +421,10 @@ async def test_killed_anywhere_it_resumes(
         order = b.sandbox.store.ids()[0]
         b.sandbox.hide("orders", order)
         b.sandbox.store.change(order, status=HIDDEN)
-        monkeypatch.setattr(Coverage, "note", note)
+        monkeypatch.setattr(Coverage, "update", note)
         with pytest.raises(Killed):
             await one_pass(b)
-        monkeypatch.setattr(Coverage, "note", plain)
+        monkeypatch.setattr(Coverage, "update", plain)
         await one_pass(b)
         assert len([event for event in await b.events() if event.reason == "reconcile"]) == 1
         assert (await total(b, "found"), await total(b, "healed"), await total(b, "open")) == (1, 1, 0)

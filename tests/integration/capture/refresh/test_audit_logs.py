@@ -113,13 +113,13 @@ async def test_one_log_that_fails_holds_up_no_other(bench: BenchMaker) -> None:
         assert run.outcome is Outcome.COMPLETE
         assert await due(b, "order_audit") == 3
         assert len(told(await b.events("order_audit"))) == 47
-        key = b.desk.keys.due("order_audit")
+        key = b.desk.keys.refresh_queue("order_audit")
         waiting = await answer(b.redis.zrange(key, 0, -1, withscores=True))
         assert all(since > b.place.clock.now() + 1 for _, since in waiting)
         await answer(b.redis.zadd(key, {member: 1.0 for member, _ in waiting}))
         await b.poll(ORDER_AUDIT)
         assert told(await b.events("order_audit")) == logs(b.sandbox)
-        assert await b.redis.exists(b.desk.keys.tries("order_audit")) == 0
+        assert await b.redis.exists(b.desk.keys.refresh_failures("order_audit")) == 0
 
 
 async def test_a_log_that_may_not_be_read(bench: BenchMaker) -> None:
@@ -185,9 +185,11 @@ async def test_the_log_of_a_package_that_is_gone(bench: BenchMaker, gone: str) -
             before = len(await b.events("package_audit"))
             await b.desk.client.call(gone, path={name: path[name] for name in names})
             for _ in range(3):
-                waiting = await answer(b.redis.zrange(b.desk.keys.due("shipments"), 0, -1))
+                waiting = await answer(b.redis.zrange(b.desk.keys.refresh_queue("shipments"), 0, -1))
                 if waiting:
-                    await answer(b.redis.zadd(b.desk.keys.due("shipments"), dict.fromkeys(waiting, 1.0)))
+                    await answer(
+                        b.redis.zadd(b.desk.keys.refresh_queue("shipments"), dict.fromkeys(waiting, 1.0))
+                    )
                 await answer(b.redis.hset(b.desk.keys.accepted, "shipments", "1"))
                 await b.poll(SHIPMENTS)
             await b.poll(AUDIT_LOGS["package_audit"])
@@ -195,7 +197,7 @@ async def test_the_log_of_a_package_that_is_gone(bench: BenchMaker, gone: str) -
             assert [event.subject for event in new] == [package]
             assert json.loads(new[0].data)["action"] == "Deleted"
             assert await due(b, "package_audit") == 0
-            kept = [key async for key in b.redis.scan_iter(f"{b.desk.keys.within('shipments')}:*")]
+            kept = [key async for key in b.redis.scan_iter(f"{b.desk.keys.nested_ids('shipments')}:*")]
             left = sum(bool(json.loads(raw)["packages"]) for raw in sandbox.world.truth("shipments").values())
             assert sum([await answer(b.redis.hlen(key)) for key in kept]) == left
 
@@ -209,7 +211,7 @@ async def test_what_stands_within_a_shipment_of_another_hand(
         async with bench(sandbox, probe=True, intervals=PACKAGES) as b:
             await b.poll(SHIPMENTS)
             before = len(await b.events("shipments"))
-            async for key in b.redis.scan_iter(f"{b.desk.keys.within('shipments')}:*"):
+            async for key in b.redis.scan_iter(f"{b.desk.keys.nested_ids('shipments')}:*"):
                 for field in await answer(b.redis.hkeys(key)):
                     await answer(b.redis.hset(key, field, "nonsense"))
                 if foreign != "value":
@@ -234,5 +236,5 @@ async def test_what_is_due_has_been_committed_with_its_change(bench: BenchMaker)
         await b.poll(stop=lambda: next(pages) > 3)
         events = {event.subject for event in await b.events()}
         assert 0 < len(events) < 50
-        members = await answer(b.redis.zrange(b.desk.keys.due("order_audit"), 0, -1))
+        members = await answer(b.redis.zrange(b.desk.keys.refresh_queue("order_audit"), 0, -1))
         assert {member.decode() for member in members} == {f"of:{subject}" for subject in events}

@@ -80,7 +80,7 @@ async def test_as_many_as_there_are_go_into_one_commit(bench: BenchMaker) -> Non
     async with bench() as b:
         await b.poll()
         many = [f"{at:024x}" for at in range(9_000)]
-        turn = b.desk.poller.turn(ORDERS, reason="poll", trace=tracing.begin(""))
+        turn = b.desk.poller.context(ORDERS, reason="poll", trace=tracing.begin(""))
 
         async def commit(dealt: RefreshResult) -> None:
             async with b.desk.poller.lease(turn) as lease:
@@ -125,7 +125,7 @@ async def test_the_second_answer_is_not_asked_for_at_once(bench: BenchMaker) -> 
         await b.poll()
         assert (await b.poll(follow_ups_only=True)).usage.requests == 0
         assert await deleted(b) == []
-        await answer(b.redis.delete(b.desk.keys.due("orders")))  # lost, by whatever hand
+        await answer(b.redis.delete(b.desk.keys.refresh_queue("orders")))  # lost, by whatever hand
         await b.poll()
         await b.poll(follow_ups_only=True)
         assert await deleted(b) == [victim]
@@ -181,7 +181,7 @@ async def test_one_that_was_shown_and_went_hides_no_other(
 
         assert (await b.poll(stop=stop)).outcome is Outcome.STOPPED
         b.sandbox.faults.replace([FaultRule("status", operation="orders.get", code=404)])
-        await answer(b.redis.hset(b.desk.keys.absent("orders"), first, 1))
+        await answer(b.redis.hset(b.desk.keys.unconfirmed_deletes("orders"), first, 1))
         await make_due(b, "orders", f"id:{first}")
         await b.poll(follow_ups_only=True)
         assert await deleted(b) == [first]
@@ -205,7 +205,7 @@ async def test_a_list_that_has_to_be_read_is_read_after_a_crash(
                 raise ConnectionError("the worker died here")
             await note(turn, fields, **options)
 
-        monkeypatch.setattr(PollContext, "note", dies)
+        monkeypatch.setattr(PollContext, "update", dies)
         store = StateStore(b.redis, b.desk.keys, SHIPMENTS)
         assert (await store.load_cursor()).swept_at > 0
         await b.poll(SHIPMENTS, follow_ups_only=True)
@@ -271,7 +271,7 @@ async def test_what_was_seen_with_its_parent_is_not_counted_as_failed_any_more(b
         await RefreshQueue(b.redis, b.desk.keys, "shipments").failed(f"id:{shipment}")
         await make_due(b, "shipments", f"of:{json.loads(raw)['orderId']}")
         await b.poll(SHIPMENTS, follow_ups_only=True)
-        assert await b.redis.exists(b.desk.keys.tries("shipments")) == 0
+        assert await b.redis.exists(b.desk.keys.refresh_failures("shipments")) == 0
 
 
 def with_more(reply: Reply) -> Reply:
@@ -331,7 +331,7 @@ async def test_an_answer_that_is_another_record_is_none(
         order, other = b.sandbox.store.ids()[:2]
         b.sandbox.store.change(other, status="Cancelled")
         swapped = b.sandbox.store.truth()[other]
-        await answer(b.redis.hset(b.desk.keys.absent("orders"), order, 1))
+        await answer(b.redis.hset(b.desk.keys.unconfirmed_deletes("orders"), order, 1))
         answered(
             b,
             monkeypatch,
@@ -349,7 +349,7 @@ async def test_neither_a_backlog_nor_what_is_new_waits_for_the_other(bench: Benc
     """Half of what is taken is due the longest, half the shortest; what is due later is not taken."""
     async with bench() as b:
         due = RefreshQueue(b.redis, b.desk.keys, "orders")
-        key = b.desk.keys.due("orders")
+        key = b.desk.keys.refresh_queue("orders")
         await answer(b.redis.zadd(key, {f"id:{at:03}": at + 1.0 for at in range(100)}))
         await answer(b.redis.zadd(key, {"id:later": b.place.clock.now() + 1000}))
         assert set((await due.fetch(10)).members) == {f"id:{at:03}" for at in (*range(5), *range(95, 100))}
@@ -362,14 +362,14 @@ async def test_what_is_never_there_is_not_asked_for_for_ever(bench: BenchMaker) 
         await b.poll()
         asked, waits = 0, list[float]()
         for _ in range(10):
-            await answer(b.redis.zadd(b.desk.keys.due("orders"), {"id:nowhere": 1}, xx=asked > 0))
+            await answer(b.redis.zadd(b.desk.keys.refresh_queue("orders"), {"id:nowhere": 1}, xx=asked > 0))
             asked += (await b.poll(follow_ups_only=True)).usage.requests
-            score = await answer(b.redis.zscore(b.desk.keys.due("orders"), "id:nowhere"))
+            score = await answer(b.redis.zscore(b.desk.keys.refresh_queue("orders"), "id:nowhere"))
             if score is not None:
                 waits.append(score - b.place.clock.now())
         assert asked == MAX_UNKNOWN
         assert sum(waits) > 120
-        assert await b.redis.exists(b.desk.keys.tries("orders")) == 0
+        assert await b.redis.exists(b.desk.keys.refresh_failures("orders")) == 0
 
 
 async def test_a_server_that_asks_for_a_pause_gets_it(bench: BenchMaker) -> None:
@@ -382,7 +382,9 @@ async def test_a_server_that_asks_for_a_pause_gets_it(bench: BenchMaker) -> None
         assert (run.outcome, run.error_code, run.usage.requests) == (Outcome.FAILED, "rate_limited", 11)
         assert len({event.subject for event in await b.events("order_audit")}) == 10
         now = b.place.clock.now()
-        waiting = await answer(b.redis.zrange(b.desk.keys.due("order_audit"), 0, -1, withscores=True))
+        waiting = await answer(
+            b.redis.zrange(b.desk.keys.refresh_queue("order_audit"), 0, -1, withscores=True)
+        )
         assert [since < now for _, since in waiting] == [True] * 40
         cursor = await StateStore(b.redis, b.desk.keys, ORDER_AUDIT).load_cursor()
         assert cursor.due_at > now + 500

@@ -87,7 +87,9 @@ async def test_ids_of_what_has_no_single_read(bench: BenchMaker, page_size: int)
         await b.poll(CATEGORIES)
         categories = b.sandbox.world.categories
         first, *_, last = categories.ids()
-        categories.put({**categories.get(last), "name": "Mugs and cups"})
+        renamed = categories.get(last)
+        assert renamed is not None
+        categories.put({**renamed, "name": "Mugs and cups"})
         done = await work(b, await ask(b, CATEGORIES, ids=(last, "NOPE", first)), CATEGORIES)
         assert (done.state, done.published, done.unchanged, done.missing) == (
             ResyncState.DONE,
@@ -149,7 +151,7 @@ async def test_forced_ones_are_published_once(bench: BenchMaker, monkeypatch: py
     async with bench(page_size=10) as b:
         await b.poll()
         name = await ask(b, all=True, force=True)
-        note = b.desk.resyncer.resyncs.note
+        note = b.desk.resyncer.resyncs.update
         died: list[str] = []
 
         async def dies(name: str, **fields: Any) -> None:

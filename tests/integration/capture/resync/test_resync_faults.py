@@ -293,7 +293,7 @@ async def test_cancelled_while_a_slice_begins(bench: BenchMaker, monkeypatch: py
         assert (await found(b, name)).state is ResyncState.CANCELLED
         assert len(await b.events()) == 50
         await b.redis.unlink(b.desk.keys.resync(name))
-        await resyncs.note(name, failures=1)
+        await resyncs.update(name, failures=1)
         assert not await b.redis.exists(b.desk.keys.resync(name))
 
 
@@ -353,7 +353,7 @@ async def test_what_it_waits_for_is_told(bench: BenchMaker, monkeypatch: pytest.
             return PressureReport("group x has 5 unread", "x", 5, 0, 0, 0)
 
         with monkeypatch.context() as patch:
-            patch.setattr("worker.capture.state.pauses.PauseGate.pressed", pressed)
+            patch.setattr("worker.capture.state.pauses.ReadGate.check", pressed)
             await b.desk.resyncer.slice(ORDERS, name)
         waits = await found(b, name)
         assert "group x" in waits.error
@@ -393,7 +393,7 @@ async def test_what_is_due_is_found_without_the_ids(bench: BenchMaker) -> None:
         name = await ask(b, ids=tuple(f"id-{at}" for at in range(5)))
         await b.redis.hset(b.desk.keys.resync(name), "request", "not looked at")
         assert await b.desk.resyncer.resyncs.due(b.place.clock.now()) == [(name, "orders", 0.0)]
-        await b.desk.resyncer.resyncs.note(name, due_at=b.place.clock.now() + 60)
+        await b.desk.resyncer.resyncs.update(name, due_at=b.place.clock.now() + 60)
         assert await b.desk.resyncer.resyncs.due(b.place.clock.now()) == []
 
 
@@ -416,6 +416,7 @@ async def test_what_nobody_has_thought_of_waits_longer_each_time(
             found = await b.desk.resyncer.resyncs.get(name)
             assert found is not None
             waits.append(round(found.due_at - b.place.clock.now()))
+        assert found is not None
         assert (waits, found.failures, found.error) == ([1, 2, 4], 3, "ZeroDivisionError()")
 
 

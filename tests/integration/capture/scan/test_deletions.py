@@ -53,7 +53,7 @@ async def test_deleted_after_a_complete_read_and_two_answers(bench: BenchMaker) 
             [],
         )
         assert (await b.poll(follow_ups_only=True)).usage.requests == 0  # not at once
-        await answer(b.redis.zadd(b.desk.keys.due("orders"), {f"id:{victim}": 1}))
+        await answer(b.redis.zadd(b.desk.keys.refresh_queue("orders"), {f"id:{victim}": 1}))
         run = await b.poll(follow_ups_only=True)
         assert (run.deleted, await gone(b), await deleted(b)) == (1, {}, [victim])
         event = (await b.events())[-1]
@@ -108,7 +108,7 @@ async def test_too_many_are_held_back_until_somebody_says_so(bench: BenchMaker) 
         assert await gone(b) == dict.fromkeys(victims, 0)
         for _ in range(2):
             due = dict.fromkeys((f"id:{each}" for each in victims), 1)
-            await answer(b.redis.zadd(b.desk.keys.due("orders"), due))
+            await answer(b.redis.zadd(b.desk.keys.refresh_queue("orders"), due))
             await b.poll(follow_ups_only=True)
         assert sorted(await deleted(b)) == sorted(victims)
         assert judge(await b.cursor(), b.place.clock.now()).health is Health.OK
@@ -124,7 +124,7 @@ async def test_one_that_comes_back_is_created(bench: BenchMaker) -> None:
         b.sandbox.store.delete(victim)
         await b.poll()
         for _ in range(2):
-            await answer(b.redis.zadd(b.desk.keys.due("orders"), {f"id:{victim}": 1}))
+            await answer(b.redis.zadd(b.desk.keys.refresh_queue("orders"), {f"id:{victim}": 1}))
             await b.poll(follow_ups_only=True)
         assert await deleted(b) == [victim]
         assert order is not None
@@ -153,7 +153,7 @@ async def test_a_list_that_became_empty(bench: BenchMaker) -> None:
     """That the last records are gone is not believed either, until somebody says so."""
     async with bench(probe=True, intervals={"merchant_catalogs": 1.0}) as b:
         await b.poll(MERCHANT_CATALOGS)
-        catalogs, due = b.sandbox.world.merchant_catalogs, b.desk.keys.due("merchant_catalogs")
+        catalogs, due = b.sandbox.world.merchant_catalogs, b.desk.keys.refresh_queue("merchant_catalogs")
         victims = catalogs.ids()
         for victim in victims:
             catalogs.remove(victim)
@@ -195,7 +195,7 @@ async def test_a_failed_read_says_nothing_of_deletions(bench: BenchMaker) -> Non
         b.sandbox.store.delete(b.sandbox.store.ids()[45])
         b.sandbox.faults.replace([FaultRule("status", operation="orders.search", page=3, times=1, code=500)])
         assert (await b.poll()).outcome is Outcome.FAILED
-        assert (await gone(b), await answer(b.redis.zcard(b.desk.keys.due("orders")))) == ({}, 0)
+        assert (await gone(b), await answer(b.redis.zcard(b.desk.keys.refresh_queue("orders")))) == ({}, 0)
 
 
 async def test_shipments_follow_their_order(bench: BenchMaker) -> None:
@@ -215,4 +215,4 @@ async def test_shipments_follow_their_order(bench: BenchMaker) -> None:
             assert {event.subject: event.data for event in events} == truth
             assert len({event.id for event in events}) == len(events) >= before
             assert (await b.poll(SHIPMENTS)).published == 0
-            assert await answer(b.redis.zcard(b.desk.keys.due("shipments"))) == 0
+            assert await answer(b.redis.zcard(b.desk.keys.refresh_queue("shipments"))) == 0

@@ -95,7 +95,7 @@ async def test_a_choice_that_stops_to_hold(bench: BenchMaker) -> None:
             changed = sandbox.store.change(15)
             run = await b.poll()
             assert (run.plan, run.outcome, run.updated) == ("open+sweep", "complete", 15)
-            known = (await b.desk.contract.load())["orders"]
+            known = (await b.desk.capabilities.load())["orders"]
             assert (known.status_parameter, known.merchant_parameter) == (None, None)
             assert (await b.poll()).plan == "sweep"
             assert {event.subject for event in (await b.events())[-15:]} == set(changed)
@@ -106,7 +106,7 @@ async def test_a_choice_that_is_ignored_is_not_used(bench: BenchMaker) -> None:
     with SandboxServer(orders=200, contract=ServedContract(choices_honoured=False)) as sandbox:
         async with bench(sandbox, probe=True, page_size=10, interest=InterestSettings(merchants=("m",))) as b:
             await settled(b)
-            known = (await b.desk.contract.load())["orders"]
+            known = (await b.desk.capabilities.load())["orders"]
             assert (known.status_parameter, known.merchant_parameter) == (None, None)
             asked = len(sandbox.requests.last())
             assert (await b.poll()).plan == "sweep"
@@ -134,5 +134,5 @@ async def test_one_merchant_is_read_alone(bench: BenchMaker, *, honoured: bool) 
                 assert (await b.poll(complete=True)).outcome in {"complete", "suspicious"}
             told = {event.subject: event.data for event in await b.events()}
             assert told == {each: sandbox.store.truth()[each] for each in mine}
-            known = (await b.desk.contract.load())["orders"]
+            known = (await b.desk.capabilities.load())["orders"]
             assert known.merchant_parameter == ("merchantId" if honoured else None)

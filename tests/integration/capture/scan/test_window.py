@@ -101,7 +101,7 @@ async def test_a_filter_that_stops_to_hold_is_withdrawn(
             run = await b.poll()
             assert (run.plan, run.outcome, run.updated) == ("window+sweep", "complete", 5)
             assert {event.subject for event in (await b.events())[-5:]} == set(changed)
-            known = (await b.desk.contract.load())["orders"]
+            known = (await b.desk.capabilities.load())["orders"]
             assert (known.since, known.filtering.holds) == (None, False)
             assert (await b.poll()).plan == "sweep"
     assert '"event": "capability_withdrawn"' in capsys.readouterr().err
@@ -186,7 +186,7 @@ async def test_a_filter_that_is_refused_is_withdrawn(bench: BenchMaker) -> None:
             )
             run = await b.poll()
             assert (run.plan, run.outcome, run.updated) == ("window+sweep", "complete", 3)
-            assert (await b.desk.contract.load())["orders"].since is None
+            assert (await b.desk.capabilities.load())["orders"].since is None
 
 
 async def test_a_time_in_the_future_hides_nothing(bench: BenchMaker) -> None:

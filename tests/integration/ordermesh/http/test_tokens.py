@@ -161,7 +161,7 @@ PROGRAM = """
 import asyncio, sys
 from pydantic import SecretStr
 from worker.telemetry import log as logs
-from worker.app import workplace
+from worker.app import open_services
 from worker.clock import SystemClock
 from worker.ordermesh.client import Usage
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET
@@ -171,10 +171,10 @@ async def main(gateway, redis_url):
     logs.configure("json", "warning")
     api = ApiSettings(base_url=gateway, client_id=CLIENT_ID, client_secret=SecretStr(CLIENT_SECRET))
     account = Account(name="default", api=api, intervals={}, ignore_fields={})
-    async with workplace([account], redis_url, SystemClock()) as place:
+    async with open_services([account], redis_url, SystemClock()) as place:
         print("ready", flush=True)
         sys.stdin.readline()
-        client = place.desks["default"].client
+        client = place.accounts["default"].client
         await asyncio.gather(*(client.tokens.get() for _ in range(10)))
         await client.read_page("orders.search", 0, 1, Usage())
         print((await client.tokens.get()).access, flush=True)
