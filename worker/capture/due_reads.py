@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from worker.capture.due import Due
 from worker.capture.follow_up import FollowUpReader
+from worker.capture.open_records import OpenRecords
 from worker.capture.reader import PAUSE_SECONDS
 from worker.capture.reading import LEAST_BUCKETS
 from worker.capture.run import Outcome
@@ -84,6 +85,7 @@ class DueReads:
             client=self._client,
             clock=turn.clock,
             queue=Due(self._redis, self._keys, turn.captured.name),
+            open_records=OpenRecords(self._redis, self._keys, turn.captured.name),
             findings=findings,
             buckets=buckets,
         )

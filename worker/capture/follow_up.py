@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from worker.capture.due import Due, Member, Taken
     from worker.capture.fingerprint import FieldNames
     from worker.capture.lease import Lease
+    from worker.capture.open_records import OpenRecords
     from worker.capture.reading import Reading
     from worker.capture.resources import Captured
     from worker.capture.run import Run
@@ -98,12 +99,14 @@ class FollowUpReader:
         client: OrderMeshClient,
         clock: Clock,
         queue: Due,
+        open_records: OpenRecords,
         findings: Findings,
         buckets: int,
     ) -> None:
         self._captured, self._reading, self._run = captured, reading, run
         self._store, self._lease, self._cursor, self._fields = store, lease, cursor, fields
         self._client, self._clock, self._due, self._findings = client, clock, queue, findings
+        self._open = open_records
         self._buckets = buckets
         self._deadline = clock.monotonic() + reading.seconds
         self._limit = anyio.CapacityLimiter(max(1, reading.window))
@@ -283,6 +286,7 @@ class FollowUpReader:
                 present=[*absent, *batch.gone],
             )
             to_write = [change for change in changes if change.action not in UNWRITTEN]
+            await self._open.note(to_write, resource.interest, self._cursor)
             if await self._write(to_write, dealt):
                 break
         await self._due.succeeded([*batch.done, *shown])

@@ -78,6 +78,7 @@ class ListRead:
                 fields=await turn.store.load_fields(),
                 client=self._client,
                 clock=turn.clock,
+                open_records=self._open,
             )
             try:
                 await reader.read()
@@ -92,7 +93,7 @@ class ListRead:
                 else:
                     raise
             else:
-                await self._note_open(part, reader)
+                await self._note_closed(part, reader)
                 if part.is_fast or part.seeks:
                     self._contract.note_success(resource)
                 if not part.is_fast:
@@ -117,11 +118,9 @@ class ListRead:
             single=turn.reading.single,
         )
 
-    async def _note_open(self, part: Part, reader: Reader) -> None:
-        """Keep in mind who is open, and have those read that are no more."""
+    async def _note_closed(self, part: Part, reader: Reader) -> None:
+        """Have those read that are open no more."""
         turn = self._turn
-        if part.learns:
-            await self._open.add(reader.shown)
         if part.plan is not Plan.OPEN or turn.run.outcome is not Outcome.COMPLETE:
             return
         self._shown |= reader.shown

@@ -9,10 +9,13 @@ from worker.connections import answer
 from worker.shielding import finish
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from redis.asyncio import Redis
 
+    from worker.capture.cursor import Cursor
+    from worker.capture.detect import Change
+    from worker.capture.interest import Interest
     from worker.keys import Keys
 
 LEAST = 20
@@ -27,9 +30,21 @@ class OpenRecords:
         self._due = Due(redis, keys, resource)
 
     async def add(self, shown: Collection[str]) -> None:
-        """A read of everything has shown these as open."""
+        """These were shown as open."""
         if shown:
             await finish(answer(self._redis.sadd(self._key, *shown)))
+
+    async def note(self, changes: Iterable[Change], interest: Interest, cursor: Cursor) -> None:
+        """Reads by id will tell these changes; those of open records are noted where the list is read by status.
+
+        They may be open no more when the list is read next.
+        """
+        if not cursor.statuses:
+            return
+        read = interest.open_statuses(cursor.statuses.split("\n"))
+        told = [change.observed for change in changes if change.observed.identifier]
+        statuses = interest.statuses_of(one.record for one in told)
+        await self.add([one.identifier for one, status in zip(told, statuses, strict=True) if status in read])
 
     async def replace(self, shown: Collection[str], *, believe: bool) -> str:
         """A read of the open records has shown these; the others, which were open, are due.

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from worker.capture.cursor import Cursor
     from worker.capture.fingerprint import FieldNames
     from worker.capture.lease import Lease
+    from worker.capture.open_records import OpenRecords
     from worker.capture.plans import Ask, Part
     from worker.capture.reading import Reading
     from worker.capture.resources import Resource
@@ -91,10 +92,12 @@ class Reader:
         fields: FieldNames,
         client: OrderMeshClient,
         clock: Clock,
+        open_records: OpenRecords,
     ) -> None:
         self._reading, self._part, self._run = reading, part, run
         self._store, self._lease, self._cursor, self._fields = store, lease, cursor, fields
         self._client, self._clock = client, clock
+        self._open, self._noted = open_records, set[str]()
         self._deadline = clock.monotonic() + part.seconds
         self._resumed = resumed = cursor.sweep_started > 0 and not part.is_fast
         self._started_at = cursor.sweep_started if resumed else run.started_at
@@ -290,6 +293,8 @@ class Reader:
             "interval": self._reading.interval,
             **cursor,
         }
+        if changes or self._part.learns:
+            await self._note_open()
         return await self._store.commit(
             changes,
             fence=self._lease.fence,
@@ -301,6 +306,15 @@ class Reader:
             run=record,
             dealt=dealt or Dealt(mark=self._judges_absence),
         )
+
+    async def _note_open(self) -> None:
+        """Keep in mind who is open, before the commit that tells of them or moves the sweep behind them.
+
+        The read may fail or be stopped after that commit, and the next one may find that they are open no more.
+        """
+        new = self.shown - self._noted
+        await self._open.add(new)
+        self._noted |= new
 
     def _sweep_cursor(self, next_page: int) -> dict[str, str | int | float]:
         return {
