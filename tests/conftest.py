@@ -13,7 +13,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from tests.support.servers import Server
-from tests.support.worker import BenchMaker, _Bench
+from tests.support.worker import BenchContext, BenchMaker
 from worker.sandbox import SandboxServer
 from worker.telemetry import log as logs
 from worker.telemetry.catalog.conformity import conformity
@@ -80,8 +80,8 @@ def bench(redis_url: str, sandbox: SandboxServer) -> BenchMaker:
     `probe=True` it asks the gateway first, as a worker does. `clock` is what it takes for the time.
     """
 
-    def make(server: SandboxServer = sandbox, url: str = redis_url, **api: Any) -> _Bench:
-        return _Bench(server, url, api)
+    def make(server: SandboxServer = sandbox, url: str = redis_url, **api: Any) -> BenchContext:
+        return BenchContext(server, url, api)
 
     return make
 

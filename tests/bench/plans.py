@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.bench.harness import redis_server
 from tests.support.faulty_gateway import Hands
-from tests.support.worker import _Bench
+from tests.support.worker import BenchContext
 from worker.sandbox import SandboxServer, ServedContract
 from worker.telemetry import log as logs
 
@@ -62,7 +62,7 @@ async def measure(plan: str, orders: int, page_size: int, url: str) -> list[str]
         with SandboxServer(orders=orders, contract=ServedContract(**PLANS[plan])) as sandbox:
             clock = Hands()
             options = {"probe": True, "page_size": page_size, "clock": clock}
-            async with _Bench(sandbox, url, options) as b:
+            async with BenchContext(sandbox, url, options) as b:
                 await b.redis.flushall()
                 await b.poll()
                 await b.poll()

@@ -30,7 +30,7 @@ from tests.support.mutations import Happenings
 from tests.support.oracle import Ledger
 from tests.support.programs import Program, login_settings
 from tests.support.servers import Server
-from tests.support.worker import _Bench
+from tests.support.worker import BenchContext
 from worker.capture.registry import AUDIT_LOGS, CAPTURED, RESOURCES
 from worker.capture.state.store import StateStore
 from worker.config.sections import PRESETS
@@ -191,7 +191,9 @@ class Shop:
         self.sandbox.faults.clear()
         self.count_requests()
         read: dict[str, str] = {}
-        async with _Bench(self.sandbox, self.server.url, {"intervals": PRESETS["all"], "probe": True}) as b:
+        async with BenchContext(
+            self.sandbox, self.server.url, {"intervals": PRESETS["all"], "probe": True}
+        ) as b:
             await take_new(b, self.ledger, read)
             behind = [kind for kind in RESOURCES if self.ledger.missing(kind)]
             entries = await missing_entries(b, self.ledger)

@@ -93,19 +93,19 @@ async def check(b: Bench, changed: set[str], created: set[str]) -> None:
     assert happened == expected
     last = {each.subject: each.data for each in events}
     assert last == b.sandbox.store.truth()
-    assert len(await b.redis.xrange(b.desk.keys.dead("orders"))) == 0
+    assert len(await b.redis.xrange(b.account.keys.dead("orders"))) == 0
 
 
 async def through_all_points(b: Bench, victim: Victim, *, first_read: bool) -> int:
     """Kill a poll at its first call, its second, ... until one lives. The number of points."""
     store = b.sandbox.store
-    await b.desk.client.tokens.get()
-    token = await b.redis.dump(b.desk.keys.token)
+    await b.account.client.tokens.get()
+    token = await b.redis.dump(b.account.keys.token)
     point = 0
     while True:
         point += 1
         await b.redis.flushall()
-        await b.redis.restore(b.desk.keys.token, 0, token)
+        await b.redis.restore(b.account.keys.token, 0, token)
         changed: set[str] = set()
         created: set[str] = set()
         if not first_read:

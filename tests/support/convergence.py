@@ -22,17 +22,17 @@ async def look_once_more(b: Bench) -> list[str]:
     """One poll of everything, also of what would wait for its time. What came of it, so that it has not settled."""
     restless = []
     for name, captured in CAPTURED.items():
-        key = b.desk.keys.refresh_queue(name)
+        key = b.account.keys.refresh_queue(name)
         waiting = await answer(b.redis.zrange(key, 0, -1))
         if waiting:
             await answer(b.redis.zadd(key, dict.fromkeys(waiting, 1.0)))
         if isinstance(captured, AuditLog) and not waiting:
             continue
-        before = await StateStore(b.redis, b.desk.keys, captured).load_cursor()
+        before = await StateStore(b.redis, b.account.keys, captured).load_cursor()
         if (
             before.held_back or before.suspicious
         ):  # of so few records 2 % are one, and the last may go as well
-            await answer(b.redis.hset(b.desk.keys.accepted, name, "1"))
+            await answer(b.redis.hset(b.account.keys.accepted, name, "1"))
         run = await b.poll(captured, complete=not isinstance(captured, AuditLog))
         came = {
             "due": len(waiting),
@@ -50,7 +50,7 @@ async def look_once_more(b: Bench) -> list[str]:
 async def take_new(b: Bench, ledger: Ledger, read: dict[str, str]) -> None:
     """Hold what is new in every stream against what was true; `read` is how far each has been read."""
     for name in CAPTURED:
-        key = b.desk.keys.stream(name)
+        key = b.account.keys.stream(name)
         new = [event async for event in stream.follow(b.redis, key, read.get(name, "0"), wait=False)]
         ledger.take(name, new)
         if new:
@@ -81,7 +81,7 @@ async def missing_entries(b: Bench, ledger: Ledger) -> dict[str, list[str]]:
 async def _served(b: Bench, log: AuditLog, *path: str) -> list[str]:
     names = OPERATIONS[log.operation].path_parameters
     try:
-        reply = await b.desk.client.call(log.operation, path=dict(zip(names, path, strict=True)))
+        reply = await b.account.client.call(log.operation, path=dict(zip(names, path, strict=True)))
     except NotFound:
         return []
     return [entry_id(json.loads(entry.raw)) for entry in audit_of(reply).entries]

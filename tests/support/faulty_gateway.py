@@ -199,20 +199,20 @@ class Watch:
 
     liar: Liar
     place: Services
-    desk: AccountServices
+    account: AccountServices
     clock: Hands
 
     async def poll(self, **options: Any) -> Run:
         """One poll of the orders."""
-        return await self.desk.poller.poll(ORDERS, **options)
+        return await self.account.poller.poll(ORDERS, **options)
 
     async def found(self) -> Capabilities | None:
         """What is kept of the last probe."""
-        return (await self.desk.capabilities.load()).get("orders")
+        return (await self.account.capabilities.load()).get("orders")
 
     async def events(self) -> list[Event]:
         """Every event of the orders, in order."""
-        key = self.desk.keys.stream("orders")
+        key = self.account.keys.stream("orders")
         return [event async for event in stream.follow(self.place.redis, key, "0", wait=False)]
 
     async def missing(self) -> list[str]:

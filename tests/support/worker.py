@@ -62,22 +62,22 @@ async def know_contract(place: Services) -> None:
 class Bench:
     """A worker's parts at work on one account, for tests that poll by hand."""
 
-    place: Services
-    desk: AccountServices
+    services: Services
+    account: AccountServices
     redis: Any  # redis-py types each answer as that of its blocking client as well
     sandbox: SandboxServer
     store: StateStore = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = StateStore(self.redis, self.desk.keys, ORDERS)
+        self.store = StateStore(self.redis, self.account.keys, ORDERS)
 
     async def poll(self, captured: Captured = ORDERS, **options: Any) -> Run:
         """One poll, of the orders unless something else is named."""
-        return await self.desk.poller.poll(captured, **options)
+        return await self.account.poller.poll(captured, **options)
 
     async def events(self, name: str = "orders") -> list[Event]:
         """Every event of the orders, or of something else, in order."""
-        key = self.desk.keys.stream(name)
+        key = self.account.keys.stream(name)
         return [event async for event in stream.follow(self.redis, key, "0", wait=False)]
 
     async def cursor(self) -> Cursor:
@@ -85,10 +85,12 @@ class Bench:
         return await self.store.load_cursor()
 
 
-BenchMaker = Callable[..., "_Bench"]
+BenchMaker = Callable[..., "BenchContext"]
 
 
-class _Bench:
+class BenchContext:
+    """Open a worker on one account of a sandbox; `async with` yields its `Bench`."""
+
     def __init__(self, sandbox: SandboxServer, url: str, api: dict[str, Any]) -> None:
         self._probe, self._clock = api.pop("probe", False), api.pop("clock", None) or SystemClock()
         self._parts = {

@@ -58,8 +58,8 @@ def told() -> Told:
 
 def under(b: Bench, **marks: Any) -> Poller:
     """The poller of the bench, under these marks."""
-    b.desk.poller._pressure = Backpressure(b.desk.groups, HighWaterMarks(**marks), b.place.clock)
-    return b.desk.poller
+    b.account.poller._pressure = Backpressure(b.account.groups, HighWaterMarks(**marks), b.services.clock)
+    return b.account.poller
 
 
 async def take(b: Bench, count: int) -> None:
@@ -70,7 +70,7 @@ async def take(b: Bench, count: int) -> None:
 async def test_a_read_pauses_at_the_mark_and_goes_on_there(bench: BenchMaker, told: Told) -> None:
     """At the page that reaches it, not some pages later; below the lower mark it carries on with the next page."""
     async with bench(page_size=5) as b:
-        await b.desk.groups.declare({"slow": ["orders"]})
+        await b.account.groups.declare({"slow": ["orders"]})
         under(b, entries=20, resume=0.5)
         run = await b.poll()
         assert (run.outcome, run.error_code, run.pages) == (Outcome.PAUSED, "backpressure", 4)
@@ -78,7 +78,7 @@ async def test_a_read_pauses_at_the_mark_and_goes_on_there(bench: BenchMaker, to
         cursor = await b.cursor()
         assert cursor.sweep_page == 4
         assert "group slow has 20 entries to read" in cursor.paused
-        verdict = judge(cursor, b.place.clock.now())
+        verdict = judge(cursor, b.services.clock.now())
         assert verdict.health is Health.DEGRADED
         assert "ordersync groups drop slow orders" in verdict.cause
 
@@ -112,14 +112,14 @@ async def test_without_groups_there_is_no_pressure(bench: BenchMaker) -> None:
 async def test_a_group_that_is_dropped_presses_no_more(bench: BenchMaker) -> None:
     """By hand, which is the only way in which anything is given up."""
     async with bench(page_size=5) as b:
-        await b.desk.groups.declare({"slow": ["orders"], "quick": ["orders"]})
+        await b.account.groups.declare({"slow": ["orders"], "quick": ["orders"]})
         under(b, bytes=20_000, resume=0.9)
         run = await b.poll()
         assert run.outcome is Outcome.PAUSED
         assert 0 < await b.redis.xlen(STREAM) < 50
-        await b.desk.groups.drop("orders", "slow")
+        await b.account.groups.drop("orders", "slow")
         assert (await b.poll()).outcome is Outcome.PAUSED
-        await b.desk.groups.drop("orders", "quick")
+        await b.account.groups.drop("orders", "quick")
         assert (await b.poll()).outcome is Outcome.COMPLETE
 
 
@@ -129,7 +129,7 @@ async def test_a_window_that_pauses_begins_again(bench: BenchMaker) -> None:
         await b.poll()
         sweep = await b.cursor()
         assert sweep.mark > 0
-        await b.desk.groups.declare({"slow": ["orders"]})
+        await b.account.groups.declare({"slow": ["orders"]})
         await take(b, 100)
         under(b, entries=10, resume=0.9)
         changed = b.sandbox.store.change(17, status="Fulfilled")
@@ -183,31 +183,31 @@ async def test_a_fast_read_does_not_run_past_the_share_of_memory(
 async def test_a_paused_resource_is_looked_at_soon(bench: BenchMaker) -> None:
     """Every few seconds, however long its interval is, and the tick knows it."""
     async with bench() as b:
-        b.desk.poller._intervals = {"orders": 3600.0}
-        await b.desk.groups.declare({"slow": ["orders"]})
+        b.account.poller._intervals = {"orders": 3600.0}
+        await b.account.groups.declare({"slow": ["orders"]})
         await Writer(b.redis).add(10)
         under(b, entries=5)
-        began = b.place.clock.now()
+        began = b.services.clock.now()
         run = await b.poll()
         assert run.outcome is Outcome.PAUSED
-        raw = await answer(b.redis.hmget(b.desk.keys.cursor("orders"), ["due_at", "interval", "failures"]))
+        raw = await answer(b.redis.hmget(b.account.keys.cursor("orders"), ["due_at", "interval", "failures"]))
         wait = seconds_until_due(raw[0], raw[1], raw[2], requested=3600.0, now=began)
-        assert 5 <= wait <= 5 + b.place.clock.now() - began
+        assert 5 <= wait <= 5 + b.services.clock.now() - began
 
 
 async def test_looking_is_rare(bench: BenchMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A read of many pages that stays far below every mark looks when some time has gone by, not at each page."""
     async with bench(page_size=1) as b:
-        await b.desk.groups.declare({"slow": ["orders"]})
+        await b.account.groups.declare({"slow": ["orders"]})
         under(b, entries=1000, resume=0.9)
         looks = []
-        survey = b.desk.groups.status
+        survey = b.account.groups.status
 
         async def counted(resource: str) -> Any:
             looks.append(resource)
             return await survey(resource)
 
-        monkeypatch.setattr(b.desk.groups, "status", counted)
+        monkeypatch.setattr(b.account.groups, "status", counted)
         monkeypatch.setattr("worker.queue.streams.backpressure.LOOK_SECONDS", float("inf"))
         assert (await b.poll()).pages >= 50
         assert len(looks) == 1
@@ -243,8 +243,8 @@ async def test_full_is_an_outcome(bench: BenchMaker, own_server: Server, told: T
         cursor = await b.cursor()
         assert (cursor.error_code, cursor.failures, cursor.sweep_page) == ("redis_full", 1, 2)
         assert "CONFIG SET maxmemory" in cursor.error
-        assert 5 <= cursor.due_at - cursor.last_started <= 5 + b.place.clock.now() - cursor.last_started
-        assert judge(cursor, b.place.clock.now() + 100).health is Health.DEGRADED
+        assert 5 <= cursor.due_at - cursor.last_started <= 5 + b.services.clock.now() - cursor.last_started
+        assert judge(cursor, b.services.clock.now() + 100).health is Health.DEGRADED
         assert len(await b.events()) == 20
         run = await b.poll()
         assert (run.outcome, run.pages) == (Outcome.COMPLETE, 4)
@@ -256,7 +256,7 @@ async def test_full_is_an_outcome(bench: BenchMaker, own_server: Server, told: T
 async def test_the_report_of_a_full_redis(bench: BenchMaker, own_server: Server) -> None:
     """Degraded, with the cause, also where not even the cursor could be written: a restart would not help."""
     async with bench(url=own_server.url) as b:
-        report = reporter(b.place)
+        report = reporter(b.services)
         assert [beat.health for beat in await report()] == ["starting"]
         await b.redis.config_set("maxmemory", 1)
         (beat,) = await report()
@@ -277,14 +277,14 @@ def small_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ser
 async def test_a_tick_finds_no_room(bench: BenchMaker, own_server: Server) -> None:
     """It is told by the worker, not by a trace for each tick; the next one does the same."""
     async with bench(url=own_server.url) as b:
-        queue = make_queue(own_server.url, b.place.queue)
+        queue = make_queue(own_server.url, b.services.queue)
         try:
             await b.redis.config_set("maxmemory", 1)
-            await tick({"workplace": b.place, "redis": queue})
-            assert await queue.zcard(b.place.queue) == 0
+            await tick({"workplace": b.services, "redis": queue})
+            assert await queue.zcard(b.services.queue) == 0
             await b.redis.config_set("maxmemory", 0)
-            await tick({"workplace": b.place, "redis": queue})
-            assert await queue.zcard(b.place.queue) == 1
+            await tick({"workplace": b.services, "redis": queue})
+            assert await queue.zcard(b.services.queue) == 1
         finally:
             await queue.aclose(close_connection_pool=True)
 
@@ -307,8 +307,8 @@ async def test_a_job_ends_when_redis_is_full(bench: BenchMaker, small_server: Se
     """Its end cannot be noted: Redis 7.0 refuses transactions as a whole. The worker lives on, the job is not stuck."""
     async with bench(url=small_server.url) as b:
         polls = FillsRedis(b.redis)
-        b.place.accounts = {"default": replace(b.desk, poller=cast("Poller", polls))}
-        worker = make_worker(small_server.url, b.place, "test-1")
+        b.services.accounts = {"default": replace(b.account, poller=cast("Poller", polls))}
+        worker = make_worker(small_server.url, b.services, "test-1")
         task = asyncio.ensure_future(worker.async_run())
         try:
             await eventually(lambda: told("redis_full"))

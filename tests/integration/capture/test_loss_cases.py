@@ -212,7 +212,7 @@ async def test_index_lag(bench: BenchMaker, plan: str) -> None:
             changed = {*sandbox.store.change(15), *sandbox.store.create(2)}
             ahead[0] += HOUR / 4
             clock.offset += HOUR / 2
-            b.desk.poller._complete_every = 10 * DAY
+            b.account.poller._complete_every = 10 * DAY
             assert (await b.poll()).published == 0
             ahead[0] += HOUR
             clock.offset += HOUR / 2
@@ -246,7 +246,7 @@ async def test_clock_skew_of_an_hour(bench: BenchMaker, plan: str, skew: float) 
     with server(plan) as sandbox:
         async with bench(sandbox, probe=True, page_size=10, clock=clock) as b:
             await settled(b)
-            b.desk.poller._complete_every = 10 * DAY
+            b.account.poller._complete_every = 10 * DAY
             for _ in range(3):
                 began = time.time()
                 sandbox.store.change(12)
@@ -273,14 +273,14 @@ async def test_a_worker_that_was_down_for_a_day(bench: BenchMaker, redis_url: st
                 sandbox.store.change(20)
                 sandbox.store.create(10)
             for _ in range(5):
-                await tick({"workplace": b.place, "redis": queue})
-            jobs = await b.redis.zrange(b.place.queue, 0, -1)
-            assert job_id(b.place.queue, b.desk.account.name, "orders").encode() in jobs
+                await tick({"workplace": b.services, "redis": queue})
+            jobs = await b.redis.zrange(b.services.queue, 0, -1)
+            assert job_id(b.services.queue, b.account.account.name, "orders").encode() in jobs
             assert len(jobs) == len(set(jobs))
             run = await b.poll()
             assert (run.outcome, run.plan) == ("complete", "window+sweep")
             await all_is_told(b)
-            assert len(await b.redis.xrange(b.desk.keys.runs)) == 2
+            assert len(await b.redis.xrange(b.account.keys.runs)) == 2
 
 
 # What is shown
@@ -291,14 +291,14 @@ async def test_a_child_change_without_the_parent_moving(bench: BenchMaker) -> No
     with server("window") as sandbox:
         async with bench(sandbox, probe=True) as b:
             await settled(b)
-            assert (await b.desk.poller.poll(SHIPMENTS)).outcome == "complete"
+            assert (await b.account.poller.poll(SHIPMENTS)).outcome == "complete"
             orders = sandbox.store.truth()
             (shipment,) = sandbox.world.shipments.change(1)
             assert sandbox.store.truth() == orders
             assert (await b.poll()).published == 0
-            run = await b.desk.poller.poll(SHIPMENTS)
+            run = await b.account.poller.poll(SHIPMENTS)
             assert run.updated == 1
-            key = b.desk.keys.stream("shipments")
+            key = b.account.keys.stream("shipments")
             last = [event async for event in stream.follow(b.redis, key, "0", wait=False)][-1]
             assert (last.subject, last.data) == (shipment, sandbox.world.truth("shipments")[shipment])
 
@@ -448,5 +448,5 @@ async def test_a_server_that_ignores_filter_or_sort(bench: BenchMaker, plan: str
             run = await b.poll()
             assert (run.outcome, run.updated) == ("complete", 30)
             await all_is_told(b)
-            known = (await b.desk.capabilities.load())["orders"]
+            known = (await b.account.capabilities.load())["orders"]
             assert (known.since if lie == "since_honoured" else known.descending) in (None, {})

@@ -21,7 +21,7 @@ from tests.support.convergence import look_once_more, missing_entries, take_new
 from tests.support.mutations import ACTIONS, Happenings
 from tests.support.oracle import Ledger
 from tests.support.servers import Server
-from tests.support.worker import Bench, _Bench
+from tests.support.worker import Bench, BenchContext
 from worker.capture.registry import AUDIT_LOGS, CAPTURED, RESOURCES
 from worker.capture.resources import AuditLog
 from worker.capture.resync.requests import ResyncRequest, ResyncState
@@ -64,7 +64,7 @@ class Interrupted:
     """Calls `then()` once, after the `at`-th answer of OrderMesh to this worker."""
 
     def __init__(self, b: Bench, at: int, then: Callable[[], Awaitable[None]]) -> None:
-        self._client, self._at, self._then, self._count = b.desk.client, at, then, 0
+        self._client, self._at, self._then, self._count = b.account.client, at, then, 0
         self._call = self._client._with_retries
 
     async def __aenter__(self) -> None:
@@ -123,10 +123,12 @@ class Life(RuleBasedStateMachine):
         if known:
             self.run(partial(look_once_more, self.b))
 
-    def bench(self) -> _Bench:
+    def bench(self) -> BenchContext:
         """The parts of a worker."""
         intervals = dict.fromkeys(CAPTURED, 1.0)
-        return _Bench(self.sandbox, self.server.url, {**self.api, "intervals": intervals, "probe": True})
+        return BenchContext(
+            self.sandbox, self.server.url, {**self.api, "intervals": intervals, "probe": True}
+        )
 
     def work(self) -> None:
         """A worker begins."""
@@ -214,7 +216,7 @@ class Life(RuleBasedStateMachine):
     @rule(kind=kinds, pick=picks)
     def pages_overlap(self, kind: str, pick: int) -> None:
         """A record that has changed is shown on two pages, of which the second is looked at before the first one."""
-        client, search = self.b.desk.client, RESOURCES[kind].search
+        client, search = self.b.account.client, RESOURCES[kind].search
         ask, look = client._with_retries, StateStore.differing
         came, looked = anyio.Event(), anyio.Event()
         first: list[Any] = []
@@ -253,11 +255,11 @@ class Life(RuleBasedStateMachine):
         left: list[object] = []
 
         async def cursor() -> object:
-            return await answer(self.b.redis.hgetall(self.b.desk.keys.cursor(name)))
+            return await answer(self.b.redis.hgetall(self.b.account.keys.cursor(name)))
 
         async def meanwhile() -> None:
             self.let_happen([(_kind(name), action, pick) for action, pick in what])
-            await answer(self.b.redis.hset(self.b.desk.keys.lease(name), "until", "0"))
+            await answer(self.b.redis.hset(self.b.account.keys.lease(name), "until", "0"))
             async with self.bench() as other:
                 await other.poll(CAPTURED[name])
             left.append(await cursor())
@@ -276,7 +278,7 @@ class Life(RuleBasedStateMachine):
     @rule(kind=kinds, picked=st.lists(picks, min_size=1, max_size=3))
     def answers_are_old(self, kind: str, picked: list[int]) -> None:
         """The pages of a list are those of a while ago, when what came after has been told."""
-        client, resource = self.b.desk.client, RESOURCES[kind]
+        client, resource = self.b.account.client, RESOURCES[kind]
         ask = client._with_retries
         kept: dict[str, Any] = {}
 
@@ -332,13 +334,13 @@ class Life(RuleBasedStateMachine):
         request = ResyncRequest(resource=kind, ids=wanted, all=not wanted, force=force)
 
         async def slices() -> None:
-            resyncs = self.b.desk.resyncer.resyncs
-            asked = await resyncs.create(request, self.b.place.clock.now())
+            resyncs = self.b.account.resyncer.resyncs
+            asked = await resyncs.create(request, self.b.services.clock.now())
             for _ in range(3):
-                await self.b.desk.resyncer.slice(RESOURCES[kind], asked.id)
+                await self.b.account.resyncer.slice(RESOURCES[kind], asked.id)
             found = await resyncs.get(asked.id)
             if cancelled and found is not None and found.state is not ResyncState.DONE:
-                await resyncs.cancel(asked.id, self.b.place.clock.now())
+                await resyncs.cancel(asked.id, self.b.services.clock.now())
 
         self.run(slices)
 
@@ -379,7 +381,7 @@ def _kind(name: str) -> str:
 
 async def know(b: Bench, contract: ServedContract) -> None:
     """Let the worker know what a probe would find, so that its requests are the same in every run."""
-    known = b.desk.capabilities
+    known = b.account.capabilities
     for name, resource in RESOURCES.items():
         field = resource.modified_fields[0]
         stem = field.removesuffix("At")
@@ -387,7 +389,7 @@ async def know(b: Bench, contract: ServedContract) -> None:
         found = Capabilities(
             resource=name,
             search=resource.search,
-            at=b.place.clock.now(),
+            at=b.services.clock.now(),
             configured=fingerprint(known.configured),
             state="found",
             pages=yes("as the sandbox is set up"),
@@ -400,7 +402,7 @@ async def know(b: Bench, contract: ServedContract) -> None:
             single_alike=name != "order_items",  # alone they are served without the id of their order
             past_end="empty",
         )
-        await answer(b.redis.hset(b.desk.keys.contract, name, msgspec.json.encode(found).decode()))
+        await answer(b.redis.hset(b.account.keys.contract, name, msgspec.json.encode(found).decode()))
 
 
 def lives(server: Server, examples: int, steps: int = 25, *, seed: int | None = None) -> None:

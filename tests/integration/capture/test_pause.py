@@ -47,7 +47,7 @@ async def test_the_tick_leaves_out_what_is_paused(bench: BenchMaker, redis_url: 
     logs.configure("json", "info", written)
     async with bench() as b:
         queue = make_queue(redis_url, queue_name(["default"]))
-        ctx, kept = {"workplace": b.place, "redis": queue}, Pauses(b.redis, b.desk.keys)
+        ctx, kept = {"workplace": b.services, "redis": queue}, Pauses(b.redis, b.account.keys)
         for resource in ("orders", EVERYTHING):
             await kept.begin([Pause(resource, MOVING.reason, MOVING.by, MOVING.at)])
             for _ in range(3):
@@ -145,7 +145,7 @@ async def test_the_heartbeat_tells_it(bench: BenchMaker, tmp_path: Path) -> None
     """`ordersync health` is 0 and names what is paused; a restart by a supervisor would help nobody."""
     async with bench() as b:
         await Pauses(b.redis, KEYS).begin([MOVING])
-        (beat,) = await reporter(b.place)()
+        (beat,) = await reporter(b.services)()
     assert (beat.health, beat.cause) == ("paused", f"{WORDS}. To go on: ordersync resume")
     heartbeat.write(tmp_path, heartbeat.Beat("w", 1, time.time(), 1.0, [beat]))
     done = ordersync("health", cwd=tmp_path, data_dir=str(tmp_path))
@@ -165,7 +165,7 @@ async def test_a_pause_of_another_hand_still_pauses(bench: BenchMaker) -> None:
 async def test_the_commands(bench: BenchMaker, redis_url: str, tmp_path: Path) -> None:
     """Author, reason and time are kept; without `--by` it is who is logged in here."""
     async with bench() as b:
-        await announce(b.place)
+        await announce(b.services)
 
     def call(*words: str) -> tuple[int, str, str]:
         done = ordersync(*words, cwd=tmp_path, redis__url=redis_url)

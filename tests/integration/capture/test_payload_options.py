@@ -169,7 +169,7 @@ async def test_old_values_of_any_changes(bench: BenchMaker, compress_above: int 
     """Whatever changes, is ignored, becomes unreadable and comes back: old values are those published before."""
     rng = random.Random(7)
     async with bench(events=EventSettings(previous=True, compress_above=compress_above), page_size=20) as b:
-        b.desk.poller._ignore_fields = {"orders": ("processedAt",)}
+        b.account.poller._ignore_fields = {"orders": ("processedAt",)}
         await b.poll()
         for _ in range(12):
             store = b.sandbox.store
@@ -296,9 +296,9 @@ class Desk:
 @asynccontextmanager
 async def desk(b: Bench, payload: PayloadOptions) -> AsyncIterator[Desk]:
     """Holds the lease on the orders."""
-    key = b.desk.keys.lease("orders")
+    key = b.account.keys.lease("orders")
     async with acquire(b.redis, key, resource="orders", owner="me", clock=SystemClock()) as lease:
-        yield Desk(StateStore(b.redis, b.desk.keys, ORDERS, payload), lease.fence)
+        yield Desk(StateStore(b.redis, b.account.keys, ORDERS, payload), lease.fence)
 
 
 async def test_a_conflict_keeps_old_values_true(bench: BenchMaker) -> None:
@@ -316,7 +316,7 @@ async def test_workers_with_other_policies(bench: BenchMaker) -> None:
     """While a policy is rolled out, no worker tells an old value that another one has kept by other rules."""
     strict = PayloadOptions(RecordPolicy({"mail": Rule.DROP}), previous=True)
     async with bench() as b, desk(b, PayloadOptions(previous=True)) as d:
-        other = Desk(StateStore(b.redis, b.desk.keys, ORDERS, strict), d.fence)
+        other = Desk(StateStore(b.redis, b.account.keys, ORDERS, strict), d.fence)
         for number, each in enumerate((d, other, other, d, d)):
             await each.commit(await each.changes({"id": "a", "v": number, "mail": number}))
         told = [event.previous for event in await b.events()]
@@ -332,7 +332,7 @@ async def test_a_wrong_type_writes_nothing(bench: BenchMaker) -> None:
             with pytest.raises(redis.exceptions.ResponseError, match="WRONGTYPE"):
                 await d.commit(changes)
             assert await b.redis.xlen(STREAM) == 0
-            assert await b.redis.keys(b.desk.keys.states("orders") + ":*") == []
+            assert await b.redis.keys(b.account.keys.states("orders") + ":*") == []
             await b.redis.delete(f"{LAST}:{bucket}")
         assert await d.commit(changes)
 

@@ -101,7 +101,7 @@ async def test_noise_is_silent(bench: BenchMaker) -> None:
 async def test_ignored_fields(bench: BenchMaker) -> None:
     """A field that is ignored changes silently; it is in the data of the next event all the same."""
     async with bench() as b:
-        b.desk.poller._ignore_fields = {"orders": ("updatedAt",)}
+        b.account.poller._ignore_fields = {"orders": ("updatedAt",)}
         await b.poll()
         (order,) = b.sandbox.store.touch(1)
         run = await b.poll()
@@ -227,7 +227,7 @@ async def test_unreadable_record(bench: BenchMaker, raw: bytes, reason: str) -> 
         cursor = await b.cursor()
         assert (cursor.baseline, cursor.fresh_as_of, cursor.failures) == (False, 0.0, 1)
         assert len(await b.events()) == 53
-        ((_, letter),) = await b.redis.xrange(b.desk.keys.dead("orders"))
+        ((_, letter),) = await b.redis.xrange(b.account.keys.dead("orders"))
         assert reason in letter[b"reason"].decode()
         assert (letter[b"where"], letter[b"data"]) == (b"orders.search page 5", raw)
         for _ in range(2):
@@ -235,7 +235,7 @@ async def test_unreadable_record(bench: BenchMaker, raw: bytes, reason: str) -> 
             assert (run.outcome, run.published, run.unreadable) == ("complete", 0, 0)
             assert await verdict(b) is Health.DEGRADED
             assert (await b.cursor()).unreadable == 1
-        assert await b.redis.xlen(b.desk.keys.dead("orders")) == 1
+        assert await b.redis.xlen(b.account.keys.dead("orders")) == 1
         b.sandbox.store.replace("odd", b'{"id":"odd","v":1}')
         assert (await b.poll()).created == 1
         assert await verdict(b) is Health.OK

@@ -38,7 +38,7 @@ async def test_refused_login_pauses(bench: BenchMaker) -> None:
     """Credentials that are refused are tried again after a minute, not after seconds."""
     async with bench() as b:
         b.sandbox.faults.replace([FaultRule("status", operation="clients.token", code=401, times=1)])
-        clock = b.desk.poller._clock = StillClock()
+        clock = b.account.poller._clock = StillClock()
         run = await b.poll()
         assert (run.outcome, run.error_code) == ("failed", "login_rejected")
         assert (await b.cursor()).due_at - clock.now() == 60
@@ -49,7 +49,7 @@ async def test_pause_grows(bench: BenchMaker) -> None:
     """5, 10, 20, 40, 60, 60 seconds between polls that fail; a good one ends it."""
     async with bench(attempts=1) as b:
         fault(b, "garbage", times=None)
-        clock = b.desk.poller._clock = StillClock()
+        clock = b.account.poller._clock = StillClock()
         pauses = []
         for _ in range(6):
             await b.poll()
@@ -65,7 +65,7 @@ async def test_pause_that_the_server_asks_for(bench: BenchMaker) -> None:
     """A long Retry-After puts the poll off by just that."""
     async with bench() as b:
         fault(b, "status", code=429, retry_after=300)
-        clock = b.desk.poller._clock = StillClock()
+        clock = b.account.poller._clock = StillClock()
         assert (await b.poll()).error_code == "rate_limited"
         assert (await b.cursor()).due_at - clock.now() == 300
 
@@ -83,7 +83,7 @@ class SetClock(SystemClock):
 async def test_error_is_told_once_a_minute(bench: BenchMaker) -> None:
     """The same failure is told once a minute with the number of repetitions, and anew after a good poll."""
     async with bench() as b:
-        clock = b.desk.poller._clock = SetClock()
+        clock = b.account.poller._clock = SetClock()
         fault(b, "garbage", times=None)
         with structlog.testing.capture_logs() as lines:
             for _ in range(4):
@@ -116,7 +116,7 @@ async def test_foreign_cursor(bench: BenchMaker) -> None:
     """A cursor that somebody edited ends the poll with a DataError; put back, it goes on, and nothing is lost."""
     async with bench() as b:
         await b.poll()
-        key = b.desk.keys.cursor("orders")
+        key = b.account.keys.cursor("orders")
         good = await b.redis.dump(key)
         b.sandbox.store.change(5)
         for edit in (("sequence", "x"), ("sweep_page", "1.5"), ("tracked", "many")):
@@ -139,7 +139,7 @@ async def test_foreign_key(bench: BenchMaker, name: str) -> None:
     """A key of another type ends the poll with a DataError and writes nothing; removed, it goes on."""
     async with bench() as b:
         await b.poll()
-        keys = b.desk.keys
+        keys = b.account.keys
         names = {"runs": keys.runs, "seen": f"{keys.states('orders')}:{await first_bucket(b)}"}
         key = names[name] if name in names else getattr(keys, name)("orders")
         good = await b.redis.dump(key)
@@ -161,7 +161,7 @@ async def test_foreign_key(bench: BenchMaker, name: str) -> None:
 
 async def first_bucket(b: Bench) -> str:
     """The number of a bucket that holds a state."""
-    (key, *_) = await b.redis.keys(b.desk.keys.states("orders") + ":*")
+    (key, *_) = await b.redis.keys(b.account.keys.states("orders") + ":*")
     return str(key.decode().rpartition(":")[2])
 
 
@@ -169,7 +169,7 @@ async def test_foreign_state(bench: BenchMaker) -> None:
     """A state that this program did not write counts as none: the record is published rather than lost."""
     async with bench() as b:
         await b.poll()
-        key = f"{b.desk.keys.states('orders')}:{await first_bucket(b)}"
+        key = f"{b.account.keys.states('orders')}:{await first_bucket(b)}"
         for field in await answer(b.redis.hkeys(key)):
             await answer(b.redis.hset(key, field, "rubbish"))
         run = await b.poll()
@@ -181,7 +181,7 @@ async def test_foreign_state(bench: BenchMaker) -> None:
 async def test_layout_of_another_version(bench: BenchMaker) -> None:
     """Keys of another version are left alone."""
     async with bench() as b:
-        await b.redis.set(b.desk.keys.layout, "0")
+        await b.redis.set(b.account.keys.layout, "0")
         run = await b.poll()
         assert (run.outcome, run.error_code, "layout 0" in run.error) == ("failed", "data", True)
         assert await b.events() == []

@@ -56,7 +56,7 @@ class TickingClock(SystemClock):
 async def test_slices(bench: BenchMaker) -> None:
     """A long read is a chain of slices, each of which goes on where the one before ended."""
     async with bench(page_size=5) as b:
-        b.desk.poller._clock = TickingClock()
+        b.account.poller._clock = TickingClock()
         runs: list[Run] = []
         while not runs or runs[-1].outcome == "partial":
             runs.append(await b.poll(slice_seconds=3.5))
@@ -136,7 +136,7 @@ async def steal(redis: Redis, key: str) -> None:
 async def test_lease_lost_in_the_middle(bench: BenchMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that was frozen past its lease commits nothing more; its successor carries on."""
     async with bench(page_size=10) as b:
-        read_page, key = b.desk.client.read_page, b.desk.keys.lease("orders")
+        read_page, key = b.account.client.read_page, b.account.keys.lease("orders")
         reached, stolen = asyncio.Event(), asyncio.Event()
 
         async def slow(search: str, number: int, *rest: Any) -> bytes:
@@ -146,7 +146,7 @@ async def test_lease_lost_in_the_middle(bench: BenchMaker, monkeypatch: pytest.M
             body: bytes = await read_page(search, number, *rest)
             return body
 
-        monkeypatch.setattr(b.desk.client, "read_page", slow)
+        monkeypatch.setattr(b.account.client, "read_page", slow)
         polling = asyncio.ensure_future(b.poll())
         await reached.wait()
         await steal(b.redis, key)

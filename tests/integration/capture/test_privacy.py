@@ -121,7 +121,7 @@ async def live(b: Bench) -> None:
     """Every resource is read, changed in what is personal and what is not, and read again; some cannot be read."""
     store = b.sandbox.store
     for resource in RESOURCES.values():
-        assert (await b.desk.poller.poll(resource, complete=True)).outcome == "complete"
+        assert (await b.account.poller.poll(resource, complete=True)).outcome == "complete"
     first, second, third = store.ids()[:3]
     address = json.loads(store.truth()[first])["shippingAddress"]
     store.change(first, shippingAddress=address | {"email": "moved@example.com", "line1": "1 Elsewhere Road"})
@@ -132,10 +132,10 @@ async def live(b: Bench) -> None:
         note | {"text": "Ring twice at Wilhelmina's", "updatedAt": "2031-01-01T00:00:00Z"}
     )
     for resource in RESOURCES.values():
-        assert (await b.desk.poller.poll(resource, complete=True)).outcome == "complete"
+        assert (await b.account.poller.poll(resource, complete=True)).outcome == "complete"
     store.replace("odd-1", b'{"id":null,"shippingAddress":{"email":"broken@example.com"}}')
     store.replace("odd-2", b'"wilhelmina@example.com"')
-    assert (await b.desk.poller.poll(ORDERS, complete=True)).unreadable == 2
+    assert (await b.account.poller.poll(ORDERS, complete=True)).unreadable == 2
 
 
 NEW = {"broken@example.com", "wilhelmina@example.com"}
@@ -191,12 +191,12 @@ async def test_another_resource_is_left_alone(bench: BenchMaker) -> None:
     async with bench(probe=True, privacy=policy(notes={"text": "drop"})) as b:
         b.sandbox.store.replace("odd", b'{"id":null,"x":1}')
         await b.poll()
-        await b.desk.poller.poll(NOTES)
+        await b.account.poller.poll(NOTES)
         truth = b.sandbox.store.truth()
         assert {e.subject: e.data for e in await b.events()} == {k: v for k, v in truth.items() if k != "odd"}
-        ((_, letter),) = await b.redis.xrange(b.desk.keys.dead("orders"))
+        ((_, letter),) = await b.redis.xrange(b.account.keys.dead("orders"))
         assert letter[b"data"] == b'{"id":null,"x":1}'
-        notes = [e async for e in stream.follow(b.redis, b.desk.keys.stream("notes"), "0", wait=False)]
+        notes = [e async for e in stream.follow(b.redis, b.account.keys.stream("notes"), "0", wait=False)]
         assert notes
         assert all("text" not in json.loads(event.data) for event in notes)
 
@@ -207,16 +207,16 @@ async def test_an_unreadable_record_leaves_its_size_and_fingerprint(bench: Bench
     async with bench(privacy=MINIMAL) as b:
         b.sandbox.store.replace("odd", record)
         await b.poll()
-        ((_, letter),) = await b.redis.xrange(b.desk.keys.dead("orders"))
+        ((_, letter),) = await b.redis.xrange(b.account.keys.dead("orders"))
         assert b"data" not in letter
         assert letter[b"reason"] == b"the record has no id"
         assert letter[b"size"] == str(len(record)).encode()
         assert letter[b"fingerprint"] == xxh3_64_hexdigest(record).encode()
         # It can be told to be looked at again, although it is not there.
-        (parked,) = [each async for each in DeadLetters(b.redis, b.desk.keys).each("orders")]
+        (parked,) = [each async for each in DeadLetters(b.redis, b.account.keys).each("orders")]
         assert (parked.size, parked.data) == (len(record), b"")
         assert (await b.poll()).unreadable == 0
-        assert await retry_parked(b.redis, b.desk.keys, parked)
+        assert await retry_parked(b.redis, b.account.keys, parked)
         assert (await b.poll()).unreadable == 1
 
 
@@ -227,7 +227,7 @@ async def test_a_record_too_deep_to_filter_is_unreadable(bench: BenchMaker) -> N
         b.sandbox.store.replace("odd", b'{"id":"odd","v":' + deep + b"}")
         run = await b.poll()
         assert (run.published, run.unreadable, run.error_code) == (50, 1, "unreadable_answer")
-        ((_, letter),) = await b.redis.xrange(b.desk.keys.dead("orders"))
+        ((_, letter),) = await b.redis.xrange(b.account.keys.dead("orders"))
         assert (letter[b"subject"], b"data" in letter) == (b"odd", False)
         assert b"deep@example.com" not in await everything(b.redis)
 
@@ -252,7 +252,7 @@ async def test_equal_values_are_still_equal(bench: BenchMaker) -> None:
 async def test_a_change_nobody_would_see_is_no_event(bench: BenchMaker) -> None:
     """A change in a hidden field alone is noise; in a field of which a part is published it is an event."""
     async with bench(privacy=MINIMAL) as b:
-        b.desk.poller._ignore_fields = {"orders": ("updatedAt",)}
+        b.account.poller._ignore_fields = {"orders": ("updatedAt",)}
         await b.poll()
         order = b.sandbox.store.ids()[0]
         b.sandbox.store.change(order, meta={"gift": "yes"})
@@ -269,7 +269,7 @@ async def test_a_change_nobody_would_see_is_no_event(bench: BenchMaker) -> None:
 async def test_a_policy_that_is_switched_on_later(bench: BenchMaker) -> None:
     """It holds from the next event on: what was not changed is not published again, what was is filtered."""
     async with bench(probe=True) as b:
-        await b.desk.poller.poll(ORDER_ITEMS)
+        await b.account.poller.poll(ORDER_ITEMS)
         await b.poll()
     async with bench(probe=True, privacy=MINIMAL) as b:
         run = await b.poll()

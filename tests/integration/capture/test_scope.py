@@ -90,7 +90,7 @@ async def test_an_order_outside_that_is_deleted(bench: BenchMaker) -> None:
             await b.poll()
             published = len(await b.events())
             sandbox.store.delete(min(having(sandbox, "status", "Fulfilled")))
-            b.desk.poller._clock = b.place.clock
+            b.account.poller._clock = b.services.clock
             for _ in range(4):
                 await b.poll()
                 for key in await b.redis.keys("*:due:orders"):
@@ -109,5 +109,5 @@ async def test_statuses_that_are_numbers(bench: BenchMaker) -> None:
         async with bench(
             sandbox, probe=True, interest=InterestSettings(statuses={"shipments": (wanted,)})
         ) as b:
-            run = await b.desk.poller.poll(SHIPMENTS)
+            run = await b.account.poller.poll(SHIPMENTS)
             assert (run.snapshot, run.outside) == (expected, len(records) - expected)

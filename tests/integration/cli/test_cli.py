@@ -40,7 +40,7 @@ STREAM = "ordersync:{default}:stream:orders"
 async def polled(bench: BenchMaker) -> AsyncIterator[Bench]:
     """A Redis in which a worker has read 50 orders."""
     async with bench() as b:
-        await announce(b.place)
+        await announce(b.services)
         await b.poll()
         yield b
 
@@ -165,7 +165,7 @@ async def test_status(polled: Bench, redis_url: str, tmp_path: Path) -> None:
 async def test_status_tells_the_cause(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     """A resource that is ill says why below the table."""
     await polled.redis.hset(
-        polled.desk.keys.cursor("orders"), mapping={"failures": "2", "error": "status 503"}
+        polled.account.keys.cursor("orders"), mapping={"failures": "2", "error": "status 503"}
     )
     shown = ordersync("status", cwd=tmp_path, redis__url=redis_url).stdout
     assert "default/orders is degraded: the poll failed 2 times in a row: status 503" in shown

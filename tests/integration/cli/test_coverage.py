@@ -29,17 +29,19 @@ def call(tmp_path: Path, redis_url: str, *words: str) -> Any:
 
 async def proven_long_ago(b: Bench) -> int:
     """Let the proof reach back for some hours, as after a day of work; the present hour."""
-    hour = int(b.place.clock.now() // 3600)
-    await answer(b.redis.hset(b.desk.keys.reconcile("orders"), "complete_since", str((hour - 5) * HOUR_MS)))
+    hour = int(b.services.clock.now() // 3600)
+    await answer(
+        b.redis.hset(b.account.keys.reconcile("orders"), "complete_since", str((hour - 5) * HOUR_MS))
+    )
     return hour
 
 
 async def test_what_is_proven_is_shown(bench: BenchMaker, redis_url: str, tmp_path: Path) -> None:
     """A glyph for each hour, when it is complete, what was found and healed; the same for programs."""
     async with bench(reconcile=SOON, intervals=ORDERS_ALONE) as b:
-        await announce(b.place)
+        await announce(b.services)
         await b.poll()
-        await b.desk.reconciler.run([ORDERS])
+        await b.account.reconciler.run([ORDERS])
         order = b.sandbox.store.ids()[0]
         b.sandbox.hide("orders", order)
         b.sandbox.store.change(order, status=HIDDEN)
@@ -74,7 +76,7 @@ async def test_what_is_proven_is_shown(bench: BenchMaker, redis_url: str, tmp_pa
 async def test_what_is_open_is_named(bench: BenchMaker, redis_url: str, tmp_path: Path) -> None:
     """The record, when it changed, and why it could not be read; the proof stops before it."""
     async with bench(reconcile=SOON, intervals=ORDERS_ALONE) as b:
-        await announce(b.place)
+        await announce(b.services)
         await b.poll()
         order = b.sandbox.store.ids()[0]
         b.sandbox.hide("orders", order)
@@ -96,15 +98,15 @@ async def test_what_cannot_be_proven_is_said_in_words(
 ) -> None:
     """A token without the right to audit logs; resources that have none; audit logs themselves."""
     async with bench(reconcile=SOON, intervals=ORDERS_ALONE) as b:
-        await announce(b.place)
+        await announce(b.services)
         await b.poll()
         b.sandbox.auth.permit(Permissions().without("audit:get"))
-        await b.desk.reconciler.run([ORDERS])
+        await b.account.reconciler.run([ORDERS])
         told = call(tmp_path, redis_url)
         assert "Nothing of orders is proven." in told
         assert "It goes no further: orders.audit_logs: status 403" in told
         for name in ("categories", "order_audit"):
-            await answer(b.redis.hset(b.desk.keys.cursor(name), "baseline", "1"))
+            await answer(b.redis.hset(b.account.keys.cursor(name), "baseline", "1"))
         rows = call(tmp_path, redis_url, "--json")
         assert [(row["resource"], row["provable"]) for row in rows] == [
             ("orders", False), ("categories", False), ("order_audit", False),

@@ -447,7 +447,7 @@ async def test_a_clock_that_is_off(bench: BenchMaker, offset: float, level: str,
     """The gateway's clock against ours: which is ahead, and that nothing is missed by it."""
     with SandboxServer(orders=3) as sandbox:
         async with bench(sandbox, probe=True) as b:
-            found = {"orders": await b.desk.capabilities.probe(ORDERS)}
-            (finding,) = [one async for one in check_clock(b.desk, found, ClockAt(offset))]
+            found = {"orders": await b.account.capabilities.probe(ORDERS)}
+            (finding,) = [one async for one in check_clock(b.account, found, ClockAt(offset))]
             assert (finding.level.value, words in finding.text) == (level, True)
             assert bool(finding.advice) is (level != "ok")

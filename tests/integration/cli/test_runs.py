@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 async def three_runs(bench: BenchMaker) -> AsyncIterator[Bench]:
     """A first read, one that fails, and one that finds two changes."""
     async with bench(attempts=1) as b:
-        await announce(b.place)
+        await announce(b.services)
         await b.poll()
         b.sandbox.faults.replace((FaultRule("status", operation="orders.search", code=500, times=1),))
         await b.poll()

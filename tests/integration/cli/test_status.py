@@ -44,10 +44,10 @@ WATCH = (sys.executable, "-m", "worker.cli", "status", "--watch", "--every", "0.
 async def polled(bench: BenchMaker) -> AsyncIterator[Bench]:
     """A worker that is alive, has read 50 orders, and two groups, of which one has read them."""
     async with bench() as b:
-        await announce(b.place)
+        await announce(b.services)
         await b.poll()
-        await reporter(b.place)()
-        stream = b.desk.keys.stream("orders")
+        await reporter(b.services)()
+        stream = b.account.keys.stream("orders")
         for group in ("warehouse", "billing"):
             await b.redis.xgroup_create(stream, group, id="0")
         await b.redis.xreadgroup("warehouse", "w-1", {stream: ">"}, count=100)
@@ -91,7 +91,7 @@ async def test_the_rows(polled: Bench, redis_url: str, tmp_path: Path) -> None:
 
 async def test_what_is_wrong_keeps_to_the_schema(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     """A pause, dead letters, backpressure, a cursor of another hand, and a resource that was never read."""
-    keys = polled.desk.keys
+    keys = polled.account.keys
     done = ordersync("pause", "orders", "--reason", "x", cwd=tmp_path, redis__url=redis_url)
     assert done.returncode == 0
     await answer(polled.redis.hset(keys.cursor("orders"), "paused", "group billing has much to read"))
@@ -122,13 +122,13 @@ async def test_the_screen(polled: Bench, redis_url: str, tmp_path: Path) -> None
         "default/orders: group billing has 50 events to read and 0 pending, the oldest _ old; no consumer",
         "default/orders: group warehouse has 0 events to read and 50 pending, the oldest _ old; 1 consumer",
     ]
-    await deregister(polled.place)
+    await deregister(polled.services)
     assert "default: no worker is alive; " in ordersync("status", cwd=tmp_path, redis__url=redis_url).stdout
 
 
 async def test_resyncs_under_way(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     """With what is read, for whom, and how much of it is done; one that is over is not shown."""
-    resyncs, now = Resyncs(polled.redis, polled.desk.keys), time.time()
+    resyncs, now = Resyncs(polled.redis, polled.account.keys), time.time()
     await resyncs.create(ResyncRequest(resource="orders", ids=("a", "b", "c", "d"), by="ann@ops"), now, "r1")
     await resyncs.update("r1", state="running", position=1, read=1, published=1)
     await resyncs.create(ResyncRequest(resource="orders", all=True, by="ann@ops"), now, "r2")
@@ -144,12 +144,12 @@ async def test_resyncs_under_way(polled: Bench, redis_url: str, tmp_path: Path) 
 
 async def test_what_was_read_again_and_is_not_polled(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     """It is shown as long as the resync is under way, and does not stay there as one that never starts."""
-    resyncer, now = polled.desk.resyncer, polled.place.clock.now()
+    resyncer, now = polled.account.resyncer, polled.services.clock.now()
     await resyncer.resyncs.create(ResyncRequest(resource="merchant_catalogs", all=True), now, "r1")
     assert [row["resource"] for row in rows_of(tmp_path, redis_url)] == ["orders", "merchant_catalogs"]
     while await resyncer.resyncs.open():
         await resyncer.slice(RESOURCES["merchant_catalogs"], "r1")
-    assert await polled.redis.xlen(polled.desk.keys.stream("merchant_catalogs"))
+    assert await polled.redis.xlen(polled.account.keys.stream("merchant_catalogs"))
     assert [row["resource"] for row in rows_of(tmp_path, redis_url)] == ["orders"]
     proven = ordersync("coverage", "--json", cwd=tmp_path, redis__url=redis_url)
     assert [row["resource"] for row in json.loads(proven.stdout)] == ["orders"]
@@ -206,7 +206,7 @@ async def test_a_full_redis_keeps_the_workers_alive(own_server: Server) -> None:
 async def test_use_of_the_budget(bench: BenchMaker) -> None:
     """Of this minute and of the part of the one before that lies within the last 60 seconds; nothing after two."""
     async with bench() as b:
-        keys, minute = b.desk.keys, 30_000_000
+        keys, minute = b.account.keys, 30_000_000
         values: dict[str, str] = {"rate": "2.5", "minute": str(minute), "used": "30", "before": "60"}
         await b.redis.hset(keys.budget, mapping=values)
         seen = [
@@ -221,18 +221,18 @@ async def test_use_of_the_budget(bench: BenchMaker) -> None:
 async def test_the_budget_counts_what_it_grants(bench: BenchMaker) -> None:
     """Over the turn of a minute as well: what is asked for is in one of the two counts."""
     async with bench(requests_per_second=40) as b:
-        budget = b.desk.client._budget
+        budget = b.account.client._budget
         for _ in range(9):
             budget.give_back(await budget.acquire())
-        found = await b.redis.hmget(b.desk.keys.budget, ["used", "before", "rate"])
+        found = await b.redis.hmget(b.account.keys.budget, ["used", "before", "rate"])
         used, before, rate = (float(value or 0) for value in found)
         assert used + before == 9
         assert rate == 40
-        use = await use_of(b.redis, b.desk.keys, time.time())
+        use = await use_of(b.redis, b.account.keys, time.time())
         assert (use.requests, use.workers) == (9, 1)
-        await b.redis.hincrby(b.desk.keys.budget, "minute", -1)  # as if a minute had passed
+        await b.redis.hincrby(b.account.keys.budget, "minute", -1)  # as if a minute had passed
         budget.give_back(await budget.acquire())
-        found = await b.redis.hmget(b.desk.keys.budget, ["used", "before"])
+        found = await b.redis.hmget(b.account.keys.budget, ["used", "before"])
         assert [float(value) for value in found] == [1, used]
 
 

@@ -33,22 +33,22 @@ NOW = 2_000_000_000.0
 async def story(bench: BenchMaker) -> AsyncIterator[tuple[Bench, str]]:
     """An order that was read, got a note and another status, and whose shipment was changed; with its id."""
     async with bench() as b:
-        await announce(b.place)
+        await announce(b.services)
         await poll_all(b)
         order = next(
             each for each in map(json.loads, b.sandbox.store.truth().values())
             if each["shipmentIds"] and each["status"] == "In Production"
         )  # fmt: skip
         note = {"text": "gift wrap, please", "resource": {"id": order["id"], "type": "order"}}
-        await b.desk.client.notes.create(note)
-        await b.desk.client.orders.hold(order["id"])
+        await b.account.client.notes.create(note)
+        await b.account.client.orders.hold(order["id"])
         await poll_all(b)
         yield b, order["id"]
 
 
 async def poll_all(b: Bench) -> None:
     for name in ("orders", "order_items", "shipments", "notes"):
-        run = await b.desk.poller.poll(RESOURCES[name], complete=True)
+        run = await b.account.poller.poll(RESOURCES[name], complete=True)
         assert run.outcome == "complete", run.error
 
 
@@ -78,7 +78,7 @@ async def test_the_whole_story(story: tuple[Bench, str], redis_url: str, tmp_pat
     await b.redis.xack(STREAM, "warehouse", mine[0])
     letter = {"kind": "delivery", "reason": "no such SKU", "subject": order_id, "where": mine[1].decode()}
     letter |= {"time": "2026-03-02T10:41:07.513Z", "group": "billing", "attempts": "5"}
-    await b.redis.xadd(b.desk.keys.dead("orders"), letter)
+    await b.redis.xadd(b.account.keys.dead("orders"), letter)
 
     found = call(b, redis_url, tmp_path, order_id, "--json")
     assert {name: found["order"][name] for name in NAMES} == {name: order[name] for name in NAMES}
@@ -179,16 +179,16 @@ async def test_an_audit_entry_that_was_published_stands_once(
     """The same entry from OrderMesh and from the stream is one moment, at its own time."""
     b, order_id = story
     monkeypatch.setattr(tracing, "RESOURCES", ("orders", "order_audit"))
-    entry = (await b.desk.client.orders.audit_logs(order_id)).entries[-1]
-    stream = b.desk.keys.stream("order_audit")
+    entry = (await b.account.client.orders.audit_logs(order_id)).entries[-1]
+    stream = b.account.keys.stream("order_audit")
     values = {**fields_of(1, entry.raw, "order_audit"), "subject": order_id, "time": entry.time or ""}
     values |= {"type": event_type("order_audit", "recorded"), "id": event_id("order_audit", order_id, 1, 0)}
     await b.redis.xadd(stream, values)
     for api, number in (
         (None, 1),
-        (b.desk.client, len((await b.desk.client.orders.audit_logs(order_id)).entries)),
+        (b.account.client, len((await b.account.client.orders.audit_logs(order_id)).entries)),
     ):
-        found = await TimelineCollector(b.redis, b.desk.keys, api, limit=1000, now=NOW).collect(order_id)
+        found = await TimelineCollector(b.redis, b.account.keys, api, limit=1000, now=NOW).collect(order_id)
         audit = [each for each in found.entries if each.resource == "order_audit"]
         assert len(audit) == number
         (published,) = [each for each in audit if "published_at" in each.facts]
@@ -200,7 +200,7 @@ async def test_compressed_records_are_looked_into(bench: BenchMaker) -> None:
     async with bench(events=EventSettings(compress_above=1)) as b:
         await b.poll()
         order = json.loads(next(iter(b.sandbox.store.truth().values())))
-        found = await TimelineCollector(b.redis, b.desk.keys, None, limit=1000, now=NOW).collect(
+        found = await TimelineCollector(b.redis, b.account.keys, None, limit=1000, now=NOW).collect(
             order["safeId"]
         )
         assert [each.facts["action"] for each in found.entries] == ["snapshot"]
@@ -212,7 +212,7 @@ async def test_the_run_is_named_where_events_tell_it(bench: BenchMaker) -> None:
         run = await b.poll()
         order = next(iter(b.sandbox.store.truth()))
         (moment,) = (
-            await TimelineCollector(b.redis, b.desk.keys, None, limit=1000, now=NOW).collect(order)
+            await TimelineCollector(b.redis, b.account.keys, None, limit=1000, now=NOW).collect(order)
         ).entries
         assert moment.facts["run"] == run.run_id
         assert f"by poll in run {run.run_id}" in moment.message

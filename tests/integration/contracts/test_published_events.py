@@ -53,9 +53,9 @@ def faults(uri: str, value: Any) -> list[str]:
 async def test_events_keep_to_the_schemas(bench: BenchMaker, resource: Resource) -> None:
     """Every event of a real poll is valid by the envelope, and its data by the schema that it names."""
     async with bench(probe=True) as b:
-        run = await b.desk.poller.poll(resource)
+        run = await b.account.poller.poll(resource)
         assert run.outcome == "complete", run.error
-        entries = await b.redis.xrange(b.desk.keys.stream(resource.name))
+        entries = await b.redis.xrange(b.account.keys.stream(resource.name))
         assert len(entries) == run.records > 0
         for _, fields in entries:
             event = {name.decode(): value.decode() for name, value in fields.items()}
@@ -69,7 +69,7 @@ async def test_letters_keep_to_the_schema(bench: BenchMaker) -> None:
     async with bench() as b:
         b.sandbox.store.replace("odd", b'{"id":null}')
         await b.poll()
-        ((_, fields),) = await b.redis.xrange(b.desk.keys.dead("orders"))
+        ((_, fields),) = await b.redis.xrange(b.account.keys.dead("orders"))
         letter = {name.decode(): value.decode() for name, value in fields.items()}
         assert letter["kind"] == "record"
         assert faults("urn:ordersync:dead_record:1", letter) == []

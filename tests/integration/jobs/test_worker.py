@@ -55,7 +55,7 @@ async def queue_of(bench: Bench, url: str) -> AsyncIterator[ArqRedis]:
 @asynccontextmanager
 async def working(bench: Bench, url: str, worker_id: str = "test-1") -> AsyncIterator[SupervisedWorker]:
     """An arq worker at work while the block runs."""
-    worker = make_poll_worker(url, bench.place, worker_id)
+    worker = make_poll_worker(url, bench.services, worker_id)
     task = asyncio.ensure_future(worker.async_run())
     try:
         yield worker
@@ -67,7 +67,7 @@ async def working(bench: Bench, url: str, worker_id: str = "test-1") -> AsyncIte
 
 
 async def set_cursor(bench: Bench, **fields: float) -> None:
-    await bench.redis.hset(bench.desk.keys.cursor("orders"), mapping=fields)
+    await bench.redis.hset(bench.account.keys.cursor("orders"), mapping=fields)
 
 
 class StillClock(SystemClock):
@@ -104,7 +104,7 @@ class Polls:
 
 
 def with_polls(bench: Bench, polls: Polls) -> None:
-    bench.place.accounts = {"default": replace(bench.desk, poller=polls)}  # type: ignore[arg-type] # duck-typed
+    bench.services.accounts = {"default": replace(bench.account, poller=polls)}  # type: ignore[arg-type] # duck-typed
 
 
 # --- the tick ---------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def with_polls(bench: Bench, polls: Polls) -> None:
 async def test_the_tick_only_enqueues(bench: BenchMaker, redis_url: str) -> None:
     """It asks the gateway nothing and publishes nothing: a tick that a deploy cuts short loses no work."""
     async with bench() as b, queue_of(b, redis_url) as queue:
-        await tick({"workplace": b.place, "redis": queue})
+        await tick({"workplace": b.services, "redis": queue})
         assert await b.redis.zrange(QUEUE, 0, -1) == [ORDERS_JOB.encode()]
         assert await b.events() == []
         assert b.sandbox.requests.counts() == {}
@@ -123,7 +123,7 @@ async def test_a_job_has_a_fixed_id_and_stands_in_the_queue_once(bench: BenchMak
     """However often the tick finds the poll due: arq refuses the id while it is queued."""
     async with bench() as b, queue_of(b, redis_url) as queue:
         for _ in range(5):
-            await tick({"workplace": b.place, "redis": queue})
+            await tick({"workplace": b.services, "redis": queue})
         assert await b.redis.zcard(QUEUE) == 1
         assert f"{QUEUE}:poll:default:orders" == ORDERS_JOB
 
@@ -131,21 +131,21 @@ async def test_a_job_has_a_fixed_id_and_stands_in_the_queue_once(bench: BenchMak
 async def test_a_poll_that_is_not_due_is_left_alone(bench: BenchMaker, redis_url: str) -> None:
     """What is due is computed from the cursor; what is due before the next tick is put off to its time."""
     async with bench() as b, queue_of(b, redis_url) as queue:
-        b.place.clock = clock = StillClock()
+        b.services.clock = clock = StillClock()
         await set_cursor(b, due_at=clock.now() + 5, interval=1)
-        await tick({"workplace": b.place, "redis": queue})
+        await tick({"workplace": b.services, "redis": queue})
         assert await b.redis.zcard(QUEUE) == 0
         due = clock.now() + 0.9
         await set_cursor(b, due_at=due)
-        await tick({"workplace": b.place, "redis": queue})
+        await tick({"workplace": b.services, "redis": queue})
         assert await b.redis.zscore(QUEUE, ORDERS_JOB) == pytest.approx(due * 1000, abs=1)
 
 
 async def test_a_stopping_worker_enqueues_nothing(bench: BenchMaker, redis_url: str) -> None:
     """What it enqueued it would not run."""
     async with bench() as b, queue_of(b, redis_url) as queue:
-        b.place.stopping = lambda: True
-        await tick({"workplace": b.place, "redis": queue})
+        b.services.stopping = lambda: True
+        await tick({"workplace": b.services, "redis": queue})
         assert await b.redis.zcard(QUEUE) == 0
 
 
@@ -175,8 +175,8 @@ async def test_a_cursor_that_is_no_cursor_is_due_and_stops_nobody_else(
 ) -> None:
     """The poll says what is wrong with it; the tick goes on with the other resources."""
     async with bench() as b, queue_of(b, redis_url) as queue:
-        await b.redis.set(b.desk.keys.cursor("orders"), "in the way")
-        await tick({"workplace": b.place, "redis": queue})
+        await b.redis.set(b.account.keys.cursor("orders"), "in the way")
+        await tick({"workplace": b.services, "redis": queue})
         assert await b.redis.zcard(QUEUE) == 1
 
 
@@ -232,7 +232,7 @@ async def test_no_result_is_kept_and_the_id_is_free_at_once(bench: BenchMaker, r
 async def test_job_bodies_are_json(bench: BenchMaker, redis_url: str) -> None:
     """Arguments are ids only, of the account, the resource and the trace, readable by anybody."""
     async with bench() as b, queue_of(b, redis_url) as queue:
-        await tick({"workplace": b.place, "redis": queue})
+        await tick({"workplace": b.services, "redis": queue})
         body = await b.redis.get(job_key_prefix + ORDERS_JOB)
         job = json.loads(body)
         assert (job["f"], job["a"], list(job["k"])) == ("poll", ["default", "orders"], ["traceparent"])
@@ -454,7 +454,7 @@ async def test_a_black_hole_ends_the_worker_loop(
     monkeypatch.setattr("worker.redis.connections.SOCKET_TIMEOUT", 0.5)
     monkeypatch.setattr("worker.redis.connections.RETRY_SECONDS", 0.25)
     async with bench() as b:
-        worker = make_poll_worker(black_hole, b.place, "test-1")
+        worker = make_poll_worker(black_hole, b.services, "test-1")
         with pytest.raises(redis.RedisError):
             await asyncio.wait_for(worker.async_run(), PATIENCE)
         with contextlib.suppress(redis.RedisError):

@@ -398,23 +398,23 @@ async def test_who_does_not_read_is_told(
 async def test_the_tick_enqueues_a_pass_when_it_is_due(bench: BenchMaker, redis_url: str) -> None:
     """Not at the very start of a worker, then at its pace, and soon where polling waits for room; never twice."""
     async with bench() as b:
-        queue, job = make_queue(redis_url, b.place.queue), job_id(b.place.queue, "default").encode()
+        queue, job = make_queue(redis_url, b.services.queue), job_id(b.services.queue, "default").encode()
         try:
-            await b.redis.hset(b.desk.keys.cursor("orders"), "due_at", str(time.time() + 60))
-            await tick({"workplace": b.place, "redis": queue})
-            assert await queue.zrange(b.place.queue, 0, -1) == []
-            b.desk.retention._due_at = 0.0
+            await b.redis.hset(b.account.keys.cursor("orders"), "due_at", str(time.time() + 60))
+            await tick({"workplace": b.services, "redis": queue})
+            assert await queue.zrange(b.services.queue, 0, -1) == []
+            b.account.retention._due_at = 0.0
             for _ in range(3):
-                await tick({"workplace": b.place, "redis": queue})
-                b.desk.retention._due_at = 0.0
-            assert await queue.zrange(b.place.queue, 0, -1) == [job]
+                await tick({"workplace": b.services, "redis": queue})
+                b.account.retention._due_at = 0.0
+            assert await queue.zrange(b.services.queue, 0, -1) == [job]
         finally:
             await queue.aclose(close_connection_pool=True)
-        assert b.desk.retention.due()
-        assert not b.desk.retention.due()
-        began = b.place.clock.monotonic()
-        b.desk.retention.request_pass()
-        assert 0 < b.desk.retention._due_at - began <= 3 + b.place.clock.monotonic() - began
+        assert b.account.retention.due()
+        assert not b.account.retention.due()
+        began = b.services.clock.monotonic()
+        b.account.retention.request_pass()
+        assert 0 < b.account.retention._due_at - began <= 3 + b.services.clock.monotonic() - began
 
 
 async def test_a_pass_without_redis_is_told(bench: BenchMaker, own_server: Server) -> None:
@@ -422,9 +422,9 @@ async def test_a_pass_without_redis_is_told(bench: BenchMaker, own_server: Serve
     async with bench(url=own_server.url) as b:
         stream = io.StringIO()
         logs.configure("json", "debug", stream)
-        await retain({"workplace": b.place}, "somebody else")
+        await retain({"workplace": b.services}, "somebody else")
         own_server.stop(kill=True)
-        await retain({"workplace": b.place}, "default")
+        await retain({"workplace": b.services}, "default")
         assert '"event": "retention_put_off"' in stream.getvalue()
 
 

@@ -125,14 +125,14 @@ async def test_from_the_tick_to_the_event(
                 PATIENCE,
             )
         assert (line["trace_id"], line["updated"], flags) == (trace_id, 1, "00")
-        records = [fields for _, fields in await b.redis.xrange(b.desk.keys.runs)]
+        records = [fields for _, fields in await b.redis.xrange(b.account.keys.runs)]
         (record,) = [fields for fields in records if fields[b"run_id"].decode() == run_id]
         assert record[b"trace_id"].decode() == trace_id
         assert len({fields[b"trace_id"] for fields in records}) == len(records)
 
 
 async def _updates(b: Any) -> Any:
-    key = b.desk.keys.stream("orders")
+    key = b.account.keys.stream("orders")
     return [
         event async for event in stream.follow(b.redis, key, "0", wait=False) if event.action == "updated"
     ]
@@ -157,7 +157,7 @@ async def test_old_values_and_the_trace(bench: BenchMaker) -> None:
         await b.poll()
         b.sandbox.store.change(1)
         await b.poll()
-        (*_, (_, fields)) = await b.redis.xrange(b.desk.keys.stream("orders"))
+        (*_, (_, fields)) = await b.redis.xrange(b.account.keys.stream("orders"))
         assert [name.decode() for name in fields][-3:] == ["dataencoding", "previous", "traceparent"]
         line = (await b.events())[-1].json_line()
         assert b', "traceparent": "00-' in line

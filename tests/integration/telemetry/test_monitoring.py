@@ -165,7 +165,7 @@ async def test_spans_from_the_tick_to_the_commit(bench: BenchMaker, redis_url: s
             async with working(b, redis_url):
                 await eventually(lambda: "poll" in ended, PATIENCE)
         exporter.flush()
-        (_, record), *_ = await b.redis.xrange(b.desk.keys.runs)
+        (_, record), *_ = await b.redis.xrange(b.account.keys.runs)
         run_id, trace_id = int(record[b"run_id"], 16), int(record[b"trace_id"], 16)
         (poll,) = [span for span in by_name(kept, "poll") if span.context.span_id == run_id]
         (tick,) = [span for span in by_name(kept, "tick") if span.context.trace_id == trace_id]

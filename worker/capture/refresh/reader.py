@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from worker.capture.resources import Captured
     from worker.capture.state.cursor import Cursor
     from worker.capture.state.lease import Lease
+    from worker.capture.state.open_records import OpenRecords
     from worker.capture.state.refresh_queue import RefreshBatch, RefreshKey, RefreshQueue
     from worker.capture.state.run import Run
     from worker.capture.state.store import StateStore
@@ -100,12 +101,14 @@ class RecordRefresher:
         client: OrderMeshClient,
         clock: Clock,
         queue: RefreshQueue,
+        open_records: OpenRecords,
         capabilities: Capabilities,
         buckets: int,
     ) -> None:
         self._captured, self._reading, self._run = captured, options, run
         self._store, self._lease, self._cursor, self._fields = store, lease, cursor, fields
         self._client, self._clock, self._due, self._findings = client, clock, queue, capabilities
+        self._open = open_records
         self._buckets = buckets
         self._deadline = clock.monotonic() + options.seconds
         self._limit = anyio.CapacityLimiter(max(1, options.window))
@@ -285,6 +288,7 @@ class RecordRefresher:
                 present=[*absent, *batch.gone],
             )
             to_write = [change for change in changes if change.action not in UNWRITTEN]
+            await self._open.record(to_write, resource.interest, self._cursor)
             if await self._write(to_write, dealt):
                 break
         await self._due.succeeded([*batch.done, *shown])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from worker.capture.context import PAUSE_SECONDS
 from worker.capture.refresh.reader import RecordRefresher
 from worker.capture.state.buckets import MIN_BUCKETS
+from worker.capture.state.open_records import OpenRecords
 from worker.capture.state.refresh_queue import RefreshQueue
 from worker.capture.state.run import Outcome
 from worker.capture.state.store import StateStore
@@ -91,6 +92,7 @@ class Refresher:
             client=self._client,
             clock=context.clock,
             queue=RefreshQueue(self._redis, self._keys, context.captured.name),
+            open_records=OpenRecords(self._redis, self._keys, context.captured.name),
             capabilities=capabilities,
             buckets=buckets,
         )

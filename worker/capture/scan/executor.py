@@ -78,6 +78,7 @@ class ScanExecutor:
                 fields=await context.store.load_fields(),
                 client=self._client,
                 clock=context.clock,
+                open_records=self._open,
             )
             try:
                 await reader.read()
@@ -92,7 +93,7 @@ class ScanExecutor:
                 else:
                     raise
             else:
-                await self._record_open(step, reader)
+                await self._record_closed(step, reader)
                 if step.is_fast or step.seeks:
                     self._contract.record_success(resource)
                 if not step.is_fast:
@@ -117,11 +118,9 @@ class ScanExecutor:
             single=context.options.single,
         )
 
-    async def _record_open(self, step: ScanStep, reader: Scanner) -> None:
-        """Keep in mind who is open, and have those read that are no more."""
+    async def _record_closed(self, step: ScanStep, reader: Scanner) -> None:
+        """Make the records due that have left the open statuses."""
         context = self._turn
-        if step.learns:
-            await self._open.add(reader.shown)
         if step.strategy is not Strategy.OPEN or context.run.outcome is not Outcome.COMPLETE:
             return
         self._shown |= reader.shown

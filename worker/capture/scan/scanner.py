@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from worker.capture.scan.strategy import PageRequest, ScanStep
     from worker.capture.state.cursor import Cursor
     from worker.capture.state.lease import Lease
+    from worker.capture.state.open_records import OpenRecords
     from worker.capture.state.run import Run
     from worker.capture.state.store import StateStore
     from worker.clock import Clock
@@ -90,10 +91,12 @@ class Scanner:
         fields: FieldIndex,
         client: OrderMeshClient,
         clock: Clock,
+        open_records: OpenRecords,
     ) -> None:
         self._reading, self._part, self._run = options, step, run
         self._store, self._lease, self._cursor, self._fields = store, lease, cursor, fields
         self._client, self._clock = client, clock
+        self._open, self._recorded = open_records, set[str]()
         self._deadline = clock.monotonic() + step.seconds
         self._resumed = resumed = cursor.sweep_started > 0 and not step.is_fast
         self._started_at = cursor.sweep_started if resumed else run.started_at
@@ -291,6 +294,8 @@ class Scanner:
             "interval": self._reading.interval,
             **cursor,
         }
+        if changes or self._part.learns:
+            await self._record_open()
         return await self._store.commit(
             changes,
             fence=self._lease.fence,
@@ -302,6 +307,15 @@ class Scanner:
             run=record,
             dealt=dealt or RefreshResult(mark=self._judges_absence),
         )
+
+    async def _record_open(self) -> None:
+        """Record which of the shown records are open, before the commit that publishes them or moves the scan on.
+
+        The read may fail or be stopped after that commit, and the next one may find them in a final status.
+        """
+        new = self.shown - self._recorded
+        await self._open.add(new)
+        self._recorded |= new
 
     def _sweep_cursor(self, next_page: int) -> dict[str, str | int | float]:
         return {

@@ -9,13 +9,16 @@ from worker.capture.state.refresh_queue import RefreshQueue, record
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from redis.asyncio import Redis
 
+    from worker.capture.records.diff import Change
+    from worker.capture.records.scope import RecordScope
+    from worker.capture.state.cursor import Cursor
     from worker.keys import Keys
 
-LEAST = 20
+MIN_BELIEVED = 20
 """Where fewer records are open than these, most of them may well be closed at once."""
 
 
@@ -27,9 +30,23 @@ class OpenRecords:
         self._due = RefreshQueue(redis, keys, resource)
 
     async def add(self, shown: Collection[str]) -> None:
-        """A read of everything has shown these as open."""
+        """These were shown as open."""
         if shown:
             await finish(answer(self._redis.sadd(self._key, *shown)))
+
+    async def record(self, changes: Iterable[Change], scope: RecordScope, cursor: Cursor) -> None:
+        """Record the open ones among changes that reads by id will publish, where the list is read by status.
+
+        They may be in a final status when the list is read next.
+        """
+        if not cursor.statuses:
+            return
+        read = scope.open_statuses(cursor.statuses.split("\n"))
+        records = [change.observed for change in changes if change.observed.identifier]
+        statuses = scope.statuses_of(record.record for record in records)
+        await self.add(
+            [record.identifier for record, status in zip(records, statuses, strict=True) if status in read]
+        )
 
     async def replace(self, shown: Collection[str], *, believe: bool) -> str:
         """A read of the open records has shown these; the others, which were open, are due.
@@ -39,7 +56,7 @@ class OpenRecords:
         """
         before = {member.decode() for member in await answer(self._redis.smembers(self._key))}
         closed = before.difference(shown)
-        if len(before) >= LEAST and len(closed) * 2 > len(before) and not believe:
+        if len(before) >= MIN_BELIEVED and len(closed) * 2 > len(before) and not believe:
             return f"{len(closed)} of {len(before)} open records are shown no more"
         await self._due.add(record(item) for item in closed)
         async with self._redis.pipeline(transaction=True) as pipe:

@@ -85,7 +85,7 @@ async def test_each_contract(bench: BenchMaker, variant: str) -> None:
     with SandboxServer(orders=230, contract=contract) as sandbox:
         sandbox.store.change(12)
         async with bench(sandbox, probe=True) as b:
-            found = await b.desk.capabilities.probe(ORDERS)
+            found = await b.account.capabilities.probe(ORDERS)
             assert found.state == "found"
             assert told(found, expected) == expected
             assert found.requests <= 35
@@ -115,7 +115,7 @@ async def test_large_pages_are_refused_however_few_there_are(bench: BenchMaker, 
         async with bench(sandbox, probe=True) as b:
             run = await b.poll()
             assert (run.outcome, run.records) == ("complete", orders)
-            assert (await b.desk.capabilities.load())["orders"].largest_page == 25
+            assert (await b.account.capabilities.load())["orders"].largest_page == 25
 
 
 @pytest.mark.parametrize("total", ["total", None])
@@ -126,7 +126,7 @@ async def test_pages_that_are_not_turned_end_no_list(bench: BenchMaker, total: s
         async with bench(sandbox, probe=True) as b:
             run = await b.poll()
             assert (run.outcome, run.error_code) == ("failed", "unreadable_answer")
-            assert (await b.desk.capabilities.load())["orders"].past_end == ""
+            assert (await b.account.capabilities.load())["orders"].past_end == ""
 
 
 async def test_an_empty_list_is_looked_at_again(bench: BenchMaker) -> None:
@@ -134,11 +134,11 @@ async def test_an_empty_list_is_looked_at_again(bench: BenchMaker) -> None:
     with SandboxServer(orders=0, contract=ServedContract(page_base=0, total=None)) as sandbox:
         async with bench(sandbox, probe=True) as b:
             assert (await b.poll()).records == 0
-            assert (await b.desk.capabilities.load())["orders"].state == "empty"
+            assert (await b.account.capabilities.load())["orders"].state == "empty"
             (order,) = sandbox.store.create()
             await b.poll()
             assert [event.subject for event in await b.events()] == [order]
-            assert (await b.desk.capabilities.load())["orders"].first_page == 0
+            assert (await b.account.capabilities.load())["orders"].first_page == 0
 
 
 async def test_the_probe_is_made_once(bench: BenchMaker) -> None:
@@ -157,33 +157,33 @@ async def test_what_is_old_is_probed_again(bench: BenchMaker) -> None:
     """After a day it is looked at again; if the gateway cannot be asked then, what is known still counts."""
     with SandboxServer(orders=30) as sandbox:
         async with bench(sandbox, probe=True, attempts=1) as b:
-            known = await b.desk.capabilities.probe(ORDERS)
+            known = await b.account.capabilities.probe(ORDERS)
             old = msgspec.structs.replace(known, at=known.at - PROBE_AGAIN - 1)
-            await answer(b.redis.hset(b.desk.keys.contract, "orders", msgspec.json.encode(old).decode()))
+            await answer(b.redis.hset(b.account.keys.contract, "orders", msgspec.json.encode(old).decode()))
             sandbox.faults.replace(
                 (FaultRule(operation="orders.search", action="status", code=503, times=1),)
             )
             assert (await b.poll()).outcome == "complete"
-            assert (await b.desk.capabilities.load())["orders"].at == old.at
+            assert (await b.account.capabilities.load())["orders"].at == old.at
             await b.poll()
-            assert (await b.desk.capabilities.load())["orders"].at > known.at
+            assert (await b.account.capabilities.load())["orders"].at > known.at
 
 
 async def test_another_profile_is_another_belief(bench: BenchMaker) -> None:
     """What was found from another contract file is not used."""
     with SandboxServer(orders=5) as sandbox:
         async with bench(sandbox, probe=True) as b:
-            await b.desk.capabilities.probe(ORDERS)
-            assert await b.desk.capabilities.load()
-            b.desk.capabilities._fingerprint = "another"
-            assert not await b.desk.capabilities.load()
+            await b.account.capabilities.probe(ORDERS)
+            assert await b.account.capabilities.load()
+            b.account.capabilities._fingerprint = "another"
+            assert not await b.account.capabilities.load()
 
 
 async def test_what_another_hand_wrote_is_passed_over(bench: BenchMaker) -> None:
     """An entry that cannot be read is no reason to stop: it is asked for anew."""
     with SandboxServer(orders=5) as sandbox:
         async with bench(sandbox, probe=True) as b:
-            await answer(b.redis.hset(b.desk.keys.contract, "orders", "{not json"))
+            await answer(b.redis.hset(b.account.keys.contract, "orders", "{not json"))
             assert (await b.poll()).outcome == "complete"
 
 
@@ -207,9 +207,9 @@ async def test_a_list_that_moves_is_looked_for(bench: BenchMaker) -> None:
     ):
         async with bench(before, probe=True) as b:
             assert (await b.poll()).outcome == "complete"
-            b.desk.client._api = b.desk.client._api.model_copy(update={"base_url": after.url})
-            await b.desk.client._http.aclose()
-            b.desk.client._http = b.desk.client._make_http()
+            b.account.client._api = b.account.client._api.model_copy(update={"base_url": after.url})
+            await b.account.client._http.aclose()
+            b.account.client._http = b.account.client._make_http()
             failed = await b.poll()
             assert (failed.outcome, failed.error_code) == ("failed", "not_found")
             assert (await b.poll()).outcome == "complete"
@@ -230,10 +230,10 @@ async def test_a_path_set_by_hand_is_not_guessed_at(bench: BenchMaker) -> None:
     """What a person has set is asked and nothing else; if it does not answer, the error names it."""
     with SandboxServer(orders=20) as sandbox:
         async with bench(sandbox, probe=True) as b:
-            b.desk.capabilities.configured = ContractProfile(
+            b.account.capabilities.configured = ContractProfile(
                 routes={"orders.search": Route("GET", "/wrong/path")}
             )
-            found = await b.desk.capabilities.probe(ORDERS)
+            found = await b.account.capabilities.probe(ORDERS)
             assert (found.state, found.tried) == ("missing", ("/wrong/path",))
 
 
@@ -246,12 +246,12 @@ async def test_every_resource(bench: BenchMaker, name: str, contract: ServedCont
     with SandboxServer(orders=80, contract=contract) as sandbox:
         async with bench(sandbox, probe=True) as b:
             resource = RESOURCES[name]
-            found = await b.desk.capabilities.probe(resource)
+            found = await b.account.capabilities.probe(resource)
             assert found.state == "found"
             assert found.first_page == contract.page_base
             assert found.single.holds is (resource.single is not None)
             assert found.audit.holds
-            run = await b.desk.poller.poll(resource)
+            run = await b.account.poller.poll(resource)
             assert run.outcome == "complete"
             assert run.published == run.records == found.total
 
@@ -263,7 +263,7 @@ async def test_a_failing_server_is_not_judged(bench: BenchMaker) -> None:
         async with bench(sandbox, probe=True, attempts=1) as b:
             run = await b.poll()
             assert (run.outcome, run.error_code) == ("failed", "server_error")
-            assert not await b.desk.capabilities.load()
+            assert not await b.account.capabilities.load()
 
 
 async def test_a_sort_that_cannot_be_followed_to_a_witness_is_not_told(bench: BenchMaker) -> None:
@@ -274,7 +274,7 @@ async def test_a_sort_that_cannot_be_followed_to_a_witness_is_not_told(bench: Be
     with SandboxServer(orders=230, contract=contract) as sandbox:
         sandbox.store.change(10)
         async with bench(sandbox) as b:
-            found = await b.desk.capabilities.probe(ORDERS)
+            found = await b.account.capabilities.probe(ORDERS)
     assert (found.reach.holds, found.since, found.sorting.holds) == (False, "updatedFrom", None)
     told = "the page with the last of 230 records is refused (status 400: There are no results behind this page.)"
     assert found.reach.why == told
@@ -283,6 +283,6 @@ async def test_a_sort_that_cannot_be_followed_to_a_witness_is_not_told(bench: Be
 async def test_a_first_page_that_was_empty_for_a_moment_tells_no_end(bench: BenchMaker) -> None:
     """Records are needed to say where the last of them stands."""
     async with bench() as b:
-        asker = ProbeClient(b.desk.client, ORDERS, b.desk.capabilities.configured)
+        asker = ProbeClient(b.account.client, ORDERS, b.account.capabilities.configured)
         found = await find_reach(asker, SamplePage((), "orders", "total", 230))
     assert (found["reach"].holds, asker.usage.requests) == (None, 0)

@@ -40,23 +40,23 @@ HIDDEN = "SHIPPED IN SECRET"
 
 
 def coverage(b: Bench, resource: str = "orders") -> Coverage:
-    return Coverage(b.redis, b.desk.keys, resource)
+    return Coverage(b.redis, b.account.keys, resource)
 
 
 async def be_due(b: Bench, resource: str = "orders") -> None:
     """Let the next slice begin now."""
-    await answer(b.redis.hset(b.desk.keys.reconcile(resource), "due_at", "0"))
+    await answer(b.redis.hset(b.account.keys.reconcile(resource), "due_at", "0"))
 
 
 async def one_pass(b: Bench, resource: Resource = ORDERS, **options: Any) -> ReconcileProgress:
     """Poll, and let passes begin until one has ended whose window ends behind this moment; the server's clock ticks."""
-    now = b.place.clock.now() * 1000
+    now = b.services.clock.now() * 1000
     kept = coverage(b, resource.name)
 
     async def ended() -> ReconcileProgress | None:
-        await b.desk.poller.poll(resource)
+        await b.account.poller.poll(resource)
         await be_due(b, resource.name)
-        await b.desk.reconciler.run([resource], **options)
+        await b.account.reconciler.run([resource], **options)
         passes = await kept.passes()
         return await kept.load() if passes and passes[-1].until >= now else None
 
@@ -66,7 +66,7 @@ async def one_pass(b: Bench, resource: Resource = ORDERS, **options: Any) -> Rec
 
 
 async def events_of(b: Bench, resource: str) -> list[Event]:
-    key = b.desk.keys.stream(resource)
+    key = b.account.keys.stream(resource)
     return [event async for event in stream.follow(b.redis, key, "0", wait=False)]
 
 
@@ -153,7 +153,7 @@ async def test_a_change_that_the_lists_hide_is_found_and_healed(
 async def test_shipments_are_proven_likewise(few: BenchMaker) -> None:
     """Their times have no zone, and their audit logs stand at a path of their own."""
     async with few(intervals={"shipments": 1.0}, probe=True) as b:
-        await b.desk.poller.poll(SHIPMENTS, complete=True)
+        await b.account.poller.poll(SHIPMENTS, complete=True)
         (shipment,) = b.sandbox.world.shipments.ids()[:1]
         b.sandbox.hide("shipments", shipment)
         b.sandbox.world.shipments.change(500)
@@ -188,7 +188,7 @@ async def test_what_happens_behind_the_window_is_left_to_the_next_pass(bench: Be
         order = b.sandbox.store.ids()[0]
         b.sandbox.hide("orders", order)
         b.sandbox.store.change(order, status=HIDDEN)
-        changed = b.place.clock.now() * 1000
+        changed = b.services.clock.now() * 1000
         while not [event for event in await b.events() if event.reason == "reconcile"]:
             await one_pass_anyhow(b)
             last = (await coverage(b).passes())[-1]
@@ -202,7 +202,7 @@ async def one_pass_anyhow(b: Bench) -> None:
     async def ended() -> bool:
         await b.poll()
         await be_due(b)
-        await b.desk.reconciler.run([ORDERS])
+        await b.account.reconciler.run([ORDERS])
         return len(await coverage(b).passes()) > before
 
     await eventually(ended, 60)
@@ -213,16 +213,16 @@ async def test_new_entries_are_handed_to_the_audit_stream(few: BenchMaker) -> No
     async with few(intervals={"orders": 1.0, "order_audit": 1.0}) as b:
         await b.poll()
         log = AUDIT_LOGS["order_audit"]
-        await b.desk.poller.poll(log)
+        await b.account.poller.poll(log)
         order = b.sandbox.store.ids()[5]
         b.sandbox.world.audit.note("order", order, "Viewed", actor="somebody", before=None, after=None)
-        await b.desk.poller.poll(log)
+        await b.account.poller.poll(log)
         before = await events_of(b, "order_audit")
         await one_pass(b)
-        await b.desk.poller.poll(log)
+        await b.account.poller.poll(log)
         new = (await events_of(b, "order_audit"))[len(before) :]
         assert [(event.subject, json.loads(event.data)["action"]) for event in new] == [(order, "Viewed")]
-        assert await b.redis.zcard(b.desk.keys.refresh_queue("order_audit")) == 0
+        assert await b.redis.zcard(b.account.keys.refresh_queue("order_audit")) == 0
 
 
 async def test_a_deleted_record_is_no_gap(few: BenchMaker) -> None:
@@ -239,7 +239,7 @@ async def test_a_deleted_record_is_no_gap(few: BenchMaker) -> None:
         assert (last.proven, last.counts.absent, last.counts.open) == (True, 1, 0)
         assert (await b.cursor()).gaps == 0
         assert (await coverage(b).gaps())[order].is_absent
-        keys = b.desk.keys
+        keys = b.account.keys
         await answer(
             b.redis.hset(keys.unconfirmed_deletes("orders"), order, "1")
         )  # answered once, half a minute ago
@@ -268,14 +268,14 @@ async def test_a_record_that_cannot_be_read_stays_open(few: BenchMaker) -> None:
         assert (gap.why, gap.is_absent) == ("api_error", False)
         assert held.complete_until < gap.at
         assert (await coverage(b).passes())[-1].proven is False
-        verdict = judge(await b.cursor(), b.place.clock.now())
+        verdict = judge(await b.cursor(), b.services.clock.now())
         assert (verdict.health, "1 record tell" in verdict.cause) == (Health.DEGRADED, True)
         b.sandbox.faults.replace(())
         healed = await one_pass(b)
         assert healed.complete_until > gap.at
         assert await coverage(b).gaps() == {}
         assert await total(b, "healed") == 1
-        assert judge(await b.cursor(), b.place.clock.now()).health is Health.OK
+        assert judge(await b.cursor(), b.services.clock.now()).health is Health.OK
 
 
 async def test_a_gap_that_a_poll_heals_is_counted(few: BenchMaker) -> None:
@@ -311,13 +311,13 @@ async def test_a_missing_permission_is_said(few: BenchMaker, capsys: pytest.Capt
     async with few() as b:
         await b.poll()
         b.sandbox.auth.permit(Permissions().without("audit:get"))
-        await b.desk.reconciler.run([ORDERS])
+        await b.account.reconciler.run([ORDERS])
         progress = await coverage(b).load()
         assert "403" in progress.off
         assert progress.complete_until == 0
-        assert progress.due_at > b.place.clock.now() + 3000
+        assert progress.due_at > b.services.clock.now() + 3000
         assert '"event": "reconcile_off"' in capsys.readouterr().err
-        assert judge(await b.cursor(), b.place.clock.now()).health is Health.OK
+        assert judge(await b.cursor(), b.services.clock.now()).health is Health.OK
         b.sandbox.auth.permit(Permissions())
         assert (await one_pass(b)).off == ""
 
@@ -330,10 +330,10 @@ async def test_a_gateway_that_is_down_ends_the_slice(
     async with few(attempts=1) as b:
         await b.poll()
         b.sandbox.faults.replace((FaultRule("status", operation="orders.audit_logs", code=503, after=21),))
-        await b.desk.reconciler.run([ORDERS])
+        await b.account.reconciler.run([ORDERS])
         progress = await coverage(b).load()
         assert (progress.failures, progress.error_code, bool(progress.began)) == (1, "server_error", True)
-        assert progress.due_at > b.place.clock.now()
+        assert progress.due_at > b.services.clock.now()
         assert await coverage(b).gaps() == {}
         b.sandbox.faults.replace(())
         done = await one_pass(b)
@@ -377,7 +377,7 @@ async def test_it_is_resumed_where_it_was_stopped(few: BenchMaker, monkeypatch: 
         while not await coverage(b).passes():
             assert looks() < 300
             slices, most = slices + 1, looks() + 20
-            await b.desk.reconciler.run([ORDERS], stop=partial(over, most))
+            await b.account.reconciler.run([ORDERS], stop=partial(over, most))
         (only,) = await coverage(b).passes()
         assert (only.counts.records, only.counts.verified) == (50, 50)
         assert slices >= 3
@@ -436,8 +436,8 @@ async def test_one_at_a_time(few: BenchMaker) -> None:
     async with few() as b:
         await b.poll()
         held = {"owner": "other", "fence": 1, "until": 10**15}
-        await answer(b.redis.hset(b.desk.keys.lease(LEASE), mapping=held))
-        await b.desk.reconciler.run([ORDERS])
+        await answer(b.redis.hset(b.account.keys.lease(LEASE), mapping=held))
+        await b.account.reconciler.run([ORDERS])
         assert await coverage(b).load() == ReconcileProgress()
         assert "orders.audit_logs" not in b.sandbox.requests.counts()
 
@@ -455,11 +455,11 @@ async def test_who_has_lost_the_lease_writes_nothing(
         plain = Verifier.settle
 
         async def settle(self: Any, looks: Any) -> bool:
-            await answer(b.redis.hset(b.desk.keys.lease(LEASE), "fence", 10**15))
+            await answer(b.redis.hset(b.account.keys.lease(LEASE), "fence", 10**15))
             return bool(await plain(self, looks))
 
         monkeypatch.setattr(Verifier, "settle", settle)
-        await b.desk.reconciler.run([ORDERS])
+        await b.account.reconciler.run([ORDERS])
         assert (await coverage(b).load()).counts.records == 0
         assert not [event for event in await b.events() if event.reason == "reconcile"]
 
@@ -467,12 +467,12 @@ async def test_who_has_lost_the_lease_writes_nothing(
 async def test_a_pause_and_a_first_read_come_before_it(few: BenchMaker) -> None:
     """Nothing is asked of a resource that somebody has paused, nor before it was read once."""
     async with few() as b:
-        await b.desk.reconciler.run([ORDERS])
-        assert (await coverage(b).load()).due_at > b.place.clock.now()
+        await b.account.reconciler.run([ORDERS])
+        assert (await coverage(b).load()).due_at > b.services.clock.now()
         await b.poll()
         await be_due(b)
-        await Pauses(b.redis, b.desk.keys).begin([Pause("*", "stocktaking", "somebody", 0.0)])
-        await b.desk.reconciler.run([ORDERS])
+        await Pauses(b.redis, b.account.keys).begin([Pause("*", "stocktaking", "somebody", 0.0)])
+        await b.account.reconciler.run([ORDERS])
         assert "orders.audit_logs" not in b.sandbox.requests.counts()
 
 
@@ -481,9 +481,9 @@ async def test_it_takes_its_share_of_the_budget(bench: BenchMaker) -> None:
     settings = ReconcileSettings(lag=0, share=0.1)
     async with bench(reconcile=settings, intervals=ORDERS_ALONE, requests_per_second=200) as b:
         await b.poll()
-        began = b.place.clock.monotonic()
+        began = b.services.clock.monotonic()
         await one_pass(b)
-        took = b.place.clock.monotonic() - began
+        took = b.services.clock.monotonic() - began
         requests = asked(b, "orders.audit_logs")
         assert requests >= 51
         assert took >= (requests - 2) / 20
@@ -505,7 +505,7 @@ async def test_the_tick_enqueues_it_when_it_is_due(few: BenchMaker, redis_url: s
     """One job for an account, after the first complete read; not while it is paused, and not when it is turned off."""
     wanted = job_id(QUEUE, "default")
     async with few() as b, queue_of(redis_url) as queue:
-        ctx = {"workplace": b.place, "redis": queue}
+        ctx = {"workplace": b.services, "redis": queue}
         await tick(ctx)
         assert await b.redis.zscore(QUEUE, wanted) is None
         await b.poll()
@@ -518,10 +518,10 @@ async def test_the_tick_enqueues_it_when_it_is_due(few: BenchMaker, redis_url: s
         await tick(ctx)
         assert await b.redis.zscore(QUEUE, wanted) is None
         await be_due(b)
-        await Pauses(b.redis, b.desk.keys).begin([Pause("orders", "stocktaking", "somebody", 0.0)])
+        await Pauses(b.redis, b.account.keys).begin([Pause("orders", "stocktaking", "somebody", 0.0)])
         await tick(ctx)
         assert await b.redis.zscore(QUEUE, wanted) is None
     async with few(reconcile=ReconcileSettings(every=0)) as b, queue_of(redis_url) as queue:
-        await Pauses(b.redis, b.desk.keys).end(["orders"])
-        await tick({"workplace": b.place, "redis": queue})
+        await Pauses(b.redis, b.account.keys).end(["orders"])
+        await tick({"workplace": b.services, "redis": queue})
         assert await b.redis.zscore(QUEUE, wanted) is None

@@ -48,7 +48,7 @@ def told(events: list[Event]) -> dict[str, list[str]]:
 
 
 async def due(b: Bench, name: str) -> int:
-    return int(await answer(b.redis.zcard(b.desk.keys.refresh_queue(name))))
+    return int(await answer(b.redis.zcard(b.account.keys.refresh_queue(name))))
 
 
 async def test_every_entry_once_and_in_order(bench: BenchMaker) -> None:
@@ -88,17 +88,17 @@ async def test_a_change_while_the_log_is_read_is_not_lost(
         await b.poll(ORDER_AUDIT)
         (order,) = b.sandbox.store.change(1)
         await b.poll()
-        store, call = b.sandbox.store, b.desk.client.call
+        store, call = b.sandbox.store, b.account.client.call
 
         async def meanwhile(key: str, **options: Any) -> Any:
             reply = await call(key, **options)
             if key == "orders.audit_logs" and not again:
                 again.append(store.change(order))
-                await b.desk.poller.poll(ORDERS)
+                await b.account.poller.poll(ORDERS)
             return reply
 
         again: list[object] = []
-        monkeypatch.setattr(b.desk.client, "call", meanwhile)
+        monkeypatch.setattr(b.account.client, "call", meanwhile)
         await b.poll(ORDER_AUDIT)
         assert again
         assert told(await b.events("order_audit")) == logs(b.sandbox)
@@ -113,13 +113,13 @@ async def test_one_log_that_fails_holds_up_no_other(bench: BenchMaker) -> None:
         assert run.outcome is Outcome.COMPLETE
         assert await due(b, "order_audit") == 3
         assert len(told(await b.events("order_audit"))) == 47
-        key = b.desk.keys.refresh_queue("order_audit")
+        key = b.account.keys.refresh_queue("order_audit")
         waiting = await answer(b.redis.zrange(key, 0, -1, withscores=True))
-        assert all(since > b.place.clock.now() + 1 for _, since in waiting)
+        assert all(since > b.services.clock.now() + 1 for _, since in waiting)
         await answer(b.redis.zadd(key, {member: 1.0 for member, _ in waiting}))
         await b.poll(ORDER_AUDIT)
         assert told(await b.events("order_audit")) == logs(b.sandbox)
-        assert await b.redis.exists(b.desk.keys.refresh_failures("order_audit")) == 0
+        assert await b.redis.exists(b.account.keys.refresh_failures("order_audit")) == 0
 
 
 async def test_a_log_that_may_not_be_read(bench: BenchMaker) -> None:
@@ -183,21 +183,21 @@ async def test_the_log_of_a_package_that_is_gone(bench: BenchMaker, gone: str) -
             path = {"shipmentId": shipment["id"], "packageId": package}
             names = OPERATIONS[gone].path_parameters
             before = len(await b.events("package_audit"))
-            await b.desk.client.call(gone, path={name: path[name] for name in names})
+            await b.account.client.call(gone, path={name: path[name] for name in names})
             for _ in range(3):
-                waiting = await answer(b.redis.zrange(b.desk.keys.refresh_queue("shipments"), 0, -1))
+                waiting = await answer(b.redis.zrange(b.account.keys.refresh_queue("shipments"), 0, -1))
                 if waiting:
                     await answer(
-                        b.redis.zadd(b.desk.keys.refresh_queue("shipments"), dict.fromkeys(waiting, 1.0))
+                        b.redis.zadd(b.account.keys.refresh_queue("shipments"), dict.fromkeys(waiting, 1.0))
                     )
-                await answer(b.redis.hset(b.desk.keys.accepted, "shipments", "1"))
+                await answer(b.redis.hset(b.account.keys.accepted, "shipments", "1"))
                 await b.poll(SHIPMENTS)
             await b.poll(AUDIT_LOGS["package_audit"])
             new = (await b.events("package_audit"))[before:]
             assert [event.subject for event in new] == [package]
             assert json.loads(new[0].data)["action"] == "Deleted"
             assert await due(b, "package_audit") == 0
-            kept = [key async for key in b.redis.scan_iter(f"{b.desk.keys.nested_ids('shipments')}:*")]
+            kept = [key async for key in b.redis.scan_iter(f"{b.account.keys.nested_ids('shipments')}:*")]
             left = sum(bool(json.loads(raw)["packages"]) for raw in sandbox.world.truth("shipments").values())
             assert sum([await answer(b.redis.hlen(key)) for key in kept]) == left
 
@@ -211,7 +211,7 @@ async def test_what_stands_within_a_shipment_of_another_hand(
         async with bench(sandbox, probe=True, intervals=PACKAGES) as b:
             await b.poll(SHIPMENTS)
             before = len(await b.events("shipments"))
-            async for key in b.redis.scan_iter(f"{b.desk.keys.nested_ids('shipments')}:*"):
+            async for key in b.redis.scan_iter(f"{b.account.keys.nested_ids('shipments')}:*"):
                 for field in await answer(b.redis.hkeys(key)):
                     await answer(b.redis.hset(key, field, "nonsense"))
                 if foreign != "value":
@@ -236,5 +236,5 @@ async def test_what_is_due_has_been_committed_with_its_change(bench: BenchMaker)
         await b.poll(stop=lambda: next(pages) > 3)
         events = {event.subject for event in await b.events()}
         assert 0 < len(events) < 50
-        members = await answer(b.redis.zrange(b.desk.keys.refresh_queue("order_audit"), 0, -1))
+        members = await answer(b.redis.zrange(b.account.keys.refresh_queue("order_audit"), 0, -1))
         assert {member.decode() for member in members} == {f"of:{subject}" for subject in events}

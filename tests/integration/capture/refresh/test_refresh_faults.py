@@ -35,18 +35,18 @@ async def deleted(b: Bench, name: str = "orders") -> list[str]:
 
 async def believe(b: Bench, name: str, **known: Any) -> None:
     """Let the probe have found that."""
-    raw = await answer(b.redis.hget(b.desk.keys.contract, name))
+    raw = await answer(b.redis.hget(b.account.keys.contract, name))
     found = msgspec.structs.replace(msgspec.json.decode(raw or b"", type=Capabilities), **known)
-    await answer(b.redis.hset(b.desk.keys.contract, name, msgspec.json.encode(found).decode()))
+    await answer(b.redis.hset(b.account.keys.contract, name, msgspec.json.encode(found).decode()))
 
 
 async def make_due(b: Bench, name: str, *members: str) -> None:
-    await answer(b.redis.zadd(b.desk.keys.refresh_queue(name), dict.fromkeys(members, 1.0)))
+    await answer(b.redis.zadd(b.account.keys.refresh_queue(name), dict.fromkeys(members, 1.0)))
 
 
 def hide(b: Bench, monkeypatch: pytest.MonkeyPatch, key: str) -> set[str]:
     """Ids that are put into the set are left out of every page from then on."""
-    hidden, read = set[str](), b.desk.client.read_page
+    hidden, read = set[str](), b.account.client.read_page
 
     async def without(*args: Any, **options: Any) -> bytes:
         body = json.loads(await read(*args, **options))
@@ -54,7 +54,7 @@ def hide(b: Bench, monkeypatch: pytest.MonkeyPatch, key: str) -> set[str]:
         body[key] = [each for each in body[key] if each["id"] not in hidden]
         return json.dumps(body).encode()
 
-    monkeypatch.setattr(b.desk.client, "read_page", without)
+    monkeypatch.setattr(b.account.client, "read_page", without)
     return hidden
 
 
@@ -66,13 +66,13 @@ def answered(
     instead: Callable[[Reply], Reply],
 ) -> None:
     """One read by id is answered otherwise from then on."""
-    call = b.desk.client.call
+    call = b.account.client.call
 
     async def other(key: str, **options: Any) -> Any:
         reply = await call(key, **options)
         return instead(reply) if key == operation and identifier in options["path"].values() else reply
 
-    monkeypatch.setattr(b.desk.client, "call", other)
+    monkeypatch.setattr(b.account.client, "call", other)
 
 
 async def test_as_many_as_there_are_go_into_one_commit(bench: BenchMaker) -> None:
@@ -80,10 +80,10 @@ async def test_as_many_as_there_are_go_into_one_commit(bench: BenchMaker) -> Non
     async with bench() as b:
         await b.poll()
         many = [f"{at:024x}" for at in range(9_000)]
-        turn = b.desk.poller.context(ORDERS, reason="poll", trace=tracing.begin(""))
+        turn = b.account.poller.context(ORDERS, reason="poll", trace=tracing.begin(""))
 
         async def commit(dealt: RefreshResult) -> None:
-            async with b.desk.poller.lease(turn) as lease:
+            async with b.account.poller.lease(turn) as lease:
                 cursor = await b.cursor()
                 assert await b.store.commit(
                     [], fence=lease.fence, buckets=cursor.buckets, reason="poll", observed_at=0, where="",
@@ -125,7 +125,7 @@ async def test_the_second_answer_is_not_asked_for_at_once(bench: BenchMaker) -> 
         await b.poll()
         assert (await b.poll(follow_ups_only=True)).usage.requests == 0
         assert await deleted(b) == []
-        await answer(b.redis.delete(b.desk.keys.refresh_queue("orders")))  # lost, by whatever hand
+        await answer(b.redis.delete(b.account.keys.refresh_queue("orders")))  # lost, by whatever hand
         await b.poll()
         await b.poll(follow_ups_only=True)
         assert await deleted(b) == [victim]
@@ -151,7 +151,7 @@ async def test_deletions_are_found_after_a_cursor_was_lost(bench: BenchMaker) ->
     async with bench(page_size=10) as b:
         await b.poll()
         tracked, places = (await b.cursor()).tracked, (await b.cursor()).places
-        await answer(b.redis.delete(b.desk.keys.cursor("orders")))
+        await answer(b.redis.delete(b.account.keys.cursor("orders")))
         await b.poll()
         cursor = await b.cursor()
         assert (cursor.tracked, cursor.places) == (tracked, places)
@@ -181,7 +181,7 @@ async def test_one_that_was_shown_and_went_hides_no_other(
 
         assert (await b.poll(stop=stop)).outcome is Outcome.STOPPED
         b.sandbox.faults.replace([FaultRule("status", operation="orders.get", code=404)])
-        await answer(b.redis.hset(b.desk.keys.unconfirmed_deletes("orders"), first, 1))
+        await answer(b.redis.hset(b.account.keys.unconfirmed_deletes("orders"), first, 1))
         await make_due(b, "orders", f"id:{first}")
         await b.poll(follow_ups_only=True)
         assert await deleted(b) == [first]
@@ -206,7 +206,7 @@ async def test_a_list_that_has_to_be_read_is_read_after_a_crash(
             await note(turn, fields, **options)
 
         monkeypatch.setattr(PollContext, "update", dies)
-        store = StateStore(b.redis, b.desk.keys, SHIPMENTS)
+        store = StateStore(b.redis, b.account.keys, SHIPMENTS)
         assert (await store.load_cursor()).swept_at > 0
         await b.poll(SHIPMENTS, follow_ups_only=True)
         assert (await store.load_cursor()).swept_at == 0
@@ -228,7 +228,7 @@ async def test_one_log_that_may_not_be_read_holds_up_no_other(
         assert {event.subject for event in await b.events("order_audit")} == set(b.sandbox.store.ids()) - {
             secret
         }
-        assert await RefreshQueue(b.redis, b.desk.keys, "order_audit").count() == 1
+        assert await RefreshQueue(b.redis, b.account.keys, "order_audit").count() == 1
 
 
 async def test_a_gateway_that_answers_nothing_is_not_asked_for_all(bench: BenchMaker) -> None:
@@ -240,7 +240,7 @@ async def test_a_gateway_that_answers_nothing_is_not_asked_for_all(bench: BenchM
         run = await b.poll(ORDER_AUDIT)
         assert (run.outcome, run.error_code) == (Outcome.FAILED, ServerError.code)
         assert run.usage.requests == 50
-        assert await RefreshQueue(b.redis, b.desk.keys, "order_audit").count() == 150
+        assert await RefreshQueue(b.redis, b.account.keys, "order_audit").count() == 150
 
 
 @pytest.mark.parametrize("entry", [b'{"id":"a","who":"\xff"}', b'{"who":"\xff"}', b'"\xff"', b'{"\xff":1}'])
@@ -260,7 +260,7 @@ async def test_a_log_that_is_no_utf_8_ends_no_poll(
         assert (await b.poll(ORDER_AUDIT)).outcome is Outcome.COMPLETE
         found = [event.data for event in await b.events("order_audit") if event.subject == odd]
         assert [json.loads(each) for each in found] == [entry.decode(errors="replace")]
-        assert await RefreshQueue(b.redis, b.desk.keys, "order_audit").count() == 0
+        assert await RefreshQueue(b.redis, b.account.keys, "order_audit").count() == 0
 
 
 async def test_what_was_seen_with_its_parent_is_not_counted_as_failed_any_more(bench: BenchMaker) -> None:
@@ -268,10 +268,10 @@ async def test_what_was_seen_with_its_parent_is_not_counted_as_failed_any_more(b
     async with bench(probe=True, intervals={"orders": 1.0, "shipments": 1.0}) as b:
         await b.poll(SHIPMENTS)
         shipment, raw = next(iter(b.sandbox.world.truth("shipments").items()))
-        await RefreshQueue(b.redis, b.desk.keys, "shipments").failed(f"id:{shipment}")
+        await RefreshQueue(b.redis, b.account.keys, "shipments").failed(f"id:{shipment}")
         await make_due(b, "shipments", f"of:{json.loads(raw)['orderId']}")
         await b.poll(SHIPMENTS, follow_ups_only=True)
-        assert await b.redis.exists(b.desk.keys.refresh_failures("shipments")) == 0
+        assert await b.redis.exists(b.account.keys.refresh_failures("shipments")) == 0
 
 
 def with_more(reply: Reply) -> Reply:
@@ -298,7 +298,7 @@ async def test_a_list_of_a_parent_with_other_fields_is_no_change(
         assert (run.outcome, run.published) == (Outcome.COMPLETE, 0)
         assert run.usage.requests > 1
         assert len(await b.events("shipments")) == before
-        assert await RefreshQueue(b.redis, b.desk.keys, "shipments").count() == 0
+        assert await RefreshQueue(b.redis, b.account.keys, "shipments").count() == 0
         assert shipment in b.sandbox.world.truth("shipments")
 
 
@@ -331,7 +331,7 @@ async def test_an_answer_that_is_another_record_is_none(
         order, other = b.sandbox.store.ids()[:2]
         b.sandbox.store.change(other, status="Cancelled")
         swapped = b.sandbox.store.truth()[other]
-        await answer(b.redis.hset(b.desk.keys.unconfirmed_deletes("orders"), order, 1))
+        await answer(b.redis.hset(b.account.keys.unconfirmed_deletes("orders"), order, 1))
         answered(
             b,
             monkeypatch,
@@ -342,16 +342,16 @@ async def test_an_answer_that_is_another_record_is_none(
         await make_due(b, "orders", f"id:{order}")
         run = await b.poll(follow_ups_only=True)
         assert (run.published, await b.store.all_absent()) == (0, {order: 1})
-        assert await RefreshQueue(b.redis, b.desk.keys, "orders").count() == 1
+        assert await RefreshQueue(b.redis, b.account.keys, "orders").count() == 1
 
 
 async def test_neither_a_backlog_nor_what_is_new_waits_for_the_other(bench: BenchMaker) -> None:
     """Half of what is taken is due the longest, half the shortest; what is due later is not taken."""
     async with bench() as b:
-        due = RefreshQueue(b.redis, b.desk.keys, "orders")
-        key = b.desk.keys.refresh_queue("orders")
+        due = RefreshQueue(b.redis, b.account.keys, "orders")
+        key = b.account.keys.refresh_queue("orders")
         await answer(b.redis.zadd(key, {f"id:{at:03}": at + 1.0 for at in range(100)}))
-        await answer(b.redis.zadd(key, {"id:later": b.place.clock.now() + 1000}))
+        await answer(b.redis.zadd(key, {"id:later": b.services.clock.now() + 1000}))
         assert set((await due.fetch(10)).members) == {f"id:{at:03}" for at in (*range(5), *range(95, 100))}
         assert len((await due.fetch(1000)).members) == 100
 
@@ -362,14 +362,16 @@ async def test_what_is_never_there_is_not_asked_for_for_ever(bench: BenchMaker) 
         await b.poll()
         asked, waits = 0, list[float]()
         for _ in range(10):
-            await answer(b.redis.zadd(b.desk.keys.refresh_queue("orders"), {"id:nowhere": 1}, xx=asked > 0))
+            await answer(
+                b.redis.zadd(b.account.keys.refresh_queue("orders"), {"id:nowhere": 1}, xx=asked > 0)
+            )
             asked += (await b.poll(follow_ups_only=True)).usage.requests
-            score = await answer(b.redis.zscore(b.desk.keys.refresh_queue("orders"), "id:nowhere"))
+            score = await answer(b.redis.zscore(b.account.keys.refresh_queue("orders"), "id:nowhere"))
             if score is not None:
-                waits.append(score - b.place.clock.now())
+                waits.append(score - b.services.clock.now())
         assert asked == MAX_UNKNOWN
         assert sum(waits) > 120
-        assert await b.redis.exists(b.desk.keys.refresh_failures("orders")) == 0
+        assert await b.redis.exists(b.account.keys.refresh_failures("orders")) == 0
 
 
 async def test_a_server_that_asks_for_a_pause_gets_it(bench: BenchMaker) -> None:
@@ -381,12 +383,12 @@ async def test_a_server_that_asks_for_a_pause_gets_it(bench: BenchMaker) -> None
         run = await b.poll(ORDER_AUDIT)
         assert (run.outcome, run.error_code, run.usage.requests) == (Outcome.FAILED, "rate_limited", 11)
         assert len({event.subject for event in await b.events("order_audit")}) == 10
-        now = b.place.clock.now()
+        now = b.services.clock.now()
         waiting = await answer(
-            b.redis.zrange(b.desk.keys.refresh_queue("order_audit"), 0, -1, withscores=True)
+            b.redis.zrange(b.account.keys.refresh_queue("order_audit"), 0, -1, withscores=True)
         )
         assert [since < now for _, since in waiting] == [True] * 40
-        cursor = await StateStore(b.redis, b.desk.keys, ORDER_AUDIT).load_cursor()
+        cursor = await StateStore(b.redis, b.account.keys, ORDER_AUDIT).load_cursor()
         assert cursor.due_at > now + 500
 
 
@@ -399,5 +401,5 @@ async def test_a_known_record_that_only_the_single_read_misses_is_left_alone(ben
         for _ in range(3):
             await make_due(b, "orders", f"id:{order}")
             assert (await b.poll(follow_ups_only=True)).usage.requests == 1
-            assert await RefreshQueue(b.redis, b.desk.keys, "orders").count() == 0
+            assert await RefreshQueue(b.redis, b.account.keys, "orders").count() == 0
         assert (await deleted(b), await b.store.all_absent()) == ([], {})

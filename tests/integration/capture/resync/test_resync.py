@@ -37,14 +37,14 @@ pytestmark = pytest.mark.anyio
 
 async def ask(b: Bench, resource: Resource = ORDERS, **request: Any) -> str:
     wanted = ResyncRequest(resource=resource.name, **request)
-    return (await b.desk.resyncer.resyncs.create(wanted, b.place.clock.now())).id
+    return (await b.account.resyncer.resyncs.create(wanted, b.services.clock.now())).id
 
 
 async def work(b: Bench, name: str, resource: Resource = ORDERS) -> Resync:
     """Slices until it is over."""
     for _ in range(100):
-        await b.desk.resyncer.slice(resource, name)
-        found = await b.desk.resyncer.resyncs.get(name)
+        await b.account.resyncer.slice(resource, name)
+        found = await b.account.resyncer.resyncs.get(name)
         assert found is not None
         if found.state in {ResyncState.DONE, ResyncState.CANCELLED}:
             return found
@@ -151,7 +151,7 @@ async def test_forced_ones_are_published_once(bench: BenchMaker, monkeypatch: py
     async with bench(page_size=10) as b:
         await b.poll()
         name = await ask(b, all=True, force=True)
-        note = b.desk.resyncer.resyncs.update
+        note = b.account.resyncer.resyncs.update
         died: list[str] = []
 
         async def dies(name: str, **fields: Any) -> None:
@@ -160,10 +160,10 @@ async def test_forced_ones_are_published_once(bench: BenchMaker, monkeypatch: py
                 raise ConnectionError("the worker died here")
             await note(name, **fields)
 
-        monkeypatch.setattr(b.desk.resyncer.resyncs, "update", dies)
+        monkeypatch.setattr(b.account.resyncer.resyncs, "update", dies)
         for _ in range(3):
             with pytest.raises(ConnectionError):
-                await b.desk.resyncer.slice(ORDERS, name)
+                await b.account.resyncer.slice(ORDERS, name)
         await work(b, name)
         events = await b.events()
         assert Counter(event.subject for event in events) == dict.fromkeys(b.sandbox.store.ids(), 2)
@@ -201,7 +201,7 @@ async def test_own_cursor_and_own_reads_are_left_alone(bench: BenchMaker) -> Non
         assert (after.sweep_page, after.sweep_started, after.mark, after.due_at) == (
             before.sweep_page, before.sweep_started, before.mark, before.due_at,
         )  # fmt: skip
-        fields = await answer(b.redis.hkeys(b.desk.keys.cursor("orders")))
+        fields = await answer(b.redis.hkeys(b.account.keys.cursor("orders")))
         assert not [each for each in fields if each.startswith(b"resync")]
 
 
@@ -210,12 +210,12 @@ async def test_it_pays_with_its_share(bench: BenchMaker) -> None:
     async with bench(page_size=10, requests_per_second=10) as b:
         await b.poll()
         name = await ask(b, ids=tuple(b.sandbox.store.ids()))
-        await b.desk.resyncer.slice(ORDERS, name)
-        found = await b.desk.resyncer.resyncs.get(name)
+        await b.account.resyncer.slice(ORDERS, name)
+        found = await b.account.resyncer.resyncs.get(name)
         assert found is not None
         assert found.position == 20
         # 20 requests at half of 10 a second are 4 seconds, of which the slice itself took some.
-        assert found.due_at > b.place.clock.now() + 0.5
+        assert found.due_at > b.services.clock.now() + 0.5
         assert (await b.poll()).outcome == "complete"
 
 
@@ -223,12 +223,12 @@ async def test_cancelled_and_resumed(bench: BenchMaker) -> None:
     """It ends behind what it has in hand, and goes on there."""
     async with bench() as b:
         await b.poll()
-        resyncs = b.desk.resyncer.resyncs
+        resyncs = b.account.resyncer.resyncs
         name = await ask(b, ids=tuple(b.sandbox.store.ids()), force=True)
         stop = iter([False, True, True])
-        await b.desk.resyncer.slice(ORDERS, name, stop=lambda: next(stop, True))
-        await resyncs.cancel(name, b.place.clock.now())
-        await b.desk.resyncer.slice(ORDERS, name)
+        await b.account.resyncer.slice(ORDERS, name, stop=lambda: next(stop, True))
+        await resyncs.cancel(name, b.services.clock.now())
+        await b.account.resyncer.slice(ORDERS, name)
         assert len(await b.events()) == 70
         assert await resyncs.open() == []
         with pytest.raises(SettingsError, match="cancelled already"):
@@ -248,8 +248,8 @@ async def test_a_failure_is_told_and_tried_again(bench: BenchMaker) -> None:
         await b.poll()
         b.sandbox.faults.replace([FaultRule("status", operation="orders.search", page=3, times=1, code=500)])
         name = await ask(b, all=True, force=True)
-        await b.desk.resyncer.slice(ORDERS, name)
-        found = await b.desk.resyncer.resyncs.get(name)
+        await b.account.resyncer.slice(ORDERS, name)
+        found = await b.account.resyncer.resyncs.get(name)
         assert found is not None
         assert "500" in found.error
         assert (found.failures, found.position) == (1, 2)
@@ -279,21 +279,21 @@ async def test_asked_for_by_another_program(bench: BenchMaker, redis_url: str) -
     """One arq call notes it, under the id of the job; asked twice it is one; nonsense is logged and harmless."""
     async with bench() as b:
         await b.poll()
-        ctx = {"workplace": b.place, "job_id": "theirs"}
+        ctx = {"workplace": b.services, "job_id": "theirs"}
         for _ in range(2):
             await resync(
                 ctx, "default", "orders", {"ids": b.sandbox.store.ids()[:3], "force": True, "by": "erp"}
             )
-        (noted,) = await b.desk.resyncer.resyncs.open()
+        (noted,) = await b.account.resyncer.resyncs.open()
         assert (noted.id, noted.request.by, noted.total) == ("theirs", "erp", 3)
         for nonsense in ({}, {"ids": "x"}, {"all": True, "evil": 1}, {"ids": [1]}):
             await resync(ctx | {"job_id": "bad"}, "default", "orders", nonsense)
         await resync(ctx | {"job_id": "bad"}, "default", "nothing", {"all": True})
-        assert len(await b.desk.resyncer.resyncs.open()) == 1
+        assert len(await b.account.resyncer.resyncs.open()) == 1
         with pytest.raises(Retry):
             await resync(ctx, "other", "orders", {"all": True})
-        queue = make_queue(redis_url, b.place.queue)
-        await tick({"workplace": b.place, "redis": queue})
+        queue = make_queue(redis_url, b.services.queue)
+        await tick({"workplace": b.services, "redis": queue})
         body = json.loads(await answer(b.redis.get(job_key_prefix + slice_id("default", "theirs"))))
         assert (body["f"], body["a"]) == ("resync_slice", ["default", "orders", "theirs"])
         assert [name for name, _ in await answer(b.redis.zrange(RESYNC_QUEUE, 0, -1, withscores=True))] == [
@@ -310,9 +310,9 @@ async def test_the_call_of_the_readme(bench: BenchMaker, redis_url: str) -> None
     await eval(compile(code, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)  # noqa: S307 - ours
     await names["pool"].aclose(close_connection_pool=True)
     async with bench() as b:
-        worker = make_resync_worker(redis_url, b.place, "test-1")
+        worker = make_resync_worker(redis_url, b.services, "test-1")
         task = asyncio.ensure_future(worker.async_run())
-        (noted,) = await eventually(b.desk.resyncer.resyncs.open)
+        (noted,) = await eventually(b.account.resyncer.resyncs.open)
         assert (noted.request.ids, noted.request.force) == (("O04790082",), True)
         while not task.done():
             task.cancel()

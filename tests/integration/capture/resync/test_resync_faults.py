@@ -48,7 +48,7 @@ def dies_after(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, times: in
 
 
 async def found(b: Bench, name: str) -> Resync:
-    resync_ = await b.desk.resyncer.resyncs.get(name)
+    resync_ = await b.account.resyncer.resyncs.get(name)
     assert resync_ is not None
     return resync_
 
@@ -58,7 +58,7 @@ async def versions(b: Bench) -> Counter[str]:
 
 
 async def marks(b: Bench) -> list[bytes]:
-    names = await answer(b.redis.hkeys(b.desk.keys.cursor("orders")))
+    names = await answer(b.redis.hkeys(b.account.keys.cursor("orders")))
     return [each for each in names if each.startswith(b"resync")]
 
 
@@ -73,7 +73,7 @@ async def test_what_was_counted_outlives_the_worker(
         with monkeypatch.context() as patch:
             dies_after(patch, StateStore, "commit")
             with pytest.raises(Died):
-                await b.desk.resyncer.slice(ORDERS, name)
+                await b.account.resyncer.slice(ORDERS, name)
         done = await work(b, name)
         assert (done.missing, done.missed, done.read, done.published) == (("NOPE",), 1, 2, 1)
         assert done.requests > 0
@@ -88,18 +88,18 @@ async def test_the_last_page_is_published_once(
     """Wherever at its end the worker dies, and though the gateway gives the last page for every page behind it."""
     async with bench(page_size=50) as b:
         await b.poll()
-        read = b.desk.client.read_page
+        read = b.account.client.read_page
 
         async def clamps(search: str, page: int, *args: Any) -> bytes:
             return bytes(await read(search, 0, *args))
 
-        monkeypatch.setattr(b.desk.client, "read_page", clamps)
+        monkeypatch.setattr(b.account.client, "read_page", clamps)
         name = await ask(b, all=True, force=True)
         with monkeypatch.context() as patch:
             dies_after(patch, *dead)
             with pytest.raises(Died):
-                await b.desk.resyncer.slice(ORDERS, name)
-        if await b.desk.resyncer.resyncs.open():
+                await b.account.resyncer.slice(ORDERS, name)
+        if await b.account.resyncer.resyncs.open():
             await work(b, name)
         assert set((await versions(b)).values()) == {2}
         await work(b, await ask(b, ids=(b.sandbox.store.ids()[0],)))
@@ -115,7 +115,7 @@ async def test_pages_of_another_size(bench: BenchMaker) -> None:
             async with bench(sandbox, page_size=before) as b:
                 await b.poll()
                 name = await ask(b, all=True, force=True)
-                await b.desk.resyncer.slice(ORDERS, name, stop=partial(reached, [], 1))
+                await b.account.resyncer.slice(ORDERS, name, stop=partial(reached, [], 1))
                 assert 50 < len(await b.events()) < 100
             async with bench(sandbox, page_size=after) as b:
                 assert (await work(b, name)).state is ResyncState.DONE
@@ -127,11 +127,11 @@ async def test_a_gateway_that_does_not_turn_pages(bench: BenchMaker, total: str 
     """It gives the first page for ever: nothing is published for ever, and the resync says why it does not go on."""
     with SandboxServer(orders=50, contract=ServedContract(ignore_page=True, total=total)) as sandbox:
         async with bench(sandbox, page_size=10) as b:
-            await b.desk.poller.poll(ORDERS)
+            await b.account.poller.poll(ORDERS)
             name = await ask(b, all=True, force=True)
             before = len(await b.events())
             for _ in range(3):
-                await b.desk.resyncer.slice(ORDERS, name)
+                await b.account.resyncer.slice(ORDERS, name)
             assert (await found(b, name)).state is ResyncState.RUNNING
             assert "once more" in (await found(b, name)).error
             assert len(await b.events()) - before <= 10
@@ -144,7 +144,7 @@ async def test_an_empty_page_is_no_end(bench: BenchMaker) -> None:
         for page in (1, 4):
             b.sandbox.faults.replace([FaultRule("empty", operation="orders.search", page=page, times=1)])
             name = await ask(b, all=True)
-            await b.desk.resyncer.slice(ORDERS, name)
+            await b.account.resyncer.slice(ORDERS, name)
             assert "empty" in (await found(b, name)).error
             assert (await work(b, name)).read == 50
 
@@ -157,8 +157,8 @@ async def test_a_refused_page_before_the_total_is_no_end(bench: BenchMaker) -> N
             await b.poll()
             name = await ask(b, all=True)
             for _ in range(2):
-                await b.desk.resyncer.slice(ORDERS, name)
-            found = await b.desk.resyncer.resyncs.get(name)
+                await b.account.resyncer.slice(ORDERS, name)
+            found = await b.account.resyncer.resyncs.get(name)
             assert found is not None
             assert (found.state, found.read) == (ResyncState.RUNNING, 30)
             assert "there should be 50 records" in found.error
@@ -195,7 +195,7 @@ async def test_a_change_on_a_record_that_comes_again_is_published(
     with SandboxServer(orders=20, contract=ServedContract(descending=True)) as sandbox:
         async with bench(sandbox, page_size=10) as b:
             await b.poll()
-            read, oldest_of_page = b.desk.client.read_page, sandbox.store.ids()[10]
+            read, oldest_of_page = b.account.client.read_page, sandbox.store.ids()[10]
 
             async def moves(search: str, page: int, *args: Any) -> bytes:
                 if page == 1:
@@ -203,7 +203,7 @@ async def test_a_change_on_a_record_that_comes_again_is_published(
                     sandbox.store.change(oldest_of_page, status="Cancelled")
                 return bytes(await read(search, page, *args))
 
-            monkeypatch.setattr(b.desk.client, "read_page", moves)
+            monkeypatch.setattr(b.account.client, "read_page", moves)
             await work(b, await ask(b, all=True, force=True))
             told = [event for event in await b.events() if event.subject == oldest_of_page]
             assert [(event.version, bool(event.changed)) for event in told] == [
@@ -258,7 +258,7 @@ async def test_one_id_that_fails_does_not_hold_up_the_others(
 
         answered(b, monkeypatch, "orders.get", bad, refuse)
         name = await ask(b, ids=(bad, *good), force=True)
-        await b.desk.resyncer.slice(ORDERS, name)
+        await b.account.resyncer.slice(ORDERS, name)
         assert (await found(b, name)).failures == 1
         done = await work(b, name)
         assert (done.state, done.missing, done.published) == (ResyncState.DONE, (bad,), 24)
@@ -271,7 +271,7 @@ async def test_a_gateway_that_is_down_is_waited_for(bench: BenchMaker) -> None:
         b.sandbox.faults.replace([FaultRule("status", operation="*", code=503)])
         name = await ask(b, ids=tuple(b.sandbox.store.ids()[:3]))
         for _ in range(10):
-            await b.desk.resyncer.slice(ORDERS, name)
+            await b.account.resyncer.slice(ORDERS, name)
         assert ((await found(b, name)).missed, (await found(b, name)).failures) == (0, 10)
         b.sandbox.faults.replace([])
         assert (await work(b, name)).missed == 0
@@ -281,7 +281,7 @@ async def test_cancelled_while_a_slice_begins(bench: BenchMaker, monkeypatch: py
     """What the worker writes of it does not bring it back, nor one that nobody remembers any more."""
     async with bench() as b:
         await b.poll()
-        resyncs, name = b.desk.resyncer.resyncs, await ask(b, all=True, force=True)
+        resyncs, name = b.account.resyncer.resyncs, await ask(b, all=True, force=True)
         mark_of = StateStore.mark_of
 
         async def meanwhile(store: StateStore, field: str) -> str:
@@ -289,12 +289,12 @@ async def test_cancelled_while_a_slice_begins(bench: BenchMaker, monkeypatch: py
             return await mark_of(store, field)
 
         monkeypatch.setattr(StateStore, "mark_of", meanwhile)
-        await b.desk.resyncer.slice(ORDERS, name)
+        await b.account.resyncer.slice(ORDERS, name)
         assert (await found(b, name)).state is ResyncState.CANCELLED
         assert len(await b.events()) == 50
-        await b.redis.unlink(b.desk.keys.resync(name))
+        await b.redis.unlink(b.account.keys.resync(name))
         await resyncs.update(name, failures=1)
-        assert not await b.redis.exists(b.desk.keys.resync(name))
+        assert not await b.redis.exists(b.account.keys.resync(name))
 
 
 async def test_before_the_first_read_there_is_room_for_all(
@@ -302,13 +302,13 @@ async def test_before_the_first_read_there_is_room_for_all(
 ) -> None:
     """How many hashes keep the states is settled by the first commit, for good: the list is asked for its total."""
     async with bench() as b:
-        read = b.desk.client.read_page
+        read = b.account.client.read_page
 
         async def large(*args: Any, **options: Any) -> bytes:
             body = json.loads(await read(*args, **options))
             return json.dumps({**body, "total": 200_000}).encode()
 
-        monkeypatch.setattr(b.desk.client, "read_page", large)
+        monkeypatch.setattr(b.account.client, "read_page", large)
         done = await work(b, await ask(b, ids=(b.sandbox.store.ids()[0],)))
         assert (done.published, (await b.cursor()).buckets) == (1, 8192)
 
@@ -321,7 +321,7 @@ async def test_a_dry_run_says_what_would_be(bench: BenchMaker, monkeypatch: pyte
             keys = {key: await b.redis.dump(key) for key in await b.redis.keys("ordersync:{default}:*")}
             sandbox.store.change(sandbox.store.ids()[20], status="Cancelled", somethingNew=1)
             sandbox.faults.replace([FaultRule("create", operation="orders.search", page=1, count=1, times=1)])
-            preview = await b.desk.resyncer.preview(
+            preview = await b.account.resyncer.preview(
                 ORDERS, ResyncRequest(resource="orders", all=True, force=True)
             )
             assert Counter(row["id"] for row in preview.rows).most_common(1)[0][1] == 1
@@ -331,10 +331,10 @@ async def test_a_dry_run_says_what_would_be(bench: BenchMaker, monkeypatch: pyte
             async def sleep(seconds: float) -> None:
                 slept.append(seconds)
 
-            monkeypatch.setattr(b.desk.resyncer._clock, "sleep", sleep)
-            monkeypatch.setattr(b.desk.resyncer, "_rate", 0.5)
+            monkeypatch.setattr(b.account.resyncer._clock, "sleep", sleep)
+            monkeypatch.setattr(b.account.resyncer, "_rate", 0.5)
             ids = ("NOPE", *sandbox.store.ids())
-            preview = await b.desk.resyncer.preview(ORDERS, ResyncRequest(resource="orders", ids=ids))
+            preview = await b.account.resyncer.preview(ORDERS, ResyncRequest(resource="orders", ids=ids))
             assert (len(preview.rows), preview.missing) == (2, ["NOPE"])  # the changed and the new one
             assert sum(slept) > 5
             same = {b"budget", b"contract", b"token"}
@@ -354,22 +354,22 @@ async def test_what_it_waits_for_is_told(bench: BenchMaker, monkeypatch: pytest.
 
         with monkeypatch.context() as patch:
             patch.setattr("worker.capture.state.pauses.ReadGate.check", pressed)
-            await b.desk.resyncer.slice(ORDERS, name)
+            await b.account.resyncer.slice(ORDERS, name)
         waits = await found(b, name)
         assert "group x" in waits.error
-        assert waits.due_at > b.place.clock.now() + 1
+        assert waits.due_at > b.services.clock.now() + 1
 
         async def lost(*_: Any, **__: Any) -> bool:
             raise LeaseLost("orders", 1)
 
         with monkeypatch.context() as patch:
             patch.setattr(StateStore, "commit", lost)
-            await b.desk.resyncer.slice(ORDERS, name)
+            await b.account.resyncer.slice(ORDERS, name)
         assert (await found(b, name)).failures == 1
-        await answer(b.redis.hset(b.desk.keys.cursor("orders"), "tracked", "many"))
-        await b.desk.resyncer.slice(ORDERS, name)
+        await answer(b.redis.hset(b.account.keys.cursor("orders"), "tracked", "many"))
+        await b.account.resyncer.slice(ORDERS, name)
         assert "cursor" in (await found(b, name)).error
-        await answer(b.redis.hset(b.desk.keys.cursor("orders"), "tracked", "50"))
+        await answer(b.redis.hset(b.account.keys.cursor("orders"), "tracked", "50"))
         assert (await work(b, name)).error == ""
 
 
@@ -391,10 +391,10 @@ async def test_what_is_due_is_found_without_the_ids(bench: BenchMaker) -> None:
     """The tick looks every second: it does not take a hundred thousand ids out of Redis each time."""
     async with bench() as b:
         name = await ask(b, ids=tuple(f"id-{at}" for at in range(5)))
-        await b.redis.hset(b.desk.keys.resync(name), "request", "not looked at")
-        assert await b.desk.resyncer.resyncs.due(b.place.clock.now()) == [(name, "orders", 0.0)]
-        await b.desk.resyncer.resyncs.update(name, due_at=b.place.clock.now() + 60)
-        assert await b.desk.resyncer.resyncs.due(b.place.clock.now()) == []
+        await b.redis.hset(b.account.keys.resync(name), "request", "not looked at")
+        assert await b.account.resyncer.resyncs.due(b.services.clock.now()) == [(name, "orders", 0.0)]
+        await b.account.resyncer.resyncs.update(name, due_at=b.services.clock.now() + 60)
+        assert await b.account.resyncer.resyncs.due(b.services.clock.now()) == []
 
 
 async def test_what_nobody_has_thought_of_waits_longer_each_time(
@@ -412,10 +412,10 @@ async def test_what_nobody_has_thought_of_waits_longer_each_time(
         waits = []
         for _ in range(3):
             with pytest.raises(ZeroDivisionError):
-                await b.desk.resyncer.slice(ORDERS, name)
-            found = await b.desk.resyncer.resyncs.get(name)
+                await b.account.resyncer.slice(ORDERS, name)
+            found = await b.account.resyncer.resyncs.get(name)
             assert found is not None
-            waits.append(round(found.due_at - b.place.clock.now()))
+            waits.append(round(found.due_at - b.services.clock.now()))
         assert found is not None
         assert (waits, found.failures, found.error) == ([1, 2, 4], 3, "ZeroDivisionError()")
 
@@ -424,7 +424,7 @@ async def test_a_job_that_nobody_can_do_is_told(bench: BenchMaker, caplog: pytes
     """An account that no worker serves: it waits for one, and after a minute the log says so, once."""
     async with bench() as b:
         for at in range(1, ORPHANED_TRIES + 3):
-            ctx = {"workplace": b.place, "job_id": "x", "job_try": at}
+            ctx = {"workplace": b.services, "job_id": "x", "job_try": at}
             with pytest.raises(Retry):
                 await resync(ctx, "typo", "orders", {"all": True})
         lines = [record.msg for record in caplog.records if isinstance(record.msg, dict)]

@@ -53,7 +53,7 @@ async def test_deleted_after_a_complete_read_and_two_answers(bench: BenchMaker) 
             [],
         )
         assert (await b.poll(follow_ups_only=True)).usage.requests == 0  # not at once
-        await answer(b.redis.zadd(b.desk.keys.refresh_queue("orders"), {f"id:{victim}": 1}))
+        await answer(b.redis.zadd(b.account.keys.refresh_queue("orders"), {f"id:{victim}": 1}))
         run = await b.poll(follow_ups_only=True)
         assert (run.deleted, await gone(b), await deleted(b)) == (1, {}, [victim])
         event = (await b.events())[-1]
@@ -73,7 +73,7 @@ async def test_a_record_that_is_hidden_and_there_is_drift(
         await b.poll()
         hidden = b.sandbox.store.ids()[7]
         raw = b.sandbox.store.truth()[hidden]
-        shown = b.desk.client.read_page
+        shown = b.account.client.read_page
         b.sandbox.store.change(hidden, status="Fulfilled")
 
         async def without(*args: Any, **options: Any) -> bytes:
@@ -82,7 +82,7 @@ async def test_a_record_that_is_hidden_and_there_is_drift(
             body["total"] -= 1
             return json.dumps(body).encode()
 
-        monkeypatch.setattr(b.desk.client, "read_page", without)
+        monkeypatch.setattr(b.account.client, "read_page", without)
         run = await b.poll()
         assert run.missing == 1
         run = await b.poll(follow_ups_only=True)
@@ -101,18 +101,18 @@ async def test_too_many_are_held_back_until_somebody_says_so(bench: BenchMaker) 
             run = await b.poll()
             assert (run.outcome, await deleted(b), await gone(b)) == (Outcome.COMPLETE, [], {})
         cursor = await b.cursor()
-        verdict = judge(cursor, b.place.clock.now())
+        verdict = judge(cursor, b.services.clock.now())
         assert (verdict.health, "--accept-deletes" in verdict.cause) == (Health.DEGRADED, True)
-        await answer(b.redis.hset(b.desk.keys.accepted, "orders", "1"))
+        await answer(b.redis.hset(b.account.keys.accepted, "orders", "1"))
         await b.poll()
         assert await gone(b) == dict.fromkeys(victims, 0)
         for _ in range(2):
             due = dict.fromkeys((f"id:{each}" for each in victims), 1)
-            await answer(b.redis.zadd(b.desk.keys.refresh_queue("orders"), due))
+            await answer(b.redis.zadd(b.account.keys.refresh_queue("orders"), due))
             await b.poll(follow_ups_only=True)
         assert sorted(await deleted(b)) == sorted(victims)
-        assert judge(await b.cursor(), b.place.clock.now()).health is Health.OK
-        assert not await answer(b.redis.exists(b.desk.keys.accepted))  # it held for one read
+        assert judge(await b.cursor(), b.services.clock.now()).health is Health.OK
+        assert not await answer(b.redis.exists(b.account.keys.accepted))  # it held for one read
 
 
 async def test_one_that_comes_back_is_created(bench: BenchMaker) -> None:
@@ -124,7 +124,7 @@ async def test_one_that_comes_back_is_created(bench: BenchMaker) -> None:
         b.sandbox.store.delete(victim)
         await b.poll()
         for _ in range(2):
-            await answer(b.redis.zadd(b.desk.keys.refresh_queue("orders"), {f"id:{victim}": 1}))
+            await answer(b.redis.zadd(b.account.keys.refresh_queue("orders"), {f"id:{victim}": 1}))
             await b.poll(follow_ups_only=True)
         assert await deleted(b) == [victim]
         assert order is not None
@@ -153,13 +153,13 @@ async def test_a_list_that_became_empty(bench: BenchMaker) -> None:
     """That the last records are gone is not believed either, until somebody says so."""
     async with bench(probe=True, intervals={"merchant_catalogs": 1.0}) as b:
         await b.poll(MERCHANT_CATALOGS)
-        catalogs, due = b.sandbox.world.merchant_catalogs, b.desk.keys.refresh_queue("merchant_catalogs")
+        catalogs, due = b.sandbox.world.merchant_catalogs, b.account.keys.refresh_queue("merchant_catalogs")
         victims = catalogs.ids()
         for victim in victims:
             catalogs.remove(victim)
         for _ in range(2):
             assert (await b.poll(MERCHANT_CATALOGS)).outcome is Outcome.SUSPICIOUS
-        await answer(b.redis.hset(b.desk.keys.accepted, "merchant_catalogs", "1"))
+        await answer(b.redis.hset(b.account.keys.accepted, "merchant_catalogs", "1"))
         assert (await b.poll(MERCHANT_CATALOGS)).missing == len(victims)
         for _ in range(2):
             await answer(b.redis.zadd(due, {f"id:{victim}": 1 for victim in victims}))
@@ -167,7 +167,7 @@ async def test_a_list_that_became_empty(bench: BenchMaker) -> None:
         assert sorted(await deleted(b, "merchant_catalogs")) == sorted(victims)
         run = await b.poll(MERCHANT_CATALOGS)
         assert (run.outcome, run.published) == (Outcome.COMPLETE, 0)
-        assert not await answer(b.redis.exists(b.desk.keys.accepted))
+        assert not await answer(b.redis.exists(b.account.keys.accepted))
 
 
 async def test_a_read_in_slices_judges_all_of_it(bench: BenchMaker) -> None:
@@ -195,7 +195,7 @@ async def test_a_failed_read_says_nothing_of_deletions(bench: BenchMaker) -> Non
         b.sandbox.store.delete(b.sandbox.store.ids()[45])
         b.sandbox.faults.replace([FaultRule("status", operation="orders.search", page=3, times=1, code=500)])
         assert (await b.poll()).outcome is Outcome.FAILED
-        assert (await gone(b), await answer(b.redis.zcard(b.desk.keys.refresh_queue("orders")))) == ({}, 0)
+        assert (await gone(b), await answer(b.redis.zcard(b.account.keys.refresh_queue("orders")))) == ({}, 0)
 
 
 async def test_shipments_follow_their_order(bench: BenchMaker) -> None:
@@ -215,4 +215,4 @@ async def test_shipments_follow_their_order(bench: BenchMaker) -> None:
             assert {event.subject: event.data for event in events} == truth
             assert len({event.id for event in events}) == len(events) >= before
             assert (await b.poll(SHIPMENTS)).published == 0
-            assert await answer(b.redis.zcard(b.desk.keys.refresh_queue("shipments"))) == 0
+            assert await answer(b.redis.zcard(b.account.keys.refresh_queue("shipments"))) == 0

@@ -86,7 +86,7 @@ async def test_a_sort_that_stops_to_hold_is_withdrawn(
             run = await b.poll()
             assert (run.plan, run.outcome, run.updated) == ("head+sweep", "complete", 5)
             assert {event.subject for event in (await b.events())[-5:]} == set(changed)
-            known = (await b.desk.capabilities.load())["orders"]
+            known = (await b.account.capabilities.load())["orders"]
             assert (known.ascending, known.descending, known.sorting.holds) == ({}, {}, False)
             assert (await b.poll()).plan == "sweep"
     line = next(line for line in capsys.readouterr().err.splitlines() if "capability_withdrawn" in line)
@@ -105,7 +105,7 @@ async def test_a_sort_that_is_refused_is_withdrawn(bench: BenchMaker) -> None:
             )
             run = await b.poll()
             assert (run.plan, run.outcome, run.updated) == ("head+sweep", "complete", 3)
-            assert (await b.desk.capabilities.load())["orders"].descending == {}
+            assert (await b.account.capabilities.load())["orders"].descending == {}
 
 
 async def test_everything_is_read_once_in_a_while(bench: BenchMaker) -> None:
@@ -116,7 +116,7 @@ async def test_everything_is_read_once_in_a_while(bench: BenchMaker) -> None:
             oldest = min(sandbox.store.ids(), key=lambda each: str(sandbox.store.times(each)[0]))
             (order,) = sandbox.store.change_silently(oldest)
             assert (await b.poll()).published == 0
-            b.desk.poller._complete_every = 0.0
+            b.account.poller._complete_every = 0.0
             run = await b.poll()
             assert (run.plan, run.updated) == ("head+sweep", 1)
             assert (await b.events())[-1].subject == order
@@ -148,7 +148,7 @@ async def test_a_sort_of_windows_that_stops_to_hold(bench: BenchMaker) -> None:
             sandbox.store.change(list(reversed(sandbox.store.ids()[:5])))
             run = await b.poll()
             assert (run.plan, run.outcome, run.updated) == ("window+sweep", "complete", 5)
-            known = (await b.desk.capabilities.load())["orders"]
+            known = (await b.account.capabilities.load())["orders"]
             assert (known.since, known.ascending) == ("updatedFrom", {})
             sandbox.store.change(3)
             run = await b.poll()

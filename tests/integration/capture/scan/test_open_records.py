@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.worker import Bench, BenchMaker
 from worker.config.sections import InterestSettings
-from worker.sandbox import SandboxServer, ServedContract
+from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
 
@@ -78,7 +78,7 @@ async def test_a_change_in_a_final_status(bench: BenchMaker) -> None:
             await b.poll()
             (order,) = sandbox.store.change(orders_in(sandbox, "Fulfilled")[0], externalId="refunded")
             assert (await b.poll()).published == 0
-            b.desk.poller._complete_every = 0.0
+            b.account.poller._complete_every = 0.0
             run = await b.poll()
             assert (run.plan, run.updated) == ("open+sweep", 1)
             assert (await b.events())[-1].subject == order
@@ -95,7 +95,7 @@ async def test_a_choice_that_stops_to_hold(bench: BenchMaker) -> None:
             changed = sandbox.store.change(15)
             run = await b.poll()
             assert (run.plan, run.outcome, run.updated) == ("open+sweep", "complete", 15)
-            known = (await b.desk.capabilities.load())["orders"]
+            known = (await b.account.capabilities.load())["orders"]
             assert (known.status_parameter, known.merchant_parameter) == (None, None)
             assert (await b.poll()).plan == "sweep"
             assert {event.subject for event in (await b.events())[-15:]} == set(changed)
@@ -106,7 +106,7 @@ async def test_a_choice_that_is_ignored_is_not_used(bench: BenchMaker) -> None:
     with SandboxServer(orders=200, contract=ServedContract(choices_honoured=False)) as sandbox:
         async with bench(sandbox, probe=True, page_size=10, interest=InterestSettings(merchants=("m",))) as b:
             await settled(b)
-            known = (await b.desk.capabilities.load())["orders"]
+            known = (await b.account.capabilities.load())["orders"]
             assert (known.status_parameter, known.merchant_parameter) == (None, None)
             asked = len(sandbox.requests.last())
             assert (await b.poll()).plan == "sweep"
@@ -134,5 +134,61 @@ async def test_one_merchant_is_read_alone(bench: BenchMaker, *, honoured: bool) 
                 assert (await b.poll(complete=True)).outcome in {"complete", "suspicious"}
             told = {event.subject: event.data for event in await b.events()}
             assert told == {each: sandbox.store.truth()[each] for each in mine}
-            known = (await b.desk.capabilities.load())["orders"]
+            known = (await b.account.capabilities.load())["orders"]
             assert known.merchant_parameter == ("merchantId" if honoured else None)
+
+
+NEWEST_FIRST = ServedContract(descending=True)
+
+
+async def told_as_final(b: Bench, order: str) -> None:
+    """Two polls find that an order has left the open statuses, and publish it."""
+    b.sandbox.store.change(order, status="Fulfilled")
+    b.sandbox.faults.clear()
+    for _ in range(2):
+        assert (await b.poll()).outcome == "complete"
+    last = [event for event in await b.events() if event.subject == order][-1]
+    assert json.loads(last.data)["status"] == "Fulfilled"
+
+
+def asked_for(sandbox: SandboxServer, status: str) -> int:
+    """How often a page of the orders in a status has been asked for."""
+    return sum(f"status={status}" in each.query for each in sandbox.requests.last())
+
+
+async def test_told_as_open_by_a_poll_that_is_stopped(bench: BenchMaker) -> None:
+    """What has left the open statuses before the next poll is read by its id all the same."""
+    with SandboxServer(orders=200, contract=NEWEST_FIRST) as sandbox:
+        async with bench(sandbox, probe=True, page_size=10) as b:
+            await settled(b)
+            created = sandbox.store.create(12)
+            before = asked_for(sandbox, "Open")
+            run = await b.poll(stop=lambda: asked_for(sandbox, "Open") > before)
+            assert (run.plan, run.outcome, run.created) == ("open", "stopped", 10)
+            await told_as_final(b, created[-1])
+
+
+async def test_told_as_open_by_a_complete_read_that_fails(bench: BenchMaker) -> None:
+    """What has left the open statuses before it goes on, behind the page that has shown it, is read by its id."""
+    with SandboxServer(orders=200, contract=NEWEST_FIRST) as sandbox:
+        async with bench(sandbox, probe=True, page_size=10, attempts=1) as b:
+            await settled(b)
+            created = sandbox.store.create(30)
+            sandbox.faults.replace([FaultRule("garbage", operation="orders.search", page=3, times=1)])
+            run = await b.poll(complete=True)
+            assert (run.plan, run.outcome, run.created) == ("sweep", "failed", 20)
+            await told_as_final(b, created[-1])
+
+
+async def test_told_as_open_by_its_id(bench: BenchMaker) -> None:
+    """What comes back and leaves once more, before the list is read again, is read by its id once more."""
+    with SandboxServer(orders=200) as sandbox:
+        async with bench(sandbox, probe=True, page_size=10) as b:
+            await settled(b)
+            order = orders_in(sandbox, "Open")[0]
+            sandbox.store.change(order, status="Cancelled")
+            assert (await b.poll()).outcome == "complete"
+            sandbox.store.change(order, status="Open")
+            run = await b.poll(follow_ups_only=True)
+            assert (run.plan, run.updated) == ("refresh", 1)
+            await told_as_final(b, order)

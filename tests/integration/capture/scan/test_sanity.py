@@ -35,7 +35,7 @@ async def claims(b: Bench) -> dict[str, Any]:
 
 async def health(b: Bench) -> tuple[Health, str]:
     """How the orders stand."""
-    verdict = judge(await b.cursor(), b.place.clock.now())
+    verdict = judge(await b.cursor(), b.services.clock.now())
     return verdict.health, verdict.cause
 
 
@@ -136,7 +136,8 @@ async def test_every_run_record_has_its_evidence(
             (order,) = sandbox.store.change(1)
             await b.poll()
             record = {
-                k.decode(): v.decode() for k, v in (await b.redis.xrevrange(b.desk.keys.runs))[0][1].items()
+                k.decode(): v.decode()
+                for k, v in (await b.redis.xrevrange(b.account.keys.runs))[0][1].items()
             }
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     line = [line for line in lines if line["event"] == "poll_done"][-1]

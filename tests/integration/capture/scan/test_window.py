@@ -74,7 +74,7 @@ async def test_everything_is_read_once_in_a_while(bench: BenchMaker) -> None:
             await settled(b)
             (order,) = sandbox.store.change_silently(sandbox.store.ids()[3])
             assert (await b.poll()).published == 0
-            b.desk.poller._complete_every = 0.0
+            b.account.poller._complete_every = 0.0
             run = await b.poll()
             assert (run.plan, run.updated) == ("window+sweep", 1)
             assert (await b.events())[-1].subject == order
@@ -101,7 +101,7 @@ async def test_a_filter_that_stops_to_hold_is_withdrawn(
             run = await b.poll()
             assert (run.plan, run.outcome, run.updated) == ("window+sweep", "complete", 5)
             assert {event.subject for event in (await b.events())[-5:]} == set(changed)
-            known = (await b.desk.capabilities.load())["orders"]
+            known = (await b.account.capabilities.load())["orders"]
             assert (known.since, known.filtering.holds) == (None, False)
             assert (await b.poll()).plan == "sweep"
     assert '"event": "capability_withdrawn"' in capsys.readouterr().err
@@ -156,8 +156,8 @@ async def test_windows_go_on_beside_a_long_sweep(bench: BenchMaker, monkeypatch:
         async with bench(sandbox, probe=True, page_size=20) as b:
             await settled(b)
             monkeypatch.setattr("worker.capture.scan.strategy.MIN_STEP_SECONDS", -1.0)
-            b.desk.poller._intervals = {"orders": -1.0}
-            b.desk.poller._complete_every = 0.0
+            b.account.poller._intervals = {"orders": -1.0}
+            b.account.poller._complete_every = 0.0
             first = await b.poll()
             assert (first.plan, first.outcome) == ("window+sweep", "partial")
             assert (await b.cursor()).sweep_started > 0
@@ -166,13 +166,13 @@ async def test_windows_go_on_beside_a_long_sweep(bench: BenchMaker, monkeypatch:
             assert (second.plan, second.updated) == ("window+sweep", 7)
             assert {event.subject for event in (await b.events())[400:]} == set(changed)
             monkeypatch.undo()
-            b.desk.poller._intervals = {"orders": 5.0}
-            b.desk.poller._complete_every = 3600.0
+            b.account.poller._intervals = {"orders": 5.0}
+            b.account.poller._complete_every = 3600.0
             third = await b.poll()
             assert (third.plan, third.outcome) == ("window+sweep", "complete")
             assert (await b.cursor()).sweep_started == 0
             assert (await b.poll()).plan == "window"
-            assert len(await b.redis.xrange(b.desk.keys.runs)) == 5
+            assert len(await b.redis.xrange(b.account.keys.runs)) == 5
 
 
 async def test_a_filter_that_is_refused_is_withdrawn(bench: BenchMaker) -> None:
@@ -186,7 +186,7 @@ async def test_a_filter_that_is_refused_is_withdrawn(bench: BenchMaker) -> None:
             )
             run = await b.poll()
             assert (run.plan, run.outcome, run.updated) == ("window+sweep", "complete", 3)
-            assert (await b.desk.capabilities.load())["orders"].since is None
+            assert (await b.account.capabilities.load())["orders"].since is None
 
 
 async def test_a_time_in_the_future_hides_nothing(bench: BenchMaker) -> None:
@@ -231,5 +231,5 @@ async def test_an_unreadable_record_in_a_window(bench: BenchMaker) -> None:
             run = await b.poll()
             assert (run.outcome, run.unreadable) == ("failed", 1)
             assert (await b.events())[-1].subject == order
-            assert await b.redis.xlen(b.desk.keys.dead(ORDERS.name)) == 1
+            assert await b.redis.xlen(b.account.keys.dead(ORDERS.name)) == 1
             assert (await b.cursor()).unreadable == 1
