@@ -92,9 +92,8 @@ def main() -> None:
             files = {file for file, _ in seen}
             capture = sum(file.startswith("worker/capture/") for file in files)
             print(f"{name}: {len(files)} files ({capture} of capture), {len(seen)} functions")
-            print(
-                f"  script calls {commands['EVALSHA']}, commits {commands['commits']}, cursor loads {commands['cursor loads']}"
-            )
+            sent = ", ".join(f"{what} {commands[what]}" for what in ("EVALSHA", "commits", "cursor loads"))
+            print(f"  sent to Redis: {sent}")
 
 
 if __name__ == "__main__":
