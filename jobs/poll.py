@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from arq.connections import ArqRedis
 
 IN_PROGRESS_SECONDS = 8.0
-"""How long arq's mark that a job runs outlives the last sign of life of the worker that runs it."""
+"""Seconds that arq's in-progress mark outlives the last heartbeat of the worker that runs the job."""
 
 
 def job_id(queue: str, account: str, resource: str) -> str:
-    """The fixed id of the job: there is never more than one of it in the queue. arq's ids are global."""
+    """Return the fixed id of the job, so that the queue holds at most one. arq's ids are global."""
     return f"{queue}:poll:{account}:{resource}"
 
 
@@ -34,20 +34,21 @@ async def poll(
     follow_ups_only: bool = False,
     traceparent: str = "",
 ) -> None:
-    """Poll one resource, or read only what is due of it by id, in the trace that the tick has begun.
+    """Poll one resource, or only its reads by id, in the trace that the tick began.
 
-    Nothing is returned: how it went stands in the cursor and in the run record.
+    Returns nothing: the cursor and the run record hold the outcome.
 
-    arq sets its in-progress mark for the longest timeout of all jobs, which after SIGKILL would keep this
-    one waiting for minutes. The mark is short here and renewed with the lease instead; that two workers
-    never read the same resource is the lease's business, not the mark's.
+    arq sets its in-progress mark for the longest timeout of all jobs; after a SIGKILL the job would wait for minutes.
+    Here the mark is short and is renewed with the lease. The lease, not the mark, keeps two workers from reading the
+    same resource.
     """
     services = services_of(ctx)
     account_services = services.accounts.get(account)
     if account_services is None or resource not in CAPTURED:
         get_logger().error(
             "job_not_for_this_worker", account=account, resource=resource,
-            advice="a job of this queue names an account or resource that its workers do not serve",
+            advice="A job names an account or resource that the workers of this queue do not serve. Check the program "
+            "that enqueued it, and the accounts of this worker with `ordersync config show`.",
         )  # fmt: skip
         return
     queue: ArqRedis = ctx["redis"]

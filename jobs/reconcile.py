@@ -1,4 +1,4 @@
-"""The job that holds what was published of one account against the audit logs of OrderMesh."""
+"""The job that compares what was published for one account with the audit logs of OrderMesh."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def job_id(queue: str, account: str) -> str:
-    """The fixed id of the job: there is never more than one of it in the queue. arq's ids are global."""
+    """Return the fixed id of the job, so that the queue holds at most one. arq's ids are global."""
     return f"{queue}:reconcile:{account}"
 
 
 async def reconcile(ctx: Mapping[Any, Any], account: str) -> None:
-    """One slice. How it went stands in Redis; the tick puts the next one into the queue when it is due."""
+    """Work on the reconciliation for one slice. Redis holds its progress; the tick enqueues the next slice."""
     services = services_of(ctx)
     account_services = services.accounts.get(account)
     if account_services is None or not account_services.account.reconcile.every:
@@ -42,7 +42,7 @@ async def reconcile(ctx: Mapping[Any, Any], account: str) -> None:
 
 
 def provable(services: Services, account: AccountServices) -> list[str]:
-    """The resources of an account that are read, not paused, and that OrderMesh has audit logs of."""
+    """Return the polled resources of an account that are not paused and have audit logs."""
     paused = services.paused.get(account.account.name, {})
     return [
         name
@@ -52,7 +52,7 @@ def provable(services: Services, account: AccountServices) -> list[str]:
 
 
 async def enqueue(services: Services, queue: ArqRedis) -> None:
-    """Put a slice into the queue for each account of which something is due."""
+    """Enqueue a slice for each account that has a reconciliation due."""
     requested = [
         (account_services, name)
         for account_services in services.accounts.values()
@@ -68,15 +68,15 @@ async def enqueue(services: Services, queue: ArqRedis) -> None:
         answers = await pipe.execute(raise_on_error=False)
     now, due = services.clock.now(), set[str]()
     for (account_services, _), fields, baseline in zip(requested, answers[::2], answers[1::2], strict=True):
-        # Before the first complete read there is nothing to be proven.
+        # There is nothing to verify before the first full scan has ended.
         if isinstance(baseline, Exception) or baseline in {None, b"0"}:
             continue
         if isinstance(fields, Exception):
-            fields = (None, None, None)  # noqa: PLW2901 - of another hand: the job says what is wrong with it
+            fields = (None, None, None)  # noqa: PLW2901 - a key of a wrong type: the job reports it
         if seconds_until_slice(*fields, requested=account_services.account.reconcile.every, now=now) <= 0:
             due.add(account_services.account.name)
     for account in due:
-        # Refused by arq while the same job is queued or running, which is what is wanted.
+        # arq refuses the job while the same one is queued or running, as intended.
         await queue.enqueue_job(
             "reconcile", account, _job_id=job_id(services.queue, account), _queue_name=services.queue
         )
@@ -85,10 +85,10 @@ async def enqueue(services: Services, queue: ArqRedis) -> None:
 def seconds_until_slice(
     due_at: bytes | None, interval: bytes | None, began: bytes | None, *, requested: float, now: float
 ) -> float:
-    """How long the next slice has to wait, by what is noted and the interval that is `wanted` now; 0 or less is due.
+    """Return the seconds until the next slice is due; 0 or less if it is due now.
 
-    What cannot be read is due: the job says what is wrong with it. So is what lies further ahead than the interval: the
-    clock was wrong when it was noted.
+    `requested` is the interval of the settings. Unreadable fields are due: the job reports what is wrong with them. A
+    due time further ahead than the interval is due as well: the clock was wrong when it was written.
     """
     try:
         due, kept, running = float(due_at or 0), float(interval or 0), float(began or 0)

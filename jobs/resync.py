@@ -1,14 +1,14 @@
-"""The jobs of resyncs: one that another program may ask for, and the slices in which they are done.
+"""The jobs of resyncs: the request, which any program may enqueue, and the slices that carry it out.
 
-They have a queue of their own, so that polls keep their pace. With arq, from any Python program:
+Resyncs have a queue of their own, so that they do not delay polls. To request one with arq, from any Python program:
 
     pool = await arq.create_pool(RedisSettings(...), job_serializer=lambda job: json.dumps(job).encode())
     await pool.enqueue_job(
         "resync", "default", "orders", {"ids": ["O04790082"]}, _queue_name="ordersync:queue:resync"
     )
 
-The dictionary holds `ids`, or `since` and `until`, or `all`, and `force` and `by`, as
-`worker.capture.resync.requests.Request`.
+The dictionary has the fields `ids`, or `since` and `until`, or `all`, and optionally `force` and `by`; see
+`worker.capture.resync.requests.ResyncRequest`.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ if TYPE_CHECKING:
     from arq.connections import ArqRedis
 
 ELSEWHERE_SECONDS = 2.0
-"""Until a job is looked at again that another worker, with other accounts, has to do."""
+"""Seconds until a job is retried that a worker with other accounts has to do."""
 
 
 ORPHANED_TRIES = 30
-"""Tries after which nobody seems to serve the account of a job."""
+"""Tries, a minute in all, after which no worker seems to serve the account of a job."""
 
 
 def slice_id(account: str, name: str) -> str:
-    """The fixed id of the job that works on a resync: there is never more than one of it in the queue."""
+    """Return the fixed id of the job that works on a resync, so that the queue holds at most one."""
     return f"resync:{account}:{name}"
 
 
 async def resync(ctx: Mapping[Any, Any], account: str, resource: str, request: Mapping[str, Any]) -> None:
-    """Note a resync under the id of this job. What cannot be is logged, and nothing is noted."""
+    """Store a resync under the id of this job. An invalid request is logged and not stored."""
     services = services_of(ctx)
     account_services = services.accounts.get(account)
     if account_services is None:
         if ctx.get("job_try") == ORPHANED_TRIES:
             get_logger().error(
                 "job_not_for_this_worker", account=account, resource=resource,
-                advice="a resync was asked for of an account that no worker has served for a minute; is it written "
-                "rightly, and is a worker of it running?",
+                advice=f"No worker has served account {account} for a minute. Check the account name, and that a "
+                "worker for it is running.",
             )  # fmt: skip
         raise Retry(defer=ELSEWHERE_SECONDS)
     try:
@@ -62,22 +62,23 @@ async def resync(ctx: Mapping[Any, Any], account: str, resource: str, request: M
     except (SettingsError, msgspec.ValidationError, TypeError) as error:
         get_logger(account=account).error(
             "resync_refused", resource=resource, job=ctx["job_id"], error=str(error),
-            advice="the request is not one; see the docstring of jobs/resync.py",
+            advice="The resync request is invalid. Expected fields: ids, or since and until, or all; optional: force, "
+            "by.",
         )  # fmt: skip
 
 
 def _read(resource: str, request: Mapping[str, Any]) -> ResyncRequest:
     if resource not in RESOURCES:
-        raise SettingsError(f"There is no resource {resource!r}. There is: {', '.join(RESOURCES)}")
+        raise SettingsError(f"Unknown resource {resource!r}. Known resources: {', '.join(RESOURCES)}")
     return msgspec.convert({**request, "resource": resource}, ResyncRequest)
 
 
 async def resync_slice(ctx: Mapping[Any, Any], account: str, resource: str, name: str) -> None:
-    """Work on a resync for some seconds. The tick puts the next slice into the queue."""
+    """Work on a resync for some seconds. The tick enqueues the next slice."""
     services = services_of(ctx)
     account_services = services.accounts.get(account)
     if account_services is None or resource not in RESOURCES:
-        return  # the tick of a worker that serves the account asks for it again
+        return  # the tick of a worker that serves the account enqueues it again
     queue: ArqRedis = ctx["redis"]
     mark = in_progress_key_prefix + ctx["job_id"]
 

@@ -1,4 +1,4 @@
-"""The job that keeps the streams of one account within their limits, and what helps where Redis is full."""
+"""The job that trims the streams of one account to their limits, and what the worker does when Redis is full."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 LOG_SECONDS = 60.0
 TRIM_SECONDS = 5.0
-"""Between two passes of retention while Redis is full."""
+"""Seconds between two retention passes while Redis is full."""
 CALM_SECONDS = 5.0
-"""Without a refusal for this long there is room again: arq writes at least once a second."""
+"""Seconds without a refusal after which Redis has room again: arq writes at least once a second."""
 
 
 def job_id(queue: str, account: str) -> str:
-    """The fixed id of the job: there is never more than one of it in the queue. arq's ids are global."""
+    """Return the fixed id of the job, so that the queue holds at most one. arq's ids are global."""
     return f"{queue}:retain:{account}"
 
 
 async def retain(ctx: Mapping[Any, Any], account: str) -> None:
-    """One pass over the streams of an account. Two at the same time do no harm: each call is one step."""
+    """Run one retention pass over the streams of an account. Two at the same time do no harm: each call is atomic."""
     services = services_of(ctx)
     account_services = services.accounts.get(account)
     if account_services is not None:
@@ -36,19 +36,19 @@ async def retain(ctx: Mapping[Any, Any], account: str) -> None:
 
 
 class FullRedisHandler:
-    """What is done while Redis refuses to write: it is told, and the streams are trimmed.
+    """Logs that Redis refuses writes, and trims the streams meanwhile.
 
-    There is no room for a job then, so it is not done by one; trimming needs no memory, and makes room.
+    No job does this, because a full Redis has no room for a job. Trimming needs no memory, and makes room.
     """
 
     def __init__(self, services: Services) -> None:
-        self._place, self._repeats = services, Repeats(LOG_SECONDS)
+        self._services, self._repeats = services, Repeats(LOG_SECONDS)
         self._since = self._refused_at = self._trimmed_at = -float("inf")
         self._log = get_logger()
 
     async def refused(self) -> None:
-        """Redis has refused to write."""
-        now = self._place.clock.monotonic()
+        """Handle a refused write: log it at most once a minute, and trim at most every `TRIM_SECONDS`."""
+        now = self._services.clock.monotonic()
         if now - self._refused_at > CALM_SECONDS:
             self._since = now
         self._refused_at = now
@@ -59,12 +59,12 @@ class FullRedisHandler:
             )  # fmt: skip
         if now - self._trimmed_at >= TRIM_SECONDS:
             self._trimmed_at = now
-            for account in self._place.accounts:
-                await _pass(self._place, account)
+            for account in self._services.accounts:
+                await _pass(self._services, account)
 
     def run(self) -> None:
-        """A turn of the worker's loop."""
-        now = self._place.clock.monotonic()
+        """Log that Redis has room again, once no write has been refused for a while."""
+        now = self._services.clock.monotonic()
         if self._since > -float("inf") and now - self._refused_at > CALM_SECONDS:
             self._log.info("redis_has_room", after_s=round(self._refused_at - self._since))
             self._since = -float("inf")
@@ -76,5 +76,5 @@ async def _pass(services: Services, account: str) -> None:
         await services.accounts[account].retention.run()
     except (redis.exceptions.RedisError, OSError) as error:
         get_logger(account=account).warning(
-            "retention_put_off", error=str(error), advice="it is tried again with the next pass"
+            "retention_put_off", error=str(error), advice="Trimming will be retried in the next pass."
         )

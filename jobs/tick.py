@@ -1,8 +1,8 @@
-"""The tick: once a second it puts what is due into the queue: polls, reconciliation, retention. It does nothing else.
+"""The tick: once a second, enqueue the polls, reconciliations and retention passes that are due.
 
-A cron job of arq's is dropped when a deploy interrupts it and is not made up for when missed. So the tick
-holds no work: what is due is computed from the cursors, and one poll catches up with all that was missed.
-What somebody has paused is not put into the queue; it is due as soon as it is resumed.
+arq drops a cron job that a deploy interrupts, and does not run one that was missed. So the tick does no work itself: it
+computes what is due from the cursors, and one poll catches up with everything that was missed. A paused resource is not
+enqueued; it is due as soon as it is resumed.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ MAX_WAIT = 86_400.0
 
 
 async def tick(ctx: Mapping[Any, Any]) -> None:
-    """Enqueue each poll that is due before the next tick, to start when it is due, reconciliation, and retention.
+    """Enqueue what is due before the next tick; each poll starts at its due time.
 
-    Where Redis is full there is no room for a job: the next tick tries again, and the worker tells it.
+    When Redis is full there is no room for a job: the worker logs that, and the next tick tries again.
     """
     services = services_of(ctx)
     if services.stopping():
@@ -99,9 +99,9 @@ async def _enqueue(services: Services, queue: ArqRedis) -> None:
 async def _enqueue_poll(
     name: str, queue: ArqRedis, account: str, resource: str, *, at: float, **only: Any
 ) -> None:
-    """Put a poll into the queue, and begin the trace that it belongs to."""
+    """Enqueue a poll, and begin its trace."""
     trace, began = tracing.begin(), time.time_ns()
-    # Refused by arq while the same job is queued or running, which is what is wanted.
+    # arq refuses the job while the same one is queued or running, as intended.
     job = await queue.enqueue_job(
         "poll",
         account,
@@ -117,13 +117,13 @@ async def _enqueue_poll(
 
 
 def record_pauses(services: Services, account: str, result: dict[str, Pause]) -> None:
-    """Remember what is paused of an account, and log what has begun or ended since the last look."""
+    """Store the pauses of an account, and log those that began or ended since the last tick."""
     log, before = get_logger(account=account), services.paused.get(account, {})
     for resource, pause in result.items():
         if pause != before.get(resource):
             log.warning(
                 "polling_paused", resource=resource, by=pause.by, reason=pause.reason, paused_at=rfc3339(pause.at),
-                advice="ordersync resume",
+                advice="Run `ordersync resume` to poll again.",
             )  # fmt: skip
     for resource, pause in before.items():
         if resource not in result:
@@ -132,7 +132,7 @@ def record_pauses(services: Services, account: str, result: dict[str, Pause]) ->
 
 
 async def _enqueue_resyncs(services: Services, queue: ArqRedis) -> None:
-    """A slice of each resync that is not over."""
+    """Enqueue a slice of each resync that has not ended."""
     now = services.clock.now()
     for account in services.accounts.values():
         for name, resource, due_at in await account.resyncer.resyncs.due(now + TICK_SECONDS):
@@ -148,9 +148,9 @@ async def _enqueue_resyncs(services: Services, queue: ArqRedis) -> None:
 
 
 def follow_ups_due(first: object, baseline: bytes | None, paused: bytes | None, *, now: float) -> bool:
-    """Whether something is to be read by id now, by the first entry of the due set.
+    """True if the refresh queue, of which `first` is the first entry, has a read that is due now.
 
-    Before the first complete read all of it waits, and while polling is paused.
+    Reads by id wait until the first full scan has ended, and while polling is paused.
     """
     if not isinstance(first, list) or not first or paused or baseline in {None, b"0"}:
         return False
@@ -160,10 +160,17 @@ def follow_ups_due(first: object, baseline: bytes | None, paused: bytes | None, 
 def seconds_until_due(
     due_at: bytes | None, interval: bytes | None, failures: bytes | None, *, requested: float, now: float
 ) -> float:
-    """How long a poll has to wait, by its cursor and the interval that is `wanted` now; 0 or less is due.
+    """Return the seconds until a poll is due; 0 or less if it is due now.
 
-    A cursor that cannot be read is due: the poll then says what is wrong with it. So is one that lies further
-    ahead than any interval: the clock was wrong when it was written.
+    Args:
+        due_at: Field of the cursor.
+        interval: Field of the cursor: the interval when `due_at` was written.
+        failures: Field of the cursor: failed polls in a row.
+        requested: The interval of the settings, in seconds.
+        now: The current time, in seconds since 1970.
+
+    An unreadable cursor is due: the poll reports what is wrong with it. A due time further ahead than any interval is
+    due as well: the clock was wrong when it was written.
     """
     try:
         due, kept = float(due_at or 0), float(interval or 0)

@@ -1,4 +1,4 @@
-"""The arq worker: functions, schedule, serializer and the options that answer arq's traps."""
+"""The arq workers: functions, schedule, serializer, and options that work round known problems of arq."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ POLL_TIMEOUT = 300
 
 
 def serialize(job: dict[str, Any]) -> bytes:
-    """Jobs as JSON: whoever can write to Redis must not be able to run code here, as with pickle."""
+    """Return a job as JSON. With pickle, anyone who can write to Redis could run code here."""
     return msgspec.json.encode(job, enc_hook=repr)
 
 
 class _Job(msgspec.Struct):
-    """A job as arq takes it apart. A field of another type would end arq's loop, and again after each restart."""
+    """The fields of a job that arq reads. A field of another type would end arq's loop, again after each restart."""
 
     f: str
     a: list[Any]
@@ -52,24 +52,24 @@ class _Job(msgspec.Struct):
 
 
 def deserialize(body: bytes) -> dict[str, Any]:
-    """The other way round."""
+    """Return the fields of a serialized job."""
     return msgspec.structs.asdict(msgspec.json.decode(body, type=_Job))
 
 
 class _Queue(ArqRedis):
-    """arq closes its client by a name that redis-py has deprecated."""
+    """A client whose `close`, which arq calls, does not use the name that redis-py has deprecated."""
 
     async def close(self, close_connection_pool: bool | None = None) -> None:
         await self.aclose(close_connection_pool)
 
 
 def make_queue(url: str, name: str) -> ArqRedis:
-    """A client that puts jobs into our queue, with timeouts and retries that arq's own pool has not."""
+    """Return a client that enqueues jobs, with the timeouts and retries that arq's own pool lacks."""
     return _Queue(pool(url), job_serializer=serialize, job_deserializer=deserialize, default_queue_name=name)
 
 
 class Workers:
-    """Several workers that live and end together, as one to whoever supervises them."""
+    """Several workers that start and end together; the daemon supervises them as one."""
 
     def __init__(self, *workers: SupervisedWorker) -> None:
         self.workers = workers
@@ -79,7 +79,7 @@ class Workers:
             worker.beat = partial(self._turn, at)
 
     def _turn(self, at: int) -> None:
-        """A sign of life is one of all of them."""
+        """Report a heartbeat once every worker has completed a turn."""
         self._turned.add(at)
         if len(self._turned) == len(self.workers):
             self._turned.clear()
@@ -87,17 +87,17 @@ class Workers:
 
     @property
     def tasks(self) -> dict[str, asyncio.Task[Any]]:
-        """The jobs that run."""
+        """The running jobs by id."""
         return {name: task for worker in self.workers for name, task in worker.tasks.items()}
 
     @property
     def under_way(self) -> dict[str, float]:
-        """Ids of the jobs that run, and when each began."""
+        """When each running job began, by the monotonic clock."""
         return {name: began for worker in self.workers for name, began in worker.under_way.items()}
 
     @property
     def allow_pick_jobs(self) -> bool:
-        """Whether new jobs are taken up."""
+        """True if new jobs are started."""
         return all(worker.allow_pick_jobs for worker in self.workers)
 
     @allow_pick_jobs.setter
@@ -106,14 +106,14 @@ class Workers:
             worker.allow_pick_jobs = allowed
 
     async def async_run(self) -> None:
-        """Work until one of them fails, or until cancelled."""
+        """Run until one worker fails, or until cancelled."""
         with plain_errors():
             async with anyio.create_task_group() as group:
                 for worker in self.workers:
                     group.start_soon(worker.async_run)
 
     async def close(self) -> None:
-        """Cancel what runs and close the connections, of all, whatever happens to one of them."""
+        """Cancel the jobs and close the connections of every worker, even if closing one of them fails."""
         results = await asyncio.gather(*(worker.close() for worker in self.workers), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -121,10 +121,10 @@ class Workers:
 
 
 class SupervisedWorker(Worker):
-    """arq's worker with a sign of life in each turn of its loop, and one that outlives a full Redis.
+    """arq's worker, with a heartbeat in each turn of its loop, that survives a full Redis.
 
-    arq ends when Redis refuses to write, and would again after each restart. Here it goes on: with the first job
-    that there is room for, work is taken up again.
+    arq ends when Redis refuses a write, again after each restart. This worker goes on, and works again as soon as Redis
+    has room for a job.
     """
 
     beat: Callable[[], None] = staticmethod(lambda: None)
@@ -137,7 +137,7 @@ class SupervisedWorker(Worker):
         """Ids of the jobs that run, and when each began, by the monotonic clock."""
 
     async def heart_beat(self) -> None:
-        """A turn of the loop."""
+        """Report a heartbeat in each turn of arq's loop."""
         self.beat()
         try:
             await super().heart_beat()
@@ -148,9 +148,9 @@ class SupervisedWorker(Worker):
         self.relief.run()
 
     async def run_job(self, job_id: str, score: int) -> None:
-        """Run a job; where its beginning or its end cannot be noted since Redis is full, take that back.
+        """Run a job. If Redis is too full to record its start or end, undo what was recorded.
 
-        One by one: Redis 7.0 refuses every command of a transaction then, also one that makes room.
+        The commands are sent one by one: a full Redis 7.0 refuses a whole transaction, even one that makes room.
         """
         self.under_way[job_id] = time.monotonic()
         try:
@@ -159,7 +159,7 @@ class SupervisedWorker(Worker):
             if not is_full(error):
                 raise
             if job_id.startswith(tuple(f"{job.name}:" for job in self.cron_jobs or ())):
-                # A tick is not made up for, the next one does the same.
+                # A missed tick needs no retry: the next one does the same work.
                 await self.pool.zrem(self.queue_name, job_id)
                 await self.pool.delete(job_key_prefix + job_id)
             await self.pool.delete(retry_key_prefix + job_id)
@@ -169,20 +169,20 @@ class SupervisedWorker(Worker):
             self.under_way.pop(job_id, None)
 
     async def finish_job(self, *args: Any, **options: Any) -> None:
-        """Note the end of a job. arq shields this, and forgets it when the job is cancelled meanwhile."""
+        """Record the end of a job. arq shields this call, but does not await it when the job is cancelled."""
         noting = asyncio.ensure_future(super().finish_job(*args, **options))
         self._noting.add(noting)
         noting.add_done_callback(self._noting.discard)
         await noting
 
     async def close(self) -> None:
-        """End the jobs and close the connections, also where the server is away and arq gives up half way."""
+        """End the jobs and close the connections, even if the server is away and arq stops half way."""
         pool, jobs = self.pool.connection_pool, list(self.tasks.values())
         try:
             await super().close()
         finally:
-            # arq gives up with the first job that says it was cancelled, and leaves behind what it has shielded. Both
-            # would go on without what they use; they have been cancelled once, and are not cut short in ending.
+            # arq stops at the first job that raises CancelledError, and leaves the other jobs and its shielded calls
+            # running without their connections. They have been cancelled once; wait until they have ended.
             if jobs or self._noting:
                 await asyncio.wait([*jobs, *self._noting], timeout=AGAIN_SECONDS)
             for job in jobs:
@@ -191,14 +191,14 @@ class SupervisedWorker(Worker):
 
 
 def make_worker(queue_url: str, services: Services, worker_id: str) -> Workers:
-    """A worker that ticks, polls, reconciles and trims, and one for resyncs. They open connections of their own."""
+    """Return a worker that ticks, polls, reconciles and trims, and one for resyncs, each with its own connections."""
     return Workers(
         make_poll_worker(queue_url, services, worker_id), make_resync_worker(queue_url, services, worker_id)
     )
 
 
 def make_poll_worker(queue_url: str, services: Services, worker_id: str) -> SupervisedWorker:
-    """The one that ticks, polls, reconciles and trims."""
+    """Return the worker that ticks, polls, reconciles and trims."""
     queue = services.queue
     return _make(
         queue_url,
@@ -210,7 +210,7 @@ def make_poll_worker(queue_url: str, services: Services, worker_id: str) -> Supe
             func(retain, name="retain", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
             func(reconcile, name="reconcile", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
         ],
-        # arq makes the id of a tick of its name: without the queue in it, one queue's would stand for another's.
+        # arq derives the id of a tick from its name: without the queue in it, two queues would share their ticks.
         cron_jobs=[
             cron(tick, name=f"tick:{queue}", second=set(range(60)), microsecond=0, keep_result=0, timeout=20)
         ],
@@ -219,7 +219,7 @@ def make_poll_worker(queue_url: str, services: Services, worker_id: str) -> Supe
 
 
 def make_resync_worker(queue_url: str, services: Services, worker_id: str) -> SupervisedWorker:
-    """The one for resyncs, with a queue of its own. Nobody waits for the first half second of one."""
+    """Return the worker for resyncs, which has a queue of its own. Half a second until a resync starts is fine."""
     return _make(
         queue_url,
         services,
@@ -257,7 +257,7 @@ def _make(
         max_jobs=20,
         health_check_interval=10,
         health_check_key=f"{queue}:health:{worker_id}",
-        ctx={"workplace": services},
+        ctx={"services": services},
         log_results=False,
     )
     worker.relief = FullRedisHandler(services)

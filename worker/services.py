@@ -1,4 +1,4 @@
-"""What the jobs need: handed to arq once, and found in the context of every job."""
+"""The services that jobs work with: handed to arq once, and found in the context of every job."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AccountServices:
-    """One account that this worker works for."""
+    """The services of one account that this worker serves."""
 
     account: Account
     keys: Keys
@@ -42,21 +42,21 @@ class AccountServices:
 
 @dataclass(slots=True)
 class Services:
-    """Everything that the jobs share. `stopping()` is true once the worker has been asked to end."""
+    """The services that all jobs share. `stopping()` is true once the worker was asked to end."""
 
     redis: Redis
     accounts: Mapping[str, AccountServices]
     clock: Clock
     stopping: Callable[[], bool] = field(default=lambda: False)
     paused: dict[str, dict[str, Pause]] = field(default_factory=dict)
-    """What was paused of each account when the last tick looked."""
+    """The pauses of each account as of the last tick, by resource."""
 
     @property
     def queue(self) -> str:
-        """The name of arq's queue for these accounts."""
+        """The name of the arq queue of these accounts."""
         return queue_name(self.accounts)
 
 
 def services_of(ctx: Mapping[Any, Any]) -> Services:
-    """The workplace out of the context that arq gives to a job."""
-    return cast("Services", ctx["workplace"])
+    """Return the services from the context that arq passes to a job."""
+    return cast("Services", ctx["services"])

@@ -113,7 +113,7 @@ def with_polls(bench: Bench, polls: Polls) -> None:
 async def test_the_tick_only_enqueues(bench: BenchMaker, redis_url: str) -> None:
     """It asks the gateway nothing and publishes nothing: a tick that a deploy cuts short loses no work."""
     async with bench() as b, queue_of(b, redis_url) as queue:
-        await tick({"workplace": b.services, "redis": queue})
+        await tick({"services": b.services, "redis": queue})
         assert await b.redis.zrange(QUEUE, 0, -1) == [ORDERS_JOB.encode()]
         assert await b.events() == []
         assert b.sandbox.requests.counts() == {}
@@ -123,7 +123,7 @@ async def test_a_job_has_a_fixed_id_and_stands_in_the_queue_once(bench: BenchMak
     """However often the tick finds the poll due: arq refuses the id while it is queued."""
     async with bench() as b, queue_of(b, redis_url) as queue:
         for _ in range(5):
-            await tick({"workplace": b.services, "redis": queue})
+            await tick({"services": b.services, "redis": queue})
         assert await b.redis.zcard(QUEUE) == 1
         assert f"{QUEUE}:poll:default:orders" == ORDERS_JOB
 
@@ -133,11 +133,11 @@ async def test_a_poll_that_is_not_due_is_left_alone(bench: BenchMaker, redis_url
     async with bench() as b, queue_of(b, redis_url) as queue:
         b.services.clock = clock = StillClock()
         await set_cursor(b, due_at=clock.now() + 5, interval=1)
-        await tick({"workplace": b.services, "redis": queue})
+        await tick({"services": b.services, "redis": queue})
         assert await b.redis.zcard(QUEUE) == 0
         due = clock.now() + 0.9
         await set_cursor(b, due_at=due)
-        await tick({"workplace": b.services, "redis": queue})
+        await tick({"services": b.services, "redis": queue})
         assert await b.redis.zscore(QUEUE, ORDERS_JOB) == pytest.approx(due * 1000, abs=1)
 
 
@@ -145,7 +145,7 @@ async def test_a_stopping_worker_enqueues_nothing(bench: BenchMaker, redis_url: 
     """What it enqueued it would not run."""
     async with bench() as b, queue_of(b, redis_url) as queue:
         b.services.stopping = lambda: True
-        await tick({"workplace": b.services, "redis": queue})
+        await tick({"services": b.services, "redis": queue})
         assert await b.redis.zcard(QUEUE) == 0
 
 
@@ -176,7 +176,7 @@ async def test_a_cursor_that_is_no_cursor_is_due_and_stops_nobody_else(
     """The poll says what is wrong with it; the tick goes on with the other resources."""
     async with bench() as b, queue_of(b, redis_url) as queue:
         await b.redis.set(b.account.keys.cursor("orders"), "in the way")
-        await tick({"workplace": b.services, "redis": queue})
+        await tick({"services": b.services, "redis": queue})
         assert await b.redis.zcard(QUEUE) == 1
 
 
@@ -232,7 +232,7 @@ async def test_no_result_is_kept_and_the_id_is_free_at_once(bench: BenchMaker, r
 async def test_job_bodies_are_json(bench: BenchMaker, redis_url: str) -> None:
     """Arguments are ids only, of the account, the resource and the trace, readable by anybody."""
     async with bench() as b, queue_of(b, redis_url) as queue:
-        await tick({"workplace": b.services, "redis": queue})
+        await tick({"services": b.services, "redis": queue})
         body = await b.redis.get(job_key_prefix + ORDERS_JOB)
         job = json.loads(body)
         assert (job["f"], job["a"], list(job["k"])) == ("poll", ["default", "orders"], ["traceparent"])

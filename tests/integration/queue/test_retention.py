@@ -401,11 +401,11 @@ async def test_the_tick_enqueues_a_pass_when_it_is_due(bench: BenchMaker, redis_
         queue, job = make_queue(redis_url, b.services.queue), job_id(b.services.queue, "default").encode()
         try:
             await b.redis.hset(b.account.keys.cursor("orders"), "due_at", str(time.time() + 60))
-            await tick({"workplace": b.services, "redis": queue})
+            await tick({"services": b.services, "redis": queue})
             assert await queue.zrange(b.services.queue, 0, -1) == []
             b.account.retention._due_at = 0.0
             for _ in range(3):
-                await tick({"workplace": b.services, "redis": queue})
+                await tick({"services": b.services, "redis": queue})
                 b.account.retention._due_at = 0.0
             assert await queue.zrange(b.services.queue, 0, -1) == [job]
         finally:
@@ -422,9 +422,9 @@ async def test_a_pass_without_redis_is_told(bench: BenchMaker, own_server: Serve
     async with bench(url=own_server.url) as b:
         stream = io.StringIO()
         logs.configure("json", "debug", stream)
-        await retain({"workplace": b.services}, "somebody else")
+        await retain({"services": b.services}, "somebody else")
         own_server.stop(kill=True)
-        await retain({"workplace": b.services}, "default")
+        await retain({"services": b.services}, "default")
         assert '"event": "retention_put_off"' in stream.getvalue()
 
 
