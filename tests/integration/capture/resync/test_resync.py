@@ -279,7 +279,7 @@ async def test_asked_for_by_another_program(bench: BenchMaker, redis_url: str) -
     """One arq call notes it, under the id of the job; asked twice it is one; nonsense is logged and harmless."""
     async with bench() as b:
         await b.poll()
-        ctx = {"workplace": b.services, "job_id": "theirs"}
+        ctx = {"services": b.services, "job_id": "theirs"}
         for _ in range(2):
             await resync(
                 ctx, "default", "orders", {"ids": b.sandbox.store.ids()[:3], "force": True, "by": "erp"}
@@ -293,7 +293,7 @@ async def test_asked_for_by_another_program(bench: BenchMaker, redis_url: str) -
         with pytest.raises(Retry):
             await resync(ctx, "other", "orders", {"all": True})
         queue = make_queue(redis_url, b.services.queue)
-        await tick({"workplace": b.services, "redis": queue})
+        await tick({"services": b.services, "redis": queue})
         body = json.loads(await answer(b.redis.get(job_key_prefix + slice_id("default", "theirs"))))
         assert (body["f"], body["a"]) == ("resync_slice", ["default", "orders", "theirs"])
         assert [name for name, _ in await answer(b.redis.zrange(RESYNC_QUEUE, 0, -1, withscores=True))] == [

@@ -424,7 +424,7 @@ async def test_a_job_that_nobody_can_do_is_told(bench: BenchMaker, caplog: pytes
     """An account that no worker serves: it waits for one, and after a minute the log says so, once."""
     async with bench() as b:
         for at in range(1, ORPHANED_TRIES + 3):
-            ctx = {"workplace": b.services, "job_id": "x", "job_try": at}
+            ctx = {"services": b.services, "job_id": "x", "job_try": at}
             with pytest.raises(Retry):
                 await resync(ctx, "typo", "orders", {"all": True})
         lines = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
