@@ -40,7 +40,7 @@ async def look_once_more(b: Bench) -> list[str]:
             "missing": run.missing,
             "held back": before.held_back,
             "suspicious": before.suspicious,
-            "resumed": bool(before.sweep_started),
+            "resumed": bool(before.scan.started),
         }
         if run.outcome is not Outcome.COMPLETE or any(came.values()):
             restless.append(f"{name}: {run.outcome} {run.error} {came}")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from worker.capture.state.commit import Commit
 from worker.capture.state.cursor import Cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from worker.capture.records.privacy import RecordPolicy
     from worker.capture.resources import Captured, Resource
+    from worker.capture.state.cursor import CursorUpdate
     from worker.capture.state.lease import Lease
     from worker.capture.state.run import Run
     from worker.capture.state.store import StateStore
@@ -71,15 +73,15 @@ class PollContext:
         self.cursor = await self.store.load_cursor()
         return self.cursor
 
-    async def update(self, fields: Mapping[str, str | int | float], *, record: bool = False) -> None:
+    async def update(self, fields: CursorUpdate, *, record: bool = False) -> None:
         """Write fields of the cursor, and the record of the run if it has ended."""
         await self.store.commit(
-            [],
-            fence=self.lease.fence,
-            buckets=self.cursor.buckets,
-            reason=self.run.reason,
-            observed_at=self.run.started_at,
-            where="",
-            cursor=fields,
-            run=self.run.summary(self.clock.monotonic()) if record else None,
+            Commit(
+                fence=self.lease.fence,
+                buckets=self.cursor.buckets,
+                reason=self.run.reason,
+                observed_at=self.run.started_at,
+                cursor=fields,
+                run=self.run.summary(self.clock.monotonic()) if record else {},
+            )
         )

@@ -82,18 +82,18 @@ def _what_it_waits_for(cursor: Cursor, *, full: bool) -> str:
 
 
 def _judge_reads(cursor: Cursor, now: float) -> Verdict:
-    allowed = max(3 * cursor.interval, 120.0, cursor.interval + 3 * cursor.sweep_seconds)
+    allowed = max(3 * cursor.interval, 120.0, cursor.interval + 3 * cursor.scan.seconds)
     age = now - cursor.fresh_as_of
     if cursor.failures:
         times = "once" if cursor.failures == 1 else f"{cursor.failures} times in a row"
         cause = f"the poll failed {times}: {cursor.error}"
         return Verdict(Health.DEGRADED if age <= allowed else Health.FAILING, cause)
     if not cursor.baseline:
-        at = f"at page {cursor.sweep_page + 1}" if cursor.sweep_page else "about to begin"
+        at = f"at page {cursor.scan.page + 1}" if cursor.scan.page else "about to begin"
         return Verdict(Health.STARTING, f"the first read is {at}")
     cause = _what_is_wrong(cursor)
     if age > allowed and not cursor.suspicious:
-        cause = f"the last complete read is {age:.0f} s old; page {cursor.sweep_page + 1} is next"
+        cause = f"the last complete read is {age:.0f} s old; page {cursor.scan.page + 1} is next"
     return Verdict(Health.DEGRADED, cause) if cause else Verdict(Health.OK)
 
 

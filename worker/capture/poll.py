@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.resources import Captured
+    from worker.capture.state.cursor import CursorUpdate
     from worker.clock import Clock
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
@@ -247,7 +248,7 @@ class Poller:
                 self._log.exception("poll_crashed", resource=run.resource, advice="please report this trace")
             if _contradicts_contract(error, captured, cursor.failures):
                 await self._contract.mark_stale(context.options.resource)
-            failed: dict[str, str | int | float] = {
+            failed: CursorUpdate = {
                 **listed.failure_update(error),
                 "failures": cursor.failures + 1,
                 "error": run.error,
@@ -272,7 +273,7 @@ class Poller:
         """Note that the poll has begun. False if it must pause: consumers, or Redis, have to catch up first."""
         run, options, cursor = context.run, context.options, context.cursor
         load = await options.gate.check_now(paused=bool(cursor.paused))
-        started: dict[str, str | int | float] = {
+        started: CursorUpdate = {
             "last_started": run.started_at,
             "interval": options.interval,
             "paused": load.cause,

@@ -76,7 +76,7 @@ async def test_a_read_pauses_at_the_mark_and_goes_on_there(bench: BenchMaker, to
         assert (run.outcome, run.error_code, run.pages) == (Outcome.PAUSED, "backpressure", 4)
         assert await b.redis.xlen(STREAM) == 20
         cursor = await b.cursor()
-        assert cursor.sweep_page == 4
+        assert cursor.scan.page == 4
         assert "group slow has 20 entries to read" in cursor.paused
         verdict = judge(cursor, b.services.clock.now())
         assert verdict.health is Health.DEGRADED
@@ -241,7 +241,7 @@ async def test_full_is_an_outcome(bench: BenchMaker, own_server: Server, told: T
             run = await b.poll()
         assert (run.outcome, run.error_code, run.pages) == (Outcome.FAILED, "redis_full", 2)
         cursor = await b.cursor()
-        assert (cursor.error_code, cursor.failures, cursor.sweep_page) == ("redis_full", 1, 2)
+        assert (cursor.error_code, cursor.failures, cursor.scan.page) == ("redis_full", 1, 2)
         assert "CONFIG SET maxmemory" in cursor.error
         assert 5 <= cursor.due_at - cursor.last_started <= 5 + b.services.clock.now() - cursor.last_started
         assert judge(cursor, b.services.clock.now() + 100).health is Health.DEGRADED

@@ -22,6 +22,7 @@ from worker.capture.records.fingerprint import FieldIndex
 from worker.capture.records.payload import EncodedRecord, PayloadOptions, unpack_last
 from worker.capture.records.privacy import RecordPolicy, Rule
 from worker.capture.registry import ORDERS
+from worker.capture.state.commit import Commit
 from worker.capture.state.lease import acquire
 from worker.capture.state.store import StateStore
 from worker.clock import SystemClock
@@ -289,7 +290,7 @@ class Desk:
     async def commit(self, changes: list[Change]) -> bool:
         """Commit them."""
         return await self.store.commit(
-            changes, fence=self.fence, buckets=8, reason="poll", observed_at=0.0, where="", cursor={}
+            Commit(fence=self.fence, buckets=8, reason="poll", observed_at=0.0, changes=changes)
         )
 
 

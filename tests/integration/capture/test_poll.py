@@ -285,7 +285,7 @@ async def test_bad_answer(bench: BenchMaker, action: str, fields: dict[str, Any]
         believed = (action, page) != ("empty", 1)
         assert run.outcome == ("failed" if believed else "suspicious")
         cursor = await b.cursor()
-        assert (cursor.sweep_page < page, cursor.failures) == (True, int(believed))
+        assert (cursor.scan.page < page, cursor.failures) == (True, int(believed))
         assert (cursor.fresh_as_of, cursor.last_success) == (settled.fresh_as_of, settled.last_success)
         assert cursor.due_at > time.time() - 1
         assert await verdict(b) is Health.DEGRADED

@@ -33,11 +33,11 @@ async def test_stop_ends_behind_the_page_in_hand(bench: BenchMaker) -> None:
         run = await b.poll(stop=after_pages(2))
         assert (run.outcome, run.pages, run.published) == ("stopped", 2, 20)
         cursor = await b.cursor()
-        assert (cursor.sweep_page, cursor.baseline) == (2, False)
+        assert (cursor.scan.page, cursor.baseline) == (2, False)
         assert cursor.due_at <= time.time()
         run = await b.poll()
         assert (run.outcome, run.pages, run.snapshot) == ("complete", 4, 30)  # the last page is empty
-        assert (await b.cursor()).fresh_as_of == cursor.sweep_started
+        assert (await b.cursor()).fresh_as_of == cursor.scan.started
         await check(b)
 
 
@@ -157,7 +157,7 @@ async def test_lease_lost_in_the_middle(bench: BenchMaker, monkeypatch: pytest.M
         after = {each: await b.redis.dump(each) for each in await b.redis.keys("*orders*")}
         assert after == at_theft or run.pages == 2
         cursor = await b.cursor()
-        assert (cursor.sweep_page <= 2, cursor.failures) == (True, 0)
+        assert (cursor.scan.page <= 2, cursor.failures) == (True, 0)
         assert len(await b.events()) <= 20
         assert (await b.poll()).outcome == "complete"
         assert len(await check(b)) == 50

@@ -164,7 +164,7 @@ async def step(b: Bench, model: Model, stop_after: int = 100) -> Run:
         read, due = set(before.statuses.split("\n")) - FINAL, await waiting(b)
         assert all(record(each) in due for each, statuses in untold.items() if statuses & read)
         assert not any(status_of(model.store.truth()[each]) in read for each in untold)
-    elif not before.sweep_started:
+    elif not before.scan.started:
         # A sweep that it took over says nothing of what changed behind its back.
         assert not untold
     return run
@@ -196,7 +196,7 @@ async def settle_polls(b: Bench, model: Model) -> None:
         if later := await waiting(b):  # what is to be confirmed later is so now
             await answer(b.redis.zadd(due, dict.fromkeys(later, 1)))
         run = await step(b, model)
-        fresh = not before.sweep_started and not before.held_back and not run.missing
+        fresh = not before.scan.started and not before.held_back and not run.missing
         if run.outcome is Outcome.COMPLETE and fresh and not await answer(b.redis.exists(due, absent)):
             break
     else:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from worker.capture.health import Health, judge
-from worker.capture.state.cursor import Cursor
+from worker.capture.state.cursor import Cursor, FullScanProgress
 
 NOW = 1_800_000_000.0
 FINE: dict[str, Any] = {
@@ -24,7 +24,7 @@ FINE: dict[str, Any] = {
     [
         ({}, Health.OK, ""),
         ({"baseline": False}, Health.STARTING, "about to begin"),
-        ({"baseline": False, "sweep_page": 6}, Health.STARTING, "at page 7"),
+        ({"baseline": False, "scan": FullScanProgress(page=6)}, Health.STARTING, "at page 7"),
         ({"unreadable": 1}, Health.DEGRADED, "1 record cannot be read"),
         ({"unreadable": 2}, Health.DEGRADED, "2 records cannot be read"),
         ({"failures": 1, "error": "boom"}, Health.DEGRADED, "failed once: boom"),
@@ -34,7 +34,7 @@ FINE: dict[str, Any] = {
         ({"last_started": NOW - 331}, Health.FAILING, "no poll has been noted for 331 s"),
         ({"last_started": NOW - 150}, Health.OK, ""),
         ({"fresh_as_of": NOW - 200}, Health.DEGRADED, "200 s old"),
-        ({"fresh_as_of": NOW - 200, "sweep_seconds": 90.0}, Health.OK, ""),
+        ({"fresh_as_of": NOW - 200, "scan": FullScanProgress(seconds=90.0)}, Health.OK, ""),
         ({"last_started": NOW - 121, "interval": 60.0}, Health.OK, ""),
         ({"baseline": False, "failures": 1, "fresh_as_of": 0.0}, Health.FAILING, "failed once"),
     ],

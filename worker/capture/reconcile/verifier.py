@@ -28,6 +28,7 @@ from worker.capture.records.diff import (
 )
 from worker.capture.records.fingerprint import raw_fingerprint
 from worker.capture.state import refresh_queue as due
+from worker.capture.state.commit import Commit
 from worker.capture.state.record_states import buckets_of, states_of, unpacked
 from worker.clock import rfc3339
 from worker.errors import ApiError, Forbidden, NotFound, OrderMeshError, RateLimited, UnreadableAnswer
@@ -294,13 +295,14 @@ class Verifier:
             changes = [decide(one, self._fields, baseline=True) for one in decoded]
             to_write = [change for change in changes if change.action not in UNWRITTEN]
             if not to_write or await self._store.commit(
-                to_write,
-                fence=self._fence,
-                buckets=buckets,
-                reason=self._run.reason,
-                observed_at=self._clock.now(),
-                where=str(self._resource.single),
-                cursor={},
+                Commit(
+                    fence=self._fence,
+                    buckets=buckets,
+                    reason=self._run.reason,
+                    observed_at=self._clock.now(),
+                    where=str(self._resource.single),
+                    changes=to_write,
+                )
             ):
                 break
         for look, change in zip(kept, changes, strict=True):

@@ -27,9 +27,9 @@ from worker.capture.records.diff import (
 )
 from worker.capture.resources import AuditLog, Resource
 from worker.capture.state import refresh_queue as due
+from worker.capture.state.commit import Commit, RefreshResult
 from worker.capture.state.refresh_queue import CONFIRM_SECONDS, CONFIRMATIONS
 from worker.capture.state.run import Outcome
-from worker.capture.state.store import RefreshResult
 from worker.errors import (
     ApiError,
     Forbidden,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from worker.capture.context import ReadOptions
     from worker.capture.records.fingerprint import FieldIndex
     from worker.capture.resources import Captured
-    from worker.capture.state.cursor import Cursor
+    from worker.capture.state.cursor import Cursor, CursorUpdate
     from worker.capture.state.lease import Lease
     from worker.capture.state.open_records import OpenRecords
     from worker.capture.state.refresh_queue import RefreshBatch, RefreshKey, RefreshQueue
@@ -210,7 +210,7 @@ class RecordRefresher:
             batch.found.append(one.identifier)
         else:
             # The pages that are behind it may have shown it as it was before.
-            self.wants_sweep = not self._cursor.sweep_started
+            self.wants_sweep = not self._cursor.scan.started
             return self.wants_sweep
         return True
 
@@ -358,7 +358,7 @@ class RecordRefresher:
         self, changes: Sequence[Change], dealt: RefreshResult, recorded: Sequence[audit.AuditDelta] = ()
     ) -> bool:
         """Commit. False if a state was another one by now."""
-        moved: dict[str, str | int | float] = {
+        moved: CursorUpdate = {
             "buckets": self._buckets,
             "last_started": self._run.started_at,
             "interval": self._reading.interval,
@@ -366,13 +366,15 @@ class RecordRefresher:
         if self.wants_sweep:
             moved |= {"swept_at": 0.0, "due_at": self._clock.now()}
         return await self._store.commit(
-            changes,
-            fence=self._lease.fence,
-            buckets=self._buckets,
-            reason=self._run.reason,
-            observed_at=self._clock.now(),
-            where=f"{self._captured.name} by id",
-            cursor=moved,
-            recorded=recorded,
-            dealt=dealt,
+            Commit(
+                fence=self._lease.fence,
+                buckets=self._buckets,
+                reason=self._run.reason,
+                observed_at=self._clock.now(),
+                where=f"{self._captured.name} by id",
+                changes=changes,
+                recorded=recorded,
+                cursor=moved,
+                refresh=dealt,
+            )
         )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from worker.capture.context import PollContext
     from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.resources import AuditLog, Resource
+    from worker.capture.state.cursor import CursorUpdate
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
     from worker.ordermesh.contract.findings import Capabilities
@@ -62,7 +63,7 @@ class Refresher:
         buckets = cursor.buckets or await self._buckets_like(log.parent)
         reader = await self._read(context, capabilities, buckets, context.options.seconds)
         now = context.clock.now()
-        ended: dict[str, str | int | float] = {"due_at": now, "failures": 0, "error": "", "error_code": ""}
+        ended: CursorUpdate = {"due_at": now, "failures": 0, "error": "", "error_code": ""}
         if run.outcome is Outcome.PARTIAL:
             run.cut_short()
         if run.outcome is Outcome.PAUSED:
@@ -70,7 +71,7 @@ class Refresher:
         elif reader.exhausted:
             run.outcome, run.freshness = Outcome.COMPLETE, now - run.started_at
             ended |= {
-                "baseline": 1,
+                "baseline": True,
                 "fresh_as_of": max(run.started_at, cursor.fresh_as_of),
                 "last_success": now,
                 "due_at": run.started_at + interval,

@@ -19,6 +19,7 @@ from worker.capture.records.diff import PUBLISHED, UNWRITTEN, Change, decide, de
 from worker.capture.resync.reader import ResyncPage, ResyncReader
 from worker.capture.resync.requests import OVER, Resync, ResyncRequest, Resyncs, ResyncState
 from worker.capture.state.buckets import buckets_for
+from worker.capture.state.commit import Commit
 from worker.errors import ApiError, DataError, LeaseHeld, LeaseLost, OrderMeshError, RedisFull
 from worker.redis.connections import is_full
 from worker.telemetry import tracing
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.records.fingerprint import FieldIndex
     from worker.capture.resources import Resource
-    from worker.capture.state.cursor import Cursor
+    from worker.capture.state.cursor import Cursor, CursorUpdate
     from worker.capture.state.lease import Lease, Renewed
     from worker.capture.state.store import StateStore
     from worker.clock import Clock
@@ -239,17 +240,20 @@ class ResyncRunner:
             resync.published += published
             resync.unchanged += len(result.observed) - published
             resync.requests += run.usage.requests - requests
-            moved: dict[str, str | int | float] = {"buckets": buckets, _mark(resync.id): resync.mark}
+            moved: CursorUpdate = {"buckets": buckets}
             if result.unlike:  # to be had from the list alone
                 moved |= {"swept_at": 0.0, "due_at": self._clock.now()}
             done = await store.commit(
-                [change for change in changes if change.action not in UNWRITTEN],
-                fence=lease.fence,
-                buckets=buckets,
-                reason=run.reason,
-                observed_at=self._clock.now(),
-                where=f"resync {resync.id}, from {before}",
-                cursor=moved,
+                Commit(
+                    fence=lease.fence,
+                    buckets=buckets,
+                    reason=run.reason,
+                    observed_at=self._clock.now(),
+                    where=f"resync {resync.id}, from {before}",
+                    changes=[change for change in changes if change.action not in UNWRITTEN],
+                    cursor=moved,
+                    bookmarks={_mark(resync.id): resync.mark},
+                )
             )
             if done:
                 break

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 
 from worker.capture.records.diff import Change, decide_deleted
 from worker.capture.state import refresh_queue as due
+from worker.capture.state.commit import NOTHING, RefreshResult
+from worker.capture.state.cursor import CursorUpdate
 from worker.capture.state.refresh_queue import CONFIRMATIONS
-from worker.capture.state.store import NOTHING, RefreshResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from worker.capture.resources import Resource
     from worker.capture.state.cursor import Cursor
     from worker.capture.state.store import StateStore, UnseenRecords
@@ -41,7 +40,7 @@ class Deletions:
     missing: int = 0
     held_back: int = 0
     accepted: bool = False
-    counted: Mapping[str, int] = field(default_factory=dict)
+    counted: CursorUpdate = field(default_factory=CursorUpdate)
 
 
 def max_deleted(tracked: int) -> int:
@@ -96,6 +95,10 @@ async def find(
     return Deletions(tuple(deleted), dealt, missing=len(missing), accepted=over, counted=counted)
 
 
-def _counted(result: UnseenRecords, cursor: Cursor) -> dict[str, int]:
-    counted = {} if result.tracked == cursor.tracked else {"tracked": result.tracked}
-    return counted if result.places <= cursor.places else {**counted, "places": result.places}
+def _counted(result: UnseenRecords, cursor: Cursor) -> CursorUpdate:
+    counted: CursorUpdate = {}
+    if result.tracked != cursor.tracked:
+        counted["tracked"] = result.tracked
+    if result.places > cursor.places:
+        counted["places"] = result.places
+    return counted

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from worker.capture.context import PollContext
     from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.resources import Resource
+    from worker.capture.state.cursor import CursorUpdate
     from worker.capture.state.open_records import OpenRecords
     from worker.ordermesh.client import OrderMeshClient
 
@@ -45,7 +46,7 @@ class ScanExecutor:
         self._reader: Scanner | None = None
         self._log = get_logger(account=context.run.account)
 
-    def failure_update(self, error: Exception) -> dict[str, int]:
+    def failure_update(self, error: Exception) -> CursorUpdate:
         """What a failure changes of the cursor, by the part that has failed."""
         return self._reader.failure_update(error) if self._reader else {}
 
@@ -59,7 +60,7 @@ class ScanExecutor:
         """
         context = self._turn
         resource = context.options.resource
-        capabilities = await self._contract.ensure(resource, again=not context.cursor.sweep_started)
+        capabilities = await self._contract.ensure(resource, again=not context.cursor.scan.started)
         # A path that nobody has tried answers 404 for every record, also for one that is there.
         by_id = resource.single is not None and capabilities.single.holds is True
         context.options = replace(context.options, single=by_id)
@@ -133,7 +134,7 @@ class ScanExecutor:
         if why:
             before = context.cursor
             context.run.suspect(why)
-            claims = {"fresh_as_of": before.fresh_as_of, "last_success": before.last_success}
+            claims: CursorUpdate = {"fresh_as_of": before.fresh_as_of, "last_success": before.last_success}
             await context.update({"suspicious": why, **claims})
 
     def _scan_by_keyset(self, reader: Scanner, step: ScanStep) -> ScanStep:

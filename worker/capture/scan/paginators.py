@@ -27,8 +27,8 @@ def make_paginator(
     clamps = listing.past_end == "repeats"
     size = step.page_size
     if step.seeks:
-        full = cursor.sweep_width if cursor.sweep_size == size and cursor.sweep_pages > 1 else 0
-        since = cursor.sweep_since if resumed else step.since or 0
+        full = cursor.scan.width if cursor.scan.size == size and cursor.scan.pages > 1 else 0
+        since = cursor.scan.since if resumed else step.since or 0
         return KeysetPaginator(operation, page_size=size, since=since, full=full, clamps=clamps)
     if step.strategy is Strategy.HEAD:
         return NewestFirstPaginator(operation, page_size=size, since=step.since or 0, clamps=clamps)
@@ -42,11 +42,11 @@ def make_paginator(
         window=window,
         start=resume_at(cursor, size) if resumed else 0,
         # So many pages of another size say nothing of pages of this one.
-        expected=cursor.sweep_pages if cursor.sweep_size == size else 0,
-        total=cursor.sweep_total if resumed else 0,
+        expected=cursor.scan.pages if cursor.scan.size == size else 0,
+        total=cursor.scan.total if resumed else 0,
         clamps=clamps,
         is_capped=listing.capped,
-        goes_over_again=not (resumed and cursor.sweep_again),
+        goes_over_again=not (resumed and cursor.scan.again),
     )
 
 
@@ -55,6 +55,6 @@ def resume_at(cursor: Cursor, page_size: int) -> int:
 
     `sweep_width` is what a page really held, and no page will hold more than is asked for now.
     """
-    if page_size == cursor.sweep_size:
-        return cursor.sweep_page
-    return cursor.sweep_page * cursor.sweep_width // page_size
+    if page_size == cursor.scan.size:
+        return cursor.scan.page
+    return cursor.scan.page * cursor.scan.width // page_size

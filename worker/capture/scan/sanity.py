@@ -40,8 +40,8 @@ class SanityCheck:
 
     def __init__(self, cursor: Cursor, *, fast: bool, resumed: bool, partial: bool = False) -> None:
         self._cursor, self._fast, self._partial = cursor, fast, partial
-        self.seen = cursor.sweep_seen if resumed else 0
-        self.changed = cursor.sweep_changed if resumed else 0
+        self.seen = cursor.scan.seen if resumed else 0
+        self.changed = cursor.scan.changed if resumed else 0
         self.newest = self.latest = cursor.newest
         self.missed = 0
         self.witness: SampleRecord | None = None

@@ -33,8 +33,8 @@ from worker.capture.scan.pages import FetchedPage, PageFetcher
 from worker.capture.scan.paginators import make_paginator
 from worker.capture.scan.sanity import SanityCheck
 from worker.capture.scan.strategy import PageSummary, Strategy
+from worker.capture.state.commit import Commit, RefreshResult
 from worker.capture.state.run import Outcome
-from worker.capture.state.store import RefreshResult
 from worker.errors import (
     ApiError,
     OrderMeshError,
@@ -44,13 +44,13 @@ from worker.errors import (
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from worker.capture.context import ReadOptions
     from worker.capture.records.fingerprint import FieldIndex
     from worker.capture.resources import Resource
     from worker.capture.scan.strategy import PageRequest, ScanStep
-    from worker.capture.state.cursor import Cursor
+    from worker.capture.state.cursor import Cursor, CursorUpdate
     from worker.capture.state.lease import Lease
     from worker.capture.state.open_records import OpenRecords
     from worker.capture.state.run import Run
@@ -65,12 +65,12 @@ MIN_OFFSET, MAX_OFFSET = 5.0, 86_400.0
 
 MAX_STATUSES = 100
 """Where there are more, they are no statuses."""
-SWEEP_OVER: dict[str, str | int] = {
+SWEEP_OVER: CursorUpdate = {
     "sweep_page": 0,
     "sweep_started": 0,
     "sweep_seen": 0,
     "sweep_changed": 0,
-    "sweep_again": 0,
+    "sweep_again": False,
     "sweep_statuses": "",
 }
 """Of the cursor: no sweep is under way."""
@@ -98,8 +98,8 @@ class Scanner:
         self._client, self._clock = client, clock
         self._open, self._recorded = open_records, set[str]()
         self._deadline = clock.monotonic() + step.seconds
-        self._resumed = resumed = cursor.sweep_started > 0 and not step.is_fast
-        self._started_at = cursor.sweep_started if resumed else run.started_at
+        self._resumed = resumed = cursor.scan.started > 0 and not step.is_fast
+        self._started_at = cursor.scan.started if resumed else run.started_at
         listing = client.profile.list_of(options.resource.search)
         self._plan = make_paginator(
             options.resource.search, step, cursor, window=options.window, resumed=resumed, listing=listing
@@ -116,7 +116,7 @@ class Scanner:
             buckets=cursor.buckets,
             mark=self._judges_absence,
         )
-        self._unreadable = cursor.sweep_unreadable if resumed else 0
+        self._unreadable = cursor.scan.unreadable if resumed else 0
         self._ready: dict[int, FetchedPage | OrderMeshError] = {}
         self._broken: Exception | None = None
         self._arrived = anyio.Event()
@@ -132,7 +132,7 @@ class Scanner:
         """
         plan, part = self._plan, self._part
         pressed: PressureReport | None = None
-        if self._judges_absence and not self._cursor.sweep_started:
+        if self._judges_absence and not self._cursor.scan.started:
             await self._store.begin_sweep()
         with plain_errors():
             async with anyio.create_task_group() as fetching:
@@ -162,7 +162,7 @@ class Scanner:
             # What does not fit into its time, or moves as often as it is read, would never end: a sweep carries on
             # where it left off.
             too_long = part.is_fast and not self._reading.stop()
-            again = {"swept_at": 0.0} if too_long else {}
+            again: CursorUpdate = {"swept_at": 0.0} if too_long else {}
             await self._commit([], page=None, cursor={"due_at": self._clock.now(), **again})
 
     @property
@@ -188,7 +188,7 @@ class Scanner:
     def _is_over(self) -> bool:
         return self._reading.stop() or self._clock.monotonic() >= self._deadline
 
-    def failure_update(self, error: Exception) -> dict[str, int]:
+    def failure_update(self, error: Exception) -> CursorUpdate:
         """What a failure changes of the cursor.
 
         After a poll that got no further than the last one the sweep starts over: one bad page would otherwise
@@ -196,7 +196,7 @@ class Scanner:
         """
         if self._part.is_fast:
             return {}
-        fields = {"sweep_pages": self._plan.expected}
+        fields: CursorUpdate = {"sweep_pages": self._plan.expected}
         if _of_one_page(error) and not self._plan.advanced:
             fields |= {"sweep_page": 0, "sweep_started": 0}
         return fields
@@ -232,7 +232,7 @@ class Scanner:
             changes = await self._changes(decoded)
             self._unreadable = unreadable + _unreadable(page, changes)
             to_write = [change for change in changes if change.action not in UNWRITTEN]
-            if not to_write or await self._commit(to_write, page=number):
+            if not to_write or await self._commit(to_write, page=number, cursor={}):
                 break
             # A record of this page was committed since it was looked up: with an earlier page that shows it
             # too, or by another run. It is compared anew with what is kept now.
@@ -276,8 +276,8 @@ class Scanner:
         changes: Sequence[Change],
         *,
         page: int | None,
-        dealt: RefreshResult | None = None,
-        cursor: Mapping[str, str | int | float] = {},
+        refresh: RefreshResult | None = None,
+        cursor: CursorUpdate,
     ) -> bool:
         """Write `changes`; the cursor moves behind `page`. False if a state was another one by now."""
         run = self._run
@@ -287,7 +287,7 @@ class Scanner:
             next_page = self._plan.next_page
         else:
             record, next_page = {}, page + 1
-        moved: dict[str, str | int | float] = {
+        moved: CursorUpdate = {
             **({} if self._part.is_fast else self._sweep_cursor(next_page)),
             "buckets": self._pages.buckets,
             "last_started": run.started_at,
@@ -297,15 +297,17 @@ class Scanner:
         if changes or self._part.learns:
             await self._record_open()
         return await self._store.commit(
-            changes,
-            fence=self._lease.fence,
-            buckets=self._pages.buckets,
-            reason=run.reason,
-            observed_at=self._clock.now(),
-            where=f"{self._reading.resource.search} page {page}",
-            cursor=moved,
-            run=record,
-            dealt=dealt or RefreshResult(mark=self._judges_absence),
+            Commit(
+                fence=self._lease.fence,
+                buckets=self._pages.buckets,
+                reason=run.reason,
+                observed_at=self._clock.now(),
+                where=f"{self._reading.resource.search} page {page}",
+                changes=changes,
+                cursor=moved,
+                refresh=refresh or RefreshResult(mark=self._judges_absence),
+                run=record,
+            )
         )
 
     async def _record_open(self) -> None:
@@ -317,7 +319,7 @@ class Scanner:
         await self._open.add(new)
         self._recorded |= new
 
-    def _sweep_cursor(self, next_page: int) -> dict[str, str | int | float]:
+    def _sweep_cursor(self, next_page: int) -> CursorUpdate:
         return {
             "sweep_page": next_page,
             "sweep_size": self._part.page_size,
@@ -343,7 +345,7 @@ class Scanner:
         # older than the newest record seen, less the time that the reading took.
         passed = max(0.0, now - self._started_at)
         mark = int(min(self.sanity.newest, self._server_now() * 1000) - passed * 1000)
-        done: dict[str, str | int | float] = {
+        done: CursorUpdate = {
             "mark": max(mark, self._cursor.mark, 0),
             "newest": self.sanity.newest,
             "unreadable": max(self._unreadable, self._cursor.unreadable if self._part.is_fast else 0),
@@ -371,7 +373,7 @@ class Scanner:
         run.outcome, run.freshness = Outcome.COMPLETE, now - self._started_at
         if not self._part.is_fast:
             done |= {
-                "baseline": 1,
+                "baseline": True,
                 "sweep_seconds": now - self._started_at,
                 "swept_at": self._started_at,
                 "swept_mark": done["mark"],
@@ -388,7 +390,7 @@ class Scanner:
             "error_code": "",
         }
         while not await self._commit(
-            absences.deleted, page=None, dealt=absences.refresh, cursor={**done, **absences.counted}
+            absences.deleted, page=None, refresh=absences.refresh, cursor={**done, **absences.counted}
         ):
             absences = await self._find_absences()
         run.count(absences.deleted)
@@ -397,7 +399,7 @@ class Scanner:
 
     def _statuses(self) -> str:
         """The statuses that the sweep has seen so far; empty where a part of it has not looked."""
-        before = self._cursor.sweep_statuses if self._resumed else "\n"
+        before = self._cursor.scan.statuses if self._resumed else "\n"
         if not self._part.learns or not before:
             return ""
         seen = {*before.split("\n"), *self._pages.statuses} - {""}
@@ -405,14 +407,14 @@ class Scanner:
             return ""
         return "\n" + "\n".join(sorted(seen))
 
-    def _believed(self, known: Cursor) -> dict[str, str | int | float]:
+    def _believed(self, known: Cursor) -> CursorUpdate:
         """What a complete read settles that is believed."""
         run = self._run
         run.error = run.error_code = ""
         by_page = isinstance(self._plan, OffsetPaginator)
         return {
             "statuses": self._statuses().strip("\n"),
-            "sweep_pages": self._plan.next_page if by_page else known.sweep_pages,
+            "sweep_pages": self._plan.next_page if by_page else known.scan.pages,
             "swept_records": self.sanity.seen,
             "suspect_records": 0,
             "suspicious": "",
@@ -426,7 +428,7 @@ class Scanner:
         run, step = self._run, self._part
         run.suspect(cause)
         run.bare = run.bare or (step.is_fast and not self.sanity.seen)
-        fields: dict[str, str | int | float] = {
+        fields: CursorUpdate = {
             "suspicious": cause,
             "due_at": run.started_at + self._reading.interval,
             "failures": 0,

@@ -137,7 +137,7 @@ def choose_steps(
         return [sweep]
     is_due = not 0 <= now - cursor.swept_at < complete_every
     # What speaks against a read is settled by a complete one.
-    if not is_due and not cursor.sweep_started and not cursor.suspicious:
+    if not is_due and not cursor.scan.started and not cursor.suspicious:
         return fast
     step = min(seconds, max(interval, MIN_STEP_SECONDS))
     return [*(replace(item, concludes=False) for item in fast), replace(sweep, seconds=step)]
@@ -155,7 +155,7 @@ def _open(listing: Listing, cursor: Cursor, sweep: ScanStep, scope: RecordScope)
     if not (sweep.learns and cursor.baseline and cursor.swept_at and cursor.statuses):
         return []
     statuses = scope.open_statuses(cursor.statuses.split("\n"))
-    if not statuses or len(statuses) >= cursor.sweep_pages:
+    if not statuses or len(statuses) >= cursor.scan.pages:
         return []
     parts = [
         replace(

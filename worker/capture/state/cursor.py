@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
@@ -13,52 +13,134 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+class CursorUpdate(TypedDict, total=False):
+    """The fields of the cursor that a commit writes; `Cursor` and `FullScanProgress` say what they mean.
+
+    `sequence` is counted by the commit script, and `gaps` is written by reconciliation.
+    """
+
+    baseline: bool
+    buckets: int
+    bare: int
+    capped: int
+    due_at: float
+    error: str
+    error_code: str
+    failures: int
+    fresh_as_of: float
+    held_back: int
+    interval: float
+    last_started: float
+    last_success: float
+    mark: int
+    newest: int
+    paused: str
+    places: int
+    statuses: str
+    suspect_records: int
+    suspicious: str
+    swept_at: float
+    swept_mark: int
+    swept_records: int
+    tracked: int
+    unreadable: int
+    sweep_again: bool
+    sweep_changed: int
+    sweep_page: int
+    sweep_pages: int
+    sweep_seconds: float
+    sweep_seen: int
+    sweep_since: int
+    sweep_size: int
+    sweep_started: float
+    sweep_statuses: str
+    sweep_total: int
+    sweep_unreadable: int
+    sweep_width: int
+
+
+class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_{name}"):
+    """How far the full scan has come that is under way, and what the last one took. Times in seconds since 1970.
+
+    In Redis each name begins with `sweep_`.
+
+    Attributes:
+        page: The first page that has not been committed.
+        started: When the scan began; 0 when none is under way.
+        size: Records requested per page.
+        width: Records on its fullest page: `size`, or fewer where the server caps it.
+        total: The last total that the server gave; 0 for none.
+        seen: Records read so far.
+        changed: Those among them that had changed.
+        unreadable: Records before `page` that cannot be read.
+        again: The pages moved during the scan, and it reads them for the second time.
+        since: How far a keyset scan has come (milliseconds since 1970).
+        statuses: The statuses of the records so far, each after a line break; empty where they are not collected.
+        pages: Pages with records that the last scan found.
+        seconds: How long the last scan took.
+
+    """
+
+    page: int = 0
+    started: float = 0.0
+    size: int = 0
+    width: int = 0
+    total: int = 0
+    seen: int = 0
+    changed: int = 0
+    unreadable: int = 0
+    again: bool = False
+    since: int = 0
+    statuses: str = ""
+    pages: int = 0
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """Where the next poll of a resource starts, and how the last ones went. Times in seconds since 1970.
 
-    `sweep_page` is the first page that the sweep under way has not committed; a sweep is under way when it
-    or `sweep_started` is not 0. `sweep_size`: records asked for in a page of it; `sweep_width`: those that a
-    full one held; `sweep_total`: the total that the server gave it; `sweep_unreadable`: records
-    before that page that cannot be read; `sweep_pages`, `sweep_seconds`: pages with records that the last
-    sweep found, and how long it took. `sweep_seen`, `sweep_changed`: records that it has shown so far, and those that
-    had changed; `sweep_again`: its pages moved, and are read for the second time; `sweep_since`: where one that goes by
-    time has come to (milliseconds since 1970). `capped`: the server shows no more than a number of records of a list.
-    `swept_records`: records that the last sweep has shown that was believed, `suspect_records` the last that was not.
-    `suspicious`: why the last read is not believed, in words. `bare`: the `newest` behind which a window was empty,
-    and a complete read has shown that it may be. `statuses`: those that the records of the last
-    complete read were in, a line each; `sweep_statuses`: likewise of the one under way, behind an empty line, and
-    empty where it does not learn them.
-    `tracked`: records that are known and not deleted; `places`: places given to records so far.
-    `mark`: every change of a record up to then (milliseconds since 1970, by the records' own times) has been
-    read, and a read of what is newer may begin there; 0 for none. `swept_at`: when the last
-    complete sweep began; `swept_mark`: the mark at its end.
-    `fresh_as_of`: everything that changed before then has been published.
-    `paused`: why polling pauses (backpressure), in words. `held_back`: so many records, at least, were not shown by
-    the last complete read, which are too many to be believed deleted. `gaps`: records whose audit logs tell of what
-    could not be shown to be published; written by reconciliation alone.
+    Attributes:
+        baseline: A full scan has ended: new records are published as created, not as snapshots.
+        scan: Progress of the full scan.
+        capped: Records after which the server ends every list; 0 where it does not.
+        swept_at: When the last full scan began that has ended.
+        swept_mark: `mark` at its end.
+        swept_records: Records that the last full scan read which was not suspect.
+        suspect_records: Records that the last suspect full scan read.
+        suspicious: Why the last read is suspect, in words.
+        bare: The `newest` after which a window was empty, and a full scan has shown that it may be.
+        statuses: The statuses that the last full scan found, one per line.
+        buckets: Number of hashes that keep the states of the records.
+        sequence: Number of the last event.
+        tracked: Records that are known and not deleted.
+        places: Places given to records so far.
+        newest: The latest modification that was read (milliseconds since 1970, by the records' own times).
+        mark: Every change of a record up to then (likewise) has been read, and a read of newer changes may begin
+            there; 0 for none.
+        fresh_as_of: Everything that changed before then has been published.
+        last_success: When the last read ended that was complete.
+        last_started: When the last poll began.
+        due_at: When the next poll is due.
+        interval: Seconds between two polls.
+        failures: Polls that have failed in a row.
+        unreadable: Records that the last read could not read.
+        error: The last failure, in words.
+        error_code: Its code.
+        paused: Why polling pauses (backpressure), in words.
+        held_back: Records, at least, that the last full scan did not find; more than it may delete at once.
+        gaps: Records whose audit logs list changes that could not be shown to be published.
+
     """
 
     baseline: bool = False
-    sweep_page: int = 0
-    sweep_size: int = 0
-    sweep_width: int = 0
-    sweep_started: float = 0.0
-    sweep_total: int = 0
-    sweep_pages: int = 0
-    sweep_unreadable: int = 0
-    sweep_seconds: float = 0.0
-    sweep_seen: int = 0
-    sweep_changed: int = 0
-    sweep_again: int = 0
-    sweep_since: int = 0
+    scan: FullScanProgress = field(default_factory=FullScanProgress)
     capped: int = 0
     swept_records: int = 0
     suspect_records: int = 0
     suspicious: str = ""
     bare: int = 0
     statuses: str = ""
-    sweep_statuses: str = ""
     buckets: int = 0
     sequence: int = 0
     tracked: int = 0
@@ -90,7 +172,8 @@ class Cursor:
         """
         try:
             text = {name.decode(): value.decode() for name, value in fields.items()}
-            return msgspec.convert(text, cls, strict=False)
+            scan = msgspec.convert(text, FullScanProgress, strict=False)
+            return replace(msgspec.convert(text, cls, strict=False), scan=scan)
         except (msgspec.ValidationError, UnicodeDecodeError) as error:
             raise DataError(
                 f"the cursor cannot be read: {error}. If somebody edited it, put the old value back; "

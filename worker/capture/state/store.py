@@ -5,7 +5,7 @@ Every write goes through one script, `commit.lua`. See there for what it promise
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +13,7 @@ import msgpack
 import msgspec
 
 from worker.cancellation import finish
-from worker.capture.records.diff import PUBLISHED, Action, Change, RawRecord
+from worker.capture.records.diff import PUBLISHED, Action
 from worker.capture.records.events import EventBuilder
 from worker.capture.records.fingerprint import FieldIndex, bucket_of, pack_id, unpack_id
 from worker.capture.records.payload import AS_SERVED, EncodedRecord, PayloadOptions, unpack_last
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.capture.records.audit import AuditDelta
+    from worker.capture.records.diff import Change, RawRecord
     from worker.capture.resources import Captured
+    from worker.capture.state.commit import Commit
     from worker.keys import Keys
 
 LAYOUT = "2"
@@ -43,27 +44,6 @@ BUCKETS_AT_ONCE = 64
 
 # The msgpack that Lua scripts read (cmsgpack) is the older one without a type of its own for bytes.
 _pack = partial(msgpack.packb, use_bin_type=False)
-
-
-@dataclass(frozen=True, slots=True)
-class RefreshResult:
-    """What a commit notes of reads by id and of complete ones.
-
-    `at` and `done`: members of the due set of which a read began at `at`, by the clock of Redis; one that became due
-    again since stays. `later`: members to be read again, in so many seconds. `absent`: ids, and how often OrderMesh has
-    answered that there is no such record; `present`: ids of which that is no longer so. `mark`: a complete read
-    has seen the records of this commit.
-    """
-
-    at: str = ""
-    done: Sequence[str] = ()
-    later: Mapping[str, float] = field(default_factory=dict)
-    absent: Mapping[str, int] = field(default_factory=dict)
-    present: Sequence[str] = ()
-    mark: bool = False
-
-
-NOTHING = RefreshResult()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,33 +221,17 @@ class StateStore:
         scores = await answer(self._redis.zmscore(key, list(members))) if members else []
         return {member for member, score in zip(members, scores, strict=True) if score is not None}
 
-    async def commit(
-        self,
-        changes: Sequence[Change],
-        *,
-        fence: int,
-        buckets: int,
-        reason: str,
-        observed_at: float,
-        where: str,
-        cursor: Mapping[str, str | int | float],
-        run: Mapping[str, str | int | float] | None = None,
-        recorded: Sequence[AuditDelta] = (),
-        dealt: RefreshResult = NOTHING,
-    ) -> bool:
+    async def commit(self, commit: Commit) -> bool:
         """Publish, remember and move on, all in one script, which no cancellation cuts short.
 
-        True if it was done; False if nothing was, since another run has committed one of these records
+        True if it was done; False if nothing was written, since another run has committed one of these records
         since it was looked up.
-
-        `recorded`: new entries of audit logs; `dealt`: what else is noted.
-        `observed_at` stands in for the time of a record that has none, `where` (operation and page) goes to
-        the dead letters.
 
         Raises:
             LeaseLost: Another worker holds the lease; nothing was written.
 
         """
+        changes, buckets, refresh = commit.changes, commit.buckets, commit.refresh
         entries, dead = [], []
         lasts = await self._last_of(changes, buckets) if self._payload.previous else {}
         befores = await self._within_of(changes, buckets) if self._holds_within else {}
@@ -279,37 +243,38 @@ class StateStore:
             inside: bytes | bool = False
             if change.action in PUBLISHED:
                 body = EncodedRecord(self._entries.published(change))
-                events = [self._entries.event(change, observed_at, body, lasts.get(key))]
+                events = [self._entries.event(change, commit.observed_at, body, lasts.get(key))]
                 if self._payload.previous:
                     last = body.kept(change.version, self._payload.tag)
                 if self._holds_within:
                     inside = _pack_within(within(self._follow_ups, change.linked))
             elif change.action is Action.UNREADABLE:
-                dead.append(self._entries.dead_letter(change, observed_at, where))
+                dead.append(self._entries.dead_letter(change, commit.observed_at, commit.where))
             entries.append([*entry, events, last, change.grows, inside])
-        for log in recorded:
+        for log in commit.recorded:
             bucket = bucket_of(log.key, buckets)
-            events = [self._entries.recorded(log, item, observed_at) for item in log.entries]
+            events = [self._entries.recorded(log, item, commit.observed_at) for item in log.entries]
             entries.append(
                 [bucket, log.key, log.before, log.after, events, False, int(not log.before), False]
             )
-        shared = [envelope.SPEC_VERSION, self._source, envelope.CONTENT_TYPE, self._schema, reason]
+        shared = [envelope.SPEC_VERSION, self._source, envelope.CONTENT_TYPE, self._schema, commit.reason]
         shared.append(self._entries.traceparent())
         more = [
-            dealt.at,
-            list(dealt.done),
-            [each for pair in dealt.later.items() for each in pair],
-            [each for pair in dealt.absent.items() for each in pair],
-            list(dealt.present),
+            refresh.at,
+            list(refresh.done),
+            [each for pair in refresh.later.items() for each in pair],
+            [each for pair in refresh.absent.items() for each in pair],
+            list(refresh.present),
             self._due(changes, befores),
-            "1" if dealt.mark else "",
+            "1" if refresh.mark else "",
         ]
-        payload = [str(fence), shared, entries, dead, _flat(cursor), _flat(run or {}), RUNS_KEPT, more]
+        cursor = _flat({**commit.cursor, **commit.bookmarks})
+        payload = [str(commit.fence), shared, entries, dead, cursor, _flat(commit.run), RUNS_KEPT, more]
         count = sum(len(cast("list[object]", entry[4])) for entry in entries)
         with tracing.span("commit", account=self._keys.account, resource=self._resource.name, events=count):
             status, *_ = await finish(self._commit(keys=self._commit_keys, args=[_pack(payload)]))
         if status == b"fenced":
-            raise LeaseLost(self._resource.name, fence)
+            raise LeaseLost(self._resource.name, commit.fence)
         return bool(status == b"ok")
 
     async def settle(self, buckets: int) -> None:
@@ -392,7 +357,7 @@ def _unpack_within(packed: bytes) -> list[list[str]]:
     return [[name for item in some if item and (name := unpack_id(item))] for some in result]
 
 
-def _flat(fields: Mapping[str, str | int | float]) -> list[str]:
+def _flat(fields: Mapping[str, object]) -> list[str]:
     flat: list[str] = []
     for name, value in fields.items():
         flat += (name, str(int(value) if isinstance(value, bool) else value))

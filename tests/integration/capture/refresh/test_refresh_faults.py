@@ -13,9 +13,11 @@ from tests.support.worker import Bench, BenchMaker
 from worker.capture.context import PollContext
 from worker.capture.refresh.reader import MAX_UNKNOWN
 from worker.capture.registry import AUDIT_LOGS, CATEGORIES, ORDERS, SHIPMENTS
+from worker.capture.state.commit import Commit, RefreshResult
+from worker.capture.state.cursor import CursorUpdate
 from worker.capture.state.refresh_queue import RefreshQueue
 from worker.capture.state.run import Outcome
-from worker.capture.state.store import RefreshResult, StateStore
+from worker.capture.state.store import StateStore
 from worker.errors import Forbidden, ServerError
 from worker.ordermesh.contract.findings import UNTOLD, Capabilities, no
 from worker.ordermesh.http.reply import Reply
@@ -82,13 +84,18 @@ async def test_as_many_as_there_are_go_into_one_commit(bench: BenchMaker) -> Non
         many = [f"{at:024x}" for at in range(9_000)]
         turn = b.account.poller.context(ORDERS, reason="poll", trace=tracing.begin(""))
 
-        async def commit(dealt: RefreshResult) -> None:
+        async def commit(refresh: RefreshResult) -> None:
             async with b.account.poller.lease(turn) as lease:
                 cursor = await b.cursor()
                 assert await b.store.commit(
-                    [], fence=lease.fence, buckets=cursor.buckets, reason="poll", observed_at=0, where="",
-                    cursor={}, dealt=dealt,
-                )  # fmt: skip
+                    Commit(
+                        fence=lease.fence,
+                        buckets=cursor.buckets,
+                        reason="poll",
+                        observed_at=0,
+                        refresh=refresh,
+                    )
+                )
 
         await commit(RefreshResult(absent=dict.fromkeys(many, 0)))
         assert len(await b.store.all_absent()) == len(many)
@@ -200,7 +207,7 @@ async def test_a_list_that_has_to_be_read_is_read_after_a_crash(
         await make_due(b, "shipments", f"id:{b.sandbox.world.shipments.ids()[0]}")
         note = PollContext.update
 
-        async def dies(turn: PollContext, fields: dict[str, Any], **options: Any) -> None:
+        async def dies(turn: PollContext, fields: CursorUpdate, **options: Any) -> None:
             if "swept_at" in fields:
                 raise ConnectionError("the worker died here")
             await note(turn, fields, **options)

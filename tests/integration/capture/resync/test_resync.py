@@ -195,11 +195,11 @@ async def test_own_cursor_and_own_reads_are_left_alone(bench: BenchMaker) -> Non
         pages = iter(range(100))
         await b.poll(stop=lambda: next(pages) > 2)
         before = await b.cursor()
-        assert before.sweep_page > 0
+        assert before.scan.page > 0
         await work(b, await ask(b, all=True))
         after = await b.cursor()
-        assert (after.sweep_page, after.sweep_started, after.mark, after.due_at) == (
-            before.sweep_page, before.sweep_started, before.mark, before.due_at,
+        assert (after.scan.page, after.scan.started, after.mark, after.due_at) == (
+            before.scan.page, before.scan.started, before.mark, before.due_at,
         )  # fmt: skip
         fields = await answer(b.redis.hkeys(b.account.keys.cursor("orders")))
         assert not [each for each in fields if each.startswith(b"resync")]

@@ -45,7 +45,7 @@ async def test_the_cost_follows_the_open_orders(bench: BenchMaker) -> None:
                 run = await b.poll()
                 assert (run.plan, run.outcome, run.published) == ("open", "complete", 0)
                 costs.append(run.usage.requests)
-                assert run.usage.requests < (await b.cursor()).sweep_pages
+                assert run.usage.requests < (await b.cursor()).scan.pages
     assert costs[1] <= costs[0] + 2
 
 

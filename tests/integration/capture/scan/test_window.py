@@ -117,7 +117,7 @@ async def test_a_window_moves_its_mark_at_its_end_only(bench: BenchMaker) -> Non
             sandbox.faults.replace((FaultRule(operation="orders.search", action="status", code=500, page=3),))
             assert (await b.poll()).outcome == "failed"
             after = await b.cursor()
-            assert (after.mark, after.newest, after.sweep_started) == (before.mark, before.newest, 0)
+            assert (after.mark, after.newest, after.scan.started) == (before.mark, before.newest, 0)
             sandbox.faults.replace(())
             run = await b.poll()
             assert (run.plan, run.outcome) == ("window", "complete")
@@ -160,7 +160,7 @@ async def test_windows_go_on_beside_a_long_sweep(bench: BenchMaker, monkeypatch:
             b.account.poller._complete_every = 0.0
             first = await b.poll()
             assert (first.plan, first.outcome) == ("window+sweep", "partial")
-            assert (await b.cursor()).sweep_started > 0
+            assert (await b.cursor()).scan.started > 0
             changed = sandbox.store.change(7)
             second = await b.poll()
             assert (second.plan, second.updated) == ("window+sweep", 7)
@@ -170,7 +170,7 @@ async def test_windows_go_on_beside_a_long_sweep(bench: BenchMaker, monkeypatch:
             b.account.poller._complete_every = 3600.0
             third = await b.poll()
             assert (third.plan, third.outcome) == ("window+sweep", "complete")
-            assert (await b.cursor()).sweep_started == 0
+            assert (await b.cursor()).scan.started == 0
             assert (await b.poll()).plan == "window"
             assert len(await b.redis.xrange(b.account.keys.runs)) == 5
 

@@ -20,6 +20,7 @@ from worker.capture.records.diff import UNWRITTEN, Action, Change, decide, decod
 from worker.capture.records.fingerprint import FieldIndex
 from worker.capture.registry import ORDERS
 from worker.capture.state import lease as leases
+from worker.capture.state.commit import Commit
 from worker.capture.state.lease import acquire
 from worker.capture.state.store import StateStore
 from worker.clock import SystemClock
@@ -78,7 +79,7 @@ class Table:
             "where": "orders.search page 0",
             "cursor": {"sweep_page": 1},
         }
-        return await self.store.commit(changes, **defaults | options)
+        return await self.store.commit(Commit(changes=changes, **defaults | options))
 
     async def lease(self, verb: str, owner: str = "me", ms: int = 60_000) -> list[Any]:
         """The lease script alone."""
@@ -119,7 +120,7 @@ async def test_commit_writes_everything(table: Table) -> None:
     ((_, record),) = await table.redis.xrange(KEYS.runs)
     assert record == {b"run_id": b"r1"}
     cursor = await table.store.load_cursor()
-    assert (cursor.sequence, cursor.tracked, cursor.sweep_page) == (2, 3, 1)
+    assert (cursor.sequence, cursor.tracked, cursor.scan.page) == (2, 3, 1)
     assert await table.changes({"id": "a", "v": 1}, b'{"v":2}', {"id": "b", "v": 1}) == []
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from worker.capture.records.diff import Action, Change, RawRecord
 from worker.capture.scan.sanity import MIN_FOR_ALL, SanityCheck
-from worker.capture.state.cursor import Cursor
+from worker.capture.state.cursor import Cursor, FullScanProgress
 
 NOW = 1_800_000_000_000.0
 KNOWN: dict[str, Any] = {"tracked": 500, "swept_records": 500, "newest": 1000, "baseline": True}
@@ -75,7 +75,7 @@ def test_a_read_of_what_is_newer(seen: int, changed: int, known: dict[str, Any],
 
 def test_a_sweep_over_several_runs_is_one_read() -> None:
     """What earlier runs have shown of it counts; what another plan has shown does not."""
-    cursor = Cursor(**KNOWN, sweep_seen=400, sweep_changed=390)
+    cursor = Cursor(**KNOWN, scan=FullScanProgress(seen=400, changed=390))
     resumed = SanityCheck(cursor, fast=False, resumed=True)
     resumed.observe(100, [], [change(Action.UPDATED)] * 90, NOW)
     assert (resumed.seen, resumed.changed) == (500, 480)

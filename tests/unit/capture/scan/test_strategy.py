@@ -13,7 +13,7 @@ from worker.capture.records.scope import EVERYTHING
 from worker.capture.registry import ORDERS
 from worker.capture.resources import scope_of
 from worker.capture.scan.strategy import MIN_STEP_SECONDS, OVERLAP_MS, ScanStep, Strategy, choose_steps
-from worker.capture.state.cursor import Cursor
+from worker.capture.state.cursor import Cursor, FullScanProgress
 from worker.ordermesh.contract.profile import Listing
 
 UP, DOWN = {"sort": "updatedAt"}, {"sort": "-updatedAt"}
@@ -111,7 +111,7 @@ def test_a_sweep_of_a_capped_list() -> None:
     [
         replace(READ, swept_at=NOW - 3600),
         replace(READ, swept_at=NOW + 10),
-        replace(READ, sweep_started=NOW - 5),
+        replace(READ, scan=FullScanProgress(started=NOW - 5)),
     ],
     ids=["due", "in the future", "under way"],
 )
@@ -132,7 +132,7 @@ def test_a_short_interval_leaves_time_for_a_part() -> None:
 
 CHOOSES = Listing(status_parameter="status", merchant_parameter="merchantId")
 FINAL = scope_of(ORDERS, merchants=(), statuses=(), final=("Fulfilled", "Cancelled"))
-SEEN = replace(READ, statuses="Cancelled\nFulfilled\nHeld\nOpen", sweep_pages=20)
+SEEN = replace(READ, statuses="Cancelled\nFulfilled\nHeld\nOpen", scan=FullScanProgress(pages=20))
 
 
 def chosen(listing: Listing = CHOOSES, cursor: Cursor = SEEN, **options: Any) -> list[ScanStep]:
@@ -162,7 +162,7 @@ def test_open_statuses_alone() -> None:
         (Listing(), SEEN, {}),
         (CHOOSES, replace(SEEN, statuses=""), {}),
         (CHOOSES, replace(SEEN, statuses="Fulfilled"), {}),
-        (CHOOSES, replace(SEEN, sweep_pages=2), {}),
+        (CHOOSES, replace(SEEN, scan=FullScanProgress(pages=2)), {}),
         (CHOOSES, replace(SEEN, baseline=False), {}),
         (CHOOSES, SEEN, {"single": False}),
         (CHOOSES, SEEN, {"scope": EVERYTHING}),
@@ -197,7 +197,7 @@ def test_one_merchant_is_asked_for(holds: Listing) -> None:
         baseline=st.booleans(),
         mark=st.integers(0, 2**41),
         swept_at=st.floats(0, 2e9),
-        sweep_started=st.floats(0, 2e9),
+        scan=st.builds(FullScanProgress, started=st.floats(0, 2e9)),
     ),
     complete=st.booleans(),
     holds=st.sampled_from([BOTH, FILTERS, SORTS, Listing()]),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_type_hints
+
 import msgspec
 import pytest
 
 from worker.capture.records.diff import Action, Change, RawRecord
-from worker.capture.state.cursor import Cursor
+from worker.capture.state.cursor import Cursor, CursorUpdate, FullScanProgress
 from worker.capture.state.run import Outcome, Run
 from worker.errors import DataError
 
@@ -56,3 +58,22 @@ def test_cursor_of_a_later_version_is_read() -> None:
     assert Cursor.parse({b"sequence": b"3", b"baseline": b"1", b"later": b"x"}) == Cursor(
         sequence=3, baseline=True
     )
+
+
+def test_each_field_of_an_update_is_read_back() -> None:
+    """Every field that a commit writes is one of the cursor, of the same type; two others scripts write alone."""
+    scan = {f"sweep_{name}": kind for name, kind in get_type_hints(FullScanProgress).items()}
+    read = {name: kind for name, kind in get_type_hints(Cursor).items() if name != "scan"}
+    written = get_type_hints(CursorUpdate)
+    assert written == {
+        name: kind for name, kind in {**read, **scan}.items() if name not in {"sequence", "gaps"}
+    }
+    values = {bool: b"1", int: b"2", float: b"2.5", str: b"x"}
+    cursor = Cursor.parse({name.encode(): values[kind] for name, kind in written.items()})
+    for name in written:
+        unset = Cursor()
+        if name.startswith("sweep_"):
+            part = name.removeprefix("sweep_")
+            assert getattr(cursor.scan, part) != getattr(unset.scan, part)
+        else:
+            assert getattr(cursor, name) != getattr(unset, name)

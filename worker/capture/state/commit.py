@@ -1,0 +1,71 @@
+"""What one commit writes. No I/O: `StateStore.commit` sends it, `commit.lua` carries it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from worker.capture.state.cursor import CursorUpdate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from worker.capture.records.audit import AuditDelta
+    from worker.capture.records.diff import Change
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshResult:
+    """What a commit notes of reads by id and of full scans.
+
+    Attributes:
+        at: When the reads of `done` began, by the clock of Redis.
+        done: Members of the refresh queue that were read. One that became due again after `at` stays.
+        later: Members to be read again, and in how many seconds.
+        absent: Ids, and how often OrderMesh has answered that the record does not exist.
+        present: Ids of which that is no longer so.
+        mark: A full scan has seen the records of this commit.
+
+    """
+
+    at: str = ""
+    done: Sequence[str] = ()
+    later: Mapping[str, float] = field(default_factory=dict)
+    absent: Mapping[str, int] = field(default_factory=dict)
+    present: Sequence[str] = ()
+    mark: bool = False
+
+
+NOTHING = RefreshResult()
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one commit writes, all of it or nothing.
+
+    Attributes:
+        fence: Fencing number of the lease under which it is written.
+        buckets: Number of hashes that keep the states of the resource.
+        reason: Why the records were read; it goes into each event.
+        observed_at: Time of an event whose record has no time of its own (seconds since 1970).
+        where: Operation and page, for dead letters.
+        changes: Changed records, with the states that they had when they were looked up.
+        recorded: New entries of audit logs.
+        cursor: Fields of the cursor that change.
+        bookmarks: Fields of the same hash that belong to resyncs, by name.
+        refresh: What it notes of reads by id and of full scans.
+        run: The run record, where the run has ended.
+
+    """
+
+    fence: int
+    buckets: int
+    reason: str
+    observed_at: float
+    where: str = ""
+    changes: Sequence[Change] = ()
+    recorded: Sequence[AuditDelta] = ()
+    cursor: CursorUpdate = field(default_factory=CursorUpdate)
+    bookmarks: Mapping[str, str] = field(default_factory=dict)
+    refresh: RefreshResult = NOTHING
+    run: Mapping[str, str | int | float] = field(default_factory=dict)
