@@ -164,7 +164,13 @@ async def test_the_endpoint_minds_its_manners(caplog: pytest.LogCaptureFixture) 
         serving("127.0.0.1", 0, {"/here": _greet, "/broken": _fail}) as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
     ):
-        for content in (b"nonsense\r\n\r\n", b"GET /here HTTP/1.1\r\na b\r\n\r\n", b"GET", b"x" * 20_000, b""):
+        for content in (
+            b"nonsense\r\n\r\n",
+            b"GET /here HTTP/1.1\r\na b\r\n\r\n",
+            b"GET",
+            b"x" * 20_000,
+            b"",
+        ):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(content)
             writer.write_eof()
