@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import redis.exceptions
 from structlog.contextvars import bound_contextvars
 
+from worker.backoff import Backoff
 from worker.capture.context import PAUSE_SECONDS, PollContext, ReadOptions
 from worker.capture.records.payload import AS_SERVED, PayloadOptions
 from worker.capture.records.scope import EVERYTHING, RecordScope
@@ -52,8 +53,8 @@ if TYPE_CHECKING:
     from worker.queue.streams.backpressure import Backpressure
     from worker.telemetry.tracing import Trace
 
-FIRST_BACKOFF, MAX_BACKOFF = 5.0, 60.0
-"""Seconds between two tries of a resource whose polls fail. A refused login waits for the longest at once."""
+BACKOFF = Backoff(first=5.0, most=60.0)
+"""Between two polls of a resource that fail. A refused login waits for the longest pause at once."""
 MAX_ASKED_PAUSE = 900.0
 """Seconds. However long a pause the server asks for, a resource is not left alone for longer."""
 SLICE_SECONDS = 45.0
@@ -337,9 +338,9 @@ def _foreign_key(error: Exception) -> DataError:
 def _retry_delay(error: Exception, failures: int) -> float:
     """Seconds until the next try, after `failures` in a row before this one."""
     if isinstance(error, LoginRejected):
-        return MAX_BACKOFF
+        return BACKOFF.most
     if isinstance(error, RedisFull):
-        return FIRST_BACKOFF
+        return BACKOFF.first
     if isinstance(error, ApiError) and error.retry_after:
         return min(error.retry_after, MAX_ASKED_PAUSE)
-    return min(MAX_BACKOFF, FIRST_BACKOFF * (1 << min(failures, 10)))
+    return BACKOFF.ceiling(failures + 1)

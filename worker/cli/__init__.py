@@ -69,14 +69,11 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command itself."""
+        del ctx
         if cmd_name not in self.table:
             return None
         module, _, name = self.table[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name or "command")
-        if ctx.resilient_parsing:  # a shell asks what may come next
-            from worker.cli.common.completion import teach  # noqa: PLC0415 - nobody else needs it
-
-            teach(command)
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

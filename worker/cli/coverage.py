@@ -19,6 +19,7 @@ from worker.capture.registry import CAPTURED, RESOURCES
 from worker.capture.resources import AuditLog
 from worker.capture.state.run_history import History
 from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.params import RESOURCE, account_option
 from worker.cli.common.redis import check_resource, client_of
 from worker.cli.render.tables import columns, duration, printable
 from worker.clock import SystemClock, rfc3339
@@ -76,10 +77,10 @@ class CoverageReport:
     epilog="\b\nExamples:\n  ordersync coverage\n  ordersync coverage orders --days 30\n"
     "  ordersync coverage --json | jq '.[] | select(.open > 0)'"
 )
-@click.argument("resource", required=False)
+@click.argument("resource", type=RESOURCE, required=False)
 @click.option("--days", type=click.IntRange(1, 80), default=7, show_default=True, help="How many days back.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON: all passes and gaps as well.")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 def command(*, resource: str | None, days: int, as_json: bool, account: str | None) -> None:
     """Show which hours are proven complete, for one RESOURCE or all that are read.
 

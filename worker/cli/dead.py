@@ -10,6 +10,7 @@ import click
 from worker.admin.dead_letters import KINDS, DeadLetterAdmin, Selection, select
 from worker.app import run_async
 from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.params import GROUP, RESOURCE, account_option
 from worker.cli.common.redis import ask_back, check_resource, client_of
 from worker.cli.render.tables import columns, duration, printable
 from worker.clock import SystemClock
@@ -56,9 +57,9 @@ def command() -> None:
 
 def _with_picks(function: Callable[..., None]) -> Callable[..., None]:
     for option in (
-        click.option("--account", help="The account, where there are several."),
+        account_option,
         click.option("--kind", type=click.Choice(KINDS), help="Only those of this kind."),
-        click.option("--group", "-g", help="Only those of this group."),
+        click.option("--group", "-g", type=GROUP, help="Only those of this group."),
     ):
         function = option(function)
     return function
@@ -69,7 +70,7 @@ def _with_picks(function: Callable[..., None]) -> Callable[..., None]:
     epilog="\b\nExamples:\n  ordersync dead list orders --group warehouse\n"
     "  ordersync dead list --json | jq -r '.[].subject'",
 )
-@click.argument("resource", required=False)
+@click.argument("resource", type=RESOURCE, required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @_with_picks
 def list_letters(
@@ -100,9 +101,9 @@ def list_letters(
     epilog="\b\nExamples:\n  ordersync dead show 1772448067513-0\n"
     "  ordersync dead show 1772448067513-0 --json | jq .data"
 )
-@click.argument("words", metavar="[RESOURCE] ID", nargs=-1, required=True)
+@click.argument("words", type=RESOURCE, metavar="[RESOURCE] ID", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 def show(*, words: tuple[str, ...], as_json: bool, account: str | None) -> None:
     """Show one dead letter: the reason with its trace, and the event or the record, whole."""
     picked = select(words)
@@ -123,7 +124,7 @@ def show(*, words: tuple[str, ...], as_json: bool, account: str | None) -> None:
     epilog="\b\nExamples:\n  ordersync dead replay 1772448067513-0\n"
     "  ordersync dead replay --all orders --group warehouse"
 )
-@click.argument("words", metavar="ID... | --all [RESOURCE]", nargs=-1)
+@click.argument("words", type=RESOURCE, metavar="ID... | --all [RESOURCE]", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All of them: of one RESOURCE, or of all.")
 @_with_picks
 def replay(
@@ -163,7 +164,7 @@ def replay(
     epilog="\b\nExamples:\n  ordersync dead drop 1772448067513-0\n"
     "  ordersync dead drop --all orders --kind record --yes"
 )
-@click.argument("words", metavar="ID... | --all [RESOURCE]", nargs=-1)
+@click.argument("words", type=RESOURCE, metavar="ID... | --all [RESOURCE]", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All of them: of one RESOURCE, or of all.")
 @click.option("--yes", is_flag=True, help="Do not ask back.")
 @_with_picks

@@ -12,6 +12,7 @@ import redis.exceptions
 
 from worker.app import run_async, running_redis_url
 from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.params import GROUP, RESOURCE, account_option
 from worker.cli.render.tables import columns, duration, printable
 from worker.clock import SystemClock
 from worker.config.sections import RESOURCES
@@ -38,7 +39,7 @@ _COLUMNS = ("resource", "group", "unread", "pending", "oldest", "idle", "consume
     "  ordersync groups drop warehouse orders",
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 @click.pass_context
 def command(ctx: click.Context, *, as_json: bool, account: str | None) -> None:
     """Show the consumer groups: what each has to read, holds unacknowledged, and holds back from retention.
@@ -56,10 +57,10 @@ def command(ctx: click.Context, *, as_json: bool, account: str | None) -> None:
 @command.command(
     epilog="\b\nExamples:\n  ordersync groups drop warehouse\n  ordersync groups drop warehouse orders --yes"
 )
-@click.argument("group")
-@click.argument("resource", required=False)
+@click.argument("group", type=GROUP)
+@click.argument("resource", type=RESOURCE, required=False)
 @click.option("--yes", is_flag=True, help="Do not ask back.")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 @click.pass_context
 def drop(ctx: click.Context, *, group: str, resource: str | None, yes: bool, account: str | None) -> None:
     """Drop a GROUP: of one RESOURCE, or of all. What it has not dealt with is given up, and held back no more.

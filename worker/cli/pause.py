@@ -12,6 +12,7 @@ import click
 from worker.app import run_async
 from worker.capture.state.pauses import EVERYTHING, Pause, Pauses
 from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.params import RESOURCE, account_option
 from worker.cli.common.redis import check_resource, client_of
 from worker.cli.render.tables import printable
 from worker.clock import SystemClock, rfc3339
@@ -33,11 +34,11 @@ class StillPaused(OrdersyncError):
     "  ordersync pause orders shipments --reason 'wrong prices' --by night-shift\n"
     "  ordersync pause orders --account acme --reason INC-2041"
 )
-@click.argument("resources", metavar="[RESOURCE]...", nargs=-1)
+@click.argument("resources", type=RESOURCE, metavar="[RESOURCE]...", nargs=-1)
 @click.option("--reason", required=True, help="Why, for those who wonder later.")
 @click.option("--by", help="Who; without it your login name and this host.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 def pause(
     *, resources: tuple[str, ...], reason: str, by: str | None, as_json: bool, account: str | None
 ) -> None:
@@ -74,9 +75,9 @@ def pause(
 @click.command(
     epilog="\b\nExamples:\n  ordersync resume\n  ordersync resume orders\n  ordersync resume --account acme"
 )
-@click.argument("resources", metavar="[RESOURCE]...", nargs=-1)
+@click.argument("resources", type=RESOURCE, metavar="[RESOURCE]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="As JSON: the pauses that were lifted.")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 def resume(*, resources: tuple[str, ...], as_json: bool, account: str | None) -> None:
     """Read each RESOURCE again, or without any all that was paused of the account.
 

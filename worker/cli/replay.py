@@ -10,6 +10,7 @@ import click
 
 from worker.app import run_async
 from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.params import GROUP, RESOURCE, account_option
 from worker.cli.common.redis import check_resource, client_of, moment
 from worker.cli.render.tables import printable
 from worker.clock import SystemClock, rfc3339
@@ -51,8 +52,8 @@ class Kept:
     "  ordersync replay --group search orders --entity 67789cd8912265b1f5000ba4\n"
     "  ordersync replay --group audit orders --from 1772448067513-0",
 )
-@click.argument("resource", required=False)
-@click.option("--group", "-g", required=True, help="The group that is to get them.")
+@click.argument("resource", type=RESOURCE, required=False)
+@click.option("--group", "-g", type=GROUP, required=True, help="The group that is to get them.")
 @click.option(
     "--since", metavar="TIME", help="Those published from then on: a time, or a span before now, such as 2h."
 )
@@ -61,7 +62,7 @@ class Kept:
 @click.option("--entity", metavar="ID", help="Those of one order (or whatever the resource holds).")
 @click.option("--dry-run", is_flag=True, help="Change nothing; say what would be done.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 def command(
     *,
     resource: str | None,

@@ -15,6 +15,7 @@ from worker.app import open_services, run_async, running_redis_url
 from worker.capture.registry import RESOURCES
 from worker.capture.resync.requests import OVER, Resync, ResyncRequest, Resyncs, ResyncState
 from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.params import RESOURCE, account_option
 from worker.cli.common.redis import client_of, moment
 from worker.cli.render.tables import columns, duration
 from worker.clock import SystemClock, rfc3339
@@ -45,7 +46,7 @@ class ResyncIncomplete(OrdersyncError):
     "  ordersync resync orders --all --wait\n"
     "  ordersync resync orders --accept-deletes"
 )
-@click.argument("resource")
+@click.argument("resource", type=RESOURCE)
 @click.option("--id", "ids", multiple=True, help="Id, short id, safe id or external id; as often as needed.")
 @click.option(
     "--ids-from", type=click.File("rb"), help="A file with an id on each line, - for standard input."
@@ -61,7 +62,7 @@ class ResyncIncomplete(OrdersyncError):
 )
 @click.option("--by", help="Who asks; without it your login name and this host.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 def command(
     *,
     resource: str,
@@ -260,7 +261,7 @@ def _ended(account: str, resync: Resync) -> str:
     "  ordersync resyncs resume 4f1c09ab",
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 @click.pass_context
 def resyncs(ctx: click.Context, *, as_json: bool, account: str | None) -> None:
     """List the resyncs, cancel one, or go on with one that was cancelled."""
@@ -302,7 +303,7 @@ def _list(rows: list[dict[str, Any]]) -> str:
 
 @resyncs.command(epilog="\b\nExample:\n  ordersync resyncs cancel 4f1c09ab")
 @click.argument("name", metavar="ID")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 def cancel(name: str, account: str | None) -> None:
     """End a resync behind what it has in hand."""
     _change(account, name, resume=False)
@@ -310,7 +311,7 @@ def cancel(name: str, account: str | None) -> None:
 
 @resyncs.command(epilog="\b\nExample:\n  ordersync resyncs resume 4f1c09ab")
 @click.argument("name", metavar="ID")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 def resume(name: str, account: str | None) -> None:
     """Go on with a resync that was cancelled, where it stopped."""
     _change(account, name, resume=True)

@@ -10,6 +10,7 @@ import click
 from worker.app import run_async
 from worker.capture.state.run_history import History, RunRecord
 from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.params import RESOURCE, account_option
 from worker.cli.common.redis import check_resource, client_of, moment
 from worker.cli.render.tables import columns, printable
 from worker.clock import SystemClock, rfc3339
@@ -84,7 +85,7 @@ def command() -> None:
     epilog="\b\nExamples:\n  ordersync runs list orders --failed --since 2h\n"
     "  ordersync runs list --json | jq '.[] | select(.retries > 0)'",
 )
-@click.argument("resource", required=False)
+@click.argument("resource", type=RESOURCE, required=False)
 @click.option("--failed", is_flag=True, help="Only those that failed, or were suspicious.")
 @click.option(
     "--limit", "-n", type=click.IntRange(1), default=20, show_default=True, help="No more than so many."
@@ -93,7 +94,7 @@ def command() -> None:
     "--since", metavar="TIME", help="Only those that ended since then: a time, or a span such as 2h."
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON: all fields of each run record.")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 def list_runs(
     *, resource: str | None, failed: bool, limit: int, since: str | None, as_json: bool, account: str | None
 ) -> None:
@@ -127,7 +128,7 @@ def list_runs(
 )
 @click.argument("run_id")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 def show(*, run_id: str, as_json: bool, account: str | None) -> None:
     """Show all that is kept of a run. RUN_ID: as in the log, or its beginning."""
     settings = prepare(quiet=True)

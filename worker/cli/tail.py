@@ -11,6 +11,7 @@ import redis.exceptions
 
 from worker.app import run_async, running_redis_url
 from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.params import RESOURCE, account_option
 from worker.config.sections import RESOURCES
 from worker.config.settings import Settings, hide_password
 from worker.errors import RedisUnavailable, SettingsError
@@ -29,7 +30,7 @@ _COLOURS = {"snapshot": "blue", "created": "green", "updated": "yellow", "delete
     epilog="\b\nExamples:\n  ordersync tail\n  ordersync tail orders --json | jq .subject\n"
     "  ordersync tail orders --from 0 --no-follow"
 )
-@click.argument("resource", default="orders")
+@click.argument("resource", type=RESOURCE, default="orders")
 @click.option(
     "-n",
     "--last",
@@ -42,7 +43,7 @@ _COLOURS = {"snapshot": "blue", "created": "green", "updated": "yellow", "delete
 @click.option("--from", "start", help="Begin behind this entry of the stream; 0 is the very beginning.")
 @click.option("--follow/--no-follow", default=True, help="Wait for more events, or end.")
 @click.option("--json", "as_json", is_flag=True, help="Whole events as JSON lines, the record under `data`.")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 def command(
     *, resource: str, count: int, start: str | None, follow: bool, as_json: bool, account: str | None
 ) -> None:

@@ -11,6 +11,7 @@ import click
 from worker.admin.timeline import Timeline, TimelineCollector
 from worker.app import open_services, run_async, running_redis_url
 from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.params import account_option
 from worker.cli.common.redis import client_of
 from worker.cli.render.tables import printable
 from worker.clock import SystemClock, rfc3339
@@ -38,7 +39,7 @@ _COLOURS = {"event": "green", "audit": "blue", "delivery": "yellow", "dead": "re
     help="Events that are looked at in each stream, from the newest on.",
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 def command(*, order_id: str, offline: bool, scan: int, as_json: bool, account: str | None) -> None:
     """Show all that is known of one order, in time order. ID: its id, shortId (O...), safeId or externalId.
 

@@ -81,9 +81,9 @@ def files() -> dict[str, str]:
     return {DOCUMENT: _HEADER + _as_yaml(asyncapi.document()), **written, LOG_SCHEMA: log}
 
 
-def pages() -> dict[str, str]:
-    """Pages that are written with the files, by their path in the folder `docs`, which stands beside `deploy`."""
-    return {"logs.md": log_page.page()}
+def pages(docs: Path) -> dict[str, str]:
+    """Pages that are written with the files, by their path in the folder `docs`, which is beside `deploy`."""
+    return {"logs.md": log_page.page(docs / "queries")}
 
 
 def promises() -> dict[str, Promise]:
@@ -129,7 +129,7 @@ def command(folder: Path, *, release: bool) -> None:
         (folder / name).write_text(text, encoding="utf-8")
     docs = folder.resolve().parent / "docs"
     if docs.is_dir():
-        for name, text in pages().items():
+        for name, text in pages(docs).items():
             (docs / name).write_text(text, encoding="utf-8")
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.contracts.log_queries import QUERIES, Query, loki, program
+from worker.contracts.log_queries import Query, load_queries
 from worker.telemetry.catalog import COMMON, FIELDS, FREE_LEVEL, HEAD, THEMES, LogEvent, LogField
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 _BEGIN = """\
 # The log
@@ -31,20 +32,21 @@ with `ORDERSYNC_EVENTS__TRACEPARENT=true` each event has them in `traceparent` (
 
 ## Ten questions
 
-Those in jq read a file, or what `journalctl -u ordersync -o cat` and `docker logs` print:
+Each is a file in `docs/queries`. Those in jq read a file, or what `journalctl -u ordersync -o cat` and `docker logs`
+print:
 
 ```console
-$ journalctl -u ordersync -o cat --since -1h | jq -nRr -f question.jq
+$ journalctl -u ordersync -o cat --since -1h | jq -nRr -f docs/queries/failing.jq
 ```
 
 Those in LogQL are for Grafana Loki; put the selector of your stream in place of `{app="ordersync"}`.
 """
 
 
-def page() -> str:
-    """The whole page."""
+def page(queries: Path) -> str:
+    """The whole page; `queries` is the folder of the questions."""
     parts = [_BEGIN]
-    parts += [_question(number, query) for number, query in enumerate(QUERIES, 1)]
+    parts += [_question(number, query) for number, query in enumerate(load_queries(queries), 1)]
     parts.append("## Events\n")
     parts.append(
         "Fields in brackets are there where they apply; those of every line, and those that any event may have, stand "
@@ -63,7 +65,7 @@ def page() -> str:
 def _question(number: int, query: Query) -> str:
     return (
         f"### {number}. {query.question}\n\n{query.about}\n\n"
-        f"```jq\n{program(query)}\n```\n\n```logql\n{loki(query)}\n```\n"
+        f"```jq\n{query.jq}\n```\n\n```logql\n{query.logql}\n```\n"
     )
 
 

@@ -17,8 +17,8 @@ from urllib.parse import urlencode
 import httpx
 import msgspec
 import redis.exceptions
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
+from worker.backoff import Backoff
 from worker.errors import (
     ApiError,
     GatewayUnreachable,
@@ -49,7 +49,8 @@ RETRIED_WRITE_STATUSES = frozenset({429})
 """For a write that must not be done twice: only where the server says that it has not begun."""
 UNANSWERED_STATUSES = frozenset({408, 502, 504})
 """A gateway's words for: I do not know what became of it."""
-FIRST_BACKOFF, MAX_BACKOFF = 0.25, 20.0
+BACKOFF = Backoff(first=0.25, most=20.0)
+"""Between two attempts of a request, with full jitter."""
 MAX_RETRY_AFTER = 30.0
 """Seconds. When the server asks for a longer pause, the request fails and the poll is put off instead."""
 
@@ -257,33 +258,22 @@ class OrderMeshClient(TypedServices):
         return _Request(key, route.method, url, content, _repeatable(operation, route.method))
 
     async def _with_retries(self, request: _Request, usage: Usage, attempts: int, *, signed: bool) -> Reply:
-        try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(_Transient),
-                stop=stop_after_attempt(attempts),
-                wait=self._backoff,
-                sleep=self._clock.sleep,
-                reraise=True,
-            ):
-                with attempt:
-                    if attempt.retry_state.attempt_number > 1:
-                        usage.retries += 1
-                        self._counts.retries += 1
-                    again = attempt.retry_state.attempt_number > 1
-                    return await self._try(request, usage, signed=signed, again=again)
-        except _Transient as failure:
-            raise failure.error from None
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        attempt = 1
+        while True:
+            try:
+                return await self._try(request, usage, signed=signed, again=attempt > 1)
+            except _Transient as failure:
+                if attempt >= attempts:
+                    raise failure.error from None
+                await self._clock.sleep(self._pause(attempt, failure))
+            attempt += 1
+            usage.retries += 1
+            self._counts.retries += 1
 
-    def _backoff(self, state: RetryCallState) -> float:
+    def _pause(self, attempt: int, failure: _Transient) -> float:
         """Full jitter, and never earlier than the server asked for."""
-        ceiling = min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** (state.attempt_number - 1))
-        failure = state.outcome.exception() if state.outcome else None
-        asked = failure.retry_after if isinstance(failure, _Transient) else None
-        wait = (asked or 0.0) + self._clock.uniform(0, ceiling)
-        self._log.debug(
-            "request_retried", attempt=state.attempt_number, wait_s=round(wait, 3), reason=str(failure)
-        )
+        wait = (failure.retry_after or 0.0) + self._clock.uniform(0, BACKOFF.ceiling(attempt))
+        self._log.debug("request_retried", attempt=attempt, wait_s=round(wait, 3), reason=str(failure))
         return wait
 
     async def _try(self, request: _Request, usage: Usage, *, signed: bool, again: bool) -> Reply:

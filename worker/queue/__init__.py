@@ -1,8 +1,9 @@
 """What consumers see: the envelope of an event, the stream it stands in, and a kit to read it with."""
 
+from worker.backoff import Backoff
 from worker.errors import ConsumerReplaced, GroupGone, NotReplayable
 from worker.queue.consumer import Consumer, Statistics
-from worker.queue.consumer.delivery import Backoff, Batch, Delivery, Reject, Trimmed
+from worker.queue.consumer.delivery import Batch, Delivery, Reject, Trimmed
 from worker.queue.envelope import Event
 
 __all__ = [

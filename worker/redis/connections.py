@@ -14,6 +14,7 @@ from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 
+from worker.backoff import Backoff
 from worker.config.settings import hide_password
 from worker.errors import RedisUnavailable, SettingsError
 from worker.telemetry.log import get_logger
@@ -28,6 +29,8 @@ SOCKET_TIMEOUT = 10.0
 CONNECT_TIMEOUT = 5.0
 RETRY_SECONDS = 5.0
 """A call that has failed is tried again this long after it began: enough for a restart, no use after a timeout."""
+BACKOFF = Backoff(first=0.2, most=5.0)
+"""Between two attempts to reach a server that does not answer yet."""
 _RETRIED = [redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError]
 
 T = TypeVar("T")
@@ -127,7 +130,7 @@ async def wait_until_up(
 
     """
     log, shown = get_logger(), hide_password(url)
-    began, pause, said = clock.monotonic(), 0.2, 0.0
+    began, failures, said = clock.monotonic(), 0, 0.0
     while True:
         try:
             await client.ping()
@@ -144,8 +147,8 @@ async def wait_until_up(
             if waited >= said:
                 log.warning("waiting_for_redis", url=shown, waited_s=round(waited, 1), error=str(error))
                 said = waited + 10
-            await clock.sleep(clock.uniform(pause / 2, pause))
-            pause = min(pause * 2, 5.0)
+            failures += 1
+            await clock.sleep(BACKOFF.pause(failures, clock))
         else:
             return
 

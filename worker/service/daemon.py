@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 import redis.exceptions
 
+from worker.backoff import Backoff
 from worker.cancellation import end, plain_errors
 from worker.clock import rfc3339
 from worker.errors import OrdersyncError
@@ -40,7 +41,8 @@ HANG_STATUS = 70
 LAST_WORDS_SECONDS = 2.0
 REPORT_SECONDS = 5.0
 """Time to ask Redis how the resources stand; a heartbeat is written in any case."""
-MAX_PAUSE = 10.0
+BACKOFF = Backoff(first=0.5, most=10.0)
+"""Until the arq worker starts again. One that ran for longer than the longest pause starts the count again."""
 CLOSING_SECONDS = 10.0
 """Beyond the grace time: to close connections, and the embedded server."""
 
@@ -237,7 +239,7 @@ class Daemon:
                 self.stop()
 
     async def _keep_working(self) -> None:
-        pause = 0.5
+        failures = 0
         while not self._stopping:
             began = self._clock.monotonic()
             try:
@@ -252,11 +254,11 @@ class Daemon:
                 )
             except Exception:  # noqa: BLE001 - whatever it was: a daemon starts its worker again and says so
                 self._log.exception("worker_failed", advice="the worker starts again by itself")
-            if self._clock.monotonic() - began > MAX_PAUSE:
-                pause = 0.5
+            if self._clock.monotonic() - began > BACKOFF.most:
+                failures = 0
             if not self._stopping:
-                await self._until_stopped(self._clock.sleep(self._clock.uniform(pause / 2, pause)))
-                pause = min(pause * 2, MAX_PAUSE)
+                failures += 1
+                await self._until_stopped(self._clock.sleep(BACKOFF.pause(failures, self._clock)))
 
     async def _work(self) -> None:
         """One life of an arq worker: until it fails, or the daemon is to stop."""

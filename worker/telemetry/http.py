@@ -1,108 +1,110 @@
-"""A small HTTP endpoint for probes and scrapers: GET and HEAD of fixed paths, one answer to a connection.
+"""The HTTP endpoint for probes and scrapers: GET and HEAD of fixed paths, one answer for each connection.
 
-It is no web server: it reads no bodies, keeps no connection, and gives a caller a few seconds and kilobytes.
+aiohttp.web serves it. Callers are strangers: their number and the life of each connection are limited.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias
+
+from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from worker.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator
 
-CALLER_SECONDS = 5.0
-"""Within which a caller must have asked, and taken the answer."""
 ANSWER_SECONDS = 10.0
-MAX_HEAD = 8192
-MAX_CALLERS = 32
+"""Time for a route to answer; after it the caller gets 503."""
+CONNECTION_SECONDS = 20.0
+"""Time for a connection as a whole: to ask, to be answered, and to take the answer. aiohttp sets no limit itself:
+before 3.14.5 not even to a caller that never asks."""
+MAX_CONNECTIONS = 32
+SHUTDOWN_SECONDS = 1.0
+"""Time for requests in progress when the block ends."""
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a path answers with."""
-
-    status: int
-    body: bytes
-    content_type: str = "application/json"
-
-
-Routes: TypeAlias = "Mapping[str, Callable[[], Awaitable[Answer]]]"
+Routes: TypeAlias = Mapping[str, Callable[[], Awaitable[web.Response]]]
 
 
 @asynccontextmanager
 async def serving(host: str, port: int, routes: Routes) -> AsyncIterator[int]:
-    """Answer while the block runs; gives the port, for 0 is any that is free.
+    """Serve the routes while the block runs; yields the port, which the system chooses if `port` is 0.
 
     Raises:
-        SettingsError: Nobody can listen there.
+        SettingsError: The address cannot be listened on.
 
     """
-    callers = asyncio.Semaphore(MAX_CALLERS)
-    under_way: set[asyncio.Task[None]] = set()
 
-    async def call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            under_way.add(task)
-            task.add_done_callback(under_way.discard)
+    async def handle(request: web.BaseRequest) -> web.Response:
+        response = await _respond(request, routes)
+        response.headers.update({"Cache-Control": "no-store", "Server": "ordersync"})
+        response.force_close()
+        return response
+
+    runner = web.ServerRunner(_Server(handle), shutdown_timeout=SHUTDOWN_SECONDS)
+    await runner.setup()
+    try:
         try:
-            if not callers.locked():
-                async with callers:
-                    await _answer(reader, writer, routes)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # a caller that goes away, or does not speak HTTP, is no event
-        finally:
-            writer.close()
-
-    try:
-        server = await asyncio.start_server(call, host, port, limit=MAX_HEAD)
-    except OSError as error:
-        raise SettingsError(
-            f"ORDERSYNC_METRICS__PORT: {host}:{port} cannot be used: {error.strerror or error}. Choose another port, "
-            "or an address of this host as ORDERSYNC_METRICS__HOST."
-        ) from None
-    try:
-        yield server.sockets[0].getsockname()[1]
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise SettingsError(
+                f"ORDERSYNC_METRICS__PORT: {host}:{port} cannot be used: {error.strerror or error}. Choose another "
+                "port, or an address of this host as ORDERSYNC_METRICS__HOST."
+            ) from None
+        yield runner.addresses[0][1]
     finally:
-        server.close()
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(server.wait_closed(), 1)
+        await runner.cleanup()
 
 
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, routes: Routes) -> None:
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), CALLER_SECONDS)
-    method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
-    path = rest.partition(" ")[0].partition("?")[0]
-    if method not in {"GET", "HEAD"}:
-        answer = _said(HTTPStatus.METHOD_NOT_ALLOWED)
-    elif path not in routes:
-        answer = _said(HTTPStatus.NOT_FOUND)
-    else:
-        try:
-            answer = await asyncio.wait_for(routes[path](), ANSWER_SECONDS)
-        except TimeoutError:
-            answer = _said(HTTPStatus.SERVICE_UNAVAILABLE)
-    reason = HTTPStatus(answer.status).phrase
-    lines = [
-        f"HTTP/1.1 {answer.status} {reason}",
-        f"Content-Type: {answer.content_type}",
-        f"Content-Length: {len(answer.body)}",
-        "Cache-Control: no-store",
-        "Connection: close",
-    ]
-    writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if method == "HEAD" else answer.body))
-    await asyncio.wait_for(writer.drain(), CALLER_SECONDS)
+async def _respond(request: web.BaseRequest, routes: Routes) -> web.Response:
+    if request.method not in {"GET", "HEAD"}:
+        return _plain(HTTPStatus.METHOD_NOT_ALLOWED)
+    route = routes.get(request.path)
+    if route is None:
+        return _plain(HTTPStatus.NOT_FOUND)
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await route()
+    except TimeoutError:
+        return _plain(HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _said(status: HTTPStatus) -> Answer:
-    return Answer(status, f"{status.phrase}\n".encode(), "text/plain")
+def _plain(status: HTTPStatus) -> web.Response:
+    return web.Response(
+        status=status, body=f"{status.phrase}\n".encode(), headers={"Content-Type": "text/plain"}
+    )
+
+
+class _Server(web.Server):
+    """aiohttp's server, which also limits the number of connections and the life of each."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.Response]]) -> None:
+        super().__init__(handler, access_log=None, logger=_logger)
+        self._deadlines: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Close the connection after a while, and at once if there are too many."""
+        super().connection_made(handler, transport)
+        seconds = CONNECTION_SECONDS if len(self.connections) <= MAX_CONNECTIONS else 0.0
+        self._deadlines[handler] = asyncio.get_running_loop().call_later(seconds, transport.abort)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """Forget the deadline."""
+        if deadline := self._deadlines.pop(handler, None):
+            deadline.cancel()
+        super().connection_lost(handler, exc)
+
+
+def _is_event(record: logging.LogRecord) -> bool:
+    """True unless the caller did not speak HTTP, which aiohttp answers with 400 and logs as an error."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_logger = logging.getLogger("aiohttp.server.monitoring")
+_logger.addFilter(_is_event)

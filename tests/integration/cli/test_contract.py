@@ -241,7 +241,7 @@ def test_import_with_prefixes(tmp_path: Path) -> None:
     [
         (("nowhere.json",), "nowhere.json cannot be read: No such file"),
         (("contract.toml",), "contract.toml is not an OpenAPI document"),
-        (("bad.json",), "bad.json is no good JSON"),
+        (("bad.json",), "bad.json is not valid JSON"),
         (("vendor.json", "--output", "vendor.json", "--force"), "is the document itself"),
         (("vendor.json", "--output", "nowhere/contract.toml"), "cannot be written"),
         (("pets.json", "--output", "new.toml"), "none of the 79 operations"),

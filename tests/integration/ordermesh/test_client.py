@@ -31,8 +31,7 @@ from worker.errors import (
     UnreadableAnswer,
 )
 from worker.ordermesh.client import (
-    FIRST_BACKOFF,
-    MAX_BACKOFF,
+    BACKOFF,
     MAX_RETRY_AFTER,
     RETRIED_STATUSES,
     OrderMeshClient,
@@ -158,8 +157,8 @@ async def test_full_jitter(redis_url: str, sandbox: SandboxServer, chance: float
         await desk.client.tokens.get()
         clock.drawn.clear()
         await desk.client.read_page(SEARCH, 0, 10, usage)
-    ceilings = [min(MAX_BACKOFF, FIRST_BACKOFF * 2**n) for n in range(9)]
-    assert ceilings[-1] == MAX_BACKOFF
+    ceilings = [min(BACKOFF.most, BACKOFF.first * 2**n) for n in range(9)]
+    assert ceilings[-1] == BACKOFF.most
     assert clock.drawn == [(0, ceiling) for ceiling in ceilings]
     assert clock.slept == [ceiling * chance for ceiling in ceilings]
     assert (usage.requests, usage.retries) == (10, 9)
@@ -204,7 +203,7 @@ async def test_retry_after_in_seconds(redis_url: str, sandbox: SandboxServer, st
     fault(sandbox, code=status, retry_after=7, times=1)
     async with at_work(account_for(sandbox), redis_url, clock) as desk:
         await desk.client.read_page(SEARCH, 0, 10, Usage())
-    assert clock.slept == [7 + FIRST_BACKOFF / 2]
+    assert clock.slept == [7 + BACKOFF.first / 2]
 
 
 @pytest.mark.parametrize("zone", ["GMT", "-0000"])
@@ -230,7 +229,7 @@ async def test_retry_after_that_cannot_be_read(redis_url: str, sandbox: SandboxS
             fault(sandbox, code=503, retry_after=value, times=1)
             await desk.client.read_page(SEARCH, 0, 10, Usage())
     assert sandbox.requests.count(SEARCH, 503) == len(values)
-    assert clock.slept == [FIRST_BACKOFF] * len(values)
+    assert clock.slept == [BACKOFF.first] * len(values)
 
 
 @pytest.mark.parametrize(("asked", "told"), [(MAX_RETRY_AFTER + 1, 31), ("9" * 400, 86_400)])

@@ -187,7 +187,7 @@ def test_a_packing_slip_is_a_pdf(server: SandboxServer, api: SandboxApi) -> None
     order = some(server, "Fulfilled")
     answer = api.send("shipments.packing_slip", shipmentId=order["shipmentIds"][0])
     assert answer.headers["content-type"] == "application/pdf"
-    assert answer.content.startswith(b"%PDF-1.4")
+    assert answer.content.startswith(b"%PDF-1.")
     address = order["shippingAddress"]
     for text in (order["shortId"], address["line1"], address["lastName"], order["items"][0]["sku"]):
         assert f"{text}".encode("cp1252") in answer.content

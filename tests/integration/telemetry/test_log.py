@@ -17,29 +17,29 @@ from tests.support.servers import Server
 from tests.support.waiting import eventually
 from tests.support.worker import BenchMaker
 from worker.config.sections import EventSettings
-from worker.contracts.log_queries import PREPARE, QUERIES, program
+from worker.contracts.log_queries import load_queries
 from worker.queue.streams import tail as stream
 from worker.sandbox import FaultRule, SandboxServer
 from worker.telemetry.catalog import LIBRARY
 
 pytestmark = pytest.mark.anyio
 
-ANSWERS = {query.key: program(query) for query in QUERIES}
+QUERIES = Path(__file__).parents[2] / "docs" / "queries"
+ANSWERS = {query.key: query.jq for query in load_queries(QUERIES)}
 PATIENCE = 60.0
 JQ = shutil.which("jq")
 
 
 def ask(key: str, log: str, **values: str) -> list[list[str]]:
-    """The answer of one of the ten questions, as the page has it: rows of cells.
+    """The answer of one of the ten questions in docs/queries: rows of cells.
 
     The library is given all lines at once; where there is the command, it must say the same.
     """
-    lines = f"def lines: .[] | {PREPARE};"
-    asked = ANSWERS[key].partition("\n")[2]
-    rows = jq.compile(f"{lines}\n{asked}", args=values).input_value(log.splitlines()).all()
+    asked = ANSWERS[key].replace("def lines: inputs |", "def lines: .[] |", 1)
+    rows = jq.compile(asked, args=values).input_value(log.splitlines()).all()
     if JQ is not None:
         arguments = [word for name, value in values.items() for word in ("--arg", name, value)]
-        command = [JQ, "-nRr", *arguments, ANSWERS[key]]
+        command = [JQ, "-nRr", *arguments, "-f", str(QUERIES / f"{key}.jq")]
         done = subprocess.run(command, input=log, capture_output=True, text=True, timeout=60, check=True)
         assert [_cells(row) for row in done.stdout.splitlines()] == [_cells(row) for row in rows]
     return [row.split("\t") for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from aiohttp import web
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -23,8 +25,9 @@ from tests.support.waiting import eventually
 from tests.support.worker import BenchMaker
 from worker.errors import SettingsError
 from worker.sandbox import FaultRule, SandboxServer
+from worker.telemetry import http as endpoint
 from worker.telemetry import tracing
-from worker.telemetry.http import MAX_HEAD, Answer, serving
+from worker.telemetry.http import serving
 from worker.telemetry.otel import Exporter
 
 pytestmark = pytest.mark.anyio
@@ -108,35 +111,107 @@ async def test_a_port_that_is_taken(sandbox: SandboxServer, redis_url: str, tmp_
     assert "ORDERSYNC_METRICS__PORT" in done.stderr
 
 
-async def _greet() -> Answer:
-    return Answer(200, b"hello", "text/plain")
+async def _greet() -> web.Response:
+    return web.Response(body=b"hello", headers={"Content-Type": "text/plain"})
 
 
-async def test_the_endpoint_minds_its_manners() -> None:
-    """It answers GET and HEAD of its paths, refuses the rest, and no caller can hold it up or break it."""
-    async with serving("127.0.0.1", 0, {"/here": _greet}) as port:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
-            for method, path, status, body in (
-                ("GET", "/here?x=1", 200, "hello"),
-                ("HEAD", "/here", 200, ""),
-                ("POST", "/here", 405, "Method Not Allowed\n"),
-                ("GET", "/elsewhere", 404, "Not Found\n"),
-            ):
-                found = await http.request(method, path)
-                assert (found.status_code, found.text) == (status, body)
-            for said in (b"nonsense\r\n\r\n", b"GET", b"x" * (2 * MAX_HEAD), b""):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(said)
-                writer.write_eof()
-                await asyncio.wait_for(reader.read(), PATIENCE)
-                writer.close()
-            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
-            assert (await http.get("/here")).text == "hello"
-        for _, writer in silent:
-            writer.close()
+async def _hang() -> web.Response:
+    await asyncio.sleep(PATIENCE)
+    raise AssertionError
+
+
+async def _fail() -> web.Response:
+    raise ZeroDivisionError
+
+
+async def test_the_endpoint_answers_fixed_paths_only() -> None:
+    """GET and HEAD of its paths; each connection is closed after its answer."""
+    async with (
+        serving("127.0.0.1", 0, {"/here": _greet}) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
+    ):
+        for method, path, status, body, length in (
+            ("GET", "/here?x=1", 200, "hello", "5"),
+            ("HEAD", "/here", 200, "", "5"),
+            ("POST", "/here", 405, "Method Not Allowed\n", "19"),
+            ("POST", "/elsewhere", 405, "Method Not Allowed\n", "19"),
+            ("GET", "/elsewhere", 404, "Not Found\n", "10"),
+        ):
+            found = await http.request(method, path)
+            assert (found.status_code, found.text) == (status, body)
+            assert {name: value for name, value in found.headers.items() if name != "date"} == {
+                "content-type": "text/plain",
+                "content-length": length,
+                "cache-control": "no-store",
+                "connection": "close",
+                "server": "ordersync",
+            }
     with pytest.raises(SettingsError, match="ORDERSYNC_METRICS__PORT"):
         async with serving("192.0.2.1", 1, {}):
             pass
+
+
+async def test_the_endpoint_minds_its_manners(caplog: pytest.LogCaptureFixture) -> None:
+    """Callers that do not speak HTTP, or say nothing, neither break it nor hold it up, and are not logged."""
+    caplog.set_level("INFO")
+    async with (
+        serving("127.0.0.1", 0, {"/here": _greet, "/broken": _fail}) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
+    ):
+        for content in (
+            b"nonsense\r\n\r\n",
+            b"GET /here HTTP/1.1\r\na b\r\n\r\n",
+            b"GET",
+            b"x" * 20_000,
+            b"",
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(content)
+            writer.write_eof()
+            await asyncio.wait_for(reader.read(), PATIENCE)
+            writer.close()
+        assert (await http.get("/here")).text == "hello"
+        assert [record.message for record in caplog.records if record.name.startswith("aiohttp")] == []
+        assert (await http.get("/broken")).status_code == 500
+        assert "ZeroDivisionError" in caplog.text
+
+
+async def test_the_endpoint_limits_its_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A route that hangs ends in 503, a connection that lives too long is closed, and so is one too many."""
+    monkeypatch.setattr(endpoint, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(endpoint, "CONNECTION_SECONDS", 1.0)
+    monkeypatch.setattr(endpoint, "MAX_CONNECTIONS", 3)
+    async with (
+        serving("127.0.0.1", 0, {"/here": _greet, "/hangs": _hang}) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
+    ):
+        assert (await http.get("/hangs")).status_code == 503
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        silent[0][1].write(b"GET /here HTTP/1.1\r\n")
+        with pytest.raises(httpx.TransportError):
+            await http.get("/here")
+        for reader, writer in silent:
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+            writer.close()
+        assert (await http.get("/here")).text == "hello"
+
+
+async def test_the_endpoint_ends_in_time() -> None:
+    """Neither a caller that is silent nor a route that hangs delays the end of the worker."""
+    loop = asyncio.get_running_loop()
+    async with serving("127.0.0.1", 0, {"/hangs": _hang}) as port:
+        callers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        callers[0][1].write(b"GET /hangs HTTP/1.1\r\nHost: here\r\n\r\n")
+        await asyncio.sleep(0.1)
+        began = loop.time()
+    assert loop.time() - began < 10
+    for reader, writer in callers:
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+        writer.close()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
 
 
 # Traces

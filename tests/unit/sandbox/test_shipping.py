@@ -117,35 +117,15 @@ def test_a_later_shipment_has_a_part_of_the_order() -> None:
 # PDF
 
 
-def objects(pdf: bytes) -> list[bytes]:
-    """The objects of a document, found through its cross-reference table."""
-    table = int(pdf.rsplit(b"startxref\n", 1)[1].split(b"\n")[0])
-    lines = pdf[table:].split(b"\n")
-    assert lines[0] == b"xref"
-    count = int(lines[1].split()[1])
-    offsets = [int(line.split()[0]) for line in lines[3 : 2 + count]]
-    found = []
-    for number, offset in enumerate(offsets, start=1):
-        head = b"%d 0 obj\n" % number
-        assert pdf[offset : offset + len(head)] == head
-        found.append(pdf[offset + len(head) :].split(b"\nendobj", 1)[0])
-    return found
-
-
-def test_a_pdf_holds_together() -> None:
-    """Every object stands where the table says, and every stream is as long as it says."""
+def test_lines_of_a_pdf() -> None:
+    """Each line has its font and its indent, from top to bottom; the title is that of the document."""
     pdf = render_pdf("Test", [Line("one"), Line("two", bold=True, indent=10)])
-    assert pdf.startswith(b"%PDF-1.4\n")
-    assert pdf.endswith(b"%%EOF\n")
-    catalog, pages, *_ = found = objects(pdf)
-    assert b"/Pages 2 0 R" in catalog
-    assert b"/Count 1" in pages
-    (stream,) = [each for each in found if b"stream\n" in each]
-    length = int(re.findall(rb"/Length (\d+)", stream)[0])
-    content = stream.split(b"stream\n", 1)[1].rsplit(b"\nendstream", 1)[0]
-    assert len(content) == length
-    assert b"(one) Tj" in content
-    assert b"/F2 11 Tf 66" in content
+    one, two = re.findall(rb"BT /F(\d) 11.00 Tf ET\nBT (\S+) (\S+) Td \((\w+)\) Tj", pdf)
+    assert (one[1], one[3], two[1], two[3]) == (b"56.00", b"one", b"66.00", b"two")
+    assert float(one[2]) > float(two[2])
+    fonts = re.findall(rb"/BaseFont /(\S+)", pdf)
+    assert [fonts[int(number) - 1] for number in (one[0], two[0])] == [b"Helvetica", b"Helvetica-Bold"]
+    assert b"/Title (Test)" in pdf
 
 
 def test_text_of_a_pdf_is_escaped() -> None:
@@ -157,12 +137,18 @@ def test_text_of_a_pdf_is_escaped() -> None:
 def test_a_long_pdf_has_several_pages() -> None:
     """Lines that do not fit go onto further pages, none is lost, all stand inside the page."""
     pdf = render_pdf("Long", [Line(f"line {number}") for number in range(120)])
-    pages = objects(pdf)[1]
-    assert b"/Count 3" in pages
+    assert b"/Count 3" in pdf
     assert [int(each) for each in re.findall(rb"\(line (\d+)\)", pdf)] == list(range(120))
-    heights = [int(each) for each in re.findall(rb"Tf 56 (\d+) Td", pdf)]
+    heights = [float(each) for each in re.findall(rb"BT 56.00 (\S+) Td", pdf)]
     assert min(heights) >= 56
     assert max(heights) <= 842 - 56
+
+
+def test_a_long_line_of_a_pdf_is_wrapped() -> None:
+    """Nothing leaves the page on the right."""
+    pdf = render_pdf("Long", [Line("word " * 100)])
+    assert pdf.count(b"word") == 100
+    assert len(re.findall(rb"word\s*\) Tj", pdf)) > 4
 
 
 @pytest.mark.parametrize("address", [None, "somewhere", {"firstName": None, "city": 5}])

@@ -18,13 +18,14 @@ from structlog.contextvars import bound_contextvars
 from tests.support.log_lines import LOG_LINE
 from tests.support.paths import ROOT
 from worker.capture.state.run import Run
-from worker.contracts.log_queries import QUERIES, Query, loki, program
+from worker.contracts.log_queries import KEYS, Query, load_queries
 from worker.contracts.log_schema import log_schema
 from worker.telemetry import log as logs
 from worker.telemetry.catalog import COMMON, EVENTS, FIELDS, HEAD, LIBRARY, THEMES, UNLISTED, LogLevel
 from worker.telemetry.catalog.conformity import NotInCatalogue, conformity
 from worker.telemetry.log import HIDDEN, get_logger
 
+QUERIES = ROOT / "docs" / "queries"
 SOURCES = [path for folder in ("worker", "jobs") for path in sorted((ROOT / folder).rglob("*.py"))]
 LEVELS = {level.value: level.value for level in LogLevel} | {"exception": "error"}
 WAITING: dict[str, Any] = {"url": "redis://x", "waited_s": 1.5, "error": "refused"}
@@ -245,21 +246,27 @@ def _spread(text: str) -> str:
 
 
 def test_there_are_ten_questions() -> None:
-    """As many as the page promises, each with a name of its own."""
-    assert len({query.key for query in QUERIES}) == len(QUERIES) == 10
+    """As many as the page promises, each in jq and in LogQL, with words that say what it answers."""
+    assert len(KEYS) == 10
+    assert {path.name for path in QUERIES.iterdir()} == {
+        f"{k}.{end}" for k in KEYS for end in ("jq", "logql")
+    }
+    for query in load_queries(QUERIES):
+        assert query.question.endswith("?")
+        assert query.about.endswith(".")
 
 
-@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.key)
+@pytest.mark.parametrize("query", load_queries(QUERIES), ids=lambda query: query.key)
 def test_queries_name_what_there_is(query: Query) -> None:
     """Both languages ask for the same events, and for fields that those have."""
-    assert names_in(program(query)) == names_in(loki(query))
-    assert names_in(program(query)) <= EVENTS.keys()
+    assert names_in(query.jq) == names_in(query.logql)
+    assert names_in(query.jq) <= EVENTS.keys()
     known = FIELDS.keys() | {"app"}
-    assert set(re.findall(r"(?<![\w\])])\.([a-z][a-z_]+)", program(query))) <= known
-    assert set(re.findall(r"([a-z_]+)\s*(?:=~|=)\s*\"", loki(query))) <= known
-    assert set(re.findall(r"unwrap ([a-z_]+)", loki(query))) <= known
-    if names_in(program(query)):
-        assert jq.compile(program(query)).input_value(None).all() == []
+    assert set(re.findall(r"(?<![\w\])])\.([a-z][a-z_]+)", query.jq)) <= known
+    assert set(re.findall(r"([a-z_]+)\s*(?:=~|=)\s*\"", query.logql)) <= known
+    assert set(re.findall(r"unwrap ([a-z_]+)", query.logql)) <= known
+    if names_in(query.jq):
+        assert jq.compile(query.jq).input_value(None).all() == []
 
 
 def test_the_schema_tells_kinds_apart() -> None:

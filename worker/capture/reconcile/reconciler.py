@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import redis.exceptions
 from structlog.contextvars import bound_contextvars
 
+from worker.backoff import Backoff
 from worker.capture.reconcile.comparison import Window, can_be_proven, obstacle, window_of
 from worker.capture.reconcile.progress import (
     LEASE,
@@ -64,8 +65,8 @@ MAX_AT_ONCE = 50
 BATCH_SECONDS = 5.0
 RETRY_SECONDS = 60.0
 """Seconds until a resource is looked at again that cannot be proven yet: it was not read, or not lately."""
-FIRST_BACKOFF, MAX_BACKOFF = 30.0, 3600.0
-"""Seconds until a pass that failed goes on: doubled with each failure in a row."""
+BACKOFF = Backoff(first=30.0, most=3600.0)
+"""Until a pass that failed continues."""
 MAX_OPEN = 1000
 """Records that may be open before a pass is given up: something else is wrong then."""
 REASON = "reconcile"
@@ -231,7 +232,7 @@ class Reconciler:
         except OrderMeshError as error:
             failures = at.progress.failures + 1
             self._log_failure(resource.name, error.code, error)
-            wait = min(MAX_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures - 1, 10))
+            wait = BACKOFF.ceiling(failures)
             await self._postpone(at, wait, failures=failures, error=str(error), error_code=error.code)
 
     def _followed(self, resource: Resource) -> Resource:

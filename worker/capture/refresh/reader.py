@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import msgspec
 
+from worker.backoff import Backoff
 from worker.cancellation import plain_errors
 from worker.capture.records import audit
 from worker.capture.records.diff import (
@@ -61,8 +62,10 @@ if TYPE_CHECKING:
 
 BATCH = 50
 """Members that are read and committed together."""
-FIRST_RETRY, MAX_RETRY = 5.0, 3600.0
-"""Seconds until something that cannot be read is tried again: doubled with each failure."""
+BACKOFF = Backoff(first=5.0, most=3600.0)
+"""Until a record that cannot be read is read again."""
+UNKNOWN_BACKOFF = Backoff(first=5.0, factor=4.0, most=3600.0)
+"""Until a record that does not exist yet is read again."""
 MAX_REFUSED = 5
 """Reads of logs that fail together, and none succeeds, by which the gateway is ill and not a log."""
 MAX_UNKNOWN = 5
@@ -178,7 +181,7 @@ class RecordRefresher:
                 if await self._request(member, batch):
                     batch.done.append(text)
                 else:
-                    batch.later[text] = FIRST_RETRY
+                    batch.later[text] = BACKOFF.first
             except NotFound:
                 await self._not_found(text, member, batch)
             except RateLimited as error:
@@ -250,11 +253,11 @@ class RecordRefresher:
             batch.done.append(text)
             self._log.debug("follow_up_dropped", member=text, reason="not found")
         else:
-            batch.later[text] = FIRST_RETRY * 4 ** (times - 1)
+            batch.later[text] = UNKNOWN_BACKOFF.ceiling(times)
 
     async def _postpone(self, text: str, batch: _Batch, error: OrderMeshError) -> None:
         failures = await self._due.failed(text)
-        wait = min(MAX_RETRY, FIRST_RETRY * 2 ** min(failures - 1, 20))
+        wait = BACKOFF.ceiling(failures)
         batch.later[text] = wait
         self._log.warning(
             "follow_up_failed", member=text, failures=failures, error=str(error), error_code=error.code,

@@ -15,6 +15,7 @@ import msgspec
 import redis.exceptions
 from structlog.contextvars import bound_contextvars
 
+from worker.backoff import Backoff
 from worker.capture.records.diff import PUBLISHED, UNWRITTEN, Change, decide, decode, newest_of_each
 from worker.capture.resync.reader import ResyncPage, ResyncReader
 from worker.capture.resync.requests import OVER, Resync, ResyncRequest, Resyncs, ResyncState
@@ -45,10 +46,12 @@ if TYPE_CHECKING:
 
 MAX_SLICE = 5.0
 """Seconds that a slice holds the lease, at most."""
-RETRY_SECONDS = 1.0
+BACKOFF = Backoff(first=1.0, most=60.0)
+"""Between two attempts of a resync that fails."""
+LEASE_HELD_SECONDS = 0.5
+"""Until a resync is tried again whose resource another worker reads."""
 BACKPRESSURE_SECONDS = 5.0
 """Until one is looked at again that waits for consumers, or for somebody to lift a pause."""
-MAX_PAUSE = 60.0
 MAX_NAMED = 100
 """Ids under which nothing was found that are remembered by name."""
 
@@ -104,7 +107,7 @@ class ResyncRunner:
             raise
         except Exception as error:
             # Whatever it is, it must not come again each second, and hold up other resyncs.
-            await self._try_again(resync, repr(error), _pause_after(resync.failures))
+            await self._try_again(resync, repr(error), BACKOFF.ceiling(resync.failures + 1))
             raise
 
     async def _slice(
@@ -125,7 +128,7 @@ class ResyncRunner:
                     async with self._poller.lease(context, on_renew=on_renew) as lease:
                         waits_for = await self._work(context, lease, resync)
         except LeaseHeld:
-            await self.resyncs.update(name, due_at=now + RETRY_SECONDS / 2)
+            await self.resyncs.update(name, due_at=now + LEASE_HELD_SECONDS)
         except (OrderMeshError, LeaseLost, DataError) as error:
             await self._failed(resource, resync, error)
         except redis.exceptions.ResponseError as error:
@@ -141,7 +144,7 @@ class ResyncRunner:
             await self.resyncs.update(name, failures=0, error="", due_at=self._clock.now() + max(0.0, owed))
 
     async def _failed(self, resource: Resource, resync: Resync, error: OrdersyncError) -> None:
-        wait = _pause_after(resync.failures)
+        wait = BACKOFF.ceiling(resync.failures + 1)
         if isinstance(error, ApiError) and error.retry_after:
             wait = error.retry_after
         self._log.warning(
@@ -297,11 +300,6 @@ class ResyncRunner:
             decide(one, fields, baseline=cursor.baseline, force=force and one.observed.key not in known)
             for one in decoded
         ]
-
-
-def _pause_after(failures: int) -> float:
-    """Seconds until the next try, behind so many failures in a row and one more."""
-    return min(MAX_PAUSE, RETRY_SECONDS * 2.0 ** min(failures, 10))
 
 
 def _count(resync: Resync, result: ResyncPage) -> None:

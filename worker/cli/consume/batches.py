@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import msgspec
 
+from worker.backoff import Backoff
 from worker.cli.consume.process import CommandNotStartable, running
 from worker.queue import Batch, Consumer
 from worker.queue.consumer.delivery import DeliveryState
@@ -116,7 +117,7 @@ class FailureThrottle:
     """Different events that fail one after the other, with nothing that succeeds between them."""
 
     def __init__(self, ending: asyncio.Event, limit: float) -> None:
-        self._ending, self._most = ending, limit
+        self._ending, self._backoff = ending, Backoff(most=limit)
         self._failed: set[tuple[str, str]] = set()
 
     def worked(self) -> None:
@@ -127,7 +128,7 @@ class FailureThrottle:
         """An event could not be dealt with."""
         before = len(self._failed)
         self._failed.add((delivery.resource, delivery.entry_id))
-        if before < self.ENOUGH == len(self._failed) and self._most:
+        if before < self.ENOUGH == len(self._failed) and self._backoff.most:
             get_logger().error(
                 "command_broken",
                 events=self.ENOUGH,
@@ -138,7 +139,7 @@ class FailureThrottle:
     def pause(self) -> float:
         """Seconds to wait before the next try."""
         beyond = len(self._failed) - self.ENOUGH
-        return min(self._most, 2.0 ** min(beyond, 16)) if beyond >= 0 else 0.0
+        return self._backoff.ceiling(beyond + 1) if beyond >= 0 else 0.0
 
     async def wait(self) -> None:
         """Wait before the next try, or until the end."""

@@ -14,6 +14,7 @@ import redis.exceptions
 from worker.app import run_async, running_redis_url
 from worker.cancellation import plain_errors
 from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.params import GROUP, RESOURCE, account_option
 from worker.cli.consume.batches import CommandFeed, FailureThrottle, feed_batches
 from worker.cli.consume.process import check_startable
 from worker.cli.consume.stay import LongRunningCommand
@@ -78,9 +79,13 @@ class ConsumeOptions:
     "  1 failed (the group was dropped), 2 wrong use (no CMD, it cannot be started, a resource that is none,\n"
     "  a name that another process has), 3 Redis cannot be reached at the start.",
 )
-@click.argument("resources", metavar="[RESOURCE]...", nargs=-1)
+@click.argument("resources", type=RESOURCE, metavar="[RESOURCE]...", nargs=-1)
 @click.option(
-    "--group", "-g", required=True, help="The group. It gets every event once; it is made if there is none."
+    "--group",
+    "-g",
+    type=GROUP,
+    required=True,
+    help="The group. It gets every event once; it is made if there is none.",
 )
 @click.option(
     "--name",
@@ -124,7 +129,7 @@ class ConsumeOptions:
     show_default=True,
     help="Seconds that CMD has to finish when this is to end.",
 )
-@click.option("--account", help="The account, where there are several.")
+@account_option
 @click.pass_context
 def command(ctx: click.Context, /, *, resources: tuple[str, ...], **options: Any) -> None:
     """Hand the events of RESOURCEs (orders) to CMD, as lines of JSON on its standard input.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from worker.backoff import Backoff
 from worker.cancellation import plain_errors
 from worker.cli.consume.batches import line_of
 from worker.cli.consume.process import LAST_WORDS, chunks_of, running
@@ -25,8 +26,8 @@ EXPECTED = (
     "expected are `ok ENTRY` and `fail ENTRY reason`, with the entry of an event that it has not answered yet; "
     "all else belongs on standard error"
 )
-FIRST_PAUSE, MAX_PAUSE = 0.2, 10.0
-"""Seconds until a command that ended is started again, if it has taken no event since its last start."""
+BACKOFF = Backoff(first=0.2, most=10.0)
+"""Until a command that ended is started again, if it has taken no event since its last start."""
 SILENCE_SECONDS = 60.0
 """Without any answer to what it was given, until that is told."""
 _MAX_LINE = 65_536
@@ -110,7 +111,7 @@ class LongRunningCommand:
             await self._until(lambda: self._child is None)
         if self._child is None:
             if self._idle_lives:
-                with anyio.move_on_after(min(MAX_PAUSE, FIRST_PAUSE * 2.0 ** min(self._idle_lives - 1, 16))):
+                with anyio.move_on_after(BACKOFF.ceiling(self._idle_lives)):
                     await self._feed.ending.wait()
             if self._feed.ending.is_set():
                 return None

@@ -13,6 +13,7 @@ from worker.admin import probe_report as probed
 from worker.app import open_services, redis_url, run_async
 from worker.capture.registry import RESOURCES
 from worker.cli.common.options import prepare
+from worker.cli.common.params import RESOURCE, account_option
 from worker.clock import SystemClock, rfc3339
 from worker.errors import OrderMeshError, SettingsError
 
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     epilog="\b\nExamples:\n  ordersync contract probe\n  ordersync contract probe orders shipments\n"
     "  ordersync contract probe --kept --json"
 )
-@click.argument("resources", nargs=-1, metavar="[RESOURCE]...")
+@click.argument("resources", type=RESOURCE, nargs=-1, metavar="[RESOURCE]...")
 @click.option("--kept", is_flag=True, help="Show what was found last; ask nobody.")
-@click.option("--account", help="The account, where there are several.")
+@account_option
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def probe(resources: tuple[str, ...], kept: bool, account: str | None, as_json: bool) -> None:
     """Ask OrderMesh what of the contract holds for each RESOURCE (all of them without any).

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.cli.common.params import ACCOUNT
 from worker.cli.render.tables import columns
 from worker.config import settings
 from worker.errors import SettingsError
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     help="The built-in reference as a page: all operations, all schemas.",
 )
 @click.option(
-    "--account", help="The account, where the accounts file gives them contract files of their own."
+    "--account",
+    type=ACCOUNT,
+    help="The account, where the accounts file gives them contract files of their own.",
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(

@@ -16,18 +16,17 @@ from worker import __version__
 from worker.errors import SettingsError
 from worker.service import heartbeat
 from worker.telemetry import tracing
-from worker.telemetry.http import Answer, serving
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from aiohttp import web
+
     from worker.config.settings import Settings
     from worker.service.daemon import Daemon
     from worker.services import Services
     from worker.telemetry.metrics import Metrics
-
-_TEXT = "text/plain; charset=utf-8"
 
 
 @asynccontextmanager
@@ -39,6 +38,7 @@ async def watched(settings: Settings, services: Services, daemon: Daemon) -> Asy
             if settings.metrics.port is None:
                 yield
                 return
+            from worker.telemetry.http import serving  # noqa: PLC0415 - see the top
             from worker.telemetry.metrics import Metrics  # noqa: PLC0415 - see the top
 
             metrics = Metrics()
@@ -81,33 +81,35 @@ class MonitoringRoutes:
         self._standing, self._metrics = StatusCollector(services.redis, settings), metrics
         self._accounts, self._daemon = set(services.accounts), daemon
 
-    async def metrics(self) -> Answer:
+    async def metrics(self) -> web.Response:
         """Counters in any case, gauges where Redis answers."""
         try:
             rows = [row for row in await self._standing.rows() if row["account"] in self._accounts]
         except (RedisError, OSError):
             rows = []
-        return Answer(200, self._metrics.show(rows), _content_type())
+        from worker.telemetry.metrics import CONTENT_TYPE  # noqa: PLC0415 - see the top
 
-    async def healthz(self) -> Answer:
+        return _response(200, self._metrics.show(rows), CONTENT_TYPE)
+
+    async def healthz(self) -> web.Response:
         """Whether the worker gets on. What lies outside of it does not count: starting it anew would not help."""
         return _verdict(
             [f"{name} has stood still for {age:.0f} s" for name, age in self._daemon.silent().items()]
         )
 
-    async def readyz(self) -> Answer:
+    async def readyz(self) -> web.Response:
         """Whether it does its work: what `ordersync health` says, and that it is not about to end."""
         beat = self._daemon.last_beat
         problems = heartbeat.diagnose(beat) if beat else ["it has only just been started"]
         return _verdict(["it is about to end", *problems] if self._daemon.stopping() else problems)
 
 
-def _content_type() -> str:
-    from worker.telemetry.metrics import CONTENT_TYPE  # noqa: PLC0415 - see the top
-
-    return CONTENT_TYPE
-
-
-def _verdict(problems: list[str]) -> Answer:
+def _verdict(problems: list[str]) -> web.Response:
     body = json.dumps({"ok": not problems, "problems": problems}) + "\n"
-    return Answer(503 if problems else 200, body.encode())
+    return _response(503 if problems else 200, body.encode(), "application/json")
+
+
+def _response(status: int, body: bytes, content_type: str) -> web.Response:
+    from aiohttp import web  # noqa: PLC0415 - see the top
+
+    return web.Response(status=status, body=body, headers={"Content-Type": content_type})

@@ -1,41 +1,28 @@
-"""Reading YAML of another hand. PyYAML is imported when there is some: starting the worker need not wait for it."""
+"""Read YAML from outside. PyYAML is imported when there is some: the worker starts faster without it."""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-DEEPEST = 200
-"""Levels of a document. The parser is written in C and does not survive any number of them."""
+MAX_DEPTH = 200
+"""Levels of a document. The parser is written in C and crashes if there are too many."""
 MAX_MERGED = 100_000
-"""Entries that merge keys (`<<`) may come to: a small file may ask for any number."""
+"""Entries that merge keys (`<<`) add in total: a small file may ask for any number."""
 
 
 def load_yaml(text: str) -> Any:
-    """The one document in a text. Aliases are the same object each time, and may lead in circles.
+    """Return the one document in a text. Aliases are the same object each time, and may lead in circles.
 
     Raises:
-        ValueError: It is no YAML, holds other tags than those of YAML itself, or too many levels or entries.
+        ValueError: It is not YAML, has tags other than those of YAML itself, or too many levels or entries.
 
     """
-    import yaml  # noqa: PLC0415 - see above
-
-    loader = _loader()
-    try:
-        _check_depth(text, loader)
-        return yaml.load(text, Loader=loader)  # noqa: S506 - the loader is the safe one
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
-
-
-@cache
-def _loader() -> Any:
     import yaml  # noqa: PLC0415 - see above
 
     safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
     class Loader(safe):  # type: ignore[misc] # one of two classes
-        """The safe loader, which gives up where merge keys multiply."""
+        """The safe loader with a limit for merge keys."""
 
         merged = 0
 
@@ -46,17 +33,12 @@ def _loader() -> Any:
             if self.merged > MAX_MERGED:
                 raise ValueError(f"its merge keys come to more than {MAX_MERGED:,} entries")
 
-    return Loader
-
-
-def _check_depth(text: str, loader: Any) -> None:
-    import yaml  # noqa: PLC0415 - see above
-
-    depth = 0
-    for event in yaml.parse(text, Loader=loader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > DEEPEST:
-                raise ValueError(f"it is nested more than {DEEPEST} levels deep")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=safe):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
+        return yaml.load(text, Loader=Loader)  # noqa: S506 - the loader is a safe one
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None

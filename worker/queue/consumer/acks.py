@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from worker.backoff import Backoff
 from worker.cancellation import finish
 from worker.clock import rfc3339
 from worker.queue import envelope
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from worker.queue.consumer.delivery import Delivery
     from worker.queue.consumer.group_client import StreamCursor
 
-FIRST_PAUSE, MAX_PAUSE = 0.1, 5.0
-"""Seconds between two tries while Redis is away or full."""
+BACKOFF = Backoff(first=0.2, most=5.0)
+"""Between two attempts while Redis is away or full."""
 
 
 class RetryForever:
@@ -58,10 +59,9 @@ class RetryForever:
 
     async def pause(self, what: str, error: Exception, failures: int) -> None:
         """Wait before the next try, longer each time."""
-        pause = min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(failures, 10))
-        if failures == 1 or pause >= MAX_PAUSE:
+        if failures == 1 or BACKOFF.ceiling(failures) >= BACKOFF.most:
             self._log.warning("consumer_waits_for_redis", step=what, failures=failures, error=str(error))
-        await self._clock.sleep(self._clock.uniform(pause / 2, pause))
+        await self._clock.sleep(BACKOFF.pause(failures, self._clock))
 
 
 class AckBatcher:

@@ -30,11 +30,12 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import anyio.lowlevel
 
+from worker.backoff import Backoff
 from worker.cancellation import finish, plain_errors
 from worker.clock import SystemClock
 from worker.errors import SettingsError
 from worker.queue.consumer.connection import with_timeout
-from worker.queue.consumer.delivery import Backoff, Batch, Delivery, DeliveryState, Reject, explain
+from worker.queue.consumer.delivery import Batch, Delivery, DeliveryState, Reject, explain
 from worker.queue.consumer.fetcher import Fetcher
 from worker.queue.consumer.in_flight import InFlight
 from worker.queue.consumer.options import ConsumerOptions

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from worker.clock import Clock
     from worker.queue.envelope import Event
 
 MAX_REASON = 1_000
@@ -30,24 +29,6 @@ class Trimmed:
 
     resource: str
     entry_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long to wait before an event is tried again. Seconds.
-
-    After its first failure `first`, after each further one `factor` times as long, never more than `most`; of
-    that between a half and the whole, by chance, so that what failed together does not come back together.
-    """
-
-    first: float = 1.0
-    factor: float = 2.0
-    most: float = 300.0
-
-    def pause(self, attempt: int, clock: Clock) -> float:
-        """The pause after attempt number `attempt`."""
-        longest = min(self.most, self.first * self.factor ** min(attempt - 1, 64))
-        return clock.uniform(longest / 2, longest)
 
 
 class DeliveryState(Enum):

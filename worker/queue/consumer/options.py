@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from worker.backoff import Backoff
 from worker.errors import SettingsError
-from worker.queue.consumer.delivery import Backoff
 from worker.queue.streams.groups import OURS
 
 if TYPE_CHECKING:

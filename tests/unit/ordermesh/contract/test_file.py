@@ -24,7 +24,7 @@ from worker.ordermesh.contract import file as contract_file
 from worker.ordermesh.contract import yaml as yaml_reading
 from worker.ordermesh.contract.file import load, render
 from worker.ordermesh.contract.layers import LISTING_FIELDS, Contract, Layer, stack
-from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.contract.operations import OPERATIONS, SERVICES
 from worker.ordermesh.contract.profile import ContractProfile, Listing, Route
 
 SEARCH = OPERATIONS["orders.search"]
@@ -135,6 +135,13 @@ def test_a_value_that_is_built_in_is_no_difference(tmp_path: Path) -> None:
         f'[lists]\npage_parameter = "page"\n[operations."orders.search"]\npath = "{SEARCH.path}"\nwrapper = "orders"\n',
     )
     assert contract.differences == ()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_prefix_can_be_set(tmp_path: Path, service: str) -> None:
+    """Of each service in the table of operations."""
+    profile = written(tmp_path, f'[prefixes]\n{service} = "/mesh"').profile
+    assert profile.prefixes == {service: "/mesh"}
 
 
 def test_keys_without_quotes(tmp_path: Path) -> None:
@@ -322,43 +329,47 @@ def test_yaml_is_imported_for_yaml_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('[operations."orders.serch"]', 'operations."orders.serch" is no operation. Did you mean orders.search?'),
-        ('[operations."zzz"]', "is no operation. All of them: ordersync contract show"),
+        ('[operations."orders.serch"]', 'operations."orders.serch" is not an operation. Did you mean orders.search?'),
+        ('[operations."zzz"]', "is not an operation. All of them: ordersync contract show"),
         ('[operations]\n"orders.search" = "/o"', 'must be a table: [operations."orders.search"]'),
         ("operations = 1", "operations must be a table: [operations]"),
-        ('prefix = "x"', "prefix is not known here; there is openapi, login_case, prefixes, lists, operations. Did"),
+        ('prefix = "x"', "prefix is not known here. Known are openapi, login_case, prefixes, lists, operations. Did"),
         ('prefix = "x"', "Did you mean prefixes?"),
-        ('[prefixes]\norders = ""', "prefixes.orders is no service; there is user, order, note, catalog, shipment."),
+        ('[prefixes]\norders = ""', "prefixes.orders is not known here. Known are user, order, note, catalog, ship"),
         ('[prefixes]\norders = ""', "Did you mean order?"),
         ('[prefixes]\norder = "order"', 'prefixes.order must be "" or a path like "/order"'),
         ('[prefixes]\norder = "/order/"', "without a slash at its end"),
         ('[prefixes]\norder = "/{a}"', 'must be "" or a path'),
         ("[prefixes]\norder = 1", 'must be "" or a path'),
         ('[lists]\npage = "p"', "lists.page is not known here"),
-        ("[lists]\npage_parameter = 1", "lists.page_parameter must be a name in quotes"),
+        ("[lists]\npage_parameter = 1", "lists.page_parameter must be a name in quotes, not 1"),
         ('[lists]\npage_parameter = ""', "must be a name in quotes"),
-        ("[lists]\ncapped = 1", "lists.capped must be true or false"),
+        ("[lists]\ncapped = 1", "lists.capped must be true or false, not 1"),
         ("[lists]\nfirst_page = true", "lists.first_page must be a whole number from 0"),
         ('[lists]\nfirst_page = "0"', "must be a whole number from 0"),
         ("[lists]\nfirst_page = -1", "must be a whole number from 0"),
         ("[lists]\nlargest_page = 0", "lists.largest_page must be a whole number from 1"),
         ('[lists]\nascending = "updatedAt"', "lists.ascending must be query parameters, like { sortBy"),
+        ('[lists]\npage_parameter = "a\\nb"', 'must be a name in quotes, not "a\\nb"'),
+        ("[lists]\nfirst_page = 2024-01-01", 'must be a whole number from 0, not "2024-01-01"'),
+        (f"[lists]\nfirst_page = '{'x' * 100}'", f'not "{"x" * 59}...'),
         ("[lists]\nascending = { sortBy = 1 }", "must be query parameters"),
-        ('[lists]\nlogin_case = "snake"', "lists.login_case stands at the top of the file: put it before the first"),
+        ('[lists]\nlogin_case = "snake"', "lists.login_case belongs to the top of the file: put it before the first"),
         ('login_case = "Snake"', 'login_case must be one of "camel", "snake"'),
         ("login_case = ['snake']", "login_case must be one of"),
         ("openapi = 3", 'openapi must be the name of a file, like "vendor.json"'),
         ('[operations."orders.search"]\nmethod = "HEAD"', "method must be one of GET, POST, PUT, PATCH, DELETE"),
         ('[operations."orders.search"]\nmethod = 1', "method must be one of"),
-        ('[operations."orders.search"]\npath = 1', 'path must be a path like "/order/v1/orders"'),
+        ('[operations."orders.search"]\npath = 1', "path must be a path in quotes, not 1. Built in: /order/v1/orders"),
         ('[operations."orders.search"]\npath = "o"', "path: 'o' must begin with a slash. Built in: /order/v1/orders"),
         ('[operations."orders.search"]\npath = "/o/{id}"', "has {id}, and orders.search needs no parameter"),
         ('[operations."orders.get"]\npath = "/o"', "has no parameter, and orders.get needs {orderId}"),
         ('[operations."packages.update"]\npath = "/{x}/{y}"',
          "which of {x} and {y} in /{x}/{y} is which of {shipmentId} and {packageId} cannot be told"),
         ('[operations."orders.search"]\nurl = "/o"', 'operations."orders.search".url is not known here'),
-        ('[operations."orders.get"]\nwrapper = "x"', "says how a list is asked for, and orders.get is none: remove it"),
-        ('[operations."orders.get"]\nurl = "x"', "is not known here; there is method, path."),
+        ('[operations."orders.get"]\nwrapper = "x"',
+         "is a field of a list, and orders.get does not return one: remove it"),
+        ('[operations."orders.get"]\nurl = "x"', "is not known here. Known are method, path."),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, words: str) -> None:
@@ -403,19 +414,19 @@ def test_one_name_for_two_parameters(tmp_path: Path, text: str) -> None:
         ("[1, 2]", "neither a contract profile"),
         ("a = " + "[" * 100_000, "neither a contract profile"),
         ("a = " + "9" * 10_000, "neither a contract profile"),
-        ('{"openapi": "3.0.0",}', "is no good JSON"),
-        ("{", "is no good JSON"),
+        ('{"openapi": "3.0.0",}', "is not valid JSON"),
+        ("{", "is not valid JSON"),
         ('{"a": ' + "[" * 100_000, "nested too deeply"),
-        ('{"a": ' + "9" * 10_000 + "}", "is no good JSON"),
+        ('{"a": ' + "9" * 10_000 + "}", "is not valid JSON"),
         ("{}", "it has no `openapi`"),
-        ("openapi: 3.0.0\n  a: b", "is no good YAML"),
-        ("openapi: 3.0.0\na: !!python/object:os.system {}", "is no good YAML"),
+        ("openapi: 3.0.0\n  a: b", "is not valid YAML"),
+        ("openapi: 3.0.0\na: !!python/object:os.system {}", "is not valid YAML"),
         ("openapi: 3.0.0\na: " + "[" * 100_000, "levels deep"),
         ("openapi: 3.0.0\na:\n  " + "- " * 100_000, "levels deep"),
-        ("openapi: 3.0.0\na: 2024-99-99", "is no good YAML"),
-        ("openapi: 3.0.0\n? [a]\n: b", "is no good YAML"),
-        ("openapi: 3.0.0\n---\nopenapi: 3.0.0", "is no good YAML"),
-        ("openapi: 3.0.0\na: *nowhere", "is no good YAML"),
+        ("openapi: 3.0.0\na: 2024-99-99", "is not valid YAML"),
+        ("openapi: 3.0.0\n? [a]\n: b", "is not valid YAML"),
+        ("openapi: 3.0.0\n---\nopenapi: 3.0.0", "is not valid YAML"),
+        ("openapi: 3.0.0\na: *nowhere", "is not valid YAML"),
         ("openapi: 3.0.0\npaths: {}", "describes no operation"),
         ("openapi: 3.0.0\npaths: {/pets: {get: {summary: Pets}}}", "none of the 79 operations"),
     ],
@@ -458,7 +469,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [
         ("nowhere.json", None, "nowhere.json cannot be read: No such file"),
         ("other.toml", 'login_case = "snake"', "other.toml is not an OpenAPI document"),
-        ("bad.json", "{", "bad.json is no good JSON"),
+        ("bad.json", "{", "bad.json is not valid JSON"),
         ("pets.json", '{"openapi": "3.0.0", "paths": {"/p": {"get": {}}}}', "none of the 79 operations"),
     ],
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.support.streams import fields_of
-from worker.queue.consumer.delivery import Backoff, Delivery, DeliveryState, Reject, explain
+from worker.queue.consumer.delivery import Delivery, DeliveryState, Reject, explain
 from worker.queue.consumer.keyed_queue import KeyedQueue
 from worker.queue.envelope import parse
 
@@ -225,26 +225,6 @@ def test_drain_forgets_what_waits() -> None:
     assert (lanes.waiting, lanes.out) == (0, 1)
     lanes.done(some[2], 0)
     assert lanes.pop() is None
-
-
-class HighClock:
-    """Chance gives the bound that the test chose."""
-
-    def __init__(self, *, low: bool) -> None:
-        self._low = low
-
-    def uniform(self, low: float, high: float) -> float:
-        """One of the two."""
-        return low if self._low else high
-
-
-@given(attempt=st.integers(1, 10_000), low=st.booleans())
-def test_pauses_are_bounded(attempt: int, *, low: bool) -> None:
-    """A pause is never longer than it may be, never shorter than half of it, however many attempts there were."""
-    backoff = Backoff(first=2.0, factor=2.0, most=100.0)
-    longest = min(100.0, 2.0 ** min(attempt, 10))
-    pause = backoff.pause(attempt, cast("Any", HighClock(low=low)))
-    assert pause == pytest.approx(longest / 2 if low else longest)
 
 
 def test_reasons() -> None:

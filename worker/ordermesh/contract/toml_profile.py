@@ -1,0 +1,191 @@
+"""A contract profile in TOML: its tables as pydantic models, and in words what is wrong with them. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from worker.ordermesh.contract.layers import LISTING_FIELDS, METHODS, Layer, built_in, fitted, nearest
+from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.contract.profile import Case
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_GROUPS = {key.partition(".")[0] for key in OPERATIONS}
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_MAX_SHOWN = 60
+"""Characters of a wrong value that a message quotes."""
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError
+    return text
+
+
+# The description says what a value must be.
+_Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
+_Name = Annotated[_Text, Field(description="a name in quotes")]
+_Parameters = Annotated[
+    dict[_Text, _Text], Field(description='query parameters, like { sortBy = "updatedAt" }')
+]
+_Count = Annotated[int, Field(ge=0, le=1_000_000, description="a whole number from 0")]
+_Size = Annotated[int, Field(ge=1, le=1_000_000, description="a whole number from 1")]
+_Flag = Annotated[bool, Field(description="true or false")]
+_Prefix = Annotated[
+    str,
+    Field(
+        pattern="^(/[A-Za-z0-9._~-]+)*$",
+        description='"" or a path like "/order", without a slash at its end',
+    ),
+]
+_Method = Annotated[
+    str,
+    Field(pattern=f"^(?i:{'|'.join(METHODS)})$", description=f"one of {', '.join(METHODS)}"),
+    AfterValidator(str.upper),
+]
+
+
+class _Table(BaseModel):
+    """A table of the file. The defaults are not used: what is not set is left to the layers below."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Profile(_Table):
+    openapi: str = Field("", pattern=r"\S", description='the name of a file, like "vendor.json"')
+    login_case: Case = Field("camel", description='one of "camel", "snake"')
+    prefixes: dict[str, Any] = Field({}, description="a table: [prefixes]")
+    lists: dict[str, Any] = Field({}, description="a table: [lists]")
+    operations: dict[str, Any] = Field({}, description="a table: [operations]")
+
+
+class _Prefixes(_Table):
+    user: _Prefix = ""
+    order: _Prefix = ""
+    note: _Prefix = ""
+    catalog: _Prefix = ""
+    shipment: _Prefix = ""
+
+
+class _Lists(_Table):
+    page_parameter: _Name = ""
+    size_parameter: _Name = ""
+    first_page: _Count = 0
+    largest_page: _Size = 1
+    wrapper: _Name = ""
+    since_parameter: _Name = ""
+    ascending: _Parameters = {}
+    descending: _Parameters = {}
+    status_parameter: _Name = ""
+    merchant_parameter: _Name = ""
+    past_end: _Name = ""
+    capped: _Flag = False
+
+
+class _Operation(_Table):
+    """The context of the validation is the key of the operation."""
+
+    method: _Method = ""
+    path: str = Field("", description="a path in quotes")
+
+    @field_validator("path")
+    @classmethod
+    def _fit(cls, path: str, info: ValidationInfo) -> str:
+        return fitted(str(info.context), path)
+
+
+class _ListOperation(_Lists, _Operation):
+    pass
+
+
+def profile_layer(profile: Mapping[str, Any], file: str) -> tuple[Layer, list[str]]:
+    """Return what a decoded profile sets, and all that is wrong with it: each problem with its place and advice."""
+    problems: list[str] = []
+    top = _check(_Profile, profile, (), problems)
+    tables = {name: table for name, table in profile.items() if isinstance(table, dict)}
+    prefixes = _check(_Prefixes, tables.get("prefixes", {}), ("prefixes",), problems)
+    lists = _check(_Lists, tables.get("lists", {}), ("lists",), problems)
+    operations = {}
+    for key, table in _named(tables.get("operations", {})):
+        place = ("operations", key)
+        if key in OPERATIONS:
+            model = _ListOperation if OPERATIONS[key].records else _Operation
+            operations[key] = _check(model, table, place, problems)
+        else:
+            advice = nearest(key, OPERATIONS) or " All of them: ordersync contract show"
+            problems.append(f"{_dotted(place)} is not an operation.{advice}")
+    case = top.get("login_case")
+    return Layer("set by hand", file, prefixes, lists, operations, case), problems
+
+
+def _named(operations: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The tables of operations; `[operations.orders.search]` without quotes means the same."""
+    for name, table in operations.items():
+        if name in _GROUPS and isinstance(table, dict):
+            yield from ((f"{name}.{inner}", below) for inner, below in table.items())
+        else:
+            yield name, table
+
+
+def _check(model: type[_Table], table: Any, place: tuple[str, ...], problems: list[str]) -> dict[str, Any]:
+    """Return what a table sets. If anything is wrong, it goes to `problems` in the order of the file instead."""
+    try:
+        checked = model.model_validate(table, context=place[-1] if place else None)
+    except ValidationError as failure:
+        errors = {str(error["loc"][0]): error for error in failure.errors() if error["loc"]}
+    else:
+        return checked.model_dump(exclude_unset=True)
+    if not errors:
+        problems.append(f"{_dotted(place)} must be a table: [{_dotted(place)}]")
+    for name in filter(errors.__contains__, table):
+        reason = str(errors[name].get("ctx", {}).get("error", ""))
+        problems.append(_dotted((*place, name)) + _problem(model, place, name, table[name], reason))
+    return {}
+
+
+def _problem(model: type[_Table], place: tuple[str, ...], name: str, value: Any, reason: str) -> str:
+    """Return what is wrong with a value, and what to do: the end of a sentence that begins with its place."""
+    known = model.model_fields
+    if name in known:
+        problem = f": {reason}" if reason else f" must be {known[name].description}, not {_shown(value)}"
+        is_route = name in _Operation.model_fields
+        return f"{problem}. Built in: {built_in(place[-1], name)}" if is_route else problem
+    if place and name in _Profile.model_fields:
+        return " belongs to the top of the file: put it before the first [table]"
+    if name in LISTING_FIELDS and model is _Operation:
+        return f" is a field of a list, and {place[-1]} does not return one: remove it"
+    return f" is not known here. Known are {', '.join(known)}.{nearest(name, known)}"
+
+
+def _shown(value: Any) -> str:
+    text = toml(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+
+
+def _dotted(place: tuple[str, ...]) -> str:
+    return ".".join(map(quoted, place))
+
+
+def quoted(name: str) -> str:
+    """A key as TOML writes it."""
+    return name if _BARE_KEY.fullmatch(name) else toml(name)
+
+
+def toml(value: Any) -> str:
+    """A value as TOML writes it. Its strings escape what JSON does, and the delete character."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{quoted(name)} = {toml(inner)}" for name, inner in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
