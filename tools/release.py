@@ -133,7 +133,18 @@ def main() -> None:
         step("Install the source distribution, read a sandbox, run its unit tests")
         binaries = environment(folder / "sdist", "requirements-dev.lock")
         try_it(binaries, sdist, version, folder / "work")
-        run(binaries / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit", cwd=source)
+        run(
+            binaries / "python",
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-n",
+            "2",
+            "tests/unit",
+            cwd=source,
+        )
 
     step("Done")
     for package in (sdist, wheel):
