@@ -36,6 +36,8 @@ NOT_YET: tuple[str, ...] = (
     "docs/contract.md",
     "docs/events.md",
     "docs/logs.md",
+    "docs/operate/log-queries.md",
+    "docs/reference",
     "jobs",
     "worker/admin",
     "worker/capture",
