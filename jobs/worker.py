@@ -133,8 +133,9 @@ class SupervisedWorker(Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.under_way: dict[str, float] = {}
-        self._noting = set[asyncio.Future[None]]()
         """Ids of the jobs that run, and when each began, by the monotonic clock."""
+        self._noting = set[asyncio.Future[None]]()
+        """Calls of `finish_job` that have not returned."""
 
     async def heart_beat(self) -> None:
         """Report a heartbeat in each turn of arq's loop."""

@@ -27,7 +27,8 @@ async def finish(work: Coroutine[Any, Any, T]) -> T:
     """
     task = asyncio.ensure_future(work)
     try:
-        return await asyncio.shield(task)
+        # Not `asyncio.shield`: from Python 3.14 on it logs an error of the work after the caller was cancelled.
+        await asyncio.wait([task])
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True):
             while not task.done():
@@ -36,6 +37,7 @@ async def finish(work: Coroutine[Any, Any, T]) -> T:
         if not task.cancelled():
             task.exception()
         raise
+    return task.result()
 
 
 async def end(task: asyncio.Future[Any]) -> None:

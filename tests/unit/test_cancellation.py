@@ -100,6 +100,7 @@ async def test_cancelled_by_a_scope(monkeypatch: pytest.MonkeyPatch) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(caller)
         await turns()
+        waits.clear()
         group.cancel_scope.cancel()
         with anyio.CancelScope(shield=True):
             await turns(20)

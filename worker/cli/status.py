@@ -30,24 +30,24 @@ if TYPE_CHECKING:
     epilog="\b\nExamples:\n  ordersync status\n  ordersync status --watch\n"
     "  ordersync status --json | jq '.[] | select(.health != \"ok\")'"
 )
-@click.option("--watch", "-w", is_flag=True, help="Look again and again, until Ctrl-C.")
+@click.option("--watch", "-w", is_flag=True, help="Refresh until Ctrl-C.")
 @click.option(
     "--every",
     type=click.FloatRange(0.2, 3600),
     default=2.0,
     show_default=True,
-    help="With --watch: seconds between two looks.",
+    help="With --watch: seconds between refreshes.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON; with --watch a line for each look.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one line per refresh.")
 def command(*, watch: bool, every: float, as_json: bool) -> None:
-    """Show how each resource of each account stands: ok, starting, degraded, failing or paused, and why.
+    """Show the health of each resource of each account: ok, starting, degraded, failing or paused, and why.
 
-    `fresh` is the age of what is published: everything that changed before then stands in the stream. `dead` counts
-    the dead letters, with the age of the oldest one, and `unread` the events that the slowest group has not read.
-    The bars are the last 15 minutes (fewer on a narrow terminal), the number beside them is the last one.
+    `fresh` is the age of the published data: every change older than this is in the stream. `dead` is the number of
+    dead letters and the age of the oldest, `unread` the number of events that the slowest group has not read.
+    The bars show the last 15 minutes (fewer on a narrow terminal), the number next to them the last one.
 
-    With --watch off a terminal each look is a line for each resource. The shape of the JSON is described by
-    deploy/status.schema.json.
+    When output is not a terminal, --watch prints one line per resource at each refresh. deploy/status.schema.json
+    describes the JSON.
     """
     settings = prepare(quiet=True)
     try:

@@ -47,7 +47,13 @@ def test_everything_that_is_installed_is_locked() -> None:
 
 def test_no_address_of_an_index_is_in_it() -> None:
     """Neither in the Dockerfile nor in a lock; whoever has an index of their own gives a secret at the build."""
-    for name in ("Dockerfile", "requirements.lock", "requirements-build.lock", "requirements-dev.lock"):
+    for name in (
+        "Dockerfile",
+        "requirements.lock",
+        "requirements-build.lock",
+        "requirements-dev.lock",
+        "requirements-release.lock",
+    ):
         assert not re.search(
             r"index-url|find-links|trusted-host|https?://\S*(simple|pypi)", (ROOT / name).read_text()
         )

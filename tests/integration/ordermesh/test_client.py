@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import gc
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -431,6 +432,41 @@ async def test_closing_ends_abandoned_requests(redis_url: str, served: Lab) -> N
         async with asyncio.timeout(PATIENCE):
             await desk.client.aclose()
         assert desk.client.statistics().under_way == 0
+
+
+class Failing:
+    """Connections that fail when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    async def send(self, *_: object, **__: object) -> httpx.Response:
+        """The connection is reset."""
+        self.asked.set()
+        await self.go.wait()
+        raise httpx.ReadError("reset")
+
+
+async def test_an_abandoned_request_that_fails_is_not_reported(
+    redis_url: str, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller has gone, so its error is neither logged by asyncio nor raised anywhere."""
+    reports = list[dict[str, Any]]()
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_exception_handler", reports.append)
+    async with at_work(account_for(sandbox), redis_url) as desk:
+        await desk.client.tokens.get()
+        failing = Failing()
+        monkeypatch.setattr(desk.client, "_http", failing)
+        call = asyncio.create_task(desk.client.read_page(SEARCH, 0, 1, Usage()))
+        await failing.asked.wait()
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        assert desk.client.statistics().under_way == 1
+        failing.go.set()
+        await eventually(lambda: desk.client.statistics().under_way == 0)
+        gc.collect()
+        monkeypatch.undo()
+    assert reports == []
 
 
 class Dry:

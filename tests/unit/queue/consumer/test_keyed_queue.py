@@ -106,7 +106,7 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.lanes, self.now, self.number = KeyedQueue(strict=self.strict), 0.0, 0
         self.out: list[Delivery] = []
-        self.failing: dict[str, Delivery] = {}
+        self.failing: list[Delivery] = []
         self.alive: dict[int, Delivery] = {}
 
     @rule(subject=st.sampled_from("abc"))
@@ -132,10 +132,11 @@ class AnyOrder(RuleBasedStateMachine):
         assert one.due <= self.now
         mine = [each for each in self.out if each.event.subject == subject]
         assert one not in mine
-        if self.strict or subject in self.failing:
+        failing = [each for each in self.failing if each.event.subject == subject]
+        if self.strict or failing:
             assert mine == []
-        if subject in self.failing:
-            assert one is self.failing[subject]
+        if failing:
+            assert one is min(failing, key=lambda each: each.place)
         self.out.append(one)
 
     @precondition(lambda self: self.out)
@@ -144,9 +145,7 @@ class AnyOrder(RuleBasedStateMachine):
         """One is answered for good."""
         one = data.draw(st.sampled_from(self.out))
         self.out.remove(one)
-        del self.alive[one.place[0]]
-        if self.failing.get(one.event.subject) is one:
-            del self.failing[one.event.subject]
+        self._forget(one)
         self.lanes.done(one, self.now)
 
     @precondition(lambda self: self.out)
@@ -156,9 +155,8 @@ class AnyOrder(RuleBasedStateMachine):
         one = data.draw(st.sampled_from(self.out))
         self.out.remove(one)
         one.due = self.now + pause
-        first = self.failing.get(one.event.subject)
-        if first is None or one.place <= first.place:
-            self.failing[one.event.subject] = one
+        if one not in self.failing:
+            self.failing.append(one)
         self.lanes.requeue(one, self.now)
 
     @rule(seconds=st.sampled_from([0.5, 2.0]))
@@ -172,10 +170,13 @@ class AnyOrder(RuleBasedStateMachine):
     def discard(self, data: st.DataObject) -> None:
         """One that waits goes to somebody else."""
         one = data.draw(st.sampled_from([each for each in self.alive.values() if each not in self.out]))
-        del self.alive[one.place[0]]
-        if self.failing.get(one.event.subject) is one:
-            del self.failing[one.event.subject]
+        self._forget(one)
         self.lanes.discard(one, self.now)
+
+    def _forget(self, one: Delivery) -> None:
+        del self.alive[one.place[0]]
+        if one in self.failing:
+            self.failing.remove(one)
 
     @invariant()
     def counts_are_right(self) -> None:
