@@ -10,6 +10,7 @@ from typing import Any
 
 import jq
 import pytest
+import redis
 
 from tests.support.log_lines import check_log
 from tests.support.programs import Program, login_settings
@@ -50,6 +51,18 @@ def _cells(row: str) -> list[float | str]:
     return [float(cell) if cell.replace(".", "", 1).isdecimal() else cell for cell in row.split("\t")]
 
 
+def telling_of_updates(worker: Program) -> dict[str, Any] | None:
+    """The line of the first poll that has published updates."""
+    return next((line for line in worker.logs("poll_done") if line["updated"]), None)
+
+
+def is_written(server: Server) -> bool:
+    """Whether the append-only file has all that was done so far: a SIGKILL loses what waits for a slow disk."""
+    with redis.Redis.from_url(server.url) as client:
+        length: int = client.info("persistence")["aof_buffer_length"]
+    return length == 0
+
+
 async def test_a_life_in_trouble(sandbox: SandboxServer, own_server: Server, tmp_path: Path) -> None:
     """Bad answers, an unreadable record, a dead Redis, a signal, at `debug`: every line fits the schema.
 
@@ -67,7 +80,11 @@ async def test_a_life_in_trouble(sandbox: SandboxServer, own_server: Server, tmp
         await worker.logged("record_unreadable", seconds=PATIENCE)
         sandbox.store.delete("odd")
         sandbox.store.change(3)
+        done = await eventually(lambda: telling_of_updates(worker), PATIENCE)
+        # A job of which no end is noted is run again, in the same trace. It is noted after `poll_done`, and before the
+        # next poll is put into the queue.
         await worker.logged("poll_done", len(worker.logs("poll_done")) + 1, seconds=PATIENCE)
+        await eventually(lambda: is_written(own_server), PATIENCE)
         own_server.stop(kill=True)
         await worker.logged("queue_lost", seconds=PATIENCE)
         own_server.start()
@@ -103,7 +120,6 @@ async def test_a_life_in_trouble(sandbox: SandboxServer, own_server: Server, tmp
     assert outages[outages.index("queue_lost") :].count("worker_started") >= 1
     assert [row[1] for row in ask("restarts", log)][-2:] == ["stopping", "stopped"]
 
-    done = next(line for line in lines if line["event"] == "poll_done" and line["updated"])
     followed = ask("trace", log, id=done["trace_id"])
     assert followed == ask("trace", log, id=done["run_id"])
     assert [row[2] for row in followed if row[2] != LIBRARY] == ["page_committed", "poll_done"]
