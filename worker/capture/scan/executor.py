@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from worker.capture.scan.scanner import SWEEP_OVER, Scanner
+from worker.capture.scan.conclusion import SCAN_OVER
+from worker.capture.scan.scanner import Scanner
 from worker.capture.scan.strategy import ScanStep, Strategy, choose_steps, full_scan
 from worker.capture.state.run import Outcome
 from worker.errors import (
@@ -86,7 +87,7 @@ class ScanExecutor:
             except (ChoiceBroken, FilterBroken, SortBroken, ApiError, UnreadableAnswer) as error:
                 if reader.capped and step.may_seek:
                     parts = [self._scan_by_keyset(reader, step)]
-                    await context.update({**SWEEP_OVER, "sweep_since": 0, "capped": reader.capped})
+                    await context.update({**SCAN_OVER, "sweep_since": 0, "capped": reader.capped})
                 elif _may_be_the_shortcut(step, error):
                     # What the filter or the sort keeps from being read must not keep the rest from it.
                     suspicion = step, error

@@ -29,6 +29,19 @@ _MORE = 1000
 _SAME = 0.1
 
 
+MIN_OFFSET, MAX_OFFSET = 5.0, 86_400.0
+"""Seconds. A smaller difference between two clocks is noise; with a larger one, the server's clock is wrong."""
+
+
+def server_time(now: float, offset: float) -> float:
+    """Return the time by the server's clock, which stamps the records, where ours says `now`.
+
+    Where the `offset` of the server's clock is implausible, it is the time by ours.
+    """
+    # Somewhat later: the server gives whole seconds, some of them late, and a change of now is not in the future.
+    return now + offset + MIN_OFFSET if MIN_OFFSET <= abs(offset) <= MAX_OFFSET else now
+
+
 class SanityCheck:
     """The evidence of one read. `fast`: it reads what is newer; otherwise everything, also over several runs.
 

@@ -26,12 +26,13 @@ from worker.capture.records.diff import (
     decide,
 )
 from worker.capture.scan import deletions as absence
+from worker.capture.scan.conclusion import NO_STATUSES_YET, ScanResult, checkpoint, conclude, merge_statuses
 from worker.capture.scan.deletions import Deletions
 from worker.capture.scan.keyset import KeysetPaginator
 from worker.capture.scan.offset import OffsetPaginator
 from worker.capture.scan.pages import FetchedPage, PageFetcher
 from worker.capture.scan.paginators import make_paginator
-from worker.capture.scan.sanity import SanityCheck
+from worker.capture.scan.sanity import SanityCheck, server_time
 from worker.capture.scan.strategy import PageSummary, Strategy
 from worker.capture.state.commit import Commit, RefreshResult
 from worker.capture.state.run import Outcome
@@ -59,22 +60,6 @@ if TYPE_CHECKING:
     from worker.ordermesh.client import OrderMeshClient
     from worker.queue.streams.backpressure import PressureReport
 
-MIN_OFFSET, MAX_OFFSET = 5.0, 86_400.0
-"""Seconds. A smaller difference between the clocks is noise, a larger one no clock."""
-
-
-MAX_STATUSES = 100
-"""Where there are more, they are no statuses."""
-SWEEP_OVER: CursorUpdate = {
-    "sweep_page": 0,
-    "sweep_started": 0,
-    "sweep_seen": 0,
-    "sweep_changed": 0,
-    "sweep_again": False,
-    "sweep_statuses": "",
-}
-"""Of the cursor: no sweep is under way."""
-
 
 class Scanner:
     """One read: a window, a head, a sweep, or the next part of a sweep that was begun."""
@@ -100,6 +85,7 @@ class Scanner:
         self._deadline = clock.monotonic() + step.seconds
         self._resumed = resumed = cursor.scan.started > 0 and not step.is_fast
         self._started_at = cursor.scan.started if resumed else run.started_at
+        self._statuses_before = cursor.scan.statuses if resumed else NO_STATUSES_YET
         listing = client.profile.list_of(options.resource.search)
         self._plan = make_paginator(
             options.resource.search, step, cursor, window=options.window, resumed=resumed, listing=listing
@@ -252,7 +238,8 @@ class Scanner:
         self._run.count_page(len(page.observed), changes)
         published = sum(change.action in PUBLISHED for change in changes)
         self._log.debug("page_committed", page=number, records=len(page.observed), events=published)
-        self.sanity.observe(len(page.observed), page.times, changes, self._server_now() * 1000)
+        now = server_time(self._clock.now(), self._run.usage.clock_offset or 0.0)
+        self.sanity.observe(len(page.observed), page.times, changes, now * 1000)
         self._run.latest = max(self._run.latest, self.sanity.latest)
         for change in changes:
             if change.action is Action.UNREADABLE:
@@ -263,13 +250,6 @@ class Scanner:
                     reason=change.problem,
                     advice="it stands among the dead letters of the resource; the other records were read",
                 )
-
-    def _server_now(self) -> float:
-        """The time by the server's clock, which stamps the records; by ours where it does not tell a sensible one."""
-        offset = self._run.usage.clock_offset or 0.0
-        now = self._clock.now()
-        # Somewhat more: the server tells whole seconds, some of them late, and what changed just now is no future.
-        return now + offset + MIN_OFFSET if MIN_OFFSET <= abs(offset) <= MAX_OFFSET else now
 
     async def _commit(
         self,
@@ -288,7 +268,7 @@ class Scanner:
         else:
             record, next_page = {}, page + 1
         moved: CursorUpdate = {
-            **({} if self._part.is_fast else self._sweep_cursor(next_page)),
+            **self._checkpoint(next_page),
             "buckets": self._pages.buckets,
             "last_started": run.started_at,
             "interval": self._reading.interval,
@@ -319,125 +299,69 @@ class Scanner:
         await self._open.add(new)
         self._recorded |= new
 
-    def _sweep_cursor(self, next_page: int) -> CursorUpdate:
+    def _checkpoint(self, next_page: int) -> CursorUpdate:
+        """Return how far a full scan has come; other reads start over."""
+        if self._part.is_fast:
+            return {}
         return {
+            **checkpoint(self._part, self._result()),
             "sweep_page": next_page,
-            "sweep_size": self._part.page_size,
             "sweep_width": self._plan.width,
-            "sweep_started": self._started_at,
             "sweep_total": self._plan.total,
-            "sweep_unreadable": self._unreadable,
-            "sweep_seen": self.sanity.seen,
-            "sweep_changed": self.sanity.changed,
             "sweep_again": not self._plan.goes_over_again,
-            "sweep_statuses": self._statuses(),
             "sweep_since": self._plan.since if isinstance(self._plan, KeysetPaginator) else 0,
-            "newest": self.sanity.newest,
         }
 
+    def _result(self) -> ScanResult:
+        """Return what has been read so far."""
+        run, step, plan = self._run, self._part, self._plan
+        return ScanResult(
+            started_at=self._started_at,
+            run_started_at=run.started_at,
+            interval=self._reading.interval,
+            seen=self.sanity.seen,
+            changed=self.sanity.changed,
+            newest=self.sanity.newest,
+            unreadable=self._unreadable,
+            complete=not run.unreadable,
+            pages=plan.next_page if isinstance(plan, OffsetPaginator) else None,
+            statuses=merge_statuses(self._statuses_before, self._pages.statuses) if step.learns else "",
+            clock_offset=run.usage.clock_offset or 0.0,
+            bare=run.bare,
+        )
+
     async def _end(self) -> None:
-        """The resource has been read to its end."""
+        """Commit what follows from a step that has been read to its end."""
         run, now = self._run, self._clock.now()
         if not self._part.claims and not run.unreadable:
             run.outcome = Outcome.COMPLETE
             return
-        # What changed while it was read may have been missed on pages that were read before. None of it is
-        # older than the newest record seen, less the time that the reading took.
-        passed = max(0.0, now - self._started_at)
-        mark = int(min(self.sanity.newest, self._server_now() * 1000) - passed * 1000)
-        done: CursorUpdate = {
-            "mark": max(mark, self._cursor.mark, 0),
-            "newest": self.sanity.newest,
-            "unreadable": max(self._unreadable, self._cursor.unreadable if self._part.is_fast else 0),
-        }
-        if not self._part.is_fast:
-            done |= SWEEP_OVER
-        elif self._part.strategy is Strategy.OPEN:
-            # What has changed in another status is not among it: a later filter must not begin behind that.
-            done = {"unreadable": done["unreadable"]}
         known = await self._store.load_cursor()
-        # What somebody has said of the next complete read holds whatever it has shown, or not.
+        # What a person has accepted of the next full scan is believed whatever the scan has shown.
         accepted = self._judges_absence and await self._store.deletes_accepted()
-        if not accepted and (cause := self.sanity.find_anomaly(known)):
-            await self._end_suspect(cause)
-            return
-        if run.unreadable:
-            # They are parked now and do not stand in the way of the next read, but this one did not see
-            # everything: neither the first read nor freshness is claimed for it.
-            await self._commit([], page=None, cursor=done)
+        anomaly = "" if accepted else self.sanity.find_anomaly(known)
+        if anomaly:
+            run.suspect(anomaly)
+            run.bare = run.bare or (self._part.is_fast and not self.sanity.seen)
+        elif not run.unreadable:
+            run.outcome, run.freshness = Outcome.COMPLETE, now - self._started_at
+            if not self._part.is_fast:
+                run.error = run.error_code = ""
+        believed = not anomaly and not run.unreadable
+        while True:
+            absences = await self._find_absences() if believed else Deletions()
+            result = replace(self._result(), anomaly=anomaly, held_back=absences.held_back)
+            fields: CursorUpdate = {**conclude(self._part, result, known, now), **absences.counted}
+            if await self._commit(absences.deleted, page=None, refresh=absences.refresh, cursor=fields):
+                break
+        if run.unreadable and not anomaly:
             raise UnreadableAnswer(
                 self._reading.resource.search,
                 f"{run.unreadable} of {run.records} records cannot be read; they stand among the dead letters",
             )
-        absences = await self._find_absences()
-        run.outcome, run.freshness = Outcome.COMPLETE, now - self._started_at
-        if not self._part.is_fast:
-            done |= {
-                "baseline": True,
-                "sweep_seconds": now - self._started_at,
-                "swept_at": self._started_at,
-                "swept_mark": done["mark"],
-                **self._believed(known),
-            }
-        if self._judges_absence:
-            done |= {"held_back": absences.held_back}
-        done |= {
-            "fresh_as_of": max(self._started_at, self._cursor.fresh_as_of),
-            "last_success": now,
-            "due_at": self._started_at + self._reading.interval,
-            "failures": 0,
-            "error": "",
-            "error_code": "",
-        }
-        while not await self._commit(
-            absences.deleted, page=None, refresh=absences.refresh, cursor={**done, **absences.counted}
-        ):
-            absences = await self._find_absences()
         run.count(absences.deleted)
         if absences.accepted:
             await self._store.forget_acceptance()
-
-    def _statuses(self) -> str:
-        """The statuses that the sweep has seen so far; empty where a part of it has not looked."""
-        before = self._cursor.scan.statuses if self._resumed else "\n"
-        if not self._part.learns or not before:
-            return ""
-        seen = {*before.split("\n"), *self._pages.statuses} - {""}
-        if len(seen) > MAX_STATUSES or any("\n" in item for item in seen):
-            return ""
-        return "\n" + "\n".join(sorted(seen))
-
-    def _believed(self, known: Cursor) -> CursorUpdate:
-        """What a complete read settles that is believed."""
-        run = self._run
-        run.error = run.error_code = ""
-        by_page = isinstance(self._plan, OffsetPaginator)
-        return {
-            "statuses": self._statuses().strip("\n"),
-            "sweep_pages": self._plan.next_page if by_page else known.scan.pages,
-            "swept_records": self.sanity.seen,
-            "suspect_records": 0,
-            "suspicious": "",
-            "bare": self.sanity.newest if run.bare else known.bare,
-            # Where no more is known than a list shows, it only looked capped.
-            "capped": 0 if by_page or known.tracked <= known.capped else known.capped,
-        }
-
-    async def _end_suspect(self, cause: str) -> None:
-        """The read has ended, and its evidence speaks against it: nothing is concluded from it."""
-        run, step = self._run, self._part
-        run.suspect(cause)
-        run.bare = run.bare or (step.is_fast and not self.sanity.seen)
-        fields: CursorUpdate = {
-            "suspicious": cause,
-            "due_at": run.started_at + self._reading.interval,
-            "failures": 0,
-            "error": "",
-            "error_code": "",
-        }
-        if not step.is_fast:
-            fields |= {"suspect_records": self.sanity.seen, **SWEEP_OVER}
-        await self._commit([], page=None, cursor=fields)
 
     async def _find_absences(self) -> Deletions:
         """What follows for the records that this read did not show."""

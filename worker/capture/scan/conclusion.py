@@ -1,0 +1,164 @@
+"""What follows for the cursor from a read: how far it has come, and what may be concluded at its end. No I/O.
+
+Two rules keep a change from being missed. The mark, where a later read of newer changes begins, never passes what this
+read can have missed; and freshness is claimed only where everything was read, and the evidence is believed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from worker.capture.scan.sanity import server_time
+from worker.capture.scan.strategy import Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from worker.capture.scan.strategy import ScanStep
+    from worker.capture.state.cursor import Cursor, CursorUpdate
+
+MAX_STATUSES = 100
+"""A field with more values than this is not a status."""
+NO_STATUSES_YET = "\n"
+"""The statuses of a full scan that has just begun."""
+SCAN_OVER: CursorUpdate = {
+    "sweep_page": 0,
+    "sweep_started": 0,
+    "sweep_seen": 0,
+    "sweep_changed": 0,
+    "sweep_again": False,
+    "sweep_statuses": "",
+}
+"""No full scan is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """What a read has shown: a full scan over all its runs, any other in this one. Times in seconds since 1970.
+
+    Attributes:
+        started_at: When the read began.
+        run_started_at: When this run of it began.
+        interval: Seconds between two polls of the resource.
+        seen: Records read.
+        changed: Those among them that had changed.
+        newest: The latest modification that was read (milliseconds since 1970), never less than the cursor's.
+        unreadable: Records that cannot be read.
+        complete: Every record of this run could be read.
+        pages: Pages with records; None where a keyset scan has no page numbers.
+        statuses: The statuses of the records, as in `FullScanProgress`.
+        clock_offset: Seconds by which the server's clock is ahead of ours.
+        anomaly: What speaks against the read, in words; empty where nothing does.
+        bare: A read of newer changes in this run was empty, where it should have shown something.
+        held_back: Records that were not found, where these are more than may be deleted at once.
+
+    """
+
+    started_at: float
+    run_started_at: float
+    interval: float
+    seen: int = 0
+    changed: int = 0
+    newest: int = 0
+    unreadable: int = 0
+    complete: bool = True
+    pages: int | None = None
+    statuses: str = ""
+    clock_offset: float = 0.0
+    anomaly: str = ""
+    bare: bool = False
+    held_back: int = 0
+
+
+def checkpoint(step: ScanStep, result: ScanResult) -> CursorUpdate:
+    """Return what each commit of a full scan writes, beside where its paginator has come to; other reads start over."""
+    if step.is_fast:
+        return {}
+    return {
+        "sweep_size": step.page_size,
+        "sweep_started": result.started_at,
+        "sweep_unreadable": result.unreadable,
+        "sweep_seen": result.seen,
+        "sweep_changed": result.changed,
+        "sweep_statuses": result.statuses,
+        "newest": result.newest,
+    }
+
+
+def conclude(step: ScanStep, result: ScanResult, cursor: Cursor, now: float) -> CursorUpdate:
+    """Return what the end of a read writes, which `result` describes, to the `cursor` as it is then."""
+    if result.anomaly:
+        return _suspect(step, result)
+    moved = _watermark(step, result, cursor, now)
+    if not result.complete:
+        # The records are parked now and do not keep the next read from its end, but this one did not see everything.
+        return moved
+    done: CursorUpdate = {
+        **moved,
+        "fresh_as_of": max(result.started_at, cursor.fresh_as_of),
+        "last_success": now,
+        "due_at": result.started_at + result.interval,
+        "failures": 0,
+        "error": "",
+        "error_code": "",
+    }
+    return done if step.is_fast else {**done, **_full_scan(result, cursor, now, mark=moved["mark"])}
+
+
+def merge_statuses(before: str, found: Iterable[str]) -> str:
+    """Return the statuses of a scan, each after a line break; empty where it has not looked at all of its records."""
+    seen = {*before.split("\n"), *found} - {""}
+    if not before or len(seen) > MAX_STATUSES or any("\n" in item for item in seen):
+        return ""
+    return "\n" + "\n".join(sorted(seen))
+
+
+def _watermark(step: ScanStep, result: ScanResult, cursor: Cursor, now: float) -> CursorUpdate:
+    """Return how far changes have been read."""
+    unreadable = max(result.unreadable, cursor.unreadable if step.is_fast else 0)
+    if step.strategy is Strategy.OPEN:
+        # A record that has changed in another status was not read: a later filter must not begin after that.
+        return {"unreadable": unreadable}
+    # A change during the read may have been missed on pages that were read before. None of these is older than the
+    # newest record read, less the time that the read took.
+    passed = max(0.0, now - result.started_at)
+    mark = int(min(result.newest, server_time(now, result.clock_offset) * 1000) - passed * 1000)
+    moved: CursorUpdate = {
+        "mark": max(mark, cursor.mark, 0),
+        "newest": result.newest,
+        "unreadable": unreadable,
+    }
+    return moved if step.is_fast else {**moved, **SCAN_OVER}
+
+
+def _full_scan(result: ScanResult, cursor: Cursor, now: float, *, mark: int) -> CursorUpdate:
+    """Return what a full scan settles that is believed."""
+    by_page = result.pages is not None
+    return {
+        "baseline": True,
+        "sweep_seconds": now - result.started_at,
+        "sweep_pages": cursor.scan.pages if result.pages is None else result.pages,
+        "swept_at": result.started_at,
+        "swept_mark": mark,
+        "swept_records": result.seen,
+        "suspect_records": 0,
+        "suspicious": "",
+        "statuses": result.statuses.strip("\n"),
+        "bare": result.newest if result.bare else cursor.bare,
+        # Where no more records are known than a list shows, it only looked capped.
+        "capped": 0 if by_page or cursor.tracked <= cursor.capped else cursor.capped,
+        "held_back": result.held_back,
+    }
+
+
+def _suspect(step: ScanStep, result: ScanResult) -> CursorUpdate:
+    """Return what a read writes whose evidence speaks against it: nothing is concluded from it."""
+    fields: CursorUpdate = {
+        "suspicious": result.anomaly,
+        "due_at": result.run_started_at + result.interval,
+        "failures": 0,
+        "error": "",
+        "error_code": "",
+    }
+    return fields if step.is_fast else {**fields, "suspect_records": result.seen, **SCAN_OVER}
