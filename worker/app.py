@@ -22,8 +22,9 @@ from worker.capture.poll import Poller
 from worker.capture.probe.registry import CapabilityRegistry
 from worker.capture.reconcile.reconciler import Reconciler
 from worker.capture.records.payload import payload_of
+from worker.capture.records.scope import scope_of
 from worker.capture.registry import CAPTURED
-from worker.capture.resources import Resource, scope_of
+from worker.capture.resources import Resource
 from worker.capture.resync.runner import ResyncRunner
 from worker.capture.state import pauses
 from worker.capture.state.store import StateStore

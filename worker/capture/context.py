@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.capture.records.privacy import RecordPolicy
+    from worker.capture.records.scope import RecordScope
     from worker.capture.resources import Captured, Resource
     from worker.capture.state.cursor import CursorUpdate
     from worker.capture.state.lease import Lease
@@ -28,10 +29,11 @@ PAUSE_SECONDS = 5.0
 class ReadOptions:
     """How a resource is read in this run, whatever the parts of it. It ends early when `stop()` is true.
 
-    `single`: it was seen that a single record can be read by its id.
+    `scope`: which of its records are published. `single`: it was seen that a single record can be read by its id.
     """
 
     resource: Resource
+    scope: RecordScope
     page_size: int
     window: int
     interval: float

@@ -91,7 +91,7 @@ class Poller:
         self._pauses = Pauses(redis_client, keys)
         self._worker_id, self._clock = worker_id, clock
         self._payloads, self._settled = payloads or {}, set[str]()
-        self._interests = scopes or {}
+        self._scopes = scopes or {}
         self._due_reads = Refresher(redis_client, keys, client, contract)
         self._repeats = Repeats()
         self._log = get_logger(account=keys.account)
@@ -177,8 +177,7 @@ class Poller:
         if isinstance(captured, Resource):
             # What nobody polls is not followed up.
             requested = tuple(item for item in captured.follow_ups if item.target in self._intervals)
-            scope = self._interests.get(captured.name, EVERYTHING)
-            captured = replace(captured, follow_ups=requested, interest=scope)
+            captured = replace(captured, follow_ups=requested)
         began, started_at = self._clock.monotonic(), self._clock.now()
         run = Run(trace.span_id, self._keys.account, captured.name, "", reason, began, started_at)
         run.trace_id = trace.trace_id
@@ -186,6 +185,7 @@ class Poller:
         hidden = payload.privacy.hidden if payload.privacy else frozenset[str]()
         options = ReadOptions(
             resource=_list_of(captured),
+            scope=self._scopes.get(captured.name, EVERYTHING),
             page_size=self._page_size,
             window=self._window,
             interval=self._intervals.get(captured.name, 0.0),

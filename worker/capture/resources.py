@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
-
-from worker.capture.records.scope import EVERYTHING, RecordScope
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +40,7 @@ class Resource:
     identifies a record, `modified_fields` those that say when it changed last, the first that has a value counts:
     `updatedAt` is null until the first change (api-facts 3.3). `merchant_field`, `status_field`: where a record names
     its merchant and its status, which are also the likely names of query parameters; None where it has none.
-    `interest`: which of its records are published. `follow_ups`: what else is read when a record of it has changed.
+    `follow_ups`: what else is read when a record of it has changed.
     """
 
     name: str
@@ -62,7 +57,6 @@ class Resource:
     status_field: str | None = None
     follow_ups: tuple[FollowUp, ...] = ()
     schema_version: int = 1
-    interest: RecordScope = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +76,3 @@ class AuditLog:
 
 
 Captured: TypeAlias = Resource | AuditLog
-
-
-def scope_of(
-    resource: Resource, *, merchants: Sequence[str], statuses: Sequence[str | int], final: Sequence[str | int]
-) -> RecordScope:
-    """The interest in one resource. Statuses may be numbers, as those of shipments are."""
-    return RecordScope(
-        resource.merchant_field,
-        resource.status_field,
-        frozenset(merchants),
-        frozenset(map(str, statuses)),
-        frozenset(map(str, final)),
-    )

@@ -109,7 +109,7 @@ class Reconciler:
         payloads: Mapping[str, PayloadOptions] | None = None,
         scopes: Mapping[str, RecordScope] | None = None,
     ) -> None:
-        self._interests = scopes or {}
+        self._scopes = scopes or {}
         self._redis, self._keys, self._client, self._contract = redis_client, keys, client, contract
         self._pressure, self._pauses = backpressure, Pauses(redis_client, keys)
         self.settings, self._intervals, self._ignore_fields = settings, intervals, ignore_fields
@@ -164,8 +164,7 @@ class Reconciler:
             if resource.name in self._intervals and can_be_proven(resource):
                 progress = await Coverage(self._redis, self._keys, resource.name).load()
                 if progress.due_at <= self._clock.now():
-                    requested = replace(resource, interest=self._interests.get(resource.name, EVERYTHING))
-                    result.append((progress.due_at, len(result), requested))
+                    result.append((progress.due_at, len(result), resource))
         return [resource for _, _, resource in sorted(result, key=lambda item: item[:2])]
 
     async def _reconcile_resource(
@@ -310,6 +309,7 @@ class Reconciler:
         logs = f"{at.resource.entity}_audit"
         work = VerifyOptions(
             resource=at.resource,
+            scope=self._scopes.get(name, EVERYTHING),
             cursor=at.cursor,
             window=Window(progress.since, progress.until),
             began=progress.began,

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from worker.capture.reconcile.throttle import Throttle
     from worker.capture.records.fingerprint import FieldIndex, RecordState
     from worker.capture.records.privacy import RecordPolicy
+    from worker.capture.records.scope import RecordScope
     from worker.capture.resources import Resource
     from worker.capture.state.cursor import Cursor
     from worker.capture.state.record_states import StoredRecord
@@ -93,6 +94,7 @@ class VerifyOptions:
     """
 
     resource: Resource
+    scope: RecordScope
     cursor: Cursor
     window: Window
     began: float
@@ -246,7 +248,7 @@ class Verifier:
     async def _read_record(self, look: RecordCheck) -> None:
         assert self._resource.single is not None  # noqa: S101 - as above
         reply = await self._call(self._resource.single, look.identifier)
-        (one,) = observe(self._resource, [msgspec.Raw(reply.record)])
+        (one,) = observe(self._resource, [msgspec.Raw(reply.record)], self._work.scope)
         if one.identifier != look.identifier:
             raise UnreadableAnswer(self._resource.single, f"the answer is no record {look.identifier}")
         look.observed = one
@@ -279,7 +281,10 @@ class Verifier:
             for look in checks:
                 look.why = ""
             for at, before in (await self._store.differing(observed, buckets)).items():
-                one = decode(self._resource, observed[at], before, self._work.ignored, self._work.privacy)
+                work = self._work
+                one = decode(
+                    self._resource, observed[at], before, work.ignored, work.privacy, scope=work.scope
+                )
                 newer = one.held is None or not one.modified or one.modified > one.held.modified
                 if one.content is None:
                     checks[at].why = "unreadable"

@@ -21,12 +21,14 @@ from worker.capture.records.fingerprint import (
     raw_fingerprint,
     read_content,
 )
+from worker.capture.records.scope import EVERYTHING
 from worker.clock import parse_time, with_zone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.capture.records.privacy import RecordPolicy
+    from worker.capture.records.scope import RecordScope
     from worker.capture.resources import Resource
 
 
@@ -112,23 +114,28 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     grows: int = 0
 
 
-def observe(resource: Resource, records: Sequence[msgspec.Raw]) -> list[RawRecord]:
-    """Identify the records of a page. One that cannot be read does not stand in the way of the others."""
+def observe(
+    resource: Resource, records: Sequence[msgspec.Raw], scope: RecordScope = EVERYTHING
+) -> list[RawRecord]:
+    """Identify the records of a page. One that cannot be read does not keep the others from being read.
+
+    The fingerprint of a record depends on the `scope`: after a change of it, each record is compared again.
+    """
     decode = _head_decoder(resource.id_field)
     try:
         identifiers = [decode(record).id for record in records]
     except _UNREADABLE:
         identifiers = [""]
     if "" in identifiers:
-        return [_raw_record(resource, record) for record in records]
-    fingerprint = resource.interest.fingerprint
+        return [_raw_record(resource, record, scope) for record in records]
+    fingerprint = scope.fingerprint
     return [
         RawRecord(pack_id(identifier), identifier, fingerprint(record), record)
         for record, identifier in zip(records, identifiers, strict=True)
     ]
 
 
-def _raw_record(resource: Resource, record: msgspec.Raw) -> RawRecord:
+def _raw_record(resource: Resource, record: msgspec.Raw, scope: RecordScope) -> RawRecord:
     """The slow way, for a page with a record that is not as it should be."""
     raw, problem, identifier = raw_fingerprint(record), "", None
     try:
@@ -138,7 +145,7 @@ def _raw_record(resource: Resource, record: msgspec.Raw) -> RawRecord:
     if identifier is None or identifier == "":
         problem = problem or f"the record has no {resource.id_field}"
         return RawRecord(pack_unreadable(raw), "", raw, record, problem)
-    return RawRecord(pack_id(str(identifier)), str(identifier), resource.interest.fingerprint(record), record)
+    return RawRecord(pack_id(str(identifier)), str(identifier), scope.fingerprint(record), record)
 
 
 def times_of(resource: Resource, records: Sequence[msgspec.Raw]) -> list[int]:
@@ -165,12 +172,14 @@ def decode(
     before: bytes,
     ignored: frozenset[str],
     privacy: RecordPolicy | None = None,
+    *,
+    scope: RecordScope = EVERYTHING,
 ) -> DecodedRecord:
     """Decode one record that is new or whose bytes differ. `before` is its packed state, b"" for none.
 
     A state that this program did not write counts as none: the record is published anew rather than lost.
     `ignored`: top-level fields that do not count. Fingerprints are those of the others as served, whatever of
-    them `privacy` lets through.
+    them `privacy` lets through. A record that is not in `scope` is marked as outside.
     """
     try:
         held = RecordState.unpack(before) if before else None
@@ -185,7 +194,7 @@ def decode(
     except _UNREADABLE as error:
         return DecodedRecord(observed, before, held, None, problem=_problem(resource, error))
     linked = content.values[len(resource.modified_fields) :]
-    outside = not resource.interest.includes(observed.record)
+    outside = not scope.includes(observed.record)
     for value in content.values[: len(resource.modified_fields)]:
         if value is None:
             continue

@@ -19,6 +19,8 @@ from worker.capture.records.fingerprint import raw_fingerprint
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from worker.capture.resources import Resource
+
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -94,6 +96,19 @@ class RecordScope:
 
 
 EVERYTHING = RecordScope()
+
+
+def scope_of(
+    resource: Resource, *, merchants: Sequence[str], statuses: Sequence[str | int], final: Sequence[str | int]
+) -> RecordScope:
+    """Return the scope of one resource. Statuses may be numbers, as those of shipments are."""
+    return RecordScope(
+        resource.merchant_field,
+        resource.status_field,
+        frozenset(merchants),
+        frozenset(map(str, statuses)),
+        frozenset(map(str, final)),
+    )
 
 
 def _is_in(value: str | None, requested: frozenset[str]) -> bool:

@@ -201,12 +201,12 @@ class RecordRefresher:
             if captured.by_parent is not None:
                 reply_ = await self._call(captured.by_parent, member.path)
                 wrappers = self._client.profile.wrappers(captured.by_parent)
-                seen = observe(captured, list_of(reply_, wrappers).records)
+                seen = observe(captured, list_of(reply_, wrappers).records, self._reading.scope)
                 batch.observed += seen
                 batch.listed |= {one.key for one in seen}
         elif self._readable and captured.single is not None:
             reply_ = await self._call(captured.single, member.path)
-            (one,) = observe(captured, [msgspec.Raw(reply_.record)])
+            (one,) = observe(captured, [msgspec.Raw(reply_.record)], self._reading.scope)
             if one.identifier != member.path[0]:
                 raise UnreadableAnswer(captured.single, f"the answer is no record {member.path[0]}")
             batch.observed.append(one)
@@ -291,7 +291,7 @@ class RecordRefresher:
                 present=[*absent, *batch.gone],
             )
             to_write = [change for change in changes if change.action not in UNWRITTEN]
-            await self._open.record(to_write, resource.interest, self._cursor)
+            await self._open.record(to_write, self._reading.scope, self._cursor)
             if await self._write(to_write, dealt):
                 break
         await self._due.succeeded([*batch.done, *shown])
@@ -307,7 +307,14 @@ class RecordRefresher:
         kept, more = [], dict[str, float]()
         for at, before in differing.items():
             one = batch.observed[at]
-            decoded = decode(resource, one, before, self._reading.ignored, self._reading.privacy)
+            decoded = decode(
+                resource,
+                one,
+                before,
+                self._reading.ignored,
+                self._reading.privacy,
+                scope=self._reading.scope,
+            )
             if one.problem or decoded.content is None:
                 kept.append(decoded)
             elif one.key in batch.listed and not self._is_alike(decoded):

@@ -107,7 +107,7 @@ class ResyncReader:
             # One that does not say when it was modified is in every window.
             if request.all or not time or since <= time <= until
         ]
-        keys = [one.key for one in observe(resource, page.records)]
+        keys = [one.key for one in observe(resource, page.records, options.scope)]
         width = max(resync.width if size == resync.size else 0, len(keys))
         total = page.total if page.total and page.total >= len(keys) else None
         covered = total is not None and number * width + len(keys) >= total
@@ -123,7 +123,9 @@ class ResyncReader:
                 )
             return ResyncPage(page=keys, total=total, size=size, is_last=True)
         is_last = not keys or (covered and len(keys) < size)
-        return ResyncPage(observe(resource, requested), [], keys, total, size, len(keys), is_last=is_last)
+        return ResyncPage(
+            observe(resource, requested, options.scope), [], keys, total, size, len(keys), is_last=is_last
+        )
 
     async def _page(
         self, context: PollContext, number: int, size: int, query: Mapping[str, str] | None = None
@@ -192,7 +194,7 @@ class ResyncReader:
         result, before, seen, number, expected = ResyncPage(read=len(batch)), set[bytes](), 0, 0, tracked
         while open_ids:
             page = await self._page(context, number, size)
-            shown = observe(resource, page.records)
+            shown = observe(resource, page.records, options.scope)
             keys = {one.key for one in shown}
             expected = max(expected, page.total or 0)
             if keys <= before:  # empty, or the page before once more
@@ -229,7 +231,7 @@ class ResyncReader:
                 return
             record = listed
         if record is not None:
-            result.observed += observe(resource, [record])
+            result.observed += observe(resource, [record], context.options.scope)
         elif refused is not None:
             raise refused
         else:

@@ -286,7 +286,7 @@ class ResyncRunner:
             differing = await store.differing(result.observed, cursor.buckets, every=force)
         decoded = newest_of_each(
             [
-                decode(options.resource, one, before, options.ignored, options.privacy)
+                decode(options.resource, one, before, options.ignored, options.privacy, scope=options.scope)
                 for at, before in differing.items()
                 if (one := result.observed[at]).key not in known or before[: len(one.raw)] != one.raw
             ]

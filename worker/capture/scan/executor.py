@@ -116,7 +116,7 @@ class ScanExecutor:
             seconds=context.options.seconds,
             complete_every=self._complete_every,
             complete=complete,
-            scope=context.options.resource.interest,
+            scope=context.options.scope,
             single=context.options.single,
         )
 

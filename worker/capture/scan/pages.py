@@ -97,7 +97,7 @@ class PageFetcher:
         if step.since_parameter and since is not None and (older := older_than(times, since)):
             records = "an older record" if older == 1 else f"{older} older records"
             raise FilterBroken(search, f"{step.since_parameter} gave {records}")
-        observed = observe(resource, page.records)
+        observed = observe(resource, page.records, self._reading.scope)
         if step.learns or step.chosen is not None:
             self._check_statuses(observed)
         return FetchedPage(observed, page.total, await self.differing(observed), times)
@@ -105,17 +105,19 @@ class PageFetcher:
     async def differing(self, observed: list[RawRecord]) -> list[DecodedRecord]:
         """Those records whose bytes are not the ones that are known, decoded."""
         differing = await self._store.differing(observed, self.buckets, mark=self._mark)
-        resource, ignored, privacy = self._reading.resource, self._reading.ignored, self._reading.privacy
-        if self._part.of_merchant and (
-            others := resource.interest.others_among(observed[at].record for at in differing)
-        ):
+        resource, scope = self._reading.resource, self._reading.scope
+        ignored, privacy = self._reading.ignored, self._reading.privacy
+        if self._part.of_merchant and (others := scope.others_among(observed[at].record for at in differing)):
             raise ChoiceBroken(resource.search, f"records of {len(others)} other merchants came")
         return newest_of_each(
-            [decode(resource, observed[at], before, ignored, privacy) for at, before in differing.items()]
+            [
+                decode(resource, observed[at], before, ignored, privacy, scope=scope)
+                for at, before in differing.items()
+            ]
         )
 
     def _check_statuses(self, observed: list[RawRecord]) -> None:
-        scope, chosen = self._reading.resource.interest, self._part.chosen
+        scope, chosen = self._reading.scope, self._part.chosen
         statuses = scope.statuses_of(one.record for one in observed)
         self.statuses.update(status for status in statuses if status is not None)
         if chosen is not None and (others := self.statuses - {chosen}):

@@ -123,7 +123,7 @@ def choose_steps(
     """What a poll reads that begins at `now` and may take so many `seconds`.
 
     `complete`: everything, whatever is known to be newer. It is also read where no filter and no sort holds, before
-    the first complete read has ended, and `complete_every` so many seconds. `interest`: what of it is published;
+    the first complete read has ended, and `complete_every` so many seconds. `scope`: what of it is published;
     `single`: a record can be read by its id.
     """
     size = min(page_size, listing.largest_page or page_size)

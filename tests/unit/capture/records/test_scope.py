@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -12,9 +11,8 @@ from hypothesis import strategies as st
 
 from worker.capture.records.diff import Action, Change, decide, decode, observe
 from worker.capture.records.fingerprint import FieldIndex, RecordState
-from worker.capture.records.scope import EVERYTHING, RecordScope
+from worker.capture.records.scope import EVERYTHING, RecordScope, scope_of
 from worker.capture.registry import ORDERS
-from worker.capture.resources import scope_of
 
 OPEN = scope_of(ORDERS, merchants=(), statuses=("Open",), final=())
 MINE = scope_of(ORDERS, merchants=("m1",), statuses=(), final=())
@@ -27,11 +25,10 @@ def record(**fields: Any) -> bytes:
 
 def step(raw: bytes, before: bytes, interest: RecordScope, names: FieldIndex) -> Change | None:
     """What a page with this record leads to; None where its bytes are the ones that are known."""
-    orders = replace(ORDERS, interest=interest)
-    (observed,) = observe(orders, [msgspec.Raw(raw)])
+    (observed,) = observe(ORDERS, [msgspec.Raw(raw)], interest)
     if before and RecordState.unpack(before).raw == observed.raw:
         return None
-    decoded = decode(orders, observed, before, frozenset())
+    decoded = decode(ORDERS, observed, before, frozenset(), scope=interest)
     if decoded.content:
         names.update([*names._names, *names.unknown(decoded.content.names)])
     return decide(decoded, names, baseline=True)

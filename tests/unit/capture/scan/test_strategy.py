@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.capture.records.scope import EVERYTHING
+from worker.capture.records.scope import EVERYTHING, scope_of
 from worker.capture.registry import ORDERS
-from worker.capture.resources import scope_of
 from worker.capture.scan.strategy import MIN_STEP_SECONDS, OVERLAP_MS, ScanStep, Strategy, choose_steps
 from worker.capture.state.cursor import Cursor, FullScanProgress
 from worker.ordermesh.contract.profile import Listing
