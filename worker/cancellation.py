@@ -1,4 +1,4 @@
-"""Cancellation: what must not be cut short, and errors that come out of a task group."""
+"""Cancellation: calls that must run to their end, and errors that leave a task group."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 AGAIN_SECONDS = 1.0
-"""Between two cancellations of a task that has not ended by the first one: what it cleans up is not cut short."""
+"""Seconds between two cancellations of a task that has not ended: the time it has to clean up."""
 
 
 async def finish(work: Coroutine[Any, Any, T]) -> T:
-    """Await `work` to its end even when the caller is cancelled meanwhile; the cancellation follows then.
+    """Await `work` to its end even if the caller is cancelled meanwhile, and raise the cancellation afterwards.
 
-    For calls to Redis that change something: cut short, it would be unknown whether they did, and the
-    answer could be taken for that of the next call. `work` must be bounded by timeouts of its own.
-    (An anyio shield alone does not do: arq cancels tasks directly, past every cancel scope. Nor does a
-    single wait: a cancelled scope cancels again on every turn of the loop, and a person presses Ctrl-C twice.)
+    Use it for calls that write to Redis: after an interrupted call, the caller cannot know whether the write happened,
+    and the connection may hand its answer to the next call. `work` needs timeouts of its own.
+
+    An anyio shield alone is not enough, because arq cancels tasks directly, past every cancel scope. A single wait is
+    not enough either: a cancelled scope cancels again in each turn of the loop, and a user may press Ctrl-C twice.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -41,10 +42,10 @@ async def finish(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def end(task: asyncio.Future[Any]) -> None:
-    """Cancel a task until it has ended; how is for the caller to ask.
+    """Cancel a task repeatedly until it has ended. The caller reads its result, if it wants to.
 
-    Once is not enough: before Python 3.12 `asyncio.wait_for`, through which redis-py sends every command, swallows
-    a cancellation that comes in the moment in which its work is done, and the task would go on for ever.
+    One cancellation is not enough: before Python 3.12 `asyncio.wait_for`, which redis-py uses for every command, drops
+    a cancellation that arrives as its call completes, and the task would run for ever.
     """
     while not task.done():
         task.cancel()
@@ -53,7 +54,7 @@ async def end(task: asyncio.Future[Any]) -> None:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Around a task group: the first error itself comes out, not a group of one."""
+    """Unwrap the exception group of a task group in the block: raise its first error."""
     try:
         yield
     except BaseExceptionGroup as group:

@@ -1,4 +1,4 @@
-"""Time and chance, injected, so that tests neither sleep nor guess."""
+"""Time and randomness, injected so that tests need not sleep, and times as text."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ import anyio
 
 
 class Clock(Protocol):
-    """What the worker knows of time. Seconds everywhere."""
+    """The time and randomness that the worker uses. All times are in seconds."""
 
     def now(self) -> float:
-        """Seconds since 1970, of the wall clock."""
+        """Return the wall clock time in seconds since 1970."""
 
     def monotonic(self) -> float:
-        """Seconds of a clock that never goes back."""
+        """Return the seconds of a clock that never goes back."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep for a number of seconds."""
 
     def uniform(self, low: float, high: float) -> float:
-        """A random number between `low` and `high`."""
+        """Return a random number between `low` and `high`."""
 
 
 class SystemClock:
-    """The clock of the machine."""
+    """The clock of this machine."""
 
     def now(self) -> float:
-        """Seconds since 1970."""
+        """Return the wall clock time in seconds since 1970."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds of a clock that never goes back."""
+        """Return the seconds of a clock that never goes back."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep for a number of seconds."""
         await anyio.sleep(seconds)
 
     def uniform(self, low: float, high: float) -> float:
-        """A random number between `low` and `high`."""
+        """Return a random number between `low` and `high`."""
         return random.uniform(low, high)  # noqa: S311 - jitter, not a secret
 
 
 def rfc3339(seconds: float) -> str:
-    """`seconds` since 1970 as RFC 3339 with milliseconds, in UTC: `2026-02-27T22:29:29.491Z`."""
+    """Return `seconds` since 1970 as RFC 3339 in UTC with milliseconds, such as `2026-02-27T22:29:29.491Z`."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_time(text: object) -> int | None:
-    """Milliseconds since 1970 of a time as OrderMesh writes it, or None if it cannot be read.
+    """Return the milliseconds since 1970 of a time that OrderMesh wrote, or None if it cannot be parsed.
 
-    The order service writes seven fraction digits and a zone, the shipment service no zone at all, which is
-    taken as UTC (api-facts 1.4).
+    The order service writes seven fraction digits and a zone. The shipment service writes no zone; its times are read
+    as UTC (api-facts 1.4).
     """
     if not isinstance(text, str):
         return None
@@ -72,7 +72,7 @@ def parse_time(text: object) -> int | None:
 
 
 def with_zone(text: str) -> str:
-    """A time that `parse_time` can read, as RFC 3339: where it names no zone, it is UTC."""
+    """Return a time that `parse_time` can parse as RFC 3339; a time without a zone is in UTC."""
     if text.endswith("Z") or text[-6:-5] in ("+", "-"):
         return text
     return f"{text}Z" if "T" in text else rfc3339((parse_time(text) or 0) / 1000)

@@ -1,4 +1,4 @@
-"""The names of every key in Redis. Keys of one account share a hash tag, so that one script may touch them."""
+"""The names of all keys in Redis. The keys of an account share a hash tag, so that one script can use several."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 PREFIX = "ordersync:"
 QUEUE_PREFIX = "ordersync:queue:"
-"""What the names of arq's queues start with; arq's own keys (`arq:job:...`) stand beside them."""
+"""Prefix of the names of arq's queues. arq's own keys (`arq:job:...`) do not have it."""
 RESYNC_QUEUE = f"{QUEUE_PREFIX}resync"
-"""The queue of resyncs, for the workers of all accounts: another program may put one there (see `jobs/resync.py`)."""
+"""The queue of resyncs, for the workers of all accounts. Other programs may enqueue a resync (see `jobs/resync.py`)."""
 ACCOUNTS = "ordersync:accounts"
-"""Set of the names of all accounts that a worker has worked for."""
+"""Set of the names of all accounts that a worker has served."""
 
 
 def queue_name(accounts: Iterable[str]) -> str:
-    """The queue of all workers that serve these accounts: none takes a job that it cannot do.
+    """Return the name of the queue of all workers that serve exactly these accounts, so that each can do every job.
 
-    Workers with other accounts, as in a deploy that adds one, have another queue. Where both serve an account
-    it is the lease that keeps them apart.
+    Workers with other accounts, such as those of a deployment that adds one, have another queue. If both serve an
+    account, the lease keeps them from reading the same resource.
     """
     return QUEUE_PREFIX + hashlib.sha256("\n".join(sorted(accounts)).encode()).hexdigest()[:8]
 
@@ -35,7 +35,7 @@ class Keys:
 
     @property
     def base(self) -> str:
-        """What every key of the account starts with."""
+        """The prefix of every key of the account."""
         return f"{PREFIX}{{{self.account}}}:"
 
     @property
@@ -50,7 +50,7 @@ class Keys:
 
     @property
     def token_lock(self) -> str:
-        """Held by the one worker that is logging in."""
+        """Lock of the worker that logs in."""
         return f"{self.base}token:lock"
 
     @property
@@ -65,45 +65,45 @@ class Keys:
 
     @property
     def paused(self) -> str:
-        """What somebody has paused: hash of a resource, or `*` for all of them, and who, when and why."""
+        """Hash of the paused resources, `*` for all of them, with who paused it, when and why."""
         return f"{self.base}paused"
 
     @property
     def contract(self) -> str:
-        """What the probe has found of each resource."""
+        """Hash of what the probe found, by resource."""
         return f"{self.base}contract"
 
     def worker(self, worker_id: str) -> str:
-        """Heartbeat of one worker; it expires soon after its last one."""
+        """The last heartbeat of a worker; it expires."""
         return f"{self.base}worker:{worker_id}"
 
     @property
     def workers(self) -> str:
-        """The names of the workers that have given a sign of life lately, and when."""
+        """The names of the workers, by the time of their last heartbeat."""
         return f"{self.base}workers"
 
     def stream(self, resource: str) -> str:
-        """The events of a resource."""
+        """Stream of the events of a resource."""
         return f"{self.base}stream:{resource}"
 
     def dead(self, resource: str) -> str:
-        """Records and events that could not be dealt with, with the reason."""
+        """Stream of the dead letters: records and events that could not be processed, with the reason."""
         return f"{self.base}dead:{resource}"
 
     def states(self, resource: str) -> str:
-        """What is kept of each record; followed by `:` and the number of the bucket."""
+        """Hashes of the states of the records; `:` and the number of the bucket follow."""
         return f"{self.base}seen:{resource}"
 
     def last_published(self, resource: str) -> str:
-        """The record last published of each, where it is kept; followed by `:` and the number of the bucket."""
+        """Hashes of the records as last published, where they are kept; `:` and the number of the bucket follow."""
         return f"{self.base}last:{resource}"
 
     def nested_ids(self, resource: str) -> str:
-        """Ids of what stands within each record, where it has logs of its own; followed by `:` and the bucket."""
+        """Hashes of the ids of nested objects that have audit logs; `:` and the number of the bucket follow."""
         return f"{self.base}within:{resource}"
 
     def fields(self, resource: str) -> str:
-        """Names of the top-level fields of a resource, in the order in which they were first seen."""
+        """The names of the top-level fields of a resource, in the order in which they were first seen."""
         return f"{self.base}fields:{resource}"
 
     def cursor(self, resource: str) -> str:
@@ -111,68 +111,68 @@ class Keys:
         return f"{self.base}cursor:{resource}"
 
     def refresh_queue(self, resource: str) -> str:
-        """What of a resource, or which of its audit logs, is to be read by id, and since when."""
+        """The refresh queue: what is to be read by id, by due time."""
         return f"{self.base}due:{resource}"
 
     def refresh_failures(self, resource: str) -> str:
-        """How often the reads failed of what is due."""
+        """Hash of the failed reads of each entry of the refresh queue."""
         return f"{self.base}tries:{resource}"
 
     def unconfirmed_deletes(self, resource: str) -> str:
-        """Records that a complete read did not show, and how often they were answered not to be there."""
+        """Hash of records missing from a full scan, and how often OrderMesh answered that they do not exist."""
         return f"{self.base}absent:{resource}"
 
     @property
     def accepted(self) -> str:
-        """Resources of which the next complete read may find any number of records deleted, and who said so."""
+        """Hash of the resources whose next full scan may delete any number of records, with who accepted that."""
         return f"{self.base}accepted"
 
     def resync(self, name: str) -> str:
-        """One resync: what was asked for, and how far it has come."""
+        """Hash of one resync: the request and its progress."""
         return f"{self.base}resync:{name}"
 
     @property
     def resyncs(self) -> str:
-        """Ids of the resyncs that are remembered, by the time they were asked for."""
+        """The ids of the resyncs that are kept, by the time of the request."""
         return f"{self.base}resyncs"
 
     @property
     def open_resyncs(self) -> str:
-        """Ids of the resyncs that are not over."""
+        """The ids of the resyncs that have not ended."""
         return f"{self.base}resyncs:open"
 
     def open(self, resource: str) -> str:
-        """The records of a resource that the last read of open ones has shown."""
+        """Set of the records that the last read of open records showed."""
         return f"{self.base}open:{resource}"
 
     def scan_bitmap(self, resource: str) -> str:
-        """Which records the complete read under way has seen: a bit at the place of each."""
+        """Bitmap of the records that the current full scan has seen, by the place of each record."""
         return f"{self.base}shown:{resource}"
 
     def reconcile(self, resource: str) -> str:
-        """Up to when a resource is proven complete, and how far the pass under way has come."""
+        """Hash: until when a resource is proven complete, and the progress of the current pass."""
         return f"{self.base}reconcile:{resource}"
 
     def gaps(self, resource: str) -> str:
-        """Records of which the audit log tells what is not known to be published, and since when."""
+        """Hash of the gaps: records whose audit log lists changes that are not known to be published."""
         return f"{self.base}gaps:{resource}"
 
     def coverage(self, resource: str) -> str:
-        """Stream of the passes that have compared audit logs with what was published, and what each has found."""
+        """Stream of the reconciliation passes and what each found."""
         return f"{self.base}coverage:{resource}"
 
     def lease(self, resource: str) -> str:
-        """Who may commit, until when, with which fencing number."""
+        """Hash of the lease: its owner, expiry and fencing number."""
         return f"{self.base}lease:{resource}"
 
     def replayed(self, resource: str, group: str) -> str:
-        """Ids of the entries that were put back for a group, until it has acknowledged them."""
+        """The ids of entries that are replayed for a group, until it acknowledges them."""
         return f"{self.base}replayed:{resource}:{group}"
 
     def consumer_lock(self, resource: str, group: str, consumer: str) -> str:
-        """Which process consumes under that name, so that a second one is noticed."""
+        """The process that consumes under a name, so that a second one with this name is detected."""
         return f"{self.base}holder:{resource}:{group}:{consumer}"
 
     def processed(self, group: str, event_id: str) -> str:
-        """Says that a group has dealt with an event."""
+        """Marks an event as processed by a group."""
         return f"{self.base}once:{group}:{event_id}"

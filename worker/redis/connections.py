@@ -1,4 +1,4 @@
-"""Connections to Redis or Valkey: timeouts on every call, retries where the server restarts."""
+"""Connections to Redis or Valkey, with a timeout for every call and retries that bridge a restart of the server."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from worker.clock import Clock
 
 SOCKET_TIMEOUT = 10.0
-"""Seconds without an answer until a call has failed. Without it a black-holed connection hangs for good."""
+"""Seconds without an answer until a call fails. Without this timeout a black-holed connection hangs for ever."""
 CONNECT_TIMEOUT = 5.0
 RETRY_SECONDS = 5.0
-"""A call that has failed is tried again this long after it began: enough for a restart, no use after a timeout."""
+"""Seconds after its start during which a failed call is retried: enough for a restart of the server."""
 BACKOFF = Backoff(first=0.2, most=5.0)
-"""Between two attempts to reach a server that does not answer yet."""
+"""Pause between two attempts to reach a server that does not answer yet."""
 _RETRIED = [redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError]
 
 T = TypeVar("T")
@@ -38,17 +38,17 @@ _retrying = ContextVar("_retrying", default=False)
 
 
 class BoundedRetry(Retry):
-    """Retries in one place only, and not for long.
+    """Retries the outermost call only, for at most `RETRY_SECONDS`.
 
-    redis-py 5 retries a command, within it the making of a connection, and within that the health check and
-    the commands of the handshake. Three retries are 4 x 4 x 4 tries then, and a server that takes a
-    connection and never answers holds a call for minutes. So only the outermost retry retries.
+    redis-py 5 retries a command, within it the connection, and within that the health check and the handshake. Three
+    retries become 4 x 4 x 4 attempts, and a server that accepts a connection but never answers blocks a call for
+    minutes.
     """
 
     async def call_with_retry(
         self, do: Callable[[], Awaitable[T]], fail: Callable[[redis.exceptions.RedisError], Any]
     ) -> T:
-        """The result of `do`; `fail` is awaited after each failure."""
+        """Return the result of `do`; await `fail` after each failure."""
         nested, began, failures = _retrying.get(), time.monotonic(), 0
         token = _retrying.set(True)
         try:
@@ -66,14 +66,14 @@ class BoundedRetry(Retry):
 
 
 async def answer(call: Awaitable[T] | T) -> T:
-    """The answer of a command. redis-py types its commands for the blocking client as well."""
+    """Return the answer of a command. redis-py types its commands for the blocking client as well."""
     if inspect.isawaitable(call):
         return await call
     return call
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether Redis has refused to write since it has reached its maxmemory. Redis 6.2 hides it in a script's error."""
+    """True if Redis refused a write because it has reached maxmemory. Redis 6.2 wraps this in a script error."""
     return isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in str(error)
 
 
@@ -91,7 +91,7 @@ def _options() -> dict[str, Any]:
 
 
 def pool(url: str, *, max_connections: int = 32) -> ConnectionPool:
-    """A pool that waits for a free connection instead of failing. arq's client takes one as well.
+    """Return a pool that waits for a free connection instead of failing. arq's client uses one as well.
 
     Raises:
         SettingsError: The address has an option that redis-py does not know or cannot read.
@@ -102,14 +102,14 @@ def pool(url: str, *, max_connections: int = 32) -> ConnectionPool:
         options.pop("socket_keepalive")
     try:
         made = BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=20, **options)
-        made.connection_class(**made.connection_kwargs)  # does not connect, but looks at the options
+        made.connection_class(**made.connection_kwargs)  # does not connect, but checks the options
     except (TypeError, ValueError) as error:
         raise SettingsError(f"The Redis address {hide_password(url)} cannot be used: {error}") from None
     return made
 
 
 def connect(url: str) -> Redis:
-    """A client for `url`. It does not connect before the first call."""
+    """Return a client for `url`. It connects with the first call."""
     return Redis.from_pool(pool(url))
 
 
@@ -121,12 +121,17 @@ async def wait_until_up(
     patience: float | None = None,
     setting: str = "ORDERSYNC_REDIS__URL",
 ) -> None:
-    """Wait until the server answers, with backoff, and say what is waited for.
+    """Wait until the server answers, with backoff, and log the wait.
 
-    `patience`: seconds after which to give up; None waits for ever. `setting` is where the address is set.
+    Args:
+        client: The client to try.
+        url: Its address, for messages.
+        clock: The clock.
+        patience: Seconds after which to give up; None waits for ever.
+        setting: The setting that holds the address, for messages.
 
     Raises:
-        RedisUnavailable: It did not answer in time, or it refuses this client.
+        RedisUnavailable: The server did not answer in time, or refuses this client.
 
     """
     log, shown = get_logger(), hide_password(url)
@@ -154,13 +159,13 @@ async def wait_until_up(
 
 
 def version_of(facts: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Major and minor version of the commands that a server knows, by what INFO says; Valkey names Redis 7.2."""
+    """Return major and minor version of a server from its INFO; Valkey reports the Redis version it is compatible with."""
     parts = re.match(r"([0-9]+)\.([0-9]+)", str(facts.get("redis_version", "")))
     return (int(parts[1]), int(parts[2])) if parts else None
 
 
 async def check_server(client: Redis, url: str) -> None:
-    """Warn of a server that would lose or drop what is written to it.
+    """Log a warning if the configuration of the server would lose or evict data.
 
     Raises:
         RedisUnavailable: The server is older than 6.2.
@@ -171,7 +176,9 @@ async def check_server(client: Redis, url: str) -> None:
         facts = await client.info()
     except redis.exceptions.ResponseError:
         log.info(
-            "redis_config_hidden", url=shown, advice="check maxmemory-policy noeviction and appendonly yes"
+            "redis_config_hidden",
+            url=shown,
+            advice="Check that the server has maxmemory-policy noeviction and appendonly yes.",
         )
         return
     version = version_of(facts)
@@ -182,21 +189,21 @@ async def check_server(client: Redis, url: str) -> None:
     policy = facts.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         log.warning(
-            "redis_may_evict", url=shown, policy=policy, advice="CONFIG SET maxmemory-policy noeviction"
+            "redis_may_evict", url=shown, policy=policy, advice="Run CONFIG SET maxmemory-policy noeviction."
         )
     if not facts.get("aof_enabled", 1):
         log.warning(
             "redis_not_durable",
             url=shown,
-            advice="CONFIG SET appendonly yes; a crash of Redis loses events back to its last snapshot",
+            advice="Run CONFIG SET appendonly yes. Otherwise a crash of Redis loses all events since its last snapshot.",
         )
     try:
         listpack = await client.config_get("hash-max-listpack-value")
     except redis.exceptions.ResponseError:
-        return  # a server whose users have rights of their own does not show its configuration to all of them
+        return  # the user of this client may not read the configuration
     if int(listpack.get("hash-max-listpack-value", 256)) < 256:
         log.info(
             "redis_uses_more_memory",
             url=shown,
-            advice="CONFIG SET hash-max-listpack-value 256 halves the memory for each tracked record",
+            advice="Run CONFIG SET hash-max-listpack-value 256 to halve the memory of each tracked record.",
         )

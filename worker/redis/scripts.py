@@ -1,4 +1,4 @@
-"""Lua scripts: each in a file of its own, whose header states keys, arguments, answer and invariants."""
+"""Lua scripts. Each is a file whose header states its keys, arguments, answer and invariants."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def load(redis: Redis, package: str, name: str, *, begin: Sequence[str] = ()) -> AsyncScript:
-    """The script `lua/NAME.lua` of a package, sent to the server on first use and by its hash from then on.
+    """Return the script `lua/NAME.lua` of a package. It is sent with its first call, then called by its hash.
 
-    `begin`: files of the same folder with functions that it uses, put before it.
+    `begin` names files of the same folder, with functions that the script uses; their text is put before it.
     """
     folder = files(package).joinpath("lua")
     texts = [folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in (*begin, name)]
