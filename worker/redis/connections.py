@@ -159,7 +159,7 @@ async def wait_until_up(
 
 
 def version_of(facts: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return major and minor version of a server from its INFO; Valkey reports the Redis version it is compatible with."""
+    """Return major and minor version of a server by its INFO. Valkey reports the Redis version that it equals."""
     parts = re.match(r"([0-9]+)\.([0-9]+)", str(facts.get("redis_version", "")))
     return (int(parts[1]), int(parts[2])) if parts else None
 
@@ -195,7 +195,7 @@ async def check_server(client: Redis, url: str) -> None:
         log.warning(
             "redis_not_durable",
             url=shown,
-            advice="Run CONFIG SET appendonly yes. Otherwise a crash of Redis loses all events since its last snapshot.",
+            advice="Run CONFIG SET appendonly yes. A crash of Redis loses all events since its last snapshot.",
         )
     try:
         listpack = await client.config_get("hash-max-listpack-value")
