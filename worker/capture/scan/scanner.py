@@ -147,7 +147,7 @@ class Scanner:
         if plan.done and self.capped and part.may_seek:
             raise UnreadableAnswer(
                 self.resource.search,
-                f"the list ends after {self.capped} records, as one does that the server caps",
+                f"the list ends after {self.capped} records, probably because the server limits its length",
                 page=plan.next_page,
             )
         if plan.done and not plan.unsettled:
@@ -261,7 +261,8 @@ class Scanner:
                     operation=self._reading.resource.search,
                     page=number,
                     reason=change.problem,
-                    advice="it stands among the dead letters of the resource; the other records were read",
+                    advice="The record was stored as a dead letter; the other records were read. To see it: "
+                    "ordersync dead list.",
                 )
 
     def _server_now(self) -> float:
@@ -367,7 +368,7 @@ class Scanner:
             await self._commit([], page=None, cursor=done)
             raise UnreadableAnswer(
                 self._reading.resource.search,
-                f"{run.unreadable} of {run.records} records cannot be read; they stand among the dead letters",
+                f"{run.unreadable} of {run.records} records cannot be read; they are stored as dead letters",
             )
         absences = await self._find_absences()
         run.outcome, run.freshness = Outcome.COMPLETE, now - self._started_at
@@ -458,8 +459,9 @@ class Scanner:
                 "deletes_held_back",
                 missing=result.held_back,
                 tracked=cursor.tracked,
-                advice="more records than may be deleted at once were not shown; look at OrderMesh, and if they are "
-                f"gone: ordersync resync {self._reading.resource.name} --accept-deletes",
+                advice="The full scan did not return more known records than may be deleted at once. Check them "
+                f"in OrderMesh. If they are gone, run: ordersync resync {self._reading.resource.name} "
+                "--accept-deletes",
             )
         return result
 
