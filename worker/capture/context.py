@@ -61,7 +61,7 @@ class PollContext:
     def lease(self) -> Lease:
         """The lease under which is read."""
         if self._lease is None:
-            raise ValueError("the turn has not begun: it has no lease")
+            raise ValueError("the poll has not begun: it has no lease")
         return self._lease
 
     async def begin(self, lease: Lease) -> None:

@@ -59,7 +59,7 @@ def judge(
     put on `pause` is paused, however old it gets.
     """
     if pause is not None:
-        return Verdict(Health.PAUSED, f"{pause.description}. To go on: ordersync resume")
+        return Verdict(Health.PAUSED, f"{pause.description}. To continue: ordersync resume")
     silent = now - (cursor.last_started or since or now)
     lost = silent > max(3 * cursor.interval, MAX_POLL if cursor.last_started else 120.0)
     waits_for = _what_it_waits_for(cursor, full=full)
@@ -67,7 +67,7 @@ def judge(
         return Verdict(Health.DEGRADED, waits_for)
     if lost and not cursor.failures:
         return Verdict(
-            Health.FAILING, f"no poll has been noted for {silent:.0f} s; see the log of the worker"
+            Health.FAILING, f"no poll was recorded for {silent:.0f} s; check the log of the worker"
         )
     return _judge_reads(cursor, now)
 
@@ -89,27 +89,27 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
         cause = f"the poll failed {times}: {cursor.error}"
         return Verdict(Health.DEGRADED if age <= allowed else Health.FAILING, cause)
     if not cursor.baseline:
-        at = f"at page {cursor.scan.page + 1}" if cursor.scan.page else "about to begin"
-        return Verdict(Health.STARTING, f"the first read is {at}")
+        at = f"at page {cursor.scan.page + 1}" if cursor.scan.page else "about to start"
+        return Verdict(Health.STARTING, f"the first full scan is {at}")
     cause = _what_is_wrong(cursor)
     if age > allowed and not cursor.suspicious:
-        cause = f"the last complete read is {age:.0f} s old; page {cursor.scan.page + 1} is next"
+        cause = f"the last complete read is {age:.0f} s old; the next page is {cursor.scan.page + 1}"
     return Verdict(Health.DEGRADED, cause) if cause else Verdict(Health.OK)
 
 
 def _what_is_wrong(cursor: Cursor) -> str:
     """What is wrong with a resource whose polls go through."""
     if cursor.suspicious:
-        return f"the last read is not believed: {cursor.suspicious}"
+        return f"the last read is suspect: {cursor.suspicious}"
     if cursor.held_back:
         return (
-            f"the last complete read did not show {cursor.held_back} records or more, too many to be believed deleted; "
-            "look at OrderMesh, and if they are gone: ordersync resync --accept-deletes"
+            f"the last full scan did not return {cursor.held_back} or more known records, too many to publish as "
+            "deleted; check them in OrderMesh, and if they are gone, run: ordersync resync --accept-deletes"
         )
     if cursor.gaps:
         of = "1 record" if cursor.gaps == 1 else f"{cursor.gaps} records"
-        return f"the audit logs of {of} tell of changes that are not known to be published; see: ordersync coverage"
+        return f"the audit logs of {of} contain changes that were not published; run: ordersync coverage"
     if cursor.unreadable:
         noun = "record" if cursor.unreadable == 1 else "records"
-        return f"{cursor.unreadable} {noun} cannot be read; see the dead letters of the resource"
+        return f"{cursor.unreadable} {noun} cannot be read; run: ordersync dead list"
     return ""

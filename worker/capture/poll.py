@@ -246,7 +246,11 @@ class Poller:
             code = failure.code if isinstance(failure, OrdersyncError) else "internal"
             run.fail(code, failure)
             if code == "internal":
-                self._log.exception("poll_crashed", resource=run.resource, advice="please report this trace")
+                self._log.exception(
+                    "poll_crashed",
+                    resource=run.resource,
+                    advice="This is a defect of ordersync. Report it with this traceback.",
+                )
             if _contradicts_contract(error, captured, cursor.failures):
                 await self._contract.mark_stale(context.options.resource)
             failed: CursorUpdate = {
@@ -302,7 +306,8 @@ class Poller:
                     "run_suspicious",
                     **fields,
                     repeated=repeated,
-                    advice="nothing is concluded from it; the next poll looks again",
+                    advice="This read is not used to detect deletions or to report freshness. The next poll reads "
+                    "again.",
                 )
         elif run.outcome is Outcome.FAILED:
             if self._repeats.allow(f"{run.resource} {run.error_code}", now):
@@ -330,8 +335,8 @@ def _contradicts_contract(error: Exception, captured: Captured, failures: int) -
 
 def _foreign_key(error: Exception) -> DataError:
     return DataError(
-        f"a key of the account is not what this program writes: {error}. Nothing was written; put the old value "
-        "back, or delete the key when you know what it is."
+        f"a key of the account contains a value that this program did not write: {error}. Nothing was changed. "
+        "Restore the old value, or delete the key if you know what it is."
     )
 
 

@@ -83,7 +83,7 @@ FILTERS: dict[str, tuple[Narrowing, dict[str, Any]]] = {
     "takes the time for local, west, changed days later": (in_western_time, {"records": LATE}),
     "takes the time for local, east": (in_eastern_time, {}),
     "looks at a page at a time": (since_modified, {"after_paging": True}),
-    "does not narrow the total": (since_modified, {"told": lambda _: 230}),
+    "does not reduce the total": (since_modified, {"told": lambda _: 230}),
     "narrows the total to none or not at all": (since_modified, {"told": lambda count: count and 230}),
 }
 

@@ -383,7 +383,7 @@ async def test_an_empty_answer_with_200_for_every_status(bench: BenchMaker) -> N
             sandbox.faults.replace((FaultRule("empty", operation="orders.search"),))
             run = await b.poll()
             assert (run.plan, run.outcome) == ("open", "suspicious")
-            assert "open records are shown no more" in run.error
+            assert "open records are no longer returned" in run.error
             assert (await b.cursor()).fresh_as_of == before.fresh_as_of
             assert sandbox.requests.count("orders.get") <= 1  # that of the probe
             sandbox.faults.clear()

@@ -137,7 +137,7 @@ def test_a_pause_comes_before_every_other_judgement() -> None:
     """However old what is published gets, and whatever fails: it is paused, and says by whom, and what to do."""
     verdict = judge(Cursor(failures=9, error="boom", last_started=1.0), 9e9, full=True, pause=MOVING)
     assert verdict.health is Health.PAUSED
-    assert verdict.cause == f"{WORDS}. To go on: ordersync resume"
+    assert verdict.cause == f"{WORDS}. To continue: ordersync resume"
     assert verdict.health.alive
 
 
@@ -146,7 +146,7 @@ async def test_the_heartbeat_tells_it(bench: BenchMaker, tmp_path: Path) -> None
     async with bench() as b:
         await Pauses(b.redis, KEYS).begin([MOVING])
         (beat,) = await reporter(b.services)()
-    assert (beat.health, beat.cause) == ("paused", f"{WORDS}. To go on: ordersync resume")
+    assert (beat.health, beat.cause) == ("paused", f"{WORDS}. To continue: ordersync resume")
     heartbeat.write(tmp_path, heartbeat.Beat("w", 1, time.time(), 1.0, [beat]))
     done = ordersync("health", cwd=tmp_path, data_dir=str(tmp_path))
     assert done.returncode == 0

@@ -123,7 +123,7 @@ async def test_foreign_cursor(bench: BenchMaker) -> None:
             await answer(b.redis.hset(key, *edit))
             run = await b.poll()
             assert (run.outcome, run.error_code) == ("failed", "data")
-            assert "put the old value back" in run.error
+            assert "restore the old value" in run.error
         await b.redis.delete(key)
         await b.redis.set(key, "text")
         run = await b.poll()

@@ -179,7 +179,7 @@ def test_a_list_that_is_cut_off(redis_url: str, tmp_path: Path, way_out: bool) -
         once = ordersync("run", "--once", cwd=tmp_path, **login_settings(sandbox, redis_url, tmp_path))
         assert done.returncode == once.returncode == int(not way_out)
         if not way_out:
-            assert "the server shows no more than 1000 of 1300 records" in once.stderr
+            assert "the server returns only 1000 of 1300 records" in once.stderr
 
 
 @pytest.mark.parametrize("total", ["total", None])

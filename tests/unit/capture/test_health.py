@@ -23,7 +23,7 @@ FINE: dict[str, Any] = {
     ("fields", "health", "cause"),
     [
         ({}, Health.OK, ""),
-        ({"baseline": False}, Health.STARTING, "about to begin"),
+        ({"baseline": False}, Health.STARTING, "about to start"),
         ({"baseline": False, "scan": FullScanProgress(page=6)}, Health.STARTING, "at page 7"),
         ({"unreadable": 1}, Health.DEGRADED, "1 record cannot be read"),
         ({"unreadable": 2}, Health.DEGRADED, "2 records cannot be read"),
@@ -31,7 +31,7 @@ FINE: dict[str, Any] = {
         ({"failures": 3, "error": "boom"}, Health.DEGRADED, "3 times in a row: boom"),
         ({"failures": 3, "fresh_as_of": NOW - 121}, Health.FAILING, "3 times"),
         ({"failures": 3, "fresh_as_of": NOW - 121, "interval": 60.0}, Health.DEGRADED, "3 times"),
-        ({"last_started": NOW - 331}, Health.FAILING, "no poll has been noted for 331 s"),
+        ({"last_started": NOW - 331}, Health.FAILING, "no poll was recorded for 331 s"),
         ({"last_started": NOW - 150}, Health.OK, ""),
         ({"fresh_as_of": NOW - 200}, Health.DEGRADED, "200 s old"),
         ({"fresh_as_of": NOW - 200, "scan": FullScanProgress(seconds=90.0)}, Health.OK, ""),
@@ -89,7 +89,7 @@ def test_what_is_never_read_fails_in_the_end() -> None:
     """A worker that cannot even note its first poll, as with a full Redis, does not count as healthy for ever."""
     verdict = judge(Cursor(), NOW, since=NOW - 121)
     assert verdict.health is Health.FAILING
-    assert "no poll has been noted" in verdict.cause
+    assert "no poll was recorded" in verdict.cause
 
 
 def test_only_failing_is_not_alive() -> None:

@@ -88,7 +88,7 @@ class ProbeClient:
         paths = [configured.route(key).path]
         if key not in configured.routes:
             paths += [configured.prefixed(operation.service, path) for path in operation.alternatives]
-        refusal = ProbeRefusal(404, "no path could be asked")
+        refusal = ProbeRefusal(404, "no path takes only the id of the record")
         for path in dict.fromkeys(paths):
             if path.count("{") != 1:
                 continue  # it needs more than the id of the record
@@ -112,4 +112,4 @@ class ProbeClient:
 def _refusal(error: ApiError) -> ProbeRefusal:
     if error.status in TRANSIENT:
         raise error
-    return ProbeRefusal(error.status, error.text or "no text")
+    return ProbeRefusal(error.status, error.text or "empty response")

@@ -84,13 +84,15 @@ async def _judge(client: ProbeClient, name: str, known: list[SampleRecord], size
         return no(why)
     changed, unchanged = evidence.last_changed(known), evidence.last_unchanged(known)
     if changed is None:
-        return Capability(None, f"{name}: no record that was changed since it was made was seen to try it on")
+        return Capability(
+            None, f"{name}: not tested, because no record was found that was changed after its creation"
+        )
     if unchanged is None:
-        return Capability(None, f"{name}: no record that was never changed was seen to try it on")
+        return Capability(None, f"{name}: not tested, because no record was found that was never changed")
     for witness, what in ((changed, "were changed"), (unchanged, "were never changed")):
         if why := await verify_filter(client, name, witness, size):
-            return no(f"{why} that {what}" if why == "leaves out records" else why)
-    return yes(f"{name} gives newer records and nothing else")
+            return no(f"{why} that {what}" if why == "omits records" else why)
+    return yes(f"{name} returns newer records and nothing else")
 
 
 async def verify_filter(client: ProbeClient, name: str, witness: SampleRecord, size: int) -> str | None:
@@ -102,14 +104,14 @@ async def verify_filter(client: ProbeClient, name: str, witness: SampleRecord, s
         if isinstance(answer, ProbeRefusal):
             return f"refused ({answer.why})"
         if evidence.older(answer, since):
-            return "gives older records as well"
+            return "returns older records as well"
         if answer.total is not None and number == first and len(answer.records) < min(size, answer.total):
-            return "does not narrow the total, or cuts pages before it looks at them"
+            return "does not reduce the total, or is applied after the list is cut into pages"
         if witness.id in answer.ids:
             return None
         if not answer.records:
             break
-    return "leaves out records"
+    return "omits records"
 
 
 async def find_sort(client: ProbeClient, reference: SamplePage) -> dict[str, Any]:
@@ -136,7 +138,7 @@ async def find_sort(client: ProbeClient, reference: SamplePage) -> dict[str, Any
             return {"ascending": up, "descending": down, "sorting": verdict}
         if verdict.holds is None:
             return {"sorting": verdict}
-    return {"sorting": no("none of the usual parameters sorts by modification")}
+    return {"sorting": no("no known parameter sorts by modification time")}
 
 
 async def _judge_sort(client: ProbeClient, down: dict[str, str], reference: SamplePage) -> Capability:
@@ -145,17 +147,18 @@ async def _judge_sort(client: ProbeClient, down: dict[str, str], reference: Samp
     known = [*reference.records, *await _newest(client, reference)]
     changed, unchanged = evidence.last_changed(known), evidence.last_unchanged(known)
     size = len(reference.records)
-    for witness, what in ((changed, "was changed since it was made"), (unchanged, "was never changed")):
+    for witness, what in ((changed, "was changed after its creation"), (unchanged, "was never changed")):
         if witness is None:
-            return Capability(None, f"{words}: no record that {what} was seen to try it on")
+            return Capability(None, f"{words}: not tested, because no record was found that {what}")
         placed = await verify_sort(client, down, witness, size)
         if placed.problem is not None:
             return no(f"{words}: {placed.problem}")
         if not placed.shown:
             return Capability(
-                None, f"{words}: none of the first {MAX_PAGES_FOR_ONE} pages has a record that {what}"
+                None,
+                f"{words}: not tested, because the first {MAX_PAGES_FOR_ONE} pages contain no record that {what}",
             )
-    return yes(f"{words} gives the newest change first")
+    return yes(f"{words} returns the newest change first")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +180,14 @@ async def verify_sort(
             # A page behind the first may be refused because it is so deep.
             return SortCheck(f"refused ({answer.why})" if number == first else None)
         if not evidence.is_sorted(answer, descending=True):
-            return SortCheck("a page is not in this order")
+            return SortCheck("a page is not in that order")
         if witness.id in answer.ids:
             return SortCheck(None, shown=True)
         if not answer.records or answer.times[-1] < (witness.modified or 0):
             again = await client.page(first, size, down)  # it may have moved to the top meanwhile
             if isinstance(again, SamplePage) and witness.id in again.ids:
                 return SortCheck(None, shown=True)
-            return SortCheck("leaves out records")
+            return SortCheck("omits records")
     return SortCheck(None)
 
 

@@ -59,7 +59,7 @@ async def find_pages(client: ProbeClient, first: SamplePage) -> tuple[dict[str, 
         # Page 0 answers, or it would have been told from page 1. Reading from there skips nothing.
         client.use(replace(listing, first_page=0))
         return {"pages": UNTOLD, "first_page": 0}, first
-    return {"pages": no("every page shows the same records")}, first
+    return {"pages": no("every page contains the same records")}, first
 
 
 def _has_more(page: SamplePage, size: int) -> bool:
@@ -77,7 +77,7 @@ async def _judged_twice(client: ProbeClient, size: int) -> tuple[PageBase, str]:
         if verdict is before:
             return verdict, why
         before = verdict
-    raise client.give_up(ProbeRefusal(0, "the list changes faster than its pages can be told apart"))
+    raise client.give_up(ProbeRefusal(0, "the list changes too fast to tell its pages apart"))
 
 
 async def find_sizes(
@@ -96,7 +96,7 @@ async def find_sizes(
         first = await _find_size_name(client, first, listing, result)
     page = first
     if len(first.records) > client.sample:
-        result["sizes"] = no(f"{client.sample} records were asked for and {len(first.records)} came")
+        result["sizes"] = no(f"{client.sample} records were requested and {len(first.records)} returned")
         result["largest_page"] = len(first.records)
     else:
         page = await _find_largest(client, first, result)
@@ -107,7 +107,9 @@ async def find_sizes(
     if turned and isinstance(beyond, SamplePage) and len(page.records) > 1 and len(beyond.records) <= half:
         start = replace(page, records=page.records[:half])
         if evidence.same_page(start, beyond):
-            raise client.give_up(ProbeRefusal(0, "a page far behind the last one shows the first one"))
+            raise client.give_up(
+                ProbeRefusal(0, "a page far beyond the end returns the records of the first page")
+            )
     past_end = evidence.past_end(beyond)
     if turned or past_end != "repeats":
         # Where no page is turned there is no last page to be repeated, and one that comes again is no end.
@@ -119,18 +121,22 @@ async def find_reach(client: ProbeClient, page: SamplePage) -> dict[str, Any]:
     """The finding about the end of a list, by its total: a server may show no more than its beginning."""
     size, total = len(page.records), page.total
     if total is None or not size:
-        return {"reach": Capability(None, "the list tells no total" if size else "its first page was empty")}
+        return {
+            "reach": Capability(
+                None, "the list does not report its total" if size else "the first page was empty"
+            )
+        }
     if total <= size:
-        return {"reach": yes("all of it stands on one page")}
+        return {"reach": yes("the whole list fits on one page")}
     before = (math.ceil(total / size) - 1) * size
     answer = await client.page(client.listing.first_page + before // size, size)
     what = f"the page with the last of {total} records"
     if isinstance(answer, ProbeRefusal):
-        told = f"{what} is refused ({answer.why})"
+        told = f"{what} was refused ({answer.why})"
         return {"reach": Capability(None, told) if answer.status >= 500 else no(told)}
     if not answer.records and (answer.total is None or answer.total > before):
         return {"reach": no(f"{what} is empty")}
-    return {"reach": yes(f"{what} answers")}
+    return {"reach": yes(f"{what} can be read")}
 
 
 async def find_accepted_size(client: ProbeClient) -> dict[str, Any]:
@@ -168,7 +174,7 @@ async def _find_largest(client: ProbeClient, first: SamplePage, result: dict[str
                 client, page, size
             )
             return page
-    result["sizes"] = yes(f"{client.sample} records came as asked; more are refused")
+    result["sizes"] = yes(f"{client.sample} records were returned as requested; larger pages are refused")
     result["largest_page"] = client.sample
     return first
 
@@ -177,13 +183,13 @@ async def _judge_size(client: ProbeClient, page: SamplePage, size: int) -> dict[
     count = len(page.records)
     if count >= size:
         return {
-            "sizes": yes(f"{size} records came as asked"),
+            "sizes": yes(f"{size} records were returned as requested"),
             "largest_page": None if size == SIZES[0] else size,
         }
     following = await client.page(client.listing.first_page + 1, size)
     if isinstance(following, SamplePage) and following.records and not evidence.same_page(page, following):
         return {
-            "sizes": yes(f"{size} records were asked for, and a page holds {count}"),
+            "sizes": yes(f"{size} records were requested, and a page contains {count}"),
             "largest_page": count,
         }
-    return {"sizes": yes(f"all {count} records came in one page")} if count > client.sample else {}
+    return {"sizes": yes(f"all {count} records were returned on one page")} if count > client.sample else {}

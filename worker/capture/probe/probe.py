@@ -146,7 +146,7 @@ class Probe:
         resource = self._resource
         for key in (self._search, resource.single, resource.by_parent, resource.audit):
             if key and self._configured.route(key).method not in {"GET", OPERATIONS[key].method}:
-                problem = f"{key} is set to {self._configured.route(key).method}, which is no read"
+                problem = f"{key} is set to {self._configured.route(key).method}, which does not only read"
                 raise ContractMismatch(
                     self._search, self._resource.name, (self._configured.route(key).path,), problem
                 )
@@ -184,20 +184,20 @@ class Probe:
         key = self._resource.single
         one = next((one for one in reference.records if one.id), None)
         if key is None:
-            self._found["single"] = no("the API has no such operation")
+            self._found["single"] = no("the API does not have this operation")
         elif one is not None:
             answer = await self._client.record(key, one.id)
             if isinstance(answer, ProbeRefusal):
                 self._found["single"] = no(answer.why)
             elif _identifier(answer, OPERATIONS[key].record, self._resource.id_field) == one.id:
                 alike = _record(answer, OPERATIONS[key].record).keys() == one.names
-                other = "" if alike else ", with other fields than the list"
+                other = "" if alike else ", with fields that differ from the list"
                 self._found |= {
-                    "single": yes(f"gives the record that was asked for{other}"),
+                    "single": yes(f"returns the requested record{other}"),
                     "single_alike": alike,
                 }
             else:
-                self._found["single"] = no("the answer is not the record that was asked for")
+                self._found["single"] = no("the response is not the requested record")
 
     async def _find_by_parent(self, reference: SamplePage) -> None:
         """Where the records of one parent are listed."""
@@ -211,7 +211,7 @@ class Probe:
         key = self._resource.audit
         one = next((one for one in reference.records if one.id), None)
         if key is None:
-            self._found["audit"] = no("the API has no such operation")
+            self._found["audit"] = no("the API does not have this operation")
         elif one is not None:
             answer = await self._client.record(key, one.id)
             if isinstance(answer, ProbeRefusal):

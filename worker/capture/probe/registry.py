@@ -178,7 +178,9 @@ class CapabilityRegistry:
         except OrderMeshError:
             return  # it says nothing of the gateway's word; the next complete read tries again
         if why is not None:
-            await self.disable_active(resource, f"{why}: a change that a complete read has found")
+            await self.disable_active(
+                resource, f"{why}: it did not return a change that a full scan has found"
+            )
 
     def _log_disabled(self, resource: Resource, capability: str, parameter: str, why: str) -> None:
         self._log.warning(
@@ -187,7 +189,7 @@ class CapabilityRegistry:
             capability=capability,
             parameter=parameter,
             reason=why,
-            advice="it is done without from now on; ordersync contract probe looks whether it holds again",
+            advice="This parameter is no longer used. Run `ordersync contract probe` to test it again.",
         )
 
     async def mark_stale(self, resource: Resource) -> None:

@@ -30,10 +30,10 @@ _ROUNDING_MS = 1_000
 class PageBase(Enum):
     """What pages 0, 1 and 2 say of how a list is paged."""
 
-    FROM_0 = "it counts from 0"
-    FROM_1 = "it counts from 1"
+    FROM_0 = "pages are numbered from 0"
+    FROM_1 = "pages are numbered from 1"
     NOT_TURNED = "every page is the same"
-    EMPTY = "there is nothing on any page"
+    EMPTY = "every page is empty"
     REFUSED = "page 1 is refused"
 
 
@@ -100,7 +100,7 @@ def sample(resource: Resource, operation: str, body: bytes, wrappers: tuple[str,
     wrapper, total_field = _layout(body, wrappers)
     records = tuple(_sample_record(resource, raw) for raw in page.records)
     if wrapper not in {None, "", *wrappers} and not any(one.id for one in records) and records:
-        raise UnreadableAnswer(operation, f"what stands under {wrapper} are no {resource.name}")
+        raise UnreadableAnswer(operation, f"the entries of {wrapper} are not {resource.name}")
     return SamplePage(records, wrapper, total_field, page.total)
 
 
@@ -123,7 +123,7 @@ def why_not_future(answer: SamplePage | ProbeRefusal) -> str | None:
         return f"refused ({answer.why})"
     if any(one.modified is None or one.modified < _FUTURE_MS for one in answer.records):
         return "ignored"
-    return "does not narrow the total" if answer.total and not answer.records else None
+    return "does not reduce the total" if answer.total and not answer.records else None
 
 
 def last_changed(known: Sequence[SampleRecord]) -> SampleRecord | None:
@@ -168,12 +168,12 @@ def judge_pages(
         return (PageBase.FROM_1, f"page 0 is refused ({zero.why})") if one.records else (PageBase.EMPTY, "")
     if not zero.records or not one.records:
         if zero.records:
-            return PageBase.FROM_0, "page 0 holds records, page 1 none"
+            return PageBase.FROM_0, "page 0 contains records, page 1 is empty"
         return (PageBase.FROM_1, "page 0 is empty") if one.records else (PageBase.EMPTY, "")
     if not same_page(zero, one):
-        return PageBase.FROM_0, "page 0 holds other records than page 1"
+        return PageBase.FROM_0, "page 0 and page 1 contain different records"
     turned = not (isinstance(two, SamplePage) and same_page(one, two))
-    return (PageBase.FROM_1, "page 0 is taken for page 1") if turned else (PageBase.NOT_TURNED, "")
+    return (PageBase.FROM_1, "page 0 returns the records of page 1") if turned else (PageBase.NOT_TURNED, "")
 
 
 def past_end(answer: SamplePage | ProbeRefusal) -> str:

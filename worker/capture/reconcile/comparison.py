@@ -96,9 +96,9 @@ def can_be_proven(resource: Resource) -> bool:
 def obstacle(resource: Resource, capabilities: Capabilities) -> str:
     """Why nothing can be proven at this gateway, in a sentence; "" if it can."""
     if not can_be_proven(resource):
-        return "OrderMesh has no audit logs, or no single records, of it"
+        return "OrderMesh serves no audit logs, or no single records, of this resource"
     if capabilities.audit.holds is False:
-        return f"its audit logs cannot be read: {capabilities.audit.why}"
+        return f"the audit logs cannot be read: {capabilities.audit.why}"
     if capabilities.single.holds is False:
         return f"a single record cannot be read: {capabilities.single.why}"
     return ""

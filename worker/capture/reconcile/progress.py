@@ -124,7 +124,8 @@ class ReconcileProgress:
             return msgspec.convert(values, cls, strict=False)
         except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DataError(
-                f"how far reconciliation has come cannot be read: {error}. Deleting the key lets it begin anew."
+                f"the progress of reconciliation cannot be read: {error}. Delete the key to start reconciliation "
+                "again."
             ) from None
 
 

@@ -249,7 +249,7 @@ class Reconciler:
         if at.progress.off != why:
             self._log.warning(
                 "reconcile_off", reason=why,
-                advice="completeness is not proven; what is read and published is not concerned by it",
+                advice="Completeness cannot be verified. Reading and publishing are not affected.",
             )  # fmt: skip
         await self._postpone(at, self.settings.every, off=why, failures=0, error="", error_code="")
 
@@ -397,7 +397,7 @@ class Reconciler:
         fields: dict[str, object] = {
             "began": 0.0, "bucket": 0, "behind": "", "counts": ReconcileCounts(), "checking": {},
             "due_at": max(now, progress.began + self.settings.every), "interval": self.settings.every,
-            "error": "" if not given_up else f"more than {MAX_OPEN} records could not be proven; it was given up",
+            "error": f"more than {MAX_OPEN} records could not be verified; the pass has ended" if given_up else "",
             "error_code": "" if not given_up else "too_many_open",
         }  # fmt: skip
         if given_up:

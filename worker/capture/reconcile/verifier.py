@@ -250,7 +250,7 @@ class Verifier:
         reply = await self._call(self._resource.single, look.identifier)
         (one,) = observe(self._resource, [msgspec.Raw(reply.record)], self._work.scope)
         if one.identifier != look.identifier:
-            raise UnreadableAnswer(self._resource.single, f"the answer is no record {look.identifier}")
+            raise UnreadableAnswer(self._resource.single, f"the response is not record {look.identifier}")
         look.observed = one
 
     async def _publish_changed(self, checks: Sequence[RecordCheck]) -> None:

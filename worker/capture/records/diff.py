@@ -339,7 +339,7 @@ def _inverse(raw: bytes) -> bytes:
 
 
 def _problem(resource: Resource, error: Exception) -> str:
-    return f"not a record with {resource.id_field}: {error}"
+    return f"not a record with a field {resource.id_field}: {error}"
 
 
 @lru_cache(maxsize=64)

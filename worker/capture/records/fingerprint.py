@@ -229,7 +229,7 @@ def _with_long_numbers(record: bytes | msgspec.Raw) -> dict[str, object]:
     except ValueError as error:
         raise msgspec.DecodeError(str(error)) from None
     if not isinstance(values, dict):
-        raise msgspec.DecodeError("it is not a JSON object")
+        raise msgspec.DecodeError("the record is not a JSON object")
     return values
 
 
@@ -299,18 +299,18 @@ class RecordState:
 
         """
         if len(packed) < _HEAD + 1:
-            raise ValueError(f"a state has at least {_HEAD + 1} bytes, this one {len(packed)}")
+            raise ValueError(f"a record state has at least {_HEAD + 1} bytes, this one has {len(packed)}")
         version, shift, at = 0, 0, _HEAD
         while True:
             if at >= len(packed):
-                raise ValueError("a state ends within its version")
+                raise ValueError("a record state ends within its version")
             byte = packed[at]
             version |= (byte & 0x7F) << shift
             at, shift = at + 1, shift + 7
             if byte < 0x80:
                 break
         if (len(packed) - at) % 2:
-            raise ValueError("a state ends within the fingerprint of a field")
+            raise ValueError("a record state ends within the fingerprint of a field")
         return cls(
             raw=packed[:8],
             content=int.from_bytes(packed[8:12], "big"),

@@ -208,7 +208,7 @@ class RecordRefresher:
             reply_ = await self._call(captured.single, member.path)
             (one,) = observe(captured, [msgspec.Raw(reply_.record)], self._reading.scope)
             if one.identifier != member.path[0]:
-                raise UnreadableAnswer(captured.single, f"the answer is no record {member.path[0]}")
+                raise UnreadableAnswer(captured.single, f"the response is not record {member.path[0]}")
             batch.observed.append(one)
             batch.found.append(one.identifier)
         else:
@@ -225,7 +225,7 @@ class RecordRefresher:
     async def _call(self, key: str, path: Sequence[str]) -> Any:
         names = OPERATIONS[key].path_parameters
         if len(names) != len(path):
-            raise UnreadableAnswer(key, f"it takes {len(names)} ids, and {len(path)} are due")
+            raise UnreadableAnswer(key, f"the path takes {len(names)} ids, and {len(path)} were given")
         return await self._client.call(key, path=dict(zip(names, path, strict=True)), usage=self._run.usage)
 
     async def _not_found(self, text: str, member: RefreshKey, batch: _Batch) -> None:

@@ -117,7 +117,7 @@ class ResyncReader:
             if not covered and (total is not None or len(keys) == size) and listing.past_end != "repeats":
                 raise UnreadableAnswer(
                     search,
-                    "the server gave the records of the page before once more: it does not honour the page "
+                    "the server returned the records of the previous page again: it does not honour the page "
                     "parameter, so the rest cannot be read",
                     page=number,
                 )
@@ -145,7 +145,7 @@ class ResyncReader:
         expected = total or (0 if number else known)
         if number * resync.width < expected and resync.failures < BELIEVED_AFTER:
             raise UnreadableAnswer(
-                search, f"the page is empty, but there should be {expected} records", page=number
+                search, f"the page is empty, but the list should contain {expected} records", page=number
             )
 
     # Ids
@@ -199,7 +199,7 @@ class ResyncReader:
             expected = max(expected, page.total or 0)
             if keys <= before:  # empty, or the page before once more
                 if seen < expected and resync.failures < BELIEVED_AFTER:
-                    problem = f"the list ends after {seen} records, but there should be {expected}"
+                    problem = f"the list ends after {seen} records, but should contain {expected}"
                     raise UnreadableAnswer(resource.search, problem, page=number)
                 break
             for one in shown:

@@ -65,22 +65,22 @@ class ResyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         requested = [bool(self.ids), bool(self.since or self.until), self.all]
         if sum(requested) != 1:
             raise SettingsError(
-                "A resync is of ids (--id), of a window (--since, --until), or of --all: choose one."
+                "A resync needs exactly one of: ids (--id), a window (--since, --until), or --all."
             )
         if len(self.ids) > MAX_IDS:
-            raise SettingsError(f"{len(self.ids)} ids are too many for one resync, which takes {MAX_IDS}.")
+            raise SettingsError(f"{len(self.ids)} ids are too many for one resync. Pass at most {MAX_IDS}.")
         for item in self.ids:
             if not item.strip():
                 raise SettingsError("An id is empty.")
             try:
                 item.encode()
             except UnicodeEncodeError:
-                raise SettingsError(f"The id {item!r} is no text in UTF-8.") from None
+                raise SettingsError(f"The id {item!r} is not valid UTF-8.") from None
         for name, text in (("since", self.since), ("until", self.until)):
             if text and parse_time(text) is None:
-                raise SettingsError(f"--{name}: {text!r} is no time such as 2026-03-02T10:00:00Z")
+                raise SettingsError(f"--{name}: {text!r} is not a time such as 2026-03-02T10:00:00Z.")
         if self.since and self.until and self.window[0] > self.window[1]:
-            raise SettingsError("--since lies behind --until")
+            raise SettingsError("--since is later than --until.")
 
     @property
     def window(self) -> tuple[int, int]:
@@ -98,7 +98,7 @@ class ResyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             if self.ids
             else f"{self.since}..{self.until}"
         )
-        return f"{what}, also unchanged ones" if self.force else what
+        return f"{what}, including unchanged ones" if self.force else what
 
 
 class ResyncProgress(msgspec.Struct, kw_only=True):
@@ -202,7 +202,7 @@ class Resyncs:
     async def _known(self, name: str) -> Resync:
         result = await self.get(name)
         if result is None:
-            raise SettingsError(f"There is no resync {name!r}. `ordersync resyncs` lists them.")
+            raise SettingsError(f"Unknown resync {name!r}. To list the resyncs: ordersync resyncs.")
         return result
 
     async def all(self) -> list[Resync]:
@@ -258,7 +258,7 @@ class Resyncs:
         """
         resync = await self._known(name)
         if resync.state in OVER:
-            raise SettingsError(f"Resync {name} is {resync.state.value} already.")
+            raise SettingsError(f"Resync {name} is already {resync.state.value}.")
         await self._set(name, state=ResyncState.CANCELLED.value, ended_at=now, error="")
         await answer(self._redis.srem(self._keys.open_resyncs, name))
         return await self._known(name)
@@ -272,7 +272,9 @@ class Resyncs:
         """
         resync = await self._known(name)
         if resync.state is not ResyncState.CANCELLED:
-            raise SettingsError(f"Resync {name} is {resync.state.value}; only a cancelled one is resumed.")
+            raise SettingsError(
+                f"Resync {name} is {resync.state.value}; only a cancelled resync can be resumed."
+            )
         await self._set(name, state=ResyncState.WAITING.value, ended_at=0.0, due_at=0.0)
         await answer(self._redis.sadd(self._keys.open_resyncs, name))
         return await self._known(name)

@@ -144,7 +144,8 @@ class ScanExecutor:
             "result_capped",
             resource=reader.resource.name,
             records=reader.capped,
-            advice="it is read from time to time instead, through the filter and the sort by modification",
+            advice="The server ends this list early. Full scans read it by modification time instead, with the "
+            "filter and the sort.",
         )
         listing = self._client.profile.list_of(reader.resource.search)
         return full_scan(listing, step.page_size, step.seconds, capped=True)
@@ -170,7 +171,7 @@ class ScanExecutor:
                 await contract.disable_filter(resource, str(error), shown=isinstance(error, FilterBroken))
         elif missed:
             changes = "a change" if missed == 1 else f"{missed} changes"
-            await contract.disable_active(resource, f"it left out {changes} that a complete read has found")
+            await contract.disable_active(resource, f"it omitted {changes} that a full scan has found")
         elif reader.sanity.witness is not None:
             await contract.verify_active(resource, reader.sanity.witness, step.page_size)
 

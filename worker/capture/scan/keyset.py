@@ -89,7 +89,7 @@ class KeysetPaginator:
         """
         told = [time for time in shown.times if time]
         if any(above > below for above, below in pairwise(told)):
-            raise SortBroken(self._operation, "what is newer is not sorted by modification")
+            raise SortBroken(self._operation, "the newer records are not sorted by modification time")
         self.next_step += 1
         self.width = max(self.width, shown.count)
         # A total below what is served with it means nothing: 0 and -1 are ways to say "not known".
@@ -144,7 +144,7 @@ class KeysetPaginator:
             if not self._clamps:
                 raise UnreadableAnswer(
                     self._operation,
-                    "the server gave the records of the page before once more: it does not honour the page "
+                    "the server returned the records of the previous page again: it does not honour the page "
                     "parameter, so the rest cannot be read",
                     page=self._page,
                 )

@@ -152,7 +152,7 @@ class NewestFirstPaginator(MultiPassPaginator):
         """
         told = [time for time in shown.times if time]
         if any(below > above for above, below in pairwise(told)):
-            raise SortBroken(self._operation, f"page {self.next_page} is not sorted by modification")
+            raise SortBroken(self._operation, f"page {self.next_page} is not sorted by modification time")
         above = max(self._since, self._oldest) if self._oldest is not None else None
         if told:
             self._oldest = told[-1]

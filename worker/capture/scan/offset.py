@@ -167,20 +167,20 @@ class OffsetPaginator:
             if page * width < self._total:
                 self.capped = self._is_capped or _is_round(page * width)
                 if self._is_capped:
-                    raise self._refusal(
-                        f"the server shows no more than {page * width} of {self._total} records"
-                    )
+                    raise self._refusal(f"the server returns only {page * width} of {self._total} records")
                 raise self._refusal(f"the page is empty, but the total is {self._total}")
         elif 0 < page < self.expected:
             before, self.expected = self.expected, page  # if it is so once more, it is believed
-            raise self._refusal(f"the page is empty, but the last sweep found {before} pages with records")
+            raise self._refusal(
+                f"the page is empty, but the last full scan found {before} pages with records"
+            )
 
     def _check_repeated(self, count: int) -> None:
         """The records of the page before once more: are they all, served whatever page is asked for?"""
         unexplained = count == self._page_size and not self._clamps
         if not self._covered() if self._total is not None else unexplained:
             raise self._refusal(
-                "the server gave the records of the page before once more: it does not honour the page "
+                "the server returned the records of the previous page again: it does not honour the page "
                 "parameter, so the rest cannot be read"
             )
 

@@ -85,7 +85,7 @@ class PageFetcher:
             if ask.page and str(error.status) == self._client.profile.list_of(search).past_end:
                 return FetchedPage([], None, [], [])
             if step.chosen is not None and error.status in _REFUSED:
-                raise ChoiceBroken(search, f"the choice of a status is refused: {error}") from None
+                raise ChoiceBroken(search, f"the filter by status was refused: {error}") from None
             if step.is_fast and error.status in _REFUSED:
                 raise _refused(search, step, error) from None
             raise
@@ -96,7 +96,7 @@ class PageFetcher:
         times = times_of(resource, page.records) if step.wants_times else []
         if step.since_parameter and since is not None and (older := older_than(times, since)):
             records = "an older record" if older == 1 else f"{older} older records"
-            raise FilterBroken(search, f"{step.since_parameter} gave {records}")
+            raise FilterBroken(search, f"{step.since_parameter} returned {records}")
         observed = observe(resource, page.records, self._reading.scope)
         if step.learns or step.chosen is not None:
             self._check_statuses(observed)
@@ -108,7 +108,7 @@ class PageFetcher:
         resource, scope = self._reading.resource, self._reading.scope
         ignored, privacy = self._reading.ignored, self._reading.privacy
         if self._part.of_merchant and (others := scope.others_among(observed[at].record for at in differing)):
-            raise ChoiceBroken(resource.search, f"records of {len(others)} other merchants came")
+            raise ChoiceBroken(resource.search, f"records of {len(others)} other merchants were returned")
         return newest_of_each(
             [
                 decode(resource, observed[at], before, ignored, privacy, scope=scope)
@@ -121,7 +121,7 @@ class PageFetcher:
         statuses = scope.statuses_of(one.record for one in observed)
         self.statuses.update(status for status in statuses if status is not None)
         if chosen is not None and (others := self.statuses - {chosen}):
-            what = f"records with status {min(others)} came where {chosen} was asked for"
+            what = f"records with status {min(others)} were returned where {chosen} was requested"
             raise ChoiceBroken(self._reading.resource.search, what)
         self.shown.update(
             one.identifier
@@ -133,5 +133,5 @@ class PageFetcher:
 def _refused(search: str, step: ScanStep, error: ApiError) -> FilterBroken | SortBroken:
     """The answer to a parameter that is not taken any more: the last one that was found is doubted first."""
     if step.wants_order:
-        return SortBroken(search, f"{' and '.join(step.query)} is refused: {error}")
-    return FilterBroken(search, f"{step.since_parameter} is refused: {error}")
+        return SortBroken(search, f"{' and '.join(step.query)} was refused: {error}")
+    return FilterBroken(search, f"{step.since_parameter} was refused: {error}")

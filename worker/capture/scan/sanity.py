@@ -79,16 +79,16 @@ class SanityCheck:
             return ""
         if self._fast:
             if not self.seen and cursor.newest != cursor.bare:
-                return f"nothing is shown, but a record was modified at {rfc3339(cursor.newest / 1000)}"
+                return f"no record was returned, but a record was modified at {rfc3339(cursor.newest / 1000)}"
         elif not self.seen and cursor.tracked:
-            return f"the list is empty, but {cursor.tracked} records are known"
+            return f"the list was empty, but {cursor.tracked} records are known"
         elif self._is_far(cursor.swept_records) and not _alike(self.seen, cursor.suspect_records):
             return (
-                f"{self.seen} records are shown, where the last complete read has seen {cursor.swept_records}"
+                f"{self.seen} records were returned, but the last full scan returned {cursor.swept_records}"
             )
         of = cursor.tracked if self._fast else min(self.seen, cursor.tracked)
         if of >= MIN_FOR_ALL and self.changed >= _ALL * of:
-            return f"{self.changed} of {of} records have changed at once"
+            return f"{self.changed} of {of} records have changed at the same time"
         return ""
 
     def _is_far(self, last: int) -> bool:

@@ -133,7 +133,7 @@ class Scanner:
         if plan.done and self.capped and part.may_seek:
             raise UnreadableAnswer(
                 self.resource.search,
-                f"the list ends after {self.capped} records, as one does that the server caps",
+                f"the list ends after {self.capped} records, probably because the server limits its length",
                 page=plan.next_page,
             )
         if plan.done and not plan.unsettled:
@@ -248,7 +248,8 @@ class Scanner:
                     operation=self._reading.resource.search,
                     page=number,
                     reason=change.problem,
-                    advice="it stands among the dead letters of the resource; the other records were read",
+                    advice="The record was stored as a dead letter; the other records were read. To see it: "
+                    "ordersync dead list.",
                 )
 
     async def _commit(
@@ -357,7 +358,7 @@ class Scanner:
         if run.unreadable and not anomaly:
             raise UnreadableAnswer(
                 self._reading.resource.search,
-                f"{run.unreadable} of {run.records} records cannot be read; they stand among the dead letters",
+                f"{run.unreadable} of {run.records} records cannot be read; they are stored as dead letters",
             )
         run.count(absences.deleted)
         if absences.accepted:
@@ -382,8 +383,9 @@ class Scanner:
                 "deletes_held_back",
                 missing=result.held_back,
                 tracked=cursor.tracked,
-                advice="more records than may be deleted at once were not shown; look at OrderMesh, and if they are "
-                f"gone: ordersync resync {self._reading.resource.name} --accept-deletes",
+                advice="The full scan did not return more known records than may be deleted at once. Check them "
+                f"in OrderMesh. If they are gone, run: ordersync resync {self._reading.resource.name} "
+                "--accept-deletes",
             )
         return result
 

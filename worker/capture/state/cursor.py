@@ -176,6 +176,6 @@ class Cursor:
             return replace(msgspec.convert(text, cls, strict=False), scan=scan)
         except (msgspec.ValidationError, UnicodeDecodeError) as error:
             raise DataError(
-                f"the cursor cannot be read: {error}. If somebody edited it, put the old value back; "
-                "deleting the whole key starts the sequence at 1 again and may publish known records once more."
+                f"the cursor cannot be read: {error}. If it was edited, restore the old value. Deleting the whole "
+                "key restarts the sequence at 1 and may publish known records again."
             ) from None

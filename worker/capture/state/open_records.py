@@ -57,7 +57,7 @@ class OpenRecords:
         before = {member.decode() for member in await answer(self._redis.smembers(self._key))}
         closed = before.difference(shown)
         if len(before) >= MIN_BELIEVED and len(closed) * 2 > len(before) and not believe:
-            return f"{len(closed)} of {len(before)} open records are shown no more"
+            return f"{len(closed)} of {len(before)} open records are no longer returned"
         await self._due.add(record(item) for item in closed)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(self._key)

@@ -28,7 +28,7 @@ EVERYTHING = "*"
 """Stands for all resources of an account."""
 LOOK_SECONDS = 0.25
 """Between two looks in a read that is under way."""
-_UNREADABLE = "the pause was written by another hand and cannot be read"
+_UNREADABLE = "the pause was not written by this program and cannot be read"
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class Pause(msgspec.Struct, frozen=True):
     @property
     def description(self) -> str:
         """In one sentence, without its end."""
-        what = "the account is" if self.resource == EVERYTHING else "it is"
+        what = "the account is" if self.resource == EVERYTHING else "the resource is"
         since = f" since {rfc3339(self.at)}" if self.at else ""
         return f"{what} paused by {self.by}{since}: {self.reason}"
 
@@ -55,7 +55,7 @@ def parse(fields: Mapping[bytes, bytes]) -> dict[str, Pause]:
         try:
             pauses[resource] = msgspec.json.decode(value, type=Pause)
         except msgspec.DecodeError:
-            pauses[resource] = Pause(resource, _UNREADABLE, "somebody", 0.0)
+            pauses[resource] = Pause(resource, _UNREADABLE, "unknown", 0.0)
     return pauses
 
 

@@ -110,8 +110,8 @@ class StateStore:
         result = (await self._redis.get(self._keys.layout) or b"").decode()
         if result != LAYOUT:
             raise DataError(
-                f"the keys of account {self._keys.account} have layout {result}, this version writes layout "
-                f"{LAYOUT}. Run the version that wrote them, or another Redis database."
+                f"the keys of account {self._keys.account} have layout {result}, but this version writes layout "
+                f"{LAYOUT}. Run the version that wrote them, or use another Redis database."
             )
 
     async def load_cursor(self) -> Cursor:

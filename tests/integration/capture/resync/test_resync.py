@@ -236,9 +236,9 @@ async def test_cancelled_and_resumed(bench: BenchMaker) -> None:
         await resyncs.resume(name)
         assert (await work(b, name)).state is ResyncState.DONE
         assert len(await b.events()) == 100
-        with pytest.raises(SettingsError, match="only a cancelled one"):
+        with pytest.raises(SettingsError, match="only a cancelled resync"):
             await resyncs.resume(name)
-        with pytest.raises(SettingsError, match="no resync 'nonsense'"):
+        with pytest.raises(SettingsError, match="Unknown resync 'nonsense'"):
             await resyncs.resume("nonsense")
 
 

@@ -161,7 +161,7 @@ async def test_a_refused_page_before_the_total_is_no_end(bench: BenchMaker) -> N
             found = await b.account.resyncer.resyncs.get(name)
             assert found is not None
             assert (found.state, found.read) == (ResyncState.RUNNING, 30)
-            assert "there should be 50 records" in found.error
+            assert "the list should contain 50 records" in found.error
 
 
 async def test_records_that_went_meanwhile_end_it_nevertheless(bench: BenchMaker) -> None:

@@ -56,10 +56,10 @@ async def test_an_empty_list(bench: BenchMaker, capsys: pytest.CaptureFixture[st
         b.sandbox.faults.replace((FaultRule("empty", operation="orders.search"),))
         for _ in range(2):
             run = await b.poll()
-            assert (run.outcome, run.error) == ("suspicious", "the list is empty, but 50 records are known")
+            assert (run.outcome, run.error) == ("suspicious", "the list was empty, but 50 records are known")
         assert await claims(b) == before
         word, cause = await health(b)
-        assert (word, "the list is empty" in cause) == (Health.DEGRADED, True)
+        assert (word, "the list was empty" in cause) == (Health.DEGRADED, True)
         lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
         (told,) = [line for line in lines if line["event"] == "run_suspicious"]
         assert (told["level"], told["resource"], told["outcome"]) == ("warning", "orders", "suspicious")
@@ -79,7 +79,7 @@ async def test_a_total_far_from_the_last_one(bench: BenchMaker) -> None:
             b.sandbox.store.delete(order)
         run = await b.poll()
         assert (run.outcome, run.missing) == ("suspicious", 0)
-        assert "20 records are shown, where the last complete read has seen 50" in run.error
+        assert "20 records were returned, but the last full scan returned 50" in run.error
         assert await claims(b) == before
         for order, raw in known.items():
             b.sandbox.store.replace(order, raw)
@@ -99,7 +99,7 @@ async def test_all_records_changed_at_once(bench: BenchMaker) -> None:
             sandbox.store.change_silently(sandbox.store.ids(), safeId="another")
             run = await b.poll()
             assert (run.outcome, run.updated) == ("suspicious", 120)
-            assert "120 of 120 records have changed at once" in run.error
+            assert "120 of 120 records have changed at the same time" in run.error
             assert await claims(b) == before
             await is_in_order_again(b)
             assert len(await b.events()) == 240

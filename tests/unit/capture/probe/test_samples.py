@@ -118,7 +118,7 @@ def test_a_filter_must_give_nothing_of_the_future() -> None:
     assert evidence.why_not_future(page()) is None
     assert evidence.why_not_future(numbered(0, 3)) == "ignored"
     assert evidence.why_not_future(page(("a", 4_200_000_000_000))) is None  # it is of the future
-    assert evidence.why_not_future(page(total=50)) == "does not narrow the total"
+    assert evidence.why_not_future(page(total=50)) == "does not reduce the total"
     assert "refused" in (evidence.why_not_future(ProbeRefusal(400, "unknown parameter")) or "")
 
 

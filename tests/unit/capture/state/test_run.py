@@ -49,7 +49,7 @@ def test_summary_names_every_action() -> None:
 def test_cursor_of_another_hand_is_refused() -> None:
     """A cursor that somebody edited is a DataError that says what to do."""
     for fields in ({b"sequence": b"x"}, {b"sweep_page": b"1.5"}, {b"baseline": b"\xff"}, {b"\xff": b"1"}):
-        with pytest.raises(DataError, match="put the old value back"):
+        with pytest.raises(DataError, match="restore the old value"):
             Cursor.parse(fields)
 
 
