@@ -1,7 +1,7 @@
-"""The daemon: keeps an arq worker running, and ends in order.
+"""The daemon: keep an arq worker running, and shut it down cleanly.
 
-What it is for: arq's worker ends when Redis restarts; a process that hangs must not look alive; a signal
-must let the page in hand be committed. It is handed what to run and what to report, and knows neither jobs
+arq's worker ends when Redis restarts, so the daemon starts it again. A watchdog ends a process that hangs. A signal
+lets the worker commit the current page. The daemon is handed the worker and the health report; it knows neither jobs
 nor resources.
 """
 
@@ -34,45 +34,46 @@ if TYPE_CHECKING:
 
 HEARTBEAT_SECONDS = 3.0
 HANG_SECONDS = 60.0
-"""A loop without a sign of life for this long is ended hard; it is well above every timeout within a turn."""
+"""Seconds without a turn after which a loop counts as hung; longer than every timeout within a turn."""
 HANG_JOB_SECONDS = 420.0
-"""So long no job may take, not even one that does not mind being cancelled: arq cancels it earlier."""
+"""Seconds after which a job counts as hung; arq cancels it earlier, but a job may ignore that."""
 HANG_STATUS = 70
-LAST_WORDS_SECONDS = 2.0
+LAST_LINE_SECONDS = 2.0
+"""Seconds to write the last line of the log."""
 REPORT_SECONDS = 5.0
-"""Time to ask Redis how the resources stand; a heartbeat is written in any case."""
+"""Seconds that the health report may take; the heartbeat is written in any case."""
 BACKOFF = Backoff(first=0.5, most=10.0)
-"""Until the arq worker starts again. One that ran for longer than the longest pause starts the count again."""
+"""Pause until the arq worker starts again. One that ran longer than the longest pause resets the count."""
 CLOSING_SECONDS = 10.0
-"""Beyond the grace time: to close connections, and the embedded server."""
+"""Seconds beyond the grace period to close connections and the embedded server."""
 
 
 class Supervised(Protocol):
-    """What the daemon needs of an arq worker; `jobs.worker.SupervisedWorker` is one."""
+    """An arq worker as the daemon uses it; `jobs.worker.SupervisedWorker` implements it."""
 
     beat: Callable[[], None]
     allow_pick_jobs: bool
 
     @property
     def tasks(self) -> Mapping[str, asyncio.Task[Any]]:
-        """The jobs that run."""
+        """The running jobs by id."""
 
     @property
     def under_way(self) -> Mapping[str, float]:
-        """Ids of the jobs that run, and when each began, by the monotonic clock."""
+        """When each running job began, by the monotonic clock."""
 
     async def async_run(self) -> None:
-        """Work until cancelled."""
+        """Run until cancelled."""
 
     async def close(self) -> None:
-        """Cancel what runs and close the connections."""
+        """Cancel the jobs and close the connections."""
 
 
 class Watchdog:
-    """Ends the process when one of its loops has stopped turning, or a job does not end. In a thread of its own.
+    """A thread that ends the process when one of its loops stops turning or a job does not end.
 
-    `watched`: the worker whose jobs are watched, while there is one. The last line of the log names what is stuck,
-    since when, and where in the code it and every job stand.
+    `watched` is the worker whose jobs are watched, if there is one. The last line of the log names the hung loop or
+    job, since when it hangs, and the position of every job in the code.
     """
 
     watched: Supervised | None = None
@@ -89,32 +90,32 @@ class Watchdog:
         self._asked = 0.0
 
     def beat(self, name: str) -> None:
-        """A loop is alive. Its first beat puts it under guard."""
+        """Record a turn of a loop. The watchdog watches the loop from its first turn on."""
         self._beats[name] = time.monotonic()
 
     def forget(self, name: str) -> None:
-        """A loop has ended in order."""
+        """Stop watching a loop, because it has ended."""
         self._beats.pop(name, None)
 
     def silent(self, seconds: float) -> dict[str, float]:
-        """The loops without a sign of life for longer, and the jobs that take too long; for how many seconds each."""
+        """Return the loops that have not turned for `seconds` and the jobs that take too long, each with its seconds."""
         now = time.monotonic()
         result = {name: now - at for name, at in list(self._beats.items()) if now - at > seconds}
         return result | {name: now - at for name, at in self._jobs().items() if now - at > self._job_seconds}
 
     def progress(self) -> bool:
-        """Whether every loop under guard has been alive since this was last true."""
+        """True if every watched loop has turned since this was last true."""
         turned = all(at > self._asked for at in list(self._beats.values()))
         if turned:
             self._asked = time.monotonic()
         return turned
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start the thread."""
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
-        """End watching."""
+        """Stop the thread."""
         self._stopped.set()
 
     def _watch(self) -> None:
@@ -123,25 +124,25 @@ class Watchdog:
         while not self._stopped.wait(step):
             now = time.monotonic()
             if now - looked > step + self._seconds / 4:
-                awake_since = now  # the whole process was frozen (Ctrl-Z, docker pause): no loop is to blame
+                awake_since = now  # the whole process was frozen (Ctrl-Z, docker pause), so no loop hangs
             looked = now
             silent = {name: now - max(at, awake_since) for name, at in list(self._beats.items())}
             lasting = {name: now - max(at, awake_since) for name, at in self._jobs().items()}
             hung = {name: seconds for name, seconds in silent.items() if seconds > self._seconds}
             hung |= {name: seconds for name, seconds in lasting.items() if seconds > self._job_seconds}
             if hung:
-                # A thread of its own: if the loop hangs in a write to the log, it holds the log's lock.
-                telling = threading.Thread(target=self._tell, args=(hung, lasting), daemon=True)
-                telling.start()
-                telling.join(LAST_WORDS_SECONDS)
+                # A thread of its own: a loop that hangs while it writes a log line holds the lock of the log.
+                logging = threading.Thread(target=self._log_hang, args=(hung, lasting), daemon=True)
+                logging.start()
+                logging.join(LAST_LINE_SECONDS)
                 self._end(HANG_STATUS)
                 return
 
     def _jobs(self) -> dict[str, float]:
-        """The jobs under way, and when each began."""
+        """Return the running jobs, and when each began."""
         return dict(self.watched.under_way) if self.watched else {}
 
-    def _tell(self, hung: dict[str, float], jobs: dict[str, float]) -> None:
+    def _log_hang(self, hung: dict[str, float], jobs: dict[str, float]) -> None:
         tasks = dict(self.watched.tasks) if self.watched else {}
         seconds = max(hung.values())
         get_logger().critical(
@@ -159,14 +160,21 @@ class Watchdog:
 
 
 class Daemon:
-    """Runs an arq worker until a signal asks it to end.
+    """Runs an arq worker until a signal stops it.
 
-    `make_worker` builds a worker with fresh connections; `wait_for_redis` returns when Redis answers;
-    `report` gives the state of the resources for the heartbeat. The first SIGTERM or SIGINT lets jobs end
-    behind the page in hand, for `grace` seconds at most; a second one ends the process at once.
+    The first SIGTERM or SIGINT lets the jobs commit their current page; a second one ends the process at once.
 
-    `manager` is told when the first worker has started, when the end begins, and that there is progress: that
-    all loops turn, the one of the queue among them, not just that the process is there.
+    Args:
+        worker_id: Name of this worker.
+        data_dir: Folder of the heartbeat file.
+        make_worker: Returns a worker with fresh connections.
+        wait_for_redis: Returns when Redis answers.
+        report: Returns the health of the resources, for the heartbeat.
+        grace: Seconds that the jobs have to end after a signal.
+        clock: The clock.
+        watchdog: Ends a process that hangs.
+        manager: The service manager. It gets notified when the first worker has started, when the shutdown begins, and
+            while all loops turn, not just while the process exists.
     """
 
     def __init__(
@@ -192,18 +200,18 @@ class Daemon:
         self._started = clock.now()
         self._log, self._repeats = get_logger(), Repeats()
         self.last_beat: heartbeat.Beat | None = None
-        """The heartbeat that was written last."""
+        """The last heartbeat that was written."""
 
     def stopping(self) -> bool:
-        """Whether the worker has been asked to end."""
+        """True once the worker was asked to stop."""
         return self._stopping
 
     def silent(self) -> dict[str, float]:
-        """What stands still in the worker, and for how many seconds: loops and jobs, by name."""
+        """Return the loops and jobs of the worker that hang, each with its seconds."""
         return self._watchdog.silent(heartbeat.MAX_AGE)
 
     async def run(self) -> None:
-        """Work until a signal comes."""
+        """Run until a signal arrives."""
         heartbeat.sweep_out(self._data_dir)
         self._watchdog.start()
         try:
@@ -220,7 +228,7 @@ class Daemon:
         self._log.info("stopped")
 
     def stop(self) -> None:
-        """Ask it to end, as a signal does."""
+        """Stop, as after a signal."""
         self._stopping = True
         self._stop_event.set()
         self._manager.stopping(self._grace + CLOSING_SECONDS)
@@ -261,7 +269,7 @@ class Daemon:
                 await self._until_stopped(self._clock.sleep(BACKOFF.pause(failures, self._clock)))
 
     async def _work(self) -> None:
-        """One life of an arq worker: until it fails, or the daemon is to stop."""
+        """Run one arq worker until it fails or the daemon stops."""
         worker = self._make_worker()
         worker.beat = lambda: self._watchdog.beat("queue")
         self._watchdog.watched = worker
@@ -290,7 +298,7 @@ class Daemon:
                 self._log.warning("jobs_cut_short", jobs=len(late), advice="the next worker carries on")
 
     async def _close(self, worker: Supervised, running: asyncio.Future[None]) -> None:
-        """Close a worker whose connections may be dead. A failure here has nothing left to spoil."""
+        """Close a worker whose connections may be dead. Errors are ignored, since the worker is discarded."""
         with anyio.move_on_after(2, shield=True):
             await end(running)
             try:
@@ -298,14 +306,14 @@ class Daemon:
             except asyncio.CancelledError:
                 if (task := asyncio.current_task()) is not None and task.cancelling():
                     raise
-                # arq gathers its cancelled jobs, and one of them says so
+                # a cancelled job, which arq gathers, raised it
             except (redis.exceptions.RedisError, OSError) as error:
                 self._log.debug("worker_not_closed", error=str(error))
         if running.done() and not running.cancelled():
-            running.exception()  # looked at, so that nobody complains that it was not
+            running.exception()  # retrieved, so that asyncio does not log it as never retrieved
 
     async def _until_stopped(self, work: Awaitable[None]) -> None:
-        """Await `work`, but no longer than until the daemon is to stop."""
+        """Await `work`, at most until the daemon stops."""
         with plain_errors():
             async with anyio.create_task_group() as group:
 

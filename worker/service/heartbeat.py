@@ -1,7 +1,7 @@
-"""The heartbeat of a worker: a small file in the data folder that says who is alive and how it goes.
+"""The heartbeat of a worker: a small file in the data folder with its time and the health of its resources.
 
-`ordersync health` reads it. It needs no settings but the data folder, no network and none of our packages
-that are slow to import, so that a container may run it every few seconds.
+`ordersync health` reads it. That needs the data folder only: no other setting, no network, and no package that is slow
+to import, so a container can run it every few seconds.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_AGE = 15.0
-"""Seconds after which a worker that wrote no heartbeat counts as dead."""
+"""Seconds without a heartbeat after which a worker counts as dead."""
 
 
 class ResourceBeat(msgspec.Struct, frozen=True):
-    """How one resource of one account stands."""
+    """The health of one resource of one account. Times in seconds since 1970."""
 
     account: str
     resource: str
@@ -31,7 +31,7 @@ class ResourceBeat(msgspec.Struct, frozen=True):
 
 
 class Beat(msgspec.Struct, frozen=True):
-    """A sign of life. Times in seconds since 1970."""
+    """A heartbeat. Times in seconds since 1970."""
 
     worker: str
     pid: int
@@ -42,12 +42,12 @@ class Beat(msgspec.Struct, frozen=True):
 
 
 def folder(data_dir: Path) -> Path:
-    """Where the heartbeats are."""
+    """Return the folder of the heartbeats."""
     return data_dir / "heartbeat"
 
 
 def write(data_dir: Path, beat: Beat) -> None:
-    """Replace the heartbeat of this worker in one step."""
+    """Replace the heartbeat of this worker atomically."""
     directory = folder(data_dir)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = directory / f".{beat.pid}.new"
@@ -56,12 +56,12 @@ def write(data_dir: Path, beat: Beat) -> None:
 
 
 def remove(data_dir: Path) -> None:
-    """This worker ends in order."""
+    """Remove the heartbeat of this worker, which ends."""
     (folder(data_dir) / f"{os.getpid()}.json").unlink(missing_ok=True)
 
 
 def sweep_out(data_dir: Path) -> None:
-    """Remove what workers that were killed have left behind."""
+    """Remove the heartbeats of workers that were killed."""
     for file in folder(data_dir).glob("*.json"):
         try:
             os.kill(int(file.stem), 0)
@@ -72,7 +72,7 @@ def sweep_out(data_dir: Path) -> None:
 
 
 def newest(data_dir: Path) -> Beat | None:
-    """The youngest heartbeat of the data folder."""
+    """Return the latest heartbeat in the data folder, None if it has none."""
     beats = []
     for file in folder(data_dir).glob("*.json"):
         try:
@@ -83,7 +83,7 @@ def newest(data_dir: Path) -> Beat | None:
 
 
 def diagnose(beat: Beat | None, now: float | None = None) -> list[str]:
-    """What is wrong, a sentence each; nothing if the worker is alive and what it publishes is fresh."""
+    """Return the problems, one sentence each; empty if the worker is alive and its resources are fresh."""
     if beat is None:
         return ["no worker has written a heartbeat: start one with `ordersync run`"]
     age = (time.time() if now is None else now) - beat.at

@@ -1,7 +1,7 @@
-"""Which workers are alive: a heartbeat of each in Redis, beside the one in its data folder.
+"""The workers that are alive: each writes its heartbeat to Redis as well as to its data folder.
 
-`ordersync:{A}:worker:ID` holds the heartbeat as JSON and expires when none follows; `ordersync:{A}:workers`, a sorted
-set of names by time, leads to them.
+`ordersync:{A}:worker:ID` contains the heartbeat as JSON and expires. `ordersync:{A}:workers` is a sorted set of the
+names by time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Presence:
     keys: Keys
 
     async def beat(self, beat: Beat) -> None:
-        """This worker is alive. Where Redis is full, what it said last holds on: there is no room for more."""
+        """Write the heartbeat of this worker. A full Redis has no room for it: then the last one is kept longer."""
         life, key = int(MAX_AGE * 1000), self.keys.worker(beat.worker)
         try:
             async with self.redis.pipeline(transaction=False) as pipe:
@@ -47,20 +47,20 @@ class Presence:
             await finish(answer(self.redis.pexpire(key, life)))
 
     async def leave(self, worker_id: str) -> None:
-        """It ends in order, and is not waited for. May be cut short: the connection is closed next."""
+        """Remove the heartbeat of a worker that ends. May be cancelled: the connection is closed next."""
         async with self.redis.pipeline(transaction=False) as pipe:
             pipe.delete(self.keys.worker(worker_id))
             pipe.zrem(self.keys.workers, worker_id)
             await pipe.execute()
 
     async def alive(self) -> list[Beat]:
-        """The last heartbeats of those that are alive, by name."""
+        """Return the last heartbeat of each live worker, by name."""
         names = sorted(name.decode() for name in await self.redis.zrange(self.keys.workers, 0, -1))
         if not names:
             return []
         result = await self.redis.mget([self.keys.worker(name) for name in names])
         beats = []
         for value in result:
-            with suppress(msgspec.DecodeError):  # of a later version, or of another hand
+            with suppress(msgspec.DecodeError):  # written by a later version or another program
                 beats.append(msgspec.json.decode(value or b"", type=Beat))
         return beats

@@ -1,4 +1,4 @@
-"""Where the code stands, for the last words of a process that hangs."""
+"""The call stacks of threads and tasks, for the last log line of a process that hangs."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import threading
 import traceback
 from typing import Any
 
-MOST = 2000
-"""Characters of one stack."""
-DEEPEST = 100
-"""Calls that are followed."""
+MAX_CHARACTERS = 2000
+"""Maximum characters of one stack."""
+MAX_CALLS = 100
+"""Maximum calls of one stack."""
 
 
 def of_main_thread() -> str:
-    """The calls of the main thread, the innermost first: `sleep:12 < poll:40 < ...`, each with its line."""
+    """Return the calls of the main thread with their lines, innermost first: `sleep:12 < poll:40 < ...`."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - the documented way
     return _joined([f"{item.name}:{item.lineno}" for item in reversed(traceback.extract_stack(frame))])
 
 
 def of_task(task: asyncio.Task[Any]) -> str:
-    """The calls of a task that waits, the innermost first. A task itself shows no more than its outermost one.
+    """Return the calls of a waiting task, innermost first. asyncio itself shows only the outermost one.
 
-    A call that waits for another task (`asyncio.wait_for`, our `finish`) holds it in one of its variables: it goes on
-    there.
+    A call that waits for another task (`asyncio.wait_for`, our `finish`) has it in one of its variables; the stack goes
+    on in that task.
     """
     calls: list[str] = []
     waiting: Any = task.get_coro()
-    while waiting is not None and len(calls) < DEEPEST:
+    while waiting is not None and len(calls) < MAX_CALLS:
         frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
         if frame is None:
             break
@@ -41,10 +41,10 @@ def of_task(task: asyncio.Task[Any]) -> str:
 
 
 def _other(variables: dict[str, Any]) -> Any:
-    """What another task does that one of the variables holds, or None."""
+    """Return the coroutine of a task that one of the variables contains, or None."""
     tasks = [item for item in variables.values() if isinstance(item, asyncio.Task) and not item.done()]
     return tasks[0].get_coro() if tasks else None
 
 
 def _joined(calls: list[str]) -> str:
-    return " < ".join(calls)[:MOST]
+    return " < ".join(calls)[:MAX_CHARACTERS]

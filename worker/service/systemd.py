@@ -1,6 +1,6 @@
-"""Tells the service manager how the daemon stands: `sd_notify` of systemd, without its library.
+"""Notify the service manager of the state of the daemon: `sd_notify` of systemd, without its library.
 
-A message is a datagram of `NAME=value` lines to the Unix socket that NOTIFY_SOCKET names; nothing is answered.
+A message is a datagram of `NAME=value` lines to the Unix socket that NOTIFY_SOCKET names; there is no answer.
 Source: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 """
 
@@ -16,10 +16,10 @@ MAX_STATUS = 400
 
 
 class ServiceManager:
-    """What the service manager is told. Without an address nobody is told anything.
+    """Sends messages to the service manager; without an address it sends none.
 
-    A message that cannot be sent is dropped, and nothing waits for it: a manager that hears nothing more restarts
-    the service when its watchdog's time is up. The first message that was dropped is logged.
+    A message that cannot be sent is dropped without waiting: a manager that gets no messages restarts the service when
+    its watchdog expires. The first dropped message is logged.
     """
 
     def __init__(self, address: str = "") -> None:
@@ -27,37 +27,37 @@ class ServiceManager:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
         if self._socket is not None:
             self._socket.settimeout(0)
-        self._ready = self._told = False
+        self._ready = self._warned = False
         self._status = ""
 
     @classmethod
     def of_environment(cls) -> ServiceManager:
-        """The one that has started this process. Programs that the process starts are not to speak in its name."""
+        """Return the service manager that started this process. Child processes do not inherit its address."""
         return cls(os.environ.pop("NOTIFY_SOCKET", ""))
 
     def ready(self) -> None:
-        """The start is over. Told once."""
+        """Report, once, that the start is complete."""
         if not self._ready:
             self._ready = True
             self._send("READY=1")
 
     def alive(self) -> None:
-        """There was progress since the last call; without these calls the manager's watchdog ends the process."""
+        """Report progress. Without it the watchdog of the service manager ends the process."""
         self._send("WATCHDOG=1")
 
     def stopping(self, seconds: float) -> None:
-        """The end has begun, and may take so long, however little the manager would wait by itself."""
+        """Report that the shutdown has begun and may take `seconds`, however short the manager's own timeout is."""
         self._send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
 
     def status(self, text: str) -> None:
-        """One line for people. Told when it has changed."""
+        """Report a status line for people, if it has changed."""
         line = " ".join(text.split())[:MAX_STATUS]
         if line != self._status:
             self._status = line
             self._send(f"STATUS={line}")
 
     def close(self) -> None:
-        """Nothing more will be told."""
+        """Close the socket."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -68,8 +68,8 @@ class ServiceManager:
         try:
             self._socket.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
-            if not self._told:
-                self._told = True
+            if not self._warned:
+                self._warned = True
                 get_logger().warning(
                     "service_manager_not_told", error=str(error), advice="its watchdog may end this process"
                 )

@@ -1,9 +1,8 @@
-"""Traces: what leads from the tick to the commit, and lets others watch what the worker does.
+"""Traces: spans from the tick to the commit, which watchers such as metrics and OpenTelemetry receive.
 
-Each run has a place in a W3C trace (https://www.w3.org/TR/trace-context/), also where nobody records traces: its ids
-go into every line of the log, the run record and every event. Whoever wants to know more adds a watcher, which
-is given every span when it has ended: metrics count them, OpenTelemetry exports them. Without a watcher a span
-costs next to nothing.
+Each run has a span in a W3C trace (https://www.w3.org/TR/trace-context/), even if no trace is recorded: its ids are in
+every log line, the run record and every event. A watcher gets every span when it has ended: metrics count the spans,
+OpenTelemetry exports them. Without a watcher a span costs next to nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Value: TypeAlias = "str | int | float | bool"
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A place in a trace. `sampled`: somebody records it; `parent_id`: the span above, "" for the first."""
+    """The position of a span in a trace. `sampled`: the trace is recorded. `parent_id`: "" for the first span."""
 
     trace_id: str
     span_id: str
@@ -35,17 +34,17 @@ class Trace:
 
     @property
     def traceparent(self) -> str:
-        """As W3C writes it."""
+        """The traceparent header of this span."""
         return f"00-{self.trace_id}-{self.span_id}-{self.sampled:02x}"
 
     def child(self) -> Trace:
-        """A place below this one."""
+        """Return a new span below this one."""
         return Trace(self.trace_id, secrets.token_hex(8), self.sampled, self.span_id)
 
 
 @dataclass(slots=True)
 class Span:
-    """What was done, from `began` (nanoseconds since 1970) for `seconds`. `error`: how it failed, "" if it did not."""
+    """An operation that began at `began` (nanoseconds since 1970). `error` is "" if it succeeded."""
 
     name: str
     trace: Trace
@@ -63,7 +62,7 @@ _samplers: list[Callable[[str], bool]] = []
 
 
 def begin(traceparent: str = "") -> Trace:
-    """A place below the one that `traceparent` names; in a trace of its own where it names none."""
+    """Return a span below the one of `traceparent`; the first span of a new trace if that is empty or invalid."""
     result = _TRACEPARENT.fullmatch(traceparent)
     if result is not None:
         return Trace(result[1], result[2], bool(int(result[3], 16) & 1)).child()
@@ -72,13 +71,13 @@ def begin(traceparent: str = "") -> Trace:
 
 
 def here() -> Trace | None:
-    """The place at which this task is, if it is within a trace."""
+    """Return the span of this task, None outside of any."""
     return _here.get()
 
 
 @contextmanager
 def watching(watcher: Watcher, sampler: Callable[[str], bool] | None = None) -> Iterator[None]:
-    """While the block runs, `watcher` is given every span that ends; `sampler` says which new traces are recorded."""
+    """Call `watcher` with every span that ends in the block; `sampler` decides which new traces are recorded."""
     _watchers.append(watcher)
     if sampler is not None:
         _samplers.append(sampler)
@@ -92,9 +91,9 @@ def watching(watcher: Watcher, sampler: Callable[[str], bool] | None = None) -> 
 
 @contextmanager
 def span(name: str, at: Trace | None = None, **attributes: Value) -> Iterator[Span]:
-    """What the block does is a span: at the place `at`, or below where this task is.
+    """Make the block a span: `at`, or a new one below that of this task.
 
-    The block may add attributes. An error that leaves it is noted, and goes on its way.
+    The block may add attributes. The span records an error that leaves the block.
     """
     above = _here.get()
     if at is None and not _watchers:
@@ -115,7 +114,7 @@ def span(name: str, at: Trace | None = None, **attributes: Value) -> Iterator[Sp
 
 
 def record(name: str, at: Trace, began: int, **attributes: Value) -> None:
-    """A span that has ended now, for whoever learns afterwards that it was one. `began` as in `Span`."""
+    """Record a span that began at `began` and ends now, without a block."""
     _notify(Span(name, at, began, attributes, max(0, time.time_ns() - began) / 1e9))
 
 
@@ -124,11 +123,11 @@ def _notify(seen: Span) -> None:
         watcher(seen)
 
 
-class _Nowhere(dict[str, Value]):
-    """Attributes of a span that nobody watches."""
+class _Discarded(dict[str, Value]):
+    """The attributes of a span without a watcher: they are discarded."""
 
     def __setitem__(self, key: str, value: Value) -> None:
         del key, value
 
 
-_UNWATCHED = Span("", Trace("", ""), 0, _Nowhere())
+_UNWATCHED = Span("", Trace("", ""), 0, _Discarded())
