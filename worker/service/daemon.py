@@ -98,7 +98,7 @@ class Watchdog:
         self._beats.pop(name, None)
 
     def silent(self, seconds: float) -> dict[str, float]:
-        """Return the loops that have not turned for `seconds` and the jobs that take too long, each with its seconds."""
+        """Return the loops that have not turned for `seconds` and the jobs that take too long, with their seconds."""
         now = time.monotonic()
         result = {name: now - at for name, at in list(self._beats.items()) if now - at > seconds}
         return result | {name: now - at for name, at in self._jobs().items() if now - at > self._job_seconds}
