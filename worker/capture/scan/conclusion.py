@@ -125,7 +125,7 @@ def _watermark(step: ScanStep, result: ScanResult, cursor: Cursor, now: float) -
     passed = max(0.0, now - result.started_at)
     mark = int(min(result.newest, server_time(now, result.clock_offset) * 1000) - passed * 1000)
     moved: CursorUpdate = {
-        "mark": max(mark, cursor.mark, 0),
+        "mark": max(mark, cursor.mark),
         "newest": result.newest,
         "unreadable": unreadable,
     }

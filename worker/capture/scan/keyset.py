@@ -1,10 +1,10 @@
-"""The window plan where the gateway sorts as well: from time to time instead of from page to page. No I/O.
+"""Reads newer changes from time to time instead of from page to page, where the server filters and sorts. No I/O.
 
-The first page of what was modified since a time, the oldest change first, shows what comes next; the request after it
-begins with the newest time that it has shown. Each answer stands for itself, so no record is passed by however the
-list moves meanwhile, and no page lies so deep that the server would refuse it, or leave it out of a result that it
-caps. Records of the same time are shown again and again (`>=`), which costs no event. Only where more of them than
-fill a page have the very same time are they read by page numbers, and gone over again while that finds more.
+The first page of the records that were modified since a time, the oldest change first, shows where to go on: the next
+request begins with the newest time on it. Each response is complete by itself, so no record is missed however the list
+moves meanwhile, and no page lies so deep that the server would refuse it, or leave it out of a result that it caps.
+Records of the same time are shown again (`>=`), which costs no event. Only where more records than fill a page have
+the very same time are these read by page numbers, and read again while that finds more.
 """
 
 from __future__ import annotations
@@ -18,19 +18,25 @@ from worker.errors import SortBroken, UnreadableAnswer
 
 if TYPE_CHECKING:
     from worker.capture.scan.strategy import PageSummary
+    from worker.capture.state.cursor import CursorUpdate
 
 
 class KeysetPaginator:
-    """What was modified since a time, in the order of modification.
+    """Records that were modified since a time, in the order of modification.
 
-    `full`: records that a page is known to hold where there are that many, 0 where it is not known: fewer end the
-    read then, where the server gives no total.
+    Args:
+        operation: The operation that lists the resource.
+        page_size: Records to request per page.
+        since: Where to begin (milliseconds since 1970).
+        full: Records on a full page, 0 where that is not known: a page with fewer is the last one, where the server
+            gives no total.
+        clamps: The server answers a page after the last one with the last one, as the probe has found.
+
     """
 
-    expected = 0
-    unsettled = False
-    capped = False
-    goes_over_again = False
+    expected = capped = 0
+    pages: int | None = None
+    records: int | None = None
 
     def __init__(
         self, operation: str, *, page_size: int, since: int, full: int = 0, clamps: bool = False
@@ -44,70 +50,70 @@ class KeysetPaginator:
         self._tied_before: set[bytes] = set()
         self._last: frozenset[bytes] = frozenset()
         self._total: int | None = None
-        self.width = 0
+        self._width = 0
         self.next_step = 0
-        self.done = False
-
-    @property
-    def since(self) -> int:
-        """Where the read has come to: what was modified before then has been dealt with."""
-        return self._since
-
-    @property
-    def total(self) -> int:
-        """The last total that the server gave of what is newer, 0 for none."""
-        return self._total or 0
+        self.done = self.unsettled = False
 
     @property
     def next_page(self) -> int:
-        """The page whose turn it is, counted from where the read has come to."""
+        """The number of the page that is accepted next, counted from the time that the read has come to."""
         return self._page
 
     @property
     def advanced(self) -> bool:
-        """Whether a page has been dealt with."""
+        """Whether this run has accepted a page."""
         return self.next_step > 0
 
+    def cursor_fields(self, next_page: int) -> CursorUpdate:
+        """What the cursor keeps to resume: the time that the read has come to."""
+        return {
+            "sweep_page": next_page,
+            "sweep_width": self._width,
+            "sweep_total": self._total or 0,
+            "sweep_again": True,
+            "sweep_since": self._since,
+        }
+
     def issue(self) -> range:
-        """The one request to send now: what it shows says which one is next."""
+        """The next request, if it has not been sent: its page shows where to go on."""
         steps = range(self._issued, self.next_step if self.done else self.next_step + 1)
         self._issued = max(self._issued, steps.stop)
         return steps
 
     def ask(self, step: int) -> PageRequest:
-        """What request number `step`, the one whose turn it is, asks for."""
+        """What request number `step`, the next one, asks for."""
         del step
         return PageRequest(self._page, self._since)
 
-    def accept(self, shown: PageSummary) -> None:
-        """The answer to the last request has been dealt with.
+    def accept(self, page: PageSummary) -> None:
+        """Move on: the page of the last request has been committed.
 
         Raises:
-            SortBroken: It does not stand in the order that was asked for.
+            SortBroken: The records are not in the order that was requested.
             UnreadableAnswer: The server does not turn pages, or an empty page contradicts its total.
 
         """
-        told = [time for time in shown.times if time]
-        if any(above > below for above, below in pairwise(told)):
+        times = [time for time in page.times if time]
+        if any(above > below for above, below in pairwise(times)):
             raise SortBroken(self._operation, "the newer records are not sorted by modification time")
         self.next_step += 1
-        self.width = max(self.width, shown.count)
+        self._width = max(self._width, page.count)
         # A total below what is served with it means nothing: 0 and -1 are ways to say "not known".
-        self._total = shown.total if shown.total is not None and shown.total >= max(shown.count, 1) else None
-        self._found = self._found or any(time <= self._since for time in shown.found)
-        newest = max(told, default=0)
-        self._tied.update(one for one, at in zip(shown.ids, shown.times, strict=False) if at <= self._since)
-        if not shown.count:
+        self._total = page.total if page.total is not None and page.total >= max(page.count, 1) else None
+        self._found = self._found or any(time <= self._since for time in page.found)
+        newest = max(times, default=0)
+        self._tied.update(key for key, time in zip(page.ids, page.times, strict=False) if time <= self._since)
+        if not page.count:
             self._check_end()
-            self._leave(self._since + 1 if self._page else None)
-        elif self._is_last(shown.count):
-            self._leave(self._since + 1 if self._page else None)
+            self._go_on(self._since + 1 if self._page else None)
+        elif self._is_last(page.count):
+            self._go_on(self._since + 1 if self._page else None)
         elif newest > self._since:
-            # Behind more records of one time than fill a page, it goes on right after that time: what stands between
-            # there and here may have moved to a page that was read.
-            self._leave(self._since + 1 if self._page else newest)
+            # After more records of one time than fill a page, it goes on right after that time: records between there
+            # and here may have moved to a page that was read.
+            self._go_on(self._since + 1 if self._page else newest)
         else:
-            self._turn(shown)
+            self._turn_page(page)
 
     def _check_end(self) -> None:
         if self._total is not None and self._seen < self._total:
@@ -116,13 +122,13 @@ class KeysetPaginator:
             )
 
     def _is_last(self, count: int) -> bool:
-        """Whether nothing follows. A full page is never taken for the last: its total may be that of the page."""
+        """Whether no record follows. A full page is never taken for the last: its total may be that of the page."""
         if count == self._page_size or (self._full and count >= self._full):
             return False
         return self._seen + count >= self._total if self._total is not None else count < self._full
 
-    def _leave(self, since: int | None) -> None:
-        """Go on with what was modified since then; with None it is over."""
+    def _go_on(self, since: int | None) -> None:
+        """Go on with the records that were modified since then, None for the end; page numbers are read again first."""
         if self._page > 0 and (self._passes == 1 or self._found or not self._tied >= self._tied_before):
             self._passes += 1
             self._tied_before, self._tied = self._tied, set()
@@ -137,9 +143,9 @@ class KeysetPaginator:
         else:
             self._since = since
 
-    def _turn(self, shown: PageSummary) -> None:
-        """More records of this very time than fill a page: the next page of them."""
-        ids = frozenset(shown.ids)
+    def _turn_page(self, page: PageSummary) -> None:
+        """Go on with the next page of the records of this very time, which fill more than one."""
+        ids = frozenset(page.ids)
         if ids == self._last:
             if not self._clamps:
                 raise UnreadableAnswer(
@@ -148,8 +154,8 @@ class KeysetPaginator:
                     "parameter, so the rest cannot be read",
                     page=self._page,
                 )
-            self._leave(self._since + 1)
+            self._go_on(self._since + 1)
             return
         self._last = ids
-        self._seen += shown.count
+        self._seen += page.count
         self._page += 1

@@ -1,14 +1,14 @@
-"""The sweep plan: every page of a resource, read in parallel, dealt with in order. No I/O.
+"""Reads a list by page numbers: pages are fetched in parallel and accepted in order. No I/O.
 
-It needs nothing of the server but pages. The end is an empty page, or a page that is not full where the
-server's total says that it is the last. A total alone is not believed: one that is capped would hide records.
-Nor is an empty page where the total, or the last sweep, says that there is more. A server may also show no more than
-a number of records of any list: the sweep is `capped` then, where that can be told.
+The server needs to offer nothing but pages. The end is an empty page, or a page that is not full where the server's
+total says that it is the last. A total alone is not believed: one that is capped would hide records. Nor is an empty
+page where the total, or the last full scan, says that there are more. A server may also limit the length of every
+list: the list is `capped` then, where the pages show that.
 
-Pages move while they are read. A record is passed by where it moves from a page that is still to be served to one that
-was: up, when one above it goes away between the two; or down, when one comes in above it and the lower page is served
-first. Either way the total of the lower page is less than that of the one above it. So where a total falls from page to
-page, everything is read a second time, once; without a total, where two pages show the same record.
+Pages move while they are read. A record is missed where it moves from a page that is still to be served to one that
+was: up, when a record above it goes away between the two; or down, when a record comes in above it and the lower page
+is served first. Either way the total of the lower page is less than that of the one above it. So where a total falls
+from page to page, the whole list is read a second time, once; without a total, where two pages show the same record.
 """
 
 from __future__ import annotations
@@ -21,27 +21,34 @@ from worker.errors import UnreadableAnswer
 
 if TYPE_CHECKING:
     from worker.capture.scan.strategy import PageSummary
+    from worker.capture.state.cursor import CursorUpdate
 
 MIN_CAP = 1000
 """Caps are multiples of it; a list that ends there is not taken for capped without more to show for it."""
 READ_AHEAD = 2
-"""Pages under way or waiting for their turn, as a multiple of the requests that may be under way: while one
-window of pages is dealt with, the next is fetched. It bounds the memory of a read of any size."""
+"""Pages under way or fetched, as a multiple of the requests that may be under way: while one window of pages is
+committed, the next is fetched. It bounds the memory of a read of any size."""
 
 
 class OffsetPaginator:
-    """Which pages to ask for next, and when the resource has been read completely.
+    """Pages of a list by their numbers. Pages are counted from 0; so are requests, over all passes.
 
-    Pages are counted from 0; so are requests, over all passes. `window` requests may be under way at a time.
-    `expected` is the number of pages with records that the last sweep found: it permits to read ahead where the
-    server gives no total, and an end before it is doubted once. `clamps`: the server answers a page beyond the last
-    one with the last one, as the probe has seen. `total` is the last one that the server
-    gave to a sweep that is resumed. `is_capped`: the server shows no more than the beginning of a list, as the
-    probe has seen. `goes_over_again`: it may be read a second time, if its pages move.
+    Args:
+        operation: The operation that lists the resource.
+        page_size: Records to request per page.
+        window: Requests that may be under way at a time.
+        read_ahead: Pages that may be under way or fetched, as a multiple of `window`.
+        start: The page to begin with.
+        expected: Pages with records that the last full scan found: the paginator reads ahead so far where the server
+            gives no total, and refuses an end before it once.
+        total: The last total that the server gave to the scan that is resumed.
+        clamps: The server answers a page after the last one with the last one, as the probe has found.
+        is_capped: The server limits the length of every list, as the probe has found.
+        goes_over_again: Read the list a second time where its pages move.
+
     """
 
     unsettled = False
-    capped = False
 
     def __init__(
         self,
@@ -49,6 +56,7 @@ class OffsetPaginator:
         *,
         page_size: int,
         window: int,
+        read_ahead: int = READ_AHEAD,
         start: int = 0,
         expected: int = 0,
         total: int = 0,
@@ -57,7 +65,8 @@ class OffsetPaginator:
         goes_over_again: bool = True,
     ) -> None:
         self.goes_over_again = goes_over_again
-        self._operation, self._page_size, self._window = operation, page_size, window
+        self._operation, self._page_size = operation, page_size
+        self._window, self._ahead = window, read_ahead * window
         self._start, self._issued = start, start
         self._before = 0  # requests of earlier passes over the same pages
         self._total: int | None = total or None
@@ -67,70 +76,82 @@ class OffsetPaginator:
         self._has_moved = False
         self._seen = 0
         self._streak = 0
-        self._refused = False
+        self._refused = self._looks_capped = False
         self._last_ids: frozenset[bytes] = frozenset()
         self.expected = expected
         self.next_page = start
-        self.done = False
-
-    @property
-    def total(self) -> int:
-        """The last total that the server gave, 0 for none."""
-        return self._total or 0
-
-    @property
-    def width(self) -> int:
-        """Records in the fullest page of this run: as many as were asked for, or fewer if the server caps it."""
-        return self._largest
+        self.done = self.repeated = False
 
     @property
     def advanced(self) -> bool:
-        """Whether a page with records has been dealt with, and nothing that contradicts it."""
+        """Whether this run has accepted a page with records, and nothing that contradicts it."""
         return self.next_page > self._start and not self._refused
 
     @property
-    def shown(self) -> int:
-        """Records on the pages that have been dealt with, if those of earlier runs were full."""
+    def pages(self) -> int:
+        """Pages with records so far."""
+        return self.next_page
+
+    @property
+    def records(self) -> int:
+        """Records on these pages, if those of earlier runs were full."""
         return self._start * self._largest + self._seen
 
     @property
+    def capped(self) -> int:
+        """Records after which the server ends every list; 0 where nothing says so."""
+        return self.records if self._looks_capped else 0
+
+    @property
     def next_step(self) -> int:
-        """The request whose turn it is."""
+        """The request whose page is accepted next."""
         return self._before + self.next_page
 
     def issue(self) -> range:
-        """The requests to send now. Each is handed out once."""
-        return self._issue_up_to(min(self.next_page + READ_AHEAD * self._window, self._horizon()))
+        """The requests to send now. Each is issued once."""
+        if self.done:
+            return range(0)
+        end = max(self.next_page + 1, min(self.next_page + self._ahead, self._horizon()))
+        pages = range(self._issued, end)
+        self._issued = max(self._issued, end)
+        return range(self._before + pages.start, self._before + pages.stop)
 
     def ask(self, step: int) -> PageRequest:
         """What request number `step` asks for."""
         return PageRequest(step - self._before)
 
     def start_over(self) -> None:
-        """Read from the first page on once more. What is under way of the pass that has ended is not waited for."""
+        """Begin another pass with the first page. Requests of the pass that has ended are not waited for."""
         self._before += self._issued
         self._start = self._issued = self.next_page = 0
         self._seen = self._streak = self._last_total = 0
         self._has_moved = False
         self._last_ids = frozenset()
-        self.done = False
+        self.done = self.repeated = False
 
-    def _issue_up_to(self, end: int) -> range:
-        if self.done:
-            return range(0)
-        end = max(self.next_page + 1, end)
-        pages = range(self._issued, end)
-        self._issued = max(self._issued, end)
-        return range(self._before + pages.start, self._before + pages.stop)
+    def cursor_fields(self, next_page: int) -> CursorUpdate:
+        """What the cursor keeps to resume at `next_page`."""
+        return {
+            "sweep_page": next_page,
+            "sweep_width": self._largest,
+            "sweep_total": self._total or 0,
+            "sweep_again": not self.goes_over_again,
+            "sweep_since": 0,
+        }
 
-    def accept(self, shown: PageSummary) -> None:
-        """Page `next_page` has been dealt with.
+    def accept(self, page: PageSummary, *, may_repeat: bool = False) -> None:
+        """Move on: page `next_page` has been committed.
+
+        Args:
+            page: What it has shown.
+            may_repeat: Where it shows the records of the page before once more, which nothing explains, set
+                `repeated` instead of refusing it.
 
         Raises:
             UnreadableAnswer: The server does not turn pages, or an empty page contradicts what is known.
 
         """
-        count, total, ids = shown.count, shown.total, frozenset(shown.ids)
+        count, total, ids = page.count, page.total, frozenset(page.ids)
         # A total below what is served with it means nothing: 0 and -1 are ways to say "not known".
         if total is not None and total >= max(count, 1):
             # One that is always that of the page alone falls at the last one.
@@ -142,7 +163,12 @@ class OffsetPaginator:
             self._check_end()
             self.done = True
         elif ids == self._last_ids:
-            self._check_repeated(count)
+            self.repeated = not self._is_explained(count)
+            if self.repeated and not may_repeat:
+                raise self._refusal(
+                    "the server returned the records of the previous page again: it does not honour the page "
+                    "parameter, so the rest cannot be read"
+                )
             self.done = True
         else:
             self._last_ids = ids
@@ -152,7 +178,8 @@ class OffsetPaginator:
             self.next_page += 1
             self.done = self._covered() and count != self._full_page()
         if self.done and count == 0:
-            self.capped = self._last_count == self._largest and _is_round(self.next_page * self._largest)
+            full = self._last_count == self._largest
+            self._looks_capped = full and _is_round(self.next_page * self._largest)
         self._last_count = count
         if self.done and self._has_moved and self.goes_over_again:
             self.goes_over_again = False
@@ -162,10 +189,10 @@ class OffsetPaginator:
         """An empty page: is it the end?"""
         page = self.next_page
         if self._total is not None:
-            # A sweep that was resumed may have seen the last page alone, which says nothing of a full one.
+            # A scan that was resumed may have seen the last page alone, which says nothing of a full one.
             width = max(self._largest, self._page_size) if self._start else self._largest
             if page * width < self._total:
-                self.capped = self._is_capped or _is_round(page * width)
+                self._looks_capped = self._is_capped or _is_round(page * width)
                 if self._is_capped:
                     raise self._refusal(f"the server returns only {page * width} of {self._total} records")
                 raise self._refusal(f"the page is empty, but the total is {self._total}")
@@ -175,22 +202,17 @@ class OffsetPaginator:
                 f"the page is empty, but the last full scan found {before} pages with records"
             )
 
-    def _check_repeated(self, count: int) -> None:
-        """The records of the page before once more: are they all, served whatever page is asked for?"""
-        unexplained = count == self._page_size and not self._clamps
-        if not self._covered() if self._total is not None else unexplained:
-            raise self._refusal(
-                "the server returned the records of the previous page again: it does not honour the page "
-                "parameter, so the rest cannot be read"
-            )
+    def _is_explained(self, count: int) -> bool:
+        """Whether the list ends with the page that came again, which the server gives for every page after it."""
+        return self._covered() if self._total is not None else count != self._page_size or self._clamps
 
     def _refusal(self, what: str) -> UnreadableAnswer:
         self._refused = True
         return UnreadableAnswer(self._operation, what, page=self.next_page)
 
     def _covered(self) -> bool:
-        """Whether the total says that there is nothing more."""
-        return self._total is not None and self.shown >= self._total
+        """Whether the total says that there are no more records."""
+        return self._total is not None and self.records >= self._total
 
     def _full_page(self) -> int:
         """Records in a page that is not the last: as many as were asked for, or fewer if the server caps it."""

@@ -1,8 +1,12 @@
-"""The plan that says which pages a part of a poll takes, by its kind. No I/O."""
+"""Paginators say which pages a step requests next, and when it has read them all. No I/O.
+
+Each kind of step has one: `offset.py` reads pages by their numbers, `keyset.py` goes from time to time, `multipass.py`
+reads pages by their numbers again until none has moved.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from worker.capture.scan.keyset import KeysetPaginator
 from worker.capture.scan.multipass import MultiPassPaginator, NewestFirstPaginator
@@ -10,51 +14,137 @@ from worker.capture.scan.offset import OffsetPaginator
 from worker.capture.scan.strategy import Strategy
 
 if TYPE_CHECKING:
-    from worker.capture.scan.strategy import ScanStep
-    from worker.capture.state.cursor import Cursor
+    from worker.capture.scan.strategy import PageRequest, PageSummary, ScanStep
+    from worker.capture.state.cursor import Cursor, CursorUpdate
     from worker.ordermesh.contract.profile import Listing
 
-Paginator: TypeAlias = OffsetPaginator | KeysetPaginator
 
+class Paginator(Protocol):
+    """Which pages a step requests, and when it has read them all.
 
-def make_paginator(
-    operation: str, step: ScanStep, cursor: Cursor, *, window: int, resumed: bool, listing: Listing
-) -> Paginator:
-    """The plan of a part, for a list that is asked for as `listing` says.
-
-    `resumed`: it goes on with a sweep that is under way.
+    Requests are counted from 0. Their pages may be fetched in any order, and are accepted in the order of the requests.
     """
-    clamps = listing.past_end == "repeats"
-    size = step.page_size
+
+    @property
+    def done(self) -> bool:
+        """Whether the last page has been accepted."""
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether pages moved so often that a record may have been missed; a full scan has to find it."""
+
+    @property
+    def next_step(self) -> int:
+        """The request whose page is accepted next."""
+
+    @property
+    def next_page(self) -> int:
+        """The number of that page, counted from 0."""
+
+    def issue(self) -> range:
+        """The requests to send now. Each is issued once."""
+
+    def ask(self, step: int) -> PageRequest:
+        """What request number `step` asks for."""
+
+    def accept(self, page: PageSummary) -> None:
+        """Move on: the page of request `next_step` has been committed.
+
+        Raises:
+            SortBroken: The records are not in the order that was requested.
+            UnreadableAnswer: The server does not turn pages, or an empty page contradicts what is known.
+
+        """
+
+
+class FullScanPaginator(Paginator, Protocol):
+    """One that can resume, and has evidence of how long the whole list is."""
+
+    @property
+    def advanced(self) -> bool:
+        """Whether this run has accepted a page with records, and nothing that contradicts it."""
+
+    @property
+    def expected(self) -> int:
+        """Pages with records that the list is expected to have; 0 where nothing is known."""
+
+    @property
+    def pages(self) -> int | None:
+        """Pages with records so far; None where they have no numbers."""
+
+    @property
+    def records(self) -> int | None:
+        """Records on these pages; None where a record may come on several."""
+
+    @property
+    def capped(self) -> int:
+        """Records after which the server ends every list; 0 where nothing says so."""
+
+    def cursor_fields(self, next_page: int) -> CursorUpdate:
+        """What the cursor keeps to resume at `next_page`."""
+
+
+def fast_paginator(
+    operation: str, step: ScanStep, cursor: Cursor, *, window: int, listing: Listing
+) -> Paginator:
+    """Return the paginator of a step that reads newer changes, or open records.
+
+    Args:
+        operation: The operation that lists the resource.
+        step: How it is read.
+        cursor: What earlier scans have found.
+        window: Requests that may be under way at a time.
+        listing: What is known of the list.
+
+    """
+    clamps, size = listing.past_end == "repeats", step.page_size
     if step.seeks:
-        full = cursor.scan.width if cursor.scan.size == size and cursor.scan.pages > 1 else 0
-        since = cursor.scan.since if resumed else step.since or 0
-        return KeysetPaginator(operation, page_size=size, since=since, full=full, clamps=clamps)
+        full = _full_page(cursor, size)
+        return KeysetPaginator(operation, page_size=size, since=step.since or 0, full=full, clamps=clamps)
     if step.strategy is Strategy.HEAD:
         return NewestFirstPaginator(operation, page_size=size, since=step.since or 0, clamps=clamps)
     if step.strategy is Strategy.WINDOW:
-        return MultiPassPaginator(operation, page_size=size, window=window, clamps=clamps)
-    if step.strategy is Strategy.OPEN:
-        return OffsetPaginator(operation, page_size=size, window=window, clamps=clamps)
+        pages = OffsetPaginator(
+            operation, page_size=size, window=window, clamps=clamps, goes_over_again=False
+        )
+        return MultiPassPaginator(pages)
+    return OffsetPaginator(operation, page_size=size, window=window, clamps=clamps)
+
+
+def full_scan_paginator(
+    operation: str, step: ScanStep, cursor: Cursor, *, window: int, listing: Listing
+) -> FullScanPaginator:
+    """Return the paginator of a full scan: a new one, or the one that is under way. The arguments are as above."""
+    clamps, size = listing.past_end == "repeats", step.page_size
+    scan = cursor.scan
+    resumed = scan.started > 0
+    if step.seeks:
+        full, since = _full_page(cursor, size), scan.since if resumed else step.since or 0
+        return KeysetPaginator(operation, page_size=size, since=since, full=full, clamps=clamps)
     return OffsetPaginator(
         operation,
         page_size=size,
         window=window,
         start=resume_at(cursor, size) if resumed else 0,
-        # So many pages of another size say nothing of pages of this one.
-        expected=cursor.scan.pages if cursor.scan.size == size else 0,
-        total=cursor.scan.total if resumed else 0,
+        # The number of pages of another size says nothing about pages of this one.
+        expected=scan.pages if scan.size == size else 0,
+        total=scan.total if resumed else 0,
         clamps=clamps,
         is_capped=listing.capped,
-        goes_over_again=not (resumed and cursor.scan.again),
+        goes_over_again=not (resumed and scan.again),
     )
 
 
 def resume_at(cursor: Cursor, page_size: int) -> int:
-    """Where a sweep goes on, also with pages of another size: never behind what was committed.
+    """Return the page where a full scan resumes, also with pages of another size: never after what was committed.
 
-    `sweep_width` is what a page really held, and no page will hold more than is asked for now.
+    `width` is what a page really had, and no page will have more records than are requested now.
     """
     if page_size == cursor.scan.size:
         return cursor.scan.page
     return cursor.scan.page * cursor.scan.width // page_size
+
+
+def _full_page(cursor: Cursor, page_size: int) -> int:
+    """Records on a full page of this size; 0 where that is not known."""
+    return cursor.scan.width if cursor.scan.size == page_size and cursor.scan.pages > 1 else 0

@@ -28,10 +28,8 @@ from worker.capture.records.diff import (
 from worker.capture.scan import deletions as absence
 from worker.capture.scan.conclusion import NO_STATUSES_YET, ScanResult, checkpoint, conclude, merge_statuses
 from worker.capture.scan.deletions import Deletions
-from worker.capture.scan.keyset import KeysetPaginator
-from worker.capture.scan.offset import OffsetPaginator
 from worker.capture.scan.pages import FetchedPage, PageFetcher
-from worker.capture.scan.paginators import make_paginator
+from worker.capture.scan.paginators import fast_paginator, full_scan_paginator
 from worker.capture.scan.sanity import SanityCheck, server_time
 from worker.capture.scan.strategy import PageSummary, Strategy
 from worker.capture.state.commit import Commit, RefreshResult
@@ -87,9 +85,13 @@ class Scanner:
         self._started_at = cursor.scan.started if resumed else run.started_at
         self._statuses_before = cursor.scan.statuses if resumed else NO_STATUSES_YET
         listing = client.profile.list_of(options.resource.search)
-        self._plan = make_paginator(
-            options.resource.search, step, cursor, window=options.window, resumed=resumed, listing=listing
+        search, window = options.resource.search, options.window
+        self._full_scan = (
+            None
+            if step.is_fast
+            else full_scan_paginator(search, step, cursor, window=window, listing=listing)
         )
+        self._plan = self._full_scan or fast_paginator(search, step, cursor, window=window, listing=listing)
         self.sanity = SanityCheck(
             cursor, fast=step.is_fast, resumed=resumed, partial=step.strategy is Strategy.OPEN
         )
@@ -164,7 +166,7 @@ class Scanner:
     @property
     def capped(self) -> int:
         """Records after which the server ends the list, or may have; 0 where nothing says so."""
-        return self._plan.shown if isinstance(self._plan, OffsetPaginator) and self._plan.capped else 0
+        return self._full_scan.capped if self._full_scan else 0
 
     @property
     def _judges_absence(self) -> bool:
@@ -180,10 +182,10 @@ class Scanner:
         After a poll that got no further than the last one the sweep starts over: one bad page would otherwise
         keep those before it from being read ever again. A fast read leaves the cursor of the sweeps alone.
         """
-        if self._part.is_fast:
+        if self._full_scan is None:
             return {}
-        fields: CursorUpdate = {"sweep_pages": self._plan.expected}
-        if _of_one_page(error) and not self._plan.advanced:
+        fields: CursorUpdate = {"sweep_pages": self._full_scan.expected}
+        if _of_one_page(error) and not self._full_scan.advanced:
             fields |= {"sweep_page": 0, "sweep_started": 0}
         return fields
 
@@ -226,8 +228,8 @@ class Scanner:
         self._record_page(number, page, changes)
         result = [change.modified for change in changes if change.action in PUBLISHED]
         self._plan.accept(PageSummary([one.key for one in page.observed], page.total, page.times, result))
-        if isinstance(self._plan, OffsetPaginator) and not self._part.is_fast:
-            self.sanity.seen = self._plan.shown  # without a page that came again
+        if self._full_scan is not None and self._full_scan.records is not None:
+            self.sanity.seen = self._full_scan.records  # without a page that came again
 
     async def _changes(self, decoded: list[DecodedRecord]) -> list[Change]:
         shapes = {one.content.names for one in decoded if one.content}
@@ -302,20 +304,13 @@ class Scanner:
 
     def _checkpoint(self, next_page: int) -> CursorUpdate:
         """Return how far a full scan has come; other reads start over."""
-        if self._part.is_fast:
+        if self._full_scan is None:
             return {}
-        return {
-            **checkpoint(self._part, self._result()),
-            "sweep_page": next_page,
-            "sweep_width": self._plan.width,
-            "sweep_total": self._plan.total,
-            "sweep_again": not self._plan.goes_over_again,
-            "sweep_since": self._plan.since if isinstance(self._plan, KeysetPaginator) else 0,
-        }
+        return {**self._full_scan.cursor_fields(next_page), **checkpoint(self._part, self._result())}
 
     def _result(self) -> ScanResult:
         """Return what has been read so far."""
-        run, step, plan = self._run, self._part, self._plan
+        run, step = self._run, self._part
         return ScanResult(
             started_at=self._started_at,
             run_started_at=run.started_at,
@@ -325,7 +320,7 @@ class Scanner:
             newest=self.sanity.newest,
             unreadable=self._unreadable,
             complete=not run.unreadable,
-            pages=plan.next_page if isinstance(plan, OffsetPaginator) else None,
+            pages=self._full_scan.pages if self._full_scan else None,
             statuses=merge_statuses(self._statuses_before, self._pages.statuses) if step.learns else "",
             clock_offset=run.usage.clock_offset or 0.0,
             bare=run.bare,

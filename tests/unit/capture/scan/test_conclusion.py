@@ -71,7 +71,8 @@ def test_a_resumed_scan_counts_from_its_first_run() -> None:
     assert (update["swept_at"], update["swept_mark"], update["sweep_seconds"]) == (
         NOW - 120, NEWEST - 120_000, 120.0,
     )  # fmt: skip
-    # It is not as fresh as the window that was read meanwhile.
+    # The next poll is due an interval after the scan began, and it is not as fresh as the window read meanwhile.
+    assert update["due_at"] == NOW - 120 + 15
     assert update["fresh_as_of"] == KNOWN.fresh_as_of
 
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from worker.capture.scan.keyset import KeysetPaginator
 from worker.capture.scan.multipass import MAX_PASSES, MultiPassPaginator, NewestFirstPaginator
+from worker.capture.scan.offset import OffsetPaginator
+from worker.capture.scan.paginators import Paginator
 from worker.capture.scan.strategy import PageSummary
 from worker.errors import SortBroken, UnreadableAnswer
 
@@ -41,7 +43,7 @@ class Moving:
 
 
 def run(
-    plan: NewestFirstPaginator | MultiPassPaginator | KeysetPaginator,
+    plan: Paginator,
     server: Moving,
     size: int,
     *,
@@ -193,7 +195,7 @@ def test_nothing_that_changed_before_a_seek_is_passed_by(
 
 
 def pass_plan(size: int) -> MultiPassPaginator:
-    return MultiPassPaginator("x", page_size=size, window=1)
+    return MultiPassPaginator(OffsetPaginator("x", page_size=size, window=1, goes_over_again=False))
 
 
 def test_a_window_of_one_page_is_not_gone_over_again() -> None:

@@ -224,7 +224,7 @@ def test_what_slips_by_is_read_by_the_second_pass(records: int, data: st.DataObj
 
 
 def test_early_end_is_believed_the_second_time() -> None:
-    """Without a total, an end before that of the last sweep is doubted once."""
+    """Without a total, an end before that of the last full scan is refused once."""
     plan = OffsetPaginator("x", page_size=10, window=4, start=3, expected=9)
     with pytest.raises(UnreadableAnswer, match="the last full scan found 9 pages"):
         plan.accept(PageSummary([], None))
