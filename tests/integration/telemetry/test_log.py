@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from tests.support.log_lines import check_log
+from tests.support.paths import ROOT
 from tests.support.programs import Program, login_settings
 from tests.support.servers import Server
 from tests.support.waiting import eventually
@@ -25,7 +26,7 @@ from worker.telemetry.catalog import LIBRARY
 
 pytestmark = pytest.mark.anyio
 
-QUERIES = Path(__file__).parents[2] / "docs" / "queries"
+QUERIES = ROOT / "docs" / "queries"
 ANSWERS = {query.key: query.jq for query in load_queries(QUERIES)}
 PATIENCE = 60.0
 JQ = shutil.which("jq")
