@@ -26,7 +26,7 @@ ORDERS = 200
 
 
 def run(*command: str | Path, cwd: Path, quiet: bool = False) -> str:
-    """Run a program without this project's settings in its environment. Return its output, or end this one."""
+    """Run a program without this project's settings in its environment. Return its output; exit if it fails."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("ORDERSYNC_", "PYTHON"))}
     env["ORDERSYNC_DATA_DIR"] = str(cwd / "data")
     done = subprocess.run(
@@ -61,51 +61,31 @@ def build(folder: Path) -> tuple[Path, Path, Path]:
     return sdist, wheel, source
 
 
-def environment(folder: Path, *locks: str) -> Path:
-    """Create an environment with the packages of some locks, each file checked by its hash. Return its programs."""
+def environment(folder: Path, lock: str) -> Path:
+    """Create an environment with the packages of a lock, each file checked by its hash. Return its programs."""
     venv.create(folder, with_pip=True)
-    binaries = folder / "bin"
-    for lock in locks:
-        run(*_pip(binaries), "install", "--quiet", "--require-hashes", "-r", ROOT / lock, cwd=folder)
-    return binaries
+    run(*_pip(folder / "bin"), "install", "--quiet", "--require-hashes", "-r", ROOT / lock, cwd=folder)
+    return folder / "bin"
 
 
-def _pip(binaries: Path) -> tuple[str | Path, ...]:
-    return (binaries / "python", "-m", "pip", "--disable-pip-version-check")
+def _pip(programs: Path) -> tuple[str | Path, ...]:
+    return programs / "python", "-m", "pip", "--disable-pip-version-check"
 
 
-def try_it(binaries: Path, package: Path, version: str, folder: Path) -> None:
+def try_it(programs: Path, package: Path, version: str, folder: Path) -> None:
     """Install a package without its dependencies, which are there, and read a sandbox with it."""
-    run(
-        *_pip(binaries),
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--no-build-isolation",
-        package,
-        cwd=folder,
-    )
-    run(*_pip(binaries), "check", cwd=folder)
-    answer = run(binaries / "ordersync", "--version", cwd=folder, quiet=True).strip()
-    if answer != f"ordersync {version}":
-        sys.exit(f"release: {package.name} says that it is {answer!r}, and not version {version}")
-    answer = run(
-        binaries / "ordersync",
-        "run",
-        "--sandbox",
-        "--once",
-        "--orders",
-        str(ORDERS),
-        "--json",
-        cwd=folder,
-        quiet=True,
-    )
-    (poll,) = json.loads(answer)
-    print(
-        f"{package.name}: {poll['outcome']}, {poll['records']} records read, {poll['snapshot']} events published"
-    )
-    if poll["outcome"] != "complete" or not ORDERS <= poll["records"] == poll["snapshot"]:
+    install = ("install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", package)
+    run(*_pip(programs), *install, cwd=folder)
+    run(*_pip(programs), "check", cwd=folder)
+    ordersync = programs / "ordersync"
+    shown = run(ordersync, "--version", cwd=folder, quiet=True).strip()
+    if shown != f"ordersync {version}":
+        sys.exit(f"release: {package.name} prints the version {shown!r} instead of {version}")
+    once = ("run", "--sandbox", "--once", "--orders", str(ORDERS), "--json")
+    (poll,) = json.loads(run(ordersync, *once, cwd=folder, quiet=True))
+    outcome, records, events = poll["outcome"], poll["records"], poll["snapshot"]
+    print(f"{package.name}: {outcome}, {records} records read, {events} events published", flush=True)
+    if outcome != "complete" or not ORDERS <= records == events:
         sys.exit("release: every record of the sandbox must be read and published once")
 
 
@@ -131,20 +111,10 @@ def main() -> None:
         try_it(environment(folder / "wheel", "requirements.lock"), wheel, version, folder / "work")
 
         step("Install the source distribution, read a sandbox, run its unit tests")
-        binaries = environment(folder / "sdist", "requirements-dev.lock")
-        try_it(binaries, sdist, version, folder / "work")
-        run(
-            binaries / "python",
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-n",
-            "2",
-            "tests/unit",
-            cwd=source,
-        )
+        programs = environment(folder / "sdist", "requirements-dev.lock")
+        try_it(programs, sdist, version, folder / "work")
+        tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "tests/unit")
+        run(programs / "python", *tests, cwd=source)
 
     step("Done")
     for package in (sdist, wheel):
