@@ -38,7 +38,7 @@ pytestmark = pytest.mark.anyio
 
 KEYS = Keys("default")
 MOVING = Pause("orders", "the vendor migrates", "ops@desk", 1_772_448_067.5)
-WORDS = "it is paused by ops@desk since 2026-03-02T10:41:07.500Z: the vendor migrates"
+WORDS = "the resource is paused by ops@desk since 2026-03-02T10:41:07.500Z: the vendor migrates"
 
 
 async def test_the_tick_leaves_out_what_is_paused(bench: BenchMaker, redis_url: str) -> None:
@@ -159,7 +159,7 @@ async def test_a_pause_of_another_hand_still_pauses(bench: BenchMaker) -> None:
         await b.redis.hset(KEYS.paused, "orders", "stop!")
         run = await b.poll()
     assert run.outcome is Outcome.PAUSED
-    assert "paused by somebody: the pause was written by another hand" in run.error
+    assert "paused by an unknown user: the pause was not written by this program" in run.error
 
 
 async def test_the_commands(bench: BenchMaker, redis_url: str, tmp_path: Path) -> None:
