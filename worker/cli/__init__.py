@@ -17,29 +17,29 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 COMMANDS = {
-    "run": ("worker.cli.run.command", "Run the daemon; --once reads everything once."),
-    "sandbox": ("worker.cli.sandbox", "Run a local OrderMesh to try things on."),
-    "status": ("worker.cli.status", "Show how each resource stands."),
-    "runs": ("worker.cli.runs", "Show what polls have done, or one of them whole."),
-    "resync": ("worker.cli.resync", "Read records now, and publish what has changed of them."),
-    "resyncs": ("worker.cli.resync:resyncs", "Show the resyncs, cancel one, or go on with it."),
-    "timeline": ("worker.cli.timeline", "Show all that is known of one order."),
+    "run": ("worker.cli.run.command", "Run the daemon; --once reads everything once and exits."),
+    "sandbox": ("worker.cli.sandbox", "Run a local OrderMesh for tests and experiments."),
+    "status": ("worker.cli.status", "Show the health of each resource."),
+    "runs": ("worker.cli.runs", "List the latest runs, or show one in full."),
+    "resync": ("worker.cli.resync", "Read records now and publish those that changed."),
+    "resyncs": ("worker.cli.resync:resyncs", "List the resyncs; cancel or resume one."),
+    "timeline": ("worker.cli.timeline", "Show everything that is known about one order."),
     "coverage": ("worker.cli.coverage", "Show which hours are proven complete."),
-    "pause": ("worker.cli.pause:pause", "Stop reading an account, or some of its resources."),
-    "resume": ("worker.cli.pause:resume", "Read again what was paused."),
-    "tail": ("worker.cli.tail", "Show events as they come."),
+    "pause": ("worker.cli.pause:pause", "Stop reading an account or some of its resources."),
+    "resume": ("worker.cli.pause:resume", "Resume reading after a pause."),
+    "tail": ("worker.cli.tail", "Show events as they are published."),
     "consume": (
         "worker.cli.consume.command",
-        "Hand events to a command, acknowledged when it has taken them.",
+        "Pass events to a command; acknowledge them when it succeeds.",
     ),
-    "doctor": ("worker.cli.doctor", "Look at settings, login, contract, Redis and clocks."),
-    "groups": ("worker.cli.groups", "Show the consumer groups, or drop one."),
+    "doctor": ("worker.cli.doctor", "Check settings, login, contract, Redis and clocks."),
+    "groups": ("worker.cli.groups", "List the consumer groups, or drop one."),
     "dead": ("worker.cli.dead", "List, show, replay or drop dead letters."),
-    "replay": ("worker.cli.replay", "Give past events to one group again."),
-    "health": ("worker.cli.health", "Exit 0 while a worker is alive and fresh."),
-    "contract": ("worker.cli.contract.command", "Show, import and probe what is believed of the API."),
-    "config": ("worker.cli.config", "Show the settings, secrets hidden."),
-    "completion": ("worker.cli.common.completion", "Print what a shell needs to complete commands."),
+    "replay": ("worker.cli.replay", "Redeliver past events to one group."),
+    "health": ("worker.cli.health", "Exit with 0 while a worker is alive and its data is fresh."),
+    "contract": ("worker.cli.contract.command", "Show, import and probe the contract of the API."),
+    "config": ("worker.cli.config", "Show the settings, with secrets hidden."),
+    "completion": ("worker.cli.common.completion", "Print the completion script for a shell."),
 }
 
 
@@ -116,17 +116,17 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="\b\nExamples:\n"
-    "  ordersync run --sandbox    try it: a local OrderMesh, an embedded Valkey, the daemon\n"
-    "  ordersync tail orders      watch events, in a second terminal\n"
-    "  ordersync run              the daemon against the real gateway\n\n"
-    "Settings come from ORDERSYNC_... variables, .env or secret files: ordersync config show.\n\n"
-    "Exit codes: 0 done, 1 failed, 2 wrong use or settings, 3 cannot reach what it needs.",
+    "  ordersync run --sandbox    try it with a local OrderMesh and an embedded Valkey\n"
+    "  ordersync tail orders      watch the events in a second terminal\n"
+    "  ordersync run              run against the real gateway\n\n"
+    "Settings are read from ORDERSYNC_... variables, .env or secret files: ordersync config show.\n\n"
+    "Exit codes: 0 success, 1 failure, 2 wrong usage or settings, 3 Redis or the gateway is unreachable.",
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
 )
 def cli() -> None:
-    """Keep other systems in step with OrderMesh orders."""
+    """Publish every change of OrderMesh orders to Redis Streams."""
 
 
 def _check_arguments() -> None:
@@ -140,7 +140,7 @@ def _check_arguments() -> None:
         try:
             item.encode()
         except UnicodeEncodeError:
-            raise click.UsageError(f"The argument {item!r} is no text in UTF-8.") from None
+            raise click.UsageError(f"The argument {item!r} is not valid UTF-8.") from None
 
 
 def main() -> None:
@@ -169,7 +169,8 @@ def main() -> None:
         if not isinstance(error, RedisError):
             raise
         click.echo(
-            f"ordersync: Redis failed: {str(error).rstrip('.')}. `ordersync doctor` looks into it.", err=True
+            f"ordersync: Redis failed: {str(error).rstrip('.')}. To find the cause: ordersync doctor.",
+            err=True,
         )
         status = 3
     sys.exit(status if isinstance(status, int) else 0)

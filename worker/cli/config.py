@@ -12,14 +12,14 @@ from worker.config import settings as settings_module
 
 @click.group(name="config", epilog="\b\nExamples:\n  ordersync config show\n  ordersync config show --json")
 def command() -> None:
-    """Look at the settings."""
+    """Show the settings."""
 
 
 @command.command(epilog="\b\nExamples:\n  ordersync config show\n  ordersync config show --names")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--names", is_flag=True, help="Every variable that can be set, and what it means.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--names", is_flag=True, help="List every variable that can be set, with its meaning.")
 def show(as_json: bool, names: bool) -> None:
-    """Show the settings in force, with secrets hidden, and the accounts they give."""
+    """Show the effective settings and accounts, with secrets hidden."""
     if names:
         known = settings_module.variable_names()
         if as_json:

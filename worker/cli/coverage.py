@@ -38,13 +38,13 @@ GLYPHS: dict[Hour, tuple[str, str, str]] = {
     Hour.HEALED: ("◆", "yellow", "gap healed"),
     Hour.OPEN: ("!", "red", "open gap"),
     Hour.UNPROVEN: ("·", "", "not yet proven"),
-    Hour.DOWN: ("_", "", "nothing was read: no worker, or paused"),
+    Hour.DOWN: ("_", "", "not read: no worker, or paused"),
     Hour.BEFORE: (" ", "", ""),
 }
 MAX_GAPS = 20
 """Open records that are listed for people; JSON has all of them."""
-_NO_LOGS = "OrderMesh has no audit logs, or no single records, of it: its reads are complete, but nothing can prove it"
-_IS_LOG = "an audit log is what others are proven by; it is read when its record has changed"
+_NO_LOGS = "OrderMesh serves no audit logs, or no single records, for a comparison"
+_IS_LOG = "audit logs prove other resources; they are read when their record changes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +78,18 @@ class CoverageReport:
     "  ordersync coverage --json | jq '.[] | select(.open > 0)'"
 )
 @click.argument("resource", type=RESOURCE, required=False)
-@click.option("--days", type=click.IntRange(1, 80), default=7, show_default=True, help="How many days back.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON: all passes and gaps as well.")
+@click.option(
+    "--days", type=click.IntRange(1, 80), default=7, show_default=True, help="Number of days to show."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all passes and gaps.")
 @account_option
 def command(*, resource: str | None, days: int, as_json: bool, account: str | None) -> None:
-    """Show which hours are proven complete, for one RESOURCE or all that are read.
+    """Show which hours are proven complete, for one RESOURCE or for all that are read.
 
-    Now and then the worker reads the audit log of every record that it knows, and holds it against what was published
-    (ORDERSYNC_RECONCILE__EVERY). A change that is told there and was not published is a gap: it is published then. An
-    hour is proven when everything that audit logs tell of it is published. Hours are those of UTC, and of OrderMesh's
-    clock.
+    Periodically the worker compares the audit log of every known record with what it published
+    (ORDERSYNC_RECONCILE__EVERY). A change in an audit log that was not published is a gap; the worker then publishes
+    it. An hour is proven complete when every change of that hour in the audit logs is published. Hours are in UTC, by
+    the clock of OrderMesh.
     """
     check_resource(resource)
     settings = prepare(quiet=True)
@@ -156,7 +158,7 @@ async def _look(client: Redis, keys: Keys, name: str, days: int) -> CoverageRepo
 
 def _lines(result: Sequence[CoverageReport], unprovable: Sequence[str]) -> Iterator[str]:
     if not result and not unprovable:
-        yield "Nothing was read yet."
+        yield "No resource has been read yet. To start: ordersync run"
     for item in result:
         yield from _calendar(item)
         yield ""
@@ -169,7 +171,7 @@ def _lines(result: Sequence[CoverageReport], unprovable: Sequence[str]) -> Itera
         ]
         if legend:
             yield "  ".join(legend)
-        yield "What no list has ever shown is not known, and has no log that could be read: that cannot be proven."
+        yield "A record that no list has ever returned is unknown: its audit log cannot be read, so it is not covered."
     if unprovable:
         reasons: dict[str, list[str]] = {}
         for name in unprovable:
@@ -199,18 +201,18 @@ def _words(item: CoverageReport) -> Iterator[str]:
     progress, counts, name = item.progress, item.counts, item.resource
     if progress.complete_until:
         until = rfc3339(progress.complete_until / 1000)
-        yield f"{name} is proven complete up to {until}: all that the audit logs of its records tell is published."
+        yield f"{name} is proven complete up to {until}: every change in the audit logs of its records is published."
     elif progress.off:
-        yield f"Nothing of {name} is proven."
+        yield f"No hour of {name} is proven complete."
     else:
-        yield f"Nothing of {name} is proven yet."
+        yield f"No hour of {name} is proven complete yet."
     if progress.off:
-        yield f"  It goes no further: {printable(progress.off)}. It is tried again at {rfc3339(progress.due_at)}."
+        yield f"  The comparison has stopped: {printable(progress.off)}. Next attempt at {rfc3339(progress.due_at)}."
     if progress.began:
         yield f"  {_under_way(item)}"
     if progress.error:
         again = rfc3339(progress.due_at)
-        yield f"  {printable(progress.error)} ({progress.failures or 1} times in a row); again at {again}."
+        yield f"  {printable(progress.error)} ({progress.failures or 1} times in a row). Next attempt at {again}."
     if item.passes:
         yield (
             f"  Passes: {len(item.passes)}. Audit entries compared: {counts.entries}. Gaps found: {counts.found}, "
@@ -223,7 +225,7 @@ def _words(item: CoverageReport) -> Iterator[str]:
         )
     waiting = len(item.gaps) - len(item.open)
     if waiting:
-        yield f"  {waiting} of its records are not there any more: published as deleted once a complete read agrees."
+        yield f"  {waiting} of its records no longer exist. They are published as deleted when a full scan confirms it."
     if item.open:
         rows = [
             ("  open", gap_id, rfc3339(gap.at / 1000) if gap.at else "-", gap.why)
@@ -237,10 +239,10 @@ def _words(item: CoverageReport) -> Iterator[str]:
 def _under_way(item: CoverageReport) -> str:
     progress, now = item.progress, SystemClock().now()
     done, passed = progress.counts.records, now - progress.began
-    text = f"A pass is under way since {duration(passed)}: {done} of {item.tracked} records"
+    text = f"A pass has been running for {duration(passed)}: {done} of {item.tracked} records"
     if 0 < done < item.tracked and passed > 0:
         text += f", about {duration(passed * (item.tracked - done) / done)} to go"
-    return f"{text}. It will prove what happened up to {rfc3339(progress.until / 1000)}."
+    return f"{text}. It covers changes up to {rfc3339(progress.until / 1000)}."
 
 
 # For programs

@@ -48,18 +48,18 @@ class LettersStay(OrdersyncError):
     "  ordersync dead replay --all --group warehouse\n  ordersync dead drop 1772448067513-0",
 )
 def command() -> None:
-    """Look at dead letters, try them again, or drop them.
+    """List, show, replay or drop dead letters.
 
-    There are two kinds: a `delivery` is an event that a group could not deal with in all its attempts, a `record` is
-    one of OrderMesh that could not be read.
+    There are two kinds: a `delivery` is an event that a group failed to handle in all its attempts, a `record` is an
+    OrderMesh record that could not be read.
     """
 
 
 def _with_picks(function: Callable[..., None]) -> Callable[..., None]:
     for option in (
         account_option,
-        click.option("--kind", type=click.Choice(KINDS), help="Only those of this kind."),
-        click.option("--group", "-g", type=GROUP, help="Only those of this group."),
+        click.option("--kind", type=click.Choice(KINDS), help="Only dead letters of this kind."),
+        click.option("--group", "-g", type=GROUP, help="Only dead letters of this group."),
     ):
         function = option(function)
     return function
@@ -71,12 +71,12 @@ def _with_picks(function: Callable[..., None]) -> Callable[..., None]:
     "  ordersync dead list --json | jq -r '.[].subject'",
 )
 @click.argument("resource", type=RESOURCE, required=False)
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_with_picks
 def list_letters(
     *, resource: str | None, group: str | None, kind: str | None, account: str | None, as_json: bool
 ) -> None:
-    """Show the dead letters of one RESOURCE, or of all; the oldest of each first."""
+    """List the dead letters of one RESOURCE, or of all, the oldest first."""
     check_resource(resource)
     settings = prepare(quiet=True)
 
@@ -91,7 +91,7 @@ def list_letters(
             click.echo("\n".join(columns([_COLUMNS, *(_cells(letter, now) for letter in result)])))
         else:
             click.echo(
-                "There is no such dead letter." if resource or group or kind else "There is no dead letter."
+                "No dead letters match." if resource or group or kind else "There are no dead letters."
             )
 
     run_async(main)
@@ -102,13 +102,13 @@ def list_letters(
     "  ordersync dead show 1772448067513-0 --json | jq .data"
 )
 @click.argument("words", type=RESOURCE, metavar="[RESOURCE] ID", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @account_option
 def show(*, words: tuple[str, ...], as_json: bool, account: str | None) -> None:
-    """Show one dead letter: the reason with its trace, and the event or the record, whole."""
+    """Show one dead letter: the reason, its traceback, and the complete event or record."""
     picked = select(words)
     if len(picked.ids) != 1:
-        raise click.UsageError("Which dead letter? Give one ID: ordersync dead list shows them.")
+        raise click.UsageError("Pass the ID of one dead letter. To list the ids: ordersync dead list.")
     settings = prepare(quiet=True)
 
     async def main() -> None:
@@ -125,16 +125,16 @@ def show(*, words: tuple[str, ...], as_json: bool, account: str | None) -> None:
     "  ordersync dead replay --all orders --group warehouse"
 )
 @click.argument("words", type=RESOURCE, metavar="ID... | --all [RESOURCE]", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All of them: of one RESOURCE, or of all.")
+@click.option("--all", "every", is_flag=True, help="All dead letters, of one RESOURCE or of all.")
 @_with_picks
 def replay(
     *, words: tuple[str, ...], every: bool, group: str | None, kind: str | None, account: str | None
 ) -> None:
-    """Try again, and remove the letters for which that is under way.
+    """Retry dead letters, and remove those whose retry has started.
 
-    An event comes to its group again, and to no other: the same entry, marked as replayed, its attempts counted anew.
-    One that is not kept in the stream any more cannot come again, and its letter stays. A record is looked at again
-    by the next complete read.
+    An event is redelivered to its group only: the same entry, marked as replayed, with its attempts counted from
+    zero. An event that retention has removed from the stream cannot be redelivered; its dead letter is kept. A record
+    is read again by the next full scan.
     """
     picked = select(words, every=every, group=group, kind=kind)
     settings = prepare()
@@ -165,8 +165,8 @@ def replay(
     "  ordersync dead drop --all orders --kind record --yes"
 )
 @click.argument("words", type=RESOURCE, metavar="ID... | --all [RESOURCE]", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All of them: of one RESOURCE, or of all.")
-@click.option("--yes", is_flag=True, help="Do not ask back.")
+@click.option("--all", "every", is_flag=True, help="All dead letters, of one RESOURCE or of all.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @_with_picks
 def drop(
     *,
@@ -177,7 +177,7 @@ def drop(
     kind: str | None,
     account: str | None,
 ) -> None:
-    """Remove dead letters for good. Their events stay in the stream as long as they are kept."""
+    """Delete dead letters permanently. Their events stay in the stream until retention removes them."""
     picked = select(words, every=every, group=group, kind=kind)
     settings = prepare()
 
@@ -186,7 +186,7 @@ def drop(
             letters = DeadLetterAdmin(client, await pick_account(client, account, settings))
             result = await letters.pick(picked)
             if result:
-                ask_back(f"Drop {counted(len(result))} for good?", yes=yes)
+                ask_back(f"Drop {counted(len(result))} permanently?", yes=yes)
             dropped = await letters.drop(result)
             await letters.log("dead_letters_dropped", result)
         click.echo(f"{counted(dropped)} dropped")
@@ -269,5 +269,5 @@ def _replayed(done: Sequence[DeadLetter]) -> str:
     records = groups.pop("", 0)
     parts = [f"{events} to group {printable(group)}" for group, events in groups.items()]
     if records:
-        parts.append(f"{records} to be read again by the next complete read")
+        parts.append(f"{records} to be read again by the next full scan")
     return f"{counted(len(done))} replayed" + (f": {', '.join(parts)}" if parts else "")

@@ -72,21 +72,21 @@ class Report:
             }
             click.echo(json.dumps(answer))
         elif problems:
-            click.echo(f"\nThe worker cannot do its job: {_count(problems, 'problem')}.")
+            click.echo(f"\nThe worker cannot work: {_count(problems, 'problem')}.")
         else:
             extra = f"; {_count(warnings, 'warning')}" if warnings else ""
-            click.echo(f"\nThe worker can do its job{extra}.")
+            click.echo(f"\nThe worker can work{extra}.")
 
 
 @click.command(
     epilog="\b\nExamples:\n  ordersync doctor\n  ordersync doctor --json | jq '.findings[] | select(.level != \"ok\")'"
 )
-@click.option("--json", "as_json", is_flag=True, help="All findings as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
 def command(as_json: bool) -> None:
-    """Look at everything that the worker needs: settings, login, contract, Redis, clocks.
+    """Check everything that the worker needs: settings, login, contract, Redis, clocks.
 
-    Asks OrderMesh with reads only, within the request budget, and keeps what it finds of the contract for the
-    worker. Exits 0 only when the worker can do its job.
+    Sends only reads to OrderMesh, within the request budget, and stores its findings about the contract for the
+    worker. Exits with 0 only if the worker can work.
     """
     report = Report(quiet=as_json)
     try:
@@ -96,7 +96,7 @@ def command(as_json: bool) -> None:
         area = "settings" if isinstance(error, SettingsError) else "redis"
         report.add(Finding(area, Severity.PROBLEM, str(error), exit_status=error.exit_status))
     except (redis.exceptions.RedisError, OSError) as error:  # it was there when it was looked at
-        report.add(Finding("redis", Severity.PROBLEM, f"it failed on the way: {error}", exit_status=3))
+        report.add(Finding("redis", Severity.PROBLEM, f"the check failed: {error}", exit_status=3))
     report.conclude()
     sys.exit(report.exit_status)
 
@@ -110,7 +110,7 @@ async def _examine(settings: Settings, report: Report) -> None:
         url = await stack.enter_async_context(redis_url(settings))
         if not await _examine_redis(settings, url, accounts, report):
             report.add(
-                Finding("contract", Severity.NOTE, "without Redis, login, contract and clocks cannot be checked")
+                Finding("contract", Severity.NOTE, "login, contract and clocks cannot be checked without Redis")
             )  # fmt: skip
             return
         services = await stack.enter_async_context(open_services(accounts, url, clock))

@@ -38,14 +38,14 @@ _COLUMNS = ("resource", "group", "unread", "pending", "oldest", "idle", "consume
     epilog="\b\nExamples:\n  ordersync groups\n  ordersync groups --json | jq '.[] | select(.unread > 1000)'\n"
     "  ordersync groups drop warehouse orders",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @account_option
 @click.pass_context
 def command(ctx: click.Context, *, as_json: bool, account: str | None) -> None:
-    """Show the consumer groups: what each has to read, holds unacknowledged, and holds back from retention.
+    """List the consumer groups, with their unread and pending events.
 
-    `oldest` is the age of the oldest event that the group has not dealt with, `idle` the time since a consumer of
-    it last asked for events, `holds back` the events that the limits of retention would not keep.
+    `oldest` is the age of the oldest event that the group has not handled, `idle` the time since a consumer of the
+    group last read, `holds back` the number of events that retention would remove if the group did not need them.
     """
     if ctx.invoked_subcommand is not None:
         ctx.obj = account
@@ -59,23 +59,24 @@ def command(ctx: click.Context, *, as_json: bool, account: str | None) -> None:
 )
 @click.argument("group", type=GROUP)
 @click.argument("resource", type=RESOURCE, required=False)
-@click.option("--yes", is_flag=True, help="Do not ask back.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @account_option
 @click.pass_context
 def drop(ctx: click.Context, *, group: str, resource: str | None, yes: bool, account: str | None) -> None:
-    """Drop a GROUP: of one RESOURCE, or of all. What it has not dealt with is given up, and held back no more.
+    """Drop a GROUP of one RESOURCE, or of all. The group never gets the events that it has not handled.
 
-    Events stay in the stream as long as retention and the other groups keep them.
+    The events stay in the stream while retention and the other groups keep them.
     """
     if resource is not None and resource not in RESOURCES:
-        raise SettingsError(f"There is no resource {resource!r}. There is: {', '.join(RESOURCES)}")
+        raise SettingsError(f"Unknown resource {resource!r}. Known resources: {', '.join(RESOURCES)}")
     settings = prepare(quiet=True)
     resources = (resource,) if resource else RESOURCES
     declared = [name for name in settings.events.groups.get(group, ()) if name in resources]
     if declared:
         raise SettingsError(
-            f"ORDERSYNC_EVENTS__GROUPS declares {group} for {', '.join(declared)}, and the worker would make it anew, "
-            "with everything to read. Take it out there and restart the worker, then drop it."
+            f"ORDERSYNC_EVENTS__GROUPS declares {group} for {', '.join(declared)}, so the worker would create it "
+            "again, with every event unread. Remove it from that setting, restart the worker, then drop the "
+            "group."
         )
     run_async(lambda: _drop(settings, account or ctx.obj, group, resources, yes=yes))
 
@@ -110,8 +111,8 @@ async def _list(settings: Settings, account: str | None, *, as_json: bool) -> No
         click.echo("\n".join(columns([_COLUMNS, *(_cells(row) for row in rows)])))
     else:
         click.echo(
-            f"No group reads the events of account {keys.account}. A consumer makes its own when it starts; to have "
-            'one before that, set ORDERSYNC_EVENTS__GROUPS, such as {"warehouse": ["orders"]}.'
+            f"No group reads the events of account {keys.account}. A consumer creates its group when it starts. To "
+            'create one before that, set ORDERSYNC_EVENTS__GROUPS, for example {"warehouse": ["orders"]}.'
         )
 
 
@@ -157,24 +158,26 @@ async def _drop(
         ]
         if not result:
             raise SettingsError(
-                f"There is no group {group!r} of {' or '.join(resources)} in account {keys.account}. "
-                "See: ordersync groups"
+                f"Unknown group {group!r} of {' or '.join(resources)} in account {keys.account}. To list the "
+                "groups: ordersync groups."
             )
         for resource, item in result:
             click.echo(
-                f"{resource}: group {printable(group)} has {item.unread} to read and {item.pending} pending; "
-                "this is given up"
+                f"{resource}: group {printable(group)} has {item.unread} unread and {item.pending} pending events, "
+                "which it will not get"
             )
         _ask_back(yes=yes)
         for resource, _ in result:
             await groups.drop(resource, group)
             await answer(client.delete(keys.replayed(resource, group)))
-            click.echo(f"{resource}: group {printable(group)} is dropped")
+            click.echo(f"{resource}: group {printable(group)} was dropped")
 
 
 def _ask_back(*, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise SettingsError("Nobody can be asked here, and nothing was dropped. Add --yes to do it.")
-    click.confirm("Drop it?", abort=True)
+        raise SettingsError(
+            "Not a terminal, so no confirmation is possible. Nothing was dropped; pass --yes to confirm."
+        )
+    click.confirm("Drop the group?", abort=True)

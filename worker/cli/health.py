@@ -15,13 +15,13 @@ from worker.service import heartbeat
 
 
 @click.command(epilog='\b\nExample, in a Dockerfile:\n  HEALTHCHECK CMD ["ordersync", "health"]')
-@click.option("--json", "as_json", is_flag=True, help="The newest heartbeat as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the latest heartbeat as JSON.")
 def command(as_json: bool) -> None:
-    """Exit 0 while a worker is alive and what it publishes is fresh, else 1 with the reason.
+    """Exit with 0 while a worker is alive and its data is fresh, otherwise with 1 and the reason.
 
-    What somebody has paused (ordersync pause) is healthy, and is named.
+    A paused resource (ordersync pause) counts as healthy and is listed.
 
-    Needs no settings but the data folder (ORDERSYNC_DATA_DIR), and neither Redis nor the gateway.
+    Needs only the data folder (ORDERSYNC_DATA_DIR), neither Redis nor the gateway.
     """
     # Not read through the settings: they may be wrong or absent where this runs, and take time to import.
     data_dir = os.environ.get("ORDERSYNC_DATA_DIR") or dotenv_values(".env").get("ORDERSYNC_DATA_DIR")

@@ -35,23 +35,22 @@ class StillPaused(OrdersyncError):
     "  ordersync pause orders --account acme --reason INC-2041"
 )
 @click.argument("resources", type=RESOURCE, metavar="[RESOURCE]...", nargs=-1)
-@click.option("--reason", required=True, help="Why, for those who wonder later.")
-@click.option("--by", help="Who; without it your login name and this host.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--reason", required=True, help="Reason of the pause, shown by status and in the log.")
+@click.option("--by", help="Who pauses.  [default: your login name and this host]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @account_option
 def pause(
     *, resources: tuple[str, ...], reason: str, by: str | None, as_json: bool, account: str | None
 ) -> None:
-    """Stop reading each RESOURCE of an account, or without any the whole account, until `ordersync resume`.
+    """Stop reading each RESOURCE of an account, or the whole account, until `ordersync resume`.
 
-    A read that is under way ends behind the page in hand. It holds for the schedule and for what is started by hand,
-    over restarts and for every worker. Events that are there are delivered as before. A pause that is there already
-    is replaced.
+    A running read ends after its current page. The pause applies to every worker and to resyncs, and survives
+    restarts. Published events are still delivered. An existing pause is replaced.
     """
     for name in resources:
         check_resource(name)
     if not reason.strip():
-        raise SettingsError("--reason: say in some words why, for those who wonder later")
+        raise SettingsError("--reason is empty. State why the resource is paused.")
     settings = prepare(quiet=True)
     who, now = by or _me(), SystemClock().now()
     begun = [
@@ -66,7 +65,7 @@ def pause(
             click.echo(json.dumps([row(name, item) for item in begun]))
         else:
             click.echo(
-                "\n".join(f"{_named(name, each.resource)} is paused by {printable(who)}" for each in begun)
+                "\n".join(f"{_named(name, each.resource)} was paused by {printable(who)}" for each in begun)
             )
 
     run_async(main)
@@ -76,12 +75,12 @@ def pause(
     epilog="\b\nExamples:\n  ordersync resume\n  ordersync resume orders\n  ordersync resume --account acme"
 )
 @click.argument("resources", type=RESOURCE, metavar="[RESOURCE]...", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="As JSON: the pauses that were lifted.")
+@click.option("--json", "as_json", is_flag=True, help="Print the pauses that ended as JSON.")
 @account_option
 def resume(*, resources: tuple[str, ...], as_json: bool, account: str | None) -> None:
-    """Read each RESOURCE again, or without any all that was paused of the account.
+    """Resume each paused RESOURCE, or everything that is paused of the account.
 
-    What is due by then is read at once, and one read catches up with everything that changed meanwhile.
+    Reads that are due start immediately; one read publishes every change that was made during the pause.
     """
     for name in resources:
         check_resource(name)
@@ -101,7 +100,7 @@ def resume(*, resources: tuple[str, ...], as_json: bool, account: str | None) ->
             click.echo("\n".join(_resumed(name, resources, lifted, now)))
         if resources and EVERYTHING in before:
             raise StillPaused(
-                f"{before[EVERYTHING].description}. That holds for every resource; to lift it: ordersync resume"
+                f"{before[EVERYTHING].description}. This applies to every resource. To end it: ordersync resume"
             )
 
     run_async(main)
@@ -120,14 +119,14 @@ def row(account: str, pause: Pause) -> dict[str, Any]:
 
 def _resumed(account: str, resources: Sequence[str], lifted: Mapping[str, Pause], now: float) -> list[str]:
     lines = [
-        f"{_named(account, item.resource)} is resumed after {now - item.at:.0f} s; {printable(item.by)} had paused it: "
-        f"{printable(item.reason)}"
+        f"{_named(account, item.resource)} was resumed after {now - item.at:.0f} s; {printable(item.by)} had "
+        f"paused it: {printable(item.reason)}"
         for item in lifted.values()
     ]
     lines += [
         f"{_named(account, name)} was not paused" for name in dict.fromkeys(resources) if name not in lifted
     ]
-    return lines or [f"Nothing of account {account} was paused."]
+    return lines or [f"Nothing in account {account} was paused."]
 
 
 def _named(account: str, resource: str) -> str:

@@ -53,15 +53,13 @@ class Kept:
     "  ordersync replay --group audit orders --from 1772448067513-0",
 )
 @click.argument("resource", type=RESOURCE, required=False)
-@click.option("--group", "-g", type=GROUP, required=True, help="The group that is to get them.")
-@click.option(
-    "--since", metavar="TIME", help="Those published from then on: a time, or a span before now, such as 2h."
-)
-@click.option("--until", metavar="TIME", help="Those published before then.")
-@click.option("--from", "from_id", metavar="ENTRY", help="Those from this entry of the stream on.")
-@click.option("--entity", metavar="ID", help="Those of one order (or whatever the resource holds).")
-@click.option("--dry-run", is_flag=True, help="Change nothing; say what would be done.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--group", "-g", type=GROUP, required=True, help="Group that gets the events.")
+@click.option("--since", metavar="TIME", help="Events published since then: a time, or an age such as 2h.")
+@click.option("--until", metavar="TIME", help="Events published before then.")
+@click.option("--from", "from_id", metavar="ENTRY", help="Events from this entry of the stream on.")
+@click.option("--entity", metavar="ID", help="Events of one record, such as an order.")
+@click.option("--dry-run", is_flag=True, help="Print what would be redelivered; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @account_option
 def command(
     *,
@@ -75,18 +73,20 @@ def command(
     as_json: bool,
     account: str | None,
 ) -> None:
-    """Give a group events of one RESOURCE, or of all that it reads, again that it has dealt with.
+    """Redeliver events to one group: of RESOURCE, or of every resource the group reads.
 
-    They are the same entries with the same ids, marked as replayed; without --since, --from or --entity all that are
-    kept. Consumers of the kit and `ordersync consume` get them within a second, others when they claim idle entries
-    (XAUTOCLAIM). Other groups see nothing of it. What is pending is left to whoever has it, and what the
-    group has not read yet comes anyway.
+    The entries keep their ids and are marked as replayed. Without --since, --from or --entity, every event in the
+    stream is redelivered. worker.queue.Consumer and `ordersync consume` get them within a second, other consumers
+    when they claim idle entries (XAUTOCLAIM). Other groups are not affected. Pending and unread events are left
+    alone, because the group gets them anyway.
     """
     check_resource(resource)
     if from_id and (since or until):
-        raise click.UsageError("Give either --from or --since and --until.")
+        raise click.UsageError("Pass either --from, or --since and --until.")
     if from_id and resource is None:
-        raise click.UsageError("An entry stands in the stream of one resource: name it, such as orders.")
+        raise click.UsageError(
+            "--from needs a RESOURCE, because an entry belongs to the stream of one resource."
+        )
     now = SystemClock().now()
     requested = ReplayRange(
         since=moment(since, "--since", now),
@@ -139,8 +139,8 @@ async def _read_by(groups: Groups, requested: str | None, name: str) -> dict[str
     }
     if not result:
         raise SettingsError(
-            f"There is no group {name!r} of {requested or 'any resource'}. See: ordersync groups. A group that is new "
-            "begins with the oldest event that is kept, and needs no replay."
+            f"Unknown group {name!r} of {requested or 'any resource'}. To list the groups: ordersync groups. A new "
+            "group starts with the oldest event in the stream and needs no replay."
         )
     return result
 
@@ -189,23 +189,21 @@ def _row(done: ReplayResult, kept: Kept, *, dry_run: bool) -> dict[str, Any]:
 
 
 def _told(done: ReplayResult, kept: Kept, *, dry_run: bool) -> str:
-    verb = "would be put back" if dry_run else "put back"
-    words = f"{done.resource}: {_events(done.replayed)} {verb} for group {printable(done.group)}"
+    verb = "would be redelivered" if dry_run else "redelivered"
+    words = f"{done.resource}: {_events(done.replayed)} {verb} to group {printable(done.group)}"
     if kept.first:
         words += f", among those published from {_time(kept.first)} to {_time(kept.last)}"
     if done.pending:
         words += (
-            f"; {done.pending} left alone: pending already, so the group gets {_them(done.pending)} anyway"
+            f"; {done.pending} left alone: already pending, so the group gets {_them(done.pending)} anyway"
         )
     if kept.gone:
         older = (
-            f"older than {_time(kept.oldest)} (entry {kept.oldest})"
-            if kept.oldest
-            else "that were published so far"
+            f"older than {_time(kept.oldest)} (entry {kept.oldest})" if kept.oldest else "published so far"
         )
         words += (
-            f"\n  Events {older} are not kept any more and cannot come again; "
-            f"`ordersync resync {done.resource}` publishes the records as they are now"
+            f"\n  Events {older} were removed by retention and cannot be redelivered. To publish records as they are "
+            f"now, run: ordersync resync {done.resource} --force, with --id, --since or --all"
         )
     return words
 

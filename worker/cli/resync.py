@@ -47,21 +47,23 @@ class ResyncIncomplete(OrdersyncError):
     "  ordersync resync orders --accept-deletes"
 )
 @click.argument("resource", type=RESOURCE)
-@click.option("--id", "ids", multiple=True, help="Id, short id, safe id or external id; as often as needed.")
+@click.option("--id", "ids", multiple=True, help="Id, short id, safe id or external id; can be repeated.")
+@click.option("--ids-from", type=click.File("rb"), help="File with one id per line; - for standard input.")
 @click.option(
-    "--ids-from", type=click.File("rb"), help="A file with an id on each line, - for standard input."
+    "--since", help="Records modified since then: a time (2026-03-02T10:00:00Z) or an age (2h, 30min, 7d)."
 )
-@click.option("--since", help="Modified since then: 2026-03-02T10:00:00Z, or 2h, 30min, 7d ago.")
-@click.option("--until", help="Modified until then.")
+@click.option("--until", help="Records modified until then.")
 @click.option("--all", "everything", is_flag=True, help="All records.")
-@click.option("--force", is_flag=True, help="Publish records again that have not changed.")
+@click.option("--force", is_flag=True, help="Also publish records that have not changed.")
 @click.option("--dry-run", is_flag=True, help="Print what would be published; publish nothing.")
-@click.option("--wait", is_flag=True, help="Wait for the end, with progress.")
+@click.option("--wait", is_flag=True, help="Wait until the resync has finished, and show its progress.")
 @click.option(
-    "--accept-deletes", is_flag=True, help="Believe the next complete read, however many records are gone."
+    "--accept-deletes",
+    is_flag=True,
+    help="Accept the result of the next full scan, however many records are gone.",
 )
-@click.option("--by", help="Who asks; without it your login name and this host.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--by", help="Who requests the resync.  [default: your login name and this host]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @account_option
 def command(
     *,
@@ -79,15 +81,15 @@ def command(
     as_json: bool,
     account: str | None,
 ) -> None:
-    """Read records of RESOURCE now, and publish what has changed of them.
+    """Read records of RESOURCE now, and publish those that changed.
 
-    A worker does it, a slice at a time, beside its polls and with a share of the request budget
-    (ORDERSYNC_RESYNC__SHARE). It outlives restarts. What has not changed stays silent, unless --force.
+    A worker does this in slices between its polls, with a share of the request budget (ORDERSYNC_RESYNC__SHARE). It
+    survives restarts. Unchanged records are not published unless you pass --force.
 
-    Exits with 1 if --wait or --dry-run ends with ids under which nothing was found.
+    Exits with 1 if --wait or --dry-run finishes and some ids were not found.
     """
     if resource not in RESOURCES:
-        raise SettingsError(f"There is no resource {resource!r}. There is: {', '.join(RESOURCES)}")
+        raise SettingsError(f"Unknown resource {resource!r}. Known resources: {', '.join(RESOURCES)}")
     settings, clock = prepare(quiet=True), SystemClock()
     if ids_from is not None:
         ids += _ids_in(ids_from)
@@ -102,12 +104,14 @@ def command(
     )
     if accept_deletes:
         if dry_run or wait or ids or since or until or everything or force:
-            raise SettingsError("--accept-deletes stands alone: it speaks of the next complete read.")
+            raise SettingsError(
+                "--accept-deletes applies to the next full scan. Leave out the other options."
+            )
         run_async(lambda: _accept(settings, request, account))
         return
     request.check()
     if dry_run and wait:
-        raise SettingsError("--dry-run publishes nothing, so there is nothing to --wait for.")
+        raise SettingsError("--dry-run starts no resync to wait for. Leave out --wait.")
     if dry_run:
         run_async(lambda: _preview(settings, request, account, as_json=as_json))
     else:
@@ -119,10 +123,10 @@ def _ids_in(file: IO[bytes]) -> tuple[str, ...]:
     try:
         lines = file.read().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise SettingsError(f"--ids-from: {file.name} is no text in UTF-8: {error.reason}") from None
+        raise SettingsError(f"--ids-from: {file.name} is not valid UTF-8: {error.reason}") from None
     result = tuple(line.strip() for line in lines if line.strip())
     if not result:
-        raise SettingsError(f"--ids-from: {file.name} holds no id")
+        raise SettingsError(f"--ids-from: {file.name} contains no ids.")
     return result
 
 
@@ -132,8 +136,8 @@ async def _accept(settings: Settings, request: ResyncRequest, requested: str | N
         said = msgspec.json.encode({"by": request.by, "at": SystemClock().now()}).decode()
         await answer(client.hset(keys.accepted, request.resource, said))
     click.echo(
-        f"{keys.account}/{request.resource}: what the next complete read does not show is asked for by id, and is "
-        "published as deleted where it is gone."
+        f"{keys.account}/{request.resource}: records that the next full scan does not return are read by id, and "
+        "published as deleted if they are gone."
     )
 
 
@@ -155,15 +159,15 @@ async def _preview(
     if not as_json:
         click.echo(f"{len(changes)} {events} would be published.")
     if preview.missing:
-        click.echo(f"nothing found under: {', '.join(preview.missing)}", err=True)
-        raise ResyncIncomplete(f"nothing was found under {len(preview.missing)} of {len(request.ids)} ids")
+        click.echo(f"not found: {', '.join(preview.missing)}", err=True)
+        raise ResyncIncomplete(f"{len(preview.missing)} of {len(request.ids)} ids were not found")
 
 
 def _account(settings: Settings, name: str) -> Account:
     result = next((item for item in settings.accounts() if item.name == name), None)
     if result is None:
         raise SettingsError(
-            f"--dry-run reads OrderMesh by itself, and the settings here have no login for account {name}."
+            f"--dry-run reads OrderMesh directly, but the settings contain no login for account {name}."
         )
     return result
 
@@ -183,7 +187,7 @@ async def _ask(
         if ended.state is not ResyncState.DONE:
             raise ResyncIncomplete(f"resync {ended.id} was {ended.state.value}")
         if ended.missed:
-            raise ResyncIncomplete(f"nothing was found under {ended.missed} of {len(request.ids)} ids")
+            raise ResyncIncomplete(f"{ended.missed} of {len(request.ids)} ids were not found")
 
 
 async def _wait(resyncs: Resyncs, resync: Resync, *, show: bool) -> Resync:
@@ -209,7 +213,7 @@ async def _wait(resyncs: Resyncs, resync: Resync, *, show: bool) -> Resync:
         while True:
             now = await resyncs.get(resync.id)
             if now is None:
-                raise ResyncIncomplete(f"resync {resync.id} is no longer remembered")
+                raise ResyncIncomplete(f"resync {resync.id} no longer exists in Redis")
             passed = max(clock.monotonic() - began, 0.001)
             progress.update(
                 task, completed=now.read, total=now.total or None, rate=f"{now.read / passed:.0f}/s"
@@ -217,12 +221,13 @@ async def _wait(resyncs: Resyncs, resync: Resync, *, show: bool) -> Resync:
             if now.state in OVER:
                 return now
             if now.error and now.error != error:
-                click.echo(f"It waits: {now.error}", err=True)
+                click.echo(f"Waiting: {now.error}", err=True)
             error = now.error
             if not said and now.state is ResyncState.WAITING and passed > IDLE_SECONDS:
                 said = True
                 click.echo(
-                    "No worker of the account has begun yet. Is one running? See: ordersync status", err=True
+                    "No worker has started the resync yet. To see whether one is running: ordersync status",
+                    err=True,
                 )
             await clock.sleep(LOOK_SECONDS)
 
@@ -238,8 +243,8 @@ def _me() -> str:
 
 def _asked(account: str, resync: Resync) -> str:
     return (
-        f"{account}/{resync.request.resource}: resync {resync.id} of {resync.request.description} is noted. "
-        f"See: ordersync resyncs"
+        f"{account}/{resync.request.resource}: resync {resync.id} of {resync.request.description} is queued. To "
+        "follow it: ordersync resyncs"
     )
 
 
@@ -251,7 +256,7 @@ def _ended(account: str, resync: Resync) -> str:
     )
     if resync.missed:
         more = " ..." if resync.missed > len(resync.missing) else ""
-        text += f"\nnothing found under: {', '.join(resync.missing)}{more}"
+        text += f"\nnot found: {', '.join(resync.missing)}{more}"
     return text
 
 
@@ -260,11 +265,11 @@ def _ended(account: str, resync: Resync) -> str:
     epilog="\b\nExamples:\n  ordersync resyncs\n  ordersync resyncs --json\n  ordersync resyncs cancel 4f1c09ab\n"
     "  ordersync resyncs resume 4f1c09ab",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @account_option
 @click.pass_context
 def resyncs(ctx: click.Context, *, as_json: bool, account: str | None) -> None:
-    """List the resyncs, cancel one, or go on with one that was cancelled."""
+    """List the resyncs; cancel one, or resume a cancelled one."""
     if ctx.invoked_subcommand is not None:
         return
     settings = prepare(quiet=True)
@@ -276,7 +281,7 @@ def resyncs(ctx: click.Context, *, as_json: bool, account: str | None) -> None:
         if as_json:
             click.echo(json.dumps(rows))
         elif not rows:
-            click.echo(f"Nobody has asked for a resync of account {name} yet.")
+            click.echo(f"Account {name} has had no resync yet.")
         else:
             click.echo(_list(rows))
 
@@ -305,7 +310,7 @@ def _list(rows: list[dict[str, Any]]) -> str:
 @click.argument("name", metavar="ID")
 @account_option
 def cancel(name: str, account: str | None) -> None:
-    """End a resync behind what it has in hand."""
+    """Cancel a resync. It ends after its current page; published events stay published."""
     _change(account, name, resume=False)
 
 
@@ -313,7 +318,7 @@ def cancel(name: str, account: str | None) -> None:
 @click.argument("name", metavar="ID")
 @account_option
 def resume(name: str, account: str | None) -> None:
-    """Go on with a resync that was cancelled, where it stopped."""
+    """Resume a cancelled resync where it stopped."""
     _change(account, name, resume=True)
 
 
@@ -325,7 +330,7 @@ def _change(account: str | None, name: str, *, resume: bool) -> None:
             chosen = await pick_account(client, account, settings)
             known = Resyncs(client, Keys(chosen))
             changed = await (known.resume(name) if resume else known.cancel(name, SystemClock().now()))
-        what = "goes on" if resume else "is cancelled"
+        what = "resumed" if resume else "cancelled"
         click.echo(f"{chosen}/{changed.request.resource}: resync {name} {what}")
 
     run_async(main)

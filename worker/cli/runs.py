@@ -74,7 +74,7 @@ class _RunsGroup(click.Group):
     "  ordersync runs --limit 1000 --json | jq '.[] | select(.retries > 0)'\n  ordersync runs show e8fcbc43135a4fcb",
 )
 def command() -> None:
-    """Show what polls and other reads have done: `ordersync runs [RESOURCE] [OPTIONS]`, the latest first.
+    """List polls and other reads, the latest first: `ordersync runs [RESOURCE] [OPTIONS]`.
 
     The last 10,000 runs of an account are kept.
     """
@@ -86,19 +86,19 @@ def command() -> None:
     "  ordersync runs list --json | jq '.[] | select(.retries > 0)'",
 )
 @click.argument("resource", type=RESOURCE, required=False)
-@click.option("--failed", is_flag=True, help="Only those that failed, or were suspicious.")
+@click.option("--failed", is_flag=True, help="Only runs that failed or were suspicious.")
 @click.option(
-    "--limit", "-n", type=click.IntRange(1), default=20, show_default=True, help="No more than so many."
+    "--limit", "-n", type=click.IntRange(1), default=20, show_default=True, help="Largest number of runs."
 )
 @click.option(
-    "--since", metavar="TIME", help="Only those that ended since then: a time, or a span such as 2h."
+    "--since", metavar="TIME", help="Only runs that ended since then: a time, or an age such as 2h."
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON: all fields of each run record.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all fields of each run.")
 @account_option
 def list_runs(
     *, resource: str | None, failed: bool, limit: int, since: str | None, as_json: bool, account: str | None
 ) -> None:
-    """Show the runs of one RESOURCE, or of all, the latest first."""
+    """List the runs of one RESOURCE, or of all, the latest first."""
     check_resource(resource)
     start = moment(since, "--since", SystemClock().now()) or 0.0
     settings = prepare(quiet=True)
@@ -117,7 +117,7 @@ def list_runs(
         elif runs:
             _print(runs)
         else:
-            click.echo("There is no such run." if resource or failed or since else "There is no run yet.")
+            click.echo("No runs match." if resource or failed or since else "There are no runs yet.")
 
     run_async(main)
 
@@ -127,10 +127,10 @@ def list_runs(
     "  ordersync runs show e8fcbc43135a4fcb --json | jq .freshness_s"
 )
 @click.argument("run_id")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @account_option
 def show(*, run_id: str, as_json: bool, account: str | None) -> None:
-    """Show all that is kept of a run. RUN_ID: as in the log, or its beginning."""
+    """Show one run in full. RUN_ID: the id from the log, or its first characters."""
     settings = prepare(quiet=True)
     run = run_async(lambda: _find(settings, run_id, account))
     facts = run.as_json()
@@ -150,8 +150,8 @@ async def _find(settings: Settings, run_id: str, account: str | None) -> RunReco
                 return run
     if not result:
         raise NoSuchRun(
-            f"There is no record of a run {run_id!r}: the last 10,000 of an account are kept, and none of a poll that "
-            "found the resource paused or in the hands of another worker. See: ordersync runs"
+            f"Unknown run {run_id!r}. The last 10,000 runs of an account are kept, without polls that were skipped "
+            "because of a pause or another worker. To list them: ordersync runs."
         )
     if len(result) > 1:
         raise NoSuchRun(f"{len(result)} runs begin with {run_id!r}: {', '.join(list(result)[:5])}")

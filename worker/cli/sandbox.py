@@ -54,21 +54,21 @@ class SandboxUnavailable(OrdersyncError):
     type=click.IntRange(0, 65535),
     default=8099,
     show_default=True,
-    help="Port on 127.0.0.1; 0 takes a free one.",
+    help="Port on 127.0.0.1; 0 selects a free one.",
 )
 @click.option(
     "--orders",
     type=click.IntRange(0, 10_000_000),
     default=2000,
     show_default=True,
-    help="How many orders there are at the start.",
+    help="Number of orders at the start.",
 )
 @click.option(
     "--changes-per-second",
     type=click.FloatRange(0, 100_000),
     default=2.0,
     show_default=True,
-    help="How fast they change; 0 not at all.",
+    help="Changes per second; 0 for none.",
 )
 @click.option(
     "--faults",
@@ -80,7 +80,7 @@ class SandboxUnavailable(OrdersyncError):
     "pairs",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Another layout of the API, such as max_page_size=20; may be given several times. KEY is one of "
+    help="Different layout of the API, such as max_page_size=20; can be repeated. KEY is one of "
     f"{', '.join(CONTRACT_KEYS)}, or moved.OPERATION.",
 )
 @click.option(
@@ -88,16 +88,21 @@ class SandboxUnavailable(OrdersyncError):
     "denied",
     multiple=True,
     metavar="RESOURCE:VERB",
-    help="A permission that tokens lack, such as order:create; may be given several times.",
+    help="Permission that tokens lack, such as order:create; can be repeated.",
 )
 @click.option(
     "--token-lifetime",
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    help="How long access tokens are accepted, of clients (24 h) and of users (15 min) alike.",
+    help="Lifetime of access tokens.  [default: 24 h for clients, 15 min for users]",
 )
-@click.option("--seed", default=1, show_default=True, help="The same seed makes the same orders.")
-@click.option("--json", "as_json", is_flag=True, help="Say where it listens as one line of JSON.")
+@click.option(
+    "--seed",
+    default=1,
+    show_default=True,
+    help="Seed of the random orders; the same seed gives the same orders.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the address as one line of JSON.")
 def command(
     *,
     port: int,
@@ -110,7 +115,7 @@ def command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Run a local OrderMesh: all its operations on made-up records over real HTTP, on loopback only."""
+    """Run a local OrderMesh: all operations over HTTP on generated records, on loopback only."""
     try:
         from worker import sandbox  # noqa: PLC0415 - an extra, and slow to import
     except ImportError as error:
@@ -126,8 +131,8 @@ def command(
             f"  export ORDERSYNC_API__CLIENT_ID={ready.client_id}\n"
             f"  export ORDERSYNC_API__CLIENT_SECRET={ready.client_secret}\n"
             "  ordersync run\n"
-            f"What it did so far: curl {ready.url}/_sandbox/stats    What it serves: {ready.url}/openapi.json\n"
-            "Ctrl-C ends it."
+            f"Statistics: curl {ready.url}/_sandbox/stats    API: {ready.url}/openapi.json\n"
+            "Press Ctrl-C to stop."
         )
 
     try:

@@ -116,10 +116,10 @@ async def _redraw(snapshots: AsyncGenerator[list[Row] | RedisUnavailable]) -> No
         with Live(console=console, screen=True, auto_refresh=False) as live:
             async for result in snapshots:
                 if isinstance(result, RedisUnavailable):
-                    shown = [*lines, "", click.style(f"Looking again: {result}", fg="red")]
+                    shown = [*lines, "", click.style(f"Retrying: {result}", fg="red")]
                 else:
                     shown = lines = screen(result, width=console.width)
-                shown = [f"{rfc3339(SystemClock().now())}  Ctrl-C ends it.", "", *shown]
+                shown = [f"{rfc3339(SystemClock().now())}  Press Ctrl-C to stop.", "", *shown]
                 live.update(Text.from_ansi("\n".join(shown), no_wrap=True, overflow="crop"), refresh=True)
     finally:
         click.echo("\n".join(lines))

@@ -38,20 +38,22 @@ _COLOURS = {"snapshot": "blue", "created": "green", "updated": "yellow", "delete
     type=click.IntRange(0),
     default=10,
     show_default=True,
-    help="Begin with the last N events.",
+    help="Start with the last N events.",
 )
-@click.option("--from", "start", help="Begin behind this entry of the stream; 0 is the very beginning.")
-@click.option("--follow/--no-follow", default=True, help="Wait for more events, or end.")
-@click.option("--json", "as_json", is_flag=True, help="Whole events as JSON lines, the record under `data`.")
+@click.option("--from", "start", help="Start after this entry of the stream; 0 is the beginning.")
+@click.option("--follow/--no-follow", default=True, help="Wait for new events, or exit.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print whole events as JSON lines, with the record in `data`."
+)
 @account_option
 def command(
     *, resource: str, count: int, start: str | None, follow: bool, as_json: bool, account: str | None
 ) -> None:
-    """Show the events of RESOURCE (orders) as they come. Acknowledges nothing and disturbs nobody."""
+    """Show the events of RESOURCE (orders) as they are published. Acknowledges nothing; no group is affected."""
     if resource not in RESOURCES:
-        raise SettingsError(f"There is no resource {resource!r}. There is: {', '.join(RESOURCES)}")
+        raise SettingsError(f"Unknown resource {resource!r}. Known resources: {', '.join(RESOURCES)}")
     if start is not None and not _ENTRY_ID.fullmatch(start):
-        raise SettingsError(f"--from: {start!r} is no entry of a stream, such as 1767225600000-0 or 0")
+        raise SettingsError(f"--from: {start!r} is not the id of an entry, such as 1767225600000-0 or 0")
     settings = prepare(quiet=True)
     try:
         run_async(lambda: _tail(settings, resource, count, start, account, follow=follow, as_json=as_json))

@@ -30,26 +30,26 @@ _COLOURS = {"event": "green", "audit": "blue", "delivery": "yellow", "dead": "re
     "  ordersync timeline web-2041 --json | jq '.moments[] | select(.kind == \"dead\")'"
 )
 @click.argument("order_id", metavar="ID")
-@click.option("--offline", is_flag=True, help="Ask OrderMesh nothing: without its audit logs.")
+@click.option("--offline", is_flag=True, help="Do not read the audit logs from OrderMesh.")
 @click.option(
     "--scan",
     type=click.IntRange(1),
     default=100_000,
     show_default=True,
-    help="Events that are looked at in each stream, from the newest on.",
+    help="Number of events to search in each stream, newest first.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @account_option
 def command(*, order_id: str, offline: bool, scan: int, as_json: bool, account: str | None) -> None:
-    """Show all that is known of one order, in time order. ID: its id, shortId (O...), safeId or externalId.
+    """Show everything that is known about one order, in time order. ID: its id, shortId (O...), safeId or externalId.
 
-    What was published of the order, its items, shipments and notes, with the fields that changed; what each group has
-    made of it; dead letters; and audit logs: those that were published, and, without --offline, those that OrderMesh
-    serves now, within the budget of the account. A stream has no index: it is looked through from its newest event back
-    to the first of the order, or until --scan events were looked at; what was left out is said.
+    Shows the events of the order, its items, shipments and notes, with the fields that changed; their state in each
+    group; dead letters; and audit logs: the published ones and, without --offline, those that OrderMesh serves now,
+    within the request budget. A stream has no index, so it is searched from its newest event back to the first of the
+    order, at most --scan events. The output names what was not searched.
     """
     if not order_id.strip():
-        raise SettingsError("The id is empty. Give an order's id, shortId, safeId or externalId.")
+        raise SettingsError("The id is empty. Pass the id, shortId, safeId or externalId of an order.")
     settings = prepare(quiet=True)
     result = run_async(lambda: _trace(settings, order_id.strip(), account, offline=offline, scan=scan))
     click.echo(json.dumps(result.as_json(), ensure_ascii=False) if as_json else "\n".join(_lines(result)))
@@ -58,7 +58,7 @@ def command(*, order_id: str, offline: bool, scan: int, as_json: bool, account: 
 async def _trace(settings: Settings, name: str, account: str | None, *, offline: bool, scan: int) -> Timeline:
     async with client_of(settings) as client, AsyncExitStack() as stack:
         chosen = await pick_account(client, account, settings)
-        api, remark = None, "OrderMesh was not asked for its audit logs (--offline)."
+        api, remark = None, "The audit logs were not read from OrderMesh (--offline)."
         if not offline:
             api, remark = await _api_of(settings, chosen, stack)
         tracer = TimelineCollector(client, Keys(chosen), api, limit=scan, now=SystemClock().now())
@@ -78,7 +78,7 @@ async def _api_of(
     if result is None:
         return (
             None,
-            f"OrderMesh was not asked for its audit logs: the settings here have no login for {account}.",
+            f"The audit logs were not read from OrderMesh: the settings contain no login for {account}.",
         )
     services = await stack.enter_async_context(
         open_services([result], running_redis_url(settings), SystemClock())
@@ -93,11 +93,11 @@ def _lines(result: Timeline) -> list[str]:
     lines = [printable(f"order {result.order['id']}" + (f" ({', '.join(names)})" if names else ""))]
     width = max((len(moment.resource) for moment in result.entries), default=0)
     for moment in result.entries:
-        at = rfc3339(moment.at) if moment.at else f"{'at some time':<24}"
+        at = rfc3339(moment.at) if moment.at else f"{'unknown time':<24}"
         kind = click.style(f"{moment.kind:<8}", fg=_COLOURS.get(moment.kind))
         lines.append(
             f"{at}  {kind}  {moment.resource:<{width}}  {printable(f'{moment.subject}  {moment.message}')}"
         )
     if not result.entries:
-        lines.append("Nothing is kept of it.")
+        lines.append("No events, dead letters or audit logs of this order were found.")
     return [*lines, *(["", *map(printable, result.remarks)] if result.remarks else [])]

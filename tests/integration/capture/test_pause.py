@@ -38,7 +38,7 @@ pytestmark = pytest.mark.anyio
 
 KEYS = Keys("default")
 MOVING = Pause("orders", "the vendor migrates", "ops@desk", 1_772_448_067.5)
-WORDS = "it is paused by ops@desk since 2026-03-02T10:41:07.500Z: the vendor migrates"
+WORDS = "the resource is paused by ops@desk since 2026-03-02T10:41:07.500Z: the vendor migrates"
 
 
 async def test_the_tick_leaves_out_what_is_paused(bench: BenchMaker, redis_url: str) -> None:
@@ -159,7 +159,7 @@ async def test_a_pause_of_another_hand_still_pauses(bench: BenchMaker) -> None:
         await b.redis.hset(KEYS.paused, "orders", "stop!")
         run = await b.poll()
     assert run.outcome is Outcome.PAUSED
-    assert "paused by somebody: the pause was written by another hand" in run.error
+    assert "paused by an unknown user: the pause was not written by this program" in run.error
 
 
 async def test_the_commands(bench: BenchMaker, redis_url: str, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ async def test_the_commands(bench: BenchMaker, redis_url: str, tmp_path: Path) -
         return done.returncode, done.stdout, done.stderr
 
     me = f"{getpass.getuser()}@{socket.gethostname()}"
-    assert call("pause", "orders", "--reason", "INC-1") == (0, f"default/orders is paused by {me}\n", "")
+    assert call("pause", "orders", "--reason", "INC-1") == (0, f"default/orders was paused by {me}\n", "")
     (row,) = json.loads(call("status", "--json")[1])
     assert (row["health"], row["paused"].pop("since")[:2]) == ("paused", "20")
     assert row["paused"] == {"by": me, "reason": "INC-1", "scope": "resource"}
@@ -182,22 +182,22 @@ async def test_the_commands(bench: BenchMaker, redis_url: str, tmp_path: Path) -
     assert (code, row["account"], row["resource"], row["by"]) == (0, "default", None, "night-shift")
     code, out, err = call("resume", "orders", "notes")
     assert code == 1
-    assert out.startswith("default/orders is resumed after ")
+    assert out.startswith("default/orders was resumed after ")
     assert out.endswith(f" s; {me} had paused it: INC-1\ndefault/notes was not paused\n")
     assert "the account is paused by night-shift since" in err
     assert "default/orders is paused: the account is paused by night-shift" in call("status")[1]
     code, out, _ = call("resume")
-    assert (code, out.startswith("account default is resumed after")) == (0, True)
-    assert call("resume") == (0, "Nothing of account default was paused.\n", "")
+    assert (code, out.startswith("account default was resumed after")) == (0, True)
+    assert call("resume") == (0, "Nothing in account default was paused.\n", "")
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("pause", "orders"), "--reason"),
-        (("pause", "orders", "--reason", " "), "say in some words why"),
-        (("pause", "parcels", "--reason", "x"), "There is no resource 'parcels'"),
-        (("resume", "parcels"), "There is no resource 'parcels'"),
+        (("pause", "orders", "--reason", " "), "State why the resource is paused"),
+        (("pause", "parcels", "--reason", "x"), "Unknown resource 'parcels'"),
+        (("resume", "parcels"), "Unknown resource 'parcels'"),
     ],
 )
 def test_wrong_use(tmp_path: Path, words: tuple[str, ...], told: str) -> None:

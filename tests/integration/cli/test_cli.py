@@ -78,7 +78,7 @@ def test_help_names_every_command_and_the_exit_codes(tmp_path: Path) -> None:
     done = ordersync("--help", cwd=tmp_path)
     assert done.returncode == 0
     assert all(f"  {name} " in done.stdout for name in COMMANDS)
-    assert "Exit codes: 0 done, 1 failed, 2 wrong use or settings, 3 cannot reach" in done.stdout
+    assert "Exit codes: 0 success, 1 failure, 2 wrong usage or settings, 3 Redis or" in done.stdout
     assert "ordersync run --sandbox" in done.stdout
     assert ordersync("-h", cwd=tmp_path).stdout == done.stdout
 
@@ -175,7 +175,7 @@ def test_status_of_an_empty_redis(redis_url: str, tmp_path: Path) -> None:
     done = ordersync("status", cwd=tmp_path, redis__url=redis_url)
     assert (done.returncode, done.stdout) == (
         0,
-        "No worker has worked with this Redis yet. Start one: ordersync run\n",
+        "No worker has used this Redis yet. To start one: ordersync run\n",
     )
     assert ordersync("status", "--json", cwd=tmp_path, redis__url=redis_url).stdout == "[]\n"
 

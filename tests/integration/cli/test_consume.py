@@ -189,7 +189,7 @@ print("".join(lines), end="")
 
 SMALL, LARGE = b'{"id":"a"}', b'{"id":"' + b"x" * 200_000 + b'"}'
 """Records, one of which does not fit into a pipe."""
-UNREAD = "sh ended with exit code 0, without having read its input to the end"
+UNREAD = "sh ended with exit code 0, without reading its whole input"
 
 
 @pytest.mark.parametrize(
@@ -344,10 +344,13 @@ async def test_it_refuses(shop: Shop) -> None:
         ("os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV"),
         (
             'print("thank you"); time.sleep(60)',
-            r"wrote a line of 9 characters that is no answer; expected are `ok ENTRY`",
+            r"wrote a line of 9 characters that is not an answer; expected `ok ENTRY`",
         ),
-        ('print("ok", event["entry"], "fine"); time.sleep(60)', "that is no answer"),
-        ('print("ok 1-1"); time.sleep(60)', "answered entry '1-1', which waits for no answer; expected are"),
+        ('print("ok", event["entry"], "fine"); time.sleep(60)', "that is not an answer"),
+        (
+            'print("ok 1-1"); time.sleep(60)',
+            "answered entry '1-1', which is not an unanswered event; expected",
+        ),
         ('print("x" * 100_000, end=""); time.sleep(60)', "wrote a line of more than 65536 bytes"),
         ("os.close(1); time.sleep(60)", "closed its standard output"),
     ],
@@ -385,7 +388,7 @@ async def test_the_same_entry_id_in_two_resources(shop: Shop) -> None:
     assert shop.once(*words, "--", "sh", "-c", shop.script(STAYING + answer)).returncode == 0
     assert await shop.stage.letters() == []
     (letter,) = await shop.stage.letters("shipments")
-    assert letter.reason == "it gave no reason"
+    assert letter.reason == "no reason given"
 
 
 # --- the end ----------------------------------------------------------------------------------------------
@@ -487,23 +490,23 @@ async def test_after_a_kill(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("-g", "g"), "Which command? Write it behind --"),
-        (("-g", "g", "--"), "Which command? Write it behind --"),
+        (("-g", "g"), "The command is missing. Write it after --"),
+        (("-g", "g", "--"), "The command is missing. Write it after --"),
         (("--", "cat"), "--group"),
-        (("-g", "g", "parcels", "--", "cat"), "There is no resource 'parcels'. There is: orders"),
+        (("-g", "g", "parcels", "--", "cat"), "Unknown resource 'parcels'. Known resources: orders"),
         (("-g", "a b", "--", "cat"), "the group of a consumer is one word"),
         (("-g", "g", "--name", "ordersync-x", "--", "cat"), "stand for nobody"),
         (("-g", "g", "--from", "5", "--", "cat"), "--from"),
         (("-g", "g", "--batch", "0", "--", "cat"), "--batch"),
         (
             ("-g", "g", "--", "no-such-program"),
-            "'no-such-program' cannot be started: there is no such program",
+            "'no-such-program' cannot be started: the program was not found",
         ),
-        (("-g", "g", "--", "./data"), "'./data' cannot be started: it may not be executed"),
+        (("-g", "g", "--", "./data"), "'./data' cannot be started: it is not executable"),
         (("-g", "g", "--", "./script"), "'./script' cannot be started: its first line names /no/such/thing"),
         (
             ("-g", "g", "--stay", "--", "./text"),
-            "'./text' cannot be started: its first line does not say what runs it",
+            "'./text' cannot be started: its first line names no interpreter",
         ),
     ],
 )
@@ -539,7 +542,7 @@ async def test_a_name_that_is_taken(shop: Shop) -> None:
         await began(shop)
         await shop.stage.die()
         assert await older.ended() == 2
-        assert "Another process consumes for group g as 'c1'. Give each that runs" in older.err
+        assert "Another process consumes for group g as 'c1'. Give each process its own --name" in older.err
 
 
 async def test_redis_is_not_there(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_show_what_differs(tmp_path: Path) -> None:
     assert answer(tmp_path, "show", "--diff") == []
     assert (
         ordersync("contract", "show", "--diff", cwd=tmp_path).stdout
-        == "Nothing differs from what is built in.\n"
+        == "Nothing differs from the built-in contract.\n"
     )
 
 
@@ -134,7 +134,9 @@ def test_show_one_schema(tmp_path: Path) -> None:
     assert "orders.create" in shown["operations"]
     assert [field["name"] for field in shown["schemas"][0]["fields"]] == ["longitude", "latitude"]
     assert "Did you mean Reroute?" in refusal(tmp_path, "show", "--schema", "Rerout")
-    assert "stand alone" in refusal(tmp_path, "show", "--schema", "Reroute", "--diff")
+    assert "cannot be combined with other options" in refusal(
+        tmp_path, "show", "--schema", "Reroute", "--diff"
+    )
 
 
 def test_show_the_reference(tmp_path: Path) -> None:
@@ -213,7 +215,7 @@ def test_import_writes_a_profile(tmp_path: Path) -> None:
     assert [[entry.get(name) for name in names] for entry in profile["operations"]] == [
         [entry.get(name) for name in names] for entry in direct["operations"]
     ]
-    assert "contract.toml is there already" in refusal(tmp_path, *command)
+    assert "contract.toml already exists" in refusal(tmp_path, *command)
     (tmp_path / "contract.toml").write_text("mine")
     assert answer(tmp_path, *command, "--force")["written"] == "contract.toml"
     assert (tmp_path / "contract.toml").read_text() == text
@@ -222,7 +224,7 @@ def test_import_writes_a_profile(tmp_path: Path) -> None:
 def test_import_when_nothing_differs(tmp_path: Path) -> None:
     """A profile is written all the same for a script that counts on it; it sets nothing."""
     vendor(tmp_path, ServedContract())
-    assert "nothing to set" in ordersync("contract", "import", "vendor.json", cwd=tmp_path).stdout
+    assert "no setting is needed" in ordersync("contract", "import", "vendor.json", cwd=tmp_path).stdout
     ordersync("contract", "import", "vendor.json", "--output", "contract.toml", cwd=tmp_path)
     assert answer(tmp_path, "show", "--diff", contract_file="contract.toml") == []
 

@@ -103,8 +103,8 @@ async def test_what_cannot_be_proven_is_said_in_words(
         b.sandbox.auth.permit(Permissions().without("audit:get"))
         await b.account.reconciler.run([ORDERS])
         told = call(tmp_path, redis_url)
-        assert "Nothing of orders is proven." in told
-        assert "It goes no further: orders.audit_logs: status 403" in told
+        assert "No hour of orders is proven complete." in told
+        assert "The comparison has stopped: orders.audit_logs: status 403" in told
         for name in ("categories", "order_audit"):
             await answer(b.redis.hset(b.account.keys.cursor(name), "baseline", "1"))
         rows = call(tmp_path, redis_url, "--json")
@@ -112,7 +112,7 @@ async def test_what_cannot_be_proven_is_said_in_words(
             ("orders", False), ("categories", False), ("order_audit", False),
         ]  # fmt: skip
         assert "403" in rows[0]["why"]
-        assert "OrderMesh has no audit logs, or no single records" in rows[1]["why"]
-        assert "an audit log is what others are proven by" in rows[2]["why"]
+        assert "OrderMesh serves no audit logs, or no single records" in rows[1]["why"]
+        assert "audit logs prove other resources" in rows[2]["why"]
     done = ordersync("coverage", "parcels", cwd=tmp_path, redis__url=redis_url)
-    assert (done.returncode, "There is no resource 'parcels'" in done.stderr) == (2, True)
+    assert (done.returncode, "Unknown resource 'parcels'" in done.stderr) == (2, True)

@@ -67,7 +67,7 @@ async def office(redis_url: str, tmp_path: Path) -> AsyncIterator[Office]:
 
 async def test_list(office: Office) -> None:
     """Where each lies, whose it is, how often it was tried, how old it is, and why."""
-    assert office.dead("list").stdout == "There is no dead letter.\n"
+    assert office.dead("list").stdout == "There are no dead letters.\n"
     (entry,) = await office.die("a")
     await office.die("b", group="h", resource="shipments")
     first, second = office.listed()
@@ -160,7 +160,7 @@ async def test_replay_of_a_record(bench: BenchMaker, redis_url: str, tmp_path: P
         shown = office.dead("show", letter["id"])
         assert (shown.returncode, shown.stdout.splitlines()[0].split()) == (0, ["resource", "orders"])
         done = office.dead("replay", "--all")
-        assert done.stdout == "1 dead letter replayed: 1 to be read again by the next complete read\n"
+        assert done.stdout == "1 dead letter replayed: 1 to be read again by the next full scan\n"
         b.sandbox.store.replace(subject, good)
         await b.poll()
         assert [event.subject for event in await b.events()].count(subject) == 1
@@ -191,7 +191,7 @@ async def test_drop(office: Office) -> None:
     for words in (("drop", first.letter_id), ("drop", "--all")):
         done = office.dead(*words)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "Nobody can be asked here, and nothing was removed. Add --yes" in done.stderr
+        assert "Nothing was removed; pass --yes to confirm" in done.stderr
     assert len(await office.stage.letters()) == 3
     done = office.dead("drop", first.letter_id, "--yes")
     assert (done.returncode, done.stdout) == (0, "1 dead letter dropped\n")
@@ -226,7 +226,7 @@ def answered(office: Office, *words: str, answer: str) -> int:
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (("list", "parcels"), 2, "There is no resource 'parcels'"),
+        (("list", "parcels"), 2, "Unknown resource 'parcels'"),
         (("show", "1-1"), 1, "There is no dead letter 1-1: `ordersync dead list`"),
         (("replay",), 2, "Which dead letters? Give either their IDs, or --all"),
     ],

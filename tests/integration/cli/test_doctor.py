@@ -421,7 +421,7 @@ def test_probe_command(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -
     assert "first page              1" in text
     wrong = ordersync("contract", "probe", "order", cwd=tmp_path, **settings)
     assert wrong.returncode == 2
-    assert "There is no resource 'order'" in wrong.stderr
+    assert "Unknown resource 'order'" in wrong.stderr
     sandbox.auth.permit({"note": {"get"}})
     assert ordersync("contract", "probe", "orders", cwd=tmp_path, **settings).returncode == 1
     assert ordersync("contract", "probe", "shipments", cwd=tmp_path, **settings).returncode == 0

@@ -21,7 +21,10 @@ pytestmark = pytest.mark.anyio
 STREAM = KEYS.stream("orders")
 START = 1_772_445_600_000
 """2026-03-02T10:00:00Z, in ms: when the first event was published; the others a minute apart."""
-HINT = "are not kept any more and cannot come again; `ordersync resync orders` publishes the records as they are now"
+HINT = (
+    "were removed by retention and cannot be redelivered. To publish records as they are now, run: ordersync resync "
+    "orders --force, with --id, --since or --all"
+)
 
 
 @dataclass(slots=True)
@@ -67,7 +70,7 @@ async def test_everything(past: Past) -> None:
     done = past.replay()
     assert done.returncode == 0
     assert done.stdout == (
-        "orders: 10 events put back for group g, among those published from 2026-03-02T10:00:00.000Z "
+        "orders: 10 events redelivered to group g, among those published from 2026-03-02T10:00:00.000Z "
         "to 2026-03-02T10:09:00.000Z\n"
     )
     told = json.loads(done.stderr)
@@ -84,7 +87,7 @@ async def test_everything(past: Past) -> None:
 async def test_a_dry_run(past: Past) -> None:
     """It says the same, and nothing comes again."""
     done = past.replay("--dry-run")
-    assert done.stdout.startswith("orders: 10 events would be put back for group g")
+    assert done.stdout.startswith("orders: 10 events would be redelivered to group g")
     assert done.stderr == ""
     assert past.told("--dry-run")["dry_run"] is True
     assert await past.again() == []
@@ -115,8 +118,8 @@ async def test_what_is_pending_is_left_alone(past: Past) -> None:
     told = past.told()
     assert (told["replayed"], told["pending"], told["last"]) == (10, 1, taken)
     done = past.replay()
-    assert "orders: 0 events put back for group g" in done.stdout
-    assert "; 11 left alone: pending already, so the group gets them anyway" in done.stdout
+    assert "orders: 0 events redelivered to group g" in done.stdout
+    assert "; 11 left alone: already pending, so the group gets them anyway" in done.stdout
     assert done.stderr == ""
 
 
@@ -131,7 +134,7 @@ async def test_what_is_not_kept(past: Past) -> None:
     assert (told["older_gone"], told["oldest_kept"]) == (True, past.entries[4])
     assert await past.again() == past.entries[4:]
     await past.stage.redis.xtrim(STREAM, maxlen=0, approximate=False)
-    assert f"Events that were published so far {HINT}" in past.replay().stdout
+    assert f"Events published so far {HINT}" in past.replay().stdout
 
 
 async def test_resources(past: Past) -> None:
@@ -146,10 +149,10 @@ async def test_resources(past: Past) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("shipments",), "There is no group 'g' of shipments"),
-        (("--since", "soon"), "--since: 'soon' is no time"),
+        (("shipments",), "Unknown group 'g' of shipments"),
+        (("--since", "soon"), "--since: 'soon' is neither a time"),
         (("orders", "--from", "soon"), "'soon' is not the id of an entry"),
-        (("--from", "1-0"), "An entry stands in the stream of one resource: name it"),
+        (("--from", "1-0"), "--from needs a RESOURCE"),
     ],
 )
 async def test_wrong_use(past: Past, words: tuple[str, ...], told: str) -> None:
@@ -164,4 +167,4 @@ async def test_a_group_that_is_none(past: Past) -> None:
     """It is said that there is none, and where to look."""
     done = past.replay(group="nobody")
     assert done.returncode == 2
-    assert "There is no group 'nobody' of any resource. See: ordersync groups." in done.stderr
+    assert "Unknown group 'nobody' of any resource. To list the groups: ordersync groups." in done.stderr

@@ -55,8 +55,8 @@ async def test_the_list(three_runs: Bench, redis_url: str, tmp_path: Path) -> No
     assert call(tmp_path, redis_url, "orders", "--failed", "--json") == runs[1:2]
     assert call(tmp_path, redis_url, "-n", "1", "--json") == runs[:1]
     assert call(tmp_path, redis_url, "list", "--since", "1h", "--json") == runs
-    assert call(tmp_path, redis_url, "notes") == "There is no such run.\n"
-    assert call(tmp_path, redis_url, "--since", "2100-01-01T00:00:00Z") == "There is no such run.\n"
+    assert call(tmp_path, redis_url, "notes") == "No runs match.\n"
+    assert call(tmp_path, redis_url, "--since", "2100-01-01T00:00:00Z") == "No runs match.\n"
 
 
 async def test_one_run(three_runs: Bench, redis_url: str, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ async def test_one_run(three_runs: Bench, redis_url: str, tmp_path: Path) -> Non
     assert (shown["outcome"], shown["records"], shown["error"]) == ("failed", "0", failed["error"])
     done = ordersync("runs", "show", "nosuch", cwd=tmp_path, redis__url=redis_url)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "There is no record of a run 'nosuch'" in done.stderr
+    assert "Unknown run 'nosuch'" in done.stderr
     done = ordersync("runs", "show", "", cwd=tmp_path, redis__url=redis_url)
     assert done.returncode == 1
     assert "3 runs begin with ''" in done.stderr
@@ -78,5 +78,5 @@ async def test_one_run(three_runs: Bench, redis_url: str, tmp_path: Path) -> Non
 
 async def test_a_redis_without_runs(redis_url: str, tmp_path: Path) -> None:
     """Nothing to show is no failure."""
-    assert call(tmp_path, redis_url) == "There is no run yet.\n"
+    assert call(tmp_path, redis_url) == "There are no runs yet.\n"
     assert call(tmp_path, redis_url, "--json") == []

@@ -119,8 +119,8 @@ async def test_the_screen(polled: Bench, redis_url: str, tmp_path: Path) -> None
     assert account.startswith(f"default: 1 worker alive: {worker_id()} (")
     assert re.search(r"\d+ requests in the last minute, \d+% of the budget of 10000 a second$", account)
     assert [re.sub(r"[0-9.]+ (s|min) old", "_ old", line) for line in groups] == [
-        "default/orders: group billing has 50 events to read and 0 pending, the oldest _ old; no consumer",
-        "default/orders: group warehouse has 0 events to read and 50 pending, the oldest _ old; 1 consumer",
+        "default/orders: group billing has 50 unread and 0 pending events, the oldest _ old; no consumer",
+        "default/orders: group warehouse has 0 unread and 50 pending events, the oldest _ old; 1 consumer",
     ]
     await deregister(polled.services)
     assert "default: no worker is alive; " in ordersync("status", cwd=tmp_path, redis__url=redis_url).stdout
@@ -294,7 +294,7 @@ async def test_watching_on_a_terminal(
         nonlocal shown
         while select.select([ours], [], [], 0)[0]:
             shown += os.read(ours, 65_536)
-        return shown.count(b"Ctrl-C ends it.") >= 3
+        return shown.count(b"Press Ctrl-C to stop.") >= 3
 
     try:
         await eventually(drawn_thrice)

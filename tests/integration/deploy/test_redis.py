@@ -132,7 +132,7 @@ async def test_everybody_can_do_their_work(
         ("dead", "drop", "--yes", letters[1]), (*replay, "--dry-run"), replay, ("groups", "drop", "--yes", "failing"),
     )  # fmt: skip
     assert "stocktaking" in told
-    assert "9 events put back" in told
+    assert "9 events redelivered" in told
     assert admin.xlen(DEAD) == 7
     with Program(
         tmp_path, sys.executable, "-m", "worker.cli", "tail", "orders",

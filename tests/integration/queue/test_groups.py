@@ -270,7 +270,7 @@ async def test_drop_asks_back(two_groups: Redis, server: Server, tmp_path: Path)
     settings = {"cwd": tmp_path, "redis__url": server.url}
     refused = ordersync("groups", "drop", "slow", "orders", **settings)  # type: ignore[arg-type] # one mapping
     assert refused.returncode == 2
-    assert "80 to read and 15 pending" in refused.stdout
+    assert "80 unread and 15 pending" in refused.stdout
     assert "--yes" in refused.stderr
     assert len(await two_groups.xinfo_groups(STREAM)) == 2
     await answer(two_groups.sadd(KEYS.replayed("orders", "slow"), "1-1"))
@@ -286,14 +286,14 @@ async def test_drop_asks_back(two_groups: Redis, server: Server, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "env", "said"),
     [
-        (["nobody", "--yes"], {}, "There is no group 'nobody'"),
-        (["slow", "order", "--yes"], {}, "There is no resource 'order'"),
+        (["nobody", "--yes"], {}, "Unknown group 'nobody'"),
+        (["slow", "order", "--yes"], {}, "Unknown resource 'order'"),
         (
             ["slow", "--yes"],
             {"events__groups": '{"slow": ["orders"]}'},
             "ORDERSYNC_EVENTS__GROUPS declares slow",
         ),
-        (["slow", "--account", "other", "--yes"], {}, "There is no account 'other'"),
+        (["slow", "--account", "other", "--yes"], {}, "Unknown account 'other'"),
     ],
 )
 async def test_what_cannot_be_dropped(
@@ -319,7 +319,7 @@ async def test_status_shows_the_lag(two_groups: Redis, server: Server, tmp_path:
     ]
     shown = ordersync("status", cwd=tmp_path, redis__url=server.url).stdout
     assert "1 (2 h)" in shown
-    assert "default/orders: group slow has 80 events to read and 15 pending" in shown
+    assert "default/orders: group slow has 80 unread and 15 pending events" in shown
 
 
 # --- the daemon ---------------------------------------------------------------------------------------

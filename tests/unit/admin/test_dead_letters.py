@@ -67,6 +67,6 @@ def test_moments(text: str | None, seconds: float | None) -> None:
 def test_no_moments(text: str) -> None:
     """Anything else is refused, with what is meant."""
     with pytest.raises(
-        SettingsError, match=r"--since: .* is no time, such as 2026-03-02T10:00:00Z, and no span"
+        SettingsError, match=r"--since: .* is neither a time .2026-03-02T10:00:00Z. nor an age"
     ):
         moment(text, "--since", NOW)

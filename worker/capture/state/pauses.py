@@ -55,7 +55,7 @@ def parse(fields: Mapping[bytes, bytes]) -> dict[str, Pause]:
         try:
             pauses[resource] = msgspec.json.decode(value, type=Pause)
         except msgspec.DecodeError:
-            pauses[resource] = Pause(resource, _UNREADABLE, "unknown", 0.0)
+            pauses[resource] = Pause(resource, _UNREADABLE, "an unknown user", 0.0)
     return pauses
 
 

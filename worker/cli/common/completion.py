@@ -9,7 +9,7 @@ VARIABLE = "_ORDERSYNC_COMPLETE"
 """Set by the shell when it asks what may come next."""
 _INSTALL = {
     "bash": 'eval "$(ordersync completion bash)"    # in ~/.bashrc; bash 4.4 or newer',
-    "zsh": 'eval "$(ordersync completion zsh)"     # in ~/.zshrc, behind compinit',
+    "zsh": 'eval "$(ordersync completion zsh)"     # in ~/.zshrc, after compinit',
     "fish": "ordersync completion fish | source    # in ~/.config/fish/config.fish",
 }
 
@@ -20,9 +20,9 @@ _INSTALL = {
 )
 @click.argument("shell", type=click.Choice(list(_INSTALL)))
 def command(shell: str) -> None:
-    """Print what a SHELL needs to complete commands, options, resources, accounts and groups.
+    """Print the script with which SHELL completes commands, options, resources, accounts and groups.
 
-    Accounts and groups are those of the Redis that the settings lead to, where it answers within half a second.
+    Accounts and groups are read from the configured Redis if it responds within half a second.
     """
     group = click.get_current_context().find_root().command
     made = get_completion_class(shell)(group, {}, "ordersync", VARIABLE)  # type: ignore[misc] # a Choice, so it is there

@@ -35,12 +35,12 @@ async def pick_account(redis: Redis, requested: str | None, loaded: Settings) ->
     if name is None and len(known) == 1:
         name = known[0]
     if name is None:
-        raise SettingsError(f"Which account? Add --account with one of: {', '.join(known)}")
+        raise SettingsError(f"There are several accounts. Add --account with one of: {', '.join(known)}.")
     if known and name not in known:
-        raise SettingsError(f"There is no account {name!r} in this Redis. There is: {', '.join(known)}")
+        raise SettingsError(f"Unknown account {name!r} in this Redis. Known accounts: {', '.join(known)}")
     if not known and requested and (served := _accounts_of(loaded)) and requested not in served:
         raise SettingsError(
-            f"There is no account {requested!r} in the settings. There is: {', '.join(served)}"
+            f"Unknown account {requested!r} in the settings. Known accounts: {', '.join(served)}"
         )
     return name
 

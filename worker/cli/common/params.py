@@ -84,4 +84,4 @@ RESOURCE = Offered(_resources)
 ACCOUNT = Offered(lambda: _from_redis(_accounts))
 GROUP = Offered(lambda: _from_redis(_groups))
 
-account_option = click.option("--account", type=ACCOUNT, help="The account, where there are several.")
+account_option = click.option("--account", type=ACCOUNT, help="Account; needed if there are several.")

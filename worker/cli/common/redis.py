@@ -53,7 +53,7 @@ async def client_of(settings: Settings) -> AsyncIterator[Redis]:
 def check_resource(resource: str | None) -> None:
     """Refuse the name of a resource that there is none of."""
     if resource is not None and resource not in RESOURCES:
-        raise SettingsError(f"There is no resource {resource!r}. There is: {', '.join(RESOURCES)}")
+        raise SettingsError(f"Unknown resource {resource!r}. Known resources: {', '.join(RESOURCES)}")
 
 
 def ask_back(question: str, *, yes: bool) -> None:
@@ -66,7 +66,9 @@ def ask_back(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise SettingsError("Nobody can be asked here, and nothing was removed. Add --yes to do it.")
+        raise SettingsError(
+            "Not a terminal, so no confirmation is possible. Nothing was removed; pass --yes to confirm."
+        )
     click.confirm(question, abort=True)
 
 
@@ -85,6 +87,6 @@ def moment(text: str | None, name: str, now: float) -> float | None:
     parsed = parse_time(text.strip())
     if parsed is None:
         raise SettingsError(
-            f"{name}: {text!r} is no time, such as 2026-03-02T10:00:00Z, and no span before now, such as 30min, 2h, 3d"
+            f"{name}: {text!r} is neither a time (2026-03-02T10:00:00Z) nor an age (30min, 2h, 3d)."
         )
     return parsed / 1000

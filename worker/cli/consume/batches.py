@@ -132,7 +132,8 @@ class FailureThrottle:
             get_logger().error(
                 "command_broken",
                 events=self.ENOUGH,
-                advice="nothing succeeds: events are tried more slowly until one does. Look at what the command says",
+                advice="Every event fails, so events are retried more slowly until one succeeds. Read the output "
+                "of the command.",
             )
 
     @property
@@ -181,7 +182,7 @@ async def _deal_with(feed: CommandFeed, words: Sequence[str], batch: Batch, pace
         "batch_failed",
         events=len(batch),
         error=reason,
-        advice="they are tried one by one, which is no attempt yet",
+        advice="Retrying the events one at a time. This does not count as an attempt.",
     )
     await _one_by_one(feed, words, batch, pace)
 
@@ -218,7 +219,7 @@ async def _run(words: Sequence[str], deliveries: Sequence[Delivery]) -> str | No
         reason = await child.how_it_ended()
         if _output_is_broken():
             raise BrokenPipeError
-        return reason if child.code else f"{reason}, without having read its input to the end"
+        return reason if child.code else f"{reason}, without reading its whole input"
 
 
 def _output_is_broken() -> bool:

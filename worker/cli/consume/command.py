@@ -75,9 +75,9 @@ class ConsumeOptions:
     "\b\nA line:\n"
     '  {"resource": "orders", "entry": "1772448067513-0", "attempt": 1, "replayed": false,\n'
     '   "specversion": "1.0", "id": ..., "type": ..., "subject": ..., "changed": [...], "data": {...}}\n\n'
-    "\b\nExit codes: 0 ended as asked (a signal, or --once with nothing left),\n"
-    "  1 failed (the group was dropped), 2 wrong use (no CMD, it cannot be started, a resource that is none,\n"
-    "  a name that another process has), 3 Redis cannot be reached at the start.",
+    "\b\nExit codes: 0 ended by a signal, or --once with no events left; 1 the group was dropped;\n"
+    "  2 wrong usage (no CMD, CMD cannot be started, unknown resource, name used by another process);\n"
+    "  3 Redis is unreachable at the start.",
 )
 @click.argument("resources", type=RESOURCE, metavar="[RESOURCE]...", nargs=-1)
 @click.option(
@@ -85,32 +85,32 @@ class ConsumeOptions:
     "-g",
     type=GROUP,
     required=True,
-    help="The group. It gets every event once; it is made if there is none.",
+    help="Consumer group. Receives every event once. Created if it does not exist.",
 )
 @click.option(
     "--name",
-    help="Name of this consumer in the group, its own and the same after a restart.  [default: the host]",
+    help="Name of this consumer: unique in the group, and the same after a restart.  [default: the host]",
 )
 @click.option(
     "--batch",
     type=click.IntRange(1),
     default=100,
     show_default=True,
-    help="Events that CMD gets at a time at most.",
+    help="Largest number of events that CMD gets at a time.",
 )
 @click.option(
     "--parallel",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="How many CMDs work at the same time.",
+    help="Number of CMDs that run at the same time.",
 )
 @click.option(
     "--max-deliveries",
     type=click.IntRange(1),
     default=5,
     show_default=True,
-    help="Attempts until an event becomes a dead letter.",
+    help="Number of attempts before an event becomes a dead letter.",
 )
 @click.option(
     "--from",
@@ -118,41 +118,43 @@ class ConsumeOptions:
     type=click.Choice(["0", "$"]),
     default="0",
     show_default=True,
-    help="Where a new group begins: with the oldest event that is kept, or the next new one.",
+    help="Where a new group starts: the oldest event in the stream, or the next new one.",
 )
-@click.option("--stay", is_flag=True, help="CMD runs on, and answers each event with a line.")
-@click.option("--once", "--no-wait", is_flag=True, help="End when there is nothing left.")
+@click.option("--stay", is_flag=True, help="Keep CMD running; it answers each event with a line.")
+@click.option("--once", "--no-wait", is_flag=True, help="Exit when no events are left.")
 @click.option(
     "--grace",
     type=click.FloatRange(0),
     default=20.0,
     show_default=True,
-    help="Seconds that CMD has to finish when this is to end.",
+    help="Seconds that CMD has to finish when `consume` stops.",
 )
 @account_option
 @click.pass_context
 def command(ctx: click.Context, /, *, resources: tuple[str, ...], **options: Any) -> None:
-    """Hand the events of RESOURCEs (orders) to CMD, as lines of JSON on its standard input.
+    """Pass the events of RESOURCEs (orders) to CMD, as JSON lines on its standard input.
 
-    CMD is started for each batch. If it reads everything and exits with 0, the batch is acknowledged. If not, its
-    events are tried one by one: the others get through, the bad one is tried again with growing pauses, later
-    events of the same entity wait behind it, and after --max-deliveries attempts it becomes a dead letter with the
-    exit code and the last lines of standard error.
+    CMD is started for each batch. If it reads its whole input and exits with 0, the batch is acknowledged. Otherwise
+    its events are retried one at a time: those that succeed are acknowledged, a failing event is retried with growing
+    pauses while later events of the same entity wait, and after --max-deliveries attempts it becomes a dead letter
+    with the exit code and the last lines of standard error.
 
-    With --stay CMD runs on and answers each event with a line on standard output, in any order: `ok ENTRY`, or `fail
-    ENTRY reason`, and flushes it. It has up to --batch events to answer, never two of one entity. Any other line is
-    an error: CMD is ended. When it ends it is started again, and what it had not answered is tried again, one by
-    one. At the end of its input it answers what it has and exits.
+    With --stay, CMD keeps running and answers each event with a line on standard output, in any order: `ok ENTRY` or
+    `fail ENTRY reason`. It must flush each line. CMD has at most --batch unanswered events, never two of one entity.
+    Any other line is an error, and CMD is stopped. When CMD exits it is started again, and unanswered events are
+    retried one at a time. At the end of its input, CMD answers its remaining events and exits.
 
-    SIGTERM or Ctrl-C: what CMD has in hand is finished, the rest is given back for other consumers to take at once. A
-    second one ends CMD, too. An event may come twice: its `id` stays the same.
+    On SIGTERM or Ctrl-C, CMD finishes its current events; all others are returned to the group immediately. A second
+    signal also stops CMD. An event may be delivered twice, with the same `id`.
     """
     words: tuple[str, ...] = ctx.meta["words"]
     if not words:
-        raise click.UsageError("Which command? Write it behind --, such as: -- sh -c 'cat >> events.jsonl'")
+        raise click.UsageError(
+            "The command is missing. Write it after --, for example: -- sh -c 'cat >> events.jsonl'"
+        )
     for resource in resources:
         if resource not in RESOURCES:
-            raise SettingsError(f"There is no resource {resource!r}. There is: {', '.join(RESOURCES)}")
+            raise SettingsError(f"Unknown resource {resource!r}. Known resources: {', '.join(RESOURCES)}")
     check_startable(words)
     settings = prepare()
     requested = ConsumeOptions(argv=words, resources=resources or ("orders",), **options)
@@ -179,7 +181,7 @@ async def _heed_signals(
             feed.stop()
         if feeds:
             get_logger().info(
-                "consume_ending", grace_s=grace, advice="a second signal ends the command at once"
+                "consume_ending", grace_s=grace, advice="A second signal ends the command immediately."
             )
             with anyio.move_on_after(grace):
                 await anext(signals)
@@ -196,8 +198,8 @@ async def _connected(settings: Settings, requested: ConsumeOptions, feeds: list[
         await _consume(client, account, requested, feeds)
     except ConsumerReplaced as error:
         raise SettingsError(
-            f"Another process consumes for group {error.group} as {error.name!r}. Give each that runs at the same time "
-            "a --name of its own, the same after a restart."
+            f"Another process consumes for group {error.group} as {error.name!r}. Give each process its own "
+            "--name, and keep it after a restart."
         ) from None
     except (redis.exceptions.RedisError, OSError) as error:
         if isinstance(error, BrokenPipeError):

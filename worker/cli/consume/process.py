@@ -216,7 +216,7 @@ def check_startable(words: Sequence[str]) -> None:
     """
     result = shutil.which(words[0])
     if result is None:
-        there = "it may not be executed" if Path(words[0]).exists() else "there is no such program"
+        there = "it is not executable" if Path(words[0]).exists() else "the program was not found"
         raise CommandNotStartable(words[0], there)
     try:
         with Path(result).open("rb") as file:
@@ -227,9 +227,9 @@ def check_startable(words: Sequence[str]) -> None:
     if first.startswith(b"#!") and interpreter:
         path = os.fsdecode(interpreter[0])
         if not os.access(path, os.X_OK):
-            raise CommandNotStartable(words[0], f"its first line names {path}, which cannot be executed")
+            raise CommandNotStartable(words[0], f"its first line names {path}, which is not executable")
     elif b"\0" not in first:
-        raise CommandNotStartable(words[0], "its first line does not say what runs it, such as #!/bin/sh")
+        raise CommandNotStartable(words[0], "its first line names no interpreter, such as #!/bin/sh")
 
 
 def _pipe(files: ExitStack) -> tuple[FileIO, FileIO]:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from worker.queue import Batch, Delivery
 
 EXPECTED = (
-    "expected are `ok ENTRY` and `fail ENTRY reason`, with the entry of an event that it has not answered yet; "
-    "all else belongs on standard error"
+    "expected `ok ENTRY` or `fail ENTRY reason`, with the entry of an unanswered event; write anything else to "
+    "standard error"
 )
 BACKOFF = Backoff(first=0.2, most=10.0)
 """Until a command that ended is started again, if it has taken no event since its last start."""
@@ -192,7 +192,7 @@ class LongRunningCommand:
         with anyio.move_on_after(LAST_WORDS):
             await child.ended.wait()
         if not child.ended.is_set() and not self._closed:
-            raise _BrokenProtocol("closed its standard output, and can answer no more")
+            raise _BrokenProtocol("closed its standard output, so it can no longer answer")
 
     def _take_answer(self, line: str) -> None:
         word, _, rest = line.strip().partition(" ")
@@ -201,17 +201,19 @@ class LongRunningCommand:
             return
         if word not in ("ok", "fail") or (word == "ok" and reason):
             # The line itself may hold the data of a customer, and stays out of the log.
-            raise _BrokenProtocol(f"wrote a line of {len(line)} characters that is no answer; {EXPECTED}")
+            raise _BrokenProtocol(f"wrote a line of {len(line)} characters that is not an answer; {EXPECTED}")
         delivery = self._unanswered.pop(entry_id, None)
         if delivery is None:
-            raise _BrokenProtocol(f"answered entry {entry_id[:50]!r}, which waits for no answer; {EXPECTED}")
+            raise _BrokenProtocol(
+                f"answered entry {entry_id[:50]!r}, which is not an unanswered event; {EXPECTED}"
+            )
         self._answers += 1
         if word == "ok":
             self._pace.worked()
             self._feed.taken(delivery)
         else:
             self._pace.failed(delivery)
-            self._tasks.start_soon(self._feed.refused, delivery, reason.strip() or "it gave no reason")
+            self._tasks.start_soon(self._feed.refused, delivery, reason.strip() or "no reason given")
         self._changed.set()
 
     async def _notice_silence(self) -> None:
@@ -223,7 +225,8 @@ class LongRunningCommand:
                     "command_silent",
                     seconds=SILENCE_SECONDS,
                     unanswered=len(self._unanswered),
-                    advice="if it has answered, it keeps its answers back: it must flush its output after each line",
+                    advice="The command has not answered. If it writes answers, make it flush its output after "
+                    "each line.",
                 )
 
     async def _until(self, check: Callable[[], bool]) -> None:

@@ -15,13 +15,13 @@ class Commands(LazyGroup):
     table: ClassVar = {
         "show": (
             "worker.cli.contract.show",
-            "Show the contract in force, and where each part of it comes from.",
+            "Show the effective contract, and the source of each part.",
         ),
         "import": (
             "worker.cli.contract.import_",
-            "Match an OpenAPI document with it, and write what differs.",
+            "Compare an OpenAPI document with it, and write the differences.",
         ),
-        "probe": ("worker.cli.contract.probe:probe", "Ask OrderMesh what of it holds."),
+        "probe": ("worker.cli.contract.probe:probe", "Test which parts of it OrderMesh honours."),
     }
 
 
@@ -32,4 +32,4 @@ class Commands(LazyGroup):
     "  ordersync contract import vendor.json --output contract.toml\n  ordersync contract probe",
 )
 def command() -> None:
-    """Look at what is believed of the API, take over what the vendor's document says, and ask what holds."""
+    """Show the contract of the API, import it from an OpenAPI document, and test it at the gateway."""

@@ -28,17 +28,15 @@ MAX_SHOWN = 30
     "  ordersync contract import vendor.yaml --output contract.toml",
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), help="Write what differs to this TOML profile.")
-@click.option("--force", is_flag=True, help="With --output: write over a file that is there.")
-@click.option(
-    "--add-prefixes", is_flag=True, help="Put a service's prefix before paths that are listed without it."
-)
-@click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
+@click.option("--output", type=click.Path(path_type=Path), help="TOML profile to write the differences to.")
+@click.option("--force", is_flag=True, help="With --output: overwrite an existing file.")
+@click.option("--add-prefixes", is_flag=True, help="Add the prefix of the service to paths without it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(file: Path, output: Path | None, force: bool, add_prefixes: bool, as_json: bool) -> None:
-    """Match an OpenAPI document (JSON or YAML, 3.0, 3.1 or Swagger 2.0) with the 79 operations, and report.
+    """Match an OpenAPI document (JSON or YAML, 3.0, 3.1 or Swagger 2.0) with the 79 operations, and print a report.
 
-    Operations are matched by title, then by operationId, then by method and path. One that the document has not
-    got keeps its built-in path. The worker is not changed: that is done by setting ORDERSYNC_CONTRACT_FILE.
+    Operations are matched by title, then by operationId, then by method and path. An operation that is not in the
+    document keeps its built-in path. This does not change the worker: set ORDERSYNC_CONTRACT_FILE to use the result.
     """
     if output is not None:
         _refuse_to_lose(file, output, force=force)
@@ -53,21 +51,21 @@ def command(file: Path, output: Path | None, force: bool, add_prefixes: bool, as
         click.echo(line)
     click.echo("")
     if output is not None:
-        click.echo(f"{output} is written. Set ORDERSYNC_CONTRACT_FILE={output}")
+        click.echo(f"{output} was written. To use it, set ORDERSYNC_CONTRACT_FILE={output}")
     elif imported.operations:
         click.echo(
-            f"To use it: ordersync contract import {file} --output contract.toml writes what differs into a profile "
-            f"that you can look through; ORDERSYNC_CONTRACT_FILE={file} works too."
+            f"To write the differences to a profile that you can review: ordersync contract import {file} --output "
+            f"contract.toml. To use the document directly, set ORDERSYNC_CONTRACT_FILE={file}."
         )
     else:
-        click.echo("Nothing differs from what is built in: there is nothing to set.")
+        click.echo("Nothing differs from the built-in contract, so no setting is needed.")
 
 
 def _refuse_to_lose(file: Path, output: Path, *, force: bool) -> None:
     if output.exists() and not force:
-        raise SettingsError(f"{output} is there already: choose another name, or add --force")
+        raise SettingsError(f"{output} already exists. Choose another name, or add --force.")
     if output.resolve() == file.resolve():
-        raise SettingsError(f"{output} is the document itself: choose another name for the profile")
+        raise SettingsError(f"{output} is the document itself. Choose another name for the profile.")
 
 
 def _write(output: Path, text: str, *, force: bool) -> None:
@@ -80,9 +78,9 @@ def _write(output: Path, text: str, *, force: bool) -> None:
 
 def _header(file: Path, imported: Imported) -> str:
     lines = [
-        printable(f"Contract profile out of {file.name}, OpenAPI {imported.version}"),
-        f"{len(imported.matched)} of {len(OPERATIONS)} operations are described there. Only what differs from the",
-        "built-in table stands here; all else keeps what is built in. Shown by: ordersync contract show --diff",
+        printable(f"Contract profile from {file.name}, OpenAPI {imported.version}"),
+        f"{len(imported.matched)} of {len(OPERATIONS)} operations are described there. Only differences from the",
+        "built-in contract are written here. To show them: ordersync contract show --diff",
     ]
     return "\n".join(lines if imported.operations else [*lines, "Nothing differs."])
 
@@ -126,8 +124,8 @@ def _report(file: Path, imported: Imported) -> list[str]:
     rows = [
         ("matched", f"{len(imported.matched)} of {len(OPERATIONS)}" + (f" ({how})" if how else "")),
         ("changed", f"{len(changed)} of these"),
-        ("missing", f"{len(imported.missing)}, which keep what is built in"),
-        ("unknown", f"{len(imported.unknown)} of the document alone, which are not used"),
+        ("missing", f"{len(imported.missing)}, which keep the built-in contract"),
+        ("unknown", f"{len(imported.unknown)} that only the document has, which are not used"),
     ]
     title = f" {imported.title!r}" if imported.title else ""
     lines = [
@@ -142,11 +140,11 @@ def _report(file: Path, imported: Imported) -> list[str]:
             for name, change in _changes(match).items()
         )
     if imported.missing:
-        lines += ["", "Missing: built in stays"]
+        lines += ["", "Missing from the document (built-in values are used)"]
         lines += columns((f"  {missing.key}", missing.reason) for missing in imported.missing)
     if imported.unknown:
         shown = imported.unknown[:MAX_SHOWN]
-        lines += ["", "Unknown: of the document alone"]
+        lines += ["", "Unknown (only in the document)"]
         lines += columns((f"  {one.method}", one.path, one.title, one.reason) for one in shown)
         more = len(imported.unknown) - len(shown)
         lines += [f"  ... and {more} more: --json shows all"] if more else []
@@ -159,17 +157,16 @@ def _notes(imported: Imported) -> list[str]:
     notes = [f"{match.key}: {note}" for match in imported.matched for note in match.notes]
     if imported.servers:
         notes.append(
-            f"Paths begin with {' or '.join(imported.servers[:5])}, from the servers of the document: "
-            "ORDERSYNC_API__BASE_URL must not end with it too."
+            f"Paths begin with {' or '.join(imported.servers[:5])}, from the servers of the document. Make sure "
+            "that ORDERSYNC_API__BASE_URL does not also end with it."
         )
     if imported.unprefixed:
         notes.append(
-            f"The paths of the service {', '.join(imported.unprefixed)} are listed without its prefix. A portal may "
-            "list them as the service knows them, where the gateway adds the prefix: if these paths answer 404, "
-            "import again with --add-prefixes."
+            f"The paths of the service {', '.join(imported.unprefixed)} are listed without its prefix. The gateway "
+            "may add the prefix. If these paths return 404, import again with --add-prefixes."
         )
     return notes
 
 
 def _text(value: Any) -> str:
-    return "not known" if value is None else str(value)
+    return "unknown" if value is None else str(value)

@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     "  ordersync contract probe --kept --json"
 )
 @click.argument("resources", type=RESOURCE, nargs=-1, metavar="[RESOURCE]...")
-@click.option("--kept", is_flag=True, help="Show what was found last; ask nobody.")
+@click.option("--kept", is_flag=True, help="Show the stored findings of the last probe; send no requests.")
 @account_option
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def probe(resources: tuple[str, ...], kept: bool, account: str | None, as_json: bool) -> None:
-    """Ask OrderMesh what of the contract holds for each RESOURCE (all of them without any).
+    """Test which parts of the contract OrderMesh honours, for each RESOURCE or for all.
 
-    Some 15 to 35 requests for each, reading only, within the request budget. What is found is kept in Redis and
-    is what the worker uses. Exits 1 when a resource that is polled cannot be read.
+    Sends 15 to 35 requests per resource, only reads, within the request budget. The findings are stored in Redis,
+    and the worker uses them. Exits with 1 if a polled resource cannot be read.
     """
     for name in resources:
         if name not in RESOURCES:
-            raise SettingsError(f"There is no resource {name!r}. There is: {', '.join(RESOURCES)}")
+            raise SettingsError(f"Unknown resource {name!r}. Known resources: {', '.join(RESOURCES)}")
     settings = prepare(quiet=True)
     chosen = _choose(settings.accounts(), account)
     requested = [RESOURCES[name] for name in resources or RESOURCES]
@@ -51,12 +51,12 @@ def _choose(accounts: tuple[Account, ...], name: str | None) -> Account:
     names = ", ".join(each.name for each in accounts)
     if name is None:
         if len(accounts) > 1:
-            raise SettingsError(f"Which account? Add --account with one of: {names}")
+            raise SettingsError(f"There are several accounts. Add --account with one of: {names}.")
         return accounts[0]
     for item in accounts:
         if item.name == name:
             return item
-    raise SettingsError(f"There is no account {name!r}. There is: {names}")
+    raise SettingsError(f"Unknown account {name!r}. Known accounts: {names}")
 
 
 async def _probe(

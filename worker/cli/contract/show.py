@@ -30,34 +30,36 @@ if TYPE_CHECKING:
     "  ordersync contract show --operation orders.search\n  ordersync contract show --schema CreateOrderModel\n"
     "  ordersync contract show --reference > contract.md",
 )
-@click.option("--diff", is_flag=True, help="Only what differs from the built-in table.")
-@click.option("--operation", "key", metavar="KEY", help="All that is known of one operation.")
-@click.option("--schema", metavar="NAME", help="All that is known of one schema of the vendor's portal.")
+@click.option("--diff", is_flag=True, help="Only differences from the built-in contract.")
+@click.option("--operation", "key", metavar="KEY", help="Everything that is known about one operation.")
+@click.option(
+    "--schema", metavar="NAME", help="Everything that is known about one schema of the vendor's portal."
+)
 @click.option(
     "--reference",
     "whole",
     is_flag=True,
-    help="The built-in reference as a page: all operations, all schemas.",
+    help="The built-in reference as one page: all operations and schemas.",
 )
 @click.option(
     "--account",
     type=ACCOUNT,
-    help="The account, where the accounts file gives them contract files of their own.",
+    help="Account; needed if accounts have different contract files.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     *, diff: bool, key: str | None, schema: str | None, whole: bool, account: str | None, as_json: bool
 ) -> None:
-    """Show the contract in force: built in, then the OpenAPI document, then what is set by hand.
+    """Show the effective contract: the built-in one, overridden by the OpenAPI document, then by the profile.
 
-    Needs neither a login nor Redis, and asks nobody: what a probe has found is not in it.
+    Needs neither a login nor Redis and sends no requests; the findings of a probe are not included.
     """
     if key is not None and key not in OPERATIONS:
         raise SettingsError(
-            f"There is no operation {key!r}.{nearest(key, OPERATIONS) or ' See: ordersync contract show'}"
+            f"Unknown operation {key!r}.{nearest(key, OPERATIONS) or ' To list them: ordersync contract show'}"
         )
     if sum((diff or key is not None, schema is not None, whole)) > 1:
-        raise SettingsError("--schema and --reference stand alone: leave out the other options")
+        raise SettingsError("--schema and --reference cannot be combined with other options.")
     if schema is not None:
         _show_schema(schema, as_json)
         return
@@ -77,15 +79,15 @@ def _file_of(loaded: settings.Settings, requested: str | None) -> Any:
     """The contract file of an account; it need not be named where all have the same."""
     if loaded.accounts_file is None:
         if requested not in (None, loaded.account):
-            raise SettingsError(f"There is no account {requested!r}. There is: {loaded.account}")
+            raise SettingsError(f"Unknown account {requested!r}. Known accounts: {loaded.account}")
         return loaded.contract_file
     files = {account.name: account.contract_file for account in loaded.accounts()}
     if requested is None and len(set(files.values())) == 1:
         return next(iter(files.values()))
     if requested is None:
-        raise SettingsError(f"Which account? Add --account with one of: {', '.join(files)}")
+        raise SettingsError(f"There are several accounts. Add --account with one of: {', '.join(files)}.")
     if requested not in files:
-        raise SettingsError(f"There is no account {requested!r}. There is: {', '.join(files)}")
+        raise SettingsError(f"Unknown account {requested!r}. Known accounts: {', '.join(files)}")
     return files[requested]
 
 
@@ -134,11 +136,11 @@ def _show_all(contract: Contract, as_json: bool) -> None:
         click.echo(f"{layer.source.capitalize()}: {layer.file}")
     if contract.layers:
         click.echo(
-            f"{len(contract.differences)} values differ from what is built in: ordersync contract show --diff"
+            f"{len(contract.differences)} values differ from the built-in contract: ordersync contract show --diff"
         )
     click.echo(
-        "All that is known of one: ordersync contract show --operation KEY, --schema NAME; of all "
-        "(docs/contract.md): --reference"
+        "Details of one: ordersync contract show --operation KEY or --schema NAME; of all (docs/contract.md): "
+        "--reference"
     )
 
 
@@ -146,11 +148,11 @@ def _show_differences(differences: Sequence[Difference], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(item) for item in differences]))
     elif not differences:
-        click.echo("Nothing differs from what is built in.")
+        click.echo("Nothing differs from the built-in contract.")
     else:
         _echo_table(
             [
-                ("place", "field", "built in", "in force", "where it is set"),
+                ("place", "field", "built in", "effective", "set in"),
                 *(
                     (
                         item.place,
@@ -184,7 +186,7 @@ def _show_operation(contract: Contract, key: str, as_json: bool) -> None:
         ("also possible", ", ".join(operation.alternatives)),
         ("query", ", ".join(operation.query)),
         ("body", ", ".join(known["body"])),
-        ("asked for by", _listing(now.get("listing", {}))),
+        ("used by", _listing(now.get("listing", {}))),
         ("takes", operation.request or ""),
         ("answers", operation.answer or "not documented"),
         ("client", known["client"]),
@@ -199,8 +201,8 @@ def _show_operation(contract: Contract, key: str, as_json: bool) -> None:
 def _show_schema(name: str, as_json: bool) -> None:
     """One schema, and what it is made of."""
     if name not in SCHEMAS:
-        known = nearest(name, SCHEMAS) or f" All {len(SCHEMAS)} of them: ordersync contract show --reference"
-        raise SettingsError(f"There is no schema {name!r}.{known}")
+        known = nearest(name, SCHEMAS) or f" To list all {len(SCHEMAS)}: ordersync contract show --reference"
+        raise SettingsError(f"Unknown schema {name!r}.{known}")
     schemas = [reference.schema_data(SCHEMAS[item]) for item in _schemas(name)]
     uses = [key for key, each in OPERATIONS.items() if name in _schemas(each.request, each.answer)]
     if as_json:

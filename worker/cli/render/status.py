@@ -44,7 +44,7 @@ def sparkline(values: Sequence[int]) -> str:
 def screen(rows: Sequence[Row], *, width: int | None = None) -> list[str]:
     """All rows as lines. `width`: columns of the terminal, where there is one."""
     if not rows:
-        return ["No worker has worked with this Redis yet. Start one: ordersync run"]
+        return ["No worker has used this Redis yet. To start one: ordersync run"]
     minutes = NARROW if width and width < _FULL else WIDE
     table = [_COLUMNS, *(_cells(row, minutes) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -90,11 +90,11 @@ def _accounts(rows: Sequence[Row]) -> Iterator[str]:
         workers, budget = row["workers"], row["budget"]
         names = ", ".join(f"{item['worker']} ({duration(item['heartbeat_s'])} ago)" for item in workers)
         alive = f"{_counted(len(workers), 'worker')} alive: {names}" if workers else "no worker is alive"
-        used = "nothing was asked of OrderMesh in the last minute"
+        used = "no requests in the last minute"
         if budget["share"] is not None:
             used = (
-                f"{budget['requests_last_minute']} requests in the last minute, {budget['share']:.0%} of the budget of "
-                f"{budget['requests_per_second']:g} a second"
+                f"{budget['requests_last_minute']} requests in the last minute, {budget['share']:.0%} of the "
+                f"budget of {budget['requests_per_second']:g} per second"
             )
         yield f"{row['account']}: {printable(alive)}; {used}"
 
@@ -105,8 +105,8 @@ def _groups(rows: Sequence[Row]) -> Iterator[str]:
             late = "" if group["oldest_s"] is None else f", the oldest {duration(group['oldest_s'])} old"
             consumers = _counted(group["consumers"], "consumer") if group["consumers"] else "no consumer"
             yield (
-                f"{row['account']}/{row['resource']}: group {printable(group['group'])} has {group['unread']} events "
-                f"to read and {group['pending']} pending{late}; {consumers}"
+                f"{row['account']}/{row['resource']}: group {printable(group['group'])} has {group['unread']} "
+                f"unread and {group['pending']} pending events{late}; {consumers}"
             )
 
 

@@ -68,23 +68,21 @@ class SourceUnavailable(RunIncomplete):
 @click.command(
     epilog="\b\nExamples:\n  ordersync run --sandbox\n  ordersync run\n  ordersync run --once --json"
 )
-@click.option("--sandbox", is_flag=True, help="Work on a local OrderMesh whose orders keep changing.")
+@click.option("--sandbox", is_flag=True, help="Read a local OrderMesh whose orders keep changing.")
 @click.option(
     "--orders",
     type=click.IntRange(0, 10_000_000),
     default=3000,
     show_default=True,
-    help="With --sandbox: how many orders it has.",
+    help="With --sandbox: number of orders.",
 )
-@click.option(
-    "--once", is_flag=True, help="Read every resource completely, commit, print a summary, and exit."
-)
-@click.option("--json", "as_json", is_flag=True, help="With --once: the summary as JSON.")
+@click.option("--once", is_flag=True, help="Read every resource completely, print a summary, and exit.")
+@click.option("--json", "as_json", is_flag=True, help="With --once: print the summary as JSON.")
 def command(sandbox: bool, orders: int, once: bool, as_json: bool) -> None:
     """Run the daemon: read OrderMesh and publish every change, once and in order.
 
-    Without ORDERSYNC_REDIS__URL an embedded Valkey keeps events and state in ORDERSYNC_DATA_DIR. The first
-    SIGTERM or Ctrl-C ends it behind the page in hand; a second one at once.
+    Without ORDERSYNC_REDIS__URL, an embedded Valkey stores events and state in ORDERSYNC_DATA_DIR. The first SIGTERM
+    or Ctrl-C finishes the current page and exits; a second one exits immediately.
     """
     settings = prepare()
     run_async(
@@ -94,7 +92,7 @@ def command(sandbox: bool, orders: int, once: bool, as_json: bool) -> None:
 
 async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as_json: bool) -> None:
     clock, manager = SystemClock(), ServiceManager.of_environment()
-    manager.status("starting: waits for Redis, then logs in")
+    manager.status("starting: waiting for Redis, then logging in")
     async with AsyncExitStack() as stack:
         local = await stack.enter_async_context(local_ordermesh(orders)) if sandbox else None
         accounts = (_sandbox_account(settings, local),) if local else settings.accounts()
@@ -174,7 +172,10 @@ async def _log_in(services: Services, *, must_reach: bool) -> None:
             if must_reach or len(refused) == len(services.accounts):
                 raise
             get_logger(account=account.account.name).error(
-                "login_failed", error=str(error), error_code=error.code, advice="it is tried again"
+                "login_failed",
+                error=str(error),
+                error_code=error.code,
+                advice="The worker retries the login. If `error` names a setting, correct it and restart the worker.",
             )
 
 
@@ -250,23 +251,23 @@ async def _start_anew(services: Services) -> None:
 def _greet(settings: Settings, accounts: Sequence[Account], url: str, local: LocalOrderMesh | None) -> None:
     """For a person at a terminal: what goes on, and what to type next."""
     me = sys.argv[0] if "/" in sys.argv[0] and not sys.argv[0].endswith(".py") else "ordersync"
-    where = f"the sandbox at {local.url}: {local.orders} made-up orders that keep changing" if local else ""
+    where = f"the sandbox at {local.url}: {local.orders} generated orders that keep changing" if local else ""
     lines = [f"ordermesh-sync {__version__}", ""]
     for account in accounts:
         every = ", ".join(f"{name} every {seconds:g} s" for name, seconds in account.intervals.items())
         lines += [
             f"  OrderMesh  {where or account.api.base_url} (account {account.name})",
-            f"  polling    {every}, at most {account.api.requests_per_second:g} requests a second",
+            f"  polling    {every}, at most {account.api.requests_per_second:g} requests per second",
         ]
-    kept = "" if settings.redis.url else f", an embedded Valkey; its data: {settings.data_dir}"
+    kept = "" if settings.redis.url else f" (embedded Valkey; data in {settings.data_dir})"
     lines += [
         f"  events     in Redis at {hide_password(url)}{kept}",
         "",
         "In a second terminal:",
-        f"  {me} tail orders     events as they come",
-        f"  {me} status          how each resource stands",
+        f"  {me} tail orders     events as they are published",
+        f"  {me} status          health of each resource",
         "",
-        "Ctrl-C ends it in order.",
+        "Press Ctrl-C to stop.",
         "",
     ]
     click.echo("\n".join(lines))

@@ -64,7 +64,8 @@ def _exporter(settings: Settings, stack: ExitStack) -> Any:
         from worker.telemetry.otel import Exporter  # noqa: PLC0415 - see the top
     except ImportError as error:
         raise SettingsError(
-            f"ORDERSYNC_TRACES__ENDPOINT is set, and {error.name} is not installed: pip install 'ordermesh-sync[otel]'"
+            f"ORDERSYNC_TRACES__ENDPOINT is set, but {error.name} is not installed. Run: pip install "
+            "'ordermesh-sync[otel]'"
         ) from None
     sender = OTLPSpanExporter(endpoint=f"{settings.traces.endpoint}/v1/traces", timeout=5)
     exporter = Exporter(sender, share=settings.traces.share, version=__version__)
@@ -94,14 +95,14 @@ class MonitoringRoutes:
     async def healthz(self) -> web.Response:
         """Whether the worker gets on. What lies outside of it does not count: starting it anew would not help."""
         return _verdict(
-            [f"{name} has stood still for {age:.0f} s" for name, age in self._daemon.silent().items()]
+            [f"{name} has made no progress for {age:.0f} s" for name, age in self._daemon.silent().items()]
         )
 
     async def readyz(self) -> web.Response:
         """Whether it does its work: what `ordersync health` says, and that it is not about to end."""
         beat = self._daemon.last_beat
-        problems = heartbeat.diagnose(beat) if beat else ["it has only just been started"]
-        return _verdict(["it is about to end", *problems] if self._daemon.stopping() else problems)
+        problems = heartbeat.diagnose(beat) if beat else ["the worker has just started"]
+        return _verdict(["the worker is stopping", *problems] if self._daemon.stopping() else problems)
 
 
 def _verdict(problems: list[str]) -> web.Response:

@@ -34,7 +34,8 @@ class SandboxFailed(OrdersyncError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"The sandbox did not start: {reason}. It needs: pip install 'ordermesh-sync[sandbox]'"
+            f"The sandbox did not start: {reason}. If its packages are missing, run: pip install "
+            "'ordermesh-sync[sandbox]'"
         )
 
 
@@ -69,11 +70,11 @@ async def local_ordermesh(orders: int, changes_per_second: float = 2.0) -> Async
 
 async def _ready(process: asyncio.subprocess.Process) -> LocalOrderMesh:
     if process.stdout is None:
-        raise AssertionError("the process was started with a pipe")
+        raise AssertionError("the process was started without a pipe")
     try:
         line = await asyncio.wait_for(process.stdout.readline(), START_SECONDS)
         return msgspec.json.decode(line, type=LocalOrderMesh)
     except TimeoutError:
-        raise SandboxFailed(f"no answer within {START_SECONDS:.0f} s") from None
+        raise SandboxFailed(f"it did not respond within {START_SECONDS:.0f} s") from None
     except msgspec.DecodeError:
-        raise SandboxFailed("it ended at once; its last words stand above") from None
+        raise SandboxFailed("its process exited; its output is above") from None

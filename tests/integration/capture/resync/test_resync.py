@@ -359,10 +359,10 @@ async def test_by_command(sandbox: SandboxServer, redis_url: str, tmp_path: Path
                 redis__url=redis_url,
             )
             assert done.returncode == 1
-            assert "nothing found under: NOPE" in done.stdout
+            assert "not found: NOPE" in done.stdout
         # The poll of the second daemon may have been there first, with the one change.
         assert client.xlen(stream) in {100, 101}
-    for content, words in ((b"\n \n", "holds no id"), (b"\xff", "is no text in UTF-8")):
+    for content, words in ((b"\n \n", "contains no ids"), (b"\xff", "is no text in UTF-8")):
         (tmp_path / "ids").write_bytes(content)
         wrong = ordersync(
             "resync", "orders", "--all", "--ids-from", "ids", cwd=tmp_path, redis__url=redis_url

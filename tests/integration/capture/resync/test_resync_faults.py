@@ -133,7 +133,7 @@ async def test_a_gateway_that_does_not_turn_pages(bench: BenchMaker, total: str 
             for _ in range(3):
                 await b.account.resyncer.slice(ORDERS, name)
             assert (await found(b, name)).state is ResyncState.RUNNING
-            assert "once more" in (await found(b, name)).error
+            assert "of the previous page again" in (await found(b, name)).error
             assert len(await b.events()) - before <= 10
 
 
