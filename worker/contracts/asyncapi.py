@@ -71,7 +71,7 @@ def document() -> dict[str, Any]:
                 **{
                     _message_name(resource, action): _message(resource, action)
                     for resource in CAPTURED.values()
-                    for action in _actions(resource)
+                    for action in actions(resource)
                 },
                 **{f"{kind}Letter": _letter(kind, schema) for kind, schema in letter_schemas().items()},
             }
@@ -85,7 +85,8 @@ def schema_file(uri: str) -> str:
     return f"schemas/{entity}.{version}.json"
 
 
-def _actions(captured: Captured) -> list[str]:
+def actions(captured: Captured) -> list[str]:
+    """Return the actions of the events of a resource or an audit log."""
     if isinstance(captured, AuditLog):
         return [RECORDED]
     return [action for action in _SAYS if action in {item.value for item in PUBLISHED}]
@@ -99,7 +100,7 @@ def _channels(resource: Captured) -> list[tuple[str, dict[str, Any]]]:
         "title": f"Events of {title}",
         "description": "A Redis stream. Read it through a consumer group, or with XREAD.",
         "parameters": {"account": _ACCOUNT},
-        "messages": _references([_message_name(resource, action) for action in _actions(resource)]),
+        "messages": _references([_message_name(resource, action) for action in actions(resource)]),
     }
     dead = {
         "address": keys.dead(resource.name),
