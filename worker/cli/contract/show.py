@@ -138,7 +138,7 @@ def _show_all(contract: Contract, as_json: bool) -> None:
         )
     click.echo(
         "All that is known of one: ordersync contract show --operation KEY, --schema NAME; of all "
-        "(docs/contract.md): --reference"
+        "(docs/reference/contract): --reference"
     )
 
 
