@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 from tests.conftest import PATIENCE, Program, Server, eventually, login_settings
 from worker.keys import Keys
 from worker.queue.envelope import Event, parse
-from worker.redis.connections import connect
+from worker.redis.connections import answer, connect
 from worker.sandbox import SandboxServer
 from worker.telemetry import log as logs
 
@@ -35,7 +35,7 @@ SHARE = 0.5
 
 async def healed(redis: Redis) -> list[Event]:
     """Return the events that the proof has published."""
-    entries = await redis.xrange(Keys("default").stream("orders"))
+    entries = await answer(redis.xrange(Keys("default").stream("orders")))
     events = [parse(entry, fields) for entry, fields in entries]
     return [event for event in events if event.reason == "reconcile"]
 
@@ -63,7 +63,7 @@ async def run(given: argparse.Namespace, server: Server, folder: Path) -> list[s
             began = time.monotonic()
 
             async def some() -> bool:
-                return len(await healed(redis)) >= given.kill_after
+                return len(await healed(redis)) >= int(given.kill_after)
 
             await eventually(some)
         before = len(await healed(redis))
