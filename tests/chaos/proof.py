@@ -18,7 +18,9 @@ from random import Random
 
 from redis.asyncio import Redis
 
-from tests.conftest import PATIENCE, Program, Server, eventually, login_settings
+from tests.support.programs import Program, login_settings
+from tests.support.servers import Server
+from tests.support.waiting import PATIENCE, eventually
 from worker.keys import Keys
 from worker.queue.envelope import Event, parse
 from worker.redis.connections import answer, connect

@@ -31,8 +31,8 @@ job and the run; every line written on the way has both ids, and so has the run 
 """
 _QUERIES = """\
 Ten questions that operators ask of the [log](../reference/log-events.md), each with a query for jq and one for
-Grafana Loki (LogQL), which are files in `docs/queries`. The jq queries read a file, or the output of `journalctl -u ordersync -o cat` or `docker logs`;
-they ignore text that is not a line of the log:
+Grafana Loki (LogQL), which are files in `docs/queries`. The jq queries read a file, or the output of
+`journalctl -u ordersync -o cat` or `docker logs`; they ignore text that is not a line of the log:
 
 ```console
 $ journalctl -u ordersync -o cat --since -1h | jq -nRr -f docs/queries/failing.jq
@@ -66,7 +66,9 @@ def events_page() -> str:
 def queries_page(folder: Path) -> str:
     """Return the questions with their queries, which are files in a folder."""
     queries = load_queries(folder)
-    return page("Log queries", _QUERIES, *(_question(number, query) for number, query in enumerate(queries, 1)))
+    return page(
+        "Log queries", _QUERIES, *(_question(number, query) for number, query in enumerate(queries, 1))
+    )
 
 
 def _question(number: int, query: Query) -> str:
