@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types imports unit integration chaos soak model hour bench image docs lock release clean install
+.PHONY: help run test lint types imports unit integration chaos soak model hour bench image docs site lock release clean install
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -61,8 +61,12 @@ bench: $(VENV)/.installed  ## Measure throughput and latency, compared with hand
 image: $(VENV)/.installed  ## Run the steps of the Dockerfile in a folder and start the daemon from it (root, Linux)
 	@$(BIN)/python -m tests.support.deployment.image
 
-docs: $(VENV)/.installed  ## Update docs/commands.md: what each command prints
-	@$(BIN)/python -m tests.recorded docs/commands.md
+docs: $(VENV)/.installed  ## Generate the schemas in deploy/ and the pages in docs/ from the code, and record what commands print
+	@$(BIN)/python -m worker.contracts deploy
+	@$(BIN)/python -m tests.recorded docs/reference/command-output.md
+
+site: $(VENV)/.installed  ## Build the documentation site into site/ (strict)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lock: $(VENV)/.installed  ## Update the locked version of every dependency
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -28,26 +28,15 @@ CODE = ("worker", "jobs")
 DOCS = ("*.md", "docs/**/*.md", "deploy/**/*.md", ".github/**/*.md", ".github/**/*.yml")
 
 NOT_YET: tuple[str, ...] = (
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "README.md",
-    "deploy/README.md",
-    "docs/commands.md",
-    "docs/contract.md",
-    "docs/events.md",
-    "docs/logs.md",
-    "docs/operate/log-queries.md",
-    "docs/reference",
+    "docs/reference/command-output.md",
     "worker/admin",
     "worker/cli",
     "worker/config",
-    "worker/contracts",
     "worker/errors.py",
     "worker/ordermesh",
     "worker/queue",
     "worker/sandbox",
     "worker/service",
-    "worker/telemetry",
 )
 """Files and folders that are still being rewritten: they are checked with --all only."""
 

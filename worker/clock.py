@@ -55,7 +55,7 @@ def parse_time(text: object) -> int | None:
     """Return the milliseconds since 1970 of a time that OrderMesh wrote, or None if it cannot be parsed.
 
     The order service writes seven fraction digits and a zone. The shipment service writes no zone; its times are read
-    as UTC (api-facts 1.4).
+    as UTC (docs/reference/api-facts.md, 1.4).
     """
     if not isinstance(text, str):
         return None

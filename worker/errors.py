@@ -39,7 +39,7 @@ from typing import Any, ClassVar
 
 
 class OrdersyncError(Exception):
-    """The root of the tree. `exit_status` is what the command line ends with."""
+    """The root of all expected errors. `exit_status` is the exit code of a command that ends with it."""
 
     code: ClassVar[str] = "failed"
     exit_status: ClassVar[int] = 1
@@ -53,14 +53,14 @@ class SettingsError(OrdersyncError):
 
 
 class RedisUnavailable(OrdersyncError):
-    """Redis does not answer, or refuses what the worker needs."""
+    """Redis does not answer, or refuses a command that the worker needs."""
 
     code = "redis_unavailable"
     exit_status = 3
 
 
 class RedisFull(RedisUnavailable):
-    """Redis has reached its maxmemory: it answers, and refuses to write. Nothing is lost by it."""
+    """Redis has reached its maxmemory and refuses writes. Nothing is lost."""
 
     code = "redis_full"
 
@@ -73,7 +73,7 @@ class RedisFull(RedisUnavailable):
 
 
 class LeaseLost(OrdersyncError):
-    """A commit was refused: the lease has gone to another worker, which carries on from the last commit."""
+    """A commit was refused: another worker has taken over the lease, and continues from the last commit."""
 
     code = "lease_lost"
 
@@ -83,7 +83,7 @@ class LeaseLost(OrdersyncError):
 
 
 class LeaseHeld(OrdersyncError):
-    """Another worker holds the lease; it will do the work."""
+    """Another worker holds the lease, and reads the resource."""
 
     code = "lease_held"
 
@@ -93,13 +93,13 @@ class LeaseHeld(OrdersyncError):
 
 
 class DataError(OrdersyncError):
-    """An entry in Redis is not what this program writes. Nothing was changed."""
+    """An entry in Redis was not written by this program. Nothing was changed."""
 
     code = "data"
 
 
 class GroupGone(OrdersyncError):
-    """The group is not there any more: somebody dropped it, or Redis has lost its data."""
+    """The group no longer exists: it was dropped, or Redis has lost its data."""
 
     code = "group_gone"
 
@@ -112,7 +112,7 @@ class GroupGone(OrdersyncError):
 
 
 class ConsumerReplaced(OrdersyncError):
-    """Another process has begun to consume under the same name, and this one stops."""
+    """Another process consumes with the same name; this process stops."""
 
     code = "consumer_replaced"
 
@@ -125,19 +125,19 @@ class ConsumerReplaced(OrdersyncError):
 
 
 class NotReplayable(OrdersyncError):
-    """A dead letter cannot be delivered again, and stays; or there is no such letter."""
+    """A dead letter cannot be delivered again and is kept, or it does not exist."""
 
     code = "not_replayable"
 
 
 class OrderMeshError(OrdersyncError):
-    """Something went wrong between the worker and OrderMesh."""
+    """An error between the worker and OrderMesh."""
 
     code = "ordermesh"
 
 
 class GatewayUnreachable(OrderMeshError):
-    """No connection to the gateway, or no answer in time, after all retries."""
+    """No connection to the gateway, or no response in time, after all retries."""
 
     code = "gateway_unreachable"
     exit_status = 3
@@ -214,7 +214,7 @@ class UnreadableAnswer(OrderMeshError):
 
 
 class ContractMismatch(OrderMeshError):
-    """None of the paths that are known for a list answers with one."""
+    """No known path of a list returns a list."""
 
     code = "contract_mismatch"
     exit_status = 3
@@ -228,7 +228,7 @@ class ContractMismatch(OrderMeshError):
 
 
 class FilterBroken(OrderMeshError):
-    """A filter by modification, which the probe has seen to hold, does not hold any more."""
+    """The gateway no longer honours a filter by modification time."""
 
     code = "filter_broken"
 
@@ -238,7 +238,7 @@ class FilterBroken(OrderMeshError):
 
 
 class SortBroken(OrderMeshError):
-    """A sort by modification, which the probe has seen to hold, does not hold any more."""
+    """The gateway no longer honours a sort by modification time."""
 
     code = "sort_broken"
 
@@ -248,7 +248,7 @@ class SortBroken(OrderMeshError):
 
 
 class ChoiceBroken(OrderMeshError):
-    """A parameter that chooses records by status or merchant, as the probe has seen, does not do so any more."""
+    """The gateway no longer honours a filter by status or merchant."""
 
     code = "choice_broken"
 
@@ -298,19 +298,19 @@ class Forbidden(ApiError):
 
 
 class NotFound(ApiError):
-    """There is no such record, or the path of the operation is another one at this gateway."""
+    """The record does not exist, or the gateway has the operation at another path."""
 
     code = "not_found"
 
 
 class Conflict(ApiError):
-    """The record exists already, or changed meanwhile."""
+    """The record exists already, or was changed in the meantime."""
 
     code = "conflict"
 
 
 class Unaddressable(ApiError):
-    """An id that no path can hold, such as `..`. Nothing was sent; it counts as a refusal with status 400."""
+    """An id that cannot be part of a path, such as `..`. Nothing was sent; it counts as a refusal with status 400."""
 
     code = "unaddressable"
 

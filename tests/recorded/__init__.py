@@ -1,1 +1,1 @@
-"""What each command prints, recorded from a scene that is played: `python -m tests.recorded docs/commands.md`."""
+"""What each command prints, recorded from a scene that is played: `make docs`."""

@@ -25,13 +25,13 @@ _SHAPES = (
     (re.compile(r"[ \t]+"), " "),
 )
 _HEAD = """\
-# What each command prints
+# Output of commands
 
 <!-- Written by `make docs`; do not change it by hand. -->
 
-Recorded from a scene: a small OrderMesh whose orders change, a daemon, a group that reads the orders, and one that
-fails at every note. Only times, addresses and names of hosts are made up. `...` stands for lines that were left
-out. `ordersync COMMAND --help` says what each option does.
+Recorded from a scene: a small OrderMesh whose orders change, a daemon, a group that reads the orders, and a group that
+fails at every note. Only times, addresses and host names are made up; `...` replaces lines that were left out.
+[Commands](commands.md) describes every option.
 """
 
 

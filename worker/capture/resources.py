@@ -38,9 +38,9 @@ class Resource:
     its id, `by_safe_id` by its safe id, `by_parent` that of the one that lists the records of the parent whose id
     stands in `parent_field`, `audit` that of its audit logs; None where there is none. `id_field` names the field that
     identifies a record, `modified_fields` those that say when it changed last, the first that has a value counts:
-    `updatedAt` is null until the first change (api-facts 3.3). `merchant_field`, `status_field`: where a record names
-    its merchant and its status, which are also the likely names of query parameters; None where it has none.
-    `follow_ups`: what else is read when a record of it has changed.
+    `updatedAt` is null until the first change (docs/reference/api-facts.md, 3.3). `merchant_field`, `status_field`:
+    where a record names its merchant and its status, which are also the likely names of query parameters; None where
+    it has none. `follow_ups`: what else is read when a record of it has changed.
     """
 
     name: str
@@ -63,9 +63,9 @@ class Resource:
 class AuditLog:
     """The audit logs of the records of one resource, `parent`, or of what stands in them.
 
-    OrderMesh has no feed of audit entries across records (api-facts 1.8), so a log is read when its record has
-    changed. `operation` is the key of the operation that reads one; the values of its path parameters, in order,
-    are the id of the record, or those of the record and of what it holds, as of a package in a shipment.
+    OrderMesh has no feed of audit entries across records (docs/reference/api-facts.md, 1.8), so a log is read when
+    its record has changed. `operation` is the key of the operation that reads one; the values of its path parameters,
+    in order, are the id of the record, or those of the record and of what it holds, as of a package in a shipment.
     """
 
     name: str

@@ -152,7 +152,7 @@ class Section(BaseModel):
 
 
 class ApiSettings(Section):
-    """How to reach OrderMesh, and how much to ask of it."""
+    """How to reach OrderMesh, and how many requests to send."""
 
     base_url: Annotated[str, AfterValidator(_http_url)] = Field(
         "https://api.ordermesh.io", description="address of the gateway"
@@ -161,11 +161,13 @@ class ApiSettings(Section):
     client_secret: SecretStr | None = Field(None, description="production login: its secret")
     username: str | None = Field(None, description="development login: user")
     password: SecretStr | None = Field(None, description="development login: password")
-    requests_per_second: float = Field(10, gt=0, le=1_000_000, description="budget of all workers together")
-    max_concurrency: int = Field(4, ge=1, le=64, description="requests under way of all workers together")
-    page_size: int = Field(100, ge=1, le=1000, description="records asked for in one page")
-    timeout: float = Field(30, gt=0, le=600, description="seconds without a byte until a request has failed")
-    attempts: int = Field(5, ge=1, le=20, description="tries for one request before the poll fails")
+    requests_per_second: float = Field(
+        10, gt=0, le=1_000_000, description="request budget of all workers together"
+    )
+    max_concurrency: int = Field(4, ge=1, le=64, description="concurrent requests of all workers together")
+    page_size: int = Field(100, ge=1, le=1000, description="records requested per page")
+    timeout: float = Field(30, gt=0, le=600, description="seconds without a byte until a request fails")
+    attempts: int = Field(5, ge=1, le=20, description="attempts for one request before the poll fails")
 
     @property
     def has_login(self) -> bool:
@@ -174,13 +176,13 @@ class ApiSettings(Section):
 
 
 class RedisSettings(Section):
-    """Where events and state are kept, and where arq has its queue."""
+    """Where events and state are stored, and where arq has its queue."""
 
     url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = Field(
-        None, description="events and state; without it an embedded server is started"
+        None, description="server for events and state; if not set, an embedded Valkey is started"
     )
     queue_url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = Field(
-        None, description="arq's queue; without it the same server"
+        None, description="server for the queue of arq; if not set, the same server"
     )
 
 
@@ -188,19 +190,20 @@ class PollSettings(Section):
     """What is read, and how often."""
 
     preset: Literal["orders", "records", "all"] = Field(
-        "orders", description="what is polled, each at its usual interval, where no intervals are set"
+        "orders", description="what is polled at the default intervals, if no intervals are set"
     )
     intervals: dict[_Resource, Annotated[float, Field(ge=1, le=86400)]] = Field(
-        default={}, description="seconds between two polls of each resource that is polled, 1 to 86400"
+        default={},
+        description="resources to poll, with the seconds between two polls, 1 to 86400; replaces the preset",
     )
     ignore_fields: dict[_Resource, tuple[str, ...]] = Field(
-        default={}, description="top-level fields whose change alone is no change"
+        default={}, description="top-level fields whose change alone is not an event"
     )
     complete_every: float = Field(
         3600,
         ge=1,
         le=86400,
-        description="seconds between two complete reads where the rest reads what is newer",
+        description="seconds between two full scans, where polls are incremental reads",
     )
 
     @property
@@ -210,32 +213,34 @@ class PollSettings(Section):
 
 
 class ReconcileSettings(Section):
-    """How what was published is held against the audit logs of OrderMesh."""
+    """How published events are compared with the audit logs of OrderMesh."""
 
     every: float = Field(
         3600, ge=0, le=2_592_000, description="seconds between two comparisons with the audit logs; 0: never"
     )
     share: float = Field(
-        0.1, gt=0, le=1, description="part of the request budget that the comparison may take, such as 0.1"
+        0.1, gt=0, le=1, description="share of the request budget that the comparison may use, such as 0.1"
     )
     lag: float = Field(
         120,
         ge=0,
         le=86_400,
-        description="seconds after a change until it counts as missed, if it was not published",
+        description="seconds after a change until it counts as missed if it is not published",
     )
 
 
 class InterestSettings(Section):
-    """Which records are published. Which resources: those that have an interval."""
+    """Which records are published: the scope. Which resources are read is set by the section Poll."""
 
-    merchants: tuple[str, ...] = Field(default=(), description="ids of merchants; all if not set")
+    merchants: tuple[str, ...] = Field(
+        default=(), description="ids of merchants whose records are published; all if not set"
+    )
     statuses: dict[_Resource, tuple[str | int, ...]] = Field(
-        default={}, description="statuses of each resource in which its records are published; all if not set"
+        default={}, description="statuses of each resource whose records are published; all if not set"
     )
     final_statuses: dict[_Resource, tuple[str | int, ...]] = Field(
         default={"orders": ("Fulfilled", "Cancelled")},
-        description="statuses in which records are left to the complete reads, where every poll would read everything",
+        description="statuses whose records only full scans read, with the strategy open",
     )
 
     @model_validator(mode="after")
@@ -247,13 +252,14 @@ class InterestSettings(Section):
 
 
 class PrivacySettings(Section):
-    """What of the records is published. What a rule does: `worker.capture.records.privacy`."""
+    """Which fields of the records are published."""
 
     policy: Literal["keep", "minimal"] = Field(
-        "keep", description="minimal: without names, addresses, phones, mail, payment details, free text"
+        "keep",
+        description="minimal: without names, addresses, phone numbers, mail, payment details and free text",
     )
     fields: dict[_Resource, dict[_FieldPath, Literal["keep", "drop", "mask", "hash"]]] = Field(
-        default={}, description="keep, drop, mask or hash for fields of each resource, over the policy"
+        default={}, description="keep, drop, mask or hash for fields of each resource; overrides the policy"
     )
     key: SecretStr | None = Field(None, description="key of the hashes, 16 characters or more")
 
@@ -279,19 +285,22 @@ class PrivacySettings(Section):
 
 
 class EventSettings(Section):
-    """Who reads the events, and what they hold beside the record."""
+    """Consumer groups, and optional fields of events."""
 
     groups: dict[_GroupName, tuple[_Resource, ...]] = Field(
-        default={}, description="consumer groups that exist from the start, and the resources that each reads"
+        default={}, description="consumer groups that the worker creates, and the resources that each reads"
     )
     compress_above: int | None = Field(
-        None, ge=1, description="bytes above which the record of an event is compressed; never if not set"
+        None,
+        ge=1,
+        description="size in bytes above which the record of an event is compressed; never if not set",
     )
     previous: bool = Field(
-        default=False, description="whether updates tell the old values of what changed; keeps every record"
+        default=False,
+        description="whether updates have the old values of changed fields; stores every record",
     )
     traceparent: bool = Field(
-        default=False, description="whether events tell the run that published them, as a W3C traceparent"
+        default=False, description="whether events have the run that published them, as a W3C traceparent"
     )
 
 
@@ -304,19 +313,15 @@ class KeptSettings(Section):
 
 
 class RetentionSettings(Section):
-    """How long events are kept. What a group still needs is kept longer, whatever the limits say."""
+    """How long events are kept. An event that a group still needs is kept longer, whatever the limits are."""
 
-    max_age: float = Field(604_800, ge=0, description="seconds that events are kept; 0: without limit")
-    max_entries: int = Field(0, ge=0, description="events that are kept of a resource; 0: without limit")
-    max_bytes: int = Field(
-        0, ge=0, description="bytes of events that are kept of a resource; 0: without limit"
-    )
-    resources: dict[_Resource, KeptSettings] = Field(
-        default={}, description="max_age, max_entries, max_bytes of single resources"
-    )
-    every: float = Field(60, ge=1, le=86400, description="seconds between two rounds")
+    max_age: float = Field(604_800, ge=0, description="seconds that events are kept; 0: no limit")
+    max_entries: int = Field(0, ge=0, description="events kept per resource; 0: no limit")
+    max_bytes: int = Field(0, ge=0, description="bytes of events kept per resource; 0: no limit")
+    resources: dict[_Resource, KeptSettings] = Field(default={}, description="limits of single resources")
+    every: float = Field(60, ge=1, le=86400, description="seconds between two passes")
     idle_after: float = Field(
-        604_800, ge=1, description="seconds without reading after which a group is reported as idle"
+        604_800, ge=1, description="seconds after which a group that does not read is reported as idle"
     )
 
     def of(self, resource: str) -> KeptSettings:
@@ -327,39 +332,45 @@ class RetentionSettings(Section):
 
 
 class BackpressureSettings(Section):
-    """When polling pauses, until consumers or Redis have caught up. 0 turns a mark off."""
+    """When polling pauses until consumers or Redis have caught up. 0 disables a limit."""
 
-    entries: int = Field(500_000, ge=0, description="polling pauses when a group has so many events to read")
-    bytes: int = Field(1 << 30, ge=0, description="the same in bytes")
-    memory: float = Field(0.9, ge=0, le=1, description="polling pauses at this share of Redis' maxmemory")
+    entries: int = Field(500_000, ge=0, description="unread events of a group at which polling pauses")
+    bytes: int = Field(1 << 30, ge=0, description="unread bytes of a group at which polling pauses")
+    memory: float = Field(
+        0.9, ge=0, le=1, description="share of the maxmemory of Redis at which polling pauses"
+    )
     resume: float = Field(
-        0.9, gt=0, le=1, description="part of a mark below which polling goes on, such as 0.9"
+        0.9, gt=0, le=1, description="share of a limit below which polling continues, such as 0.9"
     )
 
 
 class ResyncSettings(Section):
-    """Resyncs that somebody asks for."""
+    """Resyncs."""
 
     share: float = Field(
-        0.5, gt=0, le=1, description="part of the request budget that resyncs take at most, such as 0.5"
+        0.5, gt=0, le=1, description="largest share of the request budget that resyncs use, such as 0.5"
     )
 
 
 class LogSettings(Section):
-    """How the worker writes its logs; they go to stderr."""
+    """How the worker writes its log, which goes to standard error."""
 
-    format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal")
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level written")
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto: console on a terminal, json elsewhere"
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="lowest level that is written"
+    )
 
 
 class MetricsSettings(Section):
     """Metrics for Prometheus, and probes: `/metrics`, `/healthz`, `/readyz`. Off without a port."""
 
     port: int | None = Field(
-        None, ge=0, le=65535, description="port of /metrics, /healthz, /readyz; none: off"
+        None, ge=0, le=65535, description="port of /metrics, /healthz and /readyz; off if not set"
     )
     host: Annotated[str, AfterValidator(_host)] = Field(
-        "127.0.0.1", min_length=1, description="address that it listens on; 0.0.0.0: all"
+        "127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0: all"
     )
 
 
@@ -367,7 +378,7 @@ class TraceSettings(Section):
     """Traces to an OpenTelemetry collector. Off without an address."""
 
     endpoint: Annotated[str | None, AfterValidator(_optional_url)] = Field(
-        None, description="collector (OTLP over HTTP), such as http://127.0.0.1:4318; none: off"
+        None, description="collector (OTLP over HTTP), such as http://127.0.0.1:4318; off if not set"
     )
     share: float = Field(1.0, ge=0, le=1, description="share of traces that is recorded, from 0 to 1")
 

@@ -104,15 +104,18 @@ class Settings(BaseSettings):
         "default", description="name of the one account"
     )
     accounts_file: Annotated[Path | None, AfterValidator(_home)] = Field(
-        None, description="TOML file with many accounts, instead of the one"
+        None, description="TOML file with several accounts, instead of the one"
     )
     contract_file: Annotated[Path | None, AfterValidator(_home)] = Field(
         None, description="contract profile (TOML) or OpenAPI document (JSON, YAML) of the gateway"
     )
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
-        default_factory=default_data_dir, description="data of the embedded server, heartbeat"
+        default_factory=default_data_dir,
+        description="folder for the heartbeat and the data of the embedded Valkey",
     )
-    grace_seconds: float = Field(4, ge=0, le=600, description="time to finish the page in hand when stopping")
+    grace_seconds: float = Field(
+        4, ge=0, le=600, description="seconds to finish the current page when stopping"
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -1,11 +1,12 @@
-"""The contract of the queue as files: the AsyncAPI document, the JSON Schemas, and what they have promised.
+"""The contract of the queue as files, and the pages of the documentation that are generated from the code.
 
-`python -m worker.contracts deploy` writes `asyncapi.yaml`, `schemas/ENTITY.VERSION.json`, the schema of the log and its
-page. A schema whose version has been stepped gets a file beside the old one, which stays: events that were written
-before name it. `--release` then writes down in `schemas/released.json` what the schemas promise from now on. Neither is
-done for a schema that breaks what is written there. Step its version first: `schema_version` in
-`worker/capture/registry.py` for those of records, `VERSION` and `LETTER_VERSION` in `worker/contracts/event_schema.py`
-for those of the envelope and of dead letters.
+`python -m worker.contracts deploy` writes `asyncapi.yaml`, `schemas/ENTITY.VERSION.json` and the schema of the log into
+the folder `deploy`, and pages into the folder `docs` beside it. `make docs` calls it, and records what commands print.
+
+A schema whose version has been stepped gets a new file; the old file stays, because older events name it. `--release`
+also records in `schemas/released.json` what the schemas promise from now on. The command refuses to write a schema that
+breaks a recorded promise. Step its version first: `schema_version` in `worker/capture/registry.py` for schemas of
+records, `VERSION` and `LETTER_VERSION` in `worker/contracts/event_schema.py` for the envelope and the dead letters.
 """
 
 from __future__ import annotations
@@ -20,9 +21,15 @@ import yaml
 
 from worker.capture.registry import AUDIT_LOGS, RESOURCES
 from worker.contracts import asyncapi, log_page
+from worker.contracts.codes_page import codes_page
 from worker.contracts.compatibility import Promise, broken, promise_of
+from worker.contracts.contract_pages import contract_pages
+from worker.contracts.event_page import event_page
 from worker.contracts.event_schema import envelope_schema, letter_schemas
 from worker.contracts.log_schema import log_schema
+from worker.contracts.metrics_page import metrics_page
+from worker.contracts.sandbox_page import sandbox_page
+from worker.contracts.settings_page import settings_page
 from worker.errors import OrdersyncError
 from worker.ordermesh.record_schema import entry_schema, record_schema
 from worker.queue.envelope import data_schema
@@ -82,8 +89,17 @@ def files() -> dict[str, str]:
 
 
 def pages(docs: Path) -> dict[str, str]:
-    """Pages that are written with the files, by their path in the folder `docs`, which is beside `deploy`."""
-    return {"logs.md": log_page.page(docs / "queries")}
+    """Return every generated page with its text, by its path in the folder `docs`."""
+    return {
+        "operate/log-queries.md": log_page.queries_page(docs / "queries"),
+        **{f"reference/contract/{name}": text for name, text in contract_pages().items()},
+        "reference/event-schemas.md": event_page(schemas()),
+        "reference/exit-codes.md": codes_page(),
+        "reference/log-events.md": log_page.events_page(),
+        "reference/metrics.md": metrics_page(),
+        "reference/sandbox.md": sandbox_page(),
+        "reference/settings.md": settings_page(),
+    }
 
 
 def promises() -> dict[str, Promise]:
@@ -118,7 +134,7 @@ def check(before: Mapping[str, Promise], now: Mapping[str, Promise]) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--release", is_flag=True, help="Write down what the schemas promise from now on.")
 def command(folder: Path, *, release: bool) -> None:
-    """Write the AsyncAPI document and the JSON Schemas into FOLDER, and pages into the folder `docs` beside it."""
+    """Write the AsyncAPI document and the JSON Schemas into FOLDER, and the pages into the folder `docs` beside it."""
     before, now = released(folder), promises()
     check(before, now)
     (folder / "schemas").mkdir(exist_ok=True)
@@ -130,6 +146,7 @@ def command(folder: Path, *, release: bool) -> None:
     docs = folder.resolve().parent / "docs"
     if docs.is_dir():
         for name, text in pages(docs).items():
+            (docs / name).parent.mkdir(parents=True, exist_ok=True)
             (docs / name).write_text(text, encoding="utf-8")
 
 

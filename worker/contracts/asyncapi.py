@@ -26,23 +26,23 @@ _ACCOUNT = {
     "examples": ["{default}", "{acme}"],
 }
 _SAYS = {
-    "snapshot": "It was there when the resource was read for the first time.",
-    "created": "It is new.",
-    "updated": "It has changed; `changed` names what did.",
-    "deleted": "It is no longer there; `data` holds its id.",
-    "recorded": "A new entry stands in the audit log; `subject` is the record whose log it is.",
+    "snapshot": "The record existed when the resource was read for the first time.",
+    "created": "The record is new.",
+    "updated": "The record has changed; `changed` lists the fields.",
+    "deleted": "The record no longer exists; `data` contains its id.",
+    "recorded": "The audit log has a new entry; `subject` is the record whose log it is.",
 }
 _ABOUT = f"""\
-Every change of a record in OrderMesh, once and in order, in Redis Streams. Needs nothing but a Redis client
-(XREADGROUP; Redis 6.2 or newer, or Valkey).
+Every change of a record in OrderMesh, once and in order, in Redis Streams. Needs only a Redis client with XREADGROUP
+(Redis 6.2 or newer, or Valkey).
 
-An entry of a stream is a CloudEvent 1.0 with its attributes as fields, always in the same order, and the record under
-`data` as OrderMesh served it. All values are texts. Events of one record are in order; an event may come twice,
-with the same `id`. What a consumer does not know, be it a field, an action or a value, it lets pass.
+An entry of a stream is a CloudEvent 1.0 with its attributes as fields, always in the same order, and the record in
+`data` as OrderMesh served it. All values are texts. Events of one record are in order; an event may be delivered twice,
+with the same `id`. A consumer ignores fields, actions and values that it does not know.
 
-Version {VERSION} of the envelope gets new optional fields without notice; whatever takes a field away or makes
-something else of it gets another version. So do the schemas of the records, each for itself: `dataschema` names the
-one that an event keeps to.
+Version {VERSION} of the envelope gets new optional fields without notice; a change that removes a field or changes its
+meaning gets a new version. The same applies to the schema of each record: `dataschema` is the schema that an event
+conforms to.
 """
 
 
@@ -71,7 +71,7 @@ def document() -> dict[str, Any]:
                 **{
                     _message_name(resource, action): _message(resource, action)
                     for resource in CAPTURED.values()
-                    for action in _actions(resource)
+                    for action in actions(resource)
                 },
                 **{f"{kind}Letter": _letter(kind, schema) for kind, schema in letter_schemas().items()},
             }
@@ -85,7 +85,8 @@ def schema_file(uri: str) -> str:
     return f"schemas/{entity}.{version}.json"
 
 
-def _actions(captured: Captured) -> list[str]:
+def actions(captured: Captured) -> list[str]:
+    """Return the actions of the events of a resource or an audit log."""
     if isinstance(captured, AuditLog):
         return [RECORDED]
     return [action for action in _SAYS if action in {item.value for item in PUBLISHED}]
@@ -99,7 +100,7 @@ def _channels(resource: Captured) -> list[tuple[str, dict[str, Any]]]:
         "title": f"Events of {title}",
         "description": "A Redis stream. Read it through a consumer group, or with XREAD.",
         "parameters": {"account": _ACCOUNT},
-        "messages": _references([_message_name(resource, action) for action in _actions(resource)]),
+        "messages": _references([_message_name(resource, action) for action in actions(resource)]),
     }
     dead = {
         "address": keys.dead(resource.name),

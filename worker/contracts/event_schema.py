@@ -38,76 +38,80 @@ def _text(description: str, **limits: Any) -> dict[str, Any]:
 _PROPERTIES: dict[str, dict[str, Any]] = {
     "specversion": {"const": SPEC_VERSION, "description": "Version of CloudEvents."},
     "id": _text(
-        "Entity, id of the record, version, and 8 hex digits of its content, with colons between them. The same for "
-        "the same change, whoever publishes it: remember it, and each event is handled once.",
+        "Entity, id of the record, version, and 8 hex digits of its content, separated by colons. The same for the "
+        "same change, whichever worker publishes it: remember it to handle each event once.",
         minLength=1,
     ),
     "source": _text("/ordersync/ACCOUNT/RESOURCE", format="uri-reference"),
     "type": _text(
-        "io.ordermesh.ENTITY.ACTION. There may be further entities and actions: let pass what you do not know.",
+        "io.ordermesh.ENTITY.ACTION. Ignore entities and actions that you do not know.",
         pattern=r"^io\.ordermesh\.[a-z_]+\.[a-z]+$",
     ),
     "subject": _text("Id of the record.", minLength=1),
     "time": _text(
-        "When the record changed, as OrderMesh says; when it was seen, where OrderMesh does not say.",
+        "Time of the change, by the clock of OrderMesh; the time of the read if OrderMesh serves no time.",
         format="date-time",
     ),
     "datacontenttype": {"const": CONTENT_TYPE},
     "dataschema": _text(
-        "$id of the JSON Schema of what is known of the record: urn:ordersync:ENTITY:VERSION.",
+        "$id of the JSON Schema of the record: urn:ordersync:ENTITY:VERSION.",
         format="uri",
         pattern=r"^urn:ordersync:[a-z_]+:[1-9][0-9]*$",
     ),
     "sequence": _text("Counts the events of a resource, without gaps.", pattern=_COUNT),
     "version": _text("Counts the events of a record, without gaps.", pattern=_COUNT),
-    "reason": _text("What made the worker look: poll, resync, reconcile; others may come.", minLength=1),
+    "reason": _text("What caused the read: poll, resync, reconcile; other values are possible.", minLength=1),
     "changed": _text(
-        "Names of the top-level fields that differ from the version before, with commas between them; a comma in a "
-        "name is %2C, a percent sign %25, and no name at all %. Empty unless it is an update."
+        "Names of the top-level fields that differ from the previous version, separated by commas; a comma in a name "
+        "is %2C, a percent sign %25, and an empty name %. Empty unless the event is an update."
     ),
     "data": _text(
-        "The record: a JSON object, as OrderMesh served it, or what of it the privacy policy lets through; of a "
-        "deleted one its id; the entry of an audit log, whatever it is. Bytes of gzip where dataencoding says so.",
+        "The record: a JSON object, as OrderMesh served it, or after the privacy policy; of a deleted record its id; "
+        "the entry of an audit log, as served. Compressed bytes if dataencoding is gzip.",
         contentMediaType=CONTENT_TYPE,
     ),
     ENCODING_FIELD: {
         "enum": [each.value for each in Encoding],
-        "description": "How data is stored. Only where compression is switched on; without it: identity.",
+        "description": "How data is stored. Present only if compression is enabled; without it: identity.",
     },
     PREVIOUS_FIELD: _text(
-        "A JSON object with the values that the fields in changed had before, without those that were not there. "
-        "Only with updates, where it is switched on, and once a record has been published since.",
+        "A JSON object with the previous values of the fields in changed, without fields that did not exist. Present "
+        "only in updates, if it is enabled, and once the record has been published since.",
         contentMediaType=CONTENT_TYPE,
     ),
     TRACE_FIELD: _text(
-        "The run that published the event, as a place in a W3C trace: 00-TRACE_ID-RUN_ID-FLAGS. The log of the worker, "
-        "and its spans, have the same ids; flag 01 says that the spans were recorded. Only where it is switched on.",
+        "The run that published the event, as a position in a W3C trace: 00-TRACE_ID-RUN_ID-FLAGS. The log of the "
+        "worker and its spans have the same ids; flag 01 means that the spans were recorded. Present only if it is "
+        "enabled.",
         pattern="^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
     ),
 }
 _EVENT = {name: _PROPERTIES[name] for name in (*FIELDS, *envelope.OPTIONAL_FIELDS)}
 
 _LETTER = {
-    "reason": _text("Why it could not be dealt with."),
+    "reason": _text("Why it could not be handled."),
     "subject": _text("Id of the record; empty if it could not be read."),
     "time": _text("When the letter was written.", format="date-time"),
 }
 _RECORD = {
     **_LETTER,
-    "where": _text("Operation and page that it was read from."),
-    "data": _text("The record, byte for byte. Not under a privacy policy."),
+    "where": _text("Operation and page of the read."),
+    "data": _text("The record, byte for byte. Not with a privacy policy."),
     "size": _text(
-        "Its bytes. Only under a privacy policy, which what cannot be read cannot pass.", pattern=_COUNT
+        "Its size in bytes. Only with a privacy policy, which cannot be applied to an unreadable record.",
+        pattern=_COUNT,
     ),
-    "fingerprint": _text("XXH3 (64 bits) of its bytes, likewise.", pattern="^[0-9a-f]{16}$"),
+    "fingerprint": _text(
+        "XXH3 (64 bits) of its bytes. Only with a privacy policy.", pattern="^[0-9a-f]{16}$"
+    ),
 }
 _DELIVERY = {
     **_LETTER,
     "where": _text("Id of the entry in the stream."),
     "group": _text("The consumer group that could not handle it."),
-    "consumer": _text("The consumer that gave it up."),
-    "attempts": _text("How often it was tried.", pattern="^[0-9]+$"),
-    "trace": _text("Trace of the last error; empty where there was none."),
+    "consumer": _text("The consumer of the last attempt."),
+    "attempts": _text("Number of attempts.", pattern="^[0-9]+$"),
+    "trace": _text("Traceback of the last error; may be empty."),
     **{f"event.{name}": each for name, each in _EVENT.items() if name != "data"},
     "data": _PROPERTIES["data"],
 }
@@ -130,15 +134,15 @@ def letter_schemas() -> dict[str, dict[str, Any]]:
         "record": _schema(
             envelope.data_schema("dead_record", LETTER_VERSION),
             title="Unreadable record",
-            description="A record that could not be read. It was parked, so that it does not hold up the others.",
+            description="A record that could not be read. It was parked, so that it does not block the others.",
             properties={"kind": {"const": "record"}, **_RECORD},
             required=("kind", "where", *_LETTER),
         ),
         "delivery": _schema(
             envelope.data_schema("dead_delivery", LETTER_VERSION),
             title="Undeliverable event",
-            description="An event that a consumer group could not handle. Whole: `data`, and each other field of it "
-            "with `event.` before its name.",
+            description="An event that a consumer group could not handle, with all its fields: `data`, and each "
+            "other field with the prefix `event.`.",
             properties={"kind": {"const": "delivery"}, **_DELIVERY},
             required=("kind", "where", *_LETTER, "group", "consumer", "attempts", "trace"),
         ),

@@ -175,8 +175,8 @@ class OrderMeshClient(TypedServices):
     async def log_in(self, request: LoginRequest) -> Reply:
         """Send a login, which goes unsigned; a good answer.
 
-        The spelling of a client's login is not documented (api-facts 1.2): where one is refused as malformed
-        the other is tried, and kept when it is the right one.
+        The spelling of a client's login is not documented (docs/reference/api-facts.md, 1.2): where one is refused as
+        malformed the other is tried, and kept when it is the right one.
 
         Raises:
             LoginRejected: The server refuses these credentials.

@@ -35,38 +35,38 @@ class ServedContract:
     """The layout of answers and paths.
 
     Args:
-        wrapper_key: Key of the list in the answer, of every list; None serves bare lists, which have no room
-            for a total. The default is the plural that each operation's row in the table expects.
+        wrapper_key: Key of the list in the answer, for every list; `none` serves bare lists, which cannot have a
+            total. The default `*` is the plural that the table of operations expects.
         page_base: Number of the first page, 0 or 1.
         default_page_size: Records in a page when the client names no size.
-        max_page_size: A larger size asked for is cut to this one, silently, as services do; None: no limit.
+        max_page_size: Largest page; a larger page size is reduced to it without an error. `none`: no limit.
         refuse_large: A size above `max_page_size` is answered with 400 instead.
-        lenient_pages: Page 0 of a list that begins at 1 is taken as page 1 instead of answered with 400.
-        result_cap: Of a longer result only so many records can be reached, and the total says no more; what lies
-            behind them is empty. None: no cap.
-        refuse_deep: A page that begins behind `result_cap` is refused with 400 instead, and the total is the true one.
+        lenient_pages: Page 0 of a list whose first page is 1 is served as page 1 instead of answered with 400.
+        result_cap: Number of records of a result that can be read, which is also the largest total; later pages are
+            empty. `none`: no cap.
+        refuse_deep: A page that begins after `result_cap` is answered with 400, and the total is the true one.
         index_lag: Seconds after which lists show a change; single records show it at once.
-        ignore_page: Every page is the first one: `page` is not looked at.
-        total: Key that tells how many records match; None leaves it out.
+        ignore_page: Every page is the first one: `page` is ignored.
+        total: Key of the number of matching records; `none` leaves it out.
         paging: Whether the answer repeats `page` and `pageSize` (the size that was really used).
         descending: Newest record first instead of oldest first; the order is that of creation.
         since_honoured: `updatedFrom` and `updatedTo`, for shipments `lastModifiedDateFrom` and
             `lastModifiedDateTo`, narrow a list to records modified from then and until then, both inclusive;
             a record that was never modified counts by its creation. The parameters named after the field of
-            creation, such as `createdFrom`, work alike. Otherwise they are ignored in silence.
-        choices_honoured: Parameters named after fields, such as `status` and `merchantId`, choose the records of a
-            list. Otherwise they are ignored in silence.
+            creation, such as `createdFrom`, work alike. If false, they are ignored without an error.
+        choices_honoured: Parameters named after fields, such as `status` and `merchantId`, filter a list. If false,
+            they are ignored without an error.
         sort_honoured: `sortBy` with a field of modification or creation and `sortDirection` (`asc` or `desc`)
-            order a list. Otherwise they are ignored in silence.
-        prefixless: Services that stand at the gateway without their prefix, `/v1/orders` instead of
-            `/order/v1/orders`; under the prefix there is then nothing.
-        moved: Other paths of operations, by their key, with as many parameters as the path of the table; they
-            are taken by name, or in order where the names differ.
+            sort a list. If false, they are ignored without an error.
+        prefixless: Services whose paths have no prefix, `/v1/orders` instead of `/order/v1/orders`; the path with
+            the prefix then does not exist.
+        moved: Other paths of operations, by their key, with as many parameters as the path of the table; parameters
+            are matched by name, or by position where the names differ.
         login_case: Spelling that the client token request takes: `camel` (clientId), `snake` (client_id), or
             `either`.
-        audit_shape: `wrapped` gives audit logs under `auditLogs`, `bare` a plain list with other names.
+        audit_shape: `wrapped` serves audit logs under `auditLogs`, `bare` as a plain list with other field names.
         latency: Seconds that every API request waits before it is served.
-        gzip: Compress bodies for clients that accept it.
+        gzip: Whether bodies are compressed for clients that accept it.
 
     Raises:
         ContractError: A value makes no sense; the message says what is allowed.

@@ -33,12 +33,12 @@ ACTIONS = {
     "status": "answer with `code`, with `retry_after` and `body` if given",
     "delay": "wait `seconds`, then answer as usual",
     "drop": "close the connection without an answer",
-    "truncate": "cut the body in half; content-length tells the length of what is left",
-    "garbage": "answer 200 with text that is no JSON",
-    "not_a_list": "answer a search with an object where the list belongs",
+    "truncate": "cut the body in half; content-length is the length of the first half",
+    "garbage": "answer 200 with text that is not JSON",
+    "not_a_list": "answer a search with an object in place of the list",
     "empty": "answer a search with 200 and an empty list",
     "hang": "never answer, until the client gives up",
-    "create": "make `count` orders, then answer as usual",
+    "create": "create `count` orders, then answer as usual",
     "change": "change `count` orders, then answer as usual",
     "delete": "delete the `count` oldest orders, then answer as usual",
 }
@@ -96,18 +96,18 @@ class FaultRule:
     """One fault.
 
     Args:
-        action: One of `ACTIONS`.
+        action: One of the actions above.
         operation: Key of an operation, or `*` for any.
         page: Only requests for this page.
-        after: Matching requests that pass unharmed first.
-        times: How often the rule acts; None: without end. In a file also "unlimited".
+        after: Number of matching requests that are answered as usual first.
+        times: How often the rule acts; in a file also "unlimited", which is the default.
         probability: Share of matching requests, after the first `after`, on which the rule acts.
         code: HTTP status of `status`.
         retry_after: Value of Retry-After with `status`: seconds or a date.
         body: Text of the body with `status` and `garbage`.
-        seconds: Length of `delay`.
-        count: Orders of `create`, `change` and `delete`.
-        name: How messages call the rule.
+        seconds: Seconds that `delay` waits.
+        count: Number of orders that `create`, `change` and `delete` concern.
+        name: Name of the rule in messages; its number if empty.
 
     Raises:
         FaultRuleError: A value is not allowed; the message names the rule and what is allowed.

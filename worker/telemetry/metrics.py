@@ -39,7 +39,7 @@ class Metrics:
         self._polls = counter("polls", "Polls that have ended, by outcome.", "outcome")
         self._records = counter("records", "Records that were read.")
         self._events = counter("events", "Events that were published, by action.", "action")
-        self._requests = counter("requests", "Requests to the gateway, retries among them.")
+        self._requests = counter("requests", "Requests to the gateway, including retries.")
         self._retries = counter("retries", "Requests that were sent again.")
         self._budget_wait = counter("budget_wait_seconds", "Seconds that requests waited for the budget.")
         self._commits = Histogram(
@@ -50,17 +50,19 @@ class Metrics:
             buckets=COMMIT_SECONDS,
         )
         self._gauges = {
-            "fresh_s": gauge("freshness_seconds", "Age of what is published."),
-            "records": gauge("tracked_records", "Records that are known."),
+            "fresh_s": gauge("freshness_seconds", "Age of the published data."),
+            "records": gauge("tracked_records", "Known records."),
             "dead": gauge("dead_letters", "Dead letters."),
-            "failures": gauge("failures", "Failures of polls in a row."),
+            "failures": gauge("failures", "Failed polls in a row."),
         }
-        self._health = gauge("health", "1 for the health that a resource has, 0 for the others.", "health")
-        self._backpressure = gauge("backpressure", "1 while polling pauses, until consumers have caught up.")
-        self._paused = gauge("paused", "1 while somebody has paused it.")
+        self._health = gauge("health", "1 for the current health of a resource, 0 for the others.", "health")
+        self._backpressure = gauge("backpressure", "1 while polling pauses because of backpressure.")
+        self._paused = gauge("paused", "1 while a person has paused the resource.")
         self._lag = gauge("group_lag", "Events that a consumer group has not read.", "group")
-        self._pending = gauge("group_pending", "Events delivered to a group, not acknowledged.", "group")
-        self._oldest = gauge("group_oldest_seconds", "Age of the oldest event a group still needs.", "group")
+        self._pending = gauge("group_pending", "Events delivered to a group and not acknowledged.", "group")
+        self._oldest = gauge(
+            "group_oldest_seconds", "Age of the oldest event that a group still needs.", "group"
+        )
         self._standing = (
             *self._gauges.values(),
             *(self._health, self._backpressure, self._paused, self._lag, self._pending, self._oldest),

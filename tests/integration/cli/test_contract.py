@@ -11,8 +11,8 @@ import pytest
 import redis
 import yaml
 
-from tests.support.paths import ROOT
 from tests.support.programs import login_settings, ordersync
+from worker.ordermesh.contract import reference
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.schemas import SCHEMAS
 from worker.sandbox import SandboxServer, ServedContract
@@ -57,7 +57,7 @@ def test_show(tmp_path: Path) -> None:
         assert f" {operation.path} " in rows[key]
         assert (" documented " in rows[key]) is operation.documented
         assert rows[key].endswith("built in")
-    assert "docs/contract.md" in done.stdout
+    assert "docs/reference/contract" in done.stdout
     shown = answer(tmp_path, "show")
     assert [entry["key"] for entry in shown["operations"]] == list(OPERATIONS)
     assert {entry["source"] for entry in shown["operations"]} == {"built in"}
@@ -140,9 +140,9 @@ def test_show_one_schema(tmp_path: Path) -> None:
 
 
 def test_show_the_reference(tmp_path: Path) -> None:
-    """The page of the repository, for those who have installed the package alone."""
+    """The reference as one page, for those who have installed the package alone."""
     page = ordersync("contract", "show", "--reference", cwd=tmp_path).stdout
-    assert page == (ROOT / "docs" / "contract.md").read_text()
+    assert page == reference.markdown()
     data = answer(tmp_path, "show", "--reference")
     assert (len(data["operations"]), len(data["schemas"])) == (len(OPERATIONS), len(SCHEMAS)) == (79, 242)
 

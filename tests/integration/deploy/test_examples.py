@@ -183,7 +183,7 @@ async def test_shell_says_what_is_wrong(polled: Bench, shell: tuple[str, ...], t
     assert "the data is compressed: use `ordersync consume`" in done.stderr
 
 
-@pytest.mark.parametrize("place", ["README.md", "deploy/examples/consume.sh"])
+@pytest.mark.parametrize("place", ["README.md", "docs/consume/command.md", "deploy/examples/consume.sh"])
 async def test_the_one_line(polled: Bench, redis_url: str, tmp_path: Path, place: str) -> None:
     """The line of the documentation, as it is written, writes every event to a file."""
     (line,) = re.findall(

@@ -1,4 +1,4 @@
-"""The Dockerfile: that it keeps what deploy/README.md promises of the image. `make image` runs its steps."""
+"""The Dockerfile: that it keeps what docs/operate/deploy.md promises of the image. `make image` runs its steps."""
 
 from __future__ import annotations
 

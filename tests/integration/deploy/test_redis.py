@@ -277,7 +277,7 @@ DEBIANS = Path("/etc/redis/redis.conf")
 
 @pytest.mark.skipif(not DEBIANS.exists(), reason="no redis.conf of Debian")
 def test_after_the_configuration_of_debian(tmp_path: Path) -> None:
-    """As deploy/README.md says: our file is included as the last line, and what it says is what holds."""
+    """As docs/operate/deploy.md says: our file is included as the last line, and its values are in force."""
     server = DeployedServer(server_binary("redis"), tmp_path)
     place = f"daemonize no\nlogfile ''\npidfile {tmp_path}/pid\ndir {tmp_path}\n"
     ours = f"include {DEPLOY / 'redis' / 'redis.conf'}\naclfile {tmp_path / 'users.acl'}\n"

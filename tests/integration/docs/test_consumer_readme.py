@@ -1,8 +1,7 @@
-"""The example of the README runs as it is written."""
+"""The example of the page on the consumer kit runs as it is written."""
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.consuming import KEYS, Stage
-from tests.support.paths import ROOT
+from tests.support.documentation import block
 from tests.support.programs import Program
 from tests.support.waiting import eventually
 from worker.redis.connections import connect
@@ -18,9 +17,9 @@ from worker.redis.connections import connect
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_example_of_the_readme(redis_url: str, tmp_path: Path) -> None:
+async def test_the_example_of_the_page(redis_url: str, tmp_path: Path) -> None:
     """It prints every event, in order for each entity, acknowledges all, and ends in order on SIGTERM."""
-    (code,) = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    code = block("docs/consume/python.md", "python")
     assert code.count("Redis()") == 1
     code = code.replace("Redis()", f"Redis.from_url({redis_url!r})")
     client = connect(redis_url)

@@ -1,4 +1,4 @@
-"""docs/commands.md: every command stands there, and prints what is shown."""
+"""The page with the output of commands: it has every command, and shows what each prints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.recorded.page import BEGAN, Example, cut, readable, render, shape
 from tests.recorded.scene import record
 from tests.support.paths import ROOT
 
-PAGE = ROOT / "docs" / "commands.md"
+PAGE = ROOT / "docs" / "reference" / "command-output.md"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_the_page_shows_what_is_printed(examples: list[Example]) -> None:
     """But for times, ids and numbers. When it does not, and what is printed is right: `make docs`."""
     shown, printed = shape(PAGE.read_text(encoding="utf-8")), shape(render(examples))
     assert shown == printed, "\n".join(
-        difflib.unified_diff(shown, printed, "docs/commands.md", "printed", n=1)
+        difflib.unified_diff(shown, printed, "command-output.md", "printed", n=1)
     )
 
 

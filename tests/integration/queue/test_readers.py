@@ -1,17 +1,16 @@
-"""Programs of other people read the events: `redis-cli`, a Node client, and the example of the README."""
+"""Programs of other people read the events: `redis-cli`, a Node client, and the example of the page on events."""
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.documentation import block, read
 from tests.support.node import example
-from tests.support.paths import ROOT
 from tests.support.programs import program_env, run_beside
 from tests.support.tools import program
 from tests.support.worker import Bench, BenchMaker
@@ -152,12 +151,12 @@ async def test_node_without_a_stream_says_how_to_call_it(node: tuple[str, ...], 
         assert done.stderr.startswith("usage: node read.mjs URL STREAM")
 
 
-# --- the README -----------------------------------------------------------------------------------------
+# --- the page on events --------------------------------------------------------------------------------
 
 
-def readme_example(redis_url: str, rounds: int) -> str:
-    """The consumer of the README as written, at the server of the test and with an end."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def documented_example(redis_url: str, rounds: int) -> str:
+    """The consumer of the page as written, at the server of the test and with an end."""
+    code = block("docs/consume/events.md", "python")
     for written, here in (
         ("redis.Redis(", f"redis.Redis.from_url({redis_url!r}, "),
         ("while True:", f"for _ in range({rounds}):"),
@@ -165,7 +164,7 @@ def readme_example(redis_url: str, rounds: int) -> str:
     ):
         assert code.count(written) == 1
         code = code.replace(written, here)
-    return str(code)
+    return code
 
 
 def printed(events: list[Event]) -> list[str]:
@@ -173,12 +172,12 @@ def printed(events: list[Event]) -> list[str]:
     return [f"{event.type} {event.subject} {','.join(event.changed)}" for event in events]
 
 
-async def test_the_example_of_the_readme(polled: Bench, redis_url: str, tmp_path: Path) -> None:
+async def test_the_example_of_the_page(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     """It prints every event once and in order, what it had not finished before first, and acknowledges all."""
     events = await polled.events()
     await polled.redis.xgroup_create(STREAM, "warehouse", id="0")
     await polled.redis.xreadgroup("warehouse", "worker-1", {STREAM: ">"}, count=7)
-    command = (sys.executable, "-W", "error", "-c", readme_example(redis_url, 4))
+    command = (sys.executable, "-W", "error", "-c", documented_example(redis_url, 4))
     done = await run_beside(*command, cwd=tmp_path, env=program_env())
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == printed(events)
@@ -187,7 +186,7 @@ async def test_the_example_of_the_readme(polled: Bench, redis_url: str, tmp_path
 
 async def test_the_example_again(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     """It makes the group itself; started again it goes on behind what it has acknowledged."""
-    command = (sys.executable, "-W", "error", "-c", readme_example(redis_url, 3))
+    command = (sys.executable, "-W", "error", "-c", documented_example(redis_url, 3))
     first = await run_beside(*command, cwd=tmp_path, env=program_env())
     before = await polled.events()
     assert first.stdout.splitlines() == printed(before)
@@ -198,8 +197,10 @@ async def test_the_example_again(polled: Bench, redis_url: str, tmp_path: Path) 
     assert second.stdout.splitlines() == printed((await polled.events())[len(before) :])
 
 
-def test_the_readme_names_the_fields() -> None:
-    """The code keeps to the documented order, and the README tells of every field."""
+def test_the_page_names_the_fields() -> None:
+    """The code keeps to the documented order, and the page describes every field, in that order."""
     assert FIELDS == DOCUMENTED
-    readme = (ROOT / "README.md").read_text()
-    assert [name for name in DOCUMENTED if f"`{name}`" not in readme] == []
+    rows = [
+        line.split("`")[1] for line in read("docs/consume/events.md").splitlines() if line.startswith("| `")
+    ]
+    assert tuple(rows) == DOCUMENTED

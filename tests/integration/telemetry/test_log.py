@@ -67,7 +67,7 @@ def is_written(server: Server) -> bool:
 async def test_a_life_in_trouble(sandbox: SandboxServer, own_server: Server, tmp_path: Path) -> None:
     """Bad answers, an unreadable record, a dead Redis, a signal, at `debug`: every line fits the schema.
 
-    The ten questions of docs/logs.md are asked of that very log, with other text between the lines.
+    The ten questions of docs/operate/log-queries.md are asked of that very log, with other text between the lines.
     """
     settings = login_settings(
         sandbox, own_server.url, tmp_path / "data", log__level="debug", events__traceparent="true"

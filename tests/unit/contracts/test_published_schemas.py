@@ -63,7 +63,7 @@ def test_the_committed_file_is_what_the_code_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", published.pages(DOCS))
 def test_the_committed_page_is_what_the_code_says(name: str) -> None:
-    """A change of a log event needs a new page: `python -m worker.contracts deploy`."""
+    """A change of a log event, a setting, a metric or the contract needs new pages: `make docs`."""
     assert (DOCS / name).read_text(encoding="utf-8") == published.pages(DOCS)[name]
 
 

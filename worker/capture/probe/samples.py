@@ -41,9 +41,9 @@ class PageBase(Enum):
 class SampleRecord:
     """One record: when it was made and modified (milliseconds since 1970), None if it does not say so.
 
-    `unchanged`: the field that names its last change is null, as it is until the first one (api-facts 3.3).
-    `names`: its top-level fields; `parent`: the id of the record that it belongs to, `status` and `merchant` as they
-    stand in a query, "" for none.
+    `unchanged`: the field that names its last change is null, as it is until the first one
+    (docs/reference/api-facts.md, 3.3). `names`: its top-level fields; `parent`: the id of the record that it belongs
+    to, `status` and `merchant` as they stand in a query, "" for none.
     """
 
     id: str

@@ -1,8 +1,8 @@
 """From the audit log of a record to the entries of it that are new. No I/O.
 
 An entry is published once. It is known by its id, or, where it has none, by its content in canonical form: no field
-of an entry is documented (api-facts 1.8). What is kept of a log is the state of a record whose fields are the
-fingerprints of its entries, in the order in which they were published.
+of an entry is documented (docs/reference/api-facts.md, 1.8). What is kept of a log is the state of a record whose
+fields are the fingerprints of its entries, in the order in which they were published.
 """
 
 from __future__ import annotations

@@ -139,8 +139,8 @@ def _show_all(contract: Contract, as_json: bool) -> None:
             f"{len(contract.differences)} values differ from the built-in contract: ordersync contract show --diff"
         )
     click.echo(
-        "Details of one: ordersync contract show --operation KEY or --schema NAME; of all (docs/contract.md): "
-        "--reference"
+        "Details of one: ordersync contract show --operation KEY or --schema NAME; of all "
+        "(docs/reference/contract): --reference"
     )
 
 

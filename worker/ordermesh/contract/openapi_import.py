@@ -109,7 +109,7 @@ def import_document(root: Any, *, add_prefixes: bool = False) -> Imported:
     """Match a decoded document with the table.
 
     `add_prefixes`: put the prefix of its service before a path that is listed without it. A portal may list
-    paths as the service knows them, where the gateway adds the prefix (api-facts 1.1).
+    paths as the service knows them, where the gateway adds the prefix (docs/reference/api-facts.md, 1.1).
 
     Raises:
         NotOpenApi: It is no OpenAPI document, or describes no operation.

@@ -157,7 +157,7 @@ _ROWS = (
         confidence="low", body=("orderId", "refunds"), request="AddRefundModel",
         alternatives=("/order/v1/orders/refund", "/order/v1/orders/{orderId}/refunds"),
         page="https://docs.dev.ordermesh.io/addrefundmodel-12760536d0",
-        note="orderId stands in the body, so probably not in the path"),
+        note="orderId is in the body, so probably not in the path"),
     # Note service
     Operation("notes.create", "Create a New Note", "Notes", "POST", "/note/v1/notes",
         confidence="documented", request="CreateNoteModel", answer="CreateNoteReponse",
@@ -330,7 +330,7 @@ _ROWS = (
     Operation("shipments.reroute", "Reroute shipment.", "Shipments", "POST", "/shipment/v1/reroute",
         confidence="low", method_documented=False, body=("shipmentId", "facilityId", "reason", "orderItems"),
         request="Reroute", answer="RerouteResponse", page="https://docs.dev.ordermesh.io/reroute-13197345d0",
-        note="shipmentId stands in the body, so probably not in the path"),
+        note="shipmentId is in the body, so probably not in the path"),
     Operation("shipments.reject", "Rejects a shipment.", "Shipments", "POST",
         "/shipment/v1/{shipmentId}/reject", confidence="low", method_documented=False, request="Reject",
         answer="RejectResponse", note="VendorRejectShipmentDTO is there for vendor users"),

@@ -33,14 +33,14 @@ class Route:
 class Listing:
     """How one list is asked for.
 
-    `page` and `pageSize`, from 1, are documented for one catalog operation and inferred for the rest (api-facts
-    1.5). `largest_page`: more records than these are not given in one page; None: not known. `wrapper`: key of
-    the list in the answer; None: the one that the table expects. `since_parameter`: a query parameter, to which
-    a time is given, that leaves out every record that was modified before it; None: there is none, or none that
-    holds. `ascending`, `descending`: query parameters that sort by modification; empty: not known. `status_parameter`,
-    `merchant_parameter`: query parameters that choose records by their status or merchant; None: none that holds.
-    `past_end`: what a page beyond the last one is answered with: `empty`, `repeats` (the last page once more), or a
-    status (`404`). `capped`: so is a page behind a number of records, though there are more.
+    `page` and `pageSize`, from 1, are documented for one catalog operation and inferred for the rest
+    (docs/reference/api-facts.md, 1.5). `largest_page`: more records than these are not given in one page; None: not
+    known. `wrapper`: key of the list in the answer; None: the one that the table expects. `since_parameter`: a query
+    parameter, to which a time is given, that leaves out every record that was modified before it; None: there is
+    none, or none that holds. `ascending`, `descending`: query parameters that sort by modification; empty: not known.
+    `status_parameter`, `merchant_parameter`: query parameters that choose records by their status or merchant; None:
+    none that holds. `past_end`: what a page beyond the last one is answered with: `empty`, `repeats` (the last page
+    once more), or a status (`404`). `capped`: so is a page behind a number of records, though there are more.
     """
 
     page_parameter: str = "page"

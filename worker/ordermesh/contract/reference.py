@@ -1,13 +1,12 @@
 """The reference of the API, rendered from the table of operations and the table of schemas.
 
-Pure functions: `markdown()` is the page `docs/contract.md`, `data()` the same as plain data for commands that
-print JSON. `python -m worker.ordermesh.contract.reference > docs/contract.md` writes the page anew.
+Pure functions: `markdown()` is the whole reference as one page, `data()` the same as plain data for commands that
+print JSON. The site has a page for each service, made of the same sections: `worker/contracts/contract_pages.py`.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from typing import TYPE_CHECKING, Any
 
 from worker.ordermesh.contract.operations import OPERATIONS, SERVICES
@@ -26,6 +25,10 @@ DOCUMENTED_QUERY: dict[str, tuple[str, ...]] = {
 """The query parameters that a sample of the vendor shows, by operation; all others are inferred."""
 
 NOT_DOCUMENTED = "fields not documented"
+ABOUT_SCHEMAS = (
+    "Every schema that the vendor's portal names. A field marked with `!` is always present and not null; every other "
+    "field may be missing or null, and unknown fields pass through."
+)
 
 _PAGE_OF_SOURCE = re.compile(r"vendor:[\w-]+")
 
@@ -114,21 +117,18 @@ def body_fields(operation: Operation) -> tuple[str, ...]:
 
 
 def markdown() -> str:
-    """The page `docs/contract.md`."""
-    parts = [_head()]
+    """Return the whole reference as one page."""
+    parts = [f"# The OrderMesh contract\n\n{introduction()}"]
     for service in SERVICES:
         operations = [each for each in OPERATIONS.values() if each.service == service]
-        parts.append(f"## {service.capitalize()} service\n\n{_overview(operations)}")
+        parts.append(f"## {service.capitalize()} service\n\n{overview(operations)}")
         parts += [operation_markdown(each) for each in operations]
-    parts.append(
-        "## Schemas\n\nEvery schema that the portal names. A field marked with `!` must be there and is not null;"
-        " every other one may be missing or null, and unknown ones pass through."
-    )
+    parts.append(f"## Schemas\n\n{ABOUT_SCHEMAS}")
     for service in SERVICES:
         links = ", ".join(_link(each.name) for each in schemas_of(service))
         parts.append(f"**{service.capitalize()}**: {links}")
     parts += [schema_markdown(item) for item in SCHEMAS.values()]
-    parts.append("\n".join(f"[vendor:{key}]: {url}" for key, url in PAGES.items()))
+    parts.append(sources())
     return "\n\n".join(parts) + "\n"
 
 
@@ -168,29 +168,34 @@ def schema_markdown(schema: Schema) -> str:
     return "\n".join(lines)
 
 
-def _head() -> str:
+def introduction() -> str:
+    """Return how much of the contract is documented, and what the words of the reference mean."""
     number = counts()
     return (
-        "# The OrderMesh contract\n\n"
-        "<!-- Written by `python -m worker.ordermesh.contract.reference`; change the tables, not this page. -->\n\n"
         f"{number['operations']} operations, of which {number['paths_documented']} have a documented path and "
         f"{number['methods_documented']} a documented method; {number['schemas']} schemas, of which "
         f"{number['schemas_documented']} have documented fields and "
         f"{number['schemas_with_fields'] - number['schemas_documented']} only inferred ones.\n\n"
-        "*Documented* means that a page of the vendor shows it. *Inferred* means that it was concluded from "
-        "what the vendor shows of something else, with high, medium or low confidence: a contract profile can "
-        "replace it, and the probe verifies it. Query parameters are inferred unless they are marked."
+        "*Documented* means that a page of the vendor shows the path, method or field. *Inferred* means that it was "
+        "concluded from what the vendor shows for something else, with high, medium or low confidence: a contract "
+        "profile can replace it, and the probe verifies it. Query parameters are inferred unless they are marked."
     )
 
 
-def _overview(operations: Iterable[Operation]) -> str:
+def overview(operations: Iterable[Operation]) -> str:
+    """Return a table of operations, each with a link to its section."""
     lines = ["| operation | request | path | method |", "|---|---|---|---|"]
     lines += [
-        f"| [`{item.key}`](#{_anchor(item.key)}) | `{item.method} {item.path}` | {item.confidence} "
+        f"| [`{item.key}`](#{anchor(item.key)}) | `{item.method} {item.path}` | {item.confidence} "
         f"| {'documented' if item.method_documented else 'inferred'} |"
         for item in operations
     ]
     return "\n".join(lines)
+
+
+def sources() -> str:
+    """Return the addresses of the vendor's pages, as Markdown link references."""
+    return "\n".join(f"[vendor:{key}]: {url}" for key, url in PAGES.items())
 
 
 def _query(operation: Operation) -> str:
@@ -233,10 +238,11 @@ def _sentence(text: str) -> str:
 
 
 def _link(name: str) -> str:
-    return f"[{name}](#{_anchor(name)})"
+    return f"[{name}](#{anchor(name)})"
 
 
-def _anchor(heading: str) -> str:
+def anchor(heading: str) -> str:
+    """Return the anchor of a heading."""
     return re.sub(r"[^\w-]", "", heading.lower())
 
 
@@ -246,7 +252,3 @@ def _code(names: Iterable[str]) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    sys.stdout.write(markdown())

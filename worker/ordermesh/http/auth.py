@@ -2,7 +2,7 @@
 
 Production integrations use client credentials: a token of about 24 hours without a refresh, so log in
 again. User logins are for development: 900 seconds and a refresh token that may be rotated. The lifetime is
-always taken from the answer (api-facts 1.2).
+always taken from the answer (docs/reference/api-facts.md, 1.2).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class LoginRequest:
 
 
 class _TokenAnswer(msgspec.Struct):
-    # Older guides show snake case for the client token (api-facts 1.2), so both are read.
+    # Older guides show snake case for the client token (docs/reference/api-facts.md, 1.2), so both are read.
     accessToken: str | None = None  # noqa: N815 - as served
     access_token: str | None = None
     refreshToken: str | None = None  # noqa: N815 - as served

@@ -1,8 +1,8 @@
 """Bulk answers, item by item.
 
-Only the envelope of a request, `{"bulk": [...]}`, is documented (api-facts 1.7). How many items one may hold is not,
-nor what a BulkResponseItem looks like. So results are matched with what was sent by what they tell (a position,
-else an id, else their order), and what cannot be told is said to be unknown, never to be done.
+Only the envelope of a request, `{"bulk": [...]}`, is documented (docs/reference/api-facts.md, 1.7). How many items
+one may hold is not, nor what a BulkResponseItem looks like. So results are matched with what was sent by what they
+tell (a position, else an id, else their order), and what cannot be told is said to be unknown, never to be done.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_IN_BULK = 50
-"""Items in one request: the limit is not documented (api-facts 7)."""
+"""Items in one request: the limit is not documented (docs/reference/api-facts.md, 7)."""
 
 WRAPPERS = ("bulk", "items", "results", "responses", "data")
 """Names under which the results may stand. None is documented."""

@@ -1,7 +1,7 @@
 """Splitting a page into raw records without decoding them.
 
-The wrapper key of a list is not documented (api-facts 1.5): the expected key is read in one pass; a bare
-list, or a body whose only list stands under another name, is read too.
+The wrapper key of a list is not documented (docs/reference/api-facts.md, 1.5): the expected key is read in one pass;
+a bare list, or a body whose only list stands under another name, is read too.
 """
 
 from __future__ import annotations

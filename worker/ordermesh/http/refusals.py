@@ -1,8 +1,8 @@
 """What an answer with a bad status says: the server's words, property errors, when to come again.
 
-One error body alone is documented, `errors[]` with `errorMessage` and `propertyName` (api-facts 1.6), so other
-usual ones are read as well. Of a JSON body only what is meant as a message is repeated: the rest, such as
-`attemptedValue`, may be a customer's data.
+One error body alone is documented, `errors[]` with `errorMessage` and `propertyName` (docs/reference/api-facts.md,
+1.6), so other usual ones are read as well. Of a JSON body only what is meant as a message is repeated: the rest, such
+as `attemptedValue`, may be a customer's data.
 """
 
 from __future__ import annotations

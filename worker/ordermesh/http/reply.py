@@ -1,7 +1,8 @@
 """What the client gives back: an answer with a good status, as served and decoded.
 
-How single records and audit logs are wrapped is documented for orders and order items alone (api-facts 3.2,
-3.3, 1.8), so a wrapper is looked for and nothing depends on its being there. What was served is always at hand.
+How single records and audit logs are wrapped is documented for orders and order items alone
+(docs/reference/api-facts.md, 3.2, 3.3, 1.8), so a wrapper is looked for and nothing depends on its being there. What
+was served is always at hand.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Reply:
     def errors(self) -> tuple[PropertyError, ...]:
         """What was left undone in spite of the good status: the one such answer that is shown has `errors`.
 
-        Source: the vendor's sample of adding variants, of which some are unknown (api-facts 1.6).
+        Source: the vendor's sample of adding variants, of which some are unknown (docs/reference/api-facts.md, 1.6).
 
         Raises:
             UnreadableAnswer: It is not JSON.
@@ -165,7 +166,7 @@ def list_of(reply: Reply, wrappers: tuple[str, ...], page: int | None = None) ->
     """The records of a list.
 
     An object with an `id` and without the list is a list of one: the stored sample of all shipments of an order
-    looks like that (api-facts 6.1).
+    looks like that (docs/reference/api-facts.md, 6.1).
 
     Raises:
         UnreadableAnswer: There is no list in it. `page`, as it was asked for, goes into the message.

@@ -39,7 +39,7 @@ USER: tuple[Schema, ...] = (
                   "expiresIn: integer", "identityToken: string", "id: string", "shortId: string",
                   "username: string", "email: string", "firstName: string", "lastName: string", "status: string",
                   "dateCreated: string", "attributes: object", "roles: [RoleWithPermissionDTO]"),
-           note="attributes holds the lists merchantIds, vendorIds and facilityIds"),
+           note="attributes contains the lists merchantIds, vendorIds and facilityIds"),
     schema("UnauthorizedErrorResponse", "user", note="so 401 exists"),
     *undocumented("user", """
         AssignUserRoleDto CreateInvitationDto CreateInvitationResponse CreateRoleDTO CreateServiceClientDto

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAGE_SIZE = 50
-"""Records in a page: the only size in a sample of the vendor (api-facts 7)."""
+"""Records in a page: the only size in a sample of the vendor (docs/reference/api-facts.md, 7)."""
 
 Filter: TypeAlias = str | int | datetime | None
 """A value of a query parameter; None leaves it out."""

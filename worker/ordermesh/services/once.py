@@ -1,9 +1,9 @@
 """Creating an order exactly once, though answers get lost.
 
 Nothing makes the creation of an order idempotent by itself; its safe id, which the caller chooses, tells whether it
-exists. So an order whose creation got no answer is looked for, and a conflict means that it is there (api-facts 7). It
-is never sent a second time: that an order is not found does not prove that there is none, where the path is only
-inferred and a service may work on behind a gateway that gave up.
+exists. So an order whose creation got no answer is looked for, and a conflict means that it is there
+(docs/reference/api-facts.md, 7). It is never sent a second time: that an order is not found does not prove that there
+is none, where the path is only inferred and a service may work on behind a gateway that gave up.
 """
 
 from __future__ import annotations

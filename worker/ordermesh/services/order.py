@@ -157,7 +157,7 @@ class Orders(ServiceGroup):
 
 
 class OrderItems(ServiceGroup):
-    """Items of orders. An item read alone does not name its order (api-facts 3.3)."""
+    """Items of orders. An item read alone does not name its order (docs/reference/api-facts.md, 3.3)."""
 
     async def search(
         self,

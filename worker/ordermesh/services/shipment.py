@@ -1,7 +1,7 @@
 """The shipment service: shipments, their packages, packing slips.
 
 Only the path and the answer of reading one shipment are documented, and the body of rerouting. Statuses are
-integers; times have no zone and are taken as UTC (api-facts 6).
+integers; times have no zone and are taken as UTC (docs/reference/api-facts.md, 6).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The closed catalogue of what the log may say: one table of events, with typed fields.
 
-The JSON Schema (`deploy/log-events.schema.json`) and the page (`docs/logs.md`) are written from it, and every line is
-held against it: `conformity`. A new event needs an entry here, in the file of its theme, and new files:
-`python -m worker.contracts deploy`.
+The JSON Schema (`deploy/log-events.schema.json`) and the page (`docs/reference/log-events.md`) are written from it, and
+`conformity` checks every line against it. A new event needs an entry here, in the file of its theme, and new files:
+`make docs`.
 """
 
 from __future__ import annotations

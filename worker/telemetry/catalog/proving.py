@@ -13,28 +13,29 @@ EVENTS = (
     LogEvent(
         "coverage_proven",
         LogLevel.INFO,
-        "All that audit logs tell of a span of time is published. What had been missed of it was told before.",
+        "Every change in the audit logs of a span of time is published. Changes that had been missed have "
+        "`gap_found` lines.",
         fields=_PASS,
     ),
     LogEvent(
         "coverage_open",
         LogLevel.WARNING,
-        "Audit logs were compared with what was published, and something of them could not be shown to be published.",
-        "See `ordersync coverage`, which names the records and why they could not be read; the next pass tries again.",
+        "The audit logs contain changes that could not be shown to be published.",
+        "`ordersync coverage` names the records and why they could not be read. The next pass tries again.",
         _PASS,
     ),
     LogEvent(
         "gap_found",
         LogLevel.WARNING,
-        "The audit log of a record tells of a change that was not published. It is read by its id now.",
-        "Nothing, if `gap_healed` follows; many of them say that the lists of the gateway lose changes.",
+        "The audit log of a record has a change that was not published. The worker reads the record by its id.",
+        "Nothing, if `gap_healed` follows. Many such lines mean that the lists of the gateway lose changes.",
         ("resource", "run_id", "subject", "reason"),
         ("changed_at",),
     ),
     LogEvent(
         "gap_healed",
         LogLevel.WARNING,
-        "The record of a gap is published as it is now.",
+        "The record of a gap is published in its current state.",
         "Nothing.",
         ("resource", "run_id", "subject"),
         ("changed_at",),
@@ -42,21 +43,22 @@ EVENTS = (
     LogEvent(
         "reconcile_off",
         LogLevel.WARNING,
-        "Completeness cannot be proven, as `reason` says. Reading and publishing are not concerned by it.",
-        "Give the token the right to read audit logs, or set ORDERSYNC_RECONCILE__EVERY to 0.",
+        "Completeness cannot be verified; `reason` says why. Reading and publishing are not affected.",
+        "Give the token the permission to read audit logs, or set ORDERSYNC_RECONCILE__EVERY to 0.",
         ("resource", "run_id", "reason", "advice"),
     ),
     LogEvent(
         "reconcile_failed",
         LogLevel.WARNING,
-        "The comparison with audit logs was cut short; it goes on by itself where it was. Told once a minute.",
-        "`error` says it; reading and publishing go on.",
+        "The comparison with audit logs was interrupted; it continues later from there. Repetitions are "
+        "suppressed for a minute.",
+        "Read `error`. Reading and publishing continue.",
         ("resource", "error", "error_code", "repeated"),
     ),
     LogEvent(
         "reconcile_skipped",
         LogLevel.DEBUG,
-        "Another worker is at it.",
+        "Another worker compares the audit logs.",
         fields=("reason",),
     ),
 )

@@ -6,7 +6,6 @@ import ast
 import asyncio
 import contextlib
 import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from arq.worker import Retry
 from jobs.resync import resync, slice_id
 from jobs.tick import tick
 from jobs.worker import make_queue, make_resync_worker
-from tests.support.paths import ROOT
+from tests.support.documentation import block
 from tests.support.programs import Program, login_settings, ordersync
 from tests.support.waiting import eventually
 from tests.support.worker import Bench, BenchMaker
@@ -302,12 +301,12 @@ async def test_asked_for_by_another_program(bench: BenchMaker, redis_url: str) -
         await queue.aclose(close_connection_pool=True)
 
 
-async def test_the_call_of_the_readme(bench: BenchMaker, redis_url: str) -> None:
+async def test_the_documented_call(bench: BenchMaker, redis_url: str) -> None:
     """It is taken up as it is written there, by a worker that serves the account."""
-    (code,) = re.findall(r"```python3\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    code = block("docs/guide/resync.md", "python")
     code = code.replace("RedisSettings()", f"RedisSettings(port={urlsplit(redis_url).port})")
     names: dict[str, Any] = {}
-    await eval(compile(code, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)  # noqa: S307 - ours
+    await eval(compile(code, "resync.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)  # noqa: S307 - ours
     await names["pool"].aclose(close_connection_pool=True)
     async with bench() as b:
         worker = make_resync_worker(redis_url, b.services, "test-1")

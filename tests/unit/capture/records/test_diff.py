@@ -101,7 +101,7 @@ def test_unset_time_falls_back(names: FieldIndex, unset: str | None) -> None:
 
 
 def test_time_without_zone_is_utc(names: FieldIndex) -> None:
-    """Shipment times carry no zone: UTC (api-facts 1.4)."""
+    """Shipment times carry no zone: UTC (docs/reference/api-facts.md, 1.4)."""
     assert (
         step({"id": "a", "updatedAt": "2026-01-01T10:00:00.1"}, names=names).time == "2026-01-01T10:00:00.1Z"
     )

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.support.paths import ROOT
+from tests.support.documentation import block
 from tests.support.waiting import PATIENCE
 from worker.config import settings
 from worker.errors import SettingsError
@@ -527,13 +527,12 @@ def test_many_accounts_may_have_their_own(surroundings: pytest.MonkeyPatch, tmp_
     }  # fmt: skip
 
 
-# --- the README -------------------------------------------------------------------------------------------
+# --- the documentation ------------------------------------------------------------------------------------
 
 
-def test_the_example_of_the_readme(tmp_path: Path) -> None:
+def test_the_example_of_the_guide(tmp_path: Path) -> None:
     """It is a profile as it stands, and does what its comments say."""
-    readme = (ROOT / "README.md").read_text()
-    (text,) = re.findall(r"```toml\n(openapi = .*?)```", readme, re.DOTALL)
+    text = block("docs/guide/contract.md", "toml")
     (tmp_path / "vendor.json").write_text(json.dumps(VENDOR))
     profile = written(tmp_path, text).profile
     assert (profile.login_case, profile.prefixes) == ("snake", {"order": ""})

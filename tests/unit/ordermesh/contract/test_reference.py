@@ -1,31 +1,40 @@
-"""The reference: what the page says, and that the committed page says it."""
+"""The reference: what it says, as one page for the command and as pages of the site."""
 
 import json
-import subprocess
-import sys
 
 import msgspec
 import pytest
 
 from tests.support.paths import ROOT
+from worker.contracts.contract_pages import contract_pages
 from worker.ordermesh.contract import reference
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.schemas import SCHEMAS
 
-PAGE = ROOT / "docs" / "contract.md"
+FOLDER = ROOT / "docs" / "reference" / "contract"
 
 
-def test_the_committed_page_is_what_the_tables_say() -> None:
-    """A change of a table needs a new page: `python -m worker.ordermesh.contract.reference > docs/contract.md`."""
-    assert PAGE.read_text(encoding="utf-8") == reference.markdown()
+def test_the_committed_pages_are_what_the_tables_say() -> None:
+    """A change of a table needs new pages: `make docs`. No page is left of what is no longer written."""
+    pages = contract_pages()
+    assert {name: (FOLDER / name).read_text(encoding="utf-8") for name in pages} == pages
+    assert {path.name for path in FOLDER.iterdir()} == pages.keys()
 
 
-def test_the_module_prints_the_page() -> None:
-    """Run as a program it writes the page to standard output."""
-    run = subprocess.run(
-        [sys.executable, "-m", "worker.ordermesh.contract.reference"], capture_output=True, check=True
-    )
-    assert run.stdout.decode("utf-8") == reference.markdown()
+def test_each_section_is_on_one_page() -> None:
+    """Every operation and schema is on the page of one service, and a link to it names that page."""
+    pages = contract_pages()
+    homes = {
+        line.removeprefix("### ").strip("`"): name
+        for name, page in pages.items()
+        for line in page.splitlines()
+        if line.startswith("### ")
+    }
+    assert homes.keys() == OPERATIONS.keys() | SCHEMAS.keys()
+    assert sum(page.count("\n### ") for page in pages.values()) == len(homes)
+    assert homes["GetAuditLogResponse"] == "order.md"
+    assert "[GetAuditLogResponse](#getauditlogresponse)" in pages["order.md"]
+    assert "[GetAuditLogResponse](order.md#getauditlogresponse)" in pages["shipment.md"]
 
 
 def test_counts() -> None:
