@@ -223,6 +223,8 @@ async def settle_polls(b: Bench, model: Model) -> None:
 @example(seed=200031, contract=CONTRACTS[6], probe=True)
 # A record that was open has been told as final by sweeps, and then the plan is `open`.
 @example(seed=200153, contract=CONTRACTS[5], probe=True)
+# Deletions are held back when the last full scan has ended, and the plan is `open` until the next one.
+@example(seed=400039, contract=CONTRACTS[4], probe=True)
 def test_published_equals_changed(
     seed: int, contract: ServedContract, probe: bool, shared_server: Server
 ) -> None:
