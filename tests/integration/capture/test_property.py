@@ -196,7 +196,8 @@ async def settle_polls(b: Bench, model: Model) -> None:
         if later := await waiting(b):  # what is to be confirmed later is so now
             await answer(b.redis.zadd(due, dict.fromkeys(later, 1)))
         run = await step(b, model)
-        fresh = not before.scan.started and not before.held_back and not run.missing
+        # What is held back waits for a full scan, whatever is accepted meanwhile.
+        fresh = run.plan.endswith("open") or not (before.scan.started or before.held_back or run.missing)
         if run.outcome is Outcome.COMPLETE and fresh and not await answer(b.redis.exists(due, absent)):
             break
     else:

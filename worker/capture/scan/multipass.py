@@ -90,7 +90,7 @@ class MultiPassPaginator:
         self.done = self._pages.done or ended
         if moved or self._pages.repeated:
             self._start_over()
-        elif self.done and self.next_page > 1 and not settled and self._may_have_missed():
+        elif self.done and not settled and not self._is_single(page) and self._may_have_missed():
             if self.in_last_pass:
                 self.unsettled = True
             else:
@@ -103,6 +103,17 @@ class MultiPassPaginator:
             self._newest = max(self._newest, *page.times, *page.found, 0)
         elif any(modified <= self._newest for modified in page.found):
             self._found = True
+
+    def _is_single(self, page: PageSummary) -> bool:
+        """True if the first page held every record, so that none can have moved between two requests.
+
+        A full first page is followed by a request for the next one. If that is empty, a record may have moved up to the
+        first page in between; only a total that has not fallen rules it out.
+        """
+        if self.next_page > 1:
+            return False
+        followed = page.count == 0 and self.next_page == 1
+        return not followed or bool(page.total and not self._pages.total_fell)
 
     def _may_have_missed(self) -> bool:
         """Whether the passes so far may have missed a record.

@@ -139,6 +139,11 @@ class OffsetPaginator:
             "sweep_since": 0,
         }
 
+    @property
+    def total_fell(self) -> bool:
+        """True if the total has fallen from one page to the next in this pass."""
+        return self._has_moved and self._total is not None
+
     def accept(self, page: PageSummary, *, may_repeat: bool = False) -> None:
         """Move on: page `next_page` has been committed.
 

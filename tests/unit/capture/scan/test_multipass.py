@@ -8,7 +8,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.capture.scan.keyset import KeysetPaginator
@@ -160,6 +160,8 @@ def missed(due: dict[int, int], server: Moving) -> set[int]:
     seed=st.integers(0, 10_000),
     total=st.booleans(),
 )
+# A record moves up to the full first page between two requests; the second page is empty.
+@example(count=0, new=5, size=5, seed=473, total=False)
 def test_nothing_that_changed_before_a_head_is_passed_by(
     count: int, new: int, size: int, seed: int, *, total: bool
 ) -> None:
@@ -287,3 +289,26 @@ def test_more_ties_than_a_page_of_a_server_that_does_not_turn_pages() -> None:
     plan.accept(page)
     with pytest.raises(UnreadableAnswer, match="does not honour the page parameter"):
         plan.accept(page)
+
+
+@pytest.mark.parametrize("total", [True, False])
+@pytest.mark.parametrize("window", [True, False])
+def test_a_record_that_moves_up_to_a_full_first_page_is_shown(total: bool, window: bool) -> None:
+    """Six records, pages of five: one of the first page is deleted before the second is requested, which is empty."""
+    server = Moving({name: 1000 + name for name in range(6)}, total=total)
+
+    def delete_before_the_second_request() -> None:
+        if server.requests == 1:
+            del server.times[5]
+
+    server.then = delete_before_the_second_request
+    pages = OffsetPaginator("x", page_size=5, window=1, read_ahead=1, goes_over_again=False)
+    run(MultiPassPaginator(pages) if window else head(5), server, 5)
+    assert server.times.keys() <= server.known.keys()
+
+
+def test_a_full_first_page_with_a_steady_total_is_read_once() -> None:
+    """The total rules out that a record has moved: the empty second page ends the read."""
+    server = Moving(known(5), known=known(5))
+    pages = OffsetPaginator("x", page_size=5, window=1, read_ahead=1, goes_over_again=False)
+    assert run(MultiPassPaginator(pages), server, 5) == 2
