@@ -108,8 +108,8 @@ async def redis_url(settings: Settings, *, alone: bool = False) -> AsyncIterator
         async with embedded.server(settings.data_dir) as running:
             if alone and running.shared:
                 raise SettingsError(
-                    f"A worker runs already with the data folder {settings.data_dir}, and its embedded Valkey ends "
-                    "with it. End it first, set ORDERSYNC_DATA_DIR to another folder, or, for several workers, "
+                    f"Another worker already uses the data folder {settings.data_dir} and its embedded Valkey. "
+                    "Stop that worker, or set ORDERSYNC_DATA_DIR to another folder. To run several workers, set "
                     "ORDERSYNC_REDIS__URL."
                 )
             yield running.url
@@ -128,7 +128,7 @@ def running_redis_url(settings: Settings) -> str:
     if running is None:
         raise RedisUnavailable(
             f"No worker runs with the data folder {settings.data_dir}. Start one with `ordersync run --sandbox` "
-            "(or `ordersync run`), or set ORDERSYNC_REDIS__URL to look into another server."
+            "(or `ordersync run`), or set ORDERSYNC_REDIS__URL to use another server."
         )
     return running.url
 

@@ -66,9 +66,10 @@ class RedisFull(RedisUnavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "Redis is full and refuses to write. Nothing is lost: the worker goes on by itself as soon as there is "
-            "room. Give it more (CONFIG SET maxmemory), or keep less (ORDERSYNC_RETENTION__MAX_AGE, __MAX_ENTRIES, "
-            "__MAX_BYTES); `ordersync groups` shows which groups hold back how much."
+            "Redis is full and refuses writes. Nothing is lost: the worker continues automatically when memory is "
+            "free. Give Redis more memory (CONFIG SET maxmemory), or keep fewer events "
+            "(ORDERSYNC_RETENTION__MAX_AGE, __MAX_ENTRIES, __MAX_BYTES). To see which groups block retention: "
+            "ordersync groups."
         )
 
 
@@ -79,7 +80,7 @@ class LeaseLost(OrdersyncError):
 
     def __init__(self, resource: str, fence: int) -> None:
         self.resource, self.fence = resource, fence
-        super().__init__(f"the lease on {resource} (fence {fence}) has gone to another worker")
+        super().__init__(f"the lease on {resource} (fence {fence}) was taken over by another worker")
 
 
 class LeaseHeld(OrdersyncError):
@@ -106,8 +107,8 @@ class GroupGone(OrdersyncError):
     def __init__(self, group: str, streams: str) -> None:
         self.group, self.streams = group, streams
         super().__init__(
-            f"group {group} of {streams} is gone: it was dropped, or Redis has lost its data. Start the consumer "
-            "again to create it anew; it then begins with the oldest event that is kept."
+            f"group {group} of {streams} no longer exists: it was dropped, or Redis has lost its data. Start the "
+            "consumer again to create the group; it then starts with the oldest event in the stream."
         )
 
 
@@ -119,8 +120,8 @@ class ConsumerReplaced(OrdersyncError):
     def __init__(self, group: str, name: str) -> None:
         self.group, self.name = group, name
         super().__init__(
-            f"another process consumes for group {group} as {name!r}. Give every process that runs at the same "
-            "time a name of its own that it keeps over restarts: Consumer(..., name=...)."
+            f"another process consumes for group {group} as {name!r}. Give each process its own name, and keep it "
+            "after a restart: Consumer(..., name=...)."
         )
 
 
@@ -157,8 +158,8 @@ class OutcomeUnknown(OrderMeshError):
     def __init__(self, operation: str, reason: str) -> None:
         self.operation, self.reason = operation, reason
         super().__init__(
-            f"{operation}: it was sent, but its answer is lost ({reason}). It may have been done: read the "
-            "record (an order by its safe id) before you send it again."
+            f"{operation}: the request was sent, but no response arrived ({reason}). OrderMesh may have applied "
+            "it: read the record (an order by its safe id) before you send the request again."
         )
 
 
@@ -179,7 +180,7 @@ class PartialBulk(OrderMeshError):
         self.failed, self.unsent, self.total = len(items), unsent, total
         left = f" Items from position {unsent} on were not sent." if unsent < total else ""
         super().__init__(
-            f"{operation}: {len(items)} of {total} items were answered, then the request with positions "
+            f"{operation}: {len(items)} of {total} items were processed, then the request with positions "
             f"{len(items)} to {unsent - 1} failed: {error}{left}"
         )
 
@@ -193,12 +194,12 @@ class LoginRejected(OrderMeshError):
     def __init__(self, status: int, text: str) -> None:
         self.status, self.text = status, text
         advice = (
-            "Is ORDERSYNC_API__BASE_URL the address of the gateway?"
+            "Check that ORDERSYNC_API__BASE_URL is the address of the gateway."
             if status == 404
             else "Check ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET (or ORDERSYNC_API__USERNAME "
             "and ORDERSYNC_API__PASSWORD, or the account in ORDERSYNC_ACCOUNTS_FILE)."
         )
-        words = (text or "no text").rstrip(".")
+        words = (text or "empty response").rstrip(".")
         super().__init__(f"OrderMesh refused the login with status {status}: {words}. {advice}")
 
 
@@ -286,7 +287,7 @@ class ApiError(OrderMeshError):
         self.operation, self.status, self.text = operation, status, text
         self.properties, self.request_id = properties, request_id
         told = [f"{p.property_name}: {p.message}" if p.property_name else p.message for p in properties]
-        details = "; ".join(told) or text or "no text"
+        details = "; ".join(told) or text or "empty response"
         suffix = f" (request id {request_id})" if request_id else ""
         super().__init__(f"{operation}: status {status}: {details}{suffix}")
 

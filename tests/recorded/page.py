@@ -19,7 +19,10 @@ _SHAPES = (
     (re.compile(r"[■·]+"), "HOURS"),
     (re.compile(r"\b\d+(?:\.\d+)? (?:s|min|h|d|MB|GB)\b"), "AMOUNT"),
     # A machine that is busy takes a second to ask, and cannot tell it from a clock that is behind.
-    (re.compile(r"clock is (?:as ours, within a second|AMOUNT (?:behind|ahead of) ours)"), "clock is so"),
+    (
+        re.compile(r"clock (?:agrees with ours within AMOUNT|is AMOUNT (?:behind|ahead of) ours)"),
+        "clock is so",
+    ),
     (re.compile(r"(?<!\w)-?\d+(?:\.\d+)?|\d+(?:\.\d+)?"), "N"),
     (re.compile(r"Valkey|Redis"), "SERVER"),
     (re.compile(r"[ \t]+"), " "),

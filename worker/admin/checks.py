@@ -57,14 +57,14 @@ def check_settings(settings: Settings, accounts: tuple[Account, ...]) -> Iterato
         parts = urlsplit(api.base_url)
         if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
             yield Finding(
-                "settings", Severity.WARNING, "the gateway is asked without encryption, so the secret can be read",
+                "settings", Severity.WARNING, "the connection to the gateway is not encrypted and exposes the secret",
                 "use an https address in ORDERSYNC_API__BASE_URL", account.name,
             )  # fmt: skip
     folder = settings.data_dir
     nearest = next(item for item in (folder, *folder.parents) if item.exists())
     if not os.access(nearest, os.W_OK) or not nearest.is_dir():
         yield Finding(
-            "settings", Severity.PROBLEM, f"the data folder {folder} cannot be written",
+            "settings", Severity.PROBLEM, f"the data folder {folder} is not writable",
             "make it writable, or set ORDERSYNC_DATA_DIR to another folder", exit_status=2,
         )  # fmt: skip
 
@@ -91,8 +91,8 @@ def _unknown_fields(account: Account) -> Iterator[Finding]:
                 close = difflib.get_close_matches(name.lower(), known, n=1)
                 hint = f"did you mean {known[close[0]]}? " if close else ""
                 yield Finding(
-                    "settings", Severity.WARNING, f"{setting}: no field {name!r} of {resource} is known",
-                    f"{hint}The vendor does not document all of them; one that is not there is passed over",
+                    "settings", Severity.WARNING, f"{setting}: unknown field {name!r} of {resource}",
+                    f"{hint}The vendor does not document every field. A field that does not exist has no effect",
                     account.name,
                 )  # fmt: skip
 
@@ -114,12 +114,12 @@ async def check_login(account_services: AccountServices, clock: Clock) -> AsyncI
     yield Finding(
         "login",
         Severity.OK,
-        f"{flow}{spelled}; a token holds for {_duration(seconds)}, {renewal}",
+        f"{flow}{spelled}; a token is valid for {_duration(seconds)}, {renewal}",
         account=account,
     )
     if not credentials.is_client:
         yield Finding(
-            "login", Severity.WARNING, "user logins end with a logout or a new password",
+            "login", Severity.WARNING, "a user login ends with a logout or a new password",
             "use ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET in production", account,
         )  # fmt: skip
     yield _allowed(raw, account)
@@ -134,10 +134,10 @@ def _allowed(raw: bytes, account: str) -> Finding:
     if said := claims(raw):
         listed = "; ".join(f"{name}: {', '.join(words)}" for name, words in said.items())
         return Finding(
-            "login", Severity.OK, f"the token says {listed}; the contract below shows what may be read", account=account
+            "login", Severity.OK, f"the token contains {listed}; see the contract findings below", account=account
         )  # fmt: skip
     return Finding(
-        "login", Severity.NOTE, "the login does not tell the permissions; the contract below shows what may be read",
+        "login", Severity.NOTE, "the login does not report the permissions; see the contract findings below",
         account=account,
     )  # fmt: skip
 
@@ -236,7 +236,7 @@ async def check_clock(
         yield _problem("clock", error, account)
         return
     if reply.date is None:
-        yield Finding("clock", Severity.NOTE, "the gateway does not tell its time", account=account)
+        yield Finding("clock", Severity.NOTE, "the gateway does not report its time", account=account)
         return
     # A Date is cut to the second, so the true time lies up to a second behind it.
     offset = reply.date + 0.5 - (before + clock.now()) / 2
@@ -253,7 +253,7 @@ async def check_redis(url: str, role: str) -> AsyncIterator[Finding]:
     except (redis.exceptions.RedisError, OSError) as error:
         yield Finding(
             area, Severity.PROBLEM, f"{shown} ({role}): {error}",
-            "check the address and that the server runs; its user needs INFO, TIME and what the worker does",
+            "check the address, and that the server runs and the Redis user may call INFO and TIME",
             exit_status=3,
         )  # fmt: skip
         return
@@ -272,17 +272,19 @@ def judge_redis(facts: dict[str, Any]) -> Iterator[Finding]:
     version = version_of(facts)
     if version is not None and version < (6, 2):
         yield Finding(
-            "redis", Severity.PROBLEM, "it is older than Redis 6.2", "use Redis 6.2 or newer, or Valkey", exit_status=3
+            "redis", Severity.PROBLEM, "the server is older than Redis 6.2", "use Redis 6.2 or newer, or Valkey",
+            exit_status=3,
         )  # fmt: skip
     if facts.get("role") == "slave":
         yield Finding(
-            "redis", Severity.PROBLEM, "it is a replica, which takes no writes",
+            "redis", Severity.PROBLEM, "the server is a replica and refuses writes",
             "set ORDERSYNC_REDIS__URL to the primary", exit_status=2,
         )  # fmt: skip
     yield from _eviction(facts)
     if facts.get("aof_enabled") in {0, "0"}:
         yield Finding(
-            "redis", Severity.WARNING, "a crash loses events back to its last snapshot", "CONFIG SET appendonly yes"
+            "redis", Severity.WARNING, "a crash of Redis loses all events since its last snapshot",
+            "run CONFIG SET appendonly yes",
         )  # fmt: skip
     for name, what in (
         ("aof_last_write_status", "append-only file"),
@@ -290,31 +292,32 @@ def judge_redis(facts: dict[str, Any]) -> Iterator[Finding]:
     ):
         if facts.get(name, "ok") != "ok":
             yield Finding(
-                "redis", Severity.PROBLEM, f"its last write of the {what} failed, so it may refuse writes",
-                "look into the server's log; mostly the disk is full",
+                "redis", Severity.PROBLEM, f"the last write of the {what} failed, so Redis may refuse writes",
+                "read the log of the server; often the disk is full",
             )  # fmt: skip
     yield _memory(facts)
 
 
 def _eviction(facts: dict[str, Any]) -> Iterator[Finding]:
     policy = str(facts.get("maxmemory_policy", "noeviction"))
-    advice = "CONFIG SET maxmemory-policy noeviction"
+    advice = "run CONFIG SET maxmemory-policy noeviction"
     if policy.startswith("allkeys") and int(facts.get("maxmemory", 0)):
         # Nobody would see it: the streams and fingerprints that are gone leave no trace.
         yield Finding(
             "redis", Severity.PROBLEM,
-            f"when memory is short it drops keys ({policy}), unread events and what is known of records among them",
+            f"when memory is short, Redis drops keys ({policy}), including unread events and the state of records",
             advice,
         )  # fmt: skip
     elif policy.startswith("allkeys"):
         yield Finding(
             "redis", Severity.WARNING,
-            f"with a maxmemory, this server would drop keys ({policy}), including whole streams",
+            f"if maxmemory is set, Redis drops keys ({policy}), including whole streams",
             advice,
         )  # fmt: skip
     elif policy != "noeviction":
         yield Finding(
-            "redis", Severity.WARNING, f"when memory is short it drops keys that expire ({policy}), leases among them",
+            "redis", Severity.WARNING, f"when memory is short, Redis drops keys that expire ({policy}), including "
+                "leases",
             advice,
         )  # fmt: skip
 
@@ -327,11 +330,11 @@ def _memory(facts: dict[str, Any]) -> Finding:
         return Finding("redis", Severity.OK, f"{used // _MEGABYTE} MB used")
     left, source = (
         max(0, whole - used),
-        "of its limit" if limit else "of the machine, without a limit of its own",
+        "of its limit" if limit else "on the machine, without a maxmemory",
     )
     text = f"{used // _MEGABYTE} MB used, {left // _MEGABYTE} MB left {source}"
     if left < max(whole * MIN_MEMORY_SHARE, MIN_MEMORY):
-        advice = "give it more memory: when it is full, polling waits until there is room again"
+        advice = "give Redis more memory: while it is full, polling waits"
         return Finding("redis", Severity.WARNING, text, advice)
     return Finding("redis", Severity.OK, text)
 
@@ -339,11 +342,13 @@ def _memory(facts: dict[str, Any]) -> Finding:
 def _offset(whose: str, offset: float, account: str) -> Finding:
     direction = "ahead of" if offset > 0 else "behind"
     if abs(offset) < LARGEST_OFFSET:
-        near = f"{abs(offset):.1f} s {direction} ours" if abs(offset) >= 1 else "as ours, within a second"
-        return Finding("clock", Severity.OK, f"{whose} clock is {near}", account=account)
+        near = (
+            f"is {abs(offset):.1f} s {direction} ours" if abs(offset) >= 1 else "agrees with ours within 1 s"
+        )
+        return Finding("clock", Severity.OK, f"{whose} clock {near}", account=account)
     return Finding(
         "clock", Severity.WARNING, f"{whose} clock is {abs(offset):.0f} s {direction} ours",
-        "set up time synchronisation; no change is missed by it, but ages and times in logs are wrong", account,
+        "set up time synchronisation; no change is missed, but ages and times in logs are wrong", account,
     )  # fmt: skip
 
 

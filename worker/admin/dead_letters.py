@@ -54,15 +54,15 @@ def select(
     for word in words:
         if word not in ids and word not in names:
             raise SettingsError(
-                f"{word!r} is not the id of a dead letter, such as 1772448067513-0 (ordersync dead list shows them), "
-                f"nor a resource ({', '.join(RESOURCES)})"
+                f"{word!r} is neither the id of a dead letter, such as 1772448067513-0, nor a resource "
+                f"({', '.join(RESOURCES)}). To list the ids: ordersync dead list."
             )
     if len(names) > 1:
-        raise click.UsageError("Name one resource, or none for all of them.")
+        raise click.UsageError("Name one resource, or leave it out for all of them.")
     if every is not None and every == bool(ids):
-        raise click.UsageError("Which dead letters? Give either their IDs, or --all.")
+        raise click.UsageError("Pass either the IDs of dead letters, or --all.")
     if ids and (group or kind):
-        raise click.UsageError("--group and --kind go with --all: an ID is one letter.")
+        raise click.UsageError("--group and --kind can only be combined with --all.")
     return Selection(names[0] if names else None, ids, group or "", kind or "")
 
 
@@ -88,13 +88,11 @@ class DeadLetterAdmin:
             except NotReplayable:
                 continue
         if not result:
-            raise NotReplayable(
-                f"There is no dead letter {letter_id}: `ordersync dead list` shows those there are."
-            )
+            raise NotReplayable(f"Unknown dead letter {letter_id}. To list them: ordersync dead list.")
         if len(result) > 1:
             names = ", ".join(letter.resource for letter in result)
             raise SettingsError(
-                f"Several resources have a dead letter {letter_id}: name one before it ({names})"
+                f"Several resources have a dead letter {letter_id}. Write one of them before the ID: {names}."
             )
         return result[0]
 
@@ -144,8 +142,8 @@ class DeadLetterAdmin:
     async def _look_again(self, letter: DeadLetter) -> None:
         if not letter.subject and not letter.data:
             raise NotReplayable(
-                "the record has no id, and the privacy policy let nothing of it be kept: it cannot be told which one "
-                "it was. Drop the letter; once the record can be read it is published by itself."
+                "the dead letter cannot be matched to a record, because the record has no id and the privacy "
+                "policy removed its content. Drop it; the record is published automatically when it can be read."
             )
         await retry_parked(self._redis, self._keys, letter)
 

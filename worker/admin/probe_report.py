@@ -19,7 +19,7 @@ def summary(one: Capabilities) -> str:
     if one.state == "unreadable":
         return f"no list ({one.problem.rstrip('.')})"
     if one.state == "empty":
-        return f"{one.path} answers, and is empty: it is looked at again with each poll"
+        return f"{one.path} returns an empty list; each poll tests it again"
     return ", ".join((one.path, *_layout(one)))
 
 
@@ -27,13 +27,13 @@ def _layout(one: Capabilities) -> Iterator[str]:
     if one.pages.holds:
         yield f"pages from {one.first_page}"
     if one.largest_page:
-        yield f"at most {one.largest_page} records a page"
+        yield f"at most {one.largest_page} records per page"
     elif one.largest_seen:
-        yield f"at least {one.largest_seen} records a page"
+        yield f"at least {one.largest_seen} records per page"
     yield f"under {one.wrapper!r}" if one.wrapper else "a bare list"
     yield "no total" if one.total is None else f"total {one.total}"
     if one.past_end not in {"", "empty"}:
-        yield f"{'the last page again' if one.past_end == 'repeats' else one.past_end} past the end"
+        yield f"{'repeats the last page' if one.past_end == 'repeats' else one.past_end} past the end"
     if one.since:
         yield f"filter {one.since}"
     if one.ascending:
@@ -46,11 +46,11 @@ def stops(one: Capabilities, page_size: int) -> str:
         return summary(one)
     if one.state == "found" and one.pages.holds is False and not _fits(one, page_size):
         return (
-            f"{summary(one)}; pages are not turned ({one.pages.why}), so what is behind the first "
-            f"{min(page_size, one.largest_page or page_size)} records cannot be read"
+            f"{summary(one)}; the page parameter is ignored ({one.pages.why}), so only the first "
+            f"{min(page_size, one.largest_page or page_size)} records can be read"
         )
     if one.state == "found" and one.reach.holds is False and not _may_seek(one):
-        return f"{summary(one)}; {one.reach.why}, so what is behind the beginning of the list cannot be read"
+        return f"{summary(one)}; {one.reach.why}, so the rest of the list cannot be read"
     return ""
 
 
@@ -67,16 +67,16 @@ def _fits(one: Capabilities, page_size: int) -> bool:
 def shortcomings(one: Capabilities) -> Iterator[str]:
     """What does not hold or could not be told, and what the worker does about it."""
     if one.pages.holds is False:
-        yield f"pages are not turned: {one.pages.why}; more than one page of records cannot be read"
+        yield f"the page parameter is ignored: {one.pages.why}; only the first page can be read"
     if one.reach.holds is False and _may_seek(one):
-        yield f"{one.reach.why}; complete reads go from time to time, by filter and sort"
+        yield f"{one.reach.why}; full scans read by modification time instead, with the filter and the sort"
     if one.sizes.holds is False:
         yield f"the page size is not honoured: {one.sizes.why}"
     if one.unfinished:
-        yield f"not everything could be looked at ({one.unfinished}); it is tried again within the hour"
+        yield f"the probe is incomplete ({one.unfinished}); the worker repeats it within the hour"
     elif one.since is None:
         instead = "polls read the newest changes first" if one.descending else "every poll reads everything"
-        yield f"no filter by modification ({one.filtering.why}); {instead}"
+        yield f"no filter by modification time ({one.filtering.why}); {instead}"
     if one.single.holds is False:
         yield f"a single record cannot be read: {one.single.why}"
     if one.audit.holds is False:
@@ -87,18 +87,18 @@ def advice(one: Capabilities, page_size: int) -> str:
     """What to do about a resource that cannot be read."""
     if one.state == "forbidden":
         return (
-            f"an administrator of the merchant has to grant this login the permission to read {one.resource}"
+            f"ask an administrator of the merchant to grant this login the permission to read {one.resource}"
         )
     if one.pages.holds is False and one.total is not None and page_size < one.total <= one.largest_seen:
         return (
-            f"set ORDERSYNC_API__PAGE_SIZE to {one.total} or more, so that one page holds all of it; the name of "
-            "the page parameter can be set in ORDERSYNC_CONTRACT_FILE"
+            f"set ORDERSYNC_API__PAGE_SIZE to {one.total} or more, so that one page contains the whole list, or "
+            "set the name of the page parameter in ORDERSYNC_CONTRACT_FILE"
         )
     if one.state == "found" and one.pages.holds and stops(one, page_size):
         return (
-            "a filter and a sort by modification would lead to the rest (`ordersync contract probe "
-            f"{one.resource}` says why they are not used); ask the vendor to lift the limit, or leave the resource "
-            "out of ORDERSYNC_POLL__INTERVALS"
+            "the rest can only be read with a filter and a sort by modification time; to see why they are not "
+            f"used: ordersync contract probe {one.resource}. Ask the vendor to lift the limit, or leave the "
+            "resource out of ORDERSYNC_POLL__INTERVALS"
         )
     if one.state in {"missing", "unreadable"} or stops(one, page_size):
         return (

@@ -35,7 +35,7 @@ async def check_rights(url: str, accounts: Iterable[str], *, queue: bool) -> Asy
             pipe.execute_command(*command)
         answers = await pipe.execute(raise_on_error=False)
     except (redis.exceptions.RedisError, OSError) as error:
-        yield Finding("redis", Severity.PROBLEM, f"it cannot be used: {error}", exit_status=3)
+        yield Finding("redis", Severity.PROBLEM, f"Redis cannot be used: {error}", exit_status=3)
         return
     finally:
         await client.aclose()
@@ -63,7 +63,7 @@ def _judge(failed: list[tuple[Command, Exception]]) -> Iterator[Finding]:
         yield Finding("redis", Severity.PROBLEM, str(RedisFull()), exit_status=3)
         return
     if not failed:
-        yield Finding("redis", Severity.OK, "its user may do what the worker does")
+        yield Finding("redis", Severity.OK, "the Redis user has all required permissions")
         return
     # Where one is refused, others fail for what it should have made.
     denied = [item for item in failed if isinstance(item[1], redis.exceptions.NoPermissionError)]
@@ -73,8 +73,8 @@ def _judge(failed: list[tuple[Command, Exception]]) -> Iterator[Finding]:
     refused = ", ".join(names[:MAX_NAMES]) + more
     patterns = " and ".join(dict.fromkeys(f"{_key(command)}*" for command, _ in failed if _key(command)))
     yield Finding(
-        "redis", Severity.PROBLEM, f"its user may not do what the worker does: {refused} ({failed[0][1]})",
-        f"let the user run these commands{f' on the keys {patterns}' if patterns else ''} (ACL SETUSER)", exit_status=3,
+        "redis", Severity.PROBLEM, f"the Redis user lacks permissions: {refused} ({failed[0][1]})",
+        f"permit these commands{f' on the keys {patterns}' if patterns else ''} with ACL SETUSER", exit_status=3,
     )  # fmt: skip
 
 

@@ -141,10 +141,10 @@ class TimelineCollector:
             return name
         result = await self._ask_for(name) or await self._look_for(name)
         if result is None:
-            asked = "OrderMesh knows of none either" if self._api else "OrderMesh was not asked"
+            asked = "OrderMesh does not know it either" if self._api else "OrderMesh was not asked"
             raise NoSuchOrder(
-                f"No order of account {self._keys.account} with the id, shortId, safeId or externalId {name!r} is "
-                f"known here; {asked}. {' '.join(self.remarks)}".rstrip()
+                f"No published order of account {self._keys.account} has the id, shortId, safeId or externalId "
+                f"{name!r}; {asked}. {' '.join(self.remarks)}".rstrip()
             )
         return result
 
@@ -190,7 +190,7 @@ class TimelineCollector:
             return otherwise
         except OrderMeshError as error:
             if self._api is not None:
-                self.remarks.append(f"OrderMesh was left out from here on: {error}")
+                self.remarks.append(f"Nothing more was read from OrderMesh after an error: {error}")
             self._api = None
             return otherwise
 
@@ -205,7 +205,7 @@ class TimelineCollector:
                 return event.subject
         if result.cut_short:
             self.remarks.append(
-                f"The last {result.looked_at} events of the orders were looked through (--scan), back to "
+                f"Only the last {result.looked_at} events of orders were searched (--scan), back to "
                 f"{rfc3339(result.back_to)}."
             )
         return None
@@ -240,10 +240,13 @@ class TimelineCollector:
         kept = {event.version for name, event in self._events if name == resource}
         gone = [version for version in range(1, newest + 1) if version not in kept]
         if gone:
-            which = f"version {gone[0]}" if len(gone) == 1 else f"versions {gone[0]} to {gone[-1]}"
+            which = (
+                f"Version {gone[0]} of the order was"
+                if len(gone) == 1
+                else f"Versions {gone[0]} to {gone[-1]} of the order were"
+            )
             self.remarks.append(
-                f"{which} of the order was published and not found: retention removes what every group has read, and "
-                "--scan bounds how far it is looked back."
+                f"{which} published but not found: retention has removed the events, or --scan is too small."
             )
 
     async def _find_in(self, resource: str, related: Related, since: float, texts: Iterable[str]) -> None:
@@ -255,8 +258,8 @@ class TimelineCollector:
         )
         if result.cut_short:
             self.remarks.append(
-                f"Of {resource} the last {result.looked_at} events were looked through (--scan), back to "
-                f"{rfc3339(result.back_to)}; older ones were not."
+                f"Only the last {result.looked_at} events of {resource} were searched (--scan), back to "
+                f"{rfc3339(result.back_to)}."
             )
         for event in result.events:
             related.learn(resource, event.subject, decoded(event.data))
@@ -307,9 +310,9 @@ class TimelineCollector:
         consumer, times = pending[0]["consumer"].decode("utf-8", "replace"), pending[0]["times_delivered"]
         idle = pending[0]["time_since_delivered"] / 1000
         if consumer.startswith(OURS):
-            told = "waits to be taken up"
+            told = "waiting for a consumer"
         else:
-            told = f"in the hands of {consumer} for {idle:.0f} s, try {times}"
+            told = f"pending at {consumer} for {idle:.0f} s, attempt {times}"
         return {
             "state": "pending",
             "told": told,
@@ -327,7 +330,7 @@ class TimelineCollector:
             if self._api is None:
                 return
             if asked == MAX_AUDIT_LOGS:
-                self.remarks.append(f"No more than {MAX_AUDIT_LOGS} audit logs were asked for.")
+                self.remarks.append(f"Only the first {MAX_AUDIT_LOGS} audit logs were read.")
                 return
             reply = await self._asked_log(resource, call)
             for entry in reply.entries if reply else ():
@@ -339,7 +342,7 @@ class TimelineCollector:
         except NotFound:
             return None
         except OrderMeshError as error:
-            self.remarks.append(f"The {resource} could not be had from OrderMesh: {error}")
+            self.remarks.append(f"The {resource} could not be read from OrderMesh: {error}")
             if not isinstance(error, ApiError):
                 self._api = None
             return None

@@ -74,7 +74,7 @@ def of_event(event: Event, resource: str, groups: dict[str, dict[str, Any]]) -> 
         parts += [f"{name} {_short(record[name])}" for name in _MESSAGES if record.get(name) is not None]
     delay = max(0.0, published - changed_at) if changed_at else None
     if delay is not None and event.action != "snapshot":
-        parts.append(f"{delay:.1f} s after it changed")
+        parts.append(f"{delay:.1f} s after the change")
     run = _run_of(event)
     parts.append(f"by {event.reason}" + (f" in run {run}" if run else ""))
     facts = {
@@ -125,7 +125,11 @@ def of_audit(entry: AuditEntry, resource: str, subject: str) -> TimelineEntry:
 
 def of_letter(letter: DeadLetter) -> TimelineEntry:
     """A dead letter: when it became one."""
-    whose = f"group {letter.group}, after {letter.attempts} attempts" if letter.group else "it cannot be read"
+    whose = (
+        f"group {letter.group}, after {letter.attempts} attempts"
+        if letter.group
+        else "the record cannot be read"
+    )
     told = f"dead letter {letter.letter_id} ({whose}): {letter.reason}"
     facts = {
         "letter": letter.letter_id,

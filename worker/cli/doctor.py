@@ -72,10 +72,10 @@ class Report:
             }
             click.echo(json.dumps(answer))
         elif problems:
-            click.echo(f"\nThe worker cannot work: {_count(problems, 'problem')}.")
+            click.echo(f"\nThe worker cannot run: {_count(problems, 'problem')}.")
         else:
             extra = f"; {_count(warnings, 'warning')}" if warnings else ""
-            click.echo(f"\nThe worker can work{extra}.")
+            click.echo(f"\nThe worker can run{extra}.")
 
 
 @click.command(
@@ -86,7 +86,7 @@ def command(as_json: bool) -> None:
     """Check everything that the worker needs: settings, login, contract, Redis, clocks.
 
     Sends only reads to OrderMesh, within the request budget, and stores its findings about the contract for the
-    worker. Exits with 0 only if the worker can work.
+    worker. Exits with 0 only if the worker can run.
     """
     report = Report(quiet=as_json)
     try:

@@ -59,7 +59,7 @@ def _http_url(value: str) -> str:
         raise ValueError("must be an address like https://api.ordermesh.io")
     _host(parts.hostname)
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must hold no user, password, query or fragment")
+        raise ValueError("must not contain a user, password, query or fragment")
     return value.rstrip("/")
 
 
@@ -78,7 +78,7 @@ def _host(value: str) -> str:
     try:
         value.encode("idna")
     except UnicodeError:
-        raise ValueError(f"{value!r} is no name of a host") from None
+        raise ValueError(f"{value!r} is not a host name") from None
     return value
 
 
@@ -92,7 +92,7 @@ def _redis_url(value: SecretStr | None) -> SecretStr | None:
         _host(parts.hostname or "")
         # redis-py takes what is no number for database 0.
         if not re.fullmatch(r"(/[0-9]*)?", parts.path):
-            raise ValueError(f"{parts.path[1:]!r} is no number of a database: redis://host:6379/0")
+            raise ValueError(f"{parts.path[1:]!r} is not a database number, as in redis://host:6379/0")
     return value
 
 
@@ -107,14 +107,14 @@ def account_name(value: str) -> str:
         raise ValueError("must be 1 to 64 letters, digits, dots, dashes or underscores")
     if value == SANDBOX_ACCOUNT:
         raise ValueError(
-            f"{value!r} is the account of `ordersync run --sandbox`, which empties it; choose another"
+            f"{value!r} is the account of `ordersync run --sandbox`, which deletes its data; choose another name"
         )
     return value
 
 
 def _resource(value: str) -> str:
     if value not in RESOURCES:
-        raise ValueError(f"there is no resource {value!r}. There is: {', '.join(RESOURCES)}")
+        raise ValueError(f"Unknown resource {value!r}. Known resources: {', '.join(RESOURCES)}")
     return value
 
 
@@ -123,7 +123,9 @@ _Resource = Annotated[str, AfterValidator(_resource)]
 
 def _group_name(value: str) -> str:
     if not _GROUP_NAME.fullmatch(value):
-        raise ValueError(f"{value!r} is no name for a group: 1 to 64 letters, digits, dots, colons, dashes")
+        raise ValueError(
+            f"{value!r} is not a group name: use 1 to 64 letters, digits, dots, colons, dashes or underscores"
+        )
     return value
 
 
@@ -134,11 +136,11 @@ def _field_path(value: str) -> str:
     names = value.removeprefix("**.").split(".")
     if not all(names) or any(mark in value.removeprefix("**.") for mark in "*[]"):
         raise ValueError(
-            f"{value!r} is no path to a field. Write names with dots between them, lists are gone through by "
-            "themselves: items.images; or **.email for a name at any depth"
+            f"{value!r} is not a field path. Join names with dots, as in items.images (lists need no index), or "
+            "write **.email for a name at any depth"
         )
     if value.startswith("**.") and len(names) > 1:
-        raise ValueError(f"{value!r}: behind **. stands one name, such as **.email")
+        raise ValueError(f"{value!r}: write exactly one name after **., such as **.email")
     return value
 
 
@@ -247,7 +249,9 @@ class InterestSettings(Section):
     def _have_statuses(self) -> Self:
         for resource in {**self.statuses, **self.final_statuses}:
             if resource not in WITH_STATUS:
-                raise ValueError(f"{resource} have no status. There is one in: {', '.join(WITH_STATUS)}")
+                raise ValueError(
+                    f"{resource} have no status. Resources with a status: {', '.join(WITH_STATUS)}"
+                )
         return self
 
 
@@ -267,19 +271,17 @@ class PrivacySettings(Section):
     def _can_be_done(self) -> Self:
         key = self.key.get_secret_value() if self.key else ""
         if key and len(key) < 16:
-            raise ValueError(
-                "ORDERSYNC_PRIVACY__KEY is too short to keep anything secret: 16 characters or more"
-            )
+            raise ValueError("ORDERSYNC_PRIVACY__KEY is too short. Use 16 characters or more")
         for resource, rules in self.fields.items():
             for path, action in rules.items():
                 if action == "hash" and not key:
                     raise ValueError(
-                        f"{path} of {resource} is to be hashed, which needs a key: set ORDERSYNC_PRIVACY__KEY to a "
-                        "secret of 16 characters or more, and keep it: with another key all hashes are others"
+                        f"{path} of {resource} cannot be hashed without a key. Set ORDERSYNC_PRIVACY__KEY to a "
+                        "secret of 16 characters or more, and keep it: another key changes every hash"
                     )
                 if action != "keep" and path.lower() in {"id", "**.id"}:
                     raise ValueError(
-                        f"{path} of {resource} names the record, and stands in `subject` of every event: it is kept"
+                        f"{path} of {resource} identifies the record in `subject` of every event, so it must be kept"
                     )
         return self
 

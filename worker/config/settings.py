@@ -148,10 +148,10 @@ class Settings(BaseSettings):
             return _read_accounts(self.accounts_file, self)
         if not self.api.has_login:
             raise SettingsError(
-                "No login for OrderMesh. Set ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET "
-                "(in the environment, in .env or as secret files; for development "
-                "ORDERSYNC_API__USERNAME and ORDERSYNC_API__PASSWORD), or name accounts in "
-                "ORDERSYNC_ACCOUNTS_FILE. To try it without an account: ordersync run --sandbox"
+                "No login for OrderMesh. Set ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET (in the "
+                "environment, in .env or as secret files; for development ORDERSYNC_API__USERNAME and "
+                "ORDERSYNC_API__PASSWORD), or list accounts in ORDERSYNC_ACCOUNTS_FILE. To try it without an "
+                "account: ordersync run --sandbox"
             )
         return (_account(self.account, self.api, self.poll, self.contract_file, self),)
 
@@ -179,10 +179,10 @@ def load(**arguments: Any) -> Settings:
         raise SettingsError(_describe(error, PREFIX)) from None
     except UnicodeDecodeError as error:
         folder = os.environ.get(SECRETS_DIR) or DEFAULT_SECRETS_DIR
-        raise SettingsError(f"A secret file in {folder} is no text in UTF-8: {error.reason}") from None
+        raise SettingsError(f"A secret file in {folder} is not valid UTF-8: {error.reason}") from None
     except SourceError as error:
         where = ", ".join(name for name in _MAPS if name in given) or "Settings"
-        raise SettingsError(f"{where}: {error.__cause__ or error}. Maps are written as JSON.") from None
+        raise SettingsError(f"{where}: {error.__cause__ or error}. Write maps as JSON.") from None
 
 
 def hide_password(url: str) -> str:
@@ -211,14 +211,14 @@ def _given() -> set[str]:
         try:
             (value if name.upper().startswith(PREFIX) else "").encode()
         except UnicodeEncodeError:
-            raise SettingsError(f"{name}: the value is no text in UTF-8") from None
+            raise SettingsError(f"{name}: the value is not valid UTF-8") from None
     try:
         names.update(dotenv_values(".env"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f".env cannot be read: {error}") from None
     folder = Path(os.environ.get(SECRETS_DIR) or DEFAULT_SECRETS_DIR)
     if os.environ.get(SECRETS_DIR) and not folder.is_dir():
-        raise SettingsError(f"{SECRETS_DIR}: there is no folder {folder}")
+        raise SettingsError(f"{SECRETS_DIR}: the folder {folder} does not exist")
     with contextlib.suppress(OSError):
         names.update(file.name for file in folder.iterdir())
     return {name.upper() for name in names if name.upper().startswith(PREFIX)}
@@ -230,14 +230,18 @@ def _refuse_unknown_names(given: Iterable[str]) -> None:
         if name in known or name.startswith(tuple(f"{map_name}__" for map_name in _MAPS)):
             continue
         close = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {close[0]}?" if close else " See: ordersync config show --names"
+        hint = (
+            f" Did you mean {close[0]}?" if close else " To list the settings: ordersync config show --names"
+        )
         raise SettingsError(f"{name} is not a setting.{hint}")
 
 
 def _describe(error: ValidationError, prefix: str) -> str:
+    """Return a line for each problem. With a prefix the names are those of variables, otherwise of a TOML file."""
     lines = []
     for problem in error.errors(include_url=False, include_input=False):
-        name = prefix + "__".join(str(part) for part in problem["loc"] if part != "[key]").upper()
+        path = "__".join(str(part) for part in problem["loc"] if part != "[key]")
+        name = f"{prefix}{path.upper()}" if prefix else path.lower()
         lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)
 
@@ -279,11 +283,12 @@ def _read_accounts(path: Path, settings: Settings) -> tuple[Account, ...]:
     except OSError as error:
         raise SettingsError(f"ORDERSYNC_ACCOUNTS_FILE: {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"ORDERSYNC_ACCOUNTS_FILE: {path} is not TOML: {error}") from None
+        raise SettingsError(f"ORDERSYNC_ACCOUNTS_FILE: {path} is not valid TOML: {error}") from None
     tables = content.get("accounts")
     if not isinstance(tables, dict) or not tables or set(content) != {"accounts"}:
         raise SettingsError(
-            f"ORDERSYNC_ACCOUNTS_FILE: {path} needs tables [accounts.NAME.api] and nothing else"
+            f"ORDERSYNC_ACCOUNTS_FILE: {path} must contain tables [accounts.NAME.api], and nothing outside of "
+            "[accounts]"
         )
     return tuple(_read_account(path, name, table, settings) for name, table in tables.items())
 
@@ -303,11 +308,13 @@ def _read_account(path: Path, name: str, table: Any, settings: Settings) -> Acco
             shared.pop("intervals", None)  # those of the account's own preset
         poll = PollSettings.model_validate({**shared, **entry.poll})
     except ValidationError as error:
-        raise SettingsError(f"{where}: {_describe(error, '').lower()}") from None
+        raise SettingsError(f"{where}: {_describe(error, '')}") from None
     except ValueError as error:
         raise SettingsError(f"{where}: {error}") from None
     if not api.has_login:
-        raise SettingsError(f"{where}: needs client_id and client_secret (or client_secret_file)")
+        raise SettingsError(
+            f"{where}: the login is missing. Set client_id and client_secret (or client_secret_file)"
+        )
     contract_file = settings.contract_file
     if entry.contract_file is not None:
         own = Path(entry.contract_file).expanduser()

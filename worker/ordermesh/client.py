@@ -362,7 +362,7 @@ class OrderMeshClient(TypedServices):
             return  # another request has seen to it
         self._http = self._make_http()
         self._counts.rebuilt += 1
-        self._log.warning("connections_rebuilt", reason="no free connection in time")
+        self._log.warning("connections_rebuilt", reason="no connection became free in time")
         closing = asyncio.ensure_future(_close_after(self._counts.flying.copy(), dry))
         self._counts.closing.add(closing)
         closing.add_done_callback(self._counts.closing.discard)

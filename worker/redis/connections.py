@@ -184,7 +184,7 @@ async def check_server(client: Redis, url: str) -> None:
     version = version_of(facts)
     if version is not None and version < (6, 2):
         raise RedisUnavailable(
-            f"{shown} is version {facts['redis_version']}; Redis 6.2 or newer, or Valkey, is needed."
+            f"{shown} is version {facts['redis_version']}. Use Redis 6.2 or newer, or Valkey."
         )
     policy = facts.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":

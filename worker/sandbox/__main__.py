@@ -98,28 +98,28 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="another layout of the API, for example max_page_size=20; may be given several times",
+        help="different layout of the API, for example max_page_size=20; can be repeated",
     )
     parser.add_argument(
         "--deny",
         action="append",
         default=[],
         metavar="RESOURCE:VERB",
-        help="a permission that tokens lack, for example order:create; may be given several times",
+        help="permission that tokens lack, for example order:create; can be repeated",
     )
     parser.add_argument(
         "--token-lifetime",
         type=_lifetime,
         metavar="SECONDS",
-        help="how long access tokens are accepted (default 24 h of clients, 15 min of users)",
+        help="lifetime of access tokens (default 24 h for clients, 15 min for users)",
     )
-    parser.add_argument("--watch-stdin", action="store_true", help="end at the end of standard input")
+    parser.add_argument("--watch-stdin", action="store_true", help="stop at the end of standard input")
     return parser
 
 
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: allowed 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: allowed 0 to 65535")
     return int(text)
 
 

@@ -220,7 +220,7 @@ def load_faults(path: Path) -> tuple[FaultRule, ...]:
         raise FaultRuleError(f"fault file {path.name}", f"cannot be read: {error.strerror}") from error
     except ValueError as error:
         kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
-        raise FaultRuleError(f"fault file {path.name}", f"is no {kind}: {error}") from error
+        raise FaultRuleError(f"fault file {path.name}", f"is not valid {kind}: {error}") from error
     return parse_faults(document)
 
 

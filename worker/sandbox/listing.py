@@ -58,7 +58,7 @@ def answer(
             return asked
         total = len(source) if ids is None else len(ids)
         if contract.refuses(*asked, total):
-            raise refusal(400, "There are no results behind this page.", "page", asked[0])
+            raise refusal(400, "There are no results after the last page.", "page", asked[0])
         return Answer(200, page(contract, source, *asked, ids, key=key, ordered=ordered))
 
 

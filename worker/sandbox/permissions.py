@@ -55,8 +55,8 @@ class PermissionsError(ValueError):
     def __init__(self, given: str) -> None:
         self.given = given
         super().__init__(
-            f"permission {given!r} is not known; allowed: RESOURCE:VERB with one of "
-            f"{', '.join(RESOURCES)} and one of {', '.join(VERBS)}"
+            f"unknown permission {given!r}; allowed: RESOURCE:VERB with one of {', '.join(RESOURCES)} and one of "
+            f"{', '.join(VERBS)}"
         )
 
 

@@ -152,7 +152,7 @@ class Watchdog:
             seconds=round(seconds, 1),
             stack=stacks.of_main_thread(),
             under_way=[
-                f"{name} for {age:.0f} s at {stacks.of_task(tasks[name]) if name in tasks else 'an unknown place'}"
+                f"{name} for {age:.0f} s at {stacks.of_task(tasks[name]) if name in tasks else 'an unknown line'}"
                 for name, age in jobs.items()
             ],
         )
@@ -242,7 +242,10 @@ class Daemon:
                     sys.stderr.flush()
                     os._exit(128 + number)
                 self._log.info(
-                    "stopping", signal=name, grace_s=self._grace, advice="a second signal ends it at once"
+                    "stopping",
+                    signal=name,
+                    grace_s=self._grace,
+                    advice="A second signal ends the worker immediately.",
                 )
                 self.stop()
 
@@ -258,10 +261,16 @@ class Daemon:
                 full = "maxmemory" in str(error)
                 advice = "Redis is full: give it more memory. " if full else ""
                 self._log.warning(
-                    "queue_lost", error=str(error), advice=f"{advice}The worker starts again by itself."
+                    "queue_lost",
+                    error=str(error),
+                    advice=f"{advice}The worker starts again automatically when Redis answers.",
                 )
             except Exception:  # noqa: BLE001 - whatever it was: a daemon starts its worker again and says so
-                self._log.exception("worker_failed", advice="the worker starts again by itself")
+                self._log.exception(
+                    "worker_failed",
+                    advice="This is a defect of ordersync. Report it with this traceback. The worker starts again "
+                    "automatically.",
+                )
             if self._clock.monotonic() - began > BACKOFF.most:
                 failures = 0
             if not self._stopping:
@@ -295,7 +304,12 @@ class Daemon:
         if under_way:
             _, late = await asyncio.wait(under_way, timeout=self._grace)
             if late:
-                self._log.warning("jobs_cut_short", jobs=len(late), advice="the next worker carries on")
+                self._log.warning(
+                    "jobs_cut_short",
+                    jobs=len(late),
+                    advice="The next worker continues from the last commit. If this repeats, raise "
+                    "ORDERSYNC_GRACE_SECONDS.",
+                )
 
     async def _close(self, worker: Supervised, running: asyncio.Future[None]) -> None:
         """Close a worker whose connections may be dead. Errors are ignored, since the worker is discarded."""

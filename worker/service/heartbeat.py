@@ -85,10 +85,12 @@ def newest(data_dir: Path) -> Beat | None:
 def diagnose(beat: Beat | None, now: float | None = None) -> list[str]:
     """Return the problems, one sentence each; empty if the worker is alive and its resources are fresh."""
     if beat is None:
-        return ["no worker has written a heartbeat: start one with `ordersync run`"]
+        return ["no worker has written a heartbeat. To start one: ordersync run"]
     age = (time.time() if now is None else now) - beat.at
     if age > MAX_AGE:
-        return [f"worker {beat.worker} wrote its last heartbeat {age:.0f} s ago: it hangs or was killed"]
+        return [
+            f"worker {beat.worker} wrote its last heartbeat {age:.0f} s ago: the worker hangs or was killed"
+        ]
     problems = [beat.problem] if beat.problem else []
     problems += [f"{r.account}/{r.resource}: {r.cause}" for r in beat.resources if r.health == "failing"]
     return problems

@@ -71,5 +71,8 @@ class ServiceManager:
             if not self._warned:
                 self._warned = True
                 get_logger().warning(
-                    "service_manager_not_told", error=str(error), advice="its watchdog may end this process"
+                    "service_manager_not_told",
+                    error=str(error),
+                    advice="The systemd watchdog may end this process. Check that the socket in NOTIFY_SOCKET "
+                    "exists and is writable.",
                 )

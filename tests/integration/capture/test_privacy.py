@@ -312,4 +312,4 @@ def test_a_hash_without_a_key_does_not_start(sandbox: SandboxServer, redis_url: 
     settings = login_settings(sandbox, redis_url, tmp_path, privacy__fields=fields)
     run = ordersync("run", "--once", cwd=tmp_path, **settings)
     assert run.returncode == 2
-    assert "set ORDERSYNC_PRIVACY__KEY to a secret of 16 characters or more" in run.stderr
+    assert "Set ORDERSYNC_PRIVACY__KEY to a secret of 16 characters or more" in run.stderr

@@ -184,7 +184,7 @@ def test_health(tmp_path: Path) -> None:
     """0 while fresh, 1 with the reason else; the folder may come from `.env`, and an empty variable counts as none."""
     done = ordersync("health", cwd=tmp_path, data_dir=str(tmp_path))
     assert (done.returncode, done.stdout) == (
-        1, "no worker has written a heartbeat: start one with `ordersync run`\n",
+        1, "no worker has written a heartbeat. To start one: ordersync run\n",
     )  # fmt: skip
     heartbeat.write(tmp_path / "data", heartbeat.Beat("w", os.getpid(), time.time(), 1.0))
     done = ordersync("health", cwd=tmp_path, data_dir=str(tmp_path / "data"))

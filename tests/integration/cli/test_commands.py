@@ -130,7 +130,7 @@ def test_exit_1_is_a_failure(world: World, tmp_path: Path) -> None:
     assert "500" in done.stderr.splitlines()[-1]
     done = run("health", cwd=tmp_path, data_dir=str(tmp_path))
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout == "no worker has written a heartbeat: start one with `ordersync run`\n"
+    assert done.stdout == "no worker has written a heartbeat. To start one: ordersync run\n"
     found = json.loads(run("health", "--json", cwd=tmp_path, data_dir=str(tmp_path)).stdout)
     assert found == {"healthy": False, "problems": [done.stdout.strip()], "heartbeat": None}
 

@@ -187,7 +187,7 @@ def test_import_reports(tmp_path: Path) -> None:
     assert "matched  78 of 79 (78 by title)" in done.stdout
     assert "changed  2 of these" in done.stdout
     assert "/order/v1/orders -> /other/v3/findOrders" in done.stdout
-    assert "notes.search  nothing in the document has its title" in done.stdout
+    assert "notes.search  the document has no operation with this title" in done.stdout
     assert "GET  /pets  All ?[31mpets" in done.stdout
     assert "--output contract.toml" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["vendor.json"]

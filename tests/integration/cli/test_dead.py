@@ -180,7 +180,7 @@ async def test_a_record_of_which_nothing_was_kept(office: Office) -> None:
     letter_id = (await office.stage.redis.xadd(DEAD, dict(fields))).decode()  # type: ignore[arg-type] # invariant dict
     done = office.dead("replay", letter_id)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "it cannot be told which one it was. Drop the letter" in done.stderr
+    assert "the dead letter cannot be matched to a record" in done.stderr
     assert len(await office.stage.letters()) == 1
 
 
@@ -219,7 +219,7 @@ def answered(office: Office, *words: str, answer: str) -> int:
         out, _ = process.communicate(timeout=PATIENCE)
     os.close(ours)
     os.close(theirs)
-    assert b"for good?" in out
+    assert b"permanently?" in out
     return process.returncode
 
 
@@ -227,8 +227,8 @@ def answered(office: Office, *words: str, answer: str) -> int:
     ("words", "code", "told"),
     [
         (("list", "parcels"), 2, "Unknown resource 'parcels'"),
-        (("show", "1-1"), 1, "There is no dead letter 1-1: `ordersync dead list`"),
-        (("replay",), 2, "Which dead letters? Give either their IDs, or --all"),
+        (("show", "1-1"), 1, "Unknown dead letter 1-1. To list them: ordersync dead list"),
+        (("replay",), 2, "Pass either the IDs of dead letters, or --all"),
     ],
 )
 async def test_wrong_use(office: Office, words: tuple[str, ...], code: int, told: str) -> None:
@@ -245,7 +245,7 @@ async def test_one_id_in_two_resources(office: Office) -> None:
     await office.stage.redis.xadd(KEYS.dead("notes"), fields, id=letter_id)
     done = office.dead("show", letter_id.decode())
     assert done.returncode == 2
-    assert "name one before it (orders, notes)" in done.stderr
+    assert "Write one of them before the ID: orders, notes" in done.stderr
     assert office.dead("drop", "notes", letter_id.decode(), "--yes").returncode == 0
     assert await office.stage.redis.xlen(DEAD) == 1
 

@@ -132,13 +132,13 @@ async def test_by_each_of_its_names(story: tuple[Bench, str], redis_url: str, tm
 async def test_an_order_that_nobody_knows(story: tuple[Bench, str], redis_url: str, tmp_path: Path) -> None:
     """Exit 1; it is said where was looked. A text that stands elsewhere in a record is no name."""
     b, _ = story
-    assert "'nosuch' is known here; OrderMesh knows of none" in call(b, redis_url, tmp_path, "nosuch", code=1)
+    assert "'nosuch'; OrderMesh does not know it either" in call(b, redis_url, tmp_path, "nosuch", code=1)
     assert "OrderMesh was not asked" in call(b, redis_url, tmp_path, "Fulfilled", "--offline", code=1)
-    assert "'..' is known here" in call(b, redis_url, tmp_path, "..", code=1)
+    assert "'..'; OrderMesh" in call(b, redis_url, tmp_path, "..", code=1)
     assert "The id is empty" in call(b, redis_url, tmp_path, " ", code=2)
-    assert "is no text in UTF-8" in call(b, redis_url, tmp_path, "\udcff", code=2)
+    assert "is not valid UTF-8" in call(b, redis_url, tmp_path, "\udcff", code=2)
     told = call(b, redis_url, tmp_path, "nosuch", "--offline", "--scan", "3", code=1)
-    assert "The last 3 events of the orders were looked through (--scan), back to 20" in told
+    assert "Only the last 3 events of orders were searched (--scan), back to 20" in told
 
 
 async def test_what_is_left_out_is_said(story: tuple[Bench, str], redis_url: str, tmp_path: Path) -> None:
@@ -146,14 +146,14 @@ async def test_what_is_left_out_is_said(story: tuple[Bench, str], redis_url: str
     b, order_id = story
     found = call(b, redis_url, tmp_path, order_id, "--json", "--scan", "2", "--offline")
     assert any(
-        "Of shipments the last 2 events were looked through (--scan)" in each for each in found["remarks"]
+        "Only the last 2 events of shipments were searched (--scan)" in each for each in found["remarks"]
     )
     (entry, *_) = [
         entry for entry, fields in await b.redis.xrange(STREAM) if fields[b"subject"].decode() == order_id
     ]
     await b.redis.xdel(STREAM, entry)
     found = call(b, redis_url, tmp_path, order_id, "--json", "--offline")
-    assert any("version 1 of the order was published and not found" in each for each in found["remarks"])
+    assert any("Version 1 of the order was published but not found" in each for each in found["remarks"])
     b.sandbox.stop()
     settings = {"api__attempts": "1", "api__base_url": b.sandbox.url, "api__client_id": CLIENT_ID}
     done = ordersync(
@@ -166,7 +166,10 @@ async def test_what_is_left_out_is_said(story: tuple[Bench, str], redis_url: str
         **settings,
     )
     found = json.loads(done.stdout)
-    assert (done.returncode, any("could not be had from OrderMesh" in each for each in found["remarks"])) == (
+    assert (
+        done.returncode,
+        any("could not be read from OrderMesh" in each for each in found["remarks"]),
+    ) == (
         0,
         True,
     )

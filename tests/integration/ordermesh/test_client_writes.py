@@ -322,7 +322,7 @@ async def test_never_sent_again(redis_url: str, served: Lab, answer: bytes) -> N
     """That it is not found proves nothing: its path may be another one, or the service may work on."""
     error, slept = await once(served, redis_url, [answer, MADE], [refused(404)])
     assert type(error) is OutcomeUnknown
-    assert "it is not found by its safe id" in str(error)
+    assert "no order was found by its safe id" in str(error)
     assert slept == [each for each in LOOKS if each]
     assert (count(served, CREATE_PATH), count(served, FIND_PATH)) == (1, len(LOOKS))
 
@@ -343,7 +343,7 @@ async def test_it_cannot_be_looked_for(redis_url: str, served: Lab, found: bytes
     """Unless it is certain that there is none it is not sent again: what is known is told."""
     error, _ = await once(served, redis_url, [DROPPED, MADE], [found])
     assert type(error) is OutcomeUnknown
-    assert "looking for it: orders.get_by_safe_id" in str(error)
+    assert "the search by its safe id failed: orders.get_by_safe_id" in str(error)
     assert count(served, CREATE_PATH) == 1
 
 

@@ -196,7 +196,7 @@ async def test_the_same_name_twice(stage: Stage) -> None:
     await started.wait()
     async with stage.consumer(wait=True) as second:
         delivery = await anext(second)
-        with pytest.raises(ConsumerReplaced, match=r"'c1'.*name of its own"):
+        with pytest.raises(ConsumerReplaced, match=r"'c1'.*its own name"):
             await task
         assert (delivery.entry_id, delivery.attempt) == (entries[0], 2)
         await delivery.ack()

@@ -183,7 +183,7 @@ async def test_a_program_that_cannot_run(tmp_path: Path, monkeypatch: pytest.Mon
     (embedded.folder(tmp_path) / "appendonlydir").write_text("in the way")
     monkeypatch.undo()
     monkeypatch.setattr(embedded, "PREFERRED_PORT", free_port())
-    with pytest.raises(RedisUnavailable, match=r"did not start: .*append.*Its whole log: "):
+    with pytest.raises(RedisUnavailable, match=r"did not start: .*append.*Full log: "):
         async with embedded.server(tmp_path):
             pass
 

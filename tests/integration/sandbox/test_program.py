@@ -142,7 +142,7 @@ def test_a_port_in_use_is_exit_3() -> None:
         port = info["url"].rpartition(":")[2]
         code, message = refused("--port", port, "--orders", "0")
     assert code == 3
-    assert message == f"error: port {port} on 127.0.0.1 is in use: choose another, or 0 for a free one\n"
+    assert message == f"error: port {port} on 127.0.0.1 is in use. Choose another port, or 0 for a free one\n"
 
 
 def test_other_machines_are_refused() -> None:
@@ -200,7 +200,7 @@ def test_tokens_can_live_for_a_moment() -> None:
         (("--contract", "page_base=2"), "contract: page_base is 2; allowed: 0 or 1"),
         (
             ("--deny", "order:eat"),
-            "permission 'order:eat' is not known; allowed: RESOURCE:VERB with one of order,",
+            "unknown permission 'order:eat'; allowed: RESOURCE:VERB with one of order,",
         ),
     ],
 )

@@ -25,10 +25,10 @@ def test_letters() -> None:
 @pytest.mark.parametrize(
     ("words", "options", "told"),
     [
-        ((), {"every": False}, "Give either their IDs, or --all"),
-        (("orders",), {"every": False}, "Give either their IDs, or --all"),
-        (("1-1",), {"every": True}, "Give either their IDs, or --all"),
-        (("1-1",), {"every": False, "group": "g"}, "--group and --kind go with --all"),
+        ((), {"every": False}, "Pass either the IDs of dead letters, or --all"),
+        (("orders",), {"every": False}, "Pass either the IDs of dead letters, or --all"),
+        (("1-1",), {"every": True}, "Pass either the IDs of dead letters, or --all"),
+        (("1-1",), {"every": False, "group": "g"}, "--group and --kind can only be combined with --all"),
         (("orders", "notes"), {"every": True}, "Name one resource"),
     ],
 )
@@ -40,7 +40,9 @@ def test_unclear_letters(words: tuple[str, ...], options: dict[str, object], tol
 
 def test_a_word_that_is_neither() -> None:
     """A word is an id or a resource."""
-    with pytest.raises(SettingsError, match=r"'parcels' is not the id of a dead letter, .* nor a resource"):
+    with pytest.raises(
+        SettingsError, match=r"'parcels' is neither the id of a dead letter, .* nor a resource"
+    ):
         select(("1-1", "parcels"))
 
 

@@ -114,13 +114,13 @@ def test_a_name_like_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("API__BASE_URL", "api.ordermesh.io", "must be an address"),
         ("API__BASE_URL", "https://host:99999", "must be an address"),
-        ("API__BASE_URL", f"https://me:{SECRET}@host", "must hold no user, password"),
-        ("API__BASE_URL", "https://host/?a=b", "must hold no user, password, query"),
-        ("API__BASE_URL", "http://a..b", "'a..b' is no name of a host"),
-        ("API__CLIENT_SECRET", "\udcff", "no text in UTF-8"),
-        ("REDIS__URL", "redis://host/orders", "'orders' is no number of a database"),
-        ("REDIS__QUEUE_URL", "redis://" + "h" * 70, "is no name of a host"),
-        ("METRICS__HOST", "nohost..", "is no name of a host"),
+        ("API__BASE_URL", f"https://me:{SECRET}@host", "must not contain a user, password"),
+        ("API__BASE_URL", "https://host/?a=b", "must not contain a user, password, query"),
+        ("API__BASE_URL", "http://a..b", "'a..b' is not a host name"),
+        ("API__CLIENT_SECRET", "\udcff", "not valid UTF-8"),
+        ("REDIS__URL", "redis://host/orders", "'orders' is not a database number"),
+        ("REDIS__QUEUE_URL", "redis://" + "h" * 70, "is not a host name"),
+        ("METRICS__HOST", "nohost..", "is not a host name"),
         ("API__PAGE_SIZE", "many", "valid integer"),
         ("API__PAGE_SIZE", "0", "greater than or equal to 1"),
         ("API__PAGE_SIZE", "1001", "less than or equal to 1000"),
@@ -132,20 +132,20 @@ def test_a_name_like_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
         ("REDIS__URL", "localhost:6379", "must be an address"),
         ("REDIS__URL", f"redis://:{SECRET}@host:x/0", "must be an address"),
         ("REDIS__QUEUE_URL", f"http://:{SECRET}@host", "must be an address"),
-        ("POLL__INTERVALS", "{orders: 5}", "Maps are written as JSON"),
+        ("POLL__INTERVALS", "{orders: 5}", "Write maps as JSON"),
         ("POLL__INTERVALS", "[5]", "valid dictionary"),
         ("POLL__INTERVALS__ORDERS", "0.9", "greater than or equal to 1"),
         ("POLL__INTERVALS__ORDERS", "86401", "less than or equal to 86400"),
         ("POLL__INTERVALS__ORDERS", "nan", "86400"),
-        ("POLL__INTERVALS__ORDER", "5", "there is no resource 'order'. There is: orders"),
-        ("POLL__IGNORE_FIELDS__PARCELS", '["x"]', "there is no resource 'parcels'"),
-        ("POLL__IGNORE_FIELDS", "x", "Maps are written as JSON"),
+        ("POLL__INTERVALS__ORDER", "5", "Unknown resource 'order'. Known resources: orders"),
+        ("POLL__IGNORE_FIELDS__PARCELS", '["x"]', "Unknown resource 'parcels'"),
+        ("POLL__IGNORE_FIELDS", "x", "Write maps as JSON"),
         ("LOG__FORMAT", "xml", "'auto', 'console' or 'json'"),
         ("LOG__LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
         ("ACCOUNT", "a b", "1 to 64 letters"),
         ("ACCOUNT", "sandbox", "ordersync run --sandbox"),
         ("GRACE_SECONDS", "-1", "greater than or equal to 0"),
-        ("SECRETS_DIR", "/no/such/folder", "there is no folder"),
+        ("SECRETS_DIR", "/no/such/folder", "does not exist"),
     ],
 )
 def test_a_bad_value_is_named_by_its_variable(
@@ -218,7 +218,7 @@ def test_a_secret_file_that_is_no_text(monkeypatch: pytest.MonkeyPatch, tmp_path
     """The folder is named, and nothing of the file."""
     (tmp_path / "ORDERSYNC_API__CLIENT_SECRET").write_bytes(b"\xff")
     monkeypatch.setenv("ORDERSYNC_SECRETS_DIR", str(tmp_path))
-    assert refusal(monkeypatch).startswith(f"A secret file in {tmp_path} is no text in UTF-8")
+    assert refusal(monkeypatch).startswith(f"A secret file in {tmp_path} is not valid UTF-8")
 
 
 @pytest.mark.parametrize(
@@ -314,18 +314,21 @@ def test_an_accounts_file_with_many_accounts(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("accounts = [", "is not TOML"),
-        ("", "needs tables [accounts.NAME.api]"),
-        ("[account.eu.api]\nclient_id='x'", "needs tables [accounts.NAME.api]"),
+        ("accounts = [", "is not valid TOML"),
+        ("", "must contain tables [accounts.NAME.api]"),
+        ("[account.eu.api]\nclient_id='x'", "must contain tables [accounts.NAME.api]"),
         ("[accounts]\neu = 5", "accounts.eu: "),
-        ("[accounts.eu.api]\nclient_id='x'", "accounts.eu: needs client_id and client_secret"),
-        ("[accounts.eu.api]\nclient_id='x'\nclient_secret=''", "accounts.eu: needs client_id"),
-        ("[accounts.eu.api]\nclient='x'", "accounts.eu: client: extra inputs are not permitted"),
-        ("[accounts.eu.spi]\nclient='x'", "accounts.eu: spi: extra inputs are not permitted"),
+        (
+            "[accounts.eu.api]\nclient_id='x'",
+            "accounts.eu: the login is missing. Set client_id and client_secret",
+        ),
+        ("[accounts.eu.api]\nclient_id='x'\nclient_secret=''", "accounts.eu: the login is missing"),
+        ("[accounts.eu.api]\nclient='x'", "accounts.eu: client: Extra inputs are not permitted"),
+        ("[accounts.eu.spi]\nclient='x'", "accounts.eu: spi: Extra inputs are not permitted"),
         ("[accounts.'a b'.api]\nclient_id='x'", "accounts.a b: must be 1 to 64 letters"),
         ("[accounts.eu.api]\nclient_secret_file='none'", "client_secret_file: none cannot be read"),
         ("[accounts.eu.api]\npage_size=0", "accounts.eu: page_size: "),
-        ("[accounts.eu.poll]\nintervals={parcels=5}", "there is no resource 'parcels'"),
+        ("[accounts.eu.poll]\nintervals={parcels=5}", "Unknown resource 'parcels'"),
         ("[accounts.eu.poll]\nintervals={orders=0}", "accounts.eu: intervals__orders: "),
     ],
 )
@@ -364,5 +367,5 @@ def test_interest(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_interest_in_a_status_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Notes have no status: it is said, and which resources have one."""
     monkeypatch.setenv("ORDERSYNC_INTEREST__STATUSES", '{"notes": ["Open"]}')
-    with pytest.raises(SettingsError, match=r"notes have no status\. There is one in: orders"):
+    with pytest.raises(SettingsError, match=r"notes have no status\. Resources with a status: orders"):
         settings.load()

@@ -45,9 +45,9 @@ def test_a_resource_may_have_limits_of_its_own(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("EVENTS__GROUPS", '{"warehouse": ["order"]}', "there is no resource 'order'"),
-        ("EVENTS__GROUPS", '{"": ["orders"]}', "is no name for a group"),
-        ("EVENTS__GROUPS", '{"a b": ["orders"]}', "'a b' is no name for a group"),
+        ("EVENTS__GROUPS", '{"warehouse": ["order"]}', "Unknown resource 'order'"),
+        ("EVENTS__GROUPS", '{"": ["orders"]}', "is not a group name"),
+        ("EVENTS__GROUPS", '{"a b": ["orders"]}', "'a b' is not a group name"),
         ("RETENTION__RESOURCES", '{"orders": {"max": 1}}', "ORDERSYNC_RETENTION__RESOURCES__ORDERS__MAX"),
         ("RETENTION__MAX_AGE", "-1", "ORDERSYNC_RETENTION__MAX_AGE"),
         ("BACKPRESSURE__MEMORY", "90", "ORDERSYNC_BACKPRESSURE__MEMORY"),

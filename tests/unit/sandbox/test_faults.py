@@ -185,7 +185,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, name: str, kind: str) -> No
     with pytest.raises(FaultRuleError, match=rf"{name}: cannot be read: No such file"):
         load_faults(path)
     path.write_text("= [")
-    with pytest.raises(FaultRuleError, match=rf"{name}: is no {kind}"):
+    with pytest.raises(FaultRuleError, match=rf"{name}: is not valid {kind}"):
         load_faults(path)
 
 

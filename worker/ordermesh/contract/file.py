@@ -67,8 +67,8 @@ def load(file: Path | None) -> Contract:
     for where, listing in (("lists", contract.profile.listing), *contract.profile.lists.items()):
         if listing.page_parameter == listing.size_parameter:
             raise SettingsError(
-                f"{file}: {where}: page_parameter and size_parameter are both {listing.page_parameter!r}; "
-                "set the other one too"
+                f"{file}: {where}: page_parameter and size_parameter are both {listing.page_parameter!r}; set both "
+                "to different names"
             )
     for key, route in contract.profile.routes.items():
         try:
@@ -89,8 +89,8 @@ def import_file(file: Path, *, add_prefixes: bool = False) -> Imported:
     text = _text(file)
     if _is_profile(text):
         raise SettingsError(
-            f"{file} is not an OpenAPI document: it is not a JSON object, and has no line that begins with `openapi:` "
-            f"or `swagger:`. A contract profile (TOML) is not imported; set ORDERSYNC_CONTRACT_FILE={file}"
+            f"{file} is not an OpenAPI document: it is not a JSON object, and has no line that begins with "
+            f"`openapi:` or `swagger:`. To use a contract profile (TOML), set ORDERSYNC_CONTRACT_FILE={file}"
         )
     return _imported(file, text, add_prefixes=add_prefixes)
 
@@ -104,8 +104,8 @@ def openapi_layer(file: Path, imported: Imported) -> Layer:
     """
     if not imported.matched:
         raise SettingsError(
-            f"{file} describes none of the {len(OPERATIONS)} operations of OrderMesh: is it another API's? "
-            f"What it describes: ordersync contract import {file}"
+            f"{file} describes none of the {len(OPERATIONS)} operations of OrderMesh. Check that it is the "
+            f"document of this API. To see what it describes: ordersync contract import {file}"
         )
     return Layer("OpenAPI document", str(file), operations=imported.operations)
 
@@ -124,7 +124,7 @@ def render(operations: Mapping[str, Mapping[str, Any]], header: str) -> str:
 
 def _layers(file: Path) -> list[Layer]:
     text = _text(
-        file, ". Set ORDERSYNC_CONTRACT_FILE (or contract_file in the accounts file) to one that is there"
+        file, ". Set ORDERSYNC_CONTRACT_FILE (or contract_file in the accounts file) to an existing file"
     )
     if not _is_profile(text):
         return [openapi_layer(file, _imported(file, text))]
@@ -153,13 +153,15 @@ def _text(file: Path, advice: str = "") -> str:
     except ValueError as error:  # a null character in the name
         raise SettingsError(f"{file!r} cannot be read: {error}") from None
     if len(content) > LARGEST_FILE:
-        raise SettingsError(f"{file} is larger than {LARGEST_FILE // 1024**2} MiB: is it the right file?")
+        raise SettingsError(
+            f"{file} is larger than {LARGEST_FILE // 1024**2} MiB. Check that it is the right file"
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise SettingsError(f"{file} is not UTF-8 text: save it as such") from None
+        raise SettingsError(f"{file} is not valid UTF-8. Save it as UTF-8") from None
     if not text.strip():
-        raise SettingsError(f"{file} is empty: write a contract profile or an OpenAPI document into it")
+        raise SettingsError(f"{file} is empty. Write a contract profile or an OpenAPI document into it")
     return text
 
 

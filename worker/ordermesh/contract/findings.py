@@ -40,7 +40,7 @@ def no(why: str) -> Capability:
     return Capability(holds=False, why=why)
 
 
-UNTOLD = Capability(None, "there were too few records to tell")
+UNTOLD = Capability(None, "not tested, because the list has too few records")
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):

@@ -151,8 +151,7 @@ def fitted(key: str, path: str) -> str:
         open_ = [name for name in needed if name not in names.values()]
         if len(left) > 1:
             raise ValueError(
-                f"which of {_braced(left)} in {path} is which of {_braced(open_)} cannot be told: "
-                "give them these names"
+                f"{_braced(left)} in {path} cannot be matched to {_braced(open_)}: give the parameters these names"
             )
         names.update(zip(left, open_, strict=True))
     return _PARAMETER.sub(lambda result: f"{{{names[result[1]]}}}", path)
@@ -168,17 +167,17 @@ def check_method(key: str, method: str, path: str) -> None:
     operation = OPERATIONS[key]
     if operation.writes:
         if method == "GET":
-            raise ValueError(f"{key} changes something, which GET does not")
+            raise ValueError(f"{key} changes data, so its method cannot be GET")
         return
     if method in {"GET", operation.method}:
         return
     if method != "POST" or not operation.records:
-        raise ValueError(f"{key} reads, which {method} does not")
+        raise ValueError(f"{key} only reads, so its method cannot be {method}")
     write = next(
         (other for other in OPERATIONS.values() if other.writes and _same(other, "POST", path)), None
     )
     if write is not None:
-        raise ValueError(f"POST {path} is where {write.key} is expected, which changes something")
+        raise ValueError(f"POST {path} is the path of {write.key}, which changes data")
 
 
 def _same(operation: Operation, method: str, path: str) -> bool:
@@ -222,13 +221,13 @@ def _check_path(path: str) -> None:
     if not path.startswith("/"):
         raise ValueError(f"{path!r} must begin with a slash")
     if not _PATH.fullmatch(path):
-        raise ValueError(f"{path!r} holds characters that cannot stand in a path")
+        raise ValueError(f"{path!r} contains characters that are not allowed in a path")
     if "//" in path or any(segment in {".", ".."} for segment in path.split("/")):
-        raise ValueError(f"{path!r} has an empty segment, or one of dots only")
+        raise ValueError(f"{path!r} has an empty segment, or a segment of dots only")
     if re.search(r"%2[eEfF]|%5[cC]", path):
-        raise ValueError(f"{path!r} hides a dot or a slash behind a percent sign")
+        raise ValueError(f"{path!r} contains a percent-encoded dot or slash")
     if {"{", "}"} & set(_PARAMETER.sub("", path)):
-        raise ValueError(f"{path!r} has a brace that belongs to no parameter: write {{name}}")
+        raise ValueError(f"{path!r} has a brace outside of a parameter: write {{name}}")
 
 
 def _by_name(given: Iterable[str], needed: Iterable[str]) -> dict[str, str]:

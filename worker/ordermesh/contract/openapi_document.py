@@ -198,17 +198,19 @@ def document_of(root: Any) -> Document:
 
     """
     if not isinstance(root, Mapping):
-        raise NotOpenApi("it is no OpenAPI document: there is no object at its top")
+        raise NotOpenApi("it is not an OpenAPI document: its top level is not an object")
     version = root.get("openapi", root.get("swagger"))
     if not isinstance(version, str | int | float):
-        raise NotOpenApi("it is no OpenAPI document: it has no `openapi` (or `swagger`) at its top")
+        raise NotOpenApi("it is not an OpenAPI document: its top level has no `openapi` or `swagger`")
     if not str(version).startswith("3." if "openapi" in root else "2."):
         raise NotOpenApi(
-            f"its version is {str(version)[:20]!r}; OpenAPI 3.0 and 3.1 and Swagger 2.0 are read"
+            f"its version is {str(version)[:20]!r}. Supported versions: OpenAPI 3.0, 3.1 and Swagger 2.0"
         )
     document = Document(root, str(version)[:20], _text(_mapping(root.get("info")).get("title")))
     if next(document.operations(), None) is None:
-        raise NotOpenApi("it describes no operation: `paths` is missing or empty. Export it with its paths")
+        raise NotOpenApi(
+            "it describes no operations: `paths` is missing or empty. Export it again with its paths"
+        )
     return document
 
 

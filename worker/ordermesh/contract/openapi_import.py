@@ -45,7 +45,10 @@ _VERSION = re.compile(r"/v[0-9]+(/|$)")
 
 _TITLES = {plain(operation.title): operation.title for operation in OPERATIONS.values()}
 
-NOT_DESCRIBED = "nothing in the document has its title, its key as operationId, or its method and path"
+NOT_DESCRIBED = (
+    "the document has no operation with this title, with this key as operationId, or with this method "
+    "and path"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +231,7 @@ class _Matching:
         if len(left) == 1:
             self._claim(operation, left[0], by)
         elif left:
-            self._leave([operation], left, f"the document has it {len(left)} times, by {by}")
+            self._leave([operation], left, f"{len(left)} operations of the document match, by {by}")
 
     def _tell_apart(self, operations: Sequence[Operation], positions: Sequence[int]) -> None:
         """Pair operations of one title by the parameter that only one of them has."""
@@ -249,8 +252,8 @@ class _Matching:
         self._leave(
             left,
             [index for index in positions if index not in self.taken],
-            f"{len(operations)} operations have this title, and the parameters of the path ({names}) do not tell "
-            "which this is",
+            f"{len(operations)} operations have this title, and the path parameters ({names}) do not distinguish "
+            "them",
         )
 
     def _claim(self, operation: Operation, index: int, by: By) -> None:
@@ -319,7 +322,9 @@ def _match(document: Document, operation: Operation, one: Described, path: str, 
             if len(lists) == 1:
                 changed["wrapper"] = lists[0]
             else:
-                notes.append(f"its answer holds the lists {', '.join(lists[:5])}: set `wrapper` by hand")
+                notes.append(
+                    f"the response contains the lists {', '.join(lists[:5])}: set `wrapper` in the profile"
+                )
     return Match(operation.key, by, one.method, path, one.title, changed, tuple(notes))
 
 
@@ -335,7 +340,7 @@ def _paging(query: Mapping[str, QueryParameter], notes: list[str]) -> dict[str, 
         told["first_page"] = page.minimum if page.default is None else page.default
     elif query and names.keys() & {"offset", "skip", "cursor", "nexttoken"}:
         notes.append(
-            "it is paged by offset or cursor, which is not supported: its pages are asked for by number"
+            "it is paginated by offset or cursor, which is not supported; its pages are requested by number"
         )
     if size:
         told["size_parameter"] = size.name

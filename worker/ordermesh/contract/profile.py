@@ -96,7 +96,7 @@ class ContractProfile:
         for name, given in (values or {}).items():
             value = str(given)
             if value in {"", ".", ".."}:
-                raise Unaddressable(key, 400, f"{value!r} cannot stand for {name} in a path")
+                raise Unaddressable(key, 400, f"{value!r} cannot be used as {name} in a path")
             path = path.replace(f"{{{name}}}", quote(value, safe="", errors="surrogatepass"))
         if "{" in path:
             raise ValueError(f"{key}: no value for {path[path.index('{') :]}")

@@ -125,8 +125,8 @@ def profile_layer(profile: Mapping[str, Any], file: str) -> tuple[Layer, list[st
             model = _ListOperation if OPERATIONS[key].records else _Operation
             operations[key] = _check(model, table, place, problems)
         else:
-            advice = nearest(key, OPERATIONS) or " All of them: ordersync contract show"
-            problems.append(f"{_dotted(place)} is not an operation.{advice}")
+            advice = nearest(key, OPERATIONS) or " To list them: ordersync contract show"
+            problems.append(f"{_dotted(place)}: unknown operation.{advice}")
     case = top.get("login_case")
     return Layer("set by hand", file, prefixes, lists, operations, case), problems
 
@@ -164,10 +164,10 @@ def _problem(model: type[_Table], place: tuple[str, ...], name: str, value: Any,
         is_route = name in _Operation.model_fields
         return f"{problem}. Built in: {built_in(place[-1], name)}" if is_route else problem
     if place and name in _Profile.model_fields:
-        return " belongs to the top of the file: put it before the first [table]"
+        return " must be at the top of the file. Move it before the first [table]"
     if name in LISTING_FIELDS and model is _Operation:
-        return f" is a field of a list, and {place[-1]} does not return one: remove it"
-    return f" is not known here. Known are {', '.join(known)}.{nearest(name, known)}"
+        return f" is a field of a list, and {place[-1]} does not return one. Remove it"
+    return f" is unknown here. Known names: {', '.join(known)}.{nearest(name, known)}"
 
 
 def _shown(value: Any) -> str:

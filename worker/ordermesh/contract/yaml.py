@@ -31,7 +31,7 @@ def load_yaml(text: str) -> Any:
             super().flatten_mapping(node)
             self.merged += max(0, len(node.value) - before)
             if self.merged > MAX_MERGED:
-                raise ValueError(f"its merge keys come to more than {MAX_MERGED:,} entries")
+                raise ValueError(f"its merge keys add up to more than {MAX_MERGED:,} entries")
 
     try:
         depth = 0

@@ -88,7 +88,7 @@ def credentials_of(api: ApiSettings) -> Credentials:
     if api.username and api.password:
         return Credentials(api.username, api.password.get_secret_value(), is_client=False)
     raise SettingsError(
-        "No login for OrderMesh: set ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET"
+        "No login for OrderMesh. Set ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET."
     )
 
 
@@ -121,13 +121,15 @@ def parse_token(
         answer = _decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
         raise UnreadableAnswer(
-            request.operation, f"the answer to the login cannot be read: {error}"
+            request.operation, f"the response to the login cannot be read: {error}"
         ) from None
     access = answer.accessToken or answer.access_token
     if not access:
-        raise UnreadableAnswer(request.operation, "the answer to the login has no accessToken")
+        raise UnreadableAnswer(request.operation, "the response to the login has no accessToken")
     if not access.isascii() or not access.isprintable() or " " in access:
-        raise UnreadableAnswer(request.operation, "the accessToken has characters that no header can carry")
+        raise UnreadableAnswer(
+            request.operation, "the accessToken contains characters that are not allowed in a header"
+        )
     is_client = request.operation == "clients.token"
     lifetime = answer.expiresIn or answer.expires_in or 0.0
     if not (lifetime > 0 and math.isfinite(lifetime)):

@@ -109,7 +109,7 @@ def chunks(items: Sequence[Any], limit: int) -> Iterator[Sequence[Any]]:
 
     """
     if limit < 1:
-        raise ValueError(f"{limit} items in a request are too few: it must be 1 or more")
+        raise ValueError(f"{limit} items per request are too few: use 1 or more")
     for first in range(0, len(items), limit):
         yield items[first : first + limit]
 

@@ -98,7 +98,7 @@ def _split_slowly(operation: str, body: bytes, wrappers: tuple[str, ...], page: 
         keys = sorted(key if _FIELD_NAME.fullmatch(key) else "..." for key in fields)[:20]
         raise UnreadableAnswer(
             operation,
-            f"no list under {' or '.join(wrappers)}; the answer has the keys {', '.join(keys) or '(none)'}",
+            f"no list under {' or '.join(wrappers)}; the response has the keys {', '.join(keys) or '(none)'}",
             page=page,
         )
     return Page(_as_list(lists[name]), _total(fields))
@@ -117,7 +117,7 @@ def _salvaged(
     except (ValueError, RecursionError):
         # What stands in the body may be a customer's data, so only its size is told.
         raise UnreadableAnswer(
-            operation, f"the answer is not a JSON list ({len(body)} bytes: {refused})", page=page
+            operation, f"the response is not a JSON list ({len(body)} bytes: {refused})", page=page
         ) from None
     totals = (fields.get(name) for name in TOTAL_KEYS)
     return Page(records, next((total for total in totals if isinstance(total, int)), None))

@@ -113,7 +113,7 @@ class Reply:
         try:
             return msgspec.json.decode(text)
         except _UNREADABLE as error:
-            raise UnreadableAnswer(self.key, f"{self._what()} that are not JSON: {error}") from None
+            raise UnreadableAnswer(self.key, f"{self._what()} that are not valid JSON: {error}") from None
 
     def _what(self) -> str:
         return f"{len(self.raw)} bytes of {self.media_type or 'unknown type'}"

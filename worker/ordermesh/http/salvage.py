@@ -31,7 +31,7 @@ def salvage(body: bytes, wrappers: tuple[str, ...]) -> tuple[list[msgspec.Raw], 
     text = body.decode("utf-8", "surrogateescape")
     at = _skip(text, 0)
     if _skip(text, _scan(text, at)[1]) != len(text):
-        raise ValueError("something follows it")
+        raise ValueError("data follows the JSON value")
     if text[at : at + 1] == "[":
         return [_raw(text, *span) for span in _elements(text, at)], {}
     records: list[msgspec.Raw] | None = None
@@ -42,7 +42,7 @@ def salvage(body: bytes, wrappers: tuple[str, ...]) -> tuple[list[msgspec.Raw], 
         else:
             fields[name] = _scan(text, start)[0]
     if records is None:
-        raise ValueError("there is no list in it")
+        raise ValueError("it contains no list")
     return records, fields
 
 

@@ -155,7 +155,9 @@ class Http:
             async with asyncio.timeout(self._longest):
                 return await self._whole(request)
         except TimeoutError:
-            raise httpx.ReadTimeout(f"no whole answer in {self._longest:g} s", request=request) from None
+            raise httpx.ReadTimeout(
+                f"no complete response within {self._longest:g} s", request=request
+            ) from None
 
     async def _whole(self, request: httpx.Request) -> httpx.Response:
         response = await self._transport.handle_async_request(request)
@@ -193,8 +195,8 @@ def environment_proxy(url: str) -> httpx.Proxy | None:
     scheme = urlsplit(address).scheme
     if scheme not in {"http", "https"}:
         raise SettingsError(
-            f"The environment asks for a {scheme} proxy; only HTTP proxies can be used. Set "
-            f"{parts.scheme.upper()}_PROXY to one, or name {parts.hostname} in NO_PROXY."
+            f"The environment sets a {scheme} proxy, but only HTTP proxies are supported. Set "
+            f"{parts.scheme.upper()}_PROXY to an HTTP proxy, or add {parts.hostname} to NO_PROXY."
         )
     return httpx.Proxy(address)
 

@@ -56,7 +56,7 @@ async def create_once(
     safe_id = as_fields(body).get("safeId")
     if not isinstance(safe_id, str) or not safe_id:
         raise ValueError(
-            "an order can be created once only with a safeId of your own: it is how it is found again"
+            "create_once needs a safeId of your own in the order, to find the order after a lost response"
         )
     try:
         return PlacedOrder(await create(body), created=True)
@@ -65,7 +65,7 @@ async def create_once(
         if result is None:
             if isinstance(problem, Conflict):
                 raise
-            raise _unknown(problem, "it is not found by its safe id") from problem
+            raise _unknown(problem, "no order was found by its safe id") from problem
         return PlacedOrder(result, created=False)
 
 
@@ -86,7 +86,7 @@ async def _found_after(
     except OrderMeshError as error:
         if isinstance(problem, Conflict):
             raise problem from error
-        raise _unknown(problem, f"looking for it: {error}") from error
+        raise _unknown(problem, f"the search by its safe id failed: {error}") from error
 
 
 def _unknown(problem: OutcomeUnknown | ServerError, then: str) -> OutcomeUnknown:
@@ -109,6 +109,6 @@ async def _find(look_up: Callable[[str], Awaitable[Reply]], safe_id: str, clock:
         except NotFound:
             continue
         if reply.fields.get("safeId") not in {None, safe_id}:
-            raise UnreadableAnswer(reply.key, "the answer is an order with another safe id")
+            raise UnreadableAnswer(reply.key, "the response is an order with another safe id")
         return reply
     return None

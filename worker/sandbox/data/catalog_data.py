@@ -166,7 +166,7 @@ _LINES = (
 )
 _TEXTS = (
     "Customer asked for the parcel to be left with the neighbour.",
-    "Artwork is low in resolution; the merchant was told.",
+    "Artwork is low in resolution; the merchant was informed.",
     "Refund agreed after a late delivery.",
     "Gift: no invoice in the parcel, please.",
     "Adresse vérifiée par téléphone.",

@@ -191,7 +191,7 @@ def _status(rule: FaultRule) -> Answer:
     headers = {} if rule.retry_after is None else {"retry-after": str(rule.retry_after)}
     if rule.body is not None:
         return Answer(rule.code, rule.body.encode(), headers)
-    problem = error_answer(rule.code, "The sandbox was told to answer like this.")
+    problem = error_answer(rule.code, "A fault rule of the sandbox requested this response.")
     return Answer(rule.code, problem.body, headers)
 
 

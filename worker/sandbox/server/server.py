@@ -59,7 +59,7 @@ class PortInUseError(SandboxError):
     def __init__(self, host: str, port: int) -> None:
         self.host = host
         self.port = port
-        super().__init__(f"port {port} on {host} is in use: choose another, or 0 for a free one")
+        super().__init__(f"port {port} on {host} is in use. Choose another port, or 0 for a free one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class SandboxServer:
         server.ready.wait(_START_DEADLINE)
         if not server.started:
             self.stop()
-            raise SandboxError("the sandbox did not start: standard error tells why")
+            raise SandboxError("the sandbox did not start. Read its output on standard error")
 
     def stop(self) -> None:
         """Closes the port and every connection, waiting requests included; does nothing when it is closed."""

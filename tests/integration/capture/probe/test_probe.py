@@ -276,7 +276,7 @@ async def test_a_sort_that_cannot_be_followed_to_a_witness_is_not_told(bench: Be
         async with bench(sandbox) as b:
             found = await b.account.capabilities.probe(ORDERS)
     assert (found.reach.holds, found.since, found.sorting.holds) == (False, "updatedFrom", None)
-    told = "the page with the last of 230 records is refused (status 400: There are no results behind this page.)"
+    told = "the page with the last of 230 records was refused (status 400: There are no results after the last page.)"
     assert found.reach.why == told
 
 

@@ -361,7 +361,7 @@ async def test_by_command(sandbox: SandboxServer, redis_url: str, tmp_path: Path
             assert "not found: NOPE" in done.stdout
         # The poll of the second daemon may have been there first, with the one change.
         assert client.xlen(stream) in {100, 101}
-    for content, words in ((b"\n \n", "contains no ids"), (b"\xff", "is no text in UTF-8")):
+    for content, words in ((b"\n \n", "contains no ids"), (b"\xff", "is not valid UTF-8")):
         (tmp_path / "ids").write_bytes(content)
         wrong = ordersync(
             "resync", "orders", "--all", "--ids-from", "ids", cwd=tmp_path, redis__url=redis_url

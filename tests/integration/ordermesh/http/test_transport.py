@@ -157,7 +157,7 @@ async def test_an_answer_that_drips(served: Lab) -> None:
             await asyncio.sleep(0.01)
 
     served.handlers["/x"] = drip
-    with pytest.raises(httpx.ReadTimeout, match="no whole answer"):
+    with pytest.raises(httpx.ReadTimeout, match="no complete response"):
         await ask(served, "/x", timeout=0.2)
     await eventually(lambda: served.open == 0)
 

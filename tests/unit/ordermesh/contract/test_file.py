@@ -152,13 +152,13 @@ def test_keys_without_quotes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('[operations."orders.search"]\nmethod = "DELETE"', "orders.search reads, which DELETE does not"),
-        ('[operations."orders.search"]\nmethod = "POST"', "POST /order/v1/orders is where orders.create is expected"),
+        ('[operations."orders.search"]\nmethod = "DELETE"', "orders.search only reads, so its method cannot be DELETE"),
+        ('[operations."orders.search"]\nmethod = "POST"', "POST /order/v1/orders is the path of orders.create"),
         ('[prefixes]\norder = ""\n[operations."orders.search"]\nmethod = "POST"\npath = "/v1/orders"', "orders.create"),
-        ('[operations."notes.get"]\nmethod = "DELETE"', "notes.get reads, which DELETE does not"),
-        ('[operations."notes.get"]\nmethod = "POST"', "notes.get reads, which POST does not"),
-        ('[operations."notes.create"]\nmethod = "GET"', "notes.create changes something, which GET does not"),
-        ('[operations."orders.get"]\npath = "/o/%2e%2e/{id}"', "hides a dot or a slash"),
+        ('[operations."notes.get"]\nmethod = "DELETE"', "notes.get only reads, so its method cannot be DELETE"),
+        ('[operations."notes.get"]\nmethod = "POST"', "notes.get only reads, so its method cannot be POST"),
+        ('[operations."notes.create"]\nmethod = "GET"', "notes.create changes data, so its method cannot be GET"),
+        ('[operations."orders.get"]\npath = "/o/%2e%2e/{id}"', "contains a percent-encoded dot or slash"),
     ],
 )  # fmt: skip
 def test_what_reads_never_writes(tmp_path: Path, content: str, message: str) -> None:
@@ -329,19 +329,19 @@ def test_yaml_is_imported_for_yaml_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('[operations."orders.serch"]', 'operations."orders.serch" is not an operation. Did you mean orders.search?'),
-        ('[operations."zzz"]', "is not an operation. All of them: ordersync contract show"),
+        ('[operations."orders.serch"]', 'operations."orders.serch": unknown operation. Did you mean orders.search?'),
+        ('[operations."zzz"]', "unknown operation. To list them: ordersync contract show"),
         ('[operations]\n"orders.search" = "/o"', 'must be a table: [operations."orders.search"]'),
         ("operations = 1", "operations must be a table: [operations]"),
-        ('prefix = "x"', "prefix is not known here. Known are openapi, login_case, prefixes, lists, operations. Did"),
+        ('prefix = "x"', "prefix is unknown here. Known names: openapi, login_case, prefixes, lists, operations. Did"),
         ('prefix = "x"', "Did you mean prefixes?"),
-        ('[prefixes]\norders = ""', "prefixes.orders is not known here. Known are user, order, note, catalog, ship"),
+        ('[prefixes]\norders = ""', "prefixes.orders is unknown here. Known names: user, order, note, catalog, ship"),
         ('[prefixes]\norders = ""', "Did you mean order?"),
         ('[prefixes]\norder = "order"', 'prefixes.order must be "" or a path like "/order"'),
         ('[prefixes]\norder = "/order/"', "without a slash at its end"),
         ('[prefixes]\norder = "/{a}"', 'must be "" or a path'),
         ("[prefixes]\norder = 1", 'must be "" or a path'),
-        ('[lists]\npage = "p"', "lists.page is not known here"),
+        ('[lists]\npage = "p"', "lists.page is unknown here"),
         ("[lists]\npage_parameter = 1", "lists.page_parameter must be a name in quotes, not 1"),
         ('[lists]\npage_parameter = ""', "must be a name in quotes"),
         ("[lists]\ncapped = 1", "lists.capped must be true or false, not 1"),
@@ -354,7 +354,7 @@ def test_yaml_is_imported_for_yaml_alone(tmp_path: Path) -> None:
         ("[lists]\nfirst_page = 2024-01-01", 'must be a whole number from 0, not "2024-01-01"'),
         (f"[lists]\nfirst_page = '{'x' * 100}'", f'not "{"x" * 59}...'),
         ("[lists]\nascending = { sortBy = 1 }", "must be query parameters"),
-        ('[lists]\nlogin_case = "snake"', "lists.login_case belongs to the top of the file: put it before the first"),
+        ('[lists]\nlogin_case = "snake"', "lists.login_case must be at the top of the file. Move it before the first"),
         ('login_case = "Snake"', 'login_case must be one of "camel", "snake"'),
         ("login_case = ['snake']", "login_case must be one of"),
         ("openapi = 3", 'openapi must be the name of a file, like "vendor.json"'),
@@ -365,11 +365,11 @@ def test_yaml_is_imported_for_yaml_alone(tmp_path: Path) -> None:
         ('[operations."orders.search"]\npath = "/o/{id}"', "has {id}, and orders.search needs no parameter"),
         ('[operations."orders.get"]\npath = "/o"', "has no parameter, and orders.get needs {orderId}"),
         ('[operations."packages.update"]\npath = "/{x}/{y}"',
-         "which of {x} and {y} in /{x}/{y} is which of {shipmentId} and {packageId} cannot be told"),
-        ('[operations."orders.search"]\nurl = "/o"', 'operations."orders.search".url is not known here'),
+         "{x} and {y} in /{x}/{y} cannot be matched to {shipmentId} and {packageId}"),
+        ('[operations."orders.search"]\nurl = "/o"', 'operations."orders.search".url is unknown here'),
         ('[operations."orders.get"]\nwrapper = "x"',
-         "is a field of a list, and orders.get does not return one: remove it"),
-        ('[operations."orders.get"]\nurl = "x"', "is not known here. Known are method, path."),
+         "is a field of a list, and orders.get does not return one. Remove it"),
+        ('[operations."orders.get"]\nurl = "x"', "is unknown here. Known names: method, path."),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, words: str) -> None:
@@ -407,8 +407,8 @@ def test_one_name_for_two_parameters(tmp_path: Path, text: str) -> None:
     ("content", "words"),
     [
         (b" \n", "is empty"),
-        ("login_case = 'ä'".encode("latin-1"), "is not UTF-8 text"),
-        (json.dumps(VENDOR).encode("utf-16"), "is not UTF-8 text"),
+        ("login_case = 'ä'".encode("latin-1"), "is not valid UTF-8"),
+        (json.dumps(VENDOR).encode("utf-16"), "is not valid UTF-8"),
         ("login_case = ", "neither a contract profile (as TOML: Invalid value (at end of document)"),
         ("paths:\n  /a: {}\n", "nor an OpenAPI document"),
         ("[1, 2]", "neither a contract profile"),
@@ -418,7 +418,7 @@ def test_one_name_for_two_parameters(tmp_path: Path, text: str) -> None:
         ("{", "is not valid JSON"),
         ('{"a": ' + "[" * 100_000, "nested too deeply"),
         ('{"a": ' + "9" * 10_000 + "}", "is not valid JSON"),
-        ("{}", "it has no `openapi`"),
+        ("{}", "its top level has no `openapi`"),
         ("openapi: 3.0.0\n  a: b", "is not valid YAML"),
         ("openapi: 3.0.0\na: !!python/object:os.system {}", "is not valid YAML"),
         ("openapi: 3.0.0\na: " + "[" * 100_000, "levels deep"),
@@ -440,7 +440,7 @@ def test_merge_keys_that_multiply(tmp_path: Path) -> None:
     """Ten lines that would come to ten thousand million entries; honest ones are merged."""
     lines = ["openapi: 3.0.0", "x0: &x0 {a: 1, b: 2}"]
     lines += [f"x{n}: &x{n} {{<<: [{', '.join([f'*x{n - 1}'] * 10)}]}}" for n in range(1, 11)]
-    assert "merge keys come to more than 100,000" in refusal(tmp_path, "\n".join(lines))
+    assert "merge keys add up to more than 100,000" in refusal(tmp_path, "\n".join(lines))
     assert yaml_reading.load_yaml("a: &a {b: 1}\nc: {<<: *a, d: 2}")["c"] == {"b": 1, "d": 2}
     large = "\n".join(f"k{n}: {{a: {n}}}" for n in range(60_000))
     assert len(yaml_reading.load_yaml(large)) == 60_000

@@ -254,8 +254,8 @@ def test_a_title_that_the_document_has_twice() -> None:
     imported = import_document(described(good, titled(key, OPERATIONS[key].path)))
     assert the_match(imported, key).changed == {}
     imported = import_document(described(good, titled(key, "/v3/orders/{id}")))
-    assert reason(imported, key) == "the document has it 2 times, by title"
-    assert {one.reason for one in imported.unknown} == {"the document has it 2 times, by title"}
+    assert reason(imported, key) == "2 operations of the document match, by title"
+    assert {one.reason for one in imported.unknown} == {"2 operations of the document match, by title"}
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_a_title_that_the_document_has_twice() -> None:
     [
         ("orders.update", "/order/v1/orders", "has no parameter, and orders.update needs {orderId}"),
         ("order_items.get", "/o/{orderId}/i/{itemId}", "{orderId} and {itemId}"),
-        ("packages.update", "/s/{a}/p/{b}", "cannot be told"),
+        ("packages.update", "/s/{a}/p/{b}", "cannot be matched to"),
         ("packages.update", "/s/{a}/p/{a}", "more than once"),
         ("orders.search", "orders", "must begin with a slash"),
         ("orders.search", "/orders?all=true", "characters"),
@@ -465,7 +465,7 @@ def test_several_lists_are_left_to_a_person() -> None:
     imported = import_document(described(titled("orders.search", "/order/v1/orders", **answer(schema))))
     match = the_match(imported, "orders.search")
     assert (match.changed, match.notes) == (
-        {}, ("its answer holds the lists rows, errors: set `wrapper` by hand",),
+        {}, ("the response contains the lists rows, errors: set `wrapper` in the profile",),
     )  # fmt: skip
 
 
@@ -475,11 +475,11 @@ def test_several_lists_are_left_to_a_person() -> None:
 @pytest.mark.parametrize(
     ("root", "words"),
     [
-        (None, "no object at its top"),
-        ([], "no object at its top"),
+        (None, "its top level is not an object"),
+        ([], "its top level is not an object"),
         ({}, "no `openapi`"),
         ({"openapi": {}}, "no `openapi`"),
-        ({"openapi": "4.0.0", "paths": {}}, "'4.0.0'; OpenAPI 3.0 and 3.1"),
+        ({"openapi": "4.0.0", "paths": {}}, "'4.0.0'. Supported versions: OpenAPI 3.0, 3.1"),
         ({"swagger": "1.2"}, "'1.2'"),
         ({"openapi": "3.1.0"}, "describes no operation"),
         ({"openapi": "3.1.0", "paths": []}, "describes no operation"),

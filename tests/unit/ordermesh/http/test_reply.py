@@ -53,7 +53,7 @@ def test_the_value() -> None:
     """Decoded from JSON; an empty answer is None, and what is no JSON is an error that does not repeat it."""
     assert reply(b" [1.5] ").value == [1.5]
     assert reply(b" \n").value is None
-    with pytest.raises(UnreadableAnswer, match="19 bytes of text/html that are not JSON") as caught:
+    with pytest.raises(UnreadableAnswer, match="19 bytes of text/html that are not valid JSON") as caught:
         _ = reply(b"<p>joe@example.com<", media_type="text/html").value
     assert "joe" not in str(caught.value)
 
