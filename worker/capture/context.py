@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from worker.capture.state.commit import Commit
+from worker.capture.state.commit import Checkpoint, Commit
 from worker.capture.state.cursor import Cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from worker.capture.records.audit import AuditDelta
+    from worker.capture.records.diff import Change
     from worker.capture.records.privacy import RecordPolicy
     from worker.capture.records.scope import RecordScope
     from worker.capture.resources import Captured, Resource
@@ -47,7 +49,11 @@ class ReadOptions:
 
 @dataclass(slots=True)
 class PollContext:
-    """What is read, how, and what came of it. `cursor` is as it was loaded last; `lease` is had with `begin`."""
+    """State of one poll: its source, its options, the counts of its run.
+
+    `cursor` is the copy that was loaded last; `lease` is set by `begin`. `buckets`: number of hashes that keep the
+    states of the source; 0 for one that was never read, until the reader knows how many it takes.
+    """
 
     captured: Captured
     options: ReadOptions
@@ -55,6 +61,7 @@ class PollContext:
     store: StateStore
     clock: Clock
     cursor: Cursor = field(default_factory=Cursor)
+    buckets: int = 0
     _lease: Lease | None = None
 
     @property
@@ -73,17 +80,42 @@ class PollContext:
     async def load_cursor(self) -> Cursor:
         """Load the cursor."""
         self.cursor = await self.store.load_cursor()
+        self.buckets = self.cursor.buckets or self.buckets
         return self.cursor
 
     async def update(self, fields: CursorUpdate, *, record: bool = False) -> None:
         """Write fields of the cursor, and the record of the run if it has ended."""
-        await self.store.commit(
+        await self.commit(Checkpoint(fields), record=record)
+
+    async def commit(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        changes: Sequence[Change] = (),
+        recorded: Sequence[AuditDelta] = (),
+        where: str = "",
+        record: bool = False,
+    ) -> bool:
+        """Publish, and move to the checkpoint, in one commit; with the record of the run if it has ended.
+
+        False if nothing was written, since another run has committed one of these records since it was looked up.
+
+        Raises:
+            LeaseLost: Another worker has taken over; nothing was written.
+
+        """
+        return await self.store.commit(
             Commit(
                 fence=self.lease.fence,
-                buckets=self.cursor.buckets,
+                buckets=self.buckets,
                 reason=self.run.reason,
-                observed_at=self.run.started_at,
-                cursor=fields,
+                observed_at=self.clock.now(),
+                where=where,
+                changes=changes,
+                recorded=recorded,
+                cursor=checkpoint.cursor,
+                bookmarks=checkpoint.bookmarks,
+                refresh=checkpoint.refresh,
                 run=self.run.summary(self.clock.monotonic()) if record else {},
             )
         )

@@ -280,10 +280,10 @@ async def test_a_tick_finds_no_room(bench: BenchMaker, own_server: Server) -> No
         queue = make_queue(own_server.url, b.services.queue)
         try:
             await b.redis.config_set("maxmemory", 1)
-            await tick({"workplace": b.services, "redis": queue})
+            await tick({"services": b.services, "redis": queue})
             assert await queue.zcard(b.services.queue) == 0
             await b.redis.config_set("maxmemory", 0)
-            await tick({"workplace": b.services, "redis": queue})
+            await tick({"services": b.services, "redis": queue})
             assert await queue.zcard(b.services.queue) == 1
         finally:
             await queue.aclose(close_connection_pool=True)

@@ -273,7 +273,7 @@ async def test_a_worker_that_was_down_for_a_day(bench: BenchMaker, redis_url: st
                 sandbox.store.change(20)
                 sandbox.store.create(10)
             for _ in range(5):
-                await tick({"workplace": b.services, "redis": queue})
+                await tick({"services": b.services, "redis": queue})
             jobs = await b.redis.zrange(b.services.queue, 0, -1)
             assert job_id(b.services.queue, b.account.account.name, "orders").encode() in jobs
             assert len(jobs) == len(set(jobs))

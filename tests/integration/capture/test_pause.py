@@ -47,7 +47,7 @@ async def test_the_tick_leaves_out_what_is_paused(bench: BenchMaker, redis_url: 
     logs.configure("json", "info", written)
     async with bench() as b:
         queue = make_queue(redis_url, queue_name(["default"]))
-        ctx, kept = {"workplace": b.services, "redis": queue}, Pauses(b.redis, b.account.keys)
+        ctx, kept = {"services": b.services, "redis": queue}, Pauses(b.redis, b.account.keys)
         for resource in ("orders", EVERYTHING):
             await kept.begin([Pause(resource, MOVING.reason, MOVING.by, MOVING.at)])
             for _ in range(3):

@@ -17,6 +17,7 @@ import redis.exceptions
 from structlog.contextvars import bound_contextvars
 
 from worker.backoff import Backoff
+from worker.capture.context import PollContext, ReadOptions
 from worker.capture.reconcile.comparison import Window, can_be_proven, obstacle, window_of
 from worker.capture.reconcile.progress import (
     LEASE,
@@ -32,11 +33,13 @@ from worker.capture.reconcile.verifier import Verifier, VerifyOptions
 from worker.capture.records.payload import AS_SERVED, PayloadOptions
 from worker.capture.records.scope import EVERYTHING, RecordScope
 from worker.capture.state.lease import Lease, Renewed, acquire
+from worker.capture.state.open_records import OpenRecords
 from worker.capture.state.pauses import Pauses, ReadGate
 from worker.capture.state.record_states import ScanPosition, StoredRecord, walk
 from worker.capture.state.run import Run
 from worker.capture.state.run_history import History
 from worker.capture.state.store import StateStore
+from worker.capture.writer import RecordWriter
 from worker.clock import rfc3339
 from worker.errors import DataError, Forbidden, LeaseHeld, LeaseLost, OrderMeshError
 from worker.redis.connections import is_full
@@ -50,7 +53,6 @@ if TYPE_CHECKING:
 
     from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.resources import Resource
-    from worker.capture.state.cursor import Cursor
     from worker.clock import Clock
     from worker.config.sections import ReconcileSettings
     from worker.keys import Keys
@@ -76,16 +78,15 @@ REASON = "reconcile"
 class _Slice:
     """What belongs to the slice of one resource."""
 
-    resource: Resource
-    store: StateStore
+    context: PollContext
     coverage: Coverage
-    cursor: Cursor
     progress: ReconcileProgress
-    lease: Lease
-    run: Run
-    gate: ReadGate
-    stop: Callable[[], bool]
     gaps: dict[str, Gap]
+
+    @property
+    def resource(self) -> Resource:
+        """What is reconciled."""
+        return self.context.options.resource
 
 
 class Reconciler:
@@ -196,25 +197,29 @@ class Reconciler:
     ) -> None:
         coverage, clock = Coverage(self._redis, self._keys, resource.name), self._clock
         payload = self._payloads.get(resource.name, AS_SERVED)
-        store = StateStore(self._redis, self._keys, self._followed(resource), payload, lease=LEASE)
+        resource = self._followed(resource)
         began = clock.monotonic()
         run = Run(trace.span_id, self._keys.account, resource.name, REASON, REASON, began, clock.now())
         run.trace_id = trace.trace_id
-        at = _Slice(
-            resource,
-            store,
-            coverage,
-            await store.load_cursor(),
-            await coverage.load(),
-            lease,
-            run,
-            ReadGate(self._pressure, self._pauses, run),
-            stop,
-            await coverage.gaps(),
+        hidden = payload.privacy.hidden if payload.privacy else frozenset[str]()
+        options = ReadOptions(
+            resource=resource,
+            scope=self._scopes.get(resource.name, EVERYTHING),
+            page_size=1,
+            window=self._parallel,
+            interval=self._intervals[resource.name],
+            ignored=hidden.union(self._ignore_fields.get(resource.name, ())),
+            stop=stop,
+            gate=ReadGate(self._pressure, self._pauses, run),
+            privacy=payload.privacy,
         )
+        store = StateStore(self._redis, self._keys, resource, payload, lease=LEASE)
+        context = PollContext(resource, options, run, store, clock)
+        await context.begin(lease)
+        at = _Slice(context, coverage, await coverage.load(), await coverage.gaps())
         if await self._pauses.of(resource.name):
             return
-        if not at.cursor.baseline:
+        if not context.cursor.baseline:
             await self._postpone(at, RETRY_SECONDS)
             return
         try:
@@ -225,7 +230,7 @@ class Reconciler:
                 return
             if not at.progress.began and not await self._begin(at, pace):
                 return
-            await self._slice(at, capabilities, pace, payload, over)
+            await self._slice(at, capabilities, pace, over)
         except Forbidden as error:
             await self._turn_off(at, str(error))
         except OrderMeshError as error:
@@ -242,7 +247,7 @@ class Reconciler:
     async def _postpone(self, at: _Slice, seconds: float, **fields: object) -> None:
         due_at = self._clock.now() + seconds
         more = {"due_at": due_at, "interval": self.settings.every, **fields}
-        await at.coverage.update(at.lease.fence, more, gaps=at.gaps)
+        await at.coverage.update(at.context.lease.fence, more, gaps=at.gaps)
 
     async def _turn_off(self, at: _Slice, why: str) -> None:
         """Nothing can be proven at this gateway, or with this token. It is looked at again in a while."""
@@ -258,13 +263,15 @@ class Reconciler:
     async def _begin(self, at: _Slice, pace: Throttle) -> bool:
         """Begin a pass, if there is anything to prove by now."""
         now, before = self._clock.now(), at.progress
-        seen = walk(self._redis, self._keys.states(at.resource.name), at.cursor.buckets, ScanPosition())
-        asked = ServerClock(self._client, pace, at.run.usage, self._clock)
-        offset = await asked.offset(at.resource, seen, at.stop)
+        seen = walk(
+            self._redis, self._keys.states(at.resource.name), at.context.cursor.buckets, ScanPosition()
+        )
+        asked = ServerClock(self._client, pace, at.context.run.usage, self._clock)
+        offset = await asked.offset(at.resource, seen, at.context.options.stop)
         window = window_of(
             before.complete_until,
             server_now=now + offset,
-            fresh_as_of=at.cursor.fresh_as_of + offset,
+            fresh_as_of=at.context.cursor.fresh_as_of + offset,
             lag=self.settings.lag,
         )
         if window.empty:
@@ -287,7 +294,7 @@ class Reconciler:
             since = await self._first_seen(window)
             started["complete_since"], at.progress = since, replace(at.progress, complete_since=since)
         await at.coverage.update(
-            at.lease.fence, {**started, "due_at": now, "interval": self.settings.every}, gaps=at.gaps
+            at.context.lease.fence, {**started, "due_at": now, "interval": self.settings.every}, gaps=at.gaps
         )
         return True
 
@@ -301,35 +308,25 @@ class Reconciler:
         at: _Slice,
         capabilities: Capabilities,
         pace: Throttle,
-        payload: PayloadOptions,
         over: Callable[[], bool],
     ) -> None:
         progress, name = at.progress, at.resource.name
-        hidden = payload.privacy.hidden if payload.privacy else frozenset[str]()
         logs = f"{at.resource.entity}_audit"
         work = VerifyOptions(
-            resource=at.resource,
-            scope=self._scopes.get(name, EVERYTHING),
-            cursor=at.cursor,
             window=Window(progress.since, progress.until),
             began=progress.began,
             alike=capabilities.single_alike is not False,
-            ignored=hidden.union(self._ignore_fields.get(name, ())),
-            privacy=payload.privacy,
             logs=logs if logs in self._intervals else "",
             parallel=self._parallel,
-            stop=at.stop,
+            stop=at.context.options.stop,
         )
         verifier = Verifier(
             work,
-            at.run,
+            at.context,
             redis=self._redis,
             keys=self._keys,
-            store=at.store,
-            fence=at.lease.fence,
-            fields=await at.store.load_fields(),
+            writer=RecordWriter(at.context, open_records=OpenRecords(self._redis, self._keys, name)),
             client=self._client,
-            clock=self._clock,
             pace=pace,
             counts=progress.counts,
             gaps=at.gaps,
@@ -338,7 +335,9 @@ class Reconciler:
         size = max(1, min(MAX_AT_ONCE, int(self._rate * BATCH_SECONDS)))
         batch: list[StoredRecord] = []
         start = ScanPosition(progress.bucket, progress.behind)
-        async with aclosing(walk(self._redis, self._keys.states(name), at.cursor.buckets, start)) as records:
+        async with aclosing(
+            walk(self._redis, self._keys.states(name), at.context.cursor.buckets, start)
+        ) as records:
             async for met in records:
                 batch.append(met)
                 if len(batch) < size:
@@ -354,12 +353,12 @@ class Reconciler:
         self, at: _Slice, verifier: Verifier, batch: Sequence[StoredRecord], over: Callable[[], bool]
     ) -> bool:
         """Prove a batch and note it. False if the slice ends here."""
-        at.lease.check()
+        at.context.lease.check()
         if over():
             await self._postpone(at, 0.0)
             return False
-        pressed = await at.gate.check(at.run.published)
-        if pressed or at.run.paused_by:
+        pressed = await at.context.options.gate.check(at.context.run.published)
+        if pressed or at.context.run.paused_by:
             await self._postpone(at, RETRY_SECONDS)
             return False
         checks = await verifier.check(batch)
@@ -367,7 +366,7 @@ class Reconciler:
             return False
         if suspects := verifier.suspects(checks):
             await at.coverage.update(
-                at.lease.fence, {"checking": {**verifier.checking, **suspects}}, gaps=at.gaps
+                at.context.lease.fence, {"checking": {**verifier.checking, **suspects}}, gaps=at.gaps
             )
         if not await verifier.settle(checks):
             return False
@@ -378,7 +377,7 @@ class Reconciler:
         }  # fmt: skip
         at.progress = replace(at.progress, failures=0)
         await at.coverage.update(
-            at.lease.fence, done, gaps=at.gaps, opened=verifier.opened, closed=verifier.closed
+            at.context.lease.fence, done, gaps=at.gaps, opened=verifier.opened, closed=verifier.closed
         )
         if sum(not gap.is_absent for gap in at.gaps.values()) > MAX_OPEN:
             await self._end(at, verifier, given_up=True)
@@ -404,7 +403,7 @@ class Reconciler:
             fields["due_at"] = now + self.settings.every
         if proven:
             fields["complete_until"] = progress.until
-        await at.coverage.update(at.lease.fence, fields, gaps=at.gaps, closed=gone, ended=ended)
+        await at.coverage.update(at.context.lease.fence, fields, gaps=at.gaps, closed=gone, ended=ended)
         tell = self._log.info if proven else self._log.warning
         tell(
             "coverage_proven" if proven else "coverage_open",

@@ -15,21 +15,11 @@ import msgspec
 from worker.cancellation import plain_errors
 from worker.capture.reconcile.comparison import Comparison, Window, are_whole_seconds, compare, times_of
 from worker.capture.reconcile.progress import ABSENT, Gap, ReconcileCounts
-from worker.capture.records.diff import (
-    PUBLISHED,
-    UNWRITTEN,
-    Action,
-    Change,
-    DecodedRecord,
-    RawRecord,
-    decide,
-    decode,
-    observe,
-)
+from worker.capture.records.diff import PUBLISHED, Action, observe
 from worker.capture.records.fingerprint import raw_fingerprint
 from worker.capture.state import refresh_queue as due
-from worker.capture.state.commit import Commit
 from worker.capture.state.record_states import buckets_of, states_of, unpacked
+from worker.capture.writer import Keep, RecordWriter
 from worker.clock import rfc3339
 from worker.errors import ApiError, Forbidden, NotFound, OrderMeshError, RateLimited, UnreadableAnswer
 from worker.ordermesh.client import Usage
@@ -42,16 +32,11 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from worker.capture.context import PollContext
     from worker.capture.reconcile.throttle import Throttle
-    from worker.capture.records.fingerprint import FieldIndex, RecordState
-    from worker.capture.records.privacy import RecordPolicy
-    from worker.capture.records.scope import RecordScope
-    from worker.capture.resources import Resource
-    from worker.capture.state.cursor import Cursor
+    from worker.capture.records.diff import Change, DecodedRecord, RawRecord
+    from worker.capture.records.fingerprint import RecordState
     from worker.capture.state.record_states import StoredRecord
-    from worker.capture.state.run import Run
-    from worker.capture.state.store import StateStore
-    from worker.clock import Clock
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
 
@@ -93,14 +78,9 @@ class VerifyOptions:
     work is to end.
     """
 
-    resource: Resource
-    scope: RecordScope
-    cursor: Cursor
     window: Window
     began: float
     alike: bool
-    ignored: frozenset[str]
-    privacy: RecordPolicy | None
     logs: str
     parallel: int
     stop: Callable[[], bool]
@@ -115,23 +95,20 @@ class Verifier:
     def __init__(
         self,
         work: VerifyOptions,
-        run: Run,
+        context: PollContext,
         *,
         redis: Redis,
         keys: Keys,
-        store: StateStore,
-        fence: int,
-        fields: FieldIndex,
+        writer: RecordWriter,
         client: OrderMeshClient,
-        clock: Clock,
         pace: Throttle,
         counts: ReconcileCounts,
         gaps: dict[str, Gap],
         checking: dict[str, tuple[int, int]],
     ) -> None:
-        self._work, self._resource, self._run = work, work.resource, run
-        self._redis, self._keys, self._store, self._fence, self._fields = redis, keys, store, fence, fields
-        self._client, self._clock, self._pace = client, clock, pace
+        self._work, self._resource, self._run = work, context.options.resource, context.run
+        self._redis, self._keys, self._context, self._writer = redis, keys, context, writer
+        self._client, self._pace = client, pace
         self.counts, self.gaps, self.checking = counts, gaps, checking
         self.opened: dict[str, Gap] = {}
         self.closed: list[str] = []
@@ -155,7 +132,7 @@ class Verifier:
         if len(failed) == len(checks) > FEW and self._failure is not None:
             raise self._failure
         cursor = self._keys.cursor(self._resource.name)
-        buckets = await buckets_of(self._redis, cursor) or self._work.cursor.buckets
+        buckets = await buckets_of(self._redis, cursor) or self._context.buckets
         states = await states_of(
             self._redis, self._keys.states(self._resource.name), buckets, [look.identifier for look in checks]
         )
@@ -248,7 +225,7 @@ class Verifier:
     async def _read_record(self, look: RecordCheck) -> None:
         assert self._resource.single is not None  # noqa: S101 - as above
         reply = await self._call(self._resource.single, look.identifier)
-        (one,) = observe(self._resource, [msgspec.Raw(reply.record)], self._work.scope)
+        (one,) = observe(self._resource, [msgspec.Raw(reply.record)], self._context.options.scope)
         if one.identifier != look.identifier:
             raise UnreadableAnswer(self._resource.single, f"the response is not record {look.identifier}")
         look.observed = one
@@ -259,7 +236,7 @@ class Verifier:
         if not name:
             return
         with_log = [(look.identifier, look.log) for look in checks if look.log is not None]
-        buckets = await buckets_of(self._redis, self._keys.cursor(name)) or self._work.cursor.buckets
+        buckets = await buckets_of(self._redis, self._keys.cursor(name)) or self._context.buckets
         states = await states_of(
             self._redis, self._keys.states(name), buckets, [identifier for identifier, _ in with_log]
         )
@@ -274,48 +251,40 @@ class Verifier:
 
     async def _publish(self, checks: Sequence[RecordCheck]) -> None:
         """Commit what differs from what is known; says for each record what came of it."""
-        buckets = self._work.cursor.buckets
-        observed = [look.observed for look in checks if look.observed is not None]
-        while True:
-            kept, decoded, later = list[RecordCheck](), list[DecodedRecord](), list[str]()
-            for look in checks:
-                look.why = ""
-            for at, before in (await self._store.differing(observed, buckets)).items():
-                work = self._work
-                one = decode(
-                    self._resource, observed[at], before, work.ignored, work.privacy, scope=work.scope
-                )
-                newer = one.held is None or not one.modified or one.modified > one.held.modified
-                if one.content is None:
-                    checks[at].why = "unreadable"
-                elif not self._work.alike:
-                    # It has other fields than in the list, which alone can tell whether they differ.
-                    checks[at].why = "list" if newer else ""
-                    later += [due.record(one.observed.identifier)] if newer else []
-                else:
-                    decoded.append(one)
-                    kept.append(checks[at])
-            names = [name for one in decoded if one.content for name in one.content.names]
-            await self._store.extend_fields(self._fields, list(dict.fromkeys(names)))
-            changes = [decide(one, self._fields, baseline=True) for one in decoded]
-            to_write = [change for change in changes if change.action not in UNWRITTEN]
-            if not to_write or await self._store.commit(
-                Commit(
-                    fence=self._fence,
-                    buckets=buckets,
-                    reason=self._run.reason,
-                    observed_at=self._clock.now(),
-                    where=str(self._resource.single),
-                    changes=to_write,
-                )
-            ):
-                break
-        for look, change in zip(kept, changes, strict=True):
-            look.published = change if change.action in PUBLISHED else None
-            look.why = "stale" if change.action is Action.STALE else ""
-        self._run.count(changes)
-        if later:
-            await due.RefreshQueue(self._redis, self._keys, self._resource.name).add(later)
+        read = {check.observed.key: check for check in checks if check.observed is not None}
+        written = await self._writer.write(
+            [check.observed for check in checks if check.observed is not None],
+            where=str(self._resource.single),
+            checkpoint=lambda _: None,
+            keep=self._keep,
+        )
+        for check in checks:
+            check.why = ""
+        for record in written.skipped[Keep.SKIP]:
+            if record.content is None:
+                read[record.observed.key].why = "unreadable"
+        for record in written.skipped[Keep.BY_LIST]:
+            read[record.observed.key].why = "list"
+        for change in written.changes:
+            check = read[change.observed.key]
+            check.published = change if change.action in PUBLISHED else None
+            check.why = "stale" if change.action is Action.STALE else ""
+        self._run.count(written.changes)
+        if later := written.skipped[Keep.BY_LIST]:
+            await due.RefreshQueue(self._redis, self._keys, self._resource.name).add(
+                due.record(record.observed.identifier) for record in later
+            )
+
+    def _keep(self, record: DecodedRecord) -> Keep:
+        """Return whether a record is published as it was read by its id."""
+        if record.content is None:
+            return Keep.SKIP
+        if self._work.alike:
+            return Keep.PUBLISH
+        # It has other fields than in the list, so only the list can show whether it has changed.
+        held = record.held
+        is_newer = held is None or not record.modified or record.modified > held.modified
+        return Keep.BY_LIST if is_newer else Keep.SKIP
 
     # Judging
 

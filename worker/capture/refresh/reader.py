@@ -1,7 +1,7 @@
 """Reads what is due by id: the refresh plan, and the audit logs.
 
-A batch is fetched in parallel and committed together with the note that it has been dealt with. What fails for
-itself alone is tried again later; what concerns the gateway ends the poll, and all of it stays due.
+A batch is fetched in parallel, and committed together with its removal from the refresh queue. A read that fails
+alone is retried later; a failure of the gateway ends the poll, and the whole batch stays due.
 """
 
 from __future__ import annotations
@@ -15,22 +15,13 @@ import msgspec
 from worker.backoff import Backoff
 from worker.cancellation import plain_errors
 from worker.capture.records import audit
-from worker.capture.records.diff import (
-    UNWRITTEN,
-    Change,
-    DecodedRecord,
-    RawRecord,
-    decide,
-    decide_deleted,
-    decode,
-    newest_of_each,
-    observe,
-)
+from worker.capture.records.diff import observe
 from worker.capture.resources import AuditLog, Resource
 from worker.capture.state import refresh_queue as due
-from worker.capture.state.commit import Commit, RefreshResult
+from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.state.refresh_queue import CONFIRM_SECONDS, CONFIRMATIONS
 from worker.capture.state.run import Outcome
+from worker.capture.writer import Keep, RecordWriter, Written
 from worker.errors import (
     ApiError,
     Forbidden,
@@ -47,16 +38,11 @@ from worker.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.capture.context import ReadOptions
-    from worker.capture.records.fingerprint import FieldIndex
-    from worker.capture.resources import Captured
-    from worker.capture.state.cursor import Cursor, CursorUpdate
-    from worker.capture.state.lease import Lease
+    from worker.capture.context import PollContext
+    from worker.capture.records.diff import DecodedRecord, RawRecord
+    from worker.capture.state.cursor import CursorUpdate
     from worker.capture.state.open_records import OpenRecords
     from worker.capture.state.refresh_queue import RefreshBatch, RefreshKey, RefreshQueue
-    from worker.capture.state.run import Run
-    from worker.capture.state.store import StateStore
-    from worker.clock import Clock
     from worker.ordermesh.client import OrderMeshClient
     from worker.ordermesh.contract.findings import Capabilities
 
@@ -93,32 +79,25 @@ class RecordRefresher:
 
     def __init__(
         self,
-        captured: Captured,
-        options: ReadOptions,
-        run: Run,
+        context: PollContext,
         *,
-        store: StateStore,
-        lease: Lease,
-        cursor: Cursor,
-        fields: FieldIndex,
         client: OrderMeshClient,
-        clock: Clock,
         queue: RefreshQueue,
         open_records: OpenRecords,
         capabilities: Capabilities,
-        buckets: int,
+        seconds: float,
     ) -> None:
-        self._captured, self._reading, self._run = captured, options, run
-        self._store, self._lease, self._cursor, self._fields = store, lease, cursor, fields
-        self._client, self._clock, self._due, self._findings = client, clock, queue, capabilities
-        self._open = open_records
-        self._buckets = buckets
-        self._deadline = clock.monotonic() + options.seconds
-        self._limit = anyio.CapacityLimiter(max(1, options.window))
+        self._context, self._options, self._run = context, context.options, context.run
+        self._client, self._queue, self._capabilities = client, queue, capabilities
+        self._writer = RecordWriter(context, open_records=open_records)
+        self._deadline = context.clock.monotonic() + seconds
+        self._limit = anyio.CapacityLimiter(max(1, context.options.window))
         self.wants_sweep = False
         self.exhausted = False
         self.pressed = ""
-        self._log = get_logger(account=run.account, resource=run.resource, run_id=run.run_id)
+        self._log = get_logger(
+            account=self._run.account, resource=self._run.resource, run_id=self._run.run_id
+        )
 
     async def read(self) -> None:
         """Read until nothing is due, `stop()` is true, or the time is over.
@@ -128,13 +107,13 @@ class RecordRefresher:
             LeaseLost: Another worker has taken over.
 
         """
-        while not (self._reading.stop() or self._clock.monotonic() >= self._deadline):
-            self._lease.check()
-            if pressed := await self._reading.gate.check(self._run.published):
+        while not (self._options.stop() or self._context.clock.monotonic() >= self._deadline):
+            self._context.lease.check()
+            if pressed := await self._options.gate.check(self._run.published):
                 self._run.pause(pressed.cause)
                 self.pressed = pressed.cause
                 return
-            taken = await self._due.fetch(BATCH)
+            taken = await self._queue.fetch(BATCH)
             if not taken.members:
                 self.exhausted, self._run.outcome = True, Outcome.COMPLETE
                 return
@@ -162,7 +141,7 @@ class RecordRefresher:
 
         A kind of log of which nothing can be read, since it is forbidden or the gateway is ill, fails the poll.
         """
-        if isinstance(self._captured, AuditLog) and not batch.logs and batch.failure is None:
+        if isinstance(self._context.captured, AuditLog) and not batch.logs and batch.failure is None:
             errors = [error for _, error in batch.refused]
             if errors and all(isinstance(error, Forbidden) for error in errors):
                 batch.failure = errors[0]
@@ -193,7 +172,7 @@ class RecordRefresher:
 
     async def _request(self, member: RefreshKey, batch: _Batch) -> bool:
         """Read it. False if it has to wait until the complete read that is under way has ended."""
-        captured = self._captured
+        captured = self._context.captured
         if isinstance(captured, AuditLog):
             reply = audit_of(await self._call(captured.operation, member.path))
             batch.logs.append((member, reply.raw, reply.entries))
@@ -201,26 +180,26 @@ class RecordRefresher:
             if captured.by_parent is not None:
                 reply_ = await self._call(captured.by_parent, member.path)
                 wrappers = self._client.profile.wrappers(captured.by_parent)
-                seen = observe(captured, list_of(reply_, wrappers).records, self._reading.scope)
+                seen = observe(captured, list_of(reply_, wrappers).records, self._options.scope)
                 batch.observed += seen
                 batch.listed |= {one.key for one in seen}
         elif self._readable and captured.single is not None:
             reply_ = await self._call(captured.single, member.path)
-            (one,) = observe(captured, [msgspec.Raw(reply_.record)], self._reading.scope)
+            (one,) = observe(captured, [msgspec.Raw(reply_.record)], self._options.scope)
             if one.identifier != member.path[0]:
                 raise UnreadableAnswer(captured.single, f"the response is not record {member.path[0]}")
             batch.observed.append(one)
             batch.found.append(one.identifier)
         else:
             # The pages that are behind it may have shown it as it was before.
-            self.wants_sweep = not self._cursor.scan.started
+            self.wants_sweep = not self._context.cursor.scan.started
             return self.wants_sweep
         return True
 
     @property
     def _readable(self) -> bool:
         """Whether a single record can be read by its id."""
-        return self._findings.single.holds is not False
+        return self._capabilities.single.holds is not False
 
     async def _call(self, key: str, path: Sequence[str]) -> Any:
         names = OPERATIONS[key].path_parameters
@@ -230,13 +209,13 @@ class RecordRefresher:
 
     async def _not_found(self, text: str, member: RefreshKey, batch: _Batch) -> None:
         """There is no such record, at least at the moment."""
-        captured, identifier = self._captured, member.path[0]
+        captured, identifier = self._context.captured, member.path[0]
         if isinstance(captured, Resource) and member.of:
             batch.done.append(text)  # how an order without shipments may be answered
             return
         if isinstance(captured, Resource):
-            times = (await self._store.absent([identifier])).get(identifier)
-            if times is not None and self._findings.single.holds is True:
+            times = (await self._context.store.absent([identifier])).get(identifier)
+            if times is not None and self._capabilities.single.holds is True:
                 if times + 1 >= CONFIRMATIONS:
                     batch.gone.append(identifier)
                     batch.done.append(text)
@@ -244,11 +223,11 @@ class RecordRefresher:
                     batch.later[text] = CONFIRM_SECONDS
                     batch.absent[identifier] = times + 1
                 return
-            if await self._store.state_of(identifier, self._buckets):
+            if await self._context.store.state_of(identifier, self._context.buckets):
                 batch.done.append(text)  # a complete read has to miss it first
                 return
         # It may not be there yet, or nobody answers at this path.
-        times = await self._due.failed(text)
+        times = await self._queue.failed(text)
         if times >= MAX_UNKNOWN:
             batch.done.append(text)
             self._log.debug("follow_up_dropped", member=text, reason="not found")
@@ -256,7 +235,7 @@ class RecordRefresher:
             batch.later[text] = UNKNOWN_BACKOFF.ceiling(times)
 
     async def _postpone(self, text: str, batch: _Batch, error: OrderMeshError) -> None:
-        failures = await self._due.failed(text)
+        failures = await self._queue.failed(text)
         wait = BACKOFF.ceiling(failures)
         batch.later[text] = wait
         self._log.warning(
@@ -265,126 +244,89 @@ class RecordRefresher:
         )  # fmt: skip
 
     async def _commit(self, taken: RefreshBatch, batch: _Batch) -> None:
-        if isinstance(self._captured, AuditLog):
+        if isinstance(self._context.captured, AuditLog):
             await self._commit_logs(taken, batch)
         else:
-            await self._commit_records(self._captured, taken, batch)
+            await self._commit_records(taken, batch)
 
-    # Records
-
-    async def _commit_records(self, resource: Resource, taken: RefreshBatch, batch: _Batch) -> None:
-        # A record that was read with those of its parent need not be read once more for itself.
+    async def _commit_records(self, taken: RefreshBatch, batch: _Batch) -> None:
+        # A record that was read with those of its parent need not be read by its id as well.
         shown = [due.record(one.identifier) for one in batch.observed if one.identifier]
-        absent = await self._store.absent(batch.found + [one.identifier for one in batch.observed])
-        while True:
-            decoded, more = await self._decode(resource, batch)
-            changes = await self._changes(decoded)
-            for identifier in batch.gone:
-                before = await self._store.state_of(identifier, self._buckets)
-                change = decide_deleted(resource, identifier, before)
-                changes += [] if change is None else [change]
-            dealt = RefreshResult(
-                at=taken.at,
-                done=[*batch.done, *shown],
-                later={**batch.later, **more},
-                absent=batch.absent,
-                present=[*absent, *batch.gone],
+        absent = await self._context.store.absent(batch.found + [one.identifier for one in batch.observed])
+
+        def checkpoint(written: Written) -> Checkpoint:
+            self.wants_sweep |= bool(written.skipped[Keep.BY_LIST])
+            by_id = [due.record(one.observed.identifier) for one in written.skipped[Keep.BY_ID]]
+            return self._checkpoint(
+                RefreshResult(
+                    at=taken.at,
+                    done=[*batch.done, *shown],
+                    later={**batch.later, **dict.fromkeys(by_id, 0.0)},
+                    absent=batch.absent,
+                    present=[*absent, *batch.gone],
+                )
             )
-            to_write = [change for change in changes if change.action not in UNWRITTEN]
-            await self._open.record(to_write, self._reading.scope, self._cursor)
-            if await self._write(to_write, dealt):
-                break
-        await self._due.succeeded([*batch.done, *shown])
+
+        written = await self._writer.write(
+            batch.observed,
+            where=self._where,
+            checkpoint=checkpoint,
+            keep=lambda record: self._keep(record, listed=record.observed.key in batch.listed),
+            gone=batch.gone,
+        )
+        await self._queue.succeeded([*batch.done, *shown])
         self._run.drift += len(absent)
         self._run.follow_ups += len(batch.done)
-        self._run.count_page(len(batch.observed), changes)
+        self._run.count_page(len(batch.observed), written.changes)
 
-    async def _decode(
-        self, resource: Resource, batch: _Batch
-    ) -> tuple[list[DecodedRecord], dict[str, float]]:
-        """What differs, as far as it is served like in the list; the rest is to be read in another way."""
-        differing = await self._store.differing(batch.observed, self._buckets)
-        kept, more = [], dict[str, float]()
-        for at, before in differing.items():
-            one = batch.observed[at]
-            decoded = decode(
-                resource,
-                one,
-                before,
-                self._reading.ignored,
-                self._reading.privacy,
-                scope=self._reading.scope,
-            )
-            if one.problem or decoded.content is None:
-                kept.append(decoded)
-            elif one.key in batch.listed and not self._is_alike(decoded):
-                if self._readable and resource.single is not None:
-                    more[due.record(one.identifier)] = 0.0
-                else:
-                    self.wants_sweep = True
-            elif one.key not in batch.listed and self._findings.single_alike is False:
-                # The list serves other fields. Published would be a change that is none; but it may be one.
-                held = decoded.held
-                self.wants_sweep |= held is None or not decoded.modified or decoded.modified > held.modified
-            else:
-                kept.append(decoded)
-        return newest_of_each(kept), more
+    def _keep(self, record: DecodedRecord, *, listed: bool) -> Keep:
+        """Return whether a record is published as it was read, or is to be read in another way.
+
+        `listed`: it came with the other records of its parent.
+        """
+        if record.content is None:
+            return Keep.PUBLISH
+        if listed:
+            if self._is_alike(record):
+                return Keep.PUBLISH
+            single = self._context.options.resource.single
+            return Keep.BY_ID if self._readable and single is not None else Keep.BY_LIST
+        if self._capabilities.single_alike is False:
+            # The list serves other fields. Published, the record would look changed; but it may have changed.
+            held = record.held
+            is_newer = held is None or not record.modified or record.modified > held.modified
+            return Keep.BY_LIST if is_newer else Keep.SKIP
+        return Keep.PUBLISH
 
     def _is_alike(self, decoded: DecodedRecord) -> bool:
         """Whether a record that came with its parent has the fields that the list shows."""
         held, content = decoded.held, decoded.content
         if held is None or content is None or held.is_gone:
             return False
-        return self._fields.held(held.fields) == frozenset(content.names)
-
-    async def _changes(self, decoded: list[DecodedRecord]) -> list[Change]:
-        names = [name for one in decoded if one.content for name in one.content.names]
-        await self._store.extend_fields(self._fields, list(dict.fromkeys(names)))
-        return [decide(one, self._fields, baseline=self._cursor.baseline) for one in decoded]
-
-    # Audit logs
+        return self._writer.fields.held(held.fields) == frozenset(content.names)
 
     async def _commit_logs(self, taken: RefreshBatch, batch: _Batch) -> None:
-        dealt = RefreshResult(at=taken.at, done=batch.done, later=batch.later)
-        while True:
-            recorded, unchanged = [], 0
-            for member, raw, entries in batch.logs:
-                subject = audit.subject_of(member.path)
-                before = await self._store.state_of(subject, self._buckets)
-                new = audit.new_entries(subject, raw, entries, before, self._reading.privacy)
-                if new is None:
-                    unchanged += 1
-                else:
-                    recorded.append(new)
-            if await self._write([], dealt, recorded):
-                break
-        await self._due.succeeded(batch.done)
+        recorded = await self._writer.write_logs(
+            [(audit.subject_of(member.path), raw, entries) for member, raw, entries in batch.logs],
+            where=self._where,
+            checkpoint=self._checkpoint(RefreshResult(at=taken.at, done=batch.done, later=batch.later)),
+        )
+        await self._queue.succeeded(batch.done)
         self._run.follow_ups += len(batch.done)
         self._run.pages += len(batch.logs)
         self._run.records += sum(len(entries) for _, _, entries in batch.logs)
         self._run.recorded += sum(len(one.entries) for one in recorded)
 
-    async def _write(
-        self, changes: Sequence[Change], dealt: RefreshResult, recorded: Sequence[audit.AuditDelta] = ()
-    ) -> bool:
-        """Commit. False if a state was another one by now."""
+    @property
+    def _where(self) -> str:
+        return f"{self._context.captured.name} by id"
+
+    def _checkpoint(self, refresh: RefreshResult) -> Checkpoint:
         moved: CursorUpdate = {
-            "buckets": self._buckets,
+            "buckets": self._context.buckets,
             "last_started": self._run.started_at,
-            "interval": self._reading.interval,
+            "interval": self._options.interval,
         }
         if self.wants_sweep:
-            moved |= {"swept_at": 0.0, "due_at": self._clock.now()}
-        return await self._store.commit(
-            Commit(
-                fence=self._lease.fence,
-                buckets=self._buckets,
-                reason=self._run.reason,
-                observed_at=self._clock.now(),
-                where=f"{self._captured.name} by id",
-                changes=changes,
-                recorded=recorded,
-                cursor=moved,
-                refresh=dealt,
-            )
-        )
+            moved |= {"swept_at": 0.0, "due_at": self._context.clock.now()}
+        return Checkpoint(moved, refresh=refresh)

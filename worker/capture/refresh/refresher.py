@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from worker.capture.context import PAUSE_SECONDS
@@ -46,7 +45,7 @@ class Refresher:
         ):
             return
         capabilities = await self._contract.ensure(resource, again=False)
-        await self._read(context, capabilities, context.cursor.buckets, min(seconds, context.options.seconds))
+        await self._read(context, capabilities, min(seconds, context.options.seconds))
         await context.load_cursor()
 
     async def read_logs(self, context: PollContext, log: AuditLog) -> None:
@@ -60,8 +59,8 @@ class Refresher:
         capabilities = await self._contract.ensure(log.parent, again=False)
         if capabilities.audit.holds is False and log.operation == log.parent.audit:
             raise ContractMismatch(log.operation, log.name, (), capabilities.audit.why)
-        buckets = cursor.buckets or await self._buckets_like(log.parent)
-        reader = await self._read(context, capabilities, buckets, context.options.seconds)
+        context.buckets = context.buckets or await self._buckets_like(log.parent)
+        reader = await self._read(context, capabilities, context.options.seconds)
         now = context.clock.now()
         ended: CursorUpdate = {"due_at": now, "failures": 0, "error": "", "error_code": ""}
         if run.outcome is Outcome.PARTIAL:
@@ -79,23 +78,16 @@ class Refresher:
         await context.update(ended, record=run.pages > 0)
 
     async def _read(
-        self, context: PollContext, capabilities: Capabilities, buckets: int, seconds: float
+        self, context: PollContext, capabilities: Capabilities, seconds: float
     ) -> RecordRefresher:
         context.run.add_plan("refresh")
         reader = RecordRefresher(
-            context.captured,
-            replace(context.options, seconds=seconds),
-            context.run,
-            store=context.store,
-            lease=context.lease,
-            cursor=context.cursor,
-            fields=await context.store.load_fields(),
+            context,
             client=self._client,
-            clock=context.clock,
             queue=RefreshQueue(self._redis, self._keys, context.captured.name),
             open_records=OpenRecords(self._redis, self._keys, context.captured.name),
             capabilities=capabilities,
-            buckets=buckets,
+            seconds=seconds,
         )
         await reader.read()
         return reader

@@ -9,6 +9,7 @@ The resource's own reads go on where they were.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,11 +17,12 @@ import redis.exceptions
 from structlog.contextvars import bound_contextvars
 
 from worker.backoff import Backoff
-from worker.capture.records.diff import PUBLISHED, UNWRITTEN, Change, decide, decode, newest_of_each
 from worker.capture.resync.reader import ResyncPage, ResyncReader
 from worker.capture.resync.requests import OVER, Resync, ResyncRequest, Resyncs, ResyncState
 from worker.capture.state.buckets import buckets_for
-from worker.capture.state.commit import Commit
+from worker.capture.state.commit import Checkpoint
+from worker.capture.state.open_records import OpenRecords
+from worker.capture.writer import Keep, RecordWriter, Written, publish_all
 from worker.errors import ApiError, DataError, LeaseHeld, LeaseLost, OrderMeshError, RedisFull
 from worker.redis.connections import is_full
 from worker.telemetry import tracing
@@ -34,9 +36,9 @@ if TYPE_CHECKING:
     from worker.capture.context import PollContext
     from worker.capture.poll import Poller
     from worker.capture.probe.registry import CapabilityRegistry
-    from worker.capture.records.fingerprint import FieldIndex
+    from worker.capture.records.diff import DecodedRecord
     from worker.capture.resources import Resource
-    from worker.capture.state.cursor import Cursor, CursorUpdate
+    from worker.capture.state.cursor import CursorUpdate
     from worker.capture.state.lease import Lease, Renewed
     from worker.capture.state.store import StateStore
     from worker.clock import Clock
@@ -79,7 +81,13 @@ class ResyncRunner:
         requests_per_second: float,
         clock: Clock,
     ) -> None:
-        self._keys, self._wanted, self._contract, self._poller = keys, ResyncReader(client), contract, poller
+        self._redis, self._keys, self._reader, self._contract, self._poller = (
+            redis_client,
+            keys,
+            ResyncReader(client),
+            contract,
+            poller,
+        )
         self._rate, self._clock = share * requests_per_second, clock
         self.resyncs = Resyncs(redis_client, keys)
         self._log = get_logger(account=keys.account)
@@ -163,15 +171,16 @@ class ResyncRunner:
         request.check()
         context = self._poller.context(resource, reason="resync", trace=tracing.begin())
         resync = Resync(id="", request=request, total=len(request.ids))
-        cursor, fields = await context.store.load_cursor(), await context.store.load_fields()
+        await context.load_cursor()
+        writer = RecordWriter(context)
         rows, preview, began = dict[bytes, dict[str, Any]](), Preview(), self._clock.monotonic()
+        keep = partial(_force, rows) if request.force else publish_all
         while True:
-            result = await self._read(context, resync, cursor)
-            for change in await self._decide(
-                context, result, cursor, fields, force=request.force, known=rows, write=False
-            ):
+            result = await self._read(context, resync)
+            written = await writer.preview(result.observed, keep=keep, unchanged=request.force)
+            for change in written.published:
                 # Pages may move while they are read, and show a record again.
-                if change.action in PUBLISHED and change.observed.key not in rows:
+                if change.observed.key not in rows:
                     rows[change.observed.key] = {
                         "id": change.observed.identifier,
                         "action": change.action.value,
@@ -189,7 +198,9 @@ class ResyncRunner:
     async def _work(self, context: PollContext, lease: Lease, resync: Resync) -> str:
         """Read and publish for the time of a slice. Why it has to wait, or ""."""
         options, run, store = context.options, context.run, context.store
-        await store.check_layout()
+        await context.begin(lease)
+        open_records = OpenRecords(self._redis, self._keys, context.captured.name)
+        writer = RecordWriter(context, open_records=open_records)
         if mark := await store.mark_of(_mark(resync.id)):
             resync.resume_from(mark)
             await self.resyncs.update(resync.id, **msgspec.structs.asdict(resync.progress))
@@ -204,7 +215,7 @@ class ResyncRunner:
                 return f"polling is paused: {load.cause}"
             if await self.resyncs.is_over(resync.id):
                 return ""
-            await self._commit(context, lease, resync)
+            await self._commit(context, writer, resync)
             await self.resyncs.update(resync.id, **msgspec.structs.asdict(resync.progress))
             if run.usage.requests / self._rate > MAX_SLICE and not resync.over:
                 return ""
@@ -223,83 +234,47 @@ class ResyncRunner:
             if await self.resyncs.is_over(name.removeprefix(_mark("")), resumable=False):
                 await store.drop_mark(name)
 
-    async def _commit(self, context: PollContext, lease: Lease, resync: Resync) -> None:
+    async def _commit(self, context: PollContext, writer: RecordWriter, resync: Resync) -> None:
         """Read a step, publish what was found, and move on in the same commit."""
-        store, run = context.store, context.run
-        cursor, fields, requests = await store.load_cursor(), await store.load_fields(), run.usage.requests
-        result = await self._read(context, resync, cursor)
-        buckets = cursor.buckets
-        if not buckets:
-            buckets = buckets_for(result.total or await self._wanted.total(context))
+        run, requests = context.run, context.run.usage.requests
+        result = await self._read(context, resync)
+        if not context.buckets:
+            context.buckets = buckets_for(result.total or await self._reader.total(context))
         before, known, progress = resync.position, frozenset(resync.page), resync.progress
-        while True:
-            cursor = await store.load_cursor()
-            changes = await self._decide(
-                context, result, cursor, fields, force=resync.request.force, known=known, write=True
-            )
-            published = sum(change.action in PUBLISHED for change in changes)
+
+        def checkpoint(written: Written) -> Checkpoint:
             resync.resume_from(progress)
             _count(resync, result)
-            resync.published += published
-            resync.unchanged += len(result.observed) - published
+            resync.published += len(written.published)
+            resync.unchanged += len(result.observed) - len(written.published)
             resync.requests += run.usage.requests - requests
-            moved: CursorUpdate = {"buckets": buckets}
+            moved: CursorUpdate = {"buckets": context.buckets}
             if result.unlike:  # to be had from the list alone
                 moved |= {"swept_at": 0.0, "due_at": self._clock.now()}
-            done = await store.commit(
-                Commit(
-                    fence=lease.fence,
-                    buckets=buckets,
-                    reason=run.reason,
-                    observed_at=self._clock.now(),
-                    where=f"resync {resync.id}, from {before}",
-                    changes=[change for change in changes if change.action not in UNWRITTEN],
-                    cursor=moved,
-                    bookmarks={_mark(resync.id): resync.mark},
-                )
-            )
-            if done:
-                break
-        resync.failures = 0
-        run.count(changes)
+            return Checkpoint(moved, bookmarks={_mark(resync.id): resync.mark})
 
-    async def _read(self, context: PollContext, resync: Resync, cursor: Cursor) -> ResyncPage:
-        capabilities = await self._contract.ensure(context.options.resource, again=False)
-        return await self._wanted.read(context, resync, capabilities, tracked=cursor.tracked)
-
-    async def _decide(
-        self,
-        context: PollContext,
-        result: ResyncPage,
-        cursor: Cursor,
-        fields: FieldIndex,
-        *,
-        force: bool,
-        known: Container[bytes],
-        write: bool,
-    ) -> list[Change]:
-        """What is to be done about each record. One that is `known` was forced already: its changes alone count."""
-        store, options = context.store, context.options
-        if not cursor.buckets:
-            differing = dict.fromkeys(range(len(result.observed)), b"")
-        else:
-            differing = await store.differing(result.observed, cursor.buckets, every=force)
-        decoded = newest_of_each(
-            [
-                decode(options.resource, one, before, options.ignored, options.privacy, scope=options.scope)
-                for at, before in differing.items()
-                if (one := result.observed[at]).key not in known or before[: len(one.raw)] != one.raw
-            ]
+        force = resync.request.force
+        written = await writer.write(
+            result.observed,
+            where=f"resync {resync.id}, from {before}",
+            checkpoint=checkpoint,
+            keep=partial(_force, known) if force else publish_all,
+            unchanged=force,
         )
-        names = list(dict.fromkeys(name for one in decoded if one.content for name in one.content.names))
-        if write:
-            await store.extend_fields(fields, names)
-        else:
-            fields = fields.extended(names)
-        return [
-            decide(one, fields, baseline=cursor.baseline, force=force and one.observed.key not in known)
-            for one in decoded
-        ]
+        resync.failures = 0
+        run.count(written.changes)
+
+    async def _read(self, context: PollContext, resync: Resync) -> ResyncPage:
+        capabilities = await self._contract.ensure(context.options.resource, again=False)
+        return await self._reader.read(context, resync, capabilities, tracked=context.cursor.tracked)
+
+
+def _force(known: Container[bytes], record: DecodedRecord) -> Keep:
+    """Publish each record, but one of the page before, which is `known`, only if it has changed since."""
+    raw = record.observed.raw
+    if record.observed.key not in known:
+        return Keep.FORCE
+    return Keep.SKIP if record.before[: len(raw)] == raw else Keep.PUBLISH
 
 
 def _count(resync: Resync, result: ResyncPage) -> None:

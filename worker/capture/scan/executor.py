@@ -70,18 +70,7 @@ class ScanExecutor:
         while parts:
             step, *parts = parts
             context.run.add_plan(step.strategy)
-            reader = self._reader = Scanner(
-                context.options,
-                step,
-                context.run,
-                store=context.store,
-                lease=context.lease,
-                cursor=context.cursor,
-                fields=await context.store.load_fields(),
-                client=self._client,
-                clock=context.clock,
-                open_records=self._open,
-            )
+            reader = self._reader = Scanner(context, step, client=self._client, open_records=self._open)
             try:
                 await reader.read()
             except (ChoiceBroken, FilterBroken, SortBroken, ApiError, UnreadableAnswer) as error:

@@ -5,25 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker.capture.records.diff import (
-    DecodedRecord,
-    RawRecord,
-    decode,
-    newest_of_each,
-    observe,
-    older_than,
-    times_of,
-)
+from worker.capture.records.diff import observe, older_than, times_of
 from worker.capture.state.buckets import buckets_for
 from worker.clock import rfc3339
 from worker.errors import ApiError, ChoiceBroken, FilterBroken, SortBroken
 from worker.ordermesh.http.pages import split
 
 if TYPE_CHECKING:
-    from worker.capture.context import ReadOptions
+    from collections.abc import Sequence
+
+    from worker.capture.context import PollContext
+    from worker.capture.records.diff import DecodedRecord, RawRecord
     from worker.capture.scan.strategy import PageRequest, ScanStep
-    from worker.capture.state.run import Run
-    from worker.capture.state.store import StateStore
+    from worker.capture.writer import RecordWriter
     from worker.ordermesh.client import OrderMeshClient
 
 _REFUSED = frozenset({400, 404, 405, 410, 414, 422, 501})
@@ -43,24 +37,14 @@ class FetchedPage:
 class PageFetcher:
     """The pages of one part of a run.
 
-    `buckets`: hashes that keep the states of the resource, 0 until the first page has told how many it takes.
     `statuses`: those of the records, where the part learns or chooses them; `shown`: the open ones among them.
     """
 
     def __init__(
-        self,
-        options: ReadOptions,
-        step: ScanStep,
-        run: Run,
-        *,
-        store: StateStore,
-        client: OrderMeshClient,
-        buckets: int,
-        mark: bool,
+        self, context: PollContext, step: ScanStep, writer: RecordWriter, client: OrderMeshClient
     ) -> None:
-        self._reading, self._part, self._run = options, step, run
-        self._store, self._client, self._mark = store, client, mark
-        self.buckets = buckets
+        self._context, self._options, self._step = context, context.options, step
+        self._writer, self._client = writer, client
         self.statuses: set[str] = set()
         self.shown: set[str] = set()
 
@@ -74,13 +58,15 @@ class PageFetcher:
             OrderMeshError: It cannot be had or read.
 
         """
-        resource, step, search = self._reading.resource, self._part, self._reading.resource.search
+        resource, step, search = self._options.resource, self._step, self._options.resource.search
         since = step.since if ask.since is None else ask.since
         query = dict(step.query)
         if step.since_parameter and since is not None:
             query[step.since_parameter] = rfc3339(since / 1000)
         try:
-            body = await self._client.read_page(search, ask.page, step.page_size, self._run.usage, query)
+            body = await self._client.read_page(
+                search, ask.page, step.page_size, self._context.run.usage, query
+            )
         except ApiError as error:
             if ask.page and str(error.status) == self._client.profile.list_of(search).past_end:
                 return FetchedPage([], None, [], [])
@@ -90,39 +76,34 @@ class PageFetcher:
                 raise _refused(search, step, error) from None
             raise
         page = split(search, body, self._client.profile.wrappers(search), page=ask.page)
-        self.buckets = self.buckets or buckets_for(page.total)
+        self._context.buckets = self._context.buckets or buckets_for(page.total)
         if page.total is not None and page.total >= max(len(page.records), 1):
-            self._run.total = page.total
+            self._context.run.total = page.total
         times = times_of(resource, page.records) if step.wants_times else []
         if step.since_parameter and since is not None and (older := older_than(times, since)):
-            records = "an older record" if older == 1 else f"{older} older records"
-            raise FilterBroken(search, f"{step.since_parameter} returned {records}")
-        observed = observe(resource, page.records, self._reading.scope)
+            count = "an older record" if older == 1 else f"{older} older records"
+            raise FilterBroken(search, f"{step.since_parameter} returned {count}")
+        observed = observe(resource, page.records, self._options.scope)
         if step.learns or step.chosen is not None:
             self._check_statuses(observed)
-        return FetchedPage(observed, page.total, await self.differing(observed), times)
+        decoded = await self._writer.look_up(observed)
+        if step.of_merchant:
+            self._check_merchant(decoded)
+        return FetchedPage(observed, page.total, decoded, times)
 
-    async def differing(self, observed: list[RawRecord]) -> list[DecodedRecord]:
-        """Those records whose bytes are not the ones that are known, decoded."""
-        differing = await self._store.differing(observed, self.buckets, mark=self._mark)
-        resource, scope = self._reading.resource, self._reading.scope
-        ignored, privacy = self._reading.ignored, self._reading.privacy
-        if self._part.of_merchant and (others := scope.others_among(observed[at].record for at in differing)):
-            raise ChoiceBroken(resource.search, f"records of {len(others)} other merchants were returned")
-        return newest_of_each(
-            [
-                decode(resource, observed[at], before, ignored, privacy, scope=scope)
-                for at, before in differing.items()
-            ]
-        )
+    def _check_merchant(self, decoded: Sequence[DecodedRecord]) -> None:
+        others = self._options.scope.others_among(one.observed.record for one in decoded)
+        if others:
+            what = f"records of {len(others)} other merchants were returned"
+            raise ChoiceBroken(self._options.resource.search, what)
 
     def _check_statuses(self, observed: list[RawRecord]) -> None:
-        scope, chosen = self._reading.scope, self._part.chosen
+        scope, chosen = self._options.scope, self._step.chosen
         statuses = scope.statuses_of(one.record for one in observed)
         self.statuses.update(status for status in statuses if status is not None)
         if chosen is not None and (others := self.statuses - {chosen}):
             what = f"records with status {min(others)} were returned where {chosen} was requested"
-            raise ChoiceBroken(self._reading.resource.search, what)
+            raise ChoiceBroken(self._options.resource.search, what)
         self.shown.update(
             one.identifier
             for one, status in zip(observed, statuses, strict=True)

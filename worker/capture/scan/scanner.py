@@ -17,14 +17,7 @@ import redis.exceptions
 
 from worker.cancellation import plain_errors
 from worker.capture.context import PAUSE_SECONDS
-from worker.capture.records.diff import (
-    PUBLISHED,
-    UNWRITTEN,
-    Action,
-    Change,
-    DecodedRecord,
-    decide,
-)
+from worker.capture.records.diff import PUBLISHED, Action
 from worker.capture.scan import deletions as absence
 from worker.capture.scan.conclusion import NO_STATUSES_YET, ScanResult, checkpoint, conclude, merge_statuses
 from worker.capture.scan.deletions import Deletions
@@ -32,8 +25,9 @@ from worker.capture.scan.pages import FetchedPage, PageFetcher
 from worker.capture.scan.paginators import fast_paginator, full_scan_paginator
 from worker.capture.scan.sanity import SanityCheck, server_time
 from worker.capture.scan.strategy import PageSummary, Strategy
-from worker.capture.state.commit import Commit, RefreshResult
+from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.state.run import Outcome
+from worker.capture.writer import RecordWriter
 from worker.errors import (
     ApiError,
     OrderMeshError,
@@ -45,16 +39,13 @@ from worker.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.capture.context import ReadOptions
-    from worker.capture.records.fingerprint import FieldIndex
+    from worker.capture.context import PollContext
+    from worker.capture.records.diff import Change
     from worker.capture.resources import Resource
     from worker.capture.scan.strategy import PageRequest, ScanStep
-    from worker.capture.state.cursor import Cursor, CursorUpdate
-    from worker.capture.state.lease import Lease
+    from worker.capture.state.cursor import CursorUpdate
     from worker.capture.state.open_records import OpenRecords
-    from worker.capture.state.run import Run
-    from worker.capture.state.store import StateStore
-    from worker.clock import Clock
+    from worker.capture.writer import Written
     from worker.ordermesh.client import OrderMeshClient
     from worker.queue.streams.backpressure import PressureReport
 
@@ -63,29 +54,18 @@ class Scanner:
     """One read: a window, a head, a sweep, or the next part of a sweep that was begun."""
 
     def __init__(
-        self,
-        options: ReadOptions,
-        step: ScanStep,
-        run: Run,
-        *,
-        store: StateStore,
-        lease: Lease,
-        cursor: Cursor,
-        fields: FieldIndex,
-        client: OrderMeshClient,
-        clock: Clock,
-        open_records: OpenRecords,
+        self, context: PollContext, step: ScanStep, *, client: OrderMeshClient, open_records: OpenRecords
     ) -> None:
-        self._reading, self._part, self._run = options, step, run
-        self._store, self._lease, self._cursor, self._fields = store, lease, cursor, fields
-        self._client, self._clock = client, clock
+        self._context, self._options, self._step, self._run = context, context.options, step, context.run
+        self._store, self._clock = context.store, context.clock
         self._open, self._recorded = open_records, set[str]()
-        self._deadline = clock.monotonic() + step.seconds
+        self._deadline = context.clock.monotonic() + step.seconds
+        cursor = context.cursor
         self._resumed = resumed = cursor.scan.started > 0 and not step.is_fast
-        self._started_at = cursor.scan.started if resumed else run.started_at
+        self._started_at = cursor.scan.started if resumed else self._run.started_at
         self._statuses_before = cursor.scan.statuses if resumed else NO_STATUSES_YET
-        listing = client.profile.list_of(options.resource.search)
-        search, window = options.resource.search, options.window
+        listing = client.profile.list_of(self.resource.search)
+        search, window = self.resource.search, self._options.window
         self._full_scan = (
             None
             if step.is_fast
@@ -95,20 +75,15 @@ class Scanner:
         self.sanity = SanityCheck(
             cursor, fast=step.is_fast, resumed=resumed, partial=step.strategy is Strategy.OPEN
         )
-        self._pages = PageFetcher(
-            options,
-            step,
-            run,
-            store=store,
-            client=client,
-            buckets=cursor.buckets,
-            mark=self._judges_absence,
-        )
+        self._writer = RecordWriter(context, mark=self._judges_absence)
+        self._pages = PageFetcher(context, step, self._writer, client)
         self._unreadable = cursor.scan.unreadable if resumed else 0
         self._ready: dict[int, FetchedPage | OrderMeshError] = {}
         self._broken: Exception | None = None
         self._arrived = anyio.Event()
-        self._log = get_logger(account=run.account, resource=run.resource, run_id=run.run_id)
+        self._log = get_logger(
+            account=self._run.account, resource=self._run.resource, run_id=self._run.run_id
+        )
 
     async def read(self) -> None:
         """Read to the end, or until `stop()` is true behind a page, or until the consumers have to catch up.
@@ -118,21 +93,21 @@ class Scanner:
             LeaseLost: Another worker has taken over.
 
         """
-        plan, part = self._plan, self._part
+        plan, step = self._plan, self._step
         pressed: PressureReport | None = None
-        if self._judges_absence and not self._cursor.scan.started:
+        if self._judges_absence and not self._context.cursor.scan.started:
             await self._store.begin_sweep()
         with plain_errors():
             async with anyio.create_task_group() as fetching:
                 while not plan.done and not self._is_over():
-                    self._lease.check()
-                    if pressed := await self._reading.gate.check(self._run.published):
+                    self._context.lease.check()
+                    if pressed := await self._options.gate.check(self._run.published):
                         break
-                    for step in plan.issue():
-                        fetching.start_soon(self._fetch, step, plan.ask(step))
+                    for number in plan.issue():
+                        fetching.start_soon(self._fetch, number, plan.ask(number))
                     await self._publish_page(await self._next())
                 fetching.cancel_scope.cancel()
-        if plan.done and self.capped and part.may_seek:
+        if plan.done and self.capped and step.may_seek:
             raise UnreadableAnswer(
                 self.resource.search,
                 f"the list ends after {self.capped} records, probably because the server limits its length",
@@ -142,21 +117,21 @@ class Scanner:
             await self._end()
         elif pressed:
             self._run.pause(pressed.cause)
-            due_at = self._clock.now() + min(PAUSE_SECONDS, self._reading.interval)
-            await self._commit([], page=None, cursor={"due_at": due_at, "paused": pressed.cause})
+            due_at = self._clock.now() + min(PAUSE_SECONDS, self._options.interval)
+            await self._commit({"due_at": due_at, "paused": pressed.cause})
             self._log.warning("backpressure_on", cause=pressed.cause, **pressed.figures)
         else:
             self._run.cut_short()
             # What does not fit into its time, or moves as often as it is read, would never end: a sweep carries on
             # where it left off.
-            too_long = part.is_fast and not self._reading.stop()
+            too_long = step.is_fast and not self._options.stop()
             again: CursorUpdate = {"swept_at": 0.0} if too_long else {}
-            await self._commit([], page=None, cursor={"due_at": self._clock.now(), **again})
+            await self._commit({"due_at": self._clock.now(), **again})
 
     @property
     def resource(self) -> Resource:
         """What is read."""
-        return self._reading.resource
+        return self._options.resource
 
     @property
     def shown(self) -> set[str]:
@@ -171,10 +146,10 @@ class Scanner:
     @property
     def _judges_absence(self) -> bool:
         """Whether a record that this read does not show may be gone."""
-        return not self._part.is_fast
+        return not self._step.is_fast
 
     def _is_over(self) -> bool:
-        return self._reading.stop() or self._clock.monotonic() >= self._deadline
+        return self._options.stop() or self._clock.monotonic() >= self._deadline
 
     def failure_update(self, error: Exception) -> CursorUpdate:
         """What a failure changes of the cursor.
@@ -214,27 +189,25 @@ class Scanner:
 
     async def _publish_page(self, page: FetchedPage) -> None:
         """Commit what changed on the next page and move on."""
-        number, decoded = self._plan.next_page, page.decoded
-        unreadable = self._unreadable
-        while True:
-            changes = await self._changes(decoded)
-            self._unreadable = unreadable + _unreadable(page, changes)
-            to_write = [change for change in changes if change.action not in UNWRITTEN]
-            if not to_write or await self._commit(to_write, page=number, cursor={}):
-                break
-            # A record of this page was committed since it was looked up: with an earlier page that shows it
-            # too, or by another run. It is compared anew with what is kept now.
-            decoded = await self._pages.differing(page.observed)
-        self._record_page(number, page, changes)
-        result = [change.modified for change in changes if change.action in PUBLISHED]
+        number, unreadable = self._plan.next_page, self._unreadable
+
+        def move(written: Written) -> Checkpoint | None:
+            self._unreadable = unreadable + _unreadable(page, written.changes)
+            return self._checkpoint(number + 1) if written.pending else None
+
+        if page.decoded:
+            await self._record_open()
+        written = await self._writer.write(
+            page.observed,
+            where=f"{self.resource.search} page {number}",
+            checkpoint=move,
+            decoded=page.decoded,
+        )
+        self._record_page(number, page, written.changes)
+        result = [change.modified for change in written.published]
         self._plan.accept(PageSummary([one.key for one in page.observed], page.total, page.times, result))
         if self._full_scan is not None and self._full_scan.records is not None:
             self.sanity.seen = self._full_scan.records  # without a page that came again
-
-    async def _changes(self, decoded: list[DecodedRecord]) -> list[Change]:
-        shapes = {one.content.names for one in decoded if one.content}
-        await self._store.extend_fields(self._fields, list(dict.fromkeys(n for s in shapes for n in s)))
-        return [decide(one, self._fields, baseline=self._cursor.baseline) for one in decoded]
 
     def _record_page(self, number: int, page: FetchedPage, changes: list[Change]) -> None:
         self._run.count_page(len(page.observed), changes)
@@ -247,7 +220,7 @@ class Scanner:
             if change.action is Action.UNREADABLE:
                 self._log.error(
                     "record_unreadable",
-                    operation=self._reading.resource.search,
+                    operation=self._options.resource.search,
                     page=number,
                     reason=change.problem,
                     advice="The record was stored as a dead letter; the other records were read. To see it: "
@@ -255,42 +228,19 @@ class Scanner:
                 )
 
     async def _commit(
-        self,
-        changes: Sequence[Change],
-        *,
-        page: int | None,
-        refresh: RefreshResult | None = None,
-        cursor: CursorUpdate,
+        self, cursor: CursorUpdate, *, changes: Sequence[Change] = (), refresh: RefreshResult | None = None
     ) -> bool:
-        """Write `changes`; the cursor moves behind `page`. False if a state was another one by now."""
-        run = self._run
-        if page is None:  # the end of the run: its record goes into the same commit
-            ends_here = self._part.concludes or run.outcome not in {Outcome.COMPLETE, Outcome.SUSPICIOUS}
-            record = run.summary(self._clock.monotonic()) if ends_here else {}
-            next_page = self._plan.next_page
-        else:
-            record, next_page = {}, page + 1
-        moved: CursorUpdate = {
-            **self._checkpoint(next_page),
-            "buckets": self._pages.buckets,
-            "last_started": run.started_at,
-            "interval": self._reading.interval,
-            **cursor,
-        }
-        if changes or self._part.learns:
+        """Write how the step has ended, and the run record where it ends the run.
+
+        False if a state is no longer the one that was looked up.
+        """
+        outcome = self._run.outcome
+        ends_here = self._step.concludes or outcome not in {Outcome.COMPLETE, Outcome.SUSPICIOUS}
+        if changes or self._step.learns:
             await self._record_open()
-        return await self._store.commit(
-            Commit(
-                fence=self._lease.fence,
-                buckets=self._pages.buckets,
-                reason=run.reason,
-                observed_at=self._clock.now(),
-                where=f"{self._reading.resource.search} page {page}",
-                changes=changes,
-                cursor=moved,
-                refresh=refresh or RefreshResult(mark=self._judges_absence),
-                run=record,
-            )
+        checkpoint = self._checkpoint(self._plan.next_page, cursor, refresh)
+        return await self._context.commit(
+            checkpoint, changes=changes, where=self.resource.search, record=ends_here
         )
 
     async def _record_open(self) -> None:
@@ -302,19 +252,32 @@ class Scanner:
         await self._open.add(new)
         self._recorded |= new
 
-    def _checkpoint(self, next_page: int) -> CursorUpdate:
-        """Return how far a full scan has come; other reads start over."""
-        if self._full_scan is None:
-            return {}
-        return {**self._full_scan.cursor_fields(next_page), **checkpoint(self._part, self._result())}
+    def _checkpoint(
+        self, next_page: int, cursor: CursorUpdate | None = None, refresh: RefreshResult | None = None
+    ) -> Checkpoint:
+        """Return what a commit moves: how far a full scan has come (other reads start over), and `cursor`."""
+        progress: CursorUpdate = {}
+        if self._full_scan is not None:
+            progress = {
+                **self._full_scan.cursor_fields(next_page),
+                **checkpoint(self._step, self._result()),
+            }
+        moved: CursorUpdate = {
+            **progress,
+            "buckets": self._context.buckets,
+            "last_started": self._run.started_at,
+            "interval": self._options.interval,
+            **(cursor or {}),
+        }
+        return Checkpoint(moved, refresh=refresh or RefreshResult(mark=self._judges_absence))
 
     def _result(self) -> ScanResult:
         """Return what has been read so far."""
-        run, step = self._run, self._part
+        run, step = self._run, self._step
         return ScanResult(
             started_at=self._started_at,
             run_started_at=run.started_at,
-            interval=self._reading.interval,
+            interval=self._options.interval,
             seen=self.sanity.seen,
             changed=self.sanity.changed,
             newest=self.sanity.newest,
@@ -329,7 +292,7 @@ class Scanner:
     async def _end(self) -> None:
         """Commit what follows from a step that has been read to its end."""
         run, now = self._run, self._clock.now()
-        if not self._part.claims and not run.unreadable:
+        if not self._step.claims and not run.unreadable:
             run.outcome = Outcome.COMPLETE
             return
         known = await self._store.load_cursor()
@@ -338,21 +301,21 @@ class Scanner:
         anomaly = "" if accepted else self.sanity.find_anomaly(known)
         if anomaly:
             run.suspect(anomaly)
-            run.bare = run.bare or (self._part.is_fast and not self.sanity.seen)
+            run.bare = run.bare or (self._step.is_fast and not self.sanity.seen)
         elif not run.unreadable:
             run.outcome, run.freshness = Outcome.COMPLETE, now - self._started_at
-            if not self._part.is_fast:
+            if not self._step.is_fast:
                 run.error = run.error_code = ""
         believed = not anomaly and not run.unreadable
         while True:
             absences = await self._find_absences() if believed else Deletions()
             result = replace(self._result(), anomaly=anomaly, held_back=absences.held_back)
-            fields: CursorUpdate = {**conclude(self._part, result, known, now), **absences.counted}
-            if await self._commit(absences.deleted, page=None, refresh=absences.refresh, cursor=fields):
+            fields: CursorUpdate = {**conclude(self._step, result, known, now), **absences.counted}
+            if await self._commit(fields, changes=absences.deleted, refresh=absences.refresh):
                 break
         if run.unreadable and not anomaly:
             raise UnreadableAnswer(
-                self._reading.resource.search,
+                self._options.resource.search,
                 f"{run.unreadable} of {run.records} records cannot be read; they are stored as dead letters",
             )
         run.count(absences.deleted)
@@ -364,12 +327,12 @@ class Scanner:
         if not self._judges_absence:
             return Deletions()
         # The numbers are those of this moment: the read itself has added to them.
-        cursor = replace(await self._store.load_cursor(), buckets=self._pages.buckets)
+        cursor = replace(await self._store.load_cursor(), buckets=self._context.buckets)
         result = await absence.find(
             self._store,
-            self._reading.resource,
+            self._options.resource,
             cursor,
-            single=self._reading.single,
+            single=self._options.single,
             accepted=await self._store.deletes_accepted(),
         )
         self._run.missing = result.missing or result.held_back
@@ -379,7 +342,7 @@ class Scanner:
                 missing=result.held_back,
                 tracked=cursor.tracked,
                 advice="The full scan did not return more known records than may be deleted at once. Check them "
-                f"in OrderMesh. If they are gone, run: ordersync resync {self._reading.resource.name} "
+                f"in OrderMesh. If they are gone, run: ordersync resync {self._options.resource.name} "
                 "--accept-deletes",
             )
         return result

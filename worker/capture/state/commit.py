@@ -40,6 +40,15 @@ NOTHING = RefreshResult()
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a commit moves besides the records themselves; see `Commit` for the fields."""
+
+    cursor: CursorUpdate = field(default_factory=CursorUpdate)
+    bookmarks: Mapping[str, str] = field(default_factory=dict)
+    refresh: RefreshResult = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """What one commit writes, all of it or nothing.
 

@@ -269,7 +269,7 @@ async def test_a_record_that_cannot_be_read_stays_open(few: BenchMaker) -> None:
         assert held.complete_until < gap.at
         assert (await coverage(b).passes())[-1].proven is False
         verdict = judge(await b.cursor(), b.services.clock.now())
-        assert (verdict.health, "1 record tell" in verdict.cause) == (Health.DEGRADED, True)
+        assert (verdict.health, "audit logs of 1 record contain" in verdict.cause) == (Health.DEGRADED, True)
         b.sandbox.faults.replace(())
         healed = await one_pass(b)
         assert healed.complete_until > gap.at
@@ -505,7 +505,7 @@ async def test_the_tick_enqueues_it_when_it_is_due(few: BenchMaker, redis_url: s
     """One job for an account, after the first complete read; not while it is paused, and not when it is turned off."""
     wanted = job_id(QUEUE, "default")
     async with few() as b, queue_of(redis_url) as queue:
-        ctx = {"workplace": b.services, "redis": queue}
+        ctx = {"services": b.services, "redis": queue}
         await tick(ctx)
         assert await b.redis.zscore(QUEUE, wanted) is None
         await b.poll()
@@ -523,5 +523,5 @@ async def test_the_tick_enqueues_it_when_it_is_due(few: BenchMaker, redis_url: s
         assert await b.redis.zscore(QUEUE, wanted) is None
     async with few(reconcile=ReconcileSettings(every=0)) as b, queue_of(redis_url) as queue:
         await Pauses(b.redis, b.account.keys).end(["orders"])
-        await tick({"workplace": b.services, "redis": queue})
+        await tick({"services": b.services, "redis": queue})
         assert await b.redis.zscore(QUEUE, wanted) is None

@@ -230,7 +230,7 @@ async def test_cancelled_and_resumed(bench: BenchMaker) -> None:
         await b.account.resyncer.slice(ORDERS, name)
         assert len(await b.events()) == 70
         assert await resyncs.open() == []
-        with pytest.raises(SettingsError, match="cancelled already"):
+        with pytest.raises(SettingsError, match="already cancelled"):
             await resyncs.cancel(name, 0)
         await resyncs.resume(name)
         assert (await work(b, name)).state is ResyncState.DONE

@@ -407,7 +407,7 @@ async def test_what_nobody_has_thought_of_waits_longer_each_time(
         def breaks(*_: object, **__: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr("worker.capture.resync.runner.decide", breaks)
+        monkeypatch.setattr("worker.capture.writer.decide", breaks)
         name = await ask(b, all=True, force=True)
         waits = []
         for _ in range(3):

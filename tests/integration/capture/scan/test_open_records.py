@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
 from tests.support.worker import Bench, BenchMaker
-from worker.config.sections import InterestSettings
+from worker.capture.reconcile import reconciler
+from worker.capture.reconcile.comparison import Window
+from worker.capture.registry import ORDERS
+from worker.capture.resync.requests import ResyncRequest
+from worker.config.sections import InterestSettings, ReconcileSettings
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
@@ -191,4 +196,34 @@ async def test_told_as_open_by_its_id(bench: BenchMaker) -> None:
             sandbox.store.change(order, status="Open")
             run = await b.poll(follow_ups_only=True)
             assert (run.plan, run.updated) == ("refresh", 1)
+            await told_as_final(b, order)
+
+
+async def by_resync(b: Bench, order: str) -> None:
+    """Read an order since a person has asked for it."""
+    resyncs = b.account.resyncer.resyncs
+    request = ResyncRequest(resource="orders", ids=(order,))
+    await b.account.resyncer.slice(ORDERS, (await resyncs.create(request, b.services.clock.now())).id)
+
+
+async def by_reconciliation(b: Bench, _: str) -> None:
+    """Read the orders whose audit logs list a change that was not published."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reconciler, "window_of", lambda *_, **__: Window(0, 10**13))
+        await b.account.reconciler.run([ORDERS])
+
+
+@pytest.mark.parametrize("read", [by_resync, by_reconciliation])
+async def test_told_as_open_beside_the_polls(
+    bench: BenchMaker, read: Callable[[Bench, str], Awaitable[None]]
+) -> None:
+    """What a resync or reconciliation publishes as open, and leaves before the next poll, is read by its id."""
+    with SandboxServer(orders=200) as sandbox:
+        async with bench(sandbox, probe=True, page_size=10, reconcile=ReconcileSettings(lag=0)) as b:
+            await settled(b)
+            order = orders_in(sandbox, "Fulfilled")[0]
+            sandbox.store.change(order, status="Open")
+            await read(b, order)
+            last = (await b.events())[-1]
+            assert (last.subject, json.loads(last.data)["status"]) == (order, "Open")
             await told_as_final(b, order)

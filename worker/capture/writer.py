@@ -1,0 +1,207 @@
+"""Publishes records that were read: look up, decode, decide, commit, and once more if another run was faster.
+
+Every reader publishes through this one loop: scans, reads by id, resyncs and reconciliation. So the same record leads
+to the same event and to the same state, whoever reads it, and no event is published twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from worker.capture.records import audit
+from worker.capture.records.diff import (
+    PUBLISHED,
+    UNWRITTEN,
+    Change,
+    DecodedRecord,
+    RawRecord,
+    decide,
+    decide_deleted,
+    decode,
+    newest_of_each,
+)
+from worker.capture.records.fingerprint import FieldIndex
+from worker.capture.state.commit import Checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from worker.capture.context import PollContext
+    from worker.capture.state.open_records import OpenRecords
+
+
+class Keep(Enum):
+    """What a caller wants to be done about a record that was looked up."""
+
+    PUBLISH = auto()
+    """Publish it if its content has changed."""
+    FORCE = auto()
+    """Publish it in any case."""
+    SKIP = auto()
+    BY_ID = auto()
+    """Skip it: it is to be read by its id."""
+    BY_LIST = auto()
+    """Skip it: it is to be read from the list."""
+
+
+def publish_all(_: DecodedRecord) -> Keep:
+    """Publish each record whose content has changed."""
+    return Keep.PUBLISH
+
+
+@dataclass(slots=True)
+class Written:
+    """What became of records: their changes, also those that need not be written, and the skipped ones by reason."""
+
+    changes: list[Change] = field(default_factory=list)
+    skipped: dict[Keep, list[DecodedRecord]] = field(
+        default_factory=lambda: {Keep.SKIP: [], Keep.BY_ID: [], Keep.BY_LIST: []}
+    )
+
+    @property
+    def pending(self) -> list[Change]:
+        """The changes that have to be written."""
+        return [change for change in self.changes if change.action not in UNWRITTEN]
+
+    @property
+    def published(self) -> list[Change]:
+        """The changes that are events."""
+        return [change for change in self.changes if change.action in PUBLISHED]
+
+
+class RecordWriter:
+    """Publishes the records of one source, under the lease of `context`.
+
+    `open_records`: where open records are recorded before they are published; None for a scan, which records all that
+    it shows. `mark`: a full scan is under way, and has seen the records that are looked up.
+    """
+
+    def __init__(
+        self, context: PollContext, *, open_records: OpenRecords | None = None, mark: bool = False
+    ) -> None:
+        self._context, self._open, self._mark = context, open_records, mark
+        self._fields: FieldIndex | None = None
+
+    @property
+    def fields(self) -> FieldIndex:
+        """The field names that have a place. `keep` may use them."""
+        return self._fields or FieldIndex()
+
+    async def look_up(self, records: Sequence[RawRecord], *, unchanged: bool = False) -> list[DecodedRecord]:
+        """Return the records whose bytes differ from what is known, decoded; if `unchanged`, the others as well."""
+        context, options = self._context, self._context.options
+        if context.buckets:
+            found = await context.store.differing(records, context.buckets, mark=self._mark, every=unchanged)
+        else:
+            found = dict.fromkeys(range(len(records)), b"")  # nothing is known yet
+        return [
+            decode(options.resource, records[i], state, options.ignored, options.privacy, scope=options.scope)
+            for i, state in found.items()
+        ]
+
+    async def write(
+        self,
+        records: Sequence[RawRecord],
+        *,
+        where: str,
+        checkpoint: Callable[[Written], Checkpoint | None],
+        keep: Callable[[DecodedRecord], Keep] = publish_all,
+        unchanged: bool = False,
+        decoded: list[DecodedRecord] | None = None,
+        gone: Sequence[str] = (),
+    ) -> Written:
+        """Publish what has changed among `records`, and move on, in one commit.
+
+        Args:
+            records: What was read. Of a record that was read twice the newer one counts.
+            where: Where they were read, for the dead letters.
+            checkpoint: What the commit moves besides, given what it writes. It is asked again if the commit has to be
+                repeated. None: nothing, so no commit is needed unless a record has changed.
+            keep: What is to be done about each record that was looked up.
+            unchanged: Look up unchanged records as well.
+            decoded: The result of `look_up` for `records`, if it is there already.
+            gone: Ids of records that are deleted for certain.
+
+        Raises:
+            LeaseLost: Another worker has taken over; nothing was written.
+
+        """
+        context = self._context
+        while True:
+            if decoded is None:
+                decoded = await self.look_up(records, unchanged=unchanged)
+            written = await self._decide(decoded, keep)
+            written.changes += await self._deletions(gone)
+            moved, pending = checkpoint(written), written.pending
+            if moved is None and not pending:
+                return written
+            if self._open is not None:
+                await self._open.record(pending, context.options.scope, context.cursor)
+            if await context.commit(moved or Checkpoint(), changes=pending, where=where):
+                return written
+            # Another run has committed one of these records since it was looked up.
+            decoded = None
+
+    async def preview(
+        self, records: Sequence[RawRecord], *, keep: Callable[[DecodedRecord], Keep], unchanged: bool = False
+    ) -> Written:
+        """Return what `write` would do. Nothing is written."""
+        return await self._decide(await self.look_up(records, unchanged=unchanged), keep, extend=False)
+
+    async def write_logs(
+        self, logs: Sequence[tuple[str, bytes, Sequence[Any]]], *, where: str, checkpoint: Checkpoint
+    ) -> list[audit.AuditDelta]:
+        """Publish the new entries of audit logs, and move on, in one commit; return what was published.
+
+        `logs`: the subject of each, its bytes, and its entries.
+        """
+        context, privacy = self._context, self._context.options.privacy
+        while True:
+            deltas: list[audit.AuditDelta] = []
+            for subject, raw, entries in logs:
+                before = await context.store.state_of(subject, context.buckets)
+                delta = audit.new_entries(subject, raw, entries, before, privacy)
+                deltas += [] if delta is None else [delta]
+            if await context.commit(checkpoint, recorded=deltas, where=where):
+                return deltas
+
+    async def _decide(
+        self, decoded: Sequence[DecodedRecord], keep: Callable[[DecodedRecord], Keep], *, extend: bool = True
+    ) -> Written:
+        written = Written()
+        if not decoded:
+            return written
+        store = self._context.store
+        if self._fields is None:
+            self._fields = await store.load_fields()
+        kept, forced = list[DecodedRecord](), set[bytes]()
+        for record in decoded:
+            answer = keep(record)
+            if answer in written.skipped:
+                written.skipped[answer].append(record)
+                continue
+            kept.append(record)
+            if answer is Keep.FORCE:
+                forced.add(record.observed.key)
+        shapes = dict.fromkeys(one.content.names for one in kept if one.content)
+        names = list(dict.fromkeys(name for shape in shapes for name in shape))
+        fields = self._fields if extend else self._fields.extended(names)
+        if extend:
+            await store.extend_fields(fields, names)
+        baseline = self._context.cursor.baseline
+        written.changes = [
+            decide(one, fields, baseline=baseline, force=one.observed.key in forced)
+            for one in newest_of_each(kept)
+        ]
+        return written
+
+    async def _deletions(self, gone: Sequence[str]) -> list[Change]:
+        context, changes = self._context, list[Change]()
+        for identifier in gone:
+            before = await context.store.state_of(identifier, context.buckets)
+            change = decide_deleted(context.options.resource, identifier, before)
+            changes += [] if change is None else [change]
+        return changes
