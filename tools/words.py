@@ -28,7 +28,6 @@ CODE = ("worker", "jobs")
 DOCS = ("*.md", "docs/**/*.md", "deploy/**/*.md", ".github/**/*.md", ".github/**/*.yml")
 
 NOT_YET: tuple[str, ...] = (
-    "docs/reference/command-output.md",
     "worker/admin",
     "worker/cli",
     "worker/config",

@@ -20,6 +20,8 @@ import psutil
 import pytest
 from redis.asyncio import Redis
 
+from tests.recorded.page import shape
+from tests.support.documentation import blocks
 from tests.support.programs import Program, program_env, run_beside
 from tests.support.waiting import PATIENCE, eventually
 from worker.queue.envelope import FIELDS
@@ -189,6 +191,33 @@ async def test_status_of_it(at_work: Path) -> None:
     assert row["events"] >= row["records"]
     assert row["fresh_s"] < PATIENCE
     assert row["stream"] == STREAM
+
+
+def quoted(page: str, command: str) -> str:
+    """Return the output that a page quotes of a command."""
+    (text,) = [each.text for each in blocks(page, "console") if each.text.startswith(f"$ {command}\n")]
+    return text.partition("\n")[2]
+
+
+def form(text: str) -> list[str]:
+    """Return the form of an output: without numbers, times, hosts and folders."""
+    text = re.sub(r"alive: \S+", "alive: WORKER", text)
+    return shape(re.sub(r"data in [^)]+", "data in FOLDER", text).strip())
+
+
+def greeting(folder: Path) -> str:
+    """Return what `run --sandbox` has printed, up to what can be done in a second terminal."""
+    (text,) = [text for path in folder.glob("out-*") if "OrderMesh" in (text := path.read_text())]
+    return text.partition("\n\nIn a second")[0]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/start/try-it.md"])
+async def test_what_the_documentation_quotes(at_work: Path, page: str) -> None:
+    """The outputs of `status`, and of `run --sandbox` where it is quoted, have the form that is quoted."""
+    status = (await command(at_work, "status")).stdout
+    assert form(status) == form(quoted(page, ".venv/bin/ordersync status"))
+    if page != "README.md":
+        assert form(greeting(at_work)) == form(quoted(page, "make run"))
 
 
 async def test_health_of_it(at_work: Path) -> None:
