@@ -155,7 +155,7 @@ def test_show_what_cannot_be_shown(tmp_path: Path) -> None:
         tmp_path, "show", contract_file="contract.toml"
     )
     assert "Set ORDERSYNC_CONTRACT_FILE" in refusal(tmp_path, "show", contract_file="nowhere.toml")
-    assert "There is: default" in refusal(tmp_path, "show", "--account", "other")
+    assert "Known accounts: default" in refusal(tmp_path, "show", "--account", "other")
 
 
 def test_show_with_many_accounts(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_show_with_many_accounts(tmp_path: Path) -> None:
     with (tmp_path / "accounts.toml").open("a") as file:
         file.write("[accounts.eu]\ncontract_file = 'eu.toml'\n")
     assert "--account with one of: us, eu" in refusal(tmp_path, "show", **settings)
-    assert "There is: us, eu" in refusal(tmp_path, "show", "--account", "asia", **settings)
+    assert "Known accounts: us, eu" in refusal(tmp_path, "show", "--account", "asia", **settings)
     assert answer(tmp_path, "show", "--account", "eu", **settings)["prefixes"] == {"order": ""}
 
 
