@@ -205,7 +205,7 @@ def test_import_writes_a_profile(tmp_path: Path) -> None:
     command = ("import", "vendor.yaml", "--output", "contract.toml")
     done = ordersync("contract", *command, cwd=tmp_path)
     assert done.returncode == 0
-    assert done.stdout.endswith("Set ORDERSYNC_CONTRACT_FILE=contract.toml\n")
+    assert done.stdout.endswith("set ORDERSYNC_CONTRACT_FILE=contract.toml\n")
     text = (tmp_path / "contract.toml").read_text()
     assert 'path = "/other/v3/findOrders"  # built in: /order/v1/orders\n' in text
     assert "orders.cancel" not in text
