@@ -75,7 +75,7 @@ def shortcomings(one: Capabilities) -> Iterator[str]:
     if one.unfinished:
         yield f"the probe is incomplete ({one.unfinished}); the worker repeats it within the hour"
     elif one.since is None:
-        instead = "polls read the newest changes first" if one.descending else "every poll reads everything"
+        instead = "polls read the newest changes first" if one.descending else "every poll is a full scan"
         yield f"no filter by modification time ({one.filtering.why}); {instead}"
     if one.single.holds is False:
         yield f"a single record cannot be read: {one.single.why}"

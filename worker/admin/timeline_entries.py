@@ -126,7 +126,7 @@ def of_audit(entry: AuditEntry, resource: str, subject: str) -> TimelineEntry:
 def of_letter(letter: DeadLetter) -> TimelineEntry:
     """A dead letter: when it became one."""
     whose = (
-        f"group {letter.group}, after {letter.attempts} attempts"
+        f"group {letter.group}, after {letter.attempts} {'attempt' if letter.attempts == 1 else 'attempts'}"
         if letter.group
         else "the record cannot be read"
     )

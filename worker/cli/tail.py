@@ -87,7 +87,7 @@ async def _tail(
         if isinstance(error, BrokenPipeError):
             raise
         raise RedisUnavailable(
-            f"{hide_password(url)} cannot be read: {error}. Is the worker still running?"
+            f"{hide_password(url)} cannot be read: {error}. To find the cause: ordersync doctor."
         ) from None
     finally:
         await client.aclose()

@@ -53,7 +53,7 @@ class PromiseBroken(OrdersyncError):
         self.problems = problems
         said = "; ".join(f"{uri}: {', '.join(item)}" for uri, item in problems.items())
         super().__init__(
-            f"What was published is no longer so: {said}. Step the version of the schema, and consumers can tell."
+            f"A released schema would change: {said}. Raise the version of the schema, so that consumers notice."
         )
 
 
@@ -132,9 +132,9 @@ def check(before: Mapping[str, Promise], now: Mapping[str, Promise]) -> None:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option("--release", is_flag=True, help="Write down what the schemas promise from now on.")
+@click.option("--release", is_flag=True, help="Record what the schemas promise from now on.")
 def command(folder: Path, *, release: bool) -> None:
-    """Write the AsyncAPI document and the JSON Schemas into FOLDER, and the pages into the folder `docs` beside it."""
+    """Write the AsyncAPI document and the JSON Schemas into FOLDER, and the pages into the folder `docs` next to it."""
     before, now = released(folder), promises()
     check(before, now)
     (folder / "schemas").mkdir(exist_ok=True)

@@ -322,7 +322,7 @@ async def test_several_accounts(polled: Bench, redis_url: str, tmp_path: Path) -
     )
     assert mine.stdout == named.stdout != ""
     assert unknown.returncode == 2
-    assert "There is: default, eu" in unknown.stderr
+    assert "Known accounts: default, eu" in unknown.stderr
     done = ordersync(*base, cwd=tmp_path, redis__url=redis_url, account="other")
     assert done.returncode == 2
     assert "--account with one of: default, eu" in done.stderr

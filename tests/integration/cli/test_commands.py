@@ -142,7 +142,7 @@ def test_exit_1_is_a_failure(world: World, tmp_path: Path) -> None:
         (("run",), {}, "ORDERSYNC_API__CLIENT_ID"),
         (("run",), {"api__pagesize": "1"}, "Did you mean ORDERSYNC_API__PAGE_SIZE?"),
         (("status",), {"api__page_size": "x"}, "ORDERSYNC_API__PAGE_SIZE"),
-        (("tail", "parcels"), {}, "There is: orders"),
+        (("tail", "parcels"), {}, "Known resources: orders"),
         (("tail", "--from", "soon"), {}, "--from: 'soon' is not the id of an entry"),
         (("tail", "-n", "-1"), {}, "-n"),
         (("tail", "orders", "extra"), {}, "extra"),

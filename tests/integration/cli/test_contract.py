@@ -155,7 +155,7 @@ def test_show_what_cannot_be_shown(tmp_path: Path) -> None:
         tmp_path, "show", contract_file="contract.toml"
     )
     assert "Set ORDERSYNC_CONTRACT_FILE" in refusal(tmp_path, "show", contract_file="nowhere.toml")
-    assert "There is: default" in refusal(tmp_path, "show", "--account", "other")
+    assert "Known accounts: default" in refusal(tmp_path, "show", "--account", "other")
 
 
 def test_show_with_many_accounts(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_show_with_many_accounts(tmp_path: Path) -> None:
     with (tmp_path / "accounts.toml").open("a") as file:
         file.write("[accounts.eu]\ncontract_file = 'eu.toml'\n")
     assert "--account with one of: us, eu" in refusal(tmp_path, "show", **settings)
-    assert "There is: us, eu" in refusal(tmp_path, "show", "--account", "asia", **settings)
+    assert "Known accounts: us, eu" in refusal(tmp_path, "show", "--account", "asia", **settings)
     assert answer(tmp_path, "show", "--account", "eu", **settings)["prefixes"] == {"order": ""}
 
 
@@ -205,7 +205,7 @@ def test_import_writes_a_profile(tmp_path: Path) -> None:
     command = ("import", "vendor.yaml", "--output", "contract.toml")
     done = ordersync("contract", *command, cwd=tmp_path)
     assert done.returncode == 0
-    assert done.stdout.endswith("Set ORDERSYNC_CONTRACT_FILE=contract.toml\n")
+    assert done.stdout.endswith("set ORDERSYNC_CONTRACT_FILE=contract.toml\n")
     text = (tmp_path / "contract.toml").read_text()
     assert 'path = "/other/v3/findOrders"  # built in: /order/v1/orders\n' in text
     assert "orders.cancel" not in text

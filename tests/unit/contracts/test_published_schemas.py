@@ -180,7 +180,7 @@ def test_a_broken_promise_is_not_written(tmp_path: Path) -> None:
     )
     assert run.returncode == 1
     assert "urn:ordersync:order:1: giftWrap is gone" in run.stderr
-    assert "Step the version" in run.stderr
+    assert "Raise the version" in run.stderr
     assert {path: path.read_bytes() for path in (tmp_path / "schemas").iterdir()} == before
 
 

@@ -94,7 +94,7 @@ class ResyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         what = (
             "all records"
             if self.all
-            else f"{len(self.ids)} ids"
+            else f"{len(self.ids)} {'id' if len(self.ids) == 1 else 'ids'}"
             if self.ids
             else f"{self.since}..{self.until}"
         )

@@ -44,7 +44,7 @@ async def client_of(settings: Settings) -> AsyncIterator[Redis]:
         if isinstance(error, BrokenPipeError):
             raise
         raise RedisUnavailable(
-            f"{hide_password(url)} cannot be used: {error}. Is the worker still running?"
+            f"{hide_password(url)} cannot be used: {error}. To find the cause: ordersync doctor."
         ) from None
     finally:
         await client.aclose()

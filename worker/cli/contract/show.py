@@ -126,7 +126,7 @@ def _show_all(contract: Contract, as_json: bool) -> None:
         )
         return
     columns = ("key", "method", "path", "built_in_as", "source")
-    rows = [("operation", "method", "path", "built in as", "in force")]
+    rows = [("operation", "method", "path", "built in as", "source")]
     _echo_table([*rows, *(tuple(str(entry[name]) for name in columns) for entry in entries)])
     documented = sum(operation.documented for operation in OPERATIONS.values())
     click.echo(

@@ -251,7 +251,7 @@ async def _start_anew(services: Services) -> None:
 def _greet(settings: Settings, accounts: Sequence[Account], url: str, local: LocalOrderMesh | None) -> None:
     """For a person at a terminal: what goes on, and what to type next."""
     me = sys.argv[0] if "/" in sys.argv[0] and not sys.argv[0].endswith(".py") else "ordersync"
-    where = f"the sandbox at {local.url}: {local.orders} generated orders that keep changing" if local else ""
+    where = f"the sandbox at {local.url}: {local.orders} made-up orders that keep changing" if local else ""
     lines = [f"ordermesh-sync {__version__}", ""]
     for account in accounts:
         every = ", ".join(f"{name} every {seconds:g} s" for name, seconds in account.intervals.items())

@@ -325,7 +325,7 @@ async def test_by_command(sandbox: SandboxServer, redis_url: str, tmp_path: Path
     settings = login_settings(sandbox, redis_url, tmp_path / "data")
     stream = Keys("default").stream("orders")
     typo = ordersync("resync", "orders", "--all", "--account", "nope", cwd=tmp_path, **settings)
-    assert (typo.returncode, "There is: default" in typo.stderr) == (2, True)
+    assert (typo.returncode, "Known accounts: default" in typo.stderr) == (2, True)
     with redis.Redis.from_url(redis_url) as client:
         with Program(tmp_path, **settings) as program:
             await eventually(lambda: client.xlen(stream) == 50)
