@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import redis.exceptions
 from structlog.contextvars import bound_contextvars
 
-from worker.backoff import Backoff
 from worker.capture.context import PAUSE_SECONDS, PollContext, ReadOptions
+from worker.capture.failures import Failure, classify, retry_delay
 from worker.capture.records.payload import AS_SERVED, PayloadOptions
 from worker.capture.records.scope import EVERYTHING, RecordScope
 from worker.capture.refresh.refresher import Refresher
@@ -22,17 +22,13 @@ from worker.capture.state.pauses import Pauses, ReadGate
 from worker.capture.state.run import Outcome, Run
 from worker.capture.state.store import StateStore
 from worker.errors import (
-    ApiError,
     ContractMismatch,
     DataError,
     LeaseHeld,
     LeaseLost,
-    LoginRejected,
-    NotFound,
     OrdersyncError,
     RedisFull,
     RedisUnavailable,
-    UnreadableAnswer,
 )
 from worker.redis.connections import is_full
 from worker.telemetry import tracing
@@ -53,10 +49,6 @@ if TYPE_CHECKING:
     from worker.queue.streams.backpressure import Backpressure
     from worker.telemetry.tracing import Trace
 
-BACKOFF = Backoff(first=5.0, most=60.0)
-"""Between two polls of a resource that fail. A refused login waits for the longest pause at once."""
-MAX_ASKED_PAUSE = 900.0
-"""Seconds. However long a pause the server asks for, a resource is not left alone for longer."""
 SLICE_SECONDS = 45.0
 """A poll that takes longer is a chain of slices, so that no job of arq's is a long one."""
 _NOT_RECORDED = (LeaseLost, DataError, redis.exceptions.RedisError, OSError)
@@ -258,7 +250,7 @@ class Poller:
                 "failures": cursor.failures + 1,
                 "error": run.error,
                 "error_code": run.error_code,
-                "due_at": self._clock.now() + _retry_delay(failure, cursor.failures),
+                "due_at": self._clock.now() + retry_delay(failure, cursor.failures),
             }
             await context.update(failed, record=True)
 
@@ -325,12 +317,12 @@ def _list_of(captured: Captured) -> Resource:
 
 def _contradicts_contract(error: Exception, captured: Captured, failures: int) -> bool:
     """Whether the list should be looked for and at anew: it is gone, or is served in another way again and again."""
-    resource = _list_of(captured)
     if isinstance(captured, AuditLog):
         return isinstance(error, ContractMismatch)
-    if isinstance(error, UnreadableAnswer):
-        return error.operation == resource.search and error.page is not None and failures > 0
-    return isinstance(error, NotFound) and error.operation == resource.search
+    if getattr(error, "operation", None) != captured.search:
+        return False
+    failure = classify(error)
+    return failure is Failure.LIST_GONE or (failure is Failure.PAGE and failures > 0)
 
 
 def _foreign_key(error: Exception) -> DataError:
@@ -338,14 +330,3 @@ def _foreign_key(error: Exception) -> DataError:
         f"a key of the account contains a value that this program did not write: {error}. Nothing was changed. "
         "Restore the old value, or delete the key if you know what it is."
     )
-
-
-def _retry_delay(error: Exception, failures: int) -> float:
-    """Seconds until the next try, after `failures` in a row before this one."""
-    if isinstance(error, LoginRejected):
-        return BACKOFF.most
-    if isinstance(error, RedisFull):
-        return BACKOFF.first
-    if isinstance(error, ApiError) and error.retry_after:
-        return min(error.retry_after, MAX_ASKED_PAUSE)
-    return BACKOFF.ceiling(failures + 1)

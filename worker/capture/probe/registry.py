@@ -15,7 +15,7 @@ from worker.cancellation import finish
 from worker.capture.probe.client import ProbeClient
 from worker.capture.probe.incremental import verify_filter, verify_sort
 from worker.capture.probe.probe import Probe
-from worker.errors import ContractMismatch, Forbidden, OrderMeshError, ServerError, UnreadableAnswer
+from worker.errors import ContractMismatch, Forbidden, OrderMeshError
 from worker.ordermesh.contract.findings import Capabilities, adopt, fingerprint
 from worker.redis.connections import answer
 from worker.telemetry.log import get_logger
@@ -23,6 +23,7 @@ from worker.telemetry.log import get_logger
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from worker.capture.failures import Failure
     from worker.capture.probe.samples import SampleRecord
     from worker.capture.resources import Resource
     from worker.clock import Clock
@@ -115,7 +116,7 @@ class CapabilityRegistry:
         )
         return result
 
-    def record_failure(self, resource: Resource, error: OrderMeshError) -> bool:
+    def record_failure(self, resource: Resource, failure: Failure) -> bool:
         """Note that a read by filter or sort has failed where a complete one works; whether they are to be withdrawn.
 
         A gateway may be ill for a moment, and well again when everything is read: a failure that may be one of the
@@ -124,7 +125,7 @@ class CapabilityRegistry:
         """
         before = resource.name in self._failed
         self._failed.add(resource.name)
-        return before or not isinstance(error, ServerError | UnreadableAnswer)
+        return before or not failure.may_pass
 
     def record_success(self, resource: Resource) -> None:
         """Note that a read by filter or sort has come to its end."""

@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from worker.capture.failures import Failure, classify
 from worker.capture.scan.conclusion import SCAN_OVER
 from worker.capture.scan.scanner import Scanner
 from worker.capture.scan.strategy import ScanStep, Strategy, choose_steps, full_scan
 from worker.capture.state.run import Outcome
 from worker.errors import (
-    ApiError,
     ChoiceBroken,
     FilterBroken,
     OrderMeshError,
-    RateLimited,
     SortBroken,
-    UnreadableAnswer,
 )
 from worker.telemetry.log import get_logger
 
@@ -73,11 +71,11 @@ class ScanExecutor:
             reader = self._reader = Scanner(context, step, client=self._client, open_records=self._open)
             try:
                 await reader.read()
-            except (ChoiceBroken, FilterBroken, SortBroken, ApiError, UnreadableAnswer) as error:
+            except OrderMeshError as error:
                 if reader.capped and step.may_seek:
                     parts = [self._scan_by_keyset(reader, step)]
                     await context.update({**SCAN_OVER, "sweep_since": 0, "capped": reader.capped})
-                elif _may_be_the_shortcut(step, error):
+                elif _may_be_the_shortcut(step, classify(error)):
                     # What the filter or the sort keeps from being read must not keep the rest from it.
                     suspicion = step, error
                     parts = [ScanStep(Strategy.SWEEP, step.page_size, context.options.seconds)]
@@ -150,7 +148,7 @@ class ScanExecutor:
         missed, contract = reader.sanity.missed, self._contract
         if suspicion is not None:
             fast, error = suspicion
-            if not contract.record_failure(resource, error):
+            if not contract.record_failure(resource, classify(error)):
                 return
             if isinstance(error, ChoiceBroken) or fast.strategy is Strategy.OPEN:
                 await contract.disable_choices(resource, str(error))
@@ -165,10 +163,6 @@ class ScanExecutor:
             await contract.verify_active(resource, reader.sanity.witness, step.page_size)
 
 
-def _may_be_the_shortcut(step: ScanStep, error: OrderMeshError) -> bool:
-    """Whether a read of everything, without filter and sort, may succeed where this one failed."""
-    if isinstance(error, ChoiceBroken):
-        return True
-    if not (step.is_fast or step.seeks) or isinstance(error, RateLimited):
-        return False
-    return not (isinstance(error, UnreadableAnswer) and error.page is None)
+def _may_be_the_shortcut(step: ScanStep, failure: Failure) -> bool:
+    """Whether a full scan, without filter, sort and choice, may succeed where this step failed."""
+    return failure is Failure.SHORTCUT or (failure.is_of_one_request and (step.is_fast or step.seeks))

@@ -17,6 +17,7 @@ import redis.exceptions
 
 from worker.cancellation import plain_errors
 from worker.capture.context import PAUSE_SECONDS
+from worker.capture.failures import classify
 from worker.capture.records.diff import PUBLISHED, Action
 from worker.capture.scan import deletions as absence
 from worker.capture.scan.conclusion import NO_STATUSES_YET, ScanResult, checkpoint, conclude, merge_statuses
@@ -29,9 +30,7 @@ from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.state.run import Outcome
 from worker.capture.writer import RecordWriter
 from worker.errors import (
-    ApiError,
     OrderMeshError,
-    RateLimited,
     UnreadableAnswer,
 )
 from worker.telemetry.log import get_logger
@@ -160,7 +159,7 @@ class Scanner:
         if self._full_scan is None:
             return {}
         fields: CursorUpdate = {"sweep_pages": self._full_scan.expected}
-        if _of_one_page(error) and not self._full_scan.advanced:
+        if classify(error).is_of_one_request and not self._full_scan.advanced:
             fields |= {"sweep_page": 0, "sweep_started": 0}
         return fields
 
@@ -180,7 +179,7 @@ class Scanner:
         try:
             self._ready[step] = await self._pages.fetch(ask)
         except (OrderMeshError, redis.exceptions.RedisError, OSError) as error:
-            if isinstance(error, OrderMeshError) and _of_one_page(error):
+            if isinstance(error, OrderMeshError) and classify(error).is_of_one_request:
                 self._ready[step] = error
             else:
                 self._broken = self._broken or error
@@ -346,11 +345,6 @@ class Scanner:
                 "--accept-deletes",
             )
         return result
-
-
-def _of_one_page(error: Exception) -> bool:
-    """Whether it may concern one page alone: the others can still be read."""
-    return isinstance(error, UnreadableAnswer | ApiError) and not isinstance(error, RateLimited)
 
 
 def _unreadable(page: FetchedPage, changes: list[Change]) -> int:
