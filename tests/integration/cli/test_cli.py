@@ -20,7 +20,8 @@ import msgspec
 import pytest
 import redis
 
-from tests.support.programs import Program, ordersync, program_env, run_beside
+from tests.support.commands import ordersync
+from tests.support.programs import Program, program_env, run_beside
 from tests.support.servers import free_port
 from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import Bench, BenchMaker
