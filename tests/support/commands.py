@@ -26,13 +26,33 @@ from pathlib import Path
 from typing import IO
 from unittest.mock import patch
 
+import click
 import structlog
 
 from tests.support.programs import program_env
 from worker import app
-from worker.cli import main
+from worker.cli import cli, main
 from worker.cli.run import command as run_command
 from worker.telemetry.log import NOISY, Redaction, redaction
+
+
+def _commands(
+    command: click.Command, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if path:
+        yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from _commands(inner, (*path, name))
+
+
+COMMANDS = dict(_commands(cli))
+"""Every command, groups as well, by the words that lead to it."""
+LEAVES = [" ".join(path) for path, command in COMMANDS.items() if not isinstance(command, click.Group)]
+"""The commands that are no groups, as they are typed."""
 
 
 def ordersync(*arguments: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -61,7 +81,7 @@ def _exit_code() -> int:
         main()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except Exception:
+    except Exception:  # noqa: BLE001 - as the interpreter does
         traceback.print_exc()
         return 1
     finally:
@@ -78,17 +98,15 @@ def _own_streams(out: IO[str], err: IO[str]) -> Iterator[None]:
     """Let descriptors 0, 1 and 2, which commands that it starts inherit, and the streams of Python lead elsewhere."""
     with ExitStack() as stack:
         null = stack.enter_context(Path(os.devnull).open("rb"))
-        for number, target in enumerate((null, out, err)):
+        for number, target in enumerate((null.fileno(), out.fileno(), err.fileno())):
             kept = os.dup(number)
             stack.callback(os.close, kept)
-            os.dup2(target.fileno(), number)
+            os.dup2(target, number)
             stack.callback(os.dup2, kept, number)
         for number, (name, mode, errors) in enumerate(
             (("stdin", "r", "strict"), ("stdout", "w", "strict"), ("stderr", "w", "backslashreplace"))
         ):
-            stream = stack.enter_context(
-                open(number, mode, encoding="utf-8", errors=errors, closefd=False)
-            )
+            stream = stack.enter_context(open(number, mode, encoding="utf-8", errors=errors, closefd=False))
             stack.enter_context(patch.object(sys, name, stream))
         yield
 

