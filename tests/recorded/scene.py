@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
-import io
 import json
-import os
 import re
 import shlex
 import signal
@@ -23,13 +20,13 @@ import click
 import httpx
 
 from tests.recorded.page import Example, cut, readable
+from tests.support.commands import ordersync
 from tests.support.programs import login_settings, program_env
 from tests.support.servers import Server
-from worker.cli import cli, main
+from tests.support.waiting import PATIENCE
+from worker.cli import cli
 from worker.sandbox import SandboxServer
 
-PATIENCE = 60.0
-"""Seconds that anything in the scene may take."""
 _WORKER = re.compile(rf"{re.escape(socket.gethostname())}-\d+-[0-9a-f]{{4}}")
 _NUMBERS = re.compile(r"\[\s+\d+(?:,\s+\d+)+\s+\]")
 FAILING = "cat > /dev/null; echo no ribbon left >&2; exit 1"
@@ -92,7 +89,7 @@ class Scene:
     def _consumers(self) -> None:
         self._show_program("consume --group warehouse orders --once -- wc -l")
         line = "consume --group gifts notes --once --name gifts-1 --max-deliveries 1 -- sh -c"
-        self._program(*shlex.split(line), FAILING)
+        self._call(*shlex.split(line), FAILING)
         self._show("groups")
 
     def _looking(self, order: str) -> None:
@@ -100,7 +97,7 @@ class Scene:
         self._show("status --json", pretty="jq '.[0]'", keep=90)
         self._show("health")
         self._show("runs orders --limit 3")
-        (run, *_) = json.loads(self._call("runs", "orders", "--json")[1])
+        (run, *_) = json.loads(self._call("runs", "orders", "--json").stdout)
         self._show(f"runs show {run['run_id']}")
         self._show(f"timeline {order}", keep=30)
 
@@ -108,14 +105,14 @@ class Scene:
         """The calendar, when the first pass over the orders has ended."""
 
         def is_proven() -> bool:
-            (row,) = json.loads(self._call("coverage", "orders", "--json")[1])
+            (row,) = json.loads(self._call("coverage", "orders", "--json").stdout)
             return bool(row["complete_until"]) and not row["under_way"]
 
         self._until(is_proven)
         self._show("coverage orders --days 1")
 
     def _dead_letters_and_replay(self) -> None:
-        letters = json.loads(self._call("dead", "list", "--json")[1])
+        letters = json.loads(self._call("dead", "list", "--json").stdout)
         self._show("dead list")
         self._show(f"dead show {letters[0]['id']}", keep=20)
         self._show(f"dead replay {letters[0]['id']}")
@@ -129,7 +126,9 @@ class Scene:
         self._call("pause", "orders", "--reason", "so that it waits")
         self._show("resync orders --all")
         resync = next(
-            each for each in json.loads(self._call("resyncs", "--json")[1]) if each["what"] == "all records"
+            each
+            for each in json.loads(self._call("resyncs", "--json").stdout)
+            if each["what"] == "all records"
         )
         self._show(f"resyncs cancel {resync['id']}")
         self._show(f"resyncs resume {resync['id']}")
@@ -139,7 +138,7 @@ class Scene:
 
     def _pausing(self) -> None:
         self._show("pause orders --reason 'the vendor migrates until noon'")
-        self._until(lambda: "migrates" in self._call("health")[1])
+        self._until(lambda: "migrates" in self._call("health").stdout)
         self._show("health")
         self._show("resume")
 
@@ -147,16 +146,18 @@ class Scene:
 
     def _show(self, line: str, *, keep: int = 40, pretty: str = "") -> None:
         """Record a command. `pretty`: the call of jq behind it, which is done here."""
-        code, out, err = self._call(*shlex.split(line))
+        done = self._call(*shlex.split(line))
+        out = done.stdout
         if pretty:
             value = json.loads(out)
             out = json.dumps(value[0] if "[0]" in pretty else value, indent=2, ensure_ascii=False)
             out = _NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[0]), out)
-        self._record(line + (f" | {pretty}" if pretty else ""), out + (err if code else ""), code, keep)
+        said = out + (done.stderr if done.returncode else "")
+        self._record(line + (f" | {pretty}" if pretty else ""), said, done.returncode, keep)
 
     def _show_program(self, line: str) -> None:
         """Record a command that starts another one."""
-        done = self._program(*shlex.split(line))
+        done = self._call(*shlex.split(line))
         self._record(line, done.stdout, done.returncode, 40)
 
     def _show_running(self, line: str, *words: str) -> None:
@@ -173,7 +174,7 @@ class Scene:
         """While it runs, everything is being read; what it says first is recorded."""
 
         def all_is_well() -> bool:
-            rows = json.loads(self._call("status", "--json")[1])
+            rows = json.loads(self._call("status", "--json").stdout)
             return all(row["workers"] and row["health"] == "ok" for row in rows)
 
         with self._running("run") as program:
@@ -200,38 +201,8 @@ class Scene:
                 process.send_signal(signal.SIGTERM)
                 process.wait(PATIENCE)
 
-    def _program(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "worker.cli", *words],
-            cwd=self._folder,
-            env=program_env(**self._settings),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-
-    def _call(self, *words: str) -> tuple[int, str, str]:
-        """A command in this process, which saves its start: exit code, standard output, standard error."""
-        out, err, code = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO(), 0
-        before, argv, folder = dict(os.environ), sys.argv, Path.cwd()
-        try:
-            os.environ.clear()
-            os.environ.update(program_env(**self._settings))
-            os.chdir(self._folder)
-            sys.argv = ["ordersync", *words]
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-            sys.argv = argv
-            os.chdir(folder)
-        out.seek(0)
-        return code, out.read(), err.getvalue()
+    def _call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return ordersync(*words, cwd=self._folder, **self._settings)
 
     def _record(self, line: str, output: str, code: int, keep: int) -> None:
         command, path = cli_command(shlex.split(line))

@@ -42,8 +42,8 @@ def login_settings(sandbox: SandboxServer, redis_url: str, data_dir: Path, **mor
     }
 
 
-def ordersync(*arguments: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of `ordersync` to its end, in a folder without `.env`."""
+def ordersync_process(*arguments: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of `ordersync` to its end in a process of its own, in a folder without `.env`."""
     return subprocess.run(
         [sys.executable, "-m", "worker.cli", *arguments],
         cwd=cwd,

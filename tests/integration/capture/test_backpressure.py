@@ -19,7 +19,8 @@ import redis.exceptions
 
 from jobs.tick import seconds_until_due, tick
 from jobs.worker import make_queue, make_worker
-from tests.support.programs import Program, login_settings, ordersync
+from tests.support.commands import ordersync
+from tests.support.programs import Program, login_settings
 from tests.support.servers import Server
 from tests.support.streams import STREAM, Writer
 from tests.support.tools import server_program

@@ -17,7 +17,8 @@ import redis
 
 from jobs.tick import tick
 from jobs.worker import make_queue
-from tests.support.programs import Program, login_settings, ordersync
+from tests.support.commands import ordersync
+from tests.support.programs import Program, login_settings
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 from tests.support.worker import BenchMaker

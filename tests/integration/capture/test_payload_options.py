@@ -15,7 +15,8 @@ import msgspec
 import pytest
 import redis.exceptions
 
-from tests.support.programs import login_settings, ordersync
+from tests.support.commands import ordersync
+from tests.support.programs import login_settings
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.records.diff import UNWRITTEN, Change, decide, decode, observe
 from worker.capture.records.fingerprint import FieldIndex

@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from xxhash import xxh3_64_hexdigest
 
-from tests.support.programs import login_settings, ordersync
+from tests.support.commands import ordersync
+from tests.support.programs import login_settings
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.registry import NOTES, ORDER_ITEMS, ORDERS, RESOURCES
 from worker.capture.state.parked import retry_parked

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ import msgspec
 import pytest
 import redis
 
-from tests.support.programs import Program, ordersync, program_env, run_beside
+from tests.support.commands import ordersync
+from tests.support.programs import Program, program_env, run_beside
 from tests.support.servers import free_port
 from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import Bench, BenchMaker
@@ -45,12 +45,11 @@ async def polled(bench: BenchMaker) -> AsyncIterator[Bench]:
         yield b
 
 
-def side_by_side(
+def each_of(
     commands: Sequence[tuple[str, ...]], folder: Path, **settings: str
 ) -> list[subprocess.CompletedProcess[str]]:
-    """Run several commands at a time: most of each is its start."""
-    with ThreadPoolExecutor(4) as threads:
-        return list(threads.map(lambda words: ordersync(*words, cwd=folder, **settings), commands))
+    """Run several commands, one after the other."""
+    return [ordersync(*words, cwd=folder, **settings) for words in commands]
 
 
 def loaded_by(folder: Path, *arguments: str, **settings: str) -> set[str]:
@@ -86,7 +85,7 @@ def test_help_names_every_command_and_the_exit_codes(tmp_path: Path) -> None:
 def test_help_of_each_command_has_an_example(tmp_path: Path) -> None:
     """And needs no settings."""
     commands = [("config", "show") if name == "config" else (name,) for name in COMMANDS]
-    for words, done in zip(commands, side_by_side([(*c, "--help") for c in commands], tmp_path), strict=True):
+    for words, done in zip(commands, each_of([(*c, "--help") for c in commands], tmp_path), strict=True):
         assert done.returncode == 0
         assert "Example" in done.stdout
         assert f"ordersync {' '.join(words)}" in done.stdout.replace('", "', " ")
@@ -107,7 +106,7 @@ def test_wrong_use_is_exit_2(tmp_path: Path) -> None:
         ("nosuch",), ("run", "--nosuch"), ("tail", "parcels"), ("tail", "--from", "soon"), ("tail", "-n", "-1"),
         ("tail", "--from", "9" * 30), ("sandbox", "--port", "99999"), ("status", "extra"),
     ]  # fmt: skip
-    for done in side_by_side(commands, tmp_path):
+    for done in each_of(commands, tmp_path):
         assert (done.returncode, done.stdout) == (2, ""), done.args
         assert done.stderr
         assert "Traceback" not in done.stderr
@@ -116,11 +115,11 @@ def test_wrong_use_is_exit_2(tmp_path: Path) -> None:
 def test_looking_where_nothing_runs_is_exit_3(tmp_path: Path) -> None:
     """Without a worker the way to start one is named, without Redis its address, never the password."""
     commands = [("status",), ("tail",)]
-    for done in side_by_side(commands, tmp_path, data_dir=str(tmp_path)):
+    for done in each_of(commands, tmp_path, data_dir=str(tmp_path)):
         assert done.returncode == 3
         assert "ordersync run --sandbox" in done.stderr
     url = f"redis://:hunter2-hunter2@127.0.0.1:{free_port()}/0"
-    for done in side_by_side(commands, tmp_path, redis__url=url):
+    for done in each_of(commands, tmp_path, redis__url=url):
         assert done.returncode == 3
         assert "redis://:***@127.0.0.1" in done.stderr
         assert "hunter2" not in done.stderr + done.stdout
@@ -128,7 +127,7 @@ def test_looking_where_nothing_runs_is_exit_3(tmp_path: Path) -> None:
 
 def test_a_bad_setting_is_exit_2(tmp_path: Path) -> None:
     """Whatever command meets it."""
-    for done in side_by_side([("status",), ("tail",), ("run",)], tmp_path, api__page_size="x"):
+    for done in each_of([("status",), ("tail",), ("run",)], tmp_path, api__page_size="x"):
         assert done.returncode == 2
         assert "ORDERSYNC_API__PAGE_SIZE" in done.stderr
 
@@ -246,7 +245,7 @@ async def test_tail_for_people(polled: Bench, redis_url: str, tmp_path: Path) ->
         (): 10, ("-n", "3"): 3, ("-n", "0"): 0, ("--from", "0"): 50, ("--from", newest.entry_id): 0, ("-n", "1"): 1,
     }  # fmt: skip
     commands = [("tail", "orders", "--no-follow", *arguments) for arguments in counts]
-    answers = side_by_side(commands, tmp_path, redis__url=redis_url)
+    answers = each_of(commands, tmp_path, redis__url=redis_url)
     assert [len(done.stdout.splitlines()) for done in answers] == list(counts.values())
     assert {done.returncode for done in answers} == {0}
     assert answers[-1].stdout.split()[:4] == [newest.time, "snapshot", newest.subject, "v1"]
@@ -317,7 +316,7 @@ async def test_several_accounts(polled: Bench, redis_url: str, tmp_path: Path) -
     base = ("tail", "--no-follow", "-n", "1")
     assert ordersync(*base, cwd=tmp_path, redis__url=redis_url, account="other").returncode == 0
     await polled.redis.sadd("ordersync:accounts", "eu")
-    mine, named, unknown = side_by_side(
+    mine, named, unknown = each_of(
         [base, (*base, "--account", "default"), (*base, "--account", "us")], tmp_path, redis__url=redis_url
     )
     assert mine.stdout == named.stdout != ""

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import select
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,52 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.programs import login_settings, program_env
+from tests.support.commands import ordersync
+from tests.support.programs import login_settings
 from tests.support.servers import Server, free_port
-from tests.support.waiting import PATIENCE
 from worker.cli import COMMANDS
 from worker.sandbox import FaultRule, SandboxServer
 
 pytestmark = pytest.mark.anyio
 
-ORDERSYNC = str(Path(sys.executable).with_name("ordersync"))
-STREAM = "ordersync:{default}:stream:orders"
 SECRET = "hunter2-hunter2"
-HEAVY = {"pydantic", "pydantic_settings", "aiohttp", "redis", "httpx", "arq", "structlog", "starlette"}
-LINE = re.compile(r"(\S+)  (snapshot|created |updated )  (\S+)  v(\d+)  ?(.*)")
-"""A line of `tail`: time, what happened, which order, its version, the fields that changed."""
-
-
-def run(*words: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """A command to its end, in a folder without `.env`."""
-    return subprocess.run(
-        [ORDERSYNC, *words],
-        cwd=cwd,
-        env=program_env(**settings),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-
-
-def on_a_terminal(*words: str, cwd: Path, env: dict[str, str]) -> str:
-    """What a command shows on a terminal, answers and logs alike."""
-    ours, theirs = pty.openpty()
-    shown = b""
-    try:
-        with subprocess.Popen(
-            [ORDERSYNC, *words], cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
-        ) as process:
-            while process.poll() is None or select.select([ours], [], [], 0)[0]:
-                if select.select([ours], [], [], 0.05)[0]:
-                    shown += os.read(ours, 65_536)
-    finally:
-        os.close(ours)
-        os.close(theirs)
-    assert process.returncode == 0, shown
-    return shown.decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +42,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         try:
             one, two = server.url, server.url.removesuffix("0") + "1"
             settings = login_settings(sandbox, one, folder / "data")
-            done = run("run", "--once", cwd=folder, **settings)
+            done = ordersync("run", "--once", cwd=folder, **settings)
             assert done.returncode == 0, done.stderr
             assert done.stdout.startswith("default/orders: complete: 20 records read, 20 events published")
             login = f'client_id = "{settings["api__client_id"]}"\nclient_secret_file = "secret"\n'
@@ -93,7 +51,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 f"[accounts.acme.api]\n{login}[accounts.globex.api]\n{login}"
             )
             settings |= {"redis__url": two, "accounts_file": "accounts.toml"}
-            done = run("run", "--once", "--json", cwd=folder, **settings)
+            done = ordersync("run", "--once", "--json", cwd=folder, **settings)
             assert done.returncode == 0, done.stderr
             assert [summary["account"] for summary in json.loads(done.stdout)] == ["acme", "globex"]
             yield World(sandbox, one, two, folder)
@@ -107,7 +65,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.mark.parametrize("words", [(), *((name,) for name in COMMANDS), ("config", "show")])
 def test_help_shows_examples(tmp_path: Path, words: tuple[str, ...]) -> None:
     """`--help` of every command ends with 0, even with bad settings; its examples stand a line each, ready to copy."""
-    done = run(*words, "--help", cwd=tmp_path, api__page_size="x")
+    done = ordersync(*words, "--help", cwd=tmp_path, api__page_size="x")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\b" not in done.stdout
     examples = re.search(r"^ *Examples?\b.*:\n((?: +\S.*\n)+)", done.stdout, re.MULTILINE)
@@ -124,14 +82,14 @@ def test_exit_1_is_a_failure(world: World, tmp_path: Path) -> None:
     with SandboxServer(orders=5, faults=(FaultRule("status", operation="orders.search", code=500),)) as ill:
         more = {"api__attempts": "1", "account": "ill"}
         settings = login_settings(ill, world.one.removesuffix("0") + "2", tmp_path, **more)
-        done = run("run", "--once", cwd=tmp_path, **settings)
+        done = ordersync("run", "--once", cwd=tmp_path, **settings)
     assert done.returncode == 1
     assert done.stdout.startswith("ill/orders: failed: 0 records read")
     assert "500" in done.stderr.splitlines()[-1]
-    done = run("health", cwd=tmp_path, data_dir=str(tmp_path))
+    done = ordersync("health", cwd=tmp_path, data_dir=str(tmp_path))
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout == "no worker has written a heartbeat. To start one: ordersync run\n"
-    found = json.loads(run("health", "--json", cwd=tmp_path, data_dir=str(tmp_path)).stdout)
+    found = json.loads(ordersync("health", "--json", cwd=tmp_path, data_dir=str(tmp_path)).stdout)
     assert found == {"healthy": False, "problems": [done.stdout.strip()], "heartbeat": None}
 
 
@@ -154,7 +112,7 @@ def test_exit_2_is_wrong_use(
     tmp_path: Path, words: tuple[str, ...], settings: dict[str, str], told: str
 ) -> None:
     """Wrong words and settings are named on stderr; nothing on stdout, no traceback."""
-    done = run(*words, cwd=tmp_path, data_dir=str(tmp_path), **settings)
+    done = ordersync(*words, cwd=tmp_path, data_dir=str(tmp_path), **settings)
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
     assert "Traceback" not in done.stderr
@@ -163,10 +121,10 @@ def test_exit_2_is_wrong_use(
 def test_exit_3_is_not_reached(world: World, tmp_path: Path) -> None:
     """No worker, no Redis, no gateway, no such login: what cannot be reached is named, a password never."""
     for command in ("status", "tail"):
-        done = run(command, cwd=tmp_path, data_dir=str(tmp_path))
+        done = ordersync(command, cwd=tmp_path, data_dir=str(tmp_path))
         assert (done.returncode, done.stdout) == (3, "")
         assert "ordersync run --sandbox" in done.stderr
-        done = run(command, cwd=tmp_path, redis__url=f"redis://:{SECRET}@127.0.0.1:{free_port()}/0")
+        done = ordersync(command, cwd=tmp_path, redis__url=f"redis://:{SECRET}@127.0.0.1:{free_port()}/0")
         assert (done.returncode, done.stdout) == (3, "")
         assert "redis://:***@127.0.0.1" in done.stderr
         assert SECRET not in done.stderr
@@ -174,23 +132,8 @@ def test_exit_3_is_not_reached(world: World, tmp_path: Path) -> None:
     login = login_settings(world.sandbox, unused, tmp_path, api__attempts="1", account="other")
     away = f"http://127.0.0.1:{free_port()}"
     for wrong, told in (({"api__base_url": away}, away), ({"api__client_secret": SECRET}, "401")):
-        done = run("run", "--once", cwd=tmp_path, **(login | wrong))
+        done = ordersync("run", "--once", cwd=tmp_path, **(login | wrong))
         assert (done.returncode, done.stdout) == (3, "")
         assert told in done.stderr
         assert SECRET not in done.stderr
         assert "Traceback" not in done.stderr
-
-
-# --- status -----------------------------------------------------------------------------------------------
-
-
-# --- config -----------------------------------------------------------------------------------------------
-
-
-# --- tail -------------------------------------------------------------------------------------------------
-
-
-# --- colours ----------------------------------------------------------------------------------------------
-
-
-# --- sandbox ----------------------------------------------------------------------------------------------

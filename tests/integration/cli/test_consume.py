@@ -15,8 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.commands import ordersync
 from tests.support.consuming import KEYS, Stage
-from tests.support.programs import Program, ordersync, program_env, run_beside
+from tests.support.programs import Program, program_env, run_beside
 from tests.support.servers import free_port
 from tests.support.waiting import eventually
 from worker.queue.envelope import FIELDS

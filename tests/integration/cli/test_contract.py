@@ -11,7 +11,8 @@ import pytest
 import redis
 import yaml
 
-from tests.support.programs import login_settings, ordersync
+from tests.support.commands import ordersync
+from tests.support.programs import login_settings
 from worker.ordermesh.contract import reference
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.schemas import SCHEMAS

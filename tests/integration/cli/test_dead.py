@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.commands import ordersync
 from tests.support.consuming import KEYS, Stage
-from tests.support.programs import ordersync, program_env
+from tests.support.programs import program_env
 from tests.support.waiting import PATIENCE
 from tests.support.worker import BenchMaker
 from worker.errors import DataError

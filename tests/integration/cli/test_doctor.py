@@ -12,8 +12,9 @@ import pytest
 import redis
 
 import worker
+from tests.support.commands import ordersync
 from tests.support.deployment.deployed import deployed
-from tests.support.programs import login_settings, ordersync
+from tests.support.programs import login_settings
 from tests.support.servers import Server, free_port
 from tests.support.worker import BenchMaker
 from worker.admin.checks import check_clock, claims, judge_redis, permissions

@@ -6,18 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import click
 import pytest
 import redis
 from click.testing import CliRunner
 
+from tests.support.commands import COMMANDS, LEAVES, ordersync
 from tests.support.programs import program_env
 from tests.support.servers import free_port
 from tests.support.streams import KEYS, fields_of
-from worker.cli import cli, main
+from tests.support.waiting import PATIENCE
+from worker.cli import cli
 from worker.config.sections import RESOURCES
 from worker.keys import ACCOUNTS
 
@@ -25,21 +27,6 @@ RUNNER = CliRunner()
 ORDERSYNC = Path(sys.executable).with_name("ordersync")
 
 
-def commands(
-    command: click.Command, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command, groups as well, with the words that lead to it."""
-    if path:
-        yield path, command
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            inner = command.get_command(context, name)
-            assert inner is not None
-            yield from commands(inner, (*path, name))
-
-
-EVERY = dict(commands(cli))
 WITHOUT_JSON = {
     "run",
     "consume",
@@ -76,11 +63,7 @@ WITHOUT_REDIS = {
 """Those that need none. (`doctor` tells what is wrong with it, and that is its work.)"""
 
 
-def leaves() -> list[str]:
-    return [" ".join(path) for path, command in EVERY.items() if not isinstance(command, click.Group)]
-
-
-@pytest.mark.parametrize("path", EVERY, ids=" ".join)
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_help_has_an_example(path: tuple[str, ...]) -> None:
     """Ready to copy: it begins with the command, and every option in it is one that the command has."""
     done = RUNNER.invoke(cli, [*path, "--help"], prog_name="ordersync")
@@ -96,62 +79,41 @@ def test_every_command_that_prints_data_has_json() -> None:
     """For machines; what has none is listed here, with why."""
     without = {
         " ".join(path)
-        for path, command in EVERY.items()
+        for path, command in COMMANDS.items()
         if not isinstance(command, click.Group)
         and not any("--json" in param.opts for param in command.params)
     }
     assert without <= WITHOUT_JSON
 
 
-def call(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
-) -> tuple[int, str, str]:
-    """A command in this process: exit code, standard output, standard error."""
-    monkeypatch.setattr(sys, "argv", ["ordersync", *words])
-    with pytest.raises(SystemExit) as end:
-        main()
-    captured = capsys.readouterr()
-    code = end.value.code
-    return (code if isinstance(code, int) else 0), captured.out, captured.err
+LOGIN = {"api__client_id": "client", "api__client_secret": "hunter2-hunter2"}
 
 
-@pytest.fixture
-def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No settings but a data folder without a worker, and a login."""
-    for name in os.environ:
-        if name.startswith("ORDERSYNC_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ORDERSYNC_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("ORDERSYNC_API__CLIENT_ID", "client")
-    monkeypatch.setenv("ORDERSYNC_API__CLIENT_SECRET", "hunter2-hunter2")
-    monkeypatch.setenv("ORDERSYNC_API__BASE_URL", f"http://127.0.0.1:{free_port()}")
-    return tmp_path
-
-
-@pytest.mark.parametrize("path", leaves())
-def test_wrong_use_is_exit_2(
-    clean: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, path: str
-) -> None:
+@pytest.mark.parametrize("path", LEAVES)
+def test_wrong_use_is_exit_2(tmp_path: Path, path: str) -> None:
     """An option that there is none of: said on standard error, with nothing on standard output."""
-    code, out, err = call(capsys, monkeypatch, *path.split(), "--nosuch")
-    assert (code, out) == (2, "")
-    assert "--nosuch" in err
+    done = ordersync(*path.split(), "--nosuch", cwd=tmp_path, data_dir=str(tmp_path), **LOGIN)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--nosuch" in done.stderr
 
 
-@pytest.mark.parametrize("path", [path for path in leaves() if path not in WITHOUT_REDIS])
+@pytest.mark.parametrize("path", [path for path in LEAVES if path not in WITHOUT_REDIS])
 def test_a_redis_that_cannot_be_reached_is_exit_3(
-    clean: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, path: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """Its address is named, its password never; nothing on standard output, and no trace."""
     monkeypatch.setattr("worker.cli.run.command.ONCE_PATIENCE", 0.0)
     address = f"127.0.0.1:{free_port()}"
-    monkeypatch.setenv("ORDERSYNC_REDIS__URL", f"redis://:hunter2-hunter2@{address}/0")
-    code, out, err = call(capsys, monkeypatch, *path.split(), *ARGUMENTS.get(path, ()))
-    assert (code, out) == (3, "")
-    assert address in err
-    assert "Traceback" not in err
-    assert "hunter2" not in err
+    away = {
+        "api__base_url": f"http://127.0.0.1:{free_port()}",
+        "redis__url": f"redis://:hunter2-hunter2@{address}/0",
+    }
+    words = (*path.split(), *ARGUMENTS.get(path, ()))
+    done = ordersync(*words, cwd=tmp_path, data_dir=str(tmp_path), **LOGIN, **away)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert address in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr
 
 
 # --- completion -------------------------------------------------------------------------------------
@@ -174,15 +136,9 @@ def completed(shell: str, folder: Path, *words: str, **settings: str) -> list[st
     asked = {"COMP_WORDS": " ".join(("ordersync", *before, last)), "COMP_CWORD": str(len(words))}
     if shell == "fish":
         asked["COMP_CWORD"] = last
-    done = subprocess.run(
-        [ORDERSYNC],
-        cwd=folder,
-        env=program_env(**settings) | asked | {"_ORDERSYNC_COMPLETE": f"{shell}_complete"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
+    with patch.dict(os.environ, {**asked, "_ORDERSYNC_COMPLETE": f"{shell}_complete"}):
+        done = ordersync(cwd=folder, **settings)
+    assert done.returncode == 0
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     if shell == "zsh":
@@ -224,7 +180,13 @@ def test_completion_in_a_real_bash(tmp_path: Path) -> None:
     )
     env = program_env() | {"PATH": f"{ORDERSYNC.parent}:{os.environ['PATH']}"}
     done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=30, check=False
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert "shipments" in done.stdout.split()
     assert done.returncode == 0
@@ -245,7 +207,7 @@ def test_listing_commands_imports_none() -> None:
         "assert 'status' in names and not {'pydantic', 'redis', 'rich'} & set(sys.modules), sys.modules.keys()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -256,5 +218,5 @@ def test_help_does_not_import_rich() -> None:
         "import sys; from worker.cli import cli; cli(['--help'], standalone_mode=False)\n"
         "sys.exit('rich' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0

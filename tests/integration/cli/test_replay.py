@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.commands import ordersync
 from tests.support.consuming import KEYS, Stage, ids
-from tests.support.programs import ordersync
 from tests.support.streams import Writer
 from worker.redis.connections import connect
 

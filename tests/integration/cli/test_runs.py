@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.programs import ordersync
+from tests.support.commands import ordersync
 from tests.support.worker import Bench, BenchMaker
 from worker.app import announce
 from worker.sandbox import FaultRule

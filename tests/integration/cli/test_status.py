@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 from jsonschema_rs import Draft202012Validator
 
+from tests.support.commands import ordersync
 from tests.support.paths import ROOT
-from tests.support.programs import Program, login_settings, ordersync, program_env
+from tests.support.programs import Program, login_settings, program_env
 from tests.support.servers import Server
 from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import Bench, BenchMaker

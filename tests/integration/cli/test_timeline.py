@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.programs import ordersync
+from tests.support.commands import ordersync
 from tests.support.streams import STREAM, Writer, fields_of
 from tests.support.worker import Bench, BenchMaker
 from worker.admin import timeline as tracing

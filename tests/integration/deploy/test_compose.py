@@ -14,11 +14,11 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
+from tests.support.commands import ordersync
 from tests.support.deployment.deployed import DEPLOY, deployed, make_secrets
 from tests.support.deployment.dockerfile import stages
 from tests.support.node import modules_with
 from tests.support.paths import ROOT
-from tests.support.programs import ordersync
 from tests.support.tools import program
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET
 from worker.service import daemon

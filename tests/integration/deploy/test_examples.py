@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.commands import ordersync
 from tests.support.node import example
 from tests.support.paths import ROOT
-from tests.support.programs import Program, ordersync, program_env, run_beside
+from tests.support.programs import Program, program_env, run_beside
 from tests.support.tools import program
 from tests.support.waiting import eventually
 from tests.support.worker import Bench, BenchMaker

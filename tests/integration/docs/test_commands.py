@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import os
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +14,12 @@ import pytest
 import redis
 from click.testing import CliRunner
 
+from tests.support.commands import ordersync
 from tests.support.documentation import WRITTEN, Line, codes, commands
 from tests.support.paths import ROOT
-from tests.support.programs import program_env
 from tests.support.servers import free_port
 from tests.support.streams import KEYS, fields_of
-from worker.cli import cli, main
+from worker.cli import cli
 from worker.keys import ACCOUNTS
 
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
@@ -170,24 +168,20 @@ def is_command(words: list[str]) -> bool:
 
 
 @pytest.fixture
-def busy(redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def busy(redis_url: str, folder: Path) -> dict[str, str]:
     """Settings of a worker whose Redis has an event and a group."""
     with redis.Redis.from_url(redis_url) as client:
         client.sadd(ACCOUNTS, "default")
         client.xadd(KEYS.stream("orders"), fields_of(1))
         client.xgroup_create(KEYS.stream("orders"), "warehouse", id="0")
-    for name in [name for name in os.environ if name.startswith("ORDERSYNC_")]:
-        monkeypatch.delenv(name)
-    settings = program_env(
-        redis__url=redis_url,
-        data_dir=str(folder),
-        api__base_url=f"http://127.0.0.1:{free_port()}",
-        api__attempts="1",
-        api__client_id="c",
-        api__client_secret="s",
-    )
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
+    return {
+        "redis__url": redis_url,
+        "data_dir": str(folder),
+        "api__base_url": f"http://127.0.0.1:{free_port()}",
+        "api__attempts": "1",
+        "api__client_id": "c",
+        "api__client_secret": "s",
+    }
 
 
 def looks(words: list[str]) -> bool:
@@ -203,15 +197,9 @@ def looks(words: list[str]) -> bool:
 RUN = {" ".join(words): words for _, words in OURS if looks(words)}
 
 
-@pytest.mark.usefixtures("busy")
 @pytest.mark.parametrize("words", RUN.values(), ids=RUN)
-def test_a_line_runs(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
-) -> None:
+def test_a_line_runs(busy: dict[str, str], folder: Path, words: list[str]) -> None:
     """It ends with 0, or with 1 where there is no such record here, without a traceback."""
-    monkeypatch.setattr(sys, "argv", ["ordersync", *words])
-    with pytest.raises(SystemExit) as end:
-        main()
-    printed = capsys.readouterr()
-    assert end.value.code in ((0, None) if words[0] != "timeline" else (0, 1)), printed.err
-    assert "Traceback" not in printed.err
+    done = ordersync(*words, cwd=folder, **busy)
+    assert done.returncode in ((0,) if words[0] != "timeline" else (0, 1)), done.stderr
+    assert "Traceback" not in done.stderr

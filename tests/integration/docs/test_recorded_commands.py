@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.integration.cli.test_every_command import leaves
 from tests.recorded.page import BEGAN, Example, cut, readable, render, shape
 from tests.recorded.scene import record
+from tests.support.commands import LEAVES
 from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "command-output.md"
@@ -32,7 +32,7 @@ def test_the_page_shows_what_is_printed(examples: list[Example]) -> None:
 
 def test_every_command_is_recorded(examples: list[Example]) -> None:
     """A new one needs a line in tests/recorded/scene.py. None of them fails in the scene, nor tells of its machine."""
-    assert set(leaves()) <= {each.command for each in examples}
+    assert set(LEAVES) <= {each.command for each in examples}
     assert {each.line: each.code for each in examples if each.code} == {}
     page = render(examples)
     for word in ("Traceback", "\x1b", tempfile.gettempdir(), socket.gethostname() + "-"):

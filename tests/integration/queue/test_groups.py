@@ -12,7 +12,8 @@ import pytest
 import redis.exceptions
 from redis.asyncio import Redis
 
-from tests.support.programs import Program, login_settings, ordersync
+from tests.support.commands import ordersync
+from tests.support.programs import Program, login_settings
 from tests.support.servers import Server
 from tests.support.streams import KEYS, STREAM, Writer, fields_of
 from tests.support.tools import server_program

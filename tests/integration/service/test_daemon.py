@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 import redis
 
+from tests.support.commands import ordersync
 from tests.support.log_lines import check_log
-from tests.support.programs import Program, login_settings, ordersync, program_env
+from tests.support.programs import Program, login_settings, program_env
 from tests.support.servers import Server, free_port
 from tests.support.waiting import PATIENCE, eventually
 from worker.cancellation import end

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from tests.support.programs import Program, login_settings, ordersync
+from tests.support.commands import ordersync
+from tests.support.programs import Program, login_settings
 from tests.support.waiting import eventually
 from worker.keys import Keys
 from worker.sandbox import FaultRule, SandboxServer

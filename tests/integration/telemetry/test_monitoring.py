@@ -19,7 +19,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.jobs.test_worker import working
-from tests.support.programs import Program, login_settings, ordersync, program_env
+from tests.support.commands import ordersync
+from tests.support.programs import Program, login_settings, program_env
 from tests.support.servers import Server, free_port
 from tests.support.waiting import eventually
 from tests.support.worker import BenchMaker

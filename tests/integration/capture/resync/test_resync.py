@@ -19,8 +19,9 @@ from arq.worker import Retry
 from jobs.resync import resync, slice_id
 from jobs.tick import tick
 from jobs.worker import make_queue, make_resync_worker
+from tests.support.commands import ordersync
 from tests.support.documentation import block
-from tests.support.programs import Program, login_settings, ordersync
+from tests.support.programs import Program, login_settings
 from tests.support.waiting import eventually
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.registry import CATEGORIES, ORDERS
