@@ -1,11 +1,12 @@
 """Typed bodies of the writing operations whose fields are known, under the names of the vendor's schemas.
 
-On the wire they are camelCase, with the exceptions that the vendor's samples show (`originalSKU`, `orderItemIDs`).
-A field that is not set is left out; None is sent as null. Which fields the server insists on is documented
-nowhere: an argument is mandatory here only where the request would say nothing without it. The stored pages are
-cut off, so there may be more fields than these: `as_fields(order) | {"another": 1}` sends them along.
+Fields are sent in camelCase, except where the vendor's samples differ (`originalSKU`, `orderItemIDs`). A field that is
+not set is omitted; None is sent as null. The vendor does not document which fields are required: an argument is
+mandatory here only if the request would be meaningless without it. The stored pages of the vendor are truncated, so
+more fields may exist; `as_fields(order) | {"another": 1}` adds one.
 
-Sources are named as in the API facts: `O-create` and so on are pages of the vendor; what is inferred says from what.
+Sources have the names of the API facts: `O-create` and so on are pages of the vendor. An inferred body names the body
+that it is inferred from.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ class Model(msgspec.Struct, rename="camel"):
     """A body, or a part of one."""
 
     def __repr__(self) -> str:
-        # It holds a customer's name and address, which must not get into a log or a traceback.
+        # A body may contain a customer's name and address, which must not appear in a log or a traceback.
         return f"{type(self).__name__}(...)"
 
 
 Body: TypeAlias = Mapping[str, Any] | Model
-"""What every writing method takes: fields as they stand on the wire, or a typed body."""
+"""The argument of every writing method: fields with the names that are sent, or a typed body."""
 
 
 def as_fields(body: Body) -> dict[str, Any]:
-    """The fields of a body as they go over the wire."""
+    """Return the fields of a body under the names that are sent."""
     decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(body))
     return decoded
 
@@ -46,7 +47,7 @@ def as_fields(body: Body) -> dict[str, Any]:
 
 
 class CoordinatesModel(Model):
-    """A place. Source: SC-bulk (`location` of AddressModel)."""
+    """Geographic coordinates. Source: SC-bulk (`location` of AddressModel)."""
 
     longitude: Number = UNSET
     latitude: Number = UNSET
@@ -69,13 +70,13 @@ class BaseAddressModel(Model):
 
 
 class AddressModel(BaseAddressModel):
-    """A postal address and where it is. Source: SC-bulk."""
+    """A postal address with its coordinates. Source: SC-bulk."""
 
     location: CoordinatesModel | UnsetType | None = UNSET
 
 
 class APIClientInfoModel(Model):
-    """The program that orders. Source: O-create."""
+    """The program that creates the order. Source: O-create."""
 
     source: Text = UNSET
     details: Text = UNSET
@@ -84,14 +85,14 @@ class APIClientInfoModel(Model):
 
 
 class BillingInfoModel(Model):
-    """Who pays. Source: O-create."""
+    """The name and address of the payer. Source: O-create."""
 
     full_name: Text = UNSET
     address: AddressModel | UnsetType | None = UNSET
 
 
 class CreateOrderCustomerTransactionModel(Model):
-    """One payment that was made. Source: O-create. `transaction_date` is ISO 8601 with a zone."""
+    """One payment. Source: O-create. `transaction_date` is ISO 8601 with a time zone."""
 
     total: Number = UNSET
     currency_code: Text = UNSET
@@ -112,7 +113,7 @@ class CreateOrderCustomerPaymentMethodModel(Model):
 
 
 class CreateOrderItemImageModel(Model):
-    """What is printed. Source: O-create."""
+    """An image to print. Source: O-create."""
 
     url: Text = UNSET
     thumbnail_url: Text = UNSET
@@ -137,7 +138,7 @@ class AttributeModel(Model):
 class CreateOrderItemModel(Model):
     """One item of a new order. Source of `sku`, `quantity` and `images`: O-create.
 
-    The others are beyond the stored excerpt: inferred from the item as it is read (SC-item).
+    The other fields are not in the stored excerpt; they are inferred from the item as it is read (SC-item).
     """
 
     sku: str
@@ -156,10 +157,10 @@ class CreateOrderItemModel(Model):
 
 
 class CreateOrderModel(Model):
-    """A new order. Source: O-create, SC-bulk. Totals are bare numbers in the currency of `currency_code`.
+    """A new order. Source: O-create, SC-bulk. Totals are numbers in the currency of `currency_code`.
 
-    Always give a `safe_id`, globally unique: by it alone can be told whether an order whose answer was lost
-    exists. `currency_code`: USD (default), CAD, EUR; `language_code`: en, es, pt.
+    Always set a globally unique `safe_id`: it is the only way to find out whether an order exists after the response
+    was lost. `currency_code`: USD (default), CAD, EUR; `language_code`: en, es, pt.
     """
 
     items: list[CreateOrderItemModel]
@@ -185,7 +186,7 @@ class CreateOrderModel(Model):
 
 
 class AddRefundItemModel(Model):
-    """What is refunded of one item. Source: SC-refund. `amount` in the currency of the order."""
+    """The refund of one item. Source: SC-refund. `amount` is in the currency of the order."""
 
     item_id: str
     amount: float
@@ -204,21 +205,21 @@ class AddRefundModel(Model):
 
 
 class ResourceReferenceModel(Model):
-    """What a note is on: its id and its kind, such as `order`. No field is documented: inferred from the name."""
+    """The record of a note: its id and its kind, such as `order`. Not documented; inferred from the name."""
 
     id: str
     type: str
 
 
 class CreateNoteModel(Model):
-    """A new note. No field is documented: inferred, the least that a note needs."""
+    """A new note. Not documented; inferred as the minimum that a note needs."""
 
     resource: ResourceReferenceModel
     text: str
 
 
 class UpdateNotePayload(Model):
-    """The new words of a note. No field is documented: inferred as those of CreateNoteModel."""
+    """The new text of a note. Not documented; inferred from CreateNoteModel."""
 
     text: str
 
@@ -234,7 +235,7 @@ class Price(Model):
 
 
 class MultiPrice(Model):
-    """A price, and the same in other currencies. Source: MC-put."""
+    """A price, and the same price in other currencies. Source: MC-put."""
 
     amount: Number = UNSET
     currency: Text = UNSET
@@ -242,7 +243,7 @@ class MultiPrice(Model):
 
 
 class PrintImageModel(Model):
-    """The print file of a decoration. Source: MC-put. All but `source_print_file_url` is probably the server's."""
+    """The print file of a decoration. Source: MC-put. The server probably sets all but `source_print_file_url`."""
 
     source_print_file_url: Text = UNSET
     image_upload_status: str | int | UnsetType | None = UNSET
@@ -271,7 +272,7 @@ class MerchantVariantAttributeDto(Model):
 
 
 class MerchantVariantDto(Model):
-    """A variant in a merchant's catalog. Source: MC-put. `id` is null in the sample, as for a new one."""
+    """A variant in a merchant's catalog. Source: MC-put. `id` is null in the sample, as for a new variant."""
 
     sku: str
     id: Text = UNSET
@@ -284,7 +285,7 @@ class MerchantVariantDto(Model):
 
 
 class CreateMerchantCatalogDto(Model):
-    """A new merchant catalog. No page shows the body: inferred, that of the update without the id (MC-put)."""
+    """A new merchant catalog. Not documented; inferred as the body of the update without the id (MC-put)."""
 
     name: str
     description: Text = UNSET
@@ -294,7 +295,7 @@ class CreateMerchantCatalogDto(Model):
 
 
 class UpdateMerchantCatalogDto(Model):
-    """A merchant catalog as it shall be, variants included: what is not in it is gone. Source: MC-put."""
+    """The new state of a merchant catalog; variants that are not in it are removed. Source: MC-put."""
 
     id: str
     name: str
@@ -305,7 +306,7 @@ class UpdateMerchantCatalogDto(Model):
 
 
 class PatchMerchantCatalogDto(Model):
-    """What shall change in a merchant catalog. Source: MC-patch."""
+    """The changes to a merchant catalog. Source: MC-patch."""
 
     id: str
     name: Text = UNSET
@@ -321,10 +322,10 @@ class PatchMerchantCatalogDto(Model):
 
 
 class CreatePackageDTO(Model):
-    """A package. No page shows the body: inferred from the package as it is read (S-get).
+    """A package. Not documented; inferred from the package as it is read (S-get).
 
-    Dates as the shipment service writes them: ISO 8601 without a zone, taken as UTC. What stands in
-    `package_order_items` is not documented: it is empty in every sample.
+    Dates have the format of the shipment service: ISO 8601 without a time zone, in UTC. The contents of
+    `package_order_items` are not documented; it is empty in every sample.
     """
 
     carrier_name: Text = UNSET
@@ -339,18 +340,18 @@ class CreatePackageDTO(Model):
 
 
 class UpdatePackageDTO(CreatePackageDTO):
-    """What shall change in a package. Inferred as CreatePackageDTO."""
+    """The changes to a package. Inferred from CreatePackageDTO."""
 
 
 class RerouteOrderItem(Model):
-    """How many of an item go to the other facility. Source: SC-reroute."""
+    """The quantity of an item that is moved to the other facility. Source: SC-reroute."""
 
     id: str
     quantity: Whole = UNSET
 
 
 class Reroute(Model):
-    """Another facility for a shipment, or for a part of its items. Source: SC-reroute."""
+    """Another facility for a shipment, or for some of its items. Source: SC-reroute."""
 
     shipment_id: str
     facility_id: str

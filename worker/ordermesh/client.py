@@ -1,9 +1,8 @@
-"""The OrderMesh client: sends operations with a token, within the budget, again where that can help.
+"""The OrderMesh client: sends operations with a token, within the budget, and retries them where that can help.
 
-Cancellation: a request is never cancelled from outside. Its caller may be; the request then ends by itself,
-bounded by its own timeouts, nobody waits for it, and it counts as under way until then. (httpcore leaks a
-slot of its pool for a request that is cancelled at the wrong moment, and a connection that is closed half
-way helps nobody.)
+Cancelling a caller does not cancel its request. The request continues until it ends or reaches its own timeouts, and
+counts as in flight until then. (httpcore leaks a slot of its pool if a request is cancelled at the wrong moment, and
+a connection that is closed in the middle of a response cannot be used again.)
 """
 
 from __future__ import annotations
@@ -46,38 +45,38 @@ if TYPE_CHECKING:
 
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 RETRIED_WRITE_STATUSES = frozenset({429})
-"""For a write that must not be done twice: only where the server says that it has not begun."""
+"""For a write that must not be done twice: the status with which the server says that it has not begun."""
 UNANSWERED_STATUSES = frozenset({408, 502, 504})
-"""A gateway's words for: I do not know what became of it."""
+"""Statuses with which a gateway says that it does not know the outcome of the request."""
 BACKOFF = Backoff(first=0.25, most=20.0)
-"""Between two attempts of a request, with full jitter."""
+"""Pause between two attempts of a request, with full jitter."""
 MAX_RETRY_AFTER = 30.0
-"""Seconds. When the server asks for a longer pause, the request fails and the poll is put off instead."""
+"""Seconds. If the server asks for a longer pause, the request fails and the poll is postponed instead."""
 
 
 @dataclass(slots=True)
 class Usage:
-    """What one run has cost so far. Seconds and numbers of requests; `retries` are among `requests`.
-
-    `clock_offset`: how far the server's clock was ahead of ours at the last page, by whole seconds; None if it does
-    not say.
-    """
+    """The requests of one run."""
 
     requests: int = 0
+    """All requests, with retries."""
     retries: int = 0
     budget_wait: float = 0.0
+    """Seconds of waiting for the budget."""
     bytes: int = 0
     clock_offset: float | None = None
+    """Seconds by which the server's clock was ahead of ours at the last page; None if the server sends no time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientStatistics:
-    """What the client has done since it was made."""
+    """The requests of a client since it was created."""
 
     requests: int
     retries: int
-    under_way: int
+    in_flight: int
     rebuilt: int
+    """How often the client has replaced its connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +86,12 @@ class _Request:
     key: str
     method: str
     url: str
-    content: bytes | None = field(repr=False)  # a login's holds the secret
+    content: bytes | None = field(repr=False)  # that of a login contains the secret
     repeatable: bool
 
 
 class _Transient(Exception):
-    """A failure that another try may mend. `retry_after` in seconds, if the server said so."""
+    """A failure after which a retry may succeed. `retry_after`: the server's Retry-After in seconds, if it sent one."""
 
     def __init__(self, error: OrderMeshError, retry_after: float | None = None) -> None:
         self.error, self.retry_after = error, retry_after
@@ -104,20 +103,25 @@ class _Counts:
     requests: int = 0
     retries: int = 0
     rebuilt: int = 0
-    flying: set[asyncio.Task[httpx.Response]] = field(default_factory=set)
+    in_flight: set[asyncio.Task[httpx.Response]] = field(default_factory=set)
     closing: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class OrderMeshClient(TypedServices):
     """Calls operations of the table: by their key, or as typed methods in groups (`client.orders.search()`).
 
-    `make_http` builds what requests are sent with; it is called again when connections have run dry. Set
-    `tokens` before the first call: the token source logs in through this client. `profile` is what is believed
-    of the gateway now; it is replaced as a whole when more has been found out.
+    Args:
+        api: The settings of the API.
+        profile: The contract of the gateway.
+        budget: The request budget of the account.
+        clock: The clock.
+        make_http: Returns a pool of connections. It is called again if no connection becomes free.
     """
 
     tokens: TokenSource
+    """Set it before the first call; the token source logs in through this client."""
     profile: ContractProfile
+    """The contract of the gateway as it is known now. It is replaced as a whole when the probe has found out more."""
 
     def __init__(
         self,
@@ -137,19 +141,19 @@ class OrderMeshClient(TypedServices):
         self._log = get_logger()
 
     def statistics(self) -> ClientStatistics:
-        """A snapshot."""
+        """Return the current figures."""
         counts = self._counts
-        return ClientStatistics(counts.requests, counts.retries, len(counts.flying), counts.rebuilt)
+        return ClientStatistics(counts.requests, counts.retries, len(counts.in_flight), counts.rebuilt)
 
     def adopt(self, profile: ContractProfile) -> None:
-        """Believe `profile` from now on; how a login is spelled stays as it was found."""
+        """Use `profile` from now on, except for its `login_case`: the current one is kept."""
         self.profile = replace(profile, login_case=self.profile.login_case)
 
     async def aclose(self) -> None:
-        """Close all connections and give up the share of the budget; what is still under way ends with them."""
-        for task in list(self._counts.flying):
+        """Cancel the requests in flight, close all connections and give up the share of the budget."""
+        for task in list(self._counts.in_flight):
             task.cancel()
-        await asyncio.gather(*self._counts.flying, *self._counts.closing, return_exceptions=True)
+        await asyncio.gather(*self._counts.in_flight, *self._counts.closing, return_exceptions=True)
         await self._http.aclose()
         with contextlib.suppress(redis.exceptions.RedisError, OSError):
             await self._budget.leave()
@@ -157,26 +161,32 @@ class OrderMeshClient(TypedServices):
     async def read_page(
         self, key: str, number: int, size: int, usage: Usage, narrowed: Mapping[str, str] | None = None
     ) -> bytes:
-        """The body of page `number`, counted from 0, of a list operation, by the profile's page parameters.
+        """Return the body of one page of a list operation.
 
-        `narrowed`: query parameters that filter or sort the list.
+        Args:
+            key: The key of the operation.
+            number: The page number, from 0; the profile maps it to the page parameters of the gateway.
+            size: The page size.
+            usage: The figures to update.
+            narrowed: Query parameters that filter or sort the list.
+
         """
         query = {**(narrowed or {}), **self.profile.page_query(key, number, size)}
         reply = await self.call(key, query=query, usage=usage)
         if reply.date is not None:
-            # The header is cut to whole seconds: half a second more is right on average.
+            # The header has whole seconds, rounded down: adding half a second is correct on average.
             usage.clock_offset = reply.date + 0.5 - self._clock.now()
         return reply.raw
 
     async def login(self, request: LoginRequest) -> bytes:
-        """Send a login, as `log_in` does. The body of a good answer."""
+        """Send a login, as `log_in` does, and return the body of the response."""
         return (await self.log_in(request)).raw
 
     async def log_in(self, request: LoginRequest) -> Reply:
-        """Send a login, which goes unsigned; a good answer.
+        """Send a login, without a token, and return the response.
 
-        The spelling of a client's login is not documented (docs/reference/api-facts.md, 1.2): where one is refused as
-        malformed the other is tried, and kept when it is the right one.
+        The spelling of the fields of a client's login is not documented (docs/reference/api-facts.md, 1.2). If the
+        server rejects one as malformed, the client tries the other and keeps it if it works.
 
         Raises:
             LoginRejected: The server refuses these credentials.
@@ -205,8 +215,8 @@ class OrderMeshClient(TypedServices):
         body = (
             request.body if case == "camel" else {_snake(name): text for name, text in request.body.items()}
         )
-        sent = self._request(request.operation, None, request.query, body, self.profile)
-        return await self._with_retries(sent, Usage(), self._api.attempts, signed=False)
+        prepared = self._request(request.operation, None, request.query, body, self.profile)
+        return await self._with_retries(prepared, Usage(), self._api.attempts, signed=False)
 
     async def call(
         self,
@@ -219,18 +229,26 @@ class OrderMeshClient(TypedServices):
         profile: ContractProfile | None = None,
         attempts: int | None = None,
     ) -> Reply:
-        """Send operation `key`; a good answer. Logins go unsigned, everything else with a token.
+        """Send an operation and return its response. Every operation but a login is sent with a token.
 
-        A read, a replacement and a deletion are sent again where that can help. Another write is sent again
-        only where it is certain that the server has not begun with it: a parcel must not be sent twice.
-        `profile`: where to send it, instead of what is believed now; `attempts`: tries, other than the settings say.
+        Reads, replacements and deletions are retried where that can help. Other writes are retried only if the server
+        has certainly not begun to process them: a parcel must not be sent twice.
+
+        Args:
+            key: The key of the operation.
+            path: The parameters of the path.
+            query: The query parameters.
+            body: The body, as fields.
+            usage: The figures to update.
+            profile: The contract to use instead of the current one.
+            attempts: How often to try, instead of what the settings say.
 
         Raises:
-            ApiError: The server refuses the request, or failed on every try.
-            GatewayUnreachable: No connection, or no answer in time, on every try.
-            OutcomeUnknown: A write was sent, and the answer is lost.
-            LoginRejected: The credentials are refused, or a token fresh from the login.
-            Unaddressable: A parameter of the path has a value that would lead to another path.
+            ApiError: The server refuses the request, or failed at every attempt.
+            GatewayUnreachable: There was no connection, or no response in time, at every attempt.
+            OutcomeUnknown: A write was sent, and its response was lost.
+            LoginRejected: The server refuses the credentials, or a token that it has just issued.
+            Unaddressable: A parameter of the path has a value that would result in another path.
             ValueError: A parameter of the path has no value.
 
         """
@@ -271,7 +289,7 @@ class OrderMeshClient(TypedServices):
             self._counts.retries += 1
 
     def _pause(self, attempt: int, failure: _Transient) -> float:
-        """Full jitter, and never earlier than the server asked for."""
+        """Return the seconds until the next attempt: random, and at least what the server asks for."""
         wait = (failure.retry_after or 0.0) + self._clock.uniform(0, BACKOFF.ceiling(attempt))
         self._log.debug("request_retried", attempt=attempt, wait_s=round(wait, 3), reason=str(failure))
         return wait
@@ -284,7 +302,7 @@ class OrderMeshClient(TypedServices):
         if response.is_success:
             return reply_of(request.key, response)
         if again and request.method == "DELETE" and response.status_code == 404:
-            return reply_of(request.key, response)  # the try before, whose answer was lost, has done it
+            return reply_of(request.key, response)  # a previous attempt has done it; its response was lost
         error = refusals.api_error(request.key, response)
         if not request.repeatable and response.status_code in UNANSWERED_STATUSES:
             raise OutcomeUnknown(request.key, str(error))
@@ -297,7 +315,7 @@ class OrderMeshClient(TypedServices):
         raise error
 
     async def _send_signed(self, request: _Request, usage: Usage) -> httpx.Response:
-        """Send with a token; on a 401 with another one, and then with one fresh from the login at the latest."""
+        """Send with a token. After a 401, try another token, and then one that is new from a login."""
         began = self._clock.now()
         token = await self.tokens.get()
         response = await self._send(request, token.access, usage)
@@ -308,15 +326,15 @@ class OrderMeshClient(TypedServices):
             response = await self._send(request, token.access, usage)
             if token.issued_at >= began:
                 break
-            # The other one was older than this request: another worker's, which may be withdrawn as well.
+            # This token is older than the request: another worker obtained it, and it may be revoked too.
         if response.status_code == 401:
             raise LoginRejected(401, refusals.words(response))
         return response
 
     async def _send(self, request: _Request, token: str | None, usage: Usage) -> httpx.Response:
-        with tracing.span("request", operation=request.key, method=request.method) as seen:
+        with tracing.span("request", operation=request.key, method=request.method) as span:
             response = await self._send_once(request, token, usage)
-            seen.attributes["status"] = response.status_code
+            span.attributes["status"] = response.status_code
             return response
 
     async def _send_once(self, request: _Request, token: str | None, usage: Usage) -> httpx.Response:
@@ -331,11 +349,11 @@ class OrderMeshClient(TypedServices):
         task = asyncio.ensure_future(
             http.send(request.method, request.url, headers=headers, content=request.content)
         )
-        self._counts.flying.add(task)
-        task.add_done_callback(lambda task: self._landed(task, grant))
+        self._counts.in_flight.add(task)
+        task.add_done_callback(lambda task: self._request_ended(task, grant))
         try:
-            # A cancellation does not reach the request. Nor would it through `asyncio.shield`, but from Python 3.14 on
-            # that logs an error of the request then.
+            # `wait` does not cancel the request with its caller. Neither does `asyncio.shield`, but from Python 3.14
+            # on that logs the error of an abandoned request.
             await asyncio.wait([task])
             response = task.result()
         except httpx.PoolTimeout as error:
@@ -345,34 +363,34 @@ class OrderMeshClient(TypedServices):
             raise _Transient(self._unreachable(request.key, error)) from None
         except httpx.RequestError as error:
             if not request.repeatable:
-                raise OutcomeUnknown(request.key, _words(error)) from None
+                raise OutcomeUnknown(request.key, _describe(error)) from None
             raise _Transient(self._unreachable(request.key, error)) from None
         usage.bytes += response.num_bytes_downloaded
         return response
 
-    def _landed(self, task: asyncio.Task[httpx.Response], grant: Grant) -> None:
-        self._budget.give_back(grant)
-        self._counts.flying.discard(task)
+    def _request_ended(self, task: asyncio.Task[httpx.Response], grant: Grant) -> None:
+        self._budget.release(grant)
+        self._counts.in_flight.discard(task)
         if not task.cancelled():
-            task.exception()  # looked at, so that asyncio does not report the failure of an abandoned request
+            task.exception()  # retrieved, so that asyncio does not report the failure of an abandoned request
 
-    def _rebuild(self, dry: Http) -> None:
-        """Start over with fresh connections; requests under way on the old ones are left to end."""
-        if dry is not self._http:
-            return  # another request has seen to it
+    def _rebuild(self, exhausted: Http) -> None:
+        """Replace the pool of connections. Requests in flight on the old one continue."""
+        if exhausted is not self._http:
+            return  # another request has replaced it
         self._http = self._make_http()
         self._counts.rebuilt += 1
         self._log.warning("connections_rebuilt", reason="no connection became free in time")
-        closing = asyncio.ensure_future(_close_after(self._counts.flying.copy(), dry))
+        closing = asyncio.ensure_future(_close_after(self._counts.in_flight.copy(), exhausted))
         self._counts.closing.add(closing)
         closing.add_done_callback(self._counts.closing.discard)
 
     def _unreachable(self, key: str, error: Exception) -> GatewayUnreachable:
-        return GatewayUnreachable(key, self._api.base_url, _words(error))
+        return GatewayUnreachable(key, self._api.base_url, _describe(error))
 
 
 def _repeatable(operation: Operation, method: str) -> bool:
-    """Whether sending it twice does what sending it once does. A contract file may have set the method."""
+    """True if sending a request twice has the effect of sending it once. A contract file may set the method."""
     if operation.writes:
         return method in {"PUT", "DELETE"}
     return method in {"GET", operation.method}
@@ -382,11 +400,12 @@ def _snake(name: str) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
-def _words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-async def _close_after(under_way: set[asyncio.Task[httpx.Response]], http: Http) -> None:
-    if under_way:
-        await asyncio.wait(under_way)
+async def _close_after(in_flight: set[asyncio.Task[httpx.Response]], http: Http) -> None:
+    """Close a pool of connections after its requests have ended."""
+    if in_flight:
+        await asyncio.wait(in_flight)
     await http.aclose()

@@ -1,8 +1,8 @@
-"""What is known of the records of OrderMesh, as JSON Schema (2020-12), for those who read them from events.
+"""The known fields of the records of OrderMesh, as JSON Schema (2020-12), for consumers of events.
 
-Unlike the schemas of the bodies of requests these promise little, since nobody keeps OrderMesh to them: an object
-may have more fields than are known, each known one may be missing or null, and an enumeration is open. Only the id
-of a record is certain.
+Unlike the schemas of request bodies, these schemas promise little, because OrderMesh has not committed to them: an
+object may have further fields, each known field may be missing or null, and enumerations are open. Only the id of a
+record is certain.
 """
 
 from __future__ import annotations
@@ -18,52 +18,52 @@ JsonSchema: TypeAlias = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _AS_READ_SINGLY = {"SearchOrderModel": "GetOrderModel", "SearchShipmentModel": "ShipmentDTO"}
-"""Of the records of these lists only the name is known; they are taken to be those of the single read."""
+"""The schemas of these lists are known by name only; the schemas of the single records are used instead."""
 _DEFS = "#/$defs/"
 
 
 def row_of(search: str) -> str:
-    """The name of the schema of the records that a list operation gives."""
+    """Return the name of the schema of the records that a list operation returns."""
     operation = OPERATIONS[search]
     name = records_schema(operation.answer or "", operation.records or "") or ""
     return _AS_READ_SINGLY.get(name, name)
 
 
 def record_schema(search: str, uri: str, title: str, id_field: str = "id") -> JsonSchema:
-    """The JSON Schema, with `$id` `uri`, of the records that a list operation gives."""
+    """Return the JSON Schema, with `$id` `uri`, of the records that a list operation returns."""
     name = row_of(search)
     row = _object(SCHEMAS[name])
     properties = {**row.pop("properties"), id_field: {"type": ["string", "integer"]}}
-    beside = {item: _object(SCHEMAS[item]) for item in _needed_by(name)}
+    definitions = {item: _object(SCHEMAS[item]) for item in _referenced_by(name)}
     return {
         "$schema": DIALECT,
         "$id": uri,
         "title": title,
-        "description": f"Known fields of a record, by the schema {name} of the vendor. There may be others, and any "
-        "but the id may be missing or null. Under a privacy policy fields may be missing that OrderMesh serves, and "
-        "a hashed value is a text, whatever it was.",
+        "description": f"The known fields of a record, from the vendor's schema {name}. A record may have other "
+        "fields, and every field except the id may be missing or null. A privacy policy may remove fields that "
+        "OrderMesh serves, and a hashed value is always a string.",
         "type": "object",
         "required": [id_field],
         "properties": properties,
         "additionalProperties": True,
-        **({"$defs": beside} if beside else {}),
+        **({"$defs": definitions} if definitions else {}),
     }
 
 
 def entry_schema(uri: str, title: str) -> JsonSchema:
-    """The JSON Schema, with `$id` `uri`, of the entries of an audit log."""
+    """Return the JSON Schema, with `$id` `uri`, of the entries of an audit log."""
     return {
         "$schema": DIALECT,
         "$id": uri,
         "title": f"{title} entry",
-        "description": "An entry of an audit log. The vendor documents that there are such logs, and no field of an "
-        "entry: it is published as served, whatever it is. Under a privacy policy fields may be missing.",
+        "description": "An entry of an audit log. The vendor documents that audit logs exist, but not the fields of "
+        "their entries. An entry is published as served; a privacy policy may remove fields.",
         "additionalProperties": True,
     }
 
 
-def _needed_by(name: str) -> list[str]:
-    """The other schemas that a schema refers to, in alphabetical order."""
+def _referenced_by(name: str) -> list[str]:
+    """Return the other schemas that a schema refers to, directly or not, in alphabetical order."""
     result: set[str] = set()
     todo = [name]
     while todo:
@@ -75,12 +75,12 @@ def _needed_by(name: str) -> list[str]:
 
 
 def _object(row: Schema) -> JsonSchema:
-    made: JsonSchema = {"type": [row.type, "null"]} if row.type != "any" else {}
+    result: JsonSchema = {"type": [row.type, "null"]} if row.type != "any" else {}
     if row.note:
-        made["description"] = row.note
+        result["description"] = row.note
     if row.fields:
-        made["properties"] = {field.name: _field(field) for field in row.fields}
-    return made
+        result["properties"] = {field.name: _field(field) for field in row.fields}
+    return result
 
 
 def _field(field: Field) -> JsonSchema:

@@ -224,7 +224,7 @@ async def test_the_budget_counts_what_it_grants(bench: BenchMaker) -> None:
     async with bench(requests_per_second=40) as b:
         budget = b.account.client._budget
         for _ in range(9):
-            budget.give_back(await budget.acquire())
+            budget.release(await budget.acquire())
         found = await b.redis.hmget(b.account.keys.budget, ["used", "before", "rate"])
         used, before, rate = (float(value or 0) for value in found)
         assert used + before == 9
@@ -232,7 +232,7 @@ async def test_the_budget_counts_what_it_grants(bench: BenchMaker) -> None:
         use = await use_of(b.redis, b.account.keys, time.time())
         assert (use.requests, use.workers) == (9, 1)
         await b.redis.hincrby(b.account.keys.budget, "minute", -1)  # as if a minute had passed
-        budget.give_back(await budget.acquire())
+        budget.release(await budget.acquire())
         found = await b.redis.hmget(b.account.keys.budget, ["used", "before"])
         assert [float(value) for value in found] == [1, used]
 

@@ -397,7 +397,7 @@ async def test_cancelled_callers(redis_url: str) -> None:
                     call.cancel()
                 await asyncio.gather(*calls, return_exceptions=True)
             await asyncio.gather(*(desk.client.read_page(SEARCH, 0, 20, Usage()) for _ in range(8)))
-            await eventually(lambda: desk.client.statistics().under_way == 0)
+            await eventually(lambda: desk.client.statistics().in_flight == 0)
             sent = desk.client.statistics().requests
         assert sandbox.requests.count(SEARCH, 200) + sandbox.requests.count("clients.token") == sent
         assert sandbox.requests.count(SEARCH) > 8
@@ -414,11 +414,11 @@ async def test_abandoned_requests_count_as_under_way(redis_url: str, served: Lab
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
-        assert desk.client.statistics().under_way == 2
+        assert desk.client.statistics().in_flight == 2
         assert served.most_open <= 3  # the login's connection is kept
         served.release.set()
         await desk.client.read_page(SEARCH, 0, 1, Usage())
-        assert desk.client.statistics().under_way == 0
+        assert desk.client.statistics().in_flight == 0
 
 
 async def test_closing_ends_abandoned_requests(redis_url: str, served: Lab) -> None:
@@ -426,12 +426,12 @@ async def test_closing_ends_abandoned_requests(redis_url: str, served: Lab) -> N
     served.handlers[SEARCH_PATH] = served.held
     async with at_work(lab_account(served, timeout=600), redis_url) as desk:
         call = asyncio.create_task(desk.client.read_page(SEARCH, 0, 1, Usage()))
-        await eventually(lambda: desk.client.statistics().under_way == 1)
+        await eventually(lambda: desk.client.statistics().in_flight == 1)
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
         async with asyncio.timeout(PATIENCE):
             await desk.client.aclose()
-        assert desk.client.statistics().under_way == 0
+        assert desk.client.statistics().in_flight == 0
 
 
 class Failing:
@@ -461,9 +461,9 @@ async def test_an_abandoned_request_that_fails_is_not_reported(
         await failing.asked.wait()
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
-        assert desk.client.statistics().under_way == 1
+        assert desk.client.statistics().in_flight == 1
         failing.go.set()
-        await eventually(lambda: desk.client.statistics().under_way == 0)
+        await eventually(lambda: desk.client.statistics().in_flight == 0)
         gc.collect()
         monkeypatch.undo()
     assert reports == []

@@ -29,7 +29,7 @@ from worker.ordermesh.bodies import BaseAddressModel, CreateOrderItemModel, Crea
 from worker.ordermesh.client import Usage
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.http.transport import Http
-from worker.ordermesh.services.once import LOOKS
+from worker.ordermesh.services.once import LOOKUP_DELAYS
 from worker.sandbox import SandboxServer
 
 pytestmark = pytest.mark.anyio
@@ -313,7 +313,7 @@ async def test_found(redis_url: str, served: Lab, answer: bytes) -> None:
 async def test_found_later(redis_url: str, served: Lab) -> None:
     """A gateway that gave up may have a service behind it that works on: it is looked for more than once."""
     placed, slept = await once(served, redis_url, [refused(504), MADE], [refused(404), refused(404), FOUND])
-    assert (placed.created, slept) == (False, [each for each in LOOKS if each])
+    assert (placed.created, slept) == (False, [each for each in LOOKUP_DELAYS if each])
     assert (count(served, CREATE_PATH), count(served, FIND_PATH)) == (1, 3)
 
 
@@ -323,8 +323,8 @@ async def test_never_sent_again(redis_url: str, served: Lab, answer: bytes) -> N
     error, slept = await once(served, redis_url, [answer, MADE], [refused(404)])
     assert type(error) is OutcomeUnknown
     assert "no order was found by its safe id" in str(error)
-    assert slept == [each for each in LOOKS if each]
-    assert (count(served, CREATE_PATH), count(served, FIND_PATH)) == (1, len(LOOKS))
+    assert slept == [each for each in LOOKUP_DELAYS if each]
+    assert (count(served, CREATE_PATH), count(served, FIND_PATH)) == (1, len(LOOKUP_DELAYS))
 
 
 async def test_a_conflict_over_something_else(redis_url: str, served: Lab) -> None:

@@ -1,8 +1,8 @@
-"""Login without I/O: what to send for each kind of credentials, and what an answer means.
+"""The requests of a login and the parsing of their responses. No I/O.
 
-Production integrations use client credentials: a token of about 24 hours without a refresh, so log in
-again. User logins are for development: 900 seconds and a refresh token that may be rotated. The lifetime is
-always taken from the answer (docs/reference/api-facts.md, 1.2).
+Production integrations use client credentials: the token lives about 24 hours and cannot be refreshed, so the worker
+logs in again. User logins are for development: the token lives 900 seconds, and its refresh token may be rotated. The
+lifetime in the response takes precedence (docs/reference/api-facts.md, 1.2).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 CLIENT_LIFETIME = 86_400.0
 USER_LIFETIME = 900.0
-"""Seconds that a token lives when the answer does not say it."""
+"""Lifetimes of a token in seconds, for a response that does not contain one."""
 
 RENEW_AFTER = (0.75, 0.9)
-"""A token is renewed at a random point of this share of its life, so that workers do not all come at once."""
+"""A token is renewed at a random point within this part of its lifetime, so that workers do not all do it at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """One of the two logins: a service client, or a user."""
+    """The credentials of a service client or of a user."""
 
     name: str
     secret: str
@@ -39,13 +39,13 @@ class Credentials:
         return f"Credentials(name={self.name!r}, is_client={self.is_client})"
 
     def fingerprint(self, base_url: str) -> str:
-        """Tells tokens of one login from those of another without giving away the secret."""
+        """Return a hash that distinguishes the tokens of different logins and does not reveal the secret."""
         text = "\0".join((base_url, self.name, self.secret, str(self.is_client)))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Token(msgspec.Struct, frozen=True):
-    """An access token and what is known of its life. Times in seconds since 1970."""
+    """An access token and its lifetime. Times are in seconds since 1970."""
 
     access: str
     expires_at: float
@@ -60,14 +60,14 @@ class Token(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class LoginRequest:
-    """An operation of the user service, and the body and the query parameters to send to it."""
+    """An operation of the user service, with its body and query parameters."""
 
     operation: str
     body: dict[str, str] = field(repr=False)
     query: dict[str, str] = field(default_factory=dict)
 
 
-class _TokenAnswer(msgspec.Struct):
+class _TokenResponse(msgspec.Struct):
     # Older guides show snake case for the client token (docs/reference/api-facts.md, 1.2), so both are read.
     accessToken: str | None = None  # noqa: N815 - as served
     access_token: str | None = None
@@ -77,12 +77,12 @@ class _TokenAnswer(msgspec.Struct):
     expires_in: float | None = None
 
 
-# Not strict: a lifetime may be written as text.
-_decode = msgspec.json.Decoder(_TokenAnswer, strict=False).decode
+# Not strict: a lifetime may be a string.
+_decode = msgspec.json.Decoder(_TokenResponse, strict=False).decode
 
 
 def credentials_of(api: ApiSettings) -> Credentials:
-    """The login that the settings hold; a service client wins over a user."""
+    """Return the credentials in the settings; those of a service client take precedence over those of a user."""
     if api.client_id and api.client_secret:
         return Credentials(api.client_id, api.client_secret.get_secret_value(), is_client=True)
     if api.username and api.password:
@@ -93,7 +93,7 @@ def credentials_of(api: ApiSettings) -> Credentials:
 
 
 def login_request(credentials: Credentials) -> LoginRequest:
-    """Log in with id and secret, or with user and password."""
+    """Return the request of a login with id and secret, or with user name and password."""
     if credentials.is_client:
         return LoginRequest(
             "clients.token", {"clientId": credentials.name, "clientSecret": credentials.secret}
@@ -102,7 +102,7 @@ def login_request(credentials: Credentials) -> LoginRequest:
 
 
 def renewal_request(credentials: Credentials, token: Token | None) -> LoginRequest:
-    """How to get the next token: by refresh where there is one to refresh with, else by a new login."""
+    """Return the request for the next token: a refresh if there is a refresh token, otherwise a login."""
     if token is not None and token.refresh and not credentials.is_client:
         return LoginRequest("users.refresh", {"refreshToken": token.refresh})
     return login_request(credentials)
@@ -111,10 +111,18 @@ def renewal_request(credentials: Credentials, token: Token | None) -> LoginReque
 def parse_token(
     request: LoginRequest, body: bytes, *, now: float, share: float, login: str, previous: Token | None
 ) -> Token:
-    """The token of an answer that was received at `now`, to be renewed after `share` of its life.
+    """Return the token in the response to a login.
+
+    Args:
+        request: The request.
+        body: The body of the response.
+        now: When the response arrived, in seconds since 1970.
+        share: The part of its lifetime after which the token is to be renewed.
+        login: The fingerprint of the credentials.
+        previous: The last token; its refresh token stays valid if the response contains no new one.
 
     Raises:
-        UnreadableAnswer: There is no access token in it that a header can carry.
+        UnreadableAnswer: The response has no access token, or one that a header cannot contain.
 
     """
     try:
@@ -134,8 +142,8 @@ def parse_token(
     lifetime = answer.expiresIn or answer.expires_in or 0.0
     if not (lifetime > 0 and math.isfinite(lifetime)):
         lifetime = CLIENT_LIFETIME if is_client else USER_LIFETIME
-    # A refresh that brings no new refresh token leaves the old one in force. A client token's is never
-    # used: the vendor says that there is no refresh flow for it.
+    # A refresh without a new refresh token leaves the old one valid. The one of a client token is never used: the
+    # vendor says that client tokens have no refresh flow.
     refresh = answer.refreshToken or answer.refresh_token
     if not refresh and previous and request.operation == "users.refresh":
         refresh = previous.refresh

@@ -1,8 +1,8 @@
 """The request budget of an account, shared by all its workers through Redis.
 
-Two limits: requests per second, a token bucket in one script, and requests under way, of which each worker
-takes an equal share of what is permitted. At high rates a worker takes requests for some milliseconds at a
-time, so that the budget costs one call to Redis now and then and not one for each page.
+It has two limits: requests per second, a token bucket in one script, and concurrent requests, which the workers share
+equally. At high rates a worker takes permits for some milliseconds at a time, so that it does not call Redis for each
+page.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 _BLOCK_SECONDS = 0.02
 _KEEP_SECONDS = 0.25
 _QUIET_SECONDS = 5.0
-"""A worker that has not asked for so long shares the budget no more."""
+"""A worker that has requested no permit for this long does not share the budget any longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetStatistics:
-    """What was taken since the start, and how this worker stands now."""
+    """The permits that this worker got since its start, and its current share."""
 
     granted: int
     waited_seconds: float
@@ -39,27 +39,27 @@ class BudgetStatistics:
 
 @dataclass(frozen=True, slots=True)
 class BudgetUse:
-    """What all workers of an account together have asked of OrderMesh, and may ask: `requests` in the last minute.
-
-    `rate`: requests permitted in a second; 0 while nobody asks. `workers`: those that have asked in the last seconds.
-    """
+    """The requests of all workers of an account, and how many are permitted."""
 
     requests: int
+    """Requests in the last minute."""
     rate: float
+    """Permitted requests per second; 0 if no worker sends any."""
     workers: int
+    """Workers that have requested permits in the last seconds."""
 
     @property
     def share(self) -> float:
-        """The part of a minute's budget that was used."""
+        """The used part of the budget of one minute."""
         return self.requests / (self.rate * 60) if self.rate else 0.0
 
 
 async def use_of(redis: Redis, keys: Keys, now: float) -> BudgetUse:
-    """How much of the budget of an account is used; `now` in seconds since 1970."""
+    """Return how much of the budget of an account is used; `now` is in seconds since 1970."""
     result = await answer(redis.hmget(keys.budget, ["rate", "minute", "used", "before"]))
     workers = await redis.zcount(f"{keys.budget}:sharing", (now - _QUIET_SECONDS) * 1000, "+inf")
     rate, minute, used, before = (float(value or 0) for value in result)
-    # Of the minute before as much counts as lies within the last 60 seconds.
+    # The previous minute counts by the part of it that is within the last 60 seconds.
     passed = now / 60 - minute
     requests = used + before * (1 - max(0.0, passed)) if passed < 1 else used * max(0.0, 2 - passed)
     return BudgetUse(round(requests), rate, workers)
@@ -67,14 +67,15 @@ async def use_of(redis: Redis, keys: Keys, now: float) -> BudgetUse:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The right to send one request. `waited`: seconds for the rate."""
+    """The right to send one request."""
 
     slot: object
     waited: float
+    """Seconds of waiting because of the rate limit."""
 
 
 class Budget:
-    """Hands out the right to send one request."""
+    """Grants requests within the limits of an account."""
 
     def __init__(
         self,
@@ -93,27 +94,27 @@ class Budget:
         self._block = max(1, int(requests_per_second * _BLOCK_SECONDS))
         self._script = scripts.load(redis, "worker.ordermesh", "budget")
         self._slots = anyio.CapacityLimiter(max_concurrency)
-        self._asking = anyio.Lock()
+        self._request_lock = anyio.Lock()
         self._permits, self._permits_until = 0, 0.0
         self._granted, self._waited, self._sharing = 0, 0.0, 1
 
     def statistics(self) -> BudgetStatistics:
-        """A snapshot."""
+        """Return the current figures."""
         return BudgetStatistics(self._granted, self._waited, self._sharing, int(self._slots.total_tokens))
 
     async def acquire(self) -> Grant:
-        """Wait for the right to send one request. The grant goes to `give_back` when the request has ended.
+        """Wait for the right to send one request, and return it. Pass it to `release` when the request has ended.
 
-        Not when its caller has: a request that nobody waits for any more is still under way.
+        The end of the caller does not matter: an abandoned request is still in flight.
         """
         slot = object()
         await self._slots.acquire_on_behalf_of(slot)
         waited = 0.0
         try:
             if not self._take_permit():
-                async with self._asking:  # one asks for all, so waits do not overlap and add up to real time
+                async with self._request_lock:  # one task waits for all, so the waits add up to real time
                     while not self._take_permit():
-                        waited += await self._ask()
+                        waited += await self._request_permits()
         except BaseException:
             self._slots.release_on_behalf_of(slot)
             raise
@@ -121,23 +122,23 @@ class Budget:
         self._waited += waited
         return Grant(slot, waited)
 
-    def give_back(self, grant: Grant) -> None:
-        """The request has ended."""
+    def release(self, grant: Grant) -> None:
+        """Free the slot of a request that has ended."""
         self._slots.release_on_behalf_of(grant.slot)
 
     async def leave(self) -> None:
-        """This worker ends: its share goes to the others at once, and not when it has been quiet for a while."""
+        """Give this worker's share to the others at once, instead of after some seconds without a request."""
         await answer(self._redis.zrem(self._sharing_key, self._worker_id))
 
     def _take_permit(self) -> bool:
-        # Permits that lay about for long would add up to a burst that the budget does not know of.
+        # Old permits expire: used together later, they would be a burst that exceeds the rate.
         if self._permits and self._clock.monotonic() < self._permits_until:
             self._permits -= 1
             return True
         return False
 
-    async def _ask(self) -> float:
-        """Ask once; the seconds that had to be waited because nothing was granted."""
+    async def _request_permits(self) -> float:
+        """Request permits once; wait if none was granted. Return the seconds of waiting."""
         granted, wait_ms, sharing = await self._script(
             keys=[self._keys.budget, self._sharing_key],
             args=[self._rate, self._capacity, self._block, self._worker_id],

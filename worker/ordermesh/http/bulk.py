@@ -1,8 +1,8 @@
-"""Bulk answers, item by item.
+"""Bulk requests, and the result of each of their items.
 
-Only the envelope of a request, `{"bulk": [...]}`, is documented (docs/reference/api-facts.md, 1.7). How many items
-one may hold is not, nor what a BulkResponseItem looks like. So results are matched with what was sent by what they
-tell (a position, else an id, else their order), and what cannot be told is said to be unknown, never to be done.
+Only the envelope of a request, `{"bulk": [...]}`, is documented (docs/reference/api-facts.md, 1.7). The largest number
+of items is not, nor are the fields of a BulkResponseItem. So a result is matched with the item that was sent by its
+position, or else by its id, or else by its order, and an item without a certain result is unknown, never done.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_IN_BULK = 50
-"""Items in one request: the limit is not documented (docs/reference/api-facts.md, 7)."""
+"""Items in one request. The server's limit is not documented (docs/reference/api-facts.md, 7)."""
 
 WRAPPERS = ("bulk", "items", "results", "responses", "data")
-"""Names under which the results may stand. None is documented."""
+"""Names that the list of results may have. The vendor documents none of them."""
 _POSITIONS = ("index", "position", "itemIndex")
 _IDS = ("id", "orderId", "shipmentId", "productId", "safeId", "externalId", "shortId", "sku")
 _OWN_IDS = _IDS[:4]
@@ -37,45 +37,45 @@ _FLAGS = ("isSuccess", "isSuccessful", "success", "succeeded", "ok")
 _STATUSES = ("statusCode", "status", "code", "responseCode")
 _ERRORS = ("errorMessage", "error")
 _RECORDS = ("data", "result", "response", "value", "model", "item", "order", "product", "shipment")
-"""Names under which a result may tell these things, or hold the record that it is about. None is documented."""
+"""Names that the fields of a result, and the record in it, may have. The vendor documents none of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class BulkItem:
-    """What became of one item. `position` counts from 0 in the list that was given to the client.
-
-    `id` and `status` (as in HTTP) are None where the server does not tell them; `ok` is None where it does not
-    tell whether the item was done, as for an item that has no result: look the record up. `raw` is the result as
-    served, None where there is none.
-    """
+    """The result of one item."""
 
     position: int
+    """The position in the list that was passed to the client, from 0."""
     id: str | None
+    """The id in the result, if it has one."""
     status: int | None
+    """The HTTP status in the result, if it has one."""
     ok: bool | None
+    """True if the item was done; None if that is unknown, as without a result: read the record to find out."""
     errors: tuple[PropertyError, ...]
     raw: bytes | None = field(repr=False)
+    """The result as served; None if the item has no result."""
 
 
 @dataclass(frozen=True, slots=True)
 class BulkReply:
-    """One item for each that was sent, in the same order, out of one or several requests.
-
-    `unmatched`: results, as served, of which it cannot be told what they belong to.
-    """
+    """The results of all items of one or several requests."""
 
     items: tuple[BulkItem, ...]
+    """One result for each item that was sent, in the same order."""
     unmatched: tuple[bytes, ...] = field(repr=False)
+    """Results, as served, that could not be matched with an item."""
     replies: tuple[Reply, ...]
+    """The responses of the requests."""
 
     @property
     def failed(self) -> tuple[BulkItem, ...]:
-        """Those that were refused."""
+        """The items that the server refused."""
         return tuple(item for item in self.items if item.ok is False)
 
     @property
     def unknown(self) -> tuple[BulkItem, ...]:
-        """Those of which the answer does not say what became of them."""
+        """The items whose result is unknown."""
         return tuple(item for item in self.items if item.ok is None)
 
 
@@ -87,25 +87,25 @@ class _Result:
 
     @property
     def position(self) -> int | None:
-        """As told, from whatever base."""
+        """The position in the result, counted from 0 or from 1."""
         return _first(self.fields, _POSITIONS, lambda value: value if type(value) is int else None)
 
     @property
     def ids(self) -> frozenset[str]:
-        """Everything by which it may say what it is about."""
+        """All ids in the result and in its record."""
         return _ids(self.fields) | _ids(self.record)
 
 
 def envelope(items: Iterable[Any]) -> dict[str, list[Any]]:
-    """The body of a bulk request. Source: vendor pages createordermodelbulkmodel and reroutebulkmodel."""
+    """Return the body of a bulk request. Source: the vendor's pages createordermodelbulkmodel and reroutebulkmodel."""
     return {"bulk": list(items)}
 
 
 def chunks(items: Sequence[Any], limit: int) -> Iterator[Sequence[Any]]:
-    """The items in portions of `most`, in order.
+    """Yield the items in portions of at most `limit`, in order.
 
     Raises:
-        ValueError: `most` is no positive number.
+        ValueError: `limit` is not positive.
 
     """
     if limit < 1:
@@ -115,13 +115,16 @@ def chunks(items: Sequence[Any], limit: int) -> Iterator[Sequence[Any]]:
 
 
 def results(reply: Reply, sent: Sequence[Mapping[str, Any]], *, first: int, reads: bool) -> BulkReply:
-    """What a bulk answer says of the items that were `sent`, as fields, from position `first` on.
+    """Return the results in the response to one bulk request.
 
-    `reads`: it was a question; then a result that is the record asked for is a success.
+    Args:
+        reply: The response.
+        sent: The items of the request, as fields.
+        first: The position of the first of them in the whole list.
+        reads: True for a request that reads; a result that is the requested record is then a success.
 
     Raises:
-        UnreadableAnswer: A read's answer has no list in it. That of a write is never refused: all that was sent
-            is unknown then.
+        UnreadableAnswer: The response to a read has no list. With a write, all items are then unknown instead.
 
     """
     try:
@@ -130,19 +133,21 @@ def results(reply: Reply, sent: Sequence[Mapping[str, Any]], *, first: int, read
         if reads:
             raise
         raws = []
-    result = [_result(bytes(raw)) for raw in raws]
-    matched = _match(result, sent)
+    parsed = [_result(bytes(raw)) for raw in raws]
+    matched = _match(parsed, sent)
     items = [
-        _item(first + at, result[matched[at]], reads=reads) if at in matched else _unknown(first + at)
-        for at in range(len(sent))
+        _item(first + index, parsed[matched[index]], reads=reads)
+        if index in matched
+        else _unknown(first + index)
+        for index in range(len(sent))
     ]
-    taken = set(matched.values())
-    unmatched = tuple(item.raw for number, item in enumerate(result) if number not in taken)
+    used = set(matched.values())
+    unmatched = tuple(item.raw for number, item in enumerate(parsed) if number not in used)
     return BulkReply(tuple(items), unmatched, (reply,))
 
 
 def joined(parts: Sequence[BulkReply]) -> BulkReply:
-    """The replies of several requests as one."""
+    """Return the replies of several requests as one."""
     return BulkReply(
         tuple(item for part in parts for item in part.items),
         tuple(raw for part in parts for raw in part.unmatched),
@@ -150,46 +155,47 @@ def joined(parts: Sequence[BulkReply]) -> BulkReply:
     )
 
 
-def _match(result: Sequence[_Result], sent: Sequence[Mapping[str, Any]]) -> dict[int, int]:
-    """Which result belongs to which item: by told positions, else by ids, else by their order."""
-    told = _by_position(result, len(sent))
-    if told is not None:
-        return told
-    named = _by_id(result, sent)
-    if len(result) != len(sent):
-        return named
-    if all(at == number for at, number in named.items()):
-        return {at: at for at in range(len(sent))}
-    # They do not stand in the order in which they were sent, so those without an id are anybody's; but for one.
-    items = [at for at in range(len(sent)) if at not in named]
-    rest = sorted(set(range(len(result))) - set(named.values()))
-    return named | dict(zip(items, rest, strict=True)) if len(items) == 1 else named
+def _match(parsed: Sequence[_Result], sent: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Map the index of each item to that of its result: by position, else by id, else by order."""
+    by_position = _by_position(parsed, len(sent))
+    if by_position is not None:
+        return by_position
+    by_id = _by_id(parsed, sent)
+    if len(parsed) != len(sent):
+        return by_id
+    if all(index == number for index, number in by_id.items()):
+        return {index: index for index in range(len(sent))}
+    # The results are in another order than the items, so a result without an id may belong to any item. A single one
+    # is certain.
+    items = [index for index in range(len(sent)) if index not in by_id]
+    rest = sorted(set(range(len(parsed))) - set(by_id.values()))
+    return by_id | dict(zip(items, rest, strict=True)) if len(items) == 1 else by_id
 
 
-def _by_position(result: Sequence[_Result], count: int) -> dict[int, int] | None:
-    """By the positions that the results tell; None where one does not, or where their base cannot be told."""
-    told = [item.position for item in result]
-    numbers = {number for number in told if number is not None}
-    if not told or len(numbers) != len(result):
+def _by_position(parsed: Sequence[_Result], count: int) -> dict[int, int] | None:
+    """Match by the positions in the results; None if one has no position, or the first position is uncertain."""
+    positions = [item.position for item in parsed]
+    numbers = {number for number in positions if number is not None}
+    if not positions or len(numbers) != len(parsed):
         return None
     bases = [base for base in (0, 1) if numbers <= set(range(base, base + count))]
     if len(bases) != 1:
         return None
-    return {number - bases[0]: at for at, number in enumerate(told) if number is not None}
+    return {number - bases[0]: index for index, number in enumerate(positions) if number is not None}
 
 
-def _by_id(result: Sequence[_Result], sent: Sequence[Mapping[str, Any]]) -> dict[int, int]:
-    """By ids that one item alone was sent with, and that one result alone tells."""
-    items = _owners(_ids(fields) for fields in sent)
-    answers = _owners(item.ids for item in result)
-    pairs = {(items[id_], answers[id_]) for id_ in items.keys() & answers.keys()}
-    once_left = _once(pair[0] for pair in pairs)
-    once_right = _once(pair[1] for pair in pairs)
-    return {left: right for left, right in pairs if left in once_left and right in once_right}
+def _by_id(parsed: Sequence[_Result], sent: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Match by the ids that only one item and only one result have."""
+    item_of = _owners(_ids(fields) for fields in sent)
+    result_of = _owners(item.ids for item in parsed)
+    pairs = {(item_of[id_], result_of[id_]) for id_ in item_of.keys() & result_of.keys()}
+    unique_items = _unique(pair[0] for pair in pairs)
+    unique_results = _unique(pair[1] for pair in pairs)
+    return {item: index for item, index in pairs if item in unique_items and index in unique_results}
 
 
 def _owners(ids: Iterable[frozenset[str]]) -> dict[str, int]:
-    """Which one alone has an id."""
+    """Map each id that occurs in only one of the sets to the index of that set."""
     owners: dict[str, list[int]] = {}
     for number, names in enumerate(ids):
         for name in names:
@@ -197,7 +203,8 @@ def _owners(ids: Iterable[frozenset[str]]) -> dict[str, int]:
     return {name: numbers[0] for name, numbers in owners.items() if len(numbers) == 1}
 
 
-def _once(numbers: Iterable[int]) -> set[int]:
+def _unique(numbers: Iterable[int]) -> set[int]:
+    """Return the numbers that occur exactly once."""
     return {number for number, times in Counter(numbers).items() if times == 1}
 
 
@@ -236,10 +243,10 @@ def _item(position: int, result: _Result, *, reads: bool) -> BulkItem:
 
 
 def _texts(fields: Mapping[str, Any], names: tuple[str, ...]) -> tuple[PropertyError, ...]:
-    """An error that is a text, or an object with a message."""
-    given = [fields.get(name) for name in names]
-    given = [item.get("message") if isinstance(item, dict) else item for item in given]
-    return property_errors({"errors": [each for each in given if isinstance(each, str) and each][:1]})
+    """Return the first error that is a text, or an object with a message."""
+    values = [fields.get(name) for name in names]
+    values = [value.get("message") if isinstance(value, dict) else value for value in values]
+    return property_errors({"errors": [value for value in values if isinstance(value, str) and value][:1]})
 
 
 def _ids(fields: Mapping[str, Any]) -> frozenset[str]:
@@ -247,9 +254,9 @@ def _ids(fields: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _first(fields: Mapping[str, Any], names: tuple[str, ...], read: Callable[[Any], T | None]) -> T | None:
-    """The first of the named fields that `read` makes something of."""
-    made = (read(fields.get(name)) for name in names)
-    return next((item for item in made if item is not None), None)
+    """Return the first result of `read` for the named fields that is not None."""
+    results = (read(fields.get(name)) for name in names)
+    return next((result for result in results if result is not None), None)
 
 
 def _as_id(value: Any) -> str | None:
@@ -258,7 +265,7 @@ def _as_id(value: Any) -> str | None:
 
 
 def _as_status(value: Any) -> int | None:
-    """A status of HTTP, as a number or as text; nothing else that goes by such a name."""
+    """Return an HTTP status given as a number or as text; None for any other value."""
     text = _as_id(value) or ""
     return (
         int(text) if len(text) == 3 and text.isascii() and text.isdigit() and "1" <= text[0] <= "5" else None

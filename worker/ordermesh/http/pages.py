@@ -1,7 +1,7 @@
 """Splitting a page into raw records without decoding them.
 
-The wrapper key of a list is not documented (docs/reference/api-facts.md, 1.5): the expected key is read in one pass;
-a bare list, or a body whose only list stands under another name, is read too.
+The wrapper key of a list is not documented (docs/reference/api-facts.md, 1.5). A page with the expected key is split
+in one pass; a bare list, and a body with a single list under another name, are accepted too.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TOTAL_KEYS = ("total", "totalCount", "totalItems", "totalRecords", "totalResults")
-"""Names under which a list may give the number of all records. None is documented."""
+"""Names that a list may use for the total number of records. The vendor documents none of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The records of one page as served, and how many there are in all if the server says so."""
+    """The records of one page as served, and the total number of records if the server returns it."""
 
     records: list[msgspec.Raw]
     total: int | None
@@ -34,25 +34,30 @@ class Page:
 NOT_RECORDS = frozenset(
     {"errors", "warnings", "messages", "facets", "aggregations", "filters", "links", "_links", "sort"}
 )
-"""Names of lists that stand beside the records of a list, or in their place."""
+"""Names of lists in the body of a page that do not contain its records."""
 
 _as_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _as_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_as_total = msgspec.json.Decoder(int, strict=False).decode  # not strict: it may be written as text
+_as_total = msgspec.json.Decoder(int, strict=False).decode  # not strict: the total may be a string
 _UNREADABLE = (
     msgspec.DecodeError,
     UnicodeDecodeError,
-    RecursionError,
-)  # the last for a body nested without end
+    RecursionError,  # for a body that is nested too deeply
+)
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
 
 def split(operation: str, body: bytes, wrappers: tuple[str, ...], *, page: int | None) -> Page:
-    """The records of a list answer.
+    """Return the records of a page.
+
+    Args:
+        operation: The key of the operation, for the error.
+        body: The body of the response.
+        wrappers: The names that the list of records may have, the expected one first.
+        page: The requested page number, for the error.
 
     Raises:
-        UnreadableAnswer: The body is no JSON, or there is no list in it, or more than one and none of the
-            expected name. `page` (as it was asked for) goes into the message.
+        UnreadableAnswer: The body is not JSON, has no list, or has several lists and none with an expected name.
 
     """
     try:
@@ -90,11 +95,11 @@ def _split_slowly(operation: str, body: bytes, wrappers: tuple[str, ...], page: 
     if name is None and len(others) == 1:
         name = next(iter(others))
     if name is None and not others and len(inner := _starting_with(fields, b"{")) == 1:
-        # {"data": {"orders": [...]}}, with the total inside or beside it
+        # {"data": {"orders": [...]}}; the total may be in either object
         page_inside = _split_slowly(operation, bytes(next(iter(inner.values()))), wrappers, page)
         return Page(page_inside.records, page_inside.total or _total(fields))
     if name is None:
-        # A key may be data as well, as in a map by mail address: only what looks like a field is told.
+        # A key may be personal data, as in a map by email address, so the message only quotes field names.
         keys = sorted(key if _FIELD_NAME.fullmatch(key) else "..." for key in fields)[:20]
         raise UnreadableAnswer(
             operation,
@@ -109,15 +114,15 @@ def _starting_with(fields: dict[str, msgspec.Raw], start: bytes) -> dict[str, ms
 
 
 def _salvaged(
-    operation: str, body: bytes, wrappers: tuple[str, ...], page: int | None, refused: Exception
+    operation: str, body: bytes, wrappers: tuple[str, ...], page: int | None, cause: Exception
 ) -> Page:
-    """A page that is not JSON as a whole: the records that can be told apart, good and bad."""
+    """Return the records of a page that is not valid JSON as a whole; some of them may be invalid too."""
     try:
         records, fields = salvage(body, wrappers)
     except (ValueError, RecursionError):
-        # What stands in the body may be a customer's data, so only its size is told.
+        # The body may contain a customer's data, so the message only gives its size.
         raise UnreadableAnswer(
-            operation, f"the response is not a JSON list ({len(body)} bytes: {refused})", page=page
+            operation, f"the response is not a JSON list ({len(body)} bytes: {cause})", page=page
         ) from None
     totals = (fields.get(name) for name in TOTAL_KEYS)
     return Page(records, next((total for total in totals if isinstance(total, int)), None))

@@ -1,8 +1,8 @@
-"""What an answer with a bad status says: the server's words, property errors, when to come again.
+"""Parsing of error responses: the server's message, property errors, and when to retry.
 
-One error body alone is documented, `errors[]` with `errorMessage` and `propertyName` (docs/reference/api-facts.md,
-1.6), so other usual ones are read as well. Of a JSON body only what is meant as a message is repeated: the rest, such
-as `attemptedValue`, may be a customer's data.
+Only one error body is documented, `errors[]` with `errorMessage` and `propertyName` (docs/reference/api-facts.md,
+1.6), so other common ones are accepted too. Only the message fields of a JSON body are repeated: the other fields, such
+as `attemptedValue`, may contain a customer's data.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_TEXT = 200
 MAX_PROPERTIES = 10
 MAX_PAUSE = 86_400.0
-"""Seconds. A server that asks for more is asked again after a day."""
+"""Longest pause in seconds. If the server asks for more, the request is retried after a day."""
 
 _MESSAGES = ("message", "error_description", "detail", "title", "error", "errorMessage")
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-azure-ref", "x-correlation-id")
@@ -31,7 +31,7 @@ _REQUEST_ID_FIELDS = ("requestId", "traceId", "correlationId")
 
 
 def api_error(key: str, response: httpx.Response) -> ApiError:
-    """The error for a refusal of operation `key`."""
+    """Return the exception for an error response to operation `key`."""
     body = _decoded(response)
     return api_error_class(response.status_code)(
         key,
@@ -43,17 +43,17 @@ def api_error(key: str, response: httpx.Response) -> ApiError:
 
 
 def property_errors(body: Any) -> tuple[PropertyError, ...]:
-    """What the `errors` of a decoded body say, the first ten of them."""
+    """Return the first ten of the `errors` of a decoded body."""
     return tuple(_properties(body))[:MAX_PROPERTIES]
 
 
 def words(response: httpx.Response) -> str:
-    """The server's words: the message of a JSON body, else its text, in one short line."""
+    """Return the message of a JSON body, or the text of another body, as one short line."""
     body = _decoded(response)
     if isinstance(body, dict):
         messages = [body[name] for name in _MESSAGES if isinstance(body.get(name), str) and body[name]]
         messages += ["; ".join(item.message for item in _properties(body))]
-        # {"error": {"code": ..., "message": ...}} as gateways write it
+        # {"error": {"code": ..., "message": ...}}, common with gateways
         inner = body.get("error")
         if isinstance(inner, dict) and isinstance(inner.get("message"), str):
             messages.insert(0, inner["message"])
@@ -63,12 +63,12 @@ def words(response: httpx.Response) -> str:
     if body is not None:
         return ""
     if response.content.lstrip()[:1] in {b"{", b"["}:
-        return f"{len(response.content)} bytes of broken JSON"  # which may be a customer's record
+        return f"{len(response.content)} bytes of broken JSON"  # the text may be a customer's record
     return "an HTML page" if "html" in response.headers.get("content-type", "") else _line(response.text)
 
 
 def retry_after(response: httpx.Response, now: float) -> float | None:
-    """Seconds to wait as the server says it: a number, or a date (RFC 9110, 10.2.3)."""
+    """Return the seconds to wait according to Retry-After, a number or a date (RFC 9110, 10.2.3)."""
     value = response.headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return min(float(value), MAX_PAUSE)
@@ -82,11 +82,11 @@ def retry_after(response: httpx.Response, now: float) -> float | None:
 
 
 def _request_id(response: httpx.Response, body: Any) -> str | None:
-    """What the vendor's support asks for: no page says where it stands, so the usual places are looked at."""
-    named = [response.headers.get(name) for name in _REQUEST_ID_HEADERS]
+    """Return the id that the vendor's support asks for. Its place is not documented, so the usual ones are tried."""
+    values = [response.headers.get(name) for name in _REQUEST_ID_HEADERS]
     if isinstance(body, dict):
-        named += [body.get(name) for name in _REQUEST_ID_FIELDS]
-    return next((_line(text) for text in named if isinstance(text, str) and text), None)
+        values += [body.get(name) for name in _REQUEST_ID_FIELDS]
+    return next((_line(text) for text in values if isinstance(text, str) and text), None)
 
 
 def _decoded(response: httpx.Response) -> Any:
@@ -106,12 +106,12 @@ def _properties(body: Any) -> Iterator[PropertyError]:
         ]
     for item in errors if isinstance(errors, list) else []:
         if isinstance(item, dict):
-            yield PropertyError(_word(item, "errorMessage"), _word(item, "propertyName"))
+            yield PropertyError(_text(item, "errorMessage"), _text(item, "propertyName"))
         elif isinstance(item, str):
             yield PropertyError(_line(item), "")
 
 
-def _word(fields: dict[str, Any], name: str) -> str:
+def _text(fields: dict[str, Any], name: str) -> str:
     value = fields.get(name)
     return _line(value) if isinstance(value, str) else ""
 

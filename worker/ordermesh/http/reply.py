@@ -1,8 +1,8 @@
-"""What the client gives back: an answer with a good status, as served and decoded.
+"""The results of the client: successful responses, as served and decoded.
 
-How single records and audit logs are wrapped is documented for orders and order items alone
-(docs/reference/api-facts.md, 3.2, 3.3, 1.8), so a wrapper is looked for and nothing depends on its being there. What
-was served is always at hand.
+The wrappers of single records and audit logs are documented only for orders and order items
+(docs/reference/api-facts.md, 3.2, 3.3, 1.8), so a wrapper is removed where there is one, and is not required. The bytes
+as served are always available.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from worker.errors import PropertyError
 
 AUDIT_WRAPPERS = ("auditLogs", "auditEvents", "events", "entries", "logs", "items")
-"""Names under which the entries of an audit log may stand. None is documented."""
+"""Names that the list of entries of an audit log may have. The vendor documents none of them."""
 AUDIT_IDS = ("id", "eventId", "auditId", "_id")
 AUDIT_TIMES = (
     "timestamp",
@@ -38,7 +38,7 @@ AUDIT_TIMES = (
     "occurredAt",
     "eventDate",
 )
-"""Names under which an audit entry may tell its id and its time. None is documented."""
+"""Names that the id and the time of an audit entry may have. The vendor documents none of them."""
 
 _as_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -46,44 +46,43 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One good answer to operation `key`. `raw` is its body, byte for byte."""
+    """A successful response to operation `key`. `raw` is its body, byte for byte."""
 
     key: str
     status: int
     raw: bytes = field(repr=False)  # a customer's data
     media_type: str
     date: float | None
-    """The server's clock when it answered, seconds since 1970; None when it does not say."""
+    """The server's time of the response in seconds since 1970; None if it has no such header."""
 
     @property
     def value(self) -> Any:
-        """The body decoded from JSON; None for an empty one.
+        """The body decoded from JSON; None if it is empty.
 
         Raises:
-            UnreadableAnswer: It is not JSON.
+            UnreadableAnswer: The body is not JSON.
 
         """
         return self._decode(self.raw) if self.raw.strip() else None
 
     @property
     def record(self) -> bytes:
-        """The one record in it as served, out of its wrapper where it has one.
+        """The single record in the body as served, without its wrapper.
 
-        A wrapper is an object that holds it under the name that the table of operations expects, or an object
-        with nothing else in it.
+        A wrapper is an object that has the record under the name in the table of operations, or as its only member.
 
         Raises:
-            UnreadableAnswer: It is no JSON object.
+            UnreadableAnswer: The body is not a JSON object.
 
         """
         members, wrapper = _members(self.raw), OPERATIONS[self.key].record
-        held = members.get(wrapper) if wrapper else None
-        if held is None and len(members) == 1:
-            (held,) = members.values()
-        if held is not None and _is_object(held):
-            return bytes(held)
+        inner = members.get(wrapper) if wrapper else None
+        if inner is None and len(members) == 1:
+            (inner,) = members.values()
+        if inner is not None and _is_object(inner):
+            return bytes(inner)
         if not members or wrapper in members:
-            raise UnreadableAnswer(self.key, f"no record in {self._what()}")
+            raise UnreadableAnswer(self.key, f"no record in {self._description()}")
         return self.raw
 
     @property
@@ -91,7 +90,7 @@ class Reply:
         """The record decoded.
 
         Raises:
-            UnreadableAnswer: There is none.
+            UnreadableAnswer: The body has no record.
 
         """
         decoded: dict[str, Any] = self._decode(self.record)
@@ -99,12 +98,13 @@ class Reply:
 
     @property
     def errors(self) -> tuple[PropertyError, ...]:
-        """What was left undone in spite of the good status: the one such answer that is shown has `errors`.
+        """The parts of the request that failed although the status is a success.
 
-        Source: the vendor's sample of adding variants, of which some are unknown (docs/reference/api-facts.md, 1.6).
+        The field is `errors` in the vendor's only sample of this, adding variants of which some are unknown
+        (docs/reference/api-facts.md, 1.6).
 
         Raises:
-            UnreadableAnswer: It is not JSON.
+            UnreadableAnswer: The body is not JSON.
 
         """
         return property_errors(self.value)
@@ -113,25 +113,28 @@ class Reply:
         try:
             return msgspec.json.decode(text)
         except _UNREADABLE as error:
-            raise UnreadableAnswer(self.key, f"{self._what()} that are not valid JSON: {error}") from None
+            raise UnreadableAnswer(
+                self.key, f"{self._description()} that are not valid JSON: {error}"
+            ) from None
 
-    def _what(self) -> str:
+    def _description(self) -> str:
         return f"{len(self.raw)} bytes of {self.media_type or 'unknown type'}"
 
 
 @dataclass(frozen=True, slots=True)
 class ListReply(Reply):
-    """The answer of a list. `records` as served; `total` is the number of all records, if the server says it."""
+    """The response of a list operation, with its records as served."""
 
     records: tuple[msgspec.Raw, ...] = field(repr=False)
     total: int | None
+    """The total number of records, if the server returns it."""
 
     @property
     def values(self) -> list[Any]:
         """The records decoded.
 
         Raises:
-            UnreadableAnswer: One of them is not JSON.
+            UnreadableAnswer: One of the records is not JSON.
 
         """
         return [self._decode(record) for record in self.records]
@@ -139,37 +142,40 @@ class ListReply(Reply):
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One entry of an audit log. No field is documented: `id` and `time` are as served, under the likeliest names.
+    """One entry of an audit log. Its fields are not documented, so the likeliest names are tried for id and time."""
 
-    `time` can be read by `worker.clock.parse_time`.
-    """
-
-    raw: bytes = field(repr=False)  # it may quote a customer's data
+    raw: bytes = field(repr=False)  # may contain a customer's data
     id: str | None
     time: str | None
+    """The time as served; `worker.clock.parse_time` can parse it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReply(Reply):
-    """The audit log of one record, in the order of the server."""
+    """The audit log of one record, in the order in which the server lists it."""
 
     entries: tuple[AuditEntry, ...]
 
 
 def reply_of(key: str, response: httpx.Response) -> Reply:
-    """The reply in a good response."""
+    """Return the reply of a successful response."""
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     return Reply(key, response.status_code, response.content, media_type, server_time(response))
 
 
 def list_of(reply: Reply, wrappers: tuple[str, ...], page: int | None = None) -> ListReply:
-    """The records of a list.
+    """Return the response of a list operation.
 
-    An object with an `id` and without the list is a list of one: the stored sample of all shipments of an order
-    looks like that (docs/reference/api-facts.md, 6.1).
+    An object with an `id` and without a list is a list of one record: the vendor's sample of all shipments of an
+    order has this form (docs/reference/api-facts.md, 6.1).
+
+    Args:
+        reply: The response.
+        wrappers: The names that the list may have.
+        page: The requested page number, for the error.
 
     Raises:
-        UnreadableAnswer: There is no list in it. `page`, as it was asked for, goes into the message.
+        UnreadableAnswer: The body has no list.
 
     """
     members = _members(reply.raw)
@@ -182,15 +188,15 @@ def list_of(reply: Reply, wrappers: tuple[str, ...], page: int | None = None) ->
 
 
 def audit_of(reply: Reply) -> AuditReply:
-    """The entries of an audit log, whatever it is wrapped in.
+    """Return the audit log in a response, with any wrapper.
 
     Raises:
-        UnreadableAnswer: There is no list in it, or it is not JSON, as a `format` may make it.
+        UnreadableAnswer: The body has no list, or it is not JSON, which the parameter `format` may cause.
 
     """
-    held = next(iter(members.values())) if len(members := _members(reply.raw)) == 1 else None
-    # One object around the whole, as in `{"data": {"auditLogs": [...]}}`, is looked through.
-    body = bytes(held) if held is not None and _is_object(held) else reply.raw
+    inner = next(iter(members.values())) if len(members := _members(reply.raw)) == 1 else None
+    # Unwrap a single outer object, as in `{"data": {"auditLogs": [...]}}`.
+    body = bytes(inner) if inner is not None and _is_object(inner) else reply.raw
     records = split(reply.key, body, AUDIT_WRAPPERS, page=None).records
     entries = tuple(_entry(bytes(record)) for record in records)
     return AuditReply(reply.key, reply.status, reply.raw, reply.media_type, reply.date, entries)
@@ -213,7 +219,7 @@ def _entry(raw: bytes) -> AuditEntry:
 
 
 def _members(body: bytes) -> dict[str, msgspec.Raw]:
-    """The members of an object; none of anything else."""
+    """Return the members of an object; an empty dict for any other body."""
     try:
         return _as_object(body)
     except _UNREADABLE:
@@ -229,7 +235,7 @@ def _is_list(raw: msgspec.Raw) -> bool:
 
 
 def server_time(response: httpx.Response) -> float | None:
-    """The `Date` header in seconds since 1970. Its resolution is one second."""
+    """Return the `Date` header in seconds since 1970, None if it is absent. Its resolution is one second."""
     try:
         date = email.utils.parsedate_to_datetime(response.headers.get("date", ""))
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

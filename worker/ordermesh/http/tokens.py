@@ -1,8 +1,8 @@
 """The access token that all workers of an account share.
 
-Single flight twice over: inside a process by a lock, across processes by a lock in Redis that only its owner
-gives back. Who gets the lock reads the token again before logging in. A new token, and with it a rotated
-refresh token, is in Redis before anybody uses it: a worker that dies right after cannot take it along.
+Only one login runs at a time: within a process because of a lock, across processes because of a lock in Redis, which
+only its owner can release. The owner reads the token again before it logs in. A new token, with its rotated refresh
+token, is stored in Redis before any worker uses it, so it is not lost if the worker crashes right afterwards.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ if TYPE_CHECKING:
     from worker.keys import Keys
 
 Login = Callable[[LoginRequest], Awaitable[bytes]]
-"""Sends a login request and returns the body of a good answer; raises `LoginRejected` on a refusal."""
+"""Sends a login request and returns the body of a successful response; raises `LoginRejected` on a refusal."""
 
 LOCK_SECONDS = 10.0
-"""The lock of an owner that died is free after this time; a living one holds it for as long as it takes."""
+"""Seconds after which the lock of a crashed owner expires. A running owner extends it as long as it needs it."""
 _KEEP_SECONDS = 30 * 86_400.0
-_LOOK_AGAIN_SECONDS = 0.05
-_LATER_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+_RETRY_SECONDS = 30.0
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Token).decode
 
 
 class TokenSource:
-    """Hands out a token that is good for a while, and renews it before it ends."""
+    """Returns a valid token, and renews it before it expires."""
 
     def __init__(
         self,
@@ -76,14 +76,14 @@ class TokenSource:
         redaction.add(credentials.secret)
 
     async def get(self) -> Token:
-        """A token for the next request; logs in or renews when it is time."""
+        """Return a token for the next request; log in or renew it if that is due."""
         token = self._token
         if token is not None and self._clock.now() < token.renew_at:
             return token
         return await self._renew(rejected=None)
 
     async def renew(self, rejected: str) -> Token:
-        """Another token than the `rejected` one, which the server answered with 401."""
+        """Return another token than the `rejected` one, which the server answered with 401."""
         return await self._renew(rejected=rejected)
 
     async def _renew(self, rejected: str | None) -> Token:
@@ -97,9 +97,11 @@ class TokenSource:
                     if token is not None and self._is_fresh(token, rejected):
                         return self._adopt(token)
                     if token is not None and self._is_alive(token, rejected):
-                        return self._adopt(token, keep=False)  # another worker is renewing; this one holds
-                    await self._clock.sleep(_LOOK_AGAIN_SECONDS)
-                raw, token = await self._read()  # somebody may have been quicker
+                        return self._adopt(
+                            token, keep=False
+                        )  # another worker renews it; it is valid meanwhile
+                    await self._clock.sleep(_POLL_SECONDS)
+                raw, token = await self._read()  # another worker may have stored one meanwhile
                 if token is not None and self._is_fresh(token, rejected):
                     return self._adopt(token)
                 new = await self._obtain(token, rejected)
@@ -113,14 +115,14 @@ class TokenSource:
 
     @asynccontextmanager
     async def _lock(self) -> AsyncIterator[str]:
-        """The name under which the lock in Redis may be acquired; given back and, until then, held."""
+        """Yield an owner name for the lock in Redis; extend the lock until the block ends, then release it."""
         owner = uuid.uuid4().hex
         try:
             with plain_errors():
-                async with anyio.create_task_group() as holding:
-                    holding.start_soon(self._hold, owner)
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._keep_locked, owner)
                     yield owner
-                    holding.cancel_scope.cancel()
+                    group.cancel_scope.cancel()
         finally:
             try:
                 await finish(self._unlock(keys=[self._keys.token_lock], args=[owner]))
@@ -128,20 +130,20 @@ class TokenSource:
                 self._log.debug("token_lock_not_released", error=str(error))
 
     async def _acquire(self, owner: str) -> bool:
-        asked = self._redis.set(self._keys.token_lock, owner, nx=True, px=int(LOCK_SECONDS * 1000))
-        return bool(await finish(answer(asked)))
+        call = self._redis.set(self._keys.token_lock, owner, nx=True, px=int(LOCK_SECONDS * 1000))
+        return bool(await finish(answer(call)))
 
-    async def _hold(self, owner: str) -> None:
+    async def _keep_locked(self, owner: str) -> None:
         while True:
             await self._clock.sleep(LOCK_SECONDS / 3)
             try:
                 await self._keep_lock(keys=[self._keys.token_lock], args=[owner, int(LOCK_SECONDS * 1000)])
             except (redis.exceptions.RedisError, OSError) as error:
-                # Another worker may log in as well; the script that stores the token sees to the rest.
+                # Another worker may log in too; the script that stores the token resolves the conflict.
                 self._log.debug("token_lock_not_held", error=str(error))
 
     async def _read(self) -> tuple[bytes, Token | None]:
-        """The stored token as it stands, and decoded if it can be used by this login."""
+        """Return the stored bytes, and the token if it belongs to this login."""
         raw: bytes = await self._redis.get(self._keys.token) or b""
         return raw, self._usable(raw)
 
@@ -149,7 +151,7 @@ class TokenSource:
         try:
             token = _decode(raw) if raw else None
         except (msgspec.DecodeError, RecursionError):
-            token = None  # not written by this version: replaced by the next login
+            token = None  # not written by this version; the next login replaces it
         return token if token is not None and token.login == self._fingerprint else None
 
     def _is_fresh(self, token: Token, rejected: str | None) -> bool:
@@ -170,11 +172,11 @@ class TokenSource:
         except LoginRejected:
             raise
         except OrderMeshError:
-            # A token in the last part of its life is better than none; the login is tried again later.
+            # The previous token is still valid, so use it and retry the login later.
             if previous is None or not self._is_alive(previous, rejected):
                 raise
-            later = min(self._clock.now() + _LATER_SECONDS, previous.expires_at)
-            return msgspec.structs.replace(previous, renew_at=later)
+            retry_at = min(self._clock.now() + _RETRY_SECONDS, previous.expires_at)
+            return msgspec.structs.replace(previous, renew_at=retry_at)
 
     async def _log_in(self, previous: Token | None) -> Token:
         request = renewal_request(self._credentials, previous)
@@ -184,7 +186,7 @@ class TokenSource:
             except GatewayUnreachable:
                 raise
             except OrderMeshError as error:
-                # Used up, withdrawn by a logout or a new password, or not served here: start anew.
+                # The refresh token is used up or revoked, or this gateway has no refresh: log in again.
                 self._log.info("refresh_refused", reason=str(error))
         return await self._send(login_request(self._credentials), previous)
 

@@ -1,12 +1,12 @@
-"""HTTP: httpx's requests, answers and errors over aiohttp's connections.
+"""HTTP: httpx's requests, responses and errors over aiohttp's connections.
 
-Chosen by measurement (`python -m tests.bench.transports`): with pages of 250 KB httpx as it comes reaches a
-quarter of what raw sockets do and gets slower with more requests in flight; this reaches two thirds. Its
-client adds more to a request than its transport does, so requests go to the transport directly: there are
-no cookies, redirects or merged URLs here to need one.
+Chosen by measurement (`python -m tests.bench.transports`): with pages of 250 KB, plain httpx reaches a quarter of the
+throughput of raw sockets and gets slower with more requests in flight; this module reaches two thirds. httpx's client
+adds more to the time of a request than its transport does, so requests go to the transport directly. The worker needs
+none of the client's features: cookies, redirects, merged URLs.
 
-`httpx-aiohttp` 0.2 calls every lost connection a `ConnectTimeout`, lets malformed answers out as errors of
-aiohttp, hands bodies over in pieces, and looks at no proxy settings. Each is answered below.
+`httpx-aiohttp` 0.2 reports every lost connection as a `ConnectTimeout`, raises aiohttp's own errors for malformed
+responses, yields bodies in pieces, and ignores proxy settings. This module corrects all four.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ MAX_HEADER = 1 << 16
 KEEP_ALIVE_SECONDS = 30.0
 MAX_CONNECT = 10.0
 MAX_REQUEST = 10
-"""Times the timeout: a server that hands out a byte now and then would hold a request for ever."""
+"""Longest time of a request, in timeouts. Without it, a server that sends a byte now and then never ends a request."""
 
-# The first row that fits wins: from the particular to the general.
+# The first row that matches applies, so subclasses come before their base classes.
 _ERRORS: tuple[tuple[type[Exception], type[httpx.RequestError]], ...] = (
     (aiohttp.ClientHttpProxyError, httpx.ProxyError),
     (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
@@ -58,11 +58,15 @@ _ERRORS: tuple[tuple[type[Exception], type[httpx.RequestError]], ...] = (
 
 
 class Transport(AiohttpTransport):
-    """HTTP/1.1 by aiohttp, with httpx's words for what goes wrong.
+    """HTTP/1.1 through aiohttp, with the errors of httpx.
 
-    `max_connections` bounds open connections; waiting for one counts as connecting. Nothing is sent twice
-    behind the caller's back. `PoolTimeout` does not occur, and a request that is cancelled from outside
-    gives its connection back.
+    It never repeats a request on its own. It does not raise `PoolTimeout`, and a cancelled request returns its
+    connection to the pool.
+
+    Args:
+        max_connections: Largest number of open connections. Waiting for a free one counts as connecting.
+        proxy: The proxy to connect through.
+        verify: The TLS configuration; None for httpx's default.
     """
 
     def __init__(
@@ -75,7 +79,7 @@ class Transport(AiohttpTransport):
         context = verify or httpx.create_ssl_context()
 
         def session() -> aiohttp.ClientSession:
-            made = aiohttp.ClientSession(
+            result = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=max_connections, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=context
                 ),
@@ -84,18 +88,18 @@ class Transport(AiohttpTransport):
                 max_line_size=MAX_HEADER,
                 max_field_size=MAX_HEADER,
             )
-            # aiohttp sends a GET once more when its connection dies. The request budget would not see it,
-            # and retries are the client's business.
-            made._retry_connection = False  # noqa: SLF001 - there is no public switch
-            return made
+            # aiohttp repeats a GET when its connection dies. The request budget would not count that, and retries
+            # are the responsibility of the client.
+            result._retry_connection = False  # noqa: SLF001 - there is no public switch
+            return result
 
         super().__init__(verify=context, proxy=_with_login_as_header(proxy), client=session)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request; an answer whose body is read as one piece.
+        """Send one request and return the response; its body is read as one piece.
 
         Raises:
-            httpx.TransportError: No connection, no answer in time, or one that is no HTTP.
+            httpx.TransportError: There is no connection, no response in time, or the response is not HTTP.
 
         """
         with _httpx_errors(request):
@@ -106,10 +110,10 @@ class Transport(AiohttpTransport):
 
 
 class _WholeBody(AiohttpResponseStream):
-    """A body as one piece: joined once, and handed through httpx as it is."""
+    """A body that httpx gets as one piece, so that it is joined only once."""
 
-    def __init__(self, answer: aiohttp.ClientResponse, request: httpx.Request) -> None:
-        super().__init__(answer)
+    def __init__(self, response: aiohttp.ClientResponse, request: httpx.Request) -> None:
+        super().__init__(response)
         self._request = request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -125,7 +129,7 @@ class Http:
     def __init__(self, api: ApiSettings, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
         connect = min(MAX_CONNECT, api.timeout)
-        # The pool's timeout bounds the wait for a connection and the making of one together.
+        # The pool timeout limits waiting for a connection and opening it, together.
         timeout = httpx.Timeout(api.timeout, connect=connect, pool=connect + api.timeout)
         self._extensions = {"timeout": timeout.as_dict()}
         self._longest = api.timeout * MAX_REQUEST
@@ -141,25 +145,25 @@ class Http:
     async def send(
         self, method: str, url: str, *, headers: dict[str, str], content: bytes | None = None
     ) -> httpx.Response:
-        """One request; the answer with its body read and decompressed.
+        """Send one request and return the response, with its body read and decompressed.
 
         Raises:
-            httpx.TransportError: No connection, no answer in time, or one that is no HTTP.
-            httpx.DecodingError: The body is not compressed as it claims.
+            httpx.TransportError: There is no connection, no response in time, or the response is not HTTP.
+            httpx.DecodingError: The body is not compressed as its header says.
 
         """
-        own = self._headers.copy()
-        own.update(headers)
-        request = httpx.Request(method, url, headers=own, content=content, extensions=self._extensions)
+        merged = self._headers.copy()
+        merged.update(headers)
+        request = httpx.Request(method, url, headers=merged, content=content, extensions=self._extensions)
         try:
             async with asyncio.timeout(self._longest):
-                return await self._whole(request)
+                return await self._send_and_read(request)
         except TimeoutError:
             raise httpx.ReadTimeout(
                 f"no complete response within {self._longest:g} s", request=request
             ) from None
 
-    async def _whole(self, request: httpx.Request) -> httpx.Response:
+    async def _send_and_read(self, request: httpx.Request) -> httpx.Response:
         response = await self._transport.handle_async_request(request)
         response.request = request
         try:
@@ -174,16 +178,16 @@ class Http:
 
 
 def make_http(api: ApiSettings) -> Http:
-    """What the worker sends its requests with: two connections above the permitted concurrency, for logins."""
+    """Return the worker's `Http`. It has two connections more than the permitted concurrency, for logins."""
     proxy = environment_proxy(api.base_url)
     return Http(api, Transport(max_connections=api.max_concurrency + 2, proxy=proxy))
 
 
 def environment_proxy(url: str) -> httpx.Proxy | None:
-    """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY ask for, looked up once for a gateway.
+    """Return the proxy for a URL by HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY; None if there is none.
 
     Raises:
-        SettingsError: It is no HTTP proxy.
+        SettingsError: The proxy is not an HTTP proxy.
 
     """
     parts = urlsplit(url)
@@ -202,7 +206,7 @@ def environment_proxy(url: str) -> httpx.Proxy | None:
 
 
 def _with_login_as_header(proxy: httpx.Proxy | None) -> httpx.Proxy | None:
-    """The base class would make a `BasicAuth` of it, which aiohttp is about to drop."""
+    """Return the proxy with its login as a header. The base class would use `BasicAuth`, which aiohttp deprecates."""
     if proxy is None or proxy.auth is None:
         return proxy
     login = base64.b64encode(":".join(proxy.auth).encode()).decode()
@@ -211,11 +215,11 @@ def _with_login_as_header(proxy: httpx.Proxy | None) -> httpx.Proxy | None:
 
 @contextlib.contextmanager
 def _httpx_errors(request: httpx.Request) -> Iterator[None]:
-    """Errors of aiohttp, named as httpx names them; a cancellation passes."""
+    """Raise the errors of aiohttp as those of httpx. A cancellation passes unchanged."""
     try:
         yield
     except Exception as error:
-        # What the base class has renamed already carries aiohttp's error as its cause.
+        # An error that the base class has already converted has aiohttp's error as its cause.
         origin = error.__cause__ if isinstance(error, httpx.RequestError) else error
         for theirs, ours in _ERRORS:
             if isinstance(origin, theirs):

@@ -1,8 +1,8 @@
-"""Every operation as a typed method, in groups named by the first part of its key: `client.orders.search(...)`.
+"""Every operation as a typed method, in groups named after the first part of its key: `client.orders.search(...)`.
 
-One module for each service of OrderMesh. Methods take the parameters of the path in their order, the filters that
-are known or expected as keywords, and any other query parameter in `extra`. Pages are counted from 0, whatever the
-gateway does. Most paths are inferred, so each of them may stand elsewhere: the contract profile says where.
+Each service of OrderMesh has a module. Methods take the parameters of the path in order, known and expected filters as
+keywords, and any other query parameter in `extra`. Pages are counted from 0, even if the gateway counts from 1. Most
+paths are inferred and may differ at a gateway; the contract profile has the ones that are used.
 """
 
 from worker.ordermesh.services.all import TypedServices

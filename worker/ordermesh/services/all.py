@@ -1,4 +1,4 @@
-"""All groups, as the client exposes them."""
+"""All groups of operations, as the client exposes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TypedServices:
-    """The 79 operations through `client`, in eleven groups. `clock` is waited by between two looks for an order."""
+    """The 79 operations of `client`, in eleven groups. `clock` times the look-ups of `orders.create_once`."""
 
     def __init__(self, client: Caller, clock: Clock) -> None:
         self.clients = Clients(client)

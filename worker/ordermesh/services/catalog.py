@@ -1,6 +1,6 @@
 """The catalog service: categories, products, variants, and the catalogs of merchants.
 
-Documented are the replacement and the change of a merchant catalog and the list of effective variants.
+The vendor documents only the replacement and the change of a merchant catalog, and the list of effective variants.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ class Categories(ServiceGroup):
     async def list(
         self, *, page: int = 0, page_size: int = PAGE_SIZE, extra: Mapping[str, str] | None = None
     ) -> ListReply:
-        """A page of categories. Path inferred."""
+        """Return a page of categories. Path inferred."""
         return await self._list("categories.list", extra=extra, paged=(page, page_size))
 
     async def create(self, body: Body) -> Reply:
-        """A new category. Path inferred; no field is documented."""
+        """Create a category. Path inferred; the fields are not documented."""
         return await self._call("categories.create", body=body)
 
     async def update(self, category_id: str, body: Body) -> Reply:
-        """Replace a category. Path inferred; no field is documented."""
+        """Replace a category. Path inferred; the fields are not documented."""
         return await self._call("categories.update", category_id, body=body)
 
     async def delete(self, category_id: str) -> Reply:
@@ -40,29 +40,29 @@ class Categories(ServiceGroup):
         return await self._call("categories.delete", category_id)
 
     async def audit_logs(self, category_id: str, *, resource_format: str | None = None) -> AuditReply:
-        """The audit log of a category. Path and the parameter `format` inferred."""
+        """Return the audit log of a category. Path and the parameter `format` inferred."""
         return await self._audit("categories.audit_logs", category_id, resource_format=resource_format)
 
 
 class MerchantCatalogs(ServiceGroup):
-    """What a merchant sells."""
+    """The catalogs of merchants: the variants that they sell."""
 
     async def create(self, body: Body) -> Reply:
-        """A new merchant catalog: a `CreateMerchantCatalogDto`, whose fields are inferred, as the path is."""
+        """Create a merchant catalog: a `CreateMerchantCatalogDto`, whose fields are inferred. Path inferred."""
         return await self._call("merchant_catalogs.create", body=body)
 
     async def update(self, body: Body) -> Reply:
-        """Replace a merchant catalog: an `UpdateMerchantCatalogDto`, which names it. Path and body documented."""
+        """Replace a merchant catalog: an `UpdateMerchantCatalogDto`, which has its id. Path and body documented."""
         return await self._call("merchant_catalogs.update", body=body)
 
     async def patch(self, body: Body) -> Reply:
-        """Change a merchant catalog: a `PatchMerchantCatalogDto`, which names it. Path and body documented."""
+        """Change a merchant catalog: a `PatchMerchantCatalogDto`, which has its id. Path and body documented."""
         return await self._call("merchant_catalogs.patch", body=body)
 
     async def list(
         self, *, page: int = 0, page_size: int = PAGE_SIZE, extra: Mapping[str, str] | None = None
     ) -> ListReply:
-        """A page of merchant catalogs. Path inferred."""
+        """Return a page of merchant catalogs. Path inferred."""
         return await self._list("merchant_catalogs.list", extra=extra, paged=(page, page_size))
 
     async def delete(self, catalog_id: str) -> Reply:
@@ -77,19 +77,19 @@ class MerchantCatalogs(ServiceGroup):
         page_size: int = PAGE_SIZE,
         extra: Mapping[str, str] | None = None,
     ) -> ListReply:
-        """A page of the variants in a merchant catalog. Path inferred; filters (`extra`) are not documented."""
+        """Return a page of the variants in a merchant catalog. Path inferred; filters (`extra`) are not documented."""
         return await self._list(
             "merchant_catalogs.search_variants", catalog_id, extra=extra, paged=(page, page_size)
         )
 
     async def get(self, catalog_id: str) -> Reply:
-        """A merchant catalog with its variants. Path inferred."""
+        """Return a merchant catalog with its variants. Path inferred."""
         return await self._call("merchant_catalogs.get", catalog_id)
 
     async def effective_variants(
         self, *, page: int = 0, page_size: int = PAGE_SIZE, extra: Mapping[str, str] | None = None
     ) -> ListReply:
-        """A page of the variants that the merchant can order. Path, parameters and answer documented."""
+        """Return a page of the variants that the merchant can order. Path, parameters and response documented."""
         return await self._list("merchant_catalogs.effective_variants", extra=extra, paged=(page, page_size))
 
     async def search_effective_variants(
@@ -100,13 +100,13 @@ class MerchantCatalogs(ServiceGroup):
         page_size: int = PAGE_SIZE,
         extra: Mapping[str, str] | None = None,
     ) -> ListReply:
-        """Variants of the enabled merchant catalog, else of the global one. Inferred; no field is documented."""
+        """Return variants of the enabled merchant catalog, or of the global one. Inferred; fields not documented."""
         return await self._list(
             "merchant_catalogs.search_effective_variants", extra=extra, paged=(page, page_size), body=body
         )
 
     async def audit_logs(self, catalog_id: str, *, resource_format: str | None = None) -> AuditReply:
-        """The audit log of a merchant catalog. Path and the parameter `format` inferred."""
+        """Return the audit log of a merchant catalog. Path and the parameter `format` inferred."""
         return await self._audit("merchant_catalogs.audit_logs", catalog_id, resource_format=resource_format)
 
 
@@ -116,43 +116,43 @@ class Products(ServiceGroup):
     async def list(
         self, *, page: int = 0, page_size: int = PAGE_SIZE, extra: Mapping[str, str] | None = None
     ) -> ListReply:
-        """A page of products. Path inferred."""
+        """Return a page of products. Path inferred."""
         return await self._list("products.list", extra=extra, paged=(page, page_size))
 
     async def variants(self, product_id: str, *, extra: Mapping[str, str] | None = None) -> ListReply:
-        """The variants of a product. Path inferred."""
+        """Return the variants of a product. Path inferred."""
         return await self._list("products.variants", product_id, extra=extra)
 
     async def create(self, body: Body) -> Reply:
-        """A new product. Path inferred; no field is documented."""
+        """Create a product. Path inferred; the fields are not documented."""
         return await self._call("products.create", body=body)
 
     async def search(
         self, *, page: int = 0, page_size: int = PAGE_SIZE, extra: Mapping[str, str] | None = None
     ) -> ListReply:
-        """A page of products that match. Path inferred; filters (`extra`) are not documented."""
+        """Return a page of products by filters. Path inferred; filters (`extra`) are not documented."""
         return await self._list("products.search", extra=extra, paged=(page, page_size))
 
     async def create_many(self, products: Sequence[Body], *, most_in_bulk: int = MAX_IN_BULK) -> BulkReply:
-        """New products. Path inferred; no field is documented.
+        """Create products. Path inferred; the fields are not documented.
 
         Raises:
-            PartialBulk: One of several requests failed after others had been answered.
+            PartialBulk: One of several requests failed after others had succeeded.
 
         """
         return await self._write_many("products.create_many", products, most_in_bulk)
 
     async def update_many(self, products: Sequence[Body], *, most_in_bulk: int = MAX_IN_BULK) -> BulkReply:
-        """Products as they shall be, each with the `id` of its product [inferred, as the path].
+        """Replace products, each with the `id` of its product. Path and `id` inferred.
 
         Raises:
-            PartialBulk: One of several requests failed after others had been answered.
+            PartialBulk: One of several requests failed after others had succeeded.
 
         """
         return await self._write_many("products.update_many", products, most_in_bulk)
 
     async def update(self, product_id: str, body: Body) -> Reply:
-        """Replace a product. Path inferred; no field is documented."""
+        """Replace a product. Path inferred; the fields are not documented."""
         return await self._call("products.update", product_id, body=body)
 
     async def delete(self, product_id: str) -> Reply:
@@ -160,7 +160,7 @@ class Products(ServiceGroup):
         return await self._call("products.delete", product_id)
 
     async def audit_logs(self, product_id: str, *, resource_format: str | None = None) -> AuditReply:
-        """The audit log of a product. Path and the parameter `format` inferred."""
+        """Return the audit log of a product. Path and the parameter `format` inferred."""
         return await self._audit("products.audit_logs", product_id, resource_format=resource_format)
 
 
@@ -168,7 +168,7 @@ class Variants(ServiceGroup):
     """Variants of products: sizes, colours."""
 
     async def update(self, product_id: str, variant_id: str, body: Body) -> Reply:
-        """Replace a variant. Path inferred; no field is documented."""
+        """Replace a variant. Path inferred; the fields are not documented."""
         return await self._call("variants.update", product_id, variant_id, body=body)
 
     async def delete(self, variant_id: str) -> Reply:
@@ -176,15 +176,15 @@ class Variants(ServiceGroup):
         return await self._call("variants.delete", variant_id)
 
     async def create(self, body: Body) -> Reply:
-        """A new variant. Path inferred; no field is documented."""
+        """Create a variant. Path inferred; the fields are not documented."""
         return await self._call("variants.create", body=body)
 
     async def search(
         self, *, page: int = 0, page_size: int = PAGE_SIZE, extra: Mapping[str, str] | None = None
     ) -> ListReply:
-        """A page of variants that match. Path inferred; filters (`extra`) are not documented."""
+        """Return a page of variants by filters. Path inferred; filters (`extra`) are not documented."""
         return await self._list("variants.search", extra=extra, paged=(page, page_size))
 
     async def audit_logs(self, variant_id: str, *, resource_format: str | None = None) -> AuditReply:
-        """The audit log of a variant. Path and the parameter `format` inferred."""
+        """Return the audit log of a variant. Path and the parameter `format` inferred."""
         return await self._audit("variants.audit_logs", variant_id, resource_format=resource_format)

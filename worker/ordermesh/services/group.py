@@ -1,4 +1,4 @@
-"""What the groups of operations have in common: paths, queries, lists and bulk requests."""
+"""The base class of the groups of operations: paths, queries, lists and bulk requests."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAGE_SIZE = 50
-"""Records in a page: the only size in a sample of the vendor (docs/reference/api-facts.md, 7)."""
+"""Records per page: the only size in the vendor's samples (docs/reference/api-facts.md, 7)."""
 
 Filter: TypeAlias = str | int | datetime | None
-"""A value of a query parameter; None leaves it out."""
+"""A value of a query parameter; None omits it."""
 
 
 class Caller(Protocol):
-    """What the groups need of the client."""
+    """The methods of the client that the groups use."""
 
     profile: ContractProfile
 
@@ -42,14 +42,14 @@ class Caller(Protocol):
         query: Mapping[str, str] | None = None,
         body: Any = None,
     ) -> Reply:
-        """Send operation `key`; a good answer."""
+        """Send operation `key` and return the response."""
 
     async def log_in(self, request: LoginRequest) -> Reply:
-        """Send a login, unsigned; a good answer."""
+        """Send a login, without a token, and return the response."""
 
 
 class ServiceGroup:
-    """The operations whose keys begin alike. Every method may raise what `OrderMeshClient.call` raises."""
+    """The operations whose keys have the same first part. Every method may raise what `OrderMeshClient.call` raises."""
 
     __slots__ = ("_client",)
 
@@ -59,9 +59,14 @@ class ServiceGroup:
     async def _call(
         self, key: str, *path: str, query: Mapping[str, str] | None = None, body: Body | None = None
     ) -> Reply:
-        """Operation `key`; `path` are the values of the parameters in its path, in the order of the table.
+        """Send an operation and return the response.
 
-        Where a body is expected and none is given, an empty object is sent.
+        Args:
+            key: The key of the operation.
+            path: The values of the parameters of its path, in the order of the table.
+            query: The query parameters.
+            body: The body. None sends an empty object if the operation expects a body.
+
         """
         operation = OPERATIONS[key]
         if body is None and operation.request and self._client.profile.route(key).method != "GET":
@@ -78,7 +83,7 @@ class ServiceGroup:
         paged: tuple[int, int] | None = None,
         body: Body | None = None,
     ) -> ListReply:
-        """A list; `paged` is number, counted from 0, and size of the page."""
+        """Return a list; `paged` is the number of the page, from 0, and its size."""
         query = query_of(filters, extra)
         if paged is not None:
             query |= self._client.profile.page_query(key, *paged)
@@ -98,7 +103,7 @@ class ServiceGroup:
         return await _in_parts(key, [as_fields(item) for item in items], limit, send)
 
     async def _read_many(self, key: str, ids: Sequence[str], limit: int) -> BulkReply:
-        """Read in bulk. The ids stand in the query with commas between them: no page shows how several are named."""
+        """Read in bulk. The ids are sent as a list with commas; the vendor does not document how to send several."""
 
         async def send(part: Sequence[str], first: int) -> BulkReply:
             reply = await self._call(key, query={"ids": ",".join(part)})
@@ -110,10 +115,10 @@ class ServiceGroup:
 async def _in_parts(
     key: str, items: Sequence[T], limit: int, send: Callable[[Sequence[T], int], Awaitable[BulkReply]]
 ) -> BulkReply:
-    """One request, or several one after the other where the list is long.
+    """Send the items in one request, or in several requests, one after the other, if the list is long.
 
     Raises:
-        PartialBulk: One of several failed after others had been answered.
+        PartialBulk: One of several requests failed after others had succeeded.
 
     """
     replies: list[BulkReply] = []
@@ -133,10 +138,10 @@ async def _in_parts(
 def query_of(
     filters: Mapping[str, Filter] | None = None, extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Query parameters as text; `extra` wins.
+    """Return query parameters as text; `extra` takes precedence.
 
     Raises:
-        ValueError: A time has no zone, so nobody can tell which one is meant.
+        ValueError: A time has no time zone, so it is ambiguous.
 
     """
     texts = {name: _text(name, value) for name, value in (filters or {}).items() if value is not None}

@@ -1,4 +1,4 @@
-"""The note service. Its paths are documented, but for the prefix of the service; its bodies are not."""
+"""The note service. Its paths are documented except for the prefix of the service; its bodies are not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Notes(ServiceGroup):
     """Notes on orders, shipments and other records."""
 
     async def create(self, body: Body) -> Reply:
-        """A new note: a `CreateNoteModel`, whose fields are inferred. Path documented."""
+        """Create a note: a `CreateNoteModel`, whose fields are inferred. Path documented."""
         return await self._call("notes.create", body=body)
 
     async def search(
@@ -29,12 +29,12 @@ class Notes(ServiceGroup):
         resource_type: str | None = None,
         extra: Mapping[str, str] | None = None,
     ) -> ListReply:
-        """A page of notes. Path documented, filters inferred."""
+        """Return a page of notes. Path documented, filters inferred."""
         filters = {"resourceId": resource_id, "resourceType": resource_type}
         return await self._list("notes.search", filters=filters, extra=extra, paged=(page, page_size))
 
     async def get(self, note_id: str) -> Reply:
-        """A note. Path documented."""
+        """Return a note. Path documented."""
         return await self._call("notes.get", note_id)
 
     async def update(self, note_id: str, body: Body) -> Reply:
@@ -46,5 +46,5 @@ class Notes(ServiceGroup):
         return await self._call("notes.delete", note_id)
 
     async def audit_logs(self, note_id: str, *, resource_format: str | None = None) -> AuditReply:
-        """The audit log of a note. Path documented, the parameter `format` inferred."""
+        """Return the audit log of a note. Path documented, the parameter `format` inferred."""
         return await self._audit("notes.audit_logs", note_id, resource_format=resource_format)

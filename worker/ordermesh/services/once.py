@@ -1,9 +1,9 @@
-"""Creating an order exactly once, though answers get lost.
+"""Creating an order exactly once, even if responses are lost.
 
-Nothing makes the creation of an order idempotent by itself; its safe id, which the caller chooses, tells whether it
-exists. So an order whose creation got no answer is looked for, and a conflict means that it is there
-(docs/reference/api-facts.md, 7). It is never sent a second time: that an order is not found does not prove that there
-is none, where the path is only inferred and a service may work on behind a gateway that gave up.
+The creation of an order is not idempotent. Whether the order exists can be found out by its safe id, which the caller
+chooses. So if the response to the creation is lost, the order is looked up, and a conflict means that it exists
+(docs/reference/api-facts.md, 7). The order is never sent a second time. A look-up that does not find it is no proof
+that it will not exist: the path is inferred, and a service may continue after its gateway has timed out.
 """
 
 from __future__ import annotations
@@ -21,20 +21,18 @@ if TYPE_CHECKING:
     from worker.ordermesh.bodies import Body
     from worker.ordermesh.http.reply import Reply
 
-LOOKS = (0.0, 1.0, 4.0)
-"""Seconds of waiting before each look for an order: a gateway that gave up may have a service that works on."""
+LOOKUP_DELAYS = (0.0, 1.0, 4.0)
+"""Seconds before each look-up of an order: a service may continue after its gateway has timed out."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedOrder:
-    """An order that exists now.
-
-    `created`: the server has said that it made it for this call, and `reply` is that answer. Otherwise `reply`
-    is the order as it was found: it was there before, or the answer to its creation was lost.
-    """
+    """An order that exists now."""
 
     reply: Reply
+    """The response to the creation, or the order as it was looked up."""
     created: bool
+    """True if the server has confirmed the creation; False if the order existed, or that response was lost."""
 
 
 async def create_once(
@@ -43,14 +41,20 @@ async def create_once(
     body: Body,
     clock: Clock,
 ) -> PlacedOrder:
-    """Send an order by `create`, once; if the answer is lost, `look_up` finds it by its safe id.
+    """Create an order with a single request; if its response is lost, look the order up.
 
-    Other refusals of the server pass through, as does a gateway that was never reached.
+    Other errors of the server pass through, and so does `GatewayUnreachable`: the order was not sent.
+
+    Args:
+        create: Sends the order.
+        look_up: Returns an order by its safe id.
+        body: The order.
+        clock: Times the look-ups.
 
     Raises:
-        ValueError: There is no `safeId` in `body`.
-        OutcomeUnknown: The answer was lost, and the order is not found: it may come to be all the same.
-        Conflict: The server speaks of a conflict, and there is no order with this safe id.
+        ValueError: `body` has no `safeId`.
+        OutcomeUnknown: The response was lost, and the order was not found. It may still be created.
+        Conflict: The server reports a conflict, and no order with this safe id exists.
 
     """
     safe_id = as_fields(body).get("safeId")
@@ -61,7 +65,7 @@ async def create_once(
     try:
         return PlacedOrder(await create(body), created=True)
     except (Conflict, OutcomeUnknown, ServerError) as problem:
-        result = await _found_after(problem, look_up, safe_id, clock)
+        result = await _look_up_after(problem, look_up, safe_id, clock)
         if result is None:
             if isinstance(problem, Conflict):
                 raise
@@ -69,16 +73,16 @@ async def create_once(
         return PlacedOrder(result, created=False)
 
 
-async def _found_after(
+async def _look_up_after(
     problem: Conflict | OutcomeUnknown | ServerError,
     look_up: Callable[[str], Awaitable[Reply]],
     safe_id: str,
     clock: Clock,
 ) -> Reply | None:
-    """The order after a try that failed; None where there is none.
+    """Return the order after an attempt that failed; None if it does not exist.
 
     Raises:
-        Conflict, OutcomeUnknown: It cannot be told.
+        Conflict, OutcomeUnknown: The look-up failed too.
 
     """
     try:
@@ -89,19 +93,20 @@ async def _found_after(
         raise _unknown(problem, f"the search by its safe id failed: {error}") from error
 
 
-def _unknown(problem: OutcomeUnknown | ServerError, then: str) -> OutcomeUnknown:
+def _unknown(problem: OutcomeUnknown | ServerError, look_up: str) -> OutcomeUnknown:
+    """Return the error for an order that was not found; `look_up` says how the look-up ended."""
     reason = problem.reason if isinstance(problem, OutcomeUnknown) else f"status {problem.status}"
-    return OutcomeUnknown(problem.operation, f"{reason}; {then}")
+    return OutcomeUnknown(problem.operation, f"{reason}; {look_up}")
 
 
 async def _find(look_up: Callable[[str], Awaitable[Reply]], safe_id: str, clock: Clock) -> Reply | None:
-    """The order with this safe id; None where there is none after several looks.
+    """Return the order with this safe id; None if several look-ups have not found it.
 
     Raises:
-        OrderMeshError: It cannot be told.
+        OrderMeshError: A look-up failed.
 
     """
-    for seconds in LOOKS:
+    for seconds in LOOKUP_DELAYS:
         if seconds:
             await clock.sleep(seconds)
         try:

@@ -1,7 +1,7 @@
 """The order service: orders, their items, refunds.
 
-Only the path and body of the creation of an order are documented, and the answers of reading an order by its safe
-id and of reading an item.
+The vendor documents only the path and body of the creation of an order, and the responses of reading an order by its
+safe id and of reading an item.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Orders(ServiceGroup):
-    """Orders. Statuses are texts; `updatedAt` is null until a first change."""
+    """Orders. Statuses are strings; `updatedAt` is null until the first change."""
 
     __slots__ = ("_clock",)
 
@@ -33,23 +33,23 @@ class Orders(ServiceGroup):
         self._clock = clock
 
     async def create(self, body: Body) -> Reply:
-        """A new order: a `CreateOrderModel`. Path and body documented. `create_once` never orders twice.
+        """Create an order: a `CreateOrderModel`. Path and body documented. Prefer `create_once`.
 
         Raises:
-            OutcomeUnknown: It was sent, and the answer is lost: look for its safe id.
-            Conflict: There is an order with this safe id.
+            OutcomeUnknown: The order was sent, and the response was lost. Look the order up by its safe id.
+            Conflict: An order with this safe id exists.
 
         """
         return await self._call("orders.create", body=body)
 
     async def create_once(self, body: Body) -> PlacedOrder:
-        """A new order, or the one that exists already under the `safeId` of `body`, whatever gets lost meanwhile.
+        """Create an order unless one with its `safeId` exists, and return it, even if a response is lost meanwhile.
 
         Raises:
-            ValueError: There is no `safeId` in `body`.
-            OutcomeUnknown: The answer was lost and the order is not found. It is not sent a second time: it may come
-                to be all the same.
-            Conflict: The server speaks of a conflict, and there is no order with this safe id.
+            ValueError: `body` has no `safeId`.
+            OutcomeUnknown: The response was lost and the order was not found. It is not sent a second time, because
+                it may still be created.
+            Conflict: The server reports a conflict, and no order with this safe id exists.
 
         """
         return await create_once(self.create, self.get_by_safe_id, body, self._clock)
@@ -73,7 +73,7 @@ class Orders(ServiceGroup):
         sort_direction: str | None = None,
         extra: Mapping[str, str] | None = None,
     ) -> ListReply:
-        """A page of orders. Path and filters inferred: a filter that the server does not know may be ignored."""
+        """Return a page of orders. Path and filters inferred; the server may ignore a filter that it does not know."""
         filters = {
             "merchantId": merchant_id,
             "status": status,
@@ -91,28 +91,28 @@ class Orders(ServiceGroup):
         return await self._list("orders.search", filters=filters, extra=extra, paged=(page, page_size))
 
     async def create_many(self, orders: Sequence[Body], *, most_in_bulk: int = MAX_IN_BULK) -> BulkReply:
-        """New orders, each with a `safe_id` of its own. The envelope is documented, the path is inferred.
+        """Create orders, each with its own `safe_id`. Envelope documented, path inferred.
 
         Raises:
-            PartialBulk: One of several requests failed after others had been answered.
+            PartialBulk: One of several requests failed after others had succeeded.
 
         """
         return await self._write_many("orders.create_many", orders, most_in_bulk)
 
     async def get_many(self, order_ids: Sequence[str], *, most_in_bulk: int = MAX_IN_BULK) -> BulkReply:
-        """Orders by their ids. Path and query inferred.
+        """Return orders by their ids. Path and query inferred.
 
         Raises:
-            PartialBulk: One of several requests failed after others had been answered.
+            PartialBulk: One of several requests failed after others had succeeded.
 
         """
         return await self._read_many("orders.get_many", order_ids, most_in_bulk)
 
     async def update_many(self, orders: Sequence[Body], *, most_in_bulk: int = MAX_IN_BULK) -> BulkReply:
-        """Changes of orders, each with the `id` of its order [inferred, as the path]. No field is documented.
+        """Change orders, each with the `id` of its order. Path and `id` inferred. The fields are not documented.
 
         Raises:
-            PartialBulk: One of several requests failed after others had been answered.
+            PartialBulk: One of several requests failed after others had succeeded.
 
         """
         return await self._write_many("orders.update_many", orders, most_in_bulk)
@@ -120,23 +120,23 @@ class Orders(ServiceGroup):
     async def list(
         self, *, page: int = 0, page_size: int = PAGE_SIZE, extra: Mapping[str, str] | None = None
     ) -> ListReply:
-        """A page of orders, probably in fewer words than `search` (ListOrderModel). Path inferred."""
+        """Return a page of orders, probably with fewer fields than `search` (ListOrderModel). Path inferred."""
         return await self._list("orders.list", extra=extra, paged=(page, page_size))
 
     async def get(self, order_id: str) -> Reply:
-        """An order. Path inferred."""
+        """Return an order. Path inferred."""
         return await self._call("orders.get", order_id)
 
     async def update(self, order_id: str, body: Body) -> Reply:
-        """Change fields of an order. Path inferred; no field is documented."""
+        """Change fields of an order. Path inferred; the fields are not documented."""
         return await self._call("orders.update", order_id, body=body)
 
     async def get_by_safe_id(self, safe_id: str) -> Reply:
-        """An order by the safe id that it was created with. Path inferred, answer documented."""
+        """Return an order by the safe id that it was created with. Path inferred, response documented."""
         return await self._call("orders.get_by_safe_id", safe_id)
 
     async def cancel(self, order_id: str, body: Body | None = None) -> Reply:
-        """Cancel an order, or the items that `body` names. Path inferred; no field is documented."""
+        """Cancel an order, or the items that `body` names. Path inferred; the fields are not documented."""
         return await self._call("orders.cancel", order_id, body=body)
 
     async def hold(self, order_id: str) -> Reply:
@@ -144,20 +144,20 @@ class Orders(ServiceGroup):
         return await self._call("orders.hold", order_id)
 
     async def audit_logs(self, order_id: str, *, resource_format: str | None = None) -> AuditReply:
-        """The audit log of an order. Path and the parameter `format` inferred."""
+        """Return the audit log of an order. Path and the parameter `format` inferred."""
         return await self._audit("orders.audit_logs", order_id, resource_format=resource_format)
 
     async def audit_logs_by_safe_id(self, safe_id: str, *, resource_format: str | None = None) -> AuditReply:
-        """The audit log of an order by its safe id. Inferred: the portal names the operation twice, without a why."""
+        """Return the audit log of an order by its safe id. Inferred: the portal lists the operation twice."""
         return await self._audit("orders.audit_logs_by_safe_id", safe_id, resource_format=resource_format)
 
     async def refund(self, body: Body) -> Reply:
-        """Ask for refunds: an `AddRefundModel`. Body documented, path inferred."""
+        """Request refunds: an `AddRefundModel`. Body documented, path inferred."""
         return await self._call("orders.refund", body=body)
 
 
 class OrderItems(ServiceGroup):
-    """Items of orders. An item read alone does not name its order (docs/reference/api-facts.md, 3.3)."""
+    """Items of orders. A single item does not contain the id of its order (docs/reference/api-facts.md, 3.3)."""
 
     async def search(
         self,
@@ -170,18 +170,18 @@ class OrderItems(ServiceGroup):
         merchant_id: str | None = None,
         extra: Mapping[str, str] | None = None,
     ) -> ListReply:
-        """A page of order items. Path and filters inferred."""
+        """Return a page of order items. Path and filters inferred."""
         filters = {"orderId": order_id, "status": status, "sku": sku, "merchantId": merchant_id}
         return await self._list("order_items.search", filters=filters, extra=extra, paged=(page, page_size))
 
     async def get(self, item_id: str) -> Reply:
-        """An order item. Path inferred, answer documented."""
+        """Return an order item. Path inferred, response documented."""
         return await self._call("order_items.get", item_id)
 
     async def update(self, order_id: str, item_id: str, body: Body) -> Reply:
-        """Change fields of an item within an order. Path inferred; no field is documented."""
+        """Change fields of an item within an order. Path inferred; the fields are not documented."""
         return await self._call("order_items.update", order_id, item_id, body=body)
 
     async def audit_logs(self, item_id: str, *, resource_format: str | None = None) -> AuditReply:
-        """The audit log of an order item. Path and the parameter `format` inferred."""
+        """Return the audit log of an order item. Path and the parameter `format` inferred."""
         return await self._audit("order_items.audit_logs", item_id, resource_format=resource_format)

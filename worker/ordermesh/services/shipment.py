@@ -1,7 +1,7 @@
 """The shipment service: shipments, their packages, packing slips.
 
-Only the path and the answer of reading one shipment are documented, and the body of rerouting. Statuses are
-integers; times have no zone and are taken as UTC (docs/reference/api-facts.md, 6).
+The vendor documents only the path and the response of reading one shipment, and the body of rerouting. Statuses are
+integers; times have no time zone and are in UTC (docs/reference/api-facts.md, 6).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ class Shipments(ServiceGroup):
     """Shipments: the part of an order that one vendor's facility makes and sends."""
 
     async def packing_slip(self, shipment_id: str) -> Reply:
-        """The packing slip: `raw` is the document, `media_type` says of which kind. Path and method inferred."""
+        """Return the packing slip: `raw` is the document, `media_type` its type. Path and method inferred."""
         return await self._call("shipments.packing_slip", shipment_id)
 
     async def get(self, shipment_id: str) -> Reply:
-        """A shipment. Path documented in the older portal, answer documented."""
+        """Return a shipment. Path documented in the older portal, response documented."""
         return await self._call("shipments.get", shipment_id)
 
     async def update(self, shipment_id: str, body: Body) -> Reply:
-        """Change fields of a shipment. Path inferred; no field of the body is documented."""
+        """Change fields of a shipment. Path inferred; the fields are not documented."""
         return await self._call("shipments.update", shipment_id, body=body)
 
     async def delete(self, shipment_id: str) -> Reply:
@@ -40,35 +40,35 @@ class Shipments(ServiceGroup):
         return await self._call("shipments.delete", shipment_id)
 
     async def for_order(self, order_id: str, *, extra: Mapping[str, str] | None = None) -> ListReply:
-        """All shipments of an order. Path inferred; a single one may come without a list around it."""
+        """Return all shipments of an order. Path inferred; a single shipment may be returned without a list."""
         return await self._list("shipments.for_order", order_id, extra=extra)
 
     async def create(self, order_id: str, vendor_id: str, body: Body | None = None) -> Reply:
-        """A shipment of items of an order by a vendor. Path inferred; no field is documented."""
+        """Create a shipment of items of an order by a vendor. Path inferred; the fields are not documented."""
         return await self._call("shipments.create", order_id, vendor_id, body=body)
 
     async def for_order_and_vendor(self, order_id: str, vendor_id: str) -> Reply:
-        """The shipment of an order by a vendor, with its packages. Path inferred."""
+        """Return the shipment of an order by a vendor, with its packages. Path inferred."""
         return await self._call("shipments.for_order_and_vendor", order_id, vendor_id)
 
     async def for_order_item(self, order_item_id: str) -> Reply:
-        """The shipment that an order item is in. Path inferred."""
+        """Return the shipment that contains an order item. Path inferred."""
         return await self._call("shipments.for_order_item", order_item_id)
 
     async def cancel(self, shipment_id: str, body: Body | None = None) -> Reply:
-        """Cancel a shipment. Path inferred; no field is documented."""
+        """Cancel a shipment. Path inferred; the fields are not documented."""
         return await self._call("shipments.cancel", shipment_id, body=body)
 
     async def unassign(self, shipment_id: str, body: Body | None = None) -> Reply:
-        """Take items out of a shipment. Path inferred; no field is documented."""
+        """Remove items from a shipment. Path inferred; the fields are not documented."""
         return await self._call("shipments.unassign", shipment_id, body=body)
 
     async def resubmit(self, shipment_id: str) -> Reply:
-        """Hand a shipment to its facility once more. Path inferred."""
+        """Send a shipment to its facility again. Path inferred."""
         return await self._call("shipments.resubmit", shipment_id)
 
     async def retry_polling(self, shipment_id: str) -> Reply:
-        """Let the vendor's side poll for a shipment again. Path and method inferred."""
+        """Make the vendor's system poll for a shipment again. Path and method inferred."""
         return await self._call("shipments.retry_polling", shipment_id)
 
     async def search(
@@ -88,7 +88,7 @@ class Shipments(ServiceGroup):
         sort_direction: str | None = None,
         extra: Mapping[str, str] | None = None,
     ) -> ListReply:
-        """A page of shipments. Path and filters inferred: a filter that the server does not know may be ignored."""
+        """Return a page of shipments. Path and filters inferred; the server may ignore a filter it does not know."""
         filters = {
             "orderId": order_id,
             "merchantId": merchant_id,
@@ -104,32 +104,32 @@ class Shipments(ServiceGroup):
         return await self._list("shipments.search", filters=filters, extra=extra, paged=(page, page_size))
 
     async def reroute(self, body: Body) -> Reply:
-        """Another facility for a shipment: a `Reroute`. Body documented, path inferred."""
+        """Move a shipment to another facility: a `Reroute`. Body documented, path inferred."""
         return await self._call("shipments.reroute", body=body)
 
     async def reject(self, shipment_id: str, body: Body | None = None) -> Reply:
-        """Refuse a shipment, as a vendor. Path and method inferred; no field is documented."""
+        """Reject a shipment, as a vendor. Path and method inferred; the fields are not documented."""
         return await self._call("shipments.reject", shipment_id, body=body)
 
     async def reroute_many(self, reroutes: Sequence[Body], *, most_in_bulk: int = MAX_IN_BULK) -> BulkReply:
-        """Other facilities for several shipments: each a `Reroute`. Body documented, path inferred.
+        """Move several shipments to other facilities: each a `Reroute`. Body documented, path inferred.
 
         Raises:
-            PartialBulk: One of several requests failed after others had been answered.
+            PartialBulk: One of several requests failed after others had succeeded.
 
         """
         return await self._write_many("shipments.reroute_many", reroutes, most_in_bulk)
 
     async def audit_logs(self, shipment_id: str, *, resource_format: str | None = None) -> AuditReply:
-        """The audit log of a shipment. Path and the parameter `format` inferred."""
+        """Return the audit log of a shipment. Path and the parameter `format` inferred."""
         return await self._audit("shipments.audit_logs", shipment_id, resource_format=resource_format)
 
     async def message_audit_logs(self, shipment_id: str, *, resource_format: str | None = None) -> AuditReply:
-        """The audit log of the messages of a shipment's updates. Path and the parameter `format` inferred."""
+        """Return the audit log of the messages of a shipment's updates. Path and the parameter `format` inferred."""
         return await self._audit("shipments.message_audit_logs", shipment_id, resource_format=resource_format)
 
     async def assign(self, shipment_id: str, body: Body | None = None) -> Reply:
-        """Assign a shipment. Path and method inferred; no field is documented."""
+        """Assign a shipment. Path and method inferred; the fields are not documented."""
         return await self._call("shipments.assign", shipment_id, body=body)
 
 
@@ -137,21 +137,21 @@ class Packages(ServiceGroup):
     """Packages of a shipment, with their tracking."""
 
     async def create(self, shipment_id: str, body: Body) -> Reply:
-        """A package: a `CreatePackageDTO`, whose fields are inferred, as the path is."""
+        """Create a package: a `CreatePackageDTO`, whose fields are inferred. Path inferred."""
         return await self._call("packages.create", shipment_id, body=body)
 
     async def update(self, shipment_id: str, package_id: str, body: Body) -> Reply:
-        """Change fields of a package: an `UpdatePackageDTO`, whose fields are inferred, as the path is."""
+        """Change fields of a package: an `UpdatePackageDTO`, whose fields are inferred. Path inferred."""
         return await self._call("packages.update", shipment_id, package_id, body=body)
 
     async def delete(self, shipment_id: str, package_id: str) -> Reply:
-        """Delete a package. Path and method inferred; the operation is in the QA portal alone."""
+        """Delete a package. Path and method inferred; the operation is only in the QA portal."""
         return await self._call("packages.delete", shipment_id, package_id)
 
     async def audit_logs(
         self, shipment_id: str, package_id: str, *, resource_format: str | None = None
     ) -> AuditReply:
-        """The audit log of a package. Path and the parameter `format` inferred."""
+        """Return the audit log of a package. Path and the parameter `format` inferred."""
         return await self._audit(
             "packages.audit_logs", shipment_id, package_id, resource_format=resource_format
         )

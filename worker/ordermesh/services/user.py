@@ -1,6 +1,6 @@
-"""The user service: logins. They go unsigned, and what they answer never gets into a log.
+"""The user service: logins. They are sent without a token, and their responses never appear in a log.
 
-The client logs in by itself (`tokens.py`); these are for looking at a login, not for using it.
+The client logs in on its own (`tokens.py`). These methods are for examining a login, not for using it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Clients(ServiceGroup):
     """Service clients, as production integrations use them."""
 
     async def token(self, client_id: str, client_secret: str) -> Reply:
-        """A token for a service client, good for about 24 hours, without a refresh. Path documented.
+        """Return a token for a service client. It lives about 24 hours and cannot be refreshed. Path documented.
 
         Raises:
             LoginRejected: The server refuses these credentials.
@@ -33,10 +33,10 @@ class Clients(ServiceGroup):
 
 
 class Users(ServiceGroup):
-    """Users, whose sessions are short and meant for trying things out."""
+    """Users. Their sessions are short and meant for development."""
 
     async def login(self, username: str, password: str, *, source: str | None = None) -> Reply:
-        """A session of a user. Path documented; what `source` means is not.
+        """Create a session of a user. Path documented; the meaning of `source` is not.
 
         Raises:
             LoginRejected: The server refuses these credentials.
@@ -47,7 +47,7 @@ class Users(ServiceGroup):
         )
 
     async def refresh(self, refresh_token: str) -> Reply:
-        """A new session for a refresh token, which may be spent by it. Path and body inferred.
+        """Create a session from a refresh token, which may be used up by that. Path and body inferred.
 
         Raises:
             LoginRejected: The server refuses the token.
@@ -57,7 +57,7 @@ class Users(ServiceGroup):
 
 
 async def _log_in(client: Caller, key: str, body: dict[str, str], source: str | None = None) -> Reply:
-    """Log in; the secrets that go there and come back are hidden from the logs of this process."""
+    """Log in. The secrets in the request and in the response are redacted in the logs of this process."""
     redaction.add(*(text for name, text in body.items() if name not in {"clientId", "username"}))
     reply = await client.log_in(LoginRequest(key, body, query_of({"source": source})))
     session = reply.value

@@ -57,7 +57,7 @@ async def budget(redis_url: str) -> AsyncIterator[Maker]:
 async def use(budget: Budget, times: int = 1) -> None:
     """So many requests that take no time."""
     for _ in range(times):
-        budget.give_back(await budget.acquire())
+        budget.release(await budget.acquire())
 
 
 async def redis_time(db: Redis) -> float:
@@ -195,7 +195,7 @@ async def test_concurrency_is_bounded(budget: Maker) -> None:
     fourth = asyncio.create_task(worker.acquire())
     await asyncio.wait([fourth], timeout=0.05)
     assert not fourth.done()
-    worker.give_back(grants[0])
+    worker.release(grants[0])
     await asyncio.wait_for(fourth, PATIENCE)
 
 
@@ -268,7 +268,7 @@ async def test_cancelled_waiters_give_their_place_back(budget: Maker) -> None:
             task.cancel()
         for result in await asyncio.gather(*waiting, return_exceptions=True):
             if not isinstance(result, BaseException):
-                worker.give_back(result)
+                worker.release(result)
     assert worker._slots.borrowed_tokens == 0
     await asyncio.wait_for(use(worker, 4), PATIENCE)
 
