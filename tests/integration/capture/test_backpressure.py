@@ -30,6 +30,7 @@ from worker.app import open_services, reporter
 from worker.cancellation import end
 from worker.capture.health import Health, judge
 from worker.capture.poll import Poller
+from worker.capture.state.commit import Commit
 from worker.capture.state.run import Outcome, Run
 from worker.clock import SystemClock
 from worker.keys import Keys
@@ -227,15 +228,15 @@ async def test_full_is_an_outcome(bench: BenchMaker, own_server: Server, told: T
         calls = []
         commit = b.store.__class__.commit
 
-        async def full_at_the_third(store: Any, changes: Any, **options: Any) -> bool:
-            calls.append(len(changes))
-            if len([each for each in calls if each]) == 3 and changes:
+        async def full_at_the_third(store: Any, what: Commit) -> bool:
+            calls.append(len(what.changes))
+            if len([each for each in calls if each]) == 3 and what.changes:
                 await b.redis.config_set("maxmemory", 1)
                 try:
-                    return bool(await commit(store, changes, **options))
+                    return bool(await commit(store, what))
                 finally:
                     await b.redis.config_set("maxmemory", 0)
-            return bool(await commit(store, changes, **options))
+            return bool(await commit(store, what))
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("worker.capture.state.store.StateStore.commit", full_at_the_third)
