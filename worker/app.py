@@ -17,14 +17,12 @@ from urllib.parse import urlsplit
 import anyio
 from redis.exceptions import RedisError
 
+from worker.capture.context import AccountContext
 from worker.capture.health import Health, Verdict, judge
 from worker.capture.poll import Poller
 from worker.capture.probe.registry import CapabilityRegistry
 from worker.capture.reconcile.reconciler import Reconciler
-from worker.capture.records.payload import payload_of
-from worker.capture.records.scope import scope_of
 from worker.capture.registry import CAPTURED
-from worker.capture.resources import Resource
 from worker.capture.resync.runner import ResyncRunner
 from worker.capture.state import pauses
 from worker.capture.state.store import StateStore
@@ -51,7 +49,6 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.capture.records.scope import RecordScope
     from worker.clock import Clock
     from worker.config.sections import Account
     from worker.config.settings import Settings
@@ -185,67 +182,20 @@ def _account_services(
         clock=clock,
     )
     backpressure = Backpressure(groups, HighWaterMarks(**account.backpressure.model_dump()), clock)
-    payloads = {name: payload_of(name, account.privacy, account.events) for name in CAPTURED}
     if account.privacy.key is not None:
         redaction.add(account.privacy.key.get_secret_value())
-    poller = Poller(
-        redis_client=redis,
-        keys=keys,
-        client=client,
-        contract=contract,
-        backpressure=backpressure,
-        page_size=account.api.page_size,
-        max_concurrency=account.api.max_concurrency,
-        intervals=account.intervals,
-        ignore_fields=account.ignore_fields,
-        complete_every=account.complete_every,
-        worker_id=worker_id(),
-        clock=clock,
-        scopes=scopes_of(account),
-        payloads=payloads,
+    context = AccountContext(account, redis, client, contract, backpressure, clock, worker_id())
+    return AccountServices(
+        account,
+        keys,
+        client,
+        Poller(context),
+        ResyncRunner(context),
+        Reconciler(context),
+        contract,
+        groups,
+        retention,
     )
-    resyncer = ResyncRunner(
-        redis_client=redis,
-        keys=keys,
-        client=client,
-        contract=contract,
-        poller=poller,
-        share=account.resync.share,
-        requests_per_second=account.api.requests_per_second,
-        clock=clock,
-    )
-    reconciler = Reconciler(
-        redis_client=redis,
-        keys=keys,
-        client=client,
-        contract=contract,
-        backpressure=backpressure,
-        settings=account.reconcile,
-        requests_per_second=account.api.requests_per_second,
-        max_concurrency=account.api.max_concurrency,
-        intervals=account.intervals,
-        ignore_fields=account.ignore_fields,
-        worker_id=worker_id(),
-        clock=clock,
-        scopes=scopes_of(account),
-        payloads=payloads,
-    )
-    return AccountServices(account, keys, client, poller, resyncer, reconciler, contract, groups, retention)
-
-
-def scopes_of(account: Account) -> dict[str, RecordScope]:
-    """What of each resource is published."""
-    requested = account.interest
-    return {
-        name: scope_of(
-            item,
-            merchants=requested.merchants,
-            statuses=requested.statuses.get(name, ()),
-            final=requested.final_statuses.get(name, ()),
-        )
-        for name, item in CAPTURED.items()
-        if isinstance(item, Resource)
-    }
 
 
 def limits_of(account: Account) -> dict[str, RetentionLimits]:

@@ -75,6 +75,11 @@ class Bench:
         """One poll, of the orders unless something else is named."""
         return await self.account.poller.poll(captured, **options)
 
+    def adjust(self, **settings: Any) -> None:
+        """Read with these settings of the account from now on."""
+        context = self.account.poller.context
+        context.account = replace(context.account, **settings)
+
     async def events(self, name: str = "orders") -> list[Event]:
         """Every event of the orders, or of something else, in order."""
         key = self.account.keys.stream(name)

@@ -1,37 +1,99 @@
-"""A turn: one read of one resource, or of one kind of audit log, and all that its parts share."""
+"""What the reads of an account share, and the session of one read: its lease, its cursor, its commits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from structlog.contextvars import bound_contextvars
+
+from worker.capture.records.payload import PayloadOptions, payload_of
+from worker.capture.records.scope import EVERYTHING, scope_of
+from worker.capture.resources import AuditLog, Resource
 from worker.capture.state.commit import Checkpoint, Commit
 from worker.capture.state.cursor import Cursor
+from worker.capture.state.lease import acquire
+from worker.capture.state.open_records import OpenRecords
+from worker.capture.state.pauses import Pauses, ReadGate
+from worker.capture.state.refresh_queue import RefreshQueue
+from worker.capture.state.run import Run
+from worker.capture.state.store import StateStore
+from worker.keys import Keys
+from worker.telemetry import tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
+    from redis.asyncio import Redis
+
+    from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.records.audit import AuditDelta
     from worker.capture.records.diff import Change
+    from worker.capture.records.fingerprint import FieldIndex
     from worker.capture.records.privacy import RecordPolicy
     from worker.capture.records.scope import RecordScope
-    from worker.capture.resources import Captured, Resource
+    from worker.capture.resources import Captured
     from worker.capture.state.cursor import CursorUpdate
-    from worker.capture.state.lease import Lease
-    from worker.capture.state.run import Run
-    from worker.capture.state.store import StateStore
+    from worker.capture.state.lease import Lease, Renewed
     from worker.clock import Clock
-    from worker.queue.streams.backpressure import BackpressureGate
+    from worker.config.sections import Account
+    from worker.ordermesh.client import OrderMeshClient
+    from worker.queue.streams.backpressure import Backpressure, BackpressureGate
+    from worker.telemetry.tracing import Span
 
 PAUSE_SECONDS = 5.0
 """Until a resource that is paused is looked at again. It costs a lookup in Redis, and no request."""
 
 
+class ResourcePaused(Exception):
+    """A person has paused the resource: nothing is read. The message says who, since when and why."""
+
+
+@dataclass(slots=True)
+class AccountContext:
+    """What all reads of one account share: its settings, and the services they use."""
+
+    account: Account
+    redis: Redis
+    client: OrderMeshClient
+    capabilities: CapabilityRegistry
+    backpressure: Backpressure
+    clock: Clock
+    worker_id: str
+    keys: Keys = field(init=False)
+    pauses: Pauses = field(init=False)
+    _payloads: dict[str, PayloadOptions] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.keys = Keys(self.account.name)
+        self.pauses = Pauses(self.redis, self.keys)
+
+    def payload(self, name: str) -> PayloadOptions:
+        """Return how records of a source go into events."""
+        if name not in self._payloads:
+            self._payloads[name] = payload_of(name, self.account.privacy, self.account.events)
+        return self._payloads[name]
+
+    def scope(self, source: Captured) -> RecordScope:
+        """Return which records of a source are published."""
+        if isinstance(source, AuditLog):
+            return EVERYTHING
+        interest = self.account.interest
+        return scope_of(
+            source,
+            merchants=interest.merchants,
+            statuses=interest.statuses.get(source.name, ()),
+            final=interest.final_statuses.get(source.name, ()),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a resource is read in this run, whatever the parts of it. It ends early when `stop()` is true.
+    """How a source is read, whoever reads it. The read ends early when `stop()` is true.
 
-    `scope`: which of its records are published. `single`: it was seen that a single record can be read by its id.
+    `resource`: the list that is read, or that the audit log belongs to. `scope`: which of its records are published.
+    `single`: it was seen that a single record can be read by its id.
     """
 
     resource: Resource
@@ -47,41 +109,123 @@ class ReadOptions:
     privacy: RecordPolicy | None = None
 
 
-@dataclass(slots=True)
-class PollContext:
-    """State of one poll: its source, its options, the counts of its run.
+class PollSession:
+    """One read of one source: how it is read, under which lease, and the counts of its run.
 
-    `cursor` is the copy that was loaded last; `lease` is set by `begin`. `buckets`: number of hashes that keep the
-    states of the source; 0 for one that was never read, until the reader knows how many it takes.
+    Attributes:
+        source: The resource, or the audit log, that is read.
+        run: The counts of the run, which is a span of the trace of `traceparent`, or of a new one.
+        cursor: The copy that was loaded last.
+        buckets: Number of hashes that keep the states of the source; 0 for one that was never read, until the
+            reader knows how many it takes.
+
     """
 
-    captured: Captured
-    options: ReadOptions
-    run: Run
-    store: StateStore
-    clock: Clock
-    cursor: Cursor = field(default_factory=Cursor)
-    buckets: int = 0
-    _lease: Lease | None = None
+    def __init__(
+        self,
+        context: AccountContext,
+        source: Captured,
+        *,
+        reason: str,
+        stop: Callable[[], bool] = lambda: False,
+        seconds: float = float("inf"),
+        traceparent: str = "",
+        lease: str = "",
+    ) -> None:
+        account, clock = context.account, context.clock
+        if isinstance(source, Resource):
+            # A source that is not polled is not followed up.
+            polled = tuple(item for item in source.follow_ups if item.target in account.intervals)
+            source = replace(source, follow_ups=polled)
+        self.context, self.source, self.clock = context, source, clock
+        self._trace = tracing.begin(traceparent)
+        self.run = Run(
+            self._trace.span_id, account.name, source.name, "", reason, clock.monotonic(), clock.now()
+        )
+        self.run.trace_id = self._trace.trace_id
+        payload = context.payload(source.name)
+        hidden = payload.privacy.hidden if payload.privacy else frozenset[str]()
+        self.options = ReadOptions(
+            resource=source.parent if isinstance(source, AuditLog) else source,
+            scope=context.scope(source),
+            page_size=account.api.page_size,
+            window=account.api.max_concurrency,
+            interval=account.intervals.get(source.name, 0.0),
+            ignored=hidden.union(account.ignore_fields.get(source.name, ())),
+            stop=lambda: stop() or bool(self.run.paused_by),
+            seconds=seconds,
+            gate=ReadGate(context.backpressure, context.pauses, self.run),
+            privacy=payload.privacy,
+        )
+        self.store = StateStore(context.redis, context.keys, source, payload, lease=lease)
+        self.open_records = OpenRecords(context.redis, context.keys, source.name)
+        self.refresh_queue = RefreshQueue(context.redis, context.keys, source.name)
+        self.cursor, self.buckets = Cursor(), 0
+        self._lease: Lease | None = None
+        self._fields: FieldIndex | None = None
 
     @property
     def lease(self) -> Lease:
-        """The lease under which is read."""
+        """The lease under which the session commits."""
         if self._lease is None:
-            raise ValueError("the poll has not begun: it has no lease")
+            raise ValueError("the session is not open: it has no lease")
         return self._lease
 
-    async def begin(self, lease: Lease) -> None:
-        """Read under this lease, where the cursor stands."""
-        self._lease = lease
-        await self.store.check_layout()
-        await self.load_cursor()
+    @contextmanager
+    def trace(self, name: str) -> Iterator[Span]:
+        """Make the block the span of the run, and name the run in each line that the block logs."""
+        names = {"resource": self.source.name, "run_id": self.run.run_id, "trace_id": self.run.trace_id}
+        with (
+            tracing.span(name, self._trace, **names) as span,
+            bound_contextvars(account=self.run.account, **names),
+        ):
+            yield span
+
+    @asynccontextmanager
+    async def open(
+        self, *, on_renew: Renewed | None = None, lease: Lease | None = None
+    ) -> AsyncIterator[None]:
+        """Hold the lease of the source while the block runs, with the cursor loaded.
+
+        `on_renew` is awaited with each renewal. `lease`: one that the caller holds, under which the session commits.
+
+        Raises:
+            ResourcePaused: A person has paused the source.
+            LeaseHeld: Another worker reads it.
+            DataError: The keys in Redis were written by another version.
+
+        """
+        context = self.context
+        if pause := await context.pauses.of(self.source.name):
+            raise ResourcePaused(pause.description)
+        held = (
+            nullcontext(lease)
+            if lease is not None
+            else acquire(
+                context.redis,
+                context.keys.lease(self.source.name),
+                resource=self.source.name,
+                owner=f"{context.worker_id}/{self.run.run_id}",
+                clock=self.clock,
+                on_renew=on_renew,
+            )
+        )
+        async with held as self._lease:
+            await self.store.check_layout()
+            await self.load_cursor()
+            yield
 
     async def load_cursor(self) -> Cursor:
         """Load the cursor."""
         self.cursor = await self.store.load_cursor()
         self.buckets = self.cursor.buckets or self.buckets
         return self.cursor
+
+    async def load_fields(self) -> FieldIndex:
+        """Return the field names that have a place. They are loaded once."""
+        if self._fields is None:
+            self._fields = await self.store.load_fields()
+        return self._fields
 
     async def update(self, fields: CursorUpdate, *, record: bool = False) -> None:
         """Write fields of the cursor, and the record of the run if it has ended."""

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from worker.capture.context import PollContext
-    from worker.capture.state.open_records import OpenRecords
+    from worker.capture.context import PollSession
 
 
 class Keep(Enum):
@@ -73,16 +72,14 @@ class Written:
 
 
 class RecordWriter:
-    """Publishes the records of one source, under the lease of `context`.
+    """Publishes the records of one source, under the lease of `session`.
 
-    `open_records`: where open records are recorded before they are published; None for a scan, which records all that
-    it shows. `mark`: a full scan is under way, and has seen the records that are looked up.
+    `is_scan`: the records are those that a list shows. The scan itself records which of them are open; of records
+    that are read otherwise the writer does so. `mark`: a full scan is under way, and has seen what is looked up.
     """
 
-    def __init__(
-        self, context: PollContext, *, open_records: OpenRecords | None = None, mark: bool = False
-    ) -> None:
-        self._context, self._open, self._mark = context, open_records, mark
+    def __init__(self, session: PollSession, *, is_scan: bool = False, mark: bool = False) -> None:
+        self._session, self._is_scan, self._mark = session, is_scan, mark
         self._fields: FieldIndex | None = None
 
     @property
@@ -92,9 +89,9 @@ class RecordWriter:
 
     async def look_up(self, records: Sequence[RawRecord], *, unchanged: bool = False) -> list[DecodedRecord]:
         """Return the records whose bytes differ from what is known, decoded; if `unchanged`, the others as well."""
-        context, options = self._context, self._context.options
-        if context.buckets:
-            found = await context.store.differing(records, context.buckets, mark=self._mark, every=unchanged)
+        session, options = self._session, self._session.options
+        if session.buckets:
+            found = await session.store.differing(records, session.buckets, mark=self._mark, every=unchanged)
         else:
             found = dict.fromkeys(range(len(records)), b"")  # nothing is known yet
         return [
@@ -129,7 +126,7 @@ class RecordWriter:
             LeaseLost: Another worker has taken over; nothing was written.
 
         """
-        context = self._context
+        session = self._session
         while True:
             if decoded is None:
                 decoded = await self.look_up(records, unchanged=unchanged)
@@ -138,9 +135,9 @@ class RecordWriter:
             moved, pending = checkpoint(written), written.pending
             if moved is None and not pending:
                 return written
-            if self._open is not None:
-                await self._open.record(pending, context.options.scope, context.cursor)
-            if await context.commit(moved or Checkpoint(), changes=pending, where=where):
+            if not self._is_scan:
+                await session.open_records.record(pending, session.options.scope, session.cursor)
+            if await session.commit(moved or Checkpoint(), changes=pending, where=where):
                 return written
             # Another run has committed one of these records since it was looked up.
             decoded = None
@@ -158,14 +155,14 @@ class RecordWriter:
 
         `logs`: the subject of each, its bytes, and its entries.
         """
-        context, privacy = self._context, self._context.options.privacy
+        session, privacy = self._session, self._session.options.privacy
         while True:
             deltas: list[audit.AuditDelta] = []
             for subject, raw, entries in logs:
-                before = await context.store.state_of(subject, context.buckets)
+                before = await session.store.state_of(subject, session.buckets)
                 delta = audit.new_entries(subject, raw, entries, before, privacy)
                 deltas += [] if delta is None else [delta]
-            if await context.commit(checkpoint, recorded=deltas, where=where):
+            if await session.commit(checkpoint, recorded=deltas, where=where):
                 return deltas
 
     async def _decide(
@@ -174,9 +171,7 @@ class RecordWriter:
         written = Written()
         if not decoded:
             return written
-        store = self._context.store
-        if self._fields is None:
-            self._fields = await store.load_fields()
+        self._fields = await self._session.load_fields()
         kept, forced = list[DecodedRecord](), set[bytes]()
         for record in decoded:
             answer = keep(record)
@@ -190,8 +185,8 @@ class RecordWriter:
         names = list(dict.fromkeys(name for shape in shapes for name in shape))
         fields = self._fields if extend else self._fields.extended(names)
         if extend:
-            await store.extend_fields(fields, names)
-        baseline = self._context.cursor.baseline
+            await self._session.store.extend_fields(fields, names)
+        baseline = self._session.cursor.baseline
         written.changes = [
             decide(one, fields, baseline=baseline, force=one.observed.key in forced)
             for one in newest_of_each(kept)
@@ -199,9 +194,9 @@ class RecordWriter:
         return written
 
     async def _deletions(self, gone: Sequence[str]) -> list[Change]:
-        context, changes = self._context, list[Change]()
+        session, changes = self._session, list[Change]()
         for identifier in gone:
-            before = await context.store.state_of(identifier, context.buckets)
-            change = decide_deleted(context.options.resource, identifier, before)
+            before = await session.store.state_of(identifier, session.buckets)
+            change = decide_deleted(session.options.resource, identifier, before)
             changes += [] if change is None else [change]
         return changes

@@ -60,7 +60,9 @@ def told() -> Told:
 
 def under(b: Bench, **marks: Any) -> Poller:
     """The poller of the bench, under these marks."""
-    b.account.poller._pressure = Backpressure(b.account.groups, HighWaterMarks(**marks), b.services.clock)
+    b.account.poller.context.backpressure = Backpressure(
+        b.account.groups, HighWaterMarks(**marks), b.services.clock
+    )
     return b.account.poller
 
 
@@ -185,7 +187,7 @@ async def test_a_fast_read_does_not_run_past_the_share_of_memory(
 async def test_a_paused_resource_is_looked_at_soon(bench: BenchMaker) -> None:
     """Every few seconds, however long its interval is, and the tick knows it."""
     async with bench() as b:
-        b.account.poller._intervals = {"orders": 3600.0}
+        b.adjust(intervals={"orders": 3600.0})
         await b.account.groups.declare({"slow": ["orders"]})
         await Writer(b.redis).add(10)
         under(b, entries=5)
@@ -510,5 +512,5 @@ async def test_an_account_has_its_marks(sandbox: SandboxServer, redis_url: str) 
     account = replace(account, backpressure=account.backpressure.model_copy(update={"entries": 7}))
     async with open_services([account], redis_url, SystemClock()) as place:
         await know_contract(place)
-        pressure = place.accounts["default"].poller._pressure
+        pressure = place.accounts["default"].poller.context.backpressure
         assert pressure.marks == HighWaterMarks(entries=7, bytes=1 << 30, memory=0.9, resume=0.9)

@@ -212,7 +212,7 @@ async def test_index_lag(bench: BenchMaker, plan: str) -> None:
             changed = {*sandbox.store.change(15), *sandbox.store.create(2)}
             ahead[0] += HOUR / 4
             clock.offset += HOUR / 2
-            b.account.poller._complete_every = 10 * DAY
+            b.adjust(complete_every=10 * DAY)
             assert (await b.poll()).published == 0
             ahead[0] += HOUR
             clock.offset += HOUR / 2
@@ -246,7 +246,7 @@ async def test_clock_skew_of_an_hour(bench: BenchMaker, plan: str, skew: float) 
     with server(plan) as sandbox:
         async with bench(sandbox, probe=True, page_size=10, clock=clock) as b:
             await settled(b)
-            b.account.poller._complete_every = 10 * DAY
+            b.adjust(complete_every=10 * DAY)
             for _ in range(3):
                 began = time.time()
                 sandbox.store.change(12)

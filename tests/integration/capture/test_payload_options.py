@@ -171,7 +171,7 @@ async def test_old_values_of_any_changes(bench: BenchMaker, compress_above: int 
     """Whatever changes, is ignored, becomes unreadable and comes back: old values are those published before."""
     rng = random.Random(7)
     async with bench(events=EventSettings(previous=True, compress_above=compress_above), page_size=20) as b:
-        b.account.poller._ignore_fields = {"orders": ("processedAt",)}
+        b.adjust(ignore_fields={"orders": ("processedAt",)})
         await b.poll()
         for _ in range(12):
             store = b.sandbox.store

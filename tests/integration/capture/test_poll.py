@@ -101,7 +101,7 @@ async def test_noise_is_silent(bench: BenchMaker) -> None:
 async def test_ignored_fields(bench: BenchMaker) -> None:
     """A field that is ignored changes silently; it is in the data of the next event all the same."""
     async with bench() as b:
-        b.account.poller._ignore_fields = {"orders": ("updatedAt",)}
+        b.adjust(ignore_fields={"orders": ("updatedAt",)})
         await b.poll()
         (order,) = b.sandbox.store.touch(1)
         run = await b.poll()

@@ -38,7 +38,7 @@ async def test_refused_login_pauses(bench: BenchMaker) -> None:
     """Credentials that are refused are tried again after a minute, not after seconds."""
     async with bench() as b:
         b.sandbox.faults.replace([FaultRule("status", operation="clients.token", code=401, times=1)])
-        clock = b.account.poller._clock = StillClock()
+        clock = b.account.poller.context.clock = StillClock()
         run = await b.poll()
         assert (run.outcome, run.error_code) == ("failed", "login_rejected")
         assert (await b.cursor()).due_at - clock.now() == 60
@@ -49,7 +49,7 @@ async def test_pause_grows(bench: BenchMaker) -> None:
     """5, 10, 20, 40, 60, 60 seconds between polls that fail; a good one ends it."""
     async with bench(attempts=1) as b:
         fault(b, "garbage", times=None)
-        clock = b.account.poller._clock = StillClock()
+        clock = b.account.poller.context.clock = StillClock()
         pauses = []
         for _ in range(6):
             await b.poll()
@@ -65,7 +65,7 @@ async def test_pause_that_the_server_asks_for(bench: BenchMaker) -> None:
     """A long Retry-After puts the poll off by just that."""
     async with bench() as b:
         fault(b, "status", code=429, retry_after=300)
-        clock = b.account.poller._clock = StillClock()
+        clock = b.account.poller.context.clock = StillClock()
         assert (await b.poll()).error_code == "rate_limited"
         assert (await b.cursor()).due_at - clock.now() == 300
 
@@ -83,7 +83,7 @@ class SetClock(SystemClock):
 async def test_error_is_told_once_a_minute(bench: BenchMaker) -> None:
     """The same failure is told once a minute with the number of repetitions, and anew after a good poll."""
     async with bench() as b:
-        clock = b.account.poller._clock = SetClock()
+        clock = b.account.poller.context.clock = SetClock()
         fault(b, "garbage", times=None)
         with structlog.testing.capture_logs() as lines:
             for _ in range(4):

@@ -56,7 +56,7 @@ class TickingClock(SystemClock):
 async def test_slices(bench: BenchMaker) -> None:
     """A long read is a chain of slices, each of which goes on where the one before ended."""
     async with bench(page_size=5) as b:
-        b.account.poller._clock = TickingClock()
+        b.account.poller.context.clock = TickingClock()
         runs: list[Run] = []
         while not runs or runs[-1].outcome == "partial":
             runs.append(await b.poll(slice_seconds=3.5))

@@ -253,7 +253,7 @@ async def test_equal_values_are_still_equal(bench: BenchMaker) -> None:
 async def test_a_change_nobody_would_see_is_no_event(bench: BenchMaker) -> None:
     """A change in a hidden field alone is noise; in a field of which a part is published it is an event."""
     async with bench(privacy=MINIMAL) as b:
-        b.account.poller._ignore_fields = {"orders": ("updatedAt",)}
+        b.adjust(ignore_fields={"orders": ("updatedAt",)})
         await b.poll()
         order = b.sandbox.store.ids()[0]
         b.sandbox.store.change(order, meta={"gift": "yes"})

@@ -179,7 +179,7 @@ async def waiting(b: Bench) -> list[str]:
 async def settle(b: Bench, model: Model) -> None:
     """When nothing happens any more, a few polls bring all that they read, and then a complete read the rest."""
     await settle_polls(b, model)
-    b.account.poller._complete_every = 0.0
+    b.adjust(complete_every=0.0)
     await settle_polls(b, model)
     assert not model.untold()
     there = {subject for subject, content in model.told.items() if "createdAt" in json.loads(content)}

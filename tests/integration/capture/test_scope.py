@@ -90,7 +90,7 @@ async def test_an_order_outside_that_is_deleted(bench: BenchMaker) -> None:
             await b.poll()
             published = len(await b.events())
             sandbox.store.delete(min(having(sandbox, "status", "Fulfilled")))
-            b.account.poller._clock = b.services.clock
+            b.account.poller.context.clock = b.services.clock
             for _ in range(4):
                 await b.poll()
                 for key in await b.redis.keys("*:due:orders"):

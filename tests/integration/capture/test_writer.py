@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.support.servers import Server
 from tests.support.worker import Bench, BenchContext, BenchMaker
-from worker.capture.context import PollContext
+from worker.capture.context import PollSession
 from worker.capture.reconcile import reconciler
 from worker.capture.reconcile.comparison import Window
 from worker.capture.reconcile.verifier import RecordCheck
@@ -32,7 +32,6 @@ from worker.capture.writer import Keep, RecordWriter, Written
 from worker.config.sections import ReconcileSettings
 from worker.redis.connections import answer
 from worker.sandbox import SandboxServer
-from worker.telemetry import tracing
 
 pytestmark = pytest.mark.anyio
 
@@ -190,12 +189,11 @@ async def result(b: Bench) -> tuple[object, ...]:
 
 
 @asynccontextmanager
-async def writing(b: Bench) -> AsyncIterator[tuple[PollContext, RecordWriter]]:
-    """Yield a writer of orders, under their lease."""
-    context = b.account.poller.context(ORDERS, reason="test", trace=tracing.begin())
-    async with b.account.poller.lease(context) as lease:
-        await context.begin(lease)
-        yield context, RecordWriter(context)
+async def writing(b: Bench) -> AsyncIterator[tuple[PollSession, RecordWriter]]:
+    """Yield a writer of orders, and its session."""
+    session = PollSession(b.account.poller.context, ORDERS, reason="test")
+    async with session.open():
+        yield session, RecordWriter(session)
 
 
 def nothing(_: Written) -> None:
@@ -208,8 +206,8 @@ async def test_of_a_record_that_was_read_twice_the_newer_one_counts(bench: Bench
         await b.poll()
         known = b.sandbox.store.ids()[0]
         records = [msgspec.Raw(Served(minute, minute).raw(known)) for minute in (1, 3, 2)]
-        async with writing(b) as (context, writer):
-            observed = observe(ORDERS, records, context.options.scope)
+        async with writing(b) as (session, writer):
+            observed = observe(ORDERS, records, session.options.scope)
             written = await writer.write(observed, where="here", checkpoint=nothing)
             assert [change.modified // 60_000 % 60 for change in written.changes] == [3]
         assert [event.data for event in (await b.events())[50:]] == [Served(3, 3).raw(known)]
@@ -227,10 +225,10 @@ async def test_a_record_that_another_run_commits_meanwhile(bench: BenchMaker) ->
             asked.append([change.observed.identifier for change in written.changes])
             return Checkpoint({"held_back": len(asked)})
 
-        async with writing(b) as (context, writer):
-            observed = observe(ORDERS, records, context.options.scope)
+        async with writing(b) as (session, writer):
+            observed = observe(ORDERS, records, session.options.scope)
             decoded = await writer.look_up(observed)
-            await RecordWriter(context).write(observed[:1], where="there", checkpoint=nothing)
+            await RecordWriter(session).write(observed[:1], where="there", checkpoint=nothing)
             await writer.write(observed, where="here", checkpoint=checkpoint, decoded=decoded)
         assert asked == [[first, second], [second]]
         assert [event.subject for event in (await b.events())[50:]] == [first, second]
@@ -246,9 +244,9 @@ async def test_what_is_not_kept_is_neither_published_nor_remembered(bench: Bench
         before = await states(b)
         records = [msgspec.Raw(b.sandbox.store.truth()[each]) for each in ids]
         records[2:] = [msgspec.Raw(Served(1, 1).raw(each)) for each in ids[2:]]
-        async with writing(b) as (context, writer):
+        async with writing(b) as (session, writer):
             written = await writer.write(
-                observe(ORDERS, records, context.options.scope),
+                observe(ORDERS, records, session.options.scope),
                 where="here",
                 checkpoint=nothing,
                 keep=lambda record: answers[record.observed.identifier],

@@ -9,15 +9,14 @@ proven is noted with each batch, and the next slice carries on there.
 from __future__ import annotations
 
 import uuid
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import redis.exceptions
-from structlog.contextvars import bound_contextvars
 
 from worker.backoff import Backoff
-from worker.capture.context import PollContext, ReadOptions
+from worker.capture.context import PollSession, ResourcePaused
 from worker.capture.reconcile.comparison import Window, can_be_proven, obstacle, window_of
 from worker.capture.reconcile.progress import (
     LEASE,
@@ -30,36 +29,20 @@ from worker.capture.reconcile.progress import (
 from worker.capture.reconcile.server_clock import ServerClock
 from worker.capture.reconcile.throttle import Throttle
 from worker.capture.reconcile.verifier import Verifier, VerifyOptions
-from worker.capture.records.payload import AS_SERVED, PayloadOptions
-from worker.capture.records.scope import EVERYTHING, RecordScope
 from worker.capture.state.lease import Lease, Renewed, acquire
-from worker.capture.state.open_records import OpenRecords
-from worker.capture.state.pauses import Pauses, ReadGate
 from worker.capture.state.record_states import ScanPosition, StoredRecord, walk
-from worker.capture.state.run import Run
 from worker.capture.state.run_history import History
-from worker.capture.state.store import StateStore
-from worker.capture.writer import RecordWriter
 from worker.clock import rfc3339
 from worker.errors import DataError, Forbidden, LeaseHeld, LeaseLost, OrderMeshError
 from worker.redis.connections import is_full
-from worker.telemetry import tracing
 from worker.telemetry.log import Repeats, get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from redis.asyncio import Redis
-
-    from worker.capture.probe.registry import CapabilityRegistry
+    from worker.capture.context import AccountContext
     from worker.capture.resources import Resource
-    from worker.clock import Clock
-    from worker.config.sections import ReconcileSettings
-    from worker.keys import Keys
-    from worker.ordermesh.client import OrderMeshClient
     from worker.ordermesh.contract.findings import Capabilities
-    from worker.queue.streams.backpressure import Backpressure
-    from worker.telemetry.tracing import Trace
 
 SLICE_SECONDS = 45.0
 MAX_AT_ONCE = 50
@@ -78,7 +61,7 @@ REASON = "reconcile"
 class _Slice:
     """What belongs to the slice of one resource."""
 
-    context: PollContext
+    session: PollSession
     coverage: Coverage
     progress: ReconcileProgress
     gaps: dict[str, Gap]
@@ -86,38 +69,18 @@ class _Slice:
     @property
     def resource(self) -> Resource:
         """What is reconciled."""
-        return self.context.options.resource
+        return self.session.options.resource
 
 
 class Reconciler:
     """Reconciles the resources of one account. Stateless between slices: all that matters is in Redis."""
 
-    def __init__(
-        self,
-        *,
-        redis_client: Redis,
-        keys: Keys,
-        client: OrderMeshClient,
-        contract: CapabilityRegistry,
-        backpressure: Backpressure,
-        settings: ReconcileSettings,
-        requests_per_second: float,
-        max_concurrency: int,
-        intervals: Mapping[str, float],
-        ignore_fields: Mapping[str, Sequence[str]],
-        worker_id: str,
-        clock: Clock,
-        payloads: Mapping[str, PayloadOptions] | None = None,
-        scopes: Mapping[str, RecordScope] | None = None,
-    ) -> None:
-        self._scopes = scopes or {}
-        self._redis, self._keys, self._client, self._contract = redis_client, keys, client, contract
-        self._pressure, self._pauses = backpressure, Pauses(redis_client, keys)
-        self.settings, self._intervals, self._ignore_fields = settings, intervals, ignore_fields
-        self._rate, self._parallel = requests_per_second * settings.share, max_concurrency
-        self._worker_id, self._clock, self._payloads = worker_id, clock, payloads or {}
+    def __init__(self, context: AccountContext) -> None:
+        account = context.account
+        self._context, self._clock, self._settings = context, context.clock, account.reconcile
+        self._rate = account.api.requests_per_second * account.reconcile.share
         self._repeats = Repeats()
-        self._log = get_logger(account=keys.account)
+        self._log = get_logger(account=account.name)
 
     async def run(
         self,
@@ -140,10 +103,10 @@ class Reconciler:
         pace = Throttle(self._rate, self._clock)
         try:
             async with acquire(
-                self._redis,
-                self._keys.lease(LEASE),
+                self._context.redis,
+                self._context.keys.lease(LEASE),
                 resource=LEASE,
-                owner=f"{self._worker_id}/{uuid.uuid4().hex[:16]}",
+                owner=f"{self._context.worker_id}/{uuid.uuid4().hex[:16]}",
                 clock=self._clock,
                 on_renew=on_renew,
             ) as lease:
@@ -158,12 +121,15 @@ class Reconciler:
         except (redis.exceptions.RedisError, OSError) as error:
             self._log_failure("", "redis_full" if is_full(error) else "redis_unavailable", error)
 
+    def _coverage(self, name: str) -> Coverage:
+        return Coverage(self._context.redis, self._context.keys, name)
+
     async def _due(self, resources: Iterable[Resource]) -> list[Resource]:
         """What is due now, the longest due first."""
         result: list[tuple[float, int, Resource]] = []
         for resource in resources:
-            if resource.name in self._intervals and can_be_proven(resource):
-                progress = await Coverage(self._redis, self._keys, resource.name).load()
+            if resource.name in self._context.account.intervals and can_be_proven(resource):
+                progress = await self._coverage(resource.name).load()
                 if progress.due_at <= self._clock.now():
                     result.append((progress.due_at, len(result), resource))
         return [resource for _, _, resource in sorted(result, key=lambda item: item[:2])]
@@ -177,53 +143,19 @@ class Reconciler:
         stop: Callable[[], bool],
         over: Callable[[], bool],
     ) -> None:
-        trace = tracing.begin()
-        names = {"resource": resource.name, "run_id": trace.span_id, "trace_id": trace.trace_id}
-        with (
-            tracing.span("reconcile", trace, **names),
-            bound_contextvars(account=self._keys.account, **names),
-        ):
-            await self._reconcile(resource, trace, lease, pace, stop=stop, over=over)
+        session = PollSession(self._context, resource, reason=REASON, stop=stop, lease=LEASE)
+        with session.trace("reconcile"), suppress(ResourcePaused):
+            async with session.open(lease=lease):
+                await self._reconcile(session, pace, over)
 
-    async def _reconcile(
-        self,
-        resource: Resource,
-        trace: Trace,
-        lease: Lease,
-        pace: Throttle,
-        *,
-        stop: Callable[[], bool],
-        over: Callable[[], bool],
-    ) -> None:
-        coverage, clock = Coverage(self._redis, self._keys, resource.name), self._clock
-        payload = self._payloads.get(resource.name, AS_SERVED)
-        resource = self._followed(resource)
-        began = clock.monotonic()
-        run = Run(trace.span_id, self._keys.account, resource.name, REASON, REASON, began, clock.now())
-        run.trace_id = trace.trace_id
-        hidden = payload.privacy.hidden if payload.privacy else frozenset[str]()
-        options = ReadOptions(
-            resource=resource,
-            scope=self._scopes.get(resource.name, EVERYTHING),
-            page_size=1,
-            window=self._parallel,
-            interval=self._intervals[resource.name],
-            ignored=hidden.union(self._ignore_fields.get(resource.name, ())),
-            stop=stop,
-            gate=ReadGate(self._pressure, self._pauses, run),
-            privacy=payload.privacy,
-        )
-        store = StateStore(self._redis, self._keys, resource, payload, lease=LEASE)
-        context = PollContext(resource, options, run, store, clock)
-        await context.begin(lease)
-        at = _Slice(context, coverage, await coverage.load(), await coverage.gaps())
-        if await self._pauses.of(resource.name):
-            return
-        if not context.cursor.baseline:
+    async def _reconcile(self, session: PollSession, pace: Throttle, over: Callable[[], bool]) -> None:
+        resource, coverage = session.options.resource, self._coverage(session.source.name)
+        at = _Slice(session, coverage, await coverage.load(), await coverage.gaps())
+        if not session.cursor.baseline:
             await self._postpone(at, RETRY_SECONDS)
             return
         try:
-            capabilities = await self._contract.ensure(resource, again=False)
+            capabilities = await self._context.capabilities.ensure(resource, again=False)
             why = obstacle(resource, capabilities)
             if why:
                 await self._turn_off(at, why)
@@ -239,15 +171,10 @@ class Reconciler:
             wait = BACKOFF.ceiling(failures)
             await self._postpone(at, wait, failures=failures, error=str(error), error_code=error.code)
 
-    def _followed(self, resource: Resource) -> Resource:
-        """What nobody polls is not followed up."""
-        requested = tuple(item for item in resource.follow_ups if item.target in self._intervals)
-        return replace(resource, follow_ups=requested)
-
     async def _postpone(self, at: _Slice, seconds: float, **fields: object) -> None:
         due_at = self._clock.now() + seconds
-        more = {"due_at": due_at, "interval": self.settings.every, **fields}
-        await at.coverage.update(at.context.lease.fence, more, gaps=at.gaps)
+        more = {"due_at": due_at, "interval": self._settings.every, **fields}
+        await at.coverage.update(at.session.lease.fence, more, gaps=at.gaps)
 
     async def _turn_off(self, at: _Slice, why: str) -> None:
         """Nothing can be proven at this gateway, or with this token. It is looked at again in a while."""
@@ -256,7 +183,7 @@ class Reconciler:
                 "reconcile_off", reason=why,
                 advice="Completeness cannot be verified. Reading and publishing are not affected.",
             )  # fmt: skip
-        await self._postpone(at, self.settings.every, off=why, failures=0, error="", error_code="")
+        await self._postpone(at, self._settings.every, off=why, failures=0, error="", error_code="")
 
     # A pass
 
@@ -264,15 +191,18 @@ class Reconciler:
         """Begin a pass, if there is anything to prove by now."""
         now, before = self._clock.now(), at.progress
         seen = walk(
-            self._redis, self._keys.states(at.resource.name), at.context.cursor.buckets, ScanPosition()
+            self._context.redis,
+            self._context.keys.states(at.resource.name),
+            at.session.cursor.buckets,
+            ScanPosition(),
         )
-        asked = ServerClock(self._client, pace, at.context.run.usage, self._clock)
-        offset = await asked.offset(at.resource, seen, at.context.options.stop)
+        asked = ServerClock(self._context.client, pace, at.session.run.usage, self._clock)
+        offset = await asked.offset(at.resource, seen, at.session.options.stop)
         window = window_of(
             before.complete_until,
             server_now=now + offset,
-            fresh_as_of=at.context.cursor.fresh_as_of + offset,
-            lag=self.settings.lag,
+            fresh_as_of=at.session.cursor.fresh_as_of + offset,
+            lag=self._settings.lag,
         )
         if window.empty:
             await self._postpone(at, RETRY_SECONDS)
@@ -294,13 +224,13 @@ class Reconciler:
             since = await self._first_seen(window)
             started["complete_since"], at.progress = since, replace(at.progress, complete_since=since)
         await at.coverage.update(
-            at.context.lease.fence, {**started, "due_at": now, "interval": self.settings.every}, gaps=at.gaps
+            at.session.lease.fence, {**started, "due_at": now, "interval": self._settings.every}, gaps=at.gaps
         )
         return True
 
     async def _first_seen(self, window: Window) -> int:
         """When the first run began that is kept (ms): from then on the calendar has something to show."""
-        oldest = await History(self._redis, self._keys).oldest()
+        oldest = await History(self._context.redis, self._context.keys).oldest()
         return min(window.until, int(oldest * 1000)) if oldest else window.until
 
     async def _slice(
@@ -316,17 +246,11 @@ class Reconciler:
             window=Window(progress.since, progress.until),
             began=progress.began,
             alike=capabilities.single_alike is not False,
-            logs=logs if logs in self._intervals else "",
-            parallel=self._parallel,
-            stop=at.context.options.stop,
+            logs=logs if logs in self._context.account.intervals else "",
         )
         verifier = Verifier(
             work,
-            at.context,
-            redis=self._redis,
-            keys=self._keys,
-            writer=RecordWriter(at.context, open_records=OpenRecords(self._redis, self._keys, name)),
-            client=self._client,
+            at.session,
             pace=pace,
             counts=progress.counts,
             gaps=at.gaps,
@@ -336,7 +260,7 @@ class Reconciler:
         batch: list[StoredRecord] = []
         start = ScanPosition(progress.bucket, progress.behind)
         async with aclosing(
-            walk(self._redis, self._keys.states(name), at.context.cursor.buckets, start)
+            walk(self._context.redis, self._context.keys.states(name), at.session.cursor.buckets, start)
         ) as records:
             async for met in records:
                 batch.append(met)
@@ -353,12 +277,12 @@ class Reconciler:
         self, at: _Slice, verifier: Verifier, batch: Sequence[StoredRecord], over: Callable[[], bool]
     ) -> bool:
         """Prove a batch and note it. False if the slice ends here."""
-        at.context.lease.check()
+        at.session.lease.check()
         if over():
             await self._postpone(at, 0.0)
             return False
-        pressed = await at.context.options.gate.check(at.context.run.published)
-        if pressed or at.context.run.paused_by:
+        pressed = await at.session.options.gate.check(at.session.run.published)
+        if pressed or at.session.run.paused_by:
             await self._postpone(at, RETRY_SECONDS)
             return False
         checks = await verifier.check(batch)
@@ -366,7 +290,7 @@ class Reconciler:
             return False
         if suspects := verifier.suspects(checks):
             await at.coverage.update(
-                at.context.lease.fence, {"checking": {**verifier.checking, **suspects}}, gaps=at.gaps
+                at.session.lease.fence, {"checking": {**verifier.checking, **suspects}}, gaps=at.gaps
             )
         if not await verifier.settle(checks):
             return False
@@ -377,7 +301,7 @@ class Reconciler:
         }  # fmt: skip
         at.progress = replace(at.progress, failures=0)
         await at.coverage.update(
-            at.context.lease.fence, done, gaps=at.gaps, opened=verifier.opened, closed=verifier.closed
+            at.session.lease.fence, done, gaps=at.gaps, opened=verifier.opened, closed=verifier.closed
         )
         if sum(not gap.is_absent for gap in at.gaps.values()) > MAX_OPEN:
             await self._end(at, verifier, given_up=True)
@@ -395,15 +319,15 @@ class Reconciler:
         ended = ReconcilePass(progress.since, progress.until, progress.began, now, proven, counts)
         fields: dict[str, object] = {
             "began": 0.0, "bucket": 0, "behind": "", "counts": ReconcileCounts(), "checking": {},
-            "due_at": max(now, progress.began + self.settings.every), "interval": self.settings.every,
+            "due_at": max(now, progress.began + self._settings.every), "interval": self._settings.every,
             "error": f"more than {MAX_OPEN} records could not be verified; the pass has ended" if given_up else "",
             "error_code": "" if not given_up else "too_many_open",
         }  # fmt: skip
         if given_up:
-            fields["due_at"] = now + self.settings.every
+            fields["due_at"] = now + self._settings.every
         if proven:
             fields["complete_until"] = progress.until
-        await at.coverage.update(at.context.lease.fence, fields, gaps=at.gaps, closed=gone, ended=ended)
+        await at.coverage.update(at.session.lease.fence, fields, gaps=at.gaps, closed=gone, ended=ended)
         tell = self._log.info if proven else self._log.warning
         tell(
             "coverage_proven" if proven else "coverage_open",

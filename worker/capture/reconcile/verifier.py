@@ -30,15 +30,11 @@ from worker.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from redis.asyncio import Redis
-
-    from worker.capture.context import PollContext
+    from worker.capture.context import PollSession
     from worker.capture.reconcile.throttle import Throttle
     from worker.capture.records.diff import Change, DecodedRecord, RawRecord
     from worker.capture.records.fingerprint import RecordState
     from worker.capture.state.record_states import StoredRecord
-    from worker.keys import Keys
-    from worker.ordermesh.client import OrderMeshClient
 
 MAX_TOLD = 20
 """Gaps of one slice that have a line of their own in the log."""
@@ -74,16 +70,13 @@ class VerifyOptions:
     """What a prover works on, and under which rules; as for a poll of the same resource.
 
     `alike`: a record that is read by its id has the fields that the list shows. `logs`: the name under which its audit
-    logs are published, "" where they are not. No more than so many requests in `parallel`. `stop()` is true when the
-    work is to end.
+    logs are published, "" where they are not.
     """
 
     window: Window
     began: float
     alike: bool
     logs: str
-    parallel: int
-    stop: Callable[[], bool]
 
 
 class Verifier:
@@ -95,24 +88,20 @@ class Verifier:
     def __init__(
         self,
         work: VerifyOptions,
-        context: PollContext,
+        session: PollSession,
         *,
-        redis: Redis,
-        keys: Keys,
-        writer: RecordWriter,
-        client: OrderMeshClient,
         pace: Throttle,
         counts: ReconcileCounts,
         gaps: dict[str, Gap],
         checking: dict[str, tuple[int, int]],
     ) -> None:
-        self._work, self._resource, self._run = work, context.options.resource, context.run
-        self._redis, self._keys, self._context, self._writer = redis, keys, context, writer
-        self._client, self._pace = client, pace
+        self._work, self._resource, self._run = work, session.options.resource, session.run
+        self._redis, self._keys = session.context.redis, session.context.keys
+        self._session, self._writer, self._pace = session, RecordWriter(session), pace
         self.counts, self.gaps, self.checking = counts, gaps, checking
         self.opened: dict[str, Gap] = {}
         self.closed: list[str] = []
-        self._limit = anyio.CapacityLimiter(work.parallel)
+        self._limit = anyio.CapacityLimiter(session.options.window)
         self._failure: OrderMeshError | None = None
         self._told = 0
         self._whole_seconds = True  # until a record tells a fraction
@@ -132,7 +121,7 @@ class Verifier:
         if len(failed) == len(checks) > FEW and self._failure is not None:
             raise self._failure
         cursor = self._keys.cursor(self._resource.name)
-        buckets = await buckets_of(self._redis, cursor) or self._context.buckets
+        buckets = await buckets_of(self._redis, cursor) or self._session.buckets
         states = await states_of(
             self._redis, self._keys.states(self._resource.name), buckets, [look.identifier for look in checks]
         )
@@ -182,7 +171,7 @@ class Verifier:
 
         async def one(look: RecordCheck) -> None:
             async with self._limit:
-                if failures or not await self._pace.wait(self._work.stop):
+                if failures or not await self._pace.wait(self._session.options.stop):
                     return
                 try:
                     await ask(look)
@@ -210,7 +199,7 @@ class Verifier:
         (name,) = OPERATIONS[key].path_parameters
         used = Usage()
         try:
-            return await self._client.call(key, path={name: identifier}, usage=used)
+            return await self._session.context.client.call(key, path={name: identifier}, usage=used)
         finally:
             self._pace.charge(used.requests - 1)
             usage = self._run.usage
@@ -225,7 +214,7 @@ class Verifier:
     async def _read_record(self, look: RecordCheck) -> None:
         assert self._resource.single is not None  # noqa: S101 - as above
         reply = await self._call(self._resource.single, look.identifier)
-        (one,) = observe(self._resource, [msgspec.Raw(reply.record)], self._context.options.scope)
+        (one,) = observe(self._resource, [msgspec.Raw(reply.record)], self._session.options.scope)
         if one.identifier != look.identifier:
             raise UnreadableAnswer(self._resource.single, f"the response is not record {look.identifier}")
         look.observed = one
@@ -236,7 +225,7 @@ class Verifier:
         if not name:
             return
         with_log = [(look.identifier, look.log) for look in checks if look.log is not None]
-        buckets = await buckets_of(self._redis, self._keys.cursor(name)) or self._context.buckets
+        buckets = await buckets_of(self._redis, self._keys.cursor(name)) or self._session.buckets
         states = await states_of(
             self._redis, self._keys.states(name), buckets, [identifier for identifier, _ in with_log]
         )
@@ -271,9 +260,7 @@ class Verifier:
             check.why = "stale" if change.action is Action.STALE else ""
         self._run.count(written.changes)
         if later := written.skipped[Keep.BY_LIST]:
-            await due.RefreshQueue(self._redis, self._keys, self._resource.name).add(
-                due.record(record.observed.identifier) for record in later
-            )
+            await self._session.refresh_queue.add(due.record(record.observed.identifier) for record in later)
 
     def _keep(self, record: DecodedRecord) -> Keep:
         """Return whether a record is published as it was read by its id."""

@@ -38,12 +38,10 @@ from worker.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.capture.context import PollContext
+    from worker.capture.context import PollSession
     from worker.capture.records.diff import DecodedRecord, RawRecord
     from worker.capture.state.cursor import CursorUpdate
-    from worker.capture.state.open_records import OpenRecords
-    from worker.capture.state.refresh_queue import RefreshBatch, RefreshKey, RefreshQueue
-    from worker.ordermesh.client import OrderMeshClient
+    from worker.capture.state.refresh_queue import RefreshBatch, RefreshKey
     from worker.ordermesh.contract.findings import Capabilities
 
 BATCH = 50
@@ -77,21 +75,12 @@ class _Batch:
 class RecordRefresher:
     """Reads what is due of one resource, or of one kind of audit log, under its lease."""
 
-    def __init__(
-        self,
-        context: PollContext,
-        *,
-        client: OrderMeshClient,
-        queue: RefreshQueue,
-        open_records: OpenRecords,
-        capabilities: Capabilities,
-        seconds: float,
-    ) -> None:
-        self._context, self._options, self._run = context, context.options, context.run
-        self._client, self._queue, self._capabilities = client, queue, capabilities
-        self._writer = RecordWriter(context, open_records=open_records)
-        self._deadline = context.clock.monotonic() + seconds
-        self._limit = anyio.CapacityLimiter(max(1, context.options.window))
+    def __init__(self, session: PollSession, capabilities: Capabilities, seconds: float) -> None:
+        self._session, self._options, self._run = session, session.options, session.run
+        self._client, self._capabilities = session.context.client, capabilities
+        self._queue, self._writer = session.refresh_queue, RecordWriter(session)
+        self._deadline = session.clock.monotonic() + seconds
+        self._limit = anyio.CapacityLimiter(max(1, session.options.window))
         self.wants_sweep = False
         self.exhausted = False
         self.pressed = ""
@@ -107,8 +96,8 @@ class RecordRefresher:
             LeaseLost: Another worker has taken over.
 
         """
-        while not (self._options.stop() or self._context.clock.monotonic() >= self._deadline):
-            self._context.lease.check()
+        while not (self._options.stop() or self._session.clock.monotonic() >= self._deadline):
+            self._session.lease.check()
             if pressed := await self._options.gate.check(self._run.published):
                 self._run.pause(pressed.cause)
                 self.pressed = pressed.cause
@@ -141,7 +130,7 @@ class RecordRefresher:
 
         A kind of log of which nothing can be read, since it is forbidden or the gateway is ill, fails the poll.
         """
-        if isinstance(self._context.captured, AuditLog) and not batch.logs and batch.failure is None:
+        if isinstance(self._session.source, AuditLog) and not batch.logs and batch.failure is None:
             errors = [error for _, error in batch.refused]
             if errors and all(isinstance(error, Forbidden) for error in errors):
                 batch.failure = errors[0]
@@ -172,7 +161,7 @@ class RecordRefresher:
 
     async def _request(self, member: RefreshKey, batch: _Batch) -> bool:
         """Read it. False if it has to wait until the complete read that is under way has ended."""
-        captured = self._context.captured
+        captured = self._session.source
         if isinstance(captured, AuditLog):
             reply = audit_of(await self._call(captured.operation, member.path))
             batch.logs.append((member, reply.raw, reply.entries))
@@ -192,7 +181,7 @@ class RecordRefresher:
             batch.found.append(one.identifier)
         else:
             # The pages that are behind it may have shown it as it was before.
-            self.wants_sweep = not self._context.cursor.scan.started
+            self.wants_sweep = not self._session.cursor.scan.started
             return self.wants_sweep
         return True
 
@@ -209,12 +198,12 @@ class RecordRefresher:
 
     async def _not_found(self, text: str, member: RefreshKey, batch: _Batch) -> None:
         """There is no such record, at least at the moment."""
-        captured, identifier = self._context.captured, member.path[0]
+        captured, identifier = self._session.source, member.path[0]
         if isinstance(captured, Resource) and member.of:
             batch.done.append(text)  # how an order without shipments may be answered
             return
         if isinstance(captured, Resource):
-            times = (await self._context.store.absent([identifier])).get(identifier)
+            times = (await self._session.store.absent([identifier])).get(identifier)
             if times is not None and self._capabilities.single.holds is True:
                 if times + 1 >= CONFIRMATIONS:
                     batch.gone.append(identifier)
@@ -223,7 +212,7 @@ class RecordRefresher:
                     batch.later[text] = CONFIRM_SECONDS
                     batch.absent[identifier] = times + 1
                 return
-            if await self._context.store.state_of(identifier, self._context.buckets):
+            if await self._session.store.state_of(identifier, self._session.buckets):
                 batch.done.append(text)  # a complete read has to miss it first
                 return
         # It may not be there yet, or nobody answers at this path.
@@ -244,7 +233,7 @@ class RecordRefresher:
         )  # fmt: skip
 
     async def _commit(self, taken: RefreshBatch, batch: _Batch) -> None:
-        if isinstance(self._context.captured, AuditLog):
+        if isinstance(self._session.source, AuditLog):
             await self._commit_logs(taken, batch)
         else:
             await self._commit_records(taken, batch)
@@ -252,7 +241,7 @@ class RecordRefresher:
     async def _commit_records(self, taken: RefreshBatch, batch: _Batch) -> None:
         # A record that was read with those of its parent need not be read by its id as well.
         shown = [due.record(one.identifier) for one in batch.observed if one.identifier]
-        absent = await self._context.store.absent(batch.found + [one.identifier for one in batch.observed])
+        absent = await self._session.store.absent(batch.found + [one.identifier for one in batch.observed])
 
         def checkpoint(written: Written) -> Checkpoint:
             self.wants_sweep |= bool(written.skipped[Keep.BY_LIST])
@@ -289,7 +278,7 @@ class RecordRefresher:
         if listed:
             if self._is_alike(record):
                 return Keep.PUBLISH
-            single = self._context.options.resource.single
+            single = self._session.options.resource.single
             return Keep.BY_ID if self._readable and single is not None else Keep.BY_LIST
         if self._capabilities.single_alike is False:
             # The list serves other fields. Published, the record would look changed; but it may have changed.
@@ -319,14 +308,14 @@ class RecordRefresher:
 
     @property
     def _where(self) -> str:
-        return f"{self._context.captured.name} by id"
+        return f"{self._session.source.name} by id"
 
     def _checkpoint(self, refresh: RefreshResult) -> Checkpoint:
         moved: CursorUpdate = {
-            "buckets": self._context.buckets,
+            "buckets": self._session.buckets,
             "last_started": self._run.started_at,
             "interval": self._options.interval,
         }
         if self.wants_sweep:
-            moved |= {"swept_at": 0.0, "due_at": self._context.clock.now()}
+            moved |= {"swept_at": 0.0, "due_at": self._session.clock.now()}
         return Checkpoint(moved, refresh=refresh)

@@ -22,7 +22,7 @@ from worker.ordermesh.http.pages import Page, split
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.capture.context import PollContext
+    from worker.capture.context import PollSession
     from worker.capture.resources import Resource
     from worker.capture.resync.requests import Resync
     from worker.ordermesh.client import OrderMeshClient
@@ -63,7 +63,7 @@ class ResyncReader:
         self._client = client
 
     async def read(
-        self, context: PollContext, resync: Resync, capabilities: Capabilities, *, tracked: int
+        self, session: PollSession, resync: Resync, capabilities: Capabilities, *, tracked: int
     ) -> ResyncPage:
         """The next step of a resync. `tracked`: records that are known.
 
@@ -72,21 +72,21 @@ class ResyncReader:
 
         """
         if resync.request.ids:
-            if context.options.resource.single is None:
-                return await self._read_through(context, resync, tracked)
-            return await self._read_ids(context, resync, capabilities)
-        return await self._read_page(context, resync, tracked)
+            if session.options.resource.single is None:
+                return await self._read_through(session, resync, tracked)
+            return await self._read_ids(session, resync, capabilities)
+        return await self._read_page(session, resync, tracked)
 
-    async def total(self, context: PollContext) -> int | None:
+    async def total(self, session: PollSession) -> int | None:
         """How many records there are, if the list says it."""
-        search = context.options.resource.search
-        body = await self._client.read_page(search, 0, 1, context.run.usage)
+        search = session.options.resource.search
+        body = await self._client.read_page(search, 0, 1, session.run.usage)
         return split(search, body, self._client.profile.wrappers(search), page=0).total
 
     # Pages
 
-    async def _read_page(self, context: PollContext, resync: Resync, tracked: int) -> ResyncPage:
-        options, resource, request = context.options, context.options.resource, resync.request
+    async def _read_page(self, session: PollSession, resync: Resync, tracked: int) -> ResyncPage:
+        options, resource, request = session.options, session.options.resource, resync.request
         search, listing = resource.search, self._client.profile.list_of(resource.search)
         # Larger pages than it began with would begin within one that was committed long ago.
         sizes = (options.page_size, listing.largest_page, resync.size)
@@ -99,7 +99,7 @@ class ResyncReader:
         query = {}
         if since and listing.since_parameter:
             query = {listing.since_parameter: rfc3339(since / 1000)}
-        page = await self._page(context, number, size, query)
+        page = await self._page(session, number, size, query)
         times = times_of(resource, page.records)
         requested = [
             record
@@ -128,12 +128,12 @@ class ResyncReader:
         )
 
     async def _page(
-        self, context: PollContext, number: int, size: int, query: Mapping[str, str] | None = None
+        self, session: PollSession, number: int, size: int, query: Mapping[str, str] | None = None
     ) -> Page:
         """A page of the list; one without records where the server answers with a status behind the last one."""
-        search, profile = context.options.resource.search, self._client.profile
+        search, profile = session.options.resource.search, self._client.profile
         try:
-            body = await self._client.read_page(search, number, size, context.run.usage, query)
+            body = await self._client.read_page(search, number, size, session.run.usage, query)
         except ApiError as error:
             if number and str(error.status) == profile.list_of(search).past_end:
                 return Page([], None)
@@ -150,18 +150,18 @@ class ResyncReader:
 
     # Ids
 
-    async def _read_ids(self, context: PollContext, resync: Resync, capabilities: Capabilities) -> ResyncPage:
+    async def _read_ids(self, session: PollSession, resync: Resync, capabilities: Capabilities) -> ResyncPage:
         batch = resync.request.ids[resync.position : resync.position + BATCH]
         result, failures = ResyncPage(read=len(batch)), list[OrderMeshError]()
         refused: dict[str, ApiError] = {}
-        limit = anyio.CapacityLimiter(max(1, context.options.window))
+        limit = anyio.CapacityLimiter(max(1, session.options.window))
 
         async def one(requested: str) -> None:
             async with limit:
                 if failures:
                     return
                 try:
-                    await self._look_up(context, requested, result, capabilities)
+                    await self._look_up(session, requested, result, capabilities)
                 except RateLimited as error:
                     failures.append(error)
                 except ApiError as error:
@@ -184,16 +184,16 @@ class ResyncReader:
         result.is_last = resync.position + BATCH >= len(resync.request.ids)
         return result
 
-    async def _read_through(self, context: PollContext, resync: Resync, tracked: int) -> ResyncPage:
+    async def _read_through(self, session: PollSession, resync: Resync, tracked: int) -> ResyncPage:
         """Some ids of a resource that has no single read: its list is read through until all of them were seen."""
-        options, resource = context.options, context.options.resource
+        options, resource = session.options, session.options.resource
         batch = resync.request.ids[resync.position : resync.position + BATCH_OF_LIST]
         open_ids = {requested.strip(): requested for requested in batch}
         largest = self._client.profile.list_of(resource.search).largest_page
         size = min(options.page_size, largest or options.page_size)
         result, before, seen, number, expected = ResyncPage(read=len(batch)), set[bytes](), 0, 0, tracked
         while open_ids:
-            page = await self._page(context, number, size)
+            page = await self._page(session, number, size)
             shown = observe(resource, page.records, options.scope)
             keys = {one.key for one in shown}
             expected = max(expected, page.total or 0)
@@ -214,46 +214,46 @@ class ResyncReader:
         return result
 
     async def _look_up(
-        self, context: PollContext, requested: str, result: ResyncPage, capabilities: Capabilities
+        self, session: PollSession, requested: str, result: ResyncPage, capabilities: Capabilities
     ) -> None:
         """Look for the record that has this id, or is otherwise called so."""
-        resource = context.options.resource
+        resource = session.options.resource
         refused: Forbidden | None = None
         try:
-            record = await self._by_id(resource, requested.strip(), context)
+            record = await self._by_id(resource, requested.strip(), session)
         except Forbidden as error:  # the list may be readable
             record, refused = None, error
         if record is None or capabilities.single_alike is False:
             # Other fields than the list's, published, would be a change that is none.
-            listed = await self._listed(resource, requested.strip(), record, context)
+            listed = await self._listed(resource, requested.strip(), record, session)
             if record is not None and listed is None:
                 result.unlike += 1
                 return
             record = listed
         if record is not None:
-            result.observed += observe(resource, [record], context.options.scope)
+            result.observed += observe(resource, [record], session.options.scope)
         elif refused is not None:
             raise refused
         else:
             result.missing.append(requested)
 
-    async def _by_id(self, resource: Resource, requested: str, context: PollContext) -> msgspec.Raw | None:
+    async def _by_id(self, resource: Resource, requested: str, session: PollSession) -> msgspec.Raw | None:
         """The record that is read by an id of its own, or by its safe id; None if there is none."""
         for key, name in ((resource.single, resource.id_field), (resource.by_safe_id, "safeId")):
             if key is not None:
-                record = await self._single(key, requested, context)
+                record = await self._single(key, requested, session)
                 if record is not None and _value(record, name) == requested:
                     return record
         return None
 
     async def _listed(
-        self, resource: Resource, requested: str, known: msgspec.Raw | None, context: PollContext
+        self, resource: Resource, requested: str, known: msgspec.Raw | None, session: PollSession
     ) -> msgspec.Raw | None:
         """The record as the list shows it. `known`: as it was shown otherwise, with its names."""
         for name in (*_NAMES, resource.id_field):
             if name in OPERATIONS[resource.search].query:
                 called = requested if known is None else _value(known, name)
-                record = await self._search(resource, name, called, context) if called else None
+                record = await self._search(resource, name, called, session) if called else None
                 same = record is not None and (
                     known is None or _value(record, resource.id_field) == _value(known, resource.id_field)
                 )
@@ -261,10 +261,10 @@ class ResyncReader:
                     return record
         return None
 
-    async def _single(self, key: str, requested: str, context: PollContext) -> msgspec.Raw | None:
+    async def _single(self, key: str, requested: str, session: PollSession) -> msgspec.Raw | None:
         (name,) = OPERATIONS[key].path_parameters
         try:
-            reply = await self._client.call(key, path={name: requested}, usage=context.run.usage)
+            reply = await self._client.call(key, path={name: requested}, usage=session.run.usage)
             return msgspec.Raw(reply.record)
         except (NotFound, UnreadableAnswer):
             return None
@@ -274,12 +274,12 @@ class ResyncReader:
             raise
 
     async def _search(
-        self, resource: Resource, name: str, requested: str, context: PollContext
+        self, resource: Resource, name: str, requested: str, session: PollSession
     ) -> msgspec.Raw | None:
         """The record of which field `name` is `wanted`. A server that ignores the filter gives others, or it."""
         query = {name: requested}
         try:
-            body = await self._client.read_page(resource.search, 0, 10, context.run.usage, query)
+            body = await self._client.read_page(resource.search, 0, 10, session.run.usage, query)
             page = split(resource.search, body, self._client.profile.wrappers(resource.search), page=0)
         except UnreadableAnswer:
             return None

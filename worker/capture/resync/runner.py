@@ -14,37 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import redis.exceptions
-from structlog.contextvars import bound_contextvars
 
 from worker.backoff import Backoff
+from worker.capture.context import PollSession, ResourcePaused
 from worker.capture.resync.reader import ResyncPage, ResyncReader
 from worker.capture.resync.requests import OVER, Resync, ResyncRequest, Resyncs, ResyncState
 from worker.capture.state.buckets import buckets_for
 from worker.capture.state.commit import Checkpoint
-from worker.capture.state.open_records import OpenRecords
 from worker.capture.writer import Keep, RecordWriter, Written, publish_all
 from worker.errors import ApiError, DataError, LeaseHeld, LeaseLost, OrderMeshError, RedisFull
 from worker.redis.connections import is_full
-from worker.telemetry import tracing
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
-    from redis.asyncio import Redis
-
-    from worker.capture.context import PollContext
-    from worker.capture.poll import Poller
-    from worker.capture.probe.registry import CapabilityRegistry
+    from worker.capture.context import AccountContext
     from worker.capture.records.diff import DecodedRecord
     from worker.capture.resources import Resource
     from worker.capture.state.cursor import CursorUpdate
-    from worker.capture.state.lease import Lease, Renewed
+    from worker.capture.state.lease import Renewed
     from worker.capture.state.store import StateStore
-    from worker.clock import Clock
     from worker.errors import OrdersyncError
-    from worker.keys import Keys
-    from worker.ordermesh.client import OrderMeshClient
 
 MAX_SLICE = 5.0
 """Seconds that a slice holds the lease, at most."""
@@ -69,28 +60,12 @@ class Preview:
 class ResyncRunner:
     """Works on the resyncs of one account. `share` of `requests_per_second` is theirs at most."""
 
-    def __init__(
-        self,
-        *,
-        redis_client: Redis,
-        keys: Keys,
-        client: OrderMeshClient,
-        contract: CapabilityRegistry,
-        poller: Poller,
-        share: float,
-        requests_per_second: float,
-        clock: Clock,
-    ) -> None:
-        self._redis, self._keys, self._reader, self._contract, self._poller = (
-            redis_client,
-            keys,
-            ResyncReader(client),
-            contract,
-            poller,
-        )
-        self._rate, self._clock = share * requests_per_second, clock
-        self.resyncs = Resyncs(redis_client, keys)
-        self._log = get_logger(account=keys.account)
+    def __init__(self, context: AccountContext) -> None:
+        account = context.account
+        self._context, self._reader, self._clock = context, ResyncReader(context.client), context.clock
+        self._rate = account.resync.share * account.api.requests_per_second
+        self.resyncs = Resyncs(context.redis, context.keys)
+        self._log = get_logger(account=account.name)
 
     async def slice(
         self,
@@ -123,18 +98,10 @@ class ResyncRunner:
     ) -> None:
         name = resync.id
         began, now = self._clock.monotonic(), self._clock.now()
-        trace = tracing.begin()
-        context = self._poller.context(resource, reason="resync", trace=trace, stop=stop)
-        waits_for = await self._poller.pause_of(resource)
+        session = PollSession(self._context, resource, reason="resync", stop=stop)
         try:
-            names = {"account": self._keys.account, "resource": resource.name}
-            with (
-                tracing.span("resync", trace),
-                bound_contextvars(**names, run_id=context.run.run_id, trace_id=trace.trace_id),
-            ):
-                if not waits_for:
-                    async with self._poller.lease(context, on_renew=on_renew) as lease:
-                        waits_for = await self._work(context, lease, resync)
+            with session.trace("resync"):
+                waits_for = await self._hold(session, resync, on_renew)
         except LeaseHeld:
             await self.resyncs.update(name, due_at=now + LEASE_HELD_SECONDS)
         except (OrderMeshError, LeaseLost, DataError) as error:
@@ -148,7 +115,7 @@ class ResyncRunner:
                 await self.resyncs.update(name, error=waits_for, due_at=now + BACKPRESSURE_SECONDS)
                 return
             # Its requests are paid for before the next slice, without the lease.
-            owed = context.run.usage.requests / self._rate - (self._clock.monotonic() - began)
+            owed = session.run.usage.requests / self._rate - (self._clock.monotonic() - began)
             await self.resyncs.update(name, failures=0, error="", due_at=self._clock.now() + max(0.0, owed))
 
     async def _failed(self, resource: Resource, resync: Resync, error: OrdersyncError) -> None:
@@ -169,14 +136,14 @@ class ResyncRunner:
     async def preview(self, resource: Resource, request: ResyncRequest) -> Preview:
         """What a resync would publish now. Nothing is published or remembered, and the polls keep their pace."""
         request.check()
-        context = self._poller.context(resource, reason="resync", trace=tracing.begin())
+        session = PollSession(self._context, resource, reason="resync")
         resync = Resync(id="", request=request, total=len(request.ids))
-        await context.load_cursor()
-        writer = RecordWriter(context)
+        await session.load_cursor()
+        writer = RecordWriter(session)
         rows, preview, began = dict[bytes, dict[str, Any]](), Preview(), self._clock.monotonic()
         keep = partial(_force, rows) if request.force else publish_all
         while True:
-            result = await self._read(context, resync)
+            result = await self._read(session, resync)
             written = await writer.preview(result.observed, keep=keep, unchanged=request.force)
             for change in written.published:
                 # Pages may move while they are read, and show a record again.
@@ -192,15 +159,21 @@ class ResyncRunner:
             if result.is_last:
                 preview.rows = list(rows.values())
                 return preview
-            owed = context.run.usage.requests / self._rate - (self._clock.monotonic() - began)
+            owed = session.run.usage.requests / self._rate - (self._clock.monotonic() - began)
             await self._clock.sleep(max(0.0, owed))
 
-    async def _work(self, context: PollContext, lease: Lease, resync: Resync) -> str:
+    async def _hold(self, session: PollSession, resync: Resync, on_renew: Renewed | None) -> str:
+        """Work under the lease of the resource. Return why the resync has to wait, or ""."""
+        try:
+            async with session.open(on_renew=on_renew):
+                return await self._work(session, resync)
+        except ResourcePaused as pause:
+            return str(pause)
+
+    async def _work(self, session: PollSession, resync: Resync) -> str:
         """Read and publish for the time of a slice. Why it has to wait, or ""."""
-        options, run, store = context.options, context.run, context.store
-        await context.begin(lease)
-        open_records = OpenRecords(self._redis, self._keys, context.captured.name)
-        writer = RecordWriter(context, open_records=open_records)
+        options, run, store = session.options, session.run, session.store
+        writer = RecordWriter(session)
         if mark := await store.mark_of(_mark(resync.id)):
             resync.resume_from(mark)
             await self.resyncs.update(resync.id, **msgspec.structs.asdict(resync.progress))
@@ -210,12 +183,12 @@ class ResyncRunner:
         while not resync.over:
             if options.stop() or self._clock.monotonic() >= deadline:
                 return ""
-            lease.check()
+            session.lease.check()
             if load := await options.gate.check(run.published):
                 return f"polling is paused: {load.cause}"
             if await self.resyncs.is_over(resync.id):
                 return ""
-            await self._commit(context, writer, resync)
+            await self._commit(session, writer, resync)
             await self.resyncs.update(resync.id, **msgspec.structs.asdict(resync.progress))
             if run.usage.requests / self._rate > MAX_SLICE and not resync.over:
                 return ""
@@ -234,12 +207,12 @@ class ResyncRunner:
             if await self.resyncs.is_over(name.removeprefix(_mark("")), resumable=False):
                 await store.drop_mark(name)
 
-    async def _commit(self, context: PollContext, writer: RecordWriter, resync: Resync) -> None:
+    async def _commit(self, session: PollSession, writer: RecordWriter, resync: Resync) -> None:
         """Read a step, publish what was found, and move on in the same commit."""
-        run, requests = context.run, context.run.usage.requests
-        result = await self._read(context, resync)
-        if not context.buckets:
-            context.buckets = buckets_for(result.total or await self._reader.total(context))
+        run, requests = session.run, session.run.usage.requests
+        result = await self._read(session, resync)
+        if not session.buckets:
+            session.buckets = buckets_for(result.total or await self._reader.total(session))
         before, known, progress = resync.position, frozenset(resync.page), resync.progress
 
         def checkpoint(written: Written) -> Checkpoint:
@@ -248,7 +221,7 @@ class ResyncRunner:
             resync.published += len(written.published)
             resync.unchanged += len(result.observed) - len(written.published)
             resync.requests += run.usage.requests - requests
-            moved: CursorUpdate = {"buckets": context.buckets}
+            moved: CursorUpdate = {"buckets": session.buckets}
             if result.unlike:  # to be had from the list alone
                 moved |= {"swept_at": 0.0, "due_at": self._clock.now()}
             return Checkpoint(moved, bookmarks={_mark(resync.id): resync.mark})
@@ -264,9 +237,9 @@ class ResyncRunner:
         resync.failures = 0
         run.count(written.changes)
 
-    async def _read(self, context: PollContext, resync: Resync) -> ResyncPage:
-        capabilities = await self._contract.ensure(context.options.resource, again=False)
-        return await self._reader.read(context, resync, capabilities, tracked=context.cursor.tracked)
+    async def _read(self, session: PollSession, resync: Resync) -> ResyncPage:
+        capabilities = await self._context.capabilities.ensure(session.options.resource, again=False)
+        return await self._reader.read(session, resync, capabilities, tracked=session.cursor.tracked)
 
 
 def _force(known: Container[bytes], record: DecodedRecord) -> Keep:

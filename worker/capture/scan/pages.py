@@ -14,11 +14,10 @@ from worker.ordermesh.http.pages import split
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.capture.context import PollContext
+    from worker.capture.context import PollSession
     from worker.capture.records.diff import DecodedRecord, RawRecord
     from worker.capture.scan.strategy import PageRequest, ScanStep
     from worker.capture.writer import RecordWriter
-    from worker.ordermesh.client import OrderMeshClient
 
 _REFUSED = frozenset({400, 404, 405, 410, 414, 422, 501})
 """Answers to a filter that is not taken any more."""
@@ -40,11 +39,9 @@ class PageFetcher:
     `statuses`: those of the records, where the part learns or chooses them; `shown`: the open ones among them.
     """
 
-    def __init__(
-        self, context: PollContext, step: ScanStep, writer: RecordWriter, client: OrderMeshClient
-    ) -> None:
-        self._context, self._options, self._step = context, context.options, step
-        self._writer, self._client = writer, client
+    def __init__(self, session: PollSession, step: ScanStep, writer: RecordWriter) -> None:
+        self._session, self._options, self._step = session, session.options, step
+        self._writer, self._client = writer, session.context.client
         self.statuses: set[str] = set()
         self.shown: set[str] = set()
 
@@ -65,7 +62,7 @@ class PageFetcher:
             query[step.since_parameter] = rfc3339(since / 1000)
         try:
             body = await self._client.read_page(
-                search, ask.page, step.page_size, self._context.run.usage, query
+                search, ask.page, step.page_size, self._session.run.usage, query
             )
         except ApiError as error:
             if ask.page and str(error.status) == self._client.profile.list_of(search).past_end:
@@ -76,9 +73,9 @@ class PageFetcher:
                 raise _refused(search, step, error) from None
             raise
         page = split(search, body, self._client.profile.wrappers(search), page=ask.page)
-        self._context.buckets = self._context.buckets or buckets_for(page.total)
+        self._session.buckets = self._session.buckets or buckets_for(page.total)
         if page.total is not None and page.total >= max(len(page.records), 1):
-            self._context.run.total = page.total
+            self._session.run.total = page.total
         times = times_of(resource, page.records) if step.wants_times else []
         if step.since_parameter and since is not None and (older := older_than(times, since)):
             count = "an older record" if older == 1 else f"{older} older records"

@@ -38,32 +38,27 @@ from worker.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.capture.context import PollContext
+    from worker.capture.context import PollSession
     from worker.capture.records.diff import Change
     from worker.capture.resources import Resource
     from worker.capture.scan.strategy import PageRequest, ScanStep
     from worker.capture.state.cursor import CursorUpdate
-    from worker.capture.state.open_records import OpenRecords
     from worker.capture.writer import Written
-    from worker.ordermesh.client import OrderMeshClient
     from worker.queue.streams.backpressure import PressureReport
 
 
 class Scanner:
     """One read: a window, a head, a sweep, or the next part of a sweep that was begun."""
 
-    def __init__(
-        self, context: PollContext, step: ScanStep, *, client: OrderMeshClient, open_records: OpenRecords
-    ) -> None:
-        self._context, self._options, self._step, self._run = context, context.options, step, context.run
-        self._store, self._clock = context.store, context.clock
-        self._open, self._recorded = open_records, set[str]()
-        self._deadline = context.clock.monotonic() + step.seconds
-        cursor = context.cursor
+    def __init__(self, session: PollSession, step: ScanStep) -> None:
+        self._session, self._options, self._step, self._run = session, session.options, step, session.run
+        self._store, self._clock, self._recorded = session.store, session.clock, set[str]()
+        self._deadline = session.clock.monotonic() + step.seconds
+        cursor = session.cursor
         self._resumed = resumed = cursor.scan.started > 0 and not step.is_fast
         self._started_at = cursor.scan.started if resumed else self._run.started_at
         self._statuses_before = cursor.scan.statuses if resumed else NO_STATUSES_YET
-        listing = client.profile.list_of(self.resource.search)
+        listing = session.context.client.profile.list_of(self.resource.search)
         search, window = self.resource.search, self._options.window
         self._full_scan = (
             None
@@ -74,8 +69,8 @@ class Scanner:
         self.sanity = SanityCheck(
             cursor, fast=step.is_fast, resumed=resumed, partial=step.strategy is Strategy.OPEN
         )
-        self._writer = RecordWriter(context, mark=self._judges_absence)
-        self._pages = PageFetcher(context, step, self._writer, client)
+        self._writer = RecordWriter(session, is_scan=True, mark=self._judges_absence)
+        self._pages = PageFetcher(session, step, self._writer)
         self._unreadable = cursor.scan.unreadable if resumed else 0
         self._ready: dict[int, FetchedPage | OrderMeshError] = {}
         self._broken: Exception | None = None
@@ -94,12 +89,12 @@ class Scanner:
         """
         plan, step = self._plan, self._step
         pressed: PressureReport | None = None
-        if self._judges_absence and not self._context.cursor.scan.started:
+        if self._judges_absence and not self._session.cursor.scan.started:
             await self._store.begin_sweep()
         with plain_errors():
             async with anyio.create_task_group() as fetching:
                 while not plan.done and not self._is_over():
-                    self._context.lease.check()
+                    self._session.lease.check()
                     if pressed := await self._options.gate.check(self._run.published):
                         break
                     for number in plan.issue():
@@ -238,7 +233,7 @@ class Scanner:
         if changes or self._step.learns:
             await self._record_open()
         checkpoint = self._checkpoint(self._plan.next_page, cursor, refresh)
-        return await self._context.commit(
+        return await self._session.commit(
             checkpoint, changes=changes, where=self.resource.search, record=ends_here
         )
 
@@ -248,7 +243,7 @@ class Scanner:
         The read may fail or be stopped after that commit, and the next one may find them in a final status.
         """
         new = self.shown - self._recorded
-        await self._open.add(new)
+        await self._session.open_records.add(new)
         self._recorded |= new
 
     def _checkpoint(
@@ -263,7 +258,7 @@ class Scanner:
             }
         moved: CursorUpdate = {
             **progress,
-            "buckets": self._context.buckets,
+            "buckets": self._session.buckets,
             "last_started": self._run.started_at,
             "interval": self._options.interval,
             **(cursor or {}),
@@ -326,7 +321,7 @@ class Scanner:
         if not self._judges_absence:
             return Deletions()
         # The numbers are those of this moment: the read itself has added to them.
-        cursor = replace(await self._store.load_cursor(), buckets=self._context.buckets)
+        cursor = replace(await self._store.load_cursor(), buckets=self._session.buckets)
         result = await absence.find(
             self._store,
             self._options.resource,

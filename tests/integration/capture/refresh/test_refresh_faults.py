@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from tests.support.worker import Bench, BenchMaker
-from worker.capture.context import PollContext
+from worker.capture.context import PollSession
 from worker.capture.refresh.reader import MAX_UNKNOWN
 from worker.capture.registry import AUDIT_LOGS, CATEGORIES, ORDERS, SHIPMENTS
-from worker.capture.state.commit import Commit, RefreshResult
+from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.state.cursor import CursorUpdate
 from worker.capture.state.refresh_queue import RefreshQueue
 from worker.capture.state.run import Outcome
@@ -23,7 +23,6 @@ from worker.ordermesh.contract.findings import UNTOLD, Capabilities, no
 from worker.ordermesh.http.reply import Reply
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule
-from worker.telemetry import tracing
 
 pytestmark = pytest.mark.anyio
 
@@ -82,20 +81,11 @@ async def test_as_many_as_there_are_go_into_one_commit(bench: BenchMaker) -> Non
     async with bench() as b:
         await b.poll()
         many = [f"{at:024x}" for at in range(9_000)]
-        turn = b.account.poller.context(ORDERS, reason="poll", trace=tracing.begin(""))
+        session = PollSession(b.account.poller.context, ORDERS, reason="poll")
 
         async def commit(refresh: RefreshResult) -> None:
-            async with b.account.poller.lease(turn) as lease:
-                cursor = await b.cursor()
-                assert await b.store.commit(
-                    Commit(
-                        fence=lease.fence,
-                        buckets=cursor.buckets,
-                        reason="poll",
-                        observed_at=0,
-                        refresh=refresh,
-                    )
-                )
+            async with session.open():
+                assert await session.commit(Checkpoint(refresh=refresh))
 
         await commit(RefreshResult(absent=dict.fromkeys(many, 0)))
         assert len(await b.store.all_absent()) == len(many)
@@ -205,14 +195,14 @@ async def test_a_list_that_has_to_be_read_is_read_after_a_crash(
         await b.poll(SHIPMENTS)
         await believe(b, "shipments", single=no("withdrawn"))
         await make_due(b, "shipments", f"id:{b.sandbox.world.shipments.ids()[0]}")
-        note = PollContext.update
+        note = PollSession.update
 
-        async def dies(turn: PollContext, fields: CursorUpdate, **options: Any) -> None:
+        async def dies(session: PollSession, fields: CursorUpdate, **options: Any) -> None:
             if "swept_at" in fields:
                 raise ConnectionError("the worker died here")
-            await note(turn, fields, **options)
+            await note(session, fields, **options)
 
-        monkeypatch.setattr(PollContext, "update", dies)
+        monkeypatch.setattr(PollSession, "update", dies)
         store = StateStore(b.redis, b.account.keys, SHIPMENTS)
         assert (await store.load_cursor()).swept_at > 0
         await b.poll(SHIPMENTS, follow_ups_only=True)

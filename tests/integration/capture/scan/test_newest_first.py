@@ -116,7 +116,7 @@ async def test_everything_is_read_once_in_a_while(bench: BenchMaker) -> None:
             oldest = min(sandbox.store.ids(), key=lambda each: str(sandbox.store.times(each)[0]))
             (order,) = sandbox.store.change_silently(oldest)
             assert (await b.poll()).published == 0
-            b.account.poller._complete_every = 0.0
+            b.adjust(complete_every=0.0)
             run = await b.poll()
             assert (run.plan, run.updated) == ("head+sweep", 1)
             assert (await b.events())[-1].subject == order

@@ -83,7 +83,7 @@ async def test_a_change_in_a_final_status(bench: BenchMaker) -> None:
             await b.poll()
             (order,) = sandbox.store.change(orders_in(sandbox, "Fulfilled")[0], externalId="refunded")
             assert (await b.poll()).published == 0
-            b.account.poller._complete_every = 0.0
+            b.adjust(complete_every=0.0)
             run = await b.poll()
             assert (run.plan, run.updated) == ("open+sweep", 1)
             assert (await b.events())[-1].subject == order

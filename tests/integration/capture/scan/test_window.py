@@ -74,7 +74,7 @@ async def test_everything_is_read_once_in_a_while(bench: BenchMaker) -> None:
             await settled(b)
             (order,) = sandbox.store.change_silently(sandbox.store.ids()[3])
             assert (await b.poll()).published == 0
-            b.account.poller._complete_every = 0.0
+            b.adjust(complete_every=0.0)
             run = await b.poll()
             assert (run.plan, run.updated) == ("window+sweep", 1)
             assert (await b.events())[-1].subject == order
@@ -156,8 +156,8 @@ async def test_windows_go_on_beside_a_long_sweep(bench: BenchMaker, monkeypatch:
         async with bench(sandbox, probe=True, page_size=20) as b:
             await settled(b)
             monkeypatch.setattr("worker.capture.scan.strategy.MIN_STEP_SECONDS", -1.0)
-            b.account.poller._intervals = {"orders": -1.0}
-            b.account.poller._complete_every = 0.0
+            b.adjust(intervals={"orders": -1.0})
+            b.adjust(complete_every=0.0)
             first = await b.poll()
             assert (first.plan, first.outcome) == ("window+sweep", "partial")
             assert (await b.cursor()).scan.started > 0
@@ -166,8 +166,8 @@ async def test_windows_go_on_beside_a_long_sweep(bench: BenchMaker, monkeypatch:
             assert (second.plan, second.updated) == ("window+sweep", 7)
             assert {event.subject for event in (await b.events())[400:]} == set(changed)
             monkeypatch.undo()
-            b.account.poller._intervals = {"orders": 5.0}
-            b.account.poller._complete_every = 3600.0
+            b.adjust(intervals={"orders": 5.0})
+            b.adjust(complete_every=3600.0)
             third = await b.poll()
             assert (third.plan, third.outcome) == ("window+sweep", "complete")
             assert (await b.cursor()).scan.started == 0
