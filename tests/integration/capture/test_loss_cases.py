@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from dataclasses import replace
@@ -430,6 +431,31 @@ async def test_a_server_that_caps_the_result_count(
             await all_is_told(b)
             run = await b.poll(complete=True)
             assert (run.outcome, run.plan, run.published) == ("complete", "sweep", 0)
+
+
+async def test_a_filter_that_breaks_within_a_keyset_scan(
+    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full scan that goes by time ends where its filter breaks; the one by page numbers begins with page 0."""
+    capped: dict[str, Any] = {"descending": True, "result_cap": 900, "refuse_deep": True}
+    with server("window, sorted", orders=1300, **capped) as sandbox:
+        async with bench(sandbox, probe=True, page_size=240) as b:
+            assert (await b.poll()).plan == "sweep+sweep"
+            assert (await b.cursor()).capped == 900
+            # The newest orders, on page 0, have changed last: the scan by time has not come to them.
+            change_apart(sandbox.store, sandbox.store.ids())
+            read_page, requests = b.account.client.read_page, itertools.count(1)
+
+            async def breaking(*args: Any) -> bytes:
+                if next(requests) == 4:
+                    broken = replace(sandbox._sandbox.contract, since_honoured=False, result_cap=None)
+                    sandbox._sandbox.contract = sandbox.store.contract = broken
+                return await read_page(*args)
+
+            monkeypatch.setattr(b.account.client, "read_page", breaking)
+            run = await b.poll(complete=True)
+            assert (run.outcome, run.plan, run.missing) == ("complete", "sweep+sweep", 0)
+            await all_is_told(b)
 
 
 @pytest.mark.parametrize(

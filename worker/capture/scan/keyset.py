@@ -64,13 +64,16 @@ class KeysetPaginator:
         """Whether this run has accepted a page."""
         return self.next_step > 0
 
-    def cursor_fields(self, next_page: int) -> CursorUpdate:
-        """What the cursor keeps to resume: the time that the read has come to."""
+    def cursor_fields(self, _: int) -> CursorUpdate:
+        """What the cursor keeps to resume: the time that the read has come to.
+
+        A scan by page numbers that has to take over, where the filter is no longer honoured, begins with page 0.
+        """
         return {
-            "sweep_page": next_page,
+            "sweep_page": 0,
             "sweep_width": self._width,
             "sweep_total": self._total or 0,
-            "sweep_again": True,
+            "sweep_again": False,
             "sweep_since": self._since,
         }
 
