@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.commands import ordersync
 from tests.support.consuming import KEYS, Stage
-from tests.support.programs import Program, program_env, run_beside
+from tests.support.programs import Program, ordersync_process, program_env, run_beside
 from tests.support.servers import free_port
 from tests.support.waiting import eventually
 from worker.queue.envelope import FIELDS
@@ -246,7 +246,21 @@ async def test_who_brings_everything_down(shop: Shop) -> None:
     command = """while read -r line; do case $line in *'"bad"'*) kill -9 $PPID; exit 1;; esac
         printf '%s\\n' "$line" >> taken; done"""
     for _ in range(3):
-        shop.once("--max-deliveries", "2", "--", "sh", "-c", command)
+        words = (
+            "consume",
+            "--group",
+            "g",
+            "--name",
+            "c1",
+            "--once",
+            "--max-deliveries",
+            "2",
+            "--",
+            "sh",
+            "-c",
+            command,
+        )
+        ordersync_process(*words, cwd=shop.folder, redis__url=shop.url)
     (letter,) = await shop.stage.letters()
     assert letter.subject == "bad"
     assert letter.reason.startswith("begun 2 times and never answered")
