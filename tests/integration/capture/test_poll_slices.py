@@ -11,9 +11,8 @@ from redis.asyncio import Redis
 
 from tests.integration.capture.test_poll import after_pages, check
 from tests.support.worker import BenchMaker
-from worker.capture.scan import scanner as readers
 from worker.capture.scan.offset import READ_AHEAD
-from worker.capture.scan.scanner import Scanner
+from worker.capture.scan.pages import PageQueue
 from worker.capture.scan.strategy import PageRequest
 from worker.capture.state.run import Run
 from worker.clock import SystemClock
@@ -97,14 +96,14 @@ async def test_workers_with_other_page_sizes_do_not_undo_each_other(bench: Bench
 
 async def test_pages_in_memory_are_bounded(bench: BenchMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """However large the resource and slow the commits, no more than a window of pages is in hand."""
-    most, fetch = 0, Scanner._fetch
+    most, fetch = 0, PageQueue._fetch
 
-    async def counted(self: Scanner, step: int, ask: PageRequest) -> Any:
+    async def counted(self: PageQueue, step: int, ask: PageRequest) -> Any:
         nonlocal most
-        most = max(most, ask.page - self._plan.next_page + 1)
+        most = max(most, ask.page - self._paginator.next_page + 1)
         return await fetch(self, step, ask)
 
-    monkeypatch.setattr(readers.Scanner, "_fetch", counted)
+    monkeypatch.setattr(PageQueue, "_fetch", counted)
     async with bench(page_size=1, max_concurrency=3) as b:
         assert (await b.poll()).outcome == "complete"
     assert most == READ_AHEAD * 3

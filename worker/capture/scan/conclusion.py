@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from worker.capture.failures import classify
 from worker.capture.scan.sanity import server_time
 from worker.capture.scan.strategy import Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from worker.capture.scan.paginators import FullScanPaginator
     from worker.capture.scan.strategy import ScanStep
     from worker.capture.state.cursor import Cursor, CursorUpdate
 
@@ -72,9 +74,7 @@ class ScanResult:
 
 
 def checkpoint(step: ScanStep, result: ScanResult) -> CursorUpdate:
-    """Return what each commit of a full scan writes, beside where its paginator has come to; other reads start over."""
-    if step.is_fast:
-        return {}
+    """Return what each commit of a full scan writes, beside how far its paginator has come. Other steps start over."""
     return {
         "sweep_size": step.page_size,
         "sweep_started": result.started_at,
@@ -104,6 +104,18 @@ def conclude(step: ScanStep, result: ScanResult, cursor: Cursor, now: float) -> 
         "error_code": "",
     }
     return done if step.is_fast else {**done, **_full_scan(result, cursor, now, mark=moved["mark"])}
+
+
+def fail(paginator: FullScanPaginator, error: Exception) -> CursorUpdate:
+    """Return what a full scan writes that has failed.
+
+    Where it got no further than the run before it, it starts over: otherwise one page that cannot be read would keep
+    the pages before it from ever being read again.
+    """
+    fields: CursorUpdate = {"sweep_pages": paginator.expected}
+    if classify(error).is_of_one_request and not paginator.advanced:
+        fields |= {"sweep_page": 0, "sweep_started": 0}
+    return fields
 
 
 def merge_statuses(before: str, found: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from worker.capture.records.diff import Change, decide_deleted
@@ -16,8 +16,10 @@ from worker.capture.state import refresh_queue as due
 from worker.capture.state.commit import NOTHING, RefreshResult
 from worker.capture.state.cursor import CursorUpdate
 from worker.capture.state.refresh_queue import CONFIRMATIONS
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
+    from worker.capture.context import PollSession
     from worker.capture.resources import Resource
     from worker.capture.state.cursor import Cursor
     from worker.capture.state.store import StateStore, UnseenRecords
@@ -48,14 +50,34 @@ def max_deleted(tracked: int) -> int:
     return max(1, int(tracked * MAX_DELETED))
 
 
-async def find(
+async def find_deletions(session: PollSession, cursor: Cursor, *, accepted: bool) -> Deletions:
+    """Return what follows for the records that the full scan which has just ended did not show; log if it is held back.
+
+    Args:
+        session: The session of the scan.
+        cursor: The cursor as it is now: the scan itself has added to its numbers.
+        accepted: A person has accepted that as many are deleted as it may be.
+
+    """
+    resource, run = session.options.resource, session.run
+    cursor = replace(cursor, buckets=session.buckets)
+    result = await _find(session.store, resource, cursor, single=session.options.single, accepted=accepted)
+    run.missing = result.missing or result.held_back
+    if result.held_back:
+        get_logger(account=run.account, resource=run.resource, run_id=run.run_id).warning(
+            "deletes_held_back",
+            missing=result.held_back,
+            tracked=cursor.tracked,
+            advice="The full scan did not return more known records than may be deleted at once. Check them "
+            f"in OrderMesh. If they are gone, run: ordersync resync {resource.name} --accept-deletes",
+        )
+    return result
+
+
+async def _find(
     store: StateStore, resource: Resource, cursor: Cursor, *, single: bool, accepted: bool
 ) -> Deletions:
-    """What the complete read that has just ended did not show.
-
-    `single`: it was seen that one record can be read by its id. `accepted`: a person has said that as many as it may
-    be are deleted.
-    """
+    """As `find_deletions`. `single`: the gateway is known to answer reads of one record by its id."""
     seen, before = await store.shown(), await store.all_absent()
     if seen == cursor.tracked:
         return Deletions(refresh=RefreshResult(present=list(before)), accepted=accepted)

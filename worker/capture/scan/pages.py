@@ -5,17 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import anyio
+import redis.exceptions
+
+from worker.capture.failures import classify
 from worker.capture.records.diff import observe, older_than, times_of
 from worker.capture.state.buckets import buckets_for
 from worker.clock import rfc3339
-from worker.errors import ApiError, ChoiceBroken, FilterBroken, SortBroken
+from worker.errors import ApiError, ChoiceBroken, FilterBroken, OrderMeshError, SortBroken
 from worker.ordermesh.http.pages import split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from anyio.abc import TaskGroup
+
     from worker.capture.context import PollSession
     from worker.capture.records.diff import DecodedRecord, RawRecord
+    from worker.capture.scan.paginators import Paginator
     from worker.capture.scan.strategy import PageRequest, ScanStep
     from worker.capture.writer import RecordWriter
 
@@ -106,6 +113,46 @@ class PageFetcher:
             for one, status in zip(observed, statuses, strict=True)
             if one.identifier and scope.is_open(status)
         )
+
+
+class PageQueue:
+    """Fetches the pages of a step in parallel, and returns them in the order of their requests."""
+
+    def __init__(self, fetcher: PageFetcher, paginator: Paginator, tasks: TaskGroup) -> None:
+        self._fetcher, self._paginator, self._tasks = fetcher, paginator, tasks
+        self._ready: dict[int, FetchedPage | OrderMeshError] = {}
+        self._broken: Exception | None = None
+        self._arrived = anyio.Event()
+
+    async def next(self) -> FetchedPage:
+        """Send the requests that the paginator issues, and return the page that it accepts next.
+
+        Raises:
+            OrderMeshError: This page cannot be fetched or read, or no page can.
+
+        """
+        for step in self._paginator.issue():
+            self._tasks.start_soon(self._fetch, step, self._paginator.ask(step))
+        while self._paginator.next_step not in self._ready:
+            if self._broken is not None:
+                raise self._broken
+            await self._arrived.wait()
+        page = self._ready.pop(self._paginator.next_step)
+        if isinstance(page, OrderMeshError):
+            raise page
+        return page
+
+    async def _fetch(self, step: int, ask: PageRequest) -> None:
+        """Fetch one page. It does not raise: an error must not interrupt a commit."""
+        try:
+            self._ready[step] = await self._fetcher.fetch(ask)
+        except (OrderMeshError, redis.exceptions.RedisError, OSError) as error:
+            if isinstance(error, OrderMeshError) and classify(error).is_of_one_request:
+                self._ready[step] = error
+            else:
+                self._broken = self._broken or error
+        self._arrived.set()
+        self._arrived = anyio.Event()
 
 
 def _refused(search: str, step: ScanStep, error: ApiError) -> FilterBroken | SortBroken:

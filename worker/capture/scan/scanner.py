@@ -1,10 +1,10 @@
-"""Carries out a read: pages are fetched in parallel, dealt with in order, and committed one by one.
+"""Carries out one step of a poll: fetches pages in parallel, and commits them one by one, in order.
 
-A sweep reads every page. Each of its commits moves the cursor behind the page that it commits, so it may end
-anywhere, by a signal, a fault or SIGKILL: the next run carries on from the last commit.
-A fast read, a window or a head, reads what was modified since the mark, through a filter or a sort that the probe
-has seen to hold. It is short, so it starts over when it is interrupted: the mark moves at its end only.
-Neither publishes anything twice, whatever it reads again.
+A full scan reads every page. Each of its commits moves the cursor past the page that it commits, so it may end
+anywhere, by a signal, a fault or SIGKILL: the next run resumes after the last commit.
+A fast read, a window or a list with the newest first, reads what was modified since the mark, through a filter or a
+sort that the gateway honours. It is short, so it starts over after an interruption: the mark moves at its end only.
+Neither publishes an event twice, whatever it reads again.
 """
 
 from __future__ import annotations
@@ -13,26 +13,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
-import redis.exceptions
 
 from worker.cancellation import plain_errors
 from worker.capture.context import PAUSE_SECONDS
-from worker.capture.failures import classify
-from worker.capture.records.diff import PUBLISHED, Action
-from worker.capture.scan import deletions as absence
-from worker.capture.scan.conclusion import NO_STATUSES_YET, ScanResult, checkpoint, conclude, merge_statuses
-from worker.capture.scan.deletions import Deletions
-from worker.capture.scan.pages import FetchedPage, PageFetcher
+from worker.capture.records.diff import Action
+from worker.capture.scan.conclusion import checkpoint, conclude, fail
+from worker.capture.scan.deletions import Deletions, find_deletions
+from worker.capture.scan.pages import PageFetcher, PageQueue
 from worker.capture.scan.paginators import fast_paginator, full_scan_paginator
-from worker.capture.scan.sanity import SanityCheck, server_time
-from worker.capture.scan.strategy import PageSummary, Strategy
+from worker.capture.scan.progress import ScanProgress, count_unreadable
+from worker.capture.scan.strategy import PageSummary
 from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.state.run import Outcome
 from worker.capture.writer import RecordWriter
-from worker.errors import (
-    OrderMeshError,
-    UnreadableAnswer,
-)
+from worker.errors import UnreadableAnswer
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -41,73 +35,66 @@ if TYPE_CHECKING:
     from worker.capture.context import PollSession
     from worker.capture.records.diff import Change
     from worker.capture.resources import Resource
-    from worker.capture.scan.strategy import PageRequest, ScanStep
+    from worker.capture.scan.conclusion import ScanResult
+    from worker.capture.scan.pages import FetchedPage
+    from worker.capture.scan.paginators import FullScanPaginator, Paginator
+    from worker.capture.scan.strategy import ScanStep
     from worker.capture.state.cursor import CursorUpdate
     from worker.capture.writer import Written
     from worker.queue.streams.backpressure import PressureReport
 
 
 class Scanner:
-    """One read: a window, a head, a sweep, or the next part of a sweep that was begun."""
+    """One step: a window, a list with the newest first, open records, or a full scan or the next part of it."""
 
     def __init__(self, session: PollSession, step: ScanStep) -> None:
         self._session, self._options, self._step, self._run = session, session.options, step, session.run
-        self._store, self._clock, self._recorded = session.store, session.clock, set[str]()
+        self._store, self._clock, self._open = session.store, session.clock, session.open_records
         self._deadline = session.clock.monotonic() + step.seconds
-        cursor = session.cursor
-        self._resumed = resumed = cursor.scan.started > 0 and not step.is_fast
-        self._started_at = cursor.scan.started if resumed else self._run.started_at
-        self._statuses_before = cursor.scan.statuses if resumed else NO_STATUSES_YET
-        listing = session.context.client.profile.list_of(self.resource.search)
-        search, window = self.resource.search, self._options.window
-        self._full_scan = (
-            None
-            if step.is_fast
-            else full_scan_paginator(search, step, cursor, window=window, listing=listing)
+        search, window, cursor = self.resource.search, self._options.window, session.cursor
+        listing = session.context.client.profile.list_of(search)
+        self._full_scan: FullScanPaginator | None = None
+        if not step.is_fast:
+            self._full_scan = full_scan_paginator(search, step, cursor, window=window, listing=listing)
+        self._paginator: Paginator = self._full_scan or fast_paginator(
+            search, step, cursor, window=window, listing=listing
         )
-        self._plan = self._full_scan or fast_paginator(search, step, cursor, window=window, listing=listing)
-        self.sanity = SanityCheck(
-            cursor, fast=step.is_fast, resumed=resumed, partial=step.strategy is Strategy.OPEN
-        )
-        self._writer = RecordWriter(session, is_scan=True, mark=self._judges_absence)
-        self._pages = PageFetcher(session, step, self._writer)
-        self._unreadable = cursor.scan.unreadable if resumed else 0
-        self._ready: dict[int, FetchedPage | OrderMeshError] = {}
-        self._broken: Exception | None = None
-        self._arrived = anyio.Event()
+        self._progress = ScanProgress(step, cursor, self._run, self._options.interval)
+        self.sanity = self._progress.sanity
+        self._writer = RecordWriter(session, is_scan=True, mark=self._full_scan is not None)
+        self._fetcher = PageFetcher(session, step, self._writer)
         self._log = get_logger(
             account=self._run.account, resource=self._run.resource, run_id=self._run.run_id
         )
 
     async def read(self) -> None:
-        """Read to the end, or until `stop()` is true behind a page, or until the consumers have to catch up.
+        """Read to the end, or until `stop()` is true after a page, or until the consumers have to catch up.
 
         Raises:
-            OrderMeshError: A page cannot be had or read. The pages before it are committed.
+            OrderMeshError: A page cannot be fetched or read. The pages before it are committed.
             LeaseLost: Another worker has taken over.
 
         """
-        plan, step = self._plan, self._step
+        paginator, step = self._paginator, self._step
         pressed: PressureReport | None = None
-        if self._judges_absence and not self._session.cursor.scan.started:
+        if self._full_scan is not None and not self._session.cursor.scan.started:
             await self._store.begin_sweep()
         with plain_errors():
             async with anyio.create_task_group() as fetching:
-                while not plan.done and not self._is_over():
+                pages = PageQueue(self._fetcher, paginator, fetching)
+                while not paginator.done and not self._is_over():
                     self._session.lease.check()
                     if pressed := await self._options.gate.check(self._run.published):
                         break
-                    for number in plan.issue():
-                        fetching.start_soon(self._fetch, number, plan.ask(number))
-                    await self._publish_page(await self._next())
+                    await self._publish_page(await pages.next())
                 fetching.cancel_scope.cancel()
-        if plan.done and self.capped and step.may_seek:
+        if paginator.done and self.capped and step.may_seek:
             raise UnreadableAnswer(
                 self.resource.search,
                 f"the list ends after {self.capped} records, probably because the server limits its length",
-                page=plan.next_page,
+                page=paginator.next_page,
             )
-        if plan.done and not plan.unsettled:
+        if paginator.done and not paginator.unsettled:
             await self._end()
         elif pressed:
             self._run.pause(pressed.cause)
@@ -116,8 +103,8 @@ class Scanner:
             self._log.warning("backpressure_on", cause=pressed.cause, **pressed.figures)
         else:
             self._run.cut_short()
-            # What does not fit into its time, or moves as often as it is read, would never end: a sweep carries on
-            # where it left off.
+            # A step that does not fit into its time, or whose pages move as often as they are read, would never end:
+            # a full scan resumes where it was.
             too_long = step.is_fast and not self._options.stop()
             again: CursorUpdate = {"swept_at": 0.0} if too_long else {}
             await self._commit({"due_at": self._clock.now(), **again})
@@ -130,91 +117,53 @@ class Scanner:
     @property
     def shown(self) -> set[str]:
         """Ids of the open records that a part which looks at statuses has shown."""
-        return self._pages.shown
+        return self._fetcher.shown
 
     @property
     def capped(self) -> int:
         """Records after which the server ends the list, or may have; 0 where nothing says so."""
         return self._full_scan.capped if self._full_scan else 0
 
-    @property
-    def _judges_absence(self) -> bool:
-        """Whether a record that this read does not show may be gone."""
-        return not self._step.is_fast
-
     def _is_over(self) -> bool:
         return self._options.stop() or self._clock.monotonic() >= self._deadline
 
     def failure_update(self, error: Exception) -> CursorUpdate:
-        """What a failure changes of the cursor.
-
-        After a poll that got no further than the last one the sweep starts over: one bad page would otherwise
-        keep those before it from being read ever again. A fast read leaves the cursor of the sweeps alone.
-        """
-        if self._full_scan is None:
-            return {}
-        fields: CursorUpdate = {"sweep_pages": self._full_scan.expected}
-        if classify(error).is_of_one_request and not self._full_scan.advanced:
-            fields |= {"sweep_page": 0, "sweep_started": 0}
-        return fields
-
-    async def _next(self) -> FetchedPage:
-        """The page whose turn it is. What went wrong with a page is raised then, and not before."""
-        while self._plan.next_step not in self._ready:
-            if self._broken is not None:
-                raise self._broken
-            await self._arrived.wait()
-        page = self._ready.pop(self._plan.next_step)
-        if isinstance(page, OrderMeshError):
-            raise page
-        return page
-
-    async def _fetch(self, step: int, ask: PageRequest) -> None:
-        """Fetch and prepare one page. It does not raise: an error must not cut a commit short."""
-        try:
-            self._ready[step] = await self._pages.fetch(ask)
-        except (OrderMeshError, redis.exceptions.RedisError, OSError) as error:
-            if isinstance(error, OrderMeshError) and classify(error).is_of_one_request:
-                self._ready[step] = error
-            else:
-                self._broken = self._broken or error
-        self._arrived.set()
-        self._arrived = anyio.Event()
+        """Return what a failure changes of the cursor. It keeps its full scan, unless that has failed."""
+        return fail(self._full_scan, error) if self._full_scan else {}
 
     async def _publish_page(self, page: FetchedPage) -> None:
         """Commit what changed on the next page and move on."""
-        number, unreadable = self._plan.next_page, self._unreadable
+        number, unreadable = self._paginator.next_page, self._progress.unreadable
 
         def move(written: Written) -> Checkpoint | None:
-            self._unreadable = unreadable + _unreadable(page, written.changes)
+            self._progress.unreadable = unreadable + count_unreadable(page, written.changes)
             return self._checkpoint(number + 1) if written.pending else None
 
         if page.decoded:
-            await self._record_open()
+            await self._open.add(self.shown)
         written = await self._writer.write(
             page.observed,
             where=f"{self.resource.search} page {number}",
             checkpoint=move,
             decoded=page.decoded,
         )
-        self._record_page(number, page, written.changes)
-        result = [change.modified for change in written.published]
-        self._plan.accept(PageSummary([one.key for one in page.observed], page.total, page.times, result))
+        self._progress.observe(page, written.changes, self._clock.now())
+        self._log_page(number, page, written)
+        modified = [change.modified for change in written.published]
+        self._paginator.accept(
+            PageSummary([record.key for record in page.observed], page.total, page.times, modified)
+        )
         if self._full_scan is not None and self._full_scan.records is not None:
             self.sanity.seen = self._full_scan.records  # without a page that came again
 
-    def _record_page(self, number: int, page: FetchedPage, changes: list[Change]) -> None:
-        self._run.count_page(len(page.observed), changes)
-        published = sum(change.action in PUBLISHED for change in changes)
-        self._log.debug("page_committed", page=number, records=len(page.observed), events=published)
-        now = server_time(self._clock.now(), self._run.usage.clock_offset or 0.0)
-        self.sanity.observe(len(page.observed), page.times, changes, now * 1000)
-        self._run.latest = max(self._run.latest, self.sanity.latest)
-        for change in changes:
+    def _log_page(self, number: int, page: FetchedPage, written: Written) -> None:
+        events = len(written.published)
+        self._log.debug("page_committed", page=number, records=len(page.observed), events=events)
+        for change in written.changes:
             if change.action is Action.UNREADABLE:
                 self._log.error(
                     "record_unreadable",
-                    operation=self._options.resource.search,
+                    operation=self.resource.search,
                     page=number,
                     reason=change.problem,
                     advice="The record was stored as a dead letter; the other records were read. To see it: "
@@ -231,20 +180,11 @@ class Scanner:
         outcome = self._run.outcome
         ends_here = self._step.concludes or outcome not in {Outcome.COMPLETE, Outcome.SUSPICIOUS}
         if changes or self._step.learns:
-            await self._record_open()
-        checkpoint = self._checkpoint(self._plan.next_page, cursor, refresh)
+            await self._open.add(self.shown)
+        checkpoint = self._checkpoint(self._paginator.next_page, cursor, refresh)
         return await self._session.commit(
             checkpoint, changes=changes, where=self.resource.search, record=ends_here
         )
-
-    async def _record_open(self) -> None:
-        """Record which of the shown records are open, before the commit that publishes them or moves the scan on.
-
-        The read may fail or be stopped after that commit, and the next one may find them in a final status.
-        """
-        new = self.shown - self._recorded
-        await self._session.open_records.add(new)
-        self._recorded |= new
 
     def _checkpoint(
         self, next_page: int, cursor: CursorUpdate | None = None, refresh: RefreshResult | None = None
@@ -263,25 +203,11 @@ class Scanner:
             "interval": self._options.interval,
             **(cursor or {}),
         }
-        return Checkpoint(moved, refresh=refresh or RefreshResult(mark=self._judges_absence))
+        return Checkpoint(moved, refresh=refresh or RefreshResult(mark=self._full_scan is not None))
 
     def _result(self) -> ScanResult:
-        """Return what has been read so far."""
-        run, step = self._run, self._step
-        return ScanResult(
-            started_at=self._started_at,
-            run_started_at=run.started_at,
-            interval=self._options.interval,
-            seen=self.sanity.seen,
-            changed=self.sanity.changed,
-            newest=self.sanity.newest,
-            unreadable=self._unreadable,
-            complete=not run.unreadable,
-            pages=self._full_scan.pages if self._full_scan else None,
-            statuses=merge_statuses(self._statuses_before, self._pages.statuses) if step.learns else "",
-            clock_offset=run.usage.clock_offset or 0.0,
-            bare=run.bare,
-        )
+        pages = self._full_scan.pages if self._full_scan else None
+        return self._progress.result(pages, self._fetcher.statuses)
 
     async def _end(self) -> None:
         """Commit what follows from a step that has been read to its end."""
@@ -291,61 +217,30 @@ class Scanner:
             return
         known = await self._store.load_cursor()
         # What a person has accepted of the next full scan is believed whatever the scan has shown.
-        accepted = self._judges_absence and await self._store.deletes_accepted()
+        accepted = self._full_scan is not None and await self._store.deletes_accepted()
         anomaly = "" if accepted else self.sanity.find_anomaly(known)
         if anomaly:
             run.suspect(anomaly)
-            run.bare = run.bare or (self._step.is_fast and not self.sanity.seen)
+            run.bare = run.bare or (self._full_scan is None and not self.sanity.seen)
         elif not run.unreadable:
-            run.outcome, run.freshness = Outcome.COMPLETE, now - self._started_at
-            if not self._step.is_fast:
+            run.outcome, run.freshness = Outcome.COMPLETE, now - self._progress.started_at
+            if self._full_scan is not None:
                 run.error = run.error_code = ""
-        believed = not anomaly and not run.unreadable
+        judges_absence = self._full_scan is not None and not anomaly and not run.unreadable
         while True:
-            absences = await self._find_absences() if believed else Deletions()
+            absences = Deletions()
+            if judges_absence:
+                absences = await find_deletions(self._session, known, accepted=accepted)
             result = replace(self._result(), anomaly=anomaly, held_back=absences.held_back)
             fields: CursorUpdate = {**conclude(self._step, result, known, now), **absences.counted}
             if await self._commit(fields, changes=absences.deleted, refresh=absences.refresh):
                 break
+            known = await self._store.load_cursor()
         if run.unreadable and not anomaly:
             raise UnreadableAnswer(
-                self._options.resource.search,
+                self.resource.search,
                 f"{run.unreadable} of {run.records} records cannot be read; they are stored as dead letters",
             )
         run.count(absences.deleted)
         if absences.accepted:
             await self._store.forget_acceptance()
-
-    async def _find_absences(self) -> Deletions:
-        """What follows for the records that this read did not show."""
-        if not self._judges_absence:
-            return Deletions()
-        # The numbers are those of this moment: the read itself has added to them.
-        cursor = replace(await self._store.load_cursor(), buckets=self._session.buckets)
-        result = await absence.find(
-            self._store,
-            self._options.resource,
-            cursor,
-            single=self._options.single,
-            accepted=await self._store.deletes_accepted(),
-        )
-        self._run.missing = result.missing or result.held_back
-        if result.held_back:
-            self._log.warning(
-                "deletes_held_back",
-                missing=result.held_back,
-                tracked=cursor.tracked,
-                advice="The full scan did not return more known records than may be deleted at once. Check them "
-                f"in OrderMesh. If they are gone, run: ordersync resync {self._options.resource.name} "
-                "--accept-deletes",
-            )
-        return result
-
-
-def _unreadable(page: FetchedPage, changes: list[Change]) -> int:
-    """Records of a page that cannot be read, now or as before."""
-    return sum(1 for one in page.observed if one.problem) + sum(
-        1
-        for change in changes
-        if change.action in (Action.UNREADABLE, Action.PARKED) and not change.observed.problem
-    )

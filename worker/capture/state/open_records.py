@@ -28,11 +28,13 @@ class OpenRecords:
     def __init__(self, redis: Redis, keys: Keys, resource: str) -> None:
         self._redis, self._key = redis, keys.open(resource)
         self._due = RefreshQueue(redis, keys, resource)
+        self._added: set[str] = set()
 
-    async def add(self, shown: Collection[str]) -> None:
-        """These were shown as open."""
-        if shown:
-            await finish(answer(self._redis.sadd(self._key, *shown)))
+    async def add(self, shown: Iterable[str]) -> None:
+        """Record that these were shown as open. Those that it was told of before cost nothing."""
+        if new := set(shown) - self._added:
+            await finish(answer(self._redis.sadd(self._key, *new)))
+            self._added |= new
 
     async def record(self, changes: Iterable[Change], scope: RecordScope, cursor: Cursor) -> None:
         """Record the open ones among changes that reads by id will publish, where the list is read by status.
@@ -64,4 +66,5 @@ class OpenRecords:
             if shown:
                 pipe.sadd(self._key, *shown)
             await finish(pipe.execute())
+        self._added = set(shown)
         return ""

@@ -239,7 +239,7 @@ def test_the_end_leaves_nothing_of_the_scan() -> None:
 
 
 def test_a_checkpoint_is_read_back() -> None:
-    """What each page of a full scan writes is how the next run begins; other reads write nothing on the way."""
+    """What each page of a full scan writes is how the next run begins."""
     shown = result(seen=200, changed=3, unreadable=1, statuses="\nOpen")
     update = checkpoint(FULL, shown)
     cursor = Cursor.parse({name.encode(): str(value).encode() for name, value in update.items()})
@@ -247,7 +247,6 @@ def test_a_checkpoint_is_read_back() -> None:
     assert cursor.scan == FullScanProgress(
         started=BEGAN, size=100, seen=200, changed=3, unreadable=1, statuses="\nOpen"
     )
-    assert [checkpoint(step, shown) for step in (WINDOW, HEAD, OPEN)] == [{}, {}, {}]
 
 
 # Statuses

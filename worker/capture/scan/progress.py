@@ -1,0 +1,77 @@
+"""What a step has read so far: a full scan over all its runs, any other step in this one. No I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.capture.records.diff import Action
+from worker.capture.scan.conclusion import NO_STATUSES_YET, ScanResult, merge_statuses
+from worker.capture.scan.sanity import SanityCheck, server_time
+from worker.capture.scan.strategy import Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from worker.capture.records.diff import Change
+    from worker.capture.scan.pages import FetchedPage
+    from worker.capture.scan.strategy import ScanStep
+    from worker.capture.state.cursor import Cursor
+    from worker.capture.state.run import Run
+
+
+class ScanProgress:
+    """Counts what the pages of a step have shown, and adds it to the counts of the run.
+
+    `interval`: seconds between two polls of the resource. `started_at`: when the scan began (seconds since 1970).
+    `unreadable`: records so far that cannot be read.
+    """
+
+    def __init__(self, step: ScanStep, cursor: Cursor, run: Run, interval: float) -> None:
+        scan = cursor.scan
+        resumed = scan.started > 0 and not step.is_fast
+        self._step, self._run, self._interval = step, run, interval
+        self.started_at = scan.started if resumed else run.started_at
+        self.unreadable = scan.unreadable if resumed else 0
+        self._statuses = scan.statuses if resumed else NO_STATUSES_YET
+        partial = step.strategy is Strategy.OPEN
+        self.sanity = SanityCheck(cursor, fast=step.is_fast, resumed=resumed, partial=partial)
+
+    def observe(self, page: FetchedPage, changes: Sequence[Change], now: float) -> None:
+        """Count a page that has been committed at `now` (seconds since 1970, by our clock)."""
+        run = self._run
+        run.count_page(len(page.observed), changes)
+        by_server = server_time(now, run.usage.clock_offset or 0.0)
+        self.sanity.observe(len(page.observed), page.times, changes, by_server * 1000)
+        run.latest = max(run.latest, self.sanity.latest)
+
+    def result(self, pages: int | None, statuses: Iterable[str]) -> ScanResult:
+        """Return what has been read so far.
+
+        Args:
+            pages: Pages with records; None where they have no numbers.
+            statuses: The statuses that this run has found.
+
+        """
+        run, sanity = self._run, self.sanity
+        return ScanResult(
+            started_at=self.started_at,
+            run_started_at=run.started_at,
+            interval=self._interval,
+            seen=sanity.seen,
+            changed=sanity.changed,
+            newest=sanity.newest,
+            unreadable=self.unreadable,
+            complete=not run.unreadable,
+            pages=pages,
+            statuses=merge_statuses(self._statuses, statuses) if self._step.learns else "",
+            clock_offset=run.usage.clock_offset or 0.0,
+            bare=run.bare,
+        )
+
+
+def count_unreadable(page: FetchedPage, changes: Iterable[Change]) -> int:
+    """Return how many records of a page cannot be read, whether that is new or was known."""
+    states = (Action.UNREADABLE, Action.PARKED)
+    return sum(bool(record.problem) for record in page.observed) + sum(
+        change.action in states and not change.observed.problem for change in changes
+    )
