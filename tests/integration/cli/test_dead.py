@@ -124,7 +124,7 @@ async def test_replay_one(office: Office) -> None:
         1,
         1,
     )
-    assert 0 < told["oldest_s"] < 60
+    assert 0 <= told["oldest_s"] < 60
     assert await office.stage.letters() == [second]
     words = ("consume", "--group", "g", "--once", "--", "cat")
     line = json.loads(ordersync(*words, cwd=office.folder, redis__url=office.url).stdout)

@@ -157,9 +157,9 @@ def test_fields_that_are_not_known(sandbox: SandboxServer, redis_url: str, tmp_p
     assert done.returncode == 0
     told = {one["text"]: one["advice"] for one in answer["findings"] if one["level"] == "warning"}
     assert list(told) == [
-        "ORDERSYNC_PRIVACY__FIELDS: no field 'billingAdress' of orders is known",
-        "ORDERSYNC_PRIVACY__FIELDS: no field 'emial' of orders is known",
-        "ORDERSYNC_POLL__IGNORE_FIELDS: no field 'nosuch' of shipments is known",
+        "ORDERSYNC_PRIVACY__FIELDS: unknown field 'billingAdress' of orders",
+        "ORDERSYNC_PRIVACY__FIELDS: unknown field 'emial' of orders",
+        "ORDERSYNC_POLL__IGNORE_FIELDS: unknown field 'nosuch' of shipments",
     ]
     first, second, third = told.values()
     assert first.startswith("did you mean billingAddress? ")
@@ -176,7 +176,7 @@ def test_a_list_that_is_cut_off(redis_url: str, tmp_path: Path, way_out: bool) -
         sandbox.store.change(10)
         answer, done = doctor(sandbox, redis_url, tmp_path)
         told = of(answer, "contract", "note" if way_out else "problem")
-        assert "the page with the last of 1300 records is refused (status 400" in " ".join(told)
+        assert "the page with the last of 1300 records was refused (status 400" in " ".join(told)
         once = ordersync("run", "--once", cwd=tmp_path, **login_settings(sandbox, redis_url, tmp_path))
         assert done.returncode == once.returncode == int(not way_out)
         if not way_out:
@@ -263,8 +263,8 @@ def test_a_server_that_would_lose_events(sandbox: SandboxServer, tmp_path: Path)
     assert done.returncode == 1
     told = [one for one in answer["findings"] if one["area"] == "redis" and one["advice"]]
     assert [(one["level"], one["advice"]) for one in told] == [
-        ("problem", "CONFIG SET maxmemory-policy noeviction"),
-        ("warning", "CONFIG SET appendonly yes"),
+        ("problem", "run CONFIG SET maxmemory-policy noeviction"),
+        ("warning", "run CONFIG SET appendonly yes"),
     ]
     assert of(answer, "contract", "ok")  # the rest is looked at all the same
 
@@ -442,7 +442,11 @@ class ClockAt(SystemClock):
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("offset", "level", "words"),
-    [(0.0, "ok", "as ours"), (-3600.0, "warning", "ahead of ours"), (3600.0, "warning", "behind ours")],
+    [
+        (0.0, "ok", "agrees with ours"),
+        (-3600.0, "warning", "ahead of ours"),
+        (3600.0, "warning", "behind ours"),
+    ],
 )
 async def test_a_clock_that_is_off(bench: BenchMaker, offset: float, level: str, words: str) -> None:
     """The gateway's clock against ours: which is ahead, and that nothing is missed by it."""
