@@ -102,7 +102,9 @@ async def test_a_lost_answer(redis_url: str, served: Lab, answer: bytes) -> None
     """Where the answer to a write is lost it is not sent again, and the error says that it may have been done."""
     served.handlers[CREATE_PATH] = script([answer, MADE])
     async with at_work(lab_account(served), redis_url) as desk:
-        with pytest.raises(OutcomeUnknown, match=r"orders\.create: it was sent.*by its safe id") as caught:
+        with pytest.raises(
+            OutcomeUnknown, match=r"orders\.create: the request was sent.*by its safe id"
+        ) as caught:
             await desk.client.orders.create(ORDER)
     assert (caught.value.operation, caught.value.code) == ("orders.create", "outcome_unknown")
     assert count(served, CREATE_PATH, "POST") == 1
