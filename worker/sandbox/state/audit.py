@@ -144,9 +144,9 @@ class AuditLogs:
 
 
 def differences(before: Record, after: Record) -> Iterator[FieldChange]:
-    """Yield the differences between two versions of a record: fields of objects as `a.b`, records in lists as `a[id].b`.
+    """Yield the differences between two versions of a record, without modification times: the entry has its own.
 
-    Modification times are omitted, since the entry has its own time.
+    Fields of objects are named `a.b`, fields of records in lists `a[id].b`.
     """
     yield from _compare("", before, after)
 
