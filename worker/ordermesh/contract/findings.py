@@ -1,7 +1,7 @@
 """The results of the probe for one resource at the live gateway, and their application to the profile.
 
 They are stored as JSON in Redis, one object per resource. They contain only what the probe has observed. A finding that
-could not be observed, as with an empty list, is None, and the value of the profile remains in force.
+could not be observed, as with an empty list, has no value, and the value of the profile remains in force.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def mutate(order: Order, stamp: str, rng: Random) -> None:
 
 
 def advance(order: Order, stamp: str, rng: Random) -> None:
-    """Move the order to its next status, of Open, In Production and Fulfilled, or end a hold."""
+    """Move the order to its next status: from Open to In Production to Fulfilled, or from on hold to Open."""
     status = order["status"]
     if status == "Open":
         if not order["shipmentIds"]:
@@ -77,7 +77,7 @@ def correct_address(order: Order, rng: Random) -> None:
 
 
 def hold(order: Order, stamp: str) -> None:
-    """Put the order on hold, or end its hold."""
+    """Put the order on hold; if it is on hold already, open it again."""
     if order["status"] == "Customer Care Hold":
         set_status(order, "Open", stamp)
         return

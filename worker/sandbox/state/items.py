@@ -67,7 +67,7 @@ class ItemSource(Source):
         return [msgspec.json.encode(self._item(item)) for item in ids]
 
     def times(self, record_id: str) -> tuple[object, object]:
-        """Return the times of the last change, or of the creation if there is none, and of the creation."""
+        """Return the time of the last change (of an unchanged item, of its creation) and of the creation."""
         raw = self._store.get(self._store.items[record_id]) or b"{}"
         item = next(each for each in _read_times(raw).items if each.id == record_id)
         return item.updated_at or item.created_at, item.created_at

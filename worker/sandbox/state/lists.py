@@ -93,7 +93,7 @@ def _moment(query: Mapping[str, str], name: str) -> str:
 
 
 def _between(source: Source, ids: list[str], position: int, low: str, high: str) -> list[str]:
-    """Return the ids of the records with a time from `low` to `high`, both inclusive; an empty bound is no limit."""
+    """Return the ids of the records with a time from `low` to `high`, both inclusive; an empty bound does not limit."""
     result = []
     for record_id in ids:
         moment = sortable(source.times(record_id)[position])

@@ -42,7 +42,7 @@ class Source(ABC):
 
     @abstractmethod
     def times(self, record_id: str) -> tuple[object, object]:
-        """Return the times of the last change, or of the creation if there is none, and of the creation, as served."""
+        """Return the time of the last change (of an unchanged record, of its creation) and of the creation, as text."""
 
     @abstractmethod
     def matching(self, filters: Mapping[str, str]) -> list[str]:

@@ -151,7 +151,7 @@ class Store(Source):
         return [records[item] for item in ids]
 
     def times(self, record_id: str) -> tuple[object, object]:
-        """Return the times of the last change, or of the creation if there is none, and of the creation."""
+        """Return the time of the last change (of an unchanged order, of its creation) and of the creation."""
         return self._times[record_id]
 
     def matching(self, filters: Mapping[str, str]) -> list[str]:

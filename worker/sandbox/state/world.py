@@ -55,7 +55,7 @@ class World:
 
     @property
     def lock(self) -> threading.RLock:
-        """The lock of the sandbox. A handler holds it while its change is incomplete; it is reentrant."""
+        """The lock of the sandbox. A handler holds the lock while its change is incomplete; the lock is reentrant."""
         return self.orders.lock
 
     @property
