@@ -24,7 +24,7 @@ def summary(one: Capabilities) -> str:
 
 
 def _layout(one: Capabilities) -> Iterator[str]:
-    if one.pages.holds:
+    if one.pages.supported:
         yield f"pages from {one.first_page}"
     if one.largest_page:
         yield f"at most {one.largest_page} records per page"
@@ -44,12 +44,12 @@ def stops(one: Capabilities, page_size: int) -> str:
     """Why a worker that asks for pages of `page_size` cannot read all of it, where it cannot."""
     if one.state in {"forbidden", "missing", "unreadable"}:
         return summary(one)
-    if one.state == "found" and one.pages.holds is False and not _fits(one, page_size):
+    if one.state == "found" and one.pages.supported is False and not _fits(one, page_size):
         return (
             f"{summary(one)}; the page parameter is ignored ({one.pages.why}), so only the first "
             f"{min(page_size, one.largest_page or page_size)} records can be read"
         )
-    if one.state == "found" and one.reach.holds is False and not _may_seek(one):
+    if one.state == "found" and one.reach.supported is False and not _may_seek(one):
         return f"{summary(one)}; {one.reach.why}, so the rest of the list cannot be read"
     return ""
 
@@ -66,20 +66,20 @@ def _fits(one: Capabilities, page_size: int) -> bool:
 
 def shortcomings(one: Capabilities) -> Iterator[str]:
     """What does not hold or could not be told, and what the worker does about it."""
-    if one.pages.holds is False:
+    if one.pages.supported is False:
         yield f"the page parameter is ignored: {one.pages.why}; only the first page can be read"
-    if one.reach.holds is False and _may_seek(one):
+    if one.reach.supported is False and _may_seek(one):
         yield f"{one.reach.why}; full scans read by modification time instead, with the filter and the sort"
-    if one.sizes.holds is False:
+    if one.sizes.supported is False:
         yield f"the page size is not honoured: {one.sizes.why}"
     if one.unfinished:
         yield f"the probe is incomplete ({one.unfinished}); the worker repeats it within the hour"
     elif one.since is None:
         instead = "polls read the newest changes first" if one.descending else "every poll is a full scan"
         yield f"no filter by modification time ({one.filtering.why}); {instead}"
-    if one.single.holds is False:
+    if one.single.supported is False:
         yield f"a single record cannot be read: {one.single.why}"
-    if one.audit.holds is False:
+    if one.audit.supported is False:
         yield f"no audit logs: {one.audit.why}"
 
 
@@ -89,12 +89,12 @@ def advice(one: Capabilities, page_size: int) -> str:
         return (
             f"ask an administrator of the merchant to grant this login the permission to read {one.resource}"
         )
-    if one.pages.holds is False and one.total is not None and page_size < one.total <= one.largest_seen:
+    if one.pages.supported is False and one.total is not None and page_size < one.total <= one.largest_seen:
         return (
             f"set ORDERSYNC_API__PAGE_SIZE to {one.total} or more, so that one page contains the whole list, or "
             "set the name of the page parameter in ORDERSYNC_CONTRACT_FILE"
         )
-    if one.state == "found" and one.pages.holds and stops(one, page_size):
+    if one.state == "found" and one.pages.supported and stops(one, page_size):
         return (
             "the rest can only be read with a filter and a sort by modification time; to see why they are not "
             f"used: ordersync contract probe {one.resource}. Ask the vendor to lift the limit, or leave the "
@@ -131,7 +131,7 @@ def table(one: Capabilities) -> Iterator[tuple[str, str, str]]:
 
 
 def _mark(capability: Capability) -> str:
-    return {True: "yes", False: "no", None: "unknown"}[capability.holds]
+    return {True: "yes", False: "no", None: "unknown"}[capability.supported]
 
 
 def _or_unknown(value: int | None) -> str:

@@ -1,6 +1,6 @@
-"""A local OrderMesh: real HTTP on loopback, all operations on stateful records, logins, and faults on demand.
+"""A local OrderMesh: HTTP on loopback, all operations on stateful records, logins, and faults on demand.
 
-For trials without an account (`ordersync run --sandbox`) and for tests. The engine never imports it.
+It is for trials without an account (`ordersync run --sandbox`) and for tests. The engine never imports it.
 """
 
 from worker.sandbox.auth import (

@@ -1,7 +1,7 @@
-"""`python -m worker.sandbox`: the sandbox as a program of its own.
+"""`python -m worker.sandbox`: the sandbox as a separate program.
 
-When it answers requests it prints one line of JSON on standard output: url, client_id, client_secret, orders.
-Everything else goes to standard error.
+As soon as it answers requests, it prints one line of JSON on standard output: url, client_id, client_secret, orders.
+All other output goes to standard error.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _DONE, _WRONG_USE, _CANNOT_REACH = 0, 2, 3
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the program until SIGINT or SIGTERM.
+    """Run the program until SIGINT or SIGTERM.
 
     Returns:
-        Exit code: 0 done, 2 wrong use, 3 the port cannot be had.
+        Exit code: 0 done, 2 wrong usage, 3 the port cannot be used.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         "--changes-per-second",
         type=_rate,
         default=2.0,
-        help="new and changed orders, 0: none (default %(default)s)",
+        help="new and changed orders per second, 0 for none (default %(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, default=1, help="seed of data, changes and faults (default %(default)s)"

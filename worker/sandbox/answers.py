@@ -1,8 +1,8 @@
-"""What an endpoint answers, and the one shape of every error body.
+"""The response of an endpoint, and the common format of all error bodies.
 
-The vendor shows one error body only: `errors[]{errorMessage, propertyName, attemptedValue}` in the partial
-success of adding variants. Every error of the sandbox takes that shape, so that a client which reads
-`errors[].errorMessage` always finds a sentence; the real bodies of 401, 403 and 404 are not documented.
+The vendor documents a single error body: `errors[]{errorMessage, propertyName, attemptedValue}` in the partial
+success of adding variants. Every error of the sandbox has this format, so a client always finds a sentence in
+`errors[].errorMessage`. The real bodies of 401, 403 and 404 are not documented.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer: status, body as bytes, and headers beside content-type and content-length."""
+    """One response: status, body as bytes, and headers except content-type and content-length."""
 
     status: int
     body: bytes
@@ -23,20 +23,20 @@ class Answer:
 
 
 def json_answer(value: object, status: int = 200) -> Answer:
-    """An answer with `value` as compact JSON."""
+    """Return a response with `value` as compact JSON."""
     return Answer(status, msgspec.json.encode(value))
 
 
 def error_answer(
     status: int, message: str, property_name: str | None = None, attempted: str | int | None = None
 ) -> Answer:
-    """An error with one sentence, and where one field is at fault, its name and the value that was sent."""
+    """Return an error with one sentence and, if a field is invalid, its name and the value that was sent."""
     problem = {"errorMessage": message, "propertyName": property_name, "attemptedValue": attempted}
     return json_answer({"errors": [problem]}, status)
 
 
 class Refusal(Exception):
-    """Ends a handler from wherever it is: `answer` is sent. Nothing may have been changed before."""
+    """Ends a handler; `answer` is sent. The handler must not have changed anything before."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
@@ -46,5 +46,5 @@ class Refusal(Exception):
 def refusal(
     status: int, message: str, property_name: str | None = None, attempted: str | int | None = None
 ) -> Refusal:
-    """A refusal with one error, see `error_answer`."""
+    """Return a refusal with one error; see `error_answer`."""
     return Refusal(error_answer(status, message, property_name, attempted))

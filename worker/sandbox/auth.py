@@ -1,7 +1,7 @@
 """Logins of the sandbox: the three operations of the user service, and the check of every other request.
 
-Client credentials, as production integrations use them, and user login with a rotating refresh token, as in
-the vendor's login sample. Access tokens look like JWTs but mean nothing outside this process.
+It supports client credentials, which production integrations use, and user logins with a rotating refresh token, as in
+the vendor's sample. Access tokens look like JWTs but are valid only in this process.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SPELLINGS = {
 
 @dataclass(frozen=True, slots=True)
 class IssuedCredentials:
-    """The one client and the one user that may log in."""
+    """The credentials of the only client and the only user."""
 
     client_id: str = CLIENT_ID
     client_secret: str = CLIENT_SECRET
@@ -51,7 +51,7 @@ class IssuedCredentials:
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """Seconds that tokens are accepted. `expiresIn` in answers is the same number, rounded up."""
+    """Lifetimes of tokens in seconds. `expiresIn` in responses is the same number, rounded up."""
 
     client: float = 86_400
     user: float = 900
@@ -59,7 +59,7 @@ class Lifetimes:
 
     @classmethod
     def of_access(cls, seconds: float | None) -> Lifetimes:
-        """Access tokens of clients and of users alike live so long; None: each as long as it usually does."""
+        """Return lifetimes with this one for the access tokens of clients and users; None for the defaults."""
         return cls() if seconds is None else cls(client=seconds, user=seconds)
 
 
@@ -67,13 +67,13 @@ class Auth:
     """Issues and checks tokens; every method may be called from any thread.
 
     Args:
-        credentials: Who may log in.
-        lifetimes: How long tokens are accepted.
-        permissions: What tokens allow; by default everything.
-        clock: Seconds that only grow.
+        credentials: The credentials that may log in.
+        lifetimes: The lifetimes of tokens.
+        permissions: The permissions of tokens; all by default.
+        clock: Monotonic clock, in seconds.
 
     Attributes:
-        permissions: What tokens allow now.
+        permissions: The current permissions of tokens.
     """
 
     def __init__(
@@ -95,79 +95,81 @@ class Auth:
 
     @property
     def issued(self) -> int:
-        """Access tokens handed out since the start."""
+        """Number of access tokens issued since the start."""
         return self._issued
 
     def client_token(self, body: bytes, spelling: str = "either") -> Answer:
-        """Generate Service Client Access Token, whose body keys are camelCase or, in the older guide, snake_case.
+        """Generate Service Client Access Token.
 
-        Lifetime and the absence of a refresh token are documented (24 h, log in again); the names of the answer's
-        fields are those of the login sample.
+        The lifetime of 24 hours and the absence of a refresh token are documented. The names of the fields in the
+        response are those of the login sample.
 
         Args:
             body: The body as sent.
-            spelling: `camel`, `snake`, or `either`: a field in another spelling counts as missing.
+            spelling: Spelling of the fields: `camel`; `snake`, as in the vendor's older guide; or `either`. A field
+                with another spelling counts as missing.
         """
-        given = _fields(body, *_SPELLINGS[spelling])
-        if isinstance(given, Answer):
-            return given
-        if not _same(given, (self.credentials.client_id, self.credentials.client_secret)):
+        values = _fields(body, *_SPELLINGS[spelling])
+        if isinstance(values, Answer):
+            return values
+        if not _same(values, (self.credentials.client_id, self.credentials.client_secret)):
             return error_answer(401, "The client id or the client secret is wrong.")
         return json_answer(self._token(self.lifetimes.client, self.credentials.client_id))
 
     def login(self, body: bytes) -> Answer:
-        """Login User by Username and Password: the full answer of the vendor's sample."""
-        given = _fields(body, ("username",), ("password",))
-        if isinstance(given, Answer):
-            return given
-        if not _same(given, (self.credentials.username, self.credentials.password)):
+        """Login User by Username and Password: the complete response of the vendor's sample."""
+        values = _fields(body, ("username",), ("password",))
+        if isinstance(values, Answer):
+            return values
+        if not _same(values, (self.credentials.username, self.credentials.password)):
             return error_answer(401, "The user name or the password is wrong.")
         return json_answer(self._session())
 
     def refresh(self, body: bytes) -> Answer:
-        """Login User with Refresh Token: a new session; the refresh token that was used is spent."""
-        given = _fields(body, ("refreshToken",))
-        if isinstance(given, Answer):
-            return given
+        """Login User with Refresh Token: a new session; the refresh token cannot be used again."""
+        values = _fields(body, ("refreshToken",))
+        if isinstance(values, Answer):
+            return values
         with self._lock:
-            ends = self._refresh.pop(given[0], None)
-        if ends is None or ends <= self._clock():
-            return error_answer(401, "The refresh token is unknown, spent or expired.")
+            expires = self._refresh.pop(values[0], None)
+        if expires is None or expires <= self._clock():
+            return error_answer(401, "The refresh token is unknown, used or expired.")
         return json_answer(self._session())
 
     def accepts(self, authorization: bytes | None) -> bool:
-        """Whether the value of an `Authorization` header carries a token that is good now."""
+        """True if the value of an `Authorization` header contains a valid token."""
         return self.holder(authorization) is not None
 
     def holder(self, authorization: bytes | None) -> str | None:
-        """Whose token an `Authorization` header carries: client id or user name; None when it is not good now."""
+        """Return the client id or user name of the token in an `Authorization` header; None if it is not valid."""
         if authorization is None:
             return None
         scheme, _, token = authorization.partition(b" ")
         if scheme.lower() != b"bearer" or token not in self._access:
             return None
-        ends, holder = self._access[token]
-        return holder if ends > self._clock() else None
+        expires, holder = self._access[token]
+        return holder if expires > self._clock() else None
 
     def permit(self, permissions: Permissions | Mapping[str, Iterable[str]]) -> None:
-        """Restricts every token, those handed out included, to these permissions; what is not named is refused.
+        """Restrict all tokens, also those already issued, to these permissions.
 
         Args:
             permissions: Verbs by resource, `{"order": {"get"}}`; `Permissions()` allows everything again.
 
         Raises:
-            PermissionsError: There is no such resource or verb.
+            PermissionsError: A resource or verb does not exist.
         """
-        given = permissions if isinstance(permissions, Permissions) else Permissions.only(permissions)
-        self.permissions = given
+        if not isinstance(permissions, Permissions):
+            permissions = Permissions.only(permissions)
+        self.permissions = permissions
 
     def expire_tokens(self) -> None:
-        """Ends every access token now; refresh tokens stay good."""
+        """Expire every access token now; refresh tokens stay valid."""
         with self._lock:
             self._access.clear()
 
     def revoke(self) -> None:
-        """Ends every session, as a logout or a changed password does: access and refresh tokens."""
+        """Revoke all access and refresh tokens, as a logout or a changed password does."""
         with self._lock:
             self._access.clear()
             self._refresh.clear()
@@ -212,7 +214,7 @@ class Auth:
 
 
 def _fields(body: bytes, *names: tuple[str, ...]) -> tuple[str, ...] | Answer:
-    """The named string fields of a JSON body; each may go by several names. A 400 names what is missing."""
+    """Return string fields of a JSON body, each of which may have several names; a 400 if one is missing."""
     try:
         document = msgspec.json.decode(body, type=dict[str, Any])
     except msgspec.DecodeError:
@@ -226,8 +228,8 @@ def _fields(body: bytes, *names: tuple[str, ...]) -> tuple[str, ...] | Answer:
     return tuple(values)
 
 
-def _same(given: tuple[str, ...], expected: tuple[str, ...]) -> bool:
-    return secrets.compare_digest("\n".join(given).encode(), "\n".join(expected).encode())
+def _same(values: tuple[str, ...], expected: tuple[str, ...]) -> bool:
+    return secrets.compare_digest("\n".join(values).encode(), "\n".join(expected).encode())
 
 
 def _jwt(algorithm: str, seconds: float) -> str:

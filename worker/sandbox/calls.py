@@ -1,4 +1,4 @@
-"""What a handler is given and what it gives back."""
+"""The arguments and the result of a handler."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Sandbox:
-    """Everything the endpoints work on. `stopping` wakes requests that wait on purpose."""
+    """The state that the endpoints share. `stopping` wakes requests that a fault delays."""
 
     store: Store
     world: World
@@ -40,7 +40,7 @@ class Sandbox:
     stale: dict[str, Stale] = field(default_factory=dict)
 
     def indexed(self, key: str, source: Source) -> Source:
-        """What list operation `key` shows of its records; the caller holds their lock."""
+        """Return the records as list operation `key` shows them; the caller holds their lock."""
         stale = self.stale.get(key.partition(".")[0])
         if stale is not None:
             source = stale.over(source)
@@ -49,9 +49,9 @@ class Sandbox:
         return self.indexes.setdefault(key, Index(self.contract.index_lag)).of(source)
 
     def hide(self, kind: str, ids: Iterable[str]) -> list[str]:
-        """Has lists show records of a kind as they are now, whatever becomes of them; those that there are.
+        """Make lists show the existing ones of these records as they are now, even after they change; return their ids.
 
-        An index that has lost a change looks like that. Single records, bulk reads and audit logs tell the truth.
+        This simulates an index that has lost a change. Single reads, bulk reads and audit logs show the current state.
         """
         source = self.world.sources()[kind]
         with source.lock:
@@ -61,11 +61,11 @@ class Sandbox:
             return chosen
 
     def show(self, kind: str) -> None:
-        """Has lists show records of a kind as they are again."""
+        """Make lists show the current records of a kind again."""
         self.stale.pop(kind, None)
 
     async def pause(self, seconds: float) -> None:
-        """Waits, or returns early when the server stops."""
+        """Wait; return early if the server stops."""
         try:
             await asyncio.wait_for(self.stopping.wait(), seconds)
         except TimeoutError:
@@ -81,8 +81,8 @@ class Call:
         query: Parameters of the query string.
         params: Parameters of the path.
         body: The body as sent; empty for GET and DELETE.
-        query_string: The query as sent, for parameters that are given more than once.
-        actor: Who asks: client id or user name of the token.
+        query_string: The query as sent, for parameters that occur several times.
+        actor: The client id or user name of the token.
     """
 
     key: str
@@ -93,15 +93,15 @@ class Call:
     actor: str = ""
 
     def many(self, name: str) -> list[str]:
-        """The values of a parameter that is given several times, or once with commas between them."""
-        given = [value for key, value in parse_qsl(self.query_string) if key == name]
-        return [item.strip() for value in given for item in value.split(",") if item.strip()]
+        """Return the values of a parameter that occurs several times, or once with commas between the values."""
+        values = [value for key, value in parse_qsl(self.query_string) if key == name]
+        return [item.strip() for value in values for item in value.split(",") if item.strip()]
 
     def json(self) -> Any:
-        """The decoded body; None when it is empty.
+        """Return the decoded body; None if it is empty.
 
         Raises:
-            Refusal: 400, the body is no JSON.
+            Refusal: 400, the body is not JSON.
         """
         if not self.body.strip():
             return None
@@ -111,10 +111,10 @@ class Call:
             raise refusal(400, "The body must be JSON.") from None
 
     def fields(self) -> dict[str, Any]:
-        """The body as a JSON object; an empty body has no fields.
+        """Return the body as a JSON object; an empty body has no fields.
 
         Raises:
-            Refusal: 400, the body is something else.
+            Refusal: 400, the body is not a JSON object.
         """
         document = self.json()
         if document is None:
@@ -125,4 +125,4 @@ class Call:
 
 
 Handler: TypeAlias = Callable[[Sandbox, Call], Answer]
-"""Serves one operation. It may raise `ProbeRefusal`."""
+"""Serves one operation. It may raise `Refusal`."""

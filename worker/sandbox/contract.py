@@ -1,8 +1,7 @@
-"""How the sandbox lays out its API: everything about OrderMesh that the vendor does not document.
+"""The layout of the sandbox's API: everything about OrderMesh that the vendor does not document.
 
-Only `page`, `pageSize`, a first page of 1 and a plural wrapper key are seen in a vendor sample (the product
-catalog). The rest is a variant here, so that the engine can be held against every layout the real service may
-turn out to have.
+Only `page`, `pageSize`, a first page of 1 and a plural wrapper key are shown in a vendor sample (the product catalog).
+Everything else can be changed here, so that the engine can be tested with every layout that the real service may have.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PLURAL = "*"
-"""As a wrapper key: the plural that the table of operations expects, `orders` for orders."""
+"""The wrapper key that stands for the plural in the table of operations, such as `orders`."""
 
 
 class ContractError(ValueError):
-    """A contract cannot be as it was asked for."""
+    """A field of a contract has a value that is not allowed."""
 
     def __init__(self, name: str, value: object, allowed: str) -> None:
         self.name = name
@@ -32,44 +31,44 @@ class ContractError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ServedContract:
-    """The layout of answers and paths.
+    """The layout of responses and paths.
 
     Args:
-        wrapper_key: Key of the list in the answer, for every list; `none` serves bare lists, which cannot have a
-            total. The default `*` is the plural that the table of operations expects.
+        wrapper_key: Key of every list in its response; `none` serves bare lists, which cannot have a total. The
+            default `*` uses the plural in the table of operations.
         page_base: Number of the first page, 0 or 1.
-        default_page_size: Records in a page when the client names no size.
-        max_page_size: Largest page; a larger page size is reduced to it without an error. `none`: no limit.
-        refuse_large: A size above `max_page_size` is answered with 400 instead.
-        lenient_pages: Page 0 of a list whose first page is 1 is served as page 1 instead of answered with 400.
+        default_page_size: Records per page if the request has no size.
+        max_page_size: Largest page size; a larger one is reduced without an error. `none`: no limit.
+        refuse_large: Refuse a size above `max_page_size` with 400 instead.
+        lenient_pages: Serve page 0 of a list whose first page is 1 as page 1, instead of refusing it with 400.
         result_cap: Number of records of a result that can be read, which is also the largest total; later pages are
-            empty. `none`: no cap.
-        refuse_deep: A page that begins after `result_cap` is answered with 400, and the total is the true one.
+            empty. `none`: no limit.
+        refuse_deep: Refuse a page that begins after `result_cap` with 400, and show the real total.
         index_lag: Seconds after which lists show a change; single records show it at once.
-        ignore_page: Every page is the first one: `page` is ignored.
-        total: Key of the number of matching records; `none` leaves it out.
-        paging: Whether the answer repeats `page` and `pageSize` (the size that was really used).
-        descending: Newest record first instead of oldest first; the order is that of creation.
-        since_honoured: `updatedFrom` and `updatedTo`, for shipments `lastModifiedDateFrom` and
-            `lastModifiedDateTo`, narrow a list to records modified from then and until then, both inclusive;
-            a record that was never modified counts by its creation. The parameters named after the field of
-            creation, such as `createdFrom`, work alike. If false, they are ignored without an error.
-        choices_honoured: Parameters named after fields, such as `status` and `merchantId`, filter a list. If false,
-            they are ignored without an error.
-        sort_honoured: `sortBy` with a field of modification or creation and `sortDirection` (`asc` or `desc`)
+        ignore_page: Ignore `page`: every page is the first one.
+        total: Key of the number of matching records; `none` omits it.
+        paging: Repeat `page` and `pageSize` (the size that was used) in the response.
+        descending: List the newest record first instead of the oldest, by creation.
+        since_honoured: Let `updatedFrom` and `updatedTo`, for shipments `lastModifiedDateFrom` and
+            `lastModifiedDateTo`, select the records modified in this span, both ends inclusive. A record that was
+            never modified counts by its creation. The parameters named after the field of creation, such as
+            `createdFrom`, work in the same way. If false, they are ignored without an error.
+        choices_honoured: Let parameters named after fields, such as `status` and `merchantId`, filter a list. If
+            false, they are ignored without an error.
+        sort_honoured: Let `sortBy` with a field of modification or creation, and `sortDirection` (`asc` or `desc`),
             sort a list. If false, they are ignored without an error.
         prefixless: Services whose paths have no prefix, `/v1/orders` instead of `/order/v1/orders`; the path with
             the prefix then does not exist.
-        moved: Other paths of operations, by their key, with as many parameters as the path of the table; parameters
-            are matched by name, or by position where the names differ.
-        login_case: Spelling that the client token request takes: `camel` (clientId), `snake` (client_id), or
+        moved: Other paths of operations, by key, with as many parameters as the path in the table. Parameters are
+            matched by name, or by position if the names differ.
+        login_case: Spelling of the fields of a client's login: `camel` (clientId), `snake` (client_id), or
             `either`.
-        audit_shape: `wrapped` serves audit logs under `auditLogs`, `bare` as a plain list with other field names.
+        audit_shape: `wrapped` serves audit logs in `auditLogs`, `bare` as a bare list with other field names.
         latency: Seconds that every API request waits before it is served.
-        gzip: Whether bodies are compressed for clients that accept it.
+        gzip: Compress bodies for clients that accept it.
 
     Raises:
-        ContractError: A value makes no sense; the message says what is allowed.
+        ContractError: A value is not allowed; the message lists the allowed ones.
     """
 
     wrapper_key: str | None = PLURAL
@@ -122,7 +121,7 @@ class ServedContract:
     # Paths
 
     def path(self, operation: Operation) -> str:
-        """Where an operation stands, with `{names}` for its parameters."""
+        """Return the path of an operation, with `{names}` for its parameters."""
         moved = self.moved.get(operation.key)
         if moved is not None:
             return moved
@@ -131,21 +130,23 @@ class ServedContract:
         return operation.path
 
     def _check_paths(self) -> None:
-        """Two operations at one path could not be told apart: orders and shipments both have `/v1/orders/{id}`."""
-        taken: dict[tuple[str, str], str] = {}
+        """Check that no two operations have the same path. Orders and shipments both have `/v1/orders/{id}`."""
+        keys: dict[tuple[str, str], str] = {}
         for operation in OPERATIONS.values():
             path = self.path(operation)
             route = operation.method, _PARAMETER.sub("{}", path)
-            if route in taken:
+            if route in keys:
                 name = "moved" if self.moved else "prefixless"
-                other = f"paths that differ: {taken[route]} and {operation.key} are both {operation.method} {path}"
+                other = (
+                    f"paths that differ: {keys[route]} and {operation.key} are both {operation.method} {path}"
+                )
                 raise ContractError(name, getattr(self, name), other)
-            taken[route] = operation.key
+            keys[route] = operation.key
 
     # Lists
 
     def read_page(self, query: Mapping[str, str]) -> tuple[int, int] | Answer:
-        """Page number and size that a query asks for, or the 400 that refuses it."""
+        """Return the page number and size in a query, or the 400 that refuses it."""
         page: int | Answer = self.page_base
         if not self.ignore_page:
             page = _whole(query, "page", self.page_base, 0 if self.lenient_pages else self.page_base)
@@ -163,13 +164,13 @@ class ServedContract:
         return max(page, self.page_base), size
 
     def refuses(self, page: int, size: int, total: int) -> bool:
-        """Whether a page of a result of `total` records lies behind the cap and is refused for it."""
+        """True if a page of a result of `total` records begins after the cap and is refused because of that."""
         if self.result_cap is None or not self.refuse_deep or total <= self.result_cap:
             return False
         return (page - self.page_base) * size >= self.result_cap
 
     def bounds(self, page: int, size: int, total: int) -> tuple[int, int]:
-        """Positions `[start, stop)` of a page in a list of `total` records in creation order."""
+        """Return the positions `[start, stop)` of a page in a list of `total` records in creation order."""
         first = (page - self.page_base) * size
         if self.descending:
             return max(0, total - first - size), max(0, total - first)
@@ -178,10 +179,10 @@ class ServedContract:
     def render(
         self, rows: Sequence[bytes], page: int, size: int, total: int, records: str = "orders"
     ) -> bytes:
-        """The body of a page.
+        """Return the body of a page.
 
         Args:
-            rows: Rendered records in the order in which they are served.
+            rows: Encoded records in the order in which they are served.
             page: Number of the page.
             size: Records in a full page.
             total: Records in all pages.
@@ -190,12 +191,12 @@ class ServedContract:
         return self._join(rows, *self._frame(page, size, total, records))
 
     def render_whole(self, rows: Sequence[bytes], records: str) -> bytes:
-        """The body of a list that has no pages, under the key or bare."""
+        """Return the body of a list without pages, with its key or bare."""
         key = self._key(records)
         return self._join(rows, *((b"", b"") if key is None else (f'{{"{key}":'.encode(), b"}")))
 
     def render_not_a_list(self, page: int, size: int, records: str = "orders") -> bytes:
-        """A body whose list is an object instead: valid JSON that breaks the contract."""
+        """Return a body with an object in place of the list: valid JSON that breaks the contract."""
         head, tail = self._frame(page, size, 0, records)
         return head + b"{}" + tail
 
@@ -215,7 +216,7 @@ class ServedContract:
     def _join(rows: Sequence[bytes], head: bytes, tail: bytes) -> bytes:
         if not rows:
             return head + b"[]" + tail
-        # One join is the only copy of the page: the frame is glued to the first and last record beforehand.
+        # A single join, so that the page is copied only once: the frame is added to the first and last record before.
         parts = list(rows)
         parts[0] = head + b"[" + parts[0]
         parts[-1] = parts[-1] + b"]" + tail
@@ -239,7 +240,7 @@ def _whole(query: Mapping[str, str], name: str, default: int, least: int) -> int
     text = query.get(name)
     if text is None:
         return default
-    # Nine digits are more than any list here holds, and keep the arithmetic of positions small.
+    # Nine digits are enough for every list of the sandbox, and keep positions small.
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         return error_answer(400, f"'{name}' must be a whole number.", name, text)
     number = int(text)

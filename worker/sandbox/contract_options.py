@@ -1,4 +1,4 @@
-"""Contracts from texts of the form KEY=VALUE, as the command line gives them."""
+"""Contracts from KEY=VALUE options of the command line."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _NONE = "none"
 
 
 def parse_contract(pairs: Iterable[str]) -> ServedContract:
-    """A contract with these fields and the defaults of all others.
+    """Return a contract with these fields, and the defaults for all others.
 
-    `none` leaves a key or a limit out, lists have commas between their values, and an operation is moved by
-    `moved.KEY=PATH`, for example `moved.orders.get=/order/v1/order/{orderId}`.
+    `none` removes a key or a limit, lists have commas between their values, and `moved.KEY=PATH` moves an operation,
+    for example `moved.orders.get=/order/v1/order/{orderId}`.
 
     Raises:
-        ContractError: A key or a value is not allowed; the message lists what is.
+        ContractError: A key or a value is not allowed; the message lists the allowed ones.
     """
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     moved: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -36,10 +36,10 @@ def parse_contract(pairs: Iterable[str]) -> ServedContract:
             allowed = f"KEY=VALUE with one of {', '.join(_READERS)}, {_MOVED}.OPERATION"
             raise ContractError("key", key if equals else pair, allowed)
         try:
-            given[key] = reader(value)
+            values[key] = reader(value)
         except ValueError:
             raise ContractError(key, value, _ALLOWED[reader]) from None
-    return ServedContract(**given, moved=moved)
+    return ServedContract(**values, moved=moved)
 
 
 def _text(value: str) -> str:
@@ -81,4 +81,4 @@ _OF_TYPE: dict[str, Callable[[str], Any]] = {
 _READERS = {
     each.name: _OF_TYPE.get(str(each.type), _text) for each in fields(ServedContract) if each.name != _MOVED
 }
-"""How the value of each field is read, by the type that the field has."""
+"""The parser of each field, by the type of the field."""

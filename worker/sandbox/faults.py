@@ -1,10 +1,10 @@
-"""Scripted faults: what goes wrong, where, and how often.
+"""Scripted faults: which fault occurs, where, and how often.
 
-Rules come from a TOML or JSON file or straight from tests. For each request every rule that matches counts
-it; the first one in the list that is due acts. For example, in TOML:
+Rules come from a TOML or JSON file, or from tests. Every rule that matches a request counts it; the first rule in the
+list that is due acts. For example, in TOML:
 
     [[rule]]
-    name = "busy"                # how messages call it
+    name = "busy"                # the name in messages
     operation = "orders.search"  # or "*", which is the default
     page = 2                     # only this page
     after = 3                    # three matching requests pass first
@@ -42,12 +42,12 @@ ACTIONS = {
     "change": "change `count` orders, then answer as usual",
     "delete": "delete the `count` oldest orders, then answer as usual",
 }
-"""What a rule may do."""
+"""The actions of rules."""
 
 DRIFT_ACTIONS = frozenset({"create", "change", "delete"})
-"""Actions that move the pages of a list under a client that reads them."""
+"""Actions that move records to other pages while a client reads them."""
 SEARCH_ACTIONS = frozenset({"not_a_list", "empty"})
-"""Actions that concern searches alone: on other operations a rule with one of them never matches."""
+"""Actions for searches only: a rule with one of them never matches other operations."""
 
 
 def _is_whole(value: object, least: int) -> bool:
@@ -83,7 +83,7 @@ _CHECKS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
 
 
 class FaultRuleError(ValueError):
-    """A fault rule, or the file it stands in, cannot be used."""
+    """A fault rule, or its file, cannot be used."""
 
     def __init__(self, rule: str, problem: str) -> None:
         self.rule = rule
@@ -96,21 +96,21 @@ class FaultRule:
     """One fault.
 
     Args:
-        action: One of the actions above.
+        action: One of `ACTIONS`.
         operation: Key of an operation, or `*` for any.
         page: Only requests for this page.
-        after: Number of matching requests that are answered as usual first.
+        after: Number of matching requests that pass first.
         times: How often the rule acts; in a file also "unlimited", which is the default.
         probability: Share of matching requests, after the first `after`, on which the rule acts.
         code: HTTP status of `status`.
         retry_after: Value of Retry-After with `status`: seconds or a date.
         body: Text of the body with `status` and `garbage`.
         seconds: Seconds that `delay` waits.
-        count: Number of orders that `create`, `change` and `delete` concern.
+        count: Number of orders that `create`, `change` and `delete` change.
         name: Name of the rule in messages; its number if empty.
 
     Raises:
-        FaultRuleError: A value is not allowed; the message names the rule and what is allowed.
+        FaultRuleError: A value is not allowed; the message contains the rule and the allowed values.
     """
 
     action: str
@@ -137,10 +137,10 @@ class FaultRule:
 
 
 class Faults:
-    """The rules in force and how far each has come; every method may be called from any thread.
+    """The active rules and their counts; every method may be called from any thread.
 
     Args:
-        rules: Rules to begin with.
+        rules: The initial rules.
         seed: Seed of `probability`.
     """
 
@@ -150,7 +150,7 @@ class Faults:
         self.replace(rules)
 
     def replace(self, rules: Sequence[FaultRule]) -> None:
-        """Puts these rules in force in place of all others; counts and randomness start over."""
+        """Replace all rules by these; counts and randomness start again."""
         with self._lock:
             self._rules = tuple(rules)
             self._seen = [0] * len(self._rules)
@@ -158,32 +158,32 @@ class Faults:
             self._rng = Random(self._seed)
 
     def add(self, *rules: FaultRule) -> None:
-        """Puts further rules in force, behind those there are, whose counts go on."""
+        """Add rules after the existing ones, whose counts continue."""
         with self._lock:
             self._rules += rules
             self._seen += [0] * len(rules)
             self._fired += [0] * len(rules)
 
     def clear(self) -> None:
-        """Ends all faults."""
+        """Remove all rules."""
         self.replace(())
 
     @property
     def rules(self) -> tuple[FaultRule, ...]:
-        """The rules in force."""
+        """The active rules."""
         return self._rules
 
     def fired(self) -> list[int]:
-        """How often each rule has acted, in the order of the rules."""
+        """Return how often each rule has acted, in the order of the rules."""
         with self._lock:
             return list(self._fired)
 
     def decide(self, operation: str, page: int | None = None) -> FaultRule | None:
-        """Counts one request and says which rule acts on it, if any.
+        """Count one request, and return the rule that acts on it, if there is one.
 
         Args:
             operation: Key of the operation.
-            page: Number of the page asked for; None for an operation that serves no list.
+            page: Number of the requested page; None for an operation that is not a list.
         """
         if not self._rules:
             return None
@@ -207,11 +207,11 @@ class Faults:
 
 
 def load_faults(path: Path) -> tuple[FaultRule, ...]:
-    """Reads the rules of a file: `[[rule]]` tables in TOML, or `{"rule": [...]}` or a bare list in JSON.
+    """Return the rules of a file: `[[rule]]` tables in TOML, or `{"rule": [...]}` or a bare list in JSON.
 
     Raises:
-        FaultRuleError: The file cannot be read, or a rule in it is wrong; the message names the rule by its
-            name or number and says what is allowed.
+        FaultRuleError: The file cannot be read, or a rule is invalid; the message contains the name or number of the
+            rule and the allowed values.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -225,20 +225,20 @@ def load_faults(path: Path) -> tuple[FaultRule, ...]:
 
 
 def parse_faults(document: object) -> tuple[FaultRule, ...]:
-    """Makes rules of a decoded document, see `load_faults`.
+    """Return the rules in a decoded document; see `load_faults`.
 
     Raises:
-        FaultRuleError: The document is laid out otherwise, or a rule in it is wrong.
+        FaultRuleError: The document has another layout, or a rule is invalid.
     """
     if isinstance(document, dict):
-        strangers = sorted(set(document) - {"rule", "rules"})
-        if strangers:
-            raise FaultRuleError("faults", f"unknown key {strangers[0]!r}; allowed: rule, a list of rules")
-        document = [*_listed(document.get("rule", [])), *_listed(document.get("rules", []))]
-    return tuple(_rule(number, table) for number, table in enumerate(_listed(document), start=1))
+        unknown = sorted(set(document) - {"rule", "rules"})
+        if unknown:
+            raise FaultRuleError("faults", f"unknown key {unknown[0]!r}; allowed: rule, a list of rules")
+        document = [*_as_list(document.get("rule", [])), *_as_list(document.get("rules", []))]
+    return tuple(_rule(number, table) for number, table in enumerate(_as_list(document), start=1))
 
 
-def _listed(value: object) -> list[Any]:
+def _as_list(value: object) -> list[Any]:
     if not isinstance(value, list):
         raise FaultRuleError(
             "faults", "rules must be a list; allowed: [[rule]] tables in TOML, a list in JSON"
@@ -251,10 +251,10 @@ def _rule(number: int, table: object) -> FaultRule:
         raise FaultRuleError(f"fault rule {number}", f"is {table!r}; allowed: a table of keys and values")
     allowed = [item.name for item in fields(FaultRule)]
     values: dict[str, Any] = {"name": f"#{number}"} | table
-    strangers = sorted(set(values) - set(allowed))
-    if strangers:
+    unknown = sorted(set(values) - set(allowed))
+    if unknown:
         raise FaultRuleError(
-            f"fault rule {values['name']!r}", f"unknown key {strangers[0]!r}; allowed: {', '.join(allowed)}"
+            f"fault rule {values['name']!r}", f"unknown key {unknown[0]!r}; allowed: {', '.join(allowed)}"
         )
     if "action" not in values:
         raise FaultRuleError(

@@ -1,4 +1,4 @@
-"""Answers of list operations and of audit logs, the same for every service."""
+"""Responses of list operations and of audit logs, for all services."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def answer(
     modified: tuple[str, ...] = TIMES,
     filters: tuple[str, ...] = (),
 ) -> Answer:
-    """The answer of a list operation: a page, or the whole list where the operation knows no pages.
+    """Return the response of a list operation: a page, or the whole list if the operation has no pages.
 
     Args:
-        sandbox: Whose contract lays it out.
-        call: The request; page, size, filters, times and order are read from its query.
+        sandbox: The sandbox; its contract defines the layout.
+        call: The request, with page, size, filters, times and order in its query.
         operation_key: Key of the operation.
-        records: What there is, in creation order. A `Records` or the orders' `StateStore` costs a plain page no
-            more than its own rows; anything else is gone through as a whole.
-        modified: Fields of the last change and, last, of the creation, as the records have them.
-        filters: Query parameters that narrow the list, named after the top-level fields they compare.
+        records: The records in creation order. With a `Source` a page without filters reads only its own rows; other
+            iterables are read as a whole.
+        modified: Names of the fields with the time of the last change and, last, of the creation.
+        filters: Query parameters that filter the list, named after the top-level fields that they compare.
 
     Raises:
-        Refusal: 400, a time is asked for that is none.
+        Refusal: 400, a time in the query is invalid.
     """
     contract = sandbox.contract
     operation = OPERATIONS[operation_key]
@@ -53,23 +53,23 @@ def answer(
         if not operation.paged:
             result = source.window(0, len(source)) if ids is None else source.rows(ids)
             return Answer(200, contract.render_whole(result, key))
-        asked = contract.read_page(call.query)
-        if isinstance(asked, Answer):
-            return asked
+        requested = contract.read_page(call.query)
+        if isinstance(requested, Answer):
+            return requested
         total = len(source) if ids is None else len(ids)
-        if contract.refuses(*asked, total):
-            raise refusal(400, "There are no results after the last page.", "page", asked[0])
-        return Answer(200, page(contract, source, *asked, ids, key=key, ordered=ordered))
+        if contract.refuses(*requested, total):
+            raise refusal(400, "There are no results after the last page.", "page", requested[0])
+        return Answer(200, page(contract, source, *requested, ids, key=key, ordered=ordered))
 
 
 def audit_answer(sandbox: Sandbox, kind: Kind, record_id: str, created: object = None) -> Answer:
-    """The answer of an operation that gives audit logs, in the shape of the contract.
+    """Return the response of an audit log operation, in the layout of the contract.
 
     Args:
-        sandbox: Where the logs are kept.
-        kind: What the record is.
-        record_id: Its id.
-        created: Its time of creation as it stands in it, see `AuditLogs.entries`.
+        sandbox: The sandbox with the logs.
+        kind: The kind of the record.
+        record_id: The id of the record.
+        created: The time of creation in the record; see `AuditLogs.entries`.
     """
     entries = sandbox.world.audit.entries(kind, record_id, created if isinstance(created, str) else None)
     if sandbox.contract.audit_shape == "wrapped":

@@ -1,8 +1,7 @@
-"""What a token may do: verbs on resources, as the vendor's login sample shows them (`order`: `get`, `create`).
+"""The permissions of tokens: verbs on resources, as in the vendor's login sample (`order`: `get`, `create`).
 
-Only `order` and its two verbs are seen. The other resources are named after the records that the services have,
-with one of its own, `audit`, for all audit logs; `update` and `delete` are the verbs that the operations need
-beside.
+The sample shows only `order` and its two verbs. The other resources are named after the records of the services;
+`audit` covers all audit logs. `update` and `delete` are the other verbs that the operations need.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ RESOURCES = {
     "merchantCatalog": "Merchant Catalog",
     "audit": "Audit Log",
 }
-"""Names of resources and how the login answer displays them."""
+"""Names of resources, with their display names in the response of the login."""
 
 VERBS = ("get", "create", "update", "delete")
-"""What can be done to each of them."""
+"""The verbs of each resource."""
 
 _OF_METHOD = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
 _OF_GROUP = {
@@ -50,22 +49,22 @@ _IDS = uuid.UUID("33c7a0f0-0036-4461-b677-97520b874824")
 
 
 class PermissionsError(ValueError):
-    """There is no such resource or verb."""
+    """A resource or verb does not exist."""
 
-    def __init__(self, given: str) -> None:
-        self.given = given
+    def __init__(self, permission: str) -> None:
+        self.permission = permission
         super().__init__(
-            f"unknown permission {given!r}; allowed: RESOURCE:VERB with one of {', '.join(RESOURCES)} and one of "
+            f"unknown permission {permission!r}; allowed: RESOURCE:VERB with one of {', '.join(RESOURCES)} and one of "
             f"{', '.join(VERBS)}"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """Pairs of a resource and a verb that are allowed; everything else is refused with 403.
+    """The allowed pairs of a resource and a verb; all others are refused with 403.
 
     Raises:
-        PermissionsError: There is no such resource or verb.
+        PermissionsError: A resource or verb does not exist.
     """
 
     allowed: frozenset[tuple[str, str]] = frozenset((each, verb) for each in RESOURCES for verb in VERBS)
@@ -76,14 +75,14 @@ class Permissions:
 
     @classmethod
     def only(cls, granted: Mapping[str, Iterable[str]]) -> Permissions:
-        """These verbs on these resources, and nothing on any other."""
+        """Return permissions with these verbs on these resources, and no others."""
         return cls(frozenset((resource, verb) for resource, verbs in granted.items() for verb in verbs))
 
     def without(self, *denied: str) -> Permissions:
-        """The same less what is named as `resource:verb`.
+        """Return the permissions without some, each written as `resource:verb`.
 
         Raises:
-            PermissionsError: There is no such resource or verb.
+            PermissionsError: A resource or verb does not exist.
         """
         pairs = set()
         for item in denied:
@@ -93,12 +92,12 @@ class Permissions:
         return Permissions(self.allowed - pairs)
 
     def allow(self, operation: Operation) -> bool:
-        """Whether they are enough for an operation; logins need none."""
+        """True if the permissions are sufficient for an operation; logins need none."""
         needed = permission(operation)
         return needed is None or needed in self.allowed
 
     def sets(self) -> list[dict[str, Any]]:
-        """The permission sets of a role, as the login answer has them."""
+        """Return the permission sets of a role, as in the response of the login."""
         return [
             {
                 "resourceId": str(uuid.uuid5(_IDS, resource)),
@@ -112,10 +111,10 @@ class Permissions:
 
 
 def permission(operation: Operation) -> tuple[str, str] | None:
-    """The resource and the verb that an operation needs; None for a login.
+    """Return the resource and the verb that an operation needs; None for a login.
 
-    A POST creates only where the operation says so: a search needs `get`, whatever its method, and the other
-    POSTs, such as cancelling an order, `update`.
+    A search needs `get`, with any method. Of the other POSTs only those that create records need `create`; the rest,
+    such as cancelling an order, need `update`.
     """
     if operation.service == "user":
         return None

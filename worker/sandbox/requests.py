@@ -1,4 +1,4 @@
-"""What was asked of the sandbox: the last requests and counts of all of them."""
+"""The log of the sandbox's requests: the last ones, and counts of all."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections import Counter, deque
 from dataclasses import dataclass
 
 KEPT = 1_000
-"""Requests that are remembered one by one."""
+"""Requests that are kept individually."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One request that is over.
+    """One request that has ended.
 
     Attributes:
-        time: Seconds since 1970 at which it came.
-        operation: Key of the operation; `unknown` for a path that none has.
+        time: When it arrived, in seconds since 1970.
+        operation: Key of the operation; `unknown` for a path without an operation.
         query: Query string as sent.
-        status: HTTP status of the answer, 0 when the connection was closed without one.
+        status: HTTP status of the response; 0 if the connection was closed without one.
         fault: Action of the fault rule that acted on it.
     """
 
@@ -30,7 +30,7 @@ class RequestRecord:
 
 
 class RequestLog:
-    """Remembers requests; every method may be called from any thread."""
+    """Records requests; every method may be called from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,18 +38,18 @@ class RequestLog:
         self._counts: Counter[tuple[str, int]] = Counter()
 
     def add(self, record: RequestRecord) -> None:
-        """Notes a request that is over."""
+        """Record a request that has ended."""
         with self._lock:
             self._last.append(record)
             self._counts[record.operation, record.status] += 1
 
     def last(self) -> list[RequestRecord]:
-        """The last 1,000 requests, oldest first."""
+        """Return the last 1,000 requests, oldest first."""
         with self._lock:
             return list(self._last)
 
     def count(self, operation: str | None = None, status: int | None = None) -> int:
-        """How many requests there were, of all or of one operation, with any or with one status."""
+        """Return the number of requests, of all or of one operation, with any or with one status."""
         with self._lock:
             return sum(
                 number
@@ -58,7 +58,7 @@ class RequestLog:
             )
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Number of requests by operation and status."""
+        """Return the number of requests by operation and status."""
         with self._lock:
             table: dict[str, dict[str, int]] = {}
             for (key, code), number in sorted(self._counts.items()):
@@ -66,7 +66,7 @@ class RequestLog:
             return table
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Remove everything."""
         with self._lock:
             self._last.clear()
             self._counts.clear()

@@ -112,7 +112,7 @@ async def test_a_filter_without_a_witness_is_not_believed(redis_url: str, record
         await reads_all(watch)
         found = await watch.found()
         assert found is not None
-        assert (found.since, found.filtering.holds) == (None, None)
+        assert (found.since, found.filtering.supported) == (None, None)
 
 
 async def test_a_filter_that_comes_to_mean_something_else_is_withdrawn(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from worker.capture.probe import samples as evidence
 from worker.capture.probe.samples import ProbeRefusal, SamplePage, SampleRecord
 from worker.clock import rfc3339
-from worker.ordermesh.contract.findings import UNTOLD, Capability, no, yes
+from worker.ordermesh.contract.findings import UNKNOWN, Capability, no, yes
 from worker.ordermesh.contract.operations import OPERATIONS
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ async def find_filter(client: ProbeClient, reference: SamplePage) -> dict[str, A
     reasons: list[tuple[str, Capability]] = []
     for name in names:
         verdict = await _judge(client, name, known, max(len(reference.records), client.sample))
-        if verdict.holds:
+        if verdict.supported:
             return {"since": name, "filtering": verdict}
         reasons.append((name, verdict))
-    untold = [verdict for _, verdict in reasons if verdict.holds is None]
+    untold = [verdict for _, verdict in reasons if verdict.supported is None]
     if untold:
         return {"filtering": untold[0]}
     return {"filtering": no("; ".join(f"{name}: {verdict.why}" for name, verdict in reasons))}
@@ -121,7 +121,7 @@ async def find_sort(client: ProbeClient, reference: SamplePage) -> dict[str, Any
     after it was made, and the newest one that never was.
     """
     if not evidence.can_show_order(reference):
-        return {"sorting": UNTOLD}
+        return {"sorting": UNKNOWN}
     number = client.listing.first_page
     size = min(50, len(reference.records))
     for up, down in _sorts(client):
@@ -134,9 +134,9 @@ async def find_sort(client: ProbeClient, reference: SamplePage) -> dict[str, Any
         if evidence.same_page(rising, falling) and len(reference.records) > 2 * size:
             continue  # each page is sorted for itself
         verdict = await _judge_sort(client, down, reference)
-        if verdict.holds:
+        if verdict.supported:
             return {"ascending": up, "descending": down, "sorting": verdict}
-        if verdict.holds is None:
+        if verdict.supported is None:
             return {"sorting": verdict}
     return {"sorting": no("no known parameter sorts by modification time")}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from worker.capture.probe import samples as evidence
 from worker.capture.probe.samples import PageBase, ProbeRefusal, SamplePage
 from worker.errors import GatewayUnreachable
-from worker.ordermesh.contract.findings import UNTOLD, Capability, no, yes
+from worker.ordermesh.contract.findings import UNKNOWN, Capability, no, yes
 
 if TYPE_CHECKING:
     from worker.capture.probe.client import ProbeClient
@@ -58,7 +58,7 @@ async def find_pages(client: ProbeClient, first: SamplePage) -> tuple[dict[str, 
     if alone:
         # Page 0 answers, or it would have been told from page 1. Reading from there skips nothing.
         client.use(replace(listing, first_page=0))
-        return {"pages": UNTOLD, "first_page": 0}, first
+        return {"pages": UNKNOWN, "first_page": 0}, first
     return {"pages": no("every page contains the same records")}, first
 
 

@@ -62,7 +62,7 @@ class Probe:
                 self._found |= await find_accepted_size(self._client)
         if first is not None:
             self._record_layout(first)
-            turned = bool(self._found["pages"].holds)
+            turned = bool(self._found["pages"].supported)
             result, reference = await find_sizes(self._client, first, turned=turned)
             self._found |= result
             if turned:
@@ -71,7 +71,7 @@ class Probe:
                 await self._find_single(reference)
                 await self._find_by_parent(reference)
                 await self._find_audit(reference)
-                if self._found["pages"].holds is not None:  # it is asked again soon
+                if self._found["pages"].supported is not None:  # it is asked again soon
                     self._found |= await find_filter(self._client, reference)
                     self._found |= await find_sort(self._client, reference)
                     self._found |= await find_choices(self._client, reference)

@@ -139,14 +139,14 @@ class CapabilityRegistry:
         known = (await self.load()).get(resource.name)
         if known is not None and known.since:
             self._log_disabled(resource, "filter by modification", known.since, why)
-            await self._save(known.without_filter(why, at=self._clock.now(), shown=shown))
+            await self._save(known.without_filter(why, at=self._clock.now(), certain=shown))
 
     async def disable_sort(self, resource: Resource, why: str, *, shown: bool = True) -> None:
         """The sort by modification has stopped to hold, likewise."""
         known = (await self.load()).get(resource.name)
         if known is not None and known.descending:
             self._log_disabled(resource, "sort by modification", " and ".join(known.descending), why)
-            await self._save(known.without_sort(why, at=self._clock.now(), shown=shown))
+            await self._save(known.without_sort(why, at=self._clock.now(), certain=shown))
 
     async def disable_choices(self, resource: Resource, why: str) -> None:
         """The parameters that choose records by status or merchant have stopped to hold, likewise."""
@@ -208,6 +208,6 @@ class CapabilityRegistry:
         self._client.adopt(adopt(self.configured, result.values()))
 
     def _is_old(self, known: Capabilities) -> bool:
-        unknown = known.filtering.holds is None or (not known.since and known.sorting.holds is None)
+        unknown = known.filtering.supported is None or (not known.since and known.sorting.supported is None)
         open_still = known.unfinished or unknown
         return not 0 <= self._clock.now() - known.at < (FINISH_AFTER if open_still else PROBE_AGAIN)

@@ -97,8 +97,8 @@ def obstacle(resource: Resource, capabilities: Capabilities) -> str:
     """Why nothing can be proven at this gateway, in a sentence; "" if it can."""
     if not can_be_proven(resource):
         return "OrderMesh serves no audit logs, or no single records, of this resource"
-    if capabilities.audit.holds is False:
+    if capabilities.audit.supported is False:
         return f"the audit logs cannot be read: {capabilities.audit.why}"
-    if capabilities.single.holds is False:
+    if capabilities.single.supported is False:
         return f"a single record cannot be read: {capabilities.single.why}"
     return ""

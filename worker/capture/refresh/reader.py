@@ -188,7 +188,7 @@ class RecordRefresher:
     @property
     def _readable(self) -> bool:
         """Whether a single record can be read by its id."""
-        return self._capabilities.single.holds is not False
+        return self._capabilities.single.supported is not False
 
     async def _call(self, key: str, path: Sequence[str]) -> Any:
         names = OPERATIONS[key].path_parameters
@@ -204,7 +204,7 @@ class RecordRefresher:
             return
         if isinstance(captured, Resource):
             times = (await self._session.store.absent([identifier])).get(identifier)
-            if times is not None and self._capabilities.single.holds is True:
+            if times is not None and self._capabilities.single.supported is True:
                 if times + 1 >= CONFIRMATIONS:
                     batch.gone.append(identifier)
                     batch.done.append(text)

@@ -39,7 +39,7 @@ async def read_logs(session: PollSession, log: AuditLog) -> None:
     """
     run, interval = session.run, session.options.interval
     capabilities = await session.context.capabilities.ensure(log.parent, again=False)
-    if capabilities.audit.holds is False and log.operation == log.parent.audit:
+    if capabilities.audit.supported is False and log.operation == log.parent.audit:
         raise ContractMismatch(log.operation, log.name, (), capabilities.audit.why)
     session.buckets = session.buckets or await _buckets_like(session, log)
     reader = await _read(session, capabilities, session.options.seconds)

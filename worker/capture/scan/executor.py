@@ -50,7 +50,7 @@ class ScanExecutor:
         resource = session.options.resource
         capabilities = await self._capabilities.ensure(resource, again=not session.cursor.scan.started)
         # A path that nobody has tried answers 404 for every record, also for one that is there.
-        by_id = resource.single is not None and capabilities.single.holds is True
+        by_id = resource.single is not None and capabilities.single.supported is True
         session.options = replace(session.options, single=by_id)
         parts = self._choose(complete=complete)
         suspicion: tuple[ScanStep, OrderMeshError] | None = None

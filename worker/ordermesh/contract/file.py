@@ -1,14 +1,14 @@
 """The contract file that `ORDERSYNC_CONTRACT_FILE` names: a TOML profile, or an OpenAPI document.
 
-Which of them a file is, its content says. A TOML profile may name an OpenAPI document as the layer under it:
+The format is detected from the content. A TOML profile may name an OpenAPI document as the layer below it:
 
     openapi = "vendor.json"            # relative to this file
-    login_case = "snake"               # or "camel": how the fields of a client's login are spelled
+    login_case = "snake"               # or "camel": the spelling of the fields of a client's login
 
     [prefixes]                         # of all paths of a service
     order = ""
 
-    [lists]                            # how all lists are asked for: the fields of `Listing`
+    [lists]                            # the parameters of all lists: the fields of `Listing`
     page_parameter = "pageNumber"
     first_page = 0
 
@@ -17,7 +17,7 @@ Which of them a file is, its content says. A TOML profile may name an OpenAPI do
     path = "/v1/orders/search"
     wrapper = "data"
 
-One error names everything that is wrong with a file.
+A single error lists all problems of a file.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LARGEST_FILE = 32 * 1024 * 1024
-"""Bytes. The vendor's document is a fraction of it."""
+"""Bytes. The vendor's document is much smaller."""
 MAX_PROBLEMS = 20
-"""Problems of one file that the error names."""
+"""Problems of one file that the error lists."""
 
 _OPENAPI_YAML = re.compile(r"""^["']?(openapi|swagger)["']?\s*:""", re.MULTILINE)
 
 
 def load(file: Path | None) -> Contract:
-    """The contract that a file sets over the built-in table; without a file, that table.
+    """Return the contract of a file on top of the built-in table; without a file, the built-in contract.
 
     Raises:
-        SettingsError: The file cannot be used. The message names the file, every place and what to do.
+        SettingsError: The file cannot be used. The message contains the file, every problem and what to do.
 
     """
     if file is None:
@@ -80,10 +80,10 @@ def load(file: Path | None) -> Contract:
 
 
 def import_file(file: Path, *, add_prefixes: bool = False) -> Imported:
-    """What an OpenAPI document says of the operations; see `import_document`.
+    """Match an OpenAPI document with the operations; see `import_document`.
 
     Raises:
-        SettingsError: It cannot be read, or is something else.
+        SettingsError: The file cannot be read, or is not an OpenAPI document.
 
     """
     text = _text(file)
@@ -96,10 +96,10 @@ def import_file(file: Path, *, add_prefixes: bool = False) -> Imported:
 
 
 def openapi_layer(file: Path, imported: Imported) -> Layer:
-    """What was imported, as a layer.
+    """Return an imported document as a layer.
 
     Raises:
-        SettingsError: None of the operations is in it: it is the document of something else.
+        SettingsError: The document contains none of the operations, so it describes another API.
 
     """
     if not imported.matched:
@@ -111,14 +111,15 @@ def openapi_layer(file: Path, imported: Imported) -> Layer:
 
 
 def render(operations: Mapping[str, Mapping[str, Any]], header: str) -> str:
-    """A TOML profile that sets these values of operations, with what each replaces as a comment."""
+    """Return a TOML profile that sets these values of operations, with the built-in values as comments."""
     lines = [f"# {line}".rstrip() for line in header.splitlines()]
     for key, values in operations.items():
         operation = OPERATIONS[key]
         lines += ["", f"# {operation.title}", f"[operations.{quoted(key)}]"]
         for name, value in values.items():
-            was = built_in(key, name)
-            lines.append(f"{name} = {toml(value)}" + ("" if was in (None, {}) else f"  # built in: {was}"))
+            default = built_in(key, name)
+            comment = "" if default in (None, {}) else f"  # built in: {default}"
+            lines.append(f"{name} = {toml(value)}{comment}")
     return "\n".join(lines) + "\n"
 
 
@@ -133,8 +134,8 @@ def _layers(file: Path) -> list[Layer]:
     if problems:
         count = f", {len(problems)} problems" if len(problems) > 1 else ""
         more = ["..."] if len(problems) > MAX_PROBLEMS else []
-        told = "".join(f"\n  {line}" for line in problems[:MAX_PROBLEMS] + more)
-        raise SettingsError(f"{file} cannot be used{count}:{told}")
+        listed = "".join(f"\n  {line}" for line in problems[:MAX_PROBLEMS] + more)
+        raise SettingsError(f"{file} cannot be used{count}:{listed}")
     if "openapi" not in profile:
         return [layer]
     below = file.parent / profile["openapi"]
@@ -166,14 +167,14 @@ def _text(file: Path, advice: str = "") -> str:
 
 
 def _is_profile(text: str) -> bool:
-    """Whether a text is meant as TOML: no JSON object, and no YAML with the mark of an OpenAPI document."""
+    """True if a text is meant as TOML: it is neither a JSON object nor YAML with the key of an OpenAPI document."""
     return not text.lstrip().startswith("{") and not _OPENAPI_YAML.search(text)
 
 
 def _profile(file: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: also of a number that is too long
+    except (ValueError, RecursionError) as error:  # ValueError: also for a number that is too long
         raise SettingsError(
             f"{file} is neither a contract profile (as TOML: {error}) nor an OpenAPI document (it is not a JSON "
             "object, and has no line that begins with `openapi:`)"

@@ -1,7 +1,7 @@
-"""What the probe has found of one resource at the live gateway, and how the profile takes it over.
+"""The results of the probe for one resource at the live gateway, and their application to the profile.
 
-Findings are kept as JSON in Redis, one for each resource. They say what was seen, not what is believed: where
-nothing could be seen, as in an empty list, a finding is None and the profile's belief stays in force.
+They are stored as JSON in Redis, one object per resource. They contain only what the probe has observed. A finding that
+could not be observed, as with an empty list, has no value, and the value of the profile remains in force.
 """
 
 from __future__ import annotations
@@ -19,90 +19,104 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 State: TypeAlias = Literal["found", "empty", "forbidden", "missing", "unreadable"]
-"""`found`: records were read. `empty`: the list answers and holds nothing. `forbidden`: the token may not.
-`missing`: none of the paths answers. `unreadable`: it answers with something that is no list."""
+"""`found`: the list has records. `empty`: the list has no records. `forbidden`: the token has no permission. `missing`:
+no path exists. `unreadable`: the response is not a list."""
 
 
 class Capability(msgspec.Struct, frozen=True):
-    """Something that a server may or may not do. `holds` is None where it could not be told; `why` says it."""
+    """Whether a server does something."""
 
-    holds: bool | None
+    supported: bool | None = msgspec.field(name="holds")
+    """None if the probe could not find out."""
     why: str
+    """The observation that shows it."""
 
 
 def yes(why: str) -> Capability:
-    """It was shown to hold."""
-    return Capability(holds=True, why=why)
+    """Return the finding that the server does it."""
+    return Capability(supported=True, why=why)
 
 
 def no(why: str) -> Capability:
-    """It was shown not to hold."""
-    return Capability(holds=False, why=why)
+    """Return the finding that the server does not do it."""
+    return Capability(supported=False, why=why)
 
 
-UNTOLD = Capability(None, "not tested, because the list has too few records")
+UNKNOWN = Capability(None, "not tested, because the list has too few records")
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What the probe has found of the resource that list operation `search` reads.
-
-    `at`: when, seconds since 1970. `believed`: fingerprint of the profile that the probe began with. `path`: where
-    the list answers; `tried`: the paths that were asked. `prefix`: the prefix of the service, where it is another
-    one than believed. `first_page`, `largest_page`, `wrapper` ("" for a bare list), `total_field`, `total`, as seen;
-    `largest_seen`: records in the fullest page that came. `since`, `ascending`, `descending`: the
-    parameters of a filter by modification and of sorts that were shown to be honoured; `status_parameter`,
-    `merchant_parameter`: likewise those that choose records by status and merchant. `single`, `audit`: whether a
-    single record and its audit logs can be read; `single_alike`: it has the same fields there as in the list;
-    `audit_shape`: wrapper and fields of an audit entry. `routes`: paths at which operations, by key, were seen to
-    answer. `past_end`: what a page beyond the last one is answered with: `empty`, `repeats` (the last page once
-    more), or a status. `unfinished`: why filter, sort, single record or audit logs were not looked at. `requests`:
-    what the probe has cost.
-    """
+    """What the probe has found out about one resource."""
 
     resource: str
     search: str
+    """The list operation of the resource."""
     at: float
+    """When the probe ran, in seconds since 1970."""
     configured: str = msgspec.field(name="believed")
+    """The fingerprint of the profile that the probe started with."""
     state: State
     problem: str = ""
     path: str = ""
+    """The path of the list."""
     tried: tuple[str, ...] = ()
+    """The paths that the probe has tried."""
     prefix: str | None = None
+    """The prefix of the service, if it differs from the profile's."""
     page_parameter: str = ""
     size_parameter: str = ""
-    pages: Capability = UNTOLD
+    pages: Capability = UNKNOWN
+    """Whether the page number is honoured."""
     first_page: int | None = None
-    sizes: Capability = UNTOLD
+    sizes: Capability = UNKNOWN
+    """Whether the page size is honoured."""
     largest_page: int | None = None
+    """The largest number of records in a page, if the server has such a limit."""
     largest_seen: int = 0
+    """The number of records in the largest page that was read."""
     wrapper: str | None = None
+    """The key of the list; "" for a list without a wrapper."""
     total_field: str | None = None
     total: int | None = None
-    filtering: Capability = UNTOLD
+    filtering: Capability = UNKNOWN
+    """Whether a filter by modification time is honoured."""
     since: str | None = None
-    sorting: Capability = UNTOLD
+    """The parameter of that filter."""
+    sorting: Capability = UNKNOWN
+    """Whether a sort by modification time is honoured."""
     ascending: dict[str, str] = {}
     descending: dict[str, str] = {}
-    single: Capability = UNTOLD
+    single: Capability = UNKNOWN
+    """Whether a single record can be read."""
     single_alike: bool | None = None
-    audit: Capability = UNTOLD
+    """True if the single record has the same fields as in the list."""
+    audit: Capability = UNKNOWN
+    """Whether the audit log of a record can be read."""
     audit_shape: str = ""
+    """The wrapper and the fields of an audit entry."""
     routes: dict[str, str] = {}
+    """The paths of operations, by key, that the server was seen to serve."""
     status_parameter: str | None = None
+    """The parameter that selects records by status, if one is honoured."""
     merchant_parameter: str | None = None
+    """The parameter that selects records by merchant, if one is honoured."""
     past_end: str = ""
-    reach: Capability = UNTOLD
+    """The response to a page after the last one: `empty`, `repeats` (the last page again), or a status."""
+    reach: Capability = UNKNOWN
+    """Whether paging reaches the last record of the list."""
     unfinished: str = ""
+    """Why filter, sort, single record or audit log were not tested."""
     requests: int = 0
+    """The number of requests that the probe has sent."""
 
     @property
     def certain(self) -> bool:
-        """Whether it was seen how the pages are counted. An empty list, or one record, does not say it."""
-        return self.state == "found" and self.pages.holds is not None
+        """True if it is known how pages are counted. An empty list, or a single record, does not show it."""
+        return self.state == "found" and self.pages.supported is not None
 
     @property
     def is_sound(self) -> bool:
-        """Whether it can be used: somebody may have written it by hand."""
+        """True if the findings can be used. They may have been edited by hand."""
         return (
             self.search in OPERATIONS
             and all(path.startswith("/") for path in self.routes.values())
@@ -110,56 +124,59 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
             and (self.largest_page is None or self.largest_page > 0)
         )
 
-    def without_filter(self, why: str, *, at: float, shown: bool) -> Capabilities:
-        """The same, with the filter by modification withdrawn; `shown`: for certain."""
-        filtering = Capability(holds=False if shown else None, why=why)
+    def without_filter(self, why: str, *, at: float, certain: bool) -> Capabilities:
+        """Return a copy without the filter by modification time; not `certain`: it is unknown whether it works."""
+        filtering = Capability(supported=False if certain else None, why=why)
         return msgspec.structs.replace(self, at=at, since=None, filtering=filtering)
 
-    def without_sort(self, why: str, *, at: float, shown: bool) -> Capabilities:
-        """The same, with the sort by modification withdrawn; `shown`: for certain."""
-        sorting = Capability(holds=False if shown else None, why=why)
+    def without_sort(self, why: str, *, at: float, certain: bool) -> Capabilities:
+        """Return a copy without the sort by modification time; not `certain`: it is unknown whether it works."""
+        sorting = Capability(supported=False if certain else None, why=why)
         return msgspec.structs.replace(self, at=at, ascending={}, descending={}, sorting=sorting)
 
     def without_choices(self, *, at: float) -> Capabilities:
-        """The same, without the parameters that choose records by status and merchant."""
+        """Return a copy without the parameters that select records by status and merchant."""
         return msgspec.structs.replace(self, at=at, status_parameter=None, merchant_parameter=None)
 
 
 def adopt(configured: ContractProfile, result: Iterable[Capabilities]) -> ContractProfile:
-    """The profile with what was found in the place of what was believed."""
+    """Return the configured profile with the values that the probe has found."""
     profile = configured
-    for one in result:
-        if one.state in {"found", "empty"}:
-            profile = _adopt(profile, one)
+    for capabilities in result:
+        if capabilities.state in {"found", "empty"}:
+            profile = _adopt(profile, capabilities)
     return profile
 
 
-def _adopt(profile: ContractProfile, one: Capabilities) -> ContractProfile:
-    service = OPERATIONS[one.search].service
-    if one.prefix is not None:
-        profile = replace(profile, prefixes={**profile.prefixes, service: one.prefix})
-    moved = {
-        key: Route(profile.route(key).method, path) for key, path in one.routes.items() if key in OPERATIONS
+def _adopt(profile: ContractProfile, found: Capabilities) -> ContractProfile:
+    service = OPERATIONS[found.search].service
+    if found.prefix is not None:
+        profile = replace(profile, prefixes={**profile.prefixes, service: found.prefix})
+    routes = {
+        key: Route(profile.route(key).method, path) for key, path in found.routes.items() if key in OPERATIONS
     }
-    listing = profile.list_of(one.search)
+    listing = profile.list_of(found.search)
     listing = Listing(
-        page_parameter=one.page_parameter or listing.page_parameter,
-        size_parameter=one.size_parameter or listing.size_parameter,
-        first_page=listing.first_page if one.first_page is None else one.first_page,
-        largest_page=one.largest_page or listing.largest_page,
-        wrapper=one.wrapper or listing.wrapper,
-        # Only what was shown is used: a filter that the server ignores would hide what it leaves out.
-        since_parameter=one.since,
-        ascending=one.ascending,
-        descending=one.descending,
-        status_parameter=one.status_parameter,
-        merchant_parameter=one.merchant_parameter,
-        past_end=one.past_end or listing.past_end,
-        capped=listing.capped if one.reach.holds is None else not one.reach.holds,
+        page_parameter=found.page_parameter or listing.page_parameter,
+        size_parameter=found.size_parameter or listing.size_parameter,
+        first_page=listing.first_page if found.first_page is None else found.first_page,
+        largest_page=found.largest_page or listing.largest_page,
+        wrapper=found.wrapper or listing.wrapper,
+        # Only parameters that were shown to work are used: the worker would take a filter that the server ignores, or
+        # applies wrongly, for complete.
+        since_parameter=found.since,
+        ascending=found.ascending,
+        descending=found.descending,
+        status_parameter=found.status_parameter,
+        merchant_parameter=found.merchant_parameter,
+        past_end=found.past_end or listing.past_end,
+        capped=listing.capped if found.reach.supported is None else not found.reach.supported,
     )
-    return replace(profile, routes={**profile.routes, **moved}, lists={**profile.lists, one.search: listing})
+    return replace(
+        profile, routes={**profile.routes, **routes}, lists={**profile.lists, found.search: listing}
+    )
 
 
 def fingerprint(profile: ContractProfile) -> str:
-    """Tells one belief from another, so that findings of another one are not used."""
+    """Return a hash of a profile. Findings are only used with the profile that they were made with."""
     return hashlib.sha256(msgspec.json.encode(profile, order="sorted")).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""The contract as layers: built in, imported from an OpenAPI document, set by hand. The later wins.
+"""The contract as layers: built in, imported from an OpenAPI document, set by hand. Later layers take precedence.
 
-Pure. A layer holds only what it says differently; `stack()` makes of several a profile, and knows of each value
-where it was set. `fitted()` holds a path of another hand against what the operation needs.
+No I/O. A layer contains only the values that it changes. `stack()` combines layers into a profile and records where
+each value was set. `fitted()` checks a path from a file against the parameters that the operation needs.
 """
 
 from __future__ import annotations
@@ -23,40 +23,38 @@ ContractSource: TypeAlias = Literal["built in", "OpenAPI document", "set by hand
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ROUTE_FIELDS = ("method", "path")
 LISTING_FIELDS = {item.name: str(item.type) for item in fields(Listing)}
-"""What may be set of a list, and the type of each as `Listing` writes it."""
+"""The fields of a list that a file may set, with their types in `Listing`."""
 BUILT_IN_LISTING = Listing()
 
 _PARAMETER = re.compile(r"\{([^{}/]+)\}")
 MAX_PATH = 500
-"""Characters of a path; a longer one is no path of this API."""
-# What RFC 3986 lets stand in a path, and the braces of its parameters.
+"""Characters of a path. All paths of this API are shorter."""
+# The characters that RFC 3986 allows in a path, and the braces of parameters.
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%{}-]*)*")
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What one file says differently from the layers under it.
-
-    `file` is its name as the user knows it. `lists` holds fields of `Listing` for all lists, `operations` by key
-    `method`, `path` (with the table's names for its parameters) and fields of `Listing`.
-    """
+    """The values that one file changes in the layers below it."""
 
     source: ContractSource
     file: str
+    """The name of the file as the user wrote it."""
     prefixes: Mapping[str, str] = field(default_factory=dict)
+    """Prefixes by service."""
     lists: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `Listing` for all lists."""
     operations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By key: `method`, `path` (with the parameter names of the table), and fields of `Listing`."""
     login_case: Case | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One value in force that is not the built-in one.
-
-    `place` is an operation's key, or `lists`, `prefixes` or `login` for what holds for more than one.
-    """
+    """One value in force that differs from the built-in one."""
 
     place: str
+    """The key of an operation, or `lists`, `prefixes` or `login` for a value that applies to several."""
     field: str
     built_in: Any
     value: Any
@@ -66,27 +64,27 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """A profile, the layers that it was made of, lowest first, and everything that differs from the table."""
+    """A profile, its layers, lowest first, and its differences from the table of operations."""
 
     profile: ContractProfile
     layers: tuple[Layer, ...] = ()
     differences: tuple[Difference, ...] = ()
 
     def source_of(self, key: str) -> ContractSource:
-        """Where the highest value of operation `key` that differs was set."""
+        """Return the source of the topmost value of operation `key` that differs."""
         sources = {item.source for item in self.differences if item.place == key}
         return next((layer.source for layer in reversed(self.layers) if layer.source in sources), "built in")
 
 
 BUILT_IN = Contract(ContractProfile())
-"""What holds where no file says anything."""
+"""The contract without any file."""
 
 
 def stack(layers: Sequence[Layer]) -> Contract:
-    """The contract that the layers, lowest first, come to on top of the built-in table.
+    """Return the contract of the layers, lowest first, on top of the built-in table.
 
-    Within a layer a path set for one operation wins over the prefix of its service, and a field set for one list
-    over that of all lists. A prefix applies to the paths of the layers below it as well.
+    Within a layer, the path of an operation takes precedence over the prefix of its service, and a field of one list
+    over that of all lists. A prefix also applies to the paths of the layers below it.
     """
     prefixes = {service: (prefix, layer) for layer in layers for service, prefix in layer.prefixes.items()}
     listing = {name: (value, layer) for layer in layers for name, value in layer.lists.items()}
@@ -115,53 +113,56 @@ def stack(layers: Sequence[Layer]) -> Contract:
         if method:
             result.append(_difference(key, "method", operation.method, method))
         route = Route(method[0] if method else operation.method, path[0] if path else operation.path)
-        if route != profile.route(key) or _set_alone(key, layers):
+        if route != profile.route(key) or _has_own_route(key, layers):
             routes[key] = route
-        own = _own_listing(key, layers, listing)
-        if own:
-            lists[key] = replace(profile.listing, **_values(own))
-            result += [_difference(key, name, built_in(key, name), origin) for name, origin in own.items()]
+        own_fields = _own_listing(key, layers, listing)
+        if own_fields:
+            lists[key] = replace(profile.listing, **_values(own_fields))
+            result += [
+                _difference(key, name, built_in(key, name), origin) for name, origin in own_fields.items()
+            ]
     differences = tuple(item for item in result if item is not None)
     return Contract(replace(profile, routes=routes, lists=lists), tuple(layers), differences)
 
 
 def fitted(key: str, path: str) -> str:
-    """`path` with the parameter names that the table has for operation `key`.
+    """Return `path` with the parameter names that the table has for operation `key`.
 
-    One parameter is taken for the one that is needed, whatever it is called. Several are told apart by their
-    names, without case and punctuation; one that is left then goes to the one that is left.
+    A single parameter may have any name. Several are matched by their names, without case and punctuation; if one
+    parameter then remains on each side, these two are matched.
 
     Raises:
-        ValueError: It cannot be sent, or has not the parameters that the operation needs; the message is a part
-            of a sentence that says why.
+        ValueError: The path cannot be sent, or does not have the parameters that the operation needs. The message
+            says why; it is a part of a sentence.
 
     """
     _check_path(path)
     needed, given = OPERATIONS[key].path_parameters, tuple(_PARAMETER.findall(path))
-    twice = [name for name, times in Counter(given).items() if times > 1]
-    if twice:
-        raise ValueError(f"{path} has {_braced(twice)} more than once")
+    repeated = [name for name, times in Counter(given).items() if times > 1]
+    if repeated:
+        raise ValueError(f"{path} has {_braced(repeated)} more than once")
     if len(given) != len(needed):
         raise ValueError(f"{path} has {_braced(given)}, and {key} needs {_braced(needed)}")
     if len(needed) == 1:
         names = {given[0]: needed[0]}
     else:
         names = _by_name(given, needed)
-        left = [name for name in given if name not in names]
-        open_ = [name for name in needed if name not in names.values()]
-        if len(left) > 1:
+        unknown = [name for name in given if name not in names]
+        missing = [name for name in needed if name not in names.values()]
+        if len(unknown) > 1:
             raise ValueError(
-                f"{_braced(left)} in {path} cannot be matched to {_braced(open_)}: give the parameters these names"
+                f"{_braced(unknown)} in {path} cannot be matched to {_braced(missing)}: "
+                "give the parameters these names"
             )
-        names.update(zip(left, open_, strict=True))
+        names.update(zip(unknown, missing, strict=True))
     return _PARAMETER.sub(lambda result: f"{{{names[result[1]]}}}", path)
 
 
 def check_method(key: str, method: str, path: str) -> None:
-    """Whether operation `key` may be sent like this: what reads must never change anything at OrderMesh.
+    """Check that operation `key` may be sent like this: an operation that reads must never change data at OrderMesh.
 
     Raises:
-        ValueError: It may not; the message is a part of a sentence that says why.
+        ValueError: It may not. The message says why; it is a part of a sentence.
 
     """
     operation = OPERATIONS[key]
@@ -181,36 +182,36 @@ def check_method(key: str, method: str, path: str) -> None:
 
 
 def _same(operation: Operation, method: str, path: str) -> bool:
-    """Whether a request is that of an operation of the table, with or without the service's prefix."""
-    whole = template(operation.path)
-    return operation.method == method and template(path) in {whole, without_service(operation.service, whole)}
+    """True if a request is that of an operation of the table, with or without the prefix of the service."""
+    full = template(operation.path)
+    return operation.method == method and template(path) in {full, without_service(operation.service, full)}
 
 
 def built_in(key: str, name: str) -> Any:
-    """What the table says of one field of an operation, or of the list that it is."""
+    """Return the built-in value of one field of an operation, or of its list."""
     if name in ROUTE_FIELDS:
         return getattr(OPERATIONS[key], name)
     return OPERATIONS[key].records if name == "wrapper" else getattr(BUILT_IN_LISTING, name)
 
 
 def template(path: str) -> str:
-    """A path without what does not matter when two are compared: case, and the names of parameters."""
+    """Return a path for comparison: in lower case, without the names of parameters."""
     return _PARAMETER.sub("{}", path).casefold()
 
 
 def without_service(service: str, path: str) -> str:
-    """A path without the service's prefix, if it has it."""
+    """Return a path without the prefix of the service, if it has the prefix."""
     prefix = f"/{service}"
     return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
 
 
 def plain(text: str) -> str:
-    """A name or title without what does not matter when two are compared: case, spaces, punctuation."""
+    """Return a name or title for comparison: in lower case, without spaces and punctuation."""
     return "".join(letter for letter in text.casefold() if letter.isalnum())
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that suggests the known name that is like `name`, or nothing."""
+    """Return a sentence that suggests the known name closest to `name`; empty if none is close."""
     close = difflib.get_close_matches(name[:100], list(known), n=1)
     return f" Did you mean {close[0]}?" if close else ""
 
@@ -231,10 +232,10 @@ def _check_path(path: str) -> None:
 
 
 def _by_name(given: Iterable[str], needed: Iterable[str]) -> dict[str, str]:
-    """The names that are there on both sides, once on each."""
-    ours = {plain(name): name for name in needed}
-    names = Counter(plain(name) for name in given)
-    return {name: ours[plain(name)] for name in given if plain(name) in ours and names[plain(name)] == 1}
+    """Match the names that occur on both sides, once on each."""
+    names = {plain(name): name for name in needed}
+    counts = Counter(plain(name) for name in given)
+    return {name: names[plain(name)] for name in given if plain(name) in names and counts[plain(name)] == 1}
 
 
 def _braced(names: Sequence[str]) -> str:
@@ -261,9 +262,9 @@ def _path(operation: Operation, layers: Sequence[Layer]) -> _Origin | None:
         prefix = layer.prefixes.get(operation.service)
         if prefix is not None:
             path, origin = prefix + without_service(operation.service, path), layer
-        own = layer.operations.get(operation.key, {}).get("path")
-        if own is not None:
-            path, origin = own, layer
+        own_path = layer.operations.get(operation.key, {}).get("path")
+        if own_path is not None:
+            path, origin = own_path, layer
     return (path, origin) if origin else None
 
 
@@ -275,16 +276,16 @@ def _last(key: str, name: str, layers: Sequence[Layer]) -> _Origin | None:
     return None
 
 
-def _set_alone(key: str, layers: Sequence[Layer]) -> bool:
-    """Whether a file names the route of this operation, so that a prefix found later does not move it."""
+def _has_own_route(key: str, layers: Sequence[Layer]) -> bool:
+    """True if a file sets the route of this operation; a prefix that the probe finds then does not change it."""
     return any(set(ROUTE_FIELDS) & set(layer.operations.get(key, ())) for layer in layers)
 
 
 def _own_listing(key: str, layers: Sequence[Layer], listing: Mapping[str, _Origin]) -> dict[str, _Origin]:
-    """The fields of one list that are not those of all lists."""
-    own: dict[str, _Origin] = {}
+    """Return the fields of one list that differ from those of all lists."""
+    result: dict[str, _Origin] = {}
     for layer in layers:
-        own = {name: origin for name, origin in own.items() if name not in layer.lists}
-        one = layer.operations.get(key, {})
-        own.update({name: (value, layer) for name, value in one.items() if name in LISTING_FIELDS})
-    return {name: origin for name, origin in own.items() if _values(listing).get(name) != origin[0]}
+        result = {name: origin for name, origin in result.items() if name not in layer.lists}
+        operation = layer.operations.get(key, {})
+        result.update({name: (value, layer) for name, value in operation.items() if name in LISTING_FIELDS})
+    return {name: origin for name, origin in result.items() if _values(listing).get(name) != origin[0]}

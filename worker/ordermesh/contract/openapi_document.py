@@ -1,8 +1,8 @@
 """Reading an OpenAPI document (3.x, or Swagger 2.0) that may be incomplete, wrong or hostile.
 
-Only what the contract needs is looked at, and nothing is walked through as a whole: references may lead in
-circles, and a YAML alias may make a small file a very large tree. What is missing or of another type than the
-specification says counts as not there.
+It reads only the parts that the contract needs, and never traverses the whole document: references may form cycles, and
+YAML aliases can make a small file a very large tree. A value that does not have the type in the specification counts as
+missing.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from urllib.parse import unquote, urlsplit
 from worker.ordermesh.contract.layers import METHODS
 
 MAX_TITLE = 500
-"""Characters of a title, an address or a reference that are looked at: ours are shorter."""
+"""Characters of a title, an address or a reference that are read. Those of OrderMesh are shorter."""
 MAX_NAME = 100
 MAX_PARAMETERS = 500
 MAX_HOPS = 10
-"""References that are followed until one that leads nowhere is given up."""
+"""References of a chain that are followed."""
 MAX_SCHEMAS = 2_000
-"""Schemas and properties that are looked at to see what one answer holds."""
+"""Schemas and properties that are read to find the lists of one response."""
 
 
 class NotOpenApi(ValueError):
-    """The document cannot be used as a whole; the message says why."""
+    """The document cannot be used at all; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryParameter:
-    """One query parameter, and what the document says of its value where that is a whole number."""
+    """One query parameter, with its default and limits if these are whole numbers."""
 
     name: str
     default: int | None = None
@@ -42,11 +42,13 @@ class QueryParameter:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One operation of a document. `listed` is its path there, `path` that with the path of the server before it."""
+    """One operation of a document."""
 
     method: str
     listed: str
+    """The path as listed in the document."""
     server: str
+    """The path of the server, which precedes the listed path."""
     title: str
     operation_id: str
     deprecated: bool
@@ -55,25 +57,26 @@ class Described:
 
     @property
     def path(self) -> str:
-        """The path at the gateway, by the document."""
+        """The path at the gateway according to the document."""
         return self.server + self.listed
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A whole document. `version` as it writes it: `3.1.0`, or `2.0` of Swagger."""
+    """A whole document."""
 
     root: Mapping[str, Any] = field(repr=False)
     version: str
+    """The version as in the document: `3.1.0`, or `2.0` for Swagger."""
     title: str
 
     @property
     def swagger(self) -> bool:
-        """Whether it is of the generation before OpenAPI."""
+        """True for Swagger 2.0, the predecessor of OpenAPI 3."""
         return self.version.startswith("2.")
 
     def operations(self) -> Iterator[Described]:
-        """Every operation, in the order of the document."""
+        """Yield every operation, in the order of the document."""
         root_server = self._base_path() if self.swagger else self._server(self.root)
         for listed, entry in _mapping(self.root.get("paths")).items():
             item = self.resolve(entry)
@@ -95,7 +98,7 @@ class Document:
                     )
 
     def query(self, described: Described) -> dict[str, QueryParameter]:
-        """The query parameters of an operation by name; its own win over those of its path."""
+        """Return the query parameters of an operation by name; they take precedence over those of its path."""
         result = {}
         for node in (described.item, described.node):
             for entry in _list(node.get("parameters"))[:MAX_PARAMETERS]:
@@ -108,37 +111,37 @@ class Document:
         return result
 
     def lists(self, described: Described) -> tuple[str, ...] | None:
-        """The names of the lists at the top of the good answer; None: the document does not say what it is."""
-        schema = self._answer(described)
+        """Return the names of the top-level lists of the success response; None if it has no schema."""
+        schema = self._response_schema(described)
         if not schema:
             return None
         lists: dict[str, None] = {}
         pending, left = deque([schema]), MAX_SCHEMAS
         while pending and left > 0:
-            one = self.resolve(pending.popleft())
-            properties = list(islice(_mapping(one.get("properties")).items(), left))
+            part = self.resolve(pending.popleft())
+            properties = list(islice(_mapping(part.get("properties")).items(), left))
             left -= 1 + len(properties)
-            # `allOf` is how a page of records is put together from a common frame and a list.
-            pending += _list(one.get("allOf"))[: max(left, 0)]
+            # A page of records may use `allOf` to combine a common schema and its list.
+            pending += _list(part.get("allOf"))[: max(left, 0)]
             for name, inner in properties:
                 if _is_name(name) and self._is_list(inner):
                     lists[name] = None
         return tuple(lists)
 
     def resolve(self, node: Any) -> Mapping[Any, Any]:
-        """`node`, or what its reference within this document leads to; nothing where that is no object."""
+        """Return `node`, or the target of its reference within this document; empty if that is not an object."""
         for _ in range(MAX_HOPS):
             if not isinstance(node, Mapping):
                 return {}
             reference = node.get("$ref")
             if not isinstance(reference, str):
                 return node
-            node = self._at(reference)
+            node = self._target(reference)
         return {}
 
-    def _at(self, reference: str) -> Any:
+    def _target(self, reference: str) -> Any:
         if not reference.startswith("#/") or len(reference) > MAX_TITLE:
-            return None  # another file, or an address: neither is read
+            return None  # a reference to another file or to an address is not followed
         node: Any = self.root
         for part in reference[2:].split("/"):
             name = unquote(part).replace("~1", "/").replace("~0", "~")
@@ -150,17 +153,17 @@ class Document:
                 return None
         return node
 
-    def _answer(self, described: Described) -> Mapping[str, Any]:
-        """The schema of the first good answer that has one."""
-        answers = {
+    def _response_schema(self, described: Described) -> Mapping[str, Any]:
+        """Return the schema of the first success response that has one."""
+        responses = {
             str(status).upper(): node for status, node in _mapping(described.node.get("responses")).items()
         }
         for status in ("200", "201", "2XX"):
-            answer = self.resolve(answers.get(status))
+            response = self.resolve(responses.get(status))
             if self.swagger:
-                schema = self.resolve(answer.get("schema"))
+                schema = self.resolve(response.get("schema"))
             else:
-                content = _mapping(answer.get("content"))
+                content = _mapping(response.get("content"))
                 kinds = sorted(
                     (kind for kind in content if isinstance(kind, str) and ("json" in kind or "*" in kind)),
                     key=lambda kind: kind != "application/json",
@@ -179,7 +182,7 @@ class Document:
         return _path_part(_text(self.root.get("basePath")))
 
     def _server(self, node: Mapping[str, Any], default: str = "") -> str:
-        """The path part of the first server of a node, or the default where it names none."""
+        """Return the path of the first server of a node, or the default if the node has no server."""
         servers = _list(node.get("servers"))
         if not servers:
             return default
@@ -191,10 +194,10 @@ class Document:
 
 
 def document_of(root: Any) -> Document:
-    """The document that a decoded file is.
+    """Return a decoded file as a document.
 
     Raises:
-        NotOpenApi: It is none, of a version that is not known, or without a single operation.
+        NotOpenApi: The file is not an OpenAPI document, has an unknown version, or has no operation.
 
     """
     if not isinstance(root, Mapping):
@@ -215,7 +218,7 @@ def document_of(root: Any) -> Document:
 
 
 def _path_part(address: str) -> str:
-    """`/api` of `https://host/api/`, `/api/` and `api`."""
+    """Return the path of an address: `/api` for `https://host/api/`, `/api/` and `api`."""
     try:
         path = urlsplit(address).path.strip("/")
     except ValueError:

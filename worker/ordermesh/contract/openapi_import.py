@@ -1,8 +1,8 @@
-"""What an OpenAPI document says of the 79 operations: which it describes, and what differs from the table.
+"""Matching an OpenAPI document with the 79 operations: which of them it describes, and what differs from the table.
 
-Pure. Operations are matched by title, then by our key as operationId, then by method and path. Paths are taken
-as the document lists them, behind the path of its server. What cannot be told apart, or could not be sent, is
-left unmatched with the reason, and keeps the built-in path.
+No I/O. Operations are matched by title, then by their key as operationId, then by method and path. A path is the path
+of the server followed by the listed path. An operation whose match is ambiguous, or whose path could not be sent, is
+left unmatched with the reason, and keeps its built-in path.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SIZE_PARAMETERS = (
     "size",
     "take",
 )
-"""Names of page parameters, the likelier first; compared without case and punctuation."""
+"""Names of page parameters, the most likely ones first; compared without case and punctuation."""
 
 _VERSION = re.compile(r"/v[0-9]+(/|$)")
 
@@ -53,24 +53,24 @@ NOT_DESCRIBED = (
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """An operation of the table and the one of the document that it is.
-
-    `path` has the parameter names of the table. `changed` holds what differs from the table: `method`, `path`
-    and fields of `Listing`. `notes` say what could not be told.
-    """
+    """An operation of the table and its match in the document."""
 
     key: str
     by: By
+    """How it was matched."""
     method: str
     path: str
+    """The path in the document, with the parameter names of the table."""
     title: str
     changed: Mapping[str, Any] = field(default_factory=dict)
+    """The values that differ from the table: `method`, `path` and fields of `Listing`."""
     notes: tuple[str, ...] = ()
+    """What the document leaves open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """An operation of the table that the document has not got, or not so that it could be used."""
+    """An operation of the table that the document does not contain, or not in a usable form."""
 
     key: str
     reason: str
@@ -78,7 +78,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """An operation of the document that was not matched. Without a reason: the table has none like it."""
+    """An operation of the document that was not matched. Without a reason, the table has no such operation."""
 
     method: str
     path: str
@@ -88,11 +88,7 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What came out of a document, each part in the order of the table or the document.
-
-    `servers`: paths that its servers put before those it lists. `unprefixed`: services whose paths stand in it
-    without the prefix that they have in the table.
-    """
+    """The result of an import, each part in the order of the table or of the document."""
 
     title: str
     version: str
@@ -100,22 +96,26 @@ class Imported:
     missing: tuple[Missing, ...]
     unknown: tuple[Unknown, ...]
     servers: tuple[str, ...]
+    """The paths of the servers, which precede the listed paths."""
     unprefixed: tuple[str, ...]
+    """The services whose paths lack the prefix that they have in the table."""
 
     @property
     def operations(self) -> dict[str, Mapping[str, Any]]:
-        """What differs from the table, by key, as a layer of a contract has it."""
+        """The differences from the table, by key, as in a layer of a contract."""
         return {match.key: match.changed for match in self.matched if match.changed}
 
 
 def import_document(root: Any, *, add_prefixes: bool = False) -> Imported:
     """Match a decoded document with the table.
 
-    `add_prefixes`: put the prefix of its service before a path that is listed without it. A portal may list
-    paths as the service knows them, where the gateway adds the prefix (docs/reference/api-facts.md, 1.1).
+    Args:
+        root: The document.
+        add_prefixes: Add the prefix of the service to paths that are listed without it. A portal may list the paths
+            of the service, to which the gateway adds the prefix (docs/reference/api-facts.md, 1.1).
 
     Raises:
-        NotOpenApi: It is no OpenAPI document, or describes no operation.
+        NotOpenApi: It is not an OpenAPI document, or describes no operation.
 
     """
     document = document_of(root)
@@ -124,9 +124,11 @@ def import_document(root: Any, *, add_prefixes: bool = False) -> Imported:
     matching.by_operation_id()
     matching.by_path()
     matched = tuple(
-        _match(document, OPERATIONS[key], *matching.found[key]) for key in OPERATIONS if key in matching.found
+        _match(document, OPERATIONS[key], *matching.pairs[key]) for key in OPERATIONS if key in matching.pairs
     )
-    bare = (OPERATIONS[one.key].service for one in matched if _lacks_prefix(OPERATIONS[one.key], one.path))
+    bare = (
+        OPERATIONS[match.key].service for match in matched if _lacks_prefix(OPERATIONS[match.key], match.path)
+    )
     return Imported(
         title=document.title,
         version=document.version,
@@ -134,162 +136,166 @@ def import_document(root: Any, *, add_prefixes: bool = False) -> Imported:
         missing=tuple(
             Missing(key, matching.reasons.get(key, NOT_DESCRIBED))
             for key in OPERATIONS
-            if key not in matching.found
+            if key not in matching.pairs
         ),
         unknown=tuple(
-            Unknown(theirs.method, theirs.path, theirs.title, matching.refused.get(index, ""))
-            for index, theirs in enumerate(matching.described)
-            if index not in matching.taken
+            Unknown(described.method, described.path, described.title, matching.rejected.get(index, ""))
+            for index, described in enumerate(matching.described)
+            if index not in matching.paired
         ),
-        servers=tuple(dict.fromkeys(theirs.server for theirs in matching.described if theirs.server)),
+        servers=tuple(dict.fromkeys(each.server for each in matching.described if each.server)),
         unprefixed=tuple(dict.fromkeys(bare)),
     )
 
 
 class _Matching:
-    """Pairs found so far. What is paired stays so; a later way looks only at what is left on both sides.
+    """The pairs of an operation of the table and one of the document.
 
-    `found`: key to operation of the document, its path with our names, and how it was found. `taken`: positions
-    in the document that are paired. `reasons`, `refused`: why one of either side is not.
+    A pair is final: each of the three methods considers only the operations that are not paired yet.
     """
 
     def __init__(self, described: tuple[Described, ...], *, add_prefixes: bool) -> None:
         self.described = described
-        self.found: dict[str, tuple[Described, str, By]] = {}
-        self.taken: set[int] = set()
+        self.pairs: dict[str, tuple[Described, str, By]] = {}
+        """By key: the operation of the document, its path with the names of the table, and how it was matched."""
+        self.paired: set[int] = set()
+        """The indexes of the paired operations of the document."""
         self.reasons: dict[str, str] = {}
-        self.refused: dict[int, str] = {}
+        """By key: why an operation of the table is not paired."""
+        self.rejected: dict[int, str] = {}
+        """By index: why an operation of the document is not paired."""
         self._add_prefixes = add_prefixes
 
     def by_title(self) -> None:
-        """Compared without case, punctuation and spaces."""
-        theirs = self._left(lambda index: plain(self.described[index].title))
-        ours = defaultdict(list)
+        """Match by title, without case, punctuation and spaces."""
+        indexes_of = self._unpaired(lambda index: plain(self.described[index].title))
+        operations_of = defaultdict(list)
         for operation in OPERATIONS.values():
-            ours[plain(operation.title)].append(operation)
-        for title, operations in ours.items():
-            positions = theirs.get(title, [])
+            operations_of[plain(operation.title)].append(operation)
+        for title, operations in operations_of.items():
+            indexes = indexes_of.get(title, [])
             if len(operations) == 1:
-                self._claim_one(operations[0], positions, "title")
-            elif positions:
-                self._tell_apart(operations, positions)
+                self._pair_likeliest(operations[0], indexes, "title")
+            elif indexes:
+                self._pair_same_titles(operations, indexes)
 
     def by_operation_id(self) -> None:
-        """Our key, however it is punctuated: `orders.search`, `orders_search`, `OrdersSearch`."""
-        theirs = self._left(lambda index: plain(self.described[index].operation_id))
+        """Match by the key with any punctuation: `orders.search`, `orders_search`, `OrdersSearch`."""
+        indexes_of = self._unpaired(lambda index: plain(self.described[index].operation_id))
         for key, operation in OPERATIONS.items():
-            if key not in self.found:
-                self._claim_one(operation, theirs.get(plain(key), []), "operationId")
+            if key not in self.pairs:
+                self._pair_likeliest(operation, indexes_of.get(plain(key), []), "operationId")
 
     def by_path(self) -> None:
-        """Same method, and the same path but for parameter names, with or without the service's prefix.
+        """Match by method and path, without the names of parameters, with or without the prefix of the service.
 
-        Without it one path may be that of two services; such a path says nothing.
+        Without a prefix, two services may have the same path; such a path is not used.
         """
-        theirs = defaultdict(list)
-        for index, one in enumerate(self.described):
-            if index not in self.taken:
-                for path in {template(one.path), template(_at_service(one))}:
-                    theirs[one.method, path].append(index)
-        bare = defaultdict(list)
+        indexes_of = defaultdict(list)
+        for index, described in enumerate(self.described):
+            if index not in self.paired:
+                for path in {template(described.path), template(_service_path(described))}:
+                    indexes_of[described.method, path].append(index)
+        keys_of = defaultdict(list)
         for operation in OPERATIONS.values():
-            bare[_bare(operation)].append(operation.key)
+            keys_of[_bare(operation)].append(operation.key)
         for key, operation in OPERATIONS.items():
-            if key in self.found:
+            if key in self.pairs:
                 continue
-            whole = theirs.get((operation.method, template(operation.path)), [])
-            alone = theirs.get(_bare(operation), []) if len(bare[_bare(operation)]) == 1 else []
-            self._claim_one(operation, whole or alone, "path")
+            full = indexes_of.get((operation.method, template(operation.path)), [])
+            bare = indexes_of.get(_bare(operation), []) if len(keys_of[_bare(operation)]) == 1 else []
+            self._pair_likeliest(operation, full or bare, "path")
 
-    def _left(self, name_of: Callable[[int], str]) -> dict[str, list[int]]:
-        """Positions in the document that are not paired, by a name; those without a name are left out."""
-        left = defaultdict(list)
+    def _unpaired(self, name_of: Callable[[int], str]) -> dict[str, list[int]]:
+        """Return the indexes of the unpaired operations of the document by name, without those that have no name."""
+        result = defaultdict(list)
         for index in range(len(self.described)):
-            if index not in self.taken and (name := name_of(index)):
-                left[name].append(index)
-        return left
+            if index not in self.paired and (name := name_of(index)):
+                result[name].append(index)
+        return result
 
-    def _claim_one(self, operation: Operation, positions: Sequence[int], by: By) -> None:
-        """Pair with the one of several positions that is the likeliest, if there is one.
+    def _pair_likeliest(self, operation: Operation, indexes: Sequence[int], by: By) -> None:
+        """Pair an operation with the most likely of several operations of the document, if there is one.
 
-        What has the title of another operation is that one, wherever it stands.
+        An operation of the document with the title of another operation of the table is never used.
         """
-        left = [
+        candidates = [
             index
-            for index in positions
-            if index not in self.taken
+            for index in indexes
+            if index not in self.paired
             and _TITLES.get(plain(self.described[index].title), operation.title) == operation.title
         ]
-        for likely in (
-            lambda one: not one.deprecated,
-            lambda one: self._fits(operation, one),
-            lambda one: one.method == operation.method,
-            lambda one: template(one.path) == template(operation.path),
+        for is_likely in (
+            lambda described: not described.deprecated,
+            lambda described: self._fits(operation, described),
+            lambda described: described.method == operation.method,
+            lambda described: template(described.path) == template(operation.path),
         ):
-            if len(left) > 1:
-                left = [index for index in left if likely(self.described[index])] or left
-        if len(left) == 1:
-            self._claim(operation, left[0], by)
-        elif left:
-            self._leave([operation], left, f"{len(left)} operations of the document match, by {by}")
+            if len(candidates) > 1:
+                candidates = [index for index in candidates if is_likely(self.described[index])] or candidates
+        if len(candidates) == 1:
+            self._pair(operation, candidates[0], by)
+        elif candidates:
+            self._reject([operation], candidates, f"{len(candidates)} operations of the document match, by {by}")
 
-    def _tell_apart(self, operations: Sequence[Operation], positions: Sequence[int]) -> None:
-        """Pair operations of one title by the parameter that only one of them has."""
-        speaks_for: dict[str, list[int]] = {operation.key: [] for operation in operations}
-        silent = []
-        for index in positions:
-            keys = [one.key for one in operations if _mentions(self.described[index], one)]
-            speaks_for[keys[0]].append(index) if len(keys) == 1 else silent.append(index)
-        open_ = [key for key, result in speaks_for.items() if not result]
-        if len(silent) == len(open_) == 1 and len(positions) == len(operations):
-            speaks_for[open_[0]] = silent
-            silent = []
+    def _pair_same_titles(self, operations: Sequence[Operation], indexes: Sequence[int]) -> None:
+        """Pair operations with the same title by the parameter that only one of them has."""
+        indexes_of: dict[str, list[int]] = {operation.key: [] for operation in operations}
+        undecided = []
+        for index in indexes:
+            keys = [each.key for each in operations if _mentions(self.described[index], each)]
+            indexes_of[keys[0]].append(index) if len(keys) == 1 else undecided.append(index)
+        unmatched = [key for key, result in indexes_of.items() if not result]
+        if len(undecided) == len(unmatched) == 1 and len(indexes) == len(operations):
+            indexes_of[unmatched[0]] = undecided
+            undecided = []
         for operation in operations:
-            if len(speaks_for[operation.key]) == 1:
-                self._claim(operation, speaks_for[operation.key][0], "title")
-        left = [one for one in operations if one.key not in self.found]
-        names = " and ".join(f"{{{one.path_parameters[0]}}}" for one in operations)
-        self._leave(
-            left,
-            [index for index in positions if index not in self.taken],
+            if len(indexes_of[operation.key]) == 1:
+                self._pair(operation, indexes_of[operation.key][0], "title")
+        unpaired = [each for each in operations if each.key not in self.pairs]
+        names = " and ".join(f"{{{each.path_parameters[0]}}}" for each in operations)
+        self._reject(
+            unpaired,
+            [index for index in indexes if index not in self.paired],
             f"{len(operations)} operations have this title, and the path parameters ({names}) do not distinguish "
             "them",
         )
 
-    def _claim(self, operation: Operation, index: int, by: By) -> None:
-        one = self.described[index]
+    def _pair(self, operation: Operation, index: int, by: By) -> None:
+        described = self.described[index]
         try:
-            path = fitted(operation.key, self._path(operation, one))
-            check_method(operation.key, one.method, path)
+            path = fitted(operation.key, self._path(operation, described))
+            check_method(operation.key, described.method, path)
         except ValueError as error:
-            self._leave([operation], [index], f"found by {by}, but {error}")
+            self._reject([operation], [index], f"found by {by}, but {error}")
             return
-        self.found[operation.key] = one, path, by
-        self.taken.add(index)
+        self.pairs[operation.key] = described, path, by
+        self.paired.add(index)
 
-    def _leave(self, operations: Iterable[Operation], positions: Iterable[int], reason: str) -> None:
+    def _reject(self, operations: Iterable[Operation], indexes: Iterable[int], reason: str) -> None:
         for operation in operations:
             self.reasons.setdefault(operation.key, reason)
-        for index in positions:
-            self.refused.setdefault(index, reason)
+        for index in indexes:
+            self.rejected.setdefault(index, reason)
 
-    def _fits(self, operation: Operation, one: Described) -> bool:
+    def _fits(self, operation: Operation, described: Described) -> bool:
         try:
-            return bool(fitted(operation.key, self._path(operation, one)))
+            return bool(fitted(operation.key, self._path(operation, described)))
         except ValueError:
             return False
 
-    def _path(self, operation: Operation, one: Described) -> str:
+    def _path(self, operation: Operation, described: Described) -> str:
         prefix = f"/{operation.service}"
-        if not self._add_prefixes or f"{prefix}/" in f"{one.server}/" or one.listed.startswith(f"{prefix}/"):
-            return one.path
-        return one.server + prefix + one.listed
+        has_prefix = f"{prefix}/" in f"{described.server}/" or described.listed.startswith(f"{prefix}/")
+        if not self._add_prefixes or has_prefix:
+            return described.path
+        return described.server + prefix + described.listed
 
 
-def _at_service(one: Described) -> str:
-    """The path as listed, behind the service that the server's path names, if it names one."""
-    last = one.server.rpartition("/")[2]
-    return f"/{last}{one.listed}" if last in SERVICES else one.listed
+def _service_path(described: Described) -> str:
+    """Return the listed path, with the service as prefix if the path of the server ends with one."""
+    last = described.server.rpartition("/")[2]
+    return f"/{last}{described.listed}" if last in SERVICES else described.listed
 
 
 def _bare(operation: Operation) -> tuple[str, str]:
@@ -297,27 +303,27 @@ def _bare(operation: Operation) -> tuple[str, str]:
 
 
 def _lacks_prefix(operation: Operation, path: str) -> bool:
-    """Whether a path begins where the service's own paths begin, with their version."""
+    """True if a path begins with the version, without the prefix of the service."""
     return not path.startswith(f"/{operation.service}/") and bool(_VERSION.match(path))
 
 
-def _mentions(one: Described, operation: Operation) -> bool:
-    """Whether a path names the parameter of this operation: as a parameter, or as a segment before it."""
-    parts = {plain(part) for part in one.path.split("/")}
+def _mentions(described: Described, operation: Operation) -> bool:
+    """True if a path has the name of a parameter of this operation, as a parameter or as the segment before it."""
+    parts = {plain(part) for part in described.path.split("/")}
     return any(plain(name) in parts or f"by{plain(name)}" in parts for name in operation.path_parameters)
 
 
-def _match(document: Document, operation: Operation, one: Described, path: str, by: By) -> Match:
+def _match(document: Document, operation: Operation, described: Described, path: str, by: By) -> Match:
     changed: dict[str, Any] = {}
     notes: list[str] = []
-    if one.method != operation.method:
-        changed["method"] = one.method
+    if described.method != operation.method:
+        changed["method"] = described.method
     if path != operation.path:
         changed["path"] = path
     if operation.paged:
-        changed |= _paging(document.query(one), notes)
+        changed |= _paging(document.query(described), notes)
     if operation.records:
-        lists = document.lists(one)
+        lists = document.lists(described)
         if lists and operation.records not in lists:
             if len(lists) == 1:
                 changed["wrapper"] = lists[0]
@@ -325,28 +331,28 @@ def _match(document: Document, operation: Operation, one: Described, path: str, 
                 notes.append(
                     f"the response contains the lists {', '.join(lists[:5])}: set `wrapper` in the profile"
                 )
-    return Match(operation.key, by, one.method, path, one.title, changed, tuple(notes))
+    return Match(operation.key, by, described.method, path, described.title, changed, tuple(notes))
 
 
 def _paging(query: Mapping[str, QueryParameter], notes: list[str]) -> dict[str, Any]:
-    """The page parameters of a list, where they are not those of the table."""
+    """Return the page parameters of a list that differ from the built-in ones."""
     names = {plain(name): parameter for name, parameter in query.items()}
     page = next((names[plain(name)] for name in PAGE_PARAMETERS if plain(name) in names), None)
     size = next((names[plain(name)] for name in SIZE_PARAMETERS if plain(name) in names), None)
-    told: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     if page:
-        told["page_parameter"] = page.name
-        # A list read from 1 would miss its first page where pages count from 0, and nobody would see it.
-        told["first_page"] = page.minimum if page.default is None else page.default
+        result["page_parameter"] = page.name
+        # If pages count from 0 and the worker counted from 1, it would miss the first page without any error.
+        result["first_page"] = page.minimum if page.default is None else page.default
     elif query and names.keys() & {"offset", "skip", "cursor", "nexttoken"}:
         notes.append(
             "it is paginated by offset or cursor, which is not supported; its pages are requested by number"
         )
     if size:
-        told["size_parameter"] = size.name
-        told["largest_page"] = size.maximum
-    if told.get("first_page") not in {0, 1}:
-        told.pop("first_page", None)
-    if (told.get("largest_page") or 0) < 1:
-        told.pop("largest_page", None)
-    return {name: value for name, value in told.items() if value != getattr(BUILT_IN_LISTING, name)}
+        result["size_parameter"] = size.name
+        result["largest_page"] = size.maximum
+    if result.get("first_page") not in {0, 1}:
+        result.pop("first_page", None)
+    if (result.get("largest_page") or 0) < 1:
+        result.pop("largest_page", None)
+    return {name: value for name, value in result.items() if value != getattr(BUILT_IN_LISTING, name)}

@@ -1,8 +1,8 @@
 """The 79 operations of the OrderMesh API: one table for client, sandbox, reference and probe.
 
 Source: the vendor's portal (titles, tags and schema names) and its pages and samples (`page`). Only 13 paths
-and 42 methods are documented; the others are inferred from those, and a contract profile can replace every
-one of them (see `profile.py`).
+and 42 methods are documented; the others are inferred from these, and a contract profile can replace each of them
+(see `profile.py`).
 """
 
 from __future__ import annotations
@@ -18,57 +18,61 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of the API.
-
-    `key` is our name for it, `title` and `tag` are the vendor's. `path` is the one at the gateway: the service's
-    prefix, then the path as the service knows it, with `{names}` for its parameters. `confidence` says where the
-    path comes from: `documented` by the vendor, or inferred with more or less reason; `method_documented` says
-    the same of the method. `query` and `body` name the parameters that are known or, for most, expected.
-    `request` and `answer` name the schemas. `records` is the key under which a list is expected in the answer,
-    `record` the key that wraps a single one; both are None where the answer has no such wrapper.
-    `alternatives` are other paths that are as likely, `page` is the vendor's page.
-    """
+    """One operation of the API."""
 
     key: str
+    """This project's name of the operation."""
     title: str
+    """The vendor's title."""
     tag: str
+    """The vendor's tag."""
     method: str
     path: str
+    """The path at the gateway, with `{names}` of parameters. It begins with the prefix of the service."""
     confidence: Confidence
+    """Whether the vendor documents the path, or how certain the inferred path is."""
     method_documented: bool = True
     query: tuple[str, ...] = ()
+    """The query parameters that are known or, for most operations, expected."""
     body: tuple[str, ...] = ()
+    """The fields of the body that are known or expected."""
     request: str | None = None
+    """The schema of the body."""
     answer: str | None = None
+    """The schema of the response."""
     records: str | None = None
+    """The key of the list in the response; None if the response is not a list."""
     record: str | None = None
+    """The key that wraps a single record in the response; None if the record is not wrapped."""
     alternatives: tuple[str, ...] = ()
+    """Other paths that are about as likely."""
     page: str | None = None
+    """The address of the vendor's page."""
     note: str = ""
 
     @property
     def service(self) -> str:
-        """The service that it belongs to, which is also the first segment of its path."""
+        """The service of the operation, which is also the first segment of its path."""
         return self.path.split("/", 2)[1]
 
     @property
     def documented(self) -> bool:
-        """Whether the vendor shows its path."""
+        """True if the vendor documents the path."""
         return self.confidence == "documented"
 
     @property
     def path_parameters(self) -> tuple[str, ...]:
-        """The names in its path, in order."""
+        """The names of the parameters in the path, in order."""
         return tuple(_PARAMETER.findall(self.path))
 
     @property
     def paged(self) -> bool:
-        """Whether it takes a page number and a page size."""
+        """True if the operation has a page number and a page size."""
         return "page" in self.query
 
     @property
     def writes(self) -> bool:
-        """Whether it changes something at OrderMesh. Searches by POST do not."""
+        """True if the operation changes data at OrderMesh. Searches by POST do not."""
         return self.method != "GET" and self.records is None and self.service != "user"
 
 
@@ -82,7 +86,7 @@ _ROWS = (
     Operation("users.login", "Login User by Username and Password", "User", "POST", "/user/v1/login",
         confidence="documented", query=("source",), body=("username", "password"), request="LoginUserDto",
         answer="TokenResponseDTO", page="https://docs.dev.ordermesh.io/getting-started-1961217m0",
-        note="listed as /v1/login, called as /user/v1/login: the prefix is the gateway's"),
+        note="listed as /v1/login, called as /user/v1/login: the gateway adds the prefix"),
     Operation("users.refresh", "Login User with Refresh Token", "User", "POST", "/user/v1/login/refresh",
         confidence="low", body=("refreshToken",), request="LoginUserWithRefreshToken",
         answer="TokenResponseDTO",
@@ -149,7 +153,7 @@ _ROWS = (
     Operation("orders.audit_logs_by_safe_id", "Retrieve audit logs for a specific order.", "Orders", "GET",
         "/order/v1/orders/safeId/{safeId}/auditLogs", confidence="low", query=("format",),
         answer="GetAuditLogResponse", alternatives=("/order/v2/orders/{orderId}/auditLogs",),
-        note="why the seed names this title twice is not documented"),
+        note="the seed lists this title twice; the reason is not documented"),
     Operation("order_items.audit_logs", "Retrieve audit logs for a specific order item.", "Orders", "GET",
         "/order/v1/orders/items/{itemId}/auditLogs", confidence="low", query=("format",),
         answer="GetAuditLogResponse", alternatives=("/order/v1/orders/{orderId}/items/{itemId}/auditLogs",)),
@@ -228,7 +232,7 @@ _ROWS = (
         "POST", "/catalog/v1/merchantCatalog/effective/variants/search", confidence="medium",
         method_documented=False, query=("page", "pageSize"), request="SearchEffectiveVariantsDto",
         answer="SearchEffectiveVariantsResponse", records="variants",
-        note="GET is possible too; a request schema exists, which speaks for POST"),
+        note="GET is possible too; a request schema exists, which suggests POST"),
     Operation("merchant_catalogs.audit_logs", "Get audit logs of a merchant catalog", "MerchantCatalog",
         "GET", "/catalog/v1/merchantCatalog/{id}/auditLogs", confidence="low", method_documented=False,
         query=("format",), answer="GetAuditLogResponse"),
@@ -319,21 +323,21 @@ _ROWS = (
     Operation("shipments.retry_polling",
         "Retry outbound polling for a shipment by publishing an OutboundShipmentUpdate event.", "Shipments",
         "POST", "/shipment/v1/{shipmentId}/retryPolling", confidence="low", method_documented=False,
-        note="by its name it resets isPollingStopped"),
+        note="its name suggests that it resets isPollingStopped"),
     Operation("shipments.search", "Search shipments.", "Shipments", "GET", "/shipment/v1/search",
         confidence="low", method_documented=False,
         query=("page", "pageSize", "orderId", "merchantId", "vendorId", "facilityId", "shipmentStatus",
                "createdDateFrom", "createdDateTo", "lastModifiedDateFrom", "sortBy", "sortDirection"),
         answer="SearchShipmentResponse", records="shipments",
         alternatives=("/shipment/v1/shipments/search", "/shipment/v1"),
-        note="vendor users get VendorSearchShipmentResponse, by the schema names"),
+        note="the schema names suggest that vendor users get VendorSearchShipmentResponse"),
     Operation("shipments.reroute", "Reroute shipment.", "Shipments", "POST", "/shipment/v1/reroute",
         confidence="low", method_documented=False, body=("shipmentId", "facilityId", "reason", "orderItems"),
         request="Reroute", answer="RerouteResponse", page="https://docs.dev.ordermesh.io/reroute-13197345d0",
         note="shipmentId is in the body, so probably not in the path"),
     Operation("shipments.reject", "Rejects a shipment.", "Shipments", "POST",
         "/shipment/v1/{shipmentId}/reject", confidence="low", method_documented=False, request="Reject",
-        answer="RejectResponse", note="VendorRejectShipmentDTO is there for vendor users"),
+        answer="RejectResponse", note="vendor users have VendorRejectShipmentDTO"),
     Operation("shipments.reroute_many", "Bulk reroute shipments.", "Shipments", "POST",
         "/shipment/v1/reroute/bulk", confidence="low", method_documented=False, body=("bulk",),
         request="RerouteBulkModel", answer="BulkResponse", alternatives=("/shipment/v1/bulk/reroute",),

@@ -1,9 +1,9 @@
-"""The contract profile: where the operations stand at a gateway, and how its lists are paged and narrowed.
+"""The contract profile: the paths of the operations at a gateway, and the parameters of its lists.
 
-Most paths of the API are inferred and no list's parameters are documented, so none of it is written into
-the code that uses it: a profile can be replaced as a whole. What is believed comes from, the later wins: the
-table of operations, an OpenAPI document, a file set by hand (see `contract_file.py`), and what the probe has
-found (see `probe.py`).
+Most paths of the API are inferred, and the parameters of lists are not documented, so the code does not contain them: a
+profile can be replaced as a whole. Its values come from these sources, each of which takes precedence over the one
+before it: the table of operations, an OpenAPI document, a file written by hand (see `file.py`), and the results of the
+probe (see `findings.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Case: TypeAlias = Literal["camel", "snake"]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where one operation stands: method, and path with `{names}` for its parameters."""
+    """The request line of one operation: the method, and the path with `{names}` for its parameters."""
 
     method: str
     path: str
@@ -31,70 +31,74 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """How one list is asked for.
+    """The parameters of one list.
 
-    `page` and `pageSize`, from 1, are documented for one catalog operation and inferred for the rest
-    (docs/reference/api-facts.md, 1.5). `largest_page`: more records than these are not given in one page; None: not
-    known. `wrapper`: key of the list in the answer; None: the one that the table expects. `since_parameter`: a query
-    parameter, to which a time is given, that leaves out every record that was modified before it; None: there is
-    none, or none that holds. `ascending`, `descending`: query parameters that sort by modification; empty: not known.
-    `status_parameter`, `merchant_parameter`: query parameters that choose records by their status or merchant; None:
-    none that holds. `past_end`: what a page beyond the last one is answered with: `empty`, `repeats` (the last page
-    once more), or a status (`404`). `capped`: so is a page behind a number of records, though there are more.
+    `page` and `pageSize`, from 1, are documented for one catalog operation and inferred for the others
+    (docs/reference/api-facts.md, 1.5).
     """
 
     page_parameter: str = "page"
     size_parameter: str = "pageSize"
     first_page: int = 1
+    """The number of the first page."""
     largest_page: int | None = None
+    """The largest number of records in a page; None if unknown."""
     wrapper: str | None = None
+    """The key of the list in the response; None for the one in the table of operations."""
     since_parameter: str | None = None
+    """The query parameter with a time that excludes records modified before it; None if no such filter is honoured."""
     ascending: Mapping[str, str] = field(default_factory=dict)
+    """The query parameters that sort by modification time; empty if unknown."""
     descending: Mapping[str, str] = field(default_factory=dict)
+    """The query parameters that sort by modification time, newest first; empty if unknown."""
     status_parameter: str | None = None
+    """The query parameter that selects records by status; None if no such parameter is honoured."""
     merchant_parameter: str | None = None
+    """The query parameter that selects records by merchant; None if no such parameter is honoured."""
     past_end: str = "empty"
+    """The response to a page after the last one: `empty`, `repeats` (the last page again), or a status (`404`)."""
     capped: bool = False
+    """True if the pages end after a certain number of records although the list has more."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContractProfile:
-    """What is believed of a gateway.
-
-    `prefixes` replaces the prefix of all paths of a service that are not set one by one (`{"order": ""}` for a
-    gateway without `/order`). `routes` replaces single operations, by key, `lists` the layout of single lists,
-    and `listing` that of all others. `login_case`: how the fields of a client's login are spelled.
-    """
+    """How a gateway lays out the API."""
 
     prefixes: Mapping[str, str] = field(default_factory=dict)
+    """Prefixes of services, for the paths that are not in `routes`: `{"order": ""}` for a gateway without `/order`."""
     routes: Mapping[str, Route] = field(default_factory=dict)
+    """The request lines of single operations, by key."""
     lists: Mapping[str, Listing] = field(default_factory=dict)
+    """The parameters of single lists, by key."""
     listing: Listing = field(default_factory=Listing)
+    """The parameters of all other lists."""
     login_case: Case = "camel"
+    """The spelling of the fields of a client's login."""
 
     def route(self, key: str) -> Route:
-        """Where operation `key` stands."""
+        """Return the request line of operation `key`."""
         if key in self.routes:
             return self.routes[key]
         operation = OPERATIONS[key]
         return Route(operation.method, self.prefixed(operation.service, operation.path))
 
     def prefixed(self, service: str, path: str) -> str:
-        """A path of the table with the prefix that `service` has at this gateway."""
+        """Return a path of the table with the prefix that `service` has at this gateway."""
         prefix = self.prefixes.get(service)
         return path if prefix is None else prefix + path.removeprefix(f"/{service}")
 
     def path(self, key: str, values: Mapping[str, str] | None = None) -> str:
-        """The path of operation `key` at the gateway, with `values` in the place of its parameters.
+        """Return the path of operation `key` at the gateway, with `values` for its parameters.
 
         Raises:
-            Unaddressable: A parameter has a value that would lead to another path.
+            Unaddressable: A parameter has a value that would result in another path.
             ValueError: A parameter has no value.
 
         """
         path = self.route(key).path
-        for name, given in (values or {}).items():
-            value = str(given)
+        for name, raw in (values or {}).items():
+            value = str(raw)
             if value in {"", ".", ".."}:
                 raise Unaddressable(key, 400, f"{value!r} cannot be used as {name} in a path")
             path = path.replace(f"{{{name}}}", quote(value, safe="", errors="surrogatepass"))
@@ -103,15 +107,15 @@ class ContractProfile:
         return path
 
     def list_of(self, key: str) -> Listing:
-        """How list operation `key` is asked for."""
+        """Return the parameters of list operation `key`."""
         return self.lists.get(key, self.listing)
 
     def wrappers(self, key: str) -> tuple[str, ...]:
-        """Keys under which the records of a list may stand, most likely first."""
+        """Return the keys that the list of records may have, the most likely one first."""
         names = (self.list_of(key).wrapper, OPERATIONS[key].records)
         return tuple(dict.fromkeys(name for name in names if name))
 
     def page_query(self, key: str, number: int, size: int) -> dict[str, str]:
-        """Query parameters for page `number`, counted from 0, of `size` records."""
+        """Return the query parameters for page `number`, counted from 0, of `size` records."""
         listing = self.list_of(key)
         return {listing.page_parameter: str(number + listing.first_page), listing.size_parameter: str(size)}

@@ -34,7 +34,7 @@ _PAGE_OF_SOURCE = re.compile(r"vendor:[\w-]+")
 
 
 def data() -> dict[str, Any]:
-    """The whole reference as plain data: counts, operations and schemas, in the order of the page."""
+    """Return the whole reference as plain data: counts, operations and schemas, in the order of the page."""
     return {
         "counts": counts(),
         "operations": [operation_data(item) for item in OPERATIONS.values()],
@@ -43,7 +43,7 @@ def data() -> dict[str, Any]:
 
 
 def counts() -> dict[str, int]:
-    """How much of the contract is documented."""
+    """Return how much of the contract is documented."""
     operations, schemas = OPERATIONS.values(), SCHEMAS.values()
     return {
         "operations": len(operations),
@@ -56,8 +56,8 @@ def counts() -> dict[str, int]:
 
 
 def operation_data(operation: Operation) -> dict[str, Any]:
-    """What is known of one operation."""
-    shown = DOCUMENTED_QUERY.get(operation.key, ())
+    """Return one operation as plain data."""
+    documented = DOCUMENTED_QUERY.get(operation.key, ())
     return {
         "key": operation.key,
         "title": operation.title,
@@ -70,7 +70,7 @@ def operation_data(operation: Operation) -> dict[str, Any]:
         "confidence": operation.confidence,
         "alternatives": list(operation.alternatives),
         "path_parameters": list(operation.path_parameters),
-        "query": [{"name": name, "documented": name in shown} for name in operation.query],
+        "query": [{"name": name, "documented": name in documented} for name in operation.query],
         "body": list(body_fields(operation)),
         "request": operation.request,
         "answer": operation.answer,
@@ -84,7 +84,7 @@ def operation_data(operation: Operation) -> dict[str, Any]:
 
 
 def schema_data(schema: Schema) -> dict[str, Any]:
-    """What is known of one schema."""
+    """Return one schema as plain data."""
     return {
         "name": schema.name,
         "services": list(schema.services),
@@ -106,12 +106,12 @@ def schema_data(schema: Schema) -> dict[str, Any]:
 
 
 def client_method(operation: Operation) -> str:
-    """The method of the client that calls it."""
+    """Return the method of the client that calls an operation."""
     return f"client.{operation.key}"
 
 
 def body_fields(operation: Operation) -> tuple[str, ...]:
-    """The names of the fields that its body may have, as far as they are known."""
+    """Return the known names of the fields of its body."""
     known = SCHEMAS[operation.request].fields if operation.request else ()
     return tuple(item.name for item in known) or operation.body
 
@@ -133,13 +133,13 @@ def markdown() -> str:
 
 
 def operation_markdown(operation: Operation) -> str:
-    """The section of one operation."""
-    known = "documented" if operation.documented else f"inferred, {operation.confidence} confidence"
+    """Return the section of one operation."""
+    path = "documented" if operation.documented else f"inferred, {operation.confidence} confidence"
     if operation.alternatives:
-        known += "; also possible: " + _code(operation.alternatives)
+        path += "; also possible: " + _code(operation.alternatives)
     rows = {
         "Request": f"`{operation.method} {operation.path}`",
-        "Path": known,
+        "Path": path,
         "Method": "documented" if operation.method_documented else "inferred",
         "Path parameters": _code(operation.path_parameters),
         "Query": _query(operation),
@@ -154,7 +154,7 @@ def operation_markdown(operation: Operation) -> str:
 
 
 def schema_markdown(schema: Schema) -> str:
-    """The section of one schema."""
+    """Return the section of one schema."""
     lines = [f"### {schema.name}", "", f"Service: {', '.join(schema.services)}."]
     if schema.note:
         lines[-1] += f" {_linked(_sentence(schema.note))}"
@@ -169,7 +169,7 @@ def schema_markdown(schema: Schema) -> str:
 
 
 def introduction() -> str:
-    """Return how much of the contract is documented, and what the words of the reference mean."""
+    """Return the introduction: how much of the contract is documented, and the meaning of the terms."""
     number = counts()
     return (
         f"{number['operations']} operations, of which {number['paths_documented']} have a documented path and "
@@ -199,8 +199,8 @@ def sources() -> str:
 
 
 def _query(operation: Operation) -> str:
-    shown = DOCUMENTED_QUERY.get(operation.key, ())
-    return ", ".join(f"`{name}`{' (documented)' if name in shown else ''}" for name in operation.query)
+    documented = DOCUMENTED_QUERY.get(operation.key, ())
+    return ", ".join(f"`{name}`{' (documented)' if name in documented else ''}" for name in operation.query)
 
 
 def _body(operation: Operation) -> str:
@@ -222,14 +222,14 @@ def _answer(operation: Operation) -> str:
 
 def _row(field: Field) -> str:
     inner = element(field.type)
-    shown = _link(inner) if inner in SCHEMAS else inner
+    type_ = _link(inner) if inner in SCHEMAS else inner
     if inner != field.type:
-        shown = f"list of {shown}"
-    return f"| `{field.name}`{'!' if field.required else ''} | {shown} | {_cell(_linked(field.source))} |"
+        type_ = f"list of {type_}"
+    return f"| `{field.name}`{'!' if field.required else ''} | {type_} | {_cell(_linked(field.source))} |"
 
 
 def _linked(text: str) -> str:
-    """The text with every page it names as a link, whose addresses stand at the end of the page."""
+    """Return the text with a link for each page of the vendor in it; `sources()` has the addresses."""
     return _PAGE_OF_SOURCE.sub(r"[\g<0>]", text)
 
 

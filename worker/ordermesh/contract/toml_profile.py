@@ -1,4 +1,4 @@
-"""A contract profile in TOML: its tables as pydantic models, and in words what is wrong with them. Pure."""
+"""A contract profile in TOML: its tables as pydantic models, and the messages for their problems. No I/O."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _GROUPS = {key.partition(".")[0] for key in OPERATIONS}
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _MAX_SHOWN = 60
-"""Characters of a wrong value that a message quotes."""
+"""Characters of an invalid value that a message quotes."""
 
 
 def _printable(text: str) -> str:
@@ -35,7 +35,7 @@ def _printable(text: str) -> str:
     return text
 
 
-# The description says what a value must be.
+# The description of a field completes the message "must be ...".
 _Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 _Name = Annotated[_Text, Field(description="a name in quotes")]
 _Parameters = Annotated[
@@ -59,7 +59,7 @@ _Method = Annotated[
 
 
 class _Table(BaseModel):
-    """A table of the file. The defaults are not used: what is not set is left to the layers below."""
+    """A table of the file. The defaults are not used: a field that is not set comes from the layers below."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -112,7 +112,7 @@ class _ListOperation(_Lists, _Operation):
 
 
 def profile_layer(profile: Mapping[str, Any], file: str) -> tuple[Layer, list[str]]:
-    """Return what a decoded profile sets, and all that is wrong with it: each problem with its place and advice."""
+    """Return a decoded profile as a layer, and all its problems, each with its place and advice."""
     problems: list[str] = []
     top = _check(_Profile, profile, (), problems)
     tables = {name: table for name, table in profile.items() if isinstance(table, dict)}
@@ -132,16 +132,16 @@ def profile_layer(profile: Mapping[str, Any], file: str) -> tuple[Layer, list[st
 
 
 def _named(operations: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The tables of operations; `[operations.orders.search]` without quotes means the same."""
+    """Yield the tables of operations by key. `[operations.orders.search]` without quotes is accepted too."""
     for name, table in operations.items():
         if name in _GROUPS and isinstance(table, dict):
-            yield from ((f"{name}.{inner}", below) for inner, below in table.items())
+            yield from ((f"{name}.{inner}", inner_table) for inner, inner_table in table.items())
         else:
             yield name, table
 
 
 def _check(model: type[_Table], table: Any, place: tuple[str, ...], problems: list[str]) -> dict[str, Any]:
-    """Return what a table sets. If anything is wrong, it goes to `problems` in the order of the file instead."""
+    """Return the values of a valid table. Otherwise add its problems to `problems`, in the order of the file."""
     try:
         checked = model.model_validate(table, context=place[-1] if place else None)
     except ValidationError as failure:
@@ -157,7 +157,7 @@ def _check(model: type[_Table], table: Any, place: tuple[str, ...], problems: li
 
 
 def _problem(model: type[_Table], place: tuple[str, ...], name: str, value: Any, reason: str) -> str:
-    """Return what is wrong with a value, and what to do: the end of a sentence that begins with its place."""
+    """Return the problem of a value and what to do: the end of a sentence that begins with the place."""
     known = model.model_fields
     if name in known:
         problem = f": {reason}" if reason else f" must be {known[name].description}, not {_shown(value)}"
@@ -180,12 +180,12 @@ def _dotted(place: tuple[str, ...]) -> str:
 
 
 def quoted(name: str) -> str:
-    """A key as TOML writes it."""
+    """Return a key in TOML syntax."""
     return name if _BARE_KEY.fullmatch(name) else toml(name)
 
 
 def toml(value: Any) -> str:
-    """A value as TOML writes it. Its strings escape what JSON does, and the delete character."""
+    """Return a value in TOML syntax. Its strings escape the same characters as JSON, and the delete character."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{quoted(name)} = {toml(inner)}" for name, inner in value.items()) + " }"
     return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""Read YAML from outside. PyYAML is imported when there is some: the worker starts faster without it."""
+"""Reading YAML files of users. PyYAML is imported only when one is read: the worker starts faster without it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 MAX_DEPTH = 200
 """Levels of a document. The parser is written in C and crashes if there are too many."""
 MAX_MERGED = 100_000
-"""Entries that merge keys (`<<`) add in total: a small file may ask for any number."""
+"""Entries that merge keys (`<<`) may add in total: a small file can add any number of them."""
 
 
 def load_yaml(text: str) -> Any:
-    """Return the one document in a text. Aliases are the same object each time, and may lead in circles.
+    """Return the only document in a text. All aliases of an anchor are the same object, and may form cycles.
 
     Raises:
-        ValueError: It is not YAML, has tags other than those of YAML itself, or too many levels or entries.
+        ValueError: The text is not YAML, has custom tags, or has too many levels or entries.
 
     """
     import yaml  # noqa: PLC0415 - see above

@@ -184,7 +184,7 @@ def make_http(api: ApiSettings) -> Http:
 
 
 def environment_proxy(url: str) -> httpx.Proxy | None:
-    """Return the proxy for a URL by HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY; None if there is none.
+    """Return the proxy for a URL by HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY; None without one.
 
     Raises:
         SettingsError: The proxy is not an HTTP proxy.

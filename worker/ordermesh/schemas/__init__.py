@@ -1,8 +1,8 @@
-"""Every schema that the vendor's portal names, with the fields that are known and where that is known from.
+"""Every schema in the vendor's portal, with its known fields and their sources.
 
-Source: the portal's lists of schemas (the seed document), and the pages of `PAGES`. The stored copies of those
-pages end after about 2,000 characters, so a field that is missing here may exist all the same: unknown fields
-pass through wherever bodies are read.
+Source: the portal's lists of schemas (the seed document), and the pages in `PAGES`. The stored copies of those pages
+end after about 2,000 characters, so there may be more fields than these: code that reads bodies passes unknown fields
+through.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PAGES: dict[str, str] = {
     "SC-reroute": "https://docs.dev.ordermesh.io/reroute-13197345d0",
     "SC-rerouteb": "https://docs.dev.ordermesh.io/reroutebulkmodel-13197346d0",
 }
-"""The vendor's pages that sources name as `vendor:KEY`."""
+"""The vendor's pages, which sources cite as `vendor:KEY`."""
 
 SCHEMAS: dict[str, Schema] = {
     row.name: row
@@ -47,15 +47,17 @@ SCHEMAS: dict[str, Schema] = {
 
 
 def schemas_of(service: str) -> tuple[Schema, ...]:
-    """The schemas of a service, in alphabetical order."""
+    """Return the schemas of a service, in alphabetical order."""
     return tuple(row for row in SCHEMAS.values() if service in row.services)
 
 
 def records_schema(answer: str, records: str) -> str | None:
-    """The schema of the records of a list answer, as far as it is known.
+    """Return the schema of the records of a list; None if it is unknown.
 
-    `answer` is the schema of the answer or, as with some operations, of one record; `records` is the key under
-    which the list stands.
+    Args:
+        answer: The schema of the response or, with some operations, of one record.
+        records: The key of the list in the response.
+
     """
     for item in SCHEMAS[answer].fields:
         if item.name == records and item.type.startswith("["):

@@ -1,6 +1,6 @@
-"""What a row of the table of schemas is, and the short notation in which the rows are written.
+"""The rows of the table of schemas, and the short notation of a row.
 
-The rows stand beside this module, one file for each service; the package puts them together.
+The rows are in the other modules of this package, one for each service; the package combines them.
 """
 
 from __future__ import annotations
@@ -8,55 +8,52 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BASIC_TYPES = ("string", "integer", "number", "boolean", "object", "any")
-"""The types of JSON that a field may have, beside the names of schemas. `any`: more than one, or not known."""
+"""The types of JSON that a field may have, besides the names of schemas. `any`: several types, or unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a schema.
-
-    `type` is `string`, `integer`, `number`, `boolean`, `object`, `any`, the name of another schema, or `[...]`
-    around one of these for a list. `source` is `seed`, `vendor:PAGE` or `inferred: BASIS`; it speaks for the name
-    of the field and the type of its value. Which named schema a nested object has is inferred, by its name and
-    fields, unless a page says so.
-    """
+    """One field of a schema."""
 
     name: str
     type: str
+    """One of `BASIC_TYPES`, the name of another schema, or `[...]` around one of these for a list.
+
+    The schema of a nested object is inferred from its name and fields, unless a page of the vendor names it.
+    """
     source: str
+    """`seed`, `vendor:PAGE` or `inferred: BASIS`: where the name and the type come from."""
     nullable: bool = True
     required: bool = False
 
     @property
     def documented(self) -> bool:
-        """Whether a page of the vendor shows it."""
+        """True if a page of the vendor shows the field."""
         return not self.source.startswith("inferred")
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """One schema of the portal.
-
-    Without `fields`: it is named there, and its fields are not documented. `type` is `object`, or for
-    enumerations and lists what they are instead, in the words of `Field.type`.
-    """
+    """One schema of the portal."""
 
     name: str
     services: tuple[str, ...]
     fields: tuple[Field, ...] = ()
+    """The known fields; empty if the portal only contains the name."""
     note: str = ""
     type: str = "object"
+    """`object`, or the type of an enumeration or a list, as in `Field.type`."""
 
     @property
     def documented(self) -> bool:
-        """Whether a page of the vendor shows any of its fields."""
+        """True if a page of the vendor shows any of its fields."""
         return any(field.documented for field in self.fields)
 
 
 def fields(source: str, *rows: str) -> tuple[Field, ...]:
-    """Fields that are known from one source, each written `name: type`.
+    """Return the fields from one source, each written as `name: type`.
 
-    A `!` after the type marks a field that must be there and is not null.
+    A `!` after the type marks a field that is required and not null.
     """
     return tuple(_field(source, row) for row in rows)
 
@@ -68,19 +65,19 @@ def schema(
     note: str = "",
     type: str = "object",  # noqa: A002
 ) -> Schema:
-    """A schema of one or more services (`order catalog`) with the fields of all groups, in their order."""
+    """Return a schema of one or more services (`order catalog`) with the fields of all groups, in order."""
     return Schema(
         name, tuple(services.split()), tuple(item for group in groups for item in group), note, type
     )
 
 
 def undocumented(services: str, names: str) -> tuple[Schema, ...]:
-    """Schemas of which no more than the name is known, separated by spaces."""
+    """Return schemas of which only the names are known; `names` is separated by spaces."""
     return tuple(schema(name, services) for name in names.split())
 
 
 def element(type_: str) -> str:
-    """The type of the elements of a list type; any other type as it stands."""
+    """Return the type of the elements of a list type; any other type unchanged."""
     return type_[1:-1] if type_.startswith("[") else type_
 
 

@@ -2,7 +2,7 @@
 
 Merchant catalogs and their variants are documented by samples (vendor:MC-put, MC-patch, MV-add, PC-taylor).
 Categories, products and the variants of the global catalog are not: their fields are inferred from the names of
-the schemas and from the merchant's variant, and are what the local OrderMesh serves.
+the schemas and from the merchant's variant. The sandbox serves these fields.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from worker.ordermesh.schemas.base import Schema, fields, schema
 
 _NAMED = "inferred: by the names of the schemas"
-_NEEDED = "inferred: the least that it needs; the name of the field is a guess"
+_NEEDED = "inferred: the minimum that it needs; the name of the field is a guess"
 _VARIANT = "inferred: the merchant's variant has it (vendor:MC-put)"
 _STAMPS = "inferred: as in the order service (vendor:O-item)"
 _PLURAL = "inferred: plural of the resource, as in the one list that is shown (vendor:PC-taylor)"
 _CATALOG = "inferred: the body of the update has it (vendor:MC-put)"
 _FILTER = "inferred: filters named after the fields that they compare"
-_UNPUBLISHED = "no operation of the seed uses it"
+_UNPUBLISHED = "no published operation uses it"
 
 _MERCHANT_VARIANT = (
     *fields("vendor:MC-put", "id: string", "sku: string!", "merchantSku: string", "merchantPrice: MultiPrice",
@@ -74,7 +74,7 @@ CATALOG: tuple[Schema, ...] = (
     schema("GetEffectiveProductsResponse", "catalog", note=_UNPUBLISHED),
     schema("GetEffectiveVariantListResponse", "catalog",
            fields("vendor:PC-taylor", "variants: [MerchantVariantDto]!"),
-           note="without page and pageSize the whole catalog in one answer"),
+           note="without page and pageSize, the response contains the whole catalog"),
     schema("GetEffectiveVariantsByProductResponse", "catalog", note=_UNPUBLISHED),
     schema("GetProductVariantsResponse", "catalog", fields(_PLURAL, "variants: [VariantModel]!")),
     schema("GetProductsResponse", "catalog", fields(_PLURAL, "products: [ProductModel]!")),
@@ -121,7 +121,7 @@ CATALOG: tuple[Schema, ...] = (
            fields("vendor:MC-put", "id: string!", "name: string!", *_BODY, _VARIANTS)),
     schema("UpdateMerchantCatalogResponse", "catalog"),
     schema("UpdateProductModel", "catalog", fields(_NEEDED, "id: string"), _PRODUCT_BODY,
-           note="in a bulk update the id tells which product is meant"),
+           note="in a bulk update the id identifies the product"),
     schema("UpdateProductModelBulkModel", "catalog",
            fields("inferred: envelope of the bulk models (vendor:SC-bulk)", "bulk: [UpdateProductModel]!")),
     schema("UpdateProductResponse", "catalog"),

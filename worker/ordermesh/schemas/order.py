@@ -1,7 +1,7 @@
 """Schemas of the order service.
 
-The create body is the best documented: a full sample (vendor:O-create) and a page with every type
-(vendor:SC-bulk), both cut off inside the images of an item. Items as read are complete (vendor:SC-item).
+The body of the creation is documented best: a full sample (vendor:O-create) and a page with every type
+(vendor:SC-bulk), both truncated inside the images of an item. Items as read are complete (vendor:SC-item).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ ORDER: tuple[Schema, ...] = (
            fields(_ITEM_AS_READ, "externalId: string", "originalSKU: string", "options: [OptionModel]",
                   "attributes: [AttributeModel]", "clientAttributes: object", "meta: object", "isSample: boolean",
                   "skipImgManip: boolean", "skipImageValidation: boolean", "skipSkuValidation: boolean"),
-           note="the page is cut off inside the images"),
+           note="the page is truncated inside the images"),
     schema("CreateOrderModel", "order",
            fields("vendor:SC-bulk", "safeId: string", "merchantId: string",
                   "shippingAddress: BaseAddressModel!", "billingAddress: BaseAddressModel",
@@ -102,10 +102,10 @@ ORDER: tuple[Schema, ...] = (
                   "customerPaymentMethods: [GetOrderCustomerPaymentMethodModel]"),
            fields(_AS_ITEM, "status: OrderStatus", "statusDesc: string", "createdAt: string",
                   "updatedAt: string", "processedAt: string", "cancelledAt: string"),
-           note="the sample is cut off after billingAddress; shipmentIds joins to the shipment service"),
+           note="the sample is truncated after billingAddress; shipmentIds joins to the shipment service"),
     schema("GetOrderResponse", "order", fields("vendor:O-safe", "order: GetOrderModel!")),
-    schema("GetOrdersCountByStatusResponse", "order", note="no operation that answers it is published"),
-    schema("GetOrdersPollingStoppedCountResponse", "order", note="no operation that answers it is published"),
+    schema("GetOrdersCountByStatusResponse", "order", note="no published operation uses it"),
+    schema("GetOrdersPollingStoppedCountResponse", "order", note="no published operation uses it"),
     schema("ListOrdersResponse", "order", fields(_PLURAL, "orders: [ListOrderModel]!")),
     schema("OptionModel", "order", fields("vendor:SC-item", "name: string", "value: string")),
     schema("OrderStatus", "order", type="string",

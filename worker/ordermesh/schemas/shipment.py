@@ -1,7 +1,7 @@
 """Schemas of the shipment service.
 
-A shipment is documented by two samples (vendor:S-get, S-order), cut off inside selectedShippingMapping and the
-images of an item. Times have no zone, statuses are integers, and the ids of items are spelled `orderItemIDs`.
+A shipment is documented by two samples (vendor:S-get, S-order), truncated inside selectedShippingMapping and the
+images of an item. Times have no time zone, statuses are integers, and the ids of items are spelled `orderItemIDs`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _PACKAGE_AS_READ = "inferred: the package as read has it (vendor:S-get)"
 _SHIPMENT_AS_READ = "inferred: the shipment as read has it (vendor:S-get)"
 _PLURAL = "inferred: plural of the resource, as in the one list that is shown (vendor:PC-taylor)"
 _REROUTED = "inferred: the items of a reroute (vendor:SC-reroute)"
-_UNPUBLISHED = "no operation that answers it is published"
+_UNPUBLISHED = "no published operation uses it"
 
 _PACKAGE_BODY = ("carrierName: string", "carrierMethodName: string", "shippedDate: string",
                  "fulfilledDate: string", "carrierTrackingNumber: string", "carrierLink: string",
@@ -43,7 +43,7 @@ SHIPMENT: tuple[Schema, ...] = (
            fields("vendor:S-order", "shortId: string", "status: OrderItemStatus",
                   "images: [OrderItemImageDTO]")),
     schema("OrderItemImageDTO", "shipment", fields("vendor:S-order", "area: string", "ourUrl: string"),
-           note="the sample is cut off here"),
+           note="the sample is truncated here"),
     schema("PackageDTO", "shipment",
            fields("vendor:S-get", "id: string!", "shortId: string", "shipmentId: string", *_PACKAGE_BODY,
                   "packingSlipId: string")),
@@ -58,7 +58,7 @@ SHIPMENT: tuple[Schema, ...] = (
     schema("SelectedShippingMappingDTO", "shipment",
            fields("vendor:S-get", "carrierName: string", "type: string",
                   "shippingMethods: [SelectedShippingMappingMethodDTO]"),
-           note="type seen: Detailed; the sample is cut off here"),
+           note="type seen: Detailed; the sample is truncated here"),
     schema("ShipmentDTO", "shipment",
            fields("vendor:S-get", "id: string!", "merchantId: string", "merchantName: string",
                   "vendorId: string", "vendorName: string", "facilityId: string", "facilityName: string",
@@ -77,7 +77,7 @@ SHIPMENT: tuple[Schema, ...] = (
                   "costTaxTotal: number", "costShippingTotal: number", "costShippingTaxTotal: number",
                   "packages: [PackageDTO]", "orderItemIDs: [string]", "orderItems: [OrderItemDTO]",
                   "selectedShippingMapping: SelectedShippingMappingDTO"),
-           note="not wrapped in the samples; times such as 2022-04-03T12:00:00, without a zone"),
+           note="not wrapped in the samples; times such as 2022-04-03T12:00:00, without a time zone"),
     schema("ShipmentStatus", "shipment", type="integer",
            note="an enumeration; seen: 1 (vendor:S-get), 4 (vendor:S-order); meanings not documented"),
     schema("UnassignOrderItemDTO", "shipment", fields(_REROUTED, "orderItems: [RerouteOrderItem]")),

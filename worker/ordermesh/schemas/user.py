@@ -1,4 +1,4 @@
-"""Schemas of the user service. Only its three logins are published, so most of them are names."""
+"""Schemas of the user service. Only its three logins are published, so only the names of most schemas are known."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ USER: tuple[Schema, ...] = (
     schema("GetServiceClientTokenDto", "user",
            fields(_CAMEL, "clientId: string!", "clientSecret: string!")),
     schema("LoginUserDto", "user", fields("seed", "username: string!", "password: string!")),
-    schema("LoginUserWithAuthorizationCode", "user", note="no operation that takes it is published"),
+    schema("LoginUserWithAuthorizationCode", "user", note="no published operation uses it"),
     schema("LoginUserWithRefreshToken", "user", fields(_LOGIN, "refreshToken: string!")),
     schema("PermissionDTO", "user",
            fields("inferred: permissions in the answer of the login (seed)", "name: string", "description: string")),
@@ -40,7 +40,7 @@ USER: tuple[Schema, ...] = (
                   "username: string", "email: string", "firstName: string", "lastName: string", "status: string",
                   "dateCreated: string", "attributes: object", "roles: [RoleWithPermissionDTO]"),
            note="attributes contains the lists merchantIds, vendorIds and facilityIds"),
-    schema("UnauthorizedErrorResponse", "user", note="so 401 exists"),
+    schema("UnauthorizedErrorResponse", "user", note="shows that 401 exists"),
     *undocumented("user", """
         AssignUserRoleDto CreateInvitationDto CreateInvitationResponse CreateRoleDTO CreateServiceClientDto
         CreateServiceClientResponseDTO CreateUserDto CreateVendorInvitationDto CreateVendorInvitationResponse

@@ -2,7 +2,7 @@
 
 The creation of an order is not idempotent. Whether the order exists can be found out by its safe id, which the caller
 chooses. So if the response to the creation is lost, the order is looked up, and a conflict means that it exists
-(docs/reference/api-facts.md, 7). The order is never sent a second time. A look-up that does not find it is no proof
+(docs/reference/api-facts.md, 7). The order is never sent a second time. A look-up that does not find it does not prove
 that it will not exist: the path is inferred, and a service may continue after its gateway has timed out.
 """
 

@@ -1,1 +1,1 @@
-"""Made-up records: orders, shipments and the catalog, and how they change. No I/O."""
+"""Generated records: orders, shipments and the catalog, and their changes. No I/O."""

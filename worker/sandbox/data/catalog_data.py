@@ -1,8 +1,8 @@
-"""What the catalog and the notes hold at the start: made up, the same bytes for the same seed and orders.
+"""The initial catalog and notes: generated, with the same bytes for the same seed and orders.
 
-About 6 categories, 40 products with 160 variants, two merchant catalogs, and 30 notes on orders. The SKUs of the
-made-up orders are among the variants. Merchant variants follow the samples of the vendor's pages, down to the
-space at the end of the attribute `TemplateURL `; the shape of categories and products is not documented.
+It has 6 categories, 40 products with 160 variants, two merchant catalogs, and 30 notes on orders. The SKUs of the
+generated orders are among the variants. Merchant variants follow the samples of the vendor's pages, even the space
+at the end of the attribute `TemplateURL `; the fields of categories and products are not documented.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from worker.sandbox.data.record import Record
 
 NOTES = 30
-"""Notes at the start, fewer when there are fewer orders."""
+"""Initial notes; fewer if there are fewer orders."""
 
 _DAY = 86_400 * TICKS_PER_SECOND
 _EURO = 0.9
@@ -177,7 +177,7 @@ _WRITERS = ("sandbox@example.com", "support@example.com", "sandbox-client")
 
 
 class CatalogData(NamedTuple):
-    """Everything the catalog holds at the start, as decoded records in creation order."""
+    """All initial records of the catalog, decoded, in creation order."""
 
     categories: list[Record]
     products: list[Record]
@@ -186,49 +186,51 @@ class CatalogData(NamedTuple):
 
 
 def make_catalog(rng: Random) -> CatalogData:
-    """Categories, products, variants and merchant catalogs, from seeded randomness."""
-    made = CatalogData([], [], [], [])
+    """Generate categories, products, variants and merchant catalogs."""
+    result = CatalogData([], [], [], [])
     machine = rng.getrandbits(40)
     numbers = iter(range(1, 1 << 24))
 
-    def head(created: int, **fields: object) -> Record:
+    def record(created: int, **fields: object) -> Record:
         identity = f"{created // TICKS_PER_SECOND:08x}{machine:010x}{next(numbers):06x}"
         return {"id": identity, **fields, "createdAt": format_ticks(created), "updatedAt": None}
 
-    moment = HISTORY_START
+    created = HISTORY_START
     for line in _LINES:
-        moment += _DAY
-        category = head(moment, name=line.name, description=None)
-        made.categories.append(category)
+        created += _DAY
+        category = record(created, name=line.name, description=None)
+        result.categories.append(category)
         for stem, name, cents in line.products:
-            moment += _DAY // 8 + int(rng.random() * _DAY)
-            product = head(moment, **_product(line, name, category))
-            made.products.append(product)
+            created += _DAY // 8 + int(rng.random() * _DAY)
+            product = record(created, **_product(line, name, category))
+            result.products.append(product)
             for suffix, attributes in line.variants:
-                variant = head(moment, **_variant(line, product["id"], f"{stem}-{suffix}", cents, attributes))
-                made.variants.append(variant)
-            product["variants"] = made.variants[-len(line.variants) :]
+                fields = _variant(line, product["id"], f"{stem}-{suffix}", cents, attributes)
+                result.variants.append(record(created, **fields))
+            product["variants"] = result.variants[-len(line.variants) :]
             if rng.random() < 0.3:
-                product["updatedAt"] = format_ticks(moment + int(rng.random() * 20 * _DAY))
-    enabled = made.variants[: len(made.variants) * 2 // 3]
-    for name, variants in (("Storefront", enabled), ("Holiday Selection", made.variants[::5])):
-        moment += _DAY
-        mine = [merchant_variant(item, f"{moment + number:024x}") for number, item in enumerate(variants)]
-        made.merchant_catalogs.append(
-            head(
-                moment,
+                product["updatedAt"] = format_ticks(created + int(rng.random() * 20 * _DAY))
+    enabled = result.variants[: len(result.variants) * 2 // 3]
+    for name, variants in (("Storefront", enabled), ("Holiday Selection", result.variants[::5])):
+        created += _DAY
+        merchant_variants = [
+            merchant_variant(item, f"{created + number:024x}") for number, item in enumerate(variants)
+        ]
+        result.merchant_catalogs.append(
+            record(
+                created,
                 name=name,
                 description=f"{name}: {len(variants)} variants",
                 isEnabled=variants is enabled,
                 assignedToSubAccountIds=[str(uuid.UUID(int=rng.getrandbits(128), version=4))],
-                variants=mine,
+                variants=merchant_variants,
             )
         )
-    return made
+    return result
 
 
 def merchant_variant(variant: Record, identity: str | None) -> Record:
-    """A variant of the global catalog as it stands in a merchant's catalog, in the shape of the vendor's sample."""
+    """Return a variant of the global catalog as a variant of a merchant's catalog, as in the vendor's sample."""
     return {
         "id": identity,
         "sku": variant["sku"],
@@ -246,7 +248,7 @@ def merchant_variant(variant: Record, identity: str | None) -> Record:
 
 
 def make_notes(rng: Random, ids: Sequence[str], created: Callable[[str], object]) -> Iterator[Record]:
-    """Notes on some of the orders, spread over all of them; `created` gives the time of creation of one."""
+    """Yield notes on some of the orders, at equal distances; `created` returns the creation time of an order."""
     step = max(1, len(ids) // NOTES)
     for order_id in islice(ids, 0, step * NOTES, step):
         written = parse_ticks(str(created(order_id))) or HISTORY_START
@@ -264,7 +266,7 @@ def make_notes(rng: Random, ids: Sequence[str], created: Callable[[str], object]
 
 
 def user_reference(name: str) -> Record:
-    """Who wrote something: always the same id for the same name."""
+    """Return a reference to a user; a name always has the same id."""
     return {"id": str(uuid.uuid5(_USERS, name)), "name": name}
 
 
@@ -313,7 +315,7 @@ def _variant(
 
 
 def _price(cents: int) -> Record:
-    """A price in dollars, and in euros beside it."""
+    """Return a price in dollars, and in euros."""
     return {
         "currencies": [
             {"amount": cents / 100, "currency": "USD"},

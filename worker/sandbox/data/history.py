@@ -1,4 +1,4 @@
-"""The orders that a sandbox begins with: a shop that has been open for a while."""
+"""The initial orders of a sandbox, like those of a shop that has been open for some time."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _HOUR = 3_600 * TICKS_PER_SECOND
 
 
 def history(orders: int, factory: OrderFactory, rng: Random) -> Iterator[tuple[Order, int]]:
-    """Orders with fixed times, each with the moment in ticks of its last change.
+    """Yield orders with fixed times, each with the time of its last change in ticks.
 
-    Most orders are done or cancelled, the last tenth is still open or being made. The same seeds give the same
+    Most orders are fulfilled or cancelled; the last tenth is open or in production. The same seeds result in the same
     orders.
     """
     for number in range(orders):
         created = HISTORY_START + number * HISTORY_STEP + int(rng.random() * HISTORY_STEP)
         order = factory.make(created)
         steps = 2 if number < orders * 0.9 else int(rng.random() * 2)
-        moved = created
+        changed = created
         for _ in range(steps):
-            moved += _HOUR + int(rng.random() * 20 * _HOUR)
-            stamp = format_ticks(moved)
+            changed += _HOUR + int(rng.random() * 20 * _HOUR)
+            stamp = format_ticks(changed)
             if rng.random() < 0.02:
                 cancel(order, stamp)
             else:
@@ -37,4 +37,4 @@ def history(orders: int, factory: OrderFactory, rng: Random) -> Iterator[tuple[O
             order["updatedAt"] = stamp
             if order["status"] == "Cancelled":
                 break
-        yield order, moved
+        yield order, changed

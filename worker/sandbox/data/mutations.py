@@ -1,8 +1,7 @@
-"""What happens to an order after its creation, as plain changes of the decoded record.
+"""Realistic changes of an order after its creation.
 
-Each function changes the order in place, in a way a merchant or a facility would, and always leaves
-it different from before. `stamp` is the moment of the change as the API writes it; the caller sets
-`updatedAt` of the order itself.
+Each function changes the decoded order in place, as a merchant or a facility would, and always makes a difference.
+`stamp` is the time of the change in the format of the API. The caller sets `updatedAt` of the order.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ if TYPE_CHECKING:
     from worker.sandbox.data.orders import Order
 
 OPEN_STATUSES = frozenset({"Open", "In Production", "Customer Care Hold"})
-"""Statuses from which an order still moves on by itself."""
+"""Statuses of an order that still changes without a client."""
 
 
 def mutate(order: Order, stamp: str, rng: Random) -> None:
-    """The next thing that happens to the order: mostly a step of its life, at times a correction."""
+    """Make a random change: usually the next step of the order's life, sometimes a correction."""
     chance = rng.random()
     if order.get("status") not in OPEN_STATUSES:
         if chance < 0.5 or order["status"] == "Cancelled":
@@ -41,7 +40,7 @@ def mutate(order: Order, stamp: str, rng: Random) -> None:
 
 
 def advance(order: Order, stamp: str, rng: Random) -> None:
-    """One step of a normal life: Open, In Production, Fulfilled; a hold is lifted."""
+    """Move the order to its next status: from Open to In Production to Fulfilled, or from on hold to Open."""
     status = order["status"]
     if status == "Open":
         if not order["shipmentIds"]:
@@ -54,7 +53,7 @@ def advance(order: Order, stamp: str, rng: Random) -> None:
 
 
 def produce(order: Order, stamp: str) -> None:
-    """The order goes into production at the facility of its shipment."""
+    """Put the order into production at the facility of its shipment."""
     order["processedAt"] = stamp
     set_status(order, "In Production", stamp)
     for item in order["items"]:
@@ -64,21 +63,21 @@ def produce(order: Order, stamp: str) -> None:
 
 
 def add_shipment(order: Order, stamp: str, rng: Random) -> None:
-    """One shipment more: its id, the join key to the shipment service, its facility and its date, side by side."""
+    """Add a shipment: its id, which is the key in the shipment service, its facility and its date."""
     order["shipmentIds"].append(make_uuid(rng))
     order["facilityNames"].append(FACILITIES[int(rng.random() * len(FACILITIES))][1])
     order["shipmentCreatedDates"].append(stamp)
 
 
 def correct_address(order: Order, rng: Random) -> None:
-    """A corrected house number: never the one that stood there."""
+    """Change the house number, always to another one."""
     address = order["shippingAddress"]
     number, _, street = address["line1"].partition(" ")
     address["line1"] = f"{int(number) + 1 + int(rng.random() * 20)} {street}"
 
 
 def hold(order: Order, stamp: str) -> None:
-    """Customer care stops the order, or lets it go on when it was stopped."""
+    """Put the order on hold; if it is on hold already, open it again."""
     if order["status"] == "Customer Care Hold":
         set_status(order, "Open", stamp)
         return
@@ -87,7 +86,7 @@ def hold(order: Order, stamp: str) -> None:
 
 
 def cancel(order: Order, stamp: str) -> None:
-    """The order ends before it is made."""
+    """Cancel the order and its items."""
     order["cancelledAt"] = stamp
     for item in order["items"]:
         item["cancelledAt"] = item["cancelledAt"] or stamp
@@ -95,7 +94,7 @@ def cancel(order: Order, stamp: str) -> None:
 
 
 def refund(order: Order, stamp: str, rng: Random) -> None:
-    """A refund on one item; the fields follow `refundData` of the item sample."""
+    """Refund one item. The fields follow `refundData` in the vendor's sample of an item."""
     item = order["items"][int(rng.random() * len(order["items"]))]
     data = item["refundData"] or {
         "refunds": [],
@@ -115,10 +114,10 @@ def refund(order: Order, stamp: str, rng: Random) -> None:
 
 
 def set_status(order: Order, status: str, stamp: str) -> None:
-    """Another status of the order, and of its items but those that were cancelled for themselves."""
+    """Set the status of the order, and of its items except cancelled ones."""
     order["status"] = status
     order["statusDesc"] = None
-    # Items know no hold in any sample: they stay as they are until the order moves on.
+    # No sample shows an item on hold, so items keep their status during a hold.
     if status != "Customer Care Hold":
         for item in order["items"]:
             if item["status"] != "Cancelled":

@@ -1,4 +1,4 @@
-"""Reading orders that may be anything: tests plant records that break the contract."""
+"""Reading orders that may be invalid: tests add records that break the contract."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from worker.sandbox.data.orders import Order
 
 FILTERS = ("status", "merchantId", "externalId", "safeId", "shortId")
-"""Query parameters by which a search is narrowed; named after the fields they compare [inferred]."""
+"""Query parameters that filter a search, named after the fields that they compare (inferred)."""
 
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding bytes that are no JSON raises: each of these has been seen."""
+"""The exceptions that decoding invalid JSON raises. Each of them has occurred."""
 
 
 class _Keys(msgspec.Struct, rename="camel"):
@@ -34,7 +34,7 @@ _ATTRIBUTES = dict(zip(FILTERS, _Keys.__struct_fields__, strict=True))
 
 
 def matches(record: bytes, filters: Mapping[str, str]) -> bool:
-    """Whether a record has these values of `FILTERS`; one that cannot be read never does."""
+    """True if a record has these values of `FILTERS`; an unreadable record never has."""
     try:
         keys = _read_keys(record)
     except UNREADABLE:
@@ -43,7 +43,7 @@ def matches(record: bytes, filters: Mapping[str, str]) -> bool:
 
 
 def decode(raw: bytes) -> Order | None:
-    """The order; None where the bytes are no JSON object."""
+    """Return the order; None if the bytes are not a JSON object."""
     try:
         return msgspec.json.decode(raw, type=dict[str, Any])
     except UNREADABLE:
@@ -51,7 +51,7 @@ def decode(raw: bytes) -> Order | None:
 
 
 def items_of(order: Order) -> list[Order]:
-    """The items of an order that have an id; none where a planted record has something else there."""
+    """Return the items of an order that have an id; an empty list if an invalid record has no list of items."""
     items = order.get("items")
     if not isinstance(items, list):
         return []

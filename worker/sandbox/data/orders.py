@@ -1,9 +1,9 @@
-"""Made-up orders in the shape of `GetOrderModel`.
+"""Generated orders with the fields of `GetOrderModel`.
 
 Key order, field names, nulls and identifiers follow the vendor's samples "Retrieve an order by Safe ID",
-"Retrieve order item by Order Item ID" and "Create a New Order". Where only the create sample shows a field
-(customer totals, payment methods) its shape is taken over as it stands. Nobody in here is real: names are put
-together from lists, phones are in ranges kept for fiction, mail goes to example.com.
+"Retrieve order item by Order Item ID" and "Create a New Order". A field that only the sample of the creation shows
+(customer totals, payment methods) has the form of that sample. No person is real: names are combined from lists,
+phone numbers are in ranges reserved for fiction, email addresses are at example.com.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Order: TypeAlias = dict[str, Any]
 """One order as decoded JSON."""
 
 TICKS_PER_SECOND = 10_000_000
-"""Times are counted in ticks of 100 ns since 1970, the resolution of the seven digits the API serves."""
+"""Times are in ticks of 100 ns since 1970, the resolution of the seven fractional digits of the API."""
 
 HISTORY_START = 1_735_689_600 * TICKS_PER_SECOND
-"""Creation of the first order of a history, 2025-01-01: fixed, so that a seed always gives the same bytes."""
+"""Creation of the first order of a history, 2025-01-01. It is fixed, so that a seed determines the bytes."""
 
 HISTORY_STEP = 90 * TICKS_PER_SECOND
 """Mean time between two orders of a history: 100,000 orders span 104 days."""
@@ -113,14 +113,14 @@ PRODUCTS = (
     ("CAP-5P-KHK", "Front", "Embroidery", 1840),
     ("PHONECASE-A15-CLR", "Back", "UV", 1260),
 )
-"""What is sold: SKU, printed area, method of printing, merchant price in cents."""
+"""The products in orders: SKU, printed area, method of printing, merchant price in cents."""
 
 FACILITIES = (
     ("F01290042", "Northfield Print Works"),
     ("F01290107", "Atelier Loire"),
     ("F01290311", "Harbour DTG"),
 )
-"""Facilities that orders are made in: id and name."""
+"""The facilities that make orders: id and name."""
 
 _METHODS = ("Standard", "Standard", "Standard", "Expedited", "Overnight")
 _ITEMS_OF_FIFTY = (*(1,) * 44, 2, 2, 2, 2, 3, 4)
@@ -128,7 +128,7 @@ _FILLER = "Fold flat, tissue between layers, card on top, no invoice in the parc
 
 
 def format_ticks(ticks: int) -> str:
-    """A time as the order service writes it: `2026-02-27T22:29:29.4914307Z`."""
+    """Return a time in the format of the order service: `2026-02-27T22:29:29.4914307Z`."""
     seconds, fraction = divmod(ticks, TICKS_PER_SECOND)
     days, rest = divmod(seconds, 86_400)
     return f"{_day(days)}T{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}.{fraction:07d}Z"
@@ -136,24 +136,24 @@ def format_ticks(ticks: int) -> str:
 
 @lru_cache(maxsize=1_024)
 def _day(days: int) -> str:
-    # Kept, since a history writes several times for each of its orders.
+    # Cached, since a history formats several times for each of its orders.
     return time.strftime("%Y-%m-%d", time.gmtime(days * 86_400))
 
 
 def make_uuid(rng: Random) -> str:
-    """A version 4 UUID from seeded randomness, the form of shipment and merchant ids."""
+    """Return a version 4 UUID from seeded randomness, the format of shipment and merchant ids."""
     text = f"{rng.getrandbits(128):032x}"
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
 class OrderFactory:
-    """Makes new orders: the same seed and the same times give the same orders, byte for byte.
+    """Generates new orders: the same seed and the same times result in the same orders, byte for byte.
 
     Args:
         seed: Seed of all randomness.
-        record_bytes: Approximate mean size of an order in bytes of compact JSON. From the default on the mean
-            is within a tenth of it: larger orders are filled with packing notes in `meta`. Anything smaller
-            gives the smallest orders there are, of about 2,300 bytes: one item, no optional parts.
+        record_bytes: Approximate mean size of an order in bytes of compact JSON. If it is at least the default, the
+            mean is within a tenth of it: larger orders are filled with packing notes in `meta`. If it is smaller,
+            orders have the smallest size, about 2,300 bytes: one item, no optional parts.
     """
 
     def __init__(self, seed: int = 1, record_bytes: int = DEFAULT_RECORD_BYTES) -> None:
@@ -165,27 +165,27 @@ class OrderFactory:
         self._merchants = tuple(make_uuid(self.rng) for _ in range(3))
 
     def next_order(self, created: int) -> tuple[str, str]:
-        """Id and short id of an order that was created at this moment, in ticks."""
+        """Return the id and short id of an order that is created at this time, in ticks."""
         self._sequence += 1
         return self._object_id(created, self._sequence), f"O{4_790_000 + self._sequence:08d}"
 
     def next_item(self, created: int) -> tuple[str, str]:
-        """Id and short id of an item that was created at this moment, in ticks."""
+        """Return the id and short id of an item that is created at this time, in ticks."""
         self._items += 1
-        # Items count from the upper half, so that an item never has the id of an order.
+        # Items use the upper half of the numbers, so that an item never has the id of an order.
         return self._object_id(created, 0x800000 + self._items), f"I{5_790_000 + self._items:08d}"
 
     def next_safe_id(self) -> str:
-        """A safe id for the last order."""
+        """Return a safe id for the last order."""
         return f"{self._sequence:05d}-{self.rng.getrandbits(64):016x}"
 
     @property
     def merchants(self) -> tuple[str, ...]:
-        """Ids of the merchants whose orders are made."""
+        """The ids of the merchants of the orders."""
         return self._merchants
 
     def make(self, created: int) -> Order:
-        """A new order as it is right after creation: open, never updated.
+        """Return a new order: open, never updated.
 
         Args:
             created: Time of creation in ticks.
@@ -370,5 +370,5 @@ class OrderFactory:
 
 
 def money(currency: str, cents: int) -> Order:
-    """An amount as the order service writes it."""
+    """Return an amount in the format of the order service."""
     return {"currency": currency, "amount": cents / 100}

@@ -1,4 +1,4 @@
-"""Which orders something happens to when nobody names them."""
+"""The random selection of orders to change."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 def pick(
     n: int, ids: Sequence[str], *, open_ids: Collection[str], planted: Collection[str], rng: Random
 ) -> list[str]:
-    """Picks `n` different orders, leaning to the newest and, while tries last, to open ones.
+    """Select `n` different orders, preferably new and open ones.
 
     Args:
-        n: How many; fewer are picked when there are fewer.
+        n: How many; fewer are selected if fewer exist.
         ids: All orders in creation order.
-        open_ids: Those that still move on by themselves.
-        planted: Those that are left alone.
-        rng: Where the choice comes from.
+        open_ids: The open orders.
+        planted: Orders that are never selected.
+        rng: The source of randomness.
     """
     available = len(ids) - len(planted)
     if n * 2 >= available:
@@ -29,7 +29,7 @@ def pick(
     picked: dict[str, None] = {}
     while len(picked) < n:
         for attempt in range(20):
-            # The cube of a uniform number lies near 0: near the end of the list, with the new orders.
+            # The cube of a uniform number is often close to 0, which is the end of the list, with the newest orders.
             candidate = ids[-1 - int(rng.random() ** 3 * len(ids))]
             if candidate in picked or candidate in planted:
                 continue

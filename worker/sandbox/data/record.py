@@ -1,4 +1,4 @@
-"""A record as the sandbox handles it."""
+"""The type of a record in the sandbox."""
 
 from __future__ import annotations
 

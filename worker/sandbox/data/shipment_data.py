@@ -1,8 +1,8 @@
-"""Made-up shipments in the shape of `ShipmentDTO`, each derived from its order.
+"""Generated shipments with the fields of `ShipmentDTO`, each derived from its order.
 
 Key order, field names and the integers follow the vendor's samples "Get details of a specific shipment" and "Get
-all shipments for an order". What the integers of `shipmentStatus` mean is not documented: their meanings here are
-made up, as are facilities, vendors and carriers.
+all shipments for an order". The meanings of the integers of `shipmentStatus` are not documented; those here are
+invented, and so are facilities, vendors and carriers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ShipmentStatus(IntEnum):
-    """Where a shipment stands."""
+    """The status of a shipment."""
 
     ASSIGNED = 1
     UNASSIGNED = 2
@@ -37,7 +37,7 @@ _NAMES = uuid.UUID("8f1a1c0e-53f4-4d0c-8b7e-2f7f0c5d9a66")
 
 
 def made_uuid(*parts: object) -> str:
-    """A UUID that is always the same for the same parts."""
+    """Return a UUID that is always the same for the same parts."""
     return str(uuid.uuid5(_NAMES, "/".join(map(str, parts))))
 
 
@@ -60,15 +60,15 @@ _TEN_DIGITS = 10**10
 
 
 def item_status(status: object) -> int:
-    """The status of an item as the shipment service writes it."""
+    """Return the status of an item in the shipment service."""
     return _ITEM_STATUSES.get(str(status), 1)
 
 
 def derive(order: Order, index: int, shipment_id: str) -> Record:
-    """The shipment at this position of the order's `shipmentIds`, as the order as it stands now says.
+    """Return the shipment at this position of the order's `shipmentIds`, derived from the current order.
 
-    The first one has all items, a later one is a parcel sent after it and has one of them. A fulfilled order has
-    sent its first shipment, in one package.
+    The first shipment has all items; a later one has one of them, like an additional parcel. The first shipment of a
+    fulfilled order has been sent, in one package.
     """
     items = items_of(order)
     if index > 0:
@@ -92,14 +92,14 @@ def derive(order: Order, index: int, shipment_id: str) -> Record:
 def build(
     order: Order, shipment_id: str, facility: str, items: dict[str, int | None], now: str | None
 ) -> Record:
-    """A new shipment of an order.
+    """Return a new shipment of an order.
 
     Args:
         order: The order.
-        shipment_id: Its id.
-        facility: Id of the facility that makes it.
-        items: Ids of its items, each with the quantity, None for all of it.
-        now: The time, as the shipment service writes it.
+        shipment_id: The id of the shipment.
+        facility: The id of the facility that makes it.
+        items: The ids of its items, each with the quantity; None for the quantity in the order.
+        now: The time in the format of the shipment service.
     """
     chosen = [item for item in items_of(order) if item["id"] in items]
     lines = [_line(each, items[each["id"]]) for each in chosen]
@@ -160,15 +160,15 @@ def build(
 
 
 def move(shipment: Record, facility: str) -> None:
-    """Gives a shipment to another facility, and with it to the vendor that runs it."""
+    """Move a shipment to another facility and its vendor."""
     shipment |= _facility(facility)
 
 
 def ship(shipment: Record, now: str | None) -> None:
-    """Sends a shipment: items that are in no package go into one with a tracking number."""
+    """Send a shipment. Items that are not packed go into a new package with a tracking number."""
     packed = {item for package in shipment["packages"] for item in package["orderItemIDs"]}
-    left = [item for item in shipment["orderItemIDs"] if item not in packed]
-    if left:
+    unpacked = [item for item in shipment["orderItemIDs"] if item not in packed]
+    if unpacked:
         mapping = shipment["selectedShippingMapping"]
         method = _at(_of(mapping, "shippingMethods"), 0)
         number = f"1Z{number_of(shipment['id']) % _TEN_DIGITS:012d}"
@@ -180,14 +180,14 @@ def ship(shipment: Record, now: str | None) -> None:
             "shippedDate": now,
             "fulfilledDate": now,
         }
-        package_id = made_uuid("package", shipment["id"], *left)
-        shipment["packages"].append(new_package(shipment, package_id, body, dict.fromkeys(left)))
+        package_id = made_uuid("package", shipment["id"], *unpacked)
+        shipment["packages"].append(new_package(shipment, package_id, body, dict.fromkeys(unpacked)))
     shipment["shipmentStatus"] = ShipmentStatus.SHIPPED
     _set_lines(shipment, "Fulfilled")
 
 
 def take_back(shipment: Record) -> None:
-    """Undoes the sending of a shipment: it is at its facility again."""
+    """Undo the sending of a shipment: it is at its facility again."""
     shipment["shipmentStatus"] = ShipmentStatus.ASSIGNED
     _set_lines(shipment, "In Production")
 
@@ -195,7 +195,7 @@ def take_back(shipment: Record) -> None:
 def new_package(
     shipment: Record, package_id: str, body: dict[str, Any], items: dict[str, int | None]
 ) -> Record:
-    """A package for items of a shipment, in the shape of `PackageDTO`; the caller puts it in."""
+    """Return a package for items of a shipment, with the fields of `PackageDTO`; the caller adds it."""
     quantities = {line["id"]: line["quantity"] for line in shipment["orderItems"]}
     return {
         "id": package_id,
@@ -218,7 +218,7 @@ def new_package(
 
 
 def number_of(text: str) -> int:
-    """A whole number that is always the same for the same id."""
+    """Return a whole number that is always the same for the same id."""
     try:
         return int(text.replace("-", "")[-12:], 16)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Times of the sandbox: moments that never stand still, and every form in which the API writes or takes them.
+"""The times of the sandbox: a strictly increasing clock, and the formats of the API.
 
-The order service writes seven digits of a second and a zone (`2026-02-27T22:29:29.4914307Z`), the shipment
-service whole seconds without a zone (`2022-04-03T12:00:00`), read as UTC.
+The order service writes seven fractional digits and a time zone (`2026-02-27T22:29:29.4914307Z`), the shipment service
+whole seconds without a time zone (`2022-04-03T12:00:00`), in UTC.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _FRACTION = re.compile(r"\.(\d+)")
 
 
 class Stamps:
-    """Moments in ticks of 100 ns, each later than the one before; the caller holds the sandbox's lock.
+    """Times in ticks of 100 ns, each later than the one before; the caller holds the lock of the sandbox.
 
     Args:
-        clock: Nanoseconds since 1970; a clock that stands still or goes back does not matter.
+        clock: Nanoseconds since 1970. It may stop or go back.
     """
 
     def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
@@ -33,27 +33,27 @@ class Stamps:
         self._last = 0
 
     def next(self) -> int:
-        """The present moment, or one tick after the last one given out."""
+        """Return the current time, or one tick after the last returned time if that is later."""
         self._last = max(self._clock() // 100, self._last + 1)
         return self._last
 
     def reach(self, ticks: int) -> None:
-        """Makes every further moment later than this one."""
+        """Make every further time later than this one."""
         self._last = max(self._last, ticks)
 
 
 def format_unzoned(ticks: int) -> str:
-    """A time as the shipment service writes it: `2022-04-03T12:00:00`."""
+    """Return a time in the format of the shipment service: `2022-04-03T12:00:00`."""
     return format_ticks(ticks)[:_UNZONED]
 
 
 def unzoned(text: object) -> str | None:
-    """A time of the order service as the shipment service writes it; None where there is none."""
+    """Return a time of the order service in the format of the shipment service; None if it is not a time."""
     return sortable(text)[:_UNZONED] or None
 
 
 def parse_ticks(text: str) -> int | None:
-    """The moment that an ISO 8601 text means, UTC where it names no zone; None when it is no time."""
+    """Return the time of an ISO 8601 text in ticks, in UTC if it has no time zone; None if it is not a time."""
     fraction = _FRACTION.search(text)
     try:
         moment = datetime.fromisoformat(_FRACTION.sub("", text, count=1))
@@ -69,14 +69,14 @@ def parse_ticks(text: str) -> int | None:
 
 
 def sortable(text: object) -> str:
-    """A time of a record in the one form in which times compare as text; empty when it is no time."""
+    """Return a time of a record in the format whose text order is the order of time; empty if it is not a time."""
     if not isinstance(text, str):
         return ""
-    # The two forms that the sandbox writes itself need no reading.
+    # The two formats that the sandbox writes need no parsing.
     if len(text) == _ZONED and text.endswith("Z"):
         return text
     if len(text) == _UNZONED and text[10] == "T":
         return text + ".0000000Z"
     ticks = parse_ticks(text)
-    # What lies before 1970 lies before everything here.
+    # All times before 1970 are earlier than any time of the sandbox.
     return "" if ticks is None else format_ticks(max(0, ticks))

@@ -1,4 +1,4 @@
-"""The packing slip of a shipment: what lies in the parcel and where it goes."""
+"""The packing slip of a shipment: the contents of the parcel and its address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLACE = ("zip", "city", "state", "countryCode")
 
 
 def packing_slip(shipment: Record, order: Order) -> bytes:
-    """The slip as a PDF: references, the address, the items and the packages."""
+    """Return the slip as a PDF: references, the address, the items and the packages."""
     address = order.get("shippingAddress")
     address = address if isinstance(address, dict) else {}
     lines = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 _MARGIN = 56
 _LEADING = 1.4
 _ENCODING = "cp1252"
-"""Of the built-in fonts. Other letters become question marks."""
+"""The encoding of the built-in fonts. Other letters become question marks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""The table of schemas as JSON Schema (2020-12, as OpenAPI 3.1 has it).
+"""The table of schemas as JSON Schema (2020-12, as in OpenAPI 3.1).
 
-Objects may have more fields than are known, every field may be null unless the table says otherwise, and
-enumerations, whose values are not documented, are of the type they have.
+Objects may have unknown fields, and every field may be null unless the table says otherwise. Enumerations, whose values
+are not documented, only have a type.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ IN_BUNDLE = "#/$defs/"
 
 
 def bundle(name: str) -> JsonSchema:
-    """A schema that stands alone, with every schema it needs beside it."""
-    needed = {item: json_schema(SCHEMAS[item], IN_BUNDLE) for item in needed_by([name])}
-    return {"$ref": IN_BUNDLE + name, "$defs": needed}
+    """Return a self-contained schema, with every schema that it refers to in `$defs`."""
+    definitions = {item: json_schema(SCHEMAS[item], IN_BUNDLE) for item in needed_by([name])}
+    return {"$ref": IN_BUNDLE + name, "$defs": definitions}
 
 
 def needed_by(names: Iterable[str]) -> list[str]:
-    """These schemas and all that their fields refer to, in alphabetical order."""
+    """Return these schemas and all that their fields refer to, in alphabetical order."""
     result: set[str] = set()
     todo = list(names)
     while todo:
@@ -40,30 +40,30 @@ def needed_by(names: Iterable[str]) -> list[str]:
 
 
 def json_schema(schema: Schema, refs: str) -> JsonSchema:
-    """A row of the table; `refs` stands before the names of other schemas."""
-    made = of_type(schema.type, refs)
+    """Return the schema of a row of the table; `refs` is the prefix of references to other schemas."""
+    result = of_type(schema.type, refs)
     if schema.note:
-        made["description"] = schema.note
+        result["description"] = schema.note
     if schema.fields:
-        made["properties"] = {each.name: of_field(each, refs) for each in schema.fields}
+        result["properties"] = {each.name: of_field(each, refs) for each in schema.fields}
     required = [item.name for item in schema.fields if item.required]
     if required:
-        made["required"] = required
-    return made
+        result["required"] = required
+    return result
 
 
 def of_field(field: Field, refs: str) -> JsonSchema:
-    """A field, null included where it may be null."""
-    made = of_type(field.type, refs)
-    if not field.nullable or not made:
-        return made
-    if "$ref" in made:
-        return {"anyOf": [made, {"type": "null"}]}
-    return made | {"type": [made["type"], "null"]}
+    """Return the schema of a field, with null if it is nullable."""
+    result = of_type(field.type, refs)
+    if not field.nullable or not result:
+        return result
+    if "$ref" in result:
+        return {"anyOf": [result, {"type": "null"}]}
+    return result | {"type": [result["type"], "null"]}
 
 
 def of_type(type_: str, refs: str) -> JsonSchema:
-    """A type in the words of the table: basic, another schema, or a list of one of these."""
+    """Return the schema of a type of the table: a basic type, another schema, or a list of one of these."""
     if type_.startswith("["):
         return {"type": "array", "items": of_type(element(type_), refs)}
     if type_ in SCHEMAS:

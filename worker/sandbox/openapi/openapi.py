@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document of the sandbox: all 79 operations as it serves them under its contract.
+"""The OpenAPI 3.1 document of the sandbox: all 79 operations as its contract lays them out.
 
-Built from the table of operations and the table of schemas. Where the vendor documents no fields of an answer,
-the schema is that of what the sandbox serves instead, so that its answers can be held against the document.
+It is generated from the table of operations and the table of schemas. If the vendor does not document the fields of a
+response, the schema is that of the sandbox's response, so that responses can be validated against the document.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VERSION = "3.1.0"
-MOST = 999_999_999
-"""The largest page and page size that are read."""
+LARGEST_NUMBER = 999_999_999
+"""The largest page number and page size that the sandbox accepts."""
 
 _JSON = "application/json"
 _ERROR = "ValidationErrorResponse"
 _REFUSALS = {
-    400: ("ValidationErrorResponse", "The request is malformed, or contradicts what is there."),
+    400: ("ValidationErrorResponse", "The request is malformed, or contradicts existing records."),
     401: ("UnauthorizedResult", "The access token is missing, unknown or expired; a login is refused."),
     403: ("ForbiddenErrorResponse", "The token lacks the permission."),
-    404: ("NotFoundErrorResponse", "Something that the request names is not there."),
-    409: ("ConflictErrorResponse", "The request contradicts what is there."),
+    404: ("NotFoundErrorResponse", "A record in the request does not exist."),
+    409: ("ConflictErrorResponse", "The request contradicts existing records."),
 }
-"""Statuses of refusals, the vendor's schema that tells of them, and what they mean."""
+"""Statuses of refusals, with the vendor's schema and the meaning of each."""
 
 _SERVED = {
     "AssignShipmentResponse": "ShipmentDTO",
@@ -55,28 +55,28 @@ _SERVED = {
     "UpdateProductVariantResponse": "VariantModel",
     "VendorShipmentResponse": "ShipmentDTO",
 }
-"""Schemas without documented fields, and the one whose fields the sandbox serves in their place."""
+"""Schemas without documented fields, each with the schema whose fields the sandbox serves instead."""
 
-_MAKES_ONE = {each for each in OPERATIONS if each.endswith(".create")} | {"orders.refund"}
+_CREATES_ONE = {each for each in OPERATIONS if each.endswith(".create")} | {"orders.refund"}
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _TEXT: JsonSchema = {"type": "string"}
 
 
 def document(contract: ServedContract | None = None, url: str = "/") -> dict[str, Any]:
-    """The document, as decoded JSON.
+    """Return the document, as decoded JSON.
 
     Args:
-        contract: The layout that the sandbox serves; the default one when left out.
-        url: Where the sandbox stands.
+        contract: The layout of the sandbox; None for the default one.
+        url: The address of the sandbox.
     """
     layout = contract or ServedContract()
     paths: dict[str, dict[str, Any]] = {}
-    # Paths that differ in the names of their parameters alone are one path in OpenAPI: the first name stands.
-    spelled: dict[str, str] = {}
+    # Paths that differ only in the names of their parameters are the same path in OpenAPI: the first names are used.
+    first_spelling: dict[str, str] = {}
     for operation in OPERATIONS.values():
         path = layout.path(operation)
-        path = spelled.setdefault(_PARAMETER.sub("{}", path), path)
+        path = first_spelling.setdefault(_PARAMETER.sub("{}", path), path)
         paths.setdefault(path, {})[operation.method.lower()] = _operation(layout, operation, path)
     return {
         "openapi": VERSION,
@@ -97,11 +97,11 @@ def document(contract: ServedContract | None = None, url: str = "/") -> dict[str
 
 
 def statuses(operation: Operation) -> tuple[int, ...]:
-    """The statuses that an operation answers with when nothing is wrong with the sandbox, success first."""
+    """Return the statuses of an operation, success first, without those of a failing server."""
     refusals = [401]
     if operation.service != "user":
         refusals.append(403)
-    # The catalog has no schema for conflicts: a deletion of what is in use is malformed there.
+    # The catalog has no schema for conflicts, so deleting a record that is in use gets a 400.
     in_use = operation.method == "DELETE" and operation.service == "catalog"
     if operation.paged or takes_body(operation) or _asks_for_ids(operation) or in_use:
         refusals.append(400)
@@ -114,17 +114,17 @@ def statuses(operation: Operation) -> tuple[int, ...]:
 
 
 def success_status(operation: Operation) -> int:
-    """204 for a deletion, which has nothing to tell, 201 for what makes one record, and 200 for all others.
+    """Return 204 for a deletion, 201 for the creation of one record, and 200 for all other operations.
 
-    The vendor shows 200 for the login, and nothing of the others.
+    The vendor documents only the 200 of the login.
     """
     if operation.method == "DELETE":
         return 204
-    return 201 if operation.key in _MAKES_ONE else 200
+    return 201 if operation.key in _CREATES_ONE else 200
 
 
 def _operation(contract: ServedContract, operation: Operation, path: str) -> dict[str, Any]:
-    made: dict[str, Any] = {
+    result: dict[str, Any] = {
         "operationId": operation.key,
         "summary": operation.title,
         "tags": [operation.tag],
@@ -133,15 +133,15 @@ def _operation(contract: ServedContract, operation: Operation, path: str) -> dic
         "responses": {str(status): _response(contract, operation, status) for status in statuses(operation)},
     }
     if takes_body(operation):
-        made["requestBody"] = {
+        result["requestBody"] = {
             "required": needs_body(operation),
             "content": {_JSON: {"schema": _request_schema(contract, operation)}},
         }
     if operation.service == "user":
-        made["security"] = []
+        result["security"] = []
     if operation.page:
-        made["externalDocs"] = {"url": operation.page}
-    return made
+        result["externalDocs"] = {"url": operation.page}
+    return result
 
 
 def _description(operation: Operation) -> str:
@@ -158,11 +158,13 @@ def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
 
 def _query_parameters(contract: ServedContract, operation: Operation) -> Iterator[dict[str, Any]]:
     least = 0 if contract.lenient_pages else contract.page_base
-    whole: dict[str, JsonSchema] = {"pageSize": {"type": "integer", "minimum": 1, "maximum": MOST}}
+    numbers: dict[str, JsonSchema] = {
+        "pageSize": {"type": "integer", "minimum": 1, "maximum": LARGEST_NUMBER}
+    }
     if not contract.ignore_page:
-        whole["page"] = {"type": "integer", "minimum": least, "maximum": MOST}
+        numbers["page"] = {"type": "integer", "minimum": least, "maximum": LARGEST_NUMBER}
     if contract.refuse_large and contract.max_page_size is not None:
-        whole["pageSize"]["maximum"] = contract.max_page_size
+        numbers["pageSize"]["maximum"] = contract.max_page_size
     names = list(operation.query)
     if operation.method == "GET" and operation.request is not None:
         names += [item.name for item in SCHEMAS[operation.request].fields]
@@ -171,7 +173,7 @@ def _query_parameters(contract: ServedContract, operation: Operation) -> Iterato
             "name": name,
             "in": "query",
             "required": name == "ids" and _asks_for_ids(operation),
-            "schema": whole.get(name, _TEXT),
+            "schema": numbers.get(name, _TEXT),
         }
 
 
@@ -191,7 +193,7 @@ def _request_schema(contract: ServedContract, operation: Operation) -> JsonSchem
 def _response(contract: ServedContract, operation: Operation, status: int) -> dict[str, Any]:
     if status in _REFUSALS:
         name, meaning = _REFUSALS[status]
-        # The fields of most of the vendor's error schemas are not documented: the sandbox knows one shape.
+        # The fields of most of the vendor's error schemas are not documented, so the sandbox has a single format.
         return {
             "description": f"{meaning} The vendor's schema: {name}.",
             "content": {_JSON: {"schema": of_type(_ERROR, IN_OPENAPI)}},
@@ -219,7 +221,7 @@ def _answer_schema(contract: ServedContract, operation: Operation) -> JsonSchema
 
 def _list_schema(contract: ServedContract, operation: Operation, records: str) -> JsonSchema:
     answer = operation.answer or ""
-    # With some operations the table names the schema of one record instead of one of the answer.
+    # For some operations the table has the schema of one record instead of that of the response.
     name = records_schema(answer, records) or answer
     rows: JsonSchema = {"type": "array", "items": of_type(_SERVED.get(name, name), IN_OPENAPI)}
     if contract.wrapper_key is None:
@@ -234,15 +236,15 @@ def _list_schema(contract: ServedContract, operation: Operation, records: str) -
 
 
 def _components(contract: ServedContract) -> dict[str, JsonSchema]:
-    names = [item for one in OPERATIONS.values() for item in (one.request, one.answer) if item]
-    made = {
+    names = [name for each in OPERATIONS.values() for name in (each.request, each.answer) if name]
+    result = {
         each: json_schema(SCHEMAS[each], IN_OPENAPI)
         for each in needed_by([*names, *_SERVED, *_SERVED.values(), _ERROR])
     }
-    for name in made:
+    for name in result:
         if is_bulk(name):
-            made[name]["properties"]["bulk"] |= {"minItems": 1, "maxItems": 100}
-    return made | {"AuditLogs": _audit_logs(contract), "BulkResults": _bulk_results()}
+            result[name]["properties"]["bulk"] |= {"minItems": 1, "maxItems": 100}
+    return result | {"AuditLogs": _audit_logs(contract), "BulkResults": _bulk_results()}
 
 
 def _audit_logs(contract: ServedContract) -> JsonSchema:

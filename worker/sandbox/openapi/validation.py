@@ -1,9 +1,8 @@
-"""Checks request bodies against the table of schemas before an operation sees them.
+"""Checking request bodies against the table of schemas before the handler runs.
 
-The answer names every field at fault in the one error shape that the vendor shows (see `answers.py`). What can
-only be known from the state, such as an id that must exist, is left to the operations; so are the logins, which
-take their fields in more than one spelling, and the envelope of bulk requests, whose items are checked here
-one by one.
+The response contains every invalid field, in the error format of the vendor's sample (see `answers.py`). The handlers
+check what depends on the state, such as an id that must exist. They also check logins, whose fields may have several
+spellings, and the envelope of bulk requests, and call `check_body` for each item.
 """
 
 from __future__ import annotations
@@ -26,33 +25,33 @@ if TYPE_CHECKING:
     from worker.ordermesh.contract.operations import Operation
 
 MAX_ERRORS = 20
-"""Errors that one answer names."""
+"""Largest number of errors in one response."""
 
 _ARTICLES = {"integer": "an integer", "array": "an array", "object": "an object", "null": "null"}
 
 
 def takes_body(operation: Operation) -> bool:
-    """Whether it has a request body. The schema that a GET has is that of its query."""
+    """True if the operation has a request body. The request schema of a GET describes its query."""
     return operation.request is not None and operation.method not in {"GET", "DELETE"}
 
 
 def needs_body(operation: Operation) -> bool:
-    """Whether a request without a body is refused: where the body has a field that must be there."""
+    """True if a request without a body is refused, because the body has a required field."""
     if operation.request is None or not takes_body(operation):
         return False
     return any(item.required for item in SCHEMAS[operation.request].fields)
 
 
 def is_bulk(name: str) -> bool:
-    """Whether a schema is the envelope of a bulk request."""
+    """True if a schema is the envelope of a bulk request."""
     return [item.name for item in SCHEMAS[name].fields] == ["bulk"]
 
 
 def check_body(operation: Operation, body: bytes) -> Answer | None:
-    """The 400 that refuses a body, or None for one that may go on.
+    """Return the 400 that refuses a body; None if the body is valid.
 
     Args:
-        operation: The operation that is asked for.
+        operation: The requested operation.
         body: The body as sent.
     """
     if operation.request is None or not takes_body(operation):
@@ -79,7 +78,7 @@ def _validator(name: str) -> Draft202012Validator:
 def _problems(error: ValidationError) -> Iterator[dict[str, Any]]:
     kind, value = error.kind, error.instance
     if isinstance(kind, ValidationErrorKind.AnyOf) and value is not None:
-        # A field that may be null: what is wrong is told by the branch that is not.
+        # A nullable field: the first branch has the error, the other one is null.
         for item in kind.context[0]:
             yield from _problems(item)
         return
@@ -101,6 +100,6 @@ def _problem(message: str, path: str, value: object) -> dict[str, Any]:
 
 
 def _place(path: Sequence[str | int]) -> str:
-    """A path as people write it: `items[0].sku`."""
+    """Return a path in the form `items[0].sku`."""
     text = "".join(f"[{item}]" if isinstance(item, int) else f".{item}" for item in path)
     return text.removeprefix(".")

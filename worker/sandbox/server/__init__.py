@@ -1,1 +1,1 @@
-"""The HTTP server of the sandbox: routes, and the control interface of tests."""
+"""The HTTP server of the sandbox: routes, and the control interface for tests."""

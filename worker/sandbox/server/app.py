@@ -1,7 +1,7 @@
-"""The API of the sandbox over HTTP: one route for each operation of the table, faults and logins in front.
+"""The HTTP API of the sandbox: one route for each operation of the table.
 
-Handlers are in `worker.sandbox.services`; the route, the token check, faults, latency and the request log come
-by themselves.
+Handlers are in `worker.sandbox.services`. This module adds the route, the token check, faults, latency and the request
+log to each of them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from worker.sandbox.state.store import Store
 
 CONNECTION = "sandbox.connection"
-"""Key of the scope under which the server puts the transport of the connection, for faults that close it."""
+"""Key of the scope where the server stores the transport of the connection, for faults that close it."""
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _GARBAGE = "<html><body>The upstream service is taking a break.</body></html>"
@@ -45,7 +45,7 @@ _PUBLIC = frozenset({"clients.token", "users.login", "users.refresh"})
 
 
 class Endpoint:
-    """One operation as an ASGI application: a class, since Starlette calls it without wrapping it."""
+    """One operation as an ASGI application. It is not a function, because Starlette wraps functions."""
 
     def __init__(self, sandbox: Sandbox, operation: Operation) -> None:
         self._sandbox = sandbox
@@ -58,9 +58,9 @@ class Endpoint:
         self._handler = HANDLERS[operation.key]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request and notes it."""
+        """Serve one request and log it."""
         sandbox = self._sandbox
-        came = time.time()
+        received = time.time()
         text: str = scope["query_string"].decode("latin-1")
         query = dict(parse_qsl(text, keep_blank_values=True)) if text else {}
         rule = sandbox.faults.decide(self._key, self._page(query))
@@ -70,26 +70,27 @@ class Endpoint:
         call = Call(self._key, query, scope["path_params"], body, query_string=text)
         answer = await self._answer(scope, receive, call, rule)
         status = 0 if answer is None else answer.status
-        # Noted before it is sent, so that a client that has its answer finds its request in the log.
-        sandbox.requests.add(RequestRecord(came, self._key, text, status, rule.action if rule else None))
+        # Logged before the response is sent, so that a client with its response finds the request in the log.
+        fault = rule.action if rule else None
+        sandbox.requests.add(RequestRecord(received, self._key, text, status, fault))
         if answer is not None:
             await self._response(scope, answer)(scope, receive, send)
 
     def _page(self, query: Mapping[str, str]) -> int | None:
-        """The page asked for, -1 for one that makes no sense; None for an operation that serves no list."""
+        """Return the requested page, -1 for an invalid one; None for an operation that is not a list."""
         if self._records is None:
             return None
-        asked = self._sandbox.contract.read_page(query)
-        return -1 if isinstance(asked, Answer) else asked[0]
+        page = self._sandbox.contract.read_page(query)
+        return -1 if isinstance(page, Answer) else page[0]
 
     async def _answer(
         self, scope: Scope, receive: Receive, call: Call, rule: FaultRule | None
     ) -> Answer | None:
-        """The answer, spoiled where a rule says so; None when the connection has ended without one."""
+        """Return the response, with the fault of a rule applied; None if the connection was closed without one."""
         action = rule.action if rule else None
         if action in ("drop", "hang"):
             if action == "hang":
-                await _until_gone(self._sandbox, receive)
+                await _until_disconnected(self._sandbox, receive)
             await _close(scope, receive)
             return None
         if rule is None:
@@ -102,7 +103,7 @@ class Endpoint:
             _drift(self._sandbox.store, rule)
         if action == "delay":
             await self._sandbox.pause(rule.seconds)
-        return self._spoil(self._handle(scope, call), call, rule)
+        return self._apply_fault(self._handle(scope, call), call, rule)
 
     def _handle(self, scope: Scope, call: Call) -> Answer:
         if not self._public:
@@ -112,27 +113,28 @@ class Endpoint:
             if not self._sandbox.auth.permissions.allow(self._operation):
                 return error_answer(403, f"The token has no permission for '{self._operation.title}'.")
             call = replace(call, actor=holder)
-        wrong = check_body(self._operation, call.body)
-        if wrong is not None:
-            return wrong
+        rejection = check_body(self._operation, call.body)
+        if rejection is not None:
+            return rejection
         try:
             return self._handler(self._sandbox, call)
         except Refusal as refusal:
             return refusal.answer
 
-    def _spoil(self, answer: Answer, call: Call, rule: FaultRule) -> Answer:
+    def _apply_fault(self, answer: Answer, call: Call, rule: FaultRule) -> Answer:
+        """Return the response as the rule changes it."""
         if rule.action == "truncate":
             return Answer(answer.status, answer.body[: len(answer.body) // 2], answer.headers)
         if rule.action not in SEARCH_ACTIONS or answer.status != 200 or self._records is None:
             return answer
         contract = self._sandbox.contract
-        asked = contract.read_page(call.query)
-        if not self._paged or isinstance(asked, Answer):
+        page = contract.read_page(call.query)
+        if not self._paged or isinstance(page, Answer):
             empty = contract.render_whole((), self._records)
             no_list = empty.replace(b"[]", b"{}")
         else:
-            empty = contract.render((), *asked, 0, self._records)
-            no_list = contract.render_not_a_list(*asked, self._records)
+            empty = contract.render((), *page, 0, self._records)
+            no_list = contract.render_not_a_list(*page, self._records)
         return Answer(200, empty if rule.action == "empty" else no_list)
 
     def _response(self, scope: Scope, answer: Answer) -> Response:
@@ -145,7 +147,7 @@ class Endpoint:
 
 
 def create_app(sandbox: Sandbox, control: list[BaseRoute]) -> Starlette:
-    """The application: every operation of the table, and the given control routes."""
+    """Return the application: every operation of the table, and the given control routes."""
     contract = sandbox.contract
     routes = [
         Route(
@@ -156,7 +158,7 @@ def create_app(sandbox: Sandbox, control: list[BaseRoute]) -> Starlette:
         )
         for item in OPERATIONS.values()
     ]
-    # What is spelled out comes first, or `/orders/{orderId}` would swallow `/orders/list`.
+    # Literal segments come first; otherwise `/orders/{orderId}` would match `/orders/list`.
     routes.sort(key=lambda each: [part.startswith("{") for part in each.path.split("/")])
 
     async def refuse(request: Request, error: Exception) -> Response:
@@ -171,12 +173,12 @@ def create_app(sandbox: Sandbox, control: list[BaseRoute]) -> Starlette:
 
 
 def _template(path: str, operation: Operation) -> str:
-    """A path with the parameter names that the handler knows, by their order where a moved path has others."""
+    """Return a path with the parameter names of the handler; if a moved path has others, they are matched by order."""
     names = operation.path_parameters
     if set(names) == set(_PARAMETER.findall(path)):
         return path
-    known = iter(names)
-    return _PARAMETER.sub(lambda _: f"{{{next(known)}}}", path)
+    remaining = iter(names)
+    return _PARAMETER.sub(lambda _: f"{{{next(remaining)}}}", path)
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:
@@ -196,7 +198,7 @@ def _status(rule: FaultRule) -> Answer:
 
 
 def _drift(store: Store, rule: FaultRule) -> None:
-    """What happens to the orders while somebody reads them."""
+    """Change orders while a client reads them."""
     with store.lock:
         if rule.action == "create":
             store.create(rule.count)
@@ -208,21 +210,21 @@ def _drift(store: Store, rule: FaultRule) -> None:
 
 
 async def _close(scope: Scope, receive: Receive) -> None:
-    """Closes the connection and waits until the server has noticed, so that it sends no 500 of its own."""
+    """Close the connection, and wait until the server has noticed, so that it does not send a 500."""
     transport: asyncio.Transport = scope[CONNECTION]
     transport.close()
-    await _gone(receive)
+    await _disconnected(receive)
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _until_gone(sandbox: Sandbox, receive: Receive) -> None:
-    """Waits until the client has given up or the server stops."""
-    waits = {asyncio.ensure_future(_gone(receive)), asyncio.ensure_future(sandbox.stopping.wait())}
-    _, left = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for item in left:
-        item.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+async def _until_disconnected(sandbox: Sandbox, receive: Receive) -> None:
+    """Wait until the client disconnects or the server stops."""
+    waits = {asyncio.ensure_future(_disconnected(receive)), asyncio.ensure_future(sandbox.stopping.wait())}
+    _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)

@@ -1,6 +1,6 @@
-"""The control routes under `/_sandbox/`: for people with curl, and for tests of the sandbox as a program.
+"""The control routes under `/_sandbox/`: for users with curl, and for tests of the sandbox as a program.
 
-They need no token and no fault touches them. They are not part of OrderMesh.
+They need no token, and faults do not apply to them. They are not part of OrderMesh.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_AT_ONCE = 10_000
 
 
 def control_routes(sandbox: Sandbox) -> list[BaseRoute]:
-    """The routes, working on this sandbox."""
+    """Return the control routes of a sandbox."""
     control = _Control(sandbox)
     return [
         Route("/openapi.json", _endpoint(control.openapi), methods=["GET"]),
@@ -47,17 +47,17 @@ def control_routes(sandbox: Sandbox) -> list[BaseRoute]:
 
 
 class _Control:
-    """What the routes do."""
+    """The handlers of the control routes."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
     def openapi(self, request: Request, _body: bytes) -> Answer:
-        """The API as this sandbox serves it."""
+        """Return the OpenAPI document of the API as this sandbox serves it."""
         return json_answer(document(self._sandbox.contract, str(request.base_url).rstrip("/")))
 
     def stats(self, _request: Request, _body: bytes) -> Answer:
-        """What there is, what was asked, and what went wrong on purpose."""
+        """Return counts of records, tokens and requests, and how often each fault rule acted."""
         sandbox = self._sandbox
         return json_answer(
             asdict(sandbox.store.statistics())
@@ -73,14 +73,14 @@ class _Control:
         )
 
     def create(self, request: Request, _body: bytes) -> Answer:
-        """`n` new orders."""
+        """Create `n` orders."""
         number = _number(request)
         if isinstance(number, Answer):
             return number
         return json_answer({"ids": self._sandbox.store.create(number)})
 
     def change(self, request: Request, _body: bytes) -> Answer:
-        """`n` changes, of orders or with `kind=shipments` of shipments."""
+        """Change `n` orders, or shipments with `kind=shipments`."""
         number, kind = _number(request), request.query_params.get("kind", "orders")
         if isinstance(number, Answer):
             return number
@@ -91,19 +91,19 @@ class _Control:
         return error_answer(400, "'kind' must be one of orders, shipments.", "kind", kind)
 
     def hide(self, request: Request, _body: bytes) -> Answer:
-        """Lists of a `kind` show the records with these `id`s as they are now, until `show`."""
+        """Make lists of a `kind` show the records with these `id`s as they are now, until `show` is called."""
         kind = request.query_params.get("kind", "orders")
         if kind not in KINDS:
             return error_answer(400, f"'kind' must be one of {', '.join(KINDS)}.", "kind", kind)
         return json_answer({"ids": self._sandbox.hide(kind, request.query_params.getlist("id"))})
 
     def show(self, request: Request, _body: bytes) -> Answer:
-        """Lists of a `kind` show all records as they are."""
+        """Make lists of a `kind` show all records as they are."""
         self._sandbox.show(request.query_params.get("kind", "orders"))
         return json_answer({})
 
     def truth(self, request: Request, _body: bytes) -> Answer:
-        """Every record of a kind, one a line."""
+        """Return every record of a kind, one per line."""
         kind = request.query_params.get("kind", "orders")
         if kind not in KINDS:
             return error_answer(400, f"'kind' must be one of {', '.join(KINDS)}.", "kind", kind)
@@ -111,7 +111,7 @@ class _Control:
         return Answer(200, b"".join(lines), media_type="application/x-ndjson")
 
     def faults(self, _request: Request, body: bytes) -> Answer:
-        """Puts the rules of the body in force in place of all others."""
+        """Replace all fault rules by the rules in the body."""
         try:
             rules = parse_faults(msgspec.json.decode(body))
         except (FaultRuleError, msgspec.DecodeError) as error:
@@ -120,7 +120,7 @@ class _Control:
         return json_answer({"rules": len(rules)})
 
     def deny(self, request: Request, _body: bytes) -> Answer:
-        """Refuses every `permission`, RESOURCE:VERB, and allows all others."""
+        """Deny every `permission`, RESOURCE:VERB, and allow all others."""
         try:
             permissions = Permissions().without(*request.query_params.getlist("permission"))
         except PermissionsError as error:
@@ -129,7 +129,7 @@ class _Control:
         return json_answer({"permissionSet": permissions.sets()})
 
     def requests(self, _request: Request, _body: bytes) -> Answer:
-        """The last requests."""
+        """Return the last requests."""
         return json_answer({"requests": self._sandbox.requests.last()})
 
 

@@ -1,4 +1,4 @@
-"""Runs the sandbox as a real HTTP server on loopback: in a thread for tests, in the foreground for people."""
+"""Running the sandbox as an HTTP server on loopback: in a thread for tests, in the foreground for users."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class SandboxError(Exception):
-    """The sandbox cannot run as asked."""
+    """The sandbox cannot run with these options."""
 
 
 class NotLoopbackError(SandboxError):
-    """The sandbox was asked to listen where other machines could reach it."""
+    """The address of the sandbox would be reachable from other machines."""
 
     def __init__(self, host: str) -> None:
         self.host = host
@@ -64,24 +64,24 @@ class PortInUseError(SandboxError):
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """How a sandbox is set up.
+    """The options of a sandbox.
 
     Args:
         host: A loopback address.
-        port: TCP port; 0 takes a free one.
+        port: TCP port; 0 uses a free one.
         orders: Orders at the start.
-        changes_per_second: Events of the ticker each second: about a fifth are new orders, a tenth happen to
-            shipments alone; 0 turns it off.
+        changes_per_second: Events of the ticker per second: about a fifth are new orders, a tenth change only a
+            shipment; 0 turns the ticker off.
         seed: Seed of data, changes and faults.
         record_bytes: Approximate size of an order as JSON.
-        contract: Layout of answers and paths.
+        contract: Layout of responses and paths.
         faults: Fault rules.
-        lifetimes: Of tokens.
-        credentials: Who may log in.
-        permissions: What their tokens allow.
+        lifetimes: Lifetimes of tokens.
+        credentials: The credentials that may log in.
+        permissions: The permissions of their tokens.
 
     Raises:
-        NotLoopbackError: `host` is no loopback address.
+        NotLoopbackError: `host` is not a loopback address.
     """
 
     host: str = "127.0.0.1"
@@ -108,7 +108,7 @@ class SandboxOptions:
 
 @dataclass(frozen=True, slots=True)
 class SandboxReady:
-    """What a program that started a sandbox needs to use it; its fields are the line that is printed."""
+    """What a program needs to use a sandbox that it started. The program prints these fields as one line of JSON."""
 
     url: str
     client_id: str
@@ -119,12 +119,12 @@ class SandboxReady:
 class SandboxServer:
     """A sandbox in its own thread with its own event loop; a context manager.
 
-    `start` returns when requests are answered, `stop` when the port is closed and the thread has ended. State
-    outlives a stop: started again, the same orders are served on the same port, so an outage can be played.
+    `start` returns when the server answers requests, `stop` when the port is closed and the thread has ended. The state
+    survives a stop: after another start the same orders are served on the same port, so a test can simulate an outage.
 
     Args:
-        options: How it is set up; alternatively give its fields by keyword.
-        fields: Fields of `SandboxOptions`. Orders default to 50 and the ticker to off here, as tests want it.
+        options: The options; alternatively pass its fields by keyword.
+        fields: Fields of `SandboxOptions`. For tests, the defaults are 50 orders and no ticker.
     """
 
     def __init__(self, options: SandboxOptions | None = None, **fields: Any) -> None:
@@ -136,7 +136,7 @@ class SandboxServer:
 
     @property
     def url(self) -> str:
-        """Base URL, without a slash at its end."""
+        """The base URL, without a slash at its end."""
         return _url(self.options.host, self._port)
 
     @property
@@ -160,23 +160,23 @@ class SandboxServer:
         return self._sandbox.faults
 
     def hide(self, kind: str, *ids: str) -> list[str]:
-        """Has lists show records as they are now, whatever becomes of them; see `Sandbox.hide`."""
+        """Make lists show records as they are now, even after they change; see `Sandbox.hide`."""
         return self._sandbox.hide(kind, ids)
 
     def show(self, kind: str) -> None:
-        """Has lists show records of a kind as they are again."""
+        """Make lists show the current records of a kind again."""
         self._sandbox.show(kind)
 
     @property
     def requests(self) -> RequestLog:
-        """What was asked so far."""
+        """The log of the requests."""
         return self._sandbox.requests
 
     def start(self) -> None:
-        """Starts to answer requests; does nothing when it does already.
+        """Start the server, unless it runs.
 
         Raises:
-            PortInUseError: Another program has the port.
+            PortInUseError: Another program uses the port.
         """
         if self._thread is not None:
             return
@@ -192,7 +192,7 @@ class SandboxServer:
             raise SandboxError("the sandbox did not start. Read its output on standard error")
 
     def stop(self) -> None:
-        """Closes the port and every connection, waiting requests included; does nothing when it is closed."""
+        """Close the port and every connection, also of waiting requests, unless the server is stopped."""
         if self._thread is None or self._server is None:
             return
         self._server.should_exit = True
@@ -217,16 +217,16 @@ def serve(
     *,
     watch_stdin: bool = False,
 ) -> None:
-    """Runs a sandbox in the foreground until SIGINT or SIGTERM, then returns; a second SIGINT does not wait.
+    """Run a sandbox in the foreground until SIGINT or SIGTERM. A second SIGINT ends it without waiting.
 
     Args:
-        options: How it is set up.
-        on_ready: Called once, as soon as requests are answered.
-        watch_stdin: Also end at the end of standard input, so that it never outlives the program that started
-            it with a pipe, even when that one is killed.
+        options: The options.
+        on_ready: Called once, as soon as the server answers requests.
+        watch_stdin: Also stop at the end of standard input. A sandbox that was started with a pipe then never outlives
+            the program that started it, even if that program is killed.
 
     Raises:
-        PortInUseError: Another program has the port.
+        PortInUseError: Another program uses the port.
     """
     listener = _bind(options.host, options.port)
     sandbox = _build(options)
@@ -245,7 +245,7 @@ def serve(
 
 
 class _Protocol(HttpToolsProtocol):
-    """Puts the transport into the scope: a fault that drops the connection has no other way to it."""
+    """Puts the transport into the scope, so that a fault can close the connection."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -254,7 +254,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn with a ticker beside it; it does not wait for hanging requests nor raise signals again."""
+    """uvicorn with a ticker. It does not wait for hanging requests, and does not raise signals again."""
 
     def __init__(self, sandbox: Sandbox, options: SandboxOptions) -> None:
         super().__init__(
@@ -266,7 +266,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 timeout_graceful_shutdown=1,
-                # Longer than clients keep an idle connection: the sandbox is not the one to close it.
+                # Longer than clients keep an idle connection, so that the client closes it.
                 timeout_keep_alive=75,
             )
         )
@@ -277,12 +277,12 @@ class _Server(uvicorn.Server):
         self._ticker: asyncio.Task[None] | None = None
 
     def run_with(self, listener: socket.socket) -> None:
-        """Serves on this socket until `should_exit`; closes the socket."""
+        """Serve on this socket until `should_exit` is set, then close the socket."""
         try:
             with contextlib.closing(listener), asyncio.Runner(loop_factory=_new_loop) as runner:
                 runner.run(self.serve([listener]))
         finally:
-            # Also when it failed: whoever waits for the start is told at once.
+            # Also after a failure, so that `start` does not wait for its timeout.
             self.ready.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -307,7 +307,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def end_with_stdin(self) -> None:
-        """Reads standard input to its end, then stops the server."""
+        """Read standard input to its end, then stop the server."""
         # Not sys.stdin: its lock, held by a daemon thread, would abort the interpreter when it shuts down.
         with contextlib.suppress(OSError):
             while os.read(0, 4096):
@@ -316,7 +316,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn raises the signals again once it has stopped, so that an orderly end looks like a crash.
+        # uvicorn raises the signals again after it has stopped, and an orderly end looks like a crash.
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -360,7 +360,7 @@ def _url(host: str, port: int) -> str:
 
 def _new_loop() -> asyncio.AbstractEventLoop:
     try:
-        import uvloop  # noqa: PLC0415 - not there on Windows
+        import uvloop  # noqa: PLC0415 - not available on Windows
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()

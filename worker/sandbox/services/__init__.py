@@ -1,7 +1,7 @@
 """The handlers of all operations, one or more modules for each service.
 
-Each module has a table `HANDLERS` from the key of an operation to its handler. Those whose service begins with
-records of its own, `catalog` and `notes`, also have `fill(world, seed)`, called once before the first request.
+Each module has a table `HANDLERS` from the key of an operation to its handler. `catalog` and `notes`, which need
+records at the start, also have `fill(world, seed)`, which is called once before the first request.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ HANDLERS: dict[str, Handler] = {
     **shipment_changes.HANDLERS,
     **packages.HANDLERS,
 }
-"""The handler of every operation that is served, by its key."""
+"""The handler of every operation by key."""
 
 
 def fill(world: World, seed: int) -> None:
-    """Puts in what services other than orders and shipments have at the start.
+    """Add the initial records of the catalog and note services.
 
     Args:
-        world: With its orders already in.
-        seed: The same seed gives the same records.
+        world: The records, with the orders already added.
+        seed: The same seed results in the same records.
     """
     catalog.fill(world, seed)
     notes.fill(world, seed)

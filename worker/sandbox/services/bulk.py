@@ -1,6 +1,6 @@
-"""Bulk operations: every item is done or refused by itself, and the answer has one result for each.
+"""Bulk operations: every item succeeds or fails independently, and the response has one result for each.
 
-Only the envelope of the request, `{"bulk": [...]}`, is documented; the fields of a `BulkResponseItem` are made up.
+Only the envelope of the request, `{"bulk": [...]}`, is documented; the fields of a `BulkResponseItem` are invented.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 MAX_AT_ONCE = 100
-"""Items that one request may have; what the vendor allows is not documented."""
+"""Largest number of items in a request. The vendor's limit is not documented."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of an item that was done: the id of the record, a status as in HTTP, and the record if asked for."""
+    """The result of an item that succeeded: the id of the record, an HTTP status, and the record if requested."""
 
     id: str
     status: int = 200
@@ -36,13 +36,17 @@ class Done:
 
 
 def answer(call: Call, work: Callable[[Record], str | Done]) -> Answer:
-    """Does `work` on every item of the envelope in turn; it gives the id of the record, or refuses the item.
+    """Call `work` with every item of the envelope, in order, and return the response.
 
-    Each item is checked against the schema of the operation for a single one, `orders.create` for
+    Each item is checked against the schema of the operation for a single record: `orders.create` for
     `orders.create_many`.
 
+    Args:
+        call: The request.
+        work: Returns the id of the record, or raises `Refusal`.
+
     Raises:
-        Refusal: 400, the body has no list under `bulk`, an empty one, or one that is too long.
+        Refusal: 400, the body has no list `bulk`, or it is empty or too long.
     """
     single = OPERATIONS[call.key.removesuffix("_many")]
 
@@ -50,18 +54,18 @@ def answer(call: Call, work: Callable[[Record], str | Done]) -> Answer:
         if not isinstance(item, dict):
             raise refusal(400, "The item must be a JSON object.")
         try:
-            wrong = check_body(single, msgspec.json.encode(item))
+            rejection = check_body(single, msgspec.json.encode(item))
         except OverflowError:
             raise refusal(400, "The item has a number that is too large.") from None
-        if wrong is not None:
-            raise Refusal(wrong)
+        if rejection is not None:
+            raise Refusal(rejection)
         return work(item)
 
     return results(_items(call), checked)
 
 
 def results(items: Iterable[Item], work: Callable[[Item], str | Done]) -> Answer:
-    """Does `work` on every item in turn and gives one result for each."""
+    """Call `work` with every item, in order, and return a response with one result for each."""
     return json_answer({"items": [_result(index, item, work) for index, item in enumerate(items)]})
 
 
@@ -76,19 +80,18 @@ def _items(call: Call) -> list[object]:
 
 def _result(index: int, item: Item, work: Callable[[Item], str | Done]) -> Record:
     try:
-        made = work(item)
-    except Refusal as refused:
-        errors = msgspec.json.decode(refused.answer.body, type=dict[str, Any])["errors"]
-        named = item.get("id") if isinstance(item, dict) else item
-        known = named if isinstance(named, str) else None
-        return _line(index, known, refused.answer.status, errors)
-    done = made if isinstance(made, Done) else Done(made)
+        result = work(item)
+    except Refusal as error:
+        errors = msgspec.json.decode(error.answer.body, type=dict[str, Any])["errors"]
+        item_id = item.get("id") if isinstance(item, dict) else item
+        return _line(index, item_id if isinstance(item_id, str) else None, error.answer.status, errors)
+    done = result if isinstance(result, Done) else Done(result)
     line = _line(index, done.id, done.status, [])
     return line if done.data is None else line | {"data": done.data}
 
 
 def _line(index: int, record_id: object, status: int, errors: list[Any]) -> Record:
-    """One result. `index` is the position in the request, from 0."""
+    """Return one result; `index` is the position in the request, from 0."""
     return {
         "index": index,
         "id": record_id,

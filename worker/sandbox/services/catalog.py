@@ -16,13 +16,13 @@ HANDLERS: dict[str, Handler] = categories.HANDLERS | products.HANDLERS | merchan
 
 
 def fill(world: World, seed: int) -> None:
-    """What is there at the start, the same for the same seed."""
-    made = make_catalog(Random(seed))
+    """Add the initial records, which are the same for the same seed."""
+    data = make_catalog(Random(seed))
     for records, rows in (
-        (world.categories, made.categories),
-        (world.products, made.products),
-        (world.variants, made.variants),
-        (world.merchant_catalogs, made.merchant_catalogs),
+        (world.categories, data.categories),
+        (world.products, data.products),
+        (world.variants, data.variants),
+        (world.merchant_catalogs, data.merchant_catalogs),
     ):
         for row in rows:
             records.add(row)

@@ -1,7 +1,7 @@
-"""Product categories. Their shape is not documented: a name, which every category has to itself, and a text.
+"""Product categories. Their fields are not documented: here a unique name and a description.
 
-The catalog service names no schema for a conflict, unlike orders and shipments, so what contradicts the state is
-answered with 400 here.
+Unlike the order and shipment services, the catalog service has no schema for a conflict, so a request that contradicts
+the state gets a 400 here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def create(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def update(sandbox: Sandbox, call: Call) -> Answer:
-    """Update category; products that are in it show its new name and count as changed."""
+    """Update category. Its products contain its name, so they change too."""
     world = sandbox.world
     with world.lock:
         before = CATEGORIES.get(sandbox, call.params["id"], "id")
@@ -40,21 +40,23 @@ def update(sandbox: Sandbox, call: Call) -> Answer:
         at = world.stamp()
         after = CATEGORIES.put(sandbox, call, before, fields, at)
         if after["name"] != before["name"]:
-            shown = {"id": after["id"], "name": after["name"]}
+            reference = {"id": after["id"], "name": after["name"]}
             for product in _products_in(sandbox, after["id"]):
-                categories = [shown if item["id"] == shown["id"] else item for item in product["categories"]]
+                categories = [
+                    reference if item["id"] == after["id"] else item for item in product["categories"]
+                ]
                 PRODUCTS.put(sandbox, call, product, {"categories": categories}, at)
         return json_answer(after)
 
 
 def delete(sandbox: Sandbox, call: Call) -> Answer:
-    """Delete category: refused while products are in it."""
+    """Delete category; refused while products are in it."""
     world = sandbox.world
     with world.lock:
         before = CATEGORIES.get(sandbox, call.params["id"], "id")
-        used = len(_products_in(sandbox, before["id"]))
-        if used:
-            raise refusal(400, f"The category has products: {used}.", "id", before["id"])
+        products = len(_products_in(sandbox, before["id"]))
+        if products:
+            raise refusal(400, f"The category has products: {products}.", "id", before["id"])
         CATEGORIES.remove(sandbox, call, before)
     return Answer(204, b"")
 
@@ -68,7 +70,11 @@ def _products_in(sandbox: Sandbox, category_id: str) -> list[Record]:
 
 
 def _fields(sandbox: Sandbox, body: Record, own_id: str | None = None) -> Record:
-    """The fields of a body; its name must belong to no other category."""
+    """Return the fields of a body.
+
+    Raises:
+        Refusal: 400, the name is empty, or another category has it.
+    """
     name: str = body["name"]
     if not name.strip():
         raise refusal(400, "'name' must not be empty.", "name", name)

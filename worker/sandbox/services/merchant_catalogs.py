@@ -1,8 +1,8 @@
-"""Merchant catalogs: the variants that a merchant sells, with prices and SKUs of their own.
+"""Merchant catalogs: the variants that a merchant sells, with the merchant's prices and SKUs.
 
-Bodies follow the vendor's samples of the update, of the partial update, and of adding variants, whose answer
-shows what becomes of SKUs that the catalog does not have: they are left out, and named in `errors`. The enabled
-catalog is the first one that is enabled, in creation order.
+Bodies follow the vendor's samples of the update, of the partial update, and of adding variants. As in the response of
+the last one, SKUs that the catalog does not have are omitted and listed in `errors`. The enabled catalog is the first
+one, in creation order, that is enabled.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 _FILTERS = ("sku", "merchantSku", "productId")
 _VARIANT_FIELDS = ("merchantSku", "merchantPrice", "skipImageManipulation", "decorations", "attributes")
-_OWN_FIELDS = ("name", "description", "isEnabled", "assignedToSubAccountIds")
+_CATALOG_FIELDS = ("name", "description", "isEnabled", "assignedToSubAccountIds")
 
 
 def list_all(sandbox: Sandbox, call: Call) -> Answer:
-    """Get a list of merchant catalogs, whole ones."""
+    """Get a list of merchant catalogs, with their variants."""
     return listing.answer(sandbox, call, "merchant_catalogs.list", sandbox.world.merchant_catalogs)
 
 
@@ -50,21 +50,21 @@ def create(sandbox: Sandbox, call: Call) -> Answer:
     with world.lock:
         at = world.stamp()
         change = _Change(sandbox, [], at)
-        own = _own(body)
+        fields = _catalog_fields(body)
         change.add(body.get("variants") or [])
-        catalog = {"id": object_id(at)} | own | {"variants": change.variants}
-        made = MERCHANT_CATALOGS.add(sandbox, call, catalog, at)
-        return json_answer(made | {"errors": change.errors()}, 201)
+        catalog = {"id": object_id(at)} | fields | {"variants": change.variants}
+        created = MERCHANT_CATALOGS.add(sandbox, call, catalog, at)
+        return json_answer(created | {"errors": change.errors()}, 201)
 
 
 def update(sandbox: Sandbox, call: Call) -> Answer:
-    """Update a merchant catalog: every field, variants that are not in the body are gone."""
+    """Update a merchant catalog: all fields; variants that are not in the body are removed."""
     world, body = sandbox.world, call.fields()
     with world.lock:
         before = _catalog(sandbox, body["id"])
         at = world.stamp()
         change = _Change(sandbox, [], at, before["variants"])
-        fields = _own(body)
+        fields = _catalog_fields(body)
         change.add(body.get("variants") or [])
         fields["variants"] = change.variants
         after = MERCHANT_CATALOGS.put(sandbox, call, before, fields, at)
@@ -72,11 +72,11 @@ def update(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def patch(sandbox: Sandbox, call: Call) -> Answer:
-    """Partially update a merchant catalog: fields of the body that are not null, and variants one by one."""
+    """Partially update a merchant catalog: the fields of the body that are not null, and single variants."""
     world, body = sandbox.world, call.fields()
     with world.lock:
         before = _catalog(sandbox, body["id"])
-        given = {name: body[name] for name in _OWN_FIELDS if body.get(name) is not None}
+        given = {name: body[name] for name in _CATALOG_FIELDS if body.get(name) is not None}
         if "name" in given:
             _check_name(given["name"])
         at = world.stamp()
@@ -99,7 +99,7 @@ def delete(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def effective_variants(sandbox: Sandbox, call: Call) -> Answer:
-    """The variants of the enabled catalog: in pages if asked for, else all of them in one answer."""
+    """Get a list of variants the merchant can use: the requested page, or all variants if no page is requested."""
     result = _enabled_variants(sandbox)
     if not {"page", "pageSize"} & call.query.keys():
         rows = [msgspec.json.encode(item) for item in result]
@@ -110,34 +110,36 @@ def effective_variants(sandbox: Sandbox, call: Call) -> Answer:
 def search_effective_variants(sandbox: Sandbox, call: Call) -> Answer:
     """Search for variants in enabled merchant catalog with fallback to global catalog.
 
-    A variant that the enabled catalog does not have is taken from the global one, without a merchant's id and SKU.
+    A variant that is not in the enabled catalog comes from the global one, without an id and a SKU of the merchant.
     """
     body = call.fields()
-    requested = {name: str(body[name]) for name in _FILTERS if body.get(name) is not None}
+    filters = {name: str(body[name]) for name in _FILTERS if body.get(name) is not None}
     with sandbox.world.lock:
-        mine = _enabled_variants(sandbox)
-        own = {item["sku"] for item in mine}
+        enabled = _enabled_variants(sandbox)
+        skus = {item["sku"] for item in enabled}
         others = (
-            merchant_variant(each, None) for each in sandbox.world.variants.values() if each["sku"] not in own
+            merchant_variant(each, None)
+            for each in sandbox.world.variants.values()
+            if each["sku"] not in skus
         )
-        result = [each for each in (*mine, *others) if has_values(each, requested)]
+        result = [each for each in (*enabled, *others) if has_values(each, filters)]
         return listing.answer(sandbox, call, "merchant_catalogs.search_effective_variants", result)
 
 
 class _Change:
-    """The variants of one catalog while they are changed; what cannot be done is kept for `errors`.
+    """A change of the variants of one catalog. SKUs that cannot be changed are collected for `errors`.
 
     Args:
-        sandbox: Whose global catalog tells which SKUs there are.
-        variants: The variants of the catalog before.
-        at: The moment of the change.
-        replaced: Variants that are replaced as a whole: one with the same SKU keeps its id.
+        sandbox: The sandbox, whose global catalog has the known SKUs.
+        variants: The variants of the catalog before the change.
+        at: The time of the change, in ticks.
+        replaced: Variants that are replaced as a whole: a new variant with the same SKU keeps the id.
     """
 
     def __init__(
         self, sandbox: Sandbox, variants: Iterable[Record], at: int, replaced: Iterable[Record] = ()
     ) -> None:
-        # Copies: the form before the change is still needed for the audit log.
+        # Copies, because the audit log needs the variants before the change.
         self._by_sku = {item["sku"]: dict(item) for item in variants}
         self._global = {each["sku"]: each for each in sandbox.world.variants.values()}
         self._old_ids = {each["sku"]: each["id"] for each in replaced}
@@ -150,7 +152,7 @@ class _Change:
         return list(self._by_sku.values())
 
     def add(self, given: Iterable[Record]) -> None:
-        """Adds variants by their SKU."""
+        """Add variants by SKU."""
         for item in given:
             sku: str = item["sku"]
             original = self._global.get(sku)
@@ -169,7 +171,7 @@ class _Change:
                 }
 
     def update(self, given: Iterable[Record]) -> None:
-        """Changes the fields that are given and not null."""
+        """Change the fields that are not null."""
         for item in given:
             sku: str = item["sku"]
             if sku not in self._by_sku:
@@ -180,13 +182,13 @@ class _Change:
                 }
 
     def remove(self, skus: Iterable[str]) -> None:
-        """Takes variants out."""
+        """Remove variants by SKU."""
         for sku in skus:
             if self._by_sku.pop(sku, None) is None:
                 self._refuse("SKUs that the merchant catalog does not have were not removed", sku)
 
     def errors(self) -> list[dict[str, Any]]:
-        """One error for each reason, with all SKUs that it speaks of, as in the vendor's partial success."""
+        """Return an error for each reason, with all its SKUs, as in the vendor's sample of a partial success."""
         return [
             {"errorMessage": f"{reason}.", "propertyName": "Variants", "attemptedValue": skus}
             for reason, skus in self._refused.items()
@@ -196,7 +198,7 @@ class _Change:
         self._refused.setdefault(reason, []).append(sku)
 
 
-def _own(body: Record) -> Record:
+def _catalog_fields(body: Record) -> Record:
     _check_name(body["name"])
     return {
         "name": body["name"],

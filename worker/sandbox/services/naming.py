@@ -1,4 +1,4 @@
-"""Items named in a body, in each of the ways in which the API names them somewhere."""
+"""Reading the items that a body lists, in all the forms that the API uses."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _IDS = ("id", "itemId", "orderItemId")
 
 
 def named_items(body: dict[str, Any], *, empty_is_all: bool = True) -> dict[str, int | None]:
-    """Ids of the items that a body names, each with the quantity that it gives or None; empty when it names none.
+    """Return the ids of the items that a body lists, each with its quantity or None; empty if it has no list.
 
-    Shipments name items by `orderItemIDs`, reroutes by `orderItems` with `id` and `quantity`, refunds by
-    `itemId`: each of these lists may have plain ids or objects.
+    Shipments list items in `orderItemIDs`, reroutes in `orderItems` with `id` and `quantity`, refunds with `itemId`.
+    Each of these lists may contain ids or objects.
 
     Args:
-        body: What was sent.
-        empty_is_all: Whether an empty list is the same as none; where it is not, it is refused.
+        body: The body.
+        empty_is_all: True if an empty list means the same as no list; otherwise it is refused.
 
     Raises:
-        Refusal: 400, a list has something else in it, or names an item twice.
+        Refusal: 400, a list contains something else, or contains an item twice.
     """
     name = next((each for each in _LISTS if body.get(each)), None)
     if name is None:
@@ -29,11 +29,11 @@ def named_items(body: dict[str, Any], *, empty_is_all: bool = True) -> dict[str,
         if empty is not None and not empty_is_all:
             raise refusal(400, f"'{empty}' must not be empty: leave it out to name all items.", empty)
         return {}
-    listed = body[name]
-    if not isinstance(listed, list):
+    items = body[name]
+    if not isinstance(items, list):
         raise refusal(400, f"'{name}' must be a list.", name)
     result: dict[str, int | None] = {}
-    for position, item in enumerate(listed):
+    for position, item in enumerate(items):
         fields = item if isinstance(item, dict) else {"id": item}
         item_id = next((fields[key] for key in _IDS if isinstance(fields.get(key), str)), None)
         quantity = fields.get("quantity")

@@ -1,6 +1,6 @@
-"""The note service: notes on orders, items, shipments and what the catalog has.
+"""The note service: notes on orders, items, shipments and records of the catalog.
 
-That a note points to a resource and a user is known from the names of the schemas; the fields are made up.
+The names of the schemas show that a note refers to a resource and a user; the fields are invented.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 _FILTERS = {"resourceId": "id", "resourceType": "type"}
 
 _RESOURCES: dict[str, Callable[[World, str], bool]] = {
-    "order": lambda world, one: world.orders.get(one) is not None,
-    "orderItem": lambda world, one: world.orders.order_of_item(one) is not None,
-    "shipment": lambda world, one: one in world.shipments,
-    "category": lambda world, one: one in world.categories,
-    "product": lambda world, one: one in world.products,
-    "variant": lambda world, one: one in world.variants,
-    "merchantCatalog": lambda world, one: one in world.merchant_catalogs,
+    "order": lambda world, id_: world.orders.get(id_) is not None,
+    "orderItem": lambda world, id_: world.orders.order_of_item(id_) is not None,
+    "shipment": lambda world, id_: id_ in world.shipments,
+    "category": lambda world, id_: id_ in world.categories,
+    "product": lambda world, id_: id_ in world.products,
+    "variant": lambda world, id_: id_ in world.variants,
+    "merchantCatalog": lambda world, id_: id_ in world.merchant_catalogs,
 }
-"""What a note can be on, and whether there is one with an id."""
+"""The kinds of records that can have notes, each with a function that is true if a record exists."""
 
 
 def fill(world: World, seed: int) -> None:
-    """Notes on some of the orders that are there at the start."""
+    """Add notes on some of the orders."""
     for note in make_notes(Random(seed), world.orders.ids(), lambda item: world.orders.times(item)[1]):
         world.notes.add(note)
 
 
 def create(sandbox: Sandbox, call: Call) -> Answer:
-    """Create a New Note, on something that exists."""
+    """Create a New Note on an existing record."""
     body = call.fields()
     resource = body["resource"]
     kind, resource_id = resource["type"], resource["id"]

@@ -1,7 +1,7 @@
-"""The order service: what a client may do to an order that is there.
+"""The order service: changes of existing orders.
 
-A closed order, cancelled or fulfilled, takes no change but refunds (409). The bodies of cancellations are not
-documented: items are named by their ids, in any of the spellings that the API has elsewhere.
+A closed order, cancelled or fulfilled, accepts no change except refunds (409). The bodies of cancellations are not
+documented: items are listed by id, with any of the field names that the API uses elsewhere.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def update(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def update_many(sandbox: Sandbox, call: Call) -> Answer:
-    """Update multiple orders, each named by its `id` or `safeId`."""
+    """Update multiple orders, each with its `id` or `safeId`."""
 
     def one(body: dict[str, Any]) -> str:
         order_id = body.get("id") or body.get("orderId")
@@ -44,7 +44,7 @@ def update_many(sandbox: Sandbox, call: Call) -> Answer:
             order = sandbox.store.order_of_safe_id(body["safeId"])
             order_id = None if order is None else order["id"]
         if not isinstance(order_id, str):
-            raise refusal(404, "The order was not found: name it by 'id' or 'safeId'.", "id")
+            raise refusal(404, "The order was not found: send its 'id' or 'safeId'.", "id")
         names = ("id", "orderId", "safeId")
         _update(sandbox, call, order_id, {key: value for key, value in body.items() if key not in names})
         return order_id
@@ -53,14 +53,14 @@ def update_many(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def cancel_order(sandbox: Sandbox, call: Call) -> Answer:
-    """Cancel Order or order items: the items that the body names, all of them when it names none."""
+    """Cancel Order or order items: the items that the body lists, or all items if it lists none."""
     order_id = call.params["orderId"]
     named = named_items(call.fields(), empty_is_all=False)
 
     def work(order: Order, at: int) -> None:
         _must_be_open(order, "cancelled")
         stamp = format_ticks(at)
-        alive = [each for each in order["items"] if each["status"] != "Cancelled"]
+        remaining = [each for each in order["items"] if each["status"] != "Cancelled"]
         for item_id in named:
             item = next((each for each in order["items"] if each["id"] == item_id), None)
             if item is None:
@@ -69,10 +69,10 @@ def cancel_order(sandbox: Sandbox, call: Call) -> Answer:
                 raise refusal(409, "The item is cancelled already.", "items", item_id)
             if item["status"] == "Fulfilled":
                 raise refusal(409, "The item is fulfilled already.", "items", item_id)
-        if not named or len(named) == len(alive):
+        if not named or len(named) == len(remaining):
             cancel(order, stamp)
             return
-        for item in alive:
+        for item in remaining:
             if item["id"] in named:
                 item |= {"status": "Cancelled", "cancelledAt": stamp, "updatedAt": stamp}
 
@@ -85,30 +85,30 @@ def hold(sandbox: Sandbox, call: Call) -> Answer:
     order_id = call.params["orderId"]
 
     def work(order: Order, at: int) -> None:
-        _must_be_open(order, "held")
+        _must_be_open(order, "put on hold")
         if order["status"] == HELD:
             raise refusal(409, "The order is on hold already.", "status", HELD)
         set_status(order, HELD, format_ticks(at))
-        order["statusDesc"] = "Held by customer care"
+        order["statusDesc"] = "Put on hold by customer care"
 
     _edit(sandbox, call, order_id, work, "CustomerCareHold")
     return _order(sandbox, order_id)
 
 
 def refund(sandbox: Sandbox, call: Call) -> Answer:
-    """Add a Refund Request: all refunds of the body, or none when one of them is refused."""
+    """Add a Refund Request: all refunds of the body, or none of them if one is refused."""
     body = call.fields()
     order_id: str = body["orderId"]
-    made: list[dict[str, Any]] = []
+    refunds: list[dict[str, Any]] = []
 
     def work(order: Order, at: int) -> None:
         if not body["refunds"]:
             raise refusal(400, "'refunds' must not be empty.", "refunds")
         for position, item in enumerate(body["refunds"]):
-            made.append(_refund(sandbox, order, item, f"refunds[{position}].", format_ticks(at)))
+            refunds.append(_refund(sandbox, order, item, f"refunds[{position}].", format_ticks(at)))
 
     _edit(sandbox, call, order_id, work, "RefundRequested")
-    return json_answer({"orderId": order_id, "refunds": made}, 201)
+    return json_answer({"orderId": order_id, "refunds": refunds}, 201)
 
 
 def _refund(sandbox: Sandbox, order: Order, body: dict[str, Any], prefix: str, stamp: str) -> dict[str, Any]:

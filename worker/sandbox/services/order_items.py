@@ -1,4 +1,4 @@
-"""The order service: items, which live inside their orders and are found through them."""
+"""The order service: items, which are parts of their orders."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def search(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def get(sandbox: Sandbox, call: Call) -> Answer:
-    """Retrieve order item by Order Item ID: wrapped in `orderItem`, without the id of its order, as in the sample."""
+    """Retrieve order item by Order Item ID: in `orderItem`, without the id of its order, as in the vendor's sample."""
     return _wrapped(_item(sandbox, call.params["itemId"]))
 
 
 def update(sandbox: Sandbox, call: Call) -> Answer:
-    """Update an item within an order, as long as it is not made or cancelled."""
+    """Update an item within an order, as long as the item is open."""
     order_id, item_id = call.params["orderId"], call.params["itemId"]
     body = call.fields()
     store = sandbox.store
@@ -47,7 +47,7 @@ def update(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def audit_logs(sandbox: Sandbox, call: Call) -> Answer:
-    """Retrieve audit logs for a specific order item, of one of a deleted order too."""
+    """Retrieve audit logs for a specific order item, also of a deleted order."""
     item_id = call.params["itemId"]
     order = sandbox.store.order_of_item(item_id)
     if order is None and not sandbox.world.audit.entries("orderItem", item_id):

@@ -1,7 +1,7 @@
-"""Orders from the body of "Create a New Order", and what "Update order data" may change in them.
+"""Orders from the body of "Create a New Order", and the changes of "Update order data".
 
-The body is documented (`CreateOrderModel`); that an update takes the fields that describe the order and the
-address, and none that the service keeps itself, is made up.
+The body is documented (`CreateOrderModel`). The rule that an update accepts the fields that describe the order and the
+address, but not those that the service sets, is invented.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ _SHIPPING = 499
 
 
 def new_order(body: dict[str, Any], factory: OrderFactory, at: int) -> Order:
-    """The order that a body describes, open, created at this moment in ticks.
+    """Return the order that a body describes, open, created at this time in ticks.
 
     Raises:
-        Refusal: 400, the body makes no order; it names the field.
+        Refusal: 400, a field of the body is invalid.
     """
     currency = body.get("currencyCode") or "USD"
     language = (body.get("languageCode") or "en").lower()
@@ -123,21 +123,21 @@ def new_order(body: dict[str, Any], factory: OrderFactory, at: int) -> Order:
 
 
 def changes(body: dict[str, Any], record: Order, changeable: frozenset[str], schema: str) -> Order:
-    """The fields of a record that a body changes; objects, such as an address, are changed field by field.
+    """Return the fields of a record that a body changes; objects, such as an address, are changed field by field.
 
-    Fields that no record has are left out in silence, as prefix do.
+    Unknown fields are ignored without an error.
 
     Args:
-        body: What was sent.
-        record: The record as it is.
+        body: The body.
+        record: The record before the change.
         changeable: Fields that may be changed.
-        schema: Name of the schema that the record must still have, since the bodies of updates have none.
+        schema: Name of the schema that the changed record must match, since the bodies of updates have no schema.
 
     Raises:
-        Refusal: 400, a field is the service's own or of another type.
+        Refusal: 400, a field is not changeable or has another type.
     """
     for name, value in body.items():
-        # A record that was read, changed and sent back has all its own fields, at their values.
+        # A client may read a record, change it and send all of its fields back, so unchanged fields are accepted.
         if name in record and name not in changeable and value != record[name]:
             raise refusal(400, f"'{name}' cannot be changed by an update.", name, _plain(value))
     changed = {
@@ -147,18 +147,18 @@ def changes(body: dict[str, Any], record: Order, changeable: frozenset[str], sch
         for name, value in body.items()
         if name in changeable
     }
-    as_if_sent = replace(OPERATIONS["orders.update"], request=schema)
-    wrong = check_body(as_if_sent, msgspec.json.encode(record | changed))
-    if wrong is not None:
-        raise Refusal(wrong)
+    operation = replace(OPERATIONS["orders.update"], request=schema)
+    rejection = check_body(operation, msgspec.json.encode(record | changed))
+    if rejection is not None:
+        raise Refusal(rejection)
     return changed
 
 
 def change_item(order: Order, item: Order, body: dict[str, Any]) -> None:
-    """Changes an item of an order as a body says; another SKU or quantity moves its price and the order's totals.
+    """Change an item of an order; another SKU or quantity also changes its price and the totals of the order.
 
     Raises:
-        Refusal: 400, a field is the service's own, or a value makes no sense.
+        Refusal: 400, a field is not changeable, or a value is invalid.
     """
     changed = changes(body, item, CHANGEABLE_OF_ITEM, "GetOrderItemModel")
     _check_item({"sku": item["sku"], "quantity": item["quantity"]} | changed, "")
@@ -233,7 +233,7 @@ def _new_item(body: dict[str, Any], factory: OrderFactory, at: int, currency: st
 
 
 def _price(sku: str) -> int:
-    """In cents; a SKU that is not listed has a price too, since an order for it is taken."""
+    """Return the price in cents. Unknown SKUs have a price too, since orders for them are accepted."""
     return _PRICES.get(sku, _UNLISTED)
 
 

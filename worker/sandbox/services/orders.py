@@ -1,4 +1,4 @@
-"""The order service: creating orders, reading them alone, in bulk and in lists, and their audit logs."""
+"""The order service: creating orders, reading them singly, in bulk and in lists, and their audit logs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def search(sandbox: Sandbox, call: Call) -> Answer:
-    """Search for orders: a page of whole records, narrowed by fields of the record."""
+    """Search for orders: a page of complete records, filtered by fields."""
     return listing.answer(sandbox, call, call.key, sandbox.store, filters=FILTERS)
 
 
 def list_all(sandbox: Sandbox, call: Call) -> Answer:
-    """Retrieve a list of orders: whole records too, since nothing is known of what `ListOrderModel` leaves out."""
+    """Retrieve a list of orders: complete records, since the fields of `ListOrderModel` are not documented."""
     return listing.answer(sandbox, call, call.key, sandbox.store)
 
 
 def get(sandbox: Sandbox, call: Call) -> Answer:
-    """Retrieve an order by Order ID: wrapped in `order`, as the vendor's sample by safe id."""
+    """Retrieve an order by Order ID: wrapped in `order`, as in the vendor's sample by safe id."""
     return wrapped(_record(sandbox, call.params["orderId"]))
 
 
@@ -39,7 +39,7 @@ def get_by_safe_id(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def get_many(sandbox: Sandbox, call: Call) -> Answer:
-    """Retrieve multiple orders, named by `ids`: several times, or with commas between them."""
+    """Retrieve multiple orders by `ids`, a parameter that occurs several times or has commas between the ids."""
     ids = call.many("ids")
     if not 1 <= len(ids) <= bulk.MAX_AT_ONCE:
         raise refusal(400, f"'ids' must have from 1 to {bulk.MAX_AT_ONCE} ids.", "ids", len(ids))
@@ -51,7 +51,7 @@ def get_many(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def create(sandbox: Sandbox, call: Call) -> Answer:
-    """Create a New Order. A `safeId` that an order has already is a conflict, so a repeated create does no harm."""
+    """Create a New Order. A `safeId` that another order has is a conflict, so a repeated create does no harm."""
     order_id = _create(sandbox, call, call.fields())
     return wrapped(_record(sandbox, order_id), 201)
 
@@ -62,7 +62,7 @@ def create_many(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def audit_logs(sandbox: Sandbox, call: Call) -> Answer:
-    """Retrieve audit logs for a specific order, of a deleted one too."""
+    """Retrieve audit logs for a specific order, also of a deleted one."""
     order_id = call.params["orderId"]
     order = sandbox.store.read(order_id)
     if order is None and not sandbox.world.audit.entries("order", order_id):
@@ -71,13 +71,17 @@ def audit_logs(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def audit_logs_by_safe_id(sandbox: Sandbox, call: Call) -> Answer:
-    """Retrieve audit logs for a specific order, which is named by its safe id."""
+    """Retrieve audit logs for a specific order by its safe id."""
     order = by_safe_id(sandbox, call)
     return listing.audit_answer(sandbox, "order", order["id"], order.get("createdAt"))
 
 
 def by_safe_id(sandbox: Sandbox, call: Call) -> Order:
-    """The order that the path names by its safe id, or the refusal of the request."""
+    """Return the order with the safe id in the path.
+
+    Raises:
+        Refusal: 404, no order has this safe id.
+    """
     safe_id = call.params["safeId"]
     order = sandbox.store.order_of_safe_id(safe_id)
     if order is None:
@@ -86,12 +90,12 @@ def by_safe_id(sandbox: Sandbox, call: Call) -> Order:
 
 
 def wrapped(record: bytes, status: int = 200) -> Answer:
-    """One order, in `order`."""
+    """Return a response with one order, wrapped in `order`."""
     return Answer(status, b'{"order":' + record + b"}")
 
 
 def not_found(parameter: str, value: str) -> Exception:
-    """The refusal of a request for an order that is not there."""
+    """Return the refusal of a request for an order that does not exist."""
     return refusal(404, "The order was not found.", parameter, value)
 
 

@@ -1,7 +1,7 @@
-"""The shipment service: packages, which live inside their shipments.
+"""The shipment service: packages, which are parts of their shipments.
 
-A shipment whose items are all packed, each package with a tracking number, is sent; when all items of an order are
-sent, it is fulfilled.
+A shipment is sent when all of its items are packed and each package has a tracking number. An order is fulfilled when
+all of its items are sent.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CHANGEABLE = frozenset(
         "carrierAccount",
     }
 )
-"""Fields of a package that a client may change; its items are changed with `orderItemIDs`."""
+"""Fields of a package that a client may change. Its items are changed with `orderItemIDs`."""
 
 _DATES = ("shippedDate", "fulfilledDate")
 
@@ -44,7 +44,7 @@ _DATES = ("shippedDate", "fulfilledDate")
 def create(sandbox: Sandbox, call: Call) -> Answer:
     """Create packages for a specific shipment: one, or several under `packages`.
 
-    A package that names no items takes all that are not packed yet.
+    A package without a list of items gets all items that are not packed yet.
     """
     bodies = _bodies(call)
     ids = [make_uuid(sandbox.store.factory.rng) for _ in bodies]
@@ -54,22 +54,24 @@ def create(sandbox: Sandbox, call: Call) -> Answer:
             sentence = f"A shipment in status {shipment['shipmentStatus']} cannot be packed."
             raise refusal(409, sentence, "shipmentStatus", shipment["shipmentStatus"])
         for package_id, body in zip(ids, bodies, strict=True):
-            items = _items(shipment, named_items(body), but=None)
+            items = _items(shipment, named_items(body), excluded=None)
             package = new_package(shipment, package_id, body | _dates(body), items)
-            _date(package, now)
+            _set_shipped_date(package, now)
             shipment["packages"].append(package)
-        _send(shipment, now)
+        _ship_if_complete(shipment, now)
 
     after = _edit(sandbox, call, work, "PackagesCreated")
-    made = [item for item in after["packages"] if item["id"] in ids]
-    return json_answer({"packages": made}, 201)
+    created = [item for item in after["packages"] if item["id"] in ids]
+    return json_answer({"packages": created}, 201)
 
 
 def update(sandbox: Sandbox, call: Call) -> Answer:
-    """Update a specific shipment package: what is known of its way, and until it is sent also its items."""
+    """Update a specific shipment package: its tracking, and its items until it is sent."""
     body, package_id = call.fields(), call.params["packageId"]
     named = named_items(body)
-    sent = {name: value for name, value in body.items() if name not in ("orderItemIDs", "packageOrderItems")}
+    fields = {
+        name: value for name, value in body.items() if name not in ("orderItemIDs", "packageOrderItems")
+    }
 
     def work(shipment: Record, now: str) -> None:
         package = _package(shipment, package_id)
@@ -78,18 +80,18 @@ def update(sandbox: Sandbox, call: Call) -> Answer:
         if named and list(named) != package["orderItemIDs"]:
             if shipment["shipmentStatus"] == ShipmentStatus.SHIPPED:
                 raise refusal(409, "The package has been sent.", "orderItemIDs")
-            fresh = new_package(shipment, package_id, {}, _items(shipment, named, but=package_id))
-            package |= {name: fresh[name] for name in ("orderItemIDs", "packageOrderItems")}
-        package |= changes(sent | _dates(sent), package, CHANGEABLE, "PackageDTO")
-        _date(package, now)
-        _send(shipment, now)
+            rebuilt = new_package(shipment, package_id, {}, _items(shipment, named, excluded=package_id))
+            package |= {name: rebuilt[name] for name in ("orderItemIDs", "packageOrderItems")}
+        package |= changes(fields | _dates(fields), package, CHANGEABLE, "PackageDTO")
+        _set_shipped_date(package, now)
+        _ship_if_complete(shipment, now)
 
     after = _edit(sandbox, call, work, "PackageUpdated")
     return json_answer(_package(after, package_id))
 
 
 def delete(sandbox: Sandbox, call: Call) -> Answer:
-    """Delete a specific shipment package: a shipment that was sent with it goes back to its facility."""
+    """Delete a specific shipment package; if its shipment was sent, the shipment goes back to its facility."""
     package_id = call.params["packageId"]
 
     def work(shipment: Record, _now: str) -> None:
@@ -106,24 +108,27 @@ def delete(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def _bodies(call: Call) -> list[dict[str, Any]]:
-    """The packages of a body, each checked against the schema of one."""
+    """Return the packages of a body, each checked against the schema of a package."""
     body = call.fields()
-    listed = body.get("packages")
-    if listed is None:
+    packages = body.get("packages")
+    if packages is None:
         return [body]
-    if not isinstance(listed, list) or not listed or not all(isinstance(each, dict) for each in listed):
+    if not isinstance(packages, list) or not packages or not all(isinstance(each, dict) for each in packages):
         raise refusal(400, "'packages' must be a list of packages.", "packages")
-    for item in listed:
-        wrong = check_body(OPERATIONS[call.key], msgspec.json.encode(item))
-        if wrong is not None:
-            raise Refusal(wrong)
-    return listed
+    for item in packages:
+        rejection = check_body(OPERATIONS[call.key], msgspec.json.encode(item))
+        if rejection is not None:
+            raise Refusal(rejection)
+    return packages
 
 
-def _items(shipment: Record, named: dict[str, int | None], *, but: str | None) -> dict[str, int | None]:
-    """The items to pack: those named, or all that are in no package but this one."""
+def _items(shipment: Record, named: dict[str, int | None], *, excluded: str | None) -> dict[str, int | None]:
+    """Return the items to pack: the given ones, or all that are in no package except the excluded one."""
     packed = {
-        item for package in shipment["packages"] if package["id"] != but for item in package["orderItemIDs"]
+        item
+        for package in shipment["packages"]
+        if package["id"] != excluded
+        for item in package["orderItemIDs"]
     }
     quantities = {line["id"]: line["quantity"] for line in shipment["orderItems"]}
     for item_id, quantity in named.items():
@@ -132,7 +137,8 @@ def _items(shipment: Record, named: dict[str, int | None], *, but: str | None) -
         if item_id in packed:
             raise refusal(409, "The item is packed already.", "orderItemIDs", item_id)
         if quantity is not None and quantity > quantities[item_id]:
-            raise refusal(400, "The shipment has not so many of this item.", "packageOrderItems", quantity)
+            sentence = "The shipment does not have that many of this item."
+            raise refusal(400, sentence, "packageOrderItems", quantity)
     free = [item for item in quantities if item not in packed]
     if not free:
         raise refusal(409, "Every item of the shipment is packed already.", "orderItemIDs")
@@ -140,7 +146,7 @@ def _items(shipment: Record, named: dict[str, int | None], *, but: str | None) -
 
 
 def _dates(body: dict[str, Any]) -> dict[str, str | None]:
-    """The dates of a body as the shipment service writes them."""
+    """Return the dates of a body in the format of the shipment service."""
     dates: dict[str, str | None] = {}
     for name in _DATES:
         if body.get(name) is not None:
@@ -150,14 +156,14 @@ def _dates(body: dict[str, Any]) -> dict[str, str | None]:
     return dates
 
 
-def _date(package: Record, now: str) -> None:
-    """A package with a tracking number has been handed over, now if nobody says when."""
+def _set_shipped_date(package: Record, now: str) -> None:
+    """Set the date of a package with a tracking number to now, unless it has one."""
     if package["carrierTrackingNumber"]:
         package["shippedDate"] = package["shippedDate"] or now
 
 
-def _send(shipment: Record, now: str) -> None:
-    """Sends the shipment when everything is packed and can be tracked."""
+def _ship_if_complete(shipment: Record, now: str) -> None:
+    """Send the shipment if all items are packed and all packages have a tracking number."""
     packed = {item for package in shipment["packages"] for item in package["orderItemIDs"]}
     if packed >= set(shipment["orderItemIDs"]) and all(
         package["carrierTrackingNumber"] for package in shipment["packages"]

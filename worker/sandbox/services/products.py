@@ -1,7 +1,7 @@
-"""Products and their variants, the global catalog. Their shape is not documented.
+"""Products and their variants, the global catalog. Their fields are not documented.
 
-A product shows its categories and variants; whatever changes one of its variants changes the product too, and
-leaves an audit entry on both. SKUs are unique over all products.
+A product contains its categories and variants. A change of a variant also changes its product, and adds an audit entry
+to both. SKUs are unique across all products.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def variants(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def create(sandbox: Sandbox, call: Call) -> Answer:
-    """Create a new product, without variants yet."""
+    """Create a new product, without variants."""
     with sandbox.world.lock:
         return json_answer(_create(sandbox, call, call.fields()), 201)
 
@@ -52,19 +52,19 @@ def create_many(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def update(sandbox: Sandbox, call: Call) -> Answer:
-    """Update product: every field of the body, absent ones are emptied; its variants stay."""
+    """Update product: all fields, and those that the body lacks are cleared; its variants stay."""
     with sandbox.world.lock:
         return json_answer(_update(sandbox, call, call.params["productId"], call.fields()))
 
 
 def update_many(sandbox: Sandbox, call: Call) -> Answer:
-    """Bulk update products, each named by the `id` in its item."""
+    """Bulk update products, each with its `id`."""
     with sandbox.world.lock:
         return bulk.answer(call, lambda item: str(_update(sandbox, call, item.get("id"), item)["id"]))
 
 
 def delete(sandbox: Sandbox, call: Call) -> Answer:
-    """Delete product, and its variants with it: refused while a merchant catalog has one of them."""
+    """Delete product and its variants; refused while a merchant catalog contains one of them."""
     world = sandbox.world
     with world.lock:
         before = _product(sandbox, call.params["productId"])
@@ -87,13 +87,13 @@ def create_variant(sandbox: Sandbox, call: Call) -> Answer:
         fields = _variant_fields(sandbox, body)
         at = world.stamp()
         variant = {"id": object_id(at), "productId": product["id"]} | fields
-        made = VARIANTS.add(sandbox, call, variant, at)
-        _show(sandbox, call, product, [*product["variants"], made], at)
-        return json_answer(made, 201)
+        created = VARIANTS.add(sandbox, call, variant, at)
+        _set_variants(sandbox, call, product, [*product["variants"], created], at)
+        return json_answer(created, 201)
 
 
 def update_variant(sandbox: Sandbox, call: Call) -> Answer:
-    """Update variant: every field of the body, absent ones are emptied."""
+    """Update variant: all fields, and those that the body lacks are cleared."""
     world = sandbox.world
     with world.lock:
         product = _product(sandbox, call.params["productId"])
@@ -105,21 +105,21 @@ def update_variant(sandbox: Sandbox, call: Call) -> Answer:
             _refuse_used(sandbox, before, "sku", fields["sku"])
         at = world.stamp()
         after = VARIANTS.put(sandbox, call, before, fields, at)
-        shown = [after if item["id"] == after["id"] else item for item in product["variants"]]
-        _show(sandbox, call, product, shown, at)
+        variants = [after if item["id"] == after["id"] else item for item in product["variants"]]
+        _set_variants(sandbox, call, product, variants, at)
         return json_answer(after)
 
 
 def delete_variant(sandbox: Sandbox, call: Call) -> Answer:
-    """Delete variant: refused while a merchant catalog has it."""
+    """Delete variant; refused while a merchant catalog contains it."""
     world = sandbox.world
     with world.lock:
         before = _variant(sandbox, call.params["variantId"])
         _refuse_used(sandbox, before, "variantId", before["id"])
         VARIANTS.remove(sandbox, call, before)
         product = _product(sandbox, before["productId"])
-        left = [item for item in product["variants"] if item["id"] != before["id"]]
-        _show(sandbox, call, product, left, world.stamp())
+        remaining = [item for item in product["variants"] if item["id"] != before["id"]]
+        _set_variants(sandbox, call, product, remaining, world.stamp())
     return Answer(204, b"")
 
 
@@ -130,7 +130,7 @@ def search_variants(sandbox: Sandbox, call: Call) -> Answer:
     )
 
 
-# Parts
+# Helpers
 
 
 def _create(sandbox: Sandbox, call: Call, body: Record) -> Record:
@@ -180,9 +180,8 @@ def _variant_fields(sandbox: Sandbox, body: Record, own_id: str | None = None) -
     }
 
 
-def _show(sandbox: Sandbox, call: Call, product: Record, shown: list[Record], at: int) -> None:
-    """Gives a product these variants."""
-    PRODUCTS.put(sandbox, call, product, {"variants": shown}, at)
+def _set_variants(sandbox: Sandbox, call: Call, product: Record, variants: list[Record], at: int) -> None:
+    PRODUCTS.put(sandbox, call, product, {"variants": variants}, at)
 
 
 def _refuse_used(sandbox: Sandbox, variant: Record, parameter: str, value: str) -> None:

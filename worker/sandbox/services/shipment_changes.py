@@ -1,8 +1,8 @@
-"""The shipment service: making shipments and moving them on.
+"""The shipment service: creating shipments and changing their status.
 
 A shipment is assigned to a facility, unassigned, rejected by the vendor, sent or cancelled; a step that its status
-does not allow is a conflict (409). The order always names its shipments, their facilities and their dates side by
-side, in the order in which they were made.
+does not allow is a conflict (409). The order always lists its shipments, their facilities and their dates in three
+parallel lists, in creation order.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ _STEPS = {
     ShipmentStatus.REJECTED: _ASSIGNED,
     ShipmentStatus.CANCELLED: LIVE,
 }
-"""Statuses that an update may set, and those from which."""
+"""Statuses that an update may set, each with the statuses from which it may."""
 
 
 def create(sandbox: Sandbox, call: Call) -> Answer:
-    """Create shipment for order, vendor, and order items: all items that no other shipment has, if none are named.
+    """Create shipment for order, vendor, and order items.
 
-    An open order goes into production with it.
+    Without a list of items it gets all that are in no other shipment. An open order goes into production.
     """
     body = call.fields()
     facility = _facility(body.get("facilityId"), call.params["vendorId"])
@@ -70,7 +70,7 @@ def create(sandbox: Sandbox, call: Call) -> Answer:
 
         def work(order: Order, at: int) -> None:
             if order["status"] not in ("Open", "In Production"):
-                sentence = f"An order that is {order['status'].lower()} gets no shipment."
+                sentence = f"An order that is {order['status'].lower()} cannot get a shipment."
                 raise refusal(409, sentence, "status", order["status"])
             items = _free_items(sandbox, order, named)
             if order["status"] == "Open":
@@ -78,14 +78,14 @@ def create(sandbox: Sandbox, call: Call) -> Answer:
             shipment = build(order, shipment_id, facility, items, format_unzoned(at))
             shipment["shippingMethod"] = body.get("shippingMethod") or shipment["shippingMethod"]
             sandbox.world.shipments.begin(shipment, call.actor, at)
-            _enlist(order, shipment, at)
+            _add_to_order(order, shipment, at)
 
         sandbox.store.edit(order_id, work, actor=call.actor, action="ShipmentCreated")
         return json_answer(sandbox.world.shipments.get(shipment_id), 201)
 
 
 def update(sandbox: Sandbox, call: Call) -> Answer:
-    """Update details of a specific shipment: its status within the allowed steps, and what describes it."""
+    """Update details of a specific shipment: its status, if that step is allowed, and its other fields."""
     body = call.fields()
 
     def work(shipment: Record, now: str) -> None:
@@ -104,7 +104,10 @@ def update(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def assign(sandbox: Sandbox, call: Call) -> Answer:
-    """Assign Shipment: one that waits, to the facility named or to the one that it had; without items, with them."""
+    """Assign Shipment: an unassigned or rejected one, to the given facility or to its last one.
+
+    A shipment without items gets the given items, or all free items of its order.
+    """
     body = call.fields()
     requested = body.get("facilityId"), body.get("vendorId")
     facility = _facility(*requested) if any(requested) else None
@@ -116,17 +119,16 @@ def assign(sandbox: Sandbox, call: Call) -> Answer:
             move(shipment, facility)
         if not shipment["orderItemIDs"]:
             order = sandbox.store.read(shipment["orderId"]) or {}
-            fresh = build(
-                order, shipment["id"], shipment["facilityId"], _free_items(sandbox, order, named), now
-            )
-            shipment |= {name: fresh[name] for name in ("orderItemIDs", "orderItems")}
+            items = _free_items(sandbox, order, named)
+            rebuilt = build(order, shipment["id"], shipment["facilityId"], items, now)
+            shipment |= {name: rebuilt[name] for name in ("orderItemIDs", "orderItems")}
         shipment |= {"shipmentStatus": ShipmentStatus.ASSIGNED, "isRejectedByVendor": False}
 
     return _edited(sandbox, call, work, "Assigned")
 
 
 def unassign(sandbox: Sandbox, call: Call) -> Answer:
-    """Unassign items to shipment: the items named, or all; without items the shipment waits to be assigned."""
+    """Unassign items to shipment: the given items, or all; without items the shipment becomes unassigned."""
     named = named_items(call.fields(), empty_is_all=False)
 
     def work(shipment: Record, _now: str) -> None:
@@ -136,7 +138,7 @@ def unassign(sandbox: Sandbox, call: Call) -> Answer:
         for item_id in items:
             if item_id in packed:
                 raise refusal(409, "The item is packed already.", "orderItems", item_id)
-        _take_out(shipment, items)
+        _remove_items(shipment, items)
         if not shipment["orderItemIDs"]:
             shipment["shipmentStatus"] = ShipmentStatus.UNASSIGNED
 
@@ -144,7 +146,7 @@ def unassign(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def reject(sandbox: Sandbox, call: Call) -> Answer:
-    """Rejects a shipment: the vendor does not make it, until it is assigned, rerouted or submitted again."""
+    """Rejects a shipment: the vendor does not make it until it is assigned, rerouted or submitted again."""
 
     def work(shipment: Record, _now: str) -> None:
         _must_be(shipment, _ASSIGNED, "rejected")
@@ -154,7 +156,7 @@ def reject(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def resubmit(sandbox: Sandbox, call: Call) -> Answer:
-    """Shipment resubmission to assigned facility, also after that one has rejected it."""
+    """Shipment resubmission to assigned facility, also after the facility has rejected it."""
 
     def work(shipment: Record, _now: str) -> None:
         _must_be(shipment, _AT_FACILITY, "submitted again")
@@ -168,7 +170,7 @@ def resubmit(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def retry_polling(sandbox: Sandbox, call: Call) -> Answer:
-    """Retry outbound polling for a shipment: by its name it ends `isPollingStopped`."""
+    """Retry outbound polling for a shipment: its name suggests that it ends `isPollingStopped`."""
 
     def work(shipment: Record, _now: str) -> None:
         _must_be(shipment, LIVE | {ShipmentStatus.SHIPPED}, "polled")
@@ -178,7 +180,7 @@ def retry_polling(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def cancel(sandbox: Sandbox, call: Call) -> Answer:
-    """Cancel shipment; its items stay in the order and may get another one."""
+    """Cancel shipment; its items stay in the order and may be put into another shipment."""
 
     def work(shipment: Record, _now: str) -> None:
         _must_be(shipment, LIVE, "cancelled")
@@ -188,7 +190,7 @@ def cancel(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def delete(sandbox: Sandbox, call: Call) -> Answer:
-    """Delete shipment with packages, also from what the order tells of it."""
+    """Delete shipment with packages, also from the lists in its order."""
     with sandbox.world.lock:
         shipment = shipment_of(sandbox, call)
         sandbox.world.shipments.drop(shipment["id"], actor=call.actor)
@@ -205,7 +207,7 @@ def delete(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def reroute(sandbox: Sandbox, call: Call) -> Answer:
-    """Reroute shipment to another facility; with a part of its items only, these become a shipment of their own."""
+    """Reroute shipment to another facility; if only some of its items are listed, these become a new shipment."""
     return json_answer(_reroute(sandbox, call, call.fields()))
 
 
@@ -239,70 +241,73 @@ def _reroute(sandbox: Sandbox, call: Call, body: dict[str, Any]) -> Record:
             }
 
         after = shipments.edit(shipment_id, work, actor=call.actor, action="Rerouted")
-        _tell_order(sandbox, call, after, "ShipmentRerouted")
+        _update_facility(sandbox, call, after, "ShipmentRerouted")
         return after
 
 
 def _split(
     sandbox: Sandbox, call: Call, before: Record, facility: str, items: dict[str, int | None]
 ) -> Record:
-    """Moves items of a shipment into a new one at another facility."""
-    shipments, made_id = sandbox.world.shipments, make_uuid(sandbox.store.factory.rng)
-    lines = {line["id"]: line["quantity"] for line in before["orderItems"]}
-    moved = {item: lines[item] if quantity is None else quantity for item, quantity in items.items()}
+    """Move items of a shipment into a new one at another facility, and return the new shipment."""
+    shipments, new_id = sandbox.world.shipments, make_uuid(sandbox.store.factory.rng)
+    quantities = {line["id"]: line["quantity"] for line in before["orderItems"]}
+    moved = {item: quantities[item] if quantity is None else quantity for item, quantity in items.items()}
     shipments.edit(
-        before["id"], lambda shipment, _now: _take_out(shipment, items), actor=call.actor, action="Rerouted"
+        before["id"],
+        lambda shipment, _now: _remove_items(shipment, items),
+        actor=call.actor,
+        action="Rerouted",
     )
 
     def work(order: Order, at: int) -> None:
-        made = build(order, made_id, facility, moved, format_unzoned(at))
-        shipments.begin(made, call.actor, at)
-        _enlist(order, made, at)
+        shipment = build(order, new_id, facility, moved, format_unzoned(at))
+        shipments.begin(shipment, call.actor, at)
+        _add_to_order(order, shipment, at)
 
     sandbox.store.edit(before["orderId"], work, actor=call.actor, action="ShipmentRerouted")
-    return shipments.get(made_id) or {}
+    return shipments.get(new_id) or {}
 
 
 def _is_part(shipment: Record, items: dict[str, int | None]) -> bool:
-    """Whether these are some of a shipment's items or quantities, and not all.
+    """True if these are some of a shipment's items or quantities, but not all.
 
     Raises:
-        Refusal: 400, it has not so many of them.
+        Refusal: 400, the shipment does not have that many of an item.
     """
     rest = {line["id"]: line["quantity"] for line in shipment["orderItems"]}
     for item_id, quantity in items.items():
         if rest.get(item_id, 0) < (quantity or 1):
-            raise refusal(400, "The shipment has not so many of this item.", "orderItems", item_id)
+            raise refusal(400, "The shipment does not have that many of this item.", "orderItems", item_id)
         rest[item_id] -= rest[item_id] if quantity is None else quantity
     return any(rest.values())
 
 
-def _take_out(shipment: Record, items: Iterable[str] | dict[str, int | None]) -> None:
-    """Takes items out of a shipment, or as many of them as are named."""
+def _remove_items(shipment: Record, items: Iterable[str] | dict[str, int | None]) -> None:
+    """Remove items from a shipment, or the given quantities of them."""
     quantities = dict(items) if isinstance(items, dict) else dict.fromkeys(items)
     for item_id in quantities:
         if item_id not in shipment["orderItemIDs"]:
             raise refusal(400, "The shipment has no such item.", "orderItems", item_id)
     for line in shipment["orderItems"]:
         if line["id"] in quantities:
-            taken = quantities[line["id"]]
-            line["quantity"] -= line["quantity"] if taken is None else min(taken, line["quantity"])
+            quantity = quantities[line["id"]]
+            line["quantity"] -= line["quantity"] if quantity is None else min(quantity, line["quantity"])
     shipment["orderItems"] = [line for line in shipment["orderItems"] if line["quantity"]]
     shipment["orderItemIDs"] = [line["id"] for line in shipment["orderItems"]]
 
 
 def _edited(sandbox: Sandbox, call: Call, work: Work, action: str) -> Answer:
-    """Changes the shipment that the path names and answers with it; the order follows when all of it is sent."""
+    """Change the shipment in the path and return it; its order is fulfilled if all items are sent."""
     with sandbox.world.lock:
         shipments = sandbox.world.shipments
         after = shipments.edit(call.params["shipmentId"], work, actor=call.actor, action=action)
-        _tell_order(sandbox, call, after, f"Shipment{action}")
+        _update_facility(sandbox, call, after, f"Shipment{action}")
         shipments.fulfil(after["orderId"], actor=call.actor)
         return json_answer(after)
 
 
-def _tell_order(sandbox: Sandbox, call: Call, shipment: Record, action: str) -> None:
-    """Has the order name the facility that the shipment is at now, if it names another one."""
+def _update_facility(sandbox: Sandbox, call: Call, shipment: Record, action: str) -> None:
+    """Set the facility of the shipment in its order, if it has changed."""
     order = sandbox.store.read(shipment["orderId"])
     if order is None or shipment["id"] not in order["shipmentIds"]:
         return
@@ -324,10 +329,10 @@ def _must_be(shipment: Record, allowed: frozenset[ShipmentStatus], done: str) ->
 
 
 def _facility(facility_id: object, vendor_id: object) -> str:
-    """The facility that is named, or the first one of the vendor.
+    """Return the given facility, or the first one of the vendor.
 
     Raises:
-        Refusal: 400, there is no such facility, or it is another vendor's; 404, there is no such vendor.
+        Refusal: 400, the facility does not exist, or belongs to another vendor; 404, the vendor does not exist.
     """
     if vendor_id is not None and vendor_id not in {item for item, _ in VENDORS.values()}:
         raise refusal(404, "The vendor was not found.", "vendorId", str(vendor_id))
@@ -337,17 +342,17 @@ def _facility(facility_id: object, vendor_id: object) -> str:
         known = ", ".join(each for each, _ in FACILITIES)
         raise refusal(400, f"'facilityId' must be one of {known}.", "facilityId", str(facility_id))
     if vendor_id is not None and VENDORS[facility_id][0] != vendor_id:
-        raise refusal(400, "The facility is another vendor's.", "facilityId", facility_id)
+        raise refusal(400, "The facility belongs to another vendor.", "facilityId", facility_id)
     return facility_id
 
 
 def _free_items(sandbox: Sandbox, order: Order, named: dict[str, int | None]) -> dict[str, int | None]:
-    """The items named, or all, that are not cancelled and in no shipment under way or sent.
+    """Return the given items, or all items that are not cancelled and not in a shipment.
 
     Raises:
-        Refusal: 400, the order has no such item; 409, an item is taken or cancelled, or none is left.
+        Refusal: 400, the order has no such item; 409, an item is in a shipment or cancelled, or no item is free.
     """
-    taken = {
+    in_shipments = {
         item
         for shipment in sandbox.world.shipments.of_order(order)
         if shipment["shipmentStatus"] != ShipmentStatus.CANCELLED
@@ -357,15 +362,15 @@ def _free_items(sandbox: Sandbox, order: Order, named: dict[str, int | None]) ->
     for item_id in named:
         if item_id not in statuses:
             raise refusal(400, "The order has no such item.", "orderItemIDs", item_id)
-        if item_id in taken or statuses[item_id] == "Cancelled":
+        if item_id in in_shipments or statuses[item_id] == "Cancelled":
             raise refusal(409, "The item is in a shipment or cancelled already.", "orderItemIDs", item_id)
-    free = [item for item, status in statuses.items() if status != "Cancelled" and item not in taken]
+    free = [item for item, status in statuses.items() if status != "Cancelled" and item not in in_shipments]
     if not free:
         raise refusal(409, "Every item of the order is in a shipment or cancelled already.", "orderItemIDs")
     return named or dict.fromkeys(free)
 
 
-def _enlist(order: Order, shipment: Record, at: int) -> None:
+def _add_to_order(order: Order, shipment: Record, at: int) -> None:
     order["shipmentIds"].append(shipment["id"])
     order["facilityNames"].append(shipment["facilityName"])
     order["shipmentCreatedDates"].append(format_ticks(at))

@@ -27,14 +27,14 @@ FILTERS = (
     "orderExternalId",
     "shortId",
 )
-"""Query parameters by which a search is narrowed; named after the fields they compare [inferred]."""
+"""Query parameters that filter a search, named after the fields that they compare (inferred)."""
 
 
 def search(sandbox: Sandbox, call: Call) -> Answer:
-    """Search shipments: a page of whole records."""
+    """Search shipments: a page of complete records."""
     source: Source | list[Record] = sandbox.world.shipments
     if "orderId" in call.query:
-        # The order knows its shipments: no need to go through all of them.
+        # The order contains the ids of its shipments, so not all shipments have to be searched.
         source = sandbox.world.shipments.of_order(sandbox.store.read(call.query["orderId"]) or {})
     return listing.answer(sandbox, call, call.key, source, modified=TIMES, filters=FILTERS)
 
@@ -54,22 +54,22 @@ def for_order_and_vendor(sandbox: Sandbox, call: Call) -> Answer:
     """Get shipment with packages for order and vendor: the newest one."""
     vendor = call.params["vendorId"]
     result = sandbox.world.shipments.of_order(order_of(sandbox, call))
-    mine = [item for item in result if item["vendorId"] == vendor]
-    if not mine:
+    matching = [item for item in result if item["vendorId"] == vendor]
+    if not matching:
         raise refusal(404, "The order has no shipment at this vendor.", "vendorId", vendor)
-    return json_answer(mine[-1])
+    return json_answer(matching[-1])
 
 
 def for_order_item(sandbox: Sandbox, call: Call) -> Answer:
-    """Get shipment details by Order Item ID: the newest one that is under way or sent, else the newest."""
+    """Get shipment details by Order Item ID: the newest one that is not cancelled, or else the newest."""
     item_id = call.params["orderItemId"]
     order = sandbox.store.order_of_item(item_id)
     result = [] if order is None else sandbox.world.shipments.of_order(order)
-    mine = [item for item in result if item_id in item["orderItemIDs"]]
-    if not mine:
+    matching = [item for item in result if item_id in item["orderItemIDs"]]
+    if not matching:
         raise refusal(404, "There is no shipment with this order item.", "orderItemId", item_id)
-    going = [each for each in mine if each["shipmentStatus"] in LIVE | {ShipmentStatus.SHIPPED}]
-    return json_answer((going or mine)[-1])
+    active = [each for each in matching if each["shipmentStatus"] in LIVE | {ShipmentStatus.SHIPPED}]
+    return json_answer((active or matching)[-1])
 
 
 def slip(sandbox: Sandbox, call: Call) -> Answer:
@@ -82,27 +82,27 @@ def slip(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def audit_logs(sandbox: Sandbox, call: Call) -> Answer:
-    """Get shipment audit logs, of a deleted shipment too."""
+    """Get shipment audit logs, also of a deleted shipment."""
     shipment_id = call.params["shipmentId"]
     shipment = sandbox.world.shipments.get(shipment_id)
-    _must_have_been(sandbox, shipment_id, shipment)
+    _must_have_existed(sandbox, shipment_id, shipment)
     return listing.audit_answer(
         sandbox, "shipment", shipment_id, sortable((shipment or {}).get("createdDate")) or None
     )
 
 
 def message_audit_logs(sandbox: Sandbox, call: Call) -> Answer:
-    """Get message audit logs for shipment updates: what went out to the facility since the start."""
+    """Get message audit logs for shipment updates: the messages to the facility since the start."""
     shipment_id = call.params["shipmentId"]
-    _must_have_been(sandbox, shipment_id, sandbox.world.shipments.get(shipment_id))
+    _must_have_existed(sandbox, shipment_id, sandbox.world.shipments.get(shipment_id))
     return listing.audit_answer(sandbox, "message", shipment_id)
 
 
 def package_audit_logs(sandbox: Sandbox, call: Call) -> Answer:
-    """Get package audit logs, of a deleted package too."""
+    """Get package audit logs, also of a deleted package."""
     shipment_id, package_id = call.params["shipmentId"], call.params["packageId"]
     shipment = sandbox.world.shipments.get(shipment_id)
-    _must_have_been(sandbox, shipment_id, shipment)
+    _must_have_existed(sandbox, shipment_id, shipment)
     packages = [] if shipment is None else shipment["packages"]
     package = next((item for item in packages if item["id"] == package_id), None)
     if package is None and not sandbox.world.audit.entries("package", package_id):
@@ -113,7 +113,11 @@ def package_audit_logs(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def shipment_of(sandbox: Sandbox, call: Call) -> Record:
-    """The shipment that the path names, or the refusal of the request."""
+    """Return the shipment in the path.
+
+    Raises:
+        Refusal: 404, no shipment has this id.
+    """
     shipment_id = call.params["shipmentId"]
     shipment = sandbox.world.shipments.get(shipment_id)
     if shipment is None:
@@ -122,14 +126,18 @@ def shipment_of(sandbox: Sandbox, call: Call) -> Record:
 
 
 def order_of(sandbox: Sandbox, call: Call) -> Order:
-    """The order that the path names, or the refusal of the request."""
+    """Return the order in the path.
+
+    Raises:
+        Refusal: 404, no order has this id.
+    """
     order = sandbox.store.read(call.params["orderId"])
     if order is None:
         raise refusal(404, "The order was not found.", "orderId", call.params["orderId"])
     return order
 
 
-def _must_have_been(sandbox: Sandbox, shipment_id: str, shipment: Record | None) -> None:
+def _must_have_existed(sandbox: Sandbox, shipment_id: str, shipment: Record | None) -> None:
     if shipment is None and not sandbox.world.audit.entries("shipment", shipment_id):
         raise refusal(404, "The shipment was not found.", "shipmentId", shipment_id)
 

@@ -1,4 +1,4 @@
-"""What every write has in common: the record must be there, its times move, and an audit entry is left."""
+"""The common part of all writes: the record must exist, its times change, and an audit entry is added."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 
 def object_id(ticks: int) -> str:
-    """An id of 24 hexadecimal digits that begins with its time, as the vendor's; another one for every moment."""
+    """Return an id of 24 hexadecimal digits that begins with the time, like the vendor's; unique for each time."""
     seconds, rest = divmod(ticks, TICKS_PER_SECOND)
     return f"{seconds:08x}{rest:016x}"
 
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """The records of one kind, and the ways in which handlers read and write them.
+    """Reading and writing the records of one kind, for handlers.
 
     A handler holds `world.lock` from its first read to its last write.
 
     Attributes:
-        kind: What audit logs call it.
-        name: What sentences call it.
-        records: Where they are.
+        kind: The name of the kind in audit logs.
+        name: The name of a record in messages.
+        records: Returns the records.
     """
 
     kind: Kind
@@ -44,10 +44,15 @@ class Shelf:
     records: Callable[[World], Records]
 
     def get(self, sandbox: Sandbox, record_id: str, parameter: str) -> Record:
-        """A copy of the record with this id; `parameter` is what named it.
+        """Return a copy of the record with this id.
+
+        Args:
+            sandbox: The sandbox.
+            record_id: The id.
+            parameter: The parameter with the id, for the error.
 
         Raises:
-            Refusal: 404, there is none.
+            Refusal: 404, no record has this id.
         """
         record = self.records(sandbox.world).get(record_id)
         if record is None:
@@ -55,46 +60,51 @@ class Shelf:
         return record
 
     def add(self, sandbox: Sandbox, call: Call, record: Record, at: int) -> Record:
-        """Stores a new record, made at this moment, and gives it with its times at the end."""
-        made = record | {"createdAt": format_ticks(at), "updatedAt": None}
-        self.records(sandbox.world).add(made)
-        self._note(sandbox, call, CREATED, (None, made), at)
-        return made
+        """Store a new record, created at this time in ticks, and return it with its times as the last fields."""
+        result = record | {"createdAt": format_ticks(at), "updatedAt": None}
+        self.records(sandbox.world).add(result)
+        self._note(sandbox, call, CREATED, (None, result), at)
+        return result
 
     def put(self, sandbox: Sandbox, call: Call, before: Record, change: Record, at: int) -> Record:
-        """Stores a record with these fields changed at this moment, and gives it as it is then."""
+        """Store a record with these fields changed at this time, and return it."""
         after = before | change | {"updatedAt": format_ticks(at)}
         self.records(sandbox.world).put(after)
         self._note(sandbox, call, UPDATED, (before, after), at)
         return after
 
     def remove(self, sandbox: Sandbox, call: Call, before: Record) -> None:
-        """Removes a record; its audit logs stay."""
+        """Remove a record, but keep its audit logs."""
         self.records(sandbox.world).remove(before["id"])
         self._note(sandbox, call, DELETED, (before, None), sandbox.world.stamp())
 
     def audit_logs(self, parameter: str) -> Handler:
-        """The handler that gives the audit logs of one record, of a deleted one too.
+        """Return a handler for the audit logs of a record, which may be deleted.
 
         Args:
-            parameter: The parameter of the path that names the record.
+            parameter: The parameter of the path with the id of the record.
         """
 
         def handle(sandbox: Sandbox, call: Call) -> Answer:
             record_id = call.params[parameter]
             world = sandbox.world
             with world.lock:
-                known = self.records(world).get(record_id)
-                if known is None and not world.audit.entries(self.kind, record_id):
+                record = self.records(world).get(record_id)
+                if record is None and not world.audit.entries(self.kind, record_id):
                     raise refusal(404, f"The {self.name} was not found.", parameter, record_id)
-                return listing.audit_answer(sandbox, self.kind, record_id, (known or {}).get("createdAt"))
+                return listing.audit_answer(sandbox, self.kind, record_id, (record or {}).get("createdAt"))
 
         return handle
 
     def _note(
-        self, sandbox: Sandbox, call: Call, action: str, forms: tuple[Record | None, Record | None], at: int
+        self,
+        sandbox: Sandbox,
+        call: Call,
+        action: str,
+        versions: tuple[Record | None, Record | None],
+        at: int,
     ) -> None:
-        before, after = forms
+        before, after = versions
         record_id: str = (after or before or {})["id"]
         sandbox.world.audit.note(
             self.kind, record_id, action, actor=call.actor, before=before, after=after, at=at

@@ -1,1 +1,1 @@
-"""The records that the sandbox serves, their audit logs, and every way in which they change."""
+"""The records that the sandbox serves, their audit logs, and all ways to change them."""

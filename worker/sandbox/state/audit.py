@@ -1,7 +1,7 @@
-"""Audit logs: who changed what and when, kept for every record that was written.
+"""Audit logs: who changed what and when, for every record that was written.
 
-The vendor names the operations and the schema `GetAuditLogResponse`, no field of it. The fields here are made
-up, in two shapes (`ServedContract.audit_shape`), so that a client cannot come to rely on one.
+The vendor names the operations and the schema `GetAuditLogResponse`, but none of its fields. The fields here are
+invented, in two layouts (`ServedContract.audit_shape`), so that a client does not depend on one of them.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ Kind: TypeAlias = Literal[
     "variant",
     "merchantCatalog",
 ]
-"""What audit logs are kept of."""
+"""Kinds of records that have audit logs."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 KEPT = 50
-"""Entries of one record that are remembered."""
+"""Entries that are kept per record."""
 
 CREATED, UPDATED, DELETED = "Created", "Updated", "Deleted"
-"""The usual actions; others are named after what was done, in the same form."""
+"""The usual actions. Others, such as `Shipped`, have the same form."""
 
-_MOMENTS = frozenset({"updatedAt", "lastModifiedDate"})
+_MODIFICATION_TIMES = frozenset({"updatedAt", "lastModifiedDate"})
 _SEEDED = uuid.UUID("5b5b7a54-6a0c-4f7e-9f3d-0d2c5b1f8c11")
 _MISSING = object()
 
 
 class FieldChange(msgspec.Struct, rename="camel"):
-    """One property with its values before and after; null where it was not there."""
+    """One property with its values before and after the change; null if it did not exist."""
 
     property: str
     old_value: Any
@@ -68,7 +68,7 @@ class _Entry(msgspec.Struct):
 
 @dataclass(slots=True)
 class _Log:
-    # Entries as bytes: a long-lived sandbox keeps hundreds of thousands of them.
+    # Entries are stored as bytes, because a long-running sandbox has hundreds of thousands of them.
     entries: deque[bytes] = field(default_factory=lambda: deque(maxlen=KEPT))
     total: int = 0
 
@@ -77,15 +77,15 @@ class AuditLogs:
     """The logs of all records, the last 50 entries of each; every method may be called from any thread.
 
     Args:
-        lock: The sandbox's one lock.
-        stamps: Where the time of an entry comes from when none is given.
+        lock: The lock of the sandbox.
+        stamps: The source of times for entries without one.
         seed: Seed of the ids of entries.
     """
 
     def __init__(self, lock: threading.RLock, stamps: Stamps, seed: int = 1) -> None:
         self._lock = lock
         self._stamps = stamps
-        # Not the numbers that orders get their ids from.
+        # Separate from the generator of order ids.
         self._rng = Random(f"audit {seed}")
         self._logs: dict[tuple[str, str], _Log] = {}
 
@@ -100,16 +100,16 @@ class AuditLogs:
         after: Record | None,
         at: int | None = None,
     ) -> None:
-        """Notes one change.
+        """Add an entry for one change.
 
         Args:
-            kind: What was changed.
-            record_id: Its id.
-            action: What was done: `Created`, `Updated`, `Deleted`, or a word of its own.
-            actor: Who did it.
-            before: The record as it was, None when it is new.
-            after: The record as it is, None when it is gone.
-            at: When, in ticks: give the stamp that the record got. Without it the present moment.
+            kind: The kind of the record.
+            record_id: The id of the record.
+            action: `Created`, `Updated`, `Deleted`, or another action.
+            actor: The user or client that made the change.
+            before: The record before the change; None if it is new.
+            after: The record after the change; None if it was deleted.
+            at: The time in ticks, which should be the one in the record; None for the current time.
         """
         with self._lock:
             entry = _Entry(
@@ -124,36 +124,36 @@ class AuditLogs:
             log.total += 1
 
     def entries(self, kind: Kind, record_id: str, created: str | None = None) -> list[Record]:
-        """The entries of a record, oldest first.
+        """Return the entries of a record, oldest first.
 
         Args:
-            kind: What it is.
-            record_id: Its id.
-            created: When it was made, if that is known: a record from before the start then has an entry for
-                its creation, always the same one.
+            kind: The kind of the record.
+            record_id: The id of the record.
+            created: The time of its creation, if known. A record from before the start of the sandbox then has an entry
+                for its creation, which is always the same.
         """
         with self._lock:
             log = self._logs.get((kind, record_id), _Log())
-            kept = [msgspec.json.decode(each, type=_Entry) for each in log.entries]
-            whole = log.total == len(kept)
-        result = [_record(kind, record_id, item, format_ticks(item.ticks)) for item in kept]
-        if created is not None and whole and not (kept and kept[0].action == CREATED):
+            entries = [msgspec.json.decode(each, type=_Entry) for each in log.entries]
+            is_complete = log.total == len(entries)
+        result = [_record(kind, record_id, item, format_ticks(item.ticks)) for item in entries]
+        if created is not None and is_complete and not (entries and entries[0].action == CREATED):
             first = _Entry(str(uuid.uuid5(_SEEDED, kind + record_id)), CREATED, "system", 0, [])
             result.insert(0, _record(kind, record_id, first, created))
         return result
 
 
 def differences(before: Record, after: Record) -> Iterator[FieldChange]:
-    """What differs between two forms of a record: fields of objects by `a.b`, records in lists by `a[id].b`.
+    """Yield the differences between two versions of a record, without modification times: the entry has its own.
 
-    Times of modification are left out, since the entry has its own.
+    Fields of objects are named `a.b`, fields of records in lists `a[id].b`.
     """
     yield from _compare("", before, after)
 
 
 def _compare(path: str, before: Record, after: Record) -> Iterator[FieldChange]:
     for name in (*before, *(item for item in after if item not in before)):
-        if name in _MOMENTS:
+        if name in _MODIFICATION_TIMES:
             continue
         old, new = before.get(name, _MISSING), after.get(name, _MISSING)
         if old != new:
@@ -164,18 +164,18 @@ def _difference(path: str, old: object, new: object) -> Iterator[FieldChange]:
     if isinstance(old, dict) and isinstance(new, dict):
         yield from _compare(path, old, new)
         return
-    olds, news = _by_id(old), _by_id(new)
-    if olds is None or news is None:
+    old_items, new_items = _by_id(old), _by_id(new)
+    if old_items is None or new_items is None:
         yield FieldChange(path, _value(old), _value(new))
         return
-    for key in (*olds, *(item for item in news if item not in olds)):
-        one, other = olds.get(key, _MISSING), news.get(key, _MISSING)
-        if one != other:
-            yield from _difference(f"{path}[{key}]", one, other)
+    for key in (*old_items, *(item for item in new_items if item not in old_items)):
+        old_item, new_item = old_items.get(key, _MISSING), new_items.get(key, _MISSING)
+        if old_item != new_item:
+            yield from _difference(f"{path}[{key}]", old_item, new_item)
 
 
 def _by_id(value: object) -> dict[str, object] | None:
-    """A list of records by their ids; None when it is anything else."""
+    """Return a list of records by id; None for any other value."""
     if not isinstance(value, list) or not all(isinstance(each, dict) and "id" in each for each in value):
         return None
     return {str(item["id"]): item for item in value}

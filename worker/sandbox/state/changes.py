@@ -1,4 +1,4 @@
-"""The ticker: keeps orders and shipments coming and changing at a steady rate, as in a shop that is open."""
+"""The ticker: creates and changes orders and shipments at a steady rate, like the customers of a shop."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ if TYPE_CHECKING:
     from worker.sandbox.state.store import Store
 
 SHARE_OF_CREATES = 0.2
-"""About one event in five is a new order, the others are changes of orders that are there."""
+"""Share of events that create an order. The others change existing orders."""
 
 SHARE_OF_SHIPMENTS = 0.1
-"""About one event in ten happens to a shipment alone: its order stays as it is."""
+"""Share of events that change a shipment but not its order."""
 
 _MAX_WAIT = 0.5
 _MIN_WAIT = 0.02
 
 
 def due(rate: float, elapsed: float, done: int) -> int:
-    """How many events are still to happen `elapsed` seconds after the start, when `done` have happened."""
+    """Return how many events are due `elapsed` seconds after the start, if `done` events have happened."""
     return max(0, int(rate * elapsed) - done)
 
 
 def step(store: Store, n: int, rng: Random, shipments: ShipmentRecords | None = None) -> None:
-    """Lets `n` events happen; without `shipments` to orders only, whose shipments follow them."""
+    """Make `n` events happen. Without `shipments`, only orders change, and their shipments with them."""
     chances = [rng.random() for _ in range(n)]
     creates = sum(chance < SHARE_OF_CREATES for chance in chances)
-    alone = 0 if shipments is None else sum(chance >= 1 - SHARE_OF_SHIPMENTS for chance in chances)
+    shipment_changes = 0 if shipments is None else sum(item >= 1 - SHARE_OF_SHIPMENTS for item in chances)
     if creates:
         store.create(creates)
-    if shipments is not None and alone:
-        shipments.change(alone)
-    if n > creates + alone:
-        store.change(n - creates - alone)
+    if shipments is not None and shipment_changes:
+        shipments.change(shipment_changes)
+    if n > creates + shipment_changes:
+        store.change(n - creates - shipment_changes)
 
 
 async def tick(store: Store, rate: float, seed: int, shipments: ShipmentRecords | None = None) -> None:
-    """Lets `rate` events happen each second until cancelled; returns at once when the rate is 0.
+    """Make `rate` events per second happen until cancelled; return at once if the rate is 0.
 
-    The count follows the clock, so a late wake-up loses nothing.
+    The number of events follows the clock, so a late wake-up loses no event.
 
     Args:
         store: The orders.
-        rate: Events each second.
-        seed: Seed of what happens.
-        shipments: Shipments to which something happens alone; None: to none.
+        rate: Events per second.
+        seed: Seed of the random choices.
+        shipments: Shipments to change without their orders; None changes no shipments.
     """
     if rate <= 0:
         return

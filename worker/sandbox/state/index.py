@@ -1,4 +1,4 @@
-"""Search indexes that lag behind, or lose changes: lists show what there was, single reads what there is."""
+"""Search indexes that lag, or lose changes: lists show an older state, single reads the current one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable, Mapping
 
-_LOOKS = 4
-"""How often the index is brought up to date within its lag, if it is asked that often."""
+_SNAPSHOTS = 4
+"""Snapshots that are taken within the lag, if the list is read that often."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """What there was at a moment."""
+    """The records at one time."""
 
     at: float
     rows: dict[str, bytes]
@@ -30,11 +30,11 @@ class _Snapshot:
 
 
 class Index(Source):
-    """Shows a change `lag` seconds after it was made, or somewhat later where nobody asks in between.
+    """Shows a change `lag` seconds after it was made, or somewhat later if the list is not read in between.
 
     Args:
         lag: Seconds.
-        clock: Seconds that never go back.
+        clock: Monotonic clock, in seconds.
     """
 
     def __init__(self, lag: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,15 +43,15 @@ class Index(Source):
         self._lock: threading.RLock
 
     def of(self, source: Source) -> Source:
-        """What the index shows of `source` now; the caller holds the lock."""
+        """Return the records of `source` as the index shows them now; the caller holds the lock."""
         self._lock = source.lock
-        now, kept = self._clock(), self._snapshots
-        if not kept or now - kept[-1].at >= self._lag / _LOOKS:
+        now, snapshots = self._clock(), self._snapshots
+        if not snapshots or now - snapshots[-1].at >= self._lag / _SNAPSHOTS:
             ids = source.ids()
             rows = dict(zip(ids, source.rows(ids), strict=True))
-            kept.append(_Snapshot(now, rows, {item: source.times(item) for item in ids}))
-        while len(kept) > 1 and now - kept[1].at >= self._lag:
-            kept.pop(0)
+            snapshots.append(_Snapshot(now, rows, {item: source.times(item) for item in ids}))
+        while len(snapshots) > 1 and now - snapshots[1].at >= self._lag:
+            snapshots.pop(0)
         return self
 
     @property
@@ -63,7 +63,7 @@ class Index(Source):
         return len(self._snapshots[0].rows)
 
     def ids(self) -> list[str]:
-        """Every id, in creation order."""
+        """Return every id, in creation order."""
         return list(self._snapshots[0].rows)
 
     def window(self, start: int, stop: int) -> list[bytes]:
@@ -76,16 +76,16 @@ class Index(Source):
         return [rows[item] for item in ids]
 
     def times(self, record_id: str) -> tuple[object, object]:
-        """When the record changed last, and when it was made."""
+        """Return the times of the last change and of the creation."""
         return self._snapshots[0].times[record_id]
 
     def matching(self, filters: Mapping[str, str]) -> list[str]:
-        """Ids of the records whose top-level fields have these values."""
+        """Return the ids of the records whose top-level fields have these values."""
         return [item for item, raw in self._snapshots[0].rows.items() if has_values(_read(raw), filters)]
 
 
 class Stale(Source):
-    """Shows some records as they were when they were last `keep`-t, and the others as they are."""
+    """Shows some records as they were at the last call of `keep`, and the others as they are."""
 
     def __init__(self) -> None:
         self._rows: dict[str, bytes] = {}
@@ -93,13 +93,13 @@ class Stale(Source):
         self._source: Source
 
     def keep(self, source: Source, ids: Iterable[str]) -> None:
-        """Remember these records as they are; the caller holds the lock."""
+        """Keep these records as they are; the caller holds the lock."""
         for item in ids:
             (self._rows[item],) = source.rows([item])
             self._times[item] = source.times(item)
 
     def over(self, source: Source) -> Source:
-        """What is shown of `source` now; the caller holds the lock."""
+        """Return the records of `source` with the kept ones in place of theirs; the caller holds the lock."""
         self._source = source
         return self
 
@@ -112,7 +112,7 @@ class Stale(Source):
         return len(self._source)
 
     def ids(self) -> list[str]:
-        """Every id, in creation order. What is gone is shown no more."""
+        """Return every id, in creation order. Deleted records are not shown."""
         return self._source.ids()
 
     def window(self, start: int, stop: int) -> list[bytes]:
@@ -126,11 +126,11 @@ class Stale(Source):
         return [self._rows.get(item, row) for item, row in zip(requested, rows, strict=True)]
 
     def times(self, record_id: str) -> tuple[object, object]:
-        """When the record changed last, and when it was made, as far as is shown."""
+        """Return the times of the last change and of the creation, as shown."""
         return self._times.get(record_id) or self._source.times(record_id)
 
     def matching(self, filters: Mapping[str, str]) -> list[str]:
-        """Ids of the records whose top-level fields have these values, as far as is shown."""
+        """Return the ids of the records whose top-level fields have these values, as shown."""
         result = {item for item in self._source.matching(filters) if item not in self._rows}
         result.update(each for each, raw in self._rows.items() if has_values(_read(raw), filters))
         return [each for each in self._source.ids() if each in result]

@@ -1,4 +1,4 @@
-"""The items of all orders as one list, put together from the orders as far as a page needs them."""
+"""The items of all orders as one list. Only the orders that a page needs are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from worker.sandbox.state.store import Store
 
 FILTERS = ("orderId", "status", "sku", "merchantId")
-"""Query parameters by which a search for items is narrowed; the merchant is that of the order."""
+"""Query parameters that filter a search for items; the merchant is that of the order."""
 
 
 class _ItemTimes(msgspec.Struct, rename="camel"):
@@ -35,7 +35,7 @@ _read_times = msgspec.json.Decoder(_OrderTimes).decode
 
 
 class ItemSource(Source):
-    """Items in the order of their creation, each as in its order and with `orderId`; made for one request.
+    """Items in creation order, each as in its order and with `orderId`. Create one for each request.
 
     Args:
         store: The orders.
@@ -43,8 +43,8 @@ class ItemSource(Source):
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        # The order that was read last: items of one order follow each other.
-        self._read: tuple[str, dict[str, Record]] = ("", {})
+        # The order that was read last, because the items of an order follow each other.
+        self._last_order: tuple[str, dict[str, Record]] = ("", {})
 
     @property
     def lock(self) -> threading.RLock:
@@ -55,30 +55,30 @@ class ItemSource(Source):
         return len(self._store.items)
 
     def ids(self) -> list[str]:
-        """Every id, in creation order."""
+        """Return every id, in creation order."""
         return list(self._store.items)
 
     def window(self, start: int, stop: int) -> list[bytes]:
-        """The items at positions `[start, stop)`."""
+        """Return the items at positions `[start, stop)`."""
         return self.rows(list(islice(self._store.items, start, stop)))
 
     def rows(self, ids: Iterable[str]) -> list[bytes]:
-        """The items with these ids."""
+        """Return the items with these ids."""
         return [msgspec.json.encode(self._item(item)) for item in ids]
 
     def times(self, record_id: str) -> tuple[object, object]:
-        """When the item changed last, if ever else when it was made, and when it was made."""
+        """Return the time of the last change (of an unchanged item, of its creation) and of the creation."""
         raw = self._store.get(self._store.items[record_id]) or b"{}"
         item = next(each for each in _read_times(raw).items if each.id == record_id)
         return item.updated_at or item.created_at, item.created_at
 
     def matching(self, filters: Mapping[str, str]) -> list[str]:
-        """Ids of the items with these values."""
-        own = {name: value for name, value in filters.items() if name != "merchantId"}
-        return [item for item in self._of(filters) if has_values(self._item(item), own)]
+        """Return the ids of the items with these values."""
+        item_filters = {name: value for name, value in filters.items() if name != "merchantId"}
+        return [item for item in self._of(filters) if has_values(self._item(item), item_filters)]
 
     def _of(self, filters: Mapping[str, str]) -> Iterator[str]:
-        """Items of one order or of the orders of one merchant, where only those are asked for."""
+        """Yield the ids of the items of one order, of the orders of one merchant, or of all orders."""
         merchant, order_id = filters.get("merchantId"), filters.get("orderId")
         if merchant is None and order_id is None:
             yield from self._store.items
@@ -91,7 +91,8 @@ class ItemSource(Source):
 
     def _item(self, item_id: str) -> Record:
         order_id = self._store.items[item_id]
-        if self._read[0] != order_id:
+        if self._last_order[0] != order_id:
             order = self._store.read(order_id) or {}
-            self._read = (order_id, {item["id"]: item | {"orderId": order_id} for item in items_of(order)})
-        return self._read[1][item_id]
+            items = {item["id"]: item | {"orderId": order_id} for item in items_of(order)}
+            self._last_order = (order_id, items)
+        return self._last_order[1][item_id]

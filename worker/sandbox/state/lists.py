@@ -1,4 +1,4 @@
-"""Filter, order and page of a list, the same for every list operation of every service."""
+"""Filtering, sorting and paging of lists, for every list operation of every service."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def page(
     key: str,
     ordered: bool = False,
 ) -> bytes:
-    """The body of one page, of the records with these ids or, with None, of all; the caller holds the lock.
+    """Return the body of one page; the caller holds the lock.
 
     Args:
         contract: The layout.
-        source: Where the records are.
+        source: The records.
         number: Number of the page, counted from `contract.page_base`.
-        size: Records in a page.
-        ids: Ids in the order in which they are listed; None: all in creation order.
+        size: Records per page.
+        ids: The ids to list, in order; None lists all records in creation order.
         key: The plural key of the list.
-        ordered: The ids stand in an order that the client asked for: the contract's own is left out.
+        ordered: True if the client requested the order of the ids; the order of the contract then does not apply.
     """
-    there = len(source) if ids is None else len(ids)
-    reached = there if contract.result_cap is None else min(there, contract.result_cap)
-    total = there if contract.refuse_deep else reached
+    count = len(source) if ids is None else len(ids)
+    reached = count if contract.result_cap is None else min(count, contract.result_cap)
+    total = count if contract.refuse_deep else reached
     if ordered and ids is not None:
         start = (number - contract.page_base) * size
         return contract.render(source.rows(ids[start : min(start + size, reached)]), number, size, total, key)
-    start, stop = contract.bounds(number, size, there)
+    start, stop = contract.bounds(number, size, count)
     rows = source.window(start, stop) if ids is None else source.rows(ids[start:stop])
     if contract.descending:
         rows.reverse()
@@ -54,7 +54,7 @@ def page(
 
 
 def as_source(records: Source | Iterable[Record], modified: tuple[str, ...]) -> Source:
-    """Return a source as it is, and decoded records as a source whose ids are their positions."""
+    """Return a source unchanged, and decoded records as a source whose ids are their positions."""
     return records if isinstance(records, Source) else _Plain(records, modified)
 
 
@@ -65,7 +65,7 @@ def select(
     modified: tuple[str, ...],
     filters: tuple[str, ...],
 ) -> tuple[list[str] | None, bool]:
-    """Ids of the records that a query asks for, None for all of them, and whether they are in its order."""
+    """Return the ids that a query selects (None for all), and True if the query has sorted them."""
     ids: list[str] | None = None
     requested = {name: query[name] for name in filters if name in query and contract.choices_honoured}
     if requested:
@@ -84,7 +84,7 @@ def select(
 
 
 def _moment(query: Mapping[str, str], name: str) -> str:
-    """A time that a query gives, empty when it gives none."""
+    """Return a time in a query; empty if the query does not contain it."""
     text = query.get(name)
     moment = sortable(text)
     if text and not moment:
@@ -93,7 +93,7 @@ def _moment(query: Mapping[str, str], name: str) -> str:
 
 
 def _between(source: Source, ids: list[str], position: int, low: str, high: str) -> list[str]:
-    """Those with a time from `low` to `high`, both inclusive; an empty bound is none."""
+    """Return the ids of the records with a time from `low` to `high`, both inclusive; an empty bound does not limit."""
     result = []
     for record_id in ids:
         moment = sortable(source.times(record_id)[position])
@@ -104,12 +104,12 @@ def _between(source: Source, ids: list[str], position: int, low: str, high: str)
 
 def _sorted(source: Source, ids: list[str], position: int, query: Mapping[str, str]) -> list[str]:
     newest_first = query.get("sortDirection", "").lower() == "desc"
-    # Ties keep the order of creation in both directions, so that pages do not overlap.
+    # Records with the same time keep the order of creation in both directions, so that pages do not overlap.
     return sorted(ids, key=lambda item: sortable(source.times(item)[position]), reverse=newest_first)
 
 
 class _Plain(Source):
-    """Decoded records as a source. Their ids here are positions, since not every record has an id."""
+    """Decoded records as a source. Positions are used as ids, since not every record has an id."""
 
     def __init__(self, records: Iterable[Record], modified: tuple[str, ...]) -> None:
         self._records = list(records)

@@ -1,4 +1,4 @@
-"""Records of one kind: rendered bytes in creation order, rendered when they change and served as they stand."""
+"""Records of one kind as JSON bytes in creation order. A record is encoded when it changes and served unchanged."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ if TYPE_CHECKING:
     from worker.sandbox.data.record import Record
 
 TIMES = ("updatedAt", "createdAt")
-"""Where the time of the last change stands, then that of the creation: `updatedAt` is null until a change."""
+"""The fields with the times of the last change and of the creation. `updatedAt` is null until the first change."""
 
 
 class Source(ABC):
-    """What a list is served from: rendered records in creation order, and their times."""
+    """The source of a list: encoded records in creation order, and their times."""
 
     @property
     @abstractmethod
     def lock(self) -> threading.RLock:
-        """The sandbox's one lock; held for as long as work must not be seen half done, may be taken again."""
+        """The lock of the sandbox. Hold it while a change is incomplete; it is reentrant."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def ids(self) -> list[str]:
-        """Every id, in creation order."""
+        """Return every id, in creation order."""
 
     @abstractmethod
     def window(self, start: int, stop: int) -> list[bytes]:
-        """The records at positions `[start, stop)`."""
+        """Return the records at positions `[start, stop)`."""
 
     @abstractmethod
     def rows(self, ids: Iterable[str]) -> list[bytes]:
-        """The records with these ids."""
+        """Return the records with these ids."""
 
     @abstractmethod
     def times(self, record_id: str) -> tuple[object, object]:
-        """When the record changed last, if ever else when it was made, and when it was made, as they stand there."""
+        """Return the time of the last change (of an unchanged record, of its creation) and of the creation, as text."""
 
     @abstractmethod
     def matching(self, filters: Mapping[str, str]) -> list[str]:
-        """Ids of the records whose fields have these values; a record that cannot be read never matches."""
+        """Return the ids of the records whose fields have these values; an unreadable record never matches."""
 
 
 class UnknownRecordError(LookupError):
-    """There is no record with this id."""
+    """No record has this id."""
 
     def __init__(self, record_id: str) -> None:
         self.record_id = record_id
@@ -61,9 +61,9 @@ class Records(Source):
     """Records of one kind, each with its `id`; every method may be called from any thread and is atomic.
 
     Args:
-        lock: The sandbox's one lock.
-        times: Fields with the time of the last change and of the creation; null in the former means the latter.
-        make: Makes a record that was announced, when it is asked for.
+        lock: The lock of the sandbox.
+        times: Fields with the times of the last change and of the creation. If the first is null, the second is used.
+        make: Creates an announced record when it is first read.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Records(Source):
         self._fields = times
         self._make = make
         self._ids: list[str] = []
-        # None stands for a record that was announced and not asked for yet.
+        # None for a record that was announced and not read yet.
         self._records: dict[str, bytes | None] = {}
         self._times: dict[str, tuple[object, object]] = {}
         self._encode = msgspec.json.Encoder().encode
@@ -90,7 +90,7 @@ class Records(Source):
     # One record
 
     def add(self, record: Record) -> None:
-        """Adds a record as the newest one; an id that is there already is replaced as by `put`."""
+        """Add a record as the newest one; if its id exists, replace that record as `put` does."""
         with self._lock:
             record_id: str = record["id"]
             if record_id not in self._records:
@@ -98,7 +98,7 @@ class Records(Source):
             self._keep(record_id, record)
 
     def announce(self, announced: Iterable[tuple[str, str, str]]) -> None:
-        """Adds records that are made only when they are asked for: ids, and the times that they will have."""
+        """Add records that are created when they are first read: their ids, and the times that they will have."""
         with self._lock:
             for record_id, modified, created in announced:
                 self._ids.append(record_id)
@@ -106,16 +106,16 @@ class Records(Source):
                 self._times[record_id] = (modified, created)
 
     def is_announced(self, record_id: str) -> bool:
-        """Whether the record was announced and nobody has asked for it yet."""
+        """True if the record was announced and not read yet."""
         return record_id in self._records and self._records[record_id] is None
 
     def get(self, record_id: str) -> Record | None:
-        """A copy that may be changed and put back; None when there is no such record."""
+        """Return a copy that may be changed and passed to `put`; None if the record does not exist."""
         raw = self.raw(record_id)
         return None if raw is None else _decode(raw)
 
     def raw(self, record_id: str) -> bytes | None:
-        """The record as served, compact JSON; None when there is none."""
+        """Return the record as served, in compact JSON; None if it does not exist."""
         with self._lock:
             if record_id not in self._records:
                 return None
@@ -126,10 +126,10 @@ class Records(Source):
             return raw
 
     def put(self, record: Record) -> None:
-        """Replaces the record with this id, at its place.
+        """Replace the record with this id, at its position.
 
         Raises:
-            UnknownRecordError: There is none.
+            UnknownRecordError: No record has this id.
         """
         with self._lock:
             record_id: str = record["id"]
@@ -138,10 +138,10 @@ class Records(Source):
             self._keep(record_id, record)
 
     def remove(self, record_id: str) -> None:
-        """Removes a record.
+        """Remove a record.
 
         Raises:
-            UnknownRecordError: There is none.
+            UnknownRecordError: No record has this id.
         """
         with self._lock:
             if record_id not in self._records:
@@ -159,36 +159,36 @@ class Records(Source):
         return len(self._ids)
 
     def ids(self) -> list[str]:
-        """Every id, in creation order."""
+        """Return every id, in creation order."""
         with self._lock:
             return list(self._ids)
 
     def values(self) -> list[Record]:
-        """Copies of all records, in creation order."""
+        """Return copies of all records, in creation order."""
         with self._lock:
             return [_decode(raw) for raw in self.rows(self._ids)]
 
     def truth(self) -> dict[str, bytes]:
-        """Every record by its id, in creation order, as it would be served now."""
+        """Return every record by id, in creation order, as it would be served now."""
         with self._lock:
             return dict(zip(self._ids, self.rows(self._ids), strict=True))
 
     def window(self, start: int, stop: int) -> list[bytes]:
-        """The records at positions `[start, stop)`, as served."""
+        """Return the records at positions `[start, stop)`, as served."""
         with self._lock:
             return self.rows(self._ids[start:stop])
 
     def rows(self, ids: Iterable[str]) -> list[bytes]:
-        """The records with these ids, as served; an id that is not there is left out."""
+        """Return the records with these ids, as served; unknown ids are omitted."""
         with self._lock:
             return [raw for raw in map(self.raw, ids) if raw is not None]
 
     def times(self, record_id: str) -> tuple[object, object]:
-        """When the record changed last and when it was made, as they stand in it."""
+        """Return the times of the last change and of the creation, as in the record."""
         return self._times[record_id]
 
     def matching(self, filters: Mapping[str, str]) -> list[str]:
-        """Ids of the records whose top-level fields have these values, compared as they stand in a query."""
+        """Return the ids of the records whose top-level fields have these values, compared in their query form."""
         with self._lock:
             return [record_id for record_id, record in self._decoded() if has_values(record, filters)]
 
@@ -207,12 +207,12 @@ class Records(Source):
 
 
 def has_values(record: Record, filters: Mapping[str, str]) -> bool:
-    """Whether fields have these values, anything but text compared by its JSON: `4`, `true`."""
+    """True if fields have these values. Values other than text are compared as JSON: `4`, `true`."""
     return all(as_text(record.get(name)) == value for name, value in filters.items())
 
 
 def as_text(value: object) -> str:
-    """A value as it would stand in a query: text as it is, anything else as JSON."""
+    """Return a value in its query form: text unchanged, any other value as JSON."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 

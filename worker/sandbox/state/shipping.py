@@ -1,9 +1,8 @@
-"""The shipments of all orders, kept in step with them.
+"""The shipments of all orders, which change with their orders.
 
-A shipment from before the start is made when it is asked for first, from its order as it stands then or as it
-stood before it changed: a long history costs no time at the start. From then on what happens to an order happens
-to its shipments, and every change leaves entries in the audit logs of the shipment, of its packages, and of the
-messages that go out to the facility.
+A shipment from before the start is created when it is first read, or when its order is about to change, so that a long
+history costs no time at the start. After that, every change of an order changes its shipments too, and every change
+adds entries to the audit logs of the shipment, of its packages, and of the messages to the facility.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ if TYPE_CHECKING:
     from worker.sandbox.state.store import Store
 
 TIMES = ("lastModifiedDate", "createdDate")
-"""Where a shipment has its times."""
+"""The fields with the times of the last change and of the creation."""
 
 _METHODS = ("Standard", "Expedited", "Overnight")
 _UNZONED = len("2022-04-03T12:00:00")
 
 MESSAGE = "OutboundShipmentUpdate"
-"""Action of the entry that a message to the facility leaves."""
+"""The action of the audit entry for a message to the facility."""
 
 Work: TypeAlias = Callable[[Record, str], None]
-"""Changes a shipment in place; the time is given as the shipment service writes it."""
+"""Changes a shipment in place; its second argument is the time in the format of the shipment service."""
 
 
 class _Announced(msgspec.Struct, rename="camel"):
@@ -54,10 +53,10 @@ _read_announced = msgspec.json.Decoder(_Announced).decode
 
 
 class ShipmentRecords(Records):
-    """All shipments with their packages inside; every method may be called from any thread and is atomic.
+    """All shipments with their packages; every method may be called from any thread and is atomic.
 
     Args:
-        store: The orders; those that are there have their shipments announced.
+        store: The orders. The shipments of existing orders are announced.
     """
 
     def __init__(self, store: Store) -> None:
@@ -69,28 +68,29 @@ class ShipmentRecords(Records):
         store.watch(self._follow)
 
     def of_order(self, order: Order) -> list[Record]:
-        """Copies of the shipments of an order, in the order in which it has them."""
+        """Return copies of the shipments of an order, in the same sequence as in the order."""
         result = map(self.get, _shipment_ids(order))
         return [shipment for shipment in result if shipment is not None]
 
     def begin(self, shipment: Record, actor: str, at: int) -> None:
-        """Adds a shipment that its order names already or is about to."""
+        """Add a shipment. Its order contains its id, or will contain it after this change."""
         with self._lock:
             self.add(shipment)
             self._order_of[shipment["id"]] = shipment["orderId"]
             self._note(None, shipment, actor=actor, action=CREATED, at=at)
 
     def edit(self, shipment_id: str, work: Work, *, actor: str, action: str = UPDATED) -> Record:
-        """Changes one shipment and gives it as it is then; its packages are changed inside it.
+        """Change one shipment, or the packages in it, and return it.
 
         Args:
-            shipment_id: Its id.
-            work: Changes a copy; `lastModifiedDate` is set before. What it raises leaves the shipment as it was.
-            actor: Who audit logs say has done it.
-            action: What they say was done.
+            shipment_id: The id of the shipment.
+            work: Changes a copy in place; `lastModifiedDate` is set before. If it raises an exception, the shipment
+                does not change.
+            actor: The actor for the audit log.
+            action: The action for the audit log.
 
         Raises:
-            Refusal: 404, there is no such shipment.
+            Refusal: 404, no shipment has this id.
         """
         with self._lock:
             before, after = self.get(shipment_id), self.get(shipment_id)
@@ -105,10 +105,10 @@ class ShipmentRecords(Records):
             return after
 
     def drop(self, shipment_id: str, *, actor: str) -> None:
-        """Removes a shipment with its packages; audit logs stay.
+        """Remove a shipment with its packages, but keep its audit logs.
 
         Raises:
-            Refusal: 404, there is no such shipment.
+            Refusal: 404, no shipment has this id.
         """
         with self._lock:
             before = self.get(shipment_id)
@@ -119,22 +119,23 @@ class ShipmentRecords(Records):
             self._note(before, None, actor=actor, action=DELETED, at=self._store.stamp())
 
     def change(self, which: int | str = 1, /) -> list[str]:
-        """Lets something happen to shipments alone, and gives their ids.
+        """Change shipments without their orders, and return their ids.
+
+        The tracking link changes if the shipment has been sent, otherwise the shipping method.
 
         Args:
-            which: An id, or how many to pick at random, fewer when there are fewer. What is at its facility has its
-                shipping method changed, what was sent another tracking link.
+            which: An id, or how many to select at random (fewer if fewer exist).
 
         Raises:
-            Refusal: 404, there is no shipment with this id.
+            Refusal: 404, no shipment has this id.
         """
         with self._lock:
             chosen = [which] if isinstance(which, str) else self._rng.sample(self._ids, min(which, len(self)))
             for shipment_id in chosen:
-                self.edit(shipment_id, self._happen, actor=SYSTEM)
+                self.edit(shipment_id, self._change_one, actor=SYSTEM)
             return chosen
 
-    def _happen(self, shipment: Record, _now: str) -> None:
+    def _change_one(self, shipment: Record, _now: str) -> None:
         for package in shipment["packages"]:
             package["carrierLink"] = f"https://tracking.example.com/{self._rng.getrandbits(40):010x}"
         if not shipment["packages"]:
@@ -142,7 +143,7 @@ class ShipmentRecords(Records):
             shipment["shippingMethod"] = self._rng.choice(others)
 
     def fulfil(self, order_id: str, *, actor: str) -> None:
-        """Moves an order on when all of its items have been sent; does nothing before."""
+        """Set an order to Fulfilled if all of its items have been sent."""
         with self._lock:
             order = self._store.read(order_id)
             if order is None or order.get("status") not in OPEN_STATUSES:
@@ -157,20 +158,20 @@ class ShipmentRecords(Records):
                 self._move_order(order_id, "Fulfilled", actor)
 
     def unfulfil(self, order_id: str, *, actor: str) -> None:
-        """Takes an order back into production when something of it turns out not to be sent."""
+        """Set a fulfilled order back to In Production, because some of its items have not been sent."""
         with self._lock:
             order = self._store.read(order_id)
             if order is not None and order.get("status") == "Fulfilled":
                 self._move_order(order_id, "In Production", actor)
 
-    # Inside
+    # Internal
 
     def _history(self) -> Iterator[tuple[str, str, str]]:
         for order_id, raw in self._store.truth().items():
             order = _read_announced(raw)
             for shipment_id, created in zip(order.shipment_ids, order.shipment_created_dates, strict=True):
                 self._order_of[shipment_id] = order_id
-                # In a history the last change of an order is that of its only shipment.
+                # An order of the history has one shipment, which changed last when the order did.
                 yield shipment_id, (order.updated_at or created)[:_UNZONED], created[:_UNZONED]
 
     def _move_order(self, order_id: str, status: str, actor: str) -> None:
@@ -188,7 +189,7 @@ class ShipmentRecords(Records):
         return derive(order, ids.index(shipment_id) if shipment_id in ids else 0, shipment_id)
 
     def _follow(self, order_id: str, before: Order | None, after: Order | None, at: int, actor: str) -> None:
-        """Lets happen to the shipments what has happened to their order."""
+        """Change the shipments of an order that has changed."""
         for shipment_id in _shipment_ids(before):
             if before is not None and self.is_announced(shipment_id):
                 self.put(self._from(before, shipment_id))
@@ -201,50 +202,52 @@ class ShipmentRecords(Records):
             if shipment_id not in self:
                 self.begin(self._from(after, shipment_id) | {"orderId": order_id}, actor, at)
             elif before is not None:
-                self._carry(shipment_id, before, after)
+                self._copy_statuses(shipment_id, before, after)
 
-    def _carry(self, shipment_id: str, before: Order, after: Order) -> None:
-        """Carries statuses of an order and its items over to one of its shipments, as far as they changed."""
+    def _copy_statuses(self, shipment_id: str, before: Order, after: Order) -> None:
+        """Copy changed statuses of an order and its items to one of its shipments."""
         shipment = self.get(shipment_id)
         if shipment is None or shipment["shipmentStatus"] not in LIVE:
             return
-        moved = after.get("status") if after.get("status") != before.get("status") else None
-        if moved == "Fulfilled" and shipment["orderItemIDs"]:
+        new_status = after.get("status") if after.get("status") != before.get("status") else None
+        if new_status == "Fulfilled" and shipment["orderItemIDs"]:
             self.edit(shipment_id, ship, actor=SYSTEM, action="Shipped")
             return
         statuses = {item["id"]: item_status(item.get("status")) for item in items_of(after)}
         lines = shipment["orderItems"]
         changed = [line for line in lines if statuses.get(line["id"], line["status"]) != line["status"]]
-        gone = moved == "Cancelled"
-        if not changed and not gone:
+        is_cancelled = new_status == "Cancelled"
+        if not changed and not is_cancelled:
             return
 
         def work(record: Record, _now: str) -> None:
             for line in record["orderItems"]:
                 line["status"] = statuses.get(line["id"], line["status"])
             cancelled = item_status("Cancelled")
-            if gone or (
+            if is_cancelled or (
                 record["orderItems"] and all(each["status"] == cancelled for each in record["orderItems"])
             ):
                 record["shipmentStatus"] = ShipmentStatus.CANCELLED
 
-        self.edit(shipment_id, work, actor=SYSTEM, action="Cancelled" if gone else UPDATED)
+        self.edit(shipment_id, work, actor=SYSTEM, action="Cancelled" if is_cancelled else UPDATED)
 
     def _note(self, before: Record | None, after: Record | None, *, actor: str, action: str, at: int) -> None:
-        """Leaves entries for the shipment, for packages that changed, and for the message that goes out."""
+        """Add audit entries for the shipment, for packages that changed, and for the message to the facility."""
         audit = self._store.audit
         shipment_id: str = (after or before or {})["id"]
         audit.note("shipment", shipment_id, action, actor=actor, before=before, after=after, at=at)
-        olds, news = _packages(before), _packages(after)
-        for package_id in {**olds, **news}:
-            old, new = olds.get(package_id), news.get(package_id)
+        old_packages, new_packages = _packages(before), _packages(after)
+        for package_id in {**old_packages, **new_packages}:
+            old, new = old_packages.get(package_id), new_packages.get(package_id)
             if old != new:
-                what = CREATED if old is None else DELETED if new is None else UPDATED
-                audit.note("package", package_id, what, actor=actor, before=old, after=new, at=at)
-        told = [
+                package_action = CREATED if old is None else DELETED if new is None else UPDATED
+                audit.note("package", package_id, package_action, actor=actor, before=old, after=new, at=at)
+        old_message, new_message = (
             {} if item is None else {"shipmentStatus": item["shipmentStatus"]} for item in (before, after)
-        ]
-        audit.note("message", shipment_id, MESSAGE, actor=SYSTEM, before=told[0], after=told[1], at=at)
+        )
+        audit.note(
+            "message", shipment_id, MESSAGE, actor=SYSTEM, before=old_message, after=new_message, at=at
+        )
 
 
 def _shipment_ids(order: Order | None) -> list[str]:

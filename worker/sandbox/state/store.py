@@ -1,6 +1,6 @@
-"""The orders of the sandbox: rendered bytes in creation order, and every way in which they change.
+"""The orders of the sandbox as JSON bytes in creation order, and all ways to change them.
 
-A record is rendered when it changes and served as it stands, so a page is one join of prepared bytes.
+An order is encoded when it changes and served unchanged, so that a page is a single join of bytes.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from worker.sandbox.state.audit import CREATED, DELETED, UPDATED, AuditLogs
 from worker.sandbox.state.records import Source
 
 Which: TypeAlias = int | str | Iterable[str]
-"""Orders to work on: one id, several ids, or a number of orders picked at random."""
+"""The orders to change: one id, several ids, or a number of orders to select at random."""
 
 Watcher: TypeAlias = Callable[[str, Order | None, Order | None, int, str], None]
-"""Told of a change after it: id of the order, itself before and after, the moment in ticks, who made it."""
+"""Called after a change, with the id of the order, the order before and after, the time in ticks, and the actor."""
 
 SYSTEM = "system"
-"""Who audit logs say changes orders by themselves."""
+"""The actor in audit logs for changes that no client made."""
 
 
 class UnknownOrderError(LookupError):
-    """There is no order with this id in the store."""
+    """No order has this id."""
 
     def __init__(self, order_id: str) -> None:
         self.order_id = order_id
@@ -45,7 +45,7 @@ class UnknownOrderError(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class StoreStatistics:
-    """Counts since the start; `orders` is how many there are now, `created` leaves out the history."""
+    """Counts since the start, without the history; `orders` is the current number of orders."""
 
     orders: int
     created: int
@@ -54,18 +54,18 @@ class StoreStatistics:
 
 
 class Store(Source):
-    """All orders, behind one lock: every method may be called from any thread and is atomic.
+    """All orders, with one lock: every method may be called from any thread and is atomic.
 
     Args:
-        orders: Orders to begin with: a history with fixed times, the same bytes for the same seed.
-        seed: Seed of made-up data and of random choices.
+        orders: Orders at the start: a history with fixed times, and the same bytes for the same seed.
+        seed: Seed of generated data and of random choices.
         contract: Layout of pages.
-        record_bytes: Approximate size of an order, see `OrderFactory`.
-        clock: Nanoseconds since 1970; new times are taken from it but never stand still or go back.
+        record_bytes: Approximate size of an order; see `OrderFactory`.
+        clock: Nanoseconds since 1970. Each new time is later than the last one, even if the clock is not.
 
     Attributes:
-        audit: Audit logs, of the orders and of everything else in the sandbox.
-        factory: Makes orders and their ids; the caller holds the lock.
+        audit: The audit logs of all records of the sandbox.
+        factory: Generates orders and their ids; the caller holds the lock.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Store(Source):
         self._records: dict[str, bytes] = {}
         self._times: dict[str, tuple[object, object]] = {}
         self._order_of_item: dict[str, str] = {}
-        # Where a safe id was seen last: a hint, checked when it is used.
+        # The order in which a safe id was seen last. It is checked before use.
         self._order_of_safe_id: dict[str, str] = {}
         self._open: set[str] = set()
         self._planted: set[str] = set()
@@ -98,108 +98,108 @@ class Store(Source):
             self._stamps.reach(moved)
             self._add(order)
 
-    # What the API serves
+    # Reading, for the API
 
     @property
     def lock(self) -> threading.RLock:
-        """The sandbox's one lock."""
+        """The lock of the sandbox."""
         return self._lock
 
     def page(self, page: int, size: int, filters: Mapping[str, str] | None = None) -> bytes:
-        """The body of one page of a search, in the layout of the contract.
+        """Return the body of one page of a search, in the layout of the contract.
 
         Args:
             page: Number of the page, counted from `contract.page_base`.
-            size: Records in a page.
-            filters: Values of `FILTERS` that a record must have; records that cannot be read never match.
+            size: Records per page.
+            filters: Values of `FILTERS` that a record must have; unreadable records never match.
         """
         with self._lock:
             ids = self.matching(filters) if filters else None
             return lists.page(self.contract, self, page, size, ids, key="orders")
 
     def get(self, order_id: str) -> bytes | None:
-        """The record as served, or None when there is none."""
+        """Return the order as served; None if it does not exist."""
         return self._records.get(order_id)
 
     def read(self, order_id: str) -> Order | None:
-        """The record decoded; None when there is none, or none that can be read."""
+        """Return the order decoded; None if it does not exist or is unreadable."""
         raw = self._records.get(order_id)
         return None if raw is None else decode(raw)
 
     def order_of_item(self, item_id: str) -> Order | None:
-        """The order that has an item with this id."""
+        """Return the order that has an item with this id."""
         return self.read(self._order_of_item.get(item_id, ""))
 
     def order_of_safe_id(self, safe_id: str) -> Order | None:
-        """The order with this safe id."""
+        """Return the order with this safe id."""
         order = self.read(self._order_of_safe_id.get(safe_id, ""))
         return order if order and order.get("safeId") == safe_id else None
 
     @property
     def items(self) -> Mapping[str, str]:
-        """Ids of all items, in the order of their creation, each with the id of its order; under the lock only."""
+        """The ids of all items, in creation order, each with the id of its order; the caller holds the lock."""
         return self._order_of_item
 
     def window(self, start: int, stop: int) -> list[bytes]:
-        """The records at positions `[start, stop)`."""
+        """Return the orders at positions `[start, stop)`."""
         records = self._records
         return [records[item] for item in self._ids[start:stop]]
 
     def rows(self, ids: Iterable[str]) -> list[bytes]:
-        """The records with these ids."""
+        """Return the orders with these ids."""
         records = self._records
         return [records[item] for item in ids]
 
     def times(self, record_id: str) -> tuple[object, object]:
-        """When the order changed last, if ever else when it was made, and when it was made."""
+        """Return the time of the last change (of an unchanged order, of its creation) and of the creation."""
         return self._times[record_id]
 
     def matching(self, filters: Mapping[str, str]) -> list[str]:
-        """Ids of the orders whose fields have these values; an order that cannot be read never matches."""
+        """Return the ids of the orders whose fields have these values; an unreadable order never matches."""
         return [item for item in self._ids if matches(self._records[item], filters)]
 
-    # What tests and people look at
+    # Inspection, for tests and users
 
     def truth(self) -> dict[str, bytes]:
-        """Every record by its id, in creation order, as it would be served now."""
+        """Return every order by id, in creation order, as it would be served now."""
         with self._lock:
             return {item: self._records[item] for item in self._ids}
 
     def ids(self) -> list[str]:
-        """Every id, in creation order."""
+        """Return every id, in creation order."""
         with self._lock:
             return list(self._ids)
 
     def statistics(self) -> StoreStatistics:
-        """What the store holds and what was done to it."""
+        """Return the number of orders, and of changes since the start."""
         with self._lock:
             return StoreStatistics(len(self._ids), self._created, self._changed, self._deleted)
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    # What happens to orders
+    # Changes
 
     def stamp(self) -> int:
-        """The present moment in ticks of 100 ns, later than every one given out before."""
+        """Return the current time in ticks of 100 ns, later than every time returned before."""
         with self._lock:
             return self._stamps.next()
 
     def watch(self, watcher: Watcher) -> None:
-        """Has `watcher` called, under the lock, after every creation, change and deletion but planted ones."""
+        """Call `watcher`, with the lock held, after every creation, change and deletion except those by `replace`."""
         self._watchers.append(watcher)
 
     def create(self, n: int = 1) -> list[str]:
-        """Adds `n` new open orders, created now, and gives their ids."""
+        """Create `n` open orders and return their ids."""
         with self._lock:
             return [self.add(self.factory.make(at), at) for at in (self._stamps.next() for _ in range(n))]
 
     def add(self, order: Order, at: int, actor: str = SYSTEM) -> str:
-        """Adds an order that was made at this moment, in ticks, and gives its id."""
+        """Add an order that was created at this time, in ticks, and return its id."""
         with self._lock:
             order_id = self._add(order)
             self._created += 1
-            self._tell(order_id, None, order, at=at, actor=actor, action=CREATED)
+            self._notify(order_id, None, order, at=at, actor=actor, action=CREATED)
             return order_id
 
     def edit(
@@ -210,20 +210,20 @@ class Store(Source):
         actor: str = SYSTEM,
         action: str = UPDATED,
     ) -> Order:
-        """Changes one order and gives it as it is then.
+        """Change one order and return it.
 
         Args:
-            order_id: Its id.
-            work: Changes the decoded order in place; the moment of the change is given in ticks, `updatedAt` is
-                set before. What it raises leaves the order as it was.
-            actor: Who audit logs say has done it.
-            action: What they say was done.
+            order_id: The id of the order.
+            work: Changes the decoded order in place; its second argument is the time of the change in ticks.
+                `updatedAt` is set before. If it raises an exception, the order does not change.
+            actor: The actor for the audit log.
+            action: The action for the audit log.
 
         Raises:
-            UnknownOrderError: There is no such order.
+            UnknownOrderError: No order has this id.
         """
 
-        def move(order: Order, at: int) -> Order:
+        def stamp_and_work(order: Order, at: int) -> Order:
             order["updatedAt"] = format_ticks(at)
             work(order, at)
             return order
@@ -231,24 +231,24 @@ class Store(Source):
         with self._lock:
             if order_id not in self._records:
                 raise UnknownOrderError(order_id)
-            after = self._rewrite_one(order_id, move, actor=actor, action=action)
+            after = self._rewrite_one(order_id, stamp_and_work, actor=actor, action=action)
             self._changed += 1
             return after
 
     def change(self, which: Which = 1, /, **fields: object) -> list[str]:
-        """Changes orders and moves their `updatedAt` to a moment later than every earlier one.
+        """Change orders, and set their `updatedAt` to a time later than all earlier ones.
 
         Args:
-            which: Ids, or how many to pick at random, recent open orders first (fewer when there are fewer).
-            fields: Top-level fields to set, named as on the wire; without any, something realistic happens.
-                An `updatedAt` among them stands as given.
+            which: Ids, or how many to select at random, preferably recent open orders (fewer if fewer exist).
+            fields: Top-level fields to set, with the names of the API; without any, a realistic change is made. An
+                `updatedAt` among them is used as given.
 
         Returns:
             Ids of the changed orders.
 
         Raises:
-            UnknownOrderError: An id is not in the store.
-            msgspec.DecodeError: A record planted by `replace` is no JSON object.
+            UnknownOrderError: No order has one of these ids.
+            msgspec.DecodeError: A record that `replace` has set is not a JSON object.
         """
 
         def work(order: Order, at: int) -> Order:
@@ -262,11 +262,11 @@ class Store(Source):
         return self._rewrite(which, work)
 
     def touch(self, which: Which = 1, /) -> list[str]:
-        """Moves `updatedAt` and nothing else."""
+        """Change `updatedAt` and nothing else."""
         return self._rewrite(which, lambda order, at: order | {"updatedAt": format_ticks(at)})
 
     def change_silently(self, which: Which = 1, /, **fields: object) -> list[str]:
-        """Changes orders without moving `updatedAt`: the given fields, else a corrected address."""
+        """Change orders without a change of `updatedAt`: set the given fields, or correct the address."""
 
         def work(order: Order, _at: int) -> Order:
             if fields:
@@ -277,13 +277,13 @@ class Store(Source):
         return self._rewrite(which, work)
 
     def reorder_keys(self, which: Which = 1, /) -> list[str]:
-        """Renders orders with their top-level keys in another order: other bytes, the same content."""
+        """Encode orders with their top-level keys in another order: other bytes, the same content."""
         return self._rewrite(which, lambda order, _at: dict(reversed(order.items())), counted=False)
 
     def replace(self, order_id: str, raw: bytes) -> None:
-        """Serves `raw` for this id, readable or not; an unknown id becomes the newest record.
+        """Serve `raw` for this id, readable or not; an unknown id becomes the newest record.
 
-        Random picks leave such a record alone.
+        Such a record is never selected at random.
         """
         with self._lock:
             if order_id not in self._records:
@@ -295,10 +295,10 @@ class Store(Source):
             self._open.discard(order_id)
 
     def delete(self, order_id: str) -> None:
-        """Removes an order: absent from pages, 404 by id.
+        """Remove an order: lists no longer contain it, and a read by id returns 404.
 
         Raises:
-            UnknownOrderError: There is no such order.
+            UnknownOrderError: No order has this id.
         """
         with self._lock:
             if order_id not in self._records:
@@ -311,14 +311,14 @@ class Store(Source):
             self._open.discard(order_id)
             self._planted.discard(order_id)
             self._deleted += 1
-            self._tell(order_id, before, None, at=self._stamps.next(), actor=SYSTEM, action=DELETED)
+            self._notify(order_id, before, None, at=self._stamps.next(), actor=SYSTEM, action=DELETED)
 
-    # Inside
+    # Internal
 
     def _add(self, order: Order) -> str:
         order_id: str = order["id"]
         self._ids.append(order_id)
-        # As `_store`, without its care for records of tests: a history is long.
+        # Like `_store`, but faster, since generated orders are always readable: a history is long.
         self._records[order_id] = self._encode(order)
         created = order["createdAt"]
         self._times[order_id] = (order["updatedAt"] or created, created)
@@ -348,10 +348,10 @@ class Store(Source):
             self._order_of_safe_id[safe_id] = order_id
 
     def _forget_items(self, order_id: str, before: Order, after: Order) -> None:
-        """Forgets items that an order had and has no longer, unless a planted order has them too."""
-        kept = {each["id"] for each in items_of(after)}
+        """Remove the items that an order no longer has, unless a record set by `replace` has them too."""
+        remaining = {each["id"] for each in items_of(after)}
         for item in items_of(before):
-            if item["id"] not in kept and self._order_of_item.get(item["id"]) == order_id:
+            if item["id"] not in remaining and self._order_of_item.get(item["id"]) == order_id:
                 del self._order_of_item[item["id"]]
 
     def _rewrite(
@@ -360,7 +360,7 @@ class Store(Source):
         with self._lock:
             chosen = self._choose(which)
             for order_id in chosen:
-                self._rewrite_one(order_id, work, told=counted)
+                self._rewrite_one(order_id, work, notify=counted)
             if counted:
                 self._changed += len(chosen)
             return chosen
@@ -372,30 +372,30 @@ class Store(Source):
         *,
         actor: str = SYSTEM,
         action: str = UPDATED,
-        told: bool = True,
+        notify: bool = True,
     ) -> Order:
         raw = self._records[order_id]
-        # Decoded twice: the work is done on one of the copies.
+        # Decoded twice, because `work` changes its copy in place.
         before: Order = msgspec.json.decode(raw, type=dict[str, Any])
         at = self._stamps.next()
         after = work(msgspec.json.decode(raw, type=dict[str, Any]), at)
         self._store(order_id, after, before)
-        if told:
-            self._tell(order_id, before, after, at=at, actor=actor, action=action)
+        if notify:
+            self._notify(order_id, before, after, at=at, actor=actor, action=action)
         return after
 
-    def _tell(
+    def _notify(
         self, order_id: str, before: Order | None, after: Order | None, *, at: int, actor: str, action: str
     ) -> None:
-        """Leaves audit entries for the order and for the items that changed, then tells the watchers."""
+        """Add audit entries for the order and for the items that changed, then call the watchers."""
         self.audit.note("order", order_id, action, actor=actor, before=before, after=after, at=at)
-        olds = {item["id"]: item for item in items_of(before or {})}
-        news = {each["id"]: each for each in items_of(after or {})}
-        for item_id in {**olds, **news}:
-            old, new = olds.get(item_id), news.get(item_id)
+        old_items = {item["id"]: item for item in items_of(before or {})}
+        new_items = {item["id"]: item for item in items_of(after or {})}
+        for item_id in {**old_items, **new_items}:
+            old, new = old_items.get(item_id), new_items.get(item_id)
             if old != new:
-                what = CREATED if old is None else DELETED if new is None else action
-                self.audit.note("orderItem", item_id, what, actor=actor, before=old, after=new, at=at)
+                item_action = CREATED if old is None else DELETED if new is None else action
+                self.audit.note("orderItem", item_id, item_action, actor=actor, before=old, after=new, at=at)
         for watcher in self._watchers:
             watcher(order_id, before, after, at, actor)
 

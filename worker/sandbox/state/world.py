@@ -1,4 +1,4 @@
-"""Everything of the sandbox beside its orders: shipments, notes, the catalog, and the audit logs of all."""
+"""All records of the sandbox: orders, shipments, notes, the catalog, and their audit logs."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ KINDS = (
     "variants",
     "merchant_catalogs",
 )
-"""Kinds of records that the sandbox has, named as resources of the worker."""
+"""Kinds of records of the sandbox, with the names of the worker's resources."""
 
 
 class World:
-    """The records of all services, behind the one lock of the orders.
+    """The records of all services. They share the lock of the orders.
 
     Args:
-        store: The orders; lock, moments and audit logs are theirs.
+        store: The orders, whose lock, clock and audit logs all records use.
 
     Attributes:
         orders: The orders.
-        shipments: Shipments with their packages inside; most are made only when they are asked for.
+        shipments: Shipments with their packages; most are created when they are first read.
         notes: Notes.
         categories: Product categories.
         products: Products.
         variants: Product variants.
-        merchant_catalogs: Merchant catalogs with their variants inside.
+        merchant_catalogs: Merchant catalogs with their variants.
     """
 
     def __init__(self, store: Store) -> None:
@@ -55,7 +55,7 @@ class World:
 
     @property
     def lock(self) -> threading.RLock:
-        """Held by a handler for as long as its work must not be seen half done; may be taken again."""
+        """The lock of the sandbox. A handler holds the lock while its change is incomplete; the lock is reentrant."""
         return self.orders.lock
 
     @property
@@ -64,11 +64,11 @@ class World:
         return self.orders.audit
 
     def stamp(self) -> int:
-        """The present moment in ticks of 100 ns, later than every one given out before."""
+        """Return the current time in ticks of 100 ns, later than every time returned before."""
         return self.orders.stamp()
 
     def sources(self) -> dict[str, Source]:
-        """All records by kind, in the order of `KINDS`."""
+        """Return all records by kind, in the order of `KINDS`."""
         return {
             "orders": self.orders,
             "order_items": ItemSource(self.orders),
@@ -81,7 +81,7 @@ class World:
         }
 
     def truth(self, kind: str) -> dict[str, bytes]:
-        """Every record of one of the `KINDS` by its id, in creation order, as it would be served now in a list."""
+        """Return every record of one of the `KINDS` by id, in creation order, as a list would serve it now."""
         with self.lock:
             source = self.sources()[kind]
             ids = source.ids()

@@ -89,8 +89,8 @@ async def test_each_contract(bench: BenchMaker, variant: str) -> None:
             assert found.state == "found"
             assert told(found, expected) == expected
             assert found.requests <= 35
-            assert found.single.holds
-            assert found.audit.holds
+            assert found.single.supported
+            assert found.audit.supported
             run = await b.poll()
             assert (run.outcome, run.records) == ("complete", 230)
             assert {event.subject for event in await b.events()} == set(sandbox.store.truth())
@@ -249,8 +249,8 @@ async def test_every_resource(bench: BenchMaker, name: str, contract: ServedCont
             found = await b.account.capabilities.probe(resource)
             assert found.state == "found"
             assert found.first_page == contract.page_base
-            assert found.single.holds is (resource.single is not None)
-            assert found.audit.holds
+            assert found.single.supported is (resource.single is not None)
+            assert found.audit.supported
             run = await b.account.poller.poll(resource)
             assert run.outcome == "complete"
             assert run.published == run.records == found.total
@@ -275,7 +275,7 @@ async def test_a_sort_that_cannot_be_followed_to_a_witness_is_not_told(bench: Be
         sandbox.store.change(10)
         async with bench(sandbox) as b:
             found = await b.account.capabilities.probe(ORDERS)
-    assert (found.reach.holds, found.since, found.sorting.holds) == (False, "updatedFrom", None)
+    assert (found.reach.supported, found.since, found.sorting.supported) == (False, "updatedFrom", None)
     told = "the page with the last of 230 records was refused (status 400: There are no results after the last page.)"
     assert found.reach.why == told
 
@@ -285,4 +285,4 @@ async def test_a_first_page_that_was_empty_for_a_moment_tells_no_end(bench: Benc
     async with bench() as b:
         asker = ProbeClient(b.account.client, ORDERS, b.account.capabilities.configured)
         found = await find_reach(asker, SamplePage((), "orders", "total", 230))
-    assert (found["reach"].holds, asker.usage.requests) == (None, 0)
+    assert (found["reach"].supported, asker.usage.requests) == (None, 0)

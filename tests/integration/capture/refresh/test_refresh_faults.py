@@ -19,7 +19,7 @@ from worker.capture.state.refresh_queue import RefreshQueue
 from worker.capture.state.run import Outcome
 from worker.capture.state.store import StateStore
 from worker.errors import Forbidden, ServerError
-from worker.ordermesh.contract.findings import UNTOLD, Capabilities, no
+from worker.ordermesh.contract.findings import UNKNOWN, Capabilities, no
 from worker.ordermesh.http.reply import Reply
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule
@@ -98,7 +98,7 @@ async def test_a_path_that_nobody_has_tried_deletes_nothing(
 ) -> None:
     """Where it was never seen that records can be read by id, a 404 says as much of the path as of the record."""
     async with bench() as b:
-        await believe(b, "orders", single=UNTOLD, single_alike=None)
+        await believe(b, "orders", single=UNKNOWN, single_alike=None)
         await b.poll()
         hidden = hide(b, monkeypatch, "orders")
         hidden.add(b.sandbox.store.ids()[7])

@@ -87,7 +87,7 @@ async def test_a_sort_that_stops_to_hold_is_withdrawn(
             assert (run.plan, run.outcome, run.updated) == ("head+sweep", "complete", 5)
             assert {event.subject for event in (await b.events())[-5:]} == set(changed)
             known = (await b.account.capabilities.load())["orders"]
-            assert (known.ascending, known.descending, known.sorting.holds) == ({}, {}, False)
+            assert (known.ascending, known.descending, known.sorting.supported) == ({}, {}, False)
             assert (await b.poll()).plan == "sweep"
     line = next(line for line in capsys.readouterr().err.splitlines() if "capability_withdrawn" in line)
     assert '"capability": "sort by modification"' in line

@@ -102,7 +102,7 @@ async def test_a_filter_that_stops_to_hold_is_withdrawn(
             assert (run.plan, run.outcome, run.updated) == ("window+sweep", "complete", 5)
             assert {event.subject for event in (await b.events())[-5:]} == set(changed)
             known = (await b.account.capabilities.load())["orders"]
-            assert (known.since, known.filtering.holds) == (None, False)
+            assert (known.since, known.filtering.supported) == (None, False)
             assert (await b.poll()).plan == "sweep"
     assert '"event": "capability_withdrawn"' in capsys.readouterr().err
 
