@@ -1,1 +1,1 @@
-"""What is known of one record: fingerprint, difference, event. No I/O."""
+"""The processing of single records: fingerprints, changes, events. No I/O."""

@@ -1,8 +1,8 @@
-"""From the audit log of a record to the entries of it that are new. No I/O.
+"""Find the new entries of the audit log of a record. No I/O.
 
-An entry is published once. It is known by its id, or, where it has none, by its content in canonical form: no field
-of an entry is documented (docs/reference/api-facts.md, 1.8). What is kept of a log is the state of a record whose
-fields are the fingerprints of its entries, in the order in which they were published.
+Each entry is published once. An entry is identified by its id or, if it has no id, by its canonical content: the
+fields of entries are not documented (docs/reference/api-facts.md, 1.8). The state of a log is stored as the state of
+a record whose fields are the fingerprints of the entries, in the order in which they were published.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from worker.ordermesh.http.reply import AuditEntry
 
 MAX_REMEMBERED = 10_000
-"""Entries of one log that are remembered though the server does not show them any more; the oldest are forgotten."""
+"""Entries of one log that are remembered after the server stopped returning them; the oldest are forgotten first."""
 WITHHELD = b'{"withheld":"the entry is no JSON object, to which the privacy policy could be applied"}'
 _SIZE = 8
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -34,7 +34,15 @@ _canonical = msgspec.msgpack.Encoder(order="sorted").encode
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """An entry that is to be published: which one of its log it is, and what of it is published."""
+    """An entry to publish.
+
+    Attributes:
+        version: Number of the entry in its log, from 1.
+        fingerprint: The first 32 bits of its digest.
+        time: The time of the entry with its zone; "" if it has none.
+        published: The entry as JSON, after the privacy policy was applied.
+
+    """
 
     version: int
     fingerprint: int
@@ -44,7 +52,7 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True)
 class AuditDelta:
-    """What is to be committed for one log. `before` and `after` are packed states, b"" for none."""
+    """The changes to commit for one log. `before` and `after` are packed states; `before` is b"" for a new log."""
 
     subject: str
     key: bytes
@@ -54,7 +62,7 @@ class AuditDelta:
 
 
 def subject_of(path: Sequence[str]) -> str:
-    """What an event is about: the innermost record, such as the package of a shipment."""
+    """Return the subject of an event: the id of the innermost record, such as the package of a shipment."""
     return path[-1]
 
 
@@ -65,29 +73,37 @@ def new_entries(
     before: bytes,
     privacy: RecordPolicy | None = None,
 ) -> AuditDelta | None:
-    """What of the log of `subject`, served as `raw` with these entries, is new; None if its bytes are the known ones.
+    """Return the new entries of an audit log; None if its bytes have not changed.
 
-    Entries are published in the order of their times, as far as they tell them, else in that of the server.
+    Entries are published in the order of their times if all of them have a time, otherwise in the server's order.
+
+    Args:
+        subject: The record that the log belongs to.
+        raw: The response as served.
+        entries: The entries of the response.
+        before: The packed state of the log, b"" for none.
+        privacy: The rules for published entries; None to publish them as served.
+
     """
     try:
-        held = RecordState.unpack(before) if before else None
+        stored = RecordState.unpack(before) if before else None
     except ValueError:
-        held = None  # of another hand: published anew rather than lost
+        stored = None  # a state not written by this program: publish the entries again rather than lose one
     fingerprint = raw_fingerprint(raw)
-    if held is not None and held.raw == fingerprint:
+    if stored is not None and stored.raw == fingerprint:
         return None
-    if held is not None and len(held.fields) % _SIZE:
-        held = None
-    known = held.fields if held else b""
+    if stored is not None and len(stored.fields) % _SIZE:
+        stored = None
+    known = stored.fields if stored else b""
     # In the order in which they were published.
-    remembered = dict.fromkeys(known[at : at + _SIZE] for at in range(0, len(known), _SIZE))
-    shown = set[bytes]()
-    version = held.version if held else 0
+    remembered = dict.fromkeys(known[start : start + _SIZE] for start in range(0, len(known), _SIZE))
+    served = set[bytes]()
+    version = stored.version if stored else 0
     new: list[AuditEvent] = []
-    latest = held.modified if held else 0
+    latest = stored.modified if stored else 0
     for entry in in_order(entries):
         digest = digest_of(entry)
-        shown.add(digest)
+        served.add(digest)
         if digest in remembered:
             continue
         remembered[digest] = None
@@ -97,15 +113,18 @@ def new_entries(
         time = with_zone(entry.time) if entry.time else ""
         new.append(AuditEvent(version, int.from_bytes(digest[:4], "big"), time, published))
     after = RecordState(
-        fingerprint, 0, latest, version, _kept(remembered, shown), position=held.place if held else 0
+        fingerprint, 0, latest, version, _retained(remembered, served), position=stored.place if stored else 0
     )
     return AuditDelta(subject, pack_id(subject), before, after.pack(), tuple(new))
 
 
-def _kept(remembered: Mapping[bytes, None], shown: set[bytes]) -> bytes:
-    """The fingerprints that are kept: of all entries that are shown, or they would be new once more, and of others."""
-    spare = max(0, len(remembered) - max(MAX_REMEMBERED, len(shown)))
-    forgotten = set(islice((each for each in remembered if each not in shown), spare))
+def _retained(remembered: Mapping[bytes, None], served: set[bytes]) -> bytes:
+    """Return the fingerprints to store: those of all entries in the response, and the latest of the others.
+
+    An entry of the response whose fingerprint was dropped would be published again.
+    """
+    excess = max(0, len(remembered) - max(MAX_REMEMBERED, len(served)))
+    forgotten = set(islice((item for item in remembered if item not in served), excess))
     return b"".join(item for item in remembered if item not in forgotten)
 
 
@@ -117,12 +136,16 @@ def _published(raw: bytes, privacy: RecordPolicy | None) -> bytes:
         return privacy.publish(raw)
     except _UNREADABLE:
         if privacy is None:
-            return msgspec.json.encode(raw.decode(errors="replace"))  # what is no JSON goes as a text
-        return WITHHELD  # a text, say: no rule can be applied to what is in it
+            return msgspec.json.encode(raw.decode(errors="replace"))  # not JSON: publish it as a string
+        return WITHHELD  # not an object: the rules cannot be applied to it
 
 
 def in_order(entries: Sequence[AuditEntry]) -> list[AuditEntry]:
-    """Oldest first. Without times, or with equal ones, the order of the server counts, whichever way it runs."""
+    """Return the entries, oldest first.
+
+    Entries with equal times stay in the server's order, which is reversed if the server lists the newest first. If an
+    entry has no time, all of them stay in the server's order.
+    """
     times = [parse_time(entry.time) if entry.time else None for entry in entries]
     if any(time is None for time in times):
         return list(entries)
@@ -134,7 +157,7 @@ def in_order(entries: Sequence[AuditEntry]) -> list[AuditEntry]:
 
 
 def digest_of(entry: AuditEntry) -> bytes:
-    """8 bytes that tell an entry from every other of its log: over its id, or its canonical content."""
+    """Return the 8-byte digest that identifies an entry in its log: of its id, or of its canonical content."""
     if entry.id is not None:
         return xxh3_64_digest(b"id:" + entry.id.encode("utf-8", "surrogatepass"))
     try:

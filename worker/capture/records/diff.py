@@ -1,7 +1,7 @@
-"""From the records of a page to the changes among them. No I/O.
+"""Find the changed records of a page. No I/O.
 
-Observing a page costs one hash and one id for each record. Only those whose hash differs from the one kept
-are decoded, and only those whose content differs become events.
+Observing a page computes one hash and reads one id per record. Only records whose hash differs from the stored one
+are decoded, and only records whose content differs become events.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
 
 
 class Action(StrEnum):
-    """What is done about a record whose bytes are not the ones that are known."""
+    """The action for a record whose bytes differ from the stored fingerprint."""
 
     SNAPSHOT = "snapshot"
     CREATED = "created"
     UPDATED = "updated"
     DELETED = "deleted"
     OUTSIDE = "outside"
-    """Not of interest: remembered, not published."""
+    """Outside the scope: remembered, not published."""
     NOISE = "noise"
-    """Other bytes, same content: remembered, not published."""
+    """Different bytes, same content: remembered, not published."""
     STALE = "stale"
-    """Older than what was published: ignored."""
+    """Older than the last published version: ignored."""
     UNREADABLE = "unreadable"
-    """Has no id or is no object: parked among the dead letters with the reason."""
+    """Has no id or is not an object: written to the dead letters with the reason."""
     PARKED = "parked"
-    """As unreadable as it was when it was parked: nothing to do."""
+    """Unreadable, and already in the dead letters: nothing to do."""
 
 
 PUBLISHED = frozenset({Action.SNAPSHOT, Action.CREATED, Action.UPDATED, Action.DELETED})
@@ -60,9 +60,15 @@ _ROUNDING_MS = 1_000  # a service may keep its times by the second
 
 
 class RawRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record of a page: the bytes as served, their fingerprint, and who it is.
+    """A record of a page, not decoded.
 
-    `identifier` is empty for a record that cannot be read; `problem` then says why.
+    Attributes:
+        key: The packed id, or the packed fingerprint of a record without an id.
+        identifier: The id; "" if the record cannot be read.
+        raw: Fingerprint of the bytes as served.
+        record: The bytes as served.
+        problem: Why the record cannot be read.
+
     """
 
     key: bytes
@@ -73,11 +79,20 @@ class RawRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class DecodedRecord(msgspec.Struct, frozen=True, gc=False):
-    """An observed record whose bytes differ from the ones known, and its content, None if it has none.
+    """A record whose bytes differ from the stored fingerprint, decoded.
 
-    `before` is the packed state that was found, b"" for none; `held` the same, unpacked. `published`: what of the
-    record may be published; None without a policy, for the record as served. `linked`: the values of the fields
-    that the resource's follow-ups name, in their order. `outside`: it is not of interest.
+    Attributes:
+        observed: The record as served.
+        before: The stored packed state, b"" for none.
+        held: `before`, unpacked.
+        content: The hashes of its fields; None if the record cannot be read.
+        modified: Its modification time in milliseconds since 1970, 0 for unknown.
+        time: The same as text, with a zone.
+        problem: Why the record cannot be read.
+        published: The record after the privacy policy was applied; None without a policy.
+        linked: The values of the fields that the follow-ups of the resource name, in their order.
+        outside: The record is outside the scope.
+
     """
 
     observed: RawRecord
@@ -93,10 +108,16 @@ class DecodedRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """What is to be committed for one record. `before` and `after` are packed states, b"" for none.
+    """The change to commit for one record; see `DecodedRecord` for the fields that both have.
 
-    `published`: what of the record may be published; None without a policy, for the record as served. `linked`: as
-    in `DecodedRecord`. `grows`: by how many the records that are there become more.
+    Attributes:
+        action: What is done about the record.
+        after: The new packed state.
+        version: Number of the version that is published.
+        content: 32-bit fingerprint of the content.
+        changed: Names of the changed top-level fields, where known.
+        grows: The difference in the number of existing records: 1, 0 or -1.
+
     """
 
     action: Action
@@ -117,9 +138,9 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 def observe(
     resource: Resource, records: Sequence[msgspec.Raw], scope: RecordScope = EVERYTHING
 ) -> list[RawRecord]:
-    """Identify the records of a page. One that cannot be read does not keep the others from being read.
+    """Return the records of a page with their ids and fingerprints. An unreadable record does not affect the others.
 
-    The fingerprint of a record depends on the `scope`: after a change of it, each record is compared again.
+    The fingerprint of a record depends on the `scope`: when the scope changes, every record is compared again.
     """
     decode = _head_decoder(resource.id_field)
     try:
@@ -136,7 +157,7 @@ def observe(
 
 
 def _raw_record(resource: Resource, record: msgspec.Raw, scope: RecordScope) -> RawRecord:
-    """The slow way, for a page with a record that is not as it should be."""
+    """Identify one record of a page that contains an invalid record. Slower than the loop in `observe`."""
     raw, problem, identifier = raw_fingerprint(record), "", None
     try:
         identifier = _loose_head_decoder(resource.id_field)(record).id
@@ -149,20 +170,20 @@ def _raw_record(resource: Resource, record: msgspec.Raw, scope: RecordScope) -> 
 
 
 def times_of(resource: Resource, records: Sequence[msgspec.Raw]) -> list[int]:
-    """When records say that they were modified, in their order: milliseconds since 1970, 0 where they do not."""
+    """Return the modification times of records, in their order: milliseconds since 1970, 0 if a record has none."""
     decode, times = _times_decoder(resource.modified_fields), []
     for record in records:
         try:
             values = decode(record)
         except _UNREADABLE:
             values = ()
-        told = next((value for value in values if value is not None), None)
-        times.append(max(0, parse_time(told) or 0))
+        modified = next((value for value in values if value is not None), None)
+        times.append(max(0, parse_time(modified) or 0))
     return times
 
 
 def older_than(times: Sequence[int], since: int) -> int:
-    """How many of these times lie before `since`, by over a second; one of 0 is none."""
+    """Return how many of these times are more than a second before `since`; 0 means no time and is not counted."""
     return sum(0 < time < since - _ROUNDING_MS for time in times)
 
 
@@ -175,31 +196,38 @@ def decode(
     *,
     scope: RecordScope = EVERYTHING,
 ) -> DecodedRecord:
-    """Decode one record that is new or whose bytes differ. `before` is its packed state, b"" for none.
+    """Decode one record that is new or whose bytes differ.
 
-    A state that this program did not write counts as none: the record is published anew rather than lost.
-    `ignored`: top-level fields that do not count. Fingerprints are those of the others as served, whatever of
-    them `privacy` lets through. A record that is not in `scope` is marked as outside.
+    A state that this program did not write is treated as missing: the record is published again rather than lost.
+
+    Args:
+        resource: The resource of the record.
+        observed: The record as served.
+        before: The stored packed state, b"" for none.
+        ignored: Top-level fields whose changes are not published.
+        privacy: The policy for published records. Fingerprints cover the fields as served, whatever it removes.
+        scope: A record that is not in the scope is marked as outside.
+
     """
     try:
-        held = RecordState.unpack(before) if before else None
+        stored = RecordState.unpack(before) if before else None
     except ValueError:
-        held = None
+        stored = None
     if observed.problem:
-        return DecodedRecord(observed, before, held, None, problem=observed.problem)
+        return DecodedRecord(observed, before, stored, None, problem=observed.problem)
     try:
         requested = resource.modified_fields + linked_fields(resource)
         content = read_content(observed.record, ignored, requested)
         published = privacy.publish(observed.record) if privacy else None
     except _UNREADABLE as error:
-        return DecodedRecord(observed, before, held, None, problem=_problem(resource, error))
+        return DecodedRecord(observed, before, stored, None, problem=_problem(resource, error))
     linked = content.values[len(resource.modified_fields) :]
     outside = not scope.includes(observed.record)
     for value in content.values[: len(resource.modified_fields)]:
         if value is None:
             continue
-        # A time that cannot be read counts as none. It does not make the record unreadable, and no earlier
-        # time takes its place, for which every later change would be ignored as stale.
+        # An invalid time is treated as missing. It neither makes the record unreadable nor is replaced by another,
+        # earlier time of the record, with which every later change would be ignored as stale.
         modified = parse_time(value)
         if modified is None:
             break
@@ -208,7 +236,7 @@ def decode(
             return DecodedRecord(
                 observed,
                 before,
-                held,
+                stored,
                 content,
                 modified,
                 time,
@@ -216,23 +244,30 @@ def decode(
                 linked=linked,
                 outside=outside,
             )
-    return DecodedRecord(observed, before, held, content, published=published, linked=linked, outside=outside)
+    return DecodedRecord(
+        observed, before, stored, content, published=published, linked=linked, outside=outside
+    )
 
 
 def decide(decoded: DecodedRecord, fields: FieldIndex, *, baseline: bool, force: bool = False) -> Change:
-    """What to do about one record. `baseline`: the first complete read of the resource is over.
+    """Return the change to commit for one record.
 
-    `force`: one that has not changed is published again.
+    Args:
+        decoded: The record.
+        fields: The known field names of the resource.
+        baseline: The first full scan of the resource has ended.
+        force: Publish the record even if it has not changed.
+
     """
-    observed, held, content = decoded.observed, decoded.held, decoded.content
+    observed, stored, content = decoded.observed, decoded.held, decoded.content
     if content is None:
-        # These bytes are remembered, so that they are parked once. All else of a state stays: when the record
-        # can be read again, it is compared with what was published last. A record with an id is remembered by
-        # the inverse of its fingerprint: that never looks unchanged, so that it is found and counted each time.
+        # The fingerprint of these bytes is stored, so that they are parked once. The rest of the state stays: when
+        # the record can be read again, it is compared with the last published version. For a record with an id, the
+        # inverse of the fingerprint is stored: it never equals the fingerprint, so that each scan counts the record.
         raw = observed.raw if observed.problem else _inverse(observed.raw)
-        if held is not None and held.raw == raw:
+        if stored is not None and stored.raw == raw:
             return Change(Action.PARKED, observed, decoded.before, decoded.before, problem=decoded.problem)
-        parked = held or RecordState(raw, 0, 0, 0, b"")
+        parked = stored or RecordState(raw, 0, 0, 0, b"")
         parked = RecordState(
             raw, parked.content, parked.modified, parked.version, parked.fields, position=parked.place
         )
@@ -242,33 +277,35 @@ def decide(decoded: DecodedRecord, fields: FieldIndex, *, baseline: bool, force:
             decoded.before,
             parked.pack(),
             problem=decoded.problem,
-            grows=_grows(held),
+            grows=_grows(stored),
         )
-    placed = fields.place(content)
+    fingerprints = fields.place(content)
     changed: tuple[str, ...] = ()
-    if decoded.outside and (held is None or not held.is_inside):
-        return _remembered(decoded, held)
+    if decoded.outside and (stored is None or not stored.is_inside):
+        return _remembered(decoded, stored)
     # Version 0 marks a record that was parked as unreadable and never published.
-    if held is None or held.version == 0:
+    if stored is None or stored.version == 0:
         action, version = Action.CREATED if baseline else Action.SNAPSHOT, 1
-    elif held.is_gone:
-        action, version = Action.CREATED, held.version + 1
-    elif held.modified and decoded.modified and decoded.modified < held.modified:
+    elif stored.is_gone:
+        action, version = Action.CREATED, stored.version + 1
+    elif stored.modified and decoded.modified and decoded.modified < stored.modified:
         return Change(Action.STALE, observed, decoded.before, decoded.before)
     elif (
-        not force and held.content == placed.content and (held.fields == placed.fields or not held.is_inside)
+        not force
+        and stored.content == fingerprints.content
+        and (stored.fields == fingerprints.fields or not stored.is_inside)
     ):
-        action, version = Action.NOISE, held.version
+        action, version = Action.NOISE, stored.version
     else:
-        action, version = Action.UPDATED, held.version + 1
-        changed = fields.differing(held.fields, placed.fields)
-        if not changed and held.content != placed.content:
+        action, version = Action.UPDATED, stored.version + 1
+        changed = fields.differing(stored.fields, fingerprints.fields)
+        if not changed and stored.content != fingerprints.content:
             changed = content.names
-    position = held.place if held else 0
-    # What goes outside is published with the change by which it goes; without the fields it is known to be outside.
-    kept = b"" if decoded.outside and action is Action.UPDATED else placed.fields
+    position = stored.place if stored else 0
+    # The change by which a record leaves the scope is published. A state without fields marks it as outside.
+    kept = b"" if decoded.outside and action is Action.UPDATED else fingerprints.fields
     after = RecordState(
-        observed.raw, placed.content, decoded.modified, version, kept, position=position
+        observed.raw, fingerprints.content, decoded.modified, version, kept, position=position
     ).pack()
     return Change(
         action,
@@ -276,62 +313,64 @@ def decide(decoded: DecodedRecord, fields: FieldIndex, *, baseline: bool, force:
         decoded.before,
         after,
         version,
-        placed.content,
+        fingerprints.content,
         decoded.modified,
         decoded.time,
         changed,
         published=decoded.published,
         linked=decoded.linked,
-        grows=_grows(held),
+        grows=_grows(stored),
     )
 
 
-def _remembered(decoded: DecodedRecord, held: RecordState | None) -> Change:
-    """A record that is not of interest: known by its bytes, and by what was published of it, if it ever was."""
-    if held is not None and held.modified and decoded.modified and decoded.modified < held.modified:
+def _remembered(decoded: DecodedRecord, stored: RecordState | None) -> Change:
+    """Return the change for a record outside the scope: its fingerprint, and the version published last, if any."""
+    if stored is not None and stored.modified and decoded.modified and decoded.modified < stored.modified:
         return Change(Action.STALE, decoded.observed, decoded.before, decoded.before)
-    content, version, position = (held.content, held.version, held.place) if held else (0, 0, 0)
+    content, version, position = (stored.content, stored.version, stored.place) if stored else (0, 0, 0)
     after = RecordState(decoded.observed.raw, content, decoded.modified, version, b"", position=position)
-    return Change(Action.OUTSIDE, decoded.observed, decoded.before, after.pack(), version, grows=_grows(held))
+    return Change(
+        Action.OUTSIDE, decoded.observed, decoded.before, after.pack(), version, grows=_grows(stored)
+    )
 
 
 def decide_deleted(resource: Resource, identifier: str, before: bytes) -> Change | None:
-    """What to do about a record that is gone for certain; None if it was published as deleted already.
+    """Return the change for a deleted record; None if it was already published as deleted.
 
-    One that was never published, since it could not be read or is not of interest, goes without an event.
+    A record that was never published, because it was unreadable or outside the scope, is removed without an event.
 
-    The event holds the id alone: no more is known of the record.
+    The event contains only the id: nothing else is known of the record.
     """
     try:
-        held = RecordState.unpack(before)
+        stored = RecordState.unpack(before)
     except ValueError:
         return None
-    if held.is_gone:
+    if stored.is_gone:
         return None
-    action = Action.DELETED if held.version else Action.OUTSIDE
-    after = held.deleted()
+    action = Action.DELETED if stored.version else Action.OUTSIDE
+    after = stored.deleted()
     record = msgspec.Raw(msgspec.json.encode({resource.id_field: identifier}))
     observed = RawRecord(pack_id(identifier), identifier, after.raw, record)
     return Change(action, observed, before, after.pack(), after.version, published=bytes(record), grows=-1)
 
 
 def linked_fields(resource: Resource) -> tuple[str, ...]:
-    """The fields of a record that name what has to be read when it has changed."""
+    """Return the fields of a record that contain the ids to read after it has changed."""
     return tuple(follow_up.ids[0] for follow_up in resource.follow_ups if follow_up.ids)
 
 
-def _grows(held: RecordState | None) -> int:
-    return int(held is None or held.is_gone)
+def _grows(stored: RecordState | None) -> int:
+    return int(stored is None or stored.is_gone)
 
 
 def newest_of_each(decoded: Sequence[DecodedRecord]) -> list[DecodedRecord]:
-    """One of each record: a page that shows a record twice shows its newer state last or newer by time."""
-    kept: dict[bytes, DecodedRecord] = {}
-    for one in decoded:
-        other = kept.get(one.observed.key)
-        if other is None or one.modified >= other.modified:
-            kept[one.observed.key] = one
-    return list(kept.values())
+    """Return each record once: the newest by modification time, or the last one of the page if the times are equal."""
+    newest: dict[bytes, DecodedRecord] = {}
+    for record in decoded:
+        other = newest.get(record.observed.key)
+        if other is None or record.modified >= other.modified:
+            newest[record.observed.key] = record
+    return list(newest.values())
 
 
 def _inverse(raw: bytes) -> bytes:
@@ -344,9 +383,9 @@ def _problem(resource: Resource, error: Exception) -> str:
 
 @lru_cache(maxsize=64)
 def _times_decoder(names: tuple[str, ...]) -> Any:
-    """Reads the named fields of a record and nothing else, in their order."""
-    fields = [(f"f{at}", Any, None) for at in range(len(names))]
-    rename = {f"f{at}": name for at, name in enumerate(names)}
+    """Return a decoder that reads only the named fields of a record, in their order."""
+    fields = [(f"f{index}", Any, None) for index in range(len(names))]
+    rename = {f"f{index}": name for index, name in enumerate(names)}
     struct = msgspec.defstruct("Times", fields, rename=rename, gc=False)
     decode = msgspec.json.Decoder(struct).decode
     return lambda record: msgspec.structs.astuple(decode(record))

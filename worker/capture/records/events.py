@@ -1,4 +1,4 @@
-"""The entries of the streams, as the commit script takes them: events and dead letters. No I/O."""
+"""Build the entries of the streams in the form that the commit script expects: events and dead letters. No I/O."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from worker.capture.records.payload import PayloadOptions
 
 RECORDED = "recorded"
-"""The action of an event that is an entry of an audit log."""
+"""The action of an event for an entry of an audit log."""
 
 
 class EventBuilder:
-    """Makes the entries of one resource, or audit log, whose events are of `entity`."""
+    """Builds the stream entries of one resource or audit log. `entity` is part of its event types."""
 
     def __init__(self, entity: str, payload: PayloadOptions) -> None:
         self._entity, self._payload = entity, payload
@@ -28,7 +28,7 @@ class EventBuilder:
         self._of_entry = envelope.event_type(entity, RECORDED)
 
     def published(self, change: Change) -> bytes:
-        """What of the record is published."""
+        """Return the record as it is published, after the privacy policy was applied."""
         if change.published is None and self._payload.privacy:
             return self._payload.privacy.publish(change.observed.record)
         return bytes(change.observed.record) if change.published is None else change.published
@@ -36,7 +36,15 @@ class EventBuilder:
     def event(
         self, change: Change, observed_at: float, body: EncodedRecord, last: bytes | None
     ) -> list[object]:
-        """The event of a change. `body`: the record as it is published; `last`: as it was before, None if not kept."""
+        """Return the event of a change.
+
+        Args:
+            change: The change.
+            observed_at: Time of the event if the record has none (seconds since 1970).
+            body: The record as it is published.
+            last: The record as it was published before; None if that is not stored.
+
+        """
         identifier = change.observed.identifier
         event: list[object] = [
             envelope.event_id(self._entity, identifier, change.version, change.content),
@@ -47,26 +55,26 @@ class EventBuilder:
             envelope.join_names(change.changed),
             body.data,
         ]
-        more: list[object] = []
+        optional: list[object] = []
         if self._payload.compress_above is not None:
             event[-1], encoding = body.stored(self._payload.compress_above)
-            # Also where it is not compressed: Redis stores the names of fields once for entries that have the same.
-            more += [envelope.ENCODING_FIELD, encoding.value]
+            # Written even if it is not compressed: Redis stores field names once for entries with the same fields.
+            optional += [envelope.ENCODING_FIELD, encoding.value]
         if last is not None:
-            more += [envelope.PREVIOUS_FIELD, old_values(last, change.changed)]
-        if more:
-            event.append(self._optional_fields(more))
+            optional += [envelope.PREVIOUS_FIELD, old_values(last, change.changed)]
+        if optional:
+            event.append(self._optional_fields(optional))
         return event
 
-    def recorded(self, log: AuditDelta, one: AuditEvent, observed_at: float) -> list[object]:
-        """The event of a new entry of an audit log. Its subject is the record whose log it is."""
-        body = EncodedRecord(one.published)
+    def recorded(self, log: AuditDelta, entry: AuditEvent, observed_at: float) -> list[object]:
+        """Return the event of a new entry of an audit log. Its subject is the record that the log belongs to."""
+        body = EncodedRecord(entry.published)
         event: list[object] = [
-            envelope.event_id(self._entity, log.subject, one.version, one.fingerprint),
+            envelope.event_id(self._entity, log.subject, entry.version, entry.fingerprint),
             self._of_entry,
             log.subject,
-            one.time or rfc3339(observed_at),
-            str(one.version),
+            entry.time or rfc3339(observed_at),
+            str(entry.version),
             "",
             body.data,
         ]
@@ -76,9 +84,9 @@ class EventBuilder:
         return event
 
     def dead_letter(self, change: Change, observed_at: float, where: str) -> list[object]:
-        """The letter of a record that cannot be read. `where` it was: operation and page."""
+        """Return the dead letter of a record that cannot be read. `where` names the operation and the page."""
         observed, record = change.observed, bytes(change.observed.record)
-        # What cannot be read cannot be filtered: of such a record no more is kept than tells it from others.
+        # The policy cannot be applied to an unreadable record: only its size and fingerprint are stored.
         kept: list[object] = ["data", record]
         if self._payload.privacy:
             kept = ["size", str(len(record)), "fingerprint", observed.raw.hex()]
@@ -91,12 +99,12 @@ class EventBuilder:
             *kept,
         ]  # fmt: skip
 
-    def _optional_fields(self, more: list[object]) -> list[object]:
-        """The further fields of an event that has some: the trace is the last. The commit adds it to all others."""
+    def _optional_fields(self, optional: list[object]) -> list[object]:
+        """Return the optional fields of an event, with the trace last. The commit adds the trace to other events."""
         traceparent = self.traceparent()
-        return [*more, envelope.TRACE_FIELD, traceparent] if traceparent else more
+        return [*optional, envelope.TRACE_FIELD, traceparent] if traceparent else optional
 
     def traceparent(self) -> str:
-        """The place of the run in its trace; "" where it is not asked for, and outside of a run."""
+        """Return the W3C trace context of the run; "" if it is not enabled, and outside of a run."""
         trace = tracing.here() if self._payload.traceparent else None
         return trace.traceparent if trace else ""

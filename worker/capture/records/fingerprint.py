@@ -1,15 +1,15 @@
-"""Fingerprints: what is kept of a record to see that it changed, and which of its fields did.
+"""Fingerprints: the stored hashes of a record that show whether it changed, and in which fields.
 
-Three of them, each cheaper to be wrong about than the next is to compute:
+There are three kinds:
 
-- `raw`, 64 bits over the bytes as served. Equal bytes are an unchanged record; nothing else is looked at.
-- `content`, 32 bits over the canonical content (keys sorted at every depth, ignored fields left out).
-  Other bytes with the same content are noise: another key order, another way to write a number.
-- one of 16 bits for each top-level field, which name what changed (little endian, as every machine is
-  that there are wheels for).
+- `raw`, 64 bits of the bytes as served. If it is equal, the record is unchanged and is not decoded.
+- `content`, 32 bits of the canonical content (keys sorted at every depth, ignored fields left out).
+  Different bytes with the same content are noise: another key order, another spelling of a number.
+- 16 bits for each top-level field, which show the changed fields (little endian, as is every platform that
+  the dependencies have wheels for).
 
-A change is missed if `raw` is equal (1 in 1.8e19), or if `content` and every field are (1 in 2.8e14 for a
-single field). A changed field goes unnamed once in 65,536; if none can be named, all are.
+A change is missed if `raw` is equal (1 in 1.8e19), or if `content` and the fingerprints of all fields are equal (1 in
+2.8e14 for a single field). A changed field goes unnamed once in 65,536; if no changed field can be named, all are.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     _Shape: TypeAlias = tuple[Callable[[Sequence[int]], Iterable[int]] | None, bool]
 
 MAX_FIELDS = 256
-"""Top-level fields beyond this number are covered by `content` but have no name of their own."""
+"""Top-level fields beyond this number are covered by `content` but have no fingerprint of their own."""
 
 _HEAD = 8 + 4 + 6 + 4
 _GONE = bytes(8)
@@ -45,15 +45,15 @@ _canonical = msgspec.msgpack.Encoder(order="sorted").encode
 
 
 def raw_fingerprint(record: bytes | msgspec.Raw) -> bytes:
-    """8 bytes over the record as served."""
+    """Return the 8-byte hash of the record as served."""
     return xxh3_64_digest(record)
 
 
 def pack_id(identifier: str) -> bytes:
-    """An id in as few bytes as tell it apart: 12 for 24 hex digits, 16 for a UUID, else its text.
+    """Return an id in few bytes: 12 for 24 hex digits, 16 for a UUID, otherwise its text.
 
-    Two ids never pack to the same bytes: only the lower-case spelling is packed, a text starts with the byte
-    0xff, and ids whose packed form would start with it stay text.
+    Different ids never pack to the same bytes: only the lower-case spelling is packed, a text starts with the byte
+    0xff, and ids whose packed form would start with 0xff stay text.
     """
     try:
         if len(identifier) == 24:
@@ -70,12 +70,12 @@ def pack_id(identifier: str) -> bytes:
 
 
 def pack_unreadable(raw: bytes) -> bytes:
-    """The place in which an unreadable record is remembered, by its raw fingerprint."""
+    """Return the key of the state of an unreadable record, from its raw fingerprint."""
     return b"\xfe" + raw
 
 
 def unpack_id(packed: bytes) -> str | None:
-    """The id that `pack_id` packed; None for the place of an unreadable record."""
+    """Return the id that `pack_id` packed; None for the key of an unreadable record."""
     if packed[0] == _TEXT:
         return packed[1:].decode("utf-8", "surrogatepass")
     if len(packed) == 12:
@@ -84,42 +84,42 @@ def unpack_id(packed: bytes) -> str | None:
 
 
 def bucket_of(packed_id: bytes, buckets: int) -> int:
-    """Which of the hashes of a resource keeps the state of this record."""
+    """Return the number of the hash that stores the state of this record."""
     return xxh3_64_intdigest(packed_id) % buckets
 
 
 class FieldIndex:
-    """The top-level field names of a resource, each with a fixed place in the fingerprints of the fields.
+    """The top-level field names of a resource, each with a fixed position in the packed field fingerprints.
 
-    Append-only and shared through Redis: `StateStore.extend_fields` gives new names a place for good.
+    The list is append-only and shared through Redis: `StateStore.extend_fields` adds new names permanently.
     """
 
     def __init__(self, names: Sequence[str] = ()) -> None:
         self._names: list[str] = []
-        self._places: dict[str, int] = {}
+        self._positions: dict[str, int] = {}
         self._shapes: dict[tuple[str, ...], _Shape] = {}
         self.update(names)
 
     def update(self, names: Sequence[str]) -> None:
-        """Take over the whole list, of which the beginning is known."""
+        """Replace the list of names by a longer one that starts with the current names."""
         self._names = list(names)
-        self._places = {name: position for position, name in enumerate(self._names)}
+        self._positions = {name: position for position, name in enumerate(self._names)}
         self._shapes.clear()
 
     def unknown(self, names: Iterable[str]) -> list[str]:
-        """Those names that have no place and may get one."""
-        missing = [name for name in names if name not in self._places]
+        """Return the names that have no position, at most as many as may still be added."""
+        missing = [name for name in names if name not in self._positions]
         return missing[: max(0, MAX_FIELDS - len(self._names))]
 
     def extended(self, names: Sequence[str]) -> FieldIndex:
-        """The same with `names` in the places that they would get."""
+        """Return a copy in which the unknown `names` are appended."""
         return FieldIndex([*self._names, *self.unknown(names)])
 
     def place(self, content: ContentHashes) -> Fingerprints:
-        """The fingerprints of a record's content, in an order that does not depend on that of its fields."""
+        """Return the fingerprints of a record's content. They do not depend on the order of its fields."""
         shape = self._shapes.get(content.names)
         if shape is None:
-            if len(self._shapes) >= _MAX_SHAPES:  # names that are made up as they go must not fill the memory
+            if len(self._shapes) >= _MAX_SHAPES:  # generated field names must not fill the memory
                 self._shapes.clear()
             shape = self._shapes[content.names] = self._shape(content.names)
         rearrange, complete = shape
@@ -131,28 +131,30 @@ class FieldIndex:
         return Fingerprints(fingerprint, low.tobytes())
 
     def _rest(self, content: ContentHashes) -> int:
-        """Over the fields that have no place of their own."""
+        """Return a hash of the fields that have no position."""
         pairs = zip(content.names, content.hashes, strict=True)
-        rest = sorted((name, value) for name, value in pairs if name not in self._places)
+        rest = sorted((name, value) for name, value in pairs if name not in self._positions)
         return xxh3_64_intdigest(repr(rest).encode()) & 0xFFFFFFFF
 
     def _shape(self, names: tuple[str, ...]) -> _Shape:
-        """How to get from the order of `names` to that of the places, and whether each has a place."""
-        at = {self._places[name]: index for index, name in enumerate(names) if name in self._places}
-        order = [at.get(position, len(names)) for position in range(max(at, default=-1) + 1)]
+        """Return the function that reorders hashes from `names` to positions, and whether each name has a position."""
+        indices = {
+            self._positions[name]: index for index, name in enumerate(names) if name in self._positions
+        }
+        order = [indices.get(position, len(names)) for position in range(max(indices, default=-1) + 1)]
         if order == list(range(len(names))):
             return None, True
-        # itemgetter gives a bare item for one index, so there are always two.
+        # With one index, itemgetter returns an item instead of a tuple, so there are always at least two.
         pick: Callable[[Sequence[int]], tuple[int, ...]] = itemgetter(*order, len(names), len(names))
-        return lambda hashes: pick(hashes)[:-2], len(at) == len(names)
+        return lambda hashes: pick(hashes)[:-2], len(indices) == len(names)
 
     def held(self, packed: bytes) -> frozenset[str]:
-        """Names of the fields that a record had, by the fingerprints that are kept of it."""
+        """Return the names of the fields that a record had, from its stored field fingerprints."""
         known = zip(self._names, _vector(packed), strict=False)
         return frozenset(name for name, fingerprint in known if fingerprint)
 
     def differing(self, before: bytes, after: bytes) -> tuple[str, ...]:
-        """Names whose fingerprints differ, in the order of their places."""
+        """Return the names of the fields whose fingerprints differ, in the order of their positions."""
         old, new = _vector(before), _vector(after)
         length = max(len(old), len(new))
         old.extend([0] * (length - len(old)))
@@ -171,16 +173,16 @@ def _vector(packed: bytes) -> array[int]:
 
 
 class Fingerprints(NamedTuple):
-    """Fingerprints of a content: one over all of it, and 16 bits for each field at its place, 0 for none."""
+    """Fingerprints of a record: 32 bits of the content, and 16 bits per field at its position, 0 for a missing one."""
 
     content: int
     fields: bytes
 
 
 class ContentHashes(msgspec.Struct, frozen=True, gc=False):
-    """The content of a record: the names of its fields and the 64-bit hashes of their canonical values.
+    """The names of the fields of a record, and the 64-bit hashes of their canonical values.
 
-    `values` are the decoded values of the fields that were asked for.
+    `values` are the decoded values of the requested fields.
     """
 
     names: tuple[str, ...]
@@ -191,16 +193,15 @@ class ContentHashes(msgspec.Struct, frozen=True, gc=False):
 def read_content(
     record: bytes | msgspec.Raw, ignored: frozenset[str], requested: tuple[str, ...] = ()
 ) -> ContentHashes:
-    """Decode a record and take the fingerprints of its fields.
+    """Decode a record and hash its fields.
 
-    A value is hashed as it is written again, with the keys sorted at every depth: spaces, key order and the
-    spelling of a number do not count (1.5, 1.50 and 15e-1 are one; 1 and 1.0 are a whole number and one with
-    a fraction, and differ).
+    A value is hashed in canonical form, with the keys sorted at every depth: spaces, key order and the spelling of a
+    number do not matter (1.5, 1.50 and 15e-1 are equal; 1 and 1.0 differ, as an integer and a float).
 
     Raises:
-        msgspec.DecodeError: It is not a JSON object.
-        UnicodeDecodeError: A text in it is not UTF-8.
-        RecursionError: It is nested too deeply.
+        msgspec.DecodeError: The record is not a JSON object.
+        UnicodeDecodeError: A string in the record is not UTF-8.
+        RecursionError: The record is nested too deeply.
 
     """
     try:
@@ -218,10 +219,10 @@ def read_content(
 
 
 def _with_long_numbers(record: bytes | msgspec.Raw) -> dict[str, object]:
-    """Decode a record with numbers beyond what msgspec takes, which stay text. What else is in it is the same.
+    """Decode a record with numbers beyond the range of msgspec. Such numbers become strings.
 
     Raises:
-        msgspec.DecodeError: That is not what is wrong with it.
+        msgspec.DecodeError: The record is invalid for another reason.
 
     """
     try:
@@ -245,17 +246,17 @@ def _fraction(text: str) -> float | str:
 def _canonical_with_long_numbers(value: object) -> bytes:
     try:
         return _canonical(value)
-    except OverflowError:  # msgpack ends at 64 bits
+    except OverflowError:  # integers of msgpack have at most 64 bits
         return json.dumps(value, sort_keys=True).encode()
 
 
 class RecordState:
-    """What is kept of a record: 22 bytes, the version, and 2 bytes for each top-level field.
+    """The stored state of a record: 22 bytes, the version, and 2 bytes for each top-level field.
 
     Layout 2: raw (8) | content (4) | modified in ms since 1970, 0 for unknown (6) | place (4) | version (base 128,
     the last byte below 128) | fingerprints of the fields (2 each, little endian).
-    `place` is a number of its own for each record of a resource, given at its first commit: the bit by which a
-    complete read notes that it has seen the record.
+    `place` is a unique number of the record in its resource, assigned at its first commit: the bit that a full scan
+    sets when it has seen the record.
     """
 
     __slots__ = ("content", "fields", "modified", "place", "raw", "version")
@@ -268,20 +269,20 @@ class RecordState:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the record was published as deleted. What is left of it is its version."""
+        """True if the record was published as deleted. Its state then has only a version."""
         return self.version > 0 and self.raw == _GONE and not self.fields
 
     @property
     def is_inside(self) -> bool:
-        """Whether the record was published, and was of interest then."""
+        """True if the record was published, and was in the scope at that time."""
         return self.version > 0 and bool(self.fields)
 
     def deleted(self) -> RecordState:
-        """The state after the record has been published as deleted."""
+        """Return the state after the record has been published as deleted."""
         return RecordState(_GONE, 0, self.modified, self.version + 1, b"", position=self.place)
 
     def pack(self) -> bytes:
-        """As bytes, for Redis."""
+        """Return the state as bytes, for Redis."""
         version, packed = self.version, b""
         while version >= 0x80:
             packed += _BYTES[version & 0x7F | 0x80]
@@ -292,7 +293,7 @@ class RecordState:
 
     @classmethod
     def unpack(cls, packed: bytes) -> RecordState:
-        """Read it back.
+        """Return the state that `pack` packed.
 
         Raises:
             ValueError: These bytes were not written by `pack`.
@@ -300,22 +301,22 @@ class RecordState:
         """
         if len(packed) < _HEAD + 1:
             raise ValueError(f"a record state has at least {_HEAD + 1} bytes, this one has {len(packed)}")
-        version, shift, at = 0, 0, _HEAD
+        version, shift, offset = 0, 0, _HEAD
         while True:
-            if at >= len(packed):
+            if offset >= len(packed):
                 raise ValueError("a record state ends within its version")
-            byte = packed[at]
+            byte = packed[offset]
             version |= (byte & 0x7F) << shift
-            at, shift = at + 1, shift + 7
+            offset, shift = offset + 1, shift + 7
             if byte < 0x80:
                 break
-        if (len(packed) - at) % 2:
+        if (len(packed) - offset) % 2:
             raise ValueError("a record state ends within the fingerprint of a field")
         return cls(
             raw=packed[:8],
             content=int.from_bytes(packed[8:12], "big"),
             modified=int.from_bytes(packed[12:18], "big"),
             version=version,
-            fields=packed[at:],
+            fields=packed[offset:],
             position=int.from_bytes(packed[18:22], "big"),
         )

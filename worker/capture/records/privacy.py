@@ -1,16 +1,16 @@
-"""What of a record is published: a rule for each of its fields, applied before an event is written. No I/O.
+"""The privacy policy: a rule for each field of a record, applied before an event is written. No I/O.
 
-`keep` publishes a field as served, `drop` leaves it out, `mask` writes `"***"` for a text and null for any other
-value, and `hash` writes 32 hex digits of its HMAC-SHA256, by which equal values can be told without being known.
-On an object or a list, `mask` and `hash` go for every value within.
+`keep` publishes a field as served, `drop` leaves it out, `mask` writes `"***"` for a string and null for any other
+value, and `hash` writes 32 hex digits of the HMAC-SHA256 of the value, so that equal values can be recognised
+without being revealed. On an object or a list, `mask` and `hash` apply to every value within.
 
-A rule stands at a path such as `shippingAddress.email`. Paths go through lists by themselves, and capitals do
-not count. The rule of a field holds for all that is in it, unless a longer path has its own: `meta` dropped and
-`meta.channel` kept leaves `meta` with that one field. `**.email` is every field of that name, at any depth, where
-no path says otherwise.
+A rule belongs to a path such as `shippingAddress.email`. Paths pass through lists implicitly and are
+case-insensitive. The rule of a field applies to everything in the field unless a longer path has its own rule: `meta`
+dropped and `meta.channel` kept leaves `meta` with that one field. `**.email` matches every field of that name at any
+depth, unless a path has its own rule.
 
-A record without a field that a rule changes stays as served, byte for byte. In one that is changed, what no rule
-can concern stays as served too.
+A record in which no rule changes a field is published as served, byte for byte. In a changed record, values that no
+rule can match are published as served, too.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 MASK = b'"***"'
 HASH_DIGITS = 32
 AUDIT_SUFFIX = "_audit"
-"""How the names of audit logs end."""
+"""Suffix of the names of audit logs."""
 ANYWHERE = "**."
-"""What a path begins with that stands for one name at any depth."""
+"""Prefix of a path that matches one name at any depth."""
 
 _MAX_NAMES = 1024
 _NESTED = frozenset({b"{", b"["})
@@ -47,11 +47,11 @@ _as_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _as_text = msgspec.json.Decoder(str).decode
 _as_anything = msgspec.json.Decoder().decode
 _as_json = msgspec.json.Encoder().encode
-_loosely = partial(json.loads, parse_int=str, parse_float=str)  # however long a number is
+_loosely = partial(json.loads, parse_int=str, parse_float=str)  # accepts numbers of any length
 
 
 class Rule(StrEnum):
-    """What is done about a field."""
+    """The action for a field."""
 
     KEEP = "keep"
     DROP = "drop"
@@ -89,7 +89,7 @@ _PERSONAL_NAMES = (
     *("customerPaymentMethods", "cardFirst4", "cardLast4", "customerTransactions", "authorizationCode"),
 )
 _ANYWHERE_MINIMAL = {f"{ANYWHERE}{name}": Rule.DROP for name in _PERSONAL_NAMES}
-"""The pages of the vendor are known in part only: a name that speaks of a person is dropped wherever it stands."""
+"""The vendor's documentation is known only in part, so a name that suggests personal data is dropped at any depth."""
 
 MINIMAL: dict[str, dict[str, Rule]] = {
     "orders": {
@@ -110,10 +110,10 @@ MINIMAL: dict[str, dict[str, Rule]] = {
     },
     "notes": {"text": Rule.DROP, "user.name": Rule.DROP},
 }
-"""The policy `minimal`, beside the names that are dropped everywhere: what of the known fields is personal.
+"""The policy `minimal`: the personal data among the known fields, in addition to the names that are dropped everywhere.
 
-Names, addresses but for the country, phones, mail addresses, payment details, free text, customers' pictures, and
-the maps into which a shop may write anything (`meta`, `clientAttributes`).
+Names, addresses except for the country, phone numbers, email addresses, payment details, free text, customers'
+pictures, and the maps into which a shop may write anything (`meta`, `clientAttributes`).
 """
 
 
@@ -121,15 +121,16 @@ _ENTRY_KEPT = (
     *AUDIT_IDS, *AUDIT_TIMES, "action", "type", "eventType", "operation", "version",
     "resourceId", "resourceType", "entityId", "entityType",
 )  # fmt: skip
-"""What `minimal` lets through of an entry of an audit log, of which no field is documented: what tells it apart,
-when it was, and what was done to what. Who did it, and old and new values, may be anything."""
+"""The fields of an audit log entry that `minimal` keeps: its id, its time, the operation and the object.
+
+No field of entries is documented; the user, and old and new values, may contain personal data."""
 
 
 class _Node:
-    """What the rules say of one field: its own rule, and those of fields in it by their names in lower case.
+    """The rules for one field: its own rule, and the nodes of the fields in it by their names in lower case.
 
-    `seen` keeps, for each name that was found in it, what is to be done there: how the name is written, its node,
-    the rule of that node, the rule that it has anywhere.
+    `seen` caches for each name that occurred in the field: the encoded name, its node, the rule of that node, and the
+    rule for the name at any depth.
     """
 
     __slots__ = ("children", "rule", "seen")
@@ -141,9 +142,13 @@ class _Node:
 
 
 class RecordPolicy:
-    """The rules for the records of one resource. `key` is that of the hashes.
+    """The rules for the records of one resource.
 
-    `otherwise`: the rule of every field for which, or for what it is in, there is none.
+    Args:
+        rules: The rules by path.
+        key: The key of the hashes.
+        otherwise: The rule for fields without a rule, their own or an inherited one.
+
     """
 
     def __init__(self, rules: Mapping[str, Rule], key: bytes = b"", otherwise: Rule | None = None) -> None:
@@ -154,18 +159,18 @@ class RecordPolicy:
             if path.startswith(ANYWHERE):
                 self._anywhere[path.removeprefix(ANYWHERE).lower()] = rule
             else:
-                self._plant(path, rule)
+                self._add_rule(path, rule)
         self._somewhere = _search_for(self._anywhere)
-        said = json.dumps(sorted((path.lower(), rule) for path, rule in rules.items()))
-        said += otherwise or ""
-        self.tag = hmac.digest(key, said.encode(), "sha256")[:4]
-        """Tells this policy from another one, or from the same with another key."""
+        canonical = json.dumps(sorted((path.lower(), rule) for path, rule in rules.items()))
+        canonical += otherwise or ""
+        self.tag = hmac.digest(key, canonical.encode(), "sha256")[:4]
+        """Identifies the rules and the key of this policy."""
         names = {path.removeprefix(ANYWHERE) for path in rules}
         self.hidden = frozenset(name for name in names if "." not in name and self._hides(name.lower()))
-        """Top-level fields of which nothing is published: an event of a change in them alone would say what the
-        one before said. Names as the rules spell them."""
+        """Top-level fields that are dropped entirely: an event for a change in them alone would repeat the previous
+        event. Names are spelled as in the rules."""
 
-    def _plant(self, path: str, rule: Rule) -> None:
+    def _add_rule(self, path: str, rule: Rule) -> None:
         node = self._root
         for name in path.lower().split("."):
             node = node.children.setdefault(name, _Node())
@@ -176,19 +181,19 @@ class RecordPolicy:
         return (node.rule or self._anywhere.get(name)) is Rule.DROP and not node.children
 
     def publish(self, record: bytes | msgspec.Raw) -> bytes:
-        """What of a record is published: the record as served, byte for byte, if no rule changes any of it.
+        """Return the record as it is published; as served, byte for byte, if no rule changes it.
 
         Raises:
-            msgspec.DecodeError: It is not a JSON object.
-            RecursionError: It is nested too deeply.
+            msgspec.DecodeError: The record is not a JSON object.
+            RecursionError: The record is nested too deeply.
 
         """
         served = bytes(record)
-        made = self._object(served, self._root, self._otherwise) or b"{}"
-        return served if made == served or _says_the_same(made, served) else made
+        published = self._object(served, self._root, self._otherwise) or b"{}"
+        return served if published == served or _is_equivalent(published, served) else published
 
     def _value(self, raw: bytes, node: _Node, rule: Rule | None) -> bytes | None:
-        """What is published of a value under a rule, its own or an inherited one; None for nothing."""
+        """Return the published form of a value under its own or an inherited rule; None if it is dropped."""
         kind = raw[:1]
         if kind in _NESTED:
             if not node.children:
@@ -207,17 +212,17 @@ class RecordPolicy:
         members, seen = [], node.seen
         for name, value in _as_object(raw).items():
             head, child, exact, anywhere = seen.get(name) or self._rule_of(node, name)
-            its, served = exact or rule or anywhere, bytes(value)
-            # Most fields are plain values that no rule concerns.
-            made = served if its is None and served[:1] not in _NESTED else self._value(served, child, its)
-            if made is not None:
-                members.append(head + made)
+            effective, served = exact or rule or anywhere, bytes(value)
+            is_plain = effective is None and served[:1] not in _NESTED  # as most fields are
+            published = served if is_plain else self._value(served, child, effective)
+            if published is not None:
+                members.append(head + published)
         if rule is Rule.DROP and not members:
             return None
         return b"{" + b",".join(members) + b"}"
 
     def _rule_of(self, node: _Node, name: str) -> tuple[bytes, _Node, Rule | None, Rule | None]:
-        if len(node.seen) >= _MAX_NAMES:  # names that are made up as they go must not fill the memory
+        if len(node.seen) >= _MAX_NAMES:  # generated field names must not fill the memory
             node.seen.clear()
         lowered = name.lower()
         child = node.children.get(lowered, self._leaf)
@@ -226,8 +231,8 @@ class RecordPolicy:
         return result
 
     def _list(self, raw: bytes, node: _Node, rule: Rule | None) -> bytes | None:
-        made = [self._value(bytes(value), node, rule) for value in _as_list(raw)]
-        kept = [item for item in made if item is not None]
+        published = [self._value(bytes(value), node, rule) for value in _as_list(raw)]
+        kept = [item for item in published if item is not None]
         if rule is Rule.DROP and not kept:
             return None
         return b"[" + b",".join(kept) + b"]"
@@ -237,22 +242,22 @@ class RecordPolicy:
         return b'"' + digest[:HASH_DIGITS].encode() + b'"'
 
     def _is_somewhere_in(self, raw: bytes) -> bool:
-        """Whether a name that has a rule at any depth may stand in a value."""
+        """True if a name that has a rule at any depth may occur in a value."""
         return bool(self._anywhere) and (self._somewhere is None or self._somewhere.search(raw) is not None)
 
 
 def policy_for(resource: str, settings: PrivacySettings) -> RecordPolicy | None:
-    """The rules that the settings give for a resource; None where every record is published as served."""
+    """Return the policy that the settings give for a resource; None if every record is published as served."""
     own = {path: Rule(action) for path, action in settings.fields.get(resource, {}).items()}
-    ready: dict[str, Rule] = {}
+    predefined: dict[str, Rule] = {}
     otherwise = None
     if settings.policy == "minimal" and resource.endswith(AUDIT_SUFFIX):
-        ready, otherwise = dict.fromkeys(_ENTRY_KEPT, Rule.KEEP), Rule.DROP
+        predefined, otherwise = dict.fromkeys(_ENTRY_KEPT, Rule.KEEP), Rule.DROP
     elif settings.policy == "minimal":
-        ready = {**_ANYWHERE_MINIMAL, **MINIMAL.get(resource, {})}
-    # What is said of a field takes the place of all that the ready policy says of it and of what is in it.
-    said = tuple(f"{path.lower()}." for path in own)
-    rules = {path: rule for path, rule in ready.items() if not f"{path.lower()}.".startswith(said)} | own
+        predefined = {**_ANYWHERE_MINIMAL, **MINIMAL.get(resource, {})}
+    # A configured rule of a field replaces all predefined rules of the field and of the fields in it.
+    replaced = tuple(f"{path.lower()}." for path in own)
+    rules = {p: rule for p, rule in predefined.items() if not f"{p.lower()}.".startswith(replaced)} | own
     if otherwise is None and all(rule is Rule.KEEP for rule in rules.values()):
         return None
     key = settings.key.get_secret_value() if settings.key else ""
@@ -260,9 +265,9 @@ def policy_for(resource: str, settings: PrivacySettings) -> RecordPolicy | None:
 
 
 def _search_for(names: Iterable[str]) -> re.Pattern[bytes] | None:
-    """A pattern for any of these as the name of a field, or for one that is spelled with escapes.
+    """Return a pattern that finds one of these field names, or any name that is spelled with escapes.
 
-    None if a name could also be spelled otherwise.
+    None if a name has another spelling that the pattern would not find.
     """
     if not all(_PLAIN_NAME.fullmatch(name) for name in names):
         return None
@@ -270,23 +275,23 @@ def _search_for(names: Iterable[str]) -> re.Pattern[bytes] | None:
     return re.compile(rf'"(?:{either})"[ \t\r\n]*:|\\u'.encode(), re.IGNORECASE)
 
 
-def _says_the_same(made: bytes, served: bytes) -> bool:
-    """Whether no rule has changed anything: two spellings of the same.
+def _is_equivalent(published: bytes, served: bytes) -> bool:
+    """True if both are spellings of the same value, so that no rule has changed anything.
 
-    Not so if a name stands twice in an object: of two fields of one name, the first would pass unseen.
+    False if a name occurs twice in an object: the first of the two fields would be published unchecked.
     """
     try:
-        if _as_anything(made) != _as_anything(served):
+        if _as_anything(published) != _as_anything(served):
             return False
     except msgspec.DecodeError:
-        pass  # numbers beyond what msgspec takes
+        pass  # numbers beyond the range of msgspec
     unique = True
 
-    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def check_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal unique
         fields = dict(pairs)
         unique = unique and len(fields) == len(pairs)
         return fields
 
-    same: bool = _loosely(served, object_pairs_hook=look) == _loosely(made)
+    same: bool = _loosely(served, object_pairs_hook=check_names) == _loosely(published)
     return same and unique

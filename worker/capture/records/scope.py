@@ -1,8 +1,8 @@
-"""Which records are of interest: by merchant and by status. No I/O.
+"""The scope of a resource: the records to publish, by merchant and by status. No I/O.
 
-What is outside is known and not published, so that it is published when it comes in. A record that goes outside is
-published once more, with the change by which it goes, and then no longer. One that does not say its merchant or
-status is of interest: nothing is hidden for want of a field.
+Records outside the scope are tracked but not published, so that a record is published when it enters the scope. The
+change by which a record leaves the scope is published; later changes are not. A record without a merchant or status
+is in the scope: no record is left out because a field is missing.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 @dataclass(frozen=True)
 class RecordScope:
-    """What of one resource is published. Without merchants, or without statuses, all of them are.
+    """The records of one resource to publish. Without merchants, or without statuses, all of them are in the scope.
 
-    `final`: statuses in which a record is not expected to change any more.
+    `final` contains the statuses in which a record is not expected to change.
     """
 
     merchant_field: str | None = None
@@ -40,12 +40,12 @@ class RecordScope:
 
     @cached_property
     def is_limited(self) -> bool:
-        """Whether there are records that are not of interest."""
+        """True if there may be records outside the scope."""
         return bool((self.merchant_field and self.merchants) or (self.status_field and self.statuses))
 
     @cached_property
     def salt(self) -> bytes:
-        """What tells this interest from others: with another one, every record is looked at anew, once."""
+        """A hash of the scope, part of each fingerprint: when the scope changes, every record is compared again."""
         if not self.is_limited:
             return b""
         named = (self.merchant_field, self.status_field, sorted(self.merchants), sorted(self.statuses))
@@ -53,21 +53,21 @@ class RecordScope:
 
     @cached_property
     def fingerprint(self) -> Callable[[bytes | msgspec.Raw], bytes]:
-        """The fingerprint of a record's bytes, which is another one under another interest."""
+        """The function that returns the fingerprint of a record's bytes under this scope."""
         if not self.is_limited:
             return raw_fingerprint
         salt = int.from_bytes(self.salt, "big")
         return lambda record: (int.from_bytes(raw_fingerprint(record), "big") ^ salt).to_bytes(8, "big")
 
     def includes(self, record: msgspec.Raw) -> bool:
-        """Whether a record is of interest."""
+        """True if a record is in the scope."""
         if not self.is_limited:
             return True
         merchant, status = self._fields_of(record)
         return _is_in(merchant, self.merchants) and _is_in(status, self.statuses)
 
     def statuses_of(self, records: Iterable[msgspec.Raw]) -> list[str | None]:
-        """The statuses of records, in their order; None where there is none."""
+        """Return the statuses of records, in their order; None for a record without one."""
         return (
             [status for _, status in map(self._fields_of, records)]
             if self.status_field
@@ -75,16 +75,16 @@ class RecordScope:
         )
 
     def is_open(self, status: str | None) -> bool:
-        """Whether a record in this status may change, and is of interest."""
+        """True if a record in this status may change, and is in the scope."""
         return status is not None and status not in self.final and _is_in(status, self.statuses)
 
     def others_among(self, records: Iterable[msgspec.Raw]) -> set[str]:
-        """Merchants that are not of interest and that have one of these records."""
+        """Return the merchants of these records that are outside the scope."""
         merchants = {merchant for merchant, _ in map(self._fields_of, records) if merchant is not None}
         return merchants - self.merchants if self.merchants else set()
 
     def open_statuses(self, seen: Iterable[str]) -> Sequence[str]:
-        """Those in which a record may change, of the ones that were seen."""
+        """Return the statuses to read open records by: the configured ones, or those in `seen`, without final ones."""
         return sorted(filter(self.is_open, self.statuses or set(seen)))
 
     def _fields_of(self, record: msgspec.Raw) -> tuple[str | None, str | None]:
@@ -116,7 +116,7 @@ def _is_in(value: str | None, requested: frozenset[str]) -> bool:
 
 
 def _text(value: object) -> str | None:
-    """A value as it stands in settings and in a query: statuses of shipments are numbers."""
+    """Return a value as it is written in settings and in a query: statuses of shipments are numbers."""
     if value is None or isinstance(value, str):
         return value
     return msgspec.json.encode(value).decode()
@@ -125,6 +125,6 @@ def _text(value: object) -> str | None:
 @lru_cache(maxsize=64)
 def _decoder(merchant_field: str, status_field: str) -> Any:
     fields = [("merchant", Any, None), ("status", Any, None)]
-    # No record has a field with these names, which stand for none.
+    # Placeholders for missing names: no record has a field whose name starts with a space.
     rename = {"merchant": merchant_field or " merchant", "status": status_field or " status"}
-    return msgspec.json.Decoder(msgspec.defstruct("Told", fields, rename=rename, gc=False)).decode
+    return msgspec.json.Decoder(msgspec.defstruct("ScopeFields", fields, rename=rename, gc=False)).decode
