@@ -16,8 +16,8 @@ import anyio
 import redis.exceptions
 
 from worker.cancellation import plain_errors
-from worker.capture.context import PAUSE_SECONDS
 from worker.capture.failures import classify
+from worker.capture.gate import COMPLETE, ReadResult, Stop, StopCause
 from worker.capture.records.diff import PUBLISHED, Action
 from worker.capture.scan import deletions as absence
 from worker.capture.scan.conclusion import NO_STATUSES_YET, ScanResult, checkpoint, conclude, merge_statuses
@@ -27,7 +27,6 @@ from worker.capture.scan.paginators import fast_paginator, full_scan_paginator
 from worker.capture.scan.sanity import SanityCheck, server_time
 from worker.capture.scan.strategy import PageSummary, Strategy
 from worker.capture.state.commit import Checkpoint, RefreshResult
-from worker.capture.state.run import Outcome
 from worker.capture.writer import RecordWriter
 from worker.errors import (
     OrderMeshError,
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from worker.capture.scan.strategy import PageRequest, ScanStep
     from worker.capture.state.cursor import CursorUpdate
     from worker.capture.writer import Written
-    from worker.queue.streams.backpressure import PressureReport
 
 
 class Scanner:
@@ -79,8 +77,8 @@ class Scanner:
             account=self._run.account, resource=self._run.resource, run_id=self._run.run_id
         )
 
-    async def read(self) -> None:
-        """Read to the end, or until `stop()` is true behind a page, or until the consumers have to catch up.
+    async def read(self) -> ReadResult:
+        """Read to the end, or until the gate stops the read after a page.
 
         Raises:
             OrderMeshError: A page cannot be had or read. The pages before it are committed.
@@ -88,14 +86,14 @@ class Scanner:
 
         """
         plan, step = self._plan, self._step
-        pressed: PressureReport | None = None
+        stop: Stop | None = None
         if self._judges_absence and not self._session.cursor.scan.started:
             await self._store.begin_sweep()
         with plain_errors():
             async with anyio.create_task_group() as fetching:
-                while not plan.done and not self._is_over():
+                while not plan.done:
                     self._session.lease.check()
-                    if pressed := await self._options.gate.check(self._run.published):
+                    if stop := await self._session.gate.check(self._run.published, self._deadline):
                         break
                     for number in plan.issue():
                         fetching.start_soon(self._fetch, number, plan.ask(number))
@@ -108,19 +106,15 @@ class Scanner:
                 page=plan.next_page,
             )
         if plan.done and not plan.unsettled:
-            await self._end()
-        elif pressed:
-            self._run.pause(pressed.cause)
-            due_at = self._clock.now() + min(PAUSE_SECONDS, self._options.interval)
-            await self._commit({"due_at": due_at, "paused": pressed.cause})
-            self._log.warning("backpressure_on", cause=pressed.cause, **pressed.figures)
-        else:
-            self._run.cut_short()
-            # What does not fit into its time, or moves as often as it is read, would never end: a sweep carries on
-            # where it left off.
-            too_long = step.is_fast and not self._options.stop()
-            again: CursorUpdate = {"swept_at": 0.0} if too_long else {}
-            await self._commit({"due_at": self._clock.now(), **again})
+            return await self._end()
+        stop = stop or Stop(StopCause.OUT_OF_TIME)  # its pages move as often as they are read
+        fields = self._session.stop_fields(stop)
+        if step.is_fast and stop.cause is StopCause.OUT_OF_TIME:
+            # It starts over each time, so it might never end. A full scan goes on where it was.
+            fields["swept_at"] = 0.0
+        result = ReadResult(stop)
+        await self._commit(fields, result)
+        return result
 
     @property
     def resource(self) -> Resource:
@@ -141,9 +135,6 @@ class Scanner:
     def _judges_absence(self) -> bool:
         """Whether a record that this read does not show may be gone."""
         return not self._step.is_fast
-
-    def _is_over(self) -> bool:
-        return self._options.stop() or self._clock.monotonic() >= self._deadline
 
     def failure_update(self, error: Exception) -> CursorUpdate:
         """What a failure changes of the cursor.
@@ -222,14 +213,20 @@ class Scanner:
                 )
 
     async def _commit(
-        self, cursor: CursorUpdate, *, changes: Sequence[Change] = (), refresh: RefreshResult | None = None
+        self,
+        cursor: CursorUpdate,
+        result: ReadResult | None,
+        *,
+        changes: Sequence[Change] = (),
+        refresh: RefreshResult | None = None,
     ) -> bool:
-        """Write how the step has ended, and the run record where it ends the run.
+        """Write how the step has ended, and the run record where that ends the run; without a result it fails.
 
         False if a state is no longer the one that was looked up.
         """
-        outcome = self._run.outcome
-        ends_here = self._step.concludes or outcome not in {Outcome.COMPLETE, Outcome.SUSPICIOUS}
+        if result is not None:
+            self._session.end(result)
+        ends_here = result is not None and (self._step.concludes or result.stop is not None)
         if changes or self._step.learns:
             await self._record_open()
         checkpoint = self._checkpoint(self._plan.next_page, cursor, refresh)
@@ -283,29 +280,31 @@ class Scanner:
             bare=run.bare,
         )
 
-    async def _end(self) -> None:
+    async def _end(self) -> ReadResult:
         """Commit what follows from a step that has been read to its end."""
         run, now = self._run, self._clock.now()
         if not self._step.claims and not run.unreadable:
-            run.outcome = Outcome.COMPLETE
-            return
+            return COMPLETE
         known = await self._store.load_cursor()
         # What a person has accepted of the next full scan is believed whatever the scan has shown.
         accepted = self._judges_absence and await self._store.deletes_accepted()
         anomaly = "" if accepted else self.sanity.find_anomaly(known)
-        if anomaly:
-            run.suspect(anomaly)
-            run.bare = run.bare or (self._step.is_fast and not self.sanity.seen)
-        elif not run.unreadable:
-            run.outcome, run.freshness = Outcome.COMPLETE, now - self._started_at
-            if not self._step.is_fast:
-                run.error = run.error_code = ""
+        ended = ReadResult(suspicion=anomaly)
         believed = not anomaly and not run.unreadable
+        if believed:
+            run.freshness = now - self._started_at
+        elif anomaly:
+            run.bare = run.bare or (self._step.is_fast and not self.sanity.seen)
         while True:
             absences = await self._find_absences() if believed else Deletions()
             result = replace(self._result(), anomaly=anomaly, held_back=absences.held_back)
             fields: CursorUpdate = {**conclude(self._step, result, known, now), **absences.counted}
-            if await self._commit(fields, changes=absences.deleted, refresh=absences.refresh):
+            if await self._commit(
+                fields,
+                ended if believed or anomaly else None,
+                changes=absences.deleted,
+                refresh=absences.refresh,
+            ):
                 break
         if run.unreadable and not anomaly:
             raise UnreadableAnswer(
@@ -315,6 +314,7 @@ class Scanner:
         run.count(absences.deleted)
         if absences.accepted:
             await self._store.forget_acceptance()
+        return ended
 
     async def _find_absences(self) -> Deletions:
         """What follows for the records that this read did not show."""
