@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from worker.capture.records.diff import Change
     from worker.capture.resources import Resource
     from worker.capture.scan.strategy import PageRequest, ScanStep
-    from worker.capture.state.cursor import CursorUpdate
+    from worker.capture.state.cursor import Cursor, CursorUpdate
     from worker.capture.writer import Written
 
 
@@ -247,19 +247,13 @@ class Scanner:
         self, next_page: int, cursor: CursorUpdate | None = None, refresh: RefreshResult | None = None
     ) -> Checkpoint:
         """Return what a commit moves: how far a full scan has come (other reads start over), and `cursor`."""
-        progress: CursorUpdate = {}
+        moved: CursorUpdate = cursor or {}
         if self._full_scan is not None:
-            progress = {
+            moved = {
                 **self._full_scan.cursor_fields(next_page),
                 **checkpoint(self._step, self._result()),
+                **moved,
             }
-        moved: CursorUpdate = {
-            **progress,
-            "buckets": self._session.buckets,
-            "last_started": self._run.started_at,
-            "interval": self._options.interval,
-            **(cursor or {}),
-        }
         return Checkpoint(moved, refresh=refresh or RefreshResult(mark=self._judges_absence))
 
     def _result(self) -> ScanResult:
@@ -285,7 +279,7 @@ class Scanner:
         run, now = self._run, self._clock.now()
         if not self._step.claims and not run.unreadable:
             return COMPLETE
-        known = await self._store.load_cursor()
+        known = await self._current_cursor()
         # What a person has accepted of the next full scan is believed whatever the scan has shown.
         accepted = self._judges_absence and await self._store.deletes_accepted()
         anomaly = "" if accepted else self.sanity.find_anomaly(known)
@@ -296,7 +290,7 @@ class Scanner:
         elif anomaly:
             run.bare = run.bare or (self._step.is_fast and not self.sanity.seen)
         while True:
-            absences = await self._find_absences() if believed else Deletions()
+            absences = await self._find_absences(known, accepted=accepted) if believed else Deletions()
             result = replace(self._result(), anomaly=anomaly, held_back=absences.held_back)
             fields: CursorUpdate = {**conclude(self._step, result, known, now), **absences.counted}
             if await self._commit(
@@ -306,6 +300,7 @@ class Scanner:
                 refresh=absences.refresh,
             ):
                 break
+            known = await self._current_cursor()
         if run.unreadable and not anomaly:
             raise UnreadableAnswer(
                 self._options.resource.search,
@@ -316,18 +311,23 @@ class Scanner:
             await self._store.forget_acceptance()
         return ended
 
-    async def _find_absences(self) -> Deletions:
+    async def _current_cursor(self) -> Cursor:
+        """Return the cursor with the counts of records as they are now, where the read concludes from them.
+
+        A full scan has added to them itself.
+        """
+        return await self._session.load_cursor() if self._judges_absence else self._session.cursor
+
+    async def _find_absences(self, cursor: Cursor, *, accepted: bool) -> Deletions:
         """What follows for the records that this read did not show."""
         if not self._judges_absence:
             return Deletions()
-        # The numbers are those of this moment: the read itself has added to them.
-        cursor = replace(await self._store.load_cursor(), buckets=self._session.buckets)
         result = await absence.find(
             self._store,
             self._options.resource,
-            cursor,
+            replace(cursor, buckets=self._session.buckets),
             single=self._options.single,
-            accepted=await self._store.deletes_accepted(),
+            accepted=accepted,
         )
         self._run.missing = result.missing or result.held_back
         if result.held_back:
