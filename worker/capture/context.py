@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from structlog.contextvars import bound_contextvars
 
+from worker.capture.gate import ReadGate, ResourcePaused, StopCause
 from worker.capture.records.payload import PayloadOptions, payload_of
 from worker.capture.records.scope import EVERYTHING, scope_of
 from worker.capture.resources import AuditLog, Resource
@@ -15,10 +17,11 @@ from worker.capture.state.commit import Checkpoint, Commit
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.lease import acquire
 from worker.capture.state.open_records import OpenRecords
-from worker.capture.state.pauses import Pauses, ReadGate
+from worker.capture.state.pauses import Pauses
 from worker.capture.state.refresh_queue import RefreshQueue
-from worker.capture.state.run import Run
+from worker.capture.state.run import Outcome, Run
 from worker.capture.state.store import StateStore
+from worker.errors import LeaseLost
 from worker.keys import Keys
 from worker.telemetry import tracing
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from worker.capture.gate import ReadResult, Stop
     from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.records.audit import AuditDelta
     from worker.capture.records.diff import Change
@@ -39,15 +43,11 @@ if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.config.sections import Account
     from worker.ordermesh.client import OrderMeshClient
-    from worker.queue.streams.backpressure import Backpressure, BackpressureGate
+    from worker.queue.streams.backpressure import Backpressure
     from worker.telemetry.tracing import Span
 
 PAUSE_SECONDS = 5.0
 """Until a resource that is paused is looked at again. It costs a lookup in Redis, and no request."""
-
-
-class ResourcePaused(Exception):
-    """A person has paused the resource: nothing is read. The message says who, since when and why."""
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ class AccountContext:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a source is read, whoever reads it. The read ends early when `stop()` is true.
+    """How a source is read, whoever reads it.
 
     `resource`: the list that is read, or that the audit log belongs to. `scope`: which of its records are published.
     `single`: it was seen that a single record can be read by its id.
@@ -102,9 +102,6 @@ class ReadOptions:
     window: int
     interval: float
     ignored: frozenset[str]
-    stop: Callable[[], bool]
-    gate: BackpressureGate
-    seconds: float = float("inf")
     single: bool = False
     privacy: RecordPolicy | None = None
 
@@ -115,6 +112,9 @@ class PollSession:
     Attributes:
         source: The resource, or the audit log, that is read.
         run: The counts of the run, which is a span of the trace of `traceparent`, or of a new one.
+        gate: Says between two pages whether the read may go on.
+        stop: True when the worker is to end.
+        seconds: How long each part of the read may take.
         cursor: The copy that was loaded last.
         buckets: Number of hashes that keep the states of the source; 0 for one that was never read, until the
             reader knows how many it takes.
@@ -152,17 +152,18 @@ class PollSession:
             window=account.api.max_concurrency,
             interval=account.intervals.get(source.name, 0.0),
             ignored=hidden.union(account.ignore_fields.get(source.name, ())),
-            stop=lambda: stop() or bool(self.run.paused_by),
-            seconds=seconds,
-            gate=ReadGate(context.backpressure, context.pauses, self.run),
             privacy=payload.privacy,
         )
+        self.stop, self.seconds = stop, seconds
+        self.gate = ReadGate(source.name, context.backpressure.gate(source.name), context.pauses, stop, clock)
         self.store = StateStore(context.redis, context.keys, source, payload, lease=lease)
         self.open_records = OpenRecords(context.redis, context.keys, source.name)
         self.refresh_queue = RefreshQueue(context.redis, context.keys, source.name)
         self.cursor, self.buckets = Cursor(), 0
         self._lease: Lease | None = None
         self._fields: FieldIndex | None = None
+        self._begun: CursorUpdate = {}
+        self._has_committed = False
 
     @property
     def lease(self) -> Lease:
@@ -196,8 +197,8 @@ class PollSession:
 
         """
         context = self.context
-        if pause := await context.pauses.of(self.source.name):
-            raise ResourcePaused(pause.description)
+        if stop := await self.gate.check_pause():
+            raise ResourcePaused(stop)
         held = (
             nullcontext(lease)
             if lease is not None
@@ -207,13 +208,46 @@ class PollSession:
                 resource=self.source.name,
                 owner=f"{context.worker_id}/{self.run.run_id}",
                 clock=self.clock,
-                on_renew=on_renew,
+                on_renew=partial(self._renewed, on_renew),
             )
         )
         async with held as self._lease:
             await self.store.check_layout()
             await self.load_cursor()
             yield
+
+    def begin(self) -> None:
+        """Let commits record that a poll has begun: the first one, or the next renewal of the lease, does so."""
+        self._begun = {"last_started": self.run.started_at, "interval": self.options.interval}
+
+    async def _renewed(self, on_renew: Renewed | None) -> None:
+        if on_renew is not None:
+            await on_renew()
+        if self._begun and not self._has_committed:
+            with suppress(LeaseLost):  # the read finds out for itself
+                await self.update({})
+
+    def end(self, result: ReadResult) -> None:
+        """Set the outcome of the run.
+
+        A read that is stopped, and waits for nothing, keeps the error of the read before it in the same run.
+        """
+        run, stop = self.run, result.stop
+        if stop is None and result.suspicion:
+            run.end(Outcome.SUSPICIOUS, "suspicious", result.suspicion)
+        elif stop is None:
+            run.end(Outcome.COMPLETE)
+        elif stop.message:
+            run.end(Outcome.PAUSED, stop.cause.value, stop.message)
+        else:
+            run.outcome = Outcome.STOPPED if stop.cause is StopCause.STOPPED else Outcome.PARTIAL
+
+    def stop_fields(self, stop: Stop) -> CursorUpdate:
+        """Return when the next poll is due after a read that was stopped, and what it waits for."""
+        now = self.clock.now()
+        if stop.report is None:
+            return {"due_at": now}
+        return {"due_at": now + min(PAUSE_SECONDS, self.options.interval), "paused": stop.report.cause}
 
     async def load_cursor(self) -> Cursor:
         """Load the cursor."""
@@ -248,7 +282,10 @@ class PollSession:
             LeaseLost: Another worker has taken over; nothing was written.
 
         """
-        return await self.store.commit(
+        moved: CursorUpdate = {**self._begun, **checkpoint.cursor}
+        if self.buckets != self.cursor.buckets:
+            moved["buckets"] = self.buckets
+        done = await self.store.commit(
             Commit(
                 fence=self.lease.fence,
                 buckets=self.buckets,
@@ -257,9 +294,11 @@ class PollSession:
                 where=where,
                 changes=changes,
                 recorded=recorded,
-                cursor=checkpoint.cursor,
+                cursor=moved,
                 bookmarks=checkpoint.bookmarks,
                 refresh=checkpoint.refresh,
                 run=self.run.summary(self.clock.monotonic()) if record else {},
             )
         )
+        self._has_committed |= done
+        return done
