@@ -1,9 +1,8 @@
-"""Records that a complete read did not show: deleted, or hidden from it while pages moved under it.
+"""Records that a full scan did not find: deleted, or missed while pages moved.
 
-A record counts as deleted when a complete read did not show it and OrderMesh then answers twice that there is no
-such record; where it was not seen that a single record can be read, when two complete reads in a row did not
-show it. A read after which more than a share of all records would be deleted is not believed: somebody looks at it
-first.
+A record counts as deleted when a full scan did not find it and OrderMesh then answers twice that it does not exist;
+where the gateway is not known to answer reads of one record by its id, when two full scans in a row did not find it. A
+scan after which more than a share of all records would be deleted is held back, until a person accepts it.
 """
 
 from __future__ import annotations
@@ -25,16 +24,21 @@ if TYPE_CHECKING:
     from worker.capture.state.store import StateStore, UnseenRecords
 
 MAX_DELETED = 0.02
-"""The share of all records that one complete read may find deleted."""
+"""The share of all records that one full scan may find deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
-    """What follows from a complete read for the records that it did not show.
+    """What follows from a full scan for the records that it did not find.
 
-    `held_back`: how many these were, at least, if they are more than may be deleted; else 0. `missing`: how many
-    will be looked at. `accepted`: a person had said beforehand that it is to be believed, and it has been.
-    `counted`: what has to be corrected in the cursor, where it does not say how many records there are.
+    Attributes:
+        deleted: Records that are deleted.
+        refresh: What the commit notes: ids to read, or not to read any more.
+        missing: Records that were not found, and will be checked.
+        held_back: Records, at least, that were not found, where these are more than may be deleted; else 0.
+        accepted: A person has accepted the deletions of this scan, and they have been believed.
+        counted: Numbers of records to correct in the cursor.
+
     """
 
     deleted: tuple[Change, ...] = ()
@@ -46,7 +50,7 @@ class Deletions:
 
 
 def max_deleted(tracked: int) -> int:
-    """How many of so many records may be deleted without somebody looking at it: 2 %, and always one."""
+    """Return how many of so many records may be deleted without a person's consent: 2 %, and always one."""
     return max(1, int(tracked * MAX_DELETED))
 
 
@@ -81,19 +85,19 @@ async def _find(
     seen, before = await store.shown(), await store.all_absent()
     if seen == cursor.tracked:
         return Deletions(refresh=RefreshResult(present=list(before)), accepted=accepted)
-    # Somebody may have deleted the cursor, which counts the records: it is not believed against what was seen.
+    # The cursor, which counts the records, may have been deleted: it is not believed against what was seen.
     limit = max(seen, cursor.tracked)
     result = await store.missing(cursor.buckets, limit if accepted else max_deleted(limit))
     missing, counted = result.identifiers, _counted(result, cursor)
     if not accepted and len(missing) > max_deleted(result.tracked):
-        # Whom it did show is not known, so what is said of reads in a row begins anew.
+        # Which records it did find is not known, so no record has been missing in two scans in a row.
         dealt = NOTHING if single else RefreshResult(present=list(before))
         return Deletions(refresh=dealt, held_back=len(missing), counted=counted)
     names = set(missing)
     shown = [identifier for identifier in before if identifier not in names]
     if single:
         new = [identifier for identifier in missing if identifier not in before]
-        # The second answer that it is not there keeps its time, however soon the next complete read ends.
+        # A record that waits for its second check keeps its time, however soon the next full scan ends.
         waiting = await store.waiting([due.record(each) for each in missing if each in before])
         later = {member: 0.0 for item in missing if (member := due.record(item)) not in waiting}
         dealt = RefreshResult(later=later, absent=dict.fromkeys(new, 0), present=shown)
@@ -112,7 +116,7 @@ async def _find(
     dealt = RefreshResult(absent=absent, present=shown)
     if "tracked" in counted:
         counted["tracked"] -= len(deleted)
-    # What was accepted needs the second read as well.
+    # Accepted deletions need the second scan as well.
     over = accepted and not absent
     return Deletions(tuple(deleted), dealt, missing=len(missing), accepted=over, counted=counted)
 

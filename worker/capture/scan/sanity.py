@@ -1,8 +1,8 @@
-"""What a read has seen: its evidence, and what speaks against believing it. No I/O.
+"""What a read has shown, and what speaks against believing it. No I/O.
 
-A server may answer in good order and be wrong: an empty list for a moment, the records of somebody else, every record
-rendered anew. What such a read has shown is published, since each record is what was served. But nothing is concluded
-from what it did not show, and it stands for no complete read.
+A response can be well formed and still wrong: an empty list for a moment, the records of another merchant, every record
+changed at the same time. The records of such a read are published, since each is what the server gave. But the read is
+suspect: it is not used to detect deletions, or to report freshness.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from worker.capture.state.cursor import Cursor
 
 MIN_FOR_ALL = 100
-"""Where fewer records than these are known, all of them may well change at once."""
+"""Where fewer records than these are known, all of them may change at the same time."""
 _ALL = 0.95
 _MIN_LAST = 20
 _MORE = 1000
@@ -43,12 +43,17 @@ def server_time(now: float, offset: float) -> float:
 
 
 class SanityCheck:
-    """The evidence of one read. `fast`: it reads what is newer; otherwise everything, also over several runs.
+    """The evidence of one read: of newer changes (`fast`), or of a full scan over all its runs.
 
-    `partial`: no more than the records of one status.
-    `seen` and `changed` are records shown, and those among them that had changed since they were known. `newest` is
-    the latest modification among changes up to now, by the records' own times, `latest` among all that were looked
-    at. `missed`: changes that a sweep has found and a fast read should have; `witness`: the latest one found.
+    Attributes:
+        seen: Records read.
+        changed: Those among them that had changed.
+        newest: The latest modification among the changes, by the records' own times (milliseconds since 1970), not
+            later than now.
+        latest: Likewise among all records that were looked at.
+        missed: Changes that this full scan has found, and reads of newer changes should have.
+        witness: The latest change that this full scan has found.
+
     """
 
     def __init__(self, cursor: Cursor, *, fast: bool, resumed: bool, partial: bool = False) -> None:
@@ -60,9 +65,9 @@ class SanityCheck:
         self.witness: SampleRecord | None = None
 
     def observe(self, count: int, times: Sequence[int], changes: Sequence[Change], now: float) -> None:
-        """A page of `count` records was dealt with at `now` (milliseconds since 1970).
+        """Count a page of `count` records that was committed at `now` (milliseconds since 1970).
 
-        A time in the future must not carry the mark beyond what has been read.
+        A time in the future must not move the mark past what has been read.
         """
         self.seen += count
         self.changed += sum(change.action is Action.UPDATED for change in changes)
@@ -74,7 +79,7 @@ class SanityCheck:
             self._keep_witness(changes, now)
 
     def find_anomaly(self, cursor: Cursor) -> str:
-        """What speaks against this read now that it has ended, held against what is known; "" for nothing."""
+        """Return what speaks against this read, now that it has ended; empty where nothing does."""
         if self._partial:
             return ""
         if self._fast:
@@ -95,21 +100,21 @@ class SanityCheck:
         return last >= _MIN_LAST and not last <= 2 * self.seen <= 4 * last + 2 * _MORE
 
     def _keep_witness(self, changes: Sequence[Change], now: float) -> None:
-        """The latest change that this sweep has found: what fast reads go by must show it."""
+        """Keep the latest change: the filter or the sort that other reads use must show it."""
         for change in changes:
             latest = self.witness.modified or 0 if self.witness else 0
             if change.action in {Action.CREATED, Action.UPDATED} and latest < change.modified <= now:
                 self.witness = SampleRecord(change.observed.identifier, change.modified, unchanged=True)
 
     def _was_due(self, change: Change) -> bool:
-        """Whether a sweep has found what a fast read should have: it changed since the last sweep, and long ago."""
+        """Whether a read of newer changes should have found it: it changed after the last full scan, and long ago."""
         cursor = self._cursor
         if change.action not in {Action.CREATED, Action.UPDATED} or not cursor.swept_mark:
             return False
         try:
             moved = not change.before or RecordState.unpack(change.before).modified < change.modified
         except ValueError:
-            return False  # a state of another hand says nothing
+            return False  # a foreign state says nothing
         return moved and cursor.swept_mark < change.modified < cursor.mark - OVERLAP_MS
 
 

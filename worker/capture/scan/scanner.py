@@ -131,6 +131,7 @@ class Scanner:
             return self._checkpoint(number + 1) if written.pending else None
 
         if page.decoded:
+            # Before the commit: the read may fail after it, and the next one may find these in a final status.
             await self._open.add(self.shown)
         written = await self._writer.write(
             page.observed,

@@ -1,13 +1,12 @@
-"""Which parts a poll reads, and in what order, by what is known of the gateway. No I/O.
+"""Which steps a poll takes, and in what order, by what is known of the gateway. No I/O.
 
-`window` needs a filter by modification, `head` a sort by modification with the newest first, `sweep` nothing. The
-best one that the probe has seen to hold reads what is newer with every poll; a sweep reads everything once in a
-while, in parts that do not keep the next poll waiting. Which pages a part takes is decided by the plan of its kind:
-see `sweep.py`, `head.py` and `seek.py`.
+`window` needs a filter by modification, `head` a sort by modification with the newest first, `sweep`, which is the full
+scan, nothing. The best of them that the gateway honours, as the probe has found, reads newer changes with every poll;
+a full scan reads the whole list from time to time, in slices that do not keep the next poll waiting. The paginator of a
+step decides which pages it reads: see `paginators.py`.
 
-Where neither holds, but records can be chosen by their status, `open` reads those that may still change, one status
-after the other: its cost follows the open orders, not the history. A record that it does not show any more is read by
-its id.
+Where the gateway honours neither, but filters by status, `open` reads the records that may still change, one status
+after the other: its cost follows the open orders, not the history. A record that it no longer shows is read by its id.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ if TYPE_CHECKING:
     from worker.ordermesh.contract.profile import Listing
 
 OVERLAP_MS = 60_000
-"""What is newer begins so long before the mark: a change may be committed, or shown, later than its time says."""
+"""A read of newer changes begins so long before the mark: a change may be committed, or shown, after its time."""
 MIN_STEP_SECONDS = 5.0
-"""Seconds that a sweep may take, at least, before what is newer is read again."""
+"""Seconds that a slice of a full scan may take, at least, before newer changes are read again."""
 
 
 class Strategy(StrEnum):
-    """How a part is read, as it is called in summaries."""
+    """How a step reads; the value is its name in summaries."""
 
     WINDOW = "window"
     HEAD = "head"
@@ -48,10 +47,10 @@ class PageRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PageSummary:
-    """What one page has shown to a plan.
+    """What one page has shown to a paginator.
 
-    `times`: when its records were modified, in their order, in milliseconds since 1970, 0 for one that does not say
-    so; only where the part `wants_times`. `found`: likewise of those records that were new, or had changed.
+    `times`: when its records were modified, in their order (milliseconds since 1970), 0 for a record without a time;
+    only where the step `wants_times`. `found`: likewise for the records that were new, or had changed.
     """
 
     ids: Sequence[bytes]
@@ -67,14 +66,25 @@ class PageSummary:
 
 @dataclass(frozen=True, slots=True)
 class ScanStep:
-    """One part of a poll: how it is read, and how much of it.
+    """One step of a poll: how it reads, and how much.
 
-    It ends early after so many `seconds`. `since` (milliseconds since 1970): what was modified before it is left out,
-    by the query parameter `since_parameter` in a window, by ending there in a head. `query`: further parameters, that
-    sort or narrow; `chosen`: the status that it asks for; `of_merchant`: it asks for one merchant. `seeks`: it stands
-    in the order of modification and is filtered by it, so that it is read from time to time instead of from page to
-    page; `may_seek`: a sweep that could be. `claims`: with its end, what is newer has been read. `concludes`: nothing
-    else is read in this poll, so its record is written at the end. `learns`: it notes in which statuses records are.
+    Attributes:
+        strategy: How it reads.
+        page_size: Records to request per page.
+        seconds: How long it may take; then it ends early.
+        since: Records that were modified before then (milliseconds since 1970) are left out: by the query parameter
+            `since_parameter` in a window, by ending there where the newest come first.
+        since_parameter: The query parameter that filters by modification.
+        query: Further query parameters, which sort or filter.
+        chosen: The status that it requests.
+        of_merchant: It requests the records of one merchant.
+        seeks: The list is sorted and filtered by modification, so that it is read from time to time instead of from
+            page to page.
+        may_seek: A full scan that could be read like that.
+        claims: With its end, all newer changes have been read.
+        concludes: It is the last step of the poll, so the run record is written at its end.
+        learns: It collects the statuses of the records.
+
     """
 
     strategy: Strategy
@@ -93,7 +103,7 @@ class ScanStep:
 
     @property
     def is_fast(self) -> bool:
-        """Whether it reads what is newer, instead of everything."""
+        """Whether it is not a full scan."""
         return self.strategy is not Strategy.SWEEP
 
     @property
@@ -103,7 +113,7 @@ class ScanStep:
 
     @property
     def wants_times(self) -> bool:
-        """Whether its plan goes by the times of the records."""
+        """Whether its paginator needs the times of the records."""
         return self.wants_order or self.strategy is Strategy.WINDOW
 
 
@@ -120,11 +130,21 @@ def choose_steps(
     scope: RecordScope = EVERYTHING,
     single: bool = False,
 ) -> list[ScanStep]:
-    """What a poll reads that begins at `now` and may take so many `seconds`.
+    """Return the steps of a poll that begins at `now` and may take so many `seconds`.
 
-    `complete`: everything, whatever is known to be newer. It is also read where no filter and no sort holds, before
-    the first complete read has ended, and `complete_every` so many seconds. `scope`: what of it is published;
-    `single`: a record can be read by its id.
+    Args:
+        listing: What is known of the list.
+        cursor: How far earlier polls have come.
+        now: Seconds since 1970.
+        page_size: Records to request per page, where the server gives as many.
+        interval: Seconds between two polls.
+        seconds: How long the poll may take.
+        complete_every: Seconds between two full scans. There is also one where the gateway honours no filter and no
+            sort, and before the first one has ended.
+        complete: A full scan in any case, and nothing else.
+        scope: Which records are published.
+        single: The gateway answers reads of one record by its id.
+
     """
     size = min(page_size, listing.largest_page or page_size)
     sweep = full_scan(listing, size, seconds, capped=bool(cursor.capped))
@@ -136,7 +156,7 @@ def choose_steps(
     if complete or not fast:
         return [sweep]
     is_due = not 0 <= now - cursor.swept_at < complete_every
-    # What speaks against a read is settled by a complete one.
+    # A full scan settles whether a suspect read was right.
     if not is_due and not cursor.scan.started and not cursor.suspicious:
         return fast
     step = min(seconds, max(interval, MIN_STEP_SECONDS))
@@ -144,14 +164,14 @@ def choose_steps(
 
 
 def _of_merchant(listing: Listing, scope: RecordScope) -> dict[str, str]:
-    """The parameter that leaves out what is of other merchants, where one does."""
+    """Return the parameter that leaves out the records of other merchants, where one does."""
     if listing.merchant_parameter is None or len(scope.merchants) != 1:
         return {}
     return {listing.merchant_parameter: next(iter(scope.merchants))}
 
 
 def _open(listing: Listing, cursor: Cursor, sweep: ScanStep, scope: RecordScope) -> list[ScanStep]:
-    """The parts that read the records which may still change; none where that costs as much as reading everything."""
+    """Return the steps that read the records which may still change; none where a full scan costs no more."""
     if not (sweep.learns and cursor.baseline and cursor.swept_at and cursor.statuses):
         return []
     statuses = scope.open_statuses(cursor.statuses.split("\n"))
@@ -173,9 +193,9 @@ def _open(listing: Listing, cursor: Cursor, sweep: ScanStep, scope: RecordScope)
 
 
 def full_scan(listing: Listing, page_size: int, seconds: float, *, capped: bool) -> ScanStep:
-    """A sweep; where the server shows no more than a number of records of a list (`capped`), from time to time.
+    """Return a full scan; where the server limits the length of every list (`capped`), from time to time.
 
-    Page by page, the rest would never be shown. It takes a filter and a sort that hold.
+    Page by page, the server would never show the rest. It needs a filter and a sort that the gateway honours.
     """
     may_seek = bool(listing.since_parameter and listing.ascending)
     sweep = ScanStep(Strategy.SWEEP, page_size, seconds, may_seek=may_seek)
@@ -192,7 +212,7 @@ def full_scan(listing: Listing, page_size: int, seconds: float, *, capped: bool)
 
 
 def _fast(listing: Listing, cursor: Cursor, sweep: ScanStep) -> list[ScanStep]:
-    """The part that reads what is newer; none where nothing holds by which that could be told, or it is not known."""
+    """Return the step that reads newer changes; none without a filter or sort, or before the first full scan ends."""
     if not (cursor.baseline and cursor.mark and cursor.swept_at):
         return []
     since = cursor.mark - OVERLAP_MS

@@ -13,7 +13,9 @@ from worker.capture.reconcile import reconciler
 from worker.capture.reconcile.comparison import Window
 from worker.capture.registry import ORDERS
 from worker.capture.resync.requests import ResyncRequest
+from worker.capture.state.open_records import OpenRecords
 from worker.config.sections import InterestSettings, ReconcileSettings
+from worker.redis.connections import answer
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
@@ -34,6 +36,19 @@ async def settled(b: Bench) -> None:
     """The first complete read is over."""
     run = await b.poll()
     assert (run.outcome, run.plan) == ("complete", "sweep")
+
+
+async def test_an_order_that_opens_again_is_recorded_again(bench: BenchMaker) -> None:
+    """An order that was recorded before is sent to Redis again only after a read has found it closed."""
+    async with bench() as b:
+        records, key = OpenRecords(b.redis, b.account.keys, "orders"), b.account.keys.open("orders")
+        await records.add({"a", "b"})
+        await b.redis.delete(key)
+        await records.add({"a", "b", "c"})
+        assert await answer(b.redis.smembers(key)) == {b"c"}
+        await records.replace({"a"}, believe=True)
+        await records.add({"a", "b"})
+        assert await answer(b.redis.smembers(key)) == {b"a", b"b"}
 
 
 async def test_the_cost_follows_the_open_orders(bench: BenchMaker) -> None:
