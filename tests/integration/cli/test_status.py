@@ -118,7 +118,7 @@ async def test_the_screen(polled: Bench, redis_url: str, tmp_path: Path) -> None
     assert re.search(r"[▁▂▃▄▅▆▇█]{15} \d+ +[▁▂▃▄▅▆▇█]{15} \d+$", table[1])
     (account,) = accounts
     assert account.startswith(f"default: 1 worker alive: {worker_id()} (")
-    assert re.search(r"\d+ requests in the last minute, \d+% of the budget of 10000 a second$", account)
+    assert re.search(r"\d+ requests in the last minute, \d+% of the budget of 10000 per second$", account)
     assert [re.sub(r"[0-9.]+ (s|min) old", "_ old", line) for line in groups] == [
         "default/orders: group billing has 50 unread and 0 pending events, the oldest _ old; no consumer",
         "default/orders: group warehouse has 0 unread and 50 pending events, the oldest _ old; 1 consumer",
