@@ -1,10 +1,10 @@
--- Takes requests out of the budget that all workers of an account share: a token bucket.
--- KEYS: bucket (hash), sharers (sorted set)
--- ARGV: requests per second, capacity, requests wanted, name of the worker
--- Returns {granted, milliseconds to wait when nothing was granted, workers that asked in the last 5 s}.
--- Beside the bucket it notes the rate, and how many requests were granted in this minute of the clock (`minute`, counted
--- since 1970) and in the one before, for those who want to know how much is used.
--- Invariant: over any span of s seconds no more than capacity + s * rate requests are granted.
+-- Takes permits for requests from the budget that all workers of an account share: a token bucket.
+-- KEYS: bucket (hash), workers (sorted set)
+-- ARGV: requests per second, capacity, number of requests, name of the worker
+-- Returns {granted requests, milliseconds to wait if none was granted, workers that called in the last 5 s}.
+-- It also stores the rate, and the number of requests granted in this minute of the clock (`minute`, counted since
+-- 1970) and in the previous one, to report the use of the budget.
+-- Invariant: in any span of s seconds at most capacity + s * rate requests are granted.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local rate = tonumber(ARGV[1]) / 1000
@@ -31,7 +31,7 @@ redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens), 'at', strin
 if before then
   redis.call('HSET', KEYS[1], 'before', before)
 end
--- Kept until it is full again: a bucket that expired earlier would come back full.
+-- The bucket expires when it is full again: if it expired earlier, the next one would start full.
 redis.call('PEXPIRE', KEYS[1], math.ceil(math.min(math.max(60000, capacity / rate), 2592000000)))
 redis.call('ZADD', KEYS[2], now, ARGV[4])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 5000)

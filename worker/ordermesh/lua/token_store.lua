@@ -1,7 +1,7 @@
--- Stores a new token unless somebody else stored another one meanwhile, and gives the lock back.
--- KEYS: token, lock    ARGV: new token, token it replaces ('' for none), owner of the lock, lifetime in ms
--- Returns the token that is in force now.
--- Invariants: a token newer than the one replaced is never overwritten; only the owner's lock is deleted.
+-- Stores a new token unless another worker has stored one meanwhile, and releases the lock.
+-- KEYS: token, lock    ARGV: new token, token that it replaces ('' for none), owner of the lock, lifetime in ms
+-- Returns the stored token.
+-- Invariants: a token newer than the replaced one is never overwritten; a lock is deleted only for its owner.
 local stored = redis.call('GET', KEYS[1]) or ''
 if stored == ARGV[2] or stored == '' then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])

@@ -76,15 +76,15 @@ def patch(sandbox: Sandbox, call: Call) -> Answer:
     world, body = sandbox.world, call.fields()
     with world.lock:
         before = _catalog(sandbox, body["id"])
-        given = {name: body[name] for name in _CATALOG_FIELDS if body.get(name) is not None}
-        if "name" in given:
-            _check_name(given["name"])
+        fields = {name: body[name] for name in _CATALOG_FIELDS if body.get(name) is not None}
+        if "name" in fields:
+            _check_name(fields["name"])
         at = world.stamp()
         change = _Change(sandbox, before["variants"], at)
         change.remove(body.get("variantsSkusToRemove") or [])
         change.update(body.get("variantsToUpdate") or [])
         change.add(body.get("variantsToAdd") or [])
-        fields = given | {"variants": change.variants}
+        fields["variants"] = change.variants
         after = MERCHANT_CATALOGS.put(sandbox, call, before, fields, at)
         return json_answer(after | {"errors": change.errors()})
 
@@ -151,15 +151,15 @@ class _Change:
         """The variants as they are now."""
         return list(self._by_sku.values())
 
-    def add(self, given: Iterable[Record]) -> None:
+    def add(self, variants: Iterable[Record]) -> None:
         """Add variants by SKU."""
-        for item in given:
+        for item in variants:
             sku: str = item["sku"]
             original = self._global.get(sku)
             if original is None:
                 self._refuse("SKUs that the catalog does not have were left out", sku)
             elif sku in self._by_sku:
-                self._refuse("SKUs that are there already were left out", sku)
+                self._refuse("SKUs that the merchant catalog already has were left out", sku)
             else:
                 identity = self._old_ids.get(sku) or f"{self._at:016x}{len(self._by_sku):08x}"
                 self._by_sku[sku] = {
@@ -170,9 +170,9 @@ class _Change:
                     **{name: item.get(name) for name in _VARIANT_FIELDS[3:]},
                 }
 
-    def update(self, given: Iterable[Record]) -> None:
+    def update(self, variants: Iterable[Record]) -> None:
         """Change the fields that are not null."""
-        for item in given:
+        for item in variants:
             sku: str = item["sku"]
             if sku not in self._by_sku:
                 self._refuse("SKUs that the merchant catalog does not have were not updated", sku)

@@ -10,7 +10,7 @@ _LISTS = ("orderItemIDs", "orderItemIds", "itemIds", "items", "orderItems", "pac
 _IDS = ("id", "itemId", "orderItemId")
 
 
-def named_items(body: dict[str, Any], *, empty_is_all: bool = True) -> dict[str, int | None]:
+def listed_items(body: dict[str, Any], *, empty_is_all: bool = True) -> dict[str, int | None]:
     """Return the ids of the items that a body lists, each with its quantity or None; empty if it has no list.
 
     Shipments list items in `orderItemIDs`, reroutes in `orderItems` with `id` and `quantity`, refunds with `itemId`.

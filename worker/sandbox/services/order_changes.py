@@ -12,7 +12,7 @@ from worker.sandbox.answers import Answer, json_answer, refusal
 from worker.sandbox.data.mutations import OPEN_STATUSES, cancel, set_status
 from worker.sandbox.data.orders import format_ticks, make_uuid
 from worker.sandbox.services import bulk
-from worker.sandbox.services.naming import named_items
+from worker.sandbox.services.naming import listed_items
 from worker.sandbox.services.order_models import CHANGEABLE, changes
 from worker.sandbox.services.orders import not_found, wrapped
 from worker.sandbox.state.audit import UPDATED
@@ -55,13 +55,13 @@ def update_many(sandbox: Sandbox, call: Call) -> Answer:
 def cancel_order(sandbox: Sandbox, call: Call) -> Answer:
     """Cancel Order or order items: the items that the body lists, or all items if it lists none."""
     order_id = call.params["orderId"]
-    named = named_items(call.fields(), empty_is_all=False)
+    listed = listed_items(call.fields(), empty_is_all=False)
 
     def work(order: Order, at: int) -> None:
         _must_be_open(order, "cancelled")
         stamp = format_ticks(at)
         remaining = [each for each in order["items"] if each["status"] != "Cancelled"]
-        for item_id in named:
+        for item_id in listed:
             item = next((each for each in order["items"] if each["id"] == item_id), None)
             if item is None:
                 raise refusal(400, "The order has no such item.", "items", item_id)
@@ -69,11 +69,11 @@ def cancel_order(sandbox: Sandbox, call: Call) -> Answer:
                 raise refusal(409, "The item is cancelled already.", "items", item_id)
             if item["status"] == "Fulfilled":
                 raise refusal(409, "The item is fulfilled already.", "items", item_id)
-        if not named or len(named) == len(remaining):
+        if not listed or len(listed) == len(remaining):
             cancel(order, stamp)
             return
         for item in remaining:
-            if item["id"] in named:
+            if item["id"] in listed:
                 item |= {"status": "Cancelled", "cancelledAt": stamp, "updatedAt": stamp}
 
     _edit(sandbox, call, order_id, work, "Cancelled")

@@ -16,7 +16,7 @@ from worker.sandbox.data.orders import make_uuid
 from worker.sandbox.data.shipment_data import ShipmentStatus, new_package, ship, take_back
 from worker.sandbox.data.times import unzoned
 from worker.sandbox.openapi.validation import check_body
-from worker.sandbox.services.naming import named_items
+from worker.sandbox.services.naming import listed_items
 from worker.sandbox.services.order_models import changes
 from worker.sandbox.services.shipments import shipment_of
 
@@ -54,7 +54,7 @@ def create(sandbox: Sandbox, call: Call) -> Answer:
             sentence = f"A shipment in status {shipment['shipmentStatus']} cannot be packed."
             raise refusal(409, sentence, "shipmentStatus", shipment["shipmentStatus"])
         for package_id, body in zip(ids, bodies, strict=True):
-            items = _items(shipment, named_items(body), excluded=None)
+            items = _items(shipment, listed_items(body), excluded=None)
             package = new_package(shipment, package_id, body | _dates(body), items)
             _set_shipped_date(package, now)
             shipment["packages"].append(package)
@@ -68,7 +68,7 @@ def create(sandbox: Sandbox, call: Call) -> Answer:
 def update(sandbox: Sandbox, call: Call) -> Answer:
     """Update a specific shipment package: its tracking, and its items until it is sent."""
     body, package_id = call.fields(), call.params["packageId"]
-    named = named_items(body)
+    listed = listed_items(body)
     fields = {
         name: value for name, value in body.items() if name not in ("orderItemIDs", "packageOrderItems")
     }
@@ -77,10 +77,10 @@ def update(sandbox: Sandbox, call: Call) -> Answer:
         package = _package(shipment, package_id)
         if shipment["shipmentStatus"] == ShipmentStatus.CANCELLED:
             raise refusal(409, "The shipment is cancelled.", "shipmentStatus", shipment["shipmentStatus"])
-        if named and list(named) != package["orderItemIDs"]:
+        if listed and list(listed) != package["orderItemIDs"]:
             if shipment["shipmentStatus"] == ShipmentStatus.SHIPPED:
                 raise refusal(409, "The package has been sent.", "orderItemIDs")
-            rebuilt = new_package(shipment, package_id, {}, _items(shipment, named, excluded=package_id))
+            rebuilt = new_package(shipment, package_id, {}, _items(shipment, listed, excluded=package_id))
             package |= {name: rebuilt[name] for name in ("orderItemIDs", "packageOrderItems")}
         package |= changes(fields | _dates(fields), package, CHANGEABLE, "PackageDTO")
         _set_shipped_date(package, now)
@@ -122,7 +122,7 @@ def _bodies(call: Call) -> list[dict[str, Any]]:
     return packages
 
 
-def _items(shipment: Record, named: dict[str, int | None], *, excluded: str | None) -> dict[str, int | None]:
+def _items(shipment: Record, listed: dict[str, int | None], *, excluded: str | None) -> dict[str, int | None]:
     """Return the items to pack: the given ones, or all that are in no package except the excluded one."""
     packed = {
         item
@@ -131,7 +131,7 @@ def _items(shipment: Record, named: dict[str, int | None], *, excluded: str | No
         for item in package["orderItemIDs"]
     }
     quantities = {line["id"]: line["quantity"] for line in shipment["orderItems"]}
-    for item_id, quantity in named.items():
+    for item_id, quantity in listed.items():
         if item_id not in quantities:
             raise refusal(400, "The shipment has no such item.", "orderItemIDs", item_id)
         if item_id in packed:
@@ -142,7 +142,7 @@ def _items(shipment: Record, named: dict[str, int | None], *, excluded: str | No
     free = [item for item in quantities if item not in packed]
     if not free:
         raise refusal(409, "Every item of the shipment is packed already.", "orderItemIDs")
-    return named or dict.fromkeys(free)
+    return listed or dict.fromkeys(free)
 
 
 def _dates(body: dict[str, Any]) -> dict[str, str | None]:

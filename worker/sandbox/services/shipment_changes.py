@@ -22,7 +22,7 @@ from worker.sandbox.data.shipment_data import (
 )
 from worker.sandbox.data.times import format_unzoned
 from worker.sandbox.services import bulk
-from worker.sandbox.services.naming import named_items
+from worker.sandbox.services.naming import listed_items
 from worker.sandbox.services.order_models import changes
 from worker.sandbox.services.shipments import order_of, shipment_of
 
@@ -63,7 +63,7 @@ def create(sandbox: Sandbox, call: Call) -> Answer:
     """
     body = call.fields()
     facility = _facility(body.get("facilityId"), call.params["vendorId"])
-    named = named_items(body)
+    listed = listed_items(body)
     shipment_id = make_uuid(sandbox.store.factory.rng)
     with sandbox.world.lock:
         order_id = order_of(sandbox, call)["id"]
@@ -72,7 +72,7 @@ def create(sandbox: Sandbox, call: Call) -> Answer:
             if order["status"] not in ("Open", "In Production"):
                 sentence = f"An order that is {order['status'].lower()} cannot get a shipment."
                 raise refusal(409, sentence, "status", order["status"])
-            items = _free_items(sandbox, order, named)
+            items = _free_items(sandbox, order, listed)
             if order["status"] == "Open":
                 produce(order, format_ticks(at))
             shipment = build(order, shipment_id, facility, items, format_unzoned(at))
@@ -111,7 +111,7 @@ def assign(sandbox: Sandbox, call: Call) -> Answer:
     body = call.fields()
     requested = body.get("facilityId"), body.get("vendorId")
     facility = _facility(*requested) if any(requested) else None
-    named = named_items(body)
+    listed = listed_items(body)
 
     def work(shipment: Record, now: str) -> None:
         _must_be(shipment, _WAITING, "assigned")
@@ -119,7 +119,7 @@ def assign(sandbox: Sandbox, call: Call) -> Answer:
             move(shipment, facility)
         if not shipment["orderItemIDs"]:
             order = sandbox.store.read(shipment["orderId"]) or {}
-            items = _free_items(sandbox, order, named)
+            items = _free_items(sandbox, order, listed)
             rebuilt = build(order, shipment["id"], shipment["facilityId"], items, now)
             shipment |= {name: rebuilt[name] for name in ("orderItemIDs", "orderItems")}
         shipment |= {"shipmentStatus": ShipmentStatus.ASSIGNED, "isRejectedByVendor": False}
@@ -129,11 +129,11 @@ def assign(sandbox: Sandbox, call: Call) -> Answer:
 
 def unassign(sandbox: Sandbox, call: Call) -> Answer:
     """Unassign items to shipment: the given items, or all; without items the shipment becomes unassigned."""
-    named = named_items(call.fields(), empty_is_all=False)
+    listed = listed_items(call.fields(), empty_is_all=False)
 
     def work(shipment: Record, _now: str) -> None:
         _must_be(shipment, _AT_FACILITY, "unassigned")
-        items = named or dict.fromkeys(shipment["orderItemIDs"])
+        items = listed or dict.fromkeys(shipment["orderItemIDs"])
         packed = {item for package in shipment["packages"] for item in package["orderItemIDs"]}
         for item_id in items:
             if item_id in packed:
@@ -219,7 +219,7 @@ def reroute_many(sandbox: Sandbox, call: Call) -> Answer:
 def _reroute(sandbox: Sandbox, call: Call, body: dict[str, Any]) -> Record:
     shipments, shipment_id = sandbox.world.shipments, body["shipmentId"]
     facility = _facility(body["facilityId"], None)
-    named = named_items({"orderItems": body.get("orderItems")})
+    listed = listed_items({"orderItems": body.get("orderItems")})
     with sandbox.world.lock:
         before = shipments.get(shipment_id)
         if before is None:
@@ -229,8 +229,8 @@ def _reroute(sandbox: Sandbox, call: Call, body: dict[str, Any]) -> Record:
             raise refusal(409, "The shipment has packages already.", "shipmentId", shipment_id)
         if before["facilityId"] == facility:
             raise refusal(409, "The shipment is at this facility.", "facilityId", facility)
-        if named and _is_part(before, named):
-            return _split(sandbox, call, before, facility, named)
+        if listed and _is_part(before, listed):
+            return _split(sandbox, call, before, facility, listed)
 
         def work(shipment: Record, _now: str) -> None:
             move(shipment, facility)
@@ -346,7 +346,7 @@ def _facility(facility_id: object, vendor_id: object) -> str:
     return facility_id
 
 
-def _free_items(sandbox: Sandbox, order: Order, named: dict[str, int | None]) -> dict[str, int | None]:
+def _free_items(sandbox: Sandbox, order: Order, listed: dict[str, int | None]) -> dict[str, int | None]:
     """Return the given items, or all items that are not cancelled and not in a shipment.
 
     Raises:
@@ -359,7 +359,7 @@ def _free_items(sandbox: Sandbox, order: Order, named: dict[str, int | None]) ->
         for item in shipment["orderItemIDs"]
     }
     statuses = {each["id"]: each["status"] for each in order.get("items", [])}
-    for item_id in named:
+    for item_id in listed:
         if item_id not in statuses:
             raise refusal(400, "The order has no such item.", "orderItemIDs", item_id)
         if item_id in in_shipments or statuses[item_id] == "Cancelled":
@@ -367,7 +367,7 @@ def _free_items(sandbox: Sandbox, order: Order, named: dict[str, int | None]) ->
     free = [item for item, status in statuses.items() if status != "Cancelled" and item not in in_shipments]
     if not free:
         raise refusal(409, "Every item of the order is in a shipment or cancelled already.", "orderItemIDs")
-    return named or dict.fromkeys(free)
+    return listed or dict.fromkeys(free)
 
 
 def _add_to_order(order: Order, shipment: Record, at: int) -> None:
