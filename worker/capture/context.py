@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from structlog.contextvars import bound_contextvars
 
+from worker.capture.gate import ReadGate, ResourcePaused, StopCause
 from worker.capture.records.payload import PayloadOptions, payload_of
 from worker.capture.records.scope import EVERYTHING, scope_of
 from worker.capture.resources import AuditLog, Resource
@@ -15,9 +16,9 @@ from worker.capture.state.commit import Checkpoint, Commit
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.lease import acquire
 from worker.capture.state.open_records import OpenRecords
-from worker.capture.state.pauses import Pauses, ReadGate
+from worker.capture.state.pauses import Pauses
 from worker.capture.state.refresh_queue import RefreshQueue
-from worker.capture.state.run import Run
+from worker.capture.state.run import Outcome, Run
 from worker.capture.state.store import StateStore
 from worker.keys import Keys
 from worker.telemetry import tracing
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from worker.capture.gate import ReadResult, Stop
     from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.records.audit import AuditDelta
     from worker.capture.records.diff import Change
@@ -39,15 +41,11 @@ if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.config.sections import Account
     from worker.ordermesh.client import OrderMeshClient
-    from worker.queue.streams.backpressure import Backpressure, BackpressureGate
+    from worker.queue.streams.backpressure import Backpressure
     from worker.telemetry.tracing import Span
 
 PAUSE_SECONDS = 5.0
 """Until a resource that is paused is looked at again. It costs a lookup in Redis, and no request."""
-
-
-class ResourcePaused(Exception):
-    """A person has paused the resource: nothing is read. The message says who, since when and why."""
 
 
 @dataclass(slots=True)
@@ -90,7 +88,7 @@ class AccountContext:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a source is read, whoever reads it. The read ends early when `stop()` is true.
+    """How a source is read, whoever reads it.
 
     `resource`: the list that is read, or that the audit log belongs to. `scope`: which of its records are published.
     `single`: it was seen that a single record can be read by its id.
@@ -102,9 +100,6 @@ class ReadOptions:
     window: int
     interval: float
     ignored: frozenset[str]
-    stop: Callable[[], bool]
-    gate: BackpressureGate
-    seconds: float = float("inf")
     single: bool = False
     privacy: RecordPolicy | None = None
 
@@ -115,6 +110,9 @@ class PollSession:
     Attributes:
         source: The resource, or the audit log, that is read.
         run: The counts of the run, which is a span of the trace of `traceparent`, or of a new one.
+        gate: Says between two pages whether the read may go on.
+        stop: True when the worker is to end.
+        seconds: How long each part of the read may take.
         cursor: The copy that was loaded last.
         buckets: Number of hashes that keep the states of the source; 0 for one that was never read, until the
             reader knows how many it takes.
@@ -152,11 +150,10 @@ class PollSession:
             window=account.api.max_concurrency,
             interval=account.intervals.get(source.name, 0.0),
             ignored=hidden.union(account.ignore_fields.get(source.name, ())),
-            stop=lambda: stop() or bool(self.run.paused_by),
-            seconds=seconds,
-            gate=ReadGate(context.backpressure, context.pauses, self.run),
             privacy=payload.privacy,
         )
+        self.stop, self.seconds = stop, seconds
+        self.gate = ReadGate(source.name, context.backpressure.gate(source.name), context.pauses, stop, clock)
         self.store = StateStore(context.redis, context.keys, source, payload, lease=lease)
         self.open_records = OpenRecords(context.redis, context.keys, source.name)
         self.refresh_queue = RefreshQueue(context.redis, context.keys, source.name)
@@ -196,8 +193,8 @@ class PollSession:
 
         """
         context = self.context
-        if pause := await context.pauses.of(self.source.name):
-            raise ResourcePaused(pause.description)
+        if stop := await self.gate.check_pause():
+            raise ResourcePaused(stop)
         held = (
             nullcontext(lease)
             if lease is not None
@@ -214,6 +211,28 @@ class PollSession:
             await self.store.check_layout()
             await self.load_cursor()
             yield
+
+    def end(self, result: ReadResult) -> None:
+        """Set the outcome of the run.
+
+        A read that is stopped, and waits for nothing, keeps the error of the read before it in the same run.
+        """
+        run, stop = self.run, result.stop
+        if stop is None and result.suspicion:
+            run.end(Outcome.SUSPICIOUS, "suspicious", result.suspicion)
+        elif stop is None:
+            run.end(Outcome.COMPLETE)
+        elif stop.message:
+            run.end(Outcome.PAUSED, stop.cause.value, stop.message)
+        else:
+            run.outcome = Outcome.STOPPED if stop.cause is StopCause.STOPPED else Outcome.PARTIAL
+
+    def stop_fields(self, stop: Stop) -> CursorUpdate:
+        """Return when the next poll is due after a read that was stopped, and what it waits for."""
+        now = self.clock.now()
+        if stop.report is None:
+            return {"due_at": now}
+        return {"due_at": now + min(PAUSE_SECONDS, self.options.interval), "paused": stop.report.cause}
 
     async def load_cursor(self) -> Cursor:
         """Load the cursor."""

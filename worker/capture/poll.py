@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import redis.exceptions
 
-from worker.capture.context import PAUSE_SECONDS, PollSession, ResourcePaused
+from worker.capture.context import PollSession
 from worker.capture.failures import Failure, classify, retry_delay
+from worker.capture.gate import PARTIAL, ReadResult, ResourcePaused, Stop, StopCause
 from worker.capture.refresh.refresher import follow_up, read_logs
 from worker.capture.resources import AuditLog
 from worker.capture.scan.executor import ScanExecutor
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from worker.capture.state.cursor import CursorUpdate
     from worker.capture.state.lease import Renewed
     from worker.capture.state.run import Run
+    from worker.queue.streams.backpressure import PressureReport
 
 SLICE_SECONDS = 45.0
 """A poll that takes longer is a chain of slices, so that no job of arq's is a long one."""
@@ -78,97 +80,106 @@ class Poller:
         with session.trace("poll") as span:
             try:
                 async with session.open(on_renew=on_renew):
-                    await self._read(session, complete=complete, follow_ups_only=follow_ups_only)
-            except ResourcePaused as pause:
-                run.paused_by = str(pause)
-                run.cut_short()
+                    await self._poll(session, complete=complete, follow_ups_only=follow_ups_only)
+            except ResourcePaused as paused:
+                session.end(ReadResult(paused.stop))
             except LeaseHeld as error:
-                run.outcome, run.error_code, run.error = Outcome.HELD, error.code, str(error)
-            except (LeaseLost, DataError) as error:
-                run.fail(error.code, error)
-            except (redis.exceptions.RedisError, OSError) as error:
-                if "WRONGTYPE" in str(error) or str(error).startswith("DATA"):
-                    run.fail(DataError.code, _foreign_key(error))
-                elif is_full(error):
-                    run.fail(RedisFull.code, RedisFull())
-                else:
-                    run.fail(RedisUnavailable.code, error)
-            if run.outcome is Outcome.PARTIAL and stop():
-                run.outcome = Outcome.STOPPED
+                run.end(Outcome.HELD, error.code, str(error))
+            except _NOT_RECORDED as error:
+                _fail(run, error)
             self._log_summary(run)
             span.attributes |= run.summary(self.context.clock.monotonic())
         return run
 
-    async def _read(self, session: PollSession, *, complete: bool, follow_ups_only: bool) -> None:
-        source, run, cursor = session.source, session.run, session.cursor
-        if source.name not in self._settled:
-            await session.store.settle(cursor.buckets)
-            self._settled.add(source.name)
-        if not await self._begin(session):
+    async def _poll(self, session: PollSession, *, complete: bool, follow_ups_only: bool) -> None:
+        if session.source.name not in self._settled:
+            await session.store.settle(session.buckets)
+            self._settled.add(session.source.name)
+        if stop := await self._begin(session):
+            session.end(ReadResult(stop))
             return
-        scans = ScanExecutor(session)
+        scans, failures = ScanExecutor(session), session.cursor.failures
         try:
-            if isinstance(source, AuditLog):
-                await read_logs(session, source)
-            elif follow_ups_only:
-                await follow_up(session)
-                await session.update({}, record=True)
-            else:
-                await self._read_all(session, scans, complete=complete)
+            result = await self._read(session, scans, complete=complete, follow_ups_only=follow_ups_only)
         except Exception as error:
             # When Redis is full there may still be room for the cursor, if not for a page.
             failure = RedisFull() if is_full(error) else error
             if isinstance(failure, _NOT_RECORDED):
                 raise
-            code = failure.code if isinstance(failure, OrdersyncError) else "internal"
-            run.fail(code, failure)
-            if code == "internal":
+            if not isinstance(failure, OrdersyncError):
                 self._log.exception(
                     "poll_crashed",
-                    resource=run.resource,
+                    resource=session.source.name,
                     advice="This is a defect of ordersync. Report it with this traceback.",
                 )
-            if _contradicts_contract(error, session, cursor.failures):
+            if _contradicts_contract(error, session, failures):
                 await self.context.capabilities.mark_stale(session.options.resource)
-            failed: CursorUpdate = {
-                **scans.failure_update(error),
-                "failures": cursor.failures + 1,
-                "error": run.error,
-                "error_code": run.error_code,
-                "due_at": self.context.clock.now() + retry_delay(failure, cursor.failures),
-            }
-            await session.update(failed, record=True)
-
-    async def _read_all(self, session: PollSession, scans: ScanExecutor, *, complete: bool) -> None:
-        """What is due by id, and the list; after a complete read also what that has made due."""
-        run = session.run
-        await follow_up(session, MIN_STEP_SECONDS)
-        if run.outcome is Outcome.PAUSED:
+            await self._record_failure(session, failure, failures, scans.failure_update(error))
             return
-        run.outcome = Outcome.PARTIAL
-        await scans.read(complete=complete)
-        if complete and run.outcome is Outcome.COMPLETE:
-            await session.load_cursor()
-            await follow_up(session)
+        session.end(result)
+        if result.stop and result.stop.report:
+            self._log_backpressure(session, result.stop.report)
 
-    async def _begin(self, session: PollSession) -> bool:
-        """Note that the poll has begun. False if it must pause: consumers, or Redis, have to catch up first."""
-        run, options, cursor = session.run, session.options, session.cursor
-        load = await options.gate.check_now(paused=bool(cursor.paused))
-        started: CursorUpdate = {
-            "last_started": run.started_at,
-            "interval": options.interval,
-            "paused": load.cause,
+    async def _record_failure(
+        self, session: PollSession, error: Exception, failures: int, fields: CursorUpdate
+    ) -> None:
+        run = session.run
+        run.fail(error.code if isinstance(error, OrdersyncError) else "internal", error)
+        failed: CursorUpdate = {
+            **fields,
+            "failures": failures + 1,
+            "error": run.error,
+            "error_code": run.error_code,
+            "due_at": self.context.clock.now() + retry_delay(error, failures),
         }
-        if load.cause:
-            run.pause(load.cause)
-            started["due_at"] = self.context.clock.now() + min(PAUSE_SECONDS, options.interval)
-        await session.update(started)
-        if load.cause and not cursor.paused:
-            self._log.warning("backpressure_on", resource=run.resource, cause=load.cause, **load.figures)
-        elif cursor.paused and not load.cause:
-            self._log.info("backpressure_off", resource=run.resource, **load.figures)
-        return not load.cause
+        await session.update(failed, record=True)
+
+    async def _read(
+        self, session: PollSession, scans: ScanExecutor, *, complete: bool, follow_ups_only: bool
+    ) -> ReadResult:
+        if isinstance(session.source, AuditLog):
+            return await read_logs(session, session.source)
+        if follow_ups_only:
+            result = await follow_up(session) or PARTIAL
+            session.end(result)
+            await session.update({}, record=True)
+            return result
+        return await self._read_all(session, scans, complete=complete)
+
+    async def _read_all(self, session: PollSession, scans: ScanExecutor, *, complete: bool) -> ReadResult:
+        """Read what is due by id, and the list; after a full scan also what the scan has made due."""
+        result = await follow_up(session, MIN_STEP_SECONDS)
+        if result is not None and result.stop and result.stop.cause is not StopCause.OUT_OF_TIME:
+            session.end(result)
+            await session.update(session.stop_fields(result.stop), record=True)
+            return result
+        result = await scans.read(complete=complete)
+        if complete and result.is_complete:
+            await session.load_cursor()
+            result = await follow_up(session) or result
+        return result
+
+    async def _begin(self, session: PollSession) -> Stop | None:
+        """Record that the poll has begun. Return why it must end here: consumers, or Redis, have to catch up first."""
+        cursor = session.cursor
+        report = await session.gate.check_backpressure(paused=bool(cursor.paused))
+        stop = Stop(StopCause.BACKPRESSURE, report=report) if report.cause else None
+        started: CursorUpdate = {
+            "last_started": session.run.started_at,
+            "interval": session.options.interval,
+            "paused": "",
+        }
+        await session.update(started | session.stop_fields(stop) if stop else started)
+        if stop and not cursor.paused:
+            self._log_backpressure(session, report)
+        elif cursor.paused and not stop:
+            self._log.info("backpressure_off", resource=session.source.name, **report.figures)
+        return stop
+
+    def _log_backpressure(self, session: PollSession, report: PressureReport) -> None:
+        self._log.warning(
+            "backpressure_on", resource=session.source.name, cause=report.cause, **report.figures
+        )
 
     def _log_summary(self, run: Run) -> None:
         """The summary line. The same failure is told once a minute, with the number of those in between."""
@@ -203,6 +214,17 @@ def _contradicts_contract(error: Exception, session: PollSession, failures: int)
         return False
     failure = classify(error)
     return failure is Failure.LIST_GONE or (failure is Failure.PAGE and failures > 0)
+
+
+def _fail(run: Run, error: Exception) -> None:
+    """End a run that can write nothing more."""
+    if not isinstance(error, redis.exceptions.RedisError | OSError):
+        failure = error
+    elif "WRONGTYPE" in str(error) or str(error).startswith("DATA"):
+        failure = _foreign_key(error)
+    else:
+        failure = RedisFull() if is_full(error) else error
+    run.fail(failure.code if isinstance(failure, OrdersyncError) else RedisUnavailable.code, failure)
 
 
 def _foreign_key(error: Exception) -> DataError:

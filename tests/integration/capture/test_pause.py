@@ -23,10 +23,10 @@ from tests.support.servers import Server
 from tests.support.waiting import eventually
 from tests.support.worker import BenchMaker
 from worker.app import announce, reporter
+from worker.capture import gate
 from worker.capture.health import Health, judge
 from worker.capture.refresh import reader as follow_up
 from worker.capture.registry import AUDIT_LOGS
-from worker.capture.state import pauses
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.pauses import EVERYTHING, Pause, Pauses
 from worker.capture.state.run import Outcome
@@ -77,7 +77,7 @@ async def test_a_read_under_way_ends_behind_the_page_in_hand(
     bench: BenchMaker, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it has read is committed; it carries on there once it is resumed, and nothing comes twice."""
-    monkeypatch.setattr(pauses, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(gate, "PAUSE_CHECK_SECONDS", 0.0)
     looked = 0
     with closing(redis.Redis.from_url(redis_url)) as client:
 
@@ -111,7 +111,7 @@ async def test_logs_that_are_being_read_wait_as_well(
     bench: BenchMaker, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is due by id stays due while it is paused, and is read once it is resumed."""
-    monkeypatch.setattr(pauses, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(gate, "PAUSE_CHECK_SECONDS", 0.0)
     monkeypatch.setattr(follow_up, "BATCH", 5)
     log, looked = AUDIT_LOGS["order_audit"], 0
     with closing(redis.Redis.from_url(redis_url)) as client:

@@ -1,9 +1,9 @@
-"""Reconciliation: proves from the audit logs of OrderMesh that nothing was missed, and heals what was.
+"""Reconciliation: verifies with the audit logs of OrderMesh that nothing was missed, and publishes what was.
 
-A pass goes over all records that are known, and holds the audit log of each against what was published of it (see
-`proof.py`). It ends with everything proven up to a moment shortly before it began, or says what is open. It is read in
-slices under a lease of its own, within its own share of the budget, and may be ended or killed anywhere: what was
-proven is noted with each batch, and the next slice carries on there.
+A pass compares the audit log of every known record with what was published of the record (see `comparison.py`). At its
+end everything is verified up to a moment shortly before it began, or open gaps are listed. A pass runs in slices, under
+a lease of its own and within its own share of the request budget. It may be stopped or killed anywhere: progress is
+stored with each batch, and the next slice continues there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import redis.exceptions
 
 from worker.backoff import Backoff
-from worker.capture.context import PollSession, ResourcePaused
+from worker.capture.context import PollSession
+from worker.capture.gate import ResourcePaused
 from worker.capture.reconcile.comparison import Window, can_be_proven, obstacle, window_of
 from worker.capture.reconcile.progress import (
     LEASE,
@@ -29,7 +30,7 @@ from worker.capture.reconcile.progress import (
 from worker.capture.reconcile.server_clock import ServerClock
 from worker.capture.reconcile.throttle import Throttle
 from worker.capture.reconcile.verifier import Verifier, VerifyOptions
-from worker.capture.state.lease import Lease, Renewed, acquire
+from worker.capture.state.lease import Renewed, acquire
 from worker.capture.state.record_states import ScanPosition, StoredRecord, walk
 from worker.capture.state.run_history import History
 from worker.clock import rfc3339
@@ -65,6 +66,7 @@ class _Slice:
     coverage: Coverage
     progress: ReconcileProgress
     gaps: dict[str, Gap]
+    deadline: float
 
     @property
     def resource(self) -> Resource:
@@ -96,10 +98,6 @@ class Reconciler:
         log; nothing is raised but cancellation.
         """
         deadline = self._clock.monotonic() + slice_seconds
-
-        def over() -> bool:
-            return stop() or self._clock.monotonic() >= deadline
-
         pace = Throttle(self._rate, self._clock)
         try:
             async with acquire(
@@ -111,9 +109,12 @@ class Reconciler:
                 on_renew=on_renew,
             ) as lease:
                 for resource in await self._due(resources):
-                    if over():
+                    if stop() or self._clock.monotonic() >= deadline:
                         return
-                    await self._reconcile_resource(resource, lease, pace, stop=stop, over=over)
+                    session = PollSession(self._context, resource, reason=REASON, stop=stop, lease=LEASE)
+                    with session.trace("reconcile"), suppress(ResourcePaused):
+                        async with session.open(lease=lease):
+                            await self._reconcile(session, pace, deadline)
         except LeaseHeld as error:
             self._log.debug("reconcile_skipped", reason=str(error))
         except (LeaseLost, DataError) as error:
@@ -134,80 +135,66 @@ class Reconciler:
                     result.append((progress.due_at, len(result), resource))
         return [resource for _, _, resource in sorted(result, key=lambda item: item[:2])]
 
-    async def _reconcile_resource(
-        self,
-        resource: Resource,
-        lease: Lease,
-        pace: Throttle,
-        *,
-        stop: Callable[[], bool],
-        over: Callable[[], bool],
-    ) -> None:
-        session = PollSession(self._context, resource, reason=REASON, stop=stop, lease=LEASE)
-        with session.trace("reconcile"), suppress(ResourcePaused):
-            async with session.open(lease=lease):
-                await self._reconcile(session, pace, over)
-
-    async def _reconcile(self, session: PollSession, pace: Throttle, over: Callable[[], bool]) -> None:
+    async def _reconcile(self, session: PollSession, pace: Throttle, deadline: float) -> None:
         resource, coverage = session.options.resource, self._coverage(session.source.name)
-        at = _Slice(session, coverage, await coverage.load(), await coverage.gaps())
+        current = _Slice(session, coverage, await coverage.load(), await coverage.gaps(), deadline)
         if not session.cursor.baseline:
-            await self._postpone(at, RETRY_SECONDS)
+            await self._postpone(current, RETRY_SECONDS)
             return
         try:
             capabilities = await self._context.capabilities.ensure(resource, again=False)
             why = obstacle(resource, capabilities)
             if why:
-                await self._turn_off(at, why)
+                await self._turn_off(current, why)
                 return
-            if not at.progress.began and not await self._begin(at, pace):
+            if not current.progress.began and not await self._begin(current, pace):
                 return
-            await self._slice(at, capabilities, pace, over)
+            await self._slice(current, capabilities, pace)
         except Forbidden as error:
-            await self._turn_off(at, str(error))
+            await self._turn_off(current, str(error))
         except OrderMeshError as error:
-            failures = at.progress.failures + 1
+            failures = current.progress.failures + 1
             self._log_failure(resource.name, error.code, error)
             wait = BACKOFF.ceiling(failures)
-            await self._postpone(at, wait, failures=failures, error=str(error), error_code=error.code)
+            await self._postpone(current, wait, failures=failures, error=str(error), error_code=error.code)
 
-    async def _postpone(self, at: _Slice, seconds: float, **fields: object) -> None:
+    async def _postpone(self, current: _Slice, seconds: float, **fields: object) -> None:
         due_at = self._clock.now() + seconds
         more = {"due_at": due_at, "interval": self._settings.every, **fields}
-        await at.coverage.update(at.session.lease.fence, more, gaps=at.gaps)
+        await current.coverage.update(current.session.lease.fence, more, gaps=current.gaps)
 
-    async def _turn_off(self, at: _Slice, why: str) -> None:
+    async def _turn_off(self, current: _Slice, why: str) -> None:
         """Nothing can be proven at this gateway, or with this token. It is looked at again in a while."""
-        if at.progress.off != why:
+        if current.progress.off != why:
             self._log.warning(
                 "reconcile_off", reason=why,
                 advice="Completeness cannot be verified. Reading and publishing are not affected.",
             )  # fmt: skip
-        await self._postpone(at, self._settings.every, off=why, failures=0, error="", error_code="")
+        await self._postpone(current, self._settings.every, off=why, failures=0, error="", error_code="")
 
     # A pass
 
-    async def _begin(self, at: _Slice, pace: Throttle) -> bool:
+    async def _begin(self, current: _Slice, pace: Throttle) -> bool:
         """Begin a pass, if there is anything to prove by now."""
-        now, before = self._clock.now(), at.progress
+        now, before = self._clock.now(), current.progress
         seen = walk(
             self._context.redis,
-            self._context.keys.states(at.resource.name),
-            at.session.cursor.buckets,
+            self._context.keys.states(current.resource.name),
+            current.session.cursor.buckets,
             ScanPosition(),
         )
-        asked = ServerClock(self._context.client, pace, at.session.run.usage, self._clock)
-        offset = await asked.offset(at.resource, seen, at.session.options.stop)
+        asked = ServerClock(self._context.client, pace, current.session.run.usage, self._clock)
+        offset = await asked.offset(current.resource, seen, current.session.stop)
         window = window_of(
             before.complete_until,
             server_now=now + offset,
-            fresh_as_of=at.session.cursor.fresh_as_of + offset,
+            fresh_as_of=current.session.cursor.fresh_as_of + offset,
             lag=self._settings.lag,
         )
         if window.empty:
-            await self._postpone(at, RETRY_SECONDS)
+            await self._postpone(current, RETRY_SECONDS)
             return False
-        at.progress = replace(
+        current.progress = replace(
             before,
             began=now,
             since=window.after,
@@ -222,9 +209,14 @@ class Reconciler:
         }  # fmt: skip
         if not before.complete_since:
             since = await self._first_seen(window)
-            started["complete_since"], at.progress = since, replace(at.progress, complete_since=since)
-        await at.coverage.update(
-            at.session.lease.fence, {**started, "due_at": now, "interval": self._settings.every}, gaps=at.gaps
+            started["complete_since"], current.progress = (
+                since,
+                replace(current.progress, complete_since=since),
+            )
+        await current.coverage.update(
+            current.session.lease.fence,
+            {**started, "due_at": now, "interval": self._settings.every},
+            gaps=current.gaps,
         )
         return True
 
@@ -233,15 +225,9 @@ class Reconciler:
         oldest = await History(self._context.redis, self._context.keys).oldest()
         return min(window.until, int(oldest * 1000)) if oldest else window.until
 
-    async def _slice(
-        self,
-        at: _Slice,
-        capabilities: Capabilities,
-        pace: Throttle,
-        over: Callable[[], bool],
-    ) -> None:
-        progress, name = at.progress, at.resource.name
-        logs = f"{at.resource.entity}_audit"
+    async def _slice(self, current: _Slice, capabilities: Capabilities, pace: Throttle) -> None:
+        progress, name = current.progress, current.resource.name
+        logs = f"{current.resource.entity}_audit"
         work = VerifyOptions(
             window=Window(progress.since, progress.until),
             began=progress.began,
@@ -250,47 +236,43 @@ class Reconciler:
         )
         verifier = Verifier(
             work,
-            at.session,
+            current.session,
             pace=pace,
             counts=progress.counts,
-            gaps=at.gaps,
+            gaps=current.gaps,
             checking=dict(progress.checking),
         )
         size = max(1, min(MAX_AT_ONCE, int(self._rate * BATCH_SECONDS)))
         batch: list[StoredRecord] = []
         start = ScanPosition(progress.bucket, progress.behind)
         async with aclosing(
-            walk(self._context.redis, self._context.keys.states(name), at.session.cursor.buckets, start)
+            walk(self._context.redis, self._context.keys.states(name), current.session.cursor.buckets, start)
         ) as records:
             async for met in records:
                 batch.append(met)
                 if len(batch) < size:
                     continue
-                if not await self._verify(at, verifier, batch, over):
+                if not await self._verify(current, verifier, batch):
                     return
                 batch = []
-        if batch and not await self._verify(at, verifier, batch, over):
+        if batch and not await self._verify(current, verifier, batch):
             return
-        await self._end(at, verifier)
+        await self._end(current, verifier)
 
-    async def _verify(
-        self, at: _Slice, verifier: Verifier, batch: Sequence[StoredRecord], over: Callable[[], bool]
-    ) -> bool:
+    async def _verify(self, current: _Slice, verifier: Verifier, batch: Sequence[StoredRecord]) -> bool:
         """Prove a batch and note it. False if the slice ends here."""
-        at.session.lease.check()
-        if over():
-            await self._postpone(at, 0.0)
-            return False
-        pressed = await at.session.options.gate.check(at.session.run.published)
-        if pressed or at.session.run.paused_by:
-            await self._postpone(at, RETRY_SECONDS)
+        current.session.lease.check()
+        if stop := await current.session.gate.check(current.session.run.published, current.deadline):
+            await self._postpone(current, RETRY_SECONDS if stop.message else 0.0)
             return False
         checks = await verifier.check(batch)
         if checks is None:
             return False
         if suspects := verifier.suspects(checks):
-            await at.coverage.update(
-                at.session.lease.fence, {"checking": {**verifier.checking, **suspects}}, gaps=at.gaps
+            await current.coverage.update(
+                current.session.lease.fence,
+                {"checking": {**verifier.checking, **suspects}},
+                gaps=current.gaps,
             )
         if not await verifier.settle(checks):
             return False
@@ -299,22 +281,26 @@ class Reconciler:
             "bucket": position.bucket, "behind": position.after, "counts": verifier.counts, "checking": {},
             "failures": 0, "error": "", "error_code": "",
         }  # fmt: skip
-        at.progress = replace(at.progress, failures=0)
-        await at.coverage.update(
-            at.session.lease.fence, done, gaps=at.gaps, opened=verifier.opened, closed=verifier.closed
+        current.progress = replace(current.progress, failures=0)
+        await current.coverage.update(
+            current.session.lease.fence,
+            done,
+            gaps=current.gaps,
+            opened=verifier.opened,
+            closed=verifier.closed,
         )
-        if sum(not gap.is_absent for gap in at.gaps.values()) > MAX_OPEN:
-            await self._end(at, verifier, given_up=True)
+        if sum(not gap.is_absent for gap in current.gaps.values()) > MAX_OPEN:
+            await self._end(current, verifier, given_up=True)
             return False
         return True
 
-    async def _end(self, at: _Slice, verifier: Verifier, *, given_up: bool = False) -> None:
+    async def _end(self, current: _Slice, verifier: Verifier, *, given_up: bool = False) -> None:
         """The pass is over: what was proven, and what is open."""
-        progress, counts, now = at.progress, verifier.counts, self._clock.now()
+        progress, counts, now = current.progress, verifier.counts, self._clock.now()
         # What this pass has not met is no record any more.
-        gone = [] if given_up else [name for name, gap in at.gaps.items() if gap.seen != progress.began]
+        gone = [] if given_up else [name for name, gap in current.gaps.items() if gap.seen != progress.began]
         for name in gone:
-            del at.gaps[name]
+            del current.gaps[name]
         proven = not counts.open and not given_up
         ended = ReconcilePass(progress.since, progress.until, progress.began, now, proven, counts)
         fields: dict[str, object] = {
@@ -327,7 +313,9 @@ class Reconciler:
             fields["due_at"] = now + self._settings.every
         if proven:
             fields["complete_until"] = progress.until
-        await at.coverage.update(at.session.lease.fence, fields, gaps=at.gaps, closed=gone, ended=ended)
+        await current.coverage.update(
+            current.session.lease.fence, fields, gaps=current.gaps, closed=gone, ended=ended
+        )
         tell = self._log.info if proven else self._log.warning
         tell(
             "coverage_proven" if proven else "coverage_open",

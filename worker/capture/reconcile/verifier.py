@@ -171,7 +171,7 @@ class Verifier:
 
         async def one(look: RecordCheck) -> None:
             async with self._limit:
-                if failures or not await self._pace.wait(self._session.options.stop):
+                if failures or not await self._pace.wait(self._session.stop):
                     return
                 try:
                     await ask(look)

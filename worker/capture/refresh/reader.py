@@ -14,13 +14,13 @@ import msgspec
 
 from worker.backoff import Backoff
 from worker.cancellation import plain_errors
+from worker.capture.gate import COMPLETE, ReadResult
 from worker.capture.records import audit
 from worker.capture.records.diff import observe
 from worker.capture.resources import AuditLog, Resource
 from worker.capture.state import refresh_queue as due
 from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.state.refresh_queue import CONFIRM_SECONDS, CONFIRMATIONS
-from worker.capture.state.run import Outcome
 from worker.capture.writer import Keep, RecordWriter, Written
 from worker.errors import (
     ApiError,
@@ -82,35 +82,29 @@ class RecordRefresher:
         self._deadline = session.clock.monotonic() + seconds
         self._limit = anyio.CapacityLimiter(max(1, session.options.window))
         self.wants_sweep = False
-        self.exhausted = False
-        self.pressed = ""
         self._log = get_logger(
             account=self._run.account, resource=self._run.resource, run_id=self._run.run_id
         )
 
-    async def read(self) -> None:
-        """Read until nothing is due, `stop()` is true, or the time is over.
+    async def read(self) -> ReadResult:
+        """Read until nothing is due, or the gate stops the read after a batch.
 
         Raises:
             OrderMeshError: The gateway cannot be asked. What was read before is committed.
             LeaseLost: Another worker has taken over.
 
         """
-        while not (self._options.stop() or self._session.clock.monotonic() >= self._deadline):
+        while True:
             self._session.lease.check()
-            if pressed := await self._options.gate.check(self._run.published):
-                self._run.pause(pressed.cause)
-                self.pressed = pressed.cause
-                return
+            if stop := await self._session.gate.check(self._run.published, self._deadline):
+                return ReadResult(stop)
             taken = await self._queue.fetch(BATCH)
             if not taken.members:
-                self.exhausted, self._run.outcome = True, Outcome.COMPLETE
-                return
+                return COMPLETE
             batch = await self._fetch_all(taken)
             await self._commit(taken, batch)
             if batch.failure is not None:
                 raise batch.failure
-        self._run.outcome = Outcome.PARTIAL
 
     async def _fetch_all(self, taken: RefreshBatch) -> _Batch:
         batch = _Batch()

@@ -16,7 +16,8 @@ import msgspec
 import redis.exceptions
 
 from worker.backoff import Backoff
-from worker.capture.context import PollSession, ResourcePaused
+from worker.capture.context import PollSession
+from worker.capture.gate import ResourcePaused
 from worker.capture.resync.reader import ResyncPage, ResyncReader
 from worker.capture.resync.requests import OVER, Resync, ResyncRequest, Resyncs, ResyncState
 from worker.capture.state.buckets import buckets_for
@@ -167,25 +168,23 @@ class ResyncRunner:
         try:
             async with session.open(on_renew=on_renew):
                 return await self._work(session, resync)
-        except ResourcePaused as pause:
-            return str(pause)
+        except ResourcePaused as paused:
+            return paused.stop.message
 
     async def _work(self, session: PollSession, resync: Resync) -> str:
         """Read and publish for the time of a slice. Why it has to wait, or ""."""
-        options, run, store = session.options, session.run, session.store
+        run, store = session.run, session.store
         writer = RecordWriter(session)
         if mark := await store.mark_of(_mark(resync.id)):
             resync.resume_from(mark)
             await self.resyncs.update(resync.id, **msgspec.structs.asdict(resync.progress))
         if resync.state is ResyncState.WAITING:
             await self.resyncs.update(resync.id, state=ResyncState.RUNNING.value)
-        deadline = self._clock.monotonic() + min(MAX_SLICE, max(1.0, options.interval / 2))
+        deadline = self._clock.monotonic() + min(MAX_SLICE, max(1.0, session.options.interval / 2))
         while not resync.over:
-            if options.stop() or self._clock.monotonic() >= deadline:
-                return ""
             session.lease.check()
-            if load := await options.gate.check(run.published):
-                return f"polling is paused: {load.cause}"
+            if stop := await session.gate.check(run.published, deadline):
+                return stop.message
             if await self.resyncs.is_over(resync.id):
                 return ""
             await self._commit(session, writer, resync)

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from worker.capture.failures import Failure, classify
+from worker.capture.gate import COMPLETE, ReadResult
 from worker.capture.scan.conclusion import SCAN_OVER
 from worker.capture.scan.scanner import Scanner
 from worker.capture.scan.strategy import ScanStep, Strategy, choose_steps, full_scan
-from worker.capture.state.run import Outcome
 from worker.errors import (
     ChoiceBroken,
     FilterBroken,
@@ -38,7 +38,7 @@ class ScanExecutor:
         """What a failure changes of the cursor, by the part that has failed."""
         return self._scanner.failure_update(error) if self._scanner else {}
 
-    async def read(self, *, complete: bool) -> None:
+    async def read(self, *, complete: bool) -> ReadResult:
         """Read what the plan says; `complete`: everything, in any case.
 
         Raises:
@@ -54,12 +54,13 @@ class ScanExecutor:
         session.options = replace(session.options, single=by_id)
         parts = self._choose(complete=complete)
         suspicion: tuple[ScanStep, OrderMeshError] | None = None
+        result = COMPLETE
         while parts:
             step, *parts = parts
             session.run.add_plan(step.strategy)
             scanner = self._scanner = Scanner(session, step)
             try:
-                await scanner.read()
+                result = await scanner.read()
             except OrderMeshError as error:
                 if scanner.capped and step.may_seek:
                     parts = [self._scan_by_keyset(scanner, step)]
@@ -67,18 +68,20 @@ class ScanExecutor:
                 elif _may_be_the_shortcut(step, classify(error)):
                     # What the filter or the sort keeps from being read must not keep the rest from it.
                     suspicion = step, error
-                    parts = [ScanStep(Strategy.SWEEP, step.page_size, session.options.seconds)]
+                    parts = [ScanStep(Strategy.SWEEP, step.page_size, session.seconds)]
                 else:
                     raise
             else:
-                await self._record_closed(step, scanner)
+                result = await self._record_closed(step, scanner, result)
                 if step.is_fast or step.seeks:
                     self._capabilities.record_success(resource)
                 if not step.is_fast:
                     await self._judge(resource, step, scanner, suspicion)
-                if session.run.outcome not in {Outcome.COMPLETE, Outcome.SUSPICIOUS}:
-                    return
-            await session.load_cursor()
+                if result.stop is not None:
+                    return result
+            if parts:
+                await session.load_cursor()
+        return result
 
     def _choose(self, *, complete: bool) -> list[ScanStep]:
         """What to read, in this order, by what is known of the gateway."""
@@ -89,18 +92,18 @@ class ScanExecutor:
             session.clock.now(),
             page_size=session.options.page_size,
             interval=session.options.interval,
-            seconds=session.options.seconds,
+            seconds=session.seconds,
             complete_every=session.context.account.complete_every,
             complete=complete,
             scope=session.options.scope,
             single=session.options.single,
         )
 
-    async def _record_closed(self, step: ScanStep, scanner: Scanner) -> None:
-        """Make the records due that have left the open statuses."""
+    async def _record_closed(self, step: ScanStep, scanner: Scanner, result: ReadResult) -> ReadResult:
+        """Make the records due that have left the open statuses; a step that shows too few of them is suspect."""
         session = self._session
-        if step.strategy is not Strategy.OPEN or session.run.outcome is not Outcome.COMPLETE:
-            return
+        if step.strategy is not Strategy.OPEN or not result.is_complete:
+            return result
         self._shown |= scanner.shown
         # Said twice in a row, with a complete read in between, it is believed.
         why = (
@@ -110,9 +113,11 @@ class ScanExecutor:
         )
         if why:
             before = session.cursor
-            session.run.suspect(why)
             claims: CursorUpdate = {"fresh_as_of": before.fresh_as_of, "last_success": before.last_success}
             await session.update({"suspicious": why, **claims})
+            result = ReadResult(suspicion=why)
+            session.end(result)
+        return result
 
     def _scan_by_keyset(self, scanner: Scanner, step: ScanStep) -> ScanStep:
         """A sweep that goes by time, for one that has come to where the server ends every list."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from worker.cancellation import plain_errors
-from worker.capture.context import PAUSE_SECONDS
+from worker.capture.gate import COMPLETE, ReadResult, Stop, StopCause
 from worker.capture.records.diff import Action
 from worker.capture.scan.conclusion import checkpoint, conclude, fail
 from worker.capture.scan.deletions import Deletions, find_deletions
@@ -24,7 +24,6 @@ from worker.capture.scan.paginators import fast_paginator, full_scan_paginator
 from worker.capture.scan.progress import ScanProgress, count_unreadable
 from worker.capture.scan.strategy import PageSummary
 from worker.capture.state.commit import Checkpoint, RefreshResult
-from worker.capture.state.run import Outcome
 from worker.capture.writer import RecordWriter
 from worker.errors import UnreadableAnswer
 from worker.telemetry.log import get_logger
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from worker.capture.scan.strategy import ScanStep
     from worker.capture.state.cursor import CursorUpdate
     from worker.capture.writer import Written
-    from worker.queue.streams.backpressure import PressureReport
 
 
 class Scanner:
@@ -67,8 +65,8 @@ class Scanner:
             account=self._run.account, resource=self._run.resource, run_id=self._run.run_id
         )
 
-    async def read(self) -> None:
-        """Read to the end, or until `stop()` is true after a page, or until the consumers have to catch up.
+    async def read(self) -> ReadResult:
+        """Read to the end, or until the gate stops the read after a page.
 
         Raises:
             OrderMeshError: A page cannot be fetched or read. The pages before it are committed.
@@ -76,15 +74,15 @@ class Scanner:
 
         """
         paginator, step = self._paginator, self._step
-        pressed: PressureReport | None = None
+        stop: Stop | None = None
         if self._full_scan is not None and not self._session.cursor.scan.started:
             await self._store.begin_sweep()
         with plain_errors():
             async with anyio.create_task_group() as fetching:
                 pages = PageQueue(self._fetcher, paginator, fetching)
-                while not paginator.done and not self._is_over():
+                while not paginator.done:
                     self._session.lease.check()
-                    if pressed := await self._options.gate.check(self._run.published):
+                    if stop := await self._session.gate.check(self._run.published, self._deadline):
                         break
                     await self._publish_page(await pages.next())
                 fetching.cancel_scope.cancel()
@@ -95,19 +93,15 @@ class Scanner:
                 page=paginator.next_page,
             )
         if paginator.done and not paginator.unsettled:
-            await self._end()
-        elif pressed:
-            self._run.pause(pressed.cause)
-            due_at = self._clock.now() + min(PAUSE_SECONDS, self._options.interval)
-            await self._commit({"due_at": due_at, "paused": pressed.cause})
-            self._log.warning("backpressure_on", cause=pressed.cause, **pressed.figures)
-        else:
-            self._run.cut_short()
-            # A step that does not fit into its time, or whose pages move as often as they are read, would never end:
-            # a full scan resumes where it was.
-            too_long = step.is_fast and not self._options.stop()
-            again: CursorUpdate = {"swept_at": 0.0} if too_long else {}
-            await self._commit({"due_at": self._clock.now(), **again})
+            return await self._end()
+        stop = stop or Stop(StopCause.OUT_OF_TIME)  # its pages move as often as they are read
+        fields = self._session.stop_fields(stop)
+        if step.is_fast and stop.cause is StopCause.OUT_OF_TIME:
+            # It starts over each time, so it might never end. A full scan resumes where it was.
+            fields["swept_at"] = 0.0
+        result = ReadResult(stop)
+        await self._commit(fields, result)
+        return result
 
     @property
     def resource(self) -> Resource:
@@ -123,9 +117,6 @@ class Scanner:
     def capped(self) -> int:
         """Records after which the server ends the list, or may have; 0 where nothing says so."""
         return self._full_scan.capped if self._full_scan else 0
-
-    def _is_over(self) -> bool:
-        return self._options.stop() or self._clock.monotonic() >= self._deadline
 
     def failure_update(self, error: Exception) -> CursorUpdate:
         """Return what a failure changes of the cursor. It keeps its full scan, unless that has failed."""
@@ -171,14 +162,20 @@ class Scanner:
                 )
 
     async def _commit(
-        self, cursor: CursorUpdate, *, changes: Sequence[Change] = (), refresh: RefreshResult | None = None
+        self,
+        cursor: CursorUpdate,
+        result: ReadResult | None,
+        *,
+        changes: Sequence[Change] = (),
+        refresh: RefreshResult | None = None,
     ) -> bool:
-        """Write how the step has ended, and the run record where it ends the run.
+        """Write how the step has ended, and the run record where that ends the run; without a result it fails.
 
         False if a state is no longer the one that was looked up.
         """
-        outcome = self._run.outcome
-        ends_here = self._step.concludes or outcome not in {Outcome.COMPLETE, Outcome.SUSPICIOUS}
+        if result is not None:
+            self._session.end(result)
+        ends_here = result is not None and (self._step.concludes or result.stop is not None)
         if changes or self._step.learns:
             await self._open.add(self.shown)
         checkpoint = self._checkpoint(self._paginator.next_page, cursor, refresh)
@@ -209,34 +206,31 @@ class Scanner:
         pages = self._full_scan.pages if self._full_scan else None
         return self._progress.result(pages, self._fetcher.statuses)
 
-    async def _end(self) -> None:
+    async def _end(self) -> ReadResult:
         """Commit what follows from a step that has been read to its end."""
         run, now = self._run, self._clock.now()
         if not self._step.claims and not run.unreadable:
-            run.outcome = Outcome.COMPLETE
-            return
+            return COMPLETE
         known = await self._store.load_cursor()
         # What a person has accepted of the next full scan is believed whatever the scan has shown.
         accepted = self._full_scan is not None and await self._store.deletes_accepted()
         anomaly = "" if accepted else self.sanity.find_anomaly(known)
+        ended = None if run.unreadable and not anomaly else ReadResult(suspicion=anomaly)
         if anomaly:
-            run.suspect(anomaly)
             run.bare = run.bare or (self._full_scan is None and not self.sanity.seen)
-        elif not run.unreadable:
-            run.outcome, run.freshness = Outcome.COMPLETE, now - self._progress.started_at
-            if self._full_scan is not None:
-                run.error = run.error_code = ""
-        judges_absence = self._full_scan is not None and not anomaly and not run.unreadable
+        elif ended:
+            run.freshness = now - self._progress.started_at
+        judges_absence = self._full_scan is not None and ended == COMPLETE
         while True:
             absences = Deletions()
             if judges_absence:
                 absences = await find_deletions(self._session, known, accepted=accepted)
             result = replace(self._result(), anomaly=anomaly, held_back=absences.held_back)
             fields: CursorUpdate = {**conclude(self._step, result, known, now), **absences.counted}
-            if await self._commit(fields, changes=absences.deleted, refresh=absences.refresh):
+            if await self._commit(fields, ended, changes=absences.deleted, refresh=absences.refresh):
                 break
             known = await self._store.load_cursor()
-        if run.unreadable and not anomaly:
+        if ended is None:
             raise UnreadableAnswer(
                 self.resource.search,
                 f"{run.unreadable} of {run.records} records cannot be read; they are stored as dead letters",
@@ -244,3 +238,4 @@ class Scanner:
         run.count(absences.deleted)
         if absences.accepted:
             await self._store.forget_acceptance()
+        return ended

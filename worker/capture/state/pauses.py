@@ -12,7 +12,6 @@ import msgspec
 
 from worker.cancellation import finish
 from worker.clock import rfc3339
-from worker.queue.streams.backpressure import BackpressureGate
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
@@ -20,14 +19,10 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.capture.state.run import Run
     from worker.keys import Keys
-    from worker.queue.streams.backpressure import Backpressure, PressureReport
 
 EVERYTHING = "*"
 """Stands for all resources of an account."""
-LOOK_SECONDS = 0.25
-"""Between two looks in a read that is under way."""
 _UNREADABLE = "the pause was not written by this program and cannot be read"
 
 
@@ -89,23 +84,3 @@ class Pauses:
         """Lift the pauses of these resources, or of `*`. Polls that are due by then begin at once."""
         if resources:
             await finish(answer(self._redis.hdel(self._key, *resources)))
-
-
-class ReadGate(BackpressureGate):
-    """The gate of one read that a pause ends as well, behind the page in hand.
-
-    It tells the run, whose `paused_by` is then set: the read takes that for a wish to stop.
-    """
-
-    def __init__(self, backpressure: Backpressure, pauses: Pauses, run: Run) -> None:
-        super().__init__(backpressure, run.resource)
-        self._pauses, self._run, self._clock = pauses, run, backpressure.clock
-        self._pause_look_at = self._clock.monotonic() + LOOK_SECONDS
-
-    async def check(self, written: int) -> PressureReport | None:
-        """Between two pages: why the read must wait for its consumers, or None. Looks for a pause now and then."""
-        if self._clock.monotonic() >= self._pause_look_at:
-            self._pause_look_at = self._clock.monotonic() + LOOK_SECONDS
-            if pause := await self._pauses.of(self._run.resource):
-                self._run.paused_by = pause.description
-        return await super().check(written)

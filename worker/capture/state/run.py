@@ -74,7 +74,6 @@ class Run:
     error: str = ""
     error_code: str = ""
     trace_id: str = ""
-    paused_by: str = ""
     usage: Usage = field(default_factory=Usage)
 
     @property
@@ -102,26 +101,13 @@ class Run:
             setattr(self, name, getattr(self, name) + 1)
         return others
 
-    def cut_short(self) -> None:
-        """It ends before its time; the next one carries on. Where somebody has paused it, that is said."""
-        self.outcome = Outcome.PARTIAL
-        if self.paused_by:
-            self.outcome, self.error_code, self.error = Outcome.PAUSED, "paused", self.paused_by
-
-    def pause(self, cause: str) -> None:
-        """Backpressure: it ends here for now; what was committed stays."""
-        self.outcome = Outcome.PAUSED
-        self.error_code, self.error = "backpressure", f"polling is paused: {cause}"
-
-    def suspect(self, cause: str) -> None:
-        """It has read to the end, but its evidence speaks against what is known."""
-        self.outcome = Outcome.SUSPICIOUS
-        self.error_code, self.error = "suspicious", cause
+    def end(self, outcome: Outcome, error_code: str = "", error: str = "") -> None:
+        """Say how it has ended."""
+        self.outcome, self.error_code, self.error = outcome, error_code, error
 
     def fail(self, code: str, error: BaseException) -> None:
-        """It came to nothing from here on; what was committed stays."""
-        self.outcome = Outcome.FAILED
-        self.error_code, self.error = code, str(error) or type(error).__name__
+        """End it with an error; what was committed stays."""
+        self.end(Outcome.FAILED, code, str(error) or type(error).__name__)
 
     def summary(self, now: float) -> dict[str, str | int | float]:
         """The fields of the summary line at `now` (monotonic): counts, cost, time."""

@@ -236,7 +236,9 @@ class _Matching:
         if len(candidates) == 1:
             self._pair(operation, candidates[0], by)
         elif candidates:
-            self._reject([operation], candidates, f"{len(candidates)} operations of the document match, by {by}")
+            self._reject(
+                [operation], candidates, f"{len(candidates)} operations of the document match, by {by}"
+            )
 
     def _pair_same_titles(self, operations: Sequence[Operation], indexes: Sequence[int]) -> None:
         """Pair operations with the same title by the parameter that only one of them has."""

@@ -15,6 +15,7 @@ from tests.integration.capture.refresh.test_refresh_faults import answered, beli
 from tests.integration.capture.resync.test_resync import ask, work
 from tests.integration.capture.scan.test_deletions import reached
 from tests.support.worker import Bench, BenchMaker
+from worker.capture.gate import Stop, StopCause
 from worker.capture.registry import ORDERS
 from worker.capture.resync.requests import Resync, ResyncRequest, Resyncs, ResyncState
 from worker.capture.state.store import StateStore
@@ -349,11 +350,12 @@ async def test_what_it_waits_for_is_told(bench: BenchMaker, monkeypatch: pytest.
         await b.poll()
         name = await ask(b, all=True)
 
-        async def pressed(*_: Any) -> PressureReport:
-            return PressureReport("group x has 5 unread", "x", 5, 0, 0, 0)
+        async def pressed(*_: Any) -> Stop:
+            report = PressureReport("group x has 5 unread", "x", 5, 0, 0, 0)
+            return Stop(StopCause.BACKPRESSURE, report=report)
 
         with monkeypatch.context() as patch:
-            patch.setattr("worker.capture.state.pauses.ReadGate.check", pressed)
+            patch.setattr("worker.capture.gate.ReadGate.check", pressed)
             await b.account.resyncer.slice(ORDERS, name)
         waits = await found(b, name)
         assert "group x" in waits.error

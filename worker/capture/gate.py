@@ -1,0 +1,116 @@
+"""Whether a read may go on, and how it has ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.capture.state.pauses import Pauses
+    from worker.clock import Clock
+    from worker.queue.streams.backpressure import BackpressureGate, PressureReport
+
+PAUSE_CHECK_SECONDS = 0.25
+"""Between two checks for a pause in a read that is under way."""
+
+
+class StopCause(StrEnum):
+    """Why a read ends before it has read everything."""
+
+    STOPPED = "stopped"
+    """The worker was asked to end."""
+    OUT_OF_TIME = "out_of_time"
+    """Its slice of time is over, or the list moves as often as it is read."""
+    PAUSED = "paused"
+    """A person has paused the source."""
+    BACKPRESSURE = "backpressure"
+    """Consumers, or Redis, have to catch up first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A read must end here; the next one goes on. `why` in words, for a pause; `report`: the backpressure."""
+
+    cause: StopCause
+    why: str = ""
+    report: PressureReport | None = None
+
+    @property
+    def message(self) -> str:
+        """What the read waits for, in words; "" where it waits for nothing."""
+        return f"polling is paused: {self.report.cause}" if self.report else self.why
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    """How a read has ended: complete, unless it was stopped or something speaks against what it has read."""
+
+    stop: Stop | None = None
+    suspicion: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything was read, and is believed."""
+        return self.stop is None and not self.suspicion
+
+
+COMPLETE = ReadResult()
+PARTIAL = ReadResult(Stop(StopCause.OUT_OF_TIME))
+
+
+class ResourcePaused(Exception):
+    """A person has paused the source, so it is not read."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+        super().__init__(stop.message)
+
+
+class ReadGate:
+    """Checks between two pages of one read whether it may go on. `stop()` is true when the worker is to end."""
+
+    def __init__(
+        self,
+        resource: str,
+        backpressure: BackpressureGate,
+        pauses: Pauses,
+        stop: Callable[[], bool],
+        clock: Clock,
+    ) -> None:
+        self._resource, self._backpressure, self._pauses = resource, backpressure, pauses
+        self._stop, self._clock = stop, clock
+        self._check_pause_at = self._clock.monotonic() + PAUSE_CHECK_SECONDS
+
+    async def check(self, published: int, deadline: float) -> Stop | None:
+        """Return why the read must end here, or None.
+
+        Redis is asked for a pause now and then, and for backpressure when a mark may have been reached.
+
+        Args:
+            published: Events that this read has published so far.
+            deadline: When its time is over, by the monotonic clock.
+
+        """
+        if self._stop():
+            return Stop(StopCause.STOPPED)
+        now = self._clock.monotonic()
+        if now >= deadline:
+            return Stop(StopCause.OUT_OF_TIME)
+        if now >= self._check_pause_at:
+            self._check_pause_at = now + PAUSE_CHECK_SECONDS
+            if stop := await self.check_pause():
+                return stop
+        report = await self._backpressure.check(published)
+        return Stop(StopCause.BACKPRESSURE, report=report) if report else None
+
+    async def check_pause(self) -> Stop | None:
+        """Return the pause of the source, if a person has paused it."""
+        pause = await self._pauses.of(self._resource)
+        return Stop(StopCause.PAUSED, pause.description) if pause else None
+
+    async def check_backpressure(self, *, paused: bool) -> PressureReport:
+        """Return the backpressure now; measured by the lower marks if polling is `paused`."""
+        return await self._backpressure.check_now(paused=paused)
