@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from structlog.contextvars import bound_contextvars
@@ -20,6 +21,7 @@ from worker.capture.state.pauses import Pauses
 from worker.capture.state.refresh_queue import RefreshQueue
 from worker.capture.state.run import Outcome, Run
 from worker.capture.state.store import StateStore
+from worker.errors import LeaseLost
 from worker.keys import Keys
 from worker.telemetry import tracing
 
@@ -160,6 +162,8 @@ class PollSession:
         self.cursor, self.buckets = Cursor(), 0
         self._lease: Lease | None = None
         self._fields: FieldIndex | None = None
+        self._begun: CursorUpdate = {}
+        self._has_committed = False
 
     @property
     def lease(self) -> Lease:
@@ -204,13 +208,24 @@ class PollSession:
                 resource=self.source.name,
                 owner=f"{context.worker_id}/{self.run.run_id}",
                 clock=self.clock,
-                on_renew=on_renew,
+                on_renew=partial(self._renewed, on_renew),
             )
         )
         async with held as self._lease:
             await self.store.check_layout()
             await self.load_cursor()
             yield
+
+    def begin(self) -> None:
+        """Let commits record that a poll has begun: the first one, or the next renewal of the lease, does so."""
+        self._begun = {"last_started": self.run.started_at, "interval": self.options.interval}
+
+    async def _renewed(self, on_renew: Renewed | None) -> None:
+        if on_renew is not None:
+            await on_renew()
+        if self._begun and not self._has_committed:
+            with suppress(LeaseLost):  # the read finds out for itself
+                await self.update({})
 
     def end(self, result: ReadResult) -> None:
         """Set the outcome of the run.
@@ -267,7 +282,10 @@ class PollSession:
             LeaseLost: Another worker has taken over; nothing was written.
 
         """
-        return await self.store.commit(
+        moved: CursorUpdate = {**self._begun, **checkpoint.cursor}
+        if self.buckets != self.cursor.buckets:
+            moved["buckets"] = self.buckets
+        done = await self.store.commit(
             Commit(
                 fence=self.lease.fence,
                 buckets=self.buckets,
@@ -276,9 +294,11 @@ class PollSession:
                 where=where,
                 changes=changes,
                 recorded=recorded,
-                cursor=checkpoint.cursor,
+                cursor=moved,
                 bookmarks=checkpoint.bookmarks,
                 refresh=checkpoint.refresh,
                 run=self.run.summary(self.clock.monotonic()) if record else {},
             )
         )
+        self._has_committed |= done
+        return done

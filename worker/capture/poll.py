@@ -160,16 +160,15 @@ class Poller:
         return result
 
     async def _begin(self, session: PollSession) -> Stop | None:
-        """Record that the poll has begun. Return why it must end here: consumers, or Redis, have to catch up first."""
+        """Return why the poll must end before it reads: consumers, or Redis, have to catch up first."""
         cursor = session.cursor
         report = await session.gate.check_backpressure(paused=bool(cursor.paused))
         stop = Stop(StopCause.BACKPRESSURE, report=report) if report.cause else None
-        started: CursorUpdate = {
-            "last_started": session.run.started_at,
-            "interval": session.options.interval,
-            "paused": "",
-        }
-        await session.update(started | session.stop_fields(stop) if stop else started)
+        session.begin()
+        if stop:
+            await session.update(session.stop_fields(stop))
+        elif cursor.paused:
+            await session.update({"paused": ""})
         if stop and not cursor.paused:
             self._log_backpressure(session, report)
         elif cursor.paused and not stop:

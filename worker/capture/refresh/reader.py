@@ -81,7 +81,7 @@ class RecordRefresher:
         self._queue, self._writer = session.refresh_queue, RecordWriter(session)
         self._deadline = session.clock.monotonic() + seconds
         self._limit = anyio.CapacityLimiter(max(1, session.options.window))
-        self.wants_sweep = False
+        self._wants_full_scan = False
         self._log = get_logger(
             account=self._run.account, resource=self._run.resource, run_id=self._run.run_id
         )
@@ -175,8 +175,8 @@ class RecordRefresher:
             batch.found.append(one.identifier)
         else:
             # The pages that are behind it may have shown it as it was before.
-            self.wants_sweep = not self._session.cursor.scan.started
-            return self.wants_sweep
+            self._wants_full_scan = not self._session.cursor.scan.started
+            return self._wants_full_scan
         return True
 
     @property
@@ -238,7 +238,7 @@ class RecordRefresher:
         absent = await self._session.store.absent(batch.found + [one.identifier for one in batch.observed])
 
         def checkpoint(written: Written) -> Checkpoint:
-            self.wants_sweep |= bool(written.skipped[Keep.BY_LIST])
+            self._wants_full_scan |= bool(written.skipped[Keep.BY_LIST])
             by_id = [due.record(one.observed.identifier) for one in written.skipped[Keep.BY_ID]]
             return self._checkpoint(
                 RefreshResult(
@@ -305,11 +305,7 @@ class RecordRefresher:
         return f"{self._session.source.name} by id"
 
     def _checkpoint(self, refresh: RefreshResult) -> Checkpoint:
-        moved: CursorUpdate = {
-            "buckets": self._session.buckets,
-            "last_started": self._run.started_at,
-            "interval": self._options.interval,
-        }
-        if self.wants_sweep:
-            moved |= {"swept_at": 0.0, "due_at": self._session.clock.now()}
+        moved: CursorUpdate = {}
+        if self._wants_full_scan:
+            moved = {"swept_at": 0.0, "due_at": self._session.clock.now()}
         return Checkpoint(moved, refresh=refresh)

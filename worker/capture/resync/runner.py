@@ -220,9 +220,9 @@ class ResyncRunner:
             resync.published += len(written.published)
             resync.unchanged += len(result.observed) - len(written.published)
             resync.requests += run.usage.requests - requests
-            moved: CursorUpdate = {"buckets": session.buckets}
+            moved: CursorUpdate = {}
             if result.unlike:  # to be had from the list alone
-                moved |= {"swept_at": 0.0, "due_at": self._clock.now()}
+                moved = {"swept_at": 0.0, "due_at": self._clock.now()}
             return Checkpoint(moved, bookmarks={_mark(resync.id): resync.mark})
 
         force = resync.request.force

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from worker.capture.scan.pages import FetchedPage
     from worker.capture.scan.paginators import FullScanPaginator, Paginator
     from worker.capture.scan.strategy import ScanStep
-    from worker.capture.state.cursor import CursorUpdate
+    from worker.capture.state.cursor import Cursor, CursorUpdate
     from worker.capture.writer import Written
 
 
@@ -187,19 +187,13 @@ class Scanner:
         self, next_page: int, cursor: CursorUpdate | None = None, refresh: RefreshResult | None = None
     ) -> Checkpoint:
         """Return what a commit moves: how far a full scan has come (other reads start over), and `cursor`."""
-        progress: CursorUpdate = {}
+        moved: CursorUpdate = cursor or {}
         if self._full_scan is not None:
-            progress = {
+            moved = {
                 **self._full_scan.cursor_fields(next_page),
                 **checkpoint(self._step, self._result()),
+                **moved,
             }
-        moved: CursorUpdate = {
-            **progress,
-            "buckets": self._session.buckets,
-            "last_started": self._run.started_at,
-            "interval": self._options.interval,
-            **(cursor or {}),
-        }
         return Checkpoint(moved, refresh=refresh or RefreshResult(mark=self._full_scan is not None))
 
     def _result(self) -> ScanResult:
@@ -211,7 +205,7 @@ class Scanner:
         run, now = self._run, self._clock.now()
         if not self._step.claims and not run.unreadable:
             return COMPLETE
-        known = await self._store.load_cursor()
+        known = await self._load_cursor()
         # What a person has accepted of the next full scan is believed whatever the scan has shown.
         accepted = self._full_scan is not None and await self._store.deletes_accepted()
         anomaly = "" if accepted else self.sanity.find_anomaly(known)
@@ -229,7 +223,7 @@ class Scanner:
             fields: CursorUpdate = {**conclude(self._step, result, known, now), **absences.counted}
             if await self._commit(fields, ended, changes=absences.deleted, refresh=absences.refresh):
                 break
-            known = await self._store.load_cursor()
+            known = await self._load_cursor()
         if ended is None:
             raise UnreadableAnswer(
                 self.resource.search,
@@ -239,3 +233,7 @@ class Scanner:
         if absences.accepted:
             await self._store.forget_acceptance()
         return ended
+
+    async def _load_cursor(self) -> Cursor:
+        """Return the cursor that the end of the step goes by. A full scan has itself added to its counts of records."""
+        return self._session.cursor if self._full_scan is None else await self._session.load_cursor()
