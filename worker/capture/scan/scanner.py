@@ -131,7 +131,6 @@ class Scanner:
             return self._checkpoint(number + 1) if written.pending else None
 
         if page.decoded:
-            # Before the commit: the read may fail after it, and the next one may find these in a final status.
             await self._open.add(self.shown)
         written = await self._writer.write(
             page.observed,
@@ -206,31 +205,26 @@ class Scanner:
         run, now = self._run, self._clock.now()
         if not self._step.claims and not run.unreadable:
             return COMPLETE
-        known = await self._current_cursor()
+        known = await self._load_cursor()
         # What a person has accepted of the next full scan is believed whatever the scan has shown.
         accepted = self._full_scan is not None and await self._store.deletes_accepted()
         anomaly = "" if accepted else self.sanity.find_anomaly(known)
-        ended = ReadResult(suspicion=anomaly)
-        believed = not anomaly and not run.unreadable
-        if believed:
-            run.freshness = now - self._progress.started_at
-        elif anomaly:
+        ended = None if run.unreadable and not anomaly else ReadResult(suspicion=anomaly)
+        if anomaly:
             run.bare = run.bare or (self._full_scan is None and not self.sanity.seen)
+        elif ended:
+            run.freshness = now - self._progress.started_at
+        judges_absence = self._full_scan is not None and ended == COMPLETE
         while True:
             absences = Deletions()
-            if believed and self._full_scan is not None:
+            if judges_absence:
                 absences = await find_deletions(self._session, known, accepted=accepted)
             result = replace(self._result(), anomaly=anomaly, held_back=absences.held_back)
             fields: CursorUpdate = {**conclude(self._step, result, known, now), **absences.counted}
-            if await self._commit(
-                fields,
-                ended if believed or anomaly else None,
-                changes=absences.deleted,
-                refresh=absences.refresh,
-            ):
+            if await self._commit(fields, ended, changes=absences.deleted, refresh=absences.refresh):
                 break
-            known = await self._current_cursor()
-        if run.unreadable and not anomaly:
+            known = await self._load_cursor()
+        if ended is None:
             raise UnreadableAnswer(
                 self.resource.search,
                 f"{run.unreadable} of {run.records} records cannot be read; they are stored as dead letters",
@@ -240,9 +234,6 @@ class Scanner:
             await self._store.forget_acceptance()
         return ended
 
-    async def _current_cursor(self) -> Cursor:
-        """Return the cursor with the current counts of records, where the read concludes from them.
-
-        A full scan has added to them itself.
-        """
-        return await self._session.load_cursor() if self._full_scan is not None else self._session.cursor
+    async def _load_cursor(self) -> Cursor:
+        """Return the cursor that the end of the step goes by. A full scan has itself added to its counts of records."""
+        return self._session.cursor if self._full_scan is None else await self._session.load_cursor()
