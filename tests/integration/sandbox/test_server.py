@@ -4,13 +4,13 @@ import json
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, wait_for
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.sandbox import (
     CLIENT_ID,
@@ -58,14 +58,6 @@ def get(server: SandboxServer, path: str, **query: str | int) -> httpx.Response:
 
 def one(server: SandboxServer, order_id: str) -> httpx.Response:
     return get(server, OPERATIONS["orders.get"].path.format(orderId=order_id))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Waits until a condition holds, at most ten seconds."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.01)
 
 
 def records(answer: httpx.Response) -> list[dict[str, Any]]:

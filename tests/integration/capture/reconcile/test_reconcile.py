@@ -60,7 +60,7 @@ async def one_pass(b: Bench, resource: Resource = ORDERS, **options: Any) -> Rec
         passes = await kept.passes()
         return await kept.load() if passes and passes[-1].until >= now else None
 
-    found = await eventually(ended, 60)
+    found = await eventually(ended)
     assert isinstance(found, ReconcileProgress)
     return found
 
@@ -205,7 +205,7 @@ async def one_pass_anyhow(b: Bench) -> None:
         await b.account.reconciler.run([ORDERS])
         return len(await coverage(b).passes()) > before
 
-    await eventually(ended, 60)
+    await eventually(ended)
 
 
 async def test_new_entries_are_handed_to_the_audit_stream(few: BenchMaker) -> None:
