@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.sandbox.test_server import SEARCH, get, login
+from tests.support.sandbox_api import SEARCH, get, login
 from tests.support.waiting import PATIENCE, wait_for
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 

@@ -16,11 +16,10 @@ import pytest
 
 from tests.support.commands import in_process, ordersync
 from tests.support.paths import ROOT
+from tests.support.sandbox_api import SEARCH
 from tests.support.waiting import PATIENCE, wait_for
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.sandbox.__main__ import main
-
-SEARCH = OPERATIONS["orders.search"].path
 
 
 @contextlib.contextmanager

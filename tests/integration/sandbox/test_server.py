@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.sandbox_api import SEARCH, get, login
 from tests.support.waiting import PATIENCE, wait_for
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.sandbox import (
     CLIENT_ID,
-    CLIENT_SECRET,
     PASSWORD,
     USERNAME,
     FaultRule,
@@ -25,8 +25,6 @@ from worker.sandbox import (
     SandboxServer,
     ServedContract,
 )
-
-SEARCH = OPERATIONS["orders.search"].path
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +39,6 @@ def server() -> Iterator[SandboxServer]:
     """A sandbox of its own, for tests that change it."""
     with SandboxServer(orders=20) as server:
         yield server
-
-
-def login(server: SandboxServer) -> str:
-    answer = httpx.post(
-        server.url + OPERATIONS["clients.token"].path,
-        json={"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET},
-    )
-    token: str = answer.raise_for_status().json()["accessToken"]
-    return token
-
-
-def get(server: SandboxServer, path: str, **query: str | int) -> httpx.Response:
-    return httpx.get(server.url + path, params=query, headers={"authorization": f"Bearer {login(server)}"})
 
 
 def one(server: SandboxServer, order_id: str) -> httpx.Response:

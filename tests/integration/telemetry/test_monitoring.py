@@ -18,7 +18,7 @@ from aiohttp import web
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.jobs.test_worker import working
+from tests.support.arq_worker import working
 from tests.support.commands import ordersync
 from tests.support.programs import Program, login_settings, program_env
 from tests.support.servers import Server, free_port
