@@ -96,6 +96,7 @@ class Scene:
         self._show("status")
         self._show("status --json", pretty="jq '.[0]'", keep=90)
         self._show("health")
+        self._until(lambda: len(json.loads(self._call("runs", "orders", "--json").stdout)) >= 3)
         self._show("runs orders --limit 3")
         (run, *_) = json.loads(self._call("runs", "orders", "--json").stdout)
         self._show(f"runs show {run['run_id']}")

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import IO
@@ -57,11 +57,18 @@ LEAVES = [" ".join(path) for path, command in COMMANDS.items() if not isinstance
 
 def ordersync(*arguments: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a command of `ordersync` to its end, in a folder without `.env`. The event loop of the test waits."""
+    return in_process(main, "ordersync", *arguments, cwd=cwd, **settings)
+
+
+def in_process(
+    program: Callable[[], int | None], *words: str, cwd: Path, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the main function of a program to its end. `words`: its name and its arguments."""
     assert threading.current_thread() is threading.main_thread(), "a command sets handlers for signals"
     with _text_file() as out, _text_file() as err:
         with (
             patch.dict(os.environ, program_env(**settings), clear=True),
-            patch.object(sys, "argv", ["ordersync", *arguments]),
+            patch.object(sys, "argv", [*words]),
             chdir(cwd),
             _own_logs(),
             _own_worker_id(),
@@ -69,16 +76,16 @@ def ordersync(*arguments: str, cwd: Path, **settings: str) -> subprocess.Complet
             _own_streams(out, err),
             _without_running_loop(),
         ):
-            code = contextvars.Context().run(_exit_code)
+            code = contextvars.Context().run(_exit_code, program)
         out.seek(0)
         err.seek(0)
-        return subprocess.CompletedProcess(["ordersync", *arguments], code, out.read(), err.read())
+        return subprocess.CompletedProcess(words, code, out.read(), err.read())
 
 
-def _exit_code() -> int:
-    """Run the command line; an exception that it lets through ends it as it would end a process."""
+def _exit_code(program: Callable[[], int | None]) -> int:
+    """Run a program; an exception that it lets through ends it as it would end a process."""
     try:
-        main()
+        return program() or 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception:  # noqa: BLE001 - as the interpreter does
@@ -86,7 +93,6 @@ def _exit_code() -> int:
         return 1
     finally:
         gc.unfreeze()  # a command freezes what exists when it begins, which here is the whole test session
-    return 0
 
 
 def _text_file() -> IO[str]:

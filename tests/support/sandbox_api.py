@@ -11,6 +11,23 @@ from tests.support.waiting import PATIENCE
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
 
+SEARCH = OPERATIONS["orders.search"].path
+
+
+def login(server: SandboxServer) -> str:
+    """Return an access token of its client."""
+    answer = httpx.post(
+        server.url + OPERATIONS["clients.token"].path,
+        json={"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET},
+    )
+    token: str = answer.raise_for_status().json()["accessToken"]
+    return token
+
+
+def get(server: SandboxServer, path: str, **query: str | int) -> httpx.Response:
+    """Return the answer of a path, asked with a token of its own."""
+    return httpx.get(server.url + path, params=query, headers={"authorization": f"Bearer {login(server)}"})
+
 
 class SandboxApi:
     """A client that is logged in; a context manager."""

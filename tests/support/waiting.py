@@ -11,6 +11,14 @@ PATIENCE = 100.0
 """Seconds to wait for what must come. A slow machine with much else to do needs a part of it, a quick one none."""
 
 
+def wait_for(check: Callable[[], bool]) -> None:
+    """Wait until `check()` is true, in a test without an event loop."""
+    deadline = time.monotonic() + PATIENCE
+    while not check():
+        assert time.monotonic() < deadline, f"not within {PATIENCE} s"
+        time.sleep(0.01)
+
+
 async def eventually(check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """Wait until `check()`, which may be a coroutine function, gives something true; give it back."""
     deadline = time.monotonic() + seconds

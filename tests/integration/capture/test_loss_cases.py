@@ -13,7 +13,7 @@ import pytest
 
 from jobs.poll import job_id
 from jobs.tick import tick
-from tests.integration.jobs.test_worker import queue_of
+from tests.support.arq_worker import queue_of
 from tests.support.faulty_gateway import Hands
 from tests.support.mutations import change_apart
 from tests.support.sandbox_api import SandboxApi

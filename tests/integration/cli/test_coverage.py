@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.capture.reconcile.test_reconcile import HIDDEN, ORDERS_ALONE, SOON, one_pass
 from tests.support.commands import ordersync
+from tests.support.reconciling import HIDDEN, ORDERS_ALONE, SOON, one_pass
 from tests.support.worker import Bench, BenchMaker
 from worker.app import announce
 from worker.capture.reconcile.calendar import HOUR_MS

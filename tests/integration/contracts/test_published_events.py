@@ -14,6 +14,7 @@ from jsonschema_rs import Draft202012Validator
 
 from tests.support.node import modules_with
 from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 from tests.support.worker import BenchMaker
 from worker.capture.registry import CAPTURED, RESOURCES
 from worker.capture.resources import Resource
@@ -92,7 +93,7 @@ def parse(parser: Path, document: Path, script: Path) -> Any:
         ["node", str(script), str(parser), str(document)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

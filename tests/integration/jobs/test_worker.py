@@ -9,21 +9,21 @@ import pickle
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix, result_key_prefix
 from redis.asyncio import Redis
 
 from jobs import poll as poll_module
 from jobs.poll import job_id
 from jobs.tick import seconds_until_due, tick
-from jobs.worker import SupervisedWorker, make_poll_worker, make_queue
+from jobs.worker import make_poll_worker
+from tests.support.arq_worker import QUEUE, queue_of, working
 from tests.support.programs import Program, login_settings
 from tests.support.servers import Server
 from tests.support.waiting import PATIENCE, eventually
@@ -33,37 +33,12 @@ from worker.cancellation import end
 from worker.capture.state.run import Run
 from worker.clock import SystemClock
 from worker.errors import RedisUnavailable, SettingsError
-from worker.keys import queue_name
 from worker.redis.connections import answer, connect, pool, wait_until_up
 from worker.sandbox import FaultRule, SandboxServer
 
 pytestmark = pytest.mark.anyio
 
-QUEUE = queue_name(["default"])
 ORDERS_JOB = job_id(QUEUE, "default", "orders")
-
-
-@asynccontextmanager
-async def queue_of(bench: Bench, url: str) -> AsyncIterator[ArqRedis]:
-    queue = make_queue(url, QUEUE)
-    try:
-        yield queue
-    finally:
-        await queue.aclose(close_connection_pool=True)
-
-
-@asynccontextmanager
-async def working(bench: Bench, url: str, worker_id: str = "test-1") -> AsyncIterator[SupervisedWorker]:
-    """An arq worker at work while the block runs."""
-    worker = make_poll_worker(url, bench.services, worker_id)
-    task = asyncio.ensure_future(worker.async_run())
-    try:
-        yield worker
-        assert not task.done(), "the worker has ended"
-    finally:
-        await end(task)
-        with contextlib.suppress(asyncio.CancelledError):
-            await worker.close()
 
 
 async def set_cursor(bench: Bench, **fields: float) -> None:

@@ -189,7 +189,10 @@ async def test_statistics(stage: Stage) -> None:
 async def test_new_events_as_they_come(stage: Stage) -> None:
     """A consumer that waits gets an event when it is written, and ends when it is told to."""
     got: list[str] = []
-    async with stage.consumer(wait=True, block=5, clock=None) as consumer, anyio.create_task_group() as tasks:
+    async with (
+        stage.consumer(wait=True, block=2 * PATIENCE, clock=None) as consumer,
+        anyio.create_task_group() as tasks,
+    ):
 
         async def handle(delivery: Delivery) -> None:
             got.append(delivery.event.subject)
@@ -197,7 +200,7 @@ async def test_new_events_as_they_come(stage: Stage) -> None:
         tasks.start_soon(lambda: consumer.run(handle))
         for number in range(5):
             await stage.add(f"s{number}")
-            await eventually(lambda: got[-1:] == [f"s{number}"], 0.5)  # noqa: B023 - called in this round
+            await eventually(lambda: got[-1:] == [f"s{number}"])  # noqa: B023 - called in this round
         consumer.stop()
     assert got == [f"s{number}" for number in range(5)]
 

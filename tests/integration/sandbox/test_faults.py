@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.sandbox.test_server import SEARCH, get, login, wait_for
-from tests.support.waiting import PATIENCE
+from tests.support.sandbox_api import SEARCH, get, login
+from tests.support.waiting import PATIENCE, wait_for
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.sandbox.test_server import wait_for
+from tests.support.commands import in_process, ordersync
 from tests.support.paths import ROOT
-from tests.support.waiting import PATIENCE
+from tests.support.sandbox_api import SEARCH
+from tests.support.waiting import PATIENCE, wait_for
 from worker.ordermesh.contract.operations import OPERATIONS
-
-SEARCH = OPERATIONS["orders.search"].path
+from worker.sandbox.__main__ import main
 
 
 @contextlib.contextmanager
@@ -42,14 +42,7 @@ def program(*arguments: str) -> Iterator[tuple["subprocess.Popen[bytes]", dict[s
 
 def refused(*arguments: str) -> tuple[int, str]:
     """Exit code and standard error of a sandbox that does not start."""
-    done = subprocess.run(
-        [sys.executable, "-m", "worker.sandbox", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = in_process(main, "sandbox", *arguments, cwd=ROOT)
     assert done.stdout == ""
     return done.returncode, done.stderr
 
@@ -204,17 +197,12 @@ def test_tokens_can_live_for_a_moment() -> None:
         ),
     ],
 )
-@pytest.mark.parametrize("command", [("worker.sandbox",), ("worker.cli", "sandbox")])
-def test_bad_variants_are_exit_2(command: tuple[str, ...], arguments: tuple[str, ...], message: str) -> None:
+def test_bad_variants_are_exit_2(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     """A key, a value or a permission that is none is wrong use; one line tells what is allowed."""
-    done = subprocess.run(
-        [sys.executable, "-m", *command, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    code, told = refused(*arguments)
+    assert code == 2
+    assert message in told
+    done = ordersync("sandbox", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
 

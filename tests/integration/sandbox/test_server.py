@@ -4,17 +4,17 @@ import json
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.waiting import PATIENCE
+from tests.support.sandbox_api import SEARCH, get, login
+from tests.support.waiting import PATIENCE, wait_for
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.sandbox import (
     CLIENT_ID,
-    CLIENT_SECRET,
     PASSWORD,
     USERNAME,
     FaultRule,
@@ -25,8 +25,6 @@ from worker.sandbox import (
     SandboxServer,
     ServedContract,
 )
-
-SEARCH = OPERATIONS["orders.search"].path
 
 
 @pytest.fixture(scope="module")
@@ -43,29 +41,8 @@ def server() -> Iterator[SandboxServer]:
         yield server
 
 
-def login(server: SandboxServer) -> str:
-    answer = httpx.post(
-        server.url + OPERATIONS["clients.token"].path,
-        json={"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET},
-    )
-    token: str = answer.raise_for_status().json()["accessToken"]
-    return token
-
-
-def get(server: SandboxServer, path: str, **query: str | int) -> httpx.Response:
-    return httpx.get(server.url + path, params=query, headers={"authorization": f"Bearer {login(server)}"})
-
-
 def one(server: SandboxServer, order_id: str) -> httpx.Response:
     return get(server, OPERATIONS["orders.get"].path.format(orderId=order_id))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Waits until a condition holds, at most ten seconds."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.01)
 
 
 def records(answer: httpx.Response) -> list[dict[str, Any]]:

@@ -20,7 +20,6 @@ pytestmark = pytest.mark.anyio
 
 KEYS = Keys("default")
 STREAM, CURSOR, LEASE = KEYS.stream("orders"), KEYS.cursor("orders"), KEYS.lease("orders")
-PATIENCE = 60.0
 STALLED = 11
 """The page, as the gateway counts, at which a read is held up. The probe asks for none but the first ones."""
 
@@ -42,7 +41,7 @@ def published(client: Any) -> list[tuple[str, str, Any]]:
 
 async def in_mid_read(client: Any) -> int:
     """Wait until the read is held up: so many events were committed before."""
-    await eventually(lambda: int(client.hget(CURSOR, "sweep_page") or 0) == STALLED - 1, PATIENCE)
+    await eventually(lambda: int(client.hget(CURSOR, "sweep_page") or 0) == STALLED - 1)
     count = int(client.xlen(STREAM))
     assert count == 2 * (STALLED - 1)
     return count
@@ -80,9 +79,9 @@ async def test_one_signal_finishes_the_page_in_hand(
     ):
         before = await in_mid_read(client)
         worker.process.terminate()
-        stopping = await worker.logged("stopping", seconds=PATIENCE)
+        stopping = await worker.logged("stopping")
         assert int(client.xlen(STREAM)) == before
-        assert await worker.ended(PATIENCE) == 0
+        assert await worker.ended() == 0
         assert int(client.hget(CURSOR, "sweep_page")) == STALLED
         assert int(client.xlen(STREAM)) == before + 2
         (line,) = worker.logs("poll_done")
@@ -110,9 +109,9 @@ async def test_a_second_signal_loses_nothing(
     ):
         before = await in_mid_read(client)
         worker.process.terminate()
-        await worker.logged("stopping", seconds=PATIENCE)
+        await worker.logged("stopping")
         worker.process.send_signal(signal.SIGTERM)
-        assert await worker.ended(PATIENCE) == 128 + signal.SIGTERM
+        assert await worker.ended() == 128 + signal.SIGTERM
         assert worker.logs()[-1]["event"] == "stopped_at_once"
         assert int(client.xlen(STREAM)) == before
 

@@ -16,7 +16,7 @@ from tests.support.log_lines import check_log
 from tests.support.paths import ROOT
 from tests.support.programs import Program, login_settings
 from tests.support.servers import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import BenchMaker
 from worker.config.sections import EventSettings
 from worker.contracts.log_queries import load_queries
@@ -28,7 +28,6 @@ pytestmark = pytest.mark.anyio
 
 QUERIES = ROOT / "docs" / "queries"
 ANSWERS = {query.key: query.jq for query in load_queries(QUERIES)}
-PATIENCE = 60.0
 JQ = shutil.which("jq")
 
 
@@ -42,7 +41,9 @@ def ask(key: str, log: str, **values: str) -> list[list[str]]:
     if JQ is not None:
         arguments = [word for name, value in values.items() for word in ("--arg", name, value)]
         command = [JQ, "-nRr", *arguments, "-f", str(QUERIES / f"{key}.jq")]
-        done = subprocess.run(command, input=log, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(
+            command, input=log, capture_output=True, text=True, timeout=PATIENCE, check=True
+        )
         assert [_cells(row) for row in done.stdout.splitlines()] == [_cells(row) for row in rows]
     return [row.split("\t") for row in rows]
 
@@ -73,26 +74,26 @@ async def test_a_life_in_trouble(sandbox: SandboxServer, own_server: Server, tmp
         sandbox, own_server.url, tmp_path / "data", log__level="debug", events__traceparent="true"
     )
     with Program(tmp_path, **settings) as worker:
-        await worker.logged("poll_done", seconds=PATIENCE)
+        await worker.logged("poll_done")
         sandbox.faults.replace((FaultRule("garbage", operation="orders.search"),))
-        await worker.logged("poll_failed", seconds=PATIENCE)
+        await worker.logged("poll_failed")
         sandbox.faults.replace(())
         sandbox.store.replace("odd", b'{"id":null}')
-        await worker.logged("record_unreadable", seconds=PATIENCE)
+        await worker.logged("record_unreadable")
         sandbox.store.delete("odd")
         sandbox.store.change(3)
-        done = await eventually(lambda: telling_of_updates(worker), PATIENCE)
+        done = await eventually(lambda: telling_of_updates(worker))
         # A job of which no end is noted is run again, in the same trace. It is noted after `poll_done`, and before the
         # next poll is put into the queue.
-        await worker.logged("poll_done", len(worker.logs("poll_done")) + 1, seconds=PATIENCE)
-        await eventually(lambda: is_written(own_server), PATIENCE)
+        await worker.logged("poll_done", len(worker.logs("poll_done")) + 1)
+        await eventually(lambda: is_written(own_server))
         own_server.stop(kill=True)
-        await worker.logged("queue_lost", seconds=PATIENCE)
+        await worker.logged("queue_lost")
         own_server.start()
-        await worker.logged("worker_started", 2, seconds=PATIENCE)
-        await worker.logged("poll_done", len(worker.logs("poll_done")) + 1, seconds=PATIENCE)
+        await worker.logged("worker_started", 2)
+        await worker.logged("poll_done", len(worker.logs("poll_done")) + 1)
         worker.process.terminate()
-        assert await worker.ended(PATIENCE) == 0
+        assert await worker.ended() == 0
         log, lines = worker.err, worker.logs()
     check_log(lines)
     assert {line["level"] for line in lines} >= {"debug", "info", "warning", "error"}
@@ -133,13 +134,12 @@ async def test_from_the_tick_to_the_event(
     settings = login_settings(sandbox, redis_url, tmp_path / "data", events__traceparent="true")
     async with bench() as b:
         with Program(tmp_path, **settings) as worker:
-            await worker.logged("poll_done", seconds=PATIENCE)
+            await worker.logged("poll_done")
             sandbox.store.change(1)
-            events = await eventually(lambda: _updates(b), PATIENCE)
+            events = await eventually(lambda: _updates(b))
             _, trace_id, run_id, flags = events[0].traceparent.split("-")
             line: dict[str, Any] = await eventually(
                 lambda: next((x for x in worker.logs("poll_done") if x["run_id"] == run_id), None),
-                PATIENCE,
             )
         assert (line["trace_id"], line["updated"], flags) == (trace_id, 1, "00")
         records = [fields for _, fields in await b.redis.xrange(b.account.keys.runs)]

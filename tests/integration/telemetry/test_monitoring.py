@@ -18,11 +18,11 @@ from aiohttp import web
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.jobs.test_worker import working
+from tests.support.arq_worker import working
 from tests.support.commands import ordersync
 from tests.support.programs import Program, login_settings, program_env
 from tests.support.servers import Server, free_port
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import BenchMaker
 from worker.config.sections import ReconcileSettings
 from worker.errors import SettingsError
@@ -34,7 +34,6 @@ from worker.telemetry.otel import Exporter
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE = 60.0
 Value = Callable[..., float | None]
 
 
@@ -61,11 +60,11 @@ async def test_metrics_of_a_daemon(sandbox: SandboxServer, own_server: Server, t
     settings["events__groups"] = '{"warehouse": ["orders"]}'
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as http:
         with Program(tmp_path, **settings) as worker:
-            told = await worker.logged("metrics_served", seconds=PATIENCE)
+            told = await worker.logged("metrics_served")
             assert told["url"] == f"http://127.0.0.1:{port}/metrics"
-            await worker.logged("poll_done", 2, seconds=PATIENCE)
+            await worker.logged("poll_done", 2)
             sandbox.faults.replace((FaultRule("garbage", operation="orders.search"),))
-            await worker.logged("poll_failed", seconds=PATIENCE)
+            await worker.logged("poll_failed")
             answer = await http.get("/metrics")
             assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
             value = values(answer.text)
@@ -99,7 +98,7 @@ async def test_metrics_of_a_daemon(sandbox: SandboxServer, own_server: Server, t
             assert value("events_total", **of, action="snapshot") == 50
             assert value("tracked_records") is None
             worker.process.terminate()
-            assert await worker.ended(PATIENCE) == 0
+            assert await worker.ended() == 0
 
 
 async def test_a_port_that_is_taken(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
@@ -207,7 +206,7 @@ async def test_the_endpoint_ends_in_time() -> None:
         callers[0][1].write(b"GET /hangs HTTP/1.1\r\nHost: here\r\n\r\n")
         await asyncio.sleep(0.1)
         began = loop.time()
-    assert loop.time() - began < 10
+    assert loop.time() - began < PATIENCE
     for reader, writer in callers:
         with contextlib.suppress(ConnectionResetError):
             assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
@@ -295,9 +294,9 @@ async def test_a_collector_that_is_away(sandbox: SandboxServer, redis_url: str, 
     endpoint = f"http://127.0.0.1:{free_port()}"
     settings = login_settings(sandbox, redis_url, tmp_path / "data", traces__endpoint=endpoint)
     with Program(tmp_path, **settings) as worker:
-        await worker.logged("poll_done", 2, seconds=PATIENCE)
+        await worker.logged("poll_done", 2)
         worker.process.terminate()
-        assert await worker.ended(PATIENCE) == 0
+        assert await worker.ended() == 0
 
 
 LOADED = """

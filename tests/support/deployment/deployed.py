@@ -14,6 +14,7 @@ import redis
 from tests.support.paths import ROOT
 from tests.support.servers import free_port
 from tests.support.tools import program
+from tests.support.waiting import PATIENCE
 from worker.redis.embedded import _binary
 
 DEPLOY = ROOT / "deploy"
@@ -73,7 +74,7 @@ class DeployedServer:
     def stop(self) -> None:
         """End it."""
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(PATIENCE)
 
     def refusals(self) -> list[dict[str, Any]]:
         """What its users were refused since this was asked last."""

@@ -14,6 +14,7 @@ from arq.connections import ArqRedis
 from jobs.reconcile import job_id
 from jobs.tick import tick
 from jobs.worker import make_queue
+from tests.support.reconciling import HIDDEN, ORDERS_ALONE, SOON, be_due, coverage, one_pass
 from tests.support.waiting import eventually
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.health import Health, judge
@@ -21,7 +22,6 @@ from worker.capture.reconcile import reconciler as reconcile
 from worker.capture.reconcile.progress import LEASE, Coverage, ReconcileProgress
 from worker.capture.reconcile.verifier import Verifier
 from worker.capture.registry import AUDIT_LOGS, ORDERS, SHIPMENTS
-from worker.capture.resources import Resource
 from worker.capture.state.pauses import Pause, Pauses
 from worker.config.sections import ReconcileSettings
 from worker.keys import queue_name
@@ -34,35 +34,6 @@ from worker.telemetry import log as logs
 pytestmark = pytest.mark.anyio
 
 QUEUE = queue_name(["default"])
-SOON = ReconcileSettings(lag=0)
-ORDERS_ALONE = {"orders": 1.0}
-HIDDEN = "SHIPPED IN SECRET"
-
-
-def coverage(b: Bench, resource: str = "orders") -> Coverage:
-    return Coverage(b.redis, b.account.keys, resource)
-
-
-async def be_due(b: Bench, resource: str = "orders") -> None:
-    """Let the next slice begin now."""
-    await answer(b.redis.hset(b.account.keys.reconcile(resource), "due_at", "0"))
-
-
-async def one_pass(b: Bench, resource: Resource = ORDERS, **options: Any) -> ReconcileProgress:
-    """Poll, and let passes begin until one has ended whose window ends behind this moment; the server's clock ticks."""
-    now = b.services.clock.now() * 1000
-    kept = coverage(b, resource.name)
-
-    async def ended() -> ReconcileProgress | None:
-        await b.account.poller.poll(resource)
-        await be_due(b, resource.name)
-        await b.account.reconciler.run([resource], **options)
-        passes = await kept.passes()
-        return await kept.load() if passes and passes[-1].until >= now else None
-
-    found = await eventually(ended, 60)
-    assert isinstance(found, ReconcileProgress)
-    return found
 
 
 async def events_of(b: Bench, resource: str) -> list[Event]:
@@ -205,7 +176,7 @@ async def one_pass_anyhow(b: Bench) -> None:
         await b.account.reconciler.run([ORDERS])
         return len(await coverage(b).passes()) > before
 
-    await eventually(ended, 60)
+    await eventually(ended)
 
 
 async def test_new_entries_are_handed_to_the_audit_stream(few: BenchMaker) -> None:

@@ -342,7 +342,7 @@ async def test_by_command(sandbox: SandboxServer, redis_url: str, tmp_path: Path
         )
         name = json.loads(asked.stdout)["id"]
         with Program(tmp_path, **settings) as program:
-            await program.logged("resync_done", seconds=60)
+            await program.logged("resync_done")
             listed = json.loads(ordersync("resyncs", "--json", cwd=tmp_path, redis__url=redis_url).stdout)
             assert [(row["id"], row["state"], row["share"], row["read"]) for row in listed] == [
                 (name, "done", 1, 50)
