@@ -1,6 +1,6 @@
-"""What `ordersync doctor` looks at.
+"""The checks of `ordersync doctor`.
 
-Each check gives findings; none of them changes anything but what is known of the contract.
+Each check yields findings. The only data that a check changes is the stored findings of the contract probe.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from worker.services import AccountServices
 
 MIN_MEMORY_SHARE, MIN_MEMORY = 0.1, 32 << 20
-"""Of what Redis may use, and in bytes: below either there is soon no room for events."""
-LARGEST_OFFSET = 30.0
-"""Seconds between two clocks that nobody need care about."""
+"""Share of the memory of Redis, and bytes: with less memory left than either, Redis may soon be full."""
+MAX_OFFSET = 30.0
+"""Acceptable difference between two clocks in seconds."""
 _MEGABYTE = 1 << 20
 
 
 def check_settings(settings: Settings, accounts: tuple[Account, ...]) -> Iterator[Finding]:
-    """Settings that can be used, but should perhaps be others."""
+    """Yield findings about settings that are valid but may be wrong."""
     for account in accounts:
         api = account.api
         every = ", ".join(f"{name} every {seconds:g} s" for name, seconds in account.intervals.items())
@@ -70,7 +70,7 @@ def check_settings(settings: Settings, accounts: tuple[Account, ...]) -> Iterato
 
 
 def _unknown_fields(account: Account) -> Iterator[Finding]:
-    """Fields that a setting names and no schema of the vendor: there may be such ones, and it may be a typo."""
+    """Yield warnings for fields in settings that no schema of the vendor contains: they may be misspelled."""
     named = [
         ("ORDERSYNC_PRIVACY__FIELDS", account.privacy.fields),
         ("ORDERSYNC_POLL__IGNORE_FIELDS", account.ignore_fields),
@@ -98,7 +98,7 @@ def _unknown_fields(account: Account) -> Iterator[Finding]:
 
 
 async def check_login(account_services: AccountServices, clock: Clock) -> AsyncIterator[Finding]:
-    """Which flow, for how long, with which permissions. One login is made; the shared token stays as it is."""
+    """Yield the flow, validity and permissions of a login. It logs in once and leaves the shared token unchanged."""
     account, credentials = account_services.account.name, credentials_of(account_services.account.api)
     request = login_request(credentials)
     flow = "client credentials" if credentials.is_client else "user name and password"
@@ -126,13 +126,13 @@ async def check_login(account_services: AccountServices, clock: Clock) -> AsyncI
 
 
 def _allowed(raw: bytes, account: str) -> Finding:
-    """What the login says of the token's permissions, in its answer or in the token itself."""
-    told = permissions(raw)
-    if told:
-        listed = "; ".join(f"{name}: {', '.join(verbs) or 'none'}" for name, verbs in told.items())
+    """Return the permissions that the login reports, in its response or in the token itself."""
+    granted = permissions(raw)
+    if granted:
+        listed = "; ".join(f"{name}: {', '.join(verbs) or 'none'}" for name, verbs in granted.items())
         return Finding("login", Severity.OK, f"permissions: {listed}", account=account)
-    if said := claims(raw):
-        listed = "; ".join(f"{name}: {', '.join(words)}" for name, words in said.items())
+    if claimed := claims(raw):
+        listed = "; ".join(f"{name}: {', '.join(words)}" for name, words in claimed.items())
         return Finding(
             "login", Severity.OK, f"the token contains {listed}; see the contract findings below", account=account
         )  # fmt: skip
@@ -143,7 +143,7 @@ def _allowed(raw: bytes, account: str) -> Finding:
 
 
 def permissions(raw: bytes) -> dict[str, list[str]]:
-    """Verbs by resource that the roles in a login's answer give."""
+    """Return the verbs by resource that the roles in the response of a login grant."""
     result: dict[str, list[str]] = {}
     for role in _dicts(_decoded(raw), "roles"):
         for part in _dicts(role, "permissionSet"):
@@ -154,10 +154,10 @@ def permissions(raw: bytes) -> dict[str, list[str]]:
 
 
 def claims(raw: bytes) -> dict[str, list[str]]:
-    """Scopes, roles and permissions that stand in a login's answer or in its token, where that is a JWT.
+    """Return the scopes, roles and permissions in the response of a login, or in its token if the token is a JWT.
 
-    Where the token of a client says what it may do is documented nowhere, so the usual names are looked for. The
-    signature is the gateway's business: this is told to people and used for nothing.
+    The permissions of a client are not documented, so the usual names are tried. The signature is not verified: the
+    result is only displayed.
     """
     answer = _decoded(raw)
     token = answer.get("accessToken") if isinstance(answer, dict) else None
@@ -196,33 +196,33 @@ def _decoded(raw: bytes) -> Any:
 async def check_contract(
     account_services: AccountServices, result: dict[str, Capabilities]
 ) -> AsyncIterator[Finding]:
-    """What holds of each resource. Of one that is not polled it is told, but is no problem."""
+    """Yield the findings of the probe for each resource. A resource that is not polled gets a note, not a problem."""
     account = account_services.account.name
     for resource in RESOURCES.values():
         polled = resource.name in account_services.account.intervals
         try:
-            one = result[resource.name] = await account_services.capabilities.probe(resource)
+            capabilities = result[resource.name] = await account_services.capabilities.probe(resource)
         except OrderMeshError as error:
             yield _problem("contract", error, account)
             if isinstance(error, GatewayUnreachable | LoginRejected):
                 return
             continue
-        bad = probed.stops(one, account_services.account.api.page_size)
+        bad = probed.stops(capabilities, account_services.account.api.page_size)
         level = (Severity.PROBLEM if polled else Severity.NOTE) if bad else Severity.OK
         note = "" if polled else " (not polled)"
-        text = bad or probed.summary(one)
-        advice = probed.advice(one, account_services.account.api.page_size)
-        yield Finding("contract", level, f"{one.resource}{note}: {text}", advice, account)
-        for text in probed.shortcomings(one) if polled and not bad else ():
-            yield Finding("contract", Severity.NOTE, f"{one.resource}: {text}", account=account)
+        text = bad or probed.summary(capabilities)
+        advice = probed.advice(capabilities, account_services.account.api.page_size)
+        yield Finding("contract", level, f"{resource.name}{note}: {text}", advice, account)
+        for text in probed.shortcomings(capabilities) if polled and not bad else ():
+            yield Finding("contract", Severity.NOTE, f"{resource.name}: {text}", account=account)
 
 
 async def check_clock(
     account_services: AccountServices, result: dict[str, Capabilities], clock: Clock
 ) -> AsyncIterator[Finding]:
-    """How far the gateway's clock is from ours, by the `Date` of an answer; its resolution is a second."""
+    """Yield the offset of the gateway's clock, from the `Date` of a response, which has a resolution of a second."""
     account = account_services.account.name
-    search = next((one.search for one in result.values() if one.state in {"found", "empty"}), None)
+    search = next((item.search for item in result.values() if item.state in {"found", "empty"}), None)
     if search is None:
         return
     try:
@@ -238,13 +238,13 @@ async def check_clock(
     if reply.date is None:
         yield Finding("clock", Severity.NOTE, "the gateway does not report its time", account=account)
         return
-    # A Date is cut to the second, so the true time lies up to a second behind it.
+    # A Date is truncated to seconds, so the true time is up to a second later.
     offset = reply.date + 0.5 - (before + clock.now()) / 2
     yield _offset("the gateway's", offset, account)
 
 
 async def check_redis(url: str, role: str) -> AsyncIterator[Finding]:
-    """Version, persistence, eviction, memory left, clock."""
+    """Yield findings about the version, persistence, eviction, free memory and clock of Redis."""
     shown, area = hide_password(url), "redis"
     client = connect(url)
     try:
@@ -268,7 +268,7 @@ async def check_redis(url: str, role: str) -> AsyncIterator[Finding]:
 
 
 def judge_redis(facts: dict[str, Any]) -> Iterator[Finding]:
-    """What INFO says against a server that keeps events and state."""
+    """Yield what INFO shows that matters to a server that stores events and state."""
     version = version_of(facts)
     if version is not None and version < (6, 2):
         yield Finding(
@@ -302,7 +302,7 @@ def _eviction(facts: dict[str, Any]) -> Iterator[Finding]:
     policy = str(facts.get("maxmemory_policy", "noeviction"))
     advice = "run CONFIG SET maxmemory-policy noeviction"
     if policy.startswith("allkeys") and int(facts.get("maxmemory", 0)):
-        # Nobody would see it: the streams and fingerprints that are gone leave no trace.
+        # The loss would not be noticed: evicted streams and record states leave no trace.
         yield Finding(
             "redis", Severity.PROBLEM,
             f"when memory is short, Redis drops keys ({policy}), including unread events and the state of records",
@@ -341,7 +341,7 @@ def _memory(facts: dict[str, Any]) -> Finding:
 
 def _offset(whose: str, offset: float, account: str) -> Finding:
     direction = "ahead of" if offset > 0 else "behind"
-    if abs(offset) < LARGEST_OFFSET:
+    if abs(offset) < MAX_OFFSET:
         near = (
             f"is {abs(offset):.1f} s {direction} ours" if abs(offset) >= 1 else "agrees with ours within 1 s"
         )

@@ -1,4 +1,4 @@
-"""Dead letters of an account, over all its resources: which are meant, and what is done with them."""
+"""Dead letters of an account, in all its resources: select, replay and drop them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _CHUNK = 200
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which letters are meant: those of these ids, or without any all of a resource, group and kind.
+    """A selection of dead letters: by ids or, without ids, by resource, group and kind.
 
-    `resource`: None for all.
+    `resource` is None for all resources; `group` and `kind` are "" for all.
     """
 
     resource: str | None
@@ -42,11 +42,17 @@ class Selection:
 def select(
     words: Sequence[str], *, every: bool | None = None, group: str | None = None, kind: str | None = None
 ) -> Selection:
-    """What the words of a command line mean: ids, and the name of a resource. `every`: whether `--all` was given.
+    """Return the selection that the arguments of a command line mean.
+
+    Args:
+        words: Ids of dead letters, and the name of a resource.
+        every: Whether `--all` was passed; None if the command does not have it.
+        group: Value of `--group`.
+        kind: Value of `--kind`.
 
     Raises:
-        SettingsError: A word is neither.
-        click.UsageError: It is not clear which letters are meant.
+        SettingsError: A word is neither an id nor a resource.
+        click.UsageError: The arguments are ambiguous.
 
     """
     ids = tuple(dict.fromkeys(word for word in words if _ID.fullmatch(word)))
@@ -71,14 +77,14 @@ class DeadLetterAdmin:
 
     def __init__(self, client: Redis, account: str) -> None:
         self._redis, self._keys = client, Keys(account)
-        self._dead = DeadLetters(client, self._keys, self._look_again)
+        self._dead = DeadLetters(client, self._keys, self._retry_record)
 
     async def find(self, letter_id: str, resource: str | None) -> DeadLetter:
-        """One letter, whole.
+        """Return one dead letter with all its data.
 
         Raises:
-            NotReplayable: There is none.
-            SettingsError: Several resources have one of this id.
+            NotReplayable: No dead letter has this id.
+            SettingsError: Several resources have a dead letter with this id.
 
         """
         result = []
@@ -97,7 +103,7 @@ class DeadLetterAdmin:
         return result[0]
 
     async def pick(self, picked: Selection) -> list[DeadLetter]:
-        """The letters that are meant and there now, without what may be large; the oldest of each resource first."""
+        """Return the selected dead letters without large data, the oldest of each resource first."""
         if picked.ids:
             return [_light(await self.find(letter_id, picked.resource)) for letter_id in picked.ids]
         return [
@@ -107,25 +113,25 @@ class DeadLetterAdmin:
         ]
 
     async def replay(self, letter: DeadLetter) -> None:
-        """Try again, and remove it.
+        """Replay a dead letter and remove it.
 
         Raises:
-            NotReplayable: It cannot be done; the letter stays.
+            NotReplayable: The letter cannot be replayed. It is not removed.
 
         """
         await self._dead.replay(letter)
 
     async def drop(self, letters: Sequence[DeadLetter]) -> int:
-        """Remove these. How many of them there were."""
+        """Remove dead letters; return the number of removed ones."""
         dropped = 0
         for resource in RESOURCES:
             ids = [letter.letter_id for letter in letters if letter.resource == resource]
-            for at in range(0, len(ids), _CHUNK):
-                dropped += await self._dead.drop(resource, ids[at : at + _CHUNK])
+            for start in range(0, len(ids), _CHUNK):
+                dropped += await self._dead.drop(resource, ids[start : start + _CHUNK])
         return dropped
 
     async def log(self, event: str, letters: Sequence[DeadLetter]) -> None:
-        """Say in the log what was done, and what is left."""
+        """Log what was done with `letters`, and how many dead letters are left."""
         now = SystemClock().now()
         for resource in RESOURCES:
             count = sum(1 for letter in letters if letter.resource == resource)
@@ -139,7 +145,7 @@ class DeadLetterAdmin:
                     oldest_s=round(max(0.0, now - left.oldest), 1) if left.letters else 0.0,
                 )
 
-    async def _look_again(self, letter: DeadLetter) -> None:
+    async def _retry_record(self, letter: DeadLetter) -> None:
         if not letter.subject and not letter.data:
             raise NotReplayable(
                 "the dead letter cannot be matched to a record, because the record has no id and the privacy "
@@ -149,5 +155,5 @@ class DeadLetterAdmin:
 
 
 def _light(letter: DeadLetter) -> DeadLetter:
-    """Without the event, which may be large and of which there may be many. A record is found by its bytes."""
+    """Return a delivery without its event, which may be large. A record keeps its bytes, by which it is found."""
     return replace(letter, data=b"", event=None, trace="") if letter.kind == DELIVERY else letter

@@ -1,4 +1,4 @@
-"""What `ordersync doctor` tells: one finding after another."""
+"""The findings of `ordersync doctor`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ class Severity(StrEnum):
 
     OK = "ok"
     NOTE = "note"
-    """Good to know; nothing to do."""
+    """Information; no action is needed."""
     WARNING = "warning"
-    """The worker can do its job, but something will hurt one day."""
+    """The worker can do its job, but something may cause trouble later."""
     PROBLEM = "problem"
     """The worker cannot do its job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding. `exit_status`: what a problem makes the command end with; above 1 nothing can be built on it."""
+    """One finding.
+
+    `exit_status` is the exit code that a problem gives the command. Above 1, checks that depend on it cannot be run.
+    """
 
     area: str
     level: Severity
@@ -31,5 +34,5 @@ class Finding:
 
     @property
     def stops(self) -> bool:
-        """Whether what needs it cannot be looked at."""
+        """True if the checks that depend on this one cannot be run."""
         return self.level is Severity.PROBLEM and self.exit_status > 1

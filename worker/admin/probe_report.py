@@ -1,4 +1,4 @@
-"""What the probe has found, in words for people."""
+"""Descriptions of the findings of the probe."""
 
 from __future__ import annotations
 
@@ -10,97 +10,112 @@ if TYPE_CHECKING:
     from worker.ordermesh.contract.findings import Capabilities, Capability
 
 
-def summary(one: Capabilities) -> str:
-    """One line: where the resource is, and how it is read."""
-    if one.state == "missing":
-        return f"no list at {', '.join(one.tried)} ({one.problem.rstrip('.')})"
-    if one.state == "forbidden":
-        return f"forbidden ({one.problem.rstrip('.')})"
-    if one.state == "unreadable":
-        return f"no list ({one.problem.rstrip('.')})"
-    if one.state == "empty":
-        return f"{one.path} returns an empty list; each poll tests it again"
-    return ", ".join((one.path, *_layout(one)))
+def summary(capabilities: Capabilities) -> str:
+    """Return capabilities line: the path of the resource, and how it is read."""
+    if capabilities.state == "missing":
+        return f"no list at {', '.join(capabilities.tried)} ({capabilities.problem.rstrip('.')})"
+    if capabilities.state == "forbidden":
+        return f"forbidden ({capabilities.problem.rstrip('.')})"
+    if capabilities.state == "unreadable":
+        return f"no list ({capabilities.problem.rstrip('.')})"
+    if capabilities.state == "empty":
+        return f"{capabilities.path} returns an empty list; each poll tests it again"
+    return ", ".join((capabilities.path, *_layout(capabilities)))
 
 
-def _layout(one: Capabilities) -> Iterator[str]:
-    if one.pages.supported:
-        yield f"pages from {one.first_page}"
-    if one.largest_page:
-        yield f"at most {one.largest_page} records per page"
-    elif one.largest_seen:
-        yield f"at least {one.largest_seen} records per page"
-    yield f"under {one.wrapper!r}" if one.wrapper else "a bare list"
-    yield "no total" if one.total is None else f"total {one.total}"
-    if one.past_end not in {"", "empty"}:
-        yield f"{'repeats the last page' if one.past_end == 'repeats' else one.past_end} past the end"
-    if one.since:
-        yield f"filter {one.since}"
-    if one.ascending:
+def _layout(capabilities: Capabilities) -> Iterator[str]:
+    if capabilities.pages.supported:
+        yield f"pages from {capabilities.first_page}"
+    if capabilities.largest_page:
+        yield f"at most {capabilities.largest_page} records per page"
+    elif capabilities.largest_seen:
+        yield f"at least {capabilities.largest_seen} records per page"
+    yield f"under {capabilities.wrapper!r}" if capabilities.wrapper else "a bare list"
+    yield "no total" if capabilities.total is None else f"total {capabilities.total}"
+    if capabilities.past_end not in {"", "empty"}:
+        yield f"{'repeats the last page' if capabilities.past_end == 'repeats' else capabilities.past_end} past the end"
+    if capabilities.since:
+        yield f"filter {capabilities.since}"
+    if capabilities.ascending:
         yield "sortable"
 
 
-def stops(one: Capabilities, page_size: int) -> str:
-    """Why a worker that asks for pages of `page_size` cannot read all of it, where it cannot."""
-    if one.state in {"forbidden", "missing", "unreadable"}:
-        return summary(one)
-    if one.state == "found" and one.pages.supported is False and not _fits(one, page_size):
+def stops(capabilities: Capabilities, page_size: int) -> str:
+    """Return why a worker that requests pages of `page_size` cannot read the whole list; "" if it can."""
+    if capabilities.state in {"forbidden", "missing", "unreadable"}:
+        return summary(capabilities)
+    if (
+        capabilities.state == "found"
+        and capabilities.pages.supported is False
+        and not _fits(capabilities, page_size)
+    ):
         return (
-            f"{summary(one)}; the page parameter is ignored ({one.pages.why}), so only the first "
-            f"{min(page_size, one.largest_page or page_size)} records can be read"
+            f"{summary(capabilities)}; the page parameter is ignored ({capabilities.pages.why}), so only the first "
+            f"{min(page_size, capabilities.largest_page or page_size)} records can be read"
         )
-    if one.state == "found" and one.reach.supported is False and not _may_seek(one):
-        return f"{summary(one)}; {one.reach.why}, so the rest of the list cannot be read"
+    if (
+        capabilities.state == "found"
+        and capabilities.reach.supported is False
+        and not _may_seek(capabilities)
+    ):
+        return f"{summary(capabilities)}; {capabilities.reach.why}, so the rest of the list cannot be read"
     return ""
 
 
-def _may_seek(one: Capabilities) -> bool:
-    """Whether a list that the server cuts off can be read from time to time."""
-    return bool(one.since and one.ascending)
+def _may_seek(capabilities: Capabilities) -> bool:
+    """True if a list that the server truncates can be read by ranges of modification time."""
+    return bool(capabilities.since and capabilities.ascending)
 
 
-def _fits(one: Capabilities, page_size: int) -> bool:
-    """Whether all of it is known to stand in the first page. Without a total nothing says so."""
-    return one.total is not None and one.total <= min(one.largest_seen, page_size)
+def _fits(capabilities: Capabilities, page_size: int) -> bool:
+    """True if the whole list is known to fit on the first page, which requires a total."""
+    return capabilities.total is not None and capabilities.total <= min(capabilities.largest_seen, page_size)
 
 
-def shortcomings(one: Capabilities) -> Iterator[str]:
-    """What does not hold or could not be told, and what the worker does about it."""
-    if one.pages.supported is False:
-        yield f"the page parameter is ignored: {one.pages.why}; only the first page can be read"
-    if one.reach.supported is False and _may_seek(one):
-        yield f"{one.reach.why}; full scans read by modification time instead, with the filter and the sort"
-    if one.sizes.supported is False:
-        yield f"the page size is not honoured: {one.sizes.why}"
-    if one.unfinished:
-        yield f"the probe is incomplete ({one.unfinished}); the worker repeats it within the hour"
-    elif one.since is None:
-        instead = "polls read the newest changes first" if one.descending else "every poll is a full scan"
-        yield f"no filter by modification time ({one.filtering.why}); {instead}"
-    if one.single.supported is False:
-        yield f"a single record cannot be read: {one.single.why}"
-    if one.audit.supported is False:
-        yield f"no audit logs: {one.audit.why}"
-
-
-def advice(one: Capabilities, page_size: int) -> str:
-    """What to do about a resource that cannot be read."""
-    if one.state == "forbidden":
-        return (
-            f"ask an administrator of the merchant to grant this login the permission to read {one.resource}"
+def shortcomings(capabilities: Capabilities) -> Iterator[str]:
+    """Yield what is not honoured or unknown, and what the worker does instead."""
+    if capabilities.pages.supported is False:
+        yield f"the page parameter is ignored: {capabilities.pages.why}; only the first page can be read"
+    if capabilities.reach.supported is False and _may_seek(capabilities):
+        yield f"{capabilities.reach.why}; full scans read by modification time instead, with the filter and the sort"
+    if capabilities.sizes.supported is False:
+        yield f"the page size is not honoured: {capabilities.sizes.why}"
+    if capabilities.unfinished:
+        yield f"the probe is incomplete ({capabilities.unfinished}); the worker repeats it within the hour"
+    elif capabilities.since is None:
+        instead = (
+            "polls read the newest changes first" if capabilities.descending else "every poll is a full scan"
         )
-    if one.pages.supported is False and one.total is not None and page_size < one.total <= one.largest_seen:
+        yield f"no filter by modification time ({capabilities.filtering.why}); {instead}"
+    if capabilities.single.supported is False:
+        yield f"a single record cannot be read: {capabilities.single.why}"
+    if capabilities.audit.supported is False:
+        yield f"no audit logs: {capabilities.audit.why}"
+
+
+def advice(capabilities: Capabilities, page_size: int) -> str:
+    """Return what to do about a resource that cannot be read; "" for nothing."""
+    if capabilities.state == "forbidden":
         return (
-            f"set ORDERSYNC_API__PAGE_SIZE to {one.total} or more, so that one page contains the whole list, or "
-            "set the name of the page parameter in ORDERSYNC_CONTRACT_FILE"
+            "ask an administrator of the merchant to grant this login the permission to read "
+            f"{capabilities.resource}"
         )
-    if one.state == "found" and one.pages.supported and stops(one, page_size):
+    if (
+        capabilities.pages.supported is False
+        and capabilities.total is not None
+        and page_size < capabilities.total <= capabilities.largest_seen
+    ):
+        return (
+            f"set ORDERSYNC_API__PAGE_SIZE to {capabilities.total} or more, so that one page contains the whole list, "
+            "or set the name of the page parameter in ORDERSYNC_CONTRACT_FILE"
+        )
+    if capabilities.state == "found" and capabilities.pages.supported and stops(capabilities, page_size):
         return (
             "the rest can only be read with a filter and a sort by modification time; to see why they are not "
-            f"used: ordersync contract probe {one.resource}. Ask the vendor to lift the limit, or leave the "
-            "resource out of ORDERSYNC_POLL__INTERVALS"
+            f"used: ordersync contract probe {capabilities.resource}. Ask the vendor to lift the limit, or leave "
+            "the resource out of ORDERSYNC_POLL__INTERVALS"
         )
-    if one.state in {"missing", "unreadable"} or stops(one, page_size):
+    if capabilities.state in {"missing", "unreadable"} or stops(capabilities, page_size):
         return (
             "import the vendor's OpenAPI document with `ordersync contract import`, or set the path in "
             "ORDERSYNC_CONTRACT_FILE; or leave the resource out of ORDERSYNC_POLL__INTERVALS"
@@ -108,26 +123,30 @@ def advice(one: Capabilities, page_size: int) -> str:
     return ""
 
 
-def table(one: Capabilities) -> Iterator[tuple[str, str, str]]:
-    """Rows for people: what was asked, the answer, and why."""
-    yield "path", one.path or "none", "" if one.path else one.problem
-    if one.state not in {"found", "empty"}:
+def table(capabilities: Capabilities) -> Iterator[tuple[str, str, str]]:
+    """Yield table rows: the property, the finding, and the reason."""
+    yield "path", capabilities.path or "none", "" if capabilities.path else capabilities.problem
+    if capabilities.state not in {"found", "empty"}:
         return
-    yield "page numbers", _mark(one.pages), one.pages.why
-    yield "first page", _or_unknown(one.first_page), ""
-    yield "page size", _mark(one.sizes), one.sizes.why
-    seen = f"at least {one.largest_seen}" if one.largest_seen else "unknown"
-    yield "largest page", str(one.largest_page) if one.largest_page else seen, ""
-    yield "wrapper", one.wrapper or "none (a bare list)", ""
-    yield "total", _or_unknown(one.total), one.total_field or "not given"
-    yield "past the last page", one.past_end or "unknown", ""
-    yield "end of the list", _mark(one.reach), one.reach.why
-    yield "filter by modification", one.since or _mark(one.filtering), one.filtering.why
-    yield "sort by modification", _mark(one.sorting), one.sorting.why
-    yield "choice by status", one.status_parameter or "no", ""
-    yield "choice by merchant", one.merchant_parameter or "no", ""
-    yield "single record", _mark(one.single), one.single.why
-    yield "audit logs", _mark(one.audit), one.audit_shape or one.audit.why
+    yield "page numbers", _mark(capabilities.pages), capabilities.pages.why
+    yield "first page", _or_unknown(capabilities.first_page), ""
+    yield "page size", _mark(capabilities.sizes), capabilities.sizes.why
+    seen = f"at least {capabilities.largest_seen}" if capabilities.largest_seen else "unknown"
+    yield "largest page", str(capabilities.largest_page) if capabilities.largest_page else seen, ""
+    yield "wrapper", capabilities.wrapper or "none (a bare list)", ""
+    yield "total", _or_unknown(capabilities.total), capabilities.total_field or "not given"
+    yield "past the last page", capabilities.past_end or "unknown", ""
+    yield "end of the list", _mark(capabilities.reach), capabilities.reach.why
+    yield (
+        "filter by modification",
+        capabilities.since or _mark(capabilities.filtering),
+        capabilities.filtering.why,
+    )
+    yield "sort by modification", _mark(capabilities.sorting), capabilities.sorting.why
+    yield "choice by status", capabilities.status_parameter or "no", ""
+    yield "choice by merchant", capabilities.merchant_parameter or "no", ""
+    yield "single record", _mark(capabilities.single), capabilities.single.why
+    yield "audit logs", _mark(capabilities.audit), capabilities.audit_shape or capabilities.audit.why
 
 
 def _mark(capability: Capability) -> str:

@@ -1,7 +1,7 @@
-"""Whether Redis lets the worker do what it does: tried, since INFO does not tell what a user may.
+"""Check that the Redis user has the permissions that the worker needs, by trying each command.
 
-Every command that the daemon, its scripts and arq use is sent once, on keys of its own that stand beside those of
-the accounts, expire by themselves and are gone at the end. What consumers use is their business.
+Every command that the daemon, its scripts and arq use is sent once. The keys have the prefixes of the accounts, expire,
+and are deleted at the end. The commands of consumers are not checked.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 Command = tuple[Any, ...]
 MAX_NAMES = 12
-"""Commands that are named, of those that are refused."""
+"""Number of refused commands that a finding names."""
 _KEPT_MS = 60_000
 
 
 async def check_rights(url: str, accounts: Iterable[str], *, queue: bool) -> AsyncIterator[Finding]:
-    """Try it for the keys of `accounts`, and for those of arq where its `queue` is kept there."""
+    """Yield the findings for the keys of `accounts`, and for those of arq if its `queue` is in this Redis."""
     commands = commands_of(accounts, queue=queue)
     client = connect(url)
     try:
@@ -49,7 +49,7 @@ async def check_rights(url: str, accounts: Iterable[str], *, queue: bool) -> Asy
 
 
 def commands_of(accounts: Iterable[str], *, queue: bool) -> list[Command]:
-    """What is tried, in this order, on keys that nobody else has."""
+    """Return the commands to try, in this order, on unique keys."""
     token = uuid.uuid4().hex[:8]
     bases = [f"{Keys(name).base}doctor:{token}" for name in accounts]
     commands = [command for base in bases for command in _of_the_worker(base)]
@@ -65,7 +65,7 @@ def _judge(failed: list[tuple[Command, Exception]]) -> Iterator[Finding]:
     if not failed:
         yield Finding("redis", Severity.OK, "the Redis user has all required permissions")
         return
-    # Where one is refused, others fail for what it should have made.
+    # If a command is refused, later ones fail because its key does not exist.
     denied = [item for item in failed if isinstance(item[1], redis.exceptions.NoPermissionError)]
     failed = denied or failed
     names = list(dict.fromkeys(str(command[0]) for command, _ in failed))
@@ -79,7 +79,7 @@ def _judge(failed: list[tuple[Command, Exception]]) -> Iterator[Finding]:
 
 
 def _key(command: Command) -> str:
-    """What the keys that a command was tried on begin with."""
+    """Return the prefix of the keys of a command; "" if it has none."""
     prefixes = ("ordersync:", "arq:")
     keys = (part for part in command[1:] if isinstance(part, str))
     return next((prefix for key in keys for prefix in prefixes if key.startswith(prefix)), "")

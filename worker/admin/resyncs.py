@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def as_row(account: str, resync: Resync) -> dict[str, Any]:
-    """A resync as it stands in JSON."""
+    """Return a resync as it appears in JSON."""
     request = resync.request
     return {
         "id": resync.id,

@@ -1,7 +1,7 @@
-"""How everything stands: what `ordersync status` shows, gathered from Redis.
+"""Collect the status that `ordersync status` shows, from Redis.
 
-A row for each resource of each account, whose shape is published (deploy/status.schema.json). What belongs to the
-account (budget, workers) stands in each of its rows, so that a row answers for itself.
+There is one row per resource and account, whose schema is published (deploy/status.schema.json). The data of the
+account (budget, workers) is repeated in each of its rows, so that a row is complete.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Row = dict[str, Any]
 
 
 class StatusCollector:
-    """Looks at every account of a Redis, as often as it is asked. Of the past it reads what is new."""
+    """Collects the status of every account in a Redis. Repeated calls read only new run records."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis, self._settings, self._clock = redis, settings, SystemClock()
@@ -44,7 +44,7 @@ class StatusCollector:
         self._accounts: dict[str, _Account] = {}
 
     async def rows(self) -> list[Row]:
-        """A row for each resource that is polled, or was."""
+        """Return a row for each resource that is or was polled."""
         rows = []
         for name in sorted(await answer(self._redis.smembers(ACCOUNTS))):
             account = self._accounts.setdefault(
@@ -63,7 +63,7 @@ class _Account:
         self._rates, self._resyncs = Rates(History(redis, self._keys)), Resyncs(redis, self._keys)
 
     async def rows(self, now: float, requested: set[str]) -> list[Row]:
-        """Those that are polled: by the settings here, by a worker that is alive, or once upon a time."""
+        """Return the rows of resources that are polled by the settings or by a live worker, or were polled before."""
         workers = await self._presence.alive()
         requested |= {item.resource for beat in workers for item in beat.resources}
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -71,7 +71,7 @@ class _Account:
                 pipe.hgetall(self._keys.cursor(resource))
             cursors = dict(zip(RESOURCES, await pipe.execute(), strict=True))
         resyncs = await self._resyncs.open()
-        requested |= {each.request.resource for each in resyncs}
+        requested |= {resync.request.resource for resync in resyncs}
         names = [name for name in RESOURCES if name in requested or _was_polled(cursors[name])]
         paused, rates = await self._pauses.all(), await self._rates.poll(now)
         shared = {
@@ -82,7 +82,9 @@ class _Account:
             await self._row(name, cursors[name], pauses.of(paused, name), now)
             | {
                 "rate": _rate(rates, name),
-                "resyncs": [as_row(self._name, each) for each in resyncs if each.request.resource == name],
+                "resyncs": [
+                    as_row(self._name, resync) for resync in resyncs if resync.request.resource == name
+                ],
             }
             | shared
             for name in names
@@ -108,7 +110,7 @@ class _Account:
             "paused": _pause(pause),
             "backpressure": self._backpressure(name, status, cursor),
             "unread": status.slowest.unread if status.slowest else None,
-            "groups": [await self._group(name, status, at, now) for at in range(len(status.groups))],
+            "groups": [await self._group(name, status, index, now) for index in range(len(status.groups))],
             "fresh_s": round(now - cursor.fresh_as_of, 1) if cursor.fresh_as_of else None,
             "last_success": rfc3339(cursor.last_success) if cursor.last_success else None,
             "failures": cursor.failures,
@@ -116,16 +118,16 @@ class _Account:
         }
 
     def _backpressure(self, name: str, status: StreamStatus, cursor: Cursor) -> Row:
-        load, marks = evaluate(name, status, self._marks, paused=bool(cursor.paused)), self._marks
+        report, marks = evaluate(name, status, self._marks, paused=bool(cursor.paused)), self._marks
         return {
             "cause": cursor.paused,
-            "entries_share": round(load.unread / marks.entries, 3) if marks.entries else None,
-            "bytes_share": round(load.unread_bytes / marks.bytes, 3) if marks.bytes else None,
+            "entries_share": round(report.unread / marks.entries, 3) if marks.entries else None,
+            "bytes_share": round(report.unread_bytes / marks.bytes, 3) if marks.bytes else None,
             "memory_share": round(status.used_memory / status.maxmemory, 3) if status.maxmemory else None,
         }
 
-    async def _group(self, name: str, status: StreamStatus, at: int, now: float) -> Row:
-        group = status.groups[at]
+    async def _group(self, name: str, status: StreamStatus, index: int, now: float) -> Row:
+        group = status.groups[index]
         consumers = await self._groups.consumers(name, group.name)
         oldest = group.oldest_pending or group.oldest_unread
         return {
@@ -139,7 +141,7 @@ class _Account:
 
 
 def _was_polled(fields: dict[bytes, bytes]) -> bool:
-    """Whether this cursor is that of a poll: a resync of what nobody polls leaves one as well."""
+    """True if a poll wrote this cursor: a resync of a resource that is not polled leaves a cursor as well."""
     try:
         return Cursor.parse(fields).last_started > 0
     except DataError:

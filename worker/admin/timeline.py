@@ -1,4 +1,4 @@
-"""Gathers all that is known of one order: from the streams, their groups, the dead letters, and OrderMesh itself."""
+"""Collect the timeline of one order from the streams, their groups, the dead letters, and OrderMesh."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ if TYPE_CHECKING:
     from worker.queue.streams.groups import Group
 
 NAMES = ("id", "shortId", "safeId", "externalId")
-"""What an order may be called by."""
+"""Fields that may identify an order."""
 SKEW_SECONDS = 3600.0
-"""Nothing of an order is looked for in what was published so long before it was made: clocks differ."""
+"""Events published longer than this before the creation of the order are not searched. Clocks may differ."""
 MAX_AUDIT_LOGS = 40
-"""Audit logs that OrderMesh is asked for: a request each."""
+"""Maximum number of audit logs that are read from OrderMesh, with one request each."""
 
 
 class NoSuchOrder(OrdersyncError):
-    """Nothing is known of an order of this name."""
+    """No order with this name is known."""
 
     code = "no_such_order"
 
 
 @dataclass(slots=True)
 class Related:
-    """Ids of what belongs to an order."""
+    """Ids of the records that belong to an order."""
 
     order: str
     items: set[str] = field(default_factory=set)
     shipments: set[str] = field(default_factory=set)
     packages: set[tuple[str, str]] = field(default_factory=set)
-    """Each with its shipment before it."""
+    """Pairs of shipment and package."""
     notes: set[str] = field(default_factory=set)
 
     @property
     def texts(self) -> set[str]:
-        """Ids by which another record refers to the order, or to what is in it."""
+        """The quoted ids by which another record refers to the order, its items or its shipments."""
         return {f'"{item}"' for item in (self.order, *self.items, *self.shipments)}
 
     def learn(self, resource: str, subject: str, record: Any) -> None:
-        """See what a record of the order, or one that refers to it, belongs to."""
+        """Add the ids in a record of the order, or in a record that refers to it."""
         if not isinstance(record, dict):
             record = {}
         if resource == "orders":
@@ -66,14 +66,14 @@ class Related:
             self.shipments |= {str(item) for item in record.get("shipmentIds") or () if item}
         elif resource == "shipments":
             self.shipments.add(subject)
-            self.packages |= {(subject, each) for each in _ids(record.get("packages"))}
+            self.packages |= {(subject, package) for package in _ids(record.get("packages"))}
         elif resource == "notes":
             self.notes.add(subject)
         elif resource == "order_items":
             self.items.add(subject)
 
     def subjects(self, resource: str) -> set[str]:
-        """The subjects of its events in the stream of a resource."""
+        """Return the subjects of the order's events in the stream of a resource."""
         return {
             "orders": {self.order},
             "order_items": self.items,
@@ -90,14 +90,14 @@ class Related:
 
 @dataclass(slots=True)
 class Timeline:
-    """All that is known of an order, in time order. `remarks`: what was not looked at, and why."""
+    """The timeline of an order. `remarks` say what was not searched, and why."""
 
     order: dict[str, Any]
     entries: list[TimelineEntry]
     remarks: list[str]
 
     def as_json(self) -> dict[str, Any]:
-        """As it stands in JSON."""
+        """Return the timeline as it appears in JSON."""
         return {
             "order": self.order,
             "moments": [moment.as_json() for moment in self.entries],
@@ -106,50 +106,59 @@ class Timeline:
 
 
 class TimelineCollector:
-    """Looks for one order. `api`: OrderMesh, where it may be asked. `most`: events looked at in each stream."""
+    """Collects the timeline of one order.
+
+    Args:
+        redis: The client.
+        keys: The keys of the account.
+        api: The client of OrderMesh; None to search Redis only.
+        limit: Maximum number of events to search in each stream.
+        now: The current time (seconds since 1970).
+
+    """
 
     def __init__(
         self, redis: Redis, keys: Keys, api: OrderMeshClient | None, *, limit: int, now: float
     ) -> None:
-        self._redis, self._keys, self._api, self._most, self._now = redis, keys, api, limit, now
+        self._redis, self._keys, self._api, self._limit, self._now = redis, keys, api, limit, now
         self._finder, self._groups = EventSearch(redis), Groups(redis, keys)
         self.remarks: list[str] = []
         self._events: list[tuple[str, Event]] = []
         self._record: dict[str, Any] = {}
 
     async def collect(self, name: str) -> Timeline:
-        """The timeline of the order of this id, shortId, safeId or externalId.
+        """Return the timeline of the order with this id, shortId, safeId or externalId.
 
         Raises:
-            NoSuchOrder: Nothing is known of it.
+            NoSuchOrder: No such order is known.
 
         """
         related = Related(await self._order_id(name))
         await self._find_events(related)
-        audit = [each async for each in self._audit_logs(related)] if self._api else []
+        audit = [item async for item in self._audit_logs(related)] if self._api else []
         moments = [item async for item in self._moments(related)]
         recorded = {content_key(event.data) for _, event in self._events if event.action == "recorded"}
-        moments += [each for key, each in audit if key not in recorded]
+        moments += [entry for key, entry in audit if key not in recorded]
         moments.sort(key=lambda moment: moment.at)
         order = {key: self._record.get(key) for key in (*NAMES, "status")} | {"id": related.order}
         return Timeline(order, moments, self.remarks)
 
-    # Which order
+    # Identifying the order
 
     async def _order_id(self, name: str) -> str:
         if await self._version("orders", name):
             return name
         result = await self._ask_for(name) or await self._look_for(name)
         if result is None:
-            asked = "OrderMesh does not know it either" if self._api else "OrderMesh was not asked"
+            elsewhere = "OrderMesh does not know it either" if self._api else "OrderMesh was not asked"
             raise NoSuchOrder(
                 f"No published order of account {self._keys.account} has the id, shortId, safeId or externalId "
-                f"{name!r}; {asked}. {' '.join(self.remarks)}".rstrip()
+                f"{name!r}; {elsewhere}. {' '.join(self.remarks)}".rstrip()
             )
         return result
 
     async def _version(self, resource: str, subject: str) -> int:
-        """The version that was published last; 0 for a record that is not known."""
+        """Return the version that was published last; 0 for an unknown record."""
         buckets = int(await answer(self._redis.hget(self._keys.cursor(resource), "buckets")) or 0)
         if not buckets:
             return 0
@@ -163,41 +172,41 @@ class TimelineCollector:
             return 1
 
     async def _ask_for(self, name: str) -> str | None:
-        """Ask OrderMesh. A filter may be ignored there, so an answer counts only if it holds the name."""
+        """Find the order in OrderMesh; return its id. A record is accepted only if it contains the name."""
         if self._api is None:
             return None
         orders = self._api.orders
-        ways: list[Callable[[], Awaitable[list[Any]]]] = [
+        lookups: list[Callable[[], Awaitable[list[Any]]]] = [
             lambda: _one(orders.get(name)),
             lambda: _one(orders.get_by_safe_id(name)),
             lambda: _many(orders.search(short_id=name)),
             lambda: _many(orders.search(external_id=name)),
         ]
         if name.startswith("O"):
-            ways.insert(0, ways.pop(2))
-        for way in ways:
-            for record in await self._asked(way, []):
+            lookups.insert(0, lookups.pop(2))
+        for lookup in lookups:
+            for record in await self._call(lookup, []):
                 if isinstance(record, dict) and name in _names_of(record):
                     self._record = record
                     return str(record.get("id", ""))
         return None
 
-    async def _asked(self, way: Callable[[], Awaitable[Any]], otherwise: Any) -> Any:
-        """Ask OrderMesh, which may refuse, or be away; then it is not asked again."""
+    async def _call(self, lookup: Callable[[], Awaitable[Any]], default: Any) -> Any:
+        """Call OrderMesh; return `default` on an error. If OrderMesh is unreachable, it is not called again."""
         try:
-            return await way()
+            return await lookup()
         except ApiError:
-            return otherwise
+            return default
         except OrderMeshError as error:
             if self._api is not None:
                 self.remarks.append(f"Nothing more was read from OrderMesh after an error: {error}")
             self._api = None
-            return otherwise
+            return default
 
     async def _look_for(self, name: str) -> str | None:
-        """Look for it in what was published."""
+        """Find the order in the published events; return its id."""
         result = await self._finder.search(
-            self._keys.stream("orders"), {name}, {f'"{name}"'}, limit=self._most, newest=True
+            self._keys.stream("orders"), {name}, {f'"{name}"'}, limit=self._limit, newest=True
         )
         for event in reversed(result.events):
             record = decoded(event.data)
@@ -210,7 +219,7 @@ class TimelineCollector:
             )
         return None
 
-    # What was published of it
+    # Published events
 
     async def _find_events(self, related: Related) -> None:
         since = await self._find_orders(related)
@@ -221,7 +230,7 @@ class TimelineCollector:
                 await self._find_in(resource, related, since, ())
 
     async def _find_orders(self, related: Related) -> float:
-        """Events of the order itself; how far back others are to be looked for."""
+        """Find the events of the order itself; return the time from which other events are searched."""
         await self._find_in("orders", related, 0.0, ())
         if self._events:
             record = decoded(self._events[-1][1].data)
@@ -230,12 +239,12 @@ class TimelineCollector:
                 related.learn("orders", event.subject, decoded(event.data))
         else:
             related.learn("orders", related.order, self._record)
-        await self._tell_gone("orders", related.order)
+        await self._remark_missing("orders", related.order)
         created = parse_time(self._record.get("createdAt"))
         return created / 1000 - SKEW_SECONDS if created else 0.0
 
-    async def _tell_gone(self, resource: str, subject: str) -> None:
-        """Say which versions are not kept any more."""
+    async def _remark_missing(self, resource: str, subject: str) -> None:
+        """Add a remark with the versions whose events were not found."""
         newest = await self._version(resource, subject)
         kept = {event.version for name, event in self._events if name == resource}
         gone = [version for version in range(1, newest + 1) if version not in kept]
@@ -254,7 +263,7 @@ class TimelineCollector:
         if not subjects and not requested:
             return
         result = await self._finder.search(
-            self._keys.stream(resource), subjects, requested, since=since, limit=self._most
+            self._keys.stream(resource), subjects, requested, since=since, limit=self._limit
         )
         if result.cut_short:
             self.remarks.append(
@@ -265,7 +274,7 @@ class TimelineCollector:
             related.learn(resource, event.subject, decoded(event.data))
             self._events.append((resource, event))
 
-    # What became of it
+    # Deliveries
 
     async def _moments(self, related: Related) -> Any:
         groups = {
@@ -288,17 +297,17 @@ class TimelineCollector:
                 states[group.name] = state
                 if state["state"] == "pending" and not state["consumer"].startswith(OURS):
                     at = self._now - state["idle_s"]
-                    told = f"v{event.version} {event.action} delivered to {group.name} ({state['told']})"
+                    message = f"v{event.version} {event.action} delivered to {group.name} ({state['told']})"
                     facts = {"group": group.name, "entry": event.entry_id, "consumer": state["consumer"]}
-                    yield TimelineEntry(at, "delivery", resource, event.subject, told, facts)
+                    yield TimelineEntry(at, "delivery", resource, event.subject, message, facts)
             yield of_event(event, resource, states)
 
     async def _delivery(self, resource: str, event: Event, group: Group, letter: str) -> dict[str, Any]:
-        """What a group has made of an event, as far as Redis can tell."""
+        """Return the state of an event in a group, as far as Redis shows it."""
         entry = event.entry_id
         if letter:
             return {"state": "dead", "told": f"dead letter {letter}", "letter": letter}
-        if _place(entry) > _place(group.delivered):
+        if _sort_key(entry) > _sort_key(group.delivered):
             return {"state": "unread", "told": "not read yet"}
         pending: list[Any] = []
         if group.pending:
@@ -310,33 +319,33 @@ class TimelineCollector:
         consumer, times = pending[0]["consumer"].decode("utf-8", "replace"), pending[0]["times_delivered"]
         idle = pending[0]["time_since_delivered"] / 1000
         if consumer.startswith(OURS):
-            told = "waiting for a consumer"
+            message = "waiting for a consumer"
         else:
-            told = f"pending at {consumer} for {idle:.0f} s, attempt {times}"
+            message = f"pending at {consumer} for {idle:.0f} s, attempt {times}"
         return {
             "state": "pending",
-            "told": told,
+            "told": message,
             "consumer": consumer,
             "tries": times,
             "idle_s": round(idle, 1),
         }
 
-    # What OrderMesh says
+    # Audit logs in OrderMesh
 
     async def _audit_logs(self, related: Related) -> Any:
-        """Entries of the audit logs of the order and of what belongs to it, each with what tells it from others."""
+        """Yield the entries of the audit logs of the order and its related records, each with its content key."""
         logs = _logs_of(related, self._api) if self._api else iter(())
-        for asked, (resource, subject, call) in enumerate(logs):
+        for count, (resource, subject, call) in enumerate(logs):
             if self._api is None:
                 return
-            if asked == MAX_AUDIT_LOGS:
+            if count == MAX_AUDIT_LOGS:
                 self.remarks.append(f"Only the first {MAX_AUDIT_LOGS} audit logs were read.")
                 return
-            reply = await self._asked_log(resource, call)
+            reply = await self._read_log(resource, call)
             for entry in reply.entries if reply else ():
                 yield content_key(entry.raw), of_audit(entry, resource, subject)
 
-    async def _asked_log(self, resource: str, call: Callable[[], Awaitable[AuditReply]]) -> AuditReply | None:
+    async def _read_log(self, resource: str, call: Callable[[], Awaitable[AuditReply]]) -> AuditReply | None:
         try:
             return await call()
         except NotFound:
@@ -351,7 +360,7 @@ class TimelineCollector:
 def _logs_of(
     related: Related, api: OrderMeshClient
 ) -> Iterator[tuple[str, str, Callable[[], Awaitable[AuditReply]]]]:
-    """The audit logs that there may be, the most telling first."""
+    """Yield the audit logs that may exist, the most informative first."""
     yield "order_audit", related.order, partial(api.orders.audit_logs, related.order)
     for item in sorted(related.shipments):
         yield "shipment_audit", item, partial(api.shipments.audit_logs, item)
@@ -381,6 +390,6 @@ def _ids(records: Any) -> list[str]:
     return [str(item["id"]) for item in records or () if isinstance(item, dict) and item.get("id")]
 
 
-def _place(entry_id: str) -> tuple[int, int]:
+def _sort_key(entry_id: str) -> tuple[int, int]:
     ms, _, number = entry_id.partition("-")
     return int(ms), int(number or 0)

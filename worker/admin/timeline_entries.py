@@ -1,4 +1,4 @@
-"""Moments of a timeline: what is told of events, audit entries and dead letters. No I/O."""
+"""Entries of a timeline, made from events, audit entries and dead letters. No I/O."""
 
 from __future__ import annotations
 
@@ -16,20 +16,26 @@ if TYPE_CHECKING:
     from worker.queue.envelope import Event
 
 _MESSAGES = ("status", "shipmentStatus", "text")
-"""Fields of a record that a line tells, besides what changed."""
+"""Fields of a record that a line shows, besides the names of the changed fields."""
 _ACTIONS = ("action", "eventType", "event", "type", "operation")
 _ACTORS = ("user", "performedBy", "actor", "userName", "createdBy", "modifiedBy")
-"""Names under which an audit entry may say what was done and by whom. None is documented."""
-_LONGEST = 160
+"""Possible names of the action and the user in an audit entry. They are not documented."""
+_MAX_LENGTH = 160
 _canonical = msgspec.msgpack.Encoder(order="sorted").encode
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """Something that happened at a time (seconds since 1970; 0 where it is not known).
+    """One entry of a timeline.
 
-    `kind`: event, audit, delivery, dead. `resource`: of which stream, or the kind of the audit log. `subject`: the id
-    of the record. `told`: in words. `facts`: the same for machines.
+    Attributes:
+        at: When it happened (seconds since 1970); 0 for unknown.
+        kind: event, audit, delivery or dead.
+        resource: The resource of the stream, or the audit log.
+        subject: The id of the record.
+        message: A description.
+        facts: The same as data.
+
     """
 
     at: float
@@ -40,14 +46,14 @@ class TimelineEntry:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """As it stands in JSON."""
+        """Return the entry as it appears in JSON."""
         at = rfc3339(self.at) if self.at else None
-        told = {"kind": self.kind, "resource": self.resource, "subject": self.subject, "told": self.message}
-        return {"at": at, **told, **self.facts}
+        fields = {"kind": self.kind, "resource": self.resource, "subject": self.subject, "told": self.message}
+        return {"at": at, **fields, **self.facts}
 
 
 def decoded(data: bytes) -> Any:
-    """A record or entry; None where it cannot be read."""
+    """Return a decoded record or entry; None if it is not valid JSON."""
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError):
@@ -55,13 +61,13 @@ def decoded(data: bytes) -> Any:
 
 
 def content_key(data: bytes) -> bytes:
-    """The same for the same content, however it is written."""
+    """Return a key that is equal for equal content, however the content is spelled."""
     value = decoded(data)
     return data if value is None else _canonical(value)
 
 
 def of_event(event: Event, resource: str, groups: dict[str, dict[str, Any]]) -> TimelineEntry:
-    """An event, and what each group has made of it."""
+    """Return the entry of an event, with its state in each group."""
     if event.action == "recorded":
         return _of_recorded(event, resource, groups)
     published = written_at(event.entry_id)
@@ -89,18 +95,18 @@ def of_event(event: Event, resource: str, groups: dict[str, dict[str, Any]]) -> 
         "run": run or None,
         "groups": groups,
     }
-    told = f"{', '.join(parts)}{_of_groups(groups)}"
-    return TimelineEntry(published, "event", resource, event.subject, told, facts)
+    message = f"{', '.join(parts)}{_of_groups(groups)}"
+    return TimelineEntry(published, "event", resource, event.subject, message, facts)
 
 
 def _run_of(event: Event) -> str:
-    """The run that published it, where its trace is told (ORDERSYNC_EVENTS__TRACEPARENT)."""
+    """Return the run that published the event, if it has a trace (ORDERSYNC_EVENTS__TRACEPARENT); otherwise ""."""
     parts = event.traceparent.split("-")
     return parts[2] if len(parts) == 4 else ""
 
 
 def _of_recorded(event: Event, resource: str, groups: dict[str, dict[str, Any]]) -> TimelineEntry:
-    """An audit entry that was published: it happened when it says, not when it was read."""
+    """Return the entry of a published audit entry, at its own time rather than the time of publication."""
     published = written_at(event.entry_id)
     at = (parse_time(event.time) or published * 1000) / 1000
     facts = {
@@ -116,7 +122,7 @@ def _of_recorded(event: Event, resource: str, groups: dict[str, dict[str, Any]])
 
 
 def of_audit(entry: AuditEntry, resource: str, subject: str) -> TimelineEntry:
-    """An entry of an audit log, as OrderMesh serves it now."""
+    """Return the entry of an audit entry that was just read from OrderMesh."""
     at = (parse_time(entry.time) or 0) / 1000
     return TimelineEntry(
         at, "audit", resource, subject, audit_words(entry.raw), {"audit": decoded(entry.raw)}
@@ -124,24 +130,24 @@ def of_audit(entry: AuditEntry, resource: str, subject: str) -> TimelineEntry:
 
 
 def of_letter(letter: DeadLetter) -> TimelineEntry:
-    """A dead letter: when it became one."""
+    """Return the entry of a dead letter, at the time it was written."""
     whose = (
         f"group {letter.group}, after {letter.attempts} {'attempt' if letter.attempts == 1 else 'attempts'}"
         if letter.group
         else "the record cannot be read"
     )
-    told = f"dead letter {letter.letter_id} ({whose}): {letter.reason}"
+    message = f"dead letter {letter.letter_id} ({whose}): {letter.reason}"
     facts = {
         "letter": letter.letter_id,
         "group": letter.group or None,
         "attempts": letter.attempts,
         "reason": letter.reason,
     }
-    return TimelineEntry(letter.written_at, "dead", letter.resource, letter.subject, told, facts)
+    return TimelineEntry(letter.written_at, "dead", letter.resource, letter.subject, message, facts)
 
 
 def audit_words(raw: bytes) -> str:
-    """An audit entry in words: what was done, by whom, what changed. Its fields are not documented."""
+    """Describe an audit entry: the action, the user, the changes. Its fields are not documented."""
     entry = decoded(raw)
     if not isinstance(entry, dict):
         return _short(entry if entry is not None else raw.decode("utf-8", "replace"))
@@ -152,10 +158,10 @@ def audit_words(raw: bytes) -> str:
     action = next((str(entry[name]) for name in _ACTIONS if entry.get(name)), "an entry")
     actor = next((_name(entry[name]) for name in _ACTORS if entry.get(name)), "")
     changes = entry.get("changes")
-    told = f"{action} by {actor}" if actor else action
+    message = f"{action} by {actor}" if actor else action
     if isinstance(changes, list) and changes:
-        told += f": {', '.join(_change(item) for item in changes)}"
-    return _short(told)
+        message += f": {', '.join(_change(item) for item in changes)}"
+    return _short(message)
 
 
 def _change(change: Any) -> str:
@@ -175,7 +181,7 @@ def _name(value: Any) -> str:
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 3]}..."
 
 
 def _of_groups(groups: dict[str, dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""How a resource stands, judged from its cursor. No I/O."""
+"""The health of a resource, computed from its cursor. No I/O."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ if TYPE_CHECKING:
 
 
 class Health(StrEnum):
-    """One word for a resource."""
+    """The health of a resource."""
 
     STARTING = "starting"
-    """The first read is under way."""
+    """The first full scan is under way."""
     OK = "ok"
     DEGRADED = "degraded"
-    """Something is wrong, but what is published is fresh."""
+    """There is a problem, but the published data is fresh."""
     FAILING = "failing"
-    """What is published is older than it should be."""
+    """The published data is older than it should be."""
     PAUSED = "paused"
-    """Somebody has paused it, and nothing is read until it is resumed."""
+    """A user has paused the resource; nothing is read until it is resumed."""
 
     @property
     def alive(self) -> bool:
-        """Whether a supervisor should leave the worker running."""
+        """True if a supervisor should leave the worker running."""
         return self is not Health.FAILING
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The word, and the cause in a sentence."""
+    """The health, and its cause in a sentence; "" for none."""
 
     health: Health
     cause: str = ""
 
 
 MAX_POLL = 330.0
-"""Seconds that a poll may go on without being ended; it is committed to more often than that."""
+"""Seconds that a poll may take before it is considered stuck; it commits more often than that."""
 
 
 def judge(
@@ -52,19 +52,26 @@ def judge(
     full: bool = False,
     pause: Pause | None = None,
 ) -> Verdict:
-    """How a resource stands at `now`, for a worker that has been at it `since` (seconds since 1970).
+    """Return the health of a resource.
 
-    A worker that catches up after a pause is degraded, not failing: ending it would not help. Nor would it where
-    Redis is `full`, which the cursor need not know, or where consumers have to catch up first. What somebody has
-    put on `pause` is paused, however old it gets.
+    A worker that catches up after a pause, waits for consumers, or waits for memory in Redis is degraded, not failing:
+    restarting it would not help. A paused resource is paused, however old its data is.
+
+    Args:
+        cursor: The cursor of the resource.
+        now: The current time (seconds since 1970).
+        since: When the worker began to poll the resource (seconds since 1970); None if unknown.
+        full: Redis is full, which the cursor may not show.
+        pause: The pause of the resource, if any.
+
     """
     if pause is not None:
         return Verdict(Health.PAUSED, f"{pause.description}. To continue: ordersync resume")
     silent = now - (cursor.last_started or since or now)
     lost = silent > max(3 * cursor.interval, MAX_POLL if cursor.last_started else 120.0)
-    waits_for = _what_it_waits_for(cursor, full=full)
-    if waits_for and (full or not lost):
-        return Verdict(Health.DEGRADED, waits_for)
+    obstacle = _obstacle(cursor, full=full)
+    if obstacle and (full or not lost):
+        return Verdict(Health.DEGRADED, obstacle)
     if lost and not cursor.failures:
         return Verdict(
             Health.FAILING, f"no poll was recorded for {silent:.0f} s; check the log of the worker"
@@ -72,8 +79,8 @@ def judge(
     return _judge_reads(cursor, now)
 
 
-def _what_it_waits_for(cursor: Cursor, *, full: bool) -> str:
-    """Why it cannot go on, where that is the worker's business no more."""
+def _obstacle(cursor: Cursor, *, full: bool) -> str:
+    """Return the obstacle to polling that the worker cannot remove; "" if there is none."""
     if full:
         return str(RedisFull())
     if cursor.paused:
@@ -89,16 +96,16 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
         cause = f"the poll failed {times}: {cursor.error}"
         return Verdict(Health.DEGRADED if age <= allowed else Health.FAILING, cause)
     if not cursor.baseline:
-        at = f"at page {cursor.scan.page + 1}" if cursor.scan.page else "about to start"
-        return Verdict(Health.STARTING, f"the first full scan is {at}")
-    cause = _what_is_wrong(cursor)
+        progress = f"at page {cursor.scan.page + 1}" if cursor.scan.page else "about to start"
+        return Verdict(Health.STARTING, f"the first full scan is {progress}")
+    cause = _problem(cursor)
     if age > allowed and not cursor.suspicious:
         cause = f"the last complete read is {age:.0f} s old; the next page is {cursor.scan.page + 1}"
     return Verdict(Health.DEGRADED, cause) if cause else Verdict(Health.OK)
 
 
-def _what_is_wrong(cursor: Cursor) -> str:
-    """What is wrong with a resource whose polls go through."""
+def _problem(cursor: Cursor) -> str:
+    """Return the problem of a resource whose polls succeed; "" if there is none."""
     if cursor.suspicious:
         return f"the last read is suspect: {cursor.suspicious}"
     if cursor.held_back:

@@ -1,4 +1,4 @@
-"""What OrderMesh serves, a short declaration each: the resources that are lists of records, and the audit logs."""
+"""Declarations of everything that OrderMesh serves: the resources, which are lists of records, and the audit logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ORDERS = Resource(
     audit="orders.audit_logs",
     merchant_field="merchantId",
     status_field="status",
-    # Shipments have times of their own and may change while their order does not; when it does, they are looked at.
+    # Shipments have modification times of their own; a change of the order is an additional reason to read them.
     follow_ups=(
         FollowUp("shipments", first=False),
         FollowUp("shipments", ids=("shipmentIds",), first=False),
@@ -116,4 +116,4 @@ AUDIT_LOGS: dict[str, AuditLog] = {
 }
 
 CAPTURED: dict[str, Captured] = {**RESOURCES, **AUDIT_LOGS}
-"""All of them by name. Records come before the logs that their changes make due."""
+"""All resources and audit logs by name. Resources come before the audit logs that their follow-ups read."""

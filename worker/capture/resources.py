@@ -1,4 +1,4 @@
-"""What the engine has to know of what it captures: resources, which are lists of records, and audit logs."""
+"""The types that describe what is captured: resources, which are lists of records, and audit logs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """A read that a change of a record makes due, in the same commit that publishes the change.
+    """A read that a change of a record adds to the refresh queue, in the commit that publishes the change.
 
-    `target` is the resource or the audit log that is read. `ids` leads to the ids in the record: the name of a field
-    that holds a list of them, or of a list of objects and of their field. Without it the record's own id is
-    meant: of an audit log, the log of this record; of a resource, the records that belong to this one.
-    `first`: also for records that the first complete read finds. Other resources have one of their own.
+    Attributes:
+        target: The resource or the audit log to read.
+        ids: The path to the ids in the record: a field that contains a list of ids, or a list of objects and the field
+            of their ids. If it is empty, the record's own id is used: for an audit log, to read the log of the
+            record; for a resource, to read the records that belong to it.
+        first: Also read for records that the first full scan finds. Resources have a first full scan of their own.
+
     """
 
     target: str
@@ -22,9 +25,9 @@ class FollowUp:
 
     @property
     def is_within(self) -> bool:
-        """Whether it reads of something within the record, such as the packages of a shipment.
+        """True if it reads the logs of nested objects, such as the packages of a shipment.
 
-        What has been taken out of it is read of as well, with the change that took it out.
+        The change that removes a nested object from the record also adds a read of its log.
         """
         return len(self.ids) > 1
 
@@ -33,14 +36,25 @@ class FollowUp:
 class Resource:
     """A kind of record that OrderMesh serves as a list.
 
-    `name` is what users call it, and part of every key (`orders`); `entity` is one of it, and part of every
-    event type (`order`). `search` is the key of the list operation, `single` that of the one that reads a record by
-    its id, `by_safe_id` by its safe id, `by_parent` that of the one that lists the records of the parent whose id
-    stands in `parent_field`, `audit` that of its audit logs; None where there is none. `id_field` names the field that
-    identifies a record, `modified_fields` those that say when it changed last, the first that has a value counts:
-    `updatedAt` is null until the first change (docs/reference/api-facts.md, 3.3). `merchant_field`, `status_field`:
-    where a record names its merchant and its status, which are also the likely names of query parameters; None where
-    it has none. `follow_ups`: what else is read when a record of it has changed.
+    Operations are named by their keys; None if the API has no such operation.
+
+    Attributes:
+        name: The name for users, part of every key (`orders`).
+        entity: The singular, part of every event type (`order`).
+        search: The list operation.
+        single: The operation that reads a record by its id.
+        by_safe_id: The operation that reads a record by its safe id.
+        by_parent: The operation that lists the records of one parent.
+        parent_field: The field with the id of the parent.
+        audit: The operation that reads the audit logs of a record.
+        id_field: The field with the id.
+        modified_fields: The fields with the modification time. The first one with a value is used: `updatedAt` is null
+            until the first change (docs/reference/api-facts.md, 3.3).
+        merchant_field: The field with the merchant, also the likely name of a query parameter.
+        status_field: The field with the status, also the likely name of a query parameter.
+        follow_ups: The reads that a change of a record adds.
+        schema_version: Version of the event schema.
+
     """
 
     name: str
@@ -61,11 +75,12 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class AuditLog:
-    """The audit logs of the records of one resource, `parent`, or of what stands in them.
+    """The audit logs of the records of one resource, `parent`, or of objects nested in them.
 
     OrderMesh has no feed of audit entries across records (docs/reference/api-facts.md, 1.8), so a log is read when
     its record has changed. `operation` is the key of the operation that reads one; the values of its path parameters,
-    in order, are the id of the record, or those of the record and of what it holds, as of a package in a shipment.
+    in order, are the id of the record, or the ids of the record and of the nested object, such as a package in a
+    shipment.
     """
 
     name: str

@@ -45,30 +45,31 @@ COMMANDS = {
 
 @contextmanager
 def _gone_reader() -> Iterator[None]:
-    """When the reader of our output has gone (`| head -1`) there is nothing more to say, and nothing failed."""
+    """End successfully and silently if the reader of the output has closed the pipe (`| head -1`)."""
     try:
         yield
     except BrokenPipeError:
-        # What is still buffered is written when the interpreter ends, and would fail once more.
+        # Buffered output is written when the interpreter exits, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise click.exceptions.Exit(0) from None
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are known by name and imported on use.
+    """A group whose commands are listed by name and imported when they are used.
 
-    `table` holds the module of each, with `:name` behind it where it is not called `command`, and its help.
+    `table` contains the module and the help of each command; `:name` follows the module if the function is not called
+    `command`.
     """
 
     table: ClassVar[Mapping[str, tuple[str, str]]] = COMMANDS
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the table."""
+        """Return the names in the order of the table."""
         del ctx
         return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command itself."""
+        """Import and return the command."""
         del ctx
         if cmd_name not in self.table:
             return None
@@ -78,7 +79,7 @@ class LazyGroup(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The names, without importing any, and the options."""
+        """Return the names, without importing the commands, and the options."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415 - as above
 
         names = [
@@ -87,19 +88,19 @@ class LazyGroup(click.Group):
         return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Read the arguments; `--help` answers here."""
+        """Parse the arguments; `--help` prints the help here."""
         with _gone_reader():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command."""
-        if os.environ.get("NO_COLOR"):  # https://no-color.org; click does not look at it
+        if os.environ.get("NO_COLOR"):  # https://no-color.org; click ignores it
             ctx.color = False
         with _gone_reader():
             return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing any."""
+        """Write the list of commands without importing them."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])
@@ -131,10 +132,10 @@ def cli() -> None:
 
 
 def _check_arguments() -> None:
-    """Bytes that are no text cannot be an id or a name. What stands behind `--` is a command of somebody else.
+    """Check that the arguments are valid text, except those after `--`, which belong to another command.
 
     Raises:
-        UsageError: An argument is none.
+        UsageError: An argument is not valid text.
 
     """
     for item in itertools.takewhile(lambda each: each != "--", sys.argv[1:]):

@@ -42,14 +42,14 @@ GLYPHS: dict[Hour, tuple[str, str, str]] = {
     Hour.BEFORE: (" ", "", ""),
 }
 MAX_GAPS = 20
-"""Open records that are listed for people; JSON has all of them."""
+"""Maximum number of open gaps in the text output; JSON contains all of them."""
 _NO_LOGS = "OrderMesh serves no audit logs, or no single records, for a comparison"
 _IS_LOG = "audit logs prove other resources; they are read when their record changes"
 
 
 @dataclass(frozen=True, slots=True)
 class CoverageReport:
-    """What is known of one resource."""
+    """The coverage of one resource."""
 
     resource: str
     progress: ReconcileProgress
@@ -60,7 +60,7 @@ class CoverageReport:
 
     @property
     def counts(self) -> ReconcileCounts:
-        """Over all passes that are shown."""
+        """The sum of the counts of all displayed passes."""
         total = ReconcileCounts()
         for item in self.passes:
             for name in ("records", "verified", "entries", "found", "healed", "requests"):
@@ -69,7 +69,7 @@ class CoverageReport:
 
     @property
     def open(self) -> dict[str, Gap]:
-        """Without those that wait for their deletion to be confirmed."""
+        """The gaps, without those of records whose deletion is being confirmed."""
         return {name: gap for name, gap in self.gaps.items() if not gap.is_absent}
 
 
@@ -122,12 +122,12 @@ def _why(name: str) -> str:
 
 
 async def _known(client: Redis, keys: Keys, settings: Settings, requested: str | None) -> list[str]:
-    """What is read by the settings here, or was once."""
+    """Return the resources that are read by the settings, or were read before."""
     if requested is not None:
         return [requested]
     async with client.pipeline(transaction=False) as pipe:
         for name in CAPTURED:
-            # A resync alone leaves a cursor as well, without these.
+            # A resync also leaves a cursor, but without these fields.
             pipe.hmget(keys.cursor(name), ["last_started", "baseline"])
         result = await pipe.execute()
     return [n for n, by in zip(CAPTURED, result, strict=True) if any(by) or n in settings.poll.chosen]
@@ -153,7 +153,7 @@ async def _look(client: Redis, keys: Keys, name: str, days: int) -> CoverageRepo
     return CoverageReport(name, progress, gaps, passes, shown, int(tracked or 0))
 
 
-# For people
+# Text output
 
 
 def _lines(result: Sequence[CoverageReport], unprovable: Sequence[str]) -> Iterator[str]:
@@ -192,9 +192,9 @@ def _calendar(item: CoverageReport) -> Iterator[str]:
     for day in item.days:
         cells = "".join(_glyph(hour) for hour in day.hours)
         tally = Counter(day.hours)
-        told = [f"{tally[hour]} h {GLYPHS[hour][2]}" for hour in (Hour.OPEN, Hour.HEALED) if tally[hour]]
+        counts = [f"{tally[hour]} h {GLYPHS[hour][2]}" for hour in (Hour.OPEN, Hour.HEALED) if tally[hour]]
         date = datetime.fromtimestamp(day.day * 86_400, UTC).strftime("%Y-%m-%d")
-        yield f"{date:<{width}}  {cells}{'  ' if told else ''}{', '.join(told)}".rstrip()
+        yield f"{date:<{width}}  {cells}{'  ' if counts else ''}{', '.join(counts)}".rstrip()
 
 
 def _words(item: CoverageReport) -> Iterator[str]:
@@ -245,7 +245,7 @@ def _under_way(item: CoverageReport) -> str:
     return f"{text}. It covers changes up to {rfc3339(progress.until / 1000)}."
 
 
-# For programs
+# JSON output
 
 
 def _as_json(item: CoverageReport, account: str) -> dict[str, Any]:
@@ -271,14 +271,14 @@ def _as_json(item: CoverageReport, account: str) -> dict[str, Any]:
         else None,
         "passes": [
             {
-                "since": _moment(one.since),
-                "until": _moment(one.until),
-                "began": rfc3339(one.began),
-                "ended": rfc3339(one.ended),
-                "proven": one.proven,
-                **_counts(one.counts),
+                "since": _moment(run.since),
+                "until": _moment(run.until),
+                "began": rfc3339(run.began),
+                "ended": rfc3339(run.ended),
+                "proven": run.proven,
+                **_counts(run.counts),
             }
-            for one in item.passes
+            for run in item.passes
         ],
         "gaps": [
             {"id": gap_id, "changed_at": _moment(gap.at), "why": gap.why} for gap_id, gap in item.gaps.items()

@@ -1,4 +1,4 @@
-"""`ordersync dead`: what could not be dealt with, why, and what becomes of it."""
+"""`ordersync dead`: list, show, replay and drop dead letters."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class LettersStay(OrdersyncError):
     code = "letters_stay"
 
     def __init__(self, stay: Sequence[tuple[DeadLetter, str]]) -> None:
-        told = "".join(
+        details = "".join(
             f"\n  {letter.resource} {letter.letter_id}: {reason}" for letter, reason in stay[:_TOLD]
         )
         more = f"\n  and {len(stay) - _TOLD} more" if len(stay) > _TOLD else ""
-        super().__init__(f"{counted(len(stay))} cannot be replayed:{told}{more}")
+        super().__init__(f"{counted(len(stay))} cannot be replayed:{details}{more}")
 
 
 @click.group(
@@ -115,7 +115,7 @@ def show(*, words: tuple[str, ...], as_json: bool, account: str | None) -> None:
         async with client_of(settings) as client:
             letters = DeadLetterAdmin(client, await pick_account(client, account, settings))
             letter = await letters.find(picked.ids[0], picked.resource)
-        click.echo(json.dumps(_whole(letter)) if as_json else "\n".join(_told(letter)))
+        click.echo(json.dumps(_whole(letter)) if as_json else "\n".join(_lines(letter)))
 
     run_async(main)
 
@@ -195,7 +195,7 @@ def drop(
 
 
 def counted(letters: int) -> str:
-    """So many dead letters, in words."""
+    """Return the number of dead letters as text."""
     return f"{letters} dead letter{'' if letters == 1 else 's'}"
 
 
@@ -237,14 +237,14 @@ def _whole(letter: DeadLetter) -> dict[str, Any]:
 
 
 def _parsed(data: bytes) -> Any:
-    """As JSON; what is none, as text."""
+    """Return decoded JSON; text if it is not JSON."""
     try:
         return json.loads(data)
     except ValueError:
         return data.decode("utf-8", "replace")
 
 
-def _told(letter: DeadLetter) -> list[str]:
+def _lines(letter: DeadLetter) -> list[str]:
     whole = _whole(letter)
     event, trace = whole.pop("event", {}), whole.pop("trace")
     del whole["age_s"], whole["data"]
@@ -262,7 +262,7 @@ def _text(value: Any) -> str:
 
 
 def _replayed(done: Sequence[DeadLetter]) -> str:
-    """What becomes of them."""
+    """Return a summary of the replayed dead letters."""
     groups: dict[str, int] = {}
     for letter in done:
         groups[letter.group] = groups.get(letter.group, 0) + 1

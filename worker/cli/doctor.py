@@ -32,7 +32,7 @@ _COLOURS = {Severity.OK: "green", Severity.NOTE: "blue", Severity.WARNING: "yell
 
 
 class Report:
-    """The findings, told as they come; what the command ends with."""
+    """The findings, which are printed as they are added, and the exit code of the command."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.findings: list[Finding] = []
@@ -41,15 +41,15 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """0 if the worker can do its job."""
-        return max((one.exit_status for one in self.findings if one.level is Severity.PROBLEM), default=0)
+        """The exit code; 0 if the worker can do its job."""
+        return max((f.exit_status for f in self.findings if f.level is Severity.PROBLEM), default=0)
 
     def stopped_since(self, count: int) -> bool:
-        """Whether one of the findings behind the first `count` leaves nothing to build on."""
-        return any(one.stops for one in self.findings[count:])
+        """Return True if one of the findings after the first `count` prevents further checks."""
+        return any(finding.stops for finding in self.findings[count:])
 
     def add(self, finding: Finding) -> None:
-        """Tell a finding. A server's words may hold what was sent to it, so they are looked through."""
+        """Print a finding. A server may echo what was sent to it, so secrets are hidden."""
         finding = replace(finding, text=redaction.text(finding.text))
         self.findings.append(finding)
         if self._quiet:
@@ -61,9 +61,9 @@ class Report:
             click.echo(f"{'':<18} -> {finding.advice}")
 
     def conclude(self) -> None:
-        """The last line, or all of it as JSON."""
-        problems = sum(one.level is Severity.PROBLEM for one in self.findings)
-        warnings = sum(one.level is Severity.WARNING for one in self.findings)
+        """Print the summary, or all findings as JSON."""
+        problems = sum(finding.level is Severity.PROBLEM for finding in self.findings)
+        warnings = sum(finding.level is Severity.WARNING for finding in self.findings)
         if self._quiet:
             answer = {
                 "ok": not problems,
@@ -95,7 +95,7 @@ def command(as_json: bool) -> None:
     except OrdersyncError as error:
         area = "settings" if isinstance(error, SettingsError) else "redis"
         report.add(Finding(area, Severity.PROBLEM, str(error), exit_status=error.exit_status))
-    except (redis.exceptions.RedisError, OSError) as error:  # it was there when it was looked at
+    except (redis.exceptions.RedisError, OSError) as error:  # it was reachable during the check
         report.add(Finding("redis", Severity.PROBLEM, f"the check failed: {error}", exit_status=3))
     report.conclude()
     sys.exit(report.exit_status)
@@ -119,7 +119,7 @@ async def _examine(settings: Settings, report: Report) -> None:
 
 
 async def _examine_redis(settings: Settings, url: str, accounts: tuple[Account, ...], report: Report) -> bool:
-    """Whether the rest can be looked at: it needs the server for events and state."""
+    """Check Redis; return True if the other checks, which need the server for events and state, can be run."""
     names = [account.name for account in accounts]
     queue_url = settings.redis.queue_url.get_secret_value() if settings.redis.queue_url else None
     before = len(report.findings)
@@ -143,7 +143,7 @@ async def _examine_account(account: AccountServices, clock: Clock, report: Repor
     before = len(report.findings)
     async for finding in checks.check_login(account, clock):
         report.add(finding)
-    if any(one.level is Severity.PROBLEM for one in report.findings[before:]):
+    if any(finding.level is Severity.PROBLEM for finding in report.findings[before:]):
         return
     result = report.contract[account.account.name] = {}
     async for finding in checks.check_contract(account, result):

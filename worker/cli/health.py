@@ -23,7 +23,7 @@ def command(as_json: bool) -> None:
 
     Needs only the data folder (ORDERSYNC_DATA_DIR), neither Redis nor the gateway.
     """
-    # Not read through the settings: they may be wrong or absent where this runs, and take time to import.
+    # Read without the settings module: settings may be invalid or missing here, and it takes time to import.
     data_dir = os.environ.get("ORDERSYNC_DATA_DIR") or dotenv_values(".env").get("ORDERSYNC_DATA_DIR")
     if not data_dir:
         base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class StillPaused(OrdersyncError):
-    """A resource was resumed, and the pause of its account holds on."""
+    """A resource was resumed, but its account is still paused."""
 
     code = "still_paused"
 
@@ -107,7 +107,7 @@ def resume(*, resources: tuple[str, ...], as_json: bool, account: str | None) ->
 
 
 def row(account: str, pause: Pause) -> dict[str, Any]:
-    """A pause as it stands in JSON; `resource` is null where the whole account is paused."""
+    """Return a pause as it appears in JSON; `resource` is null if the whole account is paused."""
     return {
         "account": account,
         "resource": None if pause.resource == EVERYTHING else pause.resource,
@@ -136,6 +136,6 @@ def _named(account: str, resource: str) -> str:
 def _me() -> str:
     try:
         login = getpass.getuser()
-    except (OSError, KeyError):  # a container may run as somebody without a name
+    except (OSError, KeyError):  # a container may run as a user without a name
         login = "somebody"
     return f"{login}@{socket.gethostname()}"

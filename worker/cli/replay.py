@@ -33,10 +33,14 @@ _NOTHING = "0-0"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What of the wanted events is there.
+    """The requested events that are still in the stream.
 
-    `first` and `last`: entries of the range that the group has read, "" if there are none. `oldest`: the oldest
-    entry of the stream; `gone`: whether the range begins before it, and older entries were removed.
+    Attributes:
+        first: The first entry of the range that the group has read, "" for none.
+        last: The last one, likewise.
+        oldest: The oldest entry of the stream.
+        gone: The range begins before `oldest`, and older entries were removed.
+
     """
 
     first: str
@@ -126,11 +130,11 @@ async def _replay(
         click.echo(json.dumps([_row(done, kept, dry_run=dry_run) for done, kept in rows]))
         return
     for done, kept in rows:
-        click.echo(_told(done, kept, dry_run=dry_run))
+        click.echo(_summary(done, kept, dry_run=dry_run))
 
 
 async def _read_by(groups: Groups, requested: str | None, name: str) -> dict[str, Group]:
-    """The group as it stands in the resource that is named, or in all that it reads."""
+    """Return the group by resource: in the named resource, or in every resource that it reads."""
     result = {
         resource: group
         for resource in ((requested,) if requested else RESOURCES)
@@ -146,10 +150,10 @@ async def _read_by(groups: Groups, requested: str | None, name: str) -> dict[str
 
 
 async def _kept(client: Redis, stream: str, group: Group, requested: ReplayRange) -> Kept:
-    """What there is to be replayed."""
+    """Return the part of the requested range that can be replayed."""
     start, end = requested.first, requested.last
     if await client.xrange(stream, min=f"({group.delivered}", max=end, count=1):
-        end = group.delivered  # what stands behind it was not read
+        end = group.delivered  # the group has not read later entries
     first = await client.xrange(stream, min=start, max=end, count=1)
     last = await client.xrevrange(stream, min=start, max=end, count=1)
     oldest = await client.xrange(stream, count=1)
@@ -188,24 +192,24 @@ def _row(done: ReplayResult, kept: Kept, *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _told(done: ReplayResult, kept: Kept, *, dry_run: bool) -> str:
+def _summary(done: ReplayResult, kept: Kept, *, dry_run: bool) -> str:
     verb = "would be redelivered" if dry_run else "redelivered"
-    words = f"{done.resource}: {_events(done.replayed)} {verb} to group {printable(done.group)}"
+    text = f"{done.resource}: {_events(done.replayed)} {verb} to group {printable(done.group)}"
     if kept.first:
-        words += f", among those published from {_time(kept.first)} to {_time(kept.last)}"
+        text += f", among those published from {_time(kept.first)} to {_time(kept.last)}"
     if done.pending:
-        words += (
+        text += (
             f"; {done.pending} left alone: already pending, so the group gets {_them(done.pending)} anyway"
         )
     if kept.gone:
         older = (
             f"older than {_time(kept.oldest)} (entry {kept.oldest})" if kept.oldest else "published so far"
         )
-        words += (
+        text += (
             f"\n  Events {older} were removed by retention and cannot be redelivered. To publish records as they are "
             f"now, run: ordersync resync {done.resource} --force, with --id, --since or --all"
         )
-    return words
+    return text
 
 
 def _events(number: int) -> str:

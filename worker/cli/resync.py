@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.5
 IDLE_SECONDS = 15.0
-"""After which `--wait` says that no worker has begun."""
+"""Seconds after which `--wait` reports that no worker has started."""
 
 
 class ResyncIncomplete(OrdersyncError):
-    """A resync that was waited for has ended otherwise, or left something out."""
+    """A resync with `--wait` or `--dry-run` was cancelled, failed, or did not find some ids."""
 
     code = "resync_incomplete"
 
@@ -119,7 +119,7 @@ def command(
 
 
 def _ids_in(file: IO[bytes]) -> tuple[str, ...]:
-    """The ids in a file, a line each."""
+    """Return the ids in a file with one id per line."""
     try:
         lines = file.read().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -133,8 +133,8 @@ def _ids_in(file: IO[bytes]) -> tuple[str, ...]:
 async def _accept(settings: Settings, request: ResyncRequest, requested: str | None) -> None:
     async with client_of(settings) as client:
         keys = Keys(await pick_account(client, requested, settings))
-        said = msgspec.json.encode({"by": request.by, "at": SystemClock().now()}).decode()
-        await answer(client.hset(keys.accepted, request.resource, said))
+        acceptance = msgspec.json.encode({"by": request.by, "at": SystemClock().now()}).decode()
+        await answer(client.hset(keys.accepted, request.resource, acceptance))
     click.echo(
         f"{keys.account}/{request.resource}: records that the next full scan does not return are read by id, and "
         "published as deleted if they are gone."
@@ -209,7 +209,7 @@ async def _wait(resyncs: Resyncs, resync: Resync, *, show: bool) -> Resync:
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not show or not console.is_terminal) as progress:
         task = progress.add_task(f"resync {resync.id}", total=resync.total or None, rate="")
-        said, error = False, ""
+        reported, error = False, ""
         while True:
             now = await resyncs.get(resync.id)
             if now is None:
@@ -223,8 +223,8 @@ async def _wait(resyncs: Resyncs, resync: Resync, *, show: bool) -> Resync:
             if now.error and now.error != error:
                 click.echo(f"Waiting: {now.error}", err=True)
             error = now.error
-            if not said and now.state is ResyncState.WAITING and passed > IDLE_SECONDS:
-                said = True
+            if not reported and now.state is ResyncState.WAITING and passed > IDLE_SECONDS:
+                reported = True
                 click.echo(
                     "No worker has started the resync yet. To see whether one is running: ordersync status",
                     err=True,

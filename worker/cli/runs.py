@@ -37,12 +37,12 @@ class NoSuchRun(OrdersyncError):
 
 
 class _RunsGroup(click.Group):
-    """`runs` lists, and `runs show` shows: the name of a resource is no command."""
+    """A group that runs `list` by default, so that `runs orders` is possible."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """`runs orders --failed` is `runs list orders --failed`."""
+        """Insert `list`: `runs orders --failed` means `runs list orders --failed`."""
         if ctx.resilient_parsing and not args:
-            return super().parse_args(ctx, args)  # a shell asks what may come next
+            return super().parse_args(ctx, args)  # the shell requests completions
         words = [word for word in args if not word.startswith("-")]
         wants_help = any(word in {"--help", "-h"} for word in args)
         if not (words and words[0] in self.commands) and not (wants_help and not words):
@@ -50,7 +50,7 @@ class _RunsGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Commands, or what `runs list` takes."""
+        """Return the commands, or the completions of `runs list`."""
         listing = self.commands["list"]
         offered = super().shell_complete(ctx, incomplete)
         return [
@@ -60,7 +60,7 @@ class _RunsGroup(click.Group):
         ]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Those of the list stand here too: it is what `runs` does."""
+        """Write the options, including those of the default command `list`."""
         records = [item.get_help_record(ctx) for item in self.commands["list"].params]
         with formatter.section("Options of the list"):
             formatter.write_dl([record for record in records if record is not None])

@@ -34,11 +34,11 @@ CONTRACT_KEYS = (
     "latency",
     "gzip",
 )
-"""What `--contract` takes, told without importing the sandbox, which is an extra."""
+"""The keys of `--contract`, listed here so that the sandbox, an optional extra, need not be imported."""
 
 
 class SandboxUnavailable(OrdersyncError):
-    """The sandbox cannot have its port."""
+    """The sandbox cannot listen on its port."""
 
     code = "sandbox_unavailable"
     exit_status = 3

@@ -70,7 +70,7 @@ async def _once(settings: Settings, *, as_json: bool) -> None:
 
 async def _watch(settings: Settings, every: float, *, as_json: bool) -> None:
     redraws = not as_json and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    async with aclosing(_looks(settings, every)) as snapshots:
+    async with aclosing(_snapshots(settings, every)) as snapshots:
         if redraws:
             await _redraw(snapshots)
             return
@@ -86,26 +86,26 @@ async def _watch(settings: Settings, every: float, *, as_json: bool) -> None:
                 )
 
 
-async def _looks(settings: Settings, every: float) -> AsyncGenerator[list[Row] | RedisUnavailable]:
-    """A look every so many seconds. The first one must succeed; from then on a Redis that is away is waited for."""
-    looked = False
+async def _snapshots(settings: Settings, every: float) -> AsyncGenerator[list[Row] | RedisUnavailable]:
+    """Yield the rows every `every` seconds. The first read must succeed; later errors of Redis are yielded."""
+    succeeded = False
     while True:
         try:
             async with client_of(settings) as client:
-                standing = StatusCollector(client, settings)
+                collector = StatusCollector(client, settings)
                 while True:
-                    yield await standing.rows()
-                    looked = True
+                    yield await collector.rows()
+                    succeeded = True
                     await asyncio.sleep(every)
         except RedisUnavailable as error:
-            if not looked:
+            if not succeeded:
                 raise
             yield error
         await asyncio.sleep(every)
 
 
 async def _redraw(snapshots: AsyncGenerator[list[Row] | RedisUnavailable]) -> None:
-    """The whole screen, drawn anew in place; the last one stays when it ends."""
+    """Redraw the screen in place for each snapshot; the last screen stays."""
     from rich.console import Console  # noqa: PLC0415 - takes time to import, and only a terminal needs it
     from rich.live import Live  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above

@@ -99,5 +99,5 @@ def _show_line(event: Event) -> None:
 
 
 def _show_json(event: Event) -> None:
-    """One line; the record stands in it as it was served, not as it would be written again."""
+    """Print one line that contains the record as it was served, not encoded again."""
     click.echo(event.json_line())

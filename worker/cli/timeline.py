@@ -70,7 +70,7 @@ async def _trace(settings: Settings, name: str, account: str | None, *, offline:
 async def _api_of(
     settings: Settings, account: str, stack: AsyncExitStack
 ) -> tuple[OrderMeshClient | None, str]:
-    """The client of an account, with what was found of its gateway in force; None, and why, if it has no login here."""
+    """Return the client of an account with its findings applied; None, and the reason, if it has no login here."""
     try:
         result = next((item for item in settings.accounts() if item.name == account), None)
     except SettingsError:

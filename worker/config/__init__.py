@@ -1,1 +1,1 @@
-"""The settings: what can be set, and where each value comes from."""
+"""The settings: their names, rules and defaults, and the sources of their values."""

@@ -1,6 +1,6 @@
-"""The parts of the settings: what may be set of each thing, with its rules and defaults.
+"""The sections of the settings, with their rules and defaults.
 
-They read nothing: where the values come from is a matter of `settings.py`.
+The values are read from their sources in `settings.py`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ INTERVALS = {
     "variant_audit": 60.0,
     "merchant_catalog_audit": 60.0,
 }
-"""The usual seconds between two polls of each resource, and of each kind of audit log."""
+"""Default seconds between two polls of each resource, and of each kind of audit log."""
 RESOURCES = tuple(INTERVALS)
 """The resources and audit logs that this version can read."""
 PRESETS = {
@@ -44,11 +44,11 @@ PRESETS = {
     "records": {name: seconds for name, seconds in INTERVALS.items() if not name.endswith("_audit")},
     "all": INTERVALS,
 }
-"""What is polled where it is not said one by one: orders, all records, or those and all their audit logs."""
+"""The sets of resources that a preset polls: orders, all records, or all records and their audit logs."""
 WITH_STATUS = ("orders", "order_items", "shipments")
-"""Those whose records have a status."""
+"""The resources whose records have a status."""
 SANDBOX_ACCOUNT = "sandbox"
-"""The account of `ordersync run --sandbox`. Each run begins with new orders and drops what it knew of older ones."""
+"""The account of `ordersync run --sandbox`. Each run starts with new orders and drops the state of older ones."""
 _GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -90,17 +90,17 @@ def _redis_url(value: SecretStr | None) -> SecretStr | None:
         raise ValueError("must be an address like redis://host:6379/0, rediss://... or unix:///path")
     if parts.scheme != "unix":
         _host(parts.hostname or "")
-        # redis-py takes what is no number for database 0.
+        # redis-py uses database 0 if the path is not a number.
         if not re.fullmatch(r"(/[0-9]*)?", parts.path):
             raise ValueError(f"{parts.path[1:]!r} is not a database number, as in redis://host:6379/0")
     return value
 
 
 def account_name(value: str) -> str:
-    """The name, if an account may have it.
+    """Return the name if it is a valid name of an account.
 
     Raises:
-        ValueError: It may not, and why.
+        ValueError: The name is invalid; the message says why.
 
     """
     if not _ACCOUNT_NAME.fullmatch(value):
@@ -148,7 +148,7 @@ _FieldPath = Annotated[str, AfterValidator(_field_path)]
 
 
 class Section(BaseModel):
-    """Some settings that belong together. Names that are not known are refused."""
+    """A group of settings. Unknown names are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -173,7 +173,7 @@ class ApiSettings(Section):
 
     @property
     def has_login(self) -> bool:
-        """Whether one of the two logins is complete."""
+        """True if one of the two logins is complete."""
         return bool((self.client_id and self.client_secret) or (self.username and self.password))
 
 
@@ -210,7 +210,7 @@ class PollSettings(Section):
 
     @property
     def chosen(self) -> dict[str, float]:
-        """What is polled, and how often."""
+        """Seconds between two polls, by resource; resources that are not polled are missing."""
         return dict(self.intervals or PRESETS[self.preset])
 
 
@@ -327,7 +327,7 @@ class RetentionSettings(Section):
     )
 
     def of(self, resource: str) -> KeptSettings:
-        """The limits of one resource."""
+        """Return the limits of one resource."""
         own = self.resources.get(resource, KeptSettings())
         shared = {name: getattr(self, name) for name in KeptSettings.model_fields}
         return KeptSettings(**shared | own.model_dump(exclude_none=True))

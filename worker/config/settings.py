@@ -1,9 +1,9 @@
-"""Settings: the only reader of the environment.
+"""Settings: the only module that reads the environment.
 
-Sources, the first wins: arguments, environment (`ORDERSYNC_API__PAGE_SIZE`), `.env` in the working folder,
-a folder of secret files (`ORDERSYNC_SECRETS_DIR`, else `/run/secrets`; a file is named like the variable).
-`__` nests. A name that starts with `ORDERSYNC_` and is not known is an error: a typo in a setting would
-otherwise be found out by a missing order.
+Sources in order of precedence: arguments, environment (`ORDERSYNC_API__PAGE_SIZE`), `.env` in the working directory, a
+folder of secret files (`ORDERSYNC_SECRETS_DIR`, by default `/run/secrets`; each file has the name of a variable).
+`__` separates nested names. An unknown name that starts with `ORDERSYNC_` is an error, so that a misspelled setting is
+not discovered by a missing order.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ def _home(value: Path | None) -> Path | None:
 
 
 def default_data_dir() -> Path:
-    """The XDG state folder of this program."""
+    """Return the XDG state folder of this program."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "ordersync"
 
 
 class Settings(BaseSettings):
-    """All settings. Use `load()`, which turns every problem into a `SettingsError` that names it."""
+    """All settings. Use `load()`, which reports every problem as a `SettingsError` with the name of the variable."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -126,7 +126,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The sources, the first wins."""
+        """Return the sources in order of precedence."""
         del settings_cls
         secrets = NestedSecretsSettingsSource(
             file_secret_settings,
@@ -138,7 +138,7 @@ class Settings(BaseSettings):
         return init_settings, env_settings, dotenv_settings, secrets
 
     def accounts(self) -> tuple[Account, ...]:
-        """The accounts to work for, each with a complete login.
+        """Return the configured accounts, each with a complete login.
 
         Raises:
             SettingsError: There is no account with a login, or the accounts file cannot be used.
@@ -156,7 +156,7 @@ class Settings(BaseSettings):
         return (_account(self.account, self.api, self.poll, self.contract_file, self),)
 
     def shown(self) -> dict[str, Any]:
-        """All settings with secrets hidden, as plain values."""
+        """Return all settings as plain values, with secrets hidden."""
         shown = self.model_dump(mode="json")
         for name in ("url", "queue_url"):
             if url := getattr(self.redis, name):
@@ -165,10 +165,10 @@ class Settings(BaseSettings):
 
 
 def load(**arguments: Any) -> Settings:
-    """Read the settings from all sources.
+    """Return the settings from all sources.
 
     Raises:
-        SettingsError: A value cannot be used or a name is not known; the message names the variable.
+        SettingsError: A value is invalid or a name is unknown; the message names the variable.
 
     """
     given = _given()
@@ -186,13 +186,13 @@ def load(**arguments: Any) -> Settings:
 
 
 def hide_password(url: str) -> str:
-    """A URL with its password, also one among the options of a Redis URL, replaced by stars."""
+    """Return a URL with its password, including one in the query of a Redis URL, replaced by asterisks."""
     url = re.sub(r"(?<=[?&]password=)[^&#]*", "***", url)
     return re.sub(r"^(\w+://[^/@:]*):[^/]*@", r"\1:***@", url)
 
 
 def variable_names() -> dict[str, str]:
-    """Every variable that may be set, and what it means."""
+    """Return the names and descriptions of all variables."""
     names = {SECRETS_DIR: "folder of secret files"}
     for name, setting in Settings.model_fields.items():
         part = setting.annotation
@@ -205,7 +205,7 @@ def variable_names() -> dict[str, str]:
 
 
 def _given() -> set[str]:
-    """The names that are set somewhere: in the environment, in `.env`, as secret files."""
+    """Return the names that are set in the environment, in `.env` or as secret files."""
     names = set(os.environ)
     for name, value in os.environ.items():
         try:
@@ -267,9 +267,9 @@ def _account(
 
 
 class _AccountEntry(Section):
-    """One `[accounts.NAME]` of the accounts file: settings of `api`, and those of `poll` that differ.
+    """One table `[accounts.NAME]` of the accounts file: settings of `api`, and settings of `poll` that differ.
 
-    `contract_file`, relative to the accounts file, stands for the one of the environment; "" for none.
+    `contract_file`, relative to the accounts file, replaces the one of the environment; "" for no contract file.
     """
 
     api: dict[str, Any] = Field(default_factory=dict)
@@ -298,14 +298,14 @@ def _read_account(path: Path, name: str, table: Any, settings: Settings) -> Acco
     try:
         account_name(name)
         entry = _AccountEntry.model_validate(table)
-        # What the file leaves out comes from the environment, but never somebody else's login.
+        # Settings missing from the file come from the environment, except for the login of another account.
         shared = settings.api.model_dump(
             exclude={"client_id", "client_secret", "username", "password"}, exclude_unset=True
         )
         api = ApiSettings.model_validate({**shared, **_with_secret_files(path, entry.api)})
         shared = settings.poll.model_dump(exclude_unset=True)
         if "preset" in entry.poll:
-            shared.pop("intervals", None)  # those of the account's own preset
+            shared.pop("intervals", None)  # the intervals come from the account's own preset
         poll = PollSettings.model_validate({**shared, **entry.poll})
     except ValidationError as error:
         raise SettingsError(f"{where}: {_describe(error, '')}") from None
@@ -323,7 +323,7 @@ def _read_account(path: Path, name: str, table: Any, settings: Settings) -> Acco
 
 
 def _with_secret_files(path: Path, api: dict[str, Any]) -> dict[str, Any]:
-    """`client_secret_file = "..."` stands for the content of that file; likewise `password_file`."""
+    """Replace `client_secret_file` and `password_file` by the content of these files."""
     values = dict(api)
     for name in ("client_secret", "password"):
         file = values.pop(f"{name}_file", None)

@@ -1,7 +1,7 @@
 """The embedded server: a Valkey that `ordersync run` starts when no Redis URL is set.
 
-It listens on loopback and keeps its data, with the append-only file on, in the data folder. The worker that
-started it ends it. A server that a killed worker left behind is taken over by the next one.
+It listens on loopback and stores its data, with the append-only file on, in the data folder. The worker that started
+the server stops it. If that worker was killed, the next worker takes over the server.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 PREFERRED_PORT = 6399
 _START_SECONDS, _STOP_SECONDS = 20.0, 4.0
-_LOOK_SECONDS, _TRY_AGAIN_SECONDS = 0.5, 5.0
+_CHECK_SECONDS, _RETRY_SECONDS = 0.5, 5.0
 
 
 class Running(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is written down of a running embedded server. `shared`: another worker owns it."""
+    """The file that describes a running embedded server. `shared`: another worker owns the server."""
 
     url: str
     pid: int
@@ -46,12 +46,12 @@ class Running(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def folder(data_dir: Path) -> Path:
-    """Where the embedded server keeps its data."""
+    """Return the folder with the data of the embedded server."""
     return data_dir / "valkey"
 
 
 def find(data_dir: Path) -> Running | None:
-    """The embedded server that belongs to a data folder, as far as is written down."""
+    """Return the embedded server of a data folder from its file; None if there is none. The server may have ended."""
     try:
         return msgspec.json.decode((folder(data_dir) / "running.json").read_bytes(), type=Running)
     except (OSError, msgspec.DecodeError):
@@ -60,14 +60,14 @@ def find(data_dir: Path) -> Running | None:
 
 @asynccontextmanager
 async def server(data_dir: Path) -> AsyncIterator[Running]:
-    """An embedded server while the block runs; it is started again if it dies.
+    """Provide an embedded server while the block runs; it is restarted if it dies.
 
-    Started here, or taken over from a worker that was killed. If another worker that is alive has it, it is
-    shared and left running at the end.
+    The server is started, or taken over from a worker that was killed. A server that a live worker owns is shared, and
+    left running at the end.
 
     Raises:
-        SettingsError: The data folder cannot be used, or there is no program to start.
-        RedisUnavailable: The server does not start; the message holds its last words.
+        SettingsError: The data folder cannot be used, or the program is not installed.
+        RedisUnavailable: The server does not start; the message contains the last lines of its log.
 
     """
     directory = folder(data_dir)
@@ -101,7 +101,7 @@ async def server(data_dir: Path) -> AsyncIterator[Running]:
 
 @dataclass(slots=True)
 class _Owned:
-    """A server that this worker ends; `process` is None if it was taken over."""
+    """A server that this worker stops; `process` is None if it was taken over."""
 
     process: subprocess.Popen[bytes] | None
     running: Running
@@ -118,10 +118,10 @@ class _Owned:
 
 
 async def _keep_running(owned: _Owned, directory: Path) -> None:
-    """Start it again on the same port when it has died; what it had acknowledged is in its append-only file."""
+    """Restart the server on the same port when it has died; acknowledged writes are in its append-only file."""
     port = int(owned.running.url.rpartition(":")[2].partition("/")[0])
     while True:
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_CHECK_SECONDS)
         if owned.ended:
             get_logger().error(
                 "embedded_server_died",
@@ -132,13 +132,13 @@ async def _keep_running(owned: _Owned, directory: Path) -> None:
                 started = await _start(directory, port)
             except (RedisUnavailable, OSError) as error:
                 get_logger().error("embedded_server_not_started", error=str(error))
-                await asyncio.sleep(_TRY_AGAIN_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
             else:
                 owned.process, owned.running = started.process, started.running
 
 
 async def _shared(data_dir: Path) -> Running:
-    """Another worker owns it; it may be just starting."""
+    """Return the server that another worker owns, after waiting until it has started."""
     for _ in range(100):
         running = find(data_dir)
         if running is not None and await _is_ours(running, folder(data_dir)):
@@ -148,12 +148,12 @@ async def _shared(data_dir: Path) -> Running:
 
 
 async def _is_ours(running: Running, directory: Path) -> bool:
-    """Whether what listens there is the server that was written down.
+    """True if the server at the URL is the one that the file describes.
 
-    After a crash of the machine another server may have its port, and it would be shut down as ours.
+    After a crash of the machine, another server may use the port; it must not be shut down.
     """
     client = Redis.from_url(running.url, socket_timeout=1, socket_connect_timeout=1)
-    try:  # both are answered while a server still loads its data
+    try:  # a server answers both while it loads its data
         info, config = await client.info("server"), await client.config_get("dir")
         return bool(info.get("process_id") == running.pid and config["dir"] == str(directory.resolve()))  # noqa: ASYNC240 - a local path
     except (redis.exceptions.RedisError, OSError, KeyError):
@@ -180,11 +180,11 @@ def _binary() -> str:
 
 
 class _PortTaken(RedisUnavailable):
-    """Somebody else listens on the port by now."""
+    """Another process listens on the port."""
 
 
 async def _start_on_free_port(directory: Path) -> _Owned:
-    """Between finding a port free and listening on it somebody may be quicker: then on another one."""
+    """Start the server. If another process takes the free port before the server listens, try another port."""
     for _ in range(4):
         with contextlib.suppress(_PortTaken):
             return await _start(directory, _free_port())
@@ -227,7 +227,7 @@ def _spawn(binary: str, directory: Path, port: int, log_file: Path) -> subproces
 async def _wait_for(
     process: subprocess.Popen[bytes], running: Running, directory: Path, log_file: Path
 ) -> None:
-    """Wait until the server that was started answers, and not another one that was quicker to take its port."""
+    """Wait until the started server answers, rather than another server that has taken its port."""
     client = Redis.from_url(running.url, socket_timeout=5, socket_connect_timeout=1)
     try:
         for _ in range(int(_START_SECONDS / 0.02)):
@@ -240,22 +240,22 @@ async def _wait_for(
             else:
                 if await _is_ours(running, directory):
                     return
-                await asyncio.sleep(0.02)  # a stranger; our own process is about to find that out and end
+                await asyncio.sleep(0.02)  # another server; our process will fail to bind the port and end
     finally:
         await client.aclose()
     process.kill()
     process.wait()
-    words = _last_words(log_file)
-    error = _PortTaken if "Address already in use" in words else RedisUnavailable
-    raise error(f"the embedded Valkey did not start: {words}. Full log: {log_file}")
+    log_tail = _last_lines(log_file)
+    error = _PortTaken if "Address already in use" in log_tail else RedisUnavailable
+    raise error(f"the embedded Valkey did not start: {log_tail}. Full log: {log_file}")
 
 
-def _last_words(log_file: Path) -> str:
+def _last_lines(log_file: Path) -> str:
     return " | ".join(log_file.read_text(errors="replace").splitlines()[-3:])
 
 
 async def _stop(directory: Path, owned: _Owned) -> None:
-    """End it in order: it writes its append-only file to disk first."""
+    """Shut the server down: it writes its append-only file to disk first, and is killed only if it does not end."""
     (directory / "running.json").unlink(missing_ok=True)
     running = owned.running
     client = Redis.from_url(running.url, socket_timeout=_STOP_SECONDS, socket_connect_timeout=1)
@@ -278,7 +278,7 @@ async def _stop(directory: Path, owned: _Owned) -> None:
 
 
 def _free_port() -> int:
-    """The usual port if it is free, so that people may learn it, else any."""
+    """Return the preferred port if it is free, because users may rely on it, otherwise any free port."""
     for port in (PREFERRED_PORT, 0):
         with socket.socket() as probe:
             if sys.platform != "win32":

@@ -1,8 +1,8 @@
-"""Logs: one pipe for our own events and for the lines of arq, httpx and redis-py.
+"""The log: one pipeline for the events of this program and for the lines of arq, httpx and redis-py.
 
-Console lines on a terminal, JSON lines elsewhere, always on stderr: stdout is for answers. What may be said
-stands in a catalogue (`worker.telemetry.catalog`), and every line fits it. A redaction processor stands at the end of
-the pipe, so that no secret and no customer's data leaves through any line, whoever wrote it.
+It writes console lines on a terminal and JSON lines elsewhere, always to stderr, because stdout is for results. The
+catalogue (`worker.telemetry.catalog`) declares all events, and every line conforms to it. A redaction processor at the
+end of the pipeline removes secrets and personal data from every line, including those of libraries.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 HIDDEN = "[hidden]"
 
-# Keys whose values are never written: credentials and tokens, and the fields of an order that name a person.
+# Keys whose values are never written: credentials and tokens, and the fields of an order with personal data.
 _CREDENTIAL = r"secret|password|passwd|token|authorization|cookie|api_?key|credential"
 _PERSON = r"address|e_?mail|phone|street|recipient|(first|last|full|user|customer|company)_?name"
 _WHOLE_KEY = r"line[123]|zip(_?code)?|post(al)?_?code|city|data|record|body|card_?(first|last)\d"
 _CREDENTIAL_KEY = re.compile(_CREDENTIAL, re.IGNORECASE)
 _PERSONAL_KEY = re.compile(rf"{_PERSON}|^({_WHOLE_KEY})$", re.IGNORECASE)
 _VALUE = r"""("(\\.|[^"\\])*"|'(\\.|[^'\\])*'|\d+)"""
-# Every repetition that another character must follow is bounded: a long word must not take quadratic time,
-# during which nothing else in the process runs.
+# Every repetition that must be followed by another character is bounded: a long word must not take quadratic time,
+# which would block the event loop.
 _PATTERNS = (
-    # A field of a record, quoted in a message as JSON or as Python writes it.
+    # A field of a record, quoted in a message as JSON or as a Python literal.
     re.compile(
         rf"""(?i)(["'])(\w{{0,40}}({_CREDENTIAL}|{_PERSON})\w{{0,40}}|{_WHOLE_KEY})\1\s*:\s*{_VALUE}"""
     ),
@@ -53,11 +53,11 @@ _LEVELS = frozenset(level.value for level in LogLevel)
 _TRACE = ("exc_info", "stack_info", "exception")
 
 NOISY = ("arq", "httpx", "httpcore", "aiohttp", "asyncio")
-"""Loggers whose information is a line for every job or request: at `info` only their warnings are kept."""
+"""Loggers that write an info line for every job or request: at level `info` only their warnings are written."""
 
 
 class Redaction:
-    """Structlog processor that hides secrets: known values, keys that name one, and things that look like one."""
+    """Structlog processor that hides secrets: known values, values of sensitive keys, and text that looks like one."""
 
     def __init__(self) -> None:
         self._values: set[str] = set()
@@ -65,30 +65,30 @@ class Redaction:
         self._longest_first: tuple[str, ...] = ()
 
     def add_passing(self, *secrets: str | None) -> None:
-        """Hide these values for a while: tokens, of which there are ever new ones. The last 200 are kept."""
+        """Hide short-lived secrets, such as tokens. Only the last 200 are kept."""
         self._passing.extend(secret for secret in secrets if secret and secret not in self._passing)
         self.add()
 
     def add(self, *secrets: str | None) -> None:
-        """Hide these values wherever they stand. Short ones are left to the keys: they would hide words."""
+        """Hide these values wherever they occur. Values of fewer than 6 characters are skipped: they may be words."""
         long = {secret for secret in secrets if secret and len(secret) >= 6}
-        # As it is, and as it stands in a URL.
+        # As given, and as encoded in a URL.
         self._values |= long | {quote(secret, safe="") for secret in long} | {unquote(s) for s in long}
-        # A secret may be a part of another one, whose rest would be left standing.
+        # A secret may be part of a longer one, whose rest would stay visible.
         self._longest_first = tuple(sorted({*self._values, *self._passing}, key=len, reverse=True))
 
     def forget_all(self) -> None:
-        """Start anew, between tests."""
+        """Forget all secrets, between tests."""
         self._values.clear()
         self._passing.clear()
         self._longest_first = ()
 
     def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
-        """Hide what must not be written."""
+        """Return the event without secrets and personal data."""
         return {key: self._clean(key, value) for key, value in event.items()}
 
     def text(self, text: str) -> str:
-        """`text` without secrets."""
+        """Return `text` without secrets."""
         for value in self._longest_first:
             text = text.replace(value, HIDDEN)
         text = _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
@@ -99,7 +99,7 @@ class Redaction:
     def _clean(self, key: str, value: Any) -> Any:
         if value is None or isinstance(value, bool):
             return value
-        is_number = isinstance(value, int | float)  # a number of tokens is no token
+        is_number = isinstance(value, int | float)  # a number of tokens is not a token
         if _PERSONAL_KEY.search(key) or (_CREDENTIAL_KEY.search(key) and not is_number):
             return HIDDEN
         if isinstance(value, Mapping):
@@ -110,43 +110,43 @@ class Redaction:
 
 
 redaction = Redaction()
-"""The one redaction of the process; whoever learns a secret adds it."""
+"""The redaction of the process. Code that reads or receives a secret adds it."""
 
 
 class Repeats:
-    """Says the same thing once in a while, not once a second.
+    """Limits how often the same message is logged.
 
-    `allow(key)` is true the first time and then once in `seconds`; it counts what was held back, which
-    `held_back(key)` hands out and resets.
+    `allow(key)` returns True the first time and then once in `seconds`. It counts the suppressed messages;
+    `held_back(key)` returns that count and resets it.
     """
 
     def __init__(self, seconds: float = 60.0) -> None:
         self._seconds = seconds
         self._last: dict[str, float] = {}
-        self._held: dict[str, int] = {}
+        self._suppressed: dict[str, int] = {}
 
     def allow(self, key: str, now: float) -> bool:
-        """Whether to say it now; `now` in seconds of a monotonic clock."""
+        """Return True if the message may be logged now; `now` in seconds of a monotonic clock."""
         last = self._last.get(key)
         if last is not None and now - last < self._seconds:
-            self._held[key] = self._held.get(key, 0) + 1
+            self._suppressed[key] = self._suppressed.get(key, 0) + 1
             return False
         self._last[key] = now
         return True
 
     def held_back(self, key: str) -> int:
-        """How often it was held back since it was said last."""
-        return self._held.pop(key, 0)
+        """Return how many messages were suppressed since the last one was logged."""
+        return self._suppressed.pop(key, 0)
 
     def forget_all(self, prefix: str) -> None:
-        """It is over for every key that starts with `prefix`: the next time is a first time."""
+        """Forget every key that starts with `prefix`, so that its next message is logged."""
         for key in [key for key in self._last if key.startswith(prefix)]:
             self._last.pop(key)
-            self._held.pop(key, None)
+            self._suppressed.pop(key, None)
 
 
 def configure(log_format: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:
-    """Send every log line of the process, ours and others', through one pipe to `stream` (stderr)."""
+    """Send every log line of the process, including those of libraries, through one pipeline to `stream` (stderr)."""
     stream = stream or sys.stderr
     console = log_format == "console" or (log_format == "auto" and stream.isatty())
     context = structlog.contextvars.merge_contextvars
@@ -194,13 +194,13 @@ def configure(log_format: str = "auto", level: str = "info", stream: TextIO | No
 
 
 def get_logger(**fields: Any) -> structlog.typing.FilteringBoundLogger:
-    """A logger whose lines carry `fields`."""
+    """Return a logger that adds `fields` to its lines."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger("ordersync")
     return logger.bind(**fields) if fields else logger
 
 
 def _of_a_library(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """A line that did not come through `get_logger`: what it says is its message, what it added is under `extra`."""
+    """Convert a line of a library: its text becomes `message`, and its other fields are moved into `extra`."""
     record = event["_record"]
     kept = {name: value for name, value in event.items() if name.startswith("_") or name in _TRACE}
     added = {name: value for name, value in event.items() if name not in kept and name != "event"}
@@ -209,14 +209,14 @@ def _of_a_library(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _one_line_of_trace(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """A traceback becomes a field of its own: a line stays a line, and the redaction sees it."""
+    """Move a traceback into a field, so that the line stays one line and the redaction processes the traceback."""
     if event.get("exc_info"):
         event = structlog.processors.format_exc_info(_logger, _method, event)
     return event
 
 
 def _for_people(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """On a terminal: the time of day, and of a summary only what is not zero. Machines get all of it."""
+    """Shorten a line for a terminal: the time without the date, and the summary of a poll without zero counts."""
     event["timestamp"] = event["timestamp"][11:19]
     if event.get("event") == LIBRARY:
         event["event"] = event.pop("message")
@@ -227,8 +227,8 @@ def _for_people(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _order(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:
-    """Time, level and event first, so that a line can be read from the left."""
+    """Put the time, level and event first."""
     first: Iterable[str] = ("timestamp", "level", "event")
     if event["level"] not in _LEVELS:
-        event["level"] = LogLevel.INFO.value  # a level of a library's own
+        event["level"] = LogLevel.INFO.value  # a custom level of a library
     return {**{key: event[key] for key in first if key in event}, **event}

@@ -1,7 +1,7 @@
-"""What the worker has done and how its resources stand, in the text format of Prometheus.
+"""The metrics of the worker and its resources in the text format of Prometheus.
 
-Counters are of this process and begin anew with it; gauges are looked up in Redis when they are asked for, so
-that every worker of an account says the same of it.
+Counters belong to this process and start at 0 with it. Gauges are read from Redis for each scrape, so that every worker
+of an account reports the same values.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OF_RESOURCE = ("account", "resource")
 
 
 class Metrics:
-    """Counts what spans tell (`worker.telemetry.tracing.watching`), and shows it with how everything stands."""
+    """Counts finished spans (`worker.telemetry.tracing.watching`), and exposes them together with the status."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry(auto_describe=True)
@@ -63,13 +63,13 @@ class Metrics:
         self._oldest = gauge(
             "group_oldest_seconds", "Age of the oldest event that a group still needs.", "group"
         )
-        self._standing = (
+        self._status_gauges = (
             *self._gauges.values(),
             *(self._health, self._backpressure, self._paused, self._lag, self._pending, self._oldest),
         )
 
     def watch(self, span: Span) -> None:
-        """Count what a span tells."""
+        """Count a finished span."""
         result = span.attributes
         if span.name == "commit":
             self._commits.labels(result["account"], result["resource"]).observe(span.seconds)
@@ -77,30 +77,30 @@ class Metrics:
             self._count(result)
 
     def _count(self, run: Mapping[str, Any]) -> None:
-        of = (run["account"], run["resource"])
-        self._polls.labels(*of, run["outcome"]).inc()
-        self._records.labels(*of).inc(run["records"])
-        self._requests.labels(*of).inc(run["requests"])
-        self._retries.labels(*of).inc(run["retries"])
-        self._budget_wait.labels(*of).inc(run["budget_wait_s"])
+        labels = (run["account"], run["resource"])
+        self._polls.labels(*labels, run["outcome"]).inc()
+        self._records.labels(*labels).inc(run["records"])
+        self._requests.labels(*labels).inc(run["requests"])
+        self._retries.labels(*labels).inc(run["retries"])
+        self._budget_wait.labels(*labels).inc(run["budget_wait_s"])
         for action in EVENTS:
-            self._events.labels(*of, action).inc(run.get(action, 0))
+            self._events.labels(*labels, action).inc(run.get(action, 0))
 
     def show(self, rows: Iterable[Mapping[str, Any]]) -> bytes:
-        """All of it as text. `rows` are those of `ordersync status --json`, one for each resource."""
-        for item in self._standing:
-            item.clear()  # a group or a resource that is gone must not stand there for ever
+        """Return all metrics as text. `rows` are the rows of `ordersync status --json`, one for each resource."""
+        for item in self._status_gauges:
+            item.clear()  # a removed group or resource must not be reported any longer
         for row in rows:
-            of = (row["account"], row["resource"])
+            labels = (row["account"], row["resource"])
             for name, gauge in self._gauges.items():
                 if row[name] is not None:
-                    gauge.labels(*of).set(row[name])
+                    gauge.labels(*labels).set(row[name])
             for health in HEALTHS:
-                self._health.labels(*of, health).set(row["health"] == health)
-            self._backpressure.labels(*of).set(bool(row["backpressure"]["cause"]))
-            self._paused.labels(*of).set(row["paused"] is not None)
+                self._health.labels(*labels, health).set(row["health"] == health)
+            self._backpressure.labels(*labels).set(bool(row["backpressure"]["cause"]))
+            self._paused.labels(*labels).set(row["paused"] is not None)
             for group in row["groups"]:
-                self._lag.labels(*of, group["group"]).set(group["unread"])
-                self._pending.labels(*of, group["group"]).set(group["pending"])
-                self._oldest.labels(*of, group["group"]).set(group["oldest_s"] or 0)
+                self._lag.labels(*labels, group["group"]).set(group["unread"])
+                self._pending.labels(*labels, group["group"]).set(group["pending"])
+                self._oldest.labels(*labels, group["group"]).set(group["oldest_s"] or 0)
         return generate_latest(self._registry)

@@ -1,1 +1,1 @@
-"""The contract probe: what of the contract holds at a gateway."""
+"""The contract probe: finds out which parts of the contract a gateway honours."""

@@ -1,4 +1,4 @@
-"""How the probe asks: pages and single records, by a profile that is only tried."""
+"""The requests of the probe: pages and single records, with a profile on trial."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from worker.ordermesh.contract.profile import ContractProfile, Listing
 
 SAMPLES = (10, 5, 2, 1)
-"""Records in a page that is only looked at: the first number that the server takes."""
+"""Sizes of a sample page; the probe uses the first one that the server accepts."""
 TRANSIENT = frozenset({408, 425, 429, 502, 503, 504})
-"""They say something of the moment and nothing of the contract. A 500 may be how a bad page number is answered."""
+"""Statuses of temporary failures, which say nothing about the contract. A 500 may be the answer to an invalid page."""
 
 
 class ProbeClient:
-    """Asks about one resource. `trial` is the profile by which it asks; `routes` gets the paths that answered."""
+    """Sends requests for one resource, with the profile `trial`. `routes` collects the paths that answered."""
 
     def __init__(self, client: OrderMeshClient, resource: Resource, configured: ContractProfile) -> None:
         self._client, self.resource = client, resource
@@ -38,11 +38,11 @@ class ProbeClient:
 
     @property
     def listing(self) -> Listing:
-        """How the list is asked for at the moment."""
+        """The parameters with which the list is currently requested."""
         return self.trial.list_of(self.search)
 
     def use(self, listing: Listing) -> None:
-        """Ask for the list like this from now on."""
+        """Request the list with these parameters from now on."""
         self.trial = replace(self.trial, lists={**self.trial.lists, self.search: listing})
 
     async def page(
@@ -53,12 +53,18 @@ class ProbeClient:
         *,
         attempts: int | None = None,
     ) -> SamplePage | ProbeRefusal:
-        """Page `number`, counted as the server does, of `size` records, else as many as are enough to look at.
+        """Return a page of the list, or the refusal.
+
+        Args:
+            number: Number of the page, counted as the server does.
+            size: Records to request; None for the size of a sample page.
+            narrowed: Further query parameters, such as a filter.
+            attempts: Attempts of the request; None for the default.
 
         Raises:
-            ApiError: With a status of the moment: nothing can be concluded from it.
-            GatewayUnreachable: No answer, after all retries.
-            LoginRejected: The credentials are refused.
+            ApiError: A temporary failure, from which nothing can be concluded.
+            GatewayUnreachable: The gateway did not answer, after all retries.
+            LoginRejected: The gateway rejected the credentials.
 
         """
         query = {
@@ -77,13 +83,13 @@ class ProbeClient:
             return ProbeRefusal(0, error.what)
 
     def give_up(self, refusal: ProbeRefusal) -> ApiError | UnreadableAnswer:
-        """The error for an answer from which nothing can be concluded."""
+        """Return the error for a response from which nothing can be concluded."""
         if refusal.status:
             return api_error_class(refusal.status)(self.search, refusal.status, refusal.text)
         return UnreadableAnswer(self.search, refusal.text)
 
     async def record(self, key: str, identifier: str) -> Any:
-        """The answer of operation `key` about one record, at the first path that has one, or a `ProbeRefusal`."""
+        """Return the response of operation `key` for one record, from the first path that answers, or the refusal."""
         operation, configured = OPERATIONS[key], self.trial
         paths = [configured.route(key).path]
         if key not in configured.routes:
@@ -91,7 +97,7 @@ class ProbeClient:
         refusal = ProbeRefusal(404, "no path takes only the id of the record")
         for path in dict.fromkeys(paths):
             if path.count("{") != 1:
-                continue  # it needs more than the id of the record
+                continue  # the path needs more than the id of the record
             name = path[path.index("{") + 1 : path.index("}")]
             trial = replace(
                 configured, routes={**configured.routes, key: Route(configured.route(key).method, path)}

@@ -1,8 +1,8 @@
-"""The part of the probe that looks for a filter and a sort by modification.
+"""Probe for a filter and a sort by modification time.
 
-A filter counts only when it was seen to give two records that filters of another kind leave out: one that was
-changed after it was made, and the newest one that never was. It was asked for a time just before each, so that
-one that knows whole days or another time zone fails as well.
+A filter is used only if it returned two records that other kinds of filters omit: one that was changed after its
+creation, and the newest record that was never changed. The requested time is just before each modification, so that
+a filter by whole days, or in another time zone, fails as well.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ JUST_BEFORE_MS = 30_000
 
 
 async def find_filter(client: ProbeClient, reference: SamplePage) -> dict[str, Any]:
-    """Findings about a parameter that leaves out what was modified before a time."""
+    """Return the findings about a parameter that filters by a minimum modification time."""
     if not reference.times:
         return {}
     names = _candidates(client)
     size = min(client.sample, len(reference.records))
-    # One request instead of many, for a server that ignores all of them.
+    # One request for all names is enough if the server ignores all of them.
     future = await client.page(client.listing.first_page, size, dict.fromkeys(names, evidence.FUTURE))
     if evidence.why_not_future(future) == "ignored":
         return {"filtering": no(f"ignored: {', '.join(names)}")}
@@ -51,9 +51,9 @@ async def find_filter(client: ProbeClient, reference: SamplePage) -> dict[str, A
         if verdict.supported:
             return {"since": name, "filtering": verdict}
         reasons.append((name, verdict))
-    untold = [verdict for _, verdict in reasons if verdict.supported is None]
-    if untold:
-        return {"filtering": untold[0]}
+    untested = [verdict for _, verdict in reasons if verdict.supported is None]
+    if untested:
+        return {"filtering": untested[0]}
     return {"filtering": no("; ".join(f"{name}: {verdict.why}" for name, verdict in reasons))}
 
 
@@ -67,7 +67,7 @@ def _candidates(client: ProbeClient) -> tuple[str, ...]:
 
 
 async def _newest(client: ProbeClient, reference: SamplePage) -> tuple[SampleRecord, ...]:
-    """The records of the last page: where a list begins with the oldest, these were made last."""
+    """Return the records of the last page: the newest ones, if the list is sorted by creation."""
     if reference.total is None or reference.total <= len(reference.records):
         return ()
     number = math.ceil(reference.total / client.sample) - 1
@@ -76,7 +76,7 @@ async def _newest(client: ProbeClient, reference: SamplePage) -> tuple[SampleRec
 
 
 async def _judge(client: ProbeClient, name: str, known: list[SampleRecord], size: int) -> Capability:
-    """Whether `name` is a filter by modification."""
+    """Return whether `name` is a filter by modification time, and why."""
     why = evidence.why_not_future(
         await client.page(client.listing.first_page, client.sample, {name: evidence.FUTURE})
     )
@@ -96,7 +96,15 @@ async def _judge(client: ProbeClient, name: str, known: list[SampleRecord], size
 
 
 async def verify_filter(client: ProbeClient, name: str, witness: SampleRecord, size: int) -> str | None:
-    """Why filter `name` is none, by what it gives for a time just before that of a record; None if it shows it."""
+    """Return why `name` is not a filter by modification time; None if it returns the witness.
+
+    Args:
+        client: The client.
+        name: The parameter.
+        witness: A record that a filter for a time just before its modification must return.
+        size: Records to request per page.
+
+    """
     since = evidence.just_before(witness, JUST_BEFORE_MS)
     first = client.listing.first_page
     for number in range(first, first + MAX_PAGES_FOR_ONE):
@@ -115,10 +123,10 @@ async def verify_filter(client: ProbeClient, name: str, witness: SampleRecord, s
 
 
 async def find_sort(client: ProbeClient, reference: SamplePage) -> dict[str, Any]:
-    """Findings about parameters that sort by modification, in both directions.
+    """Return the findings about parameters that sort by modification time, in both directions.
 
-    A sort counts only when it was seen to put two records where sorts of another kind do not: one that was changed
-    after it was made, and the newest one that never was.
+    A sort is used only if it returned two records at positions where other kinds of sorts do not: one that was changed
+    after its creation, and the newest record that was never changed.
     """
     if not evidence.can_show_order(reference):
         return {"sorting": UNKNOWN}
@@ -132,7 +140,7 @@ async def find_sort(client: ProbeClient, reference: SamplePage) -> dict[str, Any
         if not isinstance(falling, SamplePage) or not evidence.shows_both_orders(rising, falling):
             continue
         if evidence.same_page(rising, falling) and len(reference.records) > 2 * size:
-            continue  # each page is sorted for itself
+            continue  # the server sorts within each page only
         verdict = await _judge_sort(client, down, reference)
         if verdict.supported:
             return {"ascending": up, "descending": down, "sorting": verdict}
@@ -142,28 +150,28 @@ async def find_sort(client: ProbeClient, reference: SamplePage) -> dict[str, Any
 
 
 async def _judge_sort(client: ProbeClient, down: dict[str, str], reference: SamplePage) -> Capability:
-    """Whether `down` puts the newest change first."""
-    words = " and ".join(f"{name}={value}" for name, value in down.items())
+    """Return whether `down` sorts by modification time, newest first, and why."""
+    label = " and ".join(f"{name}={value}" for name, value in down.items())
     known = [*reference.records, *await _newest(client, reference)]
     changed, unchanged = evidence.last_changed(known), evidence.last_unchanged(known)
     size = len(reference.records)
     for witness, what in ((changed, "was changed after its creation"), (unchanged, "was never changed")):
         if witness is None:
-            return Capability(None, f"{words}: not tested, because no record was found that {what}")
-        placed = await verify_sort(client, down, witness, size)
-        if placed.problem is not None:
-            return no(f"{words}: {placed.problem}")
-        if not placed.shown:
+            return Capability(None, f"{label}: not tested, because no record was found that {what}")
+        check = await verify_sort(client, down, witness, size)
+        if check.problem is not None:
+            return no(f"{label}: {check.problem}")
+        if not check.shown:
             return Capability(
                 None,
-                f"{words}: not tested, because the first {MAX_PAGES_FOR_ONE} pages contain no record that {what}",
+                f"{label}: not tested, because the first {MAX_PAGES_FOR_ONE} pages contain no record that {what}",
             )
-    return yes(f"{words} returns the newest change first")
+    return yes(f"{label} returns the newest change first")
 
 
 @dataclass(frozen=True, slots=True)
 class SortCheck:
-    """Where a sort puts a record: the complaint about it, None for none, and whether it was shown at all."""
+    """The result of checking a sort with one record: the problem, if any, and whether the record was returned."""
 
     problem: str | None
     shown: bool = False
@@ -172,20 +180,20 @@ class SortCheck:
 async def verify_sort(
     client: ProbeClient, down: Mapping[str, str], witness: SampleRecord, size: int
 ) -> SortCheck:
-    """Whether sort `down`, the newest change first, shows a record before those that were modified before it."""
+    """Check that the sort `down`, newest change first, returns the witness before records modified earlier."""
     first = client.listing.first_page
     for number in range(first, first + MAX_PAGES_FOR_ONE):
         answer = await client.page(number, size, down)
         if isinstance(answer, ProbeRefusal):
-            # A page behind the first may be refused because it is so deep.
+            # The server may refuse later pages because of their depth.
             return SortCheck(f"refused ({answer.why})" if number == first else None)
         if not evidence.is_sorted(answer, descending=True):
             return SortCheck("a page is not in that order")
         if witness.id in answer.ids:
             return SortCheck(None, shown=True)
         if not answer.records or answer.times[-1] < (witness.modified or 0):
-            again = await client.page(first, size, down)  # it may have moved to the top meanwhile
-            if isinstance(again, SamplePage) and witness.id in again.ids:
+            top = await client.page(first, size, down)  # the witness may have moved to the top meanwhile
+            if isinstance(top, SamplePage) and witness.id in top.ids:
                 return SortCheck(None, shown=True)
             return SortCheck("omits records")
     return SortCheck(None)

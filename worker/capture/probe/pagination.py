@@ -1,7 +1,7 @@
-"""The part of the probe that finds out how a list is paged.
+"""Probe for the pagination of a list.
 
-A wrong number of the first page, or a page that is not turned, would hide records without a sign. So every
-verdict is reached twice in a row before it counts: records come and go while it is asked.
+With a wrong number of the first page, or a page parameter that is ignored, records would be missed silently. So a
+verdict is accepted only if two rounds in a row agree, because records are added and removed during the probe.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from worker.ordermesh.contract.profile import Listing
 
 SIZES = (1000, 500, 250, 100, 50, 25, 20)
-"""Page sizes that are tried, until one is not refused."""
+"""Page sizes that are tried, until the server accepts one."""
 PAGE_NAMES = ("page", "pageNumber", "pageIndex")
 SIZE_NAMES = ("pageSize", "size", "limit", "perPage", "per_page")
 FAR_BEYOND = 1_000_000
-"""The number of a page that no list has."""
+"""A page number beyond the end of any list."""
 _ROUNDS = 4
 
 
 async def find_pages(client: ProbeClient, first: SamplePage) -> tuple[dict[str, Any], SamplePage | None]:
-    """Findings about page numbers, and the first page; None for a list that is empty.
+    """Return the findings about page numbers, and the first page, which is None for an empty list.
 
     Raises:
-        OrderMeshError: The server failed, or its answers contradict each other.
+        OrderMeshError: The server failed, or its responses contradict each other.
 
     """
     listing = client.listing
-    # A list that fits into one page does not say how it is paged, unless it is asked for record by record.
+    # A list that fits on one page does not show how pages are numbered, unless each page has one record.
     more = _has_more(first, client.sample)
     size = client.sample if len(first.records) > client.sample or more else 1
     alone = len(first.records) == 1 and not more and first.total in {None, 1}
@@ -56,7 +56,7 @@ async def find_pages(client: ProbeClient, first: SamplePage) -> tuple[dict[str, 
     if not first.records:
         return {"state": "empty"}, None
     if alone:
-        # Page 0 answers, or it would have been told from page 1. Reading from there skips nothing.
+        # Page 0 exists, or the rounds would have distinguished it from page 1. Reading from page 0 skips nothing.
         client.use(replace(listing, first_page=0))
         return {"pages": UNKNOWN, "first_page": 0}, first
     return {"pages": no("every page contains the same records")}, first
@@ -67,7 +67,7 @@ def _has_more(page: SamplePage, size: int) -> bool:
 
 
 async def _judged_twice(client: ProbeClient, size: int) -> tuple[PageBase, str]:
-    """The verdict that two rounds in a row have come to."""
+    """Return the verdict on which two rounds in a row agree."""
     before: PageBase | None = None
     for _ in range(_ROUNDS):
         zero, one, two = await client.page(0, size), await client.page(1, size), await client.page(2, size)
@@ -83,11 +83,16 @@ async def _judged_twice(client: ProbeClient, size: int) -> tuple[PageBase, str]:
 async def find_sizes(
     client: ProbeClient, first: SamplePage, *, turned: bool
 ) -> tuple[dict[str, Any], SamplePage]:
-    """Findings about the size of pages and what lies beyond the last one, and the largest page that was seen.
+    """Return the findings about page sizes and pages past the end, and the largest page that was returned.
+
+    Args:
+        client: The client.
+        first: The first page.
+        turned: The page parameter is honoured.
 
     Raises:
-        UnreadableAnswer: Pages are said to be `turned`, and a page far behind the last one shows the first one: the
-            list moved while it was asked, and a parameter that the server ignores seemed to turn it.
+        UnreadableAnswer: Although `turned` is set, a page far past the end returned the records of the first page:
+            the list changed during the probe, and an ignored page parameter seemed to be honoured.
 
     """
     result: dict[str, Any] = {}
@@ -101,7 +106,7 @@ async def find_sizes(
     else:
         page = await _find_largest(client, first, result)
     result["largest_seen"] = len(page.records)
-    # Half of what one page held: the last page of such a size cannot be the first, however the list moves.
+    # Half of the records of one page: the last page of this size cannot equal the first, however the list changes.
     half = max(1, len(page.records) // 2)
     beyond = await client.page(FAR_BEYOND, half)
     if turned and isinstance(beyond, SamplePage) and len(page.records) > 1 and len(beyond.records) <= half:
@@ -112,13 +117,13 @@ async def find_sizes(
             )
     past_end = evidence.past_end(beyond)
     if turned or past_end != "repeats":
-        # Where no page is turned there is no last page to be repeated, and one that comes again is no end.
+        # If the page parameter is ignored, a repeated page does not mean the end of the list.
         result["past_end"] = past_end
     return result, page
 
 
 async def find_reach(client: ProbeClient, page: SamplePage) -> dict[str, Any]:
-    """The finding about the end of a list, by its total: a server may show no more than its beginning."""
+    """Return the finding about the end of a list, from its total: a server may return only the first records."""
     size, total = len(page.records), page.total
     if total is None or not size:
         return {
@@ -132,15 +137,15 @@ async def find_reach(client: ProbeClient, page: SamplePage) -> dict[str, Any]:
     answer = await client.page(client.listing.first_page + before // size, size)
     what = f"the page with the last of {total} records"
     if isinstance(answer, ProbeRefusal):
-        told = f"{what} was refused ({answer.why})"
-        return {"reach": Capability(None, told) if answer.status >= 500 else no(told)}
+        why = f"{what} was refused ({answer.why})"
+        return {"reach": Capability(None, why) if answer.status >= 500 else no(why)}
     if not answer.records and (answer.total is None or answer.total > before):
         return {"reach": no(f"{what} is empty")}
     return {"reach": yes(f"{what} can be read")}
 
 
 async def find_accepted_size(client: ProbeClient) -> dict[str, Any]:
-    """The finding about the largest page of a list that is empty: the next poll must not be refused for its size."""
+    """Return the finding about the largest page of an empty list, so that the next poll requests an accepted size."""
     for size in SIZES:
         if isinstance(await client.page(client.listing.first_page, size), SamplePage):
             return {} if size == SIZES[0] else {"largest_page": size}
@@ -150,7 +155,7 @@ async def find_accepted_size(client: ProbeClient) -> dict[str, Any]:
 async def _find_size_name(
     client: ProbeClient, first: SamplePage, listing: Listing, result: dict[str, Any]
 ) -> SamplePage:
-    """The first page under a name of the page size that is honoured, if there is one."""
+    """Return the first page with the first page size parameter that is honoured; `first` if none is."""
     for name in SIZE_NAMES:
         client.use(replace(listing, size_parameter=name))
         answer = await client.page(listing.first_page)
@@ -167,9 +172,9 @@ async def _find_largest(client: ProbeClient, first: SamplePage, result: dict[str
         try:
             page = await client.page(number, size, attempts=1)
         except GatewayUnreachable:
-            continue  # too large to be answered in time
+            continue  # too large for a response in time
         if isinstance(page, SamplePage):
-            # However few records there are: what is larger was refused just now, and would be by the next poll.
+            # However few records there are: larger sizes were refused, and would be refused in the next poll.
             result |= {"largest_page": None if size == SIZES[0] else size} | await _judge_size(
                 client, page, size
             )

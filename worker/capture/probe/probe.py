@@ -1,7 +1,7 @@
-"""The probe: asks the live API, reading only, what of the contract holds for one resource.
+"""The probe: tests with read requests which parts of the contract the live API honours for one resource.
 
-It is paid out of the request budget like everything else, some 15 to 35 requests for a resource. Nothing that
-the server merely accepts counts; see `paging.py` and `narrowing.py` for what does.
+It uses 15 to 35 requests per resource, which the request budget limits like any other. A parameter that the server
+merely accepts is not used; see `pagination.py` and `incremental.py` for what is required.
 """
 
 from __future__ import annotations
@@ -30,53 +30,53 @@ if TYPE_CHECKING:
 
 
 class Probe:
-    """One probe of one resource, beginning with what is believed."""
+    """One probe of one resource, starting from the configured profile."""
 
     def __init__(
         self, client: OrderMeshClient, resource: Resource, configured: ContractProfile, clock: Clock
     ) -> None:
         self._client, self._resource, self._clock = ProbeClient(client, resource, configured), resource, clock
         self._configured, self._search = configured, resource.search
-        self._found: dict[str, Any] = {}
+        self._findings: dict[str, Any] = {}
 
     async def run(self) -> Capabilities:
-        """Ask and judge.
+        """Run the probe and return its findings.
 
-        What a read needs comes first: path, page numbers and sizes. If the server fails behind that, or wants to
-        be left alone, the rest is left open, and the findings say so.
+        The path, page numbers and page sizes, which every read needs, are probed first. If the server fails or limits
+        the rate after that, the other findings stay unknown, and `unfinished` says why.
 
         Raises:
-            ContractMismatch: The contract file would have something else than a read sent.
-            GatewayUnreachable: No answer, after all retries.
-            LoginRejected: The credentials are refused.
-            ApiError: The server failed or asked to be left alone, after all retries.
-            UnreadableAnswer: Its answers contradict each other.
+            ContractMismatch: The contract file sets a method that does not only read.
+            GatewayUnreachable: The gateway did not answer, after all retries.
+            LoginRejected: The gateway rejected the credentials.
+            ApiError: The server failed or limited the rate, after all retries.
+            UnreadableAnswer: The responses contradict each other.
 
         """
         first = await self._find_path()
         if first is not None:
             self._record_layout(first)
             result, first = await find_pages(self._client, first)
-            self._found |= result
+            self._findings |= result
             if first is None:
-                self._found |= await find_accepted_size(self._client)
+                self._findings |= await find_accepted_size(self._client)
         if first is not None:
             self._record_layout(first)
-            turned = bool(self._found["pages"].supported)
+            turned = bool(self._findings["pages"].supported)
             result, reference = await find_sizes(self._client, first, turned=turned)
-            self._found |= result
+            self._findings |= result
             if turned:
-                self._found |= await find_reach(self._client, reference)
+                self._findings |= await find_reach(self._client, reference)
             try:
                 await self._find_single(reference)
                 await self._find_by_parent(reference)
                 await self._find_audit(reference)
-                if self._found["pages"].supported is not None:  # it is asked again soon
-                    self._found |= await find_filter(self._client, reference)
-                    self._found |= await find_sort(self._client, reference)
-                    self._found |= await find_choices(self._client, reference)
+                if self._findings["pages"].supported is not None:  # otherwise the probe is repeated soon
+                    self._findings |= await find_filter(self._client, reference)
+                    self._findings |= await find_sort(self._client, reference)
+                    self._findings |= await find_choices(self._client, reference)
             except (ApiError, GatewayUnreachable) as error:
-                self._found["unfinished"] = str(error)
+                self._findings["unfinished"] = str(error)
         return Capabilities(
             resource=self._resource.name,
             search=self._search,
@@ -84,11 +84,11 @@ class Probe:
             configured=fingerprint(self._configured),
             requests=self._client.usage.requests,
             routes=self._client.routes,
-            **self._found,
+            **self._findings,
         )
 
     async def _find_path(self) -> SamplePage | None:
-        """The path that answers with a list."""
+        """Find the path that returns a list; return its first page, or None if no path does."""
         self._check_method()
         tried: list[str] = []
         refusals: list[tuple[str, ProbeRefusal]] = []
@@ -100,14 +100,14 @@ class Probe:
             try:
                 answer = await client.page(number)
                 if isinstance(answer, ProbeRefusal) and answer.status in {400, 422}:
-                    answer = await self._otherwise(number) or answer
+                    answer = await self._try_other_pages(number) or answer
             except ApiError as error:
                 if error.status == 429:
                     raise
                 failure = failure or error
                 continue
             if isinstance(answer, SamplePage):
-                self._found |= {"state": "found", "path": path, "tried": tuple(tried), "prefix": prefix}
+                self._findings |= {"state": "found", "path": path, "tried": tuple(tried), "prefix": prefix}
                 client.routes[self._search] = path
                 return answer
             if answer.status >= 500 and answer.status != 501:
@@ -118,8 +118,8 @@ class Probe:
         self._record_refusal(tuple(tried), refusals)
         return None
 
-    async def _otherwise(self, number: int) -> SamplePage | None:
-        """The page for a server that counts from another number, or takes no page of so many records."""
+    async def _try_other_pages(self, number: int) -> SamplePage | None:
+        """Return a page with another first page number or a smaller size; None if all are refused."""
         client = self._client
         other = 0 if number else 1
         for size, first in [(SAMPLES[0], other), *itertools.product(SAMPLES[1:], (number, other))]:
@@ -131,18 +131,18 @@ class Probe:
         return None
 
     def _record_refusal(self, tried: tuple[str, ...], refusals: list[tuple[str, ProbeRefusal]]) -> None:
-        """The most telling one: a path that is forbidden is there, one that answers something else may be."""
+        """Record the most informative refusal: a forbidden path exists, and an unreadable response may be the list."""
         for status, state in ((403, "forbidden"), (0, "unreadable")):
             for path, refusal in refusals:
                 if refusal.status == status:
-                    # Why it is forbidden the state says already; the error that is made of it has the status.
+                    # The state already says that it is forbidden, and the resulting error contains the status.
                     problem = f"{path}: {refusal.text if status == 403 else refusal.why}"
-                    self._found |= {"state": state, "tried": tried, "problem": problem}
+                    self._findings |= {"state": state, "tried": tried, "problem": problem}
                     return
-        self._found |= {"state": "missing", "tried": tried, "problem": refusals[0][1].why}
+        self._findings |= {"state": "missing", "tried": tried, "problem": refusals[0][1].why}
 
     def _check_method(self) -> None:
-        """Only what reads is ever sent, whatever a contract file says."""
+        """Raise `ContractMismatch` if the contract file sets a method that does not only read."""
         resource = self._resource
         for key in (self._search, resource.single, resource.by_parent, resource.audit):
             if key and self._configured.route(key).method not in {"GET", OPERATIONS[key].method}:
@@ -152,21 +152,21 @@ class Probe:
                 )
 
     def _paths(self) -> Iterator[tuple[str | None, str]]:
-        """Prefix, where it is another one than believed, and path. What was set by hand is not guessed at."""
+        """Yield the paths to try, with the prefix of each, None for the configured one. A configured path is final."""
         configured = self._configured
         yield None, configured.route(self._search).path
         if self._search in configured.routes:
             return
         operation = OPERATIONS[self._search]
         service = f"/{operation.service}"
-        in_force = configured.prefixes.get(operation.service, service)
+        current = configured.prefixes.get(operation.service, service)
         seen = {configured.route(self._search).path}
         for path in (operation.path, *operation.alternatives):
-            for prefix in dict.fromkeys((in_force, service, "")):
+            for prefix in dict.fromkeys((current, service, "")):
                 candidate = prefix + path.removeprefix(service)
                 if candidate not in seen:
                     seen.add(candidate)
-                    yield (None if prefix == in_force else prefix), candidate
+                    yield (None if prefix == current else prefix), candidate
 
     def _with_path(self, path: str, prefix: str | None) -> ContractProfile:
         profile = self._configured
@@ -177,47 +177,47 @@ class Probe:
         return replace(profile, routes={**profile.routes, self._search: route})
 
     def _record_layout(self, page: SamplePage) -> None:
-        self._found |= {"wrapper": page.wrapper, "total_field": page.total_field, "total": page.total}
+        self._findings |= {"wrapper": page.wrapper, "total_field": page.total_field, "total": page.total}
 
     async def _find_single(self, reference: SamplePage) -> None:
-        """Whether one record can be read by its id."""
+        """Find out whether one record can be read by its id."""
         key = self._resource.single
-        one = next((one for one in reference.records if one.id), None)
+        sample = next((record for record in reference.records if record.id), None)
         if key is None:
-            self._found["single"] = no("the API does not have this operation")
-        elif one is not None:
-            answer = await self._client.record(key, one.id)
+            self._findings["single"] = no("the API does not have this operation")
+        elif sample is not None:
+            answer = await self._client.record(key, sample.id)
             if isinstance(answer, ProbeRefusal):
-                self._found["single"] = no(answer.why)
-            elif _identifier(answer, OPERATIONS[key].record, self._resource.id_field) == one.id:
-                alike = _record(answer, OPERATIONS[key].record).keys() == one.names
+                self._findings["single"] = no(answer.why)
+            elif _identifier(answer, OPERATIONS[key].record, self._resource.id_field) == sample.id:
+                alike = _record(answer, OPERATIONS[key].record).keys() == sample.names
                 other = "" if alike else ", with fields that differ from the list"
-                self._found |= {
+                self._findings |= {
                     "single": yes(f"returns the requested record{other}"),
                     "single_alike": alike,
                 }
             else:
-                self._found["single"] = no("the response is not the requested record")
+                self._findings["single"] = no("the response is not the requested record")
 
     async def _find_by_parent(self, reference: SamplePage) -> None:
-        """Where the records of one parent are listed."""
+        """Find the path that lists the records of one parent."""
         key = self._resource.by_parent
-        one = next((one for one in reference.records if one.parent), None)
-        if key is not None and one is not None:
-            await self._client.record(key, one.parent)
+        sample = next((record for record in reference.records if record.parent), None)
+        if key is not None and sample is not None:
+            await self._client.record(key, sample.parent)
 
     async def _find_audit(self, reference: SamplePage) -> None:
-        """Whether the audit logs of one record can be read, and what they look like."""
+        """Find out whether the audit logs of one record can be read, and their layout."""
         key = self._resource.audit
-        one = next((one for one in reference.records if one.id), None)
+        sample = next((record for record in reference.records if record.id), None)
         if key is None:
-            self._found["audit"] = no("the API does not have this operation")
-        elif one is not None:
-            answer = await self._client.record(key, one.id)
+            self._findings["audit"] = no("the API does not have this operation")
+        elif sample is not None:
+            answer = await self._client.record(key, sample.id)
             if isinstance(answer, ProbeRefusal):
-                self._found["audit"] = no(answer.why)
+                self._findings["audit"] = no(answer.why)
             else:
-                self._found |= {"audit": yes("answers"), "audit_shape": shape(answer)}
+                self._findings |= {"audit": yes("answers"), "audit_shape": shape(answer)}
 
 
 def _identifier(answer: Any, wrapper: str | None, field: str) -> str | None:

@@ -1,8 +1,8 @@
-"""What is known of an account's gateway: the profile that is believed, and what the probe has found.
+"""The capabilities of an account's gateway: the configured profile, and the findings of the probe.
 
-Findings live in Redis, so that every worker of the account and every command sees the same. They are asked
-for anew once a day, when the profile that they began with has changed, and with each poll as long as a list is
-empty, since an empty list does not say how its pages are counted.
+Findings are stored in Redis, so that every worker of the account and every command uses the same. The probe is
+repeated once a day, when the configured profile has changed, and with each poll while a list is empty, because an
+empty list does not show how its pages are numbered.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from worker.ordermesh.contract.profile import ContractProfile
 
 PROBE_AGAIN = 86_400.0
-"""Seconds after which what was found is looked at again."""
+"""Seconds after which the probe is repeated."""
 FINISH_AFTER = 900.0
-"""Seconds after which it is, where something could not be told for the moment."""
+"""Seconds after which the probe is repeated if a finding is unknown."""
 
 _decode = msgspec.json.Decoder(Capabilities).decode
 
 
 class CapabilityRegistry:
-    """Keeps `client.profile` in step with what has been found. Any number of workers may do it at a time."""
+    """Applies the findings to `client.profile`. Any number of workers may do so at the same time."""
 
     def __init__(
         self, *, redis: Redis, keys: Keys, client: OrderMeshClient, configured: ContractProfile, clock: Clock
@@ -52,26 +52,30 @@ class CapabilityRegistry:
         self._log = get_logger(account=keys.account)
 
     async def load(self) -> dict[str, Capabilities]:
-        """What was found, by resource. What another version or another profile has left is passed over."""
-        kept = await answer(self._redis.hgetall(self._keys.contract))
+        """Return the stored findings by resource. Findings of another version or another profile are skipped."""
+        stored = await answer(self._redis.hgetall(self._keys.contract))
         result = {}
-        for name, raw in kept.items():
+        for name, raw in stored.items():
             try:
-                one = _decode(raw)
+                capabilities = _decode(raw)
             except (msgspec.DecodeError, RecursionError):
                 continue
-            if one.configured == self._fingerprint and one.is_sound:
-                result[name.decode()] = one
+            if capabilities.configured == self._fingerprint and capabilities.is_sound:
+                result[name.decode()] = capabilities
         self._apply(result)
         return result
 
     async def ensure(self, resource: Resource, *, again: bool = True) -> Capabilities:
-        """What is known of a resource, probed if need be, and in force. `again`: what is old may be replaced.
+        """Return the capabilities of a resource after applying them. The resource is probed if necessary.
+
+        Args:
+            resource: The resource.
+            again: Repeat a probe that is too old.
 
         Raises:
-            ContractMismatch: No list of it can be found at the gateway.
-            Forbidden: The token may not read it.
-            OrderMeshError: The gateway cannot be asked, and nothing is known.
+            ContractMismatch: The gateway does not have a list of the resource.
+            Forbidden: The token may not read the resource.
+            OrderMeshError: The probe failed, and no findings are stored.
 
         """
         known = (await self.load()).get(resource.name)
@@ -86,13 +90,13 @@ class CapabilityRegistry:
         return known
 
     async def probe(self, resource: Resource) -> Capabilities:
-        """Ask the gateway now, keep what it says, and put it in force."""
+        """Probe a resource now; store, apply and return the findings."""
         result = await self._probe(resource)
         await self._save(result)
         return result
 
     async def _probe_again(self, resource: Resource, known: Capabilities) -> Capabilities:
-        """What is found now, or, where that is no list, what was: a gateway may be ill for an hour."""
+        """Repeat the probe; keep the known findings if no list is found, as the gateway may fail for an hour."""
         try:
             result = await self._probe(resource)
         except OrderMeshError:
@@ -117,24 +121,27 @@ class CapabilityRegistry:
         return result
 
     def record_failure(self, resource: Resource, failure: Failure) -> bool:
-        """Note that a read by filter or sort has failed where a complete one works; whether they are to be withdrawn.
+        """Record that a read by filter or sort failed where a full scan works; True if they must be disabled.
 
-        A gateway may be ill for a moment, and well again when everything is read: a failure that may be one of the
-        moment counts when it comes twice in a row. That is kept in this process alone: another worker finds it out
-        for itself, and nothing is missed meanwhile.
+        A failure that may be temporary disables them when it occurs twice in a row. The count is kept in this process
+        only: another worker counts its own failures, and no change is missed meanwhile.
         """
         before = resource.name in self._failed
         self._failed.add(resource.name)
         return before or not failure.may_pass
 
     def record_success(self, resource: Resource) -> None:
-        """Note that a read by filter or sort has come to its end."""
+        """Record that a read by filter or sort has succeeded."""
         self._failed.discard(resource.name)
 
     async def disable_filter(self, resource: Resource, why: str, *, shown: bool = True) -> None:
-        """The filter by modification has stopped to hold: nobody uses it from here on.
+        """Disable the filter by modification time for all workers.
 
-        `shown`: it is certain; otherwise it is only suspected, and looked at again before long.
+        Args:
+            resource: The resource.
+            why: The reason, for the log and the findings.
+            shown: The filter is proven to be ignored; otherwise it is suspect, and is probed again soon.
+
         """
         known = (await self.load()).get(resource.name)
         if known is not None and known.since:
@@ -142,14 +149,14 @@ class CapabilityRegistry:
             await self._save(known.without_filter(why, at=self._clock.now(), certain=shown))
 
     async def disable_sort(self, resource: Resource, why: str, *, shown: bool = True) -> None:
-        """The sort by modification has stopped to hold, likewise."""
+        """Disable the sort by modification time; see `disable_filter`."""
         known = (await self.load()).get(resource.name)
         if known is not None and known.descending:
             self._log_disabled(resource, "sort by modification", " and ".join(known.descending), why)
             await self._save(known.without_sort(why, at=self._clock.now(), certain=shown))
 
     async def disable_choices(self, resource: Resource, why: str) -> None:
-        """The parameters that choose records by status or merchant have stopped to hold, likewise."""
+        """Disable the parameters that select records by status or merchant."""
         known = (await self.load()).get(resource.name)
         if known is not None and (known.status_parameter or known.merchant_parameter):
             names = filter(None, (known.status_parameter, known.merchant_parameter))
@@ -157,15 +164,15 @@ class CapabilityRegistry:
             await self._save(known.without_choices(at=self._clock.now()))
 
     async def disable_active(self, resource: Resource, why: str) -> None:
-        """What fast reads go by at present, the filter or, without one, the sort, has stopped to hold."""
+        """Disable what fast reads currently use: the filter or, without a filter, the sort."""
         known = (await self.load()).get(resource.name)
         if known is not None:
             await (self.disable_filter if known.since else self.disable_sort)(resource, why)
 
     async def verify_active(self, resource: Resource, witness: SampleRecord, size: int) -> None:
-        """Hold what fast reads go by against a change that a complete read has found.
+        """Check the filter or sort that fast reads use against a change that a full scan has found.
 
-        They must show it, or are used no more.
+        A filter or sort that does not return the change is disabled.
         """
         known = (await self.load()).get(resource.name)
         client = ProbeClient(self._client, resource, self._client.profile)
@@ -177,7 +184,7 @@ class CapabilityRegistry:
             else:
                 return
         except OrderMeshError:
-            return  # it says nothing of the gateway's word; the next complete read tries again
+            return  # a failed request proves nothing; the next full scan checks again
         if why is not None:
             await self.disable_active(
                 resource, f"{why}: it did not return a change that a full scan has found"
@@ -194,7 +201,7 @@ class CapabilityRegistry:
         )
 
     async def mark_stale(self, resource: Resource) -> None:
-        """Its list is not where it was, or not served as it was: the next poll looks again."""
+        """Mark the findings as old, so that the next poll repeats the probe: the list has moved or changed."""
         known = (await self.load()).get(resource.name)
         if known is not None:
             await self._save(msgspec.structs.replace(known, at=0.0))
@@ -209,5 +216,5 @@ class CapabilityRegistry:
 
     def _is_old(self, known: Capabilities) -> bool:
         unknown = known.filtering.supported is None or (not known.since and known.sorting.supported is None)
-        open_still = known.unfinished or unknown
-        return not 0 <= self._clock.now() - known.at < (FINISH_AFTER if open_still else PROBE_AGAIN)
+        incomplete = known.unfinished or unknown
+        return not 0 <= self._clock.now() - known.at < (FINISH_AFTER if incomplete else PROBE_AGAIN)

@@ -1,4 +1,4 @@
-"""What pages say of the server that gave them. Pure: the probe asks, this judges."""
+"""Conclusions about a server from sample pages. No I/O: the probe sends the requests."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from worker.capture.resources import Resource
 
 FUTURE = "2100-01-01T00:00:00Z"
-"""Nothing was modified after it."""
+"""A time after every modification."""
 _FUTURE_MS = 4_102_444_800_000
 _WELL_AFTER_MS = 2_000
 BAD_PAGE = frozenset({400, 404, 405, 410, 416, 422, 500})
-"""How servers answer to the number of a page that they do not have."""
+"""Statuses with which servers answer a page number that does not exist."""
 _ROUNDING_MS = 1_000
-"""A service may keep its times by the second."""
+"""A service may round its times to seconds."""
 
 
 class PageBase(Enum):
-    """What pages 0, 1 and 2 say of how a list is paged."""
+    """How a list is paged, according to its pages 0, 1 and 2."""
 
     FROM_0 = "pages are numbered from 0"
     FROM_1 = "pages are numbered from 1"
@@ -39,11 +39,19 @@ class PageBase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SampleRecord:
-    """One record: when it was made and modified (milliseconds since 1970), None if it does not say so.
+    """One record of a sample page.
 
-    `unchanged`: the field that names its last change is null, as it is until the first one
-    (docs/reference/api-facts.md, 3.3). `names`: its top-level fields; `parent`: the id of the record that it belongs
-    to, `status` and `merchant` as they stand in a query, "" for none.
+    Attributes:
+        id: Its id, "" for none.
+        modified: When it was modified (milliseconds since 1970), None for unknown.
+        unchanged: The field with its last change is null, as it is until the first change
+            (docs/reference/api-facts.md, 3.3).
+        created: When it was created (milliseconds since 1970), None for unknown.
+        names: Its top-level fields.
+        parent: The id of the record that it belongs to, "" for none.
+        status: Its status as written in a query, "" for none.
+        merchant: Its merchant as written in a query, "" for none.
+
     """
 
     id: str
@@ -58,7 +66,7 @@ class SampleRecord:
 
 @dataclass(frozen=True, slots=True)
 class SamplePage:
-    """One page. `wrapper` is "" for a bare list, None where it cannot be told."""
+    """One page. `wrapper` is "" for a bare list, None if it cannot be determined."""
 
     records: tuple[SampleRecord, ...]
     wrapper: str | None
@@ -67,45 +75,45 @@ class SamplePage:
 
     @property
     def ids(self) -> frozenset[str]:
-        """Who is on it."""
-        return frozenset(one.id for one in self.records)
+        """The ids of its records."""
+        return frozenset(record.id for record in self.records)
 
     @property
     def times(self) -> list[int]:
-        """When its records were modified, in their order; those that say it."""
-        return [one.modified for one in self.records if one.modified is not None]
+        """The modification times of its records, in their order, without unknown ones."""
+        return [record.modified for record in self.records if record.modified is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeRefusal:
-    """A request that was answered, but not with a list. `status` is 0 for an answer that cannot be read."""
+    """A response that is not a list. `status` is 0 for a response that cannot be read."""
 
     status: int
     text: str
 
     @property
     def why(self) -> str:
-        """It in words."""
+        """The refusal in words."""
         return f"status {self.status}: {self.text}" if self.status else self.text
 
 
 def sample(resource: Resource, operation: str, body: bytes, wrappers: tuple[str, ...]) -> SamplePage:
-    """Read a page.
+    """Return the page in a response.
 
     Raises:
-        UnreadableAnswer: There is no list in it.
+        UnreadableAnswer: The response does not contain a list.
 
     """
     page = split(operation, body, wrappers, page=0)
     wrapper, total_field = _layout(body, wrappers)
     records = tuple(_sample_record(resource, raw) for raw in page.records)
-    if wrapper not in {None, "", *wrappers} and not any(one.id for one in records) and records:
+    if wrapper not in {None, "", *wrappers} and not any(record.id for record in records) and records:
         raise UnreadableAnswer(operation, f"the entries of {wrapper} are not {resource.name}")
     return SamplePage(records, wrapper, total_field, page.total)
 
 
 def same_page(one: SamplePage, other: SamplePage) -> bool:
-    """Whether two answers are the same page. Records may have come or gone between them."""
+    """True if two responses are the same page. Records may have been added or removed between them."""
     if not one.records or not other.records:
         return False
     shared = len(one.ids & other.ids)
@@ -113,41 +121,47 @@ def same_page(one: SamplePage, other: SamplePage) -> bool:
 
 
 def older(page: SamplePage, since: int) -> list[SampleRecord]:
-    """Records that a filter by modification should have left out."""
-    return [one for one in page.records if one.modified is not None and one.modified < since - _ROUNDING_MS]
+    """Return the records that a filter by modification time should have omitted."""
+    return [
+        record
+        for record in page.records
+        if record.modified is not None and record.modified < since - _ROUNDING_MS
+    ]
 
 
 def why_not_future(answer: SamplePage | ProbeRefusal) -> str | None:
-    """What speaks against a filter, given what it answers to a date in the future; None for nothing."""
+    """Return the problem of a filter, from the response for a time in the future; None if there is no problem."""
     if isinstance(answer, ProbeRefusal):
         return f"refused ({answer.why})"
-    if any(one.modified is None or one.modified < _FUTURE_MS for one in answer.records):
+    if any(record.modified is None or record.modified < _FUTURE_MS for record in answer.records):
         return "ignored"
     return "does not reduce the total" if answer.total and not answer.records else None
 
 
 def last_changed(known: Sequence[SampleRecord]) -> SampleRecord | None:
-    """The record that was changed last, of those that were changed well after they were made."""
+    """Return the last changed record among those changed well after their creation."""
     changed = [
-        one
-        for one in known
-        if one.modified is not None
-        and one.created is not None
-        and _FUTURE_MS > one.modified > one.created + _WELL_AFTER_MS
+        record
+        for record in known
+        if record.modified is not None
+        and record.created is not None
+        and _FUTURE_MS > record.modified > record.created + _WELL_AFTER_MS
     ]
-    return max(changed, key=lambda one: one.modified or 0, default=None)
+    return max(changed, key=lambda record: record.modified or 0, default=None)
 
 
 def last_unchanged(known: Sequence[SampleRecord]) -> SampleRecord | None:
-    """The newest record that was never changed: its change is null, or was when it was made."""
+    """Return the newest record that was never changed: its last change is null, or equals its creation."""
     unchanged = [
-        one for one in known if one.modified is not None and (one.unchanged or one.modified == one.created)
+        record
+        for record in known
+        if record.modified is not None and (record.unchanged or record.modified == record.created)
     ]
-    return max(unchanged, key=lambda one: one.modified or 0, default=None)
+    return max(unchanged, key=lambda record: record.modified or 0, default=None)
 
 
 def just_before(witness: SampleRecord, milliseconds: int) -> int:
-    """A time shortly before a record was modified, and after it was made."""
+    """Return a time shortly before a record was modified, and after its creation."""
     modified = witness.modified or 0
     if witness.unchanged or witness.created is None:
         return modified - milliseconds
@@ -157,10 +171,9 @@ def just_before(witness: SampleRecord, milliseconds: int) -> int:
 def judge_pages(
     zero: SamplePage | ProbeRefusal, one: SamplePage | ProbeRefusal, two: SamplePage | ProbeRefusal
 ) -> tuple[PageBase, str]:
-    """How a list is paged whose pages 0, 1 and 2 these are, and why.
+    """Return how a list with these pages 0, 1 and 2 is paged, and why.
 
-    A server may clamp the number of a page to the pages that it has, so that pages 1 and 2 are alike where
-    page 0 is not.
+    A server may clamp page numbers to the existing pages, so that pages 1 and 2 are equal although page 0 differs.
     """
     if isinstance(one, ProbeRefusal):
         return PageBase.REFUSED, one.why
@@ -177,14 +190,14 @@ def judge_pages(
 
 
 def past_end(answer: SamplePage | ProbeRefusal) -> str:
-    """What lies beyond the last page: `empty`, `repeats`, or the status of a refusal."""
+    """Return the response past the last page: `empty`, `repeats`, or the status of a refusal."""
     if isinstance(answer, ProbeRefusal):
         return str(answer.status) if answer.status in BAD_PAGE else ""
     return "repeats" if answer.records else "empty"
 
 
 def is_sorted(page: SamplePage, *, descending: bool) -> bool:
-    """Whether a page stands in the order of modification. All its records must say when that was."""
+    """True if a page is sorted by modification time. Each of its records must have one."""
     times = page.times
     if len(times) != len(page.records):
         return False
@@ -192,7 +205,7 @@ def is_sorted(page: SamplePage, *, descending: bool) -> bool:
 
 
 def shows_both_orders(rising: SamplePage, falling: SamplePage) -> bool:
-    """Whether two pages stand in opposite orders of modification, with enough times to tell that from chance."""
+    """True if two pages are sorted by modification time in opposite orders, with enough times to rule out chance."""
     return (
         (can_show_order(rising) or can_show_order(falling))
         and is_sorted(rising, descending=False)
@@ -202,18 +215,18 @@ def shows_both_orders(rising: SamplePage, falling: SamplePage) -> bool:
 
 
 def can_show_order(page: SamplePage) -> bool:
-    """Whether there are enough different times for an order to be told from chance."""
+    """True if a page has enough different times to rule out that it is sorted by chance."""
     return len(set(page.times)) >= 3
 
 
 def middle_time(page: SamplePage) -> int | None:
-    """A time of modification with records on both sides, None if there is none."""
+    """Return the median of the different modification times; None if there are fewer than two."""
     times = sorted(set(page.times))
     return times[len(times) // 2] if len(times) >= 2 else None
 
 
 def shape(value: Any) -> str:
-    """Wrapper and fields of the entries of an audit log, in words."""
+    """Describe the wrapper of an audit log and the fields of its entries."""
     wrapper, entries = "a bare list", value
     if isinstance(value, dict):
         lists = {name: inner for name, inner in value.items() if isinstance(inner, list)}
@@ -246,7 +259,7 @@ def _layout(body: bytes, wrappers: Sequence[str]) -> tuple[str | None, str | Non
 
 
 def _text(value: Any) -> str:
-    """A value as it stands in a query; "" for none."""
+    """Return a value as it is written in a query; "" for none."""
     if value is None or isinstance(value, str):
         return value or ""
     return msgspec.json.encode(value).decode()
@@ -264,10 +277,10 @@ def _sample_record(resource: Resource, raw: msgspec.Raw) -> SampleRecord:
     created = parse_time(values[-1])
     identifier = record.get(resource.id_field)
     named = str(identifier) if isinstance(identifier, str | int) else ""
-    told = modified if modified and modified > 0 else None
+    known = modified if modified and modified > 0 else None
     parent = record.get(resource.parent_field) if resource.parent_field else None
     return SampleRecord(
-        named, told, unchanged=values[0] is None, created=created, names=frozenset(record),
+        named, known, unchanged=values[0] is None, created=created, names=frozenset(record),
         parent=parent if isinstance(parent, str) else "",
         status=_text(record.get(resource.status_field)), merchant=_text(record.get(resource.merchant_field)),
     )  # fmt: skip

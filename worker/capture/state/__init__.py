@@ -1,1 +1,1 @@
-"""What capture keeps in Redis: cursors, record states, leases, queues of reads, run records."""
+"""The state of capture in Redis: cursors, record states, leases, refresh queues, run records."""

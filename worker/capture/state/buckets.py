@@ -4,11 +4,11 @@ from __future__ import annotations
 
 RECORDS_PER_BUCKET = 48
 MIN_BUCKETS, MAX_BUCKETS = 1024, 1 << 20
-"""Hashes that keep the states of a resource: small ones, which Redis packs tightly."""
+"""Number of hashes that store the states of a resource: the hashes stay small, so that Redis packs them tightly."""
 
 
 def buckets_for(total: int | None) -> int:
-    """How many buckets keep so many records: a power of two, so that each holds some dozens."""
+    """Return the number of buckets for `total` records: a power of two, with some dozens of records per bucket."""
     buckets = MIN_BUCKETS
     while buckets < MAX_BUCKETS and total is not None and buckets * RECORDS_PER_BUCKET < total:
         buckets *= 2

@@ -1,4 +1,4 @@
-"""What one commit writes. No I/O: `StateStore.commit` sends it, `commit.lua` carries it out."""
+"""The content of a commit. No I/O: `StateStore.commit` sends it, `commit.lua` carries it out."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RefreshResult:
-    """What a commit notes of reads by id and of full scans.
+    """The results of reads by id and of full scans that a commit records.
 
     Attributes:
         at: When the reads of `done` began, by the clock of Redis.
-        done: Members of the refresh queue that were read. One that became due again after `at` stays.
-        later: Members to be read again, and in how many seconds.
+        done: Members of the refresh queue that were read. A member that became due again after `at` stays.
+        later: Members to read again, and in how many seconds.
         absent: Ids, and how often OrderMesh has answered that the record does not exist.
-        present: Ids of which that is no longer so.
+        present: Ids of records that exist again, whose counts are removed.
         mark: A full scan has seen the records of this commit.
 
     """
@@ -41,7 +41,7 @@ NOTHING = RefreshResult()
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a commit moves besides the records themselves; see `Commit` for the fields."""
+    """The progress that a commit writes in addition to the records; see `Commit` for the fields."""
 
     cursor: CursorUpdate = field(default_factory=CursorUpdate)
     bookmarks: Mapping[str, str] = field(default_factory=dict)
@@ -50,10 +50,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What one commit writes, all of it or nothing.
+    """The content of one commit, which is written completely or not at all.
 
     Attributes:
-        fence: Fencing number of the lease under which it is written.
+        fence: Fencing number of the lease under which the commit is written.
         buckets: Number of hashes that keep the states of the resource.
         reason: Why the records were read; it goes into each event.
         observed_at: Time of an event whose record has no time of its own (seconds since 1970).
@@ -62,7 +62,7 @@ class Commit:
         recorded: New entries of audit logs.
         cursor: Fields of the cursor that change.
         bookmarks: Fields of the same hash that belong to resyncs, by name.
-        refresh: What it notes of reads by id and of full scans.
+        refresh: The results of reads by id and of full scans.
         run: The run record, where the run has ended.
 
     """

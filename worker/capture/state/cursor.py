@@ -164,7 +164,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, fields: Mapping[bytes, bytes]) -> Cursor:
-        """Read the hash as Redis gives it.
+        """Return the cursor from the fields of its hash in Redis.
 
         Raises:
             DataError: A value is not one that this program writes.

@@ -1,7 +1,7 @@
-"""The lease on a resource: one worker reads it at a time, and a dead one is succeeded within seconds.
+"""The lease on a resource: one worker reads it at a time, and another one takes over within seconds if it dies.
 
-The heartbeat renews it. The fencing number, not the clock, is what keeps a worker that was frozen past its
-lease from committing: the commit script compares it.
+The heartbeat renews the lease. A worker that was frozen until its lease expired cannot commit, whatever its clock
+says: the commit script compares the fencing number.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Renewed = Callable[[], Awaitable[None]]
 
 
 class Lease:
-    """A lease that is held. `fence` goes into every commit."""
+    """A held lease. `fence` is the fencing number, which is part of every commit."""
 
     def __init__(self, script: AsyncScript, key: str, resource: str, owner: str, fence: int) -> None:
         self._script, self._key, self._resource, self._owner = script, key, resource, owner
@@ -39,19 +39,24 @@ class Lease:
         self._lost = False
 
     def check(self) -> None:
-        """Raise `LeaseLost` as soon as it is known: saves reading what cannot be committed."""
+        """Check the lease between reads, so that nothing is read that cannot be committed.
+
+        Raises:
+            LeaseLost: The last heartbeat found that the lease is lost.
+
+        """
         if self._lost:
             raise LeaseLost(self._resource, self.fence)
 
     async def renew(self) -> None:
-        """Hold it for another while."""
+        """Extend the lease by `LEASE_SECONDS`."""
         fence, _, _ = await self._script(
             keys=[self._key], args=["renew", self._owner, int(LEASE_SECONDS * 1000)]
         )
         self._lost = fence != self.fence
 
     async def release(self) -> None:
-        """Give it back, so that the next one need not wait."""
+        """Release the lease, so that the next worker need not wait until it expires."""
         await self._script(keys=[self._key], args=["release", self._owner, 0])
 
 
@@ -59,12 +64,18 @@ class Lease:
 async def acquire(
     redis_client: Redis, key: str, *, resource: str, owner: str, clock: Clock, on_renew: Renewed | None = None
 ) -> AsyncIterator[Lease]:
-    """Hold the lease while the block runs. `owner` must be another one for each block.
+    """Hold the lease while the block runs.
 
-    `on_renew` is awaited with each heartbeat.
+    Args:
+        redis_client: The client.
+        key: The key of the lease.
+        resource: The resource, for errors and the log.
+        owner: Name of the holder; it must be unique to the block.
+        clock: The clock of the heartbeat.
+        on_renew: Awaited after each renewal.
 
     Raises:
-        LeaseHeld: Somebody else holds it.
+        LeaseHeld: Another owner holds the lease.
 
     """
     script = scripts.load(redis_client, "worker.capture", "lease")
@@ -93,5 +104,5 @@ async def _beat(lease: Lease, clock: Clock, on_renew: Renewed | None) -> None:
             if on_renew is not None:
                 await on_renew()
         except (redis.exceptions.RedisError, OSError) as error:
-            # Redis is away for the moment. The lease may run out meanwhile; the fence sees to the rest.
+            # Redis is unreachable for the moment. If the lease expires meanwhile, the fence prevents the commit.
             get_logger().debug("lease_not_renewed", fence=lease.fence, error=str(error))

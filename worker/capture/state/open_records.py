@@ -1,4 +1,4 @@
-"""Which records were open when they were last shown: those that are no more among the open ones are read by id."""
+"""The records that were open in the last read of open records. Those no longer returned are read by id."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from worker.capture.state.cursor import Cursor
     from worker.keys import Keys
 
-MIN_BELIEVED = 20
-"""Where fewer records are open than these, most of them may well be closed at once."""
+MIN_SUSPECT = 20
+"""With fewer open records than this, it is plausible that most of them were closed at once."""
 
 
 class OpenRecords:
@@ -31,15 +31,15 @@ class OpenRecords:
         self._added: set[str] = set()
 
     async def add(self, shown: Iterable[str]) -> None:
-        """Record that these were shown as open. Those that it was told of before cost nothing."""
+        """Add the ids of records that were returned as open. Ids that this object added before are skipped."""
         if new := set(shown) - self._added:
             await finish(answer(self._redis.sadd(self._key, *new)))
             self._added |= new
 
     async def record(self, changes: Iterable[Change], scope: RecordScope, cursor: Cursor) -> None:
-        """Record the open ones among changes that reads by id will publish, where the list is read by status.
+        """Add the open records among changes that reads by id will publish, if the list is read by status.
 
-        They may be in a final status when the list is read next.
+        They may have a final status when the list is read next.
         """
         if not cursor.statuses:
             return
@@ -51,14 +51,18 @@ class OpenRecords:
         )
 
     async def replace(self, shown: Collection[str], *, believe: bool) -> str:
-        """A read of the open records has shown these; the others, which were open, are due.
+        """Store the ids that a read of the open records returned, and queue a read of those no longer returned.
 
-        They are noted before what is shown now is remembered: whoever ends in between does it once more. Where most of
-        them are gone at once, nothing is done unless one is to `believe` it; the answer says why, "" if it was done.
+        The reads are queued before the ids are stored: if the worker ends in between, the next one repeats both. If
+        more than half of the open records are missing at once, nothing is written unless `believe` is set.
+
+        Returns:
+            Why nothing was written; "" if the ids were stored.
+
         """
         before = {member.decode() for member in await answer(self._redis.smembers(self._key))}
         closed = before.difference(shown)
-        if len(before) >= MIN_BELIEVED and len(closed) * 2 > len(before) and not believe:
+        if len(before) >= MIN_SUSPECT and len(closed) * 2 > len(before) and not believe:
             return f"{len(closed)} of {len(before)} open records are no longer returned"
         await self._due.add(record(item) for item in closed)
         async with self._redis.pipeline(transaction=True) as pipe:

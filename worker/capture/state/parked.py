@@ -1,4 +1,4 @@
-"""Records that were parked as unreadable, to be looked at again."""
+"""Retry records that were parked as unreadable."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 async def retry_parked(client: Redis, keys: Keys, letter: DeadLetter) -> bool:
-    """Drop the mark by which the record of a dead letter is known to be unreadable. False if there is none.
+    """Remove the stored mark that the record of a dead letter is unreadable; False if there is no mark.
 
-    The next complete read publishes the record if it can be read by then, and parks it again, with a new letter,
-    if it cannot.
+    The next full scan publishes the record if it can be read by then, and otherwise parks it again with a new dead
+    letter.
     """
     stored = await answer(client.hget(keys.cursor(letter.resource), "buckets"))
     buckets = int(stored or 0)

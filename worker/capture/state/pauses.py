@@ -1,7 +1,7 @@
-"""Pauses: what a person has stopped, who, since when and why. They stand in Redis and outlive every worker.
+"""Pauses: which resources a user has paused, since when and why. They are stored in Redis and survive restarts.
 
-`ordersync:{A}:paused` is a hash: the name of a resource, or `*` for the whole account, and a pause as JSON. A pause
-stops reading, by the schedule and by hand; events that are there are delivered, trimmed and replayed as before.
+`ordersync:{A}:paused` is a hash from the name of a resource, or `*` for the whole account, to a pause as JSON. A pause
+stops reading, scheduled or manual; existing events are delivered, trimmed and replayed as before.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from worker.keys import Keys
 
 EVERYTHING = "*"
-"""Stands for all resources of an account."""
+"""Means all resources of an account."""
 _UNREADABLE = "the pause was not written by this program and cannot be read"
 
 
@@ -36,14 +36,14 @@ class Pause(msgspec.Struct, frozen=True):
 
     @property
     def description(self) -> str:
-        """In one sentence, without its end."""
+        """The pause as a sentence without a full stop."""
         what = "the account is" if self.resource == EVERYTHING else "the resource is"
         since = f" since {rfc3339(self.at)}" if self.at else ""
         return f"{what} paused by {self.by}{since}: {self.reason}"
 
 
 def parse(fields: Mapping[bytes, bytes]) -> dict[str, Pause]:
-    """All pauses of an account by resource, as Redis gives them. One that cannot be read still pauses."""
+    """Return the pauses of an account by resource, from the hash in Redis. An unreadable pause is still in force."""
     pauses = {}
     for name, value in fields.items():
         resource = name.decode("utf-8", "replace")
@@ -55,7 +55,7 @@ def parse(fields: Mapping[bytes, bytes]) -> dict[str, Pause]:
 
 
 def of(pauses: Mapping[str, Pause], resource: str) -> Pause | None:
-    """What pauses a resource: a pause of its own, or that of the account."""
+    """Return the pause of a resource, its own or that of the account; None if it is not paused."""
     return pauses.get(resource) or pauses.get(EVERYTHING)
 
 
@@ -66,21 +66,21 @@ class Pauses:
         self._redis, self._key = redis, keys.paused
 
     async def all(self) -> dict[str, Pause]:
-        """All of them, by resource; that of the whole account under `*`."""
+        """Return all pauses by resource; the pause of the whole account under `*`."""
         return parse(await answer(self._redis.hgetall(self._key)))
 
     async def of(self, resource: str) -> Pause | None:
-        """What pauses a resource now."""
+        """Return the current pause of a resource, its own or that of the account; None if it is not paused."""
         own, general = await answer(self._redis.hmget(self._key, [resource, EVERYTHING]))
         result = {resource: own, EVERYTHING: general}
         return of(parse({name.encode(): value for name, value in result.items() if value}), resource)
 
     async def begin(self, pauses: Iterable[Pause]) -> None:
-        """Pause; a pause that is there already is replaced."""
+        """Store pauses. An existing pause of the same resource is replaced."""
         mapping = {pause.resource: msgspec.json.encode(pause).decode() for pause in pauses}
         await finish(answer(self._redis.hset(self._key, mapping=mapping)))
 
     async def end(self, resources: Sequence[str]) -> None:
-        """Lift the pauses of these resources, or of `*`. Polls that are due by then begin at once."""
+        """Remove the pauses of these resources, or of `*`. Polls that are due begin at once."""
         if resources:
             await finish(answer(self._redis.hdel(self._key, *resources)))

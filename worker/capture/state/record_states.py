@@ -1,7 +1,6 @@
-"""A walk over all records that are known of a resource, in an order in which it can be resumed.
+"""Iterate over all known records of a resource, in an order that allows an iteration to be resumed.
 
-The order is that of the buckets, and within one that of the packed ids. A record that comes to be known while the walk
-is under way may be met or not.
+The order is by bucket, then by packed id. A record that is added during the iteration may be returned or not.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ BUCKETS_AT_ONCE = 16
 
 
 class ScanPosition(NamedTuple):
-    """Where a walk stands: in this bucket, behind the record with this packed id as hex digits."""
+    """The position of an iteration: in this bucket, after the record with this packed id in hex digits."""
 
     bucket: int = 0
     after: str = ""
 
 
 class StoredRecord(NamedTuple):
-    """A record that a walk has met: its id, and the place behind it."""
+    """A record that an iteration returned: its id, and the position after it."""
 
     identifier: str
     place: ScanPosition
 
 
 async def walk(redis: Redis, seen: str, buckets: int, start: ScanPosition) -> AsyncGenerator[StoredRecord]:
-    """The records whose states stand in the hashes `seen`, from a place on, without those published as deleted."""
+    """Yield the records whose states are in the hashes `seen`, after a position, except those published as deleted."""
     for first in range(start.bucket, buckets, BUCKETS_AT_ONCE):
         numbers = range(first, min(first + BUCKETS_AT_ONCE, buckets))
         async with redis.pipeline(transaction=False) as pipe:
@@ -43,15 +42,15 @@ async def walk(redis: Redis, seen: str, buckets: int, start: ScanPosition) -> As
                 pipe.hgetall(f"{seen}:{number}")
             result: Sequence[dict[bytes, bytes]] = await pipe.execute()
         for number, states in zip(numbers, result, strict=True):
-            behind = bytes.fromhex(start.after) if number == start.bucket else b""
+            after = bytes.fromhex(start.after) if number == start.bucket else b""
             for key in sorted(states):
                 identifier = unpack_id(key)
-                if key > behind and identifier is not None and not _is_gone(states[key]):
+                if key > after and identifier is not None and not _is_gone(states[key]):
                     yield StoredRecord(identifier, ScanPosition(number, key.hex()))
 
 
 async def states_of(redis: Redis, seen: str, buckets: int, identifiers: Sequence[str]) -> list[bytes]:
-    """The packed states of records as they are now, in their order; b"" for none."""
+    """Return the current packed states of records, in their order; b"" for an unknown record."""
     if not identifiers:
         return []
     keys = [pack_id(identifier) for identifier in identifiers]
@@ -62,13 +61,13 @@ async def states_of(redis: Redis, seen: str, buckets: int, identifiers: Sequence
 
 
 async def buckets_of(redis: Redis, cursor: str) -> int:
-    """How many hashes there are, by the cursor of a resource; 0 where it was never read."""
+    """Return the number of hashes, from the cursor of a resource; 0 if it was never read."""
     result = await answer(redis.hget(cursor, "buckets"))
     return int(result) if result and result.isdigit() else 0
 
 
 def unpacked(state: bytes) -> RecordState | None:
-    """A state; None where there is none, or one of another hand."""
+    """Return an unpacked state; None if there is none, or this program did not write it."""
     try:
         return RecordState.unpack(state) if state else None
     except ValueError:

@@ -1,11 +1,11 @@
-"""What is due to be read by id: follow-ups of changes, records that a complete read did not show, resyncs.
+"""The refresh queue: records to read by id, such as follow-ups of changes and records missing from a full scan.
 
-A sorted set for each resource holds who is to be read, and since when by the clock of Redis. Whoever reads takes a
-look at it and removes a member in the commit that deals with it, unless it became due again since the read began:
-so a worker may be killed at any point, and no change is followed up by a read that was earlier.
+A sorted set for each resource contains the keys to read, by due time of the clock of Redis. The worker fetches a batch
+and removes a key in the commit that writes the result, unless the key became due again after the read began. So a
+worker may be killed at any point, and a change is never followed up by a read that began before it.
 
-Members: `id:ID` is a record; `of:ID` are the records of a parent, or the audit log of a record, `of:ID/ID` that of
-something within it. What stands behind the colon is percent-encoded, so that any id can be written.
+Keys: `id:ID` is a record; `of:ID` means the records of a parent, or the audit log of a record; `of:ID/ID` is the audit
+log of an object nested in a record. Ids are percent-encoded, so that a key can contain any id.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 _ID, _OF = "id:", "of:"
 
 CONFIRM_SECONDS = 30.0
-"""Between the two answers that a record does not exist."""
+"""Seconds between the two answers that a record does not exist."""
 CONFIRMATIONS = 2
-"""Answers, or full scans, that it takes to delete a record."""
+"""Number of answers, or full scans, after which a missing record is deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshKey:
-    """Who is to be read: one record by its `path` of one id, or `of` a parent."""
+    """A key of the refresh queue: one record, whose `path` is one id, or everything `of` a parent."""
 
     path: tuple[str, ...]
     of: bool
@@ -46,7 +46,7 @@ class RefreshKey:
 
     @classmethod
     def parse(cls, text: str) -> RefreshKey | None:
-        """Read it back; None for what this program did not write."""
+        """Return the key from its text; None if this program did not write it."""
         kind, rest = text[:3], text[3:]
         if kind not in {_ID, _OF} or not rest:
             return None
@@ -54,12 +54,12 @@ class RefreshKey:
 
 
 def record(identifier: str) -> str:
-    """The member that stands for a record."""
+    """Return the key of a record."""
     return str(RefreshKey((identifier,), of=False))
 
 
 def log_of(*path: str) -> str:
-    """The member that stands for the records of a parent, or for an audit log."""
+    """Return the key of the records of a parent, or of an audit log."""
     return str(RefreshKey(path, of=True))
 
 
@@ -71,82 +71,90 @@ def follow_ups(
     first: bool = False,
     before: Sequence[Sequence[str]] = (),
 ) -> Iterator[tuple[str, str]]:
-    """What a change of a record makes due: targets and members.
+    """Yield the follow-ups of a change of a record, as pairs of target and key.
 
-    `linked`: the values of the fields that the follow-ups name, in their order. What is no id there is passed over.
-    `first`: the change is that the first complete read has found the record. `before`: what `within` has said of it
-    as it was published last: what has been taken out of it since tells so in its own log.
+    Args:
+        requested: The follow-ups of the resource.
+        identifier: The id of the record.
+        linked: The values of the fields that the follow-ups name, in their order. Values that are not ids are skipped.
+        first: The first full scan has found the record.
+        before: The result of `within` for the record as it was published last. The audit log of a nested object that
+            was removed since then contains the removal, so it is read, too.
+
     """
     values, earlier = iter(linked), iter(before)
     for item in requested:
         value = next(values, None) if item.ids else None
-        held = next(earlier, ()) if item.is_within else ()
+        previous = next(earlier, ()) if item.is_within else ()
         if first and not item.first:
             continue
         if not item.ids:
             yield item.target, log_of(identifier)
             continue
-        for result in dict.fromkeys((*_ids(value, item.ids[1:]), *held)):
-            # An id that leads to a record stands alone; one of something within a record needs both.
+        for result in dict.fromkeys((*_ids(value, item.ids[1:]), *previous)):
+            # The key of a record is its id; the key of a nested object also has the id of the record.
             yield item.target, log_of(identifier, result) if item.is_within else record(result)
 
 
 def within(requested: Sequence[FollowUp], linked: Sequence[object]) -> list[list[str]]:
-    """The ids of what stands within a record, for each of the follow-ups that read of it. `linked`: as above."""
+    """Return the ids of the nested objects of a record, for each follow-up that reads their logs.
+
+    `linked` as for `follow_ups`.
+    """
     values = iter(linked)
     pairs = [(item, next(values, None)) for item in requested if item.ids]
-    return [list(_ids(value, each.ids[1:])) for each, value in pairs if each.is_within]
+    return [list(_ids(value, item.ids[1:])) for item, value in pairs if item.is_within]
 
 
 def _ids(value: object, path: tuple[str, ...]) -> Iterator[str]:
-    for one in value if isinstance(value, list) else ():
-        result = one
+    for item in value if isinstance(value, list) else ():
+        result = item
         if path:
-            result = one.get(path[0]) if isinstance(one, dict) else None
+            result = item.get(path[0]) if isinstance(item, dict) else None
         if isinstance(result, str | int) and result != "":
             yield str(result)
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshBatch:
-    """A look at what is due. `at`: when it was taken, by the clock of Redis."""
+    """A batch of due keys. `at`: when it was fetched, by the clock of Redis."""
 
     at: str
     members: tuple[str, ...]
 
 
 class RefreshQueue:
-    """What is due of one resource of one account."""
+    """The refresh queue of one resource of one account."""
 
     def __init__(self, redis: Redis, keys: Keys, resource: str) -> None:
-        self._redis, self._key, self._tries = (
+        self._redis, self._key, self._failures = (
             redis,
             keys.refresh_queue(resource),
             keys.refresh_failures(resource),
         )
-        self._take = scripts.load(redis, "worker.capture", "due")
+        self._fetch = scripts.load(redis, "worker.capture", "due")
 
     async def fetch(self, limit: int) -> RefreshBatch:
-        """Look at up to `most` of what is due now. Nothing is removed."""
-        at, *members = await self._take(keys=[self._key], args=[limit])
+        """Return up to `limit` keys that are due now. They are not removed."""
+        at, *members = await self._fetch(keys=[self._key], args=[limit])
         return RefreshBatch(at.decode(), tuple(member.decode() for member in members))
 
     async def count(self) -> int:
-        """How many are due, now or later."""
+        """Return how many keys are due, now or later."""
         return int(await answer(self._redis.zcard(self._key)))
 
     async def add(self, members: Iterable[str]) -> None:
-        """Note that these are to be read, from now on."""
+        """Add keys that are due now."""
         seconds, micros = await answer(self._redis.time())
         scores = dict.fromkeys(members, seconds + micros / 1e6)
         if scores:
             await finish(answer(self._redis.zadd(self._key, scores)))
 
     async def failed(self, member: str) -> int:
-        """Count a failed read of a member; how many there were in a row."""
-        return int(await finish(answer(self._redis.hincrby(self._tries, member, 1))))
+        """Count a failed read of a key; return the number of failures in a row."""
+        return int(await finish(answer(self._redis.hincrby(self._failures, member, 1))))
 
     async def succeeded(self, members: Sequence[str]) -> None:
-        """Forget the failures of these."""
+        """Reset the failure counts of these keys."""
         if members:
-            await finish(answer(self._redis.hdel(self._tries, *members)))
+            await finish(answer(self._redis.hdel(self._failures, *members)))

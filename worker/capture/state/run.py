@@ -1,4 +1,4 @@
-"""A run: what one poll did. Its summary is one log line and one entry in the stream of runs."""
+"""A run: the counts and the outcome of one poll. Its summary is one log line and one entry in the stream of runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 MIN_OFFSET_LOGGED = 2.0
-"""Seconds by which two clocks may differ without a word."""
+"""Clock offsets below this number of seconds are reported as 0."""
 
 
 class Outcome(StrEnum):
@@ -23,13 +23,13 @@ class Outcome(StrEnum):
 
     COMPLETE = "complete"
     PARTIAL = "partial"
-    """Its slice of time was over; the next run carries on."""
+    """Its time slice ended; the next run continues."""
     STOPPED = "stopped"
-    """The worker was asked to end; the next run carries on."""
+    """The worker was asked to stop; the next run continues."""
     PAUSED = "paused"
-    """Its consumers, or Redis, have to catch up first, and it goes on by itself; or somebody has paused it."""
+    """Backpressure, after which polling resumes automatically; or a user has paused the resource."""
     SUSPICIOUS = "suspicious"
-    """It has read to the end, but what it has seen is not believed; what it has shown was published."""
+    """The read reached the end, but its result is suspect. The records that it returned were published."""
     FAILED = "failed"
     HELD = "held"
     """Another worker is reading the resource."""
@@ -37,10 +37,15 @@ class Outcome(StrEnum):
 
 @dataclass(slots=True)
 class Run:
-    """The counts of one poll. Times in seconds; `began` of the monotonic clock, `started_at` since 1970.
+    """The counts of one poll. Times in seconds.
 
-    `total`: the last one that the server gave; `latest`: the newest modification seen, in milliseconds since 1970;
-    `bare`: what is newer was empty, where something should have been.
+    Attributes:
+        began: When the run began, by the monotonic clock.
+        started_at: When the run began, since 1970.
+        total: The last total that the server reported.
+        latest: The newest modification read, in milliseconds since 1970.
+        bare: The read of newer records returned nothing although at least one record was expected.
+
     """
 
     run_id: str
@@ -82,35 +87,35 @@ class Run:
         return self.snapshot + self.created + self.updated + self.deleted + self.recorded
 
     def add_plan(self, plan: str) -> None:
-        """It reads by this plan, too."""
-        if plan != "open" or not self.plan.endswith(plan):  # it is read status by status
+        """Add a strategy to `plan`."""
+        if plan != "open" or not self.plan.endswith(plan):  # open records are read once per status
             self.plan = f"{self.plan}+{plan}".strip("+")
 
     def count_page(self, records: int, changes: Iterable[Change]) -> None:
-        """A page has been committed."""
+        """Count a committed page."""
         self.pages += 1
         self.records += records
         self.unchanged += max(0, records - self.count(changes))
 
     def count(self, changes: Iterable[Change]) -> int:
-        """These changes have been committed; how many they are."""
-        others = 0
+        """Count committed changes by action; return their number."""
+        count = 0
         for change in changes:
-            others += 1
+            count += 1
             name = change.action.value
             setattr(self, name, getattr(self, name) + 1)
-        return others
+        return count
 
     def end(self, outcome: Outcome, error_code: str = "", error: str = "") -> None:
-        """Say how it has ended."""
+        """Set how the run has ended."""
         self.outcome, self.error_code, self.error = outcome, error_code, error
 
     def fail(self, code: str, error: BaseException) -> None:
-        """End it with an error; what was committed stays."""
+        """End the run with an error. Committed pages stay."""
         self.end(Outcome.FAILED, code, str(error) or type(error).__name__)
 
     def summary(self, now: float) -> dict[str, str | int | float]:
-        """The fields of the summary line at `now` (monotonic): counts, cost, time."""
+        """Return the fields of the summary line at `now` (monotonic): counts, cost, time."""
         fields: dict[str, str | int | float] = {
             "run_id": self.run_id,
             "trace_id": self.trace_id,
@@ -137,9 +142,9 @@ class Run:
         if self.latest:
             fields["newest"] = rfc3339(self.latest / 1000)
         if self.usage.clock_offset is not None:
-            # The header tells whole seconds, some of them late.
-            told = abs(self.usage.clock_offset) >= MIN_OFFSET_LOGGED
-            fields["clock_offset_s"] = round(self.usage.clock_offset, 1) if told else 0.0
+            # The Date header has whole seconds, and the response may have been delayed.
+            significant = abs(self.usage.clock_offset) >= MIN_OFFSET_LOGGED
+            fields["clock_offset_s"] = round(self.usage.clock_offset, 1) if significant else 0.0
         if self.freshness is not None:
             fields["freshness_s"] = round(self.freshness, 3)
         if self.error_code:

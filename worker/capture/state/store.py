@@ -1,6 +1,6 @@
-"""What the engine keeps in Redis for one account and resource: states, field names, cursor, run records.
+"""The state of one resource of one account in Redis: record states, field names, cursor, run records.
 
-Every write goes through one script, `commit.lua`. See there for what it promises.
+Records and progress are written by one script, `commit.lua`, which documents its guarantees.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ LAYOUT = "2"
 """Version of the key layout and of the packed states."""
 RUNS_KEPT = 10_000
 BUCKETS_AT_ONCE = 64
-"""Buckets that one call looks through for records that were not shown: it must not keep Redis from others."""
+"""Buckets that one call searches for unseen records: a call must not block Redis for long."""
 
-# The msgpack that Lua scripts read (cmsgpack) is the older one without a type of its own for bytes.
+# Lua scripts read the older msgpack format (cmsgpack), which has no separate type for bytes.
 _pack = partial(msgpack.packb, use_bin_type=False)
 
 
 @dataclass(frozen=True, slots=True)
 class UnseenRecords:
-    """Ids of records that a complete read did not show; how many records there are, and places, by their states."""
+    """Ids of records that a full scan did not return, and the numbers of known records and assigned places."""
 
     identifiers: Sequence[str]
     tracked: int
@@ -56,10 +56,17 @@ class UnseenRecords:
 
 
 class StateStore:
-    """The keys of one resource, or audit log, of one account. `payload`: how its records go into events.
+    """The keys of one resource, or audit log, of one account.
 
-    `lease`: the name of the lease under which is committed; that of the resource if it has no other. Two may commit
-    at a time: a state that is another one by now is found in the commit.
+    Two runs may commit at the same time: the commit detects a state that has changed since it was looked up.
+
+    Args:
+        redis: The client.
+        keys: The keys of the account.
+        resource: The resource or audit log.
+        payload: How its records are written into events.
+        lease: The name of the lease that commits check; "" for the lease of the resource.
+
     """
 
     def __init__(
@@ -92,7 +99,7 @@ class StateStore:
             keys.scan_bitmap(name),
             keys.nested_ids(name),
         ]
-        self._holds_within = any(item.is_within for item in self._follow_ups)
+        self._has_nested = any(item.is_within for item in self._follow_ups)
         self._targets = list(dict.fromkeys(each.target for each in self._follow_ups))
         self._commit_keys += [keys.refresh_queue(target) for target in self._targets]
         self._source = envelope.source(keys.account, name)
@@ -100,7 +107,7 @@ class StateStore:
         self._entries = EventBuilder(resource.entity, payload)
 
     async def check_layout(self) -> None:
-        """Claim the key layout of the account, or find that it is this version's.
+        """Store the version of the key layout, or check that the stored version is that of this program.
 
         Raises:
             DataError: The keys were written by another version.
@@ -115,16 +122,16 @@ class StateStore:
             )
 
     async def load_cursor(self) -> Cursor:
-        """The cursor; one of its own making for a resource that was never read."""
+        """Return the cursor; a default one for a resource that was never read."""
         return Cursor.parse(await answer(self._redis.hgetall(self._keys.cursor(self._resource.name))))
 
     async def load_fields(self) -> FieldIndex:
-        """The field names that have a place."""
+        """Return the field names that have a position."""
         key = self._keys.fields(self._resource.name)
         return FieldIndex(_names(await answer(self._redis.lrange(key, 0, -1))))
 
     async def extend_fields(self, fields: FieldIndex, names: Sequence[str]) -> None:
-        """Give `names` a place. Idempotent, and safe while others do the same."""
+        """Append unknown `names` to the field names. Idempotent, and safe to do concurrently."""
         new = fields.unknown(names)
         if new:
             key = self._keys.fields(self._resource.name)
@@ -133,73 +140,78 @@ class StateStore:
     async def differing(
         self, observed: Sequence[RawRecord], buckets: int, *, mark: bool = False, every: bool = False
     ) -> dict[int, bytes]:
-        """Positions of those records whose bytes differ from the ones known, with their packed state.
+        """Return the indices of the records whose fingerprints differ from the stored ones, with their packed states.
 
-        `mark`: note that a complete read has seen all of them. `every`: of all records, also those that do not differ.
+        Args:
+            observed: The records.
+            buckets: Number of hashes that store the states.
+            mark: Mark all of the records as seen by the full scan.
+            every: Return the indices of all records, including unchanged ones.
+
         """
         if not observed:
             return {}
         requested: list[int | bytes] = []
-        for one in observed:
-            requested += (bucket_of(one.key, buckets), one.key, b"" if every else one.raw)
-        shown = self._keys.scan_bitmap(self._resource.name)
+        for record in observed:
+            requested += (bucket_of(record.key, buckets), record.key, b"" if every else record.raw)
+        bitmap = self._keys.scan_bitmap(self._resource.name)
         result = await finish(
-            self._lookup(keys=[self._seen, shown], args=[_pack(requested), "1" if mark else ""])
+            self._lookup(keys=[self._seen, bitmap], args=[_pack(requested), "1" if mark else ""])
         )
         return dict(zip(result[::2], result[1::2], strict=True))
 
     async def mark_of(self, name: str) -> str:
-        """A field of the cursor that somebody else than the poll keeps there, "" for none."""
+        """Return a field of the cursor's hash that is not the poll's, such as the bookmark of a resync; or ""."""
         cursor = self._keys.cursor(self._resource.name)
         result: bytes | None = await answer(cast("Any", self._redis.hget(cursor, name)))
         return (result or b"").decode()
 
     async def marks(self, start: str) -> list[str]:
-        """The names of those fields that begin so."""
+        """Return the names of the fields of the cursor's hash that begin with `start`."""
         names = await answer(self._redis.hkeys(self._keys.cursor(self._resource.name)))
         return [item for name in names if (item := name.decode()).startswith(start)]
 
     async def drop_mark(self, name: str) -> None:
-        """Take it away."""
+        """Remove a field of the cursor's hash."""
         await finish(answer(self._redis.hdel(self._keys.cursor(self._resource.name), name)))
 
     async def begin_sweep(self) -> None:
-        """A complete read begins, and has seen nothing yet."""
+        """Clear the bitmap of seen records when a full scan begins."""
         await finish(answer(self._redis.unlink(self._keys.scan_bitmap(self._resource.name))))
 
     async def shown(self) -> int:
-        """How many records the complete read has seen."""
+        """Return how many records the full scan has seen."""
         return int(await answer(self._redis.bitcount(self._keys.scan_bitmap(self._resource.name))))
 
     async def missing(self, buckets: int, limit: int) -> UnseenRecords:
-        """The records that are known and that the complete read has not seen, no more than `most` + 1 of them."""
-        shown, result, tracked, places = self._keys.scan_bitmap(self._resource.name), list[str](), 0, 0
+        """Return known records that the full scan has not seen, at most `limit` + 1 of them."""
+        bitmap, result, tracked, places = self._keys.scan_bitmap(self._resource.name), list[str](), 0, 0
         for bucket in range(0, buckets, BUCKETS_AT_ONCE):
-            behind = min(bucket + BUCKETS_AT_ONCE, buckets)
+            end = min(bucket + BUCKETS_AT_ONCE, buckets)
             here, highest, *packed = await self._missing(
-                keys=[self._seen, shown], args=[bucket, behind, limit - len(result)]
+                keys=[self._seen, bitmap], args=[bucket, end, limit - len(result)]
             )
             result += [identifier for item in packed if (identifier := unpack_id(item)) is not None]
             tracked, places = tracked + here, max(places, highest)
         return UnseenRecords(result, tracked, places)
 
     async def deletes_accepted(self) -> bool:
-        """Whether a person has said that the next complete read is to be believed, whatever it does not show."""
+        """True if a user has accepted that the next full scan may delete any number of records."""
         return bool(await answer(self._redis.hexists(self._keys.accepted, self._resource.name)))
 
     async def forget_acceptance(self) -> None:
-        """It held for one complete read."""
+        """Remove the acceptance, which is valid for one full scan."""
         await finish(answer(self._redis.hdel(self._keys.accepted, self._resource.name)))
 
     async def state_of(self, identifier: str, buckets: int) -> bytes:
-        """The packed state of a record, b"" for none."""
+        """Return the packed state of a record; b"" for an unknown record."""
         key = pack_id(identifier)
         bucket = f"{self._seen}:{bucket_of(key, buckets)}"
-        held: bytes | None = await answer(cast("Any", self._redis.hget(bucket, cast("str", key))))
-        return held or b""
+        stored: bytes | None = await answer(cast("Any", self._redis.hget(bucket, cast("str", key))))
+        return stored or b""
 
     async def absent(self, identifiers: Sequence[str]) -> dict[str, int]:
-        """Which of these records a complete read did not show, and how often they were answered not to be there."""
+        """Return the records among these that a full scan did not return, with the number of "not found" answers."""
         if not identifiers:
             return {}
         result: Sequence[bytes | None] = await answer(
@@ -209,23 +221,25 @@ class StateStore:
         return {identifier: int(count) for identifier, count in pairs if count is not None}
 
     async def all_absent(self) -> dict[str, int]:
-        """Every record that the last complete read did not show and of which nothing is certain yet."""
+        """Return every record with an unconfirmed delete, with the number of "not found" answers."""
         result = await answer(self._redis.hgetall(self._keys.unconfirmed_deletes(self._resource.name)))
         return {
             identifier.decode("utf-8", "surrogatepass"): int(count) for identifier, count in result.items()
         }
 
     async def waiting(self, members: Sequence[str]) -> set[str]:
-        """Which of these are due, now or later."""
+        """Return the members among these that are in the refresh queue, due now or later."""
         key = self._keys.refresh_queue(self._resource.name)
         scores = await answer(self._redis.zmscore(key, list(members))) if members else []
         return {member for member, score in zip(members, scores, strict=True) if score is not None}
 
     async def commit(self, commit: Commit) -> bool:
-        """Publish, remember and move on, all in one script, which no cancellation cuts short.
+        """Write events, record states and progress in one script, which a cancellation does not interrupt.
 
-        True if it was done; False if nothing was written, since another run has committed one of these records
-        since it was looked up.
+        Returns:
+            True if the commit was written. False if nothing was written, because another run has committed one of
+            these records since it was looked up.
+
 
         Raises:
             LeaseLost: Another worker holds the lease; nothing was written.
@@ -234,23 +248,23 @@ class StateStore:
         changes, buckets, refresh = commit.changes, commit.buckets, commit.refresh
         entries, dead = [], []
         lasts = await self._last_of(changes, buckets) if self._payload.previous else {}
-        befores = await self._within_of(changes, buckets) if self._holds_within else {}
+        befores = await self._within_of(changes, buckets) if self._has_nested else {}
         for change in changes:
             key = change.observed.key
             entry: list[object] = [bucket_of(key, buckets), key, change.before, change.after]
             events: list[list[object]] = []
             last: bytes | bool = False
-            inside: bytes | bool = False
+            nested: bytes | bool = False
             if change.action in PUBLISHED:
                 body = EncodedRecord(self._entries.published(change))
                 events = [self._entries.event(change, commit.observed_at, body, lasts.get(key))]
                 if self._payload.previous:
                     last = body.kept(change.version, self._payload.tag)
-                if self._holds_within:
-                    inside = _pack_within(within(self._follow_ups, change.linked))
+                if self._has_nested:
+                    nested = _pack_within(within(self._follow_ups, change.linked))
             elif change.action is Action.UNREADABLE:
                 dead.append(self._entries.dead_letter(change, commit.observed_at, commit.where))
-            entries.append([*entry, events, last, change.grows, inside])
+            entries.append([*entry, events, last, change.grows, nested])
         for log in commit.recorded:
             bucket = bucket_of(log.key, buckets)
             events = [self._entries.recorded(log, item, commit.observed_at) for item in log.entries]
@@ -262,8 +276,8 @@ class StateStore:
         more = [
             refresh.at,
             list(refresh.done),
-            [each for pair in refresh.later.items() for each in pair],
-            [each for pair in refresh.absent.items() for each in pair],
+            [item for pair in refresh.later.items() for item in pair],
+            [item for pair in refresh.absent.items() for item in pair],
             list(refresh.present),
             self._due(changes, befores),
             "1" if refresh.mark else "",
@@ -278,9 +292,9 @@ class StateStore:
         return bool(status == b"ok")
 
     async def settle(self, buckets: int) -> None:
-        """Drop the records that were kept for old values, unless they are still wanted, under the same policy.
+        """Delete the records stored for old values, unless old values are enabled with the same privacy policy.
 
-        For once in the life of a process, under the lease.
+        Called once in the life of a process, under the lease.
         """
         tag = self._payload.tag.hex().encode() if self._payload.previous else b""
         key = self._keys.last_published(self._resource.name)
@@ -292,9 +306,9 @@ class StateStore:
         await (self._redis.set(key, tag) if tag else self._redis.delete(key))
 
     async def _last_of(self, changes: Sequence[Change], buckets: int) -> dict[bytes, bytes]:
-        """The records that these changes replace, as they were published, by key, where they are kept.
+        """Return the stored records that these changes replace, as they were published, by key.
 
-        They are what goes with the states that were looked up before, or the commit finds a conflict.
+        They belong to the states that were looked up before; otherwise the commit detects a conflict.
         """
         updated = [change for change in changes if change.action is Action.UPDATED]
         if not updated:
@@ -313,7 +327,7 @@ class StateStore:
         return lasts
 
     async def _within_of(self, changes: Sequence[Change], buckets: int) -> dict[bytes, list[list[str]]]:
-        """What stood within the records of these changes when they were published last, by key. As for `_last_of`."""
+        """Return the nested ids of these records as they were published last, by key. See `_last_of` for conflicts."""
         keys = [change.observed.key for change in changes if change.action in PUBLISHED]
         prefix = self._keys.nested_ids(self._resource.name)
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -323,7 +337,7 @@ class StateStore:
         return {key: _unpack_within(packed) for key, packed in zip(keys, result, strict=True) if packed}
 
     def _due(self, changes: Sequence[Change], befores: Mapping[bytes, list[list[str]]]) -> list[list[object]]:
-        """What the changes make due: the place of each due set among the keys of the commit, and its members."""
+        """Return the members to add to each refresh queue, which is named by its index in the keys of the commit."""
         if not self._follow_ups:
             return []
         members: dict[str, dict[str, None]] = {target: {} for target in self._targets}
@@ -339,22 +353,22 @@ class StateStore:
                 )
                 for target, member in result:
                     members[target][member] = None
-        behind = len(self._commit_keys) - len(self._targets) + 1
-        return [[behind + at, list(members[target])] for at, target in enumerate(self._targets)]
+        first_index = len(self._commit_keys) - len(self._targets) + 1  # Lua counts from 1
+        return [[first_index + offset, list(members[target])] for offset, target in enumerate(self._targets)]
 
 
 def _pack_within(ids: Sequence[Sequence[str]]) -> bytes:
-    """Ids of what stands within a record, as they are kept; b"" for none."""
-    return msgspec.msgpack.encode([[pack_id(item) for item in some] for some in ids]) if any(ids) else b""
+    """Return the nested ids of a record in the form that is stored; b"" if there are none."""
+    return msgspec.msgpack.encode([[pack_id(item) for item in group] for group in ids]) if any(ids) else b""
 
 
 def _unpack_within(packed: bytes) -> list[list[str]]:
-    """Read it back; none where another hand has written it."""
+    """Return the ids that `_pack_within` packed; an empty list if this program did not write them."""
     try:
         result = msgspec.msgpack.decode(packed, type=list[list[bytes]])
     except msgspec.DecodeError:
         return []
-    return [[name for item in some if item and (name := unpack_id(item))] for some in result]
+    return [[name for item in group if item and (name := unpack_id(item))] for group in result]
 
 
 def _flat(fields: Mapping[str, object]) -> list[str]:

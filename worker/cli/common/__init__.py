@@ -1,1 +1,1 @@
-"""What several commands share: options, connections to Redis, shell completion."""
+"""Code that several commands share: options, connections to Redis, shell completion."""

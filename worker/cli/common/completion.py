@@ -1,4 +1,4 @@
-"""`ordersync completion`. What it offers for a parameter, the type of the parameter says: see `params`."""
+"""`ordersync completion`. The type of a parameter defines its completions: see `params`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 VARIABLE = "_ORDERSYNC_COMPLETE"
-"""Set by the shell when it asks what may come next."""
+"""Variable that the shell sets when it requests completions."""
 _INSTALL = {
     "bash": 'eval "$(ordersync completion bash)"    # in ~/.bashrc; bash 4.4 or newer',
     "zsh": 'eval "$(ordersync completion zsh)"     # in ~/.zshrc, after compinit',

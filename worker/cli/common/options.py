@@ -1,4 +1,4 @@
-"""What several commands have in common."""
+"""Settings and accounts, for several commands."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 def prepare(*, quiet: bool = False) -> Settings:
-    """Settings, and logs set up by them. `quiet`: a command that answers questions logs warnings only."""
+    """Return the settings after configuring the log. With `quiet`, only warnings are logged."""
     loaded = settings.load()
     logs.configure(loaded.log.format, "warning" if quiet and loaded.log.level == "info" else loaded.log.level)
     return loaded
 
 
 async def pick_account(redis: Redis, requested: str | None, loaded: Settings) -> str:
-    """The account to look at: the one named, the one of the settings, or the only one there is.
+    """Return the requested account, the account of the settings, or the only account in Redis.
 
     Raises:
-        SettingsError: It is not known, or there are several to choose from.
+        SettingsError: The account is unknown, or there are several and none is requested.
 
     """
     known = sorted(name.decode() for name in await answer(redis.smembers(ACCOUNTS)))
@@ -46,7 +46,7 @@ async def pick_account(redis: Redis, requested: str | None, loaded: Settings) ->
 
 
 def _accounts_of(loaded: Settings) -> list[str]:
-    """The accounts of the settings here; none where they have no login."""
+    """Return the accounts of the settings; an empty list if the settings have no login."""
     try:
         return [item.name for item in loaded.accounts()]
     except SettingsError:

@@ -1,7 +1,7 @@
 """Parameters of several commands: types that offer values to the shell, and `--account`.
 
-A type offers accounts and groups from Redis, and nothing if anything is wrong: an error would only disturb typing.
-Libraries are imported when the shell asks.
+A type offers accounts and groups from Redis, and nothing after an error, which would only disturb typing. Libraries are
+imported when the shell requests completions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TIMEOUT = 0.5
 
 
 class Offered(click.types.StringParamType):
-    """Text, for which the shell offers the values that `offer` returns."""
+    """Text for which the shell offers the values that `offer` returns."""
 
     def __init__(self, offer: Callable[[], Iterable[str]]) -> None:
         self._offer = offer
@@ -43,7 +43,7 @@ def _resources() -> Iterable[str]:
 
 
 def _from_redis(read: Callable[[Redis, str], Iterable[str]]) -> Iterable[str]:
-    """Return what `read` finds, given a client and the account of the settings."""
+    """Return the result of `read`, called with a client and the account of the settings."""
     try:
         import redis  # noqa: PLC0415 - see the top
 
@@ -75,8 +75,8 @@ def _groups(redis: Redis, account: str) -> Iterable[str]:
     for name in [account] if account in known else known:
         for key in map(Keys(name).stream, _resources()):
             if redis.exists(key):
-                found: Any = redis.xinfo_groups(key)
-                groups |= {group["name"].decode("utf-8", "replace") for group in found}
+                entries: Any = redis.xinfo_groups(key)
+                groups |= {group["name"].decode("utf-8", "replace") for group in entries}
     return sorted(groups)
 
 

@@ -1,4 +1,4 @@
-"""What commands share that look into Redis, or change something there, and end."""
+"""Code for commands that read or change something in Redis and exit."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 
 @asynccontextmanager
 async def client_of(settings: Settings) -> AsyncIterator[Redis]:
-    """The server of a worker, while the block runs.
+    """Provide a client of the worker's Redis while the block runs.
 
     Raises:
-        RedisUnavailable: It does not answer, or refuses what is asked of it.
+        RedisUnavailable: Redis does not answer, or refuses a command.
 
     """
     url = running_redis_url(settings)
@@ -51,16 +51,16 @@ async def client_of(settings: Settings) -> AsyncIterator[Redis]:
 
 
 def check_resource(resource: str | None) -> None:
-    """Refuse the name of a resource that there is none of."""
+    """Raise `SettingsError` for an unknown resource."""
     if resource is not None and resource not in RESOURCES:
         raise SettingsError(f"Unknown resource {resource!r}. Known resources: {', '.join(RESOURCES)}")
 
 
 def ask_back(question: str, *, yes: bool) -> None:
-    """Ask before something is removed for good; not with `yes`.
+    """Ask for confirmation before data is removed permanently, unless `yes` is set.
 
     Raises:
-        SettingsError: Nobody can be asked.
+        SettingsError: Standard input is not a terminal, so no confirmation is possible.
 
     """
     if yes:
@@ -73,10 +73,10 @@ def ask_back(question: str, *, yes: bool) -> None:
 
 
 def moment(text: str | None, name: str, now: float) -> float | None:
-    """Seconds since 1970 of a time (RFC 3339, UTC where it names no zone) or of a span before now: `2h`, `30min`.
+    """Return a time in seconds since 1970, from RFC 3339 (UTC if it has no zone) or an age such as `2h` or `30min`.
 
     Raises:
-        SettingsError: It is neither.
+        SettingsError: The text is neither a time nor an age.
 
     """
     if text is None:

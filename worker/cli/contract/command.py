@@ -10,7 +10,7 @@ from worker.cli import LazyGroup
 
 
 class Commands(LazyGroup):
-    """What can be done with the contract; each stands in a module of its own."""
+    """The commands of `ordersync contract`, each in a module of its own."""
 
     table: ClassVar = {
         "show": (

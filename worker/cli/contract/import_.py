@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from worker.ordermesh.contract.openapi_import import Imported, Match
 
 MAX_SHOWN = 30
-"""Operations of the document alone that are shown one by one; it may be that of a much larger API."""
+"""Maximum number of unknown operations that are listed; the document may describe a much larger API."""
 
 
 @click.command(
@@ -42,7 +42,7 @@ def command(file: Path, output: Path | None, force: bool, add_prefixes: bool, as
         _refuse_to_lose(file, output, force=force)
     imported = contract_file.import_file(file, add_prefixes=add_prefixes)
     if output is not None:
-        contract_file.openapi_layer(file, imported)  # refuses the document of another API
+        contract_file.openapi_layer(file, imported)  # rejects the document of another API
         _write(output, contract_file.render(imported.operations, _header(file, imported)), force=force)
     if as_json:
         click.echo(json.dumps({"file": str(file), **_data(imported), "written": output and str(output)}))

@@ -63,7 +63,7 @@ async def _probe(
     settings: Settings, account: Account, requested: list[Resource], *, kept: bool, as_json: bool
 ) -> int:
     clock, failed = SystemClock(), 0
-    told: list[Capabilities] = []
+    probed_resources: list[Capabilities] = []
     async with redis_url(settings) as url, open_services([account], url, clock) as services:
         contract = services.accounts[account.name].capabilities
         known = await contract.load() if kept else {}
@@ -72,7 +72,7 @@ async def _probe(
                 one = known.get(resource.name) if kept else await contract.probe(resource)
             except OrderMeshError as error:
                 if error.exit_status == 3:
-                    raise  # the next one would end the same way
+                    raise  # the probe of the next resource would fail in the same way
                 click.echo(f"ordersync: {resource.name}: {error}", err=True)
                 failed += resource.name in account.intervals
                 continue
@@ -81,11 +81,11 @@ async def _probe(
                     click.echo(f"{resource.name}: not probed yet\n")
                 continue
             failed += bool(probed.stops(one, account.api.page_size)) and resource.name in account.intervals
-            told.append(one)
+            probed_resources.append(one)
             if not as_json:
                 _print(one, account.api.page_size)
     if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(told)))
+        click.echo(json.dumps(msgspec.to_builtins(probed_resources)))
     return 1 if failed else 0
 
 

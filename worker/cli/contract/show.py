@@ -76,7 +76,7 @@ def command(
 
 
 def _file_of(loaded: settings.Settings, requested: str | None) -> Any:
-    """The contract file of an account; it need not be named where all have the same."""
+    """Return the contract file of an account, which need not be named if all accounts have the same file."""
     if loaded.accounts_file is None:
         if requested not in (None, loaded.account):
             raise SettingsError(f"Unknown account {requested!r}. Known accounts: {loaded.account}")
@@ -92,7 +92,7 @@ def _file_of(loaded: settings.Settings, requested: str | None) -> Any:
 
 
 def _in_force(contract: Contract, key: str) -> dict[str, Any]:
-    """One operation as it is asked for now, and where that comes from."""
+    """Return one operation as it is currently called, and the source of each part."""
     operation, route = OPERATIONS[key], contract.profile.route(key)
     entry: dict[str, Any] = {
         "key": key,
@@ -199,7 +199,7 @@ def _show_operation(contract: Contract, key: str, as_json: bool) -> None:
 
 
 def _show_schema(name: str, as_json: bool) -> None:
-    """One schema, and what it is made of."""
+    """Print one schema and the schemas that it refers to."""
     if name not in SCHEMAS:
         known = nearest(name, SCHEMAS) or f" To list all {len(SCHEMAS)}: ordersync contract show --reference"
         raise SettingsError(f"Unknown schema {name!r}.{known}")
@@ -237,7 +237,7 @@ def _echo_schemas(schemas: Iterable[dict[str, Any]]) -> None:
 
 
 def _schemas(*names: str | None) -> list[str]:
-    """These schemas and all that they are made of, each once."""
+    """Return these schemas and all schemas that they refer to, each once."""
     result: dict[str, None] = {}
     pending = [name for name in names if name]
     while pending:

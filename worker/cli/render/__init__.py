@@ -1,1 +1,1 @@
-"""How answers look on a terminal."""
+"""The layout of results on a terminal."""

@@ -1,6 +1,6 @@
-"""One screen of `ordersync status`: lines for people out of the rows. No I/O.
+"""The text output of `ordersync status`, made from its rows. No I/O.
 
-Lines hold the codes of colours; whoever prints them takes those out where there is no terminal.
+Lines contain colour codes; the caller removes them if the output is not a terminal.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _COLUMNS = (
 )  # fmt: skip
 _BARS = "▁▂▃▄▅▆▇█"
 NARROW, WIDE = 6, 15
-"""Minutes that a sparkline shows on a terminal of less than `_FULL` columns, and elsewhere."""
+"""Minutes in a sparkline on a terminal with fewer than `_FULL` columns, and elsewhere."""
 _FULL = 150
 _BAR = 10
 
 
 def sparkline(values: Sequence[int]) -> str:
-    """Numbers as bars, the latest on the right; the lowest bar is none at all."""
+    """Return numbers as bars, the latest on the right. The lowest bar is a space."""
     top = max(values, default=0)
     return "".join(_BARS[0] if not value else _BARS[1 + (value * 6) // top] for value in values)
 
 
 def screen(rows: Sequence[Row], *, width: int | None = None) -> list[str]:
-    """All rows as lines. `width`: columns of the terminal, where there is one."""
+    """Return all rows as lines. `width`: columns of the terminal; None if there is no terminal."""
     if not rows:
         return ["No worker has used this Redis yet. To start one: ordersync run"]
     minutes = NARROW if width and width < _FULL else WIDE
@@ -62,7 +62,7 @@ def screen(rows: Sequence[Row], *, width: int | None = None) -> list[str]:
 
 
 def one_line(row: Row) -> str:
-    """A row as a line for a log or a pipe."""
+    """Return a row as one line for a log or a pipe."""
     cause = f": {printable(row['cause'])}" if row["cause"] else ""
     fresh = "never read" if row["fresh_s"] is None else f"fresh {row['fresh_s']:.0f} s"
     records, events = (row["rate"][name][-1] for name in ("records_per_minute", "events_per_minute"))
@@ -85,7 +85,7 @@ def _cells(row: Row, minutes: int) -> tuple[str, ...]:
 
 
 def _accounts(rows: Sequence[Row]) -> Iterator[str]:
-    """Of each account: who works for it, and what they ask of OrderMesh."""
+    """Yield a line for each account: its workers and their request rate."""
     for row in {row["account"]: row for row in rows}.values():
         workers, budget = row["workers"], row["budget"]
         names = ", ".join(f"{item['worker']} ({duration(item['heartbeat_s'])} ago)" for item in workers)
@@ -122,7 +122,7 @@ def _resyncs(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def bar(share: float) -> str:
-    """How much of something is done."""
+    """Return a progress bar."""
     full = round(share * _BAR)
     return "█" * full + "▁" * (_BAR - full)
 

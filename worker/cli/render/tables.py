@@ -1,4 +1,4 @@
-"""Aligned columns for people."""
+"""Aligned columns for text output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def columns(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Rows as aligned lines, each cell as `printable` makes it."""
+    """Return rows as aligned lines, with each cell made printable."""
     clean = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip_longest(*clean, fillvalue="")]
     return [
@@ -20,12 +20,12 @@ def columns(rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Text of another hand on one line, without what a terminal would take for a command."""
+    """Return foreign text on one line, without control sequences for a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def duration(seconds: float) -> str:
-    """A time span as people say it: `45 s`, `12 min`, `5 h`, `3 d`."""
+    """Return a rounded duration, such as `45 s`, `12 min`, `5 h` or `3 d`."""
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

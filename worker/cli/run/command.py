@@ -102,7 +102,7 @@ async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as
         try:
             await check_server(services.redis, url)
             if local:
-                await _start_anew(services)
+                await _delete_state(services)
             await _log_in(services, must_reach=once)
             await announce(services)
             for account in services.accounts.values():
@@ -138,7 +138,7 @@ async def _daemon(
         await wait_until_up(services.redis, url, clock)
         await wait_for_queue()
 
-    await wait_for_queue()  # an address that is wrong ends the start: waiting would not mend it
+    await wait_for_queue()  # a wrong address ends the start: waiting would not help
     daemon = Daemon(
         worker_id=name,
         data_dir=settings.data_dir,
@@ -158,9 +158,9 @@ async def _daemon(
 
 
 async def _log_in(services: Services, *, must_reach: bool) -> None:
-    """Wrong credentials end the start, unless another account can be served.
+    """Log in for every account. Rejected credentials end the start, unless another account can be served.
 
-    A gateway that is away or ill does not end it, unless this is the only try.
+    An unreachable or failing gateway ends the start only if `must_reach` is set.
     """
     refused: list[LoginRejected] = []
     for account in services.accounts.values():
@@ -182,7 +182,7 @@ async def _log_in(services: Services, *, must_reach: bool) -> None:
 async def _once(services: Services, *, as_json: bool) -> None:
     runs = []
     for account in services.accounts.values():
-        # Records come before the audit logs that they make due.
+        # Resources come before the audit logs that their follow-ups read.
         for name in sorted(account.account.intervals, key=list(CAPTURED).index):
             run = await _read_completely(services, account, CAPTURED[name])
             runs.append((run, services.clock.monotonic()))
@@ -206,7 +206,7 @@ async def _once(services: Services, *, as_json: bool) -> None:
 
 
 async def _read_completely(services: Services, account: AccountServices, resource: Captured) -> Run:
-    """One poll without an end to its time, when it is our turn: a daemon may be reading at the moment."""
+    """Run one poll without a time limit, after waiting for the lease, which a daemon may hold at the moment."""
     deadline = services.clock.monotonic() + ONCE_PATIENCE
     while True:
         run = await account.poller.poll(resource, complete=True, slice_seconds=float("inf"))
@@ -241,15 +241,15 @@ def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
     )
 
 
-async def _start_anew(services: Services) -> None:
-    """The sandbox begins with new orders, so nothing that is kept of older ones means anything."""
+async def _delete_state(services: Services) -> None:
+    """Delete the state of the sandbox account: each sandbox starts with new orders."""
     keys = [key async for key in services.redis.scan_iter(f"{PREFIX}{{{SANDBOX_ACCOUNT}}}:*", count=1000)]
     for start in range(0, len(keys), 1000):
         await services.redis.unlink(*keys[start : start + 1000])
 
 
 def _greet(settings: Settings, accounts: Sequence[Account], url: str, local: LocalOrderMesh | None) -> None:
-    """For a person at a terminal: what goes on, and what to type next."""
+    """Print for a user at a terminal what the daemon does, and the next command to type."""
     me = sys.argv[0] if "/" in sys.argv[0] and not sys.argv[0].endswith(".py") else "ordersync"
     where = f"the sandbox at {local.url}: {local.orders} made-up orders that keep changing" if local else ""
     lines = [f"ordermesh-sync {__version__}", ""]

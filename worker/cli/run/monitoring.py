@@ -1,6 +1,6 @@
-"""What others may watch of the daemon: metrics and probes over HTTP, traces to a collector; off by default.
+"""The monitoring of the daemon: metrics and probes over HTTP, traces to a collector; off by default.
 
-The libraries are imported where they are wanted only: a worker that nobody watches does not pay for them.
+The libraries are imported only if monitoring is enabled, so that other workers do not pay for them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def watched(settings: Settings, services: Services, daemon: Daemon) -> AsyncIterator[None]:
-    """Let the daemon be watched while the block runs, as far as the settings say."""
+    """Enable the configured monitoring while the block runs."""
     with ExitStack() as stack:
         exporter = _exporter(settings, stack)
         try:
@@ -43,8 +43,12 @@ async def watched(settings: Settings, services: Services, daemon: Daemon) -> Asy
 
             metrics = Metrics()
             stack.enter_context(tracing.watching(metrics.watch))
-            shown = MonitoringRoutes(settings, services, daemon, metrics)
-            routes = {"/metrics": shown.metrics, "/healthz": shown.healthz, "/readyz": shown.readyz}
+            endpoints = MonitoringRoutes(settings, services, daemon, metrics)
+            routes = {
+                "/metrics": endpoints.metrics,
+                "/healthz": endpoints.healthz,
+                "/readyz": endpoints.readyz,
+            }
             async with serving(settings.metrics.host, settings.metrics.port, routes) as port:
                 get_logger().info("metrics_served", url=f"http://{settings.metrics.host}:{port}/metrics")
                 yield
@@ -74,7 +78,7 @@ def _exporter(settings: Settings, stack: ExitStack) -> Any:
 
 
 class MonitoringRoutes:
-    """Metrics and probes of one daemon, as the HTTP endpoint serves them."""
+    """The HTTP routes with the metrics and probes of one daemon."""
 
     def __init__(self, settings: Settings, services: Services, daemon: Daemon, metrics: Metrics) -> None:
         from worker.admin.status import StatusCollector  # noqa: PLC0415 - see the top
@@ -83,7 +87,7 @@ class MonitoringRoutes:
         self._accounts, self._daemon = set(services.accounts), daemon
 
     async def metrics(self) -> web.Response:
-        """Counters in any case, gauges where Redis answers."""
+        """Serve the counters, and the gauges if Redis answers."""
         try:
             rows = [row for row in await self._standing.rows() if row["account"] in self._accounts]
         except (RedisError, OSError):
@@ -93,13 +97,13 @@ class MonitoringRoutes:
         return _response(200, self._metrics.show(rows), CONTENT_TYPE)
 
     async def healthz(self) -> web.Response:
-        """Whether the worker gets on. What lies outside of it does not count: starting it anew would not help."""
+        """Serve 200 while the worker makes progress, even if OrderMesh or Redis is down: a restart would not help."""
         return _verdict(
             [f"{name} has made no progress for {age:.0f} s" for name, age in self._daemon.silent().items()]
         )
 
     async def readyz(self) -> web.Response:
-        """Whether it does its work: what `ordersync health` says, and that it is not about to end."""
+        """Serve 200 while the worker does its job: it is healthy as in `ordersync health`, and is not stopping."""
         beat = self._daemon.last_beat
         problems = heartbeat.diagnose(beat) if beat else ["the worker has just started"]
         return _verdict(["the worker is stopping", *problems] if self._daemon.stopping() else problems)

@@ -19,7 +19,7 @@ START_SECONDS = 60.0
 
 
 class LocalOrderMesh(msgspec.Struct, frozen=True):
-    """Where the sandbox listens, and who may log in."""
+    """The address and the login of the sandbox."""
 
     url: str
     client_id: str
@@ -41,10 +41,10 @@ class SandboxFailed(OrdersyncError):
 
 @asynccontextmanager
 async def local_ordermesh(orders: int, changes_per_second: float = 2.0) -> AsyncIterator[LocalOrderMesh]:
-    """A sandbox while the block runs. It ends with this process, however that ends.
+    """Run a sandbox while the block runs. It ends with this process, however this process ends.
 
     Raises:
-        SandboxFailed: It did not start in time, or its packages are missing.
+        SandboxFailed: The sandbox did not start in time, or its packages are missing.
 
     """
     process = await asyncio.create_subprocess_exec(
@@ -52,7 +52,7 @@ async def local_ordermesh(orders: int, changes_per_second: float = 2.0) -> Async
         *("--orders", str(orders), "--changes-per-second", str(changes_per_second)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for the worker, which ends the sandbox last
+        start_new_session=True,  # Ctrl-C must reach only the worker, which ends the sandbox last
     )
     try:
         yield await _ready(process)
