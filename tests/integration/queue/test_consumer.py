@@ -342,7 +342,7 @@ async def test_one_that_kills_its_consumers(stage: Stage) -> None:
     assert await stage.take(stage.consumer(max_deliveries=3)) == []
     (letter,) = await stage.letters()
     assert (letter.attempts, letter.subject) == (3, "a")
-    assert "never answered" in letter.reason
+    assert "ended without an answer" in letter.reason
 
 
 async def test_to_be_taken_is_not_to_be_tried(stage: Stage) -> None:
