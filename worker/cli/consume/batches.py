@@ -62,7 +62,7 @@ class CommandFeed:
         self.stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Hand out no more events."""
+        """Stop handing out events."""
         self._consumer.stop()
         self.stopping.set()
 

@@ -108,7 +108,7 @@ class LongRunningCommand:
             await self._until(lambda: not self._unanswered)
 
     async def _write(self, delivery: Delivery) -> bool:
-        """Write an event to the command. False at the end, when the command gets no more events."""
+        """Write an event to the command. False at the end: then the command gets no further events."""
         # Entries of two resources may have the same id, and an answer must refer to one of them.
         await self._until(lambda: delivery.entry_id not in self._unanswered)
         process = await self._running()

@@ -136,6 +136,7 @@ class Consumer:
             raise RuntimeError("A consumer can be used once only. Create a new one.")
         await self._retry("join the group", lambda: finish(with_timeout(self._group.join())))
         self._log.started()
+        self._in_flight.start()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         for work in (self._fetch, *self._in_flight.background):
@@ -165,7 +166,7 @@ class Consumer:
         await self._in_flight.end_of_input()
 
     def stop(self) -> None:
-        """Hand out nothing more and give back what is not handed out. May be called by a signal handler."""
+        """Stop handing out deliveries and give back the rest. May be called by a signal handler."""
         self._in_flight.stop()
 
     def statistics(self) -> Statistics:
@@ -179,7 +180,7 @@ class Consumer:
         return self
 
     async def __anext__(self) -> Delivery:
-        delivery = await self._next()
+        delivery = await self._in_flight.next()
         if delivery is None:
             raise StopAsyncIteration
         return delivery
@@ -206,7 +207,6 @@ class Consumer:
             The batch; None after `stop` or, without `wait`, when nothing is left.
 
         """
-        self._check_running()
         if exclusive:
             self._in_flight.hand_out_exclusively()
         deliveries = await self._in_flight.next_batch(limit, alone=alone)
@@ -237,7 +237,7 @@ class Consumer:
 
     async def _work(self, handler: Callable[[Delivery], Awaitable[None]]) -> None:
         handled = 0
-        while (delivery := await self._next()) is not None:
+        while (delivery := await self._in_flight.next()) is not None:
             try:
                 await handler(delivery)
             except Exception as error:  # noqa: BLE001 - any error of a handler is a failed attempt
@@ -248,11 +248,3 @@ class Consumer:
             handled += 1
             if handled % _MAX_STREAK == 0:
                 await anyio.lowlevel.checkpoint()
-
-    async def _next(self) -> Delivery | None:
-        self._check_running()
-        return await self._in_flight.next()
-
-    def _check_running(self) -> None:
-        if self._tasks is None or self._in_flight.ended:
-            raise RuntimeError("A consumer hands out deliveries inside `async with` only.")

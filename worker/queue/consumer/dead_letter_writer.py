@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.queue.consumer.delivery import Delivery
     from worker.queue.consumer.group_client import Entry, StreamCursor
+    from worker.queue.consumer.options import ConsumerOptions
     from worker.queue.consumer.retry import RetryForever
 
 
@@ -88,10 +89,9 @@ class DeadLetterWriter:
 
     Args:
         client: The caller's client.
-        group: Name of the group.
-        name: Name of the consumer.
-        clock: The time of a letter.
+        options: The options of the consumer.
         retry: Repeats a call while Redis is away or full.
+        clock: The time of a letter.
         on_written: Called after each letter with True if it was written, and False if the entry no longer
             belongs to the consumer.
 
@@ -100,15 +100,14 @@ class DeadLetterWriter:
     def __init__(
         self,
         client: Redis,
+        options: ConsumerOptions,
         *,
-        group: str,
-        name: str,
-        clock: Clock,
         retry: RetryForever,
+        clock: Clock,
         on_written: Callable[[PendingDeadLetter, bool], None],
     ) -> None:
-        self._group, self._name, self._clock = group, name, clock
-        self._retry, self._on_written = retry, on_written
+        self._group, self._name = options.group, options.name
+        self._retry, self._clock, self._on_written = retry, clock, on_written
         self._script = scripts.load(client, "worker.queue", "bury")
         self._pending: list[tuple[PendingDeadLetter, asyncio.Future[None]]] = []
         self._requested = asyncio.Event()

@@ -24,7 +24,7 @@ class Reject(Exception):
 class Trimmed:
     """An entry that was pending for the group and was removed from the stream, by XTRIM, XDEL or MAXLEN.
 
-    The group has lost the event. A resync of the resource publishes the record as it is now.
+    The group has lost the event. `ordersync resync RESOURCE --id ID --force` publishes the record as it is now.
     """
 
     resource: str

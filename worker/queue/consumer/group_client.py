@@ -155,7 +155,7 @@ class GroupClient:
     async def claim_own(self, cursor: StreamCursor, known: Collection[str], count: int) -> Claimed:
         """Return the next entries pending for this consumer whose ids are not `known`, oldest first.
 
-        Moves `cursor.own` on; call it again until that is None.
+        Moves `cursor.own` on. Call again while that is not None.
         """
         after = "-" if cursor.own in (None, _START) else f"({cursor.own}"
         command = ("XPENDING", cursor.stream, self._group, after, "+", min(count, CHUNK), self._name)

@@ -44,13 +44,15 @@ _MAX_BLOCKED = 10
 class _Phase(IntEnum):
     """The life of a consumer; it only moves on."""
 
-    FETCHING = 0
+    CREATED = 0
+    """It is not connected yet."""
+    FETCHING = 1
     """Entries are fetched and handed out."""
-    EXHAUSTED = 1
+    EXHAUSTED = 2
     """Nothing is left to fetch; what is in flight is handed out."""
-    STOPPING = 2
+    STOPPING = 3
     """Nothing is handed out any more; deliveries can still be answered."""
-    ENDED = 3
+    ENDED = 4
     """Deliveries can no longer be answered."""
 
 
@@ -78,25 +80,14 @@ class InFlight:
         clock: Clock,
     ) -> None:
         self._options, self._log, self._clock = options, log, clock
-        self._queue, self._counts, self._phase = KeyedQueue(), Counts(), _Phase.FETCHING
+        self._queue, self._counts, self._phase = KeyedQueue(), Counts(), _Phase.CREATED
         self._pending = PendingEntries(
-            group,
-            options,
-            retry=retry,
-            log=log,
-            clock=clock,
-            counts=self._counts,
-            on_lost=self._on_lost,
+            group, options, retry=retry, log=log, clock=clock, counts=self._counts, on_lost=self._on_lost
         )
         self._cursors = {cursor.resource: cursor for cursor in group.cursors}
         self._acks = AckBatcher(client, self._cursors, options.group, retry, self._on_acknowledged)
         self._dead_letters = DeadLetterWriter(
-            client,
-            group=options.group,
-            name=options.name,
-            clock=clock,
-            retry=retry,
-            on_written=self._on_dead_letter,
+            client, options, retry=retry, clock=clock, on_written=self._on_dead_letter
         )
         self._work, self._capacity, self._due_changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -175,10 +166,20 @@ class InFlight:
         self._queue.exclusive = True
 
     async def next(self) -> Delivery | None:
-        """Wait for the next delivery and hand it out; None after `stop`, or when nothing is left."""
+        """Wait for the next delivery and hand it out; None after `stop`, or when nothing is left.
+
+        Raises:
+            RuntimeError: The consumer has not started, or has ended.
+
+        """
+        if self._phase in (_Phase.CREATED, _Phase.ENDED):
+            raise RuntimeError("A consumer hands out deliveries inside `async with` only.")
         while self._phase < _Phase.STOPPING:
             delivery = self._queue.pop()
             if delivery is not None:
+                if delivery.attempt == 1:  # Redis has counted it with the delivery of the entry
+                    delivery.state = DeliveryState.OPEN
+                    return delivery
                 if await self._begin([delivery]):
                     return delivery
             elif self._is_empty():
@@ -214,15 +215,18 @@ class InFlight:
         return self._phase >= _Phase.EXHAUSTED and not (self._queue.waiting or busy)
 
     async def _begin(self, deliveries: list[Delivery]) -> list[Delivery]:
-        """Hand out deliveries. Redis counts the attempts, except the first: that was counted with the delivery.
+        """Hand out deliveries, after Redis has counted the attempts of those that are retried.
 
         Returns those that no other consumer has claimed meanwhile.
         """
         retries = [delivery for delivery in deliveries if delivery.attempt > 1 and not delivery.trimmed]
-        if retries:
+        if not retries:
             for delivery in deliveries:
-                delivery.state = DeliveryState.BEGINNING
-            await self._pending.count_attempts(retries)
+                delivery.state = DeliveryState.OPEN
+            return deliveries
+        for delivery in deliveries:
+            delivery.state = DeliveryState.BEGINNING
+        await self._pending.count_attempts(retries)
         begun = []
         for delivery in deliveries:
             if delivery in self._pending:
@@ -243,13 +247,12 @@ class InFlight:
         """
         if self._phase is _Phase.ENDED:
             raise RuntimeError("The consumer has ended. Deliveries that it did not acknowledge come again.")
-        now = self._clock.monotonic()
         for delivery in deliveries:
             if delivery.state is DeliveryState.OPEN:
                 delivery.state = DeliveryState.ANSWERED
                 self._acks.add(delivery)
-                self._queue.done(delivery, now)
-        self._changed()
+                self._queue.done(delivery, self._clock.monotonic())
+                self._changed()
         if wait:
             await self._acks.flushed()
         else:
@@ -345,28 +348,27 @@ class InFlight:
         await self._clock.sleep(seconds)
         scope.cancel()
 
-    # The end
+    # Its life
 
     @property
     def stopping(self) -> bool:
         """True after `stop`."""
         return self._phase >= _Phase.STOPPING
 
-    @property
-    def ended(self) -> bool:
-        """True after `end`."""
-        return self._phase is _Phase.ENDED
+    def start(self) -> None:
+        """Start handing out deliveries."""
+        self._move_on(_Phase.FETCHING)
 
     def stop(self) -> None:
-        """Hand out nothing any more."""
+        """Stop handing out deliveries; they can still be answered."""
         self._move_on(_Phase.STOPPING)
 
     def end(self) -> None:
-        """Accept no answers any more."""
+        """Stop accepting answers."""
         self._move_on(_Phase.ENDED)
 
     async def end_of_input(self) -> None:
-        """No more entries are accepted. After `stop`, give back what is not handed out."""
+        """Record that nothing is left to fetch. After `stop`, give back what is not handed out."""
         self._move_on(_Phase.EXHAUSTED)
         if self.stopping:
             self._queue.drain()
@@ -374,7 +376,8 @@ class InFlight:
 
     def _move_on(self, phase: _Phase) -> None:
         self._phase = max(self._phase, phase)
-        self._changed()
+        self._work.set()
+        self._capacity.set()
 
     async def close(self) -> None:
         """Send acknowledgements, write dead letters and give back the rest, for at most `CLOSE_SECONDS`."""

@@ -87,7 +87,7 @@ class KeyedQueue:
             return self._unblocked.popleft()
         while self._queue:
             delivery = self._queue.popleft()
-            key = _key(delivery)
+            key = (delivery.resource, delivery.event.subject)
             state = self._keys.get(key)
             if state is None:
                 state = self._keys[key] = _KeyState()
@@ -169,7 +169,7 @@ class KeyedQueue:
         self.blocked += 1
 
     def _tidy(self, key: Key, state: _KeyState, now: float) -> None:
-        """Release the next delivery of a key, or forget the key if there is none."""
+        """Release the next delivery of a key, or forget the key if it has no deliveries."""
         if state.blocked:
             self._release(key, state, now)
         elif not state.out:

@@ -84,7 +84,7 @@ class ConsumerLog:
             first=entry_ids[0],
             last=entry_ids[-1],
             advice="Another program removed entries that this group had not acknowledged, with XTRIM, XDEL or MAXLEN. "
-            f"Run `ordersync resync {resource}` to publish the records as they are now.",
+            f"To publish the records as they are now, run `ordersync resync {resource} --all --force`, or use --since.",
         )
 
     def unfinished(self, entries: int, error: str) -> None:

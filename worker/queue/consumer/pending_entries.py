@@ -71,8 +71,9 @@ class PendingEntries:
 
     def remove(self, delivery: Delivery) -> None:
         """Remove a delivery. A later delivery of the same entry stays."""
-        if delivery in self:
-            del self._deliveries[delivery.resource][delivery.entry_id]
+        deliveries = self._deliveries[delivery.resource]
+        if deliveries.get(delivery.entry_id) is delivery:
+            del deliveries[delivery.entry_id]
 
     async def renew(self) -> None:
         """Renew the claim on all entries, three times in `claim_after` seconds, until cancelled.
