@@ -18,11 +18,11 @@ KEYS = Keys("default")
 
 
 class FastClock:
-    """Time that goes a hundred times as fast; chance gives the most there is. `slept`: what was waited for."""
+    """Time that passes a hundred times as fast; random numbers are the highest. `drawn`: those that were asked for."""
 
     def __init__(self, speed: float = 100.0) -> None:
         self._speed = speed
-        self.slept: list[float] = []
+        self.drawn: list[float] = []
 
     def now(self) -> float:
         """Seconds since 1970: those of the machine."""
@@ -34,11 +34,11 @@ class FastClock:
 
     async def sleep(self, seconds: float) -> None:
         """Wait, a hundredth as long."""
-        self.slept.append(seconds)
         await asyncio.sleep(seconds / self._speed)
 
     def uniform(self, low: float, high: float) -> float:  # noqa: ARG002 - the names are the protocol's
         """The highest number."""
+        self.drawn.append(high)
         return high
 
 

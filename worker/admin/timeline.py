@@ -12,7 +12,7 @@ from worker.clock import parse_time, rfc3339
 from worker.config.sections import RESOURCES
 from worker.errors import ApiError, NotFound, OrderMeshError, OrdersyncError
 from worker.queue.dead import DeadLetters
-from worker.queue.streams.groups import OURS, Groups
+from worker.queue.streams.groups import RESERVED_PREFIX, Groups
 from worker.queue.streams.search import EventSearch
 from worker.redis.connections import answer
 
@@ -295,7 +295,7 @@ class TimelineCollector:
                     resource, event, group, buried.get((group.name, event.entry_id), "")
                 )
                 states[group.name] = state
-                if state["state"] == "pending" and not state["consumer"].startswith(OURS):
+                if state["state"] == "pending" and not state["consumer"].startswith(RESERVED_PREFIX):
                     at = self._now - state["idle_s"]
                     message = f"v{event.version} {event.action} delivered to {group.name} ({state['told']})"
                     facts = {"group": group.name, "entry": event.entry_id, "consumer": state["consumer"]}
@@ -318,7 +318,7 @@ class TimelineCollector:
             return {"state": "acknowledged", "told": "acknowledged"}
         consumer, times = pending[0]["consumer"].decode("utf-8", "replace"), pending[0]["times_delivered"]
         idle = pending[0]["time_since_delivered"] / 1000
-        if consumer.startswith(OURS):
+        if consumer.startswith(RESERVED_PREFIX):
             message = "waiting for a consumer"
         else:
             message = f"pending at {consumer} for {idle:.0f} s, attempt {times}"

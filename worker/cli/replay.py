@@ -17,9 +17,8 @@ from worker.clock import SystemClock, rfc3339
 from worker.config.sections import RESOURCES
 from worker.errors import SettingsError
 from worker.keys import Keys
-from worker.queue.consumer.group_client import text
 from worker.queue.replay import ReplayRange, ReplayResult, replay
-from worker.queue.streams.groups import Groups, written_at
+from worker.queue.streams.groups import Groups, text, written_at
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:

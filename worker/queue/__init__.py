@@ -1,4 +1,4 @@
-"""What consumers see: the envelope of an event, the stream it stands in, and a kit to read it with."""
+"""The public API for consumers: events, and a kit that reads, orders, retries and acknowledges them."""
 
 from worker.backoff import Backoff
 from worker.errors import ConsumerReplaced, GroupGone, NotReplayable

@@ -1,11 +1,11 @@
-"""Dead letters: what could not be dealt with, why, and how to try again.
+"""Dead letters: records and events that could not be processed, the reasons, and how to retry them.
 
-The stream `ordersync:{A}:dead:RESOURCE` holds two kinds of them:
+The stream `ordersync:{A}:dead:RESOURCE` contains two kinds:
 
-- `record`: a record of OrderMesh that cannot be read, parked by a poll. Fields: kind, reason, subject, where
-  (operation and page), time, data. Under a privacy policy not data but size (bytes) and fingerprint (hex).
-- `delivery`: an event that a group could not deal with. The same fields, where `where` is the id of the entry; then
-  group, consumer, attempts, trace, and the event whole: `data` under its own name, the others as `event.NAME`.
+- `record`: a record of OrderMesh that a poll could not read. Fields: kind, reason, subject, where (operation and page),
+  time, data. With a privacy policy, size (bytes) and fingerprint (hex) replace data.
+- `delivery`: an event that a group could not process. The same fields, with the id of the entry as `where`; then group,
+  consumer, attempts, trace, and the complete event: `data` under its own name, the other fields as `event.NAME`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from worker.cancellation import finish
 from worker.clock import parse_time
 from worker.errors import DataError, NotReplayable
 from worker.queue import envelope
-from worker.queue.consumer.group_client import LONG_AGO, REPLAY, text
-from worker.queue.streams.groups import written_at
+from worker.queue.streams.groups import LONG_AGO, REPLAY, text, written_at
 from worker.redis import scripts
 from worker.redis.connections import answer
 
@@ -39,10 +38,23 @@ _EVENT = b"event."
 class DeadLetter:
     """One dead letter.
 
-    `letter_id`: its place among those of its resource. `subject` and `data`: of the record, as served. `where`:
-    the operation and page, or the id of the entry. `time`: when it was written (RFC 3339).
-    Of a record under a privacy policy, whose `data` is not kept: `size` (bytes) and `fingerprint`.
-    Of a delivery: `group`, `consumer`, `attempts`, `trace`, and `event`, None where the entry is no event.
+    Attributes:
+        letter_id: Its id in the stream of dead letters.
+        resource: Name of the resource.
+        kind: `record` or `delivery`.
+        reason: Why it could not be processed.
+        subject: Id of the record.
+        where: The operation and page, or the id of the entry.
+        time: When it was written (RFC 3339).
+        data: The record as served; empty if a privacy policy forbids to store it.
+        group: Name of the group; "" for a record, as are the next two.
+        consumer: Name of the consumer.
+        trace: The stack trace of the last attempt.
+        attempts: How often it was tried.
+        event: The event; None for a record, or if the entry was not an event.
+        size: Length of the record in bytes, if it is not stored.
+        fingerprint: Fingerprint of the record, if it is not stored.
+
     """
 
     letter_id: str
@@ -63,13 +75,13 @@ class DeadLetter:
 
     @property
     def written_at(self) -> float:
-        """When it was written, in seconds since 1970."""
+        """When it was written, in seconds since 1970; 0 if `time` is invalid."""
         return (parse_time(self.time) or 0) / 1000
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterSummary:
-    """The letters of a resource: how many, and when the oldest was written (seconds since 1970; 0 for none)."""
+    """How many dead letters a resource has, and when the oldest was written (seconds since 1970; 0 without any)."""
 
     letters: int
     oldest: float
@@ -78,18 +90,18 @@ class DeadLetterSummary:
 class DeadLetters:
     """The dead letters of one account.
 
-    `look_again` is awaited to replay a letter of kind `record`: it lets the next complete read look at the
-    record anew. It belongs to the capture, which the queue knows nothing of.
+    `recheck` is awaited to replay a letter of kind `record`: it makes the next full scan process the record again. The
+    capture provides it, because the queue does not depend on the capture.
     """
 
     def __init__(
-        self, client: Redis, keys: Keys, look_again: Callable[[DeadLetter], Awaitable[None]] | None = None
+        self, client: Redis, keys: Keys, recheck: Callable[[DeadLetter], Awaitable[None]] | None = None
     ) -> None:
-        self._redis, self._keys, self._look_again = client, keys, look_again
+        self._redis, self._keys, self._recheck = client, keys, recheck
         self._reopen = scripts.load(client, "worker.queue", "reopen", begin=["groups"])
 
     async def summary(self, resource: str) -> DeadLetterSummary:
-        """How many there are, and since when."""
+        """Return the number of dead letters of a resource and the time of the oldest."""
         first = await self._entries(resource, "-", "+", 1)
         if not first:
             return DeadLetterSummary(0, 0.0)
@@ -100,7 +112,7 @@ class DeadLetters:
     async def each(
         self, resource: str, *, kind: str = "", group: str = "", subject: str = ""
     ) -> AsyncIterator[DeadLetter]:
-        """The letters of a resource, oldest first; those of a kind, group or subject alone."""
+        """Yield the letters of a resource, oldest first; only those of a kind, group and subject, if given."""
         after = "-"
         while True:
             entries = await self._entries(resource, after, "+", _PAGE)
@@ -117,45 +129,45 @@ class DeadLetters:
             after = f"({text(entries[-1][0])}"
 
     async def get(self, resource: str, letter_id: str) -> DeadLetter:
-        """One letter.
+        """Return one letter.
 
         Raises:
-            NotReplayable: There is none.
+            NotReplayable: The letter does not exist.
 
         """
         entries = await self._entries(resource, letter_id, letter_id, 1)
         if not entries:
             raise NotReplayable(
-                f"{resource} has no dead letter {letter_id}: `ordersync dead list {resource}` shows those there are."
+                f"{resource} has no dead letter {letter_id}. Run `ordersync dead list {resource}` to list them."
             )
         return parse(resource, text(entries[0][0]), entries[0][1])
 
     async def replay(self, letter: DeadLetter) -> None:
-        """Try again, and remove the letter.
+        """Retry a letter and remove it.
 
-        The event comes to its group again, marked as replayed and with its attempts counted anew; or the next
-        complete read looks at the record again.
+        An event is delivered to its group again, marked as replayed, and its attempts are counted from 1. A record is
+        processed again by the next full scan.
 
         Raises:
-            NotReplayable: It cannot be done; the letter stays. The message says what can.
+            NotReplayable: The letter cannot be replayed, and is kept. The message says what to do.
 
         """
         if letter.kind == DELIVERY:
             await self._deliver(letter)
-        elif letter.kind == RECORD and self._look_again is not None:
-            await self._look_again(letter)
+        elif letter.kind == RECORD and self._recheck is not None:
+            await self._recheck(letter)
             await self.drop(letter.resource, [letter.letter_id])
         else:
-            raise NotReplayable(f"a dead letter of kind {letter.kind!r} cannot be replayed by this version")
+            raise NotReplayable(f"This version cannot replay dead letters of kind {letter.kind!r}.")
 
     async def drop(self, resource: str, letter_ids: Sequence[str]) -> int:
-        """Remove letters for good. How many there were."""
+        """Remove letters. Return how many of them existed."""
         if not letter_ids:
             return 0
         return int(await answer(self._redis.xdel(self._keys.dead(resource), *letter_ids)))
 
     async def drop_all(self, resource: str) -> int:
-        """Remove all letters that are there now. How many there were."""
+        """Remove all letters of a resource. Return how many there were."""
         dropped = 0
         while entries := await self._entries(resource, "-", "+", _PAGE):
             dropped += await self.drop(resource, [text(letter_id) for letter_id, _ in entries])
@@ -164,38 +176,37 @@ class DeadLetters:
     async def _entries(
         self, resource: str, first: str, last: str, count: int
     ) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """Letters as they stand there: as bytes, whether the client decodes answers or not. `data` may be no text."""
-        words = ("XRANGE", self._keys.dead(resource), first, last, "COUNT", count)
+        """Return entries as bytes, also if the client decodes responses: `data` may not be text."""
+        command = ("XRANGE", self._keys.dead(resource), first, last, "COUNT", count)
         result: list[tuple[bytes, dict[bytes, bytes]]] = await answer(
-            self._redis.execute_command(*words, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
+            self._redis.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
         )
         return result
 
     async def _deliver(self, letter: DeadLetter) -> None:
         keys, resource = self._keys, letter.resource
         names = [keys.stream(resource), keys.dead(resource), keys.replayed(resource, letter.group)]
-        words = [letter.group, letter.letter_id, letter.where, REPLAY, str(LONG_AGO)]
-        status = text(await finish(self._reopen(keys=names, args=words)))
+        arguments: list[str | int] = [letter.group, letter.letter_id, letter.where, REPLAY, LONG_AGO]
+        status = text(await finish(self._reopen(keys=names, args=arguments)))
         if status != "ok":
             raise NotReplayable(_WHY_NOT[status].format(letter=letter, resource=resource))
 
 
 _WHY_NOT = {
-    "no letter": "{resource} has no dead letter {letter.letter_id} any more: somebody has replayed or dropped it.",
-    "no group": "group {letter.group} does not read {resource} any more, so nobody would get the event. Drop the "
-    "letter, or start a consumer of the group and try again.",
-    "trimmed": "entry {letter.where} is not kept in the stream any more, and an event is not published twice. Publish "
-    "the record as it is now, to every group: ordersync resync {resource} --id {letter.subject} --force",
-    "unread": "group {letter.group} has not read as far as entry {letter.where}: the event comes by itself. Drop the "
-    "letter.",
+    "no letter": "{resource} has no dead letter {letter.letter_id} any more: it was replayed or dropped.",
+    "no group": "group {letter.group} does not read {resource} any more. Drop the letter, or start a consumer "
+    "of the group and replay the letter again.",
+    "trimmed": "entry {letter.where} is not kept in the stream any more, and an event is published once only. Run "
+    "`ordersync resync {resource} --id {letter.subject} --force` to publish the record as it is now, to every group.",
+    "unread": "group {letter.group} has not read entry {letter.where} yet, and will read it anyway. Drop the letter.",
 }
 
 
 def parse(resource: str, letter_id: str, fields: Mapping[bytes, bytes]) -> DeadLetter:
-    """The letter of an entry.
+    """Return the dead letter in an entry.
 
     Raises:
-        DataError: It was not written by this program.
+        DataError: This program did not write the entry.
 
     """
     values = {name: value.decode("utf-8", "replace") for name, value in fields.items() if name != b"data"}
@@ -206,7 +217,7 @@ def parse(resource: str, letter_id: str, fields: Mapping[bytes, bytes]) -> DeadL
             try:
                 event = envelope.parse(values[b"where"].encode(), {**event_fields, b"data": data})
                 data = event.data
-            except DataError:  # it became a letter since it is none
+            except DataError:  # the entry became a dead letter because it is not an event
                 pass
         return DeadLetter(
             letter_id=letter_id,
@@ -227,6 +238,6 @@ def parse(resource: str, letter_id: str, fields: Mapping[bytes, bytes]) -> DeadL
         )
     except (KeyError, ValueError) as error:
         raise DataError(
-            f"dead letter {letter_id} of {resource} was not written by ordermesh-sync: {error!r}. Look at it with "
-            "XRANGE, and remove it with XDEL when you know what it is."
+            f"dead letter {letter_id} of {resource} was not written by ordermesh-sync: {error!r}. Inspect it with "
+            "XRANGE; remove it with XDEL if it is not needed."
         ) from None

@@ -2,7 +2,7 @@
 
 Field order on the stream: specversion id source type subject time datacontenttype dataschema sequence
 version reason changed data. The order is always the same, because Redis then stores the names once for a
-whole node of the stream. Behind them stand, where they are switched on, dataencoding, previous and traceparent.
+whole node of the stream. The optional fields dataencoding, previous and traceparent follow if they are enabled.
 """
 
 from __future__ import annotations
@@ -39,48 +39,48 @@ FIELDS = (
 _TEXTS = tuple((name, name.encode()) for name in FIELDS if name != "data")
 ENCODING_FIELD, PREVIOUS_FIELD, TRACE_FIELD = "dataencoding", "previous", "traceparent"
 OPTIONAL_FIELDS = (ENCODING_FIELD, PREVIOUS_FIELD, TRACE_FIELD)
-"""Fields that an event has where an option asks for them, in this order, behind the others."""
+"""Fields that follow the others, in this order, if an option enables them."""
 
 
 class Encoding(StrEnum):
-    """How `data` is stored. Without the field it is `identity`."""
+    """How `data` is stored. The default is `identity`."""
 
     IDENTITY = "identity"
-    """As it is."""
+    """Unchanged."""
     GZIP = "gzip"
 
 
 def source(account: str, resource: str) -> str:
-    """CloudEvents `source`, a URI reference: unique for an account and a resource."""
+    """Return the CloudEvents `source`, a URI reference that is unique for an account and a resource."""
     return f"/ordersync/{account}/{resource}"
 
 
 def data_schema(entity: str, version: int) -> str:
-    """CloudEvents `dataschema`: the name and version of what is known of the records of an entity."""
+    """Return the CloudEvents `dataschema`: name and version of the schema of the records of an entity."""
     return f"urn:ordersync:{entity}:{version}"
 
 
 def event_type(entity: str, action: str) -> str:
-    """CloudEvents `type`, such as `io.ordermesh.order.updated`."""
+    """Return the CloudEvents `type`, such as `io.ordermesh.order.updated`."""
     return f"{TYPE_PREFIX}{entity}.{action}"
 
 
 def event_id(entity: str, subject: str, version: int, content: int) -> str:
-    """CloudEvents `id`: the same for the same version of the same record, whoever publishes it.
+    """Return the CloudEvents `id`, which is the same for the same version of the same record.
 
-    The content is part of it: if Redis loses its last second, the version that is published anew has the
-    same id only if it says the same, and a consumer that remembers ids is never misled.
+    It includes a hash of the content: if Redis loses its last second of writes, the version that is published again has
+    the same id only if its content is the same, so a consumer may deduplicate by id.
     """
     return f"{entity}:{subject}:{version}:{content:08x}"
 
 
 def join_names(names: tuple[str, ...]) -> str:
-    """`changed` as one text: names with commas between them, a comma in a name as `%2C`, no name as `%`."""
+    """Return names joined by commas, with a comma in a name as `%2C` and an empty name as `%`."""
     return ",".join(name.replace("%", "%25").replace(",", "%2C") or "%" for name in names)
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """The names that `join_names` joined."""
+    """Return the names that `join_names` has joined."""
     if not text:
         return ()
     return tuple(
@@ -90,11 +90,26 @@ def split_names(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event as a consumer sees it. `entry_id` is its place in the stream; `data` the record as served.
+    """An event as a consumer sees it: CloudEvents attributes, and some of this program.
 
-    `data` is decompressed already. `previous`: the values that the fields in `changed` had before, as a JSON
-    object; "" where it is not known or not asked for. `traceparent`: the run that published it, as a place in a W3C
-    trace; "" where it is not asked for.
+    Attributes:
+        entry_id: Its id in the stream.
+        id: The same for the same version of the same record.
+        source: `/ordersync/ACCOUNT/RESOURCE`.
+        type: Such as `io.ordermesh.order.updated`.
+        subject: Id of the record.
+        time: When the record was read (RFC 3339).
+        sequence: Number of the event among those of its resource.
+        version: Number of the event among those of its record.
+        reason: What made the worker read the record.
+        changed: Names of the fields that have changed.
+        data: The record as served, decompressed.
+        previous: The old values of the fields in `changed`, as a JSON object; "" if unknown or not enabled.
+        dataschema: Name and version of the schema of `data`.
+        datacontenttype: The media type of `data`.
+        specversion: The version of CloudEvents.
+        traceparent: The run that published it, in the format of W3C Trace Context; "" if not enabled.
+
     """
 
     entry_id: str
@@ -120,7 +135,7 @@ class Event:
         return self.type.rpartition(".")[2]
 
     def json_line(self) -> bytes:
-        """The event as one line of JSON, without its end: `data` and `previous` stand in it as they were written."""
+        """Return the event as one line of JSON without a line break, with `data` and `previous` byte for byte."""
         attributes = asdict(self)
         data, previous = attributes.pop("data"), attributes.pop("previous").encode()
         traceparent = attributes.pop("traceparent")
@@ -129,21 +144,21 @@ class Event:
             parts += [b', "previous": ', previous]
         if traceparent:
             parts += [b', "traceparent": ', json.dumps(traceparent).encode()]
-        # A line break can only stand between the tokens of a record, and would end our line.
+        # A line break in a record can only be white space between tokens.
         return b"".join(parts).replace(b"\r", b" ").replace(b"\n", b" ") + b"}"
 
 
 def decoded(data: bytes, encoding: str) -> bytes:
-    """The record in `data`, which is stored by an encoding.
+    """Return the record in `data`, decoded.
 
     Raises:
-        ValueError: The encoding is not known here, or the bytes are not of it.
+        ValueError: The encoding is unknown, or `data` is not encoded in that way.
 
     """
     if encoding == Encoding.IDENTITY:
         return data
     if encoding != Encoding.GZIP:
-        raise ValueError(f"dataencoding {encoding!r} is not known to this version")
+        raise ValueError(f"unknown dataencoding {encoding!r}")
     try:
         return zlib.decompress(data, 31)  # 31: with the header of gzip
     except zlib.error as error:
@@ -151,10 +166,10 @@ def decoded(data: bytes, encoding: str) -> bytes:
 
 
 def parse(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
-    """The event of a stream entry.
+    """Return the event in a stream entry.
 
     Raises:
-        DataError: The entry was not written by this program.
+        DataError: This program did not write the entry.
 
     """
     try:
@@ -181,5 +196,6 @@ def parse(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
         reason = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
         raise DataError(
             f"stream entry {entry_id.decode('utf-8', 'replace')} is not an event of ordermesh-sync: {reason}. "
-            "Something else writes to this stream; remove the entry with XDEL when you know what it is."
+            "Another program writes to this stream. Inspect the entry with XRANGE; remove it with XDEL if it is "
+            "not needed."
         ) from None

@@ -1,10 +1,9 @@
-"""The effect of an event once, although the event may come twice.
+"""Idempotency: apply the effect of an event once, although the event may be delivered twice.
 
-A consumer that is killed between its work and its acknowledgement gets the event again. Here the event's id is
-remembered together with what it did, so that both happen or neither does: in Redis by one script, in SQL by one
-transaction. Ids tell events, not attempts: a replayed event has the id that it had.
-
-To do the work again on a replay, leave the helper out for deliveries that are `replayed`.
+A consumer that is killed between its work and its acknowledgement gets the event again. The classes of this module
+store the id of the event together with its effect, so that both happen or neither: in Redis in one script, in SQL in
+one transaction. A replayed event has the same id; to apply its effect again, bypass these classes for deliveries that
+are `replayed`.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _pack = partial(msgpack.packb, use_bin_type=False)
 
 
 class RedisOnce:
-    """Effects in Redis, each once for a group.
+    """Applies effects in Redis, each once per group.
 
         once = RedisOnce(redis, group="warehouse")
 
@@ -43,9 +42,14 @@ class RedisOnce:
                 pipe.hincrby("stock", delivery.event.subject, -1)
             await once.apply(delivery, effect)
 
-    `account`: whose events. `remember`: seconds for which an id is kept, at least as long as an event may come
-    again (the age up to which events are kept). On a cluster the keys of the effect must carry the hash tag
-    `{ACCOUNT}`, as all keys of the account do.
+    Args:
+        client: A client of redis-py. On a cluster, the keys of an effect must have the hash tag `{ACCOUNT}`, like all
+            keys of the account.
+        group: Name of the group.
+        account: Name of the account.
+        remember: Seconds for which an id is stored: at least as long as events are kept, since they may be
+            delivered again.
+
     """
 
     def __init__(self, client: Redis, *, group: str, account: str = "default", remember: int = WEEK) -> None:
@@ -53,57 +57,59 @@ class RedisOnce:
         self._once = scripts.load(client, "worker.queue", "once")
 
     async def apply(self, delivery: Delivery, effect: Callable[[Pipeline], object]) -> bool:
-        """Send the commands that `effect` queues on a pipeline, unless that was done before: whether it was done now.
+        """Run the commands that `effect` queues on a pipeline, unless that was done before. True if they ran now.
 
-        They run in one step together with the mark, which is set last. MULTI would set the mark although a command
-        fails; here a failing command leaves the event undone, and it comes again. What stands before that command
-        has happened, as with MULTI: put first what may fail. Never cut short by a cancellation.
+        They run atomically, together with the mark, which is set last. If a command fails, the mark is not set and the
+        event is delivered again (MULTI would set it). As with MULTI, earlier commands are not undone: put first the
+        commands that may fail. A cancellation does not cut the call short.
 
         Raises:
-            redis.exceptions.RedisError: A command failed, or Redis is away or full; the event is not marked.
+            redis.exceptions.RedisError: A command failed, or Redis is away or full. The mark is not set.
 
         """
         pipe = self._redis.pipeline(transaction=False)
         effect(pipe)
         encode = self._redis.get_encoder().encode  # type: ignore[no-untyped-call]
-        commands = [[*str(name).split(), *map(encode, words)] for (name, *words), _ in pipe.command_stack]
+        commands = [
+            [*str(name).split(), *map(encode, arguments)] for (name, *arguments), _ in pipe.command_stack
+        ]
         key = self._keys.processed(self._group, delivery.event.id)
         return bool(await finish(self._once(keys=[key], args=[_pack(commands), self._remember])))
 
     async def seen(self, delivery: Delivery) -> bool:
-        """Whether the effect of an event is done: to spare the work that leads to it."""
+        """True if the effect of an event was applied. Saves the work of preparing it again."""
         return bool(await self._redis.exists(self._keys.processed(self._group, delivery.event.id)))
 
 
 class DatabaseCursor(Protocol):
-    """The part of a cursor of DB-API 2.0 (PEP 249) that is used here."""
+    """The part of a DB-API 2.0 cursor (PEP 249) that is used here."""
 
     @property
     def rowcount(self) -> int:
-        """Rows that the last statement has changed."""
+        """Number of rows that the last statement changed."""
 
     def execute(self, operation: str, parameters: Any = ..., /) -> object:
         """Run a statement."""
 
     def close(self) -> object:
-        """Let go of it."""
+        """Close the cursor."""
 
 
 class DatabaseConnection(Protocol):
-    """The part of a connection of DB-API 2.0 (PEP 249) that is used here."""
+    """The part of a DB-API 2.0 connection (PEP 249) that is used here."""
 
     def cursor(self) -> Any:
-        """A new cursor."""
+        """Return a new cursor."""
 
     def commit(self) -> object:
-        """Keep what was done."""
+        """Commit the transaction."""
 
     def rollback(self) -> object:
-        """Undo what was done."""
+        """Undo the transaction."""
 
 
 class SqlOnce:
-    """Effects in a SQL database, each once for a group.
+    """Applies effects in an SQL database, each once per group.
 
         once = SqlOnce(connection, group="warehouse")
         once.create_table()
@@ -113,9 +119,17 @@ class SqlOnce:
                 if new:
                     connection.execute("UPDATE stock SET ...")
 
-    The connection must not commit by itself. `placeholder`: how its driver writes a parameter (`?` for sqlite3,
-    `%s` for psycopg and most others). A connection is for one transaction at a time: with `parallel` handlers give
-    each thread its own.
+    Args:
+        connection: A connection that is not in autocommit mode. It runs one transaction at a time: with `parallel`
+            handlers, give each thread a connection.
+        group: Name of the group.
+        table: Name of the table of ids.
+        placeholder: How the driver writes a parameter: `?` for sqlite3, `%s` for psycopg and most others.
+        now: The time in seconds since 1970.
+
+    Raises:
+        SettingsError: The name of the table is invalid, or the connection is in autocommit mode.
+
     """
 
     def __init__(
@@ -128,11 +142,11 @@ class SqlOnce:
         now: Callable[[], float] = time.time,
     ) -> None:
         if not table.replace(".", "_").isidentifier():
-            raise SettingsError(f"{table!r} is not the name of a table")
-        if _commits_by_itself(connection):
+            raise SettingsError(f"{table!r} is not the name of a table.")
+        if _is_autocommit(connection):
             raise SettingsError(
-                "this connection commits each statement by itself, so an effect could be kept without its mark. Open "
-                "it without autocommit (sqlite3: leave isolation_level alone)."
+                "The connection is in autocommit mode, so an effect could be stored without its mark. Open it without "
+                "autocommit (sqlite3: leave isolation_level at its default)."
             )
         self._connection, self._group, self._table, self._now = connection, group, table, now
         self._mark = (
@@ -142,7 +156,7 @@ class SqlOnce:
         self._forget = f"DELETE FROM {table} WHERE consumer_group = {placeholder} AND done_at < {placeholder}"  # noqa: S608
 
     def create_table(self) -> None:
-        """Make the table that remembers, if there is none."""
+        """Create the table of ids if it does not exist."""
         self._execute(
             f"CREATE TABLE IF NOT EXISTS {self._table} (consumer_group VARCHAR(255) NOT NULL, event_id VARCHAR(255) "
             "NOT NULL, done_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (consumer_group, event_id))"
@@ -151,10 +165,10 @@ class SqlOnce:
 
     @contextmanager
     def transaction(self, delivery: Delivery) -> Iterator[bool]:
-        """A transaction that marks the event, and commits at the end; False if the event was dealt with before.
+        """Open a transaction that stores the id of the event, and commit it at the end of the block.
 
-        The mark is set first: another process that is at the same event waits for it, and then finds it. An error
-        undoes both the effect and the mark.
+        The value is False if the effect was applied before. The id is stored first, so that another process with the
+        same event waits for this transaction. An error undoes both the effect and the id.
         """
         try:
             new = self._execute(self._mark, (self._group, delivery.event.id, self._now())) == 1
@@ -165,7 +179,7 @@ class SqlOnce:
         self._connection.commit()
 
     def forget(self, older_than: float = WEEK) -> int:
-        """Forget events that were dealt with more than so many seconds ago. How many were forgotten."""
+        """Delete ids that were stored more than `older_than` seconds ago. Return how many."""
         forgotten = self._execute(self._forget, (self._group, self._now() - older_than))
         self._connection.commit()
         return forgotten
@@ -179,8 +193,8 @@ class SqlOnce:
             cursor.close()
 
 
-def _commits_by_itself(connection: DatabaseConnection) -> bool:
-    """Whether it is known to. `isolation_level` says so with sqlite3 alone; others mean their default by None."""
+def _is_autocommit(connection: DatabaseConnection) -> bool:
+    """True if autocommit is known to be on. `isolation_level` None means that for sqlite3 only."""
     modules = {kind.__module__ for kind in type(connection).__mro__}
     by_level = "sqlite3" in modules and getattr(connection, "isolation_level", "") is None
     return by_level or getattr(connection, "autocommit", False) is True

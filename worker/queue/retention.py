@@ -1,7 +1,8 @@
-"""Retention: how long events are kept, and for whom they are kept longer.
+"""Retention: trimming the streams.
 
-The limits of a resource (age, entries, bytes) say what may go; what a group still needs stays, whatever they
-say. See lua/trim.lua for what it promises. Nothing is ever removed by writing: the commit knows no MAXLEN.
+The limits of a resource (age, entries, bytes) say which events may be removed. An event that a group still needs is
+kept even if it exceeds the limits; see lua/trim.lua for the guarantees. Writing never removes events: a commit does not
+use MAXLEN.
 """
 
 from __future__ import annotations
@@ -27,19 +28,31 @@ if TYPE_CHECKING:
     from worker.queue.streams.groups import StreamStatus
 
 STEP = 5000
-"""Entries that one call removes at most: a few milliseconds, in which Redis does nothing else."""
+"""Entries per call at most: a few milliseconds, in which Redis serves no other client."""
 FIRST_SECONDS = 10.0
-"""After the start of a worker; the later passes are as far apart as the setting says."""
+"""From the start of a worker to the first pass. The setting determines the later ones."""
 REQUESTED_PASS_SECONDS = 3.0
-"""Until the next pass where polling waits for room."""
+"""Until the next pass while polling waits for free memory."""
 PASS_SECONDS = 4.0
-"""A pass ends after this time, wherever it is; the next one carries on. It is less than a job may be silent."""
+"""A pass ends after this time, and the next one goes on. It is less than the timeout of a job."""
 REPEAT_LOG_SECONDS = 600.0
-"""Seconds after which the same is said again of a group that holds back or does not read, or of dead letters."""
+"""Seconds after which a warning about the same group, or the same dead letters, is repeated."""
 
 
 class Retention:
-    """Keeps the streams of one account within their limits, and tells of what stays in them and why."""
+    """Trims the streams of one account, and logs what it keeps beyond the limits.
+
+    Args:
+        redis_client: The client.
+        keys: The keys of the account.
+        limits: The limits of each resource.
+        declared: Names of the declared groups, each with its resources.
+        idle_after: Seconds without a read after which a warning about a group is logged.
+        every: Seconds between two passes.
+        clock: The time.
+        step: Entries per call at most.
+
+    """
 
     def __init__(
         self,
@@ -63,7 +76,7 @@ class Retention:
         self._log = get_logger(account=keys.account)
 
     def due(self) -> bool:
-        """Whether it is time for a pass. Who asks is expected to see to it: the next one is due after a while."""
+        """Return True if a pass is due. This schedules the next pass, so the caller must run the current one."""
         now = self._clock.monotonic()
         if now < self._due_at:
             return False
@@ -71,34 +84,35 @@ class Retention:
         return True
 
     def request_pass(self) -> None:
-        """Room is needed: the next pass is due soon."""
+        """Schedule a pass soon, because polling waits for free memory."""
         self._due_at = min(self._due_at, self._clock.monotonic() + REQUESTED_PASS_SECONDS)
 
     async def run(self, seconds: float = PASS_SECONDS) -> bool:
-        """Trim every stream that has limits. False if there was no time to finish.
+        """Trim every stream that has limits. Return False if `seconds` were not enough; then a pass is due at once.
 
-        A stream that lacks one of its declared groups, and cannot be given it since Redis is full, is left alone.
+        A stream is skipped if one of its declared groups does not exist and cannot be created because Redis is full.
         """
         deadline = self._clock.monotonic() + seconds
-        left_alone = await self.declare()
+        skipped = await self.declare()
         done = True
         for resource, limits in self._limits.items():
             try:
-                if resource not in left_alone:
+                if resource not in skipped:
                     done = await self._trim(resource, limits, deadline) and done
-                await self._tell_of_letters(resource)
+                await self._report_dead_letters(resource)
             except redis.exceptions.ResponseError as error:
                 if self._repeats.allow(f"failed {resource}", self._clock.monotonic()):
                     self._log.error(
                         "retention_failed", resource=resource, error=str(error),
-                        advice="the stream is not what this program writes, or the user lacks a permission",
+                        advice="The stream contains foreign entries, or the Redis user lacks a permission. "
+                        "Run `ordersync doctor`.",
                     )  # fmt: skip
         if not done:
             self._due_at = self._clock.monotonic()
         return done
 
     async def declare(self) -> set[str]:
-        """Make every declared group exist. The resources that lack one all the same, since Redis is full."""
+        """Create the declared groups. Return the resources for which that failed because Redis is full."""
         try:
             for group, resource in await self._groups.declare(self._declared):
                 self._log.info("group_created", resource=resource, group=group)
@@ -111,9 +125,16 @@ class Retention:
     async def trim(
         self, resource: str, limits: RetentionLimits, deadline: float = float("inf")
     ) -> tuple[int, bool]:
-        """Remove what the limits do not keep and no group needs: how many entries, and whether it is done.
+        """Remove the entries that exceed the limits and that no group needs.
 
-        `deadline` is of the monotonic clock.
+        Args:
+            resource: Name of the resource.
+            limits: What to keep.
+            deadline: Time of the monotonic clock at which to stop.
+
+        Returns:
+            How many entries were removed, and True if there was time for all.
+
         """
         removed, more, stream = 0, 1, self._keys.stream(resource)
         while more and self._clock.monotonic() < deadline:
@@ -131,36 +152,36 @@ class Retention:
                 first=first, kept_from=await self._first(resource),
             )  # fmt: skip
         if done:
-            await self._report(resource, status)
+            await self._report_groups(resource, status)
         return done
 
     async def _first(self, resource: str) -> str:
-        """The id of the oldest entry; "" if there is none."""
+        """Return the id of the oldest entry; "" if the stream is empty."""
         result = await self._redis.xrange(self._keys.stream(resource), count=1)
         return result[0][0].decode() if result else ""
 
-    async def _tell_of_letters(self, resource: str) -> None:
-        """Say how many dead letters there are, and for how long, as long as there are any."""
-        result = await self._letters.summary(resource)
-        if result.letters and self._repeats.allow(f"letters {resource}", self._clock.monotonic()):
+    async def _report_dead_letters(self, resource: str) -> None:
+        """Log the number of dead letters and the age of the oldest, now and then while there are any."""
+        summary = await self._letters.summary(resource)
+        if summary.letters and self._repeats.allow(f"letters {resource}", self._clock.monotonic()):
             self._log.warning(
-                "dead_letters", resource=resource, letters=result.letters,
-                oldest_s=round(max(0.0, self._clock.now() - result.oldest)),
-                advice=f"ordersync dead list {resource} says why; then replay or drop them",
+                "dead_letters", resource=resource, letters=summary.letters,
+                oldest_s=round(max(0.0, self._clock.now() - summary.oldest)),
+                advice=f"Run `ordersync dead list {resource}` for the reasons, then replay or drop the dead letters.",
             )  # fmt: skip
-        elif not result.letters:
+        elif not summary.letters:
             self._repeats.forget_all(f"letters {resource}")
 
-    async def _report(self, resource: str, status: StreamStatus) -> None:
-        """Say which groups hold back what the limits would not keep, and which do not read."""
+    async def _report_groups(self, resource: str, status: StreamStatus) -> None:
+        """Log which groups keep entries beyond the limits, and which ones do not read."""
         now = self._clock.now()
         for group in status.groups:
             if group.held and self._repeats.allow(f"held {resource} {group.name}", self._clock.monotonic()):
                 self._log.warning(
                     "retention_held_back", resource=resource, group=group.name, entries=group.held,
                     first=group.needed, unread=group.unread, pending=group.pending,
-                    advice="they go when the group has read and acknowledged them, or is dropped: "
-                    f"ordersync groups drop {group.name} {resource}",
+                    advice="Entries beyond the limits are kept until the group has acknowledged them. If the group "
+                    f"is not needed any more, run `ordersync groups drop {group.name} {resource}`.",
                 )  # fmt: skip
             if not (group.unread or group.pending):
                 continue
@@ -172,6 +193,6 @@ class Retention:
                 self._log.warning(
                     "group_idle", resource=resource, group=group.name, idle_s=round(idle),
                     unread=group.unread, pending=group.pending, oldest_s=round(now - written_at(oldest)),
-                    advice="start its consumers; if it is not needed any more: "
-                    f"ordersync groups drop {group.name} {resource}",
+                    advice="Start a consumer of the group. If the group is not needed any more, run "
+                    f"`ordersync groups drop {group.name} {resource}`.",
                 )  # fmt: skip

@@ -81,7 +81,7 @@ async def test_a_read_pauses_at_the_mark_and_goes_on_there(bench: BenchMaker, to
         assert await b.redis.xlen(STREAM) == 20
         cursor = await b.cursor()
         assert cursor.scan.page == 4
-        assert "group slow has 20 entries to read" in cursor.paused
+        assert "group slow has 20 unread entries" in cursor.paused
         verdict = judge(cursor, b.services.clock.now())
         assert verdict.health is Health.DEGRADED
         assert "ordersync groups drop slow orders" in verdict.cause
@@ -170,7 +170,7 @@ async def test_a_fast_read_does_not_run_past_the_share_of_memory(
     bench: BenchMaker, own_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However much it writes between two looks: an entry takes more memory than its names and values have bytes."""
-    monkeypatch.setattr("worker.queue.streams.backpressure.LOOK_SECONDS", float("inf"))
+    monkeypatch.setattr("worker.queue.streams.backpressure.CHECK_SECONDS", float("inf"))
     with SandboxServer(orders=600) as fast:
         async with bench(fast, own_server.url, page_size=10) as b:
             under(b)
@@ -212,10 +212,10 @@ async def test_looking_is_rare(bench: BenchMaker, monkeypatch: pytest.MonkeyPatc
             return await survey(resource)
 
         monkeypatch.setattr(b.account.groups, "status", counted)
-        monkeypatch.setattr("worker.queue.streams.backpressure.LOOK_SECONDS", float("inf"))
+        monkeypatch.setattr("worker.queue.streams.backpressure.CHECK_SECONDS", float("inf"))
         assert (await b.poll()).pages >= 50
         assert len(looks) == 1
-        monkeypatch.setattr("worker.queue.streams.backpressure.LOOK_SECONDS", 0.0)
+        monkeypatch.setattr("worker.queue.streams.backpressure.CHECK_SECONDS", 0.0)
         run = await b.poll(complete=True)
         assert len(looks) > run.pages >= 50
 

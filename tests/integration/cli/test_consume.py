@@ -263,7 +263,7 @@ async def test_who_brings_everything_down(shop: Shop) -> None:
         ordersync_process(*words, cwd=shop.folder, redis__url=shop.url)
     (letter,) = await shop.stage.letters()
     assert letter.subject == "bad"
-    assert letter.reason.startswith("begun 2 times and never answered")
+    assert letter.reason.startswith("delivered 2 times, and each time the consumer ended")
     assert set(subjects(shop.read("taken"))) == {"a", "b"}
     assert await shop.stage.pending() == {}
 
@@ -509,8 +509,8 @@ async def test_after_a_kill(shop: Shop) -> None:
         (("-g", "g", "--"), "The command is missing. Write it after --"),
         (("--", "cat"), "--group"),
         (("-g", "g", "parcels", "--", "cat"), "Unknown resource 'parcels'. Known resources: orders"),
-        (("-g", "a b", "--", "cat"), "the group of a consumer is one word"),
-        (("-g", "g", "--name", "ordersync-x", "--", "cat"), "stand for nobody"),
+        (("-g", "a b", "--", "cat"), "Invalid group of a consumer: 'a b'"),
+        (("-g", "g", "--name", "ordersync-x", "--", "cat"), "The prefix ordersync- is reserved"),
         (("-g", "g", "--from", "5", "--", "cat"), "--from"),
         (("-g", "g", "--batch", "0", "--", "cat"), "--batch"),
         (

@@ -14,7 +14,7 @@ from tests.integration.queue.test_consumer import STREAM
 from tests.support.consuming import KEYS, Stage, ids
 from tests.support.waiting import PATIENCE, eventually
 from worker.queue import Delivery, Reject
-from worker.queue.consumer.acks import DeadLetterWriter
+from worker.queue.consumer.dead_letter_writer import DeadLetterWriter
 
 pytestmark = pytest.mark.anyio
 

@@ -23,8 +23,8 @@ from tests.support.servers import Server
 from tests.support.waiting import PATIENCE, eventually
 from worker.errors import ConsumerReplaced, GroupGone, SettingsError
 from worker.queue import Backoff, Consumer, Delivery, Trimmed
-from worker.queue.consumer.acks import RetryForever
 from worker.queue.consumer.connection import DedicatedConnection
+from worker.queue.consumer.retry import RetryForever
 from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio
@@ -332,7 +332,7 @@ async def test_it_waits_for_redis_to_start(own_server: Server) -> None:
 
 async def test_redis_hangs_at_the_end(own_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A consumer whose Redis does not answer any more leaves all the same, in bounded time."""
-    monkeypatch.setattr("worker.queue.consumer.in_flight.LEAVE_SECONDS", 0.5)
+    monkeypatch.setattr("worker.queue.consumer.in_flight.CLOSE_SECONDS", 0.5)
     monkeypatch.setattr("worker.queue.consumer.connection.PATIENCE", 0.5)
     client = connect(own_server.url)
     stage = Stage(client)

@@ -19,6 +19,7 @@ from worker.queue import Delivery
 from worker.queue.dead import DeadLetter, DeadLetters, DeadLetterSummary, parse
 from worker.queue.replay import ReplayRange, replay
 from worker.queue.streams.groups import Groups
+from worker.redis import scripts
 from worker.redis.connections import answer
 
 pytestmark = pytest.mark.anyio
@@ -128,7 +129,7 @@ async def test_a_group_that_is_gone(stage: Stage) -> None:
     with pytest.raises(NotReplayable, match="group g does not read orders any more"):
         await DeadLetters(stage.redis, KEYS).replay(letter)
     await stage.group()
-    with pytest.raises(NotReplayable, match="has not read as far as entry"):
+    with pytest.raises(NotReplayable, match="has not read entry"):
         await DeadLetters(stage.redis, KEYS).replay(letter)
     assert await stage.letters() == [letter]
     assert await stage.pending() == {}
@@ -140,7 +141,7 @@ async def test_two_at_once(stage: Stage) -> None:
     (letter,) = await stage.letters()
     letters = DeadLetters(stage.redis, KEYS)
     await letters.replay(letter)
-    with pytest.raises(NotReplayable, match="somebody has replayed or dropped it"):
+    with pytest.raises(NotReplayable, match="it was replayed or dropped"):
         await letters.replay(letter)
     assert len(await stage.take(stage.consumer())) == 1
 
@@ -150,8 +151,8 @@ async def test_one_letter_for_an_entry(stage: Stage) -> None:
     (entry,) = await stage.add("a")
     await stage.group()
     await stage.read("c1", 1)
-    async with stage.consumer("c2", wait=True) as consumer:
-        bury = consumer._desk.burials._bury
+    async with stage.consumer("c2", wait=True):
+        bury = scripts.load(stage.redis, "worker.queue", "bury")
         keys = [STREAM, DEAD, KEYS.replayed("orders", "g")]
         words = ["0", "2", "kind", "delivery"]
         assert await bury(keys=keys, args=["g", "c2", entry, *words]) == b""

@@ -287,7 +287,7 @@ async def test_forget(stage: Stage, database: sqlite3.Connection) -> None:
 def test_a_connection_that_commits_by_itself() -> None:
     """It is refused: an effect could be kept without its mark."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    with pytest.raises(SettingsError, match="commits each statement by itself"):
+    with pytest.raises(SettingsError, match="is in autocommit mode"):
         SqlOnce(connection, group="g")
     connection.close()
 

@@ -88,7 +88,7 @@ async def test_by_time_by_id_by_entity(stage: Stage) -> None:
         found = await again(stage, **bounds)
         taken = await stage.take(stage.consumer())
         assert found.replayed == len(taken)
-        return [each.place[0] // 1000 for each in taken]
+        return [each.position[0] // 1000 for each in taken]
 
     assert await chosen(since=1003) == [1003, 1004, 1005]
     assert await chosen(since=1002.5, until=1004) == [1003]

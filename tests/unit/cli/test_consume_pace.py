@@ -39,7 +39,7 @@ async def test_when_everything_fails() -> None:
     """From the tenth different event on that fails without one that succeeds the pauses grow, up to the limit."""
     pace = FailureThrottle(asyncio.Event(), 30.0)
     assert pauses(pace, range(17))[8:] == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
-    pace.worked()
+    pace.succeeded()
     assert pace.pause == 0.0
     assert set(pauses(pace, range(9))) == {0.0}
 

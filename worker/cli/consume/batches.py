@@ -1,4 +1,4 @@
-"""Feeding events to a command: which go together, how each is written, and a command that is started for each batch."""
+"""A command that is started for each batch of events; and how events are passed to commands in general."""
 
 from __future__ import annotations
 
@@ -11,26 +11,22 @@ import msgspec
 
 from worker.backoff import Backoff
 from worker.cli.consume.process import CommandNotStartable, running
-from worker.queue import Batch, Consumer
-from worker.queue.consumer.delivery import DeliveryState
 from worker.queue.envelope import FIELDS
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from redis.asyncio import Redis
-
-    from worker.queue import Delivery
+    from worker.queue import Batch, Consumer, Delivery
 
 _DATA, _PREVIOUS = "data", "previous"
 _ATTRIBUTES = tuple(name for name in FIELDS if name != _DATA)
-_LETTER_SECONDS = 1.0
-"""How long a dead letter is waited for: a Redis that is full takes none, and all else goes on meanwhile."""
+_DEAD_LETTER_SECONDS = 1.0
+"""How long to wait for a dead letter: while Redis is full it cannot be written, and other events go on."""
 
 
 def line_of(delivery: Delivery) -> bytes:
-    """A delivery as a line of JSON: where it stands and how it comes, then the event, its record as it was served."""
+    """Return a delivery as a line of JSON: resource, entry and attempt, then the event with its record as served."""
     event = delivery.event
     line: dict[str, Any] = {
         "resource": delivery.resource,
@@ -42,92 +38,85 @@ def line_of(delivery: Delivery) -> bytes:
     line[_DATA] = msgspec.Raw(event.data)
     if event.previous:
         line[_PREVIOUS] = msgspec.Raw(event.previous.encode())
-    # A line break can only stand between the tokens of a record, and would end our line.
+    # A line break in a record can only be white space between tokens.
     return msgspec.json.encode(line).replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
 
 
-class CommandFeed(Consumer):
-    """A consumer that hands out events for commands.
+class CommandFeed:
+    """Hands out the events of a consumer to commands, and answers them.
 
-    `apart`: no two events of an entity are out at the same time, which several commands at once need. `ending` is
-    set when it was told to stop.
+    An event that may have ended a command is handed out alone, so that no other event is blamed if it does so again.
+
+    Args:
+        consumer: A running consumer.
+        exclusive: Have at most one event of an entity handed out at a time, as several concurrent events need.
+
+    Attributes:
+        stopping: Set by `stop`.
+
     """
 
-    def __init__(self, redis: Redis, *, apart: bool, **options: Any) -> None:
-        super().__init__(redis, **options)
-        self._desk.lanes.strict = apart
-        self._doubtful: set[tuple[str, str]] = set()
-        self.ending = asyncio.Event()
+    def __init__(self, consumer: Consumer, *, exclusive: bool) -> None:
+        self._consumer, self._exclusive = consumer, exclusive
+        self._suspects: set[tuple[str, str]] = set()
+        self.stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """End in order."""
-        super().stop()
-        self.ending.set()
+        """Stop handing out events."""
+        self._consumer.stop()
+        self.stopping.set()
 
     async def next_batch(self, limit: int) -> Batch | None:
-        """Up to `most` deliveries, at least one; None at the end.
+        """Wait for the next batch of up to `limit` events; None at the end."""
+        return await self._consumer.next_batch(limit, exclusive=self._exclusive, alone=self.is_suspect)
 
-        One that was begun before comes alone: if it is what brings down whatever works on it, no other event is
-        blamed for it.
-        """
-        account, first = self._desk, await self._next()
-        if first is None:
-            return None
-        more: list[Delivery] = []
-        while len(more) < limit - 1 and not self.comes_alone(first):
-            delivery = account.lanes.pop()
-            if delivery is None:
-                break
-            if self.comes_alone(delivery):
-                account.lanes.requeue(delivery, account.clock.monotonic())
-                break
-            more.append(delivery)
-        return Batch(account, [first, *await account.begin(more)])
-
-    def comes_alone(self, delivery: Delivery) -> bool:
-        """Whether it may be what brings a command down."""
-        return delivery.attempt > 1 or (delivery.resource, delivery.entry_id) in self._doubtful
+    def is_suspect(self, delivery: Delivery) -> bool:
+        """True if the event may have ended a command."""
+        return delivery.attempt > 1 or _key(delivery) in self._suspects
 
     def isolate(self, delivery: Delivery) -> None:
-        """A command ended with this event among others: it comes again, alone. That is no attempt."""
-        self._doubtful.add((delivery.resource, delivery.entry_id))
+        """Hand out the event again, alone: a command ended with it and others. This does not count as an attempt."""
+        self._suspects.add(_key(delivery))
         delivery.put_back()
 
-    def taken(self, delivery: Delivery) -> None:
-        """It has been dealt with; Redis is told soon."""
-        self._doubtful.discard((delivery.resource, delivery.entry_id))
-        if delivery.state is DeliveryState.OPEN:
-            self._desk.ack(delivery)
+    async def succeeded(self, delivery: Delivery) -> None:
+        """Acknowledge the event, without waiting for Redis."""
+        self._suspects.discard(_key(delivery))
+        await delivery.ack(wait=False)
 
-    async def refused(self, delivery: Delivery, reason: str) -> None:
-        """It could not be dealt with."""
-        self._doubtful.discard((delivery.resource, delivery.entry_id))
-        with anyio.move_on_after(_LETTER_SECONDS):
+    async def failed(self, delivery: Delivery, reason: str) -> None:
+        """Have the event retried after a pause, or make it a dead letter."""
+        self._suspects.discard(_key(delivery))
+        with anyio.move_on_after(_DEAD_LETTER_SECONDS):
             await delivery.fail(reason)
 
 
 class FailureThrottle:
-    """Slows down while everything fails: most likely the command, or what it needs, is broken, and not the events.
+    """Slows down while every event fails: most likely the command, or a service that it needs, is broken.
 
-    Otherwise an hour without a database would turn all events of that hour into dead letters. `most`: seconds
-    between two tries at last; 0 does not slow down.
+    Otherwise an hour without a database would turn all events of that hour into dead letters.
+
+    Args:
+        stopping: Ends a pause.
+        limit: Seconds of the longest pause; 0 disables pauses.
+
     """
 
     ENOUGH = 10
-    """Different events that fail one after the other, with nothing that succeeds between them."""
+    """Different events that fail, with no success in between, until it slows down."""
 
-    def __init__(self, ending: asyncio.Event, limit: float) -> None:
-        self._ending, self._backoff = ending, Backoff(most=limit)
+    def __init__(self, stopping: asyncio.Event, limit: float) -> None:
+        self._stopping, self._backoff = stopping, Backoff(most=limit)
         self._failed: set[tuple[str, str]] = set()
 
-    def worked(self) -> None:
-        """An event was dealt with."""
+    def succeeded(self) -> None:
+        """Record that an event was processed."""
         self._failed.clear()
 
     def failed(self, delivery: Delivery) -> None:
-        """An event could not be dealt with."""
+        """Record that an event could not be processed."""
         before = len(self._failed)
-        self._failed.add((delivery.resource, delivery.entry_id))
+        self._failed.add(_key(delivery))
         if before < self.ENOUGH == len(self._failed) and self._backoff.most:
             get_logger().error(
                 "command_broken",
@@ -138,45 +127,51 @@ class FailureThrottle:
 
     @property
     def pause(self) -> float:
-        """Seconds to wait before the next try."""
+        """Seconds to wait before the next attempt."""
         beyond = len(self._failed) - self.ENOUGH
         return self._backoff.ceiling(beyond + 1) if beyond >= 0 else 0.0
 
     async def wait(self) -> None:
-        """Wait before the next try, or until the end."""
+        """Wait before the next attempt, or until the end."""
         if self.pause:
             with anyio.move_on_after(self.pause):
-                await self._ending.wait()
+                await self._stopping.wait()
 
 
-async def feed_batches(feed: CommandFeed, words: Sequence[str], limit: int, pace: FailureThrottle) -> None:
-    """Start a command for each batch, until the end. It has taken the batch when it reads all and exits with 0.
+async def feed_batches(feed: CommandFeed, argv: Sequence[str], limit: int, throttle: FailureThrottle) -> None:
+    """Start a command for each batch, until the end. It succeeds if it reads its whole input and exits with 0.
+
+    Args:
+        feed: The events.
+        argv: The command.
+        limit: Events in a batch at most.
+        throttle: Slows down while every event fails.
 
     Raises:
-        Unstartable: The command cannot be started; the batch was not tried.
-        BrokenPipeError: Nobody reads the output that the command shares with us (`| head -1`), for which no event is
-            to blame.
+        CommandNotStartable: The command cannot be started; the batch was not tried.
+        BrokenPipeError: The output that the command shares with this process is closed (`| head -1`). No event is to
+            blame for that.
 
     """
     while (batch := await feed.next_batch(limit)) is not None:
         try:
-            await pace.wait()
-            await _deal_with(feed, words, batch, pace)
+            await throttle.wait()
+            await _process(feed, argv, batch, throttle)
         except (CommandNotStartable, BrokenPipeError):
             batch.put_back()
             raise
 
 
-async def _deal_with(feed: CommandFeed, words: Sequence[str], batch: Batch, pace: FailureThrottle) -> None:
-    reason = await _run(words, batch.deliveries)
+async def _process(feed: CommandFeed, argv: Sequence[str], batch: Batch, throttle: FailureThrottle) -> None:
+    reason = await _run(argv, batch.deliveries)
     if reason is None:
-        pace.worked()
+        throttle.succeeded()
         await batch.ack()
         return
     if len(batch) == 1:
         (delivery,) = batch
-        pace.failed(delivery)
-        await feed.refused(delivery, reason)
+        throttle.failed(delivery)
+        await feed.failed(delivery, reason)
         return
     get_logger().warning(
         "batch_failed",
@@ -184,46 +179,52 @@ async def _deal_with(feed: CommandFeed, words: Sequence[str], batch: Batch, pace
         error=reason,
         advice="Retrying the events one at a time. This does not count as an attempt.",
     )
-    await _one_by_one(feed, words, batch, pace)
+    await _process_one_by_one(feed, argv, batch, throttle)
 
 
-async def _one_by_one(feed: CommandFeed, words: Sequence[str], batch: Batch, pace: FailureThrottle) -> None:
-    """Find out which event of a batch it is. Later ones of the same entity wait behind it."""
-    held_up: set[tuple[str, str]] = set()
+async def _process_one_by_one(
+    feed: CommandFeed, argv: Sequence[str], batch: Batch, throttle: FailureThrottle
+) -> None:
+    """Find out which events of a batch fail. Later events of their entities are put back."""
+    failed: set[tuple[str, str]] = set()
     for delivery in batch:
         entity = (delivery.resource, delivery.event.subject)
-        if entity in held_up:
+        if entity in failed:
             continue
-        await pace.wait()
-        if feed.ending.is_set():
+        await throttle.wait()
+        if feed.stopping.is_set():
             break
-        reason = await _run(words, [delivery])
+        reason = await _run(argv, [delivery])
         if reason is None:
-            pace.worked()
+            throttle.succeeded()
             await delivery.ack()
         else:
-            held_up.add(entity)
-            pace.failed(delivery)
-            await feed.refused(delivery, reason)
+            failed.add(entity)
+            throttle.failed(delivery)
+            await feed.failed(delivery, reason)
     batch.put_back()
 
 
-async def _run(words: Sequence[str], deliveries: Sequence[Delivery]) -> str | None:
-    """Run the command for these events: None, or why it has not taken them."""
-    async with running(words) as child:
-        whole = await child.write(b"".join(map(line_of, deliveries)))
-        child.close_input()
-        await child.ended.wait()
-        if child.code == 0 and whole and not child.unread:
+async def _run(argv: Sequence[str], deliveries: Sequence[Delivery]) -> str | None:
+    """Run the command for these events. Return None if it succeeded, else the reason."""
+    async with running(argv) as process:
+        is_complete = await process.write(b"".join(map(line_of, deliveries)))
+        process.close_input()
+        await process.ended.wait()
+        if process.code == 0 and is_complete and not process.unread:
             return None
-        reason = await child.how_it_ended()
-        if _output_is_broken():
+        reason = await process.reason()
+        if _output_is_closed():
             raise BrokenPipeError
-        return reason if child.code else f"{reason}, without reading its whole input"
+        return reason if process.code else f"{reason}, without reading its whole input"
 
 
-def _output_is_broken() -> bool:
-    """Whether standard output is a pipe that nobody reads any more."""
+def _output_is_closed() -> bool:
+    """True if standard output is a pipe whose reader has closed it."""
     poll = select.poll()
     poll.register(1, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _key(delivery: Delivery) -> tuple[str, str]:
+    return delivery.resource, delivery.entry_id

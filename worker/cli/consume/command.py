@@ -22,6 +22,7 @@ from worker.clock import SystemClock
 from worker.config.sections import RESOURCES
 from worker.config.settings import hide_password
 from worker.errors import ConsumerReplaced, RedisUnavailable, SettingsError
+from worker.queue import Consumer
 from worker.redis.connections import connect, wait_until_up
 from worker.telemetry.log import get_logger, redaction
 
@@ -31,17 +32,17 @@ if TYPE_CHECKING:
 
     from worker.config.settings import Settings
 
-SLOWEST = 30.0
-"""Seconds between two tries at most while nothing succeeds. With --once it is not waited: a run has an end."""
+MAX_PAUSE = 30.0
+"""Seconds between two attempts at most while every event fails. With --once there are no pauses, so that it ends."""
 
 
 class _WithCommand(click.Command):
-    """Takes what stands behind `--` as it is: it belongs to another command."""
+    """Does not parse the arguments after `--`: they are the command to run."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        at = args.index("--") if "--" in args else len(args)
-        ctx.meta["words"] = tuple(args[at + 1 :])
-        return super().parse_args(ctx, args[:at])
+        index = args.index("--") if "--" in args else len(args)
+        ctx.meta["argv"] = tuple(args[index + 1 :])
+        return super().parse_args(ctx, args[:index])
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "-- CMD [ARG]..."]
@@ -49,7 +50,7 @@ class _WithCommand(click.Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumeOptions:
-    """What the command line asks for; `command` says what each means."""
+    """The options of the command line; `command` describes them."""
 
     argv: tuple[str, ...]
     resources: tuple[str, ...]
@@ -147,33 +148,33 @@ def command(ctx: click.Context, /, *, resources: tuple[str, ...], **options: Any
     On SIGTERM or Ctrl-C, CMD finishes its current events; all others are returned to the group immediately. A second
     signal also stops CMD. An event may be delivered twice, with the same `id`.
     """
-    words: tuple[str, ...] = ctx.meta["words"]
-    if not words:
+    argv: tuple[str, ...] = ctx.meta["argv"]
+    if not argv:
         raise click.UsageError(
             "The command is missing. Write it after --, for example: -- sh -c 'cat >> events.jsonl'"
         )
     for resource in resources:
         if resource not in RESOURCES:
             raise SettingsError(f"Unknown resource {resource!r}. Known resources: {', '.join(RESOURCES)}")
-    check_startable(words)
+    check_startable(argv)
     settings = prepare()
-    requested = ConsumeOptions(argv=words, resources=resources or ("orders",), **options)
-    run_async(lambda: _until_asked(settings, requested))
+    requested = ConsumeOptions(argv=argv, resources=resources or ("orders",), **options)
+    run_async(lambda: _run_until_signal(settings, requested))
 
 
-async def _until_asked(settings: Settings, requested: ConsumeOptions) -> None:
+async def _run_until_signal(settings: Settings, requested: ConsumeOptions) -> None:
     feeds: list[CommandFeed] = []
     with plain_errors():
         async with anyio.create_task_group() as tasks:
-            await tasks.start(_heed_signals, feeds, requested.grace, tasks.cancel_scope)
-            await _connected(settings, requested, feeds)
+            await tasks.start(_handle_signals, feeds, requested.grace, tasks.cancel_scope)
+            await _connect_and_consume(settings, requested, feeds)
             tasks.cancel_scope.cancel()
 
 
-async def _heed_signals(
+async def _handle_signals(
     feeds: list[CommandFeed], grace: float, scope: anyio.CancelScope, *, task_status: TaskStatus[None]
 ) -> None:
-    """The first signal lets it end in order, within `grace` seconds; a second one at once."""
+    """Stop on the first signal, within `grace` seconds; on the second one, at once."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         await anext(signals)
@@ -188,7 +189,9 @@ async def _heed_signals(
         scope.cancel()
 
 
-async def _connected(settings: Settings, requested: ConsumeOptions, feeds: list[CommandFeed]) -> None:
+async def _connect_and_consume(
+    settings: Settings, requested: ConsumeOptions, feeds: list[CommandFeed]
+) -> None:
     url = running_redis_url(settings)
     redaction.add(urlsplit(url).password)
     client = connect(url)
@@ -210,9 +213,8 @@ async def _connected(settings: Settings, requested: ConsumeOptions, feeds: list[
 
 
 async def _consume(client: Redis, account: str, requested: ConsumeOptions, feeds: list[CommandFeed]) -> None:
-    feed = CommandFeed(
+    consumer = Consumer(
         client,
-        apart=requested.stay or requested.parallel > 1,
         account=account,
         group=requested.group,
         resources=requested.resources,
@@ -223,15 +225,16 @@ async def _consume(client: Redis, account: str, requested: ConsumeOptions, feeds
         max_deliveries=requested.max_deliveries,
         wait=not requested.once,
     )
-    async with feed:
+    async with consumer:
+        feed = CommandFeed(consumer, exclusive=requested.stay or requested.parallel > 1)
         feeds.append(feed)
-        pace = FailureThrottle(feed.ending, 0 if requested.once else SLOWEST)
+        throttle = FailureThrottle(feed.stopping, 0 if requested.once else MAX_PAUSE)
         async with anyio.create_task_group() as tasks:
             for _ in range(requested.parallel):
                 if requested.stay:
-                    resident = LongRunningCommand(
-                        feed, requested.argv, limit=requested.batch, pace=pace, grace=requested.grace
+                    long_running = LongRunningCommand(
+                        feed, requested.argv, limit=requested.batch, throttle=throttle, grace=requested.grace
                     )
-                    tasks.start_soon(resident.run)
+                    tasks.start_soon(long_running.run)
                 else:
-                    tasks.start_soon(feed_batches, feed, requested.argv, requested.batch, pace)
+                    tasks.start_soon(feed_batches, feed, requested.argv, requested.batch, throttle)

@@ -1,7 +1,7 @@
-"""A command that runs as a child of this process: its input is written here, its standard error passes through.
+"""A command that runs as a child process: this process writes its input and passes on its standard error.
 
-The reading end of its input stays open here as well, for two reasons: what the command has not read by its end can
-be counted then, and a write to a command that has ended is given up instead of breaking.
+This process keeps the reading end of the input open as well, for two reasons: it can count what the command has not
+read when it ends, and a write to a command that has ended does not raise.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
 TERMINATE_SECONDS = 3.0
-"""Between SIGTERM and SIGKILL for a command that is to end."""
-LAST_WORDS = 0.5
-"""Seconds that the rest of what an ended command has written is waited for: a child of its own may hold the pipe."""
+"""Between SIGTERM and SIGKILL."""
+DRAIN_SECONDS = 0.5
+"""How long to read the rest of the output of a command that has ended: a child of its own may keep the pipe open."""
 _LINES = 5
 _MAX_LINE = 400
 _MAX_REASON = 800
@@ -40,17 +40,21 @@ _CHUNK = 65_536
 
 
 class CommandNotStartable(SettingsError):
-    """A command cannot be started. Nothing is wrong with any event."""
+    """A command cannot be started."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"the command {name!r} cannot be started: {reason}")
 
 
 class CommandProcess:
-    """One run of a command; made by `running`.
+    """One run of a command. `running` creates it.
 
-    `ended` is set when the process is gone; `code` is its exit code then, negative for a signal. `answers`: its
-    standard output, where that is a pipe.
+    Attributes:
+        name: Name of the command.
+        ended: Set when the process has ended.
+        code: Its exit code then, negative for a signal.
+        answers: Its standard output, if that is a pipe.
+
     """
 
     def __init__(
@@ -65,56 +69,56 @@ class CommandProcess:
         self.name, self.answers, self.ended = name, answers, anyio.Event()
         self.code: int | None = None
         self._process, self._read_end, self._write_end = process, read_end, write_end
-        self._silent = anyio.Event()
+        self._errors_ended = anyio.Event()
         self._lines: deque[str] = deque(maxlen=_LINES)
         self._line = b""
 
     async def write(self, data: bytes) -> bool:
-        """Write to its input. False if it ended before there was room for all."""
-        rest = self._put(memoryview(data))
+        """Write to its input. False if it ended before everything was written."""
+        rest = self._write_some(memoryview(data))
         if not rest:
             return True
         async with anyio.create_task_group() as tasks:
 
-            async def go_on() -> None:
+            async def write_rest() -> None:
                 nonlocal rest
                 while rest:
                     await anyio.wait_writable(self._write_end)
-                    rest = self._put(rest)
+                    rest = self._write_some(rest)
                 tasks.cancel_scope.cancel()
 
-            tasks.start_soon(go_on)
+            tasks.start_soon(write_rest)
             await self.ended.wait()
             tasks.cancel_scope.cancel()
         return not rest
 
     def close_input(self) -> None:
-        """It finds the end of its input behind what was written."""
+        """Close its input, after what was written."""
         self._write_end.close()
 
     @property
     def unread(self) -> int:
-        """Bytes that were written to its input and that nobody has read."""
+        """Number of bytes of its input that it has not read."""
         size = array.array("i", [0])
         fcntl.ioctl(self._read_end, termios.FIONREAD, size)
         return size[0]
 
-    async def how_it_ended(self) -> str:
-        """Wait for its end: exit code or signal, and its last words on standard error."""
+    async def reason(self) -> str:
+        """Wait for its end. Return the exit code or signal, and the last lines of its standard error."""
         await self.ended.wait()
-        with anyio.move_on_after(LAST_WORDS):
-            await self._silent.wait()
+        with anyio.move_on_after(DRAIN_SECONDS):
+            await self._errors_ended.wait()
         how = f"ended with exit code {self.code}"
         if self.code is not None and self.code < 0:
             with suppress(ValueError):  # a signal without a name
                 how = f"was killed by {signal.Signals(-self.code).name}"
         lines = [*self._lines, self._line.decode("utf-8", "replace").strip()]
-        # A reason is cut at its end, and the last words say most.
-        words = " | ".join(line[:_MAX_LINE] for line in lines if line)[-_MAX_REASON:]
-        return f"{self.name} {how}: {words}" if words else f"{self.name} {how}"
+        # The end of an error message says most.
+        errors = " | ".join(line[:_MAX_LINE] for line in lines if line)[-_MAX_REASON:]
+        return f"{self.name} {how}: {errors}" if errors else f"{self.name} {how}"
 
     async def end(self) -> None:
-        """End it, and what it has started and left in its process group: SIGTERM, then SIGKILL."""
+        """End it and its process group: SIGTERM, then SIGKILL after `TERMINATE_SECONDS`."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self.ended.is_set():
                 return
@@ -124,80 +128,83 @@ class CommandProcess:
                 await self.ended.wait()
 
     async def watch(self) -> None:
-        """Notice its end. In a thread: a loop that starts processes itself lets them have copies of its pipes."""
+        """Wait for its end, in a thread: processes that asyncio starts would inherit the pipes of other commands."""
         self.code = await anyio.to_thread.run_sync(
             self._process.wait, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(math.inf)
         )
         self.ended.set()
 
     async def pass_on(self, errors: FileIO) -> None:
-        """Let its standard error through to ours, and remember the last lines."""
+        """Copy its standard error to that of this process, and keep the last lines."""
         async for chunk in chunks_of(errors):
-            with suppress(OSError):  # nobody reads ours any more
+            with suppress(OSError):  # the standard error of this process is closed
                 os.write(sys.stderr.fileno(), chunk)
             *lines, rest = (self._line + chunk).split(b"\n")
             self._line = rest[-_CHUNK:]
-            self._lines += [told for line in lines if (told := line.decode("utf-8", "replace").strip())]
-        self._silent.set()
+            self._lines += [text for line in lines if (text := line.decode("utf-8", "replace").strip())]
+        self._errors_ended.set()
 
-    def _put(self, data: memoryview) -> memoryview:
-        """Write what there is room for; the rest."""
+    def _write_some(self, data: memoryview) -> memoryview:
+        """Write as much as possible without waiting. Return the rest."""
         while data and (written := self._write_end.write(data)):
             data = data[written:]
         return data
 
 
 @asynccontextmanager
-async def running(words: Sequence[str], *, answers: bool = False) -> AsyncIterator[CommandProcess]:
-    """Run a command while the block runs; it is ended when it still runs behind it.
+async def running(argv: Sequence[str], *, answers: bool = False) -> AsyncIterator[CommandProcess]:
+    """Run a command. It is ended after the block, if it still runs.
 
-    It gets a process group of its own, so that Ctrl-C reaches this process alone, which lets it finish. With
-    `answers` its standard output is a pipe, else it is ours.
+    It gets a process group of its own, so that Ctrl-C reaches only this process, which lets the command finish.
+
+    Args:
+        argv: The command.
+        answers: Make its standard output a pipe; by default it shares that of this process.
 
     Raises:
-        Unstartable: The system refuses to start it.
+        CommandNotStartable: The system refuses to start it.
 
     """
     with ExitStack() as files:
         read_end, write_end = _pipe(files)
         errors, its_errors = _pipe(files)
-        said, its_said = _pipe(files) if answers else (None, None)
-        for ours in (write_end, errors, said):
-            if ours is not None:
-                os.set_blocking(ours.fileno(), False)
+        output, its_output = _pipe(files) if answers else (None, None)
+        for pipe in (write_end, errors, output):
+            if pipe is not None:
+                os.set_blocking(pipe.fileno(), False)
         try:
-            process = subprocess.Popen(  # noqa: S603, ASYNC220 - what the user asks for; it takes a millisecond
-                words, stdin=read_end, stdout=its_said, stderr=its_errors, start_new_session=True
+            popen = subprocess.Popen(  # noqa: S603, ASYNC220 - the command is the user's; it takes a millisecond
+                argv, stdin=read_end, stdout=its_output, stderr=its_errors, start_new_session=True
             )
         except OSError as error:
-            raise CommandNotStartable(words[0], error.strerror or str(error)) from None
+            raise CommandNotStartable(argv[0], error.strerror or str(error)) from None
         its_errors.close()
-        if its_said is not None:
-            its_said.close()
-        child = CommandProcess(
-            process, Path(words[0]).name, read_end=read_end, write_end=write_end, answers=said
+        if its_output is not None:
+            its_output.close()
+        process = CommandProcess(
+            popen, Path(argv[0]).name, read_end=read_end, write_end=write_end, answers=output
         )
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(child.watch)
-            tasks.start_soon(child.pass_on, errors)
+            tasks.start_soon(process.watch)
+            tasks.start_soon(process.pass_on, errors)
             try:
-                yield child
+                yield process
             finally:
-                # The task that notices its end is cancelled as this one may be: it is waited for by another one.
-                if not child.ended.is_set():
-                    await finish(_end(child))
+                # If this task was cancelled, so was the one that watches for the end: another one does it.
+                if not process.ended.is_set():
+                    await finish(_end(process))
                 tasks.cancel_scope.cancel()
 
 
-async def _end(child: CommandProcess) -> None:
+async def _end(process: CommandProcess) -> None:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(child.watch)
-        await child.end()
+        tasks.start_soon(process.watch)
+        await process.end()
         tasks.cancel_scope.cancel()
 
 
 async def chunks_of(source: FileIO) -> AsyncIterator[bytes]:
-    """What is written to a pipe, as it comes, until nobody can write to it any more."""
+    """Yield what is written to a pipe as it arrives, until all writers have closed it."""
     while True:
         await anyio.wait_readable(source)
         chunk = source.read(_CHUNK)
@@ -207,29 +214,29 @@ async def chunks_of(source: FileIO) -> AsyncIterator[bytes]:
             return
 
 
-def check_startable(words: Sequence[str]) -> None:
-    """Find out what can be known before a command is started.
+def check_startable(argv: Sequence[str]) -> None:
+    """Check a command as far as possible without starting it.
 
     Raises:
-        Unstartable: It is not there, may not be executed, or names an interpreter that is not there.
+        CommandNotStartable: It does not exist, is not executable, or names an interpreter that is not.
 
     """
-    result = shutil.which(words[0])
+    result = shutil.which(argv[0])
     if result is None:
-        there = "it is not executable" if Path(words[0]).exists() else "the program was not found"
-        raise CommandNotStartable(words[0], there)
+        there = "it is not executable" if Path(argv[0]).exists() else "the program was not found"
+        raise CommandNotStartable(argv[0], there)
     try:
         with Path(result).open("rb") as file:
             first = file.readline(1024)
-    except OSError:  # it may be executed, and not read
+    except OSError:  # it is executable, and not readable
         return
     interpreter = first[2:].split()[:1]
     if first.startswith(b"#!") and interpreter:
         path = os.fsdecode(interpreter[0])
         if not os.access(path, os.X_OK):
-            raise CommandNotStartable(words[0], f"its first line names {path}, which is not executable")
+            raise CommandNotStartable(argv[0], f"its first line names {path}, which is not executable")
     elif b"\0" not in first:
-        raise CommandNotStartable(words[0], "its first line names no interpreter, such as #!/bin/sh")
+        raise CommandNotStartable(argv[0], "its first line names no interpreter, such as #!/bin/sh")
 
 
 def _pipe(files: ExitStack) -> tuple[FileIO, FileIO]:

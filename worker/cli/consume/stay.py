@@ -1,4 +1,4 @@
-"""A command that runs on: it gets events as lines, and answers each with a line."""
+"""A command that keeps running: it reads events as lines, and answers each with a line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import anyio
 from worker.backoff import Backoff
 from worker.cancellation import plain_errors
 from worker.cli.consume.batches import line_of
-from worker.cli.consume.process import LAST_WORDS, chunks_of, running
+from worker.cli.consume.process import DRAIN_SECONDS, chunks_of, running
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -27,180 +27,194 @@ EXPECTED = (
     "standard error"
 )
 BACKOFF = Backoff(first=0.2, most=10.0)
-"""Until a command that ended is started again, if it has taken no event since its last start."""
+"""Pauses until a command that ended is started again, if it has answered no event since its last start."""
 SILENCE_SECONDS = 60.0
-"""Without any answer to what it was given, until that is told."""
+"""Seconds without an answer, while events are unanswered, until a warning is logged."""
 _MAX_LINE = 65_536
 
 
 class _BrokenProtocol(Exception):
-    """The command has written what is no answer, or can write no more."""
+    """The command has written a line that is not an answer, or has closed its output."""
 
 
 class LongRunningCommand:
-    """Keeps one command running and gives it events, of which it has not answered more than `most` at a time.
+    """Keeps one command running and passes events to it.
 
-    The feed must keep the events of an entity apart. When the command ends, the one event that it had not answered
-    has failed. If there are several, none of them has: each comes again alone, so that it is found which one it is.
-    A command that breaks the protocol is ended.
+    If the command ends with one unanswered event, the event has failed. If it ends with several, each is handed out
+    again alone, to find out which one fails. A command that breaks the protocol is ended.
+
+    Args:
+        feed: The events; it must be exclusive.
+        argv: The command.
+        limit: Unanswered events at most.
+        throttle: Slows down while every event fails.
+        grace: Seconds that the command gets to exit at the end of its input.
+
     """
 
     def __init__(
-        self, feed: CommandFeed, words: Sequence[str], *, limit: int, pace: FailureThrottle, grace: float
+        self,
+        feed: CommandFeed,
+        argv: Sequence[str],
+        *,
+        limit: int,
+        throttle: FailureThrottle,
+        grace: float,
     ) -> None:
-        self._feed, self._words, self._most, self._pace, self._grace = feed, words, limit, pace, grace
-        self._child: CommandProcess | None = None
+        self._feed, self._argv, self._limit = feed, argv, limit
+        self._throttle, self._grace = throttle, grace
+        self._process: CommandProcess | None = None
         self._unanswered: dict[str, Delivery] = {}
         self._changed, self._writing = asyncio.Event(), anyio.Lock()
         self._closed = False
         self._answers = 0
-        self._idle_lives = 0
+        self._idle_starts = 0
         self._tasks: TaskGroup
 
     async def run(self) -> None:
-        """Feed it until the end; then it finds the end of its input, and has `grace` seconds to exit.
+        """Pass events to the command until the end. Then close its input and wait up to `grace` seconds for its exit.
 
         Raises:
-            Unstartable: It cannot be started.
+            CommandNotStartable: The command cannot be started.
 
         """
         with plain_errors():
             async with anyio.create_task_group() as self._tasks:
                 await self._running()
-                self._tasks.start_soon(self._close_when_asked)
+                self._tasks.start_soon(self._close_on_stop)
                 self._tasks.start_soon(self._notice_silence)
                 while True:
-                    await self._until(lambda: len(self._unanswered) < self._most)
-                    portion = await self._feed.next_batch(self._most - len(self._unanswered))
-                    if portion is None:
+                    await self._until(lambda: len(self._unanswered) < self._limit)
+                    batch = await self._feed.next_batch(self._limit - len(self._unanswered))
+                    if batch is None:
                         break
-                    await self._pace.wait()
-                    await self._hand_over(portion)
+                    await self._throttle.wait()
+                    await self._pass_on(batch)
                 with anyio.move_on_after(self._grace):
                     await self._close()
-                    await self._until(lambda: self._child is None)
+                    await self._until(lambda: self._process is None)
                 self._tasks.cancel_scope.cancel()
 
-    # What it is given
+    # Input
 
-    async def _hand_over(self, portion: Batch) -> None:
-        alone = self._feed.comes_alone(portion.deliveries[0])
+    async def _pass_on(self, batch: Batch) -> None:
+        alone = self._feed.is_suspect(batch.deliveries[0])
         if alone:
             await self._until(lambda: not self._unanswered)
-        for delivery in portion:
-            if not await self._give(delivery):
+        for delivery in batch:
+            if not await self._write(delivery):
                 delivery.put_back()
         if alone:
             await self._until(lambda: not self._unanswered)
 
-    async def _give(self, delivery: Delivery) -> bool:
-        """Let the command have an event. False at the end, when it gets no more."""
-        # Entries of two resources may have the same id, and an answer must be that to one of them.
+    async def _write(self, delivery: Delivery) -> bool:
+        """Write an event to the command. False at the end: then the command gets no further events."""
+        # Entries of two resources may have the same id, and an answer must refer to one of them.
         await self._until(lambda: delivery.entry_id not in self._unanswered)
-        child = await self._running()
+        process = await self._running()
         async with self._writing:
-            if child is None or self._closed:
+            if process is None or self._closed:
                 return False
             self._unanswered[delivery.entry_id] = delivery
-            await child.write(line_of(delivery))
+            await process.write(line_of(delivery))
         return True
 
     async def _running(self) -> CommandProcess | None:
-        """The command, started if need be; None at the end."""
-        if self._child is not None and self._child.ended.is_set():
-            await self._until(lambda: self._child is None)
-        if self._child is None:
-            if self._idle_lives:
-                with anyio.move_on_after(BACKOFF.ceiling(self._idle_lives)):
-                    await self._feed.ending.wait()
-            if self._feed.ending.is_set():
+        """Return the running command, which is started if necessary; None at the end."""
+        if self._process is not None and self._process.ended.is_set():
+            await self._until(lambda: self._process is None)
+        if self._process is None:
+            if self._idle_starts:
+                with anyio.move_on_after(BACKOFF.ceiling(self._idle_starts)):
+                    await self._feed.stopping.wait()
+            if self._feed.stopping.is_set():
                 return None
-            self._child = await self._tasks.start(self._live)
-        return self._child
+            self._process = await self._tasks.start(self._run_once)
+        return self._process
 
-    async def _close_when_asked(self) -> None:
-        await self._feed.ending.wait()
+    async def _close_on_stop(self) -> None:
+        await self._feed.stopping.wait()
         await self._close()
 
     async def _close(self) -> None:
-        """Let it find the end of its input, behind a whole line."""
+        """Close the input of the command, after a complete line."""
         async with self._writing:
             self._closed = True
-            if self._child is not None:
-                self._child.close_input()
+            if self._process is not None:
+                self._process.close_input()
 
-    # What it says
+    # Output
 
-    async def _live(self, *, task_status: TaskStatus[CommandProcess]) -> None:
-        """One life of the command."""
+    async def _run_once(self, *, task_status: TaskStatus[CommandProcess]) -> None:
+        """Run the command until it ends."""
         answers = self._answers
-        async with running(self._words, answers=True) as child:
-            task_status.started(child)
-            reason = await self._listen(child)
-        self._child = None
-        self._idle_lives = 0 if self._answers > answers else self._idle_lives + 1
+        async with running(self._argv, answers=True) as process:
+            task_status.started(process)
+            reason = await self._read_answers(process)
+        self._process = None
+        self._idle_starts = 0 if self._answers > answers else self._idle_starts + 1
         unanswered = list(self._unanswered.values())
         self._unanswered.clear()
         if self._closed:
             for delivery in unanswered:
                 delivery.put_back()
         else:
-            await self._blame(unanswered, reason)
+            await self._handle_end(unanswered, reason)
         self._changed.set()
 
-    async def _blame(self, unanswered: list[Delivery], reason: str) -> None:
+    async def _handle_end(self, unanswered: list[Delivery], reason: str) -> None:
         get_logger().warning("command_ended", unanswered=len(unanswered), error=reason)
         if len(unanswered) == 1:
-            self._pace.failed(unanswered[0])
-            await self._feed.refused(unanswered[0], reason)
+            self._throttle.failed(unanswered[0])
+            await self._feed.failed(unanswered[0], reason)
             return
         for delivery in unanswered:
             self._feed.isolate(delivery)
 
-    async def _listen(self, child: CommandProcess) -> str:
-        """Take answers until its end; why it ended."""
-        broken, heard = "", anyio.Event()
+    async def _read_answers(self, process: CommandProcess) -> str:
+        """Handle answers until the command ends. Return why it ended."""
+        broken, finished = "", anyio.Event()
 
-        async def hear() -> None:
+        async def read() -> None:
             nonlocal broken
             try:
-                await self._hear(child)
+                await self._read_lines(process)
             except _BrokenProtocol as error:
-                broken = f"{child.name} {error}"
-                await child.end()
-            heard.set()
+                broken = f"{process.name} {error}"
+                await process.end()
+            finished.set()
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(hear)
-            reason = await child.how_it_ended()
-            with anyio.move_on_after(LAST_WORDS):
-                await heard.wait()
+            tasks.start_soon(read)
+            reason = await process.reason()
+            with anyio.move_on_after(DRAIN_SECONDS):
+                await finished.wait()
             tasks.cancel_scope.cancel()
         return broken or reason
 
-    async def _hear(self, child: CommandProcess) -> None:
-        assert child.answers is not None  # noqa: S101 - it was asked for
+    async def _read_lines(self, process: CommandProcess) -> None:
+        assert process.answers is not None  # noqa: S101 - it was asked for
         rest = b""
-        async for chunk in chunks_of(child.answers):
+        async for chunk in chunks_of(process.answers):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                self._take_answer(line.decode("utf-8", "replace"))
+                await self._handle_answer(line.decode("utf-8", "replace"))
             if len(rest) > _MAX_LINE:
                 raise _BrokenProtocol(f"wrote a line of more than {_MAX_LINE} bytes; {EXPECTED}")
         if rest:
-            self._take_answer(rest.decode("utf-8", "replace"))
-        with anyio.move_on_after(LAST_WORDS):
-            await child.ended.wait()
-        if not child.ended.is_set() and not self._closed:
+            await self._handle_answer(rest.decode("utf-8", "replace"))
+        with anyio.move_on_after(DRAIN_SECONDS):
+            await process.ended.wait()
+        if not process.ended.is_set() and not self._closed:
             raise _BrokenProtocol("closed its standard output, so it can no longer answer")
 
-    def _take_answer(self, line: str) -> None:
+    async def _handle_answer(self, line: str) -> None:
         word, _, rest = line.strip().partition(" ")
         entry_id, _, reason = rest.strip().partition(" ")
         if not word:
             return
         if word not in ("ok", "fail") or (word == "ok" and reason):
-            # The line itself may hold the data of a customer, and stays out of the log.
+            # The line itself may contain data of a customer, and stays out of the log.
             raise _BrokenProtocol(f"wrote a line of {len(line)} characters that is not an answer; {EXPECTED}")
         delivery = self._unanswered.pop(entry_id, None)
         if delivery is None:
@@ -209,11 +223,11 @@ class LongRunningCommand:
             )
         self._answers += 1
         if word == "ok":
-            self._pace.worked()
-            self._feed.taken(delivery)
+            self._throttle.succeeded()
+            await self._feed.succeeded(delivery)
         else:
-            self._pace.failed(delivery)
-            self._tasks.start_soon(self._feed.refused, delivery, reason.strip() or "no reason given")
+            self._throttle.failed(delivery)
+            self._tasks.start_soon(self._feed.failed, delivery, reason.strip() or "no reason given")
         self._changed.set()
 
     async def _notice_silence(self) -> None:

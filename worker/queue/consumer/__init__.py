@@ -1,5 +1,6 @@
-"""The consumer kit: read, order, retry and acknowledge the events of a consumer group."""
+"""The consumer kit: fetch the events of a group, keep their order, retry and acknowledge them."""
 
-from worker.queue.consumer.consumer import Consumer, Statistics
+from worker.queue.consumer.consumer import Consumer
+from worker.queue.consumer.statistics import Statistics
 
 __all__ = ["Consumer", "Statistics"]

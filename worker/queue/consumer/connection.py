@@ -1,8 +1,8 @@
-"""A connection of one's own to Redis, on which no command is ever sent twice.
+"""A dedicated connection to Redis on which no command is ever sent twice.
 
-A client of redis-py sends a command again when the connection breaks. To take entries out of a stream is no
-such command: the first attempt may have been done, its answer lost, and its entries would lie in the hands of a
-consumer that does not know of them. On a line the caller sees the error, and looks what it has been given.
+A client of redis-py repeats a command when the connection breaks. That must not happen to a command that delivers
+entries: if Redis has executed the first attempt and its response was lost, the entries are pending for a consumer
+that does not know of them. On a dedicated connection the caller sees the error, and reads its pending entries.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from redis.commands.core import AsyncScript
 
 PATIENCE = 5.0
-"""Seconds without an answer, beyond those that a command may wait by itself, until it has failed."""
+"""Seconds without a response, beyond the time for which a command may block, after which it has failed."""
 _NEVER = 86_400.0
-_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY ")
+_TRANSIENT = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY ")
 _BROKEN = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
 T = TypeVar("T")
 
@@ -30,22 +30,24 @@ _REFUSED = (redis.exceptions.AuthenticationError, redis.exceptions.Authorization
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same call may succeed later: the server is away, starts, fails over, is busy, or full."""
+    """True if the same call may succeed later: the server is away, starts, fails over, is busy, or full."""
     if isinstance(error, _REFUSED):
         return False
     if isinstance(error, redis.exceptions.ResponseError):
-        # redis-py cuts the code off where it has a class for it; Redis 6.2 puts words before that of a script.
+        # redis-py removes the error code if it has a class for it; Redis 6.2 prefixes the errors of scripts.
         known = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
-        words = str(error)
-        return isinstance(error, known) or words.startswith(_PASSING) or "OOM command not allowed" in words
+        message = str(error)
+        return (
+            isinstance(error, known) or message.startswith(_TRANSIENT) or "OOM command not allowed" in message
+        )
     return isinstance(error, _BROKEN)
 
 
 async def with_timeout(call: Awaitable[T]) -> T:
-    """The result of a call, within `PATIENCE`: the client of somebody else may wait for ever.
+    """Return the result of a call, which gets `PATIENCE` seconds: the caller's client may have no timeout.
 
     Raises:
-        TimeoutError: It took longer; what was sent may be done.
+        TimeoutError: It took longer. Redis may have executed it.
 
     """
     async with asyncio.timeout(PATIENCE):
@@ -53,19 +55,19 @@ async def with_timeout(call: Awaitable[T]) -> T:
 
 
 class DedicatedConnection:
-    """One connection like those of a client. It connects when it is first used, and again after an error."""
+    """One connection, configured like those of a client. It connects on first use, and again after an error."""
 
     def __init__(self, client: Redis) -> None:
         self._pool = client.connection_pool
         self._connection: AbstractConnection | None = None
 
-    async def call(self, *words: bytes | str | float, wait: float = 0.0) -> Any:
-        """The answer to a command, texts as bytes. `wait`: seconds that the command itself may block.
+    async def call(self, *command: bytes | str | float, wait: float = 0.0) -> Any:
+        """Return the response to a command, with strings as bytes. `wait`: seconds for which the command may block.
 
         Raises:
-            redis.exceptions.ResponseError: The server refuses the command.
-            redis.exceptions.ConnectionError: There is no connection, or it broke; what was sent may be done.
-            TimeoutError: No answer in time; what was sent may be done.
+            redis.exceptions.ResponseError: The server refused the command.
+            redis.exceptions.ConnectionError: No connection, or it broke. Redis may have executed the command.
+            TimeoutError: No response in time. Redis may have executed the command.
 
         """
         try:
@@ -73,8 +75,8 @@ class DedicatedConnection:
                 if self._connection is None:
                     self._connection = cast("AbstractConnection", self._pool.make_connection())  # type: ignore[no-untyped-call]
                 await self._connection.connect()  # type: ignore[no-untyped-call]
-                await self._connection.send_command(*words)
-                # Without a time limit of its own: redis-py takes that of the socket for a normal answer.
+                await self._connection.send_command(*command)
+                # With an explicit timeout, because otherwise redis-py applies that of the socket.
                 return await self._connection.read_response(disable_decoding=True, timeout=_NEVER)
         except redis.exceptions.ResponseError:
             raise
@@ -82,16 +84,16 @@ class DedicatedConnection:
             await self.close()
             raise
 
-    async def script(self, script: AsyncScript, keys: list[str], words: list[Any]) -> Any:
-        """The answer of a script."""
+    async def script(self, script: AsyncScript, keys: list[str], arguments: list[Any]) -> Any:
+        """Return the response of a script. Raises the errors of `call`."""
         try:
-            return await self.call("EVALSHA", script.sha, len(keys), *keys, *words)
+            return await self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
         except redis.exceptions.NoScriptError:
             await self.call("SCRIPT", "LOAD", str(script.script))
-            return await self.call("EVALSHA", script.sha, len(keys), *keys, *words)
+            return await self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
     async def close(self) -> None:
-        """Let go of the connection, without waiting for the server."""
+        """Close the connection without waiting for the server."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)

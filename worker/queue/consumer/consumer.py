@@ -1,30 +1,29 @@
-"""The consumer: reads events for a group, so that none is lost between a crash and a trim.
+"""The consumer: reads the events of a group and makes sure that each is processed.
 
     async with Consumer(redis, group="warehouse", resources=["orders"]) as consumer:
         async for delivery in consumer:
-            ...                      # work on delivery.event
+            ...                      # process delivery.event
             await delivery.ack()
 
-What it promises:
+Guarantees:
 
-- Every event comes at least once to the group, whoever crashes whenever. With `worker.queue.idempotency` the
-  effect of each happens once.
-- It takes up its own unfinished events first, then those that others have left, then new ones.
-- The events of one entity come in order, also while one of them is tried again; other entities go on
-  meanwhile. This holds within a consumer. Several consumers of a group share the events of an entity: where
-  two processes must not work on the same entity, let one consume, with `parallel`, or compare `event.version`.
-- What fails is tried again, with pauses, and becomes a dead letter after `max_deliveries`.
-- What is being worked on is not given to anyone else, however long it takes, as long as the loop runs: a
-  handler must not block it (`anyio.to_thread.run_sync` takes blocking work).
-- An entry whose data somebody has removed is told of as `Trimmed` and never looks like an empty event.
-- When it ends, in order or by cancellation, it gives back what it has not finished, for others to take at once.
-- While Redis is away, or full, it waits, and goes on by itself.
+- At least once: the group gets every event, whichever process crashes at whichever moment. With
+  `worker.queue.idempotency` the effect of an event happens once.
+- A consumer takes its own unfinished events first, then those that other consumers left, then new ones.
+- The events of one entity come in order, also while one of them is retried; other entities go on meanwhile. This is
+  a guarantee of one consumer. Several consumers of a group share the events of an entity: where two processes must
+  not work on the same entity, run one consumer with `parallel`, or compare `event.version`.
+- An event that fails is retried after a pause, and becomes a dead letter after `max_deliveries` attempts.
+- No other consumer gets an event while a handler works on it, however long that takes, as long as the event loop runs:
+  run blocking work in a thread (`anyio.to_thread.run_sync`).
+- An entry that was removed from the stream before it was acknowledged is reported as `Trimmed`, not as an empty event.
+- When the consumer ends, also by cancellation, other consumers can take at once what it has not finished.
+- While Redis is away or full the consumer waits, and then goes on.
 """
 
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -34,11 +33,15 @@ from worker.backoff import Backoff
 from worker.cancellation import finish, plain_errors
 from worker.clock import SystemClock
 from worker.errors import SettingsError
+from worker.keys import Keys
 from worker.queue.consumer.connection import with_timeout
-from worker.queue.consumer.delivery import Batch, Delivery, DeliveryState, Reject, explain
+from worker.queue.consumer.delivery import Batch, Delivery, Reject
 from worker.queue.consumer.fetcher import Fetcher
+from worker.queue.consumer.group_client import GroupClient
 from worker.queue.consumer.in_flight import InFlight
+from worker.queue.consumer.log import ConsumerLog
 from worker.queue.consumer.options import ConsumerOptions
+from worker.queue.consumer.retry import RetryForever
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -48,62 +51,41 @@ if TYPE_CHECKING:
 
     from worker.clock import Clock
     from worker.queue.consumer.delivery import Trimmed
+    from worker.queue.consumer.statistics import Statistics
 
-_TURN = 16
-"""Events that a worker handles before it lets others run, where the handler itself never waits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """What a consumer has done since it began, and what it holds.
-
-    `recovered`: of those `taken`, how many had been taken before, by whomever. `failed`: attempts. `lost`: taken
-    over by another consumer, since this one stood still for too long. `held`: taken, and not acknowledged as far
-    as Redis knows: `working` of them are handed out, `waiting` are not.
-    """
-
-    taken: int
-    recovered: int
-    acknowledged: int
-    failed: int
-    dead: int
-    trimmed: int
-    lost: int
-    given_back: int
-    held: int
-    working: int
-    waiting: int
+_MAX_STREAK = 16
+"""Events that a worker handles before it lets other tasks run, if the handler itself never waits."""
 
 
 class Consumer:
-    """One consumer of a group. An async context manager; see the module for what it promises.
+    """One consumer of a group: an async context manager. The module describes its guarantees.
 
     Args:
-        redis: A client of redis-py. The consumer makes connections of its own like those of the client, and
-            neither closes nor disturbs it.
-        group: Name of the group. Each group gets every event once. It is made if there is none.
+        redis: A client of redis-py. The consumer opens connections of its own, configured like those of the client,
+            and does not close the client.
+        group: Name of the group. Each group gets every event. Created if it does not exist.
         resources: Names of one or more resources, such as `orders`.
         account: Name of the account.
-        name: Name of this consumer within the group; the name of the host by default. It must be its own while
-            it runs, and the same after a restart: what it had not finished comes first then.
-        begin: Where a group that is made begins: "0" with the oldest event that is kept, "$" with the next new one.
-        batch: Entries that one call takes at most.
-        prefetch: Entries that are taken and not acknowledged at most; twice `batch` by default. Less is better
-            where an event takes long and several consumers share the work. Those that only wait for an earlier
-            one of their entity do not count, up to ten times as many.
-        claim_after: Seconds without a sign of life after which the entries of another consumer are taken over.
-        max_deliveries: Attempts until an event becomes a dead letter. With 1, an event during which a consumer
-            was killed becomes one, too.
+        name: Name of this consumer within the group [default: the host name]. It must be unique among the running
+            consumers of the group, and the same after a restart, so that the consumer finds its unfinished events.
+        begin: Where a new group begins: "0" with the oldest event that is kept, "$" with the next new one.
+        batch: Entries per call to Redis at most.
+        prefetch: Entries that are fetched and not acknowledged at most [default: twice `batch`]. Use less if an
+            event takes long and several consumers share the work. Entries that wait for an earlier one of their
+            entity do not count, up to ten times as many.
+        claim_after: Seconds without a sign of life after which the entries of another consumer are claimed.
+        max_deliveries: Attempts after which an event becomes a dead letter. With 1, so does an event during which
+            the consumer was killed.
         backoff: The pauses between attempts.
-        block: Seconds that a call waits for new events; also how long a stop may take.
-        wait: Whether to wait for ever. Without, the end is where there is nothing left.
-        on_trimmed: Awaited for each entry whose data is gone.
-        clock: Time and chance.
+        block: Seconds for which a call waits for new events. A stop may take as long.
+        wait: Whether to wait for new events. Without, the consumer ends when nothing is left.
+        on_trimmed: Awaited for each entry that was removed from the stream before it was acknowledged.
+        clock: Time and random numbers.
 
     Raises:
-        SettingsError: A name or a number cannot be used.
-        ConsumerReplaced: Out of `async with`, whose block is cancelled: another process consumes under this name.
-        GroupGone: The same way: the group was dropped.
+        SettingsError: An option is invalid.
+        ConsumerReplaced: From `async with`, whose block is cancelled: another process consumes under this name.
+        GroupGone: From `async with`, whose block is cancelled: the group was dropped.
 
     """
 
@@ -126,7 +108,7 @@ class Consumer:
         on_trimmed: Callable[[Trimmed], Awaitable[None]] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.options = ConsumerOptions(
+        self.options = options = ConsumerOptions(
             group=group,
             name=name or socket.gethostname(),
             resources=tuple(dict.fromkeys([resources] if isinstance(resources, str) else resources)),
@@ -141,23 +123,23 @@ class Consumer:
             wait=wait,
             on_trimmed=on_trimmed,
         )
-        self._desk = InFlight(redis, self.options, clock or SystemClock())
-        self._intake = Fetcher(self._desk)
+        clock = clock or SystemClock()
+        self._log = ConsumerLog(options, clock)
+        self._retry = RetryForever(clock, self._log.logger)
+        self._group = GroupClient(redis, Keys(account), options)
+        self._in_flight = InFlight(redis, self._group, options, retry=self._retry, log=self._log, clock=clock)
+        self._fetcher = Fetcher(self._group, self._in_flight, options, self._retry, clock)
         self._tasks: anyio.abc.TaskGroup | None = None
-
-    # Life
 
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
-            raise RuntimeError("a consumer is used once; make a new one")
-        account = self._desk
-        await account.persist(
-            "join the group", lambda: finish(with_timeout(account.claims.join(self.options.begin)))
-        )
-        account.said.started(self.options.resources)
+            raise RuntimeError("A consumer can be used once only. Create a new one.")
+        await self._retry("join the group", lambda: finish(with_timeout(self._group.join())))
+        self._log.started()
+        self._in_flight.start()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        for work in (self._take, account.acks.run, account.burials.run, account.renew, account.remind):
+        for work in (self._fetch, *self._in_flight.background):
             self._tasks.start_soon(work)
         return self
 
@@ -165,118 +147,104 @@ class Consumer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         assert self._tasks is not None  # noqa: S101 - it was entered
-        self.stop()
-        self._desk.ended = True
+        self._in_flight.end()
         self._tasks.cancel_scope.cancel()
         try:
             with plain_errors():
                 return await self._tasks.__aexit__(kind, error, trace)
         finally:
-            await finish(self._desk.leave())
+            await finish(self._close())
+
+    async def _close(self) -> None:
+        try:
+            await self._in_flight.close()
+        finally:
+            await self._group.close()
+
+    async def _fetch(self) -> None:
+        await self._fetcher.run()
+        await self._in_flight.end_of_input()
 
     def stop(self) -> None:
-        """End in order: what is being worked on is finished, the rest is given back. May be called by a signal."""
-        self._intake.stopping = True
-        self._desk.changed()
+        """Stop handing out deliveries and give back the rest. May be called by a signal handler."""
+        self._in_flight.stop()
 
     def statistics(self) -> Statistics:
-        """What it has done and holds."""
-        account, counts = self._desk, self._desk.counts
-        return Statistics(
-            taken=counts.taken,
-            recovered=counts.recovered,
-            acknowledged=counts.acknowledged,
-            failed=counts.failed,
-            dead=counts.dead,
-            trimmed=counts.trimmed,
-            lost=counts.lost,
-            given_back=counts.given_back,
-            held=account.size,
-            working=account.lanes.out,
-            waiting=account.lanes.waiting,
-        )
+        """Return what the consumer has done and what is in flight."""
+        return self._in_flight.statistics()
 
-    # Three ways to work
+    # Ways to consume
 
     def __aiter__(self) -> AsyncIterator[Delivery]:
-        """Deliveries, one by one: answer each. Ends after `stop`, or with nothing left if it does not wait."""
+        """Return deliveries one by one; answer each. Ends after `stop` or, without `wait`, when nothing is left."""
         return self
 
     async def __anext__(self) -> Delivery:
-        delivery = await self._next()
+        delivery = await self._in_flight.next()
         if delivery is None:
             raise StopAsyncIteration
         return delivery
 
-    async def batches(self, limit: int) -> AsyncIterator[Batch]:
-        """Batches of up to `most` deliveries: what is there, and at least one."""
-        while (first := await self._next()) is not None:
-            more: list[Delivery] = []
-            while len(more) < limit - 1 and (delivery := self._desk.lanes.pop()) is not None:
-                more.append(delivery)
-            yield Batch(self._desk, [first, *await self._desk.begin(more)])
+    async def batches(
+        self, limit: int, *, exclusive: bool = False, alone: Callable[[Delivery], bool] | None = None
+    ) -> AsyncIterator[Batch]:
+        """Yield the batches of `next_batch`. Ends after `stop` or, without `wait`, when nothing is left."""
+        while (batch := await self.next_batch(limit, exclusive=exclusive, alone=alone)) is not None:
+            yield batch
+
+    async def next_batch(
+        self, limit: int, *, exclusive: bool = False, alone: Callable[[Delivery], bool] | None = None
+    ) -> Batch | None:
+        """Wait until at least one event is ready, and return those that are.
+
+        Args:
+            limit: Deliveries in the batch at most.
+            exclusive: From now on, have at most one delivery of an entity handed out at a time, so that several
+                batches can be processed concurrently.
+            alone: A delivery for which it returns true comes in a batch of its own.
+
+        Returns:
+            The batch; None after `stop` or, without `wait`, when nothing is left.
+
+        """
+        if exclusive:
+            self._in_flight.hand_out_exclusively()
+        deliveries = await self._in_flight.next_batch(limit, alone=alone)
+        return Batch(self._in_flight, deliveries) if deliveries else None
 
     async def run(self, handler: Callable[[Delivery], Awaitable[None]], *, parallel: int = 8) -> None:
-        """Await `handler` for each delivery, up to `parallel` at once, never two of one entity at once.
+        """Await `handler` for each delivery, and answer the delivery with the outcome.
 
-        It is acknowledged when the handler returns, and fails when the handler raises; `Reject` makes it a dead
-        letter at once. Returns after `stop`, when what was begun is done, or with nothing left if it does not wait.
+        When the handler returns, the delivery is acknowledged. When it raises, the delivery has failed; `Reject` makes
+        it a dead letter at once. Returns after `stop`, when the running handlers have returned; or, without `wait`,
+        when nothing is left.
+
+        Args:
+            handler: Processes one delivery. It is never called for two deliveries of one entity at the same time.
+            parallel: Calls at the same time at most.
 
         Raises:
             SettingsError: `parallel` is less than 1.
 
         """
         if parallel < 1:
-            raise SettingsError(f"parallel of a consumer must be more than 0, not {parallel}")
-        self._desk.lanes.strict = True
+            raise SettingsError(f"Invalid parallel of a consumer: {parallel}. It must be greater than 0.")
+        self._in_flight.hand_out_exclusively()
         with plain_errors():
             async with anyio.create_task_group() as tasks:
                 for _ in range(parallel):
                     tasks.start_soon(self._work, handler)
 
     async def _work(self, handler: Callable[[Delivery], Awaitable[None]]) -> None:
-        account, handled = self._desk, 0
-        while (delivery := await self._next()) is not None:
+        handled = 0
+        while (delivery := await self._in_flight.next()) is not None:
             try:
                 await handler(delivery)
-            except Exception as error:  # noqa: BLE001 - whatever a handler raises is its answer
-                if delivery.state is DeliveryState.OPEN:
-                    reason, trace = explain(error)
-                    _ = account.fail(delivery, reason, trace, retry=not isinstance(error, Reject))
+            except Exception as error:  # noqa: BLE001 - any error of a handler is a failed attempt
+                retry = not isinstance(error, Reject)
+                await self._in_flight.fail(delivery, error, retry=retry, wait=False)
             else:
-                if delivery.state is DeliveryState.OPEN:
-                    account.ack(delivery)
+                await self._in_flight.ack([delivery], wait=False)
             handled += 1
-            if handled % _TURN == 0:
+            if handled % _MAX_STREAK == 0:
                 await anyio.lowlevel.checkpoint()
-
-    async def _next(self) -> Delivery | None:
-        """The next delivery, handed out and counted; None at the end."""
-        account = self._desk
-        if self._tasks is None or account.ended:
-            raise RuntimeError("a consumer works inside `async with` only")
-        while not self._intake.stopping:
-            delivery = account.lanes.pop()
-            if delivery is not None:
-                if not delivery.uncounted:
-                    delivery.state = DeliveryState.OPEN
-                    return delivery
-                if await account.begin([delivery]):
-                    return delivery
-            elif self._drained():
-                break
-            else:
-                account.wake.clear()
-                await account.wake.wait()
-        return None
-
-    def _drained(self) -> bool:
-        """Nothing is left, nor can anything come back."""
-        lanes, busy = self._desk.lanes, self._desk.burials.busy
-        return self._intake.drained and not (lanes.waiting or busy or (lanes.strict and lanes.out))
-
-    async def _take(self) -> None:
-        """Take entries until the end; then let others have at once what was not begun."""
-        await self._intake.run()
-        if self._intake.stopping:
-            await self._desk.give_back()

@@ -1,4 +1,4 @@
-"""What a consumer is handed: an event with its place, and the ways to answer it."""
+"""What a consumer hands out: events one by one or in batches, and the ways to answer them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MAX_TRACE = 8_000
 
 
 class Reject(Exception):
-    """Raised by a handler for an event that it will never be able to deal with: it becomes a dead letter at once."""
+    """Raised by a handler for an event that it can never process: the event becomes a dead letter at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """An entry that was pending for the group, and whose data is gone: somebody removed it from the stream.
+    """An entry that was pending for the group and was removed from the stream, by XTRIM, XDEL or MAXLEN.
 
-    The event is lost to the group; a resync of the resource publishes the record as it is now.
+    The group has lost the event. `ordersync resync RESOURCE --id ID --force` publishes the record as it is now.
     """
 
     resource: str
@@ -32,114 +32,116 @@ class Trimmed:
 
 
 class DeliveryState(Enum):
-    """Where a delivery stands."""
+    """What a consumer does with a delivery at the moment."""
 
     WAITING = "waiting"
-    """It is this consumer's, and nobody has it yet, or nobody has it at the moment."""
+    """It waits to be handed out, for the first time or again."""
     BEGINNING = "beginning"
-    """It is about to be handed out."""
+    """Redis is counting its next attempt; then it is handed out."""
     OPEN = "open"
-    """Somebody works on it."""
+    """It is handed out and not answered."""
     ANSWERED = "answered"
-    """Somebody has answered it; Redis may not know of it yet."""
+    """It is answered; Redis may not have acknowledged it yet."""
 
 
 class Acknowledger(Protocol):
-    """Takes the answers to deliveries: the desk of the consumer."""
+    """Takes the answers to deliveries. Answers to a delivery that is not open are ignored."""
 
-    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """They have been dealt with."""
+    async def ack(self, deliveries: Sequence[Delivery], *, wait: bool = True) -> None:
+        """Acknowledge deliveries. With `wait`, return when Redis has done so."""
 
-    async def refuse(self, delivery: Delivery, reason: str, trace: str, *, retry: bool) -> None:
-        """It could not be dealt with."""
+    async def fail(
+        self, delivery: Delivery, error: BaseException | str, *, retry: bool, wait: bool = True
+    ) -> None:
+        """Try a delivery again later, or make it a dead letter. With `wait`, return when the letter is written."""
 
-    def put_back(self, deliveries: Sequence[Delivery]) -> None:
-        """They have not been tried."""
+    def requeue(self, deliveries: Sequence[Delivery]) -> None:
+        """Hand out deliveries again, in the same order, without counting an attempt."""
 
 
 class Delivery:
-    """An event that this consumer has taken, and that nobody else works on meanwhile.
+    """An event that this consumer has claimed: no other consumer of the group works on it meanwhile.
+
+    Answer it with one of `ack`, `fail` and `put_back`. The first answer counts; later ones do nothing.
 
     Attributes:
         event: The event; its `data` is the record as served.
         resource: The resource from whose stream it comes.
         entry_id: Its id in the stream.
-        attempt: The number of this attempt, from 1: how often it was handed to somebody to deal with, as the
-            group counts it. After a crash it may be one too high, never too low.
-        replayed: It was dealt with before, and somebody has asked for it again.
-
-    One of `ack`, `fail` and `put_back` answers it; the first answer counts, and further ones do nothing.
+        attempt: The number of this attempt, from 1: how often the group has handed it out. After a crash it may be
+            one too high, never too low.
+        replayed: True if the group has processed it before, and a replay was requested.
+        state: What the consumer does with it.
+        trimmed: True if its entry was removed from the stream, so that only this process still has the event.
 
     """
 
     __slots__ = (
-        *(
-            "_answers",
-            "attempt",
-            "detached",
-            "due",
-            "entry_id",
-            "event",
-            "lost",
-            "replayed",
-            "resource",
-            "state",
-        ),
-        *("uncounted",),
+        "_acknowledger",
+        "attempt",
+        "entry_id",
+        "event",
+        "replayed",
+        "resource",
+        "state",
+        "trimmed",
     )
 
     def __init__(
         self,
-        answers: Acknowledger,
+        acknowledger: Acknowledger,
         resource: str,
         event: Event,
         *,
         attempt: int = 1,
-        uncounted: bool = False,
         replayed: bool = False,
     ) -> None:
-        self._answers = answers
+        self._acknowledger = acknowledger
         self.resource, self.event, self.entry_id = resource, event, event.entry_id
         self.attempt, self.replayed = attempt, replayed
-        self.uncounted = uncounted
-        """Its attempt is not counted in Redis yet."""
-        self.state = DeliveryState.WAITING
-        self.lost = False
-        """Another consumer has claimed it."""
-        self.detached = False
-        """Its data is gone from Redis; nobody but this process has it."""
-        self.due = 0.0
-        """The monotonic time before which it is not tried again."""
+        self.state, self.trimmed = DeliveryState.WAITING, False
 
     @property
-    def begun(self) -> int:
-        """How often it was tried, the attempt under way included."""
-        return (
-            self.attempt if self.state in (DeliveryState.OPEN, DeliveryState.ANSWERED) else self.attempt - 1
-        )
+    def attempts_begun(self) -> int:
+        """How often it was handed out, including the current attempt."""
+        begun = self.state in (DeliveryState.OPEN, DeliveryState.ANSWERED)
+        return self.attempt if begun else self.attempt - 1
 
     @property
-    def place(self) -> tuple[int, int]:
-        """Its place in the stream: smaller is older."""
+    def position(self) -> tuple[int, int]:
+        """Its position in the stream; older entries compare as smaller."""
         milliseconds, _, number = self.entry_id.partition("-")
         return int(milliseconds), int(number)
 
-    async def ack(self) -> None:
-        """It has been dealt with. Redis knows it when this returns; several at once share one call."""
-        await self._answers.acknowledge([self])
+    async def ack(self, *, wait: bool = True) -> None:
+        """Acknowledge it: the event was processed.
+
+        Args:
+            wait: Return when Redis has acknowledged it; concurrent callers share one call. Without, return at
+                once, and the consumer acknowledges it soon, at the latest when it closes.
+
+        Raises:
+            RuntimeError: The consumer has closed; the event will be delivered again.
+
+        """
+        await self._acknowledger.ack([self], wait=wait)
 
     async def fail(self, error: BaseException | str, *, retry: bool = True) -> None:
-        """It could not be dealt with: it comes again after a pause, before later events of the same entity.
+        """Report that the event could not be processed.
 
-        After `max_deliveries`, and without `retry` at once, it becomes a dead letter with `error` as its
-        reason; that stands when this returns.
+        It is handed out again after a pause, before later events of the same entity. After `max_deliveries`
+        attempts, or without `retry`, it becomes a dead letter; then this returns when the letter is written.
+
+        Args:
+            error: The reason, for the log and the dead letter. An exception adds its stack trace.
+            retry: False if another attempt would fail as well.
+
         """
-        reason, trace = explain(error)
-        await self._answers.refuse(self, reason, trace, retry=retry)
+        await self._acknowledger.fail(self, error, retry=retry)
 
     def put_back(self) -> None:
-        """It was not tried: it comes again at once, and this does not count as an attempt."""
-        self._answers.put_back([self])
+        """Return it untried: it is handed out again at once, and this does not count as an attempt."""
+        self._acknowledger.requeue([self])
 
     def __repr__(self) -> str:
         return f"<Delivery {self.resource} {self.entry_id} {self.event.type} attempt {self.attempt}>"
@@ -148,10 +150,10 @@ class Delivery:
 class Batch:
     """Deliveries that were handed out together, in order. Answer them one by one or together."""
 
-    __slots__ = ("_answers", "deliveries")
+    __slots__ = ("_acknowledger", "deliveries")
 
-    def __init__(self, answers: Acknowledger, deliveries: Sequence[Delivery]) -> None:
-        self._answers, self.deliveries = answers, tuple(deliveries)
+    def __init__(self, acknowledger: Acknowledger, deliveries: Sequence[Delivery]) -> None:
+        self._acknowledger, self.deliveries = acknowledger, tuple(deliveries)
 
     def __iter__(self) -> Iterator[Delivery]:
         return iter(self.deliveries)
@@ -160,16 +162,21 @@ class Batch:
         return len(self.deliveries)
 
     async def ack(self) -> None:
-        """All that is not answered yet has been dealt with: one call to Redis."""
-        await self._answers.acknowledge(self.deliveries)
+        """Acknowledge all that is not answered yet, in one call to Redis. Return when Redis has done so.
+
+        Raises:
+            RuntimeError: The consumer has closed; the events will be delivered again.
+
+        """
+        await self._acknowledger.ack(self.deliveries)
 
     def put_back(self) -> None:
-        """All that is not answered yet was not tried: it comes again, in the same order."""
-        self._answers.put_back(self.deliveries)
+        """Return all that is not answered yet, untried: it is handed out again in the same order."""
+        self._acknowledger.requeue(self.deliveries)
 
 
 def explain(error: BaseException | str) -> tuple[str, str]:
-    """A reason of one line and the trace, both of a bounded length."""
+    """Return an error as a reason of one line and a stack trace, both of bounded length."""
     if isinstance(error, str):
         return error[:MAX_REASON], ""
     if isinstance(error, Reject):

@@ -1,8 +1,8 @@
-"""What a consumer asks of Redis: entries to work on, to keep them, and to give them back.
+"""What one consumer does with its group in Redis: join it, read and claim entries, keep and return them.
 
-Three ways in: what was never read (`XREADGROUP >`), what is the consumer's own since an earlier life, and what
-nobody has touched for a while, whoever has it. All three go over a line of their own, so that an answer that
-got lost is noticed.
+Entries come from three places: those that no consumer has read yet (`XREADGROUP >`), those that are pending for this
+consumer since an earlier process, and those of any consumer that have been idle for a while. All three are fetched on
+a dedicated connection, so that the loss of a response is noticed.
 """
 
 from __future__ import annotations
@@ -17,49 +17,58 @@ import redis.exceptions
 from worker.cancellation import finish
 from worker.errors import ConsumerReplaced, GroupGone
 from worker.queue.consumer.connection import DedicatedConnection, with_timeout
-from worker.queue.streams.groups import OURS
+from worker.queue.streams.groups import LONG_AGO, RETURNED, text
 from worker.redis import scripts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from redis.asyncio import Redis
 
     from worker.keys import Keys
+    from worker.queue.consumer.options import ConsumerOptions
 
-REPLAY, RETURNED = f"{OURS}replay", f"{OURS}returned"
-"""Consumers that stand for nobody: entries wait in their hands to be claimed, at once and by anyone."""
-LONG_AGO = 10 * 365 * 86_400 * 1000
-"""Milliseconds for which such an entry seems to have lain idle: longer than anyone waits to claim it."""
 CHUNK = 500
-"""Entries that one call of a script deals with at most: a millisecond or two, in which Redis does nothing else."""
-_BEGINNING = "0-0"
+"""Entries per call of a script at most: a millisecond or two, in which Redis serves no other client."""
+_START = "0-0"
 
 
 @dataclass(slots=True)
 class StreamCursor:
-    """The stream of a resource, and how far this consumer has gone through what is pending in it.
+    """The stream of a resource, its keys in Redis, and how far its pending entries have been scanned.
 
-    `own`: the id behind which its own entries have still to be looked at, None when that is done. `cursor`: where
-    to go on with looking for idle ones, None when all have been looked at.
+    Attributes:
+        resource: Name of the resource.
+        stream: Key of the stream.
+        dead: Key of its dead letters.
+        replayed: Key of the set of replayed ids.
+        consumer_lock: Key of the lock on the name of the consumer.
+        own: Id after which to go on scanning the entries that are pending for this consumer; None when done.
+        idle: Cursor at which to go on scanning for idle entries of any consumer; None when done.
+
     """
 
     resource: str
     stream: str
     dead: str
     replayed: str
-    holder: str
-    own: str | None = _BEGINNING
-    cursor: str | None = _BEGINNING
+    consumer_lock: str
+    own: str | None = _START
+    idle: str | None = _START
 
-    def restart(self) -> None:
-        """An answer was lost: it has to be looked what this consumer was given, or has claimed."""
-        self.own = _BEGINNING
+    def rescan_own(self) -> None:
+        """Scan the entries of this consumer again: a response was lost, and Redis may have delivered some."""
+        self.own = _START
+
+    def rescan_idle(self) -> None:
+        """Scan for idle entries again, unless a scan is under way."""
+        if self.idle is None:
+            self.idle = _START
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry of a stream. `count`: how often it may have been begun before, as Redis has it."""
+    """An entry of a stream. `count`: how many attempts Redis has counted."""
 
     entry_id: bytes
     fields: dict[bytes, bytes]
@@ -69,197 +78,205 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Entries that are this consumer's now, and ids of entries that were pending and whose data is gone."""
+    """Entries that belong to this consumer now, and ids of pending entries that were removed from the stream."""
 
     entries: list[Entry] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
+    trimmed: list[str] = field(default_factory=list)
 
 
 class GroupClient:
-    """The entries of some streams, for one consumer of one group."""
+    """The commands of one consumer. `cursors`: the streams that it reads.
 
-    def __init__(
-        self,
-        client: Redis,
-        keys: Keys,
-        *,
-        group: str,
-        name: str,
-        resources: Sequence[str],
-        claim_after: float,
-    ) -> None:
-        self._redis, self._line = client, DedicatedConnection(client)
-        self.group, self.name = group, name
-        self._idle_ms, self._token = int(claim_after * 1000), secrets.token_hex(8)
-        self._hold_ms = max(self._idle_ms * 2, 60_000)
-        self.sources = [
+    Every method raises `GroupGone` if the group was dropped, and the errors of redis-py. No call is cut short by a
+    cancellation: otherwise entries could be pending for this consumer without its knowledge.
+
+    """
+
+    def __init__(self, client: Redis, keys: Keys, options: ConsumerOptions) -> None:
+        self._redis, self._connection = client, DedicatedConnection(client)
+        self._group, self._name, self._begin = options.group, options.name, options.begin
+        self._idle_ms, self._token = int(options.claim_after * 1000), secrets.token_hex(8)
+        self._lock_ms = max(self._idle_ms * 2, 60_000)
+        self.cursors = [
             StreamCursor(
                 resource,
                 keys.stream(resource),
                 keys.dead(resource),
-                keys.replayed(resource, group),
-                keys.consumer_lock(resource, group, name),
+                keys.replayed(resource, self._group),
+                keys.consumer_lock(resource, self._group, self._name),
             )
-            for resource in resources
+            for resource in options.resources
         ]
-        self._take = scripts.load(client, "worker.queue", "take")
-        self._hold = scripts.load(client, "worker.queue", "hold")
-        self._release = scripts.load(client, "worker.queue", "release")
+        self._claim_script = scripts.load(client, "worker.queue", "take")
+        self._extend_script = scripts.load(client, "worker.queue", "hold")
+        self._return_script = scripts.load(client, "worker.queue", "release")
 
-    async def join(self, begin: str) -> None:
-        """Make the group exist in every stream, and take the name for this process.
+    async def join(self) -> None:
+        """Create the group in every stream where it does not exist, and lock the name for this process.
 
-        A group that is there is left as it is, also when Redis is full and would not even look.
+        An existing group is not changed, so the consumer can join it while Redis is full.
         """
-        for source in self.sources:
-            if self.group not in await self._groups(source):
+        for cursor in self.cursors:
+            if self._group not in await self._groups(cursor):
                 try:
-                    await self._redis.xgroup_create(source.stream, self.group, id=begin, mkstream=True)
+                    await self._redis.xgroup_create(cursor.stream, self._group, id=self._begin, mkstream=True)
                 except redis.exceptions.ResponseError as error:
                     if not str(error).startswith("BUSYGROUP"):
                         raise
             try:
-                await self._redis.set(source.holder, self._token, px=self._hold_ms)
+                await self._redis.set(cursor.consumer_lock, self._token, px=self._lock_ms)
             except redis.exceptions.OutOfMemoryError:
-                await self._redis.delete(source.holder)
+                await self._redis.delete(cursor.consumer_lock)
 
-    async def _groups(self, source: StreamCursor) -> set[str]:
+    async def _groups(self, cursor: StreamCursor) -> set[str]:
         try:
-            result = await self._redis.xinfo_groups(source.stream)
+            result = await self._redis.xinfo_groups(cursor.stream)
         except redis.exceptions.ResponseError as error:
             if "no such key" in str(error):
                 return set()
             raise
         return {text(item["name"]) for item in result}
 
-    async def new(self, count: int, block: float) -> list[tuple[StreamCursor, list[Entry]]]:
-        """Up to `count` entries of each stream that nobody has read; waits `block` seconds for the first.
-
-        Never cut short by a cancellation: what Redis has given out would be in nobody's hands.
-        """
-        words: list[bytes | str | float] = ["XREADGROUP", "GROUP", self.group, self.name, "COUNT", count]
+    async def read_new(self, count: int, block: float) -> list[tuple[StreamCursor, list[Entry]]]:
+        """Return up to `count` entries of each stream that the group has not read; block up to `block` seconds."""
+        command: list[bytes | str | float] = ["XREADGROUP", "GROUP", self._group, self._name, "COUNT", count]
         if block > 0:
-            words += ["BLOCK", max(1, int(block * 1000))]
-        words += ["STREAMS", *(source.stream for source in self.sources), *(">" for _ in self.sources)]
-        with self._group_there():
-            result = await finish(self._line.call(*words, wait=block))
-        by_stream = {source.stream.encode(): source for source in self.sources}
+            command += ["BLOCK", max(1, int(block * 1000))]
+        command += ["STREAMS", *(cursor.stream for cursor in self.cursors), *(">" for _ in self.cursors)]
+        with self._group_errors():
+            result = await finish(self._connection.call(*command, wait=block))
+        by_stream = {cursor.stream.encode(): cursor for cursor in self.cursors}
         parts = result.items() if isinstance(result, dict) else result or ()
         return [
-            (by_stream[stream], [Entry(entry_id, _pairs(flat)) for entry_id, flat in entries])
+            (by_stream[stream], [Entry(entry_id, _fields(flat)) for entry_id, flat in entries])
             for stream, entries in parts
         ]
 
-    async def own(self, source: StreamCursor, known: Iterable[str], count: int) -> Claimed:
-        """Entries that are this consumer's since an earlier life, without those that are `known`; the oldest first.
+    async def claim_own(self, cursor: StreamCursor, known: Collection[str], count: int) -> Claimed:
+        """Return the next entries pending for this consumer whose ids are not `known`, oldest first.
 
-        `source.own` moves on. Ask again until it is None.
+        Moves `cursor.own` on. Call again while that is not None.
         """
-        after = "-" if source.own in (None, _BEGINNING) else f"({source.own}"
-        words = ("XPENDING", source.stream, self.group, after, "+", min(count, CHUNK), self.name)
-        with self._group_there():
-            pending = await finish(self._line.call(*words))
+        after = "-" if cursor.own in (None, _START) else f"({cursor.own}"
+        command = ("XPENDING", cursor.stream, self._group, after, "+", min(count, CHUNK), self._name)
+        with self._group_errors():
+            pending = await finish(self._connection.call(*command))
         ids = [text(item[0]) for item in pending]
-        source.own = ids[-1] if ids else None
-        ours = set(known)
-        requested = [entry_id for entry_id in ids if entry_id not in ours]
-        if not requested:
+        cursor.own = ids[-1] if ids else None
+        unknown = [entry_id for entry_id in ids if entry_id not in known]
+        if not unknown:
             return Claimed()
-        _, entries, gone = await self._script(source, ["own", *requested])
-        return _taken(entries, gone)
+        _, entries, trimmed = await self._claim(cursor, ["own", *unknown])
+        return _claimed(entries, trimmed)
 
-    async def idle(self, source: StreamCursor, count: int) -> Claimed:
-        """Entries that nobody has touched for `claim_after` seconds. `source.cursor` moves on."""
-        words = ["idle", self._idle_ms, source.cursor or _BEGINNING, min(count, CHUNK)]
-        cursor, entries, gone = await self._script(source, words)
-        source.cursor = None if cursor == _BEGINNING.encode() else text(cursor)
-        return _taken(entries, gone)
+    async def claim_idle(self, cursor: StreamCursor, count: int) -> Claimed:
+        """Claim the next entries that have been idle for `claim_after` seconds. Moves `cursor.idle` on."""
+        arguments = ["idle", self._idle_ms, cursor.idle or _START, min(count, CHUNK)]
+        position, entries, trimmed = await self._claim(cursor, arguments)
+        cursor.idle = None if position == _START.encode() else text(position)
+        return _claimed(entries, trimmed)
 
     async def extend(
-        self, source: StreamCursor, counts: Sequence[tuple[str, int | str]]
+        self, cursor: StreamCursor, counts: Sequence[tuple[str, int | str]]
     ) -> tuple[list[str], list[str]]:
-        """Keep entries (id, deliveries or "" to leave them as they are) from being claimed by others.
+        """Keep entries from being claimed by other consumers for another `claim_after` seconds.
 
-        Two lists of ids: those that somebody else has claimed or acknowledged, and those whose data is gone.
+        Args:
+            cursor: Their stream.
+            counts: For each entry its id and the number of attempts to store, or "" to leave it unchanged.
+
+        Returns:
+            Ids that other consumers have claimed or acknowledged, and ids that were removed from the stream.
 
         Raises:
             ConsumerReplaced: Another process consumes under the same name.
 
         """
         lost: list[str] = []
-        gone: list[str] = []
-        for at in range(0, max(len(counts), 1), CHUNK):
-            words: list[Any] = [self.group, self.name, self._token, self._hold_ms]
-            for pair in counts[at : at + CHUNK]:
-                words += pair
-            with self._group_there():
-                status, *rest = await finish(
-                    with_timeout(self._hold(keys=[source.stream, source.holder], args=words))
+        trimmed: list[str] = []
+        for start in range(0, max(len(counts), 1), CHUNK):
+            arguments: list[Any] = [self._group, self._name, self._token, self._lock_ms]
+            for pair in counts[start : start + CHUNK]:
+                arguments += pair
+            with self._group_errors():
+                status, *ids = await finish(
+                    with_timeout(
+                        self._extend_script(keys=[cursor.stream, cursor.consumer_lock], args=arguments)
+                    )
                 )
             if text(status) == "replaced":
-                raise ConsumerReplaced(self.group, self.name)
-            lost += map(text, rest[0])
-            gone += map(text, rest[1])
-        return lost, gone
+                raise ConsumerReplaced(self._group, self._name)
+            lost += map(text, ids[0])
+            trimmed += map(text, ids[1])
+        return lost, trimmed
 
     async def give_back(
-        self, source: StreamCursor, begun: Sequence[tuple[str, int]], *, rest: bool
+        self, cursor: StreamCursor, begun: Sequence[tuple[str, int]], *, rest: bool
     ) -> list[str]:
-        """Let others have these entries (id, how often it was begun), and with `rest` all else that is this consumer's.
+        """Let other consumers claim entries at once.
 
-        Ids whose data is gone come back.
+        Args:
+            cursor: Their stream.
+            begun: For each entry its id and how many attempts were begun.
+            rest: Also give back every other entry that is pending for this consumer, and unlock its name.
+
+        Returns:
+            Ids that were removed from the stream.
+
         """
-        gone: list[str] = []
-        at = 0
+        trimmed: list[str] = []
+        start = 0
         while True:
-            words: list[Any] = [self.group, self.name, self._token, RETURNED, LONG_AGO]
-            chunk = begun[at : at + CHUNK]
-            at += CHUNK
-            words.append(CHUNK if rest and at >= len(begun) else 0)
+            arguments: list[Any] = [self._group, self._name, self._token, RETURNED, LONG_AGO]
+            chunk = begun[start : start + CHUNK]
+            start += CHUNK
+            arguments.append(CHUNK if rest and start >= len(begun) else 0)
             for pair in chunk:
-                words += pair
-            with self._group_there():
+                arguments += pair
+            with self._group_errors():
                 more, *ids = await finish(
-                    with_timeout(self._release(keys=[source.stream, source.holder], args=words))
+                    with_timeout(
+                        self._return_script(keys=[cursor.stream, cursor.consumer_lock], args=arguments)
+                    )
                 )
-            gone += map(text, ids)
-            if at >= len(begun) and not more:
-                return gone
+            trimmed += map(text, ids)
+            if start >= len(begun) and not more:
+                return trimmed
 
     async def close(self) -> None:
-        """Let go of the line."""
-        await self._line.close()
+        """Close the connection."""
+        await self._connection.close()
 
     @contextmanager
-    def _group_there(self) -> Iterator[None]:
-        """Around a call that needs the group."""
+    def _group_errors(self) -> Iterator[None]:
+        """Raise `GroupGone` if a call finds that the group does not exist."""
         try:
             yield
         except redis.exceptions.ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
-            streams = ", ".join(source.stream for source in self.sources)
-            raise GroupGone(self.group, streams) from None
+            streams = ", ".join(cursor.stream for cursor in self.cursors)
+            raise GroupGone(self._group, streams) from None
 
-    async def _script(self, source: StreamCursor, words: list[Any]) -> Any:
-        keys = [source.stream, source.replayed]
-        with self._group_there():
-            return await finish(self._line.script(self._take, keys, [self.group, self.name, *words]))
-
-
-def text(value: bytes | str) -> str:
-    """An answer of Redis as text, whether the client decodes answers or not."""
-    return value.decode() if isinstance(value, bytes) else value
+    async def _claim(self, cursor: StreamCursor, arguments: list[Any]) -> Any:
+        keys = [cursor.stream, cursor.replayed]
+        with self._group_errors():
+            return await finish(
+                self._connection.script(self._claim_script, keys, [self._group, self._name, *arguments])
+            )
 
 
-def _taken(entries: list[Any], gone: list[bytes]) -> Claimed:
+def _claimed(entries: list[Any], trimmed: list[bytes]) -> Claimed:
     return Claimed(
-        [Entry(entry_id, _pairs(flat), count, bool(replayed)) for entry_id, flat, count, replayed in entries],
-        [text(entry_id) for entry_id in gone],
+        [
+            Entry(entry_id, _fields(flat), count, bool(replayed))
+            for entry_id, flat, count, replayed in entries
+        ],
+        [text(entry_id) for entry_id in trimmed],
     )
 
 
-def _pairs(flat: list[bytes] | dict[bytes, bytes]) -> dict[bytes, bytes]:
+def _fields(flat: list[bytes] | dict[bytes, bytes]) -> dict[bytes, bytes]:
     if isinstance(flat, dict):
         return flat
     return dict(zip(flat[::2], flat[1::2], strict=True))

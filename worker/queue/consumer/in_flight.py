@@ -1,298 +1,394 @@
-"""The desk of a consumer: deliveries are answered here, and what it holds is kept, counted and given back."""
+"""The deliveries of one consumer, from the moment at which Redis delivers them to their acknowledgement.
+
+An entry comes in with `accept` or `accept_claimed`, is handed out by `next` or `next_batch`, and is answered with
+`ack`, `fail` or `requeue`. When the consumer stops, what is not handed out is given back to the group.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import anyio
 from redis.exceptions import RedisError
 
-from worker.errors import OrdersyncError
-from worker.keys import Keys
-from worker.queue.consumer.acks import AckBatcher, DeadLetterWriter, PendingDeadLetter, RetryForever
-from worker.queue.consumer.delivery import DeliveryState, Trimmed
-from worker.queue.consumer.group_client import GroupClient
+from worker.errors import DataError, OrdersyncError
+from worker.queue import envelope
+from worker.queue.consumer.acks import AckBatcher
+from worker.queue.consumer.dead_letter_writer import DeadLetterWriter, PendingDeadLetter
+from worker.queue.consumer.delivery import Delivery, DeliveryState, explain
 from worker.queue.consumer.keyed_queue import KeyedQueue
-from worker.queue.consumer.log import ConsumerLog
+from worker.queue.consumer.pending_entries import PendingEntries
+from worker.queue.consumer.statistics import Counts, Statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Coroutine, Sequence
+    from typing import Any
 
     from redis.asyncio import Redis
 
     from worker.clock import Clock
-    from worker.queue.consumer.delivery import Delivery
-    from worker.queue.consumer.group_client import StreamCursor
+    from worker.queue.consumer.group_client import Claimed, Entry, GroupClient, StreamCursor
+    from worker.queue.consumer.log import ConsumerLog
     from worker.queue.consumer.options import ConsumerOptions
+    from worker.queue.consumer.retry import RetryForever
 
-LEAVE_SECONDS = 10.0
-"""How long a consumer that ends tries to tell Redis what is done, and to give back the rest."""
+CLOSE_SECONDS = 10.0
+"""How long a consumer that closes tries to send its acknowledgements and to give back the rest."""
+_MAX_BLOCKED = 10
+"""Up to this many times `prefetch` may be in flight if the rest waits for earlier deliveries of its entity."""
 
 
-@dataclass(slots=True)
-class ConsumerCounts:
-    """What has happened so far; see `Statistics`."""
+class _Phase(IntEnum):
+    """The life of a consumer; it only moves on."""
 
-    taken: int = 0
-    recovered: int = 0
-    acknowledged: int = 0
-    failed: int = 0
-    dead: int = 0
-    trimmed: int = 0
-    lost: int = 0
-    given_back: int = 0
+    CREATED = 0
+    """It is not connected yet."""
+    FETCHING = 1
+    """Entries are fetched and handed out."""
+    EXHAUSTED = 2
+    """Nothing is left to fetch; what is in flight is handed out."""
+    STOPPING = 3
+    """Nothing is handed out any more; deliveries can still be answered."""
+    ENDED = 4
+    """Deliveries can no longer be answered."""
 
 
 class InFlight:
-    """What one consumer holds.
+    """What one consumer has fetched and not acknowledged.
 
-    `lanes`: in which order it is handed out. `held`, by resource and entry id: all that is not acknowledged as far
-    as Redis knows. `wake` is set when there may be something to work on, `room` when more may be taken.
+    Args:
+        client: The caller's client.
+        group: The consumer's commands.
+        options: The options of the consumer.
+        retry: Repeats a call while Redis is away or full.
+        log: Writes the log lines.
+        clock: Time and random numbers.
+
     """
 
-    def __init__(self, client: Redis, options: ConsumerOptions, clock: Clock) -> None:
-        self.options, self.clock, self.counts, self.lanes = options, clock, ConsumerCounts(), KeyedQueue()
-        self.said = ConsumerLog(options.account, options.group, options.name, clock)
-        self.persist = RetryForever(clock, self.said.log)
-        self.claims = GroupClient(
-            client,
-            Keys(options.account),
-            group=options.group,
-            name=options.name,
-            resources=options.resources,
-            claim_after=options.claim_after,
+    def __init__(
+        self,
+        client: Redis,
+        group: GroupClient,
+        options: ConsumerOptions,
+        *,
+        retry: RetryForever,
+        log: ConsumerLog,
+        clock: Clock,
+    ) -> None:
+        self._options, self._log, self._clock = options, log, clock
+        self._queue, self._counts, self._phase = KeyedQueue(), Counts(), _Phase.CREATED
+        self._pending = PendingEntries(
+            group, options, retry=retry, log=log, clock=clock, counts=self._counts, on_lost=self._on_lost
         )
-        self.sources = self.claims.sources
-        self.held: dict[str, dict[str, Delivery]] = {source.resource: {} for source in self.sources}
-        self._by_resource = {source.resource: source for source in self.sources}
-        self.acks = AckBatcher(client, self._by_resource, options.group, self.persist, self._on_known)
-        self.burials = DeadLetterWriter(
-            client,
-            group=options.group,
-            name=options.name,
-            clock=clock,
-            persist=self.persist,
-            on_buried=self._on_buried,
+        self._cursors = {cursor.resource: cursor for cursor in group.cursors}
+        self._acks = AckBatcher(client, self._cursors, options.group, retry, self._on_acknowledged)
+        self._dead_letters = DeadLetterWriter(
+            client, options, retry=retry, clock=clock, on_written=self._on_dead_letter
         )
-        self.wake, self.room, self._sooner = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.ended = False
+        self._work, self._capacity, self._due_changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     @property
-    def size(self) -> int:
-        """How many deliveries are held."""
-        return sum(map(len, self.held.values()))
+    def background(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
+        """What must run, until cancelled, as long as the consumer does."""
+        return self._acks.run, self._dead_letters.run, self._pending.renew, self._wake
 
-    async def begin(self, deliveries: list[Delivery]) -> list[Delivery]:
-        """Hand out what was lined up, and count the attempts that Redis does not know of.
+    def statistics(self) -> Statistics:
+        """Return the counters and the numbers of deliveries in flight."""
+        held, queue = len(self._pending), self._queue
+        return Statistics(**asdict(self._counts), held=held, working=queue.out, waiting=queue.waiting)
 
-        Those that somebody else has meanwhile are left out.
+    # From Redis
+
+    @property
+    def capacity(self) -> int:
+        """How many more entries may be fetched: `prefetch`, less what is in flight.
+
+        Deliveries that wait for an earlier one of their entity do not count, up to ten times `prefetch`.
         """
+        size, prefetch = len(self._pending), self._options.prefetch
+        return min(prefetch - (size - self._queue.blocked), _MAX_BLOCKED * prefetch - size)
+
+    async def wait_for_capacity(self) -> None:
+        """Wait until `capacity` or the phase may have changed."""
+        self._capacity.clear()
+        await self._capacity.wait()
+
+    def entry_ids(self, resource: str) -> Collection[str]:
+        """Return the ids of the entries of a resource that are in flight."""
+        return self._pending.ids(resource)
+
+    def accept(self, cursor: StreamCursor, entries: Sequence[Entry]) -> None:
+        """Queue entries that Redis has delivered for the first time."""
+        for entry in entries:
+            self._accept(cursor, entry)
+        self._counts.taken += len(entries)
+        self._work.set()
+
+    async def accept_claimed(self, cursor: StreamCursor, claimed: Claimed) -> None:
+        """Queue entries that were delivered before, to this consumer or to another one.
+
+        Raises:
+            RuntimeError: `on_trimmed` failed.
+
+        """
+        for entry in claimed.entries:
+            if entry.entry_id.decode() in self._pending.ids(cursor.resource):
+                continue  # this consumer has claimed an idle entry of its own
+            self._counts.taken += 1
+            self._counts.recovered += 1
+            self._accept(cursor, entry, late=True)
+        if claimed.entries:
+            self._work.set()
+        await self._pending.report_trimmed(cursor, claimed.trimmed)
+
+    def _accept(self, cursor: StreamCursor, entry: Entry, *, late: bool = False) -> None:
+        try:
+            event = envelope.parse(entry.entry_id, entry.fields)
+        except DataError as error:
+            _ = self._dead_letters.add(PendingDeadLetter.of_entry(entry, cursor, str(error)))
+            return
+        if entry.count >= self._options.max_deliveries:
+            reason = f"delivered {entry.count} times, and each time the consumer ended without an answer"
+            _ = self._dead_letters.add(PendingDeadLetter.of_event(event, cursor, entry.count, reason))
+            return
+        delivery = Delivery(self, cursor.resource, event, attempt=entry.count + 1, replayed=entry.replayed)
+        self._pending.add(delivery)
+        self._queue.add(delivery, late=late)
+
+    # To the workers
+
+    def hand_out_exclusively(self) -> None:
+        """From now on, have at most one delivery of an entity handed out at a time."""
+        self._queue.exclusive = True
+
+    async def next(self) -> Delivery | None:
+        """Wait for the next delivery and hand it out; None after `stop`, or when nothing is left.
+
+        Raises:
+            RuntimeError: The consumer has not started, or has ended.
+
+        """
+        if self._phase in (_Phase.CREATED, _Phase.ENDED):
+            raise RuntimeError("A consumer hands out deliveries inside `async with` only.")
+        while self._phase < _Phase.STOPPING:
+            delivery = self._queue.pop()
+            if delivery is not None:
+                if delivery.attempt == 1:  # Redis has counted it with the delivery of the entry
+                    delivery.state = DeliveryState.OPEN
+                    return delivery
+                if await self._begin([delivery]):
+                    return delivery
+            elif self._is_empty():
+                break
+            else:
+                self._work.clear()
+                await self._work.wait()
+        return None
+
+    async def next_batch(
+        self, limit: int, *, alone: Callable[[Delivery], bool] | None = None
+    ) -> list[Delivery]:
+        """Wait for the next delivery and hand out up to `limit` that are ready; empty after `stop` or at the end.
+
+        A delivery for which `alone` is true is handed out in a batch of its own.
+        """
+        first = await self.next()
+        if first is None:
+            return []
+        if alone and alone(first):
+            return [first]
+        more: list[Delivery] = []
+        while len(more) < limit - 1 and (delivery := self._queue.pop()) is not None:
+            if alone and alone(delivery):
+                self._requeue(delivery)
+                break
+            more.append(delivery)
+        return [first, *await self._begin(more)]
+
+    def _is_empty(self) -> bool:
+        """True if nothing is left to hand out, and nothing can be requeued."""
+        busy = self._dead_letters.busy or (self._queue.exclusive and self._queue.out)
+        return self._phase >= _Phase.EXHAUSTED and not (self._queue.waiting or busy)
+
+    async def _begin(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """Hand out deliveries, after Redis has counted the attempts of those that are retried.
+
+        Returns those that no other consumer has claimed meanwhile.
+        """
+        retries = [delivery for delivery in deliveries if delivery.attempt > 1 and not delivery.trimmed]
+        if not retries:
+            for delivery in deliveries:
+                delivery.state = DeliveryState.OPEN
+            return deliveries
         for delivery in deliveries:
             delivery.state = DeliveryState.BEGINNING
-        for source in self.sources:
-            some = [d for d in deliveries if d.uncounted and not d.detached and d.resource == source.resource]
-            if some:
-                await self.persist("count an attempt", partial(self._extend, source, some, count=True))
+        await self._pending.count_attempts(retries)
+        begun = []
         for delivery in deliveries:
-            if delivery.lost:
-                self.lanes.done(delivery, self.clock.monotonic())
+            if delivery in self._pending:
+                delivery.state = DeliveryState.OPEN
+                begun.append(delivery)
             else:
-                delivery.state, delivery.uncounted = DeliveryState.OPEN, False
-        return [delivery for delivery in deliveries if not delivery.lost]
+                self._queue.done(delivery, self._clock.monotonic())
+        return begun
 
     # Answers
 
-    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """They have been dealt with; Redis knows it when this returns."""
-        if self.ended:
-            raise RuntimeError("the consumer has ended; what was not acknowledged comes again")
-        for delivery in deliveries:
-            if delivery.state is DeliveryState.OPEN:
-                self.ack(delivery, soon=False)
-        await self.acks.known()
-
-    async def refuse(self, delivery: Delivery, reason: str, trace: str, *, retry: bool) -> None:
-        """It could not be dealt with; if that is for good, its letter stands when this returns."""
-        if delivery.state is DeliveryState.OPEN and not self.ended:
-            letter = self.fail(delivery, reason, trace, retry=retry)
-            if letter is not None:
-                await letter
-
-    def put_back(self, deliveries: Sequence[Delivery]) -> None:
-        """They have not been tried."""
-        for delivery in reversed(deliveries):
-            if delivery.state is DeliveryState.OPEN:
-                self._requeue(delivery, 0.0)
-
-    def ack(self, delivery: Delivery, *, soon: bool = True) -> None:
-        """An open delivery has been dealt with. Redis is told soon, or when the caller waits for it."""
-        delivery.state = DeliveryState.ANSWERED
-        self.acks.add(delivery, soon=soon)
-        self.lanes.done(delivery, self.clock.monotonic())
-        self.changed()
-
-    def fail(
-        self, delivery: Delivery, reason: str, trace: str, *, retry: bool
-    ) -> asyncio.Future[None] | None:
-        """An open delivery could not be dealt with. The future of its letter, if that was the last attempt."""
-        options = self.options
-        self.counts.failed += 1
-        if not retry or delivery.attempt >= options.max_deliveries:
-            delivery.state = DeliveryState.ANSWERED
-            return self.burials.add(
-                PendingDeadLetter.of(delivery, self._by_resource[delivery.resource], reason, trace)
-            )
-        pause = options.backoff.pause(delivery.attempt, self.clock)
-        self.said.failed(delivery, reason, pause)
-        delivery.attempt, delivery.uncounted = delivery.attempt + 1, True
-        self._requeue(delivery, self.clock.monotonic() + pause)
-        return None
-
-    def _requeue(self, delivery: Delivery, due: float) -> None:
-        """Line it up again, unless it is somebody else's by now."""
-        now = self.clock.monotonic()
-        if delivery.lost:
-            delivery.state = DeliveryState.ANSWERED
-            self.lanes.done(delivery, now)
-        else:
-            delivery.state, delivery.due = DeliveryState.WAITING, due
-            self.lanes.requeue(delivery, now)
-        self.changed()
-
-    def _on_known(self, deliveries: list[Delivery]) -> None:
-        for delivery in deliveries:
-            self._forget(delivery)
-        self.counts.acknowledged += len(deliveries)
-        self.room.set()
-
-    def _on_buried(self, burial: PendingDeadLetter, written: bool) -> None:
-        if written:
-            self.counts.dead += 1
-            self.said.buried(burial)
-        if burial.delivery is not None:
-            self._forget(burial.delivery)
-            self.lanes.done(burial.delivery, self.clock.monotonic())
-        self.changed()
-
-    def _forget(self, delivery: Delivery) -> None:
-        """It is not held any more. Another one of the same entry, taken anew since it was lost, still is."""
-        held = self.held[delivery.resource]
-        if held.get(delivery.entry_id) is delivery:
-            del held[delivery.entry_id]
-
-    def changed(self) -> None:
-        """There may be something to work on, room for more, or another moment at which something is due."""
-        self.wake.set()
-        self.room.set()
-        if self.lanes.next_due() is not None:
-            self._sooner.set()
-
-    # What goes on beside the work
-
-    async def renew(self) -> None:
-        """Keep what is held, so that nobody takes it over.
+    async def ack(self, deliveries: Sequence[Delivery], *, wait: bool = True) -> None:
+        """Acknowledge those deliveries that are open. With `wait`, return when Redis has done so.
 
         Raises:
-            ConsumerReplaced: Another process consumes under the same name.
-            GroupGone: The group was dropped.
+            RuntimeError: The consumer has ended.
 
         """
-        while True:
-            await self.clock.sleep(self.options.claim_after / 3)
-            for source in self.sources:
-                held = [d for d in self.held[source.resource].values() if not d.detached]
-                await self.persist("keep entries", partial(self._extend, source, held, count=False))
+        if self._phase is _Phase.ENDED:
+            raise RuntimeError("The consumer has ended. Deliveries that it did not acknowledge come again.")
+        for delivery in deliveries:
+            if delivery.state is DeliveryState.OPEN:
+                delivery.state = DeliveryState.ANSWERED
+                self._acks.add(delivery)
+                self._queue.done(delivery, self._clock.monotonic())
+                self._changed()
+        if wait:
+            await self._acks.flushed()
+        else:
+            self._acks.request_flush()
 
-    async def remind(self) -> None:
-        """Let what is to be tried again be handed out when its time has come."""
+    async def fail(
+        self, delivery: Delivery, error: BaseException | str, *, retry: bool, wait: bool = True
+    ) -> None:
+        """Queue an open delivery for its next attempt, after a pause; or make it a dead letter if it was the last.
+
+        With `wait`, return when the dead letter is written. Does nothing if the consumer has ended.
+        """
+        if delivery.state is not DeliveryState.OPEN or self._phase is _Phase.ENDED:
+            return
+        self._counts.failed += 1
+        reason, trace = explain(error)
+        if retry and delivery.attempt < self._options.max_deliveries:
+            pause = self._options.backoff.pause(delivery.attempt, self._clock)
+            self._log.failed(delivery, reason, pause)
+            delivery.attempt += 1
+            self._requeue(delivery, pause)
+            return
+        delivery.state = DeliveryState.ANSWERED
+        cursor = self._cursors[delivery.resource]
+        written = self._dead_letters.add(PendingDeadLetter.of_delivery(delivery, cursor, reason, trace))
+        if wait:
+            await written
+
+    def requeue(self, deliveries: Sequence[Delivery]) -> None:
+        """Queue those deliveries again that are open, in the same order. No attempt is counted."""
+        for delivery in reversed(deliveries):
+            if delivery.state is DeliveryState.OPEN:
+                self._requeue(delivery)
+
+    def _requeue(self, delivery: Delivery, pause: float = 0.0) -> None:
+        """Queue a delivery again, unless another consumer has claimed it."""
+        now = self._clock.monotonic()
+        if delivery in self._pending:
+            delivery.state = DeliveryState.WAITING
+            self._queue.requeue(delivery, now, now + pause)
+        else:
+            delivery.state = DeliveryState.ANSWERED
+            self._queue.done(delivery, now)
+        self._changed()
+
+    def _on_acknowledged(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            self._pending.remove(delivery)
+        self._counts.acknowledged += len(deliveries)
+        self._capacity.set()
+
+    def _on_dead_letter(self, letter: PendingDeadLetter, written: bool) -> None:
+        if written:
+            self._counts.dead += 1
+            self._log.dead(letter)
+        if letter.delivery is not None:
+            self._pending.remove(letter.delivery)
+            self._queue.done(letter.delivery, self._clock.monotonic())
+        self._changed()
+
+    def _on_lost(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            if delivery.state is DeliveryState.WAITING:
+                self._queue.discard(delivery, self._clock.monotonic())
+        self._changed()
+
+    def _changed(self) -> None:
+        """Wake every task that waits for work, for capacity or for the next due time."""
+        self._work.set()
+        self._capacity.set()
+        if self._queue.next_due() is not None:
+            self._due_changed.set()
+
+    # In the background
+
+    async def _wake(self) -> None:
+        """Let deliveries be handed out again when their pause is over."""
         while True:
-            self._sooner.clear()
-            due, now = self.lanes.next_due(), self.clock.monotonic()
+            self._due_changed.clear()
+            due, now = self._queue.next_due(), self._clock.monotonic()
             if due is None:
-                await self._sooner.wait()
+                await self._due_changed.wait()
             elif due <= now:
-                self.lanes.wake(now)
-                self.changed()
+                self._queue.wake(now)
+                self._changed()
             else:
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._until, due - now, tasks.cancel_scope)
-                    await self._sooner.wait()
+                    tasks.start_soon(self._sleep, due - now, tasks.cancel_scope)
+                    await self._due_changed.wait()
                     tasks.cancel_scope.cancel()
 
-    async def _until(self, seconds: float, scope: anyio.CancelScope) -> None:
-        await self.clock.sleep(seconds)
+    async def _sleep(self, seconds: float, scope: anyio.CancelScope) -> None:
+        await self._clock.sleep(seconds)
         scope.cancel()
 
-    async def _extend(self, source: StreamCursor, deliveries: list[Delivery], *, count: bool) -> None:
-        """Keep deliveries, or count that they are begun, and note which of them are not there any more."""
-        lost, gone = await self.claims.extend(
-            source, [(item.entry_id, item.attempt if count else "") for item in deliveries]
-        )
-        by_id = {delivery.entry_id: delivery for delivery in deliveries}
-        for entry_id in gone:
-            by_id[entry_id].detached = True
-        others = [by_id[entry_id] for entry_id in lost if by_id[entry_id].state is not DeliveryState.ANSWERED]
-        for delivery in others:
-            delivery.lost = True
-            self._forget(delivery)
-            if delivery.state is DeliveryState.WAITING:
-                self.lanes.discard(delivery, self.clock.monotonic())
-        if others:
-            self.counts.lost += len(others)
-            self.said.lost(source.resource, len(others))
-            self.changed()
+    # Its life
 
-    # The end
+    @property
+    def stopping(self) -> bool:
+        """True after `stop`."""
+        return self._phase >= _Phase.STOPPING
 
-    async def give_back(self) -> None:
-        """Let others have at once what was not begun. Nothing is handed out from then on."""
-        self.lanes.drain()
-        for source in self.sources:
-            await self.persist("give back", partial(self._give_back, source, rest=False))
+    def start(self) -> None:
+        """Start handing out deliveries."""
+        self._move_on(_Phase.FETCHING)
 
-    async def leave(self) -> None:
-        """Tell Redis what is done, and give back whatever is not; not for longer than `LEAVE_SECONDS`."""
-        self.lanes.drain()
+    def stop(self) -> None:
+        """Stop handing out deliveries; they can still be answered."""
+        self._move_on(_Phase.STOPPING)
+
+    def end(self) -> None:
+        """Stop accepting answers."""
+        self._move_on(_Phase.ENDED)
+
+    async def end_of_input(self) -> None:
+        """Record that nothing is left to fetch. After `stop`, give back what is not handed out."""
+        self._move_on(_Phase.EXHAUSTED)
+        if self.stopping:
+            self._queue.drain()
+            await self._pending.give_back(rest=False)
+
+    def _move_on(self, phase: _Phase) -> None:
+        self._phase = max(self._phase, phase)
+        self._work.set()
+        self._capacity.set()
+
+    async def close(self) -> None:
+        """Send acknowledgements, write dead letters and give back the rest, for at most `CLOSE_SECONDS`."""
+        self._queue.drain()
         try:
-            async with asyncio.timeout(LEAVE_SECONDS):
-                await self.acks.flush()
-                await self.burials.flush()
-                for source in self.sources:
-                    await self.persist("give back", partial(self._give_back, source, rest=True))
-        except (OSError, RedisError, OrdersyncError) as error:  # the time is over, or Redis refuses
-            self.said.unfinished(self.size, str(error) or type(error).__name__)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._acks.flush()
+                await self._dead_letters.flush()
+                await self._pending.give_back(rest=True)
+        except (OSError, RedisError, OrdersyncError) as error:  # out of time, or Redis refuses
+            self._log.unfinished(len(self._pending), str(error) or type(error).__name__)
         finally:
-            await self.acks.close()
-            await self.claims.close()
-        self.said.stopped(self.counts.acknowledged, self.counts.given_back)
-
-    async def _give_back(self, source: StreamCursor, *, rest: bool) -> None:
-        held = self.held[source.resource].values()
-        back = [
-            item
-            for item in held
-            if item.state is DeliveryState.WAITING or (rest and item.state is not DeliveryState.ANSWERED)
-        ]
-        begun = [(each.entry_id, each.begun) for each in back]
-        gone = await self.claims.give_back(source, begun, rest=rest)
-        for delivery in back:
-            self._forget(delivery)
-        gone += [delivery.entry_id for delivery in back if delivery.detached]
-        self.counts.given_back += len(back) - len(gone)
-        await self.trimmed(source, gone)
-
-    async def trimmed(self, source: StreamCursor, entry_ids: Sequence[str]) -> None:
-        """Tell of entries that were pending and are gone."""
-        if entry_ids:
-            self.counts.trimmed += len(entry_ids)
-            self.said.trimmed(source.resource, entry_ids)
-        if self.options.on_trimmed is None:
-            return
-        for entry_id in entry_ids:
-            try:
-                await self.options.on_trimmed(Trimmed(source.resource, entry_id))
-            except Exception as error:  # must not be taken for one of Redis, which passes
-                raise RuntimeError(f"on_trimmed failed for entry {entry_id} of {source.resource}") from error
+            await self._acks.close()
+        self._log.stopped(self._counts.acknowledged, self._counts.given_back)

@@ -1,11 +1,11 @@
-"""The order in which events are handed out. No I/O.
+"""The order in which deliveries are handed out: parallel across entities, in order within an entity. No I/O.
 
-An entity, a subject of a resource, is a lane. Events of different lanes come in the order in which they were
-taken. Within a lane they come in the order of the stream:
+The key of a delivery is its entity, that is, its resource and subject. Deliveries of different keys come out in the
+order in which they were added, those of one key in the order of the stream:
 
-- One that is tried again holds up the later ones of its lane until it is answered for good.
-- With `strict`, an event is handed out only when the one before it is answered, so that whoever works on
-  several events at once never has two of one entity. Without it, order is the order of handing out.
+- A delivery that is tried again blocks the later ones of its key until it is answered for good.
+- In exclusive mode, a delivery comes out only after the one before it was answered, so that several workers never
+  have two deliveries of one key at the same time. Otherwise only the order in which they come out is kept.
 """
 
 from __future__ import annotations
@@ -13,163 +13,186 @@ from __future__ import annotations
 import heapq
 from bisect import insort
 from collections import deque
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from worker.queue.consumer.delivery import Delivery
 
-Name: TypeAlias = tuple[str, str]
+Key: TypeAlias = tuple[str, str]
 
 
-class _Key:
-    """An entity with events that are handed out, or that wait for one that is.
+class _Blocked(NamedTuple):
+    """A delivery that waits for another one of its key, or for the monotonic time `due`."""
 
-    `parked` is in order. Once something in it has failed or was put back it is `held_up`: one at a time is out,
-    until all that has come meanwhile is answered.
+    delivery: Delivery
+    due: float
+
+
+class _KeyState:
+    """What the queue knows of a key while deliveries of it are out or blocked.
+
+    Attributes:
+        out: How many are handed out.
+        blocked: Those that wait, in the order of the stream.
+        serial: True after one of them was requeued: only one at a time is handed out until all are answered.
+
     """
 
-    __slots__ = ("held_up", "out", "parked")
+    __slots__ = ("blocked", "out", "serial")
 
     def __init__(self) -> None:
         self.out = 0
-        self.parked: deque[Delivery] = deque()
-        self.held_up = False
+        self.blocked: deque[_Blocked] = deque()
+        self.serial = False
 
 
 class KeyedQueue:
-    """Deliveries that wait to be handed out. `parked`: how many of them wait for another one of their entity."""
+    """Deliveries that wait to be handed out.
 
-    def __init__(self, *, strict: bool = False) -> None:
-        self.strict, self.parked, self.out = strict, 0, 0
+    Times are of a monotonic clock, in seconds.
+
+    Attributes:
+        exclusive: True if at most one delivery of a key may be out. May be set at any time.
+        blocked: How many wait for another one of their key.
+        out: How many are handed out and not answered.
+
+    """
+
+    def __init__(self, *, exclusive: bool = False) -> None:
+        self.exclusive, self.blocked, self.out = exclusive, 0, 0
         self._queue: deque[Delivery] = deque()
-        self._cleared: deque[Delivery] = deque()
-        self._lanes: dict[Name, _Key] = {}
-        self._due: list[tuple[float, int, Name]] = []
+        self._unblocked: deque[Delivery] = deque()
+        self._keys: dict[Key, _KeyState] = {}
+        self._due: list[tuple[float, int, Key]] = []
         self._number = 0
 
     @property
     def waiting(self) -> int:
-        """How many have not been handed out."""
-        return len(self._queue) + len(self._cleared) + self.parked
+        """How many are not handed out."""
+        return len(self._queue) + len(self._unblocked) + self.blocked
 
     def add(self, delivery: Delivery, *, late: bool = False) -> None:
-        """One that was taken. `late`: it may be older than others that wait already."""
+        """Add a delivery. `late`: it may be older than deliveries that were added before it."""
         if late:
-            for at, other in enumerate(self._queue):
-                if _name(other) == _name(delivery) and other.place > delivery.place:
-                    self._queue.insert(at, delivery)
+            for index, other in enumerate(self._queue):
+                if _key(other) == _key(delivery) and other.position > delivery.position:
+                    self._queue.insert(index, delivery)
                     return
         self._queue.append(delivery)
 
     def pop(self) -> Delivery | None:
-        """The next one to be worked on, if there is any."""
-        if self._cleared:
+        """Hand out the next delivery; None if none may be handed out now."""
+        if self._unblocked:
             self.out += 1
-            return self._cleared.popleft()
+            return self._unblocked.popleft()
         while self._queue:
             delivery = self._queue.popleft()
-            name = (delivery.resource, delivery.event.subject)
-            lane = self._lanes.get(name)
-            if lane is None:
-                lane = self._lanes[name] = _Key()
-            elif lane.parked or (lane.out and (self.strict or lane.held_up)):
-                self._park(lane, delivery)
+            key = (delivery.resource, delivery.event.subject)
+            state = self._keys.get(key)
+            if state is None:
+                state = self._keys[key] = _KeyState()
+            elif state.blocked or (state.out and (self.exclusive or state.serial)):
+                self._block(state, delivery)
                 continue
-            lane.out += 1
+            state.out += 1
             self.out += 1
             return delivery
         return None
 
     def done(self, delivery: Delivery, now: float) -> None:
-        """One that was handed out is answered for good."""
-        name = _name(delivery)
-        lane = self._lanes[name]
-        lane.out -= 1
+        """Remove a delivery that was handed out and is answered for good."""
+        key = _key(delivery)
+        state = self._keys[key]
+        state.out -= 1
         self.out -= 1
-        if lane.parked:
-            self._release(name, lane, now)
-        elif not lane.out:
-            del self._lanes[name]
+        self._tidy(key, state, now)
 
-    def requeue(self, delivery: Delivery, now: float) -> None:
-        """One that was handed out is to be handed out again, from `delivery.due` on."""
-        name = _name(delivery)
-        lane = self._lanes[name]
-        lane.out -= 1
+    def requeue(self, delivery: Delivery, now: float, due: float = 0.0) -> None:
+        """Hand out a delivery again that was handed out before, not before the time `due`."""
+        key = _key(delivery)
+        state = self._keys[key]
+        state.out -= 1
         self.out -= 1
-        lane.held_up = True
-        self._park(lane, delivery)
-        self._release(name, lane, now)
+        state.serial = True
+        self._block(state, delivery, due)
+        self._release(key, state, now)
 
     def next_due(self) -> float | None:
-        """When `wake` may have something to do."""
+        """Return the time at which to call `wake`; None if no delivery waits for a time."""
         return self._due[0][0] if self._due else None
 
     def wake(self, now: float) -> None:
-        """Some time has passed: what is due may be handed out."""
+        """Let the deliveries be handed out that are due by now."""
         while self._due and self._due[0][0] <= now:
-            _, _, name = heapq.heappop(self._due)
-            lane = self._lanes.get(name)
-            if lane is not None:
-                self._release(name, lane, now)
+            _, _, key = heapq.heappop(self._due)
+            state = self._keys.get(key)
+            if state is not None:
+                self._release(key, state, now)
 
     def discard(self, delivery: Delivery, now: float) -> None:
-        """Forget one that was not handed out, if it waits here."""
-        name = _name(delivery)
+        """Remove a delivery that is not handed out, if it is in the queue."""
+        key = _key(delivery)
         if delivery in self._queue:
             self._queue.remove(delivery)
-        elif delivery in self._cleared:
-            self._cleared.remove(delivery)
+        elif delivery in self._unblocked:
+            self._unblocked.remove(delivery)
             self.out += 1
             self.done(delivery, now)
-        elif (lane := self._lanes.get(name)) is not None and delivery in lane.parked:
-            lane.parked.remove(delivery)
-            self.parked -= 1
-            if lane.parked:
-                self._release(name, lane, now)
-            elif not lane.out:
-                del self._lanes[name]
+        elif (state := self._keys.get(key)) is not None:
+            kept = [item for item in state.blocked if item.delivery is not delivery]
+            if len(kept) < len(state.blocked):
+                state.blocked = deque(kept)
+                self.blocked -= 1
+                self._tidy(key, state, now)
 
     def drain(self) -> list[Delivery]:
-        """All that have not been handed out; they are forgotten."""
-        result = [*self._cleared, *self._queue]
-        for name, lane in list(self._lanes.items()):
-            result += lane.parked
-            lane.parked.clear()
-            lane.out -= sum(1 for item in self._cleared if _name(item) == name)
-            if not lane.out:
-                del self._lanes[name]
-        self._cleared.clear()
+        """Remove and return every delivery that is not handed out. Those that are can still be answered."""
+        drained = [*self._unblocked, *self._queue]
+        for key, state in list(self._keys.items()):
+            drained += (item.delivery for item in state.blocked)
+            state.blocked.clear()
+            state.out -= sum(1 for item in self._unblocked if _key(item) == key)
+            if not state.out:
+                del self._keys[key]
+        self._unblocked.clear()
         self._queue.clear()
         self._due.clear()
-        self.parked = 0
-        return result
+        self.blocked = 0
+        return drained
 
-    def _park(self, lane: _Key, delivery: Delivery) -> None:
-        if not lane.parked or lane.parked[-1].place < delivery.place:
-            lane.parked.append(delivery)
+    def _block(self, state: _KeyState, delivery: Delivery, due: float = 0.0) -> None:
+        item = _Blocked(delivery, due)
+        if not state.blocked or _position(state.blocked[-1]) < delivery.position:
+            state.blocked.append(item)
         else:
-            insort(lane.parked, delivery, key=_place)
-        self.parked += 1
+            insort(state.blocked, item, key=_position)
+        self.blocked += 1
 
-    def _release(self, name: Name, lane: _Key, now: float) -> None:
-        """Hand out the head of a lane if nothing stands in its way."""
-        if lane.out or not lane.parked:
+    def _tidy(self, key: Key, state: _KeyState, now: float) -> None:
+        """Release the next delivery of a key, or forget the key if it has no deliveries."""
+        if state.blocked:
+            self._release(key, state, now)
+        elif not state.out:
+            del self._keys[key]
+
+    def _release(self, key: Key, state: _KeyState, now: float) -> None:
+        """Unblock the oldest delivery of a key if none of them is out and it is due."""
+        if state.out or not state.blocked:
             return
-        head = lane.parked[0]
-        if head.due > now:
+        delivery, due = state.blocked[0]
+        if due > now:
             self._number += 1
-            heapq.heappush(self._due, (head.due, self._number, name))
+            heapq.heappush(self._due, (due, self._number, key))
             return
-        lane.parked.popleft()
-        self.parked -= 1
-        lane.out += 1
-        self._cleared.append(head)
+        state.blocked.popleft()
+        self.blocked -= 1
+        state.out += 1
+        self._unblocked.append(delivery)
 
 
-def _name(delivery: Delivery) -> Name:
+def _key(delivery: Delivery) -> Key:
     return delivery.resource, delivery.event.subject
 
 
-def _place(delivery: Delivery) -> tuple[int, int]:
-    return delivery.place
+def _position(item: _Blocked) -> tuple[int, int]:
+    return item.delivery.position

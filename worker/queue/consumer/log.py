@@ -1,4 +1,4 @@
-"""What a consumer says in the log. Never a field of a record; reasons pass through the redaction of the log."""
+"""The log lines of a consumer. They never contain fields of a record; reasons pass through the redaction of the log."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.clock import Clock
-    from worker.queue.consumer.acks import PendingDeadLetter
+    from worker.queue.consumer.dead_letter_writer import PendingDeadLetter
     from worker.queue.consumer.delivery import Delivery
+    from worker.queue.consumer.options import ConsumerOptions
 
 REPEAT_LOG_SECONDS = 10.0
-"""Seconds in which the failures of one resource with one reason are told once."""
+"""Seconds in which failures of one resource with the same reason are logged once."""
 
 
 class ConsumerLog:
-    """The log of one consumer."""
+    """Writes the log lines of one consumer."""
 
-    def __init__(self, account: str, group: str, name: str, clock: Clock) -> None:
-        self.log = logger(account=account, group=group, consumer=name)
+    def __init__(self, options: ConsumerOptions, clock: Clock) -> None:
+        self.logger = make_logger(account=options.account, group=options.group, consumer=options.name)
+        self._resources = list(options.resources)
         self._clock, self._repeats = clock, Repeats(REPEAT_LOG_SECONDS)
 
-    def started(self, resources: Sequence[str]) -> None:
-        """It has joined the group."""
-        self.log.info("consumer_started", resources=list(resources))
+    def started(self) -> None:
+        """Log that the consumer has joined the group."""
+        self.logger.info("consumer_started", resources=self._resources)
 
     def stopped(self, acknowledged: int, given_back: int) -> None:
-        """It has left."""
-        self.log.info("consumer_stopped", acknowledged=acknowledged, given_back=given_back)
+        """Log that the consumer has closed."""
+        self.logger.info("consumer_stopped", acknowledged=acknowledged, given_back=given_back)
 
     def failed(self, delivery: Delivery, reason: str, pause: float) -> None:
-        """An attempt has failed, and there will be another one. Not told each time when many fail alike."""
+        """Log that an attempt has failed and the next one follows in `pause` seconds; only once if many fail alike."""
         key = f"{delivery.resource} {reason.partition(':')[0]}"
         if self._repeats.allow(key, self._clock.monotonic()):
-            self.log.warning(
+            self.logger.warning(
                 "delivery_failed",
                 resource=delivery.resource,
                 entry_id=delivery.entry_id,
@@ -50,54 +52,56 @@ class ConsumerLog:
                 not_told=self._repeats.held_back(key),
             )
 
-    def buried(self, burial: PendingDeadLetter) -> None:
-        """An event has become a dead letter."""
-        self.log.error(
+    def dead(self, letter: PendingDeadLetter) -> None:
+        """Log that an event has become a dead letter."""
+        resource = letter.cursor.resource
+        self.logger.error(
             "delivery_dead",
-            resource=burial.source.resource,
-            entry_id=burial.entry_id,
-            subject=burial.subject,
-            attempts=burial.attempts,
-            error=burial.reason,
-            advice=f"ordersync dead list {burial.source.resource}",
+            resource=resource,
+            entry_id=letter.entry_id,
+            subject=letter.subject,
+            attempts=letter.attempts,
+            error=letter.reason,
+            advice=f"Run `ordersync dead list {resource}`, then replay the dead letter or drop it.",
         )
 
     def lost(self, resource: str, entries: int) -> None:
-        """Others have taken over entries of this consumer."""
-        self.log.warning(
+        """Log that other consumers have claimed entries of this one."""
+        self.logger.warning(
             "deliveries_lost",
             resource=resource,
             entries=entries,
-            advice="the loop of the process stood still for longer than claim_after, or Redis was away; "
-            "a handler must not block the loop",
+            advice="Other consumers claimed these entries, because this process did not renew its claim within "
+            "claim_after: its event loop was blocked, or Redis was away. Run blocking work of a handler in a thread.",
         )
 
     def trimmed(self, resource: str, entry_ids: Sequence[str]) -> None:
-        """Entries that were pending are gone."""
-        self.log.error(
+        """Log that entries were removed from the stream while they were pending."""
+        self.logger.error(
             "deliveries_trimmed",
             resource=resource,
             entries=len(entry_ids),
             first=entry_ids[0],
             last=entry_ids[-1],
-            advice="somebody removed entries that this group needed, with XTRIM, XDEL or MAXLEN; "
-            f"ordersync resync {resource} publishes the records as they are now",
+            advice="Another program removed entries that this group had not acknowledged, with XTRIM, XDEL or MAXLEN. "
+            f"To publish the records as they are now, run `ordersync resync {resource} --all --force`, or use --since.",
         )
 
     def unfinished(self, entries: int, error: str) -> None:
-        """It had to end without having told Redis everything."""
-        self.log.warning(
+        """Log that the consumer closed before Redis had all of its acknowledgements."""
+        self.logger.warning(
             "consumer_left_early",
             entries=entries,
             error=error,
-            advice="what was not acknowledged comes again",
+            advice="These entries were not acknowledged and will be delivered again.",
         )
 
 
-def logger(**fields: object) -> structlog.typing.FilteringBoundLogger:
-    """The logger of the engine; in a program that has not set it up, one that goes through `logging`.
+def make_logger(**fields: object) -> structlog.typing.FilteringBoundLogger:
+    """Return a structlog logger with these fields.
 
-    structlog writes to stdout by default, where the program has its answers.
+    In a program that has not configured structlog it writes through `logging`, because structlog's default is
+    standard output, which belongs to the program.
     """
     if structlog.is_configured():
         return get_logger(**fields)

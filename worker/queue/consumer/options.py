@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from worker.backoff import Backoff
 from worker.errors import SettingsError
-from worker.queue.streams.groups import OURS
+from worker.queue.streams.groups import RESERVED_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerOptions:
-    """What a consumer is told; `Consumer` says what each means. Seconds everywhere.
+    """The options of a consumer, as `Consumer` describes them. Times are in seconds.
 
     Raises:
-        SettingsError: One that cannot work, before anything is connected.
+        SettingsError: An option is invalid.
 
     """
 
@@ -39,20 +39,23 @@ class ConsumerOptions:
     on_trimmed: Callable[[Trimmed], Awaitable[None]] | None = None
 
     def __post_init__(self) -> None:
-        for what, text in (("group", self.group), ("name", self.name), ("account", self.account)):
+        for option, text in (("group", self.group), ("name", self.name), ("account", self.account)):
             if not text or not text.isprintable() or " " in text:
-                raise SettingsError(f"the {what} of a consumer is one word, not {text!r}")
-        if self.name.startswith(OURS):
+                raise SettingsError(
+                    f"Invalid {option} of a consumer: {text!r}. It must be one word without spaces."
+                )
+        if self.name.startswith(RESERVED_PREFIX):
             raise SettingsError(
-                f"names of consumers that start with {OURS} stand for nobody; choose another one"
+                f"Invalid name of a consumer: {self.name!r}. The prefix {RESERVED_PREFIX} is reserved."
             )
         if not self.resources:
-            raise SettingsError('a consumer needs at least one resource, such as resources=["orders"]')
+            raise SettingsError('A consumer needs at least one resource, such as resources=["orders"].')
         if self.begin not in ("0", "$"):
             raise SettingsError(
-                f'begin is "0" (the oldest event kept) or "$" (the next new one), not {self.begin!r}'
+                f"Invalid begin of a consumer: {self.begin!r}. "
+                'Use "0" (the oldest event that is kept) or "$" (the next new one).'
             )
-        for what in ("batch", "prefetch", "claim_after", "max_deliveries", "block"):
-            number = getattr(self, what)
+        for option in ("batch", "prefetch", "claim_after", "max_deliveries", "block"):
+            number = getattr(self, option)
             if number <= 0:
-                raise SettingsError(f"{what} of a consumer must be more than 0, not {number}")
+                raise SettingsError(f"Invalid {option} of a consumer: {number}. It must be greater than 0.")

@@ -1,13 +1,13 @@
--- Writes a dead letter for an entry that a consumer cannot deal with, and acknowledges the entry.
+-- Writes a dead letter for an entry that a consumer gives up, and acknowledges the entry.
 -- KEYS: stream, dead letters, set of the replayed ids of the group
--- ARGV: group, consumer, id of the entry, 1 if its data is gone from Redis and nobody else has it, else 0,
---   number of values that follow and belong to the letter, these (name, value, ...), then the event as the
---   consumer knows it (name, value, ...), which is used if the data is gone
--- Returns the id of the letter, or '' if the entry is not the consumer's (any more): it was buried before, or
--- somebody else has claimed it.
--- Invariants: one letter for an entry, however often this is called; the letter is written first, so that an
--- entry is acknowledged only when its letter stands. The event is kept whole: `data` under its own name, every
--- other field as `event.NAME`.
+-- ARGV: group, consumer, id of the entry, 1 if the entry was removed from the stream and from the pending entries,
+--   else 0, number of values that follow and belong to the letter, these (name, value, ...), then the event as the
+--   consumer knows it (name, value, ...), which is used if the entry was removed
+-- Returns the id of the letter, or '' if the entry is not pending for the consumer: its letter was written before, or
+-- another consumer has claimed it.
+-- Invariants: one letter per entry, however often this is called; the letter is written first, so that an entry is
+-- acknowledged only after its letter is written. The event is kept complete: `data` under its own name, every other
+-- field as `event.NAME`.
 local stream, group, id = KEYS[1], ARGV[1], ARGV[3]
 if ARGV[4] == '0' and #redis.call('XPENDING', stream, group, id, id, 1, ARGV[2]) == 0 then
   return ''

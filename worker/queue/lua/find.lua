@@ -1,11 +1,11 @@
--- Looks through a part of a stream, from the newest entry to older ones, for the events of some records.
+-- Searches a part of a stream, from the newest entry to older ones, for the events of some records.
 -- KEYS: stream
--- ARGV: highest id ('+', or '(' and an id), lowest id, most entries to look at, number of subjects, the subjects,
---   texts that the record of an event may hold
--- Returns {entries looked at, id of the last of them or '', entries found, the newest first}.
--- An entry is found if its subject is one of them, or if a text stands in its data. Data that is compressed cannot be
--- looked into here: such an entry is found where a text is asked for, and is for the caller to look into.
--- Invariants: changes nothing; looks at no more entries than it is told, so that nobody waits for long.
+-- ARGV: highest id ('+', or '(' and an id), lowest id, maximum number of entries to scan, number of subjects, the
+--   subjects, texts that the record of an event may contain
+-- Returns {entries scanned, id of the last of them or '', matching entries, newest first}.
+-- An entry matches if its subject is one of the subjects, or if its data contains a text. Compressed data cannot be
+-- searched here: if there are texts, such an entry is returned, and the caller must search it.
+-- Invariants: read-only; the number of entries is bounded, so that other clients do not wait for long.
 local subjects, texts = {}, {}
 for at = 5, #ARGV do
   if at < 5 + tonumber(ARGV[4]) then
@@ -15,7 +15,7 @@ for at = 5, #ARGV do
   end
 end
 
-local function is_wanted(fields)
+local function matches(fields)
   local data, compressed = '', false
   for at = 1, #fields, 2 do
     local name, value = fields[at], fields[at + 1]
@@ -41,7 +41,7 @@ end
 local entries = redis.call('XREVRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])
 local found = {}
 for _, entry in ipairs(entries) do
-  if is_wanted(entry[2]) then
+  if matches(entry[2]) then
     found[#found + 1] = entry
   end
 end

@@ -1,6 +1,6 @@
--- Not a script of its own: what `replay` and `reopen` begin with. It only reads.
+-- Not a script of its own: `replay` and `reopen` begin with it. Read-only.
 
--- The id that a group was given last; nil if there is no such group.
+-- Returns the id of the last entry that a group has read; nil if the group does not exist.
 local function last_delivered(stream, group)
   if redis.call('EXISTS', stream) == 0 then
     return nil

@@ -1,12 +1,12 @@
--- Keeps entries in the hands of a consumer that is at work on them, and counts those that it begins.
--- KEYS: stream, holder of the consumer's name
--- ARGV: group, consumer, token of this process, ms for which the name is its own, then for each entry
---   id, count of deliveries ('' to leave it as it is)
--- Returns {'ok', ids that are not the consumer's any more, ids whose data is gone}
+-- Renews the claim of a consumer on entries, and stores how often they were delivered.
+-- KEYS: stream, lock on the consumer's name
+-- ARGV: group, consumer, token of this process, ms for which the lock is renewed, then for each entry
+--   id, count of deliveries ('' to leave it unchanged)
+-- Returns {'ok', ids that are not pending for the consumer any more, ids that were removed from the stream}
 --      or {'replaced'}: another process consumes under this name; nothing was changed.
--- Invariants: an entry that somebody else has claimed, or acknowledged, is not taken back. One whose data is gone
--- is dropped by Redis from 7.0, so nobody but the caller has it from then on. Needs no memory, so that it works
--- when Redis is full.
+-- Invariants: an entry that another consumer has claimed or acknowledged is not claimed back. Redis from 7.0 on drops
+-- an entry that was removed from the stream from the pending ones, so only the caller has it from then on. Needs no
+-- memory, so that it works when Redis is full.
 local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local token = redis.call('GET', KEYS[2])
 if token and token ~= ARGV[3] then

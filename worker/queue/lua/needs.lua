@@ -1,7 +1,7 @@
--- Not a script of its own: functions that `trim` and `survey` begin with. All of them only read.
--- Ids are texts of two numbers, which may both be too large for a number of Lua.
+-- Not a script of its own: `trim` and `survey` begin with it. Read-only.
+-- Ids are strings of two numbers, both of which may exceed the precision of a Lua number.
 
--- A flat list of names and values, as XINFO gives it, by name.
+-- Returns a flat list of names and values, as XINFO returns it, as a table.
 local function by_name(flat)
   local found = {}
   for at = 1, #flat, 2 do
@@ -17,7 +17,7 @@ local function smaller(one, other)
   return one < other
 end
 
--- Whether entry `one` stands before entry `other`.
+-- Returns true if id `one` is smaller than id `other`.
 local function before(one, other)
   local ms, seq = string.match(one, '^(%d+)-(%d+)$')
   local other_ms, other_seq = string.match(other, '^(%d+)-(%d+)$')
@@ -27,8 +27,8 @@ local function before(one, other)
   return smaller(seq, other_seq)
 end
 
--- The id right behind `id`; `id` itself where its second number is too large to be counted on from here.
-local function behind(id)
+-- Returns the id after `id`; `id` itself if its second number is too large to be incremented.
+local function next_id(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
   if #seq > 15 then
     return id
@@ -36,14 +36,14 @@ local function behind(id)
   return ms .. '-' .. string.format('%.0f', tonumber(seq) + 1)
 end
 
--- For each group {name, first id that it still needs, id delivered last, entries pending, lowest of them or ''}.
--- A group needs what is pending and what it has not read; one that has read nothing needs everything.
+-- Returns for each group {name, first id that it needs, id delivered last, entries pending, lowest of them or ''}.
+-- A group needs its pending entries and those that it has not read.
 local function groups_of(stream)
   local found = {}
   for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
     local group = by_name(flat)
     local name, last = group['name'], group['last-delivered-id']
-    local needed, lowest = behind(last), ''
+    local needed, lowest = next_id(last), ''
     if group['pending'] > 0 then
       lowest = redis.call('XPENDING', stream, name)[2]
       if before(lowest, needed) then
@@ -55,7 +55,7 @@ local function groups_of(stream)
   return found
 end
 
--- Length of an entry in bytes, names and values, and its field `sequence` if it is a whole number.
+-- Returns the length of an entry in bytes, names and values, and its field `sequence` if that is an integer.
 local function measure(entry)
   local size, sequence = 0, nil
   for at = 1, #entry[2], 2 do
@@ -70,7 +70,7 @@ end
 
 local SAMPLES = 8
 
--- Average length of an entry: of the first and the last ones, and of some between them, evenly spread over time.
+-- Returns the average length of some entries: the first, the last, and some between them, evenly spread over time.
 local function average_of(stream)
   local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', SAMPLES)
   if #first == 0 then
@@ -92,7 +92,7 @@ local function average_of(stream)
   return size / count
 end
 
--- How many entries from the first one on the limits on number and bytes (0: none) do not keep.
+-- Returns by how many entries a stream exceeds the limits on number and bytes (0: no limit).
 local function too_many(length, average, most_entries, most_bytes)
   local kept = length
   if most_entries > 0 then
@@ -104,7 +104,7 @@ local function too_many(length, average, most_entries, most_bytes)
   return length - kept
 end
 
--- The id at which the time begins that the limit on age (ms; 0: none) keeps.
+-- Returns the smallest id that the limit on age (ms; 0: no limit) keeps.
 local function oldest_kept(age)
   if age <= 0 then
     return '0-0'
@@ -113,4 +113,4 @@ local function oldest_kept(age)
   return string.format('%.0f-0', math.max(0, time[1] * 1000 + math.floor(time[2] / 1000) - age))
 end
 
--- Ends the functions that `trim` and `survey` share.
+-- End of the functions that `trim` and `survey` share.

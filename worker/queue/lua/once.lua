@@ -1,9 +1,9 @@
--- Does what an event asks for, unless it has been done.
+-- Runs the commands of an event, unless that was done before.
 -- KEYS: mark of the event
--- ARGV: msgpack of a list of commands, each a list of words; seconds for which the mark is kept
--- Returns 1 if it was done, 0 if it had been done before.
--- Invariants: the mark is written last, so it never stands for an effect that failed. As in MULTI, what came
--- before a command that fails is not taken back; the event then comes again.
+-- ARGV: msgpack of a list of commands, each a list of arguments; seconds for which the mark is kept
+-- Returns 1 if they ran, 0 if they had run before.
+-- Invariants: the mark is written last, so it never exists for an effect that failed. As in MULTI, the commands before
+-- one that fails are not undone; the event is then delivered again.
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return 0
 end

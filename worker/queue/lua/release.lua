@@ -1,13 +1,13 @@
 -- Gives entries back, so that any consumer of the group may claim them at once.
--- KEYS: stream, holder of the consumer's name
--- ARGV: group, consumer, token of this process, consumer that stands for nobody, ms that the entries seem to have
---   lain idle, how many more to give back, then for each entry: id, how often it was begun
--- Returns {how many more were given back, ids whose data is gone ...}
--- "More" are entries that the consumer has and that are not named; their count stays. With none of them left the
--- name is free.
--- Invariants: only the consumer's own entries are given back, and none if another process consumes under its name.
+-- KEYS: stream, lock on the consumer's name
+-- ARGV: group, consumer, token of this process, reserved consumer that gets them, ms of idle time that they get,
+--   how many more to give back, then for each entry: id, how often it was delivered
+-- Returns {how many more were given back, ids that were removed from the stream ...}
+-- "More" are other entries that are pending for the consumer; their counts stay. When there are none left, the name
+-- is unlocked.
+-- Invariants: only entries of this consumer are given back, and none if another process consumes under its name.
 local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
-local nobody, idle, more = ARGV[4], ARGV[5], tonumber(ARGV[6])
+local reserved, idle, more = ARGV[4], ARGV[5], tonumber(ARGV[6])
 local token = redis.call('GET', KEYS[2])
 if token and token ~= ARGV[3] then
   return {0}
@@ -15,7 +15,7 @@ end
 
 local answer = {0}
 local function give(id, count)
-  local given = redis.call('XCLAIM', stream, group, nobody, 0, id, 'IDLE', idle, 'RETRYCOUNT', count, 'JUSTID')
+  local given = redis.call('XCLAIM', stream, group, reserved, 0, id, 'IDLE', idle, 'RETRYCOUNT', count, 'JUSTID')
   if #given == 0 then
     redis.call('XACK', stream, group, id)
     answer[#answer + 1] = id

@@ -1,11 +1,11 @@
 -- Delivers the event of a dead letter to its group again.
 -- Begins with groups.lua.
 -- KEYS: stream, dead letters, set of the replayed ids of the group
--- ARGV: group, id of the letter, id of the entry, consumer that stands for nobody, ms that the entry seems idle
+-- ARGV: group, id of the letter, id of the entry, reserved consumer that gets it, ms of idle time that it gets
 -- Returns 'ok', or why not: 'no letter', 'no group', 'trimmed' (the entry is not kept any more), 'unread' (the
--- group has not read that far: it comes anyway).
--- Invariants: the letter is removed in the same step in which the entry is pending again, so there is always one
--- of the two. Nothing is added to the stream.
+-- group has not read the entry yet, and will).
+-- Invariants: in one step the entry becomes pending again and the letter is removed, so there is always one of the
+-- two. Nothing is added to the stream.
 local stream, group, id = KEYS[1], ARGV[1], ARGV[3]
 if #redis.call('XRANGE', KEYS[2], ARGV[2], ARGV[2]) == 0 then
   return 'no letter'

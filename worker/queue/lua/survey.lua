@@ -1,14 +1,14 @@
--- Looks at a stream and its groups. Begins with needs.lua.
+-- Returns the status of a stream and its groups. Begins with needs.lua.
 -- KEYS: stream
 -- ARGV: limits on age (ms), number, bytes (0: no limit), as for trim.lua
 -- Returns {entries, average bytes of an entry as text, used memory, maxmemory,
 --   {name, first id needed, id delivered last, entries pending, lowest of them or '', entries unread,
 --    first entry unread or '', entries held}, ... one for each group}
--- held: entries that the limits do not keep, and that are there because the group needs them.
--- Used memory is what Redis compares with maxmemory; both are 0 where INFO is not permitted.
--- Invariants: changes nothing. Numbers come from the field `sequence` of the entries, which counts without gaps,
--- in a few lookups however long the stream is. They are too large where somebody has removed single entries, and
--- where the count makes no sense (it has begun anew, or entries are not ours) it is everything but the first.
+-- held: entries that exceed the limits and are kept because the group needs them.
+-- Used memory is what Redis compares with maxmemory; both are 0 if INFO is not permitted.
+-- Invariants: read-only. Numbers are computed from the field `sequence` of the entries, which has no gaps, in a few
+-- lookups however long the stream is. They are too large after single entries were removed. If the field makes no sense
+-- (it has started again, or there are foreign entries) the number is that of all entries but the first.
 local stream = KEYS[1]
 local age, most_entries, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
@@ -28,7 +28,7 @@ local average = average_of(stream)
 local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
 local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 
--- How many entries stand behind the id (exclusive: '(' before it), and the first of them.
+-- Returns the number of entries from an id on (exclusive after '('), and the id of the first of them.
 local function entries_from(id)
   local entry = redis.call('XRANGE', stream, id, '+', 'COUNT', 1)[1]
   if not entry then
@@ -46,7 +46,7 @@ local function entries_from(id)
   return count, entry[1]
 end
 
--- Entries from the first one that the limits keep.
+-- The number of entries that the limits keep.
 local kept = length - too_many(length, average, most_entries, most_bytes)
 if age > 0 then
   kept = math.min(kept, (entries_from(oldest_kept(age))))

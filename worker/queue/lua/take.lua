@@ -1,19 +1,19 @@
--- Takes entries that are pending already into the hands of a consumer, with their data.
+-- Claims pending entries for a consumer and returns them with their data.
 -- KEYS: stream, set of the replayed ids
 -- ARGV: group, consumer, then either
---   'idle', ms for which nobody has touched an entry, cursor, most entries to take: whoever has them; or
---   'own', id, id, ...: those that are the consumer's own; others are left alone
--- Returns {cursor to go on from ('0-0': every entry has been looked at), entries, ids whose data is gone}
+--   'idle', minimum idle time in ms, cursor, maximum number of entries: those of any consumer; or
+--   'own', id, id, ...: those that are pending for this consumer; others are skipped
+-- Returns {cursor to go on from ('0-0': the scan is finished), entries, ids that were removed from the stream}
 --   an entry: {id, {name, value, ...}, deliveries so far, 1 if it was replayed else 0}
--- Invariants: an entry whose data is gone is acknowledged and named, and never handed out empty. The count of
--- deliveries tells how often an entry may have been begun: to take it does not raise it, but from 0, as for an
--- entry that is read for the first time.
+-- Invariants: an entry that was removed from the stream is acknowledged and its id returned; it is never returned
+-- without data. The count of deliveries says how many attempts may have begun: a claim does not increase it, except
+-- from 0 to 1, as when an entry is read for the first time.
 local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local cursor, ids, gone = '0-0', {}, {}
 
 if ARGV[3] == 'idle' then
   local claimed = redis.call('XAUTOCLAIM', stream, group, consumer, ARGV[4], ARGV[5], 'COUNT', ARGV[6], 'JUSTID')
-  -- Redis from 7.0 drops what has no data by itself, and names it in a third part.
+  -- Redis from 7.0 on drops removed entries itself, and returns their ids as the third element.
   cursor, ids, gone = claimed[1], claimed[2], claimed[3] or {}
 else
   for at = 4, #ARGV do

@@ -1,7 +1,7 @@
--- Forgets that entries were replayed which the group has dealt with since.
+-- Removes the marks of replayed entries that are not pending any more.
 -- KEYS: stream, set of the replayed ids of the group
--- ARGV: group, cursor ('0' to begin), about how many to look at
--- Returns the cursor to go on from; '0': all have been looked at.
+-- ARGV: group, cursor ('0' to begin), about how many marks to check
+-- Returns the cursor to go on from; '0': all were checked.
 -- Invariants: the mark of an entry that is pending stays.
 if redis.call('EXISTS', KEYS[2]) == 0 then
   return '0'

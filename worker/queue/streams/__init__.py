@@ -1,1 +1,1 @@
-"""The streams of events: their groups, their backpressure, searching and following them."""
+"""The streams of events: their groups, backpressure, searching and tailing them."""

@@ -1,7 +1,7 @@
-"""Backpressure: whether a resource may be read on, or its consumers (or Redis) have to catch up first.
+"""Backpressure: polling of a resource pauses while its consumers, or the memory of Redis, are too far behind.
 
-Above a mark polling pauses, below a lower one it goes on, so that it does not flutter between the two. Nothing
-is dropped meanwhile: what changes at OrderMesh is read when polling goes on.
+Polling pauses above a high-water mark and goes on below a lower one, so that it does not alternate between the two.
+Nothing is lost meanwhile: changes at OrderMesh are read when polling goes on.
 """
 
 from __future__ import annotations
@@ -15,20 +15,24 @@ if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.queue.streams.groups import Groups, StreamStatus
 
-LOOK_SECONDS = 0.25
-"""Between two looks in a read: others write to the same Redis, and groups come and go."""
+CHECK_SECONDS = 0.25
+"""Between two checks during a read: other programs write to the same Redis, and groups come and go."""
 _MEGABYTE = 1 << 20
 _MEMORY_OF_A_BYTE = 2
-"""Memory that Redis takes, at most, for a byte of an entry: there is also the state of its record, what the allocator
-rounds up, and the buffers through which it came. About 1.3 by measurement; too much only means a look more."""
+"""Bytes of memory per byte of an entry at most, with the state of its record, the rounding of the allocator and the
+buffers of the connection. Measured: about 1.3. A value that is too high only means more checks."""
 
 
 @dataclass(frozen=True, slots=True)
 class HighWaterMarks:
-    """The high-water marks; 0 is none. `resume` is the part of a mark below which polling goes on.
+    """The high-water marks; 0 disables a mark.
 
-    `entries`, `bytes`: what the slowest group of a stream has not read; a stream without groups is under no
-    pressure. `memory`: share of the maxmemory of Redis, where it has one.
+    Attributes:
+        entries: Unread entries of the slowest group. A stream without groups never reaches this mark, or the next.
+        bytes: Unread bytes of the slowest group.
+        memory: Share of the maxmemory of Redis, if it has one.
+        resume: Polling goes on below this share of a mark.
+
     """
 
     entries: int = 0
@@ -39,7 +43,7 @@ class HighWaterMarks:
 
 @dataclass(frozen=True, slots=True)
 class PressureReport:
-    """How a stream stood when it was looked at. `cause` says in words why polling pauses; "" if it does not."""
+    """The result of a check. `cause`: why polling pauses, in words; "" if it does not."""
 
     cause: str
     group: str
@@ -50,7 +54,7 @@ class PressureReport:
 
     @property
     def figures(self) -> dict[str, str | int]:
-        """What the log says of it."""
+        """The fields of the log line."""
         return {
             "group": self.group,
             "unread": self.unread,
@@ -63,7 +67,7 @@ class PressureReport:
 def evaluate(
     resource: str, status: StreamStatus, marks: HighWaterMarks, *, paused: bool = False
 ) -> PressureReport:
-    """Hold a stream against the marks; against the lower ones if polling is `paused`."""
+    """Return the result of comparing a stream with the marks; with the lower ones if polling is `paused`."""
     slowest = status.slowest
     unread = slowest.unread if slowest else 0
     return PressureReport(
@@ -80,77 +84,80 @@ def _causes(resource: str, status: StreamStatus, marks: HighWaterMarks, factor: 
     slowest, low = status.slowest, marks.resume
     if slowest is not None:
         advice = (
-            f"Start its consumers, or more of them; `ordersync groups drop {slowest.name} {resource}` "
-            "gives up what it has not read"
+            "Start more consumers of the group. If it is not needed any more, run "
+            f"`ordersync groups drop {slowest.name} {resource}`: this discards what it has not read"
         )
         if marks.entries and slowest.unread >= marks.entries * factor:
             yield (
-                f"group {slowest.name} has {slowest.unread} entries to read (polling pauses at {marks.entries} "
-                f"and goes on below {marks.entries * low:.0f}). {advice}"
+                f"group {slowest.name} has {slowest.unread} unread entries (polling pauses at {marks.entries} "
+                f"and resumes below {marks.entries * low:.0f}). {advice}"
             )
         size = slowest.unread * status.entry_bytes
         if marks.bytes and size >= marks.bytes * factor:
             yield (
-                f"group {slowest.name} has about {size / _MEGABYTE:.1f} MB to read (polling pauses at "
-                f"{marks.bytes / _MEGABYTE:.1f} MB and goes on below {marks.bytes * low / _MEGABYTE:.1f} MB). "
+                f"group {slowest.name} has about {size / _MEGABYTE:.1f} MB unread (polling pauses at "
+                f"{marks.bytes / _MEGABYTE:.1f} MB and resumes below {marks.bytes * low / _MEGABYTE:.1f} MB). "
                 f"{advice}"
             )
     if marks.memory and status.maxmemory and status.used_memory >= status.maxmemory * marks.memory * factor:
         yield (
             f"Redis uses {status.used_memory / status.maxmemory:.0%} of its maxmemory (polling pauses at "
-            f"{marks.memory:.0%} and goes on below {marks.memory * low:.0%}). Give it more (CONFIG SET maxmemory), "
-            "or keep less (ORDERSYNC_RETENTION__MAX_AGE, __MAX_ENTRIES, __MAX_BYTES); `ordersync groups` shows "
-            "which groups hold back how much"
+            f"{marks.memory:.0%} and resumes below {marks.memory * low:.0%}). Give it more "
+            "memory (CONFIG SET maxmemory), or keep fewer events (ORDERSYNC_RETENTION__MAX_AGE, __MAX_ENTRIES, "
+            "__MAX_BYTES). `ordersync groups` shows how many events are kept for each group"
         )
 
 
 def headroom(status: StreamStatus, marks: HighWaterMarks) -> float:
-    """How many entries may be written before a mark can be reached.
-
-    No more than the next one while nobody knows how long they are.
-    """
+    """Return how many entries may be written before a mark can be reached; 1 if the length of entries is unknown."""
     size, slowest = status.entry_bytes, status.slowest
-    rooms = [float("inf")]
+    limits = [float("inf")]
     if slowest is not None:
         if marks.entries:
-            rooms.append(marks.entries - slowest.unread)
+            limits.append(marks.entries - slowest.unread)
         if marks.bytes:
-            rooms.append(marks.bytes / size - slowest.unread if size else 1)
+            limits.append(marks.bytes / size - slowest.unread if size else 1)
     if marks.memory and status.maxmemory:
         left = status.maxmemory * marks.memory - status.used_memory
-        rooms.append(left / (size * _MEMORY_OF_A_BYTE) if size else 1)
-    return min(rooms)
+        limits.append(left / (size * _MEMORY_OF_A_BYTE) if size else 1)
+    return min(limits)
 
 
 class Backpressure:
-    """Looks at the streams of one account."""
+    """Checks the streams of one account."""
 
     def __init__(self, groups: Groups, marks: HighWaterMarks, clock: Clock) -> None:
         self.groups, self.marks, self.clock = groups, marks, clock
 
     def gate(self, resource: str) -> BackpressureGate:
-        """For one read of a resource."""
+        """Return a gate for one read of a resource."""
         return BackpressureGate(self, resource)
 
 
 class BackpressureGate:
-    """Whether one read may begin, and go on."""
+    """Decides for one read whether it may begin, and whether it may go on."""
 
     def __init__(self, backpressure: Backpressure, resource: str) -> None:
-        self._pressure, self._resource = backpressure, resource
-        self._look_at, self._room = 0.0, 0.0
+        self._backpressure, self._resource = backpressure, resource
+        self._next_check, self._headroom = 0.0, 0.0
 
     async def check_now(self, written: int = 0, *, paused: bool = False) -> PressureReport:
-        """Look at the stream. `written`: entries that this read has written so far."""
-        backpressure = self._pressure
+        """Check the stream.
+
+        Args:
+            written: Entries that this read has written so far.
+            paused: True if polling is paused, and goes on below the lower marks.
+
+        """
+        backpressure = self._backpressure
         status = await backpressure.groups.status(self._resource)
-        self._look_at = backpressure.clock.monotonic() + LOOK_SECONDS
-        self._room = written + headroom(status, backpressure.marks)
+        self._next_check = backpressure.clock.monotonic() + CHECK_SECONDS
+        self._headroom = written + headroom(status, backpressure.marks)
         return evaluate(self._resource, status, backpressure.marks, paused=paused)
 
     async def check(self, written: int) -> PressureReport | None:
-        """Between two pages: why the read must pause, or None. Looks only when a mark may have been reached."""
-        if written < self._room and self._pressure.clock.monotonic() < self._look_at:
+        """Check between two pages, if a mark may have been reached. Return None if the read may go on."""
+        if written < self._headroom and self._backpressure.clock.monotonic() < self._next_check:
             return None
-        load = await self.check_now(written)
-        return load if load.cause else None
+        report = await self.check_now(written)
+        return report if report.cause else None

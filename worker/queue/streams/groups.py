@@ -1,7 +1,7 @@
-"""Consumer groups: which there are, what each of them still needs; declaring and dropping them.
+"""Consumer groups: what each one has read and still needs; how to create and drop them.
 
-A group is a consumer group of Redis and nothing else. A declared group is one that exists from the start, so
-that it counts for retention and backpressure before it has read for the first time.
+A group is a consumer group of Redis. A declared group is created by the worker, so that retention and backpressure
+take it into account before it reads for the first time.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 
     from worker.keys import Keys
 
-OURS = "ordersync-"
-"""What the names of consumers start with that stand for nobody who reads: entries wait there to be claimed."""
+RESERVED_PREFIX = "ordersync-"
+"""Prefix of consumer names that no process uses: entries are pending for them until a consumer claims them."""
+REPLAY, RETURNED = f"{RESERVED_PREFIX}replay", f"{RESERVED_PREFIX}returned"
+"""Such consumers: of entries that were replayed, and of entries that a consumer gave back when it stopped."""
+LONG_AGO = 10 * 365 * 86_400 * 1000
+"""Idle time of such entries in milliseconds: longer than any consumer waits before it claims an idle entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionLimits:
-    """What is kept of a stream: age in seconds, entries, bytes of their names and values. 0 is no limit."""
+    """How much of a stream is kept: age in seconds, entries, bytes of their names and values. 0 means no limit."""
 
     max_age: float = 0.0
     max_entries: int = 0
@@ -36,17 +40,24 @@ class RetentionLimits:
 
     @property
     def arguments(self) -> list[int]:
-        """As the scripts take them."""
+        """The limits as arguments of a script: milliseconds, entries, bytes."""
         return [int(self.max_age * 1000), self.max_entries, self.max_bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One group of a stream. Ids are those of entries; "" where there is none.
+    """One group of a stream. Ids of entries are "" if there is no such entry.
 
-    `needed`: the first id that it still needs. `unread`: entries behind `delivered`, of which `oldest_unread` is
-    the first. `pending`: entries that were delivered and not acknowledged. `held`: entries that the limits
-    do not keep, and that are there because this group needs them.
+    Attributes:
+        name: Its name.
+        needed: Id of the oldest entry that it still needs.
+        delivered: Id of the last entry that it has read.
+        pending: Number of entries that were delivered and not acknowledged.
+        oldest_pending: Id of the oldest of them.
+        unread: Number of entries that it has not read.
+        oldest_unread: Id of the oldest of them.
+        held: Number of entries that exceed the limits and are kept because this group needs them.
+
     """
 
     name: str
@@ -63,8 +74,13 @@ class Group:
 class StreamStatus:
     """A stream and its groups at one moment.
 
-    `entry_bytes`: average length of an entry, its names and values, from some of them; `used_memory` is what
-    Redis compares with `maxmemory`, which is 0 where there is no limit.
+    Attributes:
+        entries: Number of entries.
+        entry_bytes: Average length of an entry, its names and values, estimated from a sample.
+        used_memory: Bytes that Redis compares with `maxmemory`.
+        maxmemory: The limit of Redis in bytes; 0 means no limit.
+        groups: The groups.
+
     """
 
     entries: int
@@ -75,23 +91,23 @@ class StreamStatus:
 
     @property
     def bytes(self) -> int:
-        """The length of all entries, by their average."""
+        """The length of all entries, estimated by their average."""
         return round(self.entries * self.entry_bytes)
 
     @property
     def full(self) -> bool:
-        """Whether Redis refuses to write."""
+        """True if Redis refuses to write."""
         return 0 < self.maxmemory < self.used_memory
 
     @property
     def slowest(self) -> Group | None:
-        """The group that has the most to read, if there is any."""
+        """The group with the most unread entries; None without groups."""
         return max(self.groups, key=lambda group: group.unread, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupConsumer:
-    """A consumer of a group: entries that it holds, and seconds since it last asked for any."""
+    """A consumer of a group: the number of its pending entries, and the seconds since its last read."""
 
     name: str
     pending: int
@@ -103,27 +119,26 @@ class Groups:
 
     def __init__(self, redis_client: Redis, keys: Keys) -> None:
         self._redis, self._keys = redis_client, keys
-        self._survey = scripts.load(redis_client, "worker.queue", "survey", begin=["needs"])
+        self._status_script = scripts.load(redis_client, "worker.queue", "survey", begin=["needs"])
 
     async def status(self, resource: str, limits: RetentionLimits | None = None) -> StreamStatus:
-        """How the stream of a resource and its groups stand; `limits` tell what is held against them."""
+        """Return the status of a stream. `limits`: the retention limits, for `Group.held`."""
         arguments = (limits or RetentionLimits()).arguments
-        result = await finish(self._survey(keys=[self._keys.stream(resource)], args=arguments))
+        result = await finish(self._status_script(keys=[self._keys.stream(resource)], args=arguments))
         entries, average, used, limit, *groups = result
         return StreamStatus(entries, float(average), used, limit, tuple(_group(item) for item in groups))
 
     async def consumers(self, resource: str, group: str) -> list[GroupConsumer]:
-        """The consumers of a group, without those that stand for nobody."""
+        """Return the consumers of a group, except the reserved ones."""
         result = await self._redis.xinfo_consumers(self._keys.stream(resource), group)
-        named = [(_text(item["name"]), item) for item in result]
         return [
-            GroupConsumer(name, each["pending"], each["idle"] / 1000)
-            for name, each in named
-            if not name.startswith(OURS)
+            GroupConsumer(name, item["pending"], item["idle"] / 1000)
+            for item in result
+            if not (name := text(item["name"])).startswith(RESERVED_PREFIX)
         ]
 
     async def missing(self, declared: Mapping[str, Iterable[str]]) -> list[tuple[str, str]]:
-        """The declared groups (name: its resources) that do not exist, each with its resource."""
+        """Return which declared groups (name: its resources) do not exist, as pairs of group and resource."""
         requested = sorted({name for resources in declared.values() for name in resources})
         known = {name: await self._names(name) for name in requested}
         return [
@@ -134,11 +149,11 @@ class Groups:
         ]
 
     async def declare(self, declared: Mapping[str, Iterable[str]]) -> list[tuple[str, str]]:
-        """Make every declared group exist; those that were made, each with its resource.
+        """Create the declared groups that do not exist. Return them as pairs of group and resource.
 
-        A new one begins with the oldest entry there is.
+        A new group begins with the oldest entry of the stream.
         """
-        made = []
+        created = []
         for group, resource in await self.missing(declared):
             try:
                 await self._redis.xgroup_create(self._keys.stream(resource), group, id="0", mkstream=True)
@@ -146,11 +161,11 @@ class Groups:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
             else:
-                made.append((group, resource))
-        return made
+                created.append((group, resource))
+        return created
 
     async def drop(self, resource: str, group: str) -> bool:
-        """Remove a group with all that it holds. False if there was none."""
+        """Remove a group and its pending entries. False if it did not exist."""
         await self._redis.delete(self._keys.replayed(resource, group))
         try:
             return bool(await self._redis.xgroup_destroy(self._keys.stream(resource), group))
@@ -163,13 +178,13 @@ class Groups:
         stream = self._keys.stream(resource)
         if not await answer(self._redis.exists(stream)):
             return set()
-        return {_text(item["name"]) for item in await self._redis.xinfo_groups(stream)}
+        return {text(item["name"]) for item in await self._redis.xinfo_groups(stream)}
 
 
 def idle_seconds(group: Group, consumers: Sequence[GroupConsumer], now: float) -> float:
-    """How long nobody has read for the group; `now` in seconds since 1970.
+    """Return the seconds since a consumer last read for the group; `now` in seconds since 1970.
 
-    A group that has no consumers is as idle as its oldest unread entry is old: with nothing to read it is not.
+    Without consumers, that is the age of the oldest unread entry, and 0 if the group has read everything.
     """
     if consumers:
         return min(consumer.idle for consumer in consumers)
@@ -179,23 +194,24 @@ def idle_seconds(group: Group, consumers: Sequence[GroupConsumer], now: float) -
 
 
 def written_at(entry_id: str) -> float:
-    """When an entry was written, in seconds since 1970: an id begins with the time of the server."""
+    """Return when an entry was written, in seconds since 1970: an id begins with the time of Redis."""
     return int(entry_id.partition("-")[0]) / 1000
 
 
 def _group(result: Sequence[bytes | int]) -> Group:
     name, needed, delivered, pending, oldest_pending, unread, oldest_unread, held = result
     return Group(
-        name=_text(name),
-        needed=_text(needed),
-        delivered=_text(delivered),
+        name=text(name),
+        needed=text(needed),
+        delivered=text(delivered),
         pending=int(pending),
-        oldest_pending=_text(oldest_pending),
+        oldest_pending=text(oldest_pending),
         unread=int(unread),
-        oldest_unread=_text(oldest_unread),
+        oldest_unread=text(oldest_unread),
         held=int(held),
     )
 
 
-def _text(value: bytes | str | int) -> str:
+def text(value: bytes | str | int) -> str:
+    """Return a value of Redis as text, whether the client decodes responses or not."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

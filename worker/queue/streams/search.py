@@ -1,8 +1,7 @@
 """Finding the events of a record in a stream.
 
-A stream has no index. Redis itself looks through it, from the newest event to older ones and some hundred at a time,
-so that only what is found is sent. The search ends with the first version of the record, at a time, or after so many
-events.
+A stream has no index, so a script in Redis scans it from the newest event back, some hundred events per call, and
+returns the matches only. The search ends at the first version of the record, at a time, or after a number of events.
 """
 
 from __future__ import annotations
@@ -22,15 +21,19 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 AT_ONCE = 300
-"""Events that Redis looks at in one call: some milliseconds."""
+"""Events that Redis scans in one call: some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search has found, oldest first.
+    """The result of a search.
 
-    `looked_at`: so many events. `back_to`: when the oldest of them was written (seconds since 1970; 0 for none).
-    `cut_short`: there are older ones that it was not to look at.
+    Attributes:
+        events: The matching events, oldest first.
+        looked_at: Number of events that were scanned.
+        back_to: When the oldest of them was written, in seconds since 1970; 0 if none was scanned.
+        cut_short: True if the search ended at its limit, before older events.
+
     """
 
     events: tuple[Event, ...]
@@ -40,7 +43,7 @@ class SearchResult:
 
 
 class EventSearch:
-    """Looks through streams. Changes nothing."""
+    """Searches streams. Read-only."""
 
     def __init__(self, redis: Redis) -> None:
         self._script = scripts.load(redis, "worker.queue", "find")
@@ -55,44 +58,50 @@ class EventSearch:
         limit: int,
         newest: bool = False,
     ) -> SearchResult:
-        """Events whose subject is one of these, or whose record holds one of the texts.
+        """Return events with one of these subjects, or whose record contains one of the texts.
 
-        No event written before `since` (seconds since 1970) is looked at, and no more than `most`. Without texts, it
-        ends when the first version of each subject is found; with `newest`, when anything is.
+        Args:
+            stream: Key of the stream.
+            subjects: Without `texts`, the search ends when the first version of each subject is found.
+            texts: Parts of a record.
+            since: Ignore events written before this time, in seconds since 1970.
+            limit: Scan this number of events at most.
+            newest: End the search at the first match.
+
         """
         events: list[Event] = []
         first_versions: set[str] = set()
         highest, lowest, looked_at, last = "+", f"{max(0, int(since * 1000))}-0", 0, ""
         while looked_at < limit:
             count = min(AT_ONCE, limit - looked_at)
-            words: list[str | int] = [highest, lowest, count, len(subjects), *subjects, *texts]
-            looked, oldest, entries = await finish(self._script(keys=[stream], args=words))
+            arguments: list[str | int] = [highest, lowest, count, len(subjects), *subjects, *texts]
+            scanned, oldest, entries = await finish(self._script(keys=[stream], args=arguments))
             for entry_id, flat in entries:
                 event = _event(entry_id, flat)
-                if event is not None and (event.subject in subjects or _holds(event, texts)):
+                if event is not None and (event.subject in subjects or _contains(event, texts)):
                     events.append(event)
                     if event.version == 1:
                         first_versions.add(event.subject)
-            looked_at += looked
+            looked_at += scanned
             last = oldest.decode() or last
-            is_complete = looked < count or (not texts and first_versions.issuperset(subjects))
+            is_complete = scanned < count or (not texts and first_versions.issuperset(subjects))
             if is_complete or (newest and events):
-                return _found(events, looked_at, last, cut_short=False)
+                return _result(events, looked_at, last, cut_short=False)
             highest = f"({last}"
-        return _found(events, looked_at, last, cut_short=True)
+        return _result(events, looked_at, last, cut_short=True)
 
 
-def _found(events: list[Event], looked_at: int, last: str, *, cut_short: bool) -> SearchResult:
+def _result(events: list[Event], looked_at: int, last: str, *, cut_short: bool) -> SearchResult:
     return SearchResult(tuple(reversed(events)), looked_at, written_at(last) if last else 0.0, cut_short)
 
 
 def _event(entry_id: bytes, flat: list[bytes]) -> Event | None:
-    """The event of an entry; None for one of another hand, which is nobody's."""
+    """Return the event of an entry; None if this program did not write the entry."""
     try:
         return parse(entry_id, dict(zip(flat[::2], flat[1::2], strict=True)))
     except DataError:
         return None
 
 
-def _holds(event: Event, texts: Collection[str]) -> bool:
+def _contains(event: Event, texts: Collection[str]) -> bool:
     return any(text.encode() in event.data for text in texts)

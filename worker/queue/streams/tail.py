@@ -1,4 +1,4 @@
-"""Reading the events of a resource from its stream, in order."""
+"""Reading the events of a stream in order, without a group."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def last(redis: Redis, stream: str, count: int) -> list[Event]:
-    """The last `count` events, oldest first."""
+    """Return the last `count` events, oldest first."""
     entries = await redis.xrevrange(stream, count=count) if count else []
     return [parse(entry_id, fields) for entry_id, fields in reversed(entries)]
 
@@ -21,15 +21,15 @@ async def last(redis: Redis, stream: str, count: int) -> list[Event]:
 async def follow(
     redis: Redis, stream: str, after: str, *, wait: bool = True, block_ms: int = 5000
 ) -> AsyncIterator[Event]:
-    """Events behind the entry `after`, in order; with `wait` as they come, for ever, else to the end.
+    """Yield the events after the entry with the id `after`; with `wait` also new ones as they come, without end.
 
-    `block_ms` must be below the socket timeout of the client.
+    `block_ms`: milliseconds for which a call waits for new events; less than the socket timeout of the client.
     """
     while True:
-        answer = await redis.xread({stream: after}, count=100, block=block_ms if wait else None)
-        if not answer and not wait:
+        result = await redis.xread({stream: after}, count=100, block=block_ms if wait else None)
+        if not result and not wait:
             return
-        for _, entries in answer:
+        for _, entries in result:
             for entry_id, fields in entries:
                 after = entry_id.decode()
                 yield parse(entry_id, fields)

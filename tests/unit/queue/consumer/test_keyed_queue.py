@@ -26,117 +26,117 @@ def delivery(number: int, subject: str) -> Delivery:
 
 def numbers(some: list[Delivery]) -> list[int]:
     """Their places."""
-    return [each.place[0] for each in some]
+    return [each.position[0] for each in some]
 
 
-def take_all(lanes: KeyedQueue) -> list[Delivery]:
+def take_all(queue: KeyedQueue) -> list[Delivery]:
     """All that may be handed out now."""
     found = []
-    while (one := lanes.pop()) is not None:
+    while (one := queue.pop()) is not None:
         found.append(one)
     return found
 
 
-def test_without_strict_the_order_is_that_of_taking() -> None:
+def test_without_exclusive_the_order_is_that_of_taking() -> None:
     """Several events of an entity may be out at once; all come in the order in which they were taken."""
-    lanes = KeyedQueue()
+    queue = KeyedQueue()
     for number, subject in enumerate("aabab"):
-        lanes.add(delivery(number, subject))
-    assert numbers(take_all(lanes)) == [0, 1, 2, 3, 4]
-    assert (lanes.out, lanes.waiting) == (5, 0)
+        queue.add(delivery(number, subject))
+    assert numbers(take_all(queue)) == [0, 1, 2, 3, 4]
+    assert (queue.out, queue.waiting) == (5, 0)
 
 
-def test_strict_hands_out_one_of_each_entity() -> None:
+def test_exclusive_hands_out_one_of_each_entity() -> None:
     """The next one of an entity follows when the one before is answered, and before later ones of others."""
-    lanes = KeyedQueue(strict=True)
+    queue = KeyedQueue(exclusive=True)
     some = [delivery(number, subject) for number, subject in enumerate("aababc")]
     for one in some:
-        lanes.add(one)
-    assert numbers(take_all(lanes)) == [0, 2, 5]
-    lanes.done(some[0], 0)
-    lanes.done(some[2], 0)
-    assert numbers(take_all(lanes)) == [1, 4]
-    lanes.done(some[1], 0)
-    assert numbers(take_all(lanes)) == [3]
-    assert (lanes.out, lanes.parked) == (3, 0)
+        queue.add(one)
+    assert numbers(take_all(queue)) == [0, 2, 5]
+    queue.done(some[0], 0)
+    queue.done(some[2], 0)
+    assert numbers(take_all(queue)) == [1, 4]
+    queue.done(some[1], 0)
+    assert numbers(take_all(queue)) == [3]
+    assert (queue.out, queue.blocked) == (3, 0)
 
 
-@pytest.mark.parametrize("strict", [True, False])
-def test_what_failed_holds_up_its_entity(*, strict: bool) -> None:
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_what_failed_holds_up_its_entity(*, exclusive: bool) -> None:
     """Until it is due, and until it is answered for good, nothing else of its entity is handed out."""
-    lanes = KeyedQueue(strict=strict)
+    queue = KeyedQueue(exclusive=exclusive)
     some = [delivery(number, "a") for number in range(3)]
-    lanes.add(some[0])
-    assert lanes.pop() is some[0]
-    lanes.add(some[1])
-    some[0].due = 10.0
-    lanes.requeue(some[0], 0.0)
-    lanes.add(some[2])
-    assert lanes.pop() is None
-    assert lanes.next_due() == 10.0
-    lanes.wake(9.0)
-    assert lanes.pop() is None
-    lanes.wake(10.0)
-    assert lanes.pop() is some[0]
-    assert lanes.pop() is None
-    lanes.done(some[0], 11.0)
-    assert lanes.pop() is some[1]
-    assert lanes.pop() is None
-    lanes.done(some[1], 12.0)
-    assert lanes.pop() is some[2]
+    queue.add(some[0])
+    assert queue.pop() is some[0]
+    queue.add(some[1])
+    queue.requeue(some[0], 0.0, due=10.0)
+    queue.add(some[2])
+    assert queue.pop() is None
+    assert queue.next_due() == 10.0
+    queue.wake(9.0)
+    assert queue.pop() is None
+    queue.wake(10.0)
+    assert queue.pop() is some[0]
+    assert queue.pop() is None
+    queue.done(some[0], 11.0)
+    assert queue.pop() is some[1]
+    assert queue.pop() is None
+    queue.done(some[1], 12.0)
+    assert queue.pop() is some[2]
 
 
 def test_an_older_one_that_comes_late() -> None:
     """An event that another consumer left goes before the later ones of its entity."""
-    lanes = KeyedQueue()
+    queue = KeyedQueue()
     for number in (5, 6):
-        lanes.add(delivery(number, "a"))
-    lanes.add(delivery(7, "b"))
-    lanes.add(delivery(3, "a"), late=True)
-    lanes.add(delivery(9, "a"), late=True)
-    assert numbers(take_all(lanes)) == [3, 5, 6, 7, 9]
+        queue.add(delivery(number, "a"))
+    queue.add(delivery(7, "b"))
+    queue.add(delivery(3, "a"), late=True)
+    queue.add(delivery(9, "a"), late=True)
+    assert numbers(take_all(queue)) == [3, 5, 6, 7, 9]
 
 
 class AnyOrder(RuleBasedStateMachine):
     """Takes, answers and waits in any order, and holds what comes out against the rules."""
 
-    strict = True
+    exclusive = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.lanes, self.now, self.number = KeyedQueue(strict=self.strict), 0.0, 0
+        self.queue, self.now, self.number = KeyedQueue(exclusive=self.exclusive), 0.0, 0
         self.out: list[Delivery] = []
         self.failing: list[Delivery] = []
         self.alive: dict[int, Delivery] = {}
+        self.due: dict[Delivery, float] = {}
 
     @rule(subject=st.sampled_from("abc"))
     def add(self, subject: str) -> None:
         """A new event is taken."""
         self.number += 1
         self.alive[self.number] = delivery(self.number, subject)
-        self.lanes.add(self.alive[self.number])
+        self.queue.add(self.alive[self.number])
 
     @rule()
     def take(self) -> None:
         """One is handed out, if one may be."""
-        one = self.lanes.pop()
+        one = self.queue.pop()
         if one is None:
             return
         subject = one.event.subject
         older = [
             each
             for each in self.alive.values()
-            if each.event.subject == subject and each.place < one.place and each not in self.out
+            if each.event.subject == subject and each.position < one.position and each not in self.out
         ]
         assert older == []
-        assert one.due <= self.now
+        assert self.due.get(one, 0.0) <= self.now
         mine = [each for each in self.out if each.event.subject == subject]
         assert one not in mine
         failing = [each for each in self.failing if each.event.subject == subject]
-        if self.strict or failing:
+        if self.exclusive or failing:
             assert mine == []
         if failing:
-            assert one is min(failing, key=lambda each: each.place)
+            assert one is min(failing, key=lambda each: each.position)
         self.out.append(one)
 
     @precondition(lambda self: self.out)
@@ -146,7 +146,7 @@ class AnyOrder(RuleBasedStateMachine):
         one = data.draw(st.sampled_from(self.out))
         self.out.remove(one)
         self._forget(one)
-        self.lanes.done(one, self.now)
+        self.queue.done(one, self.now)
 
     @precondition(lambda self: self.out)
     @rule(data=st.data(), pause=st.sampled_from([0.0, 1.0, 3.0]))
@@ -154,16 +154,16 @@ class AnyOrder(RuleBasedStateMachine):
         """One fails, or is put back."""
         one = data.draw(st.sampled_from(self.out))
         self.out.remove(one)
-        one.due = self.now + pause
+        self.due[one] = self.now + pause
         if one not in self.failing:
             self.failing.append(one)
-        self.lanes.requeue(one, self.now)
+        self.queue.requeue(one, self.now, self.due[one])
 
     @rule(seconds=st.sampled_from([0.5, 2.0]))
     def wait(self, seconds: float) -> None:
         """Time passes."""
         self.now += seconds
-        self.lanes.wake(self.now)
+        self.queue.wake(self.now)
 
     @precondition(lambda self: len(self.alive) > len(self.out))
     @rule(data=st.data())
@@ -171,18 +171,18 @@ class AnyOrder(RuleBasedStateMachine):
         """One that waits goes to somebody else."""
         one = data.draw(st.sampled_from([each for each in self.alive.values() if each not in self.out]))
         self._forget(one)
-        self.lanes.discard(one, self.now)
+        self.queue.discard(one, self.now)
 
     def _forget(self, one: Delivery) -> None:
-        del self.alive[one.place[0]]
+        del self.alive[one.position[0]]
         if one in self.failing:
             self.failing.remove(one)
 
     @invariant()
     def counts_are_right(self) -> None:
         """What is out and what waits is all there is."""
-        assert self.lanes.out == len(self.out)
-        assert self.lanes.waiting == len(self.alive) - len(self.out)
+        assert self.queue.out == len(self.out)
+        assert self.queue.waiting == len(self.alive) - len(self.out)
 
     def teardown(self) -> None:
         """In the end everything comes out, in order, and nothing is left behind."""
@@ -190,14 +190,14 @@ class AnyOrder(RuleBasedStateMachine):
         for _ in range(len(self.alive) * 3 + 10):
             for one in [*self.out]:
                 self.out.remove(one)
-                self.lanes.done(one, self.now)
+                self.queue.done(one, self.now)
             self.now += 10
-            self.lanes.wake(self.now)
-            while (one := self.lanes.pop()) is not None:  # type: ignore[assignment]
+            self.queue.wake(self.now)
+            while (one := self.queue.pop()) is not None:  # type: ignore[assignment]
                 self.out.append(one)
-                done.setdefault(one.event.subject, []).append(one.place[0])
-        assert self.lanes.waiting == self.lanes.out == 0
-        assert not self.lanes._lanes
+                done.setdefault(one.event.subject, []).append(one.position[0])
+        assert self.queue.waiting == self.queue.out == 0
+        assert not self.queue._keys
         for places in done.values():
             assert places == sorted(places)
 
@@ -205,27 +205,29 @@ class AnyOrder(RuleBasedStateMachine):
 class AnyOrderLoosely(AnyOrder):
     """The same for whoever may have several of one entity out."""
 
-    strict = False
+    exclusive = False
 
 
-TestStrict = AnyOrder.TestCase
-TestLoose = AnyOrderLoosely.TestCase
-TestStrict.settings = TestLoose.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestExclusive = AnyOrder.TestCase
+TestNotExclusive = AnyOrderLoosely.TestCase
+TestExclusive.settings = TestNotExclusive.settings = settings(
+    max_examples=120, stateful_step_count=40, deadline=None
+)
 
 
 def test_drain_forgets_what_waits() -> None:
     """What was not handed out comes back, and what is out can still be answered."""
-    lanes = KeyedQueue(strict=True)
+    queue = KeyedQueue(exclusive=True)
     some = [delivery(number, subject) for number, subject in enumerate("aabbc")]
     for one in some:
-        lanes.add(one)
-    assert lanes.pop() is some[0]
-    assert lanes.pop() is some[2]
-    lanes.done(some[0], 0)
-    assert sorted(numbers(lanes.drain())) == [1, 3, 4]
-    assert (lanes.waiting, lanes.out) == (0, 1)
-    lanes.done(some[2], 0)
-    assert lanes.pop() is None
+        queue.add(one)
+    assert queue.pop() is some[0]
+    assert queue.pop() is some[2]
+    queue.done(some[0], 0)
+    assert sorted(numbers(queue.drain())) == [1, 3, 4]
+    assert (queue.waiting, queue.out) == (0, 1)
+    queue.done(some[2], 0)
+    assert queue.pop() is None
 
 
 def test_reasons() -> None:
@@ -241,8 +243,8 @@ def test_begun() -> None:
     """An attempt counts from the moment at which it is handed out."""
     one = delivery(1, "a")
     one.attempt = 3
-    assert one.begun == 2
+    assert one.attempts_begun == 2
     one.state = DeliveryState.BEGINNING
-    assert one.begun == 2
+    assert one.attempts_begun == 2
     one.state = DeliveryState.OPEN
-    assert one.begun == 3
+    assert one.attempts_begun == 3

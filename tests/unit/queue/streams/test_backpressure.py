@@ -32,15 +32,15 @@ def survey(*unread: int, entry_bytes: float = 100.0, used: int = 0, most: int = 
         (survey(999), ""),
         (
             survey(3, 1000, 7),
-            "group g1 has 1000 entries to read (polling pauses at 1000 and goes on below 500)",
+            "group g1 has 1000 unread entries (polling pauses at 1000 and resumes below 500)",
         ),
-        (survey(1000), "`ordersync groups drop g0 orders` gives up"),
-        (survey(100, entry_bytes=10_000), "group g0 has about 1.0 MB to read (polling pauses at 1.0 MB"),
+        (survey(1000), "`ordersync groups drop g0 orders`: this discards"),
+        (survey(100, entry_bytes=10_000), "group g0 has about 1.0 MB unread (polling pauses at 1.0 MB"),
         (survey(99, entry_bytes=10_000), ""),
         (survey(used=899, most=1000), ""),
         (
             survey(used=900, most=1000),
-            "Redis uses 90% of its maxmemory (polling pauses at 90% and goes on below 45%)",
+            "Redis uses 90% of its maxmemory (polling pauses at 90% and resumes below 45%)",
         ),
         (survey(used=900, most=1000), "CONFIG SET maxmemory"),
         (survey(used=900, most=0), ""),  # a Redis without a limit of its own

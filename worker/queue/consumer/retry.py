@@ -1,0 +1,53 @@
+"""Repeating a call to Redis until it succeeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from worker.backoff import Backoff
+from worker.queue.consumer.connection import is_transient
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import structlog
+
+    from worker.clock import Clock
+
+T = TypeVar("T")
+
+BACKOFF = Backoff(first=0.2, most=5.0)
+"""Between two attempts while Redis is away or full."""
+
+
+class RetryForever:
+    """Repeats a call for as long as it fails with a transient error, and logs that the consumer waits."""
+
+    def __init__(self, clock: Clock, log: structlog.typing.FilteringBoundLogger) -> None:
+        self._clock, self._log = clock, log
+
+    async def __call__(self, step: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of `call`, which is repeated until it succeeds. `step` names it in the log.
+
+        Raises:
+            redis.exceptions.RedisError: An error that waiting does not mend.
+
+        """
+        failures = 0
+        while True:
+            try:
+                return await call()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                failures += 1
+                await self.pause(step, error, failures)
+
+    async def pause(self, step: str, error: Exception, failures: int) -> None:
+        """Wait before the next attempt, longer after each failure.
+
+        Log the first failure, and those after which the wait is longest.
+        """
+        if failures == 1 or BACKOFF.ceiling(failures) >= BACKOFF.most:
+            self._log.warning("consumer_waits_for_redis", step=step, failures=failures, error=str(error))
+        await self._clock.sleep(BACKOFF.pause(failures, self._clock))
