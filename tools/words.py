@@ -1,7 +1,7 @@
 """Find words that this project does not use in help texts, log advice, error messages and documentation.
 
     python -m tools.words                  what `make lint` runs
-    python -m tools.words --all worker/cli also files of NOT_YET; only below these paths
+    python -m tools.words worker/cli       only below these paths
     python -m tools.words --docstrings     docstrings too
 
 In the code it reads every string literal with a space in it, since a person may read each of them, and the docstrings
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("worker", "jobs")
 DOCS = ("*.md", "docs/**/*.md", "deploy/**/*.md", ".github/**/*.md", ".github/**/*.yml")
-
-NOT_YET: tuple[str, ...] = ()
-"""Files and folders that are still being rewritten: they are checked with --all only."""
 
 ALLOWED: dict[tuple[str, str], str] = {}
 """(file, phrase on one line of it) -> reason. A phrase that is no longer in its file is a finding."""
@@ -228,14 +225,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tools.words", description="Find words that this project does not use."
     )
     parser.add_argument("paths", nargs="*", help="check only these files and folders")
-    parser.add_argument("--all", action="store_true", help="also check what NOT_YET exempts")
     parser.add_argument("--docstrings", action="store_true", help="also check docstrings")
     options = parser.parse_args(arguments)
     findings = [
         finding
         for path in files(ROOT)
-        if (is_below(path, options.paths) or not options.paths)
-        and (options.all or not is_below(path, NOT_YET))
+        if is_below(path, options.paths) or not options.paths
         for finding in check(path, (ROOT / path).read_text(encoding="utf-8"), docstrings=options.docstrings)
     ]
     for finding in sorted(findings, key=lambda each: (each.path, each.line)):

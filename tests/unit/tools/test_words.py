@@ -134,18 +134,15 @@ def test_an_exception_is_for_one_file_and_must_be_needed(monkeypatch: pytest.Mon
 def test_exit_code_and_paths(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Exits with 1 for findings, with 0 for none; paths narrow it, and NOT_YET exempts what --all includes."""
+    """Exits with 1 for findings, with 0 for none; paths limit what is checked."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "x.md").write_text("It is told.\n")
     (tmp_path / "README.md").write_text("All is well.\n")
     monkeypatch.setattr(words, "ROOT", tmp_path)
-    monkeypatch.setattr(words, "NOT_YET", ())
     assert words.main([]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "1 in docs"
     assert words.main(["README.md"]) == 0
-    monkeypatch.setattr(words, "NOT_YET", ("docs",))
-    assert words.main([]) == 0
-    assert words.main(["--all", "docs"]) == 1
+    assert words.main(["docs"]) == 1
 
 
 # That nothing escapes
