@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-import click
 
 from worker.capture.state.parked import retry_parked
 from worker.clock import SystemClock
@@ -22,7 +19,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 KINDS = (DELIVERY, RECORD)
-_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _CHUNK = 200
 
 
@@ -37,39 +33,6 @@ class Selection:
     ids: tuple[str, ...]
     group: str = ""
     kind: str = ""
-
-
-def select(
-    words: Sequence[str], *, every: bool | None = None, group: str | None = None, kind: str | None = None
-) -> Selection:
-    """Return the selection that the arguments of a command line mean.
-
-    Args:
-        words: Ids of dead letters, and the name of a resource.
-        every: Whether `--all` was passed; None if the command does not have it.
-        group: Value of `--group`.
-        kind: Value of `--kind`.
-
-    Raises:
-        SettingsError: A word is neither an id nor a resource.
-        click.UsageError: The arguments are ambiguous.
-
-    """
-    ids = tuple(dict.fromkeys(word for word in words if _ID.fullmatch(word)))
-    names = [word for word in words if word in RESOURCES]
-    for word in words:
-        if word not in ids and word not in names:
-            raise SettingsError(
-                f"{word!r} is neither the id of a dead letter, such as 1772448067513-0, nor a resource "
-                f"({', '.join(RESOURCES)}). To list the ids: ordersync dead list."
-            )
-    if len(names) > 1:
-        raise click.UsageError("Name one resource, or leave it out for all of them.")
-    if every is not None and every == bool(ids):
-        raise click.UsageError("Pass either the IDs of dead letters, or --all.")
-    if ids and (group or kind):
-        raise click.UsageError("--group and --kind can only be combined with --all.")
-    return Selection(names[0] if names else None, ids, group or "", kind or "")
 
 
 class DeadLetterAdmin:

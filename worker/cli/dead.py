@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.admin.dead_letters import KINDS, DeadLetterAdmin, Selection, select
+from worker.admin.dead_letters import KINDS, DeadLetterAdmin, Selection
 from worker.app import run_async
 from worker.cli.common.options import pick_account, prepare
 from worker.cli.common.params import GROUP, RESOURCE, account_option
 from worker.cli.common.redis import ask_back, check_resource, client_of
 from worker.cli.render.tables import columns, duration, printable
 from worker.clock import SystemClock
-from worker.errors import NotReplayable, OrdersyncError
+from worker.config.sections import RESOURCES
+from worker.errors import NotReplayable, OrdersyncError, SettingsError
 from worker.queue.dead import DELIVERY
 from worker.queue.envelope import FIELDS
 
@@ -27,6 +29,40 @@ _COLUMNS = ("resource", "id", "kind", "group", "subject", "attempts", "age", "re
 _MAX_REASON = 100
 _TOLD = 10
 _ATTRIBUTES = tuple(name for name in FIELDS if name != "data")
+_LETTER_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+
+
+def select(
+    words: Sequence[str], *, every: bool | None = None, group: str | None = None, kind: str | None = None
+) -> Selection:
+    """Return the selection that the arguments of a command line mean.
+
+    Args:
+        words: Ids of dead letters, and the name of a resource.
+        every: Whether `--all` was passed; None if the command does not have it.
+        group: Value of `--group`.
+        kind: Value of `--kind`.
+
+    Raises:
+        SettingsError: A word is neither an id nor a resource.
+        click.UsageError: The arguments are ambiguous.
+
+    """
+    ids = tuple(dict.fromkeys(word for word in words if _LETTER_ID.fullmatch(word)))
+    names = [word for word in words if word in RESOURCES]
+    for word in words:
+        if word not in ids and word not in names:
+            raise SettingsError(
+                f"{word!r} is neither the id of a dead letter, such as 1772448067513-0, nor a resource "
+                f"({', '.join(RESOURCES)}). To list the ids: ordersync dead list."
+            )
+    if len(names) > 1:
+        raise click.UsageError("Name one resource, or leave it out for all of them.")
+    if every is not None and every == bool(ids):
+        raise click.UsageError("Pass either the IDs of dead letters, or --all.")
+    if ids and (group or kind):
+        raise click.UsageError("--group and --kind can only be combined with --all.")
+    return Selection(names[0] if names else None, ids, group or "", kind or "")
 
 
 class LettersStay(OrdersyncError):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 import pytest
 
-from worker.admin.dead_letters import Selection, select
+from worker.admin.dead_letters import Selection
 from worker.cli.common.redis import moment
+from worker.cli.dead import select
 from worker.errors import SettingsError
 
 NOW = 1_772_445_600.0
