@@ -1,4 +1,4 @@
-"""One poll of one resource: lease, cursor, plan, and what is noted when it fails."""
+"""Polls one source: what is read in which order, and what is recorded and logged about it."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from worker.queue.streams.backpressure import PressureReport
 
 SLICE_SECONDS = 45.0
-"""A poll that takes longer is a chain of slices, so that no job of arq's is a long one."""
+"""A read that takes longer is a chain of polls, so that no job in the queue is long."""
 _NOT_RECORDED = (LeaseLost, DataError, redis.exceptions.RedisError, OSError)
-"""What keeps the cursor from being written now, or by this worker."""
+"""After these errors the cursor cannot be written, or not by this worker."""
 
 
 class Poller:
-    """Polls the resources of one account. Stateless between polls: all that matters is in Redis."""
+    """Polls the sources of one account. Between polls all state is in Redis."""
 
     def __init__(self, context: AccountContext) -> None:
         self.context, self._settled = context, set[str]()
@@ -62,16 +62,25 @@ class Poller:
         on_renew: Renewed | None = None,
         traceparent: str = "",
     ) -> Run:
-        """Read one resource and commit what changed; writes the summary line.
+        """Read one source and commit what changed; log the summary of the run.
 
-        What is due by id comes first, or is all with `follow_ups_only`; of audit logs it always is.
-        What is newer is read alone where the gateway can leave out the rest, and everything once in a while, or
-        when `complete` is asked for.
-        Ends early, behind the page in hand, when `stop()` is true or after `slice_seconds`: the outcome is
-        then `stopped` or `partial`, and the next poll carries on there; `paused` where the consumers, or Redis,
-        have to catch up before it does, or somebody has paused the resource. A failure is noted in the cursor
-        and told by the outcome; nothing is raised but cancellation.
-        The run is a span of the trace of `traceparent`, or of a new one, and every line of the log says which.
+        Records that are due are read by their id first. Then the list is read: newer changes alone where the gateway
+        can filter or sort by modification, and all of it from time to time. Audit logs are read by id only.
+
+        The poll ends early after a page when `stop()` is true, after `slice_seconds`, when a person pauses the source,
+        or when consumers, or Redis, have to catch up; the next poll continues there. The outcome of the run says so.
+        A failure is recorded in the cursor and in the outcome. Only cancellation is raised.
+
+        Args:
+            source: The resource, or the audit logs, to read.
+            reason: Why it is read; goes into each event.
+            complete: Read all of the list.
+            follow_ups_only: Read only the records that are due by id.
+            stop: True when the worker is to end.
+            slice_seconds: How long each part of the poll may take.
+            on_renew: Awaited with each renewal of the lease.
+            traceparent: The trace to which the run belongs; without one it begins a trace.
+
         """
         session = PollSession(
             self.context, source, reason=reason, stop=stop, seconds=slice_seconds, traceparent=traceparent
@@ -181,7 +190,7 @@ class Poller:
         )
 
     def _log_summary(self, run: Run) -> None:
-        """The summary line. The same failure is told once a minute, with the number of those in between."""
+        """Log the summary of a run. The same failure is logged once a minute, with the number of repetitions."""
         now = self.context.clock.monotonic()
         fields = {name: value for name, value in run.summary(now).items() if name != "account"}
         if run.outcome is Outcome.HELD or (run.outcome is Outcome.PAUSED and not run.pages):
@@ -206,7 +215,7 @@ class Poller:
 
 
 def _contradicts_contract(error: Exception, session: PollSession, failures: int) -> bool:
-    """Whether the list should be looked for and at anew: it is gone, or is served in another way again and again."""
+    """Return True if the list has to be probed again: it is gone, or its pages repeatedly cannot be read."""
     if isinstance(session.source, AuditLog):
         return isinstance(error, ContractMismatch)
     if getattr(error, "operation", None) != session.options.resource.search:

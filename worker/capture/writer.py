@@ -1,4 +1,4 @@
-"""Publishes records that were read: look up, decode, decide, commit, and once more if another run was faster.
+"""Publishes records that were read: look up, decode, decide, commit, and again if another run was faster.
 
 Every reader publishes through this one loop: scans, reads by id, resyncs and reconciliation. So the same record leads
 to the same event and to the same state, whoever reads it, and no event is published twice.

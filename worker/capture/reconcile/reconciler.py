@@ -47,20 +47,20 @@ if TYPE_CHECKING:
 
 SLICE_SECONDS = 45.0
 MAX_AT_ONCE = 50
-"""Records in a batch; fewer where the pace is slow, so that a batch takes no more than some seconds."""
+"""Records in a batch; fewer where the budget is small, so that a batch takes only some seconds."""
 BATCH_SECONDS = 5.0
 RETRY_SECONDS = 60.0
-"""Seconds until a resource is looked at again that cannot be proven yet: it was not read, or not lately."""
+"""Seconds until a resource is tried again that cannot be verified yet: it was not read, or not lately."""
 BACKOFF = Backoff(first=30.0, most=3600.0)
 """Until a pass that failed continues."""
 MAX_OPEN = 1000
-"""Records that may be open before a pass is given up: something else is wrong then."""
+"""Open records after which a pass is given up: something else is wrong."""
 REASON = "reconcile"
 
 
 @dataclass(slots=True)
 class _Slice:
-    """What belongs to the slice of one resource."""
+    """One slice of the pass of one resource, until `deadline` (monotonic clock)."""
 
     session: PollSession
     coverage: Coverage
@@ -70,12 +70,12 @@ class _Slice:
 
     @property
     def resource(self) -> Resource:
-        """What is reconciled."""
+        """The resource."""
         return self.session.options.resource
 
 
 class Reconciler:
-    """Reconciles the resources of one account. Stateless between slices: all that matters is in Redis."""
+    """Reconciles the resources of one account. Between slices all state is in Redis."""
 
     def __init__(self, context: AccountContext) -> None:
         account = context.account
@@ -92,13 +92,13 @@ class Reconciler:
         slice_seconds: float = SLICE_SECONDS,
         on_renew: Renewed | None = None,
     ) -> None:
-        """One slice of what is due among `resources`, the longest due first.
+        """Reconcile the `resources` that are due, the longest due first, for one slice.
 
-        Ends behind the batch in hand when `stop()` is true or after `slice_seconds`. A failure is noted and told by the
-        log; nothing is raised but cancellation.
+        The slice ends after a batch when `stop()` is true or after `slice_seconds`. A failure is recorded and logged.
+        Only cancellation is raised.
         """
         deadline = self._clock.monotonic() + slice_seconds
-        pace = Throttle(self._rate, self._clock)
+        throttle = Throttle(self._rate, self._clock)
         try:
             async with acquire(
                 self._context.redis,
@@ -114,7 +114,7 @@ class Reconciler:
                     session = PollSession(self._context, resource, reason=REASON, stop=stop, lease=LEASE)
                     with session.trace("reconcile"), suppress(ResourcePaused):
                         async with session.open(lease=lease):
-                            await self._reconcile(session, pace, deadline)
+                            await self._reconcile(session, throttle, deadline)
         except LeaseHeld as error:
             self._log.debug("reconcile_skipped", reason=str(error))
         except (LeaseLost, DataError) as error:
@@ -126,7 +126,7 @@ class Reconciler:
         return Coverage(self._context.redis, self._context.keys, name)
 
     async def _due(self, resources: Iterable[Resource]) -> list[Resource]:
-        """What is due now, the longest due first."""
+        """Return the resources that are due now, the longest due first."""
         result: list[tuple[float, int, Resource]] = []
         for resource in resources:
             if resource.name in self._context.account.intervals and can_be_proven(resource):
@@ -135,7 +135,7 @@ class Reconciler:
                     result.append((progress.due_at, len(result), resource))
         return [resource for _, _, resource in sorted(result, key=lambda item: item[:2])]
 
-    async def _reconcile(self, session: PollSession, pace: Throttle, deadline: float) -> None:
+    async def _reconcile(self, session: PollSession, throttle: Throttle, deadline: float) -> None:
         resource, coverage = session.options.resource, self._coverage(session.source.name)
         current = _Slice(session, coverage, await coverage.load(), await coverage.gaps(), deadline)
         if not session.cursor.baseline:
@@ -147,9 +147,9 @@ class Reconciler:
             if why:
                 await self._turn_off(current, why)
                 return
-            if not current.progress.began and not await self._begin(current, pace):
+            if not current.progress.began and not await self._begin(current, throttle):
                 return
-            await self._slice(current, capabilities, pace)
+            await self._slice(current, capabilities, throttle)
         except Forbidden as error:
             await self._turn_off(current, str(error))
         except OrderMeshError as error:
@@ -164,7 +164,7 @@ class Reconciler:
         await current.coverage.update(current.session.lease.fence, more, gaps=current.gaps)
 
     async def _turn_off(self, current: _Slice, why: str) -> None:
-        """Nothing can be proven at this gateway, or with this token. It is looked at again in a while."""
+        """Record that nothing can be verified at this gateway, or with this token. It is tried again later."""
         if current.progress.off != why:
             self._log.warning(
                 "reconcile_off", reason=why,
@@ -174,8 +174,8 @@ class Reconciler:
 
     # A pass
 
-    async def _begin(self, current: _Slice, pace: Throttle) -> bool:
-        """Begin a pass, if there is anything to prove by now."""
+    async def _begin(self, current: _Slice, throttle: Throttle) -> bool:
+        """Begin a pass, if there is anything to verify by now."""
         now, before = self._clock.now(), current.progress
         seen = walk(
             self._context.redis,
@@ -183,7 +183,7 @@ class Reconciler:
             current.session.cursor.buckets,
             ScanPosition(),
         )
-        asked = ServerClock(self._context.client, pace, current.session.run.usage, self._clock)
+        asked = ServerClock(self._context.client, throttle, current.session.run.usage, self._clock)
         offset = await asked.offset(current.resource, seen, current.session.stop)
         window = window_of(
             before.complete_until,
@@ -221,23 +221,23 @@ class Reconciler:
         return True
 
     async def _first_seen(self, window: Window) -> int:
-        """When the first run began that is kept (ms): from then on the calendar has something to show."""
+        """Return when the oldest run began that is kept (ms): the calendar begins there."""
         oldest = await History(self._context.redis, self._context.keys).oldest()
         return min(window.until, int(oldest * 1000)) if oldest else window.until
 
-    async def _slice(self, current: _Slice, capabilities: Capabilities, pace: Throttle) -> None:
+    async def _slice(self, current: _Slice, capabilities: Capabilities, throttle: Throttle) -> None:
         progress, name = current.progress, current.resource.name
         logs = f"{current.resource.entity}_audit"
-        work = VerifyOptions(
+        options = VerifyOptions(
             window=Window(progress.since, progress.until),
             began=progress.began,
             alike=capabilities.single_alike is not False,
             logs=logs if logs in self._context.account.intervals else "",
         )
         verifier = Verifier(
-            work,
+            options,
             current.session,
-            pace=pace,
+            throttle=throttle,
             counts=progress.counts,
             gaps=current.gaps,
             checking=dict(progress.checking),
@@ -248,8 +248,8 @@ class Reconciler:
         async with aclosing(
             walk(self._context.redis, self._context.keys.states(name), current.session.cursor.buckets, start)
         ) as records:
-            async for met in records:
-                batch.append(met)
+            async for record in records:
+                batch.append(record)
                 if len(batch) < size:
                     continue
                 if not await self._verify(current, verifier, batch):
@@ -260,7 +260,7 @@ class Reconciler:
         await self._end(current, verifier)
 
     async def _verify(self, current: _Slice, verifier: Verifier, batch: Sequence[StoredRecord]) -> bool:
-        """Prove a batch and note it. False if the slice ends here."""
+        """Verify a batch and store the progress. False if the slice ends here."""
         current.session.lease.check()
         if stop := await current.session.gate.check(current.session.run.published, current.deadline):
             await self._postpone(current, RETRY_SECONDS if stop.message else 0.0)
@@ -295,9 +295,9 @@ class Reconciler:
         return True
 
     async def _end(self, current: _Slice, verifier: Verifier, *, given_up: bool = False) -> None:
-        """The pass is over: what was proven, and what is open."""
+        """End the pass: store and log what was verified, and what is open."""
         progress, counts, now = current.progress, verifier.counts, self._clock.now()
-        # What this pass has not met is no record any more.
+        # A record that this pass has not found no longer exists.
         gone = [] if given_up else [name for name, gap in current.gaps.items() if gap.seen != progress.began]
         for name in gone:
             del current.gaps[name]
@@ -316,8 +316,8 @@ class Reconciler:
         await current.coverage.update(
             current.session.lease.fence, fields, gaps=current.gaps, closed=gone, ended=ended
         )
-        tell = self._log.info if proven else self._log.warning
-        tell(
+        log = self._log.info if proven else self._log.warning
+        log(
             "coverage_proven" if proven else "coverage_open",
             proven_since=rfc3339((progress.since or progress.complete_since) / 1000),
             proven_until=rfc3339(progress.until / 1000),

@@ -1,7 +1,7 @@
-"""Proves records, a batch at a time: reads their audit logs, and those by their id whose log is not covered.
+"""Verifies records, a batch at a time: reads their audit logs, and by its id each record whose log is not covered.
 
-What is read by id and differs from what is known is published, through the same comparison and the same commit as a
-poll. So nothing is published twice, whoever is faster.
+A record that was read by its id and has changed is published through the same writer as in a poll, so that nothing is
+published twice, whichever is faster.
 """
 
 from __future__ import annotations
@@ -36,21 +36,31 @@ if TYPE_CHECKING:
     from worker.capture.records.fingerprint import RecordState
     from worker.capture.state.record_states import StoredRecord
 
-MAX_TOLD = 20
-"""Gaps of one slice that have a line of their own in the log."""
+MAX_LOGGED = 20
+"""Gaps of one slice that are logged one by one."""
 FEW = 3
-"""If all logs of a batch larger than this cannot be read, it is the gateway's fault and not that of the records."""
+"""If none of the logs of a larger batch can be read, the gateway is failing, and not single logs."""
 
 
 @dataclass(slots=True)
 class RecordCheck:
-    """One record: its audit log, what of it is not covered, and what reading the record itself has shown.
+    """The verification of one record.
 
-    `why`: a word for what keeps it from being proven, "" if nothing does. `published`: an event was, for what was read.
+    Attributes:
+        identifier: Its id.
+        is_answered: The last request for it has been answered.
+        log: Its audit log, if it can be read.
+        state: What is known of the record.
+        gone: It was published as deleted.
+        compared: The comparison of its log with its state.
+        observed: The record, where it was read by its id.
+        why: Why it is not verified, in a word; "" if it is.
+        published: The change that was published, where the record had changed.
+
     """
 
     identifier: str
-    requested_at: bool = False
+    is_answered: bool = False
     log: AuditReply | None = None
     state: RecordState | None = None
     gone: bool = False
@@ -61,13 +71,13 @@ class RecordCheck:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether its log does not prove it, so that the record itself is read."""
+        """Whether its log does not verify it, so that the record is read by its id."""
         return not self.gone and bool(self.log is None or self.compared.uncovered or self.compared.timeless)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
-    """What a prover works on, and under which rules; as for a poll of the same resource.
+    """What is verified, and by which rules.
 
     `alike`: a record that is read by its id has the fields that the list shows. `logs`: the name under which its audit
     logs are published, "" where they are not.
@@ -80,120 +90,124 @@ class VerifyOptions:
 
 
 class Verifier:
-    """Proves records of one resource. `counts` and `gaps` are brought up to date with each batch.
+    """Verifies records of one resource. Each batch updates `counts` and `gaps`.
 
-    `checking`: id, version and time of entry of those that were being read by id when an earlier one was killed.
+    `checking`: id, version and time of the entry of each record that an earlier slice was reading by its id when it was
+    killed.
     """
 
     def __init__(
         self,
-        work: VerifyOptions,
+        options: VerifyOptions,
         session: PollSession,
         *,
-        pace: Throttle,
+        throttle: Throttle,
         counts: ReconcileCounts,
         gaps: dict[str, Gap],
         checking: dict[str, tuple[int, int]],
     ) -> None:
-        self._work, self._resource, self._run = work, session.options.resource, session.run
+        self._options, self._resource, self._run = options, session.options.resource, session.run
         self._redis, self._keys = session.context.redis, session.context.keys
-        self._session, self._writer, self._pace = session, RecordWriter(session), pace
+        self._session, self._writer, self._throttle = session, RecordWriter(session), throttle
         self.counts, self.gaps, self.checking = counts, gaps, checking
         self.opened: dict[str, Gap] = {}
         self.closed: list[str] = []
         self._limit = anyio.CapacityLimiter(session.options.window)
         self._failure: OrderMeshError | None = None
-        self._told = 0
-        self._whole_seconds = True  # until a record tells a fraction
+        self._logged = 0
+        self._whole_seconds = True  # until a record has a fraction
         self._log = get_logger()
 
     async def check(self, batch: Sequence[StoredRecord]) -> list[RecordCheck] | None:
-        """Read the audit logs of a batch and hold them against what is known. None if it was stopped half way.
+        """Read the audit logs of a batch and compare them with what is known. None if the worker is to end.
 
         Raises:
-            OrderMeshError: The gateway cannot be asked, or nothing of it.
+            OrderMeshError: The gateway is not available, or none of the logs can be read.
 
         """
-        checks = [RecordCheck(met.identifier) for met in batch]
+        checks = [RecordCheck(record.identifier) for record in batch]
         if not await self._each(checks, self._read_log):
             return None
-        failed = [look for look in checks if look.why not in {"", ABSENT}]
+        failed = [check for check in checks if check.why not in {"", ABSENT}]
         if len(failed) == len(checks) > FEW and self._failure is not None:
             raise self._failure
         cursor = self._keys.cursor(self._resource.name)
         buckets = await buckets_of(self._redis, cursor) or self._session.buckets
         states = await states_of(
-            self._redis, self._keys.states(self._resource.name), buckets, [look.identifier for look in checks]
+            self._redis,
+            self._keys.states(self._resource.name),
+            buckets,
+            [check.identifier for check in checks],
         )
-        for look, packed in zip(checks, states, strict=True):
-            look.state = unpacked(packed)
-            look.gone = look.state is not None and look.state.is_gone
-        self._whole_seconds &= are_whole_seconds(look.state.modified for look in checks if look.state)
-        for look in checks:
-            if look.log is not None:
-                look.compared = compare(
-                    times_of(look.log.entries),
-                    look.state.modified if look.state else 0,
-                    self._work.window,
+        for check, packed in zip(checks, states, strict=True):
+            check.state = unpacked(packed)
+            check.gone = check.state is not None and check.state.is_gone
+        self._whole_seconds &= are_whole_seconds(check.state.modified for check in checks if check.state)
+        for check in checks:
+            if check.log is not None:
+                check.compared = compare(
+                    times_of(check.log.entries),
+                    check.state.modified if check.state else 0,
+                    self._options.window,
                     whole_seconds=self._whole_seconds,
                 )
         await self._publish_changed(checks)
         return checks
 
     async def settle(self, checks: Sequence[RecordCheck]) -> bool:
-        """Read the suspects among them by id, publish what differs, and judge all. False if it was stopped half way."""
-        suspects = [look for look in checks if look.is_suspect]
-        for look in suspects:
-            look.why, look.requested_at = "", False
+        """Read the suspects by their id, publish changes, and conclude. False if the worker is to end."""
+        suspects = [check for check in checks if check.is_suspect]
+        for check in suspects:
+            check.why, check.is_answered = "", False
         if not await self._each(suspects, self._read_record):
             return False
-        await self._publish([look for look in suspects if look.observed is not None])
+        await self._publish([check for check in suspects if check.observed is not None])
         self.opened, self.closed = {}, []
-        for look in checks:
-            self._judge(look)
+        for check in checks:
+            self._judge(check)
         self.checking = {}
         return True
 
     def suspects(self, checks: Iterable[RecordCheck]) -> dict[str, tuple[int, int]]:
-        """Version and time of entry of those that are about to be read by id, to be noted before."""
+        """Return version and time of the entry of each record to be read by its id, to be stored before it is read."""
         return {
-            look.identifier: (look.state.version if look.state else 0, look.compared.uncovered)
-            for look in checks
-            if look.is_suspect and look.compared.uncovered and look.identifier not in self.checking
+            check.identifier: (check.state.version if check.state else 0, check.compared.uncovered)
+            for check in checks
+            if check.is_suspect and check.compared.uncovered and check.identifier not in self.checking
         }
 
-    # Asking
+    # Requests
 
     async def _each(
-        self, checks: Sequence[RecordCheck], ask: Callable[[RecordCheck], Awaitable[None]]
+        self, checks: Sequence[RecordCheck], read: Callable[[RecordCheck], Awaitable[None]]
     ) -> bool:
-        """Ask something of each, within the pace. False if it was stopped before all were asked."""
+        """Make a request for each, within the budget. False if the worker is to end before all are answered."""
 
-        async def one(look: RecordCheck) -> None:
+        async def request(check: RecordCheck) -> None:
             async with self._limit:
-                if failures or not await self._pace.wait(self._session.stop):
+                if failures or not await self._throttle.wait(self._session.stop):
                     return
                 try:
-                    await ask(look)
+                    await read(check)
                 except (ApiError, UnreadableAnswer) as error:
                     if isinstance(error, RateLimited | Forbidden):
                         failures.append(error)
                         return
-                    look.why = ABSENT if isinstance(error, NotFound) else error.code
+                    check.why = ABSENT if isinstance(error, NotFound) else error.code
                     self._failure = error
                 except OrderMeshError as error:
                     failures.append(error)
                     return
-                look.requested_at = True
+                check.is_answered = True
 
         failures: list[OrderMeshError] = []
         with plain_errors():
-            async with anyio.create_task_group() as asking:
-                for look in checks:
-                    asking.start_soon(one, look)
+            async with anyio.create_task_group() as requests:
+                for check in checks:
+                    requests.start_soon(request, check)
         if failures:
             raise failures[0]
-        return all(look.requested_at for look in checks)
+        return all(check.is_answered for check in checks)
 
     async def _call(self, key: str, identifier: str) -> Reply:
         (name,) = OPERATIONS[key].path_parameters
@@ -201,30 +215,30 @@ class Verifier:
         try:
             return await self._session.context.client.call(key, path={name: identifier}, usage=used)
         finally:
-            self._pace.charge(used.requests - 1)
+            self._throttle.charge(used.requests - 1)
             usage = self._run.usage
             usage.requests, usage.retries = usage.requests + used.requests, usage.retries + used.retries
             usage.budget_wait, usage.bytes = usage.budget_wait + used.budget_wait, usage.bytes + used.bytes
             self.counts.requests += used.requests
 
-    async def _read_log(self, look: RecordCheck) -> None:
-        assert self._resource.audit is not None  # noqa: S101 - see `proof.can_be_proven`
-        look.log = audit_of(await self._call(self._resource.audit, look.identifier))
+    async def _read_log(self, check: RecordCheck) -> None:
+        assert self._resource.audit is not None  # noqa: S101 - see `can_be_proven`
+        check.log = audit_of(await self._call(self._resource.audit, check.identifier))
 
-    async def _read_record(self, look: RecordCheck) -> None:
+    async def _read_record(self, check: RecordCheck) -> None:
         assert self._resource.single is not None  # noqa: S101 - as above
-        reply = await self._call(self._resource.single, look.identifier)
-        (one,) = observe(self._resource, [msgspec.Raw(reply.record)], self._session.options.scope)
-        if one.identifier != look.identifier:
-            raise UnreadableAnswer(self._resource.single, f"the response is not record {look.identifier}")
-        look.observed = one
+        reply = await self._call(self._resource.single, check.identifier)
+        (record,) = observe(self._resource, [msgspec.Raw(reply.record)], self._session.options.scope)
+        if record.identifier != check.identifier:
+            raise UnreadableAnswer(self._resource.single, f"the response is not record {check.identifier}")
+        check.observed = record
 
     async def _publish_changed(self, checks: Sequence[RecordCheck]) -> None:
-        """Logs that are not the ones that were published last are due, where audit entries are published."""
-        name = self._work.logs
+        """Make audit logs due that differ from what was published of them, where audit entries are published."""
+        name = self._options.logs
         if not name:
             return
-        with_log = [(look.identifier, look.log) for look in checks if look.log is not None]
+        with_log = [(check.identifier, check.log) for check in checks if check.log is not None]
         buckets = await buckets_of(self._redis, self._keys.cursor(name)) or self._session.buckets
         states = await states_of(
             self._redis, self._keys.states(name), buckets, [identifier for identifier, _ in with_log]
@@ -239,7 +253,7 @@ class Verifier:
     # Publishing
 
     async def _publish(self, checks: Sequence[RecordCheck]) -> None:
-        """Commit what differs from what is known; says for each record what came of it."""
+        """Publish the records that have changed, and say in each check what came of it."""
         read = {check.observed.key: check for check in checks if check.observed is not None}
         written = await self._writer.write(
             [check.observed for check in checks if check.observed is not None],
@@ -266,59 +280,59 @@ class Verifier:
         """Return whether a record is published as it was read by its id."""
         if record.content is None:
             return Keep.SKIP
-        if self._work.alike:
+        if self._options.alike:
             return Keep.PUBLISH
         # It has other fields than in the list, so only the list can show whether it has changed.
         held = record.held
         is_newer = held is None or not record.modified or record.modified > held.modified
         return Keep.BY_LIST if is_newer else Keep.SKIP
 
-    # Judging
+    # Conclusions
 
-    def _judge(self, look: RecordCheck) -> None:
-        counts, before = self.counts, self.gaps.pop(look.identifier, None)
+    def _judge(self, check: RecordCheck) -> None:
+        counts, before = self.counts, self.gaps.pop(check.identifier, None)
         counts.records += 1
-        counts.entries += look.compared.entries
-        counts.timeless += look.compared.timeless
-        if look.why and not look.gone:
-            self._open_gap(look, before)
+        counts.entries += check.compared.entries
+        counts.timeless += check.compared.timeless
+        if check.why and not check.gone:
+            self._open_gap(check, before)
             return
         if before is not None:
-            self.closed.append(look.identifier)
-        counts.verified += not look.gone
-        at = self._heal_gap(look, before)
+            self.closed.append(check.identifier)
+        counts.verified += not check.gone
+        at = self._heal_gap(check, before)
         if at:
             counts.heal(at)
-            self._log_gap("gap_healed", look, at)
+            self._log_gap("gap_healed", check, at)
 
-    def _open_gap(self, look: RecordCheck, before: Gap | None) -> None:
-        version = before.version if before else look.state.version if look.state else 0
-        gap = Gap(look.compared.uncovered, version, look.why, self._work.began)
-        self.gaps[look.identifier] = self.opened[look.identifier] = gap
+    def _open_gap(self, check: RecordCheck, before: Gap | None) -> None:
+        version = before.version if before else check.state.version if check.state else 0
+        gap = Gap(check.compared.uncovered, version, check.why, self._options.began)
+        self.gaps[check.identifier] = self.opened[check.identifier] = gap
         if gap.is_absent:
             self.counts.absent += 1
             return
         self.counts.found += 1
         self.counts.open += 1
         if before is None or before.is_absent:
-            self._log_gap("gap_found", look, gap.at, reason=gap.why)
+            self._log_gap("gap_found", check, gap.at, reason=gap.why)
 
-    def _heal_gap(self, look: RecordCheck, before: Gap | None) -> int:
-        """When what was missing had happened (ms), if something was and has been published by now; else 0."""
-        if look.published is not None:
-            at = look.compared.uncovered or look.published.modified
-            if at > self._work.window.until:
+    def _heal_gap(self, check: RecordCheck, before: Gap | None) -> int:
+        """Return when the missed change happened (ms), if one was missed and is published by now; else 0."""
+        if check.published is not None:
+            at = check.compared.uncovered or check.published.modified
+            if at > self._options.window.until:
                 return 0  # it changed just now, and a poll would have come to it
             if at:
-                self._log_gap("gap_found", look, at, reason="not_published")
+                self._log_gap("gap_found", check, at, reason="not_published")
             return at
-        version, at = self.checking.get(look.identifier, (0, 0))
+        version, at = self.checking.get(check.identifier, (0, 0))
         if not at and before is not None and not before.is_absent:
             version, at = before.version, before.at
-        return at if look.state is not None and look.state.version > version else 0
+        return at if check.state is not None and check.state.version > version else 0
 
-    def _log_gap(self, event: str, look: RecordCheck, at: int, **more: str) -> None:
-        self._told += 1
-        if self._told <= 2 * MAX_TOLD:
+    def _log_gap(self, event: str, check: RecordCheck, at: int, **more: str) -> None:
+        self._logged += 1
+        if self._logged <= 2 * MAX_LOGGED:
             time = {"changed_at": rfc3339(at / 1000)} if at else {}
-            self._log.warning(event, subject=look.identifier, **time, **more)
+            self._log.warning(event, subject=check.identifier, **time, **more)

@@ -1,4 +1,4 @@
-"""Reads what is due by id: the refresh plan, and the audit logs.
+"""Reads the records and audit logs that are due by id.
 
 A batch is fetched in parallel, and committed together with its removal from the refresh queue. A read that fails
 alone is retried later; a failure of the gateway ends the poll, and the whole batch stays due.
@@ -45,20 +45,34 @@ if TYPE_CHECKING:
     from worker.ordermesh.contract.findings import Capabilities
 
 BATCH = 50
-"""Members that are read and committed together."""
+"""Reads that are committed together."""
 BACKOFF = Backoff(first=5.0, most=3600.0)
 """Until a record that cannot be read is read again."""
 UNKNOWN_BACKOFF = Backoff(first=5.0, factor=4.0, most=3600.0)
 """Until a record that does not exist yet is read again."""
 MAX_REFUSED = 5
-"""Reads of logs that fail together, and none succeeds, by which the gateway is ill and not a log."""
+"""Audit logs of one batch that all fail with a 5xx: as many show that the gateway is failing, and not a log."""
 MAX_UNKNOWN = 5
-"""Answers that there is no such record, after which one that was never seen, or its log, is not asked for again."""
+"""Answers of 404 after which a record that was never read, or its log, is not requested again."""
 
 
 @dataclass(slots=True)
 class _Batch:
-    """What came of the reads of one batch, to be committed."""
+    """The results of the reads of one batch.
+
+    Attributes:
+        observed: Records that were read.
+        listed: Keys of those among them that were read with the other records of their parent.
+        logs: Audit logs, with the bytes and the entries of each.
+        done: Members of the refresh queue that were read.
+        later: Members to be read again, and in how many seconds.
+        found: Ids of records that were read by their id.
+        gone: Ids of records that are deleted for certain.
+        absent: Ids, and how often OrderMesh has answered that the record does not exist.
+        refused: Members whose reads failed, each alone.
+        failure: An error that concerns the gateway, and ends the poll.
+
+    """
 
     observed: list[RawRecord] = field(default_factory=list)
     listed: set[bytes] = field(default_factory=set)
@@ -73,7 +87,7 @@ class _Batch:
 
 
 class RecordRefresher:
-    """Reads what is due of one resource, or of one kind of audit log, under its lease."""
+    """Reads what is due of one resource, or of one kind of audit log, for so many `seconds` at most."""
 
     def __init__(self, session: PollSession, capabilities: Capabilities, seconds: float) -> None:
         self._session, self._options, self._run = session, session.options, session.run
@@ -90,7 +104,7 @@ class RecordRefresher:
         """Read until nothing is due, or the gate stops the read after a batch.
 
         Raises:
-            OrderMeshError: The gateway cannot be asked. What was read before is committed.
+            OrderMeshError: The gateway is not available. The batches before are committed.
             LeaseLost: Another worker has taken over.
 
         """
@@ -98,31 +112,31 @@ class RecordRefresher:
             self._session.lease.check()
             if stop := await self._session.gate.check(self._run.published, self._deadline):
                 return ReadResult(stop)
-            taken = await self._queue.fetch(BATCH)
-            if not taken.members:
+            due_now = await self._queue.fetch(BATCH)
+            if not due_now.members:
                 return COMPLETE
-            batch = await self._fetch_all(taken)
-            await self._commit(taken, batch)
+            batch = await self._fetch_all(due_now)
+            await self._commit(due_now, batch)
             if batch.failure is not None:
                 raise batch.failure
 
-    async def _fetch_all(self, taken: RefreshBatch) -> _Batch:
+    async def _fetch_all(self, due_now: RefreshBatch) -> _Batch:
         batch = _Batch()
         with plain_errors():
             async with anyio.create_task_group() as fetching:
-                for text in taken.members:
+                for text in due_now.members:
                     member = due.RefreshKey.parse(text)
                     if member is None:
-                        batch.done.append(text)  # of another hand
+                        batch.done.append(text)  # not written by this program
                     else:
                         fetching.start_soon(self._fetch, text, member, batch)
         await self._judge(batch)
         return batch
 
     async def _judge(self, batch: _Batch) -> None:
-        """What was refused is tried again later, each for itself.
+        """Retry each failed read later, unless all audit logs fail alike: then the poll fails.
 
-        A kind of log of which nothing can be read, since it is forbidden or the gateway is ill, fails the poll.
+        They may be forbidden, or the gateway is failing.
         """
         if isinstance(self._session.source, AuditLog) and not batch.logs and batch.failure is None:
             errors = [error for _, error in batch.refused]
@@ -135,7 +149,7 @@ class RecordRefresher:
             await self._postpone(text, batch, error)
 
     async def _fetch(self, text: str, member: RefreshKey, batch: _Batch) -> None:
-        """One read. It does not raise: an error must not cut the others short."""
+        """Read one member. It does not raise: an error must not cancel the other reads."""
         async with self._limit:
             if batch.failure is not None:
                 return  # it stays due
@@ -154,27 +168,27 @@ class RecordRefresher:
                 batch.failure = error
 
     async def _request(self, member: RefreshKey, batch: _Batch) -> bool:
-        """Read it. False if it has to wait until the complete read that is under way has ended."""
-        captured = self._session.source
-        if isinstance(captured, AuditLog):
-            reply = audit_of(await self._call(captured.operation, member.path))
-            batch.logs.append((member, reply.raw, reply.entries))
+        """Read one member. False if it has to wait until the full scan that is under way has ended."""
+        source = self._session.source
+        if isinstance(source, AuditLog):
+            log = audit_of(await self._call(source.operation, member.path))
+            batch.logs.append((member, log.raw, log.entries))
         elif member.of:
-            if captured.by_parent is not None:
-                reply_ = await self._call(captured.by_parent, member.path)
-                wrappers = self._client.profile.wrappers(captured.by_parent)
-                seen = observe(captured, list_of(reply_, wrappers).records, self._options.scope)
-                batch.observed += seen
-                batch.listed |= {one.key for one in seen}
-        elif self._readable and captured.single is not None:
-            reply_ = await self._call(captured.single, member.path)
-            (one,) = observe(captured, [msgspec.Raw(reply_.record)], self._options.scope)
-            if one.identifier != member.path[0]:
-                raise UnreadableAnswer(captured.single, f"the response is not record {member.path[0]}")
-            batch.observed.append(one)
-            batch.found.append(one.identifier)
+            if source.by_parent is not None:
+                response = await self._call(source.by_parent, member.path)
+                wrappers = self._client.profile.wrappers(source.by_parent)
+                records = observe(source, list_of(response, wrappers).records, self._options.scope)
+                batch.observed += records
+                batch.listed |= {record.key for record in records}
+        elif self._readable and source.single is not None:
+            response = await self._call(source.single, member.path)
+            (record,) = observe(source, [msgspec.Raw(response.record)], self._options.scope)
+            if record.identifier != member.path[0]:
+                raise UnreadableAnswer(source.single, f"the response is not record {member.path[0]}")
+            batch.observed.append(record)
+            batch.found.append(record.identifier)
         else:
-            # The pages that are behind it may have shown it as it was before.
+            # The pages that the scan has read may have shown the record as it was before.
             self._wants_full_scan = not self._session.cursor.scan.started
             return self._wants_full_scan
         return True
@@ -191,12 +205,12 @@ class RecordRefresher:
         return await self._client.call(key, path=dict(zip(names, path, strict=True)), usage=self._run.usage)
 
     async def _not_found(self, text: str, member: RefreshKey, batch: _Batch) -> None:
-        """There is no such record, at least at the moment."""
-        captured, identifier = self._session.source, member.path[0]
-        if isinstance(captured, Resource) and member.of:
-            batch.done.append(text)  # how an order without shipments may be answered
+        """Decide what follows from an answer that the record does not exist, at least at the moment."""
+        source, identifier = self._session.source, member.path[0]
+        if isinstance(source, Resource) and member.of:
+            batch.done.append(text)  # a valid answer for an order without shipments
             return
-        if isinstance(captured, Resource):
+        if isinstance(source, Resource):
             times = (await self._session.store.absent([identifier])).get(identifier)
             if times is not None and self._capabilities.single.supported is True:
                 if times + 1 >= CONFIRMATIONS:
@@ -207,9 +221,9 @@ class RecordRefresher:
                     batch.absent[identifier] = times + 1
                 return
             if await self._session.store.state_of(identifier, self._session.buckets):
-                batch.done.append(text)  # a complete read has to miss it first
+                batch.done.append(text)  # it is known: first a full scan must not find it
                 return
-        # It may not be there yet, or nobody answers at this path.
+        # It may not exist yet, or the gateway does not serve this path.
         times = await self._queue.failed(text)
         if times >= MAX_UNKNOWN:
             batch.done.append(text)
@@ -226,24 +240,25 @@ class RecordRefresher:
             retry_in_s=wait,
         )  # fmt: skip
 
-    async def _commit(self, taken: RefreshBatch, batch: _Batch) -> None:
+    async def _commit(self, due_now: RefreshBatch, batch: _Batch) -> None:
         if isinstance(self._session.source, AuditLog):
-            await self._commit_logs(taken, batch)
+            await self._commit_logs(due_now, batch)
         else:
-            await self._commit_records(taken, batch)
+            await self._commit_records(due_now, batch)
 
-    async def _commit_records(self, taken: RefreshBatch, batch: _Batch) -> None:
+    async def _commit_records(self, due_now: RefreshBatch, batch: _Batch) -> None:
         # A record that was read with those of its parent need not be read by its id as well.
-        shown = [due.record(one.identifier) for one in batch.observed if one.identifier]
-        absent = await self._session.store.absent(batch.found + [one.identifier for one in batch.observed])
+        read = [record.identifier for record in batch.observed]
+        done = [*batch.done, *(due.record(identifier) for identifier in read if identifier)]
+        absent = await self._session.store.absent(batch.found + read)
 
         def checkpoint(written: Written) -> Checkpoint:
             self._wants_full_scan |= bool(written.skipped[Keep.BY_LIST])
-            by_id = [due.record(one.observed.identifier) for one in written.skipped[Keep.BY_ID]]
+            by_id = [due.record(record.observed.identifier) for record in written.skipped[Keep.BY_ID]]
             return self._checkpoint(
                 RefreshResult(
-                    at=taken.at,
-                    done=[*batch.done, *shown],
+                    at=due_now.at,
+                    done=done,
                     later={**batch.later, **dict.fromkeys(by_id, 0.0)},
                     absent=batch.absent,
                     present=[*absent, *batch.gone],
@@ -257,7 +272,7 @@ class RecordRefresher:
             keep=lambda record: self._keep(record, listed=record.observed.key in batch.listed),
             gone=batch.gone,
         )
-        await self._queue.succeeded([*batch.done, *shown])
+        await self._queue.succeeded(done)
         self._run.drift += len(absent)
         self._run.follow_ups += len(batch.done)
         self._run.count_page(len(batch.observed), written.changes)
@@ -288,17 +303,17 @@ class RecordRefresher:
             return False
         return self._writer.fields.held(held.fields) == frozenset(content.names)
 
-    async def _commit_logs(self, taken: RefreshBatch, batch: _Batch) -> None:
+    async def _commit_logs(self, due_now: RefreshBatch, batch: _Batch) -> None:
         recorded = await self._writer.write_logs(
             [(audit.subject_of(member.path), raw, entries) for member, raw, entries in batch.logs],
             where=self._where,
-            checkpoint=self._checkpoint(RefreshResult(at=taken.at, done=batch.done, later=batch.later)),
+            checkpoint=self._checkpoint(RefreshResult(at=due_now.at, done=batch.done, later=batch.later)),
         )
         await self._queue.succeeded(batch.done)
         self._run.follow_ups += len(batch.done)
         self._run.pages += len(batch.logs)
         self._run.records += sum(len(entries) for _, _, entries in batch.logs)
-        self._run.recorded += sum(len(one.entries) for one in recorded)
+        self._run.recorded += sum(len(delta.entries) for delta in recorded)
 
     @property
     def _where(self) -> str:

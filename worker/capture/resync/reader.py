@@ -1,7 +1,7 @@
-"""Reads what a resync asks for: a page of the list, or some ids, whatever kind of id they are.
+"""Reads what a resync requests: a page of the list, or records by any kind of id.
 
-A page is held against the one before it, and against what is known: a gateway that does not turn pages, or answers
-with an empty one for a moment, must neither end a resync nor keep it going for ever.
+Each page is compared with the page before and with what is known: a gateway that ignores the page parameter, or answers
+with an empty page for a moment, must neither end a resync nor keep it from ending.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from worker.ordermesh.contract.findings import Capabilities
 
 BATCH, BATCH_OF_LIST = 20, 500
-"""Ids that are read and committed together: each by itself, and where the whole list is read for them."""
+"""Ids that are committed together: where each is read by its id, and where the whole list is read for them."""
 BELIEVED_AFTER = 3
-"""Tries in a row after which an empty page is the end, though more was expected."""
+"""Attempts in a row after which an empty page is the end of the list, though more records were expected."""
 GIVEN_UP_AFTER, ALL_GIVEN_UP_AFTER = 5, 20
-"""Tries after which an id that cannot be read counts as not found: where others can be read, and where none can."""
+"""Attempts after which an id that cannot be read counts as not found: where others can be read, and where none can."""
 _NAMES = ("shortId", "safeId", "externalId")
 _NO_ID = frozenset({400, 405, 410, 422})
-"""How a single read may answer to an id of another kind."""
+"""Answers to a read of one record where the id is of another kind."""
 
 
 @dataclass(slots=True)
 class ResyncPage:
-    """What one step of a resync has read. `page`: keys of all records of the page, also of those not wanted.
+    """What one step of a resync has read. `page`: keys of all records of the page, also of those not requested.
 
     `size`: records asked for in it. `unlike`: records that only another answer than the list's has shown.
     """
@@ -65,10 +65,10 @@ class ResyncReader:
     async def read(
         self, session: PollSession, resync: Resync, capabilities: Capabilities, *, tracked: int
     ) -> ResyncPage:
-        """The next step of a resync. `tracked`: records that are known.
+        """Read the next step of a resync. `tracked`: records that are known.
 
         Raises:
-            OrderMeshError: It cannot be read, or not be believed, and is to be tried again.
+            OrderMeshError: It cannot be read, or is suspect, and is to be retried.
 
         """
         if resync.request.ids:
@@ -78,7 +78,7 @@ class ResyncReader:
         return await self._read_page(session, resync, tracked)
 
     async def total(self, session: PollSession) -> int | None:
-        """How many records there are, if the list says it."""
+        """Return how many records there are, if the list gives a total."""
         search = session.options.resource.search
         body = await self._client.read_page(search, 0, 1, session.run.usage)
         return split(search, body, self._client.profile.wrappers(search), page=0).total
@@ -130,7 +130,7 @@ class ResyncReader:
     async def _page(
         self, session: PollSession, number: int, size: int, query: Mapping[str, str] | None = None
     ) -> Page:
-        """A page of the list; one without records where the server answers with a status behind the last one."""
+        """Read a page of the list; an empty one where the server answers an error after the last page."""
         search, profile = session.options.resource.search, self._client.profile
         try:
             body = await self._client.read_page(search, number, size, session.run.usage, query)
@@ -141,7 +141,7 @@ class ResyncReader:
         return split(search, body, profile.wrappers(search), page=number)
 
     def _check_end(self, resync: Resync, search: str, number: int, total: int, *, known: int) -> None:
-        """An empty page: is it the end? If it is so again and again, it is believed."""
+        """Raise if an empty page is not plausibly the end. After some attempts it is taken for the end."""
         expected = total or (0 if number else known)
         if number * resync.width < expected and resync.failures < BELIEVED_AFTER:
             raise UnreadableAnswer(
@@ -185,7 +185,7 @@ class ResyncReader:
         return result
 
     async def _read_through(self, session: PollSession, resync: Resync, tracked: int) -> ResyncPage:
-        """Some ids of a resource that has no single read: its list is read through until all of them were seen."""
+        """Read the list until all requested ids were found, for a resource whose records cannot be read by id."""
         options, resource = session.options, session.options.resource
         batch = resync.request.ids[resync.position : resync.position + BATCH_OF_LIST]
         open_ids = {requested.strip(): requested for requested in batch}
@@ -216,7 +216,7 @@ class ResyncReader:
     async def _look_up(
         self, session: PollSession, requested: str, result: ResyncPage, capabilities: Capabilities
     ) -> None:
-        """Look for the record that has this id, or is otherwise called so."""
+        """Look for the record of which this is the id, or one of the other ids."""
         resource = session.options.resource
         refused: Forbidden | None = None
         try:
@@ -238,7 +238,7 @@ class ResyncReader:
             result.missing.append(requested)
 
     async def _by_id(self, resource: Resource, requested: str, session: PollSession) -> msgspec.Raw | None:
-        """The record that is read by an id of its own, or by its safe id; None if there is none."""
+        """Return the record with this id, or this safe id; None if it does not exist."""
         for key, name in ((resource.single, resource.id_field), (resource.by_safe_id, "safeId")):
             if key is not None:
                 record = await self._single(key, requested, session)
@@ -249,7 +249,7 @@ class ResyncReader:
     async def _listed(
         self, resource: Resource, requested: str, known: msgspec.Raw | None, session: PollSession
     ) -> msgspec.Raw | None:
-        """The record as the list shows it. `known`: as it was shown otherwise, with its names."""
+        """Return the record as the list shows it. `known`: the same record as it was read by its id."""
         for name in (*_NAMES, resource.id_field):
             if name in OPERATIONS[resource.search].query:
                 called = requested if known is None else _value(known, name)
@@ -276,7 +276,7 @@ class ResyncReader:
     async def _search(
         self, resource: Resource, name: str, requested: str, session: PollSession
     ) -> msgspec.Raw | None:
-        """The record of which field `name` is `wanted`. A server that ignores the filter gives others, or it."""
+        """Return the record whose field `name` is `requested`. A server may ignore the filter and return others."""
         query = {name: requested}
         try:
             body = await self._client.read_page(resource.search, 0, 10, session.run.usage, query)

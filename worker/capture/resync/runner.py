@@ -1,9 +1,9 @@
 """Carries out resyncs, a slice at a time: a batch of ids or some pages, under the lease of the resource.
 
-A slice is short, gives the lease back and pays for its requests with a share of the budget, so that polls keep their
-pace. How far a resync has come, and what it has counted, stands in the cursor of its resource and moves in the commit
-that publishes: a forced event is not published twice, and nothing is counted otherwise, whenever a worker is killed.
-The resource's own reads go on where they were.
+A slice is short, releases the lease, and pays for its requests with a share of the request budget, so that polls keep
+their pace. The progress and the counts of a resync are stored in the cursor of its resource, and move in the commit
+that publishes: whenever a worker is killed, no forced event is published twice, and no record is counted twice. Polls
+of the resource continue where they were.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ if TYPE_CHECKING:
     from worker.errors import OrdersyncError
 
 MAX_SLICE = 5.0
-"""Seconds that a slice holds the lease, at most."""
+"""Seconds that a slice may hold the lease."""
 BACKOFF = Backoff(first=1.0, most=60.0)
 """Between two attempts of a resync that fails."""
 LEASE_HELD_SECONDS = 0.5
-"""Until a resync is tried again whose resource another worker reads."""
+"""Until a resync is retried whose resource another worker reads."""
 BACKPRESSURE_SECONDS = 5.0
-"""Until one is looked at again that waits for consumers, or for somebody to lift a pause."""
+"""Until a resync is retried that waits for consumers, or for a pause to end."""
 MAX_NAMED = 100
-"""Ids under which nothing was found that are remembered by name."""
+"""Ids that were not found of which the names are stored."""
 
 
 @dataclass(slots=True)
 class Preview:
-    """What a resync would publish: id, action, version and changed fields of each record; ids that were not found."""
+    """What a resync would publish: id, action, version and changed fields of each record; the ids not found."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
 
 class ResyncRunner:
-    """Works on the resyncs of one account. `share` of `requests_per_second` is theirs at most."""
+    """Carries out the resyncs of one account, within their share of the request budget."""
 
     def __init__(self, context: AccountContext) -> None:
         account = context.account
@@ -76,7 +76,7 @@ class ResyncRunner:
         stop: Callable[[], bool] = lambda: False,
         on_renew: Renewed | None = None,
     ) -> None:
-        """Work on one resync for some seconds. What goes wrong is noted in it and tried again.
+        """Carry out one resync for some seconds. A failure is recorded in the resync, which is then retried.
 
         Raises:
             RedisError, OSError: Redis cannot be asked, or is not what it should be.
@@ -127,7 +127,7 @@ class ResyncRunner:
             "resync_failed", resource=resource.name, resync=resync.id, error=str(error), error_code=error.code,
             failures=resync.failures + 1, retry_in_s=round(wait, 1),
         )  # fmt: skip
-        if not isinstance(error, RedisFull):  # there is no room for a note either
+        if not isinstance(error, RedisFull):  # there is no room for a record of it either
             await self._try_again(resync, str(error), wait)
 
     async def _try_again(self, resync: Resync, why: str, wait: float) -> None:
@@ -135,7 +135,7 @@ class ResyncRunner:
         await self.resyncs.update(resync.id, error=why, failures=resync.failures + 1, due_at=due_at)
 
     async def preview(self, resource: Resource, request: ResyncRequest) -> Preview:
-        """What a resync would publish now. Nothing is published or remembered, and the polls keep their pace."""
+        """Return what a resync would publish now. Nothing is published or stored, and polls keep their pace."""
         request.check()
         session = PollSession(self._context, resource, reason="resync")
         resync = Resync(id="", request=request, total=len(request.ids))
@@ -172,7 +172,7 @@ class ResyncRunner:
             return paused.stop.message
 
     async def _work(self, session: PollSession, resync: Resync) -> str:
-        """Read and publish for the time of a slice. Why it has to wait, or ""."""
+        """Read and publish for the time of a slice. Return why the resync has to wait, or ""."""
         run, store = session.run, session.store
         writer = RecordWriter(session)
         if mark := await store.mark_of(_mark(resync.id)):
@@ -195,7 +195,7 @@ class ResyncRunner:
         return ""
 
     async def _finish(self, store: StateStore, resync: Resync) -> None:
-        """It is over; so nothing of it, or of earlier ones that a crash has left, stays in the cursor."""
+        """End a resync. Remove its progress from the cursor, and that of earlier ones whose worker was killed."""
         if await self.resyncs.end(resync.id, ResyncState.DONE, self._clock.now()):
             self._log.info(
                 "resync_done", resource=resync.request.resource, resync=resync.id, records=resync.read,
@@ -242,7 +242,7 @@ class ResyncRunner:
 
 
 def _force(known: Container[bytes], record: DecodedRecord) -> Keep:
-    """Publish each record, but one of the page before, which is `known`, only if it has changed since."""
+    """Publish each record; one of the previous page, which is `known`, only if it has changed since."""
     raw = record.observed.raw
     if record.observed.key not in known:
         return Keep.FORCE
@@ -250,7 +250,7 @@ def _force(known: Container[bytes], record: DecodedRecord) -> Keep:
 
 
 def _count(resync: Resync, result: ResyncPage) -> None:
-    """Move on behind what was found."""
+    """Count what was found, and move on."""
     resync.over = result.is_last
     resync.read += result.read
     resync.missed += len(result.missing)
@@ -265,5 +265,5 @@ def _count(resync: Resync, result: ResyncPage) -> None:
 
 
 def _mark(name: str) -> str:
-    """The field of the cursor in which it stands how far a resync has come."""
+    """Return the field of the cursor that stores the progress of a resync."""
     return f"resync_{name}"
