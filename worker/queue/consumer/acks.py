@@ -50,13 +50,11 @@ class AckBatcher:
         self._requested = asyncio.Event()
         self._sending = asyncio.Lock()
 
-    def add(self, delivery: Delivery) -> None:
-        """Add a delivery to the next batch. The caller then calls `request_flush` or awaits `flushed`."""
+    def add(self, delivery: Delivery, *, flush: bool) -> None:
+        """Add a delivery to the next batch. With `flush`, `run` sends it soon; without, the caller awaits `flushed`."""
         self._pending.append(delivery)
-
-    def request_flush(self) -> None:
-        """Have `run` send the next batch soon."""
-        self._requested.set()
+        if flush:
+            self._requested.set()
 
     async def flushed(self) -> None:
         """Wait until Redis has acknowledged everything that was added so far."""

@@ -250,13 +250,11 @@ class InFlight:
         for delivery in deliveries:
             if delivery.state is DeliveryState.OPEN:
                 delivery.state = DeliveryState.ANSWERED
-                self._acks.add(delivery)
+                self._acks.add(delivery, flush=not wait)
                 self._queue.done(delivery, self._clock.monotonic())
                 self._changed()
         if wait:
             await self._acks.flushed()
-        else:
-            self._acks.request_flush()
 
     async def fail(
         self, delivery: Delivery, error: BaseException | str, *, retry: bool, wait: bool = True

@@ -101,11 +101,14 @@ class KeyedQueue:
 
     def done(self, delivery: Delivery, now: float) -> None:
         """Remove a delivery that was handed out and is answered for good."""
-        key = _key(delivery)
+        key = (delivery.resource, delivery.event.subject)
         state = self._keys[key]
         state.out -= 1
         self.out -= 1
-        self._tidy(key, state, now)
+        if state.blocked:
+            self._release(key, state, now)
+        elif not state.out:
+            del self._keys[key]
 
     def requeue(self, delivery: Delivery, now: float, due: float = 0.0) -> None:
         """Hand out a delivery again that was handed out before, not before the time `due`."""
@@ -143,7 +146,10 @@ class KeyedQueue:
             if len(kept) < len(state.blocked):
                 state.blocked = deque(kept)
                 self.blocked -= 1
-                self._tidy(key, state, now)
+                if state.blocked:
+                    self._release(key, state, now)
+                elif not state.out:
+                    del self._keys[key]
 
     def drain(self) -> list[Delivery]:
         """Remove and return every delivery that is not handed out. Those that are can still be answered."""
@@ -167,13 +173,6 @@ class KeyedQueue:
         else:
             insort(state.blocked, item, key=_position)
         self.blocked += 1
-
-    def _tidy(self, key: Key, state: _KeyState, now: float) -> None:
-        """Release the next delivery of a key, or forget the key if it has no deliveries."""
-        if state.blocked:
-            self._release(key, state, now)
-        elif not state.out:
-            del self._keys[key]
 
     def _release(self, key: Key, state: _KeyState, now: float) -> None:
         """Unblock the oldest delivery of a key if none of them is out and it is due."""
