@@ -224,7 +224,7 @@ async def test_the_group_is_dropped(stage: Stage) -> None:
                 await delivery.ack()
                 await stage.redis.xgroup_destroy(STREAM, "g")
 
-    with pytest.raises(GroupGone, match=r"group g of .*stream:orders is gone"):
+    with pytest.raises(GroupGone, match=r"group g of .*stream:orders no longer exists"):
         await asyncio.wait_for(consume(), PATIENCE)
 
 
