@@ -98,10 +98,10 @@ class Event:
         source: `/ordersync/ACCOUNT/RESOURCE`.
         type: Such as `io.ordermesh.order.updated`.
         subject: Id of the record.
-        time: When the record was read (RFC 3339).
+        time: When the record changed, by the clock of OrderMesh (RFC 3339).
         sequence: Number of the event among those of its resource.
         version: Number of the event among those of its record.
-        reason: What made the worker read the record.
+        reason: What caused the read: poll, resync or reconcile.
         changed: Names of the fields that have changed.
         data: The record as served, decompressed.
         previous: The old values of the fields in `changed`, as a JSON object; "" if unknown or not enabled.

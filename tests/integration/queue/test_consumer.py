@@ -125,6 +125,43 @@ async def test_a_batch_in_part(stage: Stage) -> None:
     assert await stage.pending() == {}
 
 
+async def test_exclusive_batches(stage: Stage) -> None:
+    """No batch has two events of an entity, and the next one of an entity comes after the answer to the first."""
+    await stage.add("a", "a", "b", "a")
+    seen = []
+    async with stage.consumer() as consumer:
+        async for batch in consumer.batches(10, exclusive=True):
+            seen.append([(each.event.subject, each.event.version) for each in batch])
+            await batch.ack()
+    assert seen == [[("a", 1), ("b", 1)], [("a", 2)], [("a", 3)]]
+
+
+async def test_batches_of_one(stage: Stage) -> None:
+    """An event for which `alone` is true has a batch of its own, and the others come in order."""
+    await stage.add(*"abcd")
+    seen = []
+    async with stage.consumer() as consumer:
+        async for batch in consumer.batches(10, alone=lambda each: each.event.subject in "bd"):
+            seen.append("".join(each.event.subject for each in batch))
+            await batch.ack()
+    assert seen == ["a", "b", "c", "d"]
+    assert await stage.pending() == {}
+
+
+async def test_the_next_batch(stage: Stage) -> None:
+    """Each batch may have a size of its own; there is none at the end."""
+    await stage.add(*"abcd")
+    sizes = []
+    async with stage.consumer() as consumer:
+        for limit in (1, 2, 3):
+            batch = await consumer.next_batch(limit)
+            assert batch is not None
+            sizes.append(len(batch))
+            await batch.ack()
+        assert await consumer.next_batch(1) is None
+    assert sizes == [1, 2, 1]
+
+
 async def test_calls_do_not_grow_with_the_events(stage: Stage) -> None:
     """500 events take a handful of reads and acknowledgements, and no other call."""
     await stage.add(*(f"s{number}" for number in range(500)))

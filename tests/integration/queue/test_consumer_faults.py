@@ -22,8 +22,9 @@ from tests.support.programs import program_env
 from tests.support.servers import Server
 from tests.support.waiting import PATIENCE, eventually
 from worker.errors import ConsumerReplaced, GroupGone, SettingsError
-from worker.queue import Backoff, Consumer, Delivery, Trimmed
+from worker.queue import Backoff, Consumer, Delivery, Reject, Trimmed
 from worker.queue.consumer.connection import DedicatedConnection
+from worker.queue.consumer.dead_letter_writer import DeadLetterWriter
 from worker.queue.consumer.retry import RetryForever
 from worker.redis.connections import connect
 
@@ -108,6 +109,24 @@ async def test_gone_and_cannot_be_dealt_with(stage: Stage) -> None:
     assert (letter.where, letter.data, letter.attempts) == (entry, b'{"id":"only here"}', 2)
     assert letter.event is not None
     assert letter.event.id == "order:a:1:00000000"
+
+
+async def test_gone_before_its_letter_is_written(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The letter is written from what the consumer holds as well if the entry is removed after the last attempt."""
+    monkeypatch.setattr(DeadLetterWriter, "run", lambda _: anyio.sleep_forever())
+    (entry,) = await stage.add("a", data=b'{"id":"only here"}')
+
+    async def handle(delivery: Delivery) -> None:
+        raise Reject(delivery.event.subject)
+
+    async with stage.consumer(wait=True, claim_after=5) as consumer, anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: consumer.run(handle))
+        await eventually(lambda: consumer.statistics().failed == 1)
+        await stage.redis.xdel(STREAM, entry)
+        await asyncio.sleep(0.15)  # the claim is renewed meanwhile, and Redis drops what has no data
+        consumer.stop()
+    (letter,) = await stage.letters()
+    assert (letter.where, letter.data) == (entry, b'{"id":"only here"}')
 
 
 async def test_gone_and_cannot_be_given_back(stage: Stage) -> None:
@@ -283,6 +302,19 @@ async def test_no_claim_is_forgotten(stage: Stage, losing: list[str]) -> None:
     taken = await stage.take(stage.consumer())
     assert losing == []
     assert ids(taken) == entries
+
+
+async def test_to_acknowledge_without_waiting(stage: Stage, losing: list[str]) -> None:
+    """`ack(wait=False)` returns although Redis has not answered; the event is acknowledged all the same."""
+    await stage.add("a", "b")
+    async with stage.consumer() as consumer:
+        losing += ["XACK"]
+        async for delivery in consumer:
+            await delivery.ack(wait=False)
+            assert consumer.statistics().working == 0
+    assert losing == []
+    assert consumer.statistics().acknowledged == 2
+    assert await stage.pending() == {}
 
 
 # Redis is away, or full
