@@ -14,7 +14,8 @@
         ├── GatewayUnreachable   no connection, or no answer in time                   exit 3
         ├── OutcomeUnknown       a write was sent and its answer is lost: it may have been done
         ├── PartialBulk          a list sent in several requests: one failed, those before it were answered
-        ├── LoginRejected        the credentials, or a fresh token, were refused       exit 3
+        ├── LoginRejected        the credentials were refused                          exit 3
+        ├── TokenRejected        a token of a fresh login was refused                  exit 3
         ├── UnreadableAnswer     the answer is not what the contract says
         ├── ContractMismatch     a resource has no list at any path that is known                exit 3
         ├── FilterBroken         a filter by modification that held does so no more
@@ -186,7 +187,7 @@ class PartialBulk(OrderMeshError):
 
 
 class LoginRejected(OrderMeshError):
-    """OrderMesh refused the credentials, or a token it had just given out."""
+    """OrderMesh refused the credentials."""
 
     code = "login_rejected"
     exit_status = 3
@@ -201,6 +202,22 @@ class LoginRejected(OrderMeshError):
         )
         words = (text or "empty response").rstrip(".")
         super().__init__(f"OrderMesh refused the login with status {status}: {words}. {advice}")
+
+
+class TokenRejected(OrderMeshError):
+    """OrderMesh accepted the credentials, and refused the token that it had given out for them."""
+
+    code = "token_rejected"
+    exit_status = 3
+
+    def __init__(self, operation: str, text: str) -> None:
+        self.operation, self.text = operation, text
+        words = (text or "empty response").rstrip(".")
+        super().__init__(
+            f"{operation}: OrderMesh answered 401 to the token of a login that had just succeeded: {words}. The "
+            "credentials are right. Check in OrderMesh what this client may read, and that ORDERSYNC_API__BASE_URL "
+            "is the gateway that the client belongs to."
+        )
 
 
 class UnreadableAnswer(OrderMeshError):

@@ -79,8 +79,9 @@ class Liar:
     """Serves `records`, and lies as its fields say; a test may change them between two polls.
 
     `base`: the number of the first page. `lenient`: a page before the first is taken for the first, not refused.
-    `clamps`: a page behind the last is taken for the last; `beyond`: it is refused with this status; without
-    both it is empty. `cap`: most records in a page. `total`: it is given; `told` makes another number of it.
+    `clamps`: a page behind the last is taken for the last; `beyond`: it is refused with this status, or, where that
+    is a good one, answered without a body; without both it is empty. `cap`: most records in a page. `total`: it is
+    given; `told` makes another number of it.
     `keeps`: the filter by modification, None where it is ignored; `after_paging`: it looks at one page at a time.
     `wrap` makes the body of the answer. `interfere(path, query)` may answer in the place of all this.
     `asked` holds the queries of the requests for the list.
@@ -135,7 +136,7 @@ class Liar:
         if number < 0 and not self.lenient:
             return 400, {"message": "there is no such page"}
         if number > last and self.beyond and not self.clamps:
-            return self.beyond, {"message": "there is no such page"}
+            return self.beyond, {"message": "there is no such page"} if self.beyond >= 400 else b""
         number = max(0, min(number, last) if self.clamps else number)
         shown = rows[number * size : (number + 1) * size]
         body: Record = {"orders": self._narrow(shown, query) if self.after_paging else shown}

@@ -24,9 +24,10 @@ from worker.errors import (
     LoginRejected,
     OrderMeshError,
     OutcomeUnknown,
+    TokenRejected,
 )
 from worker.ordermesh.contract.operations import OPERATIONS, Operation
-from worker.ordermesh.http import refusals
+from worker.ordermesh.http import rate_limits, refusals
 from worker.ordermesh.http.reply import Reply, reply_of
 from worker.ordermesh.services import TypedServices
 from worker.telemetry import tracing
@@ -48,6 +49,8 @@ RETRIED_WRITE_STATUSES = frozenset({429})
 """For a write that must not be done twice: the status with which the server says that it has not begun."""
 UNANSWERED_STATUSES = frozenset({408, 502, 504})
 """Statuses with which a gateway says that it does not know the outcome of the request."""
+NO_CONTENT = 204
+"""The status with which a server says that the response has no body on purpose."""
 BACKOFF = Backoff(first=0.25, most=20.0)
 """Pause between two attempts of a request, with full jitter."""
 MAX_RETRY_AFTER = 30.0
@@ -161,7 +164,7 @@ class OrderMeshClient(TypedServices):
     async def read_page(
         self, key: str, number: int, size: int, usage: Usage, narrowed: Mapping[str, str] | None = None
     ) -> bytes:
-        """Return the body of one page of a list operation.
+        """Return the body of one page of a list operation; empty where the gateway answers without one.
 
         Args:
             key: The key of the operation.
@@ -173,6 +176,9 @@ class OrderMeshClient(TypedServices):
         """
         query = {**(narrowed or {}), **self.profile.page_query(key, number, size)}
         reply = await self.call(key, query=query, usage=usage)
+        if not reply.raw.strip() and reply.status != NO_CONTENT:
+            # A page without records, or a fault on the way: it is believed when the gateway says so twice.
+            reply = await self.call(key, query=query, usage=usage)
         if reply.date is not None:
             # The header has whole seconds, rounded down: adding half a second is correct on average.
             usage.clock_offset = reply.date + 0.5 - self._clock.now()
@@ -247,7 +253,8 @@ class OrderMeshClient(TypedServices):
             ApiError: The server refuses the request, or failed at every attempt.
             GatewayUnreachable: There was no connection, or no response in time, at every attempt.
             OutcomeUnknown: A write was sent, and its response was lost.
-            LoginRejected: The server refuses the credentials, or a token that it has just issued.
+            LoginRejected: The server refuses the credentials.
+            TokenRejected: The server refuses a token that it has just issued.
             Unaddressable: A parameter of the path has a value that would result in another path.
             ValueError: A parameter of the path has no value.
 
@@ -307,7 +314,7 @@ class OrderMeshClient(TypedServices):
         if not request.repeatable and response.status_code in UNANSWERED_STATUSES:
             raise OutcomeUnknown(request.key, str(error))
         if response.status_code in (RETRIED_STATUSES if request.repeatable else RETRIED_WRITE_STATUSES):
-            retry_after = refusals.retry_after(response, self._clock.now())
+            retry_after = rate_limits.retry_after(response, self._clock.now())
             if retry_after is not None and retry_after > MAX_RETRY_AFTER:
                 error.retry_after = retry_after
                 raise error
@@ -328,12 +335,14 @@ class OrderMeshClient(TypedServices):
                 break
             # This token is older than the request: another worker obtained it, and it may be revoked too.
         if response.status_code == 401:
-            raise LoginRejected(401, refusals.words(response))
+            raise TokenRejected(request.key, refusals.words(response))
         return response
 
     async def _send(self, request: _Request, token: str | None, usage: Usage) -> httpx.Response:
         with tracing.span("request", operation=request.key, method=request.method) as span:
             response = await self._send_once(request, token, usage)
+            if (pause := rate_limits.exhausted_for(response, self._clock.now())) is not None:
+                await self._budget.exhaust(pause)
             span.attributes["status"] = response.status_code
             return response
 

@@ -45,6 +45,47 @@ def refused(status: int) -> Reply:
     return status, {"message": "made-up trouble"}
 
 
+# Responses with a good status that are no usual pages
+
+NO_PAGES: dict[str, Reply] = {
+    "errors": (200, {"orders": [], "errors": [{"errorMessage": "Search index unavailable"}]}),
+    "no success": (200, {"success": False, "orders": []}),
+}
+
+
+@pytest.mark.parametrize("reply", NO_PAGES)
+async def test_an_error_with_a_good_status_is_no_first_read(redis_url: str, reply: str) -> None:
+    """It does not end the first read: what there was before is `snapshot`, not `created`."""
+    liar = Liar(records=orders(30), interfere=lambda path, _: NO_PAGES[reply] if path == LIST_PATH else None)
+    async with watching(liar, redis_url) as watch:
+        run = await watch.poll()
+        assert (run.outcome, run.published) != ("complete", 0)
+        liar.interfere = None
+        while (await watch.poll()).outcome != "complete":
+            pass
+        assert {event.action for event in await watch.events()} == {"snapshot"}
+        assert await watch.missing() == []
+
+
+@pytest.mark.parametrize("status", [200, 204])
+async def test_a_list_that_ends_without_a_body(redis_url: str, status: int) -> None:
+    """Behind it, new orders are created, and orders that are gone are deleted."""
+    liar = Liar(records=orders(60), beyond=status, total=False)
+    async with watching(liar, redis_url, page_size=20) as watch:
+        await reads_all(watch)
+        liar.add(2)
+        await reads_all(watch)
+        assert [event.action for event in await watch.events()][-2:] == ["created", "created"]
+        gone = liar.records.pop(7)
+        await reads_all(watch)
+        due = watch.account.keys.refresh_queue("orders")
+        for _ in range(2):
+            for member in await watch.place.redis.zrange(due, 0, -1):
+                await watch.place.redis.zadd(due, {member: 0})
+            await watch.poll()
+        assert [event.subject for event in await watch.events() if event.action == "deleted"] == [gone["id"]]
+
+
 # Pages
 
 PAGINGS: dict[str, tuple[dict[str, Any], int]] = {
@@ -64,6 +105,10 @@ PAGINGS: dict[str, tuple[dict[str, Any], int]] = {
     "from 1, 404 past the end": ({"beyond": 404}, 1),
     "from 1, 404 past the end, no total": ({"beyond": 404, "total": False}, 1),
     "from 1, 400 past the end, no total": ({"beyond": 400, "total": False}, 1),
+    "from 1, 204 past the end": ({"beyond": 204}, 1),
+    "from 1, 204 past the end, no total": ({"beyond": 204, "total": False}, 1),
+    "from 0, 204 past the end, no total": ({"base": 0, "beyond": 204, "total": False}, 0),
+    "from 1, no body past the end, no total": ({"beyond": 200, "total": False}, 1),
     "from 1, a cap, no total": ({"cap": 20, "total": False}, 1),
     "from 1, a cap, clamped, no total": ({"cap": 20, "clamps": True, "total": False}, 1),
 }

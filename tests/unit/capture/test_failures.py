@@ -34,6 +34,7 @@ EXPECTED = {
     "OutcomeUnknown": Failure.GATEWAY,
     "PartialBulk": Failure.GATEWAY,
     "LoginRejected": Failure.GATEWAY,
+    "TokenRejected": Failure.GATEWAY,
     "UnreadableAnswer": Failure.GATEWAY,  # of no page: the response to a login, for example
     "ContractMismatch": Failure.GATEWAY,  # the probe has found no list
     "FilterBroken": Failure.SHORTCUT,

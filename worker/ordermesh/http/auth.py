@@ -2,7 +2,8 @@
 
 Production integrations use client credentials: the token lives about 24 hours and cannot be refreshed, so the worker
 logs in again. User logins are for development: the token lives 900 seconds, and its refresh token may be rotated. The
-lifetime in the response takes precedence (docs/reference/api-facts.md, 1.2).
+lifetime in the response takes precedence (docs/reference/api-facts.md, 1.2). Older guides show the fields of a client's
+token in snake case, so both spellings are read.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -67,18 +68,7 @@ class LoginRequest:
     query: dict[str, str] = field(default_factory=dict)
 
 
-class _TokenResponse(msgspec.Struct):
-    # Older guides show snake case for the client token (docs/reference/api-facts.md, 1.2), so both are read.
-    accessToken: str | None = None  # noqa: N815 - as served
-    access_token: str | None = None
-    refreshToken: str | None = None  # noqa: N815 - as served
-    refresh_token: str | None = None
-    expiresIn: float | None = None  # noqa: N815 - as served
-    expires_in: float | None = None
-
-
-# Not strict: a lifetime may be a string.
-_decode = msgspec.json.Decoder(_TokenResponse, strict=False).decode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def credentials_of(api: ApiSettings) -> Credentials:
@@ -125,13 +115,8 @@ def parse_token(
         UnreadableAnswer: The response has no access token, or one that a header cannot contain.
 
     """
-    try:
-        answer = _decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise UnreadableAnswer(
-            request.operation, f"the response to the login cannot be read: {error}"
-        ) from None
-    access = answer.accessToken or answer.access_token
+    fields = _session_fields(request, body)
+    access = _text(fields, "accessToken", "access_token")
     if not access:
         raise UnreadableAnswer(request.operation, "the response to the login has no accessToken")
     if not access.isascii() or not access.isprintable() or " " in access:
@@ -139,12 +124,12 @@ def parse_token(
             request.operation, "the accessToken contains characters that are not allowed in a header"
         )
     is_client = request.operation == "clients.token"
-    lifetime = answer.expiresIn or answer.expires_in or 0.0
-    if not (lifetime > 0 and math.isfinite(lifetime)):
-        lifetime = CLIENT_LIFETIME if is_client else USER_LIFETIME
+    lifetime = _seconds(fields, "expiresIn", "expires_in") or (
+        CLIENT_LIFETIME if is_client else USER_LIFETIME
+    )
     # A refresh without a new refresh token leaves the old one valid. The one of a client token is never used: the
     # vendor says that client tokens have no refresh flow.
-    refresh = answer.refreshToken or answer.refresh_token
+    refresh = _text(fields, "refreshToken", "refresh_token")
     if not refresh and previous and request.operation == "users.refresh":
         refresh = previous.refresh
     return Token(
@@ -155,3 +140,36 @@ def parse_token(
         refresh=None if is_client else refresh,
         issued_at=now,
     )
+
+
+def _session_fields(request: LoginRequest, body: bytes) -> dict[str, Any]:
+    """Return the fields of the session in the response to a login, which may stand in one object inside."""
+    try:
+        fields = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableAnswer(
+            request.operation, f"the response to the login cannot be read: {error}"
+        ) from None
+    inner = [value for value in fields.values() if isinstance(value, dict)]
+    return inner[0] if len(inner) == 1 and not _text(fields, "accessToken", "access_token") else fields
+
+
+def _text(fields: dict[str, Any], *names: str) -> str | None:
+    """Return the first of these fields that is a text, and not empty."""
+    return next((value for name in names if isinstance(value := fields.get(name), str) and value), None)
+
+
+def _seconds(fields: dict[str, Any], *names: str) -> float | None:
+    """Return the first of these fields that is a number of seconds, possibly as text; None if there is none.
+
+    Whatever else a gateway says of the lifetime does not prevent the login: the token is renewed after a 401.
+    """
+    for name in names:
+        value = fields.get(name)
+        try:
+            seconds = float(value) if isinstance(value, int | float | str) and value is not True else 0.0
+        except (ValueError, OverflowError):
+            continue
+        if seconds > 0 and math.isfinite(seconds):
+            return seconds
+    return None

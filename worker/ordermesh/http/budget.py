@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.keys import Keys
 
+MAX_EXHAUSTED = 30.0
+"""Seconds. However long the gateway's limit lasts, a request is tried then, and the refusal says what follows."""
 _BLOCK_SECONDS = 0.02
 _KEEP_SECONDS = 0.25
 _QUIET_SECONDS = 5.0
@@ -93,6 +95,7 @@ class Budget:
         self._capacity = max(max_concurrency, int(requests_per_second * _BLOCK_SECONDS * 4))
         self._block = max(1, int(requests_per_second * _BLOCK_SECONDS))
         self._script = scripts.load(redis, "worker.ordermesh", "budget")
+        self._exhaust = scripts.load(redis, "worker.ordermesh", "exhaust_budget")
         self._slots = anyio.CapacityLimiter(max_concurrency)
         self._request_lock = anyio.Lock()
         self._permits, self._permits_until = 0, 0.0
@@ -125,6 +128,11 @@ class Budget:
     def release(self, grant: Grant) -> None:
         """Free the slot of a request that has ended."""
         self._slots.release_on_behalf_of(grant.slot)
+
+    async def exhaust(self, seconds: float) -> None:
+        """Grant no request of the account for so long, half a minute at most: the gateway permits none."""
+        self._permits = 0
+        await self._exhaust(keys=[self._keys.budget], args=[int(min(seconds, MAX_EXHAUSTED) * 1000)])
 
     async def leave(self) -> None:
         """Give this worker's share to the others at once, instead of after some seconds without a request."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from worker.errors import UnreadableAnswer
+from worker.ordermesh.http.refusals import reported_error
 from worker.ordermesh.http.salvage import salvage
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
 
 def split(operation: str, body: bytes, wrappers: tuple[str, ...], *, page: int | None) -> Page:
-    """Return the records of a page.
+    """Return the records of a page. An empty body, as of the status 204, is a page without records.
 
     Args:
         operation: The key of the operation, for the error.
@@ -57,18 +58,26 @@ def split(operation: str, body: bytes, wrappers: tuple[str, ...], *, page: int |
         page: The requested page number, for the error.
 
     Raises:
-        UnreadableAnswer: The body is not JSON, has no list, or has several lists and none with an expected name.
+        UnreadableAnswer: The body is not JSON, has no list, has several lists and none with an expected name, or
+            has no records and reports an error.
 
     """
     try:
         fast = _fast_decoder(wrappers)(body)
     except _UNREADABLE:
-        return _split_slowly(operation, body, wrappers, page)
-    if fast.records is msgspec.UNSET:
-        return _split_slowly(operation, body, wrappers, page)
-    return Page(
-        fast.records, next((t for name in TOTAL_KEYS if (t := getattr(fast, name)) is not None), None)
-    )
+        fast = None
+    if fast is None or fast.records is msgspec.UNSET:
+        result = _split_slowly(operation, body, wrappers, page)
+    else:
+        totals = (getattr(fast, name) for name in TOTAL_KEYS)
+        result = Page(fast.records, next((total for total in totals if total is not None), None))
+    if not result.records and (problem := reported_error(body)) is not None:
+        raise UnreadableAnswer(
+            operation,
+            f"the response has no records and reports an error: {problem or 'without words'}",
+            page=page,
+        )
+    return result
 
 
 @lru_cache(maxsize=64)
@@ -81,6 +90,8 @@ def _fast_decoder(wrappers: tuple[str, ...]) -> Callable[[bytes], Any]:
 
 def _split_slowly(operation: str, body: bytes, wrappers: tuple[str, ...], page: int | None) -> Page:
     text = body.lstrip()
+    if not text:
+        return Page([], None)
     try:
         if text.startswith(b"["):
             return Page(_as_list(body), None)
@@ -96,7 +107,7 @@ def _split_slowly(operation: str, body: bytes, wrappers: tuple[str, ...], page: 
         name = next(iter(others))
     if name is None and not others and len(inner := _starting_with(fields, b"{")) == 1:
         # {"data": {"orders": [...]}}; the total may be in either object
-        page_inside = _split_slowly(operation, bytes(next(iter(inner.values()))), wrappers, page)
+        page_inside = split(operation, bytes(next(iter(inner.values()))), wrappers, page=page)
         return Page(page_inside.records, page_inside.total or _total(fields))
     if name is None:
         # A key may be personal data, as in a map by email address, so the message only quotes field names.

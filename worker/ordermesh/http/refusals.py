@@ -1,4 +1,4 @@
-"""Parsing of error responses: the server's message, property errors, and when to retry.
+"""Parsing of error responses: the server's message and property errors.
 
 Only one error body is documented, `errors[]` with `errorMessage` and `propertyName` (docs/reference/api-facts.md,
 1.6), so other common ones are accepted too. Only the message fields of a JSON body are repeated: the other fields, such
@@ -7,8 +7,7 @@ as `attemptedValue`, may contain a customer's data.
 
 from __future__ import annotations
 
-import email.utils
-from datetime import UTC
+import codecs
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,17 +21,17 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 200
 MAX_PROPERTIES = 10
-MAX_PAUSE = 86_400.0
-"""Longest pause in seconds. If the server asks for more, the request is retried after a day."""
 
 _MESSAGES = ("message", "error_description", "detail", "title", "error", "errorMessage")
+_SUCCESS = ("success", "isSuccess", "succeeded", "ok")
+_FAILED = frozenset({"error", "failed", "failure", "fail"})
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-azure-ref", "x-correlation-id")
 _REQUEST_ID_FIELDS = ("requestId", "traceId", "correlationId")
 
 
 def api_error(key: str, response: httpx.Response) -> ApiError:
     """Return the exception for an error response to operation `key`."""
-    body = _decoded(response)
+    body = _decoded(response.content)
     return api_error_class(response.status_code)(
         key,
         response.status_code,
@@ -49,15 +48,9 @@ def property_errors(body: Any) -> tuple[PropertyError, ...]:
 
 def words(response: httpx.Response) -> str:
     """Return the message of a JSON body, or the text of another body, as one short line."""
-    body = _decoded(response)
+    body = _decoded(response.content)
     if isinstance(body, dict):
-        messages = [body[name] for name in _MESSAGES if isinstance(body.get(name), str) and body[name]]
-        messages += ["; ".join(item.message for item in _properties(body))]
-        # {"error": {"code": ..., "message": ...}}, common with gateways
-        inner = body.get("error")
-        if isinstance(inner, dict) and isinstance(inner.get("message"), str):
-            messages.insert(0, inner["message"])
-        return _line(messages[0])
+        return _message(body)
     if isinstance(body, str):
         return _line(body)
     if body is not None:
@@ -67,18 +60,20 @@ def words(response: httpx.Response) -> str:
     return "an HTML page" if "html" in response.headers.get("content-type", "") else _line(response.text)
 
 
-def retry_after(response: httpx.Response, now: float) -> float | None:
-    """Return the seconds to wait according to Retry-After, a number or a date (RFC 9110, 10.2.3)."""
-    value = response.headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value), MAX_PAUSE)
-    try:
-        date = email.utils.parsedate_to_datetime(value)
-        if date.tzinfo is None:
-            date = date.replace(tzinfo=UTC)
-        return min(max(0.0, date.timestamp() - now), MAX_PAUSE)
-    except (ValueError, OverflowError):
+def reported_error(body: bytes) -> str | None:
+    """Return the message of an error that a response with a good status reports; None if it reports none.
+
+    Some gateways answer 200 while their search is not available, with `errors`, `error` or `success: false`.
+    """
+    fields = _decoded(body)
+    if not isinstance(fields, dict):
         return None
+    failed = (
+        any(fields.get(name) for name in ("errors", "error"))
+        or any(fields.get(name) is False for name in _SUCCESS)
+        or str(fields.get("status")).lower() in _FAILED
+    )
+    return _message(fields) if failed else None
 
 
 def _request_id(response: httpx.Response, body: Any) -> str | None:
@@ -89,11 +84,22 @@ def _request_id(response: httpx.Response, body: Any) -> str | None:
     return next((_line(text) for text in values if isinstance(text, str) and text), None)
 
 
-def _decoded(response: httpx.Response) -> Any:
+def _decoded(body: bytes) -> Any:
     try:
-        return msgspec.json.decode(response.content)
-    except (msgspec.DecodeError, RecursionError):
+        return msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _message(fields: dict[str, Any]) -> str:
+    """Return the message of a decoded body, as one short line."""
+    messages = [fields[name] for name in _MESSAGES if isinstance(fields.get(name), str) and fields[name]]
+    messages += ["; ".join(item.message for item in _properties(fields))]
+    # {"error": {"code": ..., "message": ...}}, common with gateways
+    inner = fields.get("error")
+    if isinstance(inner, dict) and isinstance(inner.get("message"), str):
+        messages.insert(0, inner["message"])
+    return _line(messages[0])
 
 
 def _properties(body: Any) -> Iterator[PropertyError]:

@@ -17,6 +17,7 @@ import msgspec
 from worker.clock import parse_time
 from worker.errors import UnreadableAnswer
 from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.http.body import body_of
 from worker.ordermesh.http.pages import Page, split
 from worker.ordermesh.http.refusals import property_errors
 
@@ -46,7 +47,10 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A successful response to operation `key`. `raw` is its body, byte for byte."""
+    """A successful response to operation `key`. `raw` is its body, byte for byte.
+
+    JSON in another charset than UTF-8 is the exception: it is converted, and a byte order mark is removed.
+    """
 
     key: str
     status: int
@@ -158,9 +162,14 @@ class AuditReply(Reply):
 
 
 def reply_of(key: str, response: httpx.Response) -> Reply:
-    """Return the reply of a successful response."""
+    """Return the reply of a successful response.
+
+    Raises:
+        UnreadableAnswer: The worker does not know the content encoding or the charset of its body.
+
+    """
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return Reply(key, response.status_code, response.content, media_type, server_time(response))
+    return Reply(key, response.status_code, body_of(key, response), media_type, server_time(response))
 
 
 def list_of(reply: Reply, wrappers: tuple[str, ...], page: int | None = None) -> ListReply:

@@ -24,6 +24,7 @@ from httpx_aiohttp import AiohttpTransport
 from httpx_aiohttp.transport import AiohttpResponseStream
 
 from worker.errors import SettingsError
+from worker.ordermesh.http.body import name_coding
 
 if TYPE_CHECKING:
     import ssl
@@ -166,6 +167,7 @@ class Http:
     async def _send_and_read(self, request: httpx.Request) -> httpx.Response:
         response = await self._transport.handle_async_request(request)
         response.request = request
+        name_coding(response)
         try:
             await response.aread()
         finally:

@@ -60,7 +60,9 @@ async def _log_in(client: Caller, key: str, body: dict[str, str], source: str | 
     """Log in. The secrets in the request and in the response are redacted in the logs of this process."""
     redaction.add(*(text for name, text in body.items() if name not in {"clientId", "username"}))
     reply = await client.log_in(LoginRequest(key, body, query_of({"source": source})))
-    session = reply.value
-    if isinstance(session, dict):
-        redaction.add_passing(*(text for name in _SECRETS if isinstance(text := session.get(name), str)))
+    answer = reply.value
+    parts = [answer, *answer.values()] if isinstance(answer, dict) else []
+    for session in parts:
+        if isinstance(session, dict):
+            redaction.add_passing(*(text for name in _SECRETS if isinstance(text := session.get(name), str)))
     return reply

@@ -196,12 +196,18 @@ def test_a_read() -> None:
     ]
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b'{"a":[],"b":[]}', b'"accepted"'])
+@pytest.mark.parametrize("body", [b"{}", b"<html>", b'{"a":[],"b":[]}', b'"accepted"'])
 def test_answers_without_a_list(body: bytes) -> None:
     """A write whose answer cannot be read is unknown, item by item; a read is an error."""
     assert [item.ok for item in read(body).items] == [None] * 3
     with pytest.raises(UnreadableAnswer):
         read(body, reads=True)
+
+
+def test_an_answer_without_a_body() -> None:
+    """It says nothing of any item, whether it was to be written or read."""
+    for reads in (False, True):
+        assert [item.ok for item in read(b"", reads=reads).items] == [None] * 3
 
 
 def test_a_result_that_breaks_the_json() -> None:

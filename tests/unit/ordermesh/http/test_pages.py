@@ -56,6 +56,51 @@ def test_null_is_an_empty_list() -> None:
     assert page(b'{"orders":null,"facets":[{"id":"f1"}],"total":0}').records == []
 
 
+@pytest.mark.parametrize("body", [b"", b"  \r\n"])
+def test_an_empty_body_is_an_empty_page(body: bytes) -> None:
+    """As of the status 204, which some gateways answer for an empty list or behind the last page."""
+    assert page(body) == Page([], None)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"orders":[],"errors":[{"errorMessage":"Search index unavailable"}]}', "Search index unavailable"),
+        (b'{"success":false,"orders":[]}', "without words"),
+        (b'{"success":false,"orders":null,"message":"try later"}', "try later"),
+        (b'{"isSuccess":false,"data":{"orders":[]}}', "without words"),
+        (b'{"data":{"success":false,"orders":[],"message":"try later"}}', "try later"),
+        (b'{"status":"error","message":"no index","items":[],"total":0}', "no index"),
+        (b'{"error":{"code":9,"message":"no index"},"orders":[]}', "no index"),
+        (b'{"errors":["no index"],"orders":[]}', "no index"),
+    ],
+)
+def test_an_error_with_a_good_status_is_no_page(body: bytes, message: str) -> None:
+    """A list without records beside an error says nothing of what there is."""
+    with pytest.raises(UnreadableAnswer, match=f"no records and reports an error: {message}"):
+        page(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"orders":[],"errors":[],"error":null}',
+        b'{"orders":[],"errors":{},"error":"","success":true}',
+        b'{"orders":[],"status":"ok","success":null}',
+        b'{"orders":[],"warnings":["slow"]}',
+        b"[]",
+    ],
+)
+def test_an_empty_page_without_an_error(body: bytes) -> None:
+    """Fields for errors that hold none do not make an empty page doubtful."""
+    assert page(body).records == []
+
+
+def test_records_beside_an_error_are_read() -> None:
+    """What is shown is read; a warning beside it is not a reason to hold it back."""
+    assert raw(page(b'{"orders":[1],"errors":[{"errorMessage":"one shard is slow"}]}')) == [b"1"]
+
+
 def test_the_total_of_a_nested_list() -> None:
     """It stands beside the list or outside."""
     assert page(b'{"data":{"orders":[{"id":"1"}],"total":7}}').total == 7
@@ -106,8 +151,6 @@ def test_unusable_totals(value: bytes) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"",
-        b"   ",
         b"<html>joe@example.com</html>",
         b'"joe@example.com"',
         b"12",

@@ -1,0 +1,68 @@
+"""The body of a response as UTF-8, whatever a gateway in front of OrderMesh has made of it."""
+
+from __future__ import annotations
+
+import codecs
+from typing import TYPE_CHECKING
+
+from worker.errors import UnreadableAnswer
+
+if TYPE_CHECKING:
+    import httpx
+
+CODINGS = frozenset({"identity", "gzip", "deflate"})
+"""Content codings that httpx decodes. It passes a body with any other on as it is."""
+_SAME_CODINGS = {"x-gzip": "gzip"}  # RFC 9110, 8.4.1.3
+_UNIVERSAL = frozenset({"utf-8", "ascii"})
+
+
+def name_coding(response: httpx.Response) -> None:
+    """Give the content coding of a response the name that httpx knows. Call it before the body is read."""
+    if "content-encoding" in response.headers:
+        names = (_SAME_CODINGS.get(name, name) for name in _codings(response))
+        response.headers["content-encoding"] = ", ".join(names)
+
+
+def body_of(key: str, response: httpx.Response) -> bytes:
+    """Return the body of a response to operation `key`: text without a byte order mark, and JSON in UTF-8.
+
+    Raises:
+        UnreadableAnswer: The worker does not know the content encoding, or the charset of JSON.
+
+    """
+    if unknown := [name for name in _codings(response) if name not in CODINGS]:
+        raise UnreadableAnswer(
+            key,
+            f"the response has the content encoding {unknown[0]}, but the worker knows only gzip and deflate",
+        )
+    media_type = response.headers.get("content-type", "").lower()
+    body = response.content.removeprefix(codecs.BOM_UTF8)
+    if "json" not in media_type or "charset" not in media_type:
+        return body
+    return _in_utf8(key, body, response.charset_encoding or "utf-8")
+
+
+def _in_utf8(key: str, body: bytes, charset: str) -> bytes:
+    try:
+        name = codecs.lookup(charset).name
+        # Some servers call UTF-8 ISO-8859-1. Text in a wide charset may be valid UTF-8 by accident.
+        if name in _UNIVERSAL or (not name.startswith(("utf-16", "utf-32")) and _is_utf8(body)):
+            return body
+        return body.decode(name).lstrip("\ufeff").encode()
+    except (LookupError, UnicodeError):
+        raise UnreadableAnswer(
+            key, f"the response is not in the charset that it names: {charset[:40]!r}"
+        ) from None
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _codings(response: httpx.Response) -> list[str]:
+    header = response.headers.get("content-encoding", "")
+    return [name for part in header.split(",") if (name := part.strip().lower())]
