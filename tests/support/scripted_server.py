@@ -6,14 +6,16 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import anyio.lowlevel
+from pydantic import SecretStr
 
 from worker.app import open_services
 from worker.clock import Clock
-from worker.config.sections import Account
+from worker.config.sections import Account, ApiSettings
 from worker.ordermesh.http.tokens import LOCK_SECONDS
 from worker.services import AccountServices
 
@@ -101,6 +103,35 @@ async def lab(context: ssl.SSLContext | None = None) -> AsyncIterator[Lab]:
         for task in working:
             task.cancel()
         await asyncio.gather(*working, return_exceptions=True)
+
+
+def script(answers: Sequence[bytes]) -> Handler:
+    """Answers in this order; the last one again and again."""
+    left = list(answers)
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(left.pop(0) if len(left) > 1 else left[0])
+        await writer.drain()
+
+    return serve
+
+
+def count(served: Lab, path: str, method: str = "") -> int:
+    """How often a path was asked for."""
+    return sum(head.startswith(method.encode()) and f" {path} ".encode() in head for head in served.seen)
+
+
+def lab_account(served: Lab, **api: Any) -> Account:
+    """An account at the scripted server. `api`: settings of the API."""
+    settings = {"requests_per_second": 10_000, "timeout": 5, "attempts": 3, **api}
+    return Account(
+        name="default",
+        api=ApiSettings(
+            base_url=served.url, client_id="lab", client_secret=SecretStr("lab-secret"), **settings
+        ),
+        intervals={"orders": 1.0},
+        ignore_fields={},
+    )
 
 
 class OwnClock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import gc
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -15,10 +16,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from tests.support.scripted_server import Lab, OwnClock, at_work, http, lab
+from tests.support.scripted_server import Lab, OwnClock, at_work, http, lab, lab_account, script
 from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import account_for
-from worker.config.sections import Account, ApiSettings
 from worker.errors import (
     ApiError,
     Conflict,
@@ -29,6 +29,7 @@ from worker.errors import (
     PropertyError,
     RateLimited,
     ServerError,
+    TokenRejected,
     UnreadableAnswer,
 )
 from worker.ordermesh.client import (
@@ -55,18 +56,6 @@ def fault(sandbox: SandboxServer, **rule: Any) -> None:
     sandbox.faults.add(FaultRule(**{"operation": SEARCH, "action": "status", **rule}))
 
 
-def lab_account(served: Lab, **api: Any) -> Account:
-    settings = {"requests_per_second": 10_000, "timeout": 5, "attempts": 3, **api}
-    return Account(
-        name="default",
-        api=ApiSettings(
-            base_url=served.url, client_id="lab", client_secret=SecretStr("lab-secret"), **settings
-        ),
-        intervals={"orders": 1.0},
-        ignore_fields={},
-    )
-
-
 @pytest.fixture
 async def served() -> AsyncIterator[Lab]:
     """A scripted gateway at which one can log in."""
@@ -79,12 +68,16 @@ async def served() -> AsyncIterator[Lab]:
 
 
 async def test_refused_token_is_renewed_once(redis_url: str, sandbox: SandboxServer) -> None:
-    """When even a fresh token is refused: one forced renewal, no retries, and the server's words."""
+    """When even a fresh token is refused: one forced renewal, no retries, and the server's words.
+
+    The credentials are not blamed: the login has just succeeded.
+    """
     fault(sandbox, code=401, body='{"message":"not for you"}')
     async with at_work(account_for(sandbox, attempts=5), redis_url) as desk:
-        with pytest.raises(LoginRejected, match="not for you") as caught:
+        with pytest.raises(TokenRejected, match="not for you") as caught:
             await desk.client.read_page(SEARCH, 0, 10, Usage())
-    assert caught.value.status == 401
+    assert str(caught.value).startswith("orders.search: ")
+    assert "The credentials are right." in str(caught.value)
     assert (sandbox.requests.count(SEARCH), sandbox.auth.issued) == (2, 2)
 
 
@@ -224,7 +217,7 @@ async def test_retry_after_as_a_date(redis_url: str, sandbox: SandboxServer, zon
 async def test_retry_after_that_cannot_be_read(redis_url: str, sandbox: SandboxServer) -> None:
     """A pause that cannot be read is as good as none."""
     clock = OwnClock(chance=1.0)
-    values = ["", "soon", "-1", "1.5", "\u00b2", "Wed, 99 Oct 2015 07:28:00 GMT"]
+    values = ["", "soon", "-1", "1e3", "\u00b2", "Wed, 99 Oct 2015 07:28:00 GMT"]
     async with at_work(account_for(sandbox), redis_url, clock) as desk:
         for value in values:
             fault(sandbox, code=503, retry_after=value, times=1)
@@ -246,6 +239,62 @@ async def test_retry_after_that_is_too_long(
     assert caught.value.retry_after == told
     assert clock.slept == []
     assert sandbox.requests.count(SEARCH) == 1
+
+
+@pytest.mark.parametrize(
+    ("hint", "status"), [("X-RateLimit-Remaining: 0", "200 OK"), ("X-Unknown: 0", "429 Too Many Requests")]
+)
+async def test_the_reset_of_the_rate_limit_is_waited_for(
+    redis_url: str, served: Lab, hint: str, status: str
+) -> None:
+    """Whether the last permitted request was answered or one more refused: the next waits until the reset."""
+    limited = http(b'{"orders":[]}', hint, "X-RateLimit-Reset: 2", status=status)
+    served.handlers["/order/v1/orders"] = script([limited, http(b'{"orders":[]}')])
+    clock = OwnClock(chance=0.0)
+    async with at_work(lab_account(served), redis_url, clock) as desk:
+        for _ in range(1 if status.startswith("429") else 2):
+            await desk.client.read_page(SEARCH, 0, 10, Usage())
+    assert sum(clock.slept) > 1.0
+
+
+# What gateways send instead of a page
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "200 OK"])
+async def test_an_empty_body_is_an_empty_page(redis_url: str, served: Lab, status: str) -> None:
+    """With the status 204 at once; with another one, which may be a fault, when the gateway says so twice."""
+    full = http(b'{"orders":[{"id":"1"}]}')
+    async with at_work(lab_account(served), redis_url) as desk:
+        served.answers["/order/v1/orders"] = http(b"", status=status)
+        assert await desk.client.read_page(SEARCH, 3, 10, Usage()) == b""
+        assert sum(b" /order/v1/orders?" in head for head in served.seen) == (
+            1 if status.startswith("204") else 2
+        )
+        served.handlers["/order/v1/orders"] = script([http(b"", status="200 OK"), full])
+        assert b'"id":"1"' in await desk.client.read_page(SEARCH, 3, 10, Usage())
+
+
+async def test_a_byte_order_mark(redis_url: str, served: Lab) -> None:
+    """In the login, in a list and in an error, JSON with a byte order mark is read."""
+    mark = b"\xef\xbb\xbf"
+    served.answers["/user/v1/clients/token"] = http(mark + b'{"accessToken":"made-up","expiresIn":"24h"}')
+    served.answers["/order/v1/orders"] = http(mark + b'{"orders":[]}')
+    async with at_work(lab_account(served), redis_url) as desk:
+        assert await desk.client.read_page(SEARCH, 0, 10, Usage()) == b'{"orders":[]}'
+        served.answers["/order/v1/orders"] = http(mark + b'{"message":"not now"}', status="400 Bad")
+        with pytest.raises(ApiError, match="not now"):
+            await desk.client.read_page(SEARCH, 0, 10, Usage())
+
+
+async def test_x_gzip(redis_url: str, served: Lab) -> None:
+    """An old name of gzip; a coding that the worker has not asked for and does not know is named."""
+    packed = gzip.compress(b'{"orders":[]}', mtime=0)
+    async with at_work(lab_account(served), redis_url) as desk:
+        served.answers["/order/v1/orders"] = http(packed, "Content-Encoding: x-gzip")
+        assert await desk.client.read_page(SEARCH, 0, 10, Usage()) == b'{"orders":[]}'
+        served.answers["/order/v1/orders"] = http(packed, "Content-Encoding: br")
+        with pytest.raises(UnreadableAnswer, match="content encoding br"):
+            await desk.client.read_page(SEARCH, 0, 10, Usage())
 
 
 # What errors say

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
-from tests.support.scripted_server import Handler, Lab, OwnClock, at_work, http, lab
+from tests.support.scripted_server import Lab, OwnClock, at_work, count, http, lab, lab_account, script
 from tests.support.worker import account_for
-from worker.config.sections import Account, ApiSettings
 from worker.errors import (
     ApiError,
     Conflict,
@@ -50,34 +47,6 @@ SAFE = [each.key for each in WRITES if each.method in {"PUT", "DELETE"}]
 
 def refused(status: int, *headers: str, body: bytes = b"{}") -> bytes:
     return http(body, *headers, status=f"{status} Refused")
-
-
-def script(answers: Sequence[bytes]) -> Handler:
-    """Answers in this order; the last one again and again."""
-    left = list(answers)
-
-    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(left.pop(0) if len(left) > 1 else left[0])
-        await writer.drain()
-
-    return serve
-
-
-def count(served: Lab, path: str, method: str = "") -> int:
-    """How often a path was asked for."""
-    return sum(head.startswith(method.encode()) and f" {path} ".encode() in head for head in served.seen)
-
-
-def lab_account(served: Lab, **api: Any) -> Account:
-    settings = {"requests_per_second": 10_000, "timeout": 5, "attempts": 3, **api}
-    return Account(
-        name="default",
-        api=ApiSettings(
-            base_url=served.url, client_id="lab", client_secret=SecretStr("lab-secret"), **settings
-        ),
-        intervals={"orders": 1.0},
-        ignore_fields={},
-    )
 
 
 @pytest.fixture
