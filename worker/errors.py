@@ -23,7 +23,7 @@
         ├── ChoiceBroken         a choice by status or merchant that held does so no more
         └── ApiError             any other refusal: status, code, text, properties, request id
             ├── Forbidden        403
-            ├── NotFound         404
+            ├── NotFound         404, 410
             ├── Conflict         409
             ├── Unaddressable    an id that no path can hold
             ├── RateLimited      429
@@ -345,7 +345,13 @@ class ServerError(ApiError):
     code = "server_error"
 
 
-_BY_STATUS: dict[int, type[ApiError]] = {403: Forbidden, 404: NotFound, 409: Conflict, 429: RateLimited}
+_BY_STATUS: dict[int, type[ApiError]] = {
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    410: NotFound,
+    429: RateLimited,
+}
 
 
 def api_error_class(status: int) -> type[ApiError]:

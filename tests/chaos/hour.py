@@ -139,6 +139,7 @@ class Shop:
             api__requests_per_second=str(10 * self.speed),
             poll__intervals=json.dumps(intervals),
             poll__complete_every=str(COMPLETE / self.speed),
+            poll__confirm_deletes="1",
             log__level="warning",
         )
 

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -223,10 +223,12 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(liar: Liar, redis_url: str, **api: Any) -> AsyncIterator[Watch]:
+async def watching(
+    liar: Liar, redis_url: str, *, confirm_deletes: float = 300.0, **api: Any
+) -> AsyncIterator[Watch]:
     """`liar` served on a free port of loopback, and a worker at it that has asked nothing yet.
 
-    `api`: settings of the API, such as `page_size=10`.
+    `api`: settings of the API, such as `page_size=10`; the other arguments are settings of the account.
     """
     working: set[asyncio.Task[None]] = set()
 
@@ -237,7 +239,7 @@ async def watching(liar: Liar, redis_url: str, **api: Any) -> AsyncIterator[Watc
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     liar.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    clock, account = Hands(), _account(liar, api)
+    clock, account = Hands(), replace(_account(liar, api), confirm_deletes=confirm_deletes)
     try:
         async with open_services([account], redis_url, clock) as place:
             yield Watch(liar, place, place.accounts[account.name], clock)

@@ -93,7 +93,8 @@ class ReadOptions:
     """How a source is read, whoever reads it.
 
     `resource`: the list that is read, or that the audit log belongs to. `scope`: which of its records are published.
-    `single`: it was seen that a single record can be read by its id.
+    `single`: it was seen that a single record can be read by its id. `confirm_after`: seconds between the two answers
+    that a record does not exist, after which it is deleted.
     """
 
     resource: Resource
@@ -102,6 +103,7 @@ class ReadOptions:
     window: int
     interval: float
     ignored: frozenset[str]
+    confirm_after: float
     single: bool = False
     privacy: RecordPolicy | None = None
 
@@ -152,6 +154,7 @@ class PollSession:
             window=account.api.max_concurrency,
             interval=account.intervals.get(source.name, 0.0),
             ignored=hidden.union(account.ignore_fields.get(source.name, ())),
+            confirm_after=account.confirm_deletes,
             privacy=payload.privacy,
         )
         self.stop, self.seconds = stop, seconds

@@ -207,6 +207,13 @@ class PollSettings(Section):
         le=86400,
         description="seconds between two full scans, where polls are incremental reads",
     )
+    confirm_deletes: float = Field(
+        300,
+        ge=0,
+        le=86400,
+        description="seconds between the two answers that a record does not exist, after which it is published as "
+        "deleted",
+    )
 
     @property
     def chosen(self) -> dict[str, float]:
@@ -394,6 +401,7 @@ class Account:
     intervals: Mapping[str, float]
     ignore_fields: Mapping[str, tuple[str, ...]]
     complete_every: float = 3600.0
+    confirm_deletes: float = 300.0
     reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
     contract_file: Path | None = None
     interest: InterestSettings = field(default_factory=InterestSettings)

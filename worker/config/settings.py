@@ -255,6 +255,7 @@ def _account(
         intervals=poll.chosen,
         ignore_fields=poll.ignore_fields,
         complete_every=poll.complete_every,
+        confirm_deletes=poll.confirm_deletes,
         reconcile=settings.reconcile,
         contract_file=contract_file,
         interest=settings.interest,

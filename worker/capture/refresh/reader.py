@@ -20,7 +20,7 @@ from worker.capture.records.diff import observe
 from worker.capture.resources import AuditLog, Resource
 from worker.capture.state import refresh_queue as due
 from worker.capture.state.commit import Checkpoint, RefreshResult
-from worker.capture.state.refresh_queue import CONFIRM_SECONDS, CONFIRMATIONS
+from worker.capture.state.refresh_queue import CONFIRMATIONS
 from worker.capture.writer import Keep, RecordWriter, Written
 from worker.errors import (
     ApiError,
@@ -217,7 +217,7 @@ class RecordRefresher:
                     batch.gone.append(identifier)
                     batch.done.append(text)
                 else:
-                    batch.later[text] = CONFIRM_SECONDS
+                    batch.later[text] = self._options.confirm_after
                     batch.absent[identifier] = times + 1
                 return
             if await self._session.store.state_of(identifier, self._session.buckets):

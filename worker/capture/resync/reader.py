@@ -35,7 +35,7 @@ BELIEVED_AFTER = 3
 GIVEN_UP_AFTER, ALL_GIVEN_UP_AFTER = 5, 20
 """Attempts after which an id that cannot be read counts as not found: where others can be read, and where none can."""
 _NAMES = ("shortId", "safeId", "externalId")
-_NO_ID = frozenset({400, 405, 410, 422})
+_NO_ID = frozenset({400, 405, 422})
 """Answers to a read of one record where the id is of another kind."""
 
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 _ID, _OF = "id:", "of:"
 
-CONFIRM_SECONDS = 30.0
-"""Seconds between the two answers that a record does not exist."""
 CONFIRMATIONS = 2
 """Number of answers, or full scans, after which a missing record is deleted."""
 

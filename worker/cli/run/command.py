@@ -231,6 +231,7 @@ def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
         api,
         poll.chosen,
         settings.poll.ignore_fields,
+        confirm_deletes=settings.poll.confirm_deletes,
         reconcile=settings.reconcile,
         interest=settings.interest,
         privacy=settings.privacy,
