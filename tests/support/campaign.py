@@ -1,0 +1,91 @@
+"""A worker of real parts, in the process of the test, at the independent gateway (`tests.support.gateway`).
+
+    async with worker_at(gateway, redis_url, page_size=50) as worker:
+        await worker.poll()
+        await worker.poll(complete=True)
+        worker.clock.offset -= 3600      # the clock of this host is put back
+
+Where signals, restarts or the timing of polls matter, run a daemon with `gateway.settings` and `Program` instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+from pydantic import SecretStr
+
+from tests.support.gateway import CLIENT_ID, CLIENT_SECRET, Gateway
+from worker.app import open_services
+from worker.capture.registry import ORDERS
+from worker.capture.resources import Captured
+from worker.capture.state.cursor import Cursor
+from worker.capture.state.lease import RENEW_SECONDS
+from worker.capture.state.run import Run
+from worker.capture.state.store import StateStore
+from worker.clock import SystemClock
+from worker.config.sections import Account, ApiSettings
+from worker.services import AccountServices, Services
+
+
+class HostClock(SystemClock):
+    """The clock of a host, `offset` seconds ahead; waits take no time, except those between two heartbeats."""
+
+    def __init__(self, offset: float = 0.0) -> None:
+        self.offset = offset
+
+    def now(self) -> float:
+        """Seconds since 1970, as far as this host is concerned."""
+        return time.time() + self.offset
+
+    async def sleep(self, seconds: float) -> None:
+        """No wait, except between two heartbeats of a lease."""
+        if seconds >= RENEW_SECONDS:
+            await anyio.sleep(seconds)
+        await anyio.lowlevel.checkpoint()
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The parts of a worker, whose polls a test runs one by one."""
+
+    place: Services
+    account: AccountServices
+    clock: HostClock
+
+    async def poll(self, captured: Captured = ORDERS, **options: Any) -> Run:
+        """One poll, of the orders unless something else is named."""
+        return await self.account.poller.poll(captured, **options)
+
+    async def cursor(self, captured: Captured = ORDERS) -> Cursor:
+        """Where a resource stands."""
+        return await StateStore(self.place.redis, self.account.keys, captured).load_cursor()
+
+
+def account_at(gateway: Gateway, **settings: Any) -> Account:
+    """The account at a gateway; `settings` are those of the API, or `intervals` and the other parts of an account."""
+    account = Account(
+        name="default", api=ApiSettings(base_url=gateway.url), intervals={"orders": 1.0}, ignore_fields={}
+    )
+    parts = {name: settings.pop(name) for name in list(settings) if hasattr(account, name)}
+    api = {"requests_per_second": 10_000, "timeout": 5, "attempts": 2, **settings}
+    made = ApiSettings(
+        base_url=gateway.url, client_id=CLIENT_ID, client_secret=SecretStr(CLIENT_SECRET), **api
+    )
+    return replace(account, api=made, **parts)
+
+
+@asynccontextmanager
+async def worker_at(gateway: Gateway, redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
+    """A worker that has asked nothing yet. `clock`: that of its host."""
+    clock = settings.pop("clock", None) or HostClock()
+    account = account_at(gateway, **settings)
+    async with open_services([account], redis_url, clock) as place:
+        yield Worker(place, place.accounts[account.name], clock)
+    await asyncio.sleep(0)  # lets the transports that were closed say goodbye
