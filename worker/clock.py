@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import random
+import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import anyio
+
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII
+)
+_CLOCK = re.compile(r"(.+?[T ])(\d\d)(:?\d\d)?(:?\d\d)?(.*)", re.ASCII)
+_FRACTION = re.compile(r"[.,](\d+)", re.ASCII)
+_NOT_ZERO = re.compile(r"[:0.,]*[1-9]")
 
 
 class Clock(Protocol):
@@ -55,24 +63,63 @@ def parse_time(text: object) -> int | None:
     """Return the milliseconds since 1970 of a time that OrderMesh wrote, or None if it cannot be parsed.
 
     The order service writes seven fraction digits and a zone. The shipment service writes no zone; its times are read
-    as UTC (docs/reference/api-facts.md, 1.4).
+    as UTC (docs/reference/api-facts.md, 1.4). Any form of ISO 8601 is accepted that Python reads, in either case, and
+    24:00 and second 60, which are the moment after.
     """
+    parsed = _parse(text)
+    try:
+        return None if parsed is None else int(parsed.timestamp() * 1000)
+    except (OverflowError, ValueError):
+        return None
+
+
+def as_rfc3339(text: str) -> str:
+    """Return a time that `parse_time` can parse as RFC 3339, with all of its digits; "" for another text.
+
+    A time that is RFC 3339 is returned as it is. A time without a zone is in UTC.
+    """
+    parsed = _parse(text)
+    if parsed is None or _RFC3339.fullmatch(text):
+        return "" if parsed is None else text
+    offset = parsed.utcoffset() or timedelta()
+    if offset % timedelta(minutes=1):  # RFC 3339 has no seconds in an offset
+        try:
+            parsed = parsed.astimezone(UTC)
+        except OverflowError:
+            return ""
+        return parsed.isoformat().replace("+00:00", "Z")
+    fraction = _FRACTION.search(text)
+    whole = parsed.replace(microsecond=0, tzinfo=None).isoformat()
+    zone = parsed.replace(microsecond=0).isoformat()[len(whole) :].replace("+00:00", "Z")
+    return f"{whole}.{fraction[1]}{zone}" if fraction else f"{whole}{zone}"
+
+
+def _parse(text: object) -> datetime | None:
+    """Return a time with its zone; None if this is none."""
     if not isinstance(text, str):
         return None
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
+        late = _parse_late(text.upper())
+        if late is None:
+            return None
+        parsed = late
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _parse_late(text: str) -> datetime | None:
+    """Return a time that is written as hour 24 of the day before, or as second 60; also any other, in upper case."""
+    found = _CLOCK.fullmatch(text)
+    if found is None:
         return None
-    if parsed.tzinfo is None:
-        parsed = parsed.replace(tzinfo=UTC)
+    day, hour, minute, second, rest = found.groups(default="")
+    later = timedelta()
+    if second.endswith("60"):
+        second, later = f"{second[:-2]}59", timedelta(seconds=1)
+    elif hour == "24" and not _NOT_ZERO.match(f"{minute}{second}{rest}"):
+        hour, later = "00", timedelta(days=1)
     try:
-        return int(parsed.timestamp() * 1000)
+        return datetime.fromisoformat(f"{day}{hour}{minute}{second}{rest}") + later
     except (OverflowError, ValueError):
         return None
-
-
-def with_zone(text: str) -> str:
-    """Return a time that `parse_time` can parse as RFC 3339; a time without a zone is in UTC."""
-    if text.endswith("Z") or text[-6:-5] in ("+", "-"):
-        return text
-    return f"{text}Z" if "T" in text else rfc3339((parse_time(text) or 0) / 1000)

@@ -15,7 +15,7 @@ import msgspec
 from xxhash import xxh3_64_digest
 
 from worker.capture.records.fingerprint import RecordState, pack_id, raw_fingerprint
-from worker.clock import parse_time, with_zone
+from worker.clock import as_rfc3339, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ class AuditEvent:
     Attributes:
         version: Number of the entry in its log, from 1.
         fingerprint: The first 32 bits of its digest.
-        time: The time of the entry with its zone; "" if it has none.
+        time: The time of the entry in RFC 3339; "" if it has none.
         published: The entry as JSON, after the privacy policy was applied.
 
     """
@@ -109,8 +109,9 @@ def new_entries(
         remembered[digest] = None
         version += 1
         published = _published(entry.raw, privacy)
-        latest = max(latest, parse_time(entry.time) or 0)
-        time = with_zone(entry.time) if entry.time else ""
+        at = parse_time(entry.time) or 0
+        latest = max(latest, at)
+        time = as_rfc3339(entry.time or "") if at > 0 else ""  # 0001-01-01 is how some services write null
         new.append(AuditEvent(version, int.from_bytes(digest[:4], "big"), time, published))
     after = RecordState(
         fingerprint, 0, latest, version, _retained(remembered, served), position=stored.place if stored else 0

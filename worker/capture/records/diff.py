@@ -22,7 +22,7 @@ from worker.capture.records.fingerprint import (
     read_content,
 )
 from worker.capture.records.scope import EVERYTHING
-from worker.clock import parse_time, with_zone
+from worker.clock import as_rfc3339, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,7 @@ class DecodedRecord(msgspec.Struct, frozen=True, gc=False):
         held: `before`, unpacked.
         content: The hashes of its fields; None if the record cannot be read.
         modified: Its modification time in milliseconds since 1970, 0 for unknown.
-        time: The same as text, with a zone.
+        time: The same as text, in RFC 3339.
         problem: Why the record cannot be read.
         published: The record after the privacy policy was applied; None without a policy.
         linked: The values of the fields that the follow-ups of the resource name, in their order.
@@ -232,7 +232,7 @@ def decode(
         if modified is None:
             break
         if modified > 0:  # 0001-01-01 is how some services write null
-            time = with_zone(str(value))
+            time = as_rfc3339(str(value))
             return DecodedRecord(
                 observed,
                 before,

@@ -53,6 +53,14 @@ def test_each_entry_once() -> None:
     assert look([FIRST, SECOND, THIRD], again.after) is None
 
 
+def test_the_time_of_an_entry_is_rfc3339() -> None:
+    """Whatever form the server writes; one that is no time, or stands for null, leaves the time of the reading."""
+    served = ["2026-01-01T10:00:00+0200", "yesterday", "0001-01-01T00:00:00"]
+    found = look([entry(id=str(at), timestamp=text) for at, text in enumerate(served)])
+    assert found is not None
+    assert [one.time for one in found.entries] == ["2026-01-01T10:00:00+02:00", "", ""]
+
+
 def test_in_the_order_of_their_times() -> None:
     """Also where the server gives the newest first; with equal times its order counts, whichever way it runs."""
     assert in_order([THIRD, SECOND, FIRST]) == [FIRST, SECOND, THIRD]

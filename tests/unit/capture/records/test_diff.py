@@ -100,6 +100,15 @@ def test_unset_time_falls_back(names: FieldIndex, unset: str | None) -> None:
     assert (change.time, change.modified) == (EARLY, 1767261600123)
 
 
+@pytest.mark.parametrize(
+    ("served", "published"),
+    [("2026-11-20T10:00:00+0200", "2026-11-20T10:00:00+02:00"), ("2026-11-20", "2026-11-20T00:00:00Z")],
+)
+def test_the_time_of_an_event_is_rfc3339(names: FieldIndex, served: str, published: str) -> None:
+    """Whatever form the server writes: the schema of events says `date-time`."""
+    assert step({"id": "a", "updatedAt": served}, names=names).time == published
+
+
 def test_time_without_zone_is_utc(names: FieldIndex) -> None:
     """Shipment times carry no zone: UTC (docs/reference/api-facts.md, 1.4)."""
     assert (
