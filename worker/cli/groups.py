@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
-import redis.exceptions
 
-from worker.app import run_async, running_redis_url
+from worker.app import run_async
 from worker.cli.common.options import pick_account, prepare
 from worker.cli.common.params import GROUP, RESOURCE, account_option
+from worker.cli.common.redis import ask_back, check_resource, client_of
 from worker.cli.render.tables import columns, duration, printable
 from worker.clock import SystemClock
 from worker.config.sections import RESOURCES
-from worker.config.settings import Settings, hide_password
-from worker.errors import RedisUnavailable, SettingsError
+from worker.errors import SettingsError
 from worker.keys import Keys
 from worker.queue.streams.groups import Groups, RetentionLimits, idle_seconds, written_at
-from worker.redis.connections import answer, connect
+from worker.redis.connections import answer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from redis.asyncio import Redis
-
+    from worker.config.settings import Settings
     from worker.queue.streams.groups import Group
 
 _COLUMNS = ("resource", "group", "unread", "pending", "oldest", "idle", "consumers", "holds back")
@@ -67,8 +61,7 @@ def drop(ctx: click.Context, *, group: str, resource: str | None, yes: bool, acc
 
     The events stay in the stream while retention and the other groups keep them.
     """
-    if resource is not None and resource not in RESOURCES:
-        raise SettingsError(f"Unknown resource {resource!r}. Known resources: {', '.join(RESOURCES)}")
+    check_resource(resource)
     settings = prepare(quiet=True)
     resources = (resource,) if resource else RESOURCES
     declared = [name for name in settings.events.groups.get(group, ()) if name in resources]
@@ -81,24 +74,8 @@ def drop(ctx: click.Context, *, group: str, resource: str | None, yes: bool, acc
     run_async(lambda: _drop(settings, account or ctx.obj, group, resources, yes=yes))
 
 
-@asynccontextmanager
-async def _client(settings: Settings) -> AsyncIterator[Redis]:
-    url = running_redis_url(settings)
-    client = connect(url)
-    try:
-        yield client
-    except (redis.exceptions.RedisError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise RedisUnavailable(
-            f"{hide_password(url)} cannot be used: {error}. To find the cause: ordersync doctor."
-        ) from None
-    finally:
-        await client.aclose()
-
-
 async def _list(settings: Settings, account: str | None, *, as_json: bool) -> None:
-    async with _client(settings) as client:
+    async with client_of(settings) as client:
         keys = Keys(await pick_account(client, account, settings))
         groups, now, rows = Groups(client, keys), SystemClock().now(), []
         for resource in RESOURCES:
@@ -147,7 +124,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 async def _drop(
     settings: Settings, account: str | None, group: str, resources: tuple[str, ...], *, yes: bool
 ) -> None:
-    async with _client(settings) as client:
+    async with client_of(settings) as client:
         keys = Keys(await pick_account(client, account, settings))
         groups = Groups(client, keys)
         result = [
@@ -166,18 +143,8 @@ async def _drop(
                 f"{resource}: group {printable(group)} has {item.unread} unread and {item.pending} pending events, "
                 "which it will not get"
             )
-        _ask_back(yes=yes)
+        ask_back("Drop the group?", yes=yes)
         for resource, _ in result:
             await groups.drop(resource, group)
             await answer(client.delete(keys.replayed(resource, group)))
             click.echo(f"{resource}: group {printable(group)} was dropped")
-
-
-def _ask_back(*, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise SettingsError(
-            "Not a terminal, so no confirmation is possible. Nothing was dropped; pass --yes to confirm."
-        )
-    click.confirm("Drop the group?", abort=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from redis.asyncio import Redis
 
 from tests.support.consuming import Stage
 from tests.support.servers import Server
+from tests.support.streams import KEYS, Writer
 from tests.support.tools import server_program
-from worker.redis.connections import connect
+from worker.keys import ACCOUNTS
+from worker.redis.connections import answer, connect
 
 
 @pytest.fixture(scope="session", params=["embedded", "redis-server"])
@@ -22,6 +25,29 @@ def stage_server(
     server.start()
     yield server
     server.stop(kill=True)
+
+
+@pytest.fixture
+def server(stage_server: Server) -> Server:
+    """The same."""
+    return stage_server
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[Redis]:
+    """A client of an empty server, on which one account is known."""
+    one = connect(server.url)
+    await one.config_set("maxmemory", 0)
+    await one.flushall()
+    await answer(one.sadd(ACCOUNTS, KEYS.account))
+    yield one
+    await one.aclose()
+
+
+@pytest.fixture
+def writer(client: Redis) -> Writer:
+    """Writes events to the streams of that account."""
+    return Writer(client)
 
 
 @pytest.fixture

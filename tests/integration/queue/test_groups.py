@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +15,13 @@ from tests.support.commands import ordersync
 from tests.support.programs import Program, login_settings
 from tests.support.servers import Server
 from tests.support.streams import KEYS, STREAM, Writer, fields_of
-from tests.support.tools import server_program
 from tests.support.waiting import eventually
 from tests.support.worker import BenchMaker
-from worker.keys import ACCOUNTS
 from worker.queue.streams.groups import Groups, RetentionLimits
 from worker.redis.connections import answer, connect
 from worker.sandbox import SandboxServer
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module", params=["embedded", "redis-server"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The embedded Valkey, and the redis-server on PATH where there is one."""
-    binary = server_program(request.param)
-    one = Server(tmp_path_factory.mktemp("server"), binary)
-    one.start()
-    yield one
-    one.stop(kill=True)
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[Redis]:
-    one = connect(server.url)
-    await one.config_set("maxmemory", 0)
-    await one.flushall()
-    await answer(one.sadd(ACCOUNTS, KEYS.account))
-    yield one
-    await one.aclose()
-
-
-@pytest.fixture
-def writer(client: Redis) -> Writer:
-    return Writer(client)
 
 
 @pytest.fixture

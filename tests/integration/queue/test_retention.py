@@ -6,7 +6,7 @@ import io
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -21,7 +21,6 @@ from jobs.tick import tick
 from jobs.worker import make_queue
 from tests.support.servers import Server
 from tests.support.streams import KEYS, STREAM, Writer, fields_of
-from tests.support.tools import server_program
 from tests.support.worker import BenchMaker
 from worker.clock import SystemClock
 from worker.queue.retention import Retention
@@ -34,30 +33,6 @@ pytestmark = pytest.mark.anyio
 
 DAY = 86_400.0
 MINUTE_MS = 60_000
-
-
-@pytest.fixture(scope="module", params=["embedded", "redis-server"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The embedded Valkey, and the redis-server on PATH where there is one."""
-    binary = server_program(request.param)
-    one = Server(tmp_path_factory.mktemp("server"), binary)
-    one.start()
-    yield one
-    one.stop(kill=True)
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[Redis]:
-    one = connect(server.url)
-    await one.config_set("maxmemory", 0)
-    await one.flushall()
-    yield one
-    await one.aclose()
-
-
-@pytest.fixture
-def writer(client: Redis) -> Writer:
-    return Writer(client)
 
 
 def retention(client: Redis, kept: RetentionLimits | None = None, **options: Any) -> Retention:
