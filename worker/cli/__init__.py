@@ -6,10 +6,12 @@ import importlib
 import itertools
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
+
+from worker.cli.common import streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,8 +51,7 @@ def _gone_reader() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # Buffered output is written when the interpreter exits, and would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.drop_rest(sys.stdout)
         raise click.exceptions.Exit(0) from None
 
 
@@ -149,30 +150,32 @@ def main() -> None:
     """Run the command line; every expected error is one sentence on stderr and an exit code."""
     from worker.errors import OrdersyncError  # noqa: PLC0415 - as above
 
+    streams.prepare_streams()
     try:
         _check_arguments()
         status: Any = cli.main(prog_name="ordersync", standalone_mode=False)
     except click.exceptions.Abort:
         status = 130
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         status = error.exit_code
     except OrdersyncError as error:
         from worker.telemetry.log import redaction  # noqa: PLC0415 - as above
 
-        click.echo(f"ordersync: {redaction.text(str(error))}", err=True)
+        streams.say(f"ordersync: {redaction.text(str(error))}")
         status = error.exit_status
     except OSError as error:
-        click.echo(f"ordersync: the output cannot be written: {error.strerror}", err=True)
+        is_output = streams.is_output_error(error)
+        streams.say(f"ordersync: {f'the output cannot be written: {error.strerror}' if is_output else error}")
         status = 1
     except Exception as error:
         from redis.exceptions import RedisError  # noqa: PLC0415 - as above
 
         if not isinstance(error, RedisError):
             raise
-        click.echo(
-            f"ordersync: Redis failed: {str(error).rstrip('.')}. To find the cause: ordersync doctor.",
-            err=True,
+        streams.say(
+            f"ordersync: Redis failed: {str(error).rstrip('.')}. To find the cause: ordersync doctor."
         )
         status = 3
-    sys.exit(status if isinstance(status, int) else 0)
+    sys.exit(streams.finish_streams(status if isinstance(status, int) else 0))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +51,11 @@ SANDBOX_ACCOUNT = "sandbox"
 """The account of `ordersync run --sandbox`. Each run starts with new orders and drops the state of older ones."""
 _GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def without_line_end(value: Any) -> Any:
+    """Return a text without the line break that `echo` and editors put at its end; other values unchanged."""
+    return value.rstrip("\r\n") if isinstance(value, str) else value
 
 
 def _http_url(value: str) -> str:
@@ -151,6 +156,11 @@ class Section(BaseModel):
     """A group of settings. Unknown names are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_line_end(cls, value: Any) -> Any:
+        return without_line_end(value)
 
 
 class ApiSettings(Section):

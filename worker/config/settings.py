@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -43,6 +43,7 @@ from worker.config.sections import (
     Section,
     TraceSettings,
     account_name,
+    without_line_end,
 )
 from worker.errors import SettingsError
 
@@ -116,6 +117,11 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(
         4, ge=0, le=600, description="seconds to finish the current page when stopping"
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_line_end(cls, value: Any) -> Any:
+        return without_line_end(value)
 
     @classmethod
     def settings_customise_sources(

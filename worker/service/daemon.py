@@ -8,6 +8,7 @@ nor resources.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -156,7 +157,7 @@ class Watchdog:
                 for name, age in jobs.items()
             ],
         )
-        sys.stderr.flush()
+        _flush_log()
 
 
 class Daemon:
@@ -239,7 +240,7 @@ class Daemon:
                 name = signal.Signals(number).name
                 if self._stopping:
                     self._log.warning("stopped_at_once", signal=name)
-                    sys.stderr.flush()
+                    _flush_log()
                     os._exit(128 + number)
                 self._log.info(
                     "stopping",
@@ -376,3 +377,8 @@ class Daemon:
         except OSError as error:
             if self._repeats.allow("heartbeat_not_written", self._clock.monotonic()):
                 self._log.warning("heartbeat_not_written", folder=str(self._data_dir), error=str(error))
+
+
+def _flush_log() -> None:
+    with contextlib.suppress(OSError, ValueError):  # a full disk
+        sys.stderr.flush()

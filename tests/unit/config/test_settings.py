@@ -369,3 +369,24 @@ def test_interest_in_a_status_that_there_is_not(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("ORDERSYNC_INTEREST__STATUSES", '{"notes": ["Open"]}')
     with pytest.raises(SettingsError, match=r"notes have no status\. Resources with a status: orders"):
         settings.load()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_line_ends_are_no_part_of_a_value(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str) -> None:
+    """Not in the environment, in `.env`, or in a secret file; spaces, which a password may have, are kept."""
+    (tmp_path / ".env").write_text("ORDERSYNC_API__CLIENT_ID='client\n'", encoding="utf-8")
+    (tmp_path / "run-secrets").mkdir()
+    (tmp_path / "run-secrets" / "ORDERSYNC_PRIVACY__KEY").write_text(f"{'k' * 16}{end}", encoding="utf-8")
+    loaded = load_with(
+        monkeypatch,
+        api__client_secret=f" {SECRET} {end}",
+        account=f"acme{end}",
+        redis__url=f"redis://h/0{end}",
+    )
+    assert loaded.api.client_secret is not None
+    assert loaded.privacy.key is not None
+    assert loaded.redis.url is not None
+    assert loaded.api.client_secret.get_secret_value() == f" {SECRET} "
+    assert loaded.privacy.key.get_secret_value() == "k" * 16
+    assert (loaded.api.client_id, loaded.account) == ("client", "acme")
+    assert loaded.redis.url.get_secret_value() == "redis://h/0"

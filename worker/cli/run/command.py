@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -271,4 +271,5 @@ def _greet(settings: Settings, accounts: Sequence[Account], url: str, local: Loc
         "Press Ctrl-C to stop.",
         "",
     ]
-    click.echo("\n".join(lines))
+    with suppress(OSError):  # the reader is gone or the disk is full; the daemon works without a greeting
+        click.echo("\n".join(lines))
