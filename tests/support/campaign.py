@@ -4,6 +4,7 @@
         await worker.poll()
         await worker.poll(complete=True)
         worker.clock.offset -= 3600      # the clock of this host is put back
+        await settle(worker, judge)      # full scans until nothing is missed
 
 Where signals, restarts or the timing of polls matter, run a daemon with `gateway.settings` and `Program` instead.
 """
@@ -21,7 +22,7 @@ import anyio
 import anyio.lowlevel
 from pydantic import SecretStr
 
-from tests.support.gateway import CLIENT_ID, CLIENT_SECRET, Gateway
+from tests.support.gateway import CLIENT_ID, CLIENT_SECRET, Gateway, Judge
 from worker.app import open_services
 from worker.capture.registry import ORDERS
 from worker.capture.resources import Captured
@@ -69,9 +70,16 @@ class Worker:
 
 
 def account_at(gateway: Gateway, **settings: Any) -> Account:
-    """The account at a gateway; `settings` are those of the API, or `intervals` and the other parts of an account."""
+    """The account at a gateway; `settings` are those of the API, or `intervals` and the other parts of an account.
+
+    The second answer that a record does not exist is asked for at once.
+    """
     account = Account(
-        name="default", api=ApiSettings(base_url=gateway.url), intervals={"orders": 1.0}, ignore_fields={}
+        name="default",
+        api=ApiSettings(base_url=gateway.url),
+        intervals={"orders": 1.0},
+        ignore_fields={},
+        confirm_deletes=0.0,
     )
     parts = {name: settings.pop(name) for name in list(settings) if hasattr(account, name)}
     api = {"requests_per_second": 10_000, "timeout": 5, "attempts": 2, **settings}
@@ -89,3 +97,17 @@ async def worker_at(gateway: Gateway, redis_url: str, **settings: Any) -> AsyncI
     async with open_services([account], redis_url, clock) as place:
         yield Worker(place, place.accounts[account.name], clock)
     await asyncio.sleep(0)  # lets the transports that were closed say goodbye
+
+
+async def settle(worker: Worker, judge: Judge, rounds: int = 8, captured: Captured = ORDERS) -> int:
+    """Make full scans until nothing is missed; how many it took.
+
+    Before each but the first, the host's clock goes on by a minute. `rounds`: the limit.
+    """
+    for number in range(1, rounds + 1):
+        await worker.poll(captured, complete=True)
+        if not judge.missed():
+            judge.settled = judge.settled or time.time()
+            return number
+        worker.clock.offset += 60
+    raise AssertionError(f"not within {rounds} full scans: {judge.verdict()}")

@@ -47,7 +47,7 @@ def single_answer(history: History, serving: Serving, kind: Kind, identifier: st
     """A record by its id."""
     line = history.lines[kind.name].get(identifier)
     content = line.as_of(None) if line is not None and line.tenant == serving.tenant else None
-    if content is None:
+    if content is None or (serving.away is not None and serving.away(content)):
         return Answer(serving.gone, {"message": "there is no such record"})
     return Answer(200, {kind.record_key: content} if kind.record_key else content)
 
@@ -81,8 +81,9 @@ def _rows(history: History, serving: Serving, kind: Kind, query: Mapping[str, st
     if serving.stale_since is not None and (since or sorted_by):
         moment = serving.stale_since
     rows = [record for _, record in history.records(kind.name, serving.tenant, moment)]
-    if serving.hidden is not None:
-        rows = [record for record in rows if not serving.hidden(record)]
+    for leaves_out in (serving.hidden, serving.away):
+        if leaves_out is not None:
+            rows = [record for record in rows if not leaves_out(record)]
     if since is not None:
         least = _seconds(since)
         rows = [record for record in rows if (_modified(kind, record) or 0.0) >= least]

@@ -93,6 +93,7 @@ class Gateway(LoopThread):
             "api__requests_per_second": "1000",
             "redis__url": redis_url,
             "poll__intervals": '{"orders": 1}',
+            "poll__confirm_deletes": "1",
             "reconcile__every": "0",
             "log__format": "json",
             "data_dir": str(folder),
@@ -129,21 +130,19 @@ class Gateway(LoopThread):
         found = kind_at(path)
         is_list = found is not None and not found[1]
         page = number_of(query, self.serving) if is_list else None
-        fault = self.faults.one_for(path, page, size_of(query, self.serving) if is_list else 0)
         if is_list and found is not None:
             self.first_asked.setdefault(found[0].name, time.time())
-        if fault is not None and fault.action != "slow":
-            self.asked.append(Asked(time.time(), path, query, fault.action))
-            whole = _bytes(self._answer(path, query, head)) if fault.action == "truncate" else b""
-            return await self._spoil(
-                fault, whole, found[0].wrapper if found else "items", reader=reader, writer=writer
-            )
-        if fault is not None:
-            await asyncio.sleep(fault.seconds)
         answer = self._answer(path, query, head)
-        self.asked.append(Asked(time.time(), path, query, str(answer.status)))
-        writer.write(_bytes(answer))
-        return True
+        whole = _bytes(answer)
+        fault = self.faults.one_for(path, page, size_of(query, self.serving) if is_list else 0, whole)
+        outcome = fault.action if fault is not None and fault.action != "slow" else str(answer.status)
+        self.asked.append(Asked(time.time(), path, query, outcome))
+        if fault is None:
+            writer.write(whole)
+            return True
+        return await self._spoil(
+            fault, whole, found[0].wrapper if found else "items", reader=reader, writer=writer
+        )
 
     async def _spoil(
         self,
@@ -168,13 +167,15 @@ class Gateway(LoopThread):
             case "truncate":
                 writer.write(whole[: len(whole) - max(1, (len(whole) - whole.index(b"\r\n\r\n")) // 2)])
                 await writer.drain()
-                return False
+            case "slow":
+                await asyncio.sleep(fault.seconds)
+                writer.write(whole)
+                return True
             case "hang":
                 await reader.read(1)  # until the client goes away
-                return False
             case _:
                 reset(writer)
-                return False
+        return False
 
     def _answer(self, path: str, query: dict[str, str], head: str) -> Answer:
         if path == LOGIN:

@@ -32,7 +32,8 @@ class Serving:
         stale_since: Requests that filter or sort see the records as of that moment.
         lag: Lists show the records as they were so many seconds ago; a record by its id is never late.
         tenant: Whose records are served.
-        hidden: Records that no list shows, as of a part of the database that is away.
+        hidden: Records that no list shows.
+        away: Records that nothing shows, neither a list nor a read by id, as of a part of the database that is away.
         nothing: Every list is empty.
         audit_page: Entries in a page of an audit log; None for the whole log.
         audit_total: The field with the number of entries; None if there is none.
@@ -54,6 +55,7 @@ class Serving:
     lag: float = 0.0
     tenant: str = OWN
     hidden: Chooser | None = None
+    away: Chooser | None = None
     nothing: bool = False
     audit_page: int | None = None
     audit_total: str | None = "totalCount"
@@ -73,6 +75,7 @@ class Fault:
         path: Only requests whose path matches this pattern.
         page: Only this page of a list, counted from 0.
         size: Only pages of this size or larger.
+        holds: Only pages of a list that contain the record with this id.
         probability: The share of the requests.
         times: How many answers at most; None for any number.
         seconds: How long a slow answer waits.
@@ -88,6 +91,7 @@ class Fault:
     path: str = ""
     page: int | None = None
     size: int = 0
+    holds: str = ""
     probability: float = 1.0
     times: int | None = None
     seconds: float = 1.0
@@ -101,7 +105,7 @@ class Fault:
         """Let it be over."""
         self.ended = time.monotonic()
 
-    def concerns(self, path: str, page: int | None, size: int, rng: Random) -> bool:
+    def concerns(self, path: str, page: int | None, size: int, body: bytes, rng: Random) -> bool:
         """Whether the answer to a request is to be spoiled."""
         now = time.monotonic()
         if self.ended is not None or (self.times is not None and self.count >= self.times):
@@ -110,6 +114,8 @@ class Fault:
             self.end()
             return False
         if not re.search(self.path, path) or (self.page is not None and page != self.page):
+            return False
+        if self.holds and (page is None or self.holds.encode() not in body):
             return False
         return size >= self.size and rng.random() < self.probability
 
@@ -139,11 +145,11 @@ class Faults:
             for fault in self.all:
                 fault.end()
 
-    def one_for(self, path: str, page: int | None, size: int) -> Fault | None:
-        """The fault that happens to a request."""
+    def one_for(self, path: str, page: int | None, size: int, body: bytes) -> Fault | None:
+        """The fault that happens to a request whose answer would have this body."""
         with self._lock:
             for fault in self.all:
-                if fault.concerns(path, page, size, self._rng):
+                if fault.concerns(path, page, size, body, self._rng):
                     fault.count += 1
                     return fault
         return None
