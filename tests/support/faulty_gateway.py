@@ -79,9 +79,9 @@ class Liar:
     """Serves `records`, and lies as its fields say; a test may change them between two polls.
 
     `base`: the number of the first page. `lenient`: a page before the first is taken for the first, not refused.
-    `clamps`: a page behind the last is taken for the last; `beyond`: it is refused with this status, or, where that
-    is a good one, answered without a body; without both it is empty. `cap`: most records in a page. `total`: it is
-    given; `told` makes another number of it.
+    `clamps`: a page behind the last is taken for the last; `restarts`: for the first; `beyond`: it is refused with this
+    status, or, where that is a good one, answered without a body; without all three it is empty. `cap`: most records in
+    a page. `total`: it is given; `told` makes another number of it, or what is none.
     `keeps`: the filter by modification, None where it is ignored; `after_paging`: it looks at one page at a time.
     `wrap` makes the body of the answer. `interfere(path, query)` may answer in the place of all this.
     `asked` holds the queries of the requests for the list.
@@ -92,10 +92,11 @@ class Liar:
     base: int = 1
     lenient: bool = False
     clamps: bool = False
+    restarts: bool = False
     beyond: int | None = None
     cap: int = 1_000_000
     total: bool = True
-    told: Callable[[int], int] = int
+    told: Callable[[int], object] = int
     newest_first: bool = False
     keeps: Narrowing | None = None
     after_paging: bool = False
@@ -138,6 +139,7 @@ class Liar:
         if number > last and self.beyond and not self.clamps:
             return self.beyond, {"message": "there is no such page"} if self.beyond >= 400 else b""
         number = max(0, min(number, last) if self.clamps else number)
+        number = 0 if self.restarts and number > last else number
         shown = rows[number * size : (number + 1) * size]
         body: Record = {"orders": self._narrow(shown, query) if self.after_paging else shown}
         if self.total:
@@ -228,7 +230,8 @@ async def watching(
 ) -> AsyncIterator[Watch]:
     """`liar` served on a free port of loopback, and a worker at it that has asked nothing yet.
 
-    `api`: settings of the API, such as `page_size=10`; the other arguments are settings of the account.
+    `api`: settings of the API, such as `page_size=10`, and the `contract_file`; the other arguments are settings of the
+    account.
     """
     working: set[asyncio.Task[None]] = set()
 
@@ -251,6 +254,7 @@ async def watching(
 
 
 def _account(liar: Liar, api: dict[str, Any]) -> Account:
+    contract = api.pop("contract_file", None)
     settings = {"requests_per_second": 10_000, "timeout": 5, "attempts": 3, **api}
     return Account(
         name="default",
@@ -259,4 +263,5 @@ def _account(liar: Liar, api: dict[str, Any]) -> Account:
         ),
         intervals={"orders": 1.0},
         ignore_fields={},
+        contract_file=contract,
     )

@@ -78,6 +78,8 @@ def shortcomings(capabilities: Capabilities) -> Iterator[str]:
         yield f"the page parameter is ignored: {capabilities.pages.why}; only the first page can be read"
     if capabilities.reach.supported is False and _may_seek(capabilities):
         yield f"{capabilities.reach.why}; full scans read by modification time instead, with the filter and the sort"
+    if capabilities.totals.supported is False:
+        yield f"the total of the list is not used: {capabilities.totals.why}"
     if capabilities.sizes.supported is False:
         yield f"the page size is not honoured: {capabilities.sizes.why}"
     if capabilities.unfinished:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from tests.support.faulty_gateway import (
     FILTER,
@@ -20,6 +23,9 @@ from tests.support.faulty_gateway import (
     watching,
 )
 from worker.capture.probe.registry import FINISH_AFTER
+from worker.capture.registry import ORDERS
+from worker.capture.resync.requests import ResyncRequest
+from worker.capture.resync.runner import ResyncRunner
 
 pytestmark = pytest.mark.anyio
 
@@ -109,6 +115,14 @@ PAGINGS: dict[str, tuple[dict[str, Any], int]] = {
     "from 1, 204 past the end, no total": ({"beyond": 204, "total": False}, 1),
     "from 0, 204 past the end, no total": ({"base": 0, "beyond": 204, "total": False}, 0),
     "from 1, no body past the end, no total": ({"beyond": 200, "total": False}, 1),
+    "from 0, page 0 past the end": ({"base": 0, "restarts": True}, 0),
+    "from 0, page 0 past the end, no total": ({"base": 0, "restarts": True, "total": False}, 0),
+    "from 1, page 1 past the end": ({"restarts": True}, 1),
+    "from 1, lenient, page 1 past the end": ({"lenient": True, "restarts": True}, 1),
+    "from 1, lenient, page 1 past the end, no total": (
+        {"lenient": True, "restarts": True, "total": False},
+        1,
+    ),
     "from 1, a cap, no total": ({"cap": 20, "total": False}, 1),
     "from 1, a cap, clamped, no total": ({"cap": 20, "clamps": True, "total": False}, 1),
 }
@@ -131,7 +145,15 @@ async def test_a_way_of_paging(redis_url: str, paging: str, count: int) -> None:
         await reads_all(watch)
 
 
-@pytest.mark.parametrize("paging", ["from 0, clamped, no total", "from 1, 404 past the end, no total"])
+@pytest.mark.parametrize(
+    "paging",
+    [
+        "from 0, clamped, no total",
+        "from 1, 404 past the end, no total",
+        "from 1, page 1 past the end",
+        "from 0, page 0 past the end, no total",
+    ],
+)
 async def test_a_list_that_ends_with_a_full_page(redis_url: str, paging: str) -> None:
     """Where the last page is full and no total says so, what lies behind it ends the read and does not fail it."""
     lies, _ = PAGINGS[paging]
@@ -150,6 +172,88 @@ async def test_a_total_that_is_too_low(redis_url: str, told: Callable[[int], int
         await reads_all(watch)
         liar.change(320)
         await reads_all(watch)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [lambda shown: shown + 4000, lambda _: 10_000, lambda _: 10**15],
+    ids=["counts what is hidden", "constant", "a quadrillion"],
+)
+@pytest.mark.parametrize("lies", [{}, {"clamps": True}, {"restarts": True}, {"beyond": 404}], ids=str)
+@pytest.mark.parametrize("page_size", [100, 250, 1000])
+async def test_a_total_that_is_too_high(
+    redis_url: str, told: Callable[[int], int], lies: dict[str, Any], page_size: int
+) -> None:
+    """Of a total that counts what the token may not see, two full scans that agree say that the list is whole."""
+    liar = Liar(records=orders(250), told=told, **lies)
+    async with watching(liar, redis_url, page_size=page_size) as watch:
+        first = await watch.poll()
+        assert (first.outcome, first.error_code) == ("failed", "unreadable_answer")
+        with structlog.testing.capture_logs() as log:
+            await reads_all(watch)
+            liar.change(120)
+            await reads_all(watch)
+        (said,) = (line for line in log if line["event"] == "total_not_trusted")
+        assert said["resource"] == "orders"
+        # It is said once, and a probe does not bring the total back.
+        await watch.account.capabilities.mark_stale(ORDERS)
+        with structlog.testing.capture_logs() as log:
+            liar.add(1)
+            await reads_all(watch)
+        assert "total_not_trusted" not in [line["event"] for line in log]
+
+
+async def test_a_total_that_the_contract_does_not_trust(redis_url: str, tmp_path: Path) -> None:
+    """With `total = "untrusted"` the first full scan is believed."""
+    file = tmp_path / "contract.toml"
+    file.write_text('[operations."orders.search"]\ntotal = "untrusted"\n')
+    liar = Liar(records=orders(250), told=lambda shown: shown + 4000)
+    async with watching(liar, redis_url, contract_file=file) as watch:
+        await reads_all(watch)
+        liar.change(120)
+        await reads_all(watch)
+
+
+async def test_a_list_cut_at_a_round_number_is_not_believed(redis_url: str) -> None:
+    """500 records of 4,500 are what a server shows that limits its lists: more scans do not make it whole."""
+    async with watching(Liar(records=orders(500), told=lambda _: 4500), redis_url) as watch:
+        for _ in range(4):
+            run = await watch.poll()
+            assert (run.outcome, run.error_code) == ("failed", "unreadable_answer")
+        watch.liar.add(1)  # a list that lives grows past that number
+        assert (await watch.poll()).outcome == "complete"
+        assert await watch.missing() == []
+
+
+async def test_totals_that_change_with_each_page(redis_url: str) -> None:
+    """Numbers that mean nothing, and none that are numbers, neither end a list nor keep it from its end."""
+    lies = itertools.cycle([7, 10**6, 260, 0])
+    for told in (lambda _: next(lies), str, lambda _: "many", lambda _: 1.5):
+        liar = Liar(records=orders(250), told=told)
+        async with watching(liar, redis_url, page_size=100) as watch:
+            await watch.place.redis.flushdb()
+            runs = [await watch.poll() for _ in range(3)]
+            assert runs[-1].outcome == "complete"
+            assert await watch.missing() == []
+
+
+@pytest.mark.parametrize("total", [True, False])
+@pytest.mark.parametrize("count", [25, 40])
+async def test_a_forced_resync_of_a_list_that_begins_again(
+    redis_url: str, count: int, *, total: bool
+) -> None:
+    """Page 1 behind the last one is the end there too: each order is published once more, and none twice."""
+    liar = Liar(records=orders(count), restarts=True, total=total)
+    async with watching(liar, redis_url, page_size=10) as watch:
+        await reads_all(watch)
+        runner = ResyncRunner(watch.account.poller.context)
+        await runner.resyncs.create(
+            ResyncRequest(resource="orders", all=True, force=True), watch.clock.now(), "again"
+        )
+        await runner.slice(ORDERS, "again")
+        resync = await runner.resyncs.get("again")
+        assert resync is not None
+        assert (resync.state, resync.published, resync.error) == ("done", count, "")
 
 
 GROWING: dict[str, dict[str, Any]] = {

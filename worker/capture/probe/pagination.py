@@ -25,6 +25,9 @@ PAGE_NAMES = ("page", "pageNumber", "pageIndex")
 SIZE_NAMES = ("pageSize", "size", "limit", "perPage", "per_page")
 FAR_BEYOND = 1_000_000
 """A page number beyond the end of any list."""
+ROUND = 1000
+"""Most servers that limit the length of a list do so at a multiple of it."""
+NO_SUCH_PAGE = 404
 _ROUNDS = 4
 
 
@@ -109,13 +112,17 @@ async def find_sizes(
     # Half of the records of one page: the last page of this size cannot equal the first, however the list changes.
     half = max(1, len(page.records) // 2)
     beyond = await client.page(FAR_BEYOND, half)
+    past_end = evidence.past_end(beyond)
     if turned and isinstance(beyond, SamplePage) and len(page.records) > 1 and len(beyond.records) <= half:
         start = replace(page, records=page.records[:half])
         if evidence.same_page(start, beyond):
-            raise client.give_up(
-                ProbeRefusal(0, "a page far beyond the end returns the records of the first page")
-            )
-    past_end = evidence.past_end(beyond)
+            # Either that is how the list ends, or it moved while its pages were judged, and no page is turned.
+            verdict, _ = await _judged_twice(client, half)
+            if verdict not in {PageBase.FROM_0, PageBase.FROM_1}:
+                raise client.give_up(
+                    ProbeRefusal(0, "a page far beyond the end returns the records of the first page")
+                )
+            past_end = "restarts"
     if turned or past_end != "repeats":
         # If the page parameter is ignored, a repeated page does not mean the end of the list.
         result["past_end"] = past_end
@@ -123,7 +130,7 @@ async def find_sizes(
 
 
 async def find_reach(client: ProbeClient, page: SamplePage) -> dict[str, Any]:
-    """Return the finding about the end of a list, from its total: a server may return only the first records."""
+    """Return the findings about the end of a list, from its total: a server may return only the first records."""
     size, total = len(page.records), page.total
     if total is None or not size:
         return {
@@ -133,15 +140,38 @@ async def find_reach(client: ProbeClient, page: SamplePage) -> dict[str, Any]:
         }
     if total <= size:
         return {"reach": yes("the whole list fits on one page")}
-    before = (math.ceil(total / size) - 1) * size
-    answer = await client.page(client.listing.first_page + before // size, size)
+    last = math.ceil(total / size) - 1
+    answer = await client.page(client.listing.first_page + last, size)
     what = f"the page with the last of {total} records"
     if isinstance(answer, ProbeRefusal):
         why = f"{what} was refused ({answer.why})"
-        return {"reach": Capability(None, why) if answer.status >= 500 else no(why)}
-    if not answer.records and (answer.total is None or answer.total > before):
-        return {"reach": no(f"{what} is empty")}
-    return {"reach": yes(f"{what} can be read")}
+        if answer.status != NO_SUCH_PAGE:
+            return {"reach": Capability(None, why) if answer.status >= 500 else no(why)}
+    elif answer.records and not evidence.same_page(page, answer):
+        # A server that answers with its last page whatever is asked for shows another number of records.
+        exact = len(answer.records) == total - last * size
+        return {"reach": yes(f"{what} can be read")} | ({"totals": yes("it is reached")} if exact else {})
+    elif answer.total is not None and answer.total <= last * size:
+        return {"reach": yes(f"{what} is gone since the list became shorter")}
+    else:
+        why = f"{what} returns the records of the first page" if answer.records else f"{what} is empty"
+    found = await _find_end(client, page, last)
+    ends = Capability(None, f"the list ends after {found} records, although its total is {total}")
+    return {"reach": ends, "totals": ends} if found % ROUND else {"reach": no(why)}
+
+
+async def _find_end(client: ProbeClient, page: SamplePage, last: int) -> int:
+    """Return the number of records of a list that ends before page `last`, counted from 0: by halves."""
+    size, full = len(page.records), page
+    low, high = 0, last
+    while high - low > 1:
+        middle = (low + high) // 2
+        answer = await client.page(client.listing.first_page + middle, size)
+        if isinstance(answer, SamplePage) and answer.records and not evidence.same_page(full, answer):
+            low, page = middle, answer
+        else:
+            high = middle
+    return low * size + len(page.records)
 
 
 async def find_accepted_size(client: ProbeClient) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from worker.capture.probe.client import ProbeClient
 from worker.capture.probe.incremental import verify_filter, verify_sort
 from worker.capture.probe.probe import Probe
 from worker.errors import ContractMismatch, Forbidden, OrderMeshError
-from worker.ordermesh.contract.findings import Capabilities, adopt, fingerprint
+from worker.ordermesh.contract.findings import Capabilities, adopt, fingerprint, no
 from worker.redis.connections import answer
 from worker.telemetry.log import get_logger
 
@@ -107,7 +107,11 @@ class CapabilityRegistry:
         return result
 
     async def _probe(self, resource: Resource) -> Capabilities:
+        known = (await self.load()).get(resource.name)
         result = await Probe(self._client, resource, self.configured, self._clock).run()
+        if known is not None and result.totals.supported is None:
+            # What two full scans have shown, a few pages cannot disprove.
+            result = msgspec.structs.replace(result, totals=known.totals)
         self._log.info(
             "contract_probed",
             resource=resource.name,
@@ -162,6 +166,19 @@ class CapabilityRegistry:
             names = filter(None, (known.status_parameter, known.merchant_parameter))
             self._log_disabled(resource, "choice by status or merchant", " and ".join(names), why)
             await self._save(known.without_choices(at=self._clock.now()))
+
+    async def distrust_total(self, resource: Resource, why: str) -> None:
+        """Ignore the total of a list from now on, for all workers: full scans have shown that it is not its length."""
+        known = (await self.load()).get(resource.name)
+        if known is not None:
+            self._log.warning(
+                "total_not_trusted",
+                resource=resource.name,
+                reason=why,
+                advice="The total probably counts records that this token may not read. It is no longer used. If "
+                'records are missing, ask OrderMesh; if not, set total = "untrusted" in the contract file.',
+            )
+            await self._save(msgspec.structs.replace(known, totals=no(why)))
 
     async def disable_active(self, resource: Resource, why: str) -> None:
         """Disable what fast reads currently use: the filter or, without a filter, the sort."""

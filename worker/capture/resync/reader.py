@@ -113,6 +113,9 @@ class ResyncReader:
         covered = total is not None and number * width + len(keys) >= total
         if not keys:
             self._check_end(resync, search, number, total or resync.total, known=0 if query else tracked)
+        elif number and listing.past_end == "restarts" and set(keys) == set(resync.first):
+            self._check_end(resync, search, number, total or resync.total, known=0 if query else tracked)
+            return ResyncPage(page=keys, total=total, size=size, is_last=True)
         elif number and set(keys) == set(resync.page):
             if not covered and (total is not None or len(keys) == size) and listing.past_end != "repeats":
                 raise UnreadableAnswer(
@@ -138,7 +141,8 @@ class ResyncReader:
             if number and str(error.status) == profile.list_of(search).past_end:
                 return Page([], None)
             raise
-        return split(search, body, profile.wrappers(search), page=number)
+        page = split(search, body, profile.wrappers(search), page=number)
+        return page if profile.list_of(search).total == "trusted" else Page(page.records, None)
 
     def _check_end(self, resync: Resync, search: str, number: int, total: int, *, known: int) -> None:
         """Raise if an empty page is not plausibly the end. After some attempts it is taken for the end."""

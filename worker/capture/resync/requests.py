@@ -105,7 +105,8 @@ class ResyncProgress(msgspec.Struct, kw_only=True):
     """How far a resync has come. It moves in the commits that publish.
 
     `position`: ids, or pages of `size` records, that are dealt with; `width`: records in the fullest of these pages,
-    `page`: keys of those on the last one. `total`: ids, or records as far as the server says, 0 for not known.
+    `page`: keys of those on the last one, `first`: of those on the first, where the list begins again after its end.
+    `total`: ids, or records as far as the server says, 0 for not known.
     `read`, `published`, `unchanged`: records. `missing`: ids under which nothing was found, the first of `missed`.
     `over`: there is nothing more to read.
     """
@@ -114,6 +115,7 @@ class ResyncProgress(msgspec.Struct, kw_only=True):
     size: int = 0
     width: int = 0
     page: tuple[bytes, ...] = ()
+    first: tuple[bytes, ...] = ()
     total: int = 0
     read: int = 0
     published: int = 0

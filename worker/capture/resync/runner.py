@@ -259,6 +259,7 @@ def _count(resync: Resync, result: ResyncPage) -> None:
         resync.position += result.read
         return
     resync.total = result.total or resync.total
+    resync.first = resync.first or tuple(result.page)
     resync.position += 1
     resync.width = max(resync.width if resync.size == result.size else 0, len(result.page))
     resync.size, resync.page = result.size, tuple(result.page)

@@ -112,7 +112,7 @@ def fail(paginator: FullScanPaginator, error: Exception) -> CursorUpdate:
     Where it got no further than the run before it, it starts over: otherwise one page that cannot be read would keep
     the pages before it from ever being read again.
     """
-    fields: CursorUpdate = {"sweep_pages": paginator.expected}
+    fields: CursorUpdate = {"sweep_pages": paginator.expected, "sweep_short": paginator.short}
     if classify(error).is_of_one_request and not paginator.advanced:
         fields |= {"sweep_page": 0, "sweep_started": 0}
     return fields
@@ -151,6 +151,7 @@ def _full_scan(result: ScanResult, cursor: Cursor, now: float, *, mark: int) -> 
         "baseline": True,
         "sweep_seconds": now - result.started_at,
         "sweep_pages": cursor.scan.pages if result.pages is None else result.pages,
+        "sweep_short": 0,
         "swept_at": result.started_at,
         "swept_mark": mark,
         "swept_records": result.seen,

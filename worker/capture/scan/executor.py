@@ -140,6 +140,9 @@ class ScanExecutor:
     ) -> None:
         """A sweep that works where a fast read failed, or finds what those left out, speaks against filter or sort."""
         missed, capabilities = scanner.sanity.missed, self._capabilities
+        if scanner.overruled_total:
+            why = f"the list ends after {scanner.sanity.seen} records, and its total is {scanner.overruled_total}"
+            await capabilities.distrust_total(resource, why)
         if suspicion is not None:
             fast, error = suspicion
             if not capabilities.record_failure(resource, classify(error)):

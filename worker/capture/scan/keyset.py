@@ -34,7 +34,7 @@ class KeysetPaginator:
 
     """
 
-    expected = capped = 0
+    expected = capped = short = overruled = 0
     pages: int | None = None
     records: int | None = None
 

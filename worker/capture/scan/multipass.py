@@ -11,12 +11,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from worker.capture.scan.offset import OffsetPaginator
 from worker.errors import SortBroken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from worker.capture.scan.offset import OffsetPaginator
     from worker.capture.scan.strategy import PageRequest, PageSummary
 
 MAX_PASSES = 4
@@ -138,10 +138,7 @@ class NewestFirstPaginator:
     total; so where the server gives a total that does not fall, a single pass is enough.
     """
 
-    def __init__(self, operation: str, *, page_size: int, since: int, clamps: bool = False) -> None:
-        pages = OffsetPaginator(
-            operation, page_size=page_size, window=1, read_ahead=1, clamps=clamps, goes_over_again=False
-        )
+    def __init__(self, operation: str, pages: OffsetPaginator, *, since: int) -> None:
         self._operation, self._since = operation, since
         self._passes = MultiPassPaginator(pages)
         self._oldest: int | None = None

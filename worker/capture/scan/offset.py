@@ -3,7 +3,8 @@
 The server needs to offer nothing but pages. The end is an empty page, or a page that is not full where the server's
 total says that it is the last. A total alone is not believed: one that is capped would hide records. Nor is an empty
 page where the total, or the last full scan, says that there are more. A server may also limit the length of every
-list: the list is `capped` then, where the pages show that.
+list: the list is `capped` then, where the pages show that. A total may count records that the token may not see: where
+two full scans in a row end before it at the same page, the list is believed, and the total is `overruled`.
 
 Pages move while they are read. A record is missed where it moves from a page that is still to be served to one that
 was: up, when a record above it goes away between the two; or down, when a record comes in above it and the lower page
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from worker.capture.scan.strategy import PageSummary
     from worker.capture.state.cursor import CursorUpdate
 
+CAPS = 500
+"""Most caps are multiples of it. A list that ends at one, before its total, is never believed: a list that lives grows
+past it."""
 MIN_CAP = 1000
 """Caps are multiples of it; a list that ends there is not taken for capped without more to show for it."""
 READ_AHEAD = 2
@@ -42,7 +46,9 @@ class OffsetPaginator:
         expected: Pages with records that the last full scan found: the paginator reads ahead so far where the server
             gives no total, and refuses an end before it once.
         total: The last total that the server gave to the scan that is resumed.
+        short: The page before which the last full scan ended, although the total said more; 0 where it did not.
         clamps: The server answers a page after the last one with the last one, as the probe has found.
+        restarts: It answers with the first one.
         is_capped: The server limits the length of every list, as the probe has found.
         goes_over_again: Read the list a second time where its pages move.
 
@@ -60,7 +66,9 @@ class OffsetPaginator:
         start: int = 0,
         expected: int = 0,
         total: int = 0,
+        short: int = 0,
         clamps: bool = False,
+        restarts: bool = False,
         is_capped: bool = False,
         goes_over_again: bool = True,
     ) -> None:
@@ -70,15 +78,16 @@ class OffsetPaginator:
         self._start, self._issued = start, start
         self._before = 0  # requests of earlier passes over the same pages
         self._total: int | None = total or None
-        self._clamps, self._is_capped = clamps, is_capped
+        self._clamps, self._restarts, self._is_capped = clamps, restarts, is_capped
         self._largest = self._last_count = 0
         self._last_total = 0
         self._has_moved = False
         self._seen = 0
         self._streak = 0
         self._refused = self._looks_capped = False
-        self._last_ids: frozenset[bytes] = frozenset()
-        self.expected = expected
+        self._first_ids = self._last_ids = frozenset[bytes]()
+        self.expected, self.short = expected, short
+        self.overruled = 0
         self.next_page = start
         self.done = self.repeated = False
 
@@ -126,7 +135,7 @@ class OffsetPaginator:
         self._start = self._issued = self.next_page = 0
         self._seen = self._streak = self._last_total = 0
         self._has_moved = False
-        self._last_ids = frozenset()
+        self._first_ids = self._last_ids = frozenset()
         self.done = self.repeated = False
 
     def cursor_fields(self, next_page: int) -> CursorUpdate:
@@ -164,24 +173,26 @@ class OffsetPaginator:
             self._total = self._last_total = total
         elif self._total is None and not ids.isdisjoint(self._last_ids) and ids != self._last_ids:
             self._has_moved = True
-        if count == 0:
-            self._check_end()
+        if self._is_past_end(count, ids):
+            self._check_end(count)
             self.done = True
         elif ids == self._last_ids:
-            self.repeated = not self._is_explained(count)
-            if self.repeated and not may_repeat:
+            self.repeated = True
+            if not may_repeat:
                 raise self._refusal(
                     "the server returned the records of the previous page again: it does not honour the page "
                     "parameter, so the rest cannot be read"
                 )
             self.done = True
         else:
+            self._first_ids = self._first_ids if self.next_page else ids
             self._last_ids = ids
             self._largest = max(self._largest, count)
             self._seen += count
             self._streak += 1
             self.next_page += 1
-            self.done = self._covered() and count != self._full_page()
+            # Records beyond the total show that it is not to be believed.
+            self.done = self.records == self._total and count != self._full_page()
         if self.done and count == 0:
             full = self._last_count == self._largest
             self._looks_capped = full and _is_round(self.next_page * self._largest)
@@ -190,9 +201,19 @@ class OffsetPaginator:
             self.goes_over_again = False
             self.start_over()
 
-    def _check_end(self) -> None:
-        """An empty page: is it the end?"""
+    def _is_past_end(self, count: int, ids: frozenset[bytes]) -> bool:
+        """Whether a page is what the server gives for every page after the last one."""
+        if not count or not self.next_page:
+            return not count
+        again, first = ids == self._last_ids, ids == self._first_ids
+        if (self._restarts and first) or (self._clamps and again):
+            return True
+        return (again or first) and (self._covered() if self._total is not None else count != self._page_size)
+
+    def _check_end(self, count: int) -> None:
+        """A page with `count` records shows the end: is it plausible?"""
         page = self.next_page
+        found = "the page is empty" if count == 0 else "the page shows earlier records once more"
         if self._total is not None:
             # A scan that was resumed may have seen the last page alone, which says nothing of a full one.
             width = max(self._largest, self._page_size) if self._start else self._largest
@@ -200,16 +221,23 @@ class OffsetPaginator:
                 self._looks_capped = self._is_capped or _is_round(page * width)
                 if self._is_capped:
                     raise self._refusal(f"the server returns only {page * width} of {self._total} records")
-                raise self._refusal(f"the page is empty, but the total is {self._total}")
+                self._overrule_total(found)
         elif 0 < page < self.expected:
             before, self.expected = self.expected, page  # if it is so once more, it is believed
-            raise self._refusal(
-                f"the page is empty, but the last full scan found {before} pages with records"
-            )
+            raise self._refusal(f"{found}, but the last full scan found {before} pages with records")
 
-    def _is_explained(self, count: int) -> bool:
-        """Whether the list ends with the page that came again, which the server gives for every page after it."""
-        return self._covered() if self._total is not None else count != self._page_size or self._clamps
+    def _overrule_total(self, found: str) -> None:
+        """The list ends before its total: believe it where the last full scan has ended at the same page.
+
+        Raises:
+            UnreadableAnswer: It has not, or the list has as many records as a server that limits its length shows.
+
+        """
+        before, self.short = self.short, self.next_page
+        agrees = 0 < before <= self.next_page <= before + max(1, before // 50)
+        if not agrees or self.records % CAPS == 0:
+            raise self._refusal(f"{found}, but the total is {self._total}")
+        self.overruled = self._total or 0
 
     def _refusal(self, what: str) -> UnreadableAnswer:
         self._refused = True

@@ -63,7 +63,7 @@ class PageFetcher:
 
         """
         resource, step, search = self._options.resource, self._step, self._options.resource.search
-        since = step.since if ask.since is None else ask.since
+        profile, since = self._client.profile, step.since if ask.since is None else ask.since
         query = dict(step.query)
         if step.since_parameter and since is not None:
             query[step.since_parameter] = rfc3339(since / 1000)
@@ -72,17 +72,18 @@ class PageFetcher:
                 search, ask.page, step.page_size, self._session.run.usage, query
             )
         except ApiError as error:
-            if ask.page and str(error.status) == self._client.profile.list_of(search).past_end:
+            if ask.page and str(error.status) == profile.list_of(search).past_end:
                 return FetchedPage([], None, [], [])
             if step.chosen is not None and error.status in _REFUSED:
                 raise ChoiceBroken(search, f"the filter by status was refused: {error}") from None
             if step.is_fast and error.status in _REFUSED:
                 raise _refused(search, step, error) from None
             raise
-        page = split(search, body, self._client.profile.wrappers(search), page=ask.page)
-        self._session.buckets = self._session.buckets or buckets_for(page.total)
-        if page.total is not None and page.total >= max(len(page.records), 1):
-            self._session.run.total = page.total
+        page = split(search, body, profile.wrappers(search), page=ask.page)
+        total = page.total if profile.list_of(search).total == "trusted" else None
+        self._session.buckets = self._session.buckets or buckets_for(total)
+        if total is not None and total >= max(len(page.records), 1):
+            self._session.run.total = total
         times = times_of(resource, page.records) if step.wants_times else []
         if step.since_parameter and since is not None and (older := older_than(times, since)):
             count = "an older record" if older == 1 else f"{older} older records"
@@ -93,7 +94,7 @@ class PageFetcher:
         decoded = await self._writer.look_up(observed)
         if step.of_merchant:
             self._check_merchant(decoded)
-        return FetchedPage(observed, page.total, decoded, times)
+        return FetchedPage(observed, total, decoded, times)
 
     def _check_merchant(self, decoded: Sequence[DecodedRecord]) -> None:
         others = self._options.scope.others_among(one.observed.record for one in decoded)

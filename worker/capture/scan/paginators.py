@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from worker.capture.scan.keyset import KeysetPaginator
 from worker.capture.scan.multipass import MultiPassPaginator, NewestFirstPaginator
-from worker.capture.scan.offset import OffsetPaginator
+from worker.capture.scan.offset import READ_AHEAD, OffsetPaginator
 from worker.capture.scan.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -80,6 +80,14 @@ class FullScanPaginator(Paginator, Protocol):
     def capped(self) -> int:
         """Records after which the server ends every list; 0 where nothing says so."""
 
+    @property
+    def short(self) -> int:
+        """The page before which the list ended, although its total says more; 0 where it did not."""
+
+    @property
+    def overruled(self) -> int:
+        """The total that this scan has found not to be that of the list; 0 where it has not."""
+
     def cursor_fields(self, next_page: int) -> CursorUpdate:
         """What the cursor keeps to resume at `next_page`."""
 
@@ -97,30 +105,31 @@ def fast_paginator(
         listing: What is known of the list.
 
     """
-    clamps, size = listing.past_end == "repeats", step.page_size
     if step.seeks:
-        full = _full_page(cursor, size)
-        return KeysetPaginator(operation, page_size=size, since=step.since or 0, full=full, clamps=clamps)
-    if step.strategy is Strategy.HEAD:
-        return NewestFirstPaginator(operation, page_size=size, since=step.since or 0, clamps=clamps)
-    if step.strategy is Strategy.WINDOW:
-        pages = OffsetPaginator(
-            operation, page_size=size, window=window, clamps=clamps, goes_over_again=False
-        )
-        return MultiPassPaginator(pages)
-    return OffsetPaginator(operation, page_size=size, window=window, clamps=clamps)
+        return _keyset(operation, step, cursor, listing, since=step.since or 0)
+    is_head = step.strategy is Strategy.HEAD
+    pages = OffsetPaginator(
+        operation,
+        page_size=step.page_size,
+        window=1 if is_head else window,
+        read_ahead=1 if is_head else READ_AHEAD,
+        clamps=listing.past_end == "repeats",
+        restarts=listing.past_end == "restarts",
+        goes_over_again=step.strategy is Strategy.OPEN,
+    )
+    if is_head:
+        return NewestFirstPaginator(operation, pages, since=step.since or 0)
+    return MultiPassPaginator(pages) if step.strategy is Strategy.WINDOW else pages
 
 
 def full_scan_paginator(
     operation: str, step: ScanStep, cursor: Cursor, *, window: int, listing: Listing
 ) -> FullScanPaginator:
     """Return the paginator of a full scan: a new one, or the one that is under way. The arguments are as above."""
-    clamps, size = listing.past_end == "repeats", step.page_size
-    scan = cursor.scan
+    size, scan = step.page_size, cursor.scan
     resumed = scan.started > 0
     if step.seeks:
-        full, since = _full_page(cursor, size), scan.since if resumed else step.since or 0
-        return KeysetPaginator(operation, page_size=size, since=since, full=full, clamps=clamps)
+        return _keyset(operation, step, cursor, listing, since=scan.since if resumed else step.since or 0)
     return OffsetPaginator(
         operation,
         page_size=size,
@@ -128,8 +137,10 @@ def full_scan_paginator(
         start=resume_at(cursor, size) if resumed else 0,
         # The number of pages of another size says nothing about pages of this one.
         expected=scan.pages if scan.size == size else 0,
-        total=scan.total if resumed else 0,
-        clamps=clamps,
+        total=scan.total if resumed and listing.total == "trusted" else 0,
+        short=scan.short if scan.size == size else 0,
+        clamps=listing.past_end == "repeats",
+        restarts=listing.past_end == "restarts",
         is_capped=listing.capped,
         goes_over_again=not (resumed and scan.again),
     )
@@ -143,6 +154,18 @@ def resume_at(cursor: Cursor, page_size: int) -> int:
     if page_size == cursor.scan.size:
         return cursor.scan.page
     return cursor.scan.page * cursor.scan.width // page_size
+
+
+def _keyset(
+    operation: str, step: ScanStep, cursor: Cursor, listing: Listing, *, since: int
+) -> KeysetPaginator:
+    return KeysetPaginator(
+        operation,
+        page_size=step.page_size,
+        since=since,
+        full=_full_page(cursor, step.page_size),
+        clamps=listing.past_end in {"repeats", "restarts"},
+    )
 
 
 def _full_page(cursor: Cursor, page_size: int) -> int:

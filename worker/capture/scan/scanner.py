@@ -118,6 +118,11 @@ class Scanner:
         """Records after which the server ends the list, or may have; 0 where nothing says so."""
         return self._full_scan.capped if self._full_scan else 0
 
+    @property
+    def overruled_total(self) -> int:
+        """The total that this full scan has found not to be that of the list; 0 where it has not."""
+        return self._full_scan.overruled if self._full_scan else 0
+
     def failure_update(self, error: Exception) -> CursorUpdate:
         """Return what a failure changes of the cursor. It keeps its full scan, unless that has failed."""
         return fail(self._full_scan, error) if self._full_scan else {}

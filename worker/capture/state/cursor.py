@@ -51,6 +51,7 @@ class CursorUpdate(TypedDict, total=False):
     sweep_seconds: float
     sweep_seen: int
     sweep_since: int
+    sweep_short: int
     sweep_size: int
     sweep_started: float
     sweep_statuses: str
@@ -78,6 +79,7 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
         statuses: The statuses of the records so far, each after a line break; empty where they are not collected.
         pages: Pages with records that the last scan found.
         seconds: How long the last scan took.
+        short: The page before which the last scan ended and failed, since the total said that there are more; else 0.
 
     """
 
@@ -94,6 +96,7 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
     statuses: str = ""
     pages: int = 0
     seconds: float = 0.0
+    short: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,9 +101,12 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     merchant_parameter: str | None = None
     """The parameter that selects records by merchant, if one is honoured."""
     past_end: str = ""
-    """The response to a page after the last one: `empty`, `repeats` (the last page again), or a status."""
+    """The response to a page after the last one: `empty`, `repeats` (the last page again), `restarts` (the first page
+    again), or a status."""
     reach: Capability = UNKNOWN
     """Whether paging reaches the last record of the list."""
+    totals: Capability = UNKNOWN
+    """Whether the total is the number of records that can be read."""
     unfinished: str = ""
     """Why filter, sort, single record or audit log were not tested."""
     requests: int = 0
@@ -170,6 +173,7 @@ def _adopt(profile: ContractProfile, found: Capabilities) -> ContractProfile:
         status_parameter=found.status_parameter,
         merchant_parameter=found.merchant_parameter,
         past_end=found.past_end or listing.past_end,
+        total="untrusted" if found.totals.supported is False else listing.total,
         capped=listing.capped if found.reach.supported is None else not found.reach.supported,
     )
     return replace(

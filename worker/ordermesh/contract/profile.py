@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Case: TypeAlias = Literal["camel", "snake"]
+Trust: TypeAlias = Literal["trusted", "untrusted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,11 @@ class Listing:
     merchant_parameter: str | None = None
     """The query parameter that selects records by merchant; None if no such parameter is honoured."""
     past_end: str = "empty"
-    """The response to a page after the last one: `empty`, `repeats` (the last page again), or a status (`404`)."""
+    """The response to a page after the last one: `empty`, `repeats` (the last page again), `restarts` (the first page
+    again), or a status (`404`)."""
+    total: Trust = "trusted"
+    """`untrusted` if the total that the list reports is not the number of its records: it may count records that the
+    token may not see. It is then ignored."""
     capped: bool = False
     """True if the pages end after a certain number of records although the list has more."""
 

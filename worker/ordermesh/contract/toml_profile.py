@@ -18,7 +18,7 @@ from pydantic import (
 
 from worker.ordermesh.contract.layers import LISTING_FIELDS, METHODS, Layer, built_in, fitted, nearest
 from worker.ordermesh.contract.operations import OPERATIONS
-from worker.ordermesh.contract.profile import Case
+from worker.ordermesh.contract.profile import Case, Trust
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -92,6 +92,7 @@ class _Lists(_Table):
     status_parameter: _Name = ""
     merchant_parameter: _Name = ""
     past_end: _Name = ""
+    total: Trust = Field("trusted", description='one of "trusted", "untrusted"')
     capped: _Flag = False
 
 

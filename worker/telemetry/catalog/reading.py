@@ -172,6 +172,14 @@ EVENTS = (
         fields=("resource", "state", "path", "first_page", "largest_page", "since", "requests"),
     ),
     LogEvent(
+        "total_not_trusted",
+        LogLevel.WARNING,
+        "A list ended at the same page in two full scans, although its total says that there are more records. The "
+        "worker believes the list and ignores its total from now on.",
+        "Compare with OrderMesh: the total probably counts records that this token may not read.",
+        ("resource", "reason", "advice"),
+    ),
+    LogEvent(
         "capability_withdrawn",
         LogLevel.WARNING,
         "The gateway no longer honours a filter, a sort or a choice that it honoured before. The worker no "

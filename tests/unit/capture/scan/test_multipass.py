@@ -62,7 +62,8 @@ def run(
 
 
 def head(size: int = 10, since: int = 0) -> NewestFirstPaginator:
-    return NewestFirstPaginator("x", page_size=size, since=since)
+    pages = OffsetPaginator("x", page_size=size, window=1, read_ahead=1, goes_over_again=False)
+    return NewestFirstPaginator("x", pages, since=since)
 
 
 def known(count: int) -> dict[int, int]:

@@ -23,6 +23,7 @@ class Server:
     total: str | None = "true"
     turns: bool = True
     clamps: bool = False
+    restarts: bool = False
 
     def page(self, number: int, size: int) -> tuple[list[int], int | None]:
         """Records of a page, and the total that comes with it."""
@@ -30,6 +31,7 @@ class Server:
         if self.clamps:
             number = min(number, max(0, -(-self.records // size) - 1))
         first = number * size if self.turns else 0
+        first = 0 if self.restarts and first >= self.records else first
         rows = list(range(self.records))[first : first + size]
         totals = {
             "true": self.records,
@@ -47,10 +49,16 @@ def page_of(count: int, total: int | None, number: int = 0) -> PageSummary:
 
 
 def read(
-    server: Server, size: int, window: int = 4, *, start: int = 0, expected: int = 0
+    server: Server,
+    size: int,
+    window: int = 4,
+    *,
+    start: int = 0,
+    expected: int = 0,
+    plan: OffsetPaginator | None = None,
 ) -> tuple[set[int], OffsetPaginator]:
     """Every record that a sweep sees, and the plan behind its end."""
-    plan = OffsetPaginator("x", page_size=size, window=window, start=start, expected=expected)
+    plan = plan or OffsetPaginator("x", page_size=size, window=window, start=start, expected=expected)
     fetched: dict[int, tuple[list[int], int | None]] = {}
     seen: set[int] = set()
     for _ in range(10_000):
@@ -152,6 +160,63 @@ def test_server_that_repeats_its_last_page(records: int, size: int) -> None:
     """Beyond the end some servers serve the last page again: with a total, that is the end."""
     seen, _ = read(Server(records, clamps=True), size)
     assert seen == set(range(records))
+
+
+@given(records=st.integers(1, 120), size=st.integers(1, 40), total=st.sampled_from(["true", None]))
+def test_server_that_begins_again(records: int, size: int, total: str | None) -> None:
+    """The first page after the last one is the end: no record is counted twice."""
+    plan = OffsetPaginator("x", page_size=size, window=4, restarts=True)
+    seen, plan = read(Server(records, total=total, restarts=True), size, plan=plan)
+    assert seen == set(range(records))
+    assert plan.records == records
+
+
+@pytest.mark.parametrize("before", [0, 2, 3, 4])
+def test_total_that_two_scans_contradict(before: int) -> None:
+    """An end before the total is believed where the last scan got no further than this one."""
+    plan = OffsetPaginator("x", page_size=10, window=1, short=before)
+    for number in range(3):
+        plan.accept(page_of(10 if number < 2 else 7, 400, number))
+    if before in {2, 3}:
+        plan.accept(page_of(0, 400))
+        assert (plan.done, plan.overruled) == (True, 400)
+    else:
+        with pytest.raises(UnreadableAnswer, match="the page is empty, but the total is 400"):
+            plan.accept(page_of(0, 400))
+        assert (plan.short, plan.overruled, plan.advanced) == (3, 0, False)
+
+
+def test_total_at_a_cap_is_not_contradicted() -> None:
+    """A list that ends at 500 records may be capped, however often it does."""
+    plan = OffsetPaginator("x", page_size=250, window=1, short=2)
+    for number in range(2):
+        plan.accept(PageSummary([bytes([number, at]) for at in range(250)], 4500))
+    with pytest.raises(UnreadableAnswer, match="the total is 4500"):
+        plan.accept(page_of(0, 4500))
+
+
+@given(
+    records=st.integers(0, 120),
+    size=st.integers(1, 40),
+    told=st.lists(st.integers(0, 60), min_size=1, max_size=8),
+    uneven=st.data(),
+)
+def test_no_total_ends_a_list_too_soon(
+    records: int, size: int, told: list[int], uneven: st.DataObject
+) -> None:
+    """Pages of uneven length, and totals that are too small: nothing is left out."""
+    plan = OffsetPaginator("x", page_size=size, window=1, goes_over_again=False)
+    rows, number = list(range(records)), 0
+    seen: set[bytes] = set()
+    while not plan.done and number < 1000:
+        count = uneven.draw(st.integers(1, size)) if rows else 0
+        ids, rows = [str(row).encode() for row in rows[:count]], rows[count:]
+        seen.update(ids)
+        # Never that of exactly what has been read, after which a page that is not full ends the list.
+        total = told[number % len(told)]
+        plan.accept(PageSummary(ids, total if total < max(len(seen), 1) else None))
+        number += 1
+    assert len(seen) == records
 
 
 @given(page=st.integers(0, 3), claimed=st.sampled_from([40, 100]))

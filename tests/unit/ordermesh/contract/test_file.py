@@ -115,7 +115,7 @@ def test_every_part_of_a_profile(tmp_path: Path) -> None:
 
 EXAMPLES: dict[str, Any] = {
     "str": "name", "str | None": "name", "int": 0, "int | None": 50, "Mapping[str, str]": {"a": "b"},
-    "bool": True,
+    "bool": True, "Trust": "untrusted",
 }  # fmt: skip
 
 
