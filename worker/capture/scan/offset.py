@@ -213,7 +213,7 @@ class OffsetPaginator:
     def _check_end(self, count: int) -> None:
         """A page with `count` records shows the end: is it plausible?"""
         page = self.next_page
-        found = "the page is empty" if count == 0 else "the page shows earlier records once more"
+        found = "the page is empty" if count == 0 else "the page shows earlier records again"
         if self._total is not None:
             # A scan that was resumed may have seen the last page alone, which says nothing of a full one.
             width = max(self._largest, self._page_size) if self._start else self._largest
