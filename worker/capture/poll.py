@@ -56,6 +56,7 @@ class Poller:
         *,
         reason: str = "poll",
         complete: bool = False,
+        resume: bool = False,
         follow_ups_only: bool = False,
         stop: Callable[[], bool] = lambda: False,
         slice_seconds: float = SLICE_SECONDS,
@@ -74,7 +75,8 @@ class Poller:
         Args:
             source: The resource, or the audit logs, to read.
             reason: Why it is read; goes into each event.
-            complete: Read all of the list.
+            complete: Read all of the list, with a full scan that begins now: one that is under way is dropped.
+            resume: With `complete`, resume the full scan that is under way, such as one of the same command.
             follow_ups_only: Read only the records that are due by id.
             stop: True when the worker is to end.
             slice_seconds: How long each part of the poll may take.
@@ -89,7 +91,9 @@ class Poller:
         with session.trace("poll") as span:
             try:
                 async with session.open(on_renew=on_renew):
-                    await self._poll(session, complete=complete, follow_ups_only=follow_ups_only)
+                    await self._poll(
+                        session, complete=complete, resume=resume, follow_ups_only=follow_ups_only
+                    )
             except ResourcePaused as paused:
                 session.end(ReadResult(paused.stop))
             except LeaseHeld as error:
@@ -100,7 +104,9 @@ class Poller:
             span.attributes |= run.summary(self.context.clock.monotonic())
         return run
 
-    async def _poll(self, session: PollSession, *, complete: bool, follow_ups_only: bool) -> None:
+    async def _poll(
+        self, session: PollSession, *, complete: bool, resume: bool, follow_ups_only: bool
+    ) -> None:
         if session.source.name not in self._settled:
             await session.store.settle(session.buckets)
             self._settled.add(session.source.name)
@@ -109,7 +115,9 @@ class Poller:
             return
         scans, failures = ScanExecutor(session), session.cursor.failures
         try:
-            result = await self._read(session, scans, complete=complete, follow_ups_only=follow_ups_only)
+            result = await self._read(
+                session, scans, complete=complete, resume=resume, follow_ups_only=follow_ups_only
+            )
         except Exception as error:
             # When Redis is full there may still be room for the cursor, if not for a page.
             failure = RedisFull() if is_full(error) else error
@@ -144,7 +152,13 @@ class Poller:
         await session.update(failed, record=True)
 
     async def _read(
-        self, session: PollSession, scans: ScanExecutor, *, complete: bool, follow_ups_only: bool
+        self,
+        session: PollSession,
+        scans: ScanExecutor,
+        *,
+        complete: bool,
+        resume: bool,
+        follow_ups_only: bool,
     ) -> ReadResult:
         if isinstance(session.source, AuditLog):
             return await read_logs(session, session.source)
@@ -153,16 +167,18 @@ class Poller:
             session.end(result)
             await session.update({}, record=True)
             return result
-        return await self._read_all(session, scans, complete=complete)
+        return await self._read_all(session, scans, complete=complete, resume=resume)
 
-    async def _read_all(self, session: PollSession, scans: ScanExecutor, *, complete: bool) -> ReadResult:
+    async def _read_all(
+        self, session: PollSession, scans: ScanExecutor, *, complete: bool, resume: bool
+    ) -> ReadResult:
         """Read what is due by id, and the list; after a full scan also what the scan has made due."""
         result = await follow_up(session, MIN_STEP_SECONDS)
         if result is not None and result.stop and result.stop.cause is not StopCause.OUT_OF_TIME:
             session.end(result)
             await session.update(session.stop_fields(result.stop), record=True)
             return result
-        result = await scans.read(complete=complete)
+        result = await scans.read(complete=complete, resume=resume)
         if complete and result.is_complete:
             await session.load_cursor()
             result = await follow_up(session) or result

@@ -30,7 +30,7 @@ _EXIT_CODES = (
         "At least one problem was found; the code is the highest of the codes of the problems.",
     ),
     ("1", "`contract probe`", "The list of a polled resource cannot be read."),
-    ("1", "`run --once`", "At least one resource could not be read to its end."),
+    ("1", "`run --once`", "At least one resource could not be read to its end, or deletions are held back."),
     ("1", "`resync --wait`, `resync --dry-run`", "The resync did not finish, or some ids were not found."),
     ("1", "`dead replay`", "At least one letter could not be replayed and is kept."),
     ("1", "`resume`", "The resource was resumed, but its account is still paused."),

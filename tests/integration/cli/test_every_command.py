@@ -102,7 +102,7 @@ def test_a_redis_that_cannot_be_reached_is_exit_3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """Its address is named, its password never; nothing on standard output, and no trace."""
-    monkeypatch.setattr("worker.cli.run.command.ONCE_PATIENCE", 0.0)
+    monkeypatch.setattr("worker.cli.run.command.PATIENCE", 0.0)
     address = f"127.0.0.1:{free_port()}"
     away = {
         "api__base_url": f"http://127.0.0.1:{free_port()}",

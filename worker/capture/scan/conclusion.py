@@ -31,6 +31,9 @@ SCAN_OVER: CursorUpdate = {
     "sweep_changed": 0,
     "sweep_again": False,
     "sweep_statuses": "",
+    "sweep_plan": "",
+    "sweep_spent": 0,
+    "sweep_restarted": False,
 }
 """No full scan is under way."""
 
@@ -42,6 +45,7 @@ class ScanResult:
     Attributes:
         started_at: When the read began.
         run_started_at: When this run of it began.
+        spent: Seconds for which it was read.
         interval: Seconds between two polls of the resource.
         seen: Records read.
         changed: Those among them that had changed.
@@ -60,6 +64,7 @@ class ScanResult:
     started_at: float
     run_started_at: float
     interval: float
+    spent: float = 0.0
     seen: int = 0
     changed: int = 0
     newest: int = 0
@@ -82,6 +87,8 @@ def checkpoint(step: ScanStep, result: ScanResult) -> CursorUpdate:
         "sweep_seen": result.seen,
         "sweep_changed": result.changed,
         "sweep_statuses": result.statuses,
+        "sweep_plan": step.plan,
+        "sweep_spent": round(result.spent, 3),
         "newest": result.newest,
     }
 

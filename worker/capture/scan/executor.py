@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from worker.capture.failures import Failure, classify
 from worker.capture.gate import COMPLETE, ReadResult
 from worker.capture.scan.conclusion import SCAN_OVER
+from worker.capture.scan.resumption import plan_of, plan_when_resumed, restart_reason
 from worker.capture.scan.scanner import Scanner
 from worker.capture.scan.strategy import ScanStep, Strategy, choose_steps, full_scan
 from worker.errors import (
@@ -32,14 +33,15 @@ class ScanExecutor:
         self._capabilities = session.context.capabilities
         self._shown: set[str] = set()
         self._scanner: Scanner | None = None
+        self._restarts = False
         self._log = get_logger(account=session.run.account)
 
     def failure_update(self, error: Exception) -> CursorUpdate:
         """What a failure changes of the cursor, by the part that has failed."""
         return self._scanner.failure_update(error) if self._scanner else {}
 
-    async def read(self, *, complete: bool) -> ReadResult:
-        """Read what the plan says; `complete`: everything, in any case.
+    async def read(self, *, complete: bool, resume: bool = False) -> ReadResult:
+        """Read what the plan says; `complete`: everything in any case, with a scan that begins now, unless `resume`.
 
         Raises:
             OrderMeshError: A page cannot be had or read. What was read before it is committed.
@@ -54,9 +56,10 @@ class ScanExecutor:
         session.options = replace(session.options, single=by_id)
         parts = self._choose(complete=complete)
         suspicion: tuple[ScanStep, OrderMeshError] | None = None
-        result = COMPLETE
+        result, self._restarts = COMPLETE, complete and not resume
         while parts:
             step, *parts = parts
+            step = await self._restart_or_resume(step)
             session.run.add_plan(step.strategy)
             scanner = self._scanner = Scanner(session, step)
             try:
@@ -82,6 +85,33 @@ class ScanExecutor:
             if parts:
                 await session.load_cursor()
         return result
+
+    async def _restart_or_resume(self, step: ScanStep) -> ScanStep:
+        """Return the step of a full scan with its plan; drop the scan under way if it has to start over, or is to."""
+        if step.is_fast:
+            return step
+        session, scan = self._session, self._session.cursor.scan
+        restarts, self._restarts = self._restarts, False
+        plan = plan_of(self._client.profile, session.context.account.api.base_url, step, session.options)
+        if not scan.started:
+            return replace(step, plan=plan)
+        now = session.clock.now()
+        why = restart_reason(scan, plan, step.page_size, now, session.options.interval)
+        if restarts:
+            why = "all of the list was requested"
+        if not why:
+            return replace(step, plan=plan_when_resumed(scan, plan))
+        self._log.info(
+            "full_scan_restarted",
+            resource=session.source.name,
+            reason=why,
+            page=scan.page,
+            scan_age_s=round(now - scan.started, 1),
+        )
+        # Before the scan clears the bitmap: what an interrupted one has seen must not be judged without it.
+        await session.update({**SCAN_OVER, "sweep_restarted": not restarts})
+        await session.load_cursor()
+        return replace(step, plan=plan)
 
     def _choose(self, *, complete: bool) -> list[ScanStep]:
         """What to read, in this order, by what is known of the gateway."""

@@ -47,6 +47,7 @@ class OffsetPaginator:
             gives no total, and refuses an end before it once.
         total: The last total that the server gave to the scan that is resumed.
         short: The page before which the last full scan ended, although the total said more; 0 where it did not.
+        width: Records on the fullest page of the scan that is resumed.
         clamps: The server answers a page after the last one with the last one, as the probe has found.
         restarts: It answers with the first one.
         is_capped: The server limits the length of every list, as the probe has found.
@@ -67,6 +68,7 @@ class OffsetPaginator:
         expected: int = 0,
         total: int = 0,
         short: int = 0,
+        width: int = 0,
         clamps: bool = False,
         restarts: bool = False,
         is_capped: bool = False,
@@ -79,7 +81,7 @@ class OffsetPaginator:
         self._before = 0  # requests of earlier passes over the same pages
         self._total: int | None = total or None
         self._clamps, self._restarts, self._is_capped = clamps, restarts, is_capped
-        self._largest = self._last_count = 0
+        self._largest, self._last_count = width, 0
         self._last_total = 0
         self._has_moved = False
         self._seen = 0

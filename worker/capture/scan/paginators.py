@@ -139,6 +139,7 @@ def full_scan_paginator(
         expected=scan.pages if scan.size == size else 0,
         total=scan.total if resumed and listing.total == "trusted" else 0,
         short=scan.short if scan.size == size else 0,
+        width=scan.width if resumed and scan.size == size else 0,
         clamps=listing.past_end == "repeats",
         restarts=listing.past_end == "restarts",
         is_capped=listing.capped,

@@ -32,7 +32,10 @@ class ScanProgress:
         self._step, self._run, self._interval = step, run, interval
         self.started_at = scan.started if resumed else run.started_at
         self.unreadable = scan.unreadable if resumed else 0
+        self._spent = scan.spent if resumed else 0.0
         self._statuses = scan.statuses if resumed else NO_STATUSES_YET
+        if resumed:
+            run.scan_age = run.started_at - scan.started
         partial = step.strategy is Strategy.OPEN
         self.sanity = SanityCheck(cursor, fast=step.is_fast, resumed=resumed, partial=partial)
 
@@ -44,12 +47,13 @@ class ScanProgress:
         self.sanity.observe(len(page.observed), page.times, changes, by_server * 1000)
         run.latest = max(run.latest, self.sanity.latest)
 
-    def result(self, pages: int | None, statuses: Iterable[str]) -> ScanResult:
+    def result(self, pages: int | None, statuses: Iterable[str], now: float) -> ScanResult:
         """Return what has been read so far.
 
         Args:
             pages: Pages with records; None where they have no numbers.
             statuses: The statuses that this run has found.
+            now: Seconds since 1970.
 
         """
         run, sanity = self._run, self.sanity
@@ -57,6 +61,7 @@ class ScanProgress:
             started_at=self.started_at,
             run_started_at=run.started_at,
             interval=self._interval,
+            spent=self._spent + max(0.0, now - run.started_at),
             seen=sanity.seen,
             changed=sanity.changed,
             newest=sanity.newest,

@@ -22,6 +22,7 @@ from worker.capture.scan.deletions import Deletions, find_deletions
 from worker.capture.scan.pages import PageFetcher, PageQueue
 from worker.capture.scan.paginators import fast_paginator, full_scan_paginator
 from worker.capture.scan.progress import ScanProgress, count_unreadable
+from worker.capture.scan.resumption import MIXED, MIXED_PARTS
 from worker.capture.scan.strategy import PageSummary
 from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.writer import RecordWriter
@@ -203,7 +204,7 @@ class Scanner:
 
     def _result(self) -> ScanResult:
         pages = self._full_scan.pages if self._full_scan else None
-        return self._progress.result(pages, self._fetcher.statuses)
+        return self._progress.result(pages, self._fetcher.statuses, self._clock.now())
 
     async def _end(self) -> ReadResult:
         """Commit what follows from a step that has been read to its end."""
@@ -213,7 +214,7 @@ class Scanner:
         known = await self._load_cursor()
         # What a person has accepted of the next full scan is believed whatever the scan has shown.
         accepted = self._full_scan is not None and await self._store.deletes_accepted()
-        anomaly = "" if accepted else self.sanity.find_anomaly(known)
+        anomaly = "" if accepted else self._find_anomaly(known)
         ended = None if run.unreadable and not anomaly else ReadResult(suspicion=anomaly)
         if anomaly:
             run.bare = run.bare or (self._full_scan is None and not self.sanity.seen)
@@ -238,6 +239,9 @@ class Scanner:
         if absences.accepted:
             await self._store.forget_acceptance()
         return ended
+
+    def _find_anomaly(self, known: Cursor) -> str:
+        return MIXED_PARTS if self._step.plan == MIXED else self.sanity.find_anomaly(known)
 
     async def _load_cursor(self) -> Cursor:
         """Return the cursor that the end of the step goes by. A full scan has itself added to its counts of records."""

@@ -84,6 +84,7 @@ class ScanStep:
         claims: With its end, all newer changes have been read.
         concludes: It is the last step of the poll, so the run record is written at its end.
         learns: It collects the statuses of the records.
+        plan: A hash of what a full scan depends on (`resumption.py`).
 
     """
 
@@ -100,6 +101,7 @@ class ScanStep:
     claims: bool = True
     concludes: bool = True
     learns: bool = False
+    plan: str = ""
 
     @property
     def is_fast(self) -> bool:

@@ -48,11 +48,14 @@ class CursorUpdate(TypedDict, total=False):
     sweep_changed: int
     sweep_page: int
     sweep_pages: int
+    sweep_plan: str
+    sweep_restarted: bool
     sweep_seconds: float
     sweep_seen: int
     sweep_since: int
     sweep_short: int
     sweep_size: int
+    sweep_spent: float
     sweep_started: float
     sweep_statuses: str
     sweep_total: int
@@ -77,6 +80,9 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
         again: The pages moved during the scan, and it reads them for the second time.
         since: How far a keyset scan has come (milliseconds since 1970).
         statuses: The statuses of the records so far, each after a line break; empty where they are not collected.
+        plan: A hash of the contract and the settings that it is read with (`scan/resumption.py`).
+        spent: Seconds for which it was read; it waited for the rest of the time since it began.
+        restarted: It was restarted instead of an interrupted one.
         pages: Pages with records that the last scan found.
         seconds: How long the last scan took.
         short: The page before which the last scan ended and failed, since the total said that there are more; else 0.
@@ -94,6 +100,9 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
     again: bool = False
     since: int = 0
     statuses: str = ""
+    plan: str = ""
+    spent: float = 0.0
+    restarted: bool = False
     pages: int = 0
     seconds: float = 0.0
     short: int = 0

@@ -141,6 +141,15 @@ class RefreshQueue:
         """Return how many keys are due, now or later."""
         return int(await answer(self._redis.zcard(self._key)))
 
+    async def waits(self, members: Sequence[str]) -> list[float]:
+        """Return in how many seconds those of these keys are due that are in the queue; 0 or less: now."""
+        if not members:
+            return []
+        scores = await answer(self._redis.zmscore(self._key, list(members)))
+        seconds, micros = await answer(self._redis.time())
+        now = seconds + micros / 1e6
+        return [float(score) - now for score in scores if score is not None]
+
     async def add(self, members: Iterable[str]) -> None:
         """Add keys that are due now."""
         seconds, micros = await answer(self._redis.time())

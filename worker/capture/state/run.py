@@ -44,6 +44,7 @@ class Run:
         started_at: When the run began, since 1970.
         total: The last total that the server reported.
         latest: The newest modification read, in milliseconds since 1970.
+        scan_age: Seconds since the full scan began that the run has resumed; None if it resumed none.
         bare: The read of newer records returned nothing although at least one record was expected.
 
     """
@@ -73,6 +74,7 @@ class Run:
     missing: int = 0
     drift: int = 0
     freshness: float | None = None
+    scan_age: float | None = None
     total: int = 0
     latest: int = 0
     bare: bool = False
@@ -105,6 +107,13 @@ class Run:
             name = change.action.value
             setattr(self, name, getattr(self, name) + 1)
         return count
+
+    def add(self, other: Run) -> None:
+        """Add what a later run has published and found, and the requests that it took."""
+        for name in (*(action.value for action in Action), "recorded", "follow_ups", "drift"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.usage.requests += other.usage.requests
+        self.usage.retries += other.usage.retries
 
     def end(self, outcome: Outcome, error_code: str = "", error: str = "") -> None:
         """Set how the run has ended."""
@@ -147,6 +156,8 @@ class Run:
             fields["clock_offset_s"] = round(self.usage.clock_offset, 1) if significant else 0.0
         if self.freshness is not None:
             fields["freshness_s"] = round(self.freshness, 3)
+        if self.scan_age is not None:
+            fields["scan_age_s"] = round(self.scan_age, 3)
         if self.error_code:
             fields["error_code"], fields["error"] = self.error_code, self.error
         return fields

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
@@ -24,15 +23,14 @@ from worker.app import (
     run_async,
     worker_id,
 )
-from worker.capture.registry import CAPTURED
-from worker.capture.state.run import Outcome, Run
 from worker.cli.common.options import prepare
 from worker.cli.run.monitoring import watched
+from worker.cli.run.once import PATIENCE, read_once
 from worker.cli.run.sandbox_process import LocalOrderMesh, local_ordermesh
 from worker.clock import SystemClock
 from worker.config.sections import SANDBOX_ACCOUNT, Account, PollSettings
 from worker.config.settings import Settings, hide_password
-from worker.errors import LoginRejected, OrderMeshError, OrdersyncError, RedisFull, RedisUnavailable
+from worker.errors import LoginRejected, OrderMeshError, RedisFull, RedisUnavailable
 from worker.keys import PREFIX
 from worker.redis.connections import check_server, connect, is_full, wait_until_up
 from worker.service.daemon import Daemon
@@ -42,27 +40,9 @@ from worker.telemetry.log import get_logger, redaction
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.capture.resources import Captured
-    from worker.services import AccountServices, Services
+    from worker.services import Services
 
-ONCE_PATIENCE = 60.0
-"""Seconds that `run --once` waits for Redis, and for a worker that is reading."""
 SANDBOX_INTERVAL = 5.0
-
-
-class RunIncomplete(OrdersyncError):
-    """`run --once` could not read everything."""
-
-    code = "incomplete"
-
-    def __init__(self, run: Run) -> None:
-        super().__init__(f"{run.account}/{run.resource}: {run.error or run.outcome.value}")
-
-
-class SourceUnavailable(RunIncomplete):
-    """`run --once` could not reach what it needs."""
-
-    exit_status = 3
 
 
 @click.command(
@@ -78,7 +58,8 @@ class SourceUnavailable(RunIncomplete):
 )
 @click.option("--once", is_flag=True, help="Read every resource completely, print a summary, and exit.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: print the summary as JSON.")
-def command(sandbox: bool, orders: int, once: bool, as_json: bool) -> None:
+@click.option("--no-wait", is_flag=True, help="With --once: do not wait until deletions are confirmed.")
+def command(sandbox: bool, orders: int, once: bool, as_json: bool, no_wait: bool) -> None:
     """Run the daemon: read OrderMesh and publish every change, once and in order.
 
     Without ORDERSYNC_REDIS__URL, an embedded Valkey stores events and state in ORDERSYNC_DATA_DIR. The first SIGTERM
@@ -86,11 +67,15 @@ def command(sandbox: bool, orders: int, once: bool, as_json: bool) -> None:
     """
     settings = prepare()
     run_async(
-        lambda: ended_by_sigterm(_run(settings, sandbox=sandbox, orders=orders, once=once, as_json=as_json))
+        lambda: ended_by_sigterm(
+            _run(settings, sandbox=sandbox, orders=orders, once=once, as_json=as_json, wait=not no_wait)
+        )
     )
 
 
-async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as_json: bool) -> None:
+async def _run(
+    settings: Settings, *, sandbox: bool, orders: int, once: bool, as_json: bool, wait: bool
+) -> None:
     clock, manager = SystemClock(), ServiceManager.of_environment()
     manager.status("starting: waiting for Redis, then logging in")
     async with AsyncExitStack() as stack:
@@ -98,7 +83,7 @@ async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as
         accounts = (_sandbox_account(settings, local),) if local else settings.accounts()
         url = await stack.enter_async_context(redis_url(settings, alone=sandbox or not once))
         services = await stack.enter_async_context(open_services(accounts, url, clock))
-        await wait_until_up(services.redis, url, clock, patience=ONCE_PATIENCE if once else None)
+        await wait_until_up(services.redis, url, clock, patience=PATIENCE if once else None)
         try:
             await check_server(services.redis, url)
             if local:
@@ -112,7 +97,7 @@ async def _run(settings: Settings, *, sandbox: bool, orders: int, once: bool, as
                 raise RedisUnavailable(f"{hide_password(url)} failed during the start: {error}") from None
             get_logger().error(RedisFull.code, error=str(RedisFull()))
         if once:
-            await _once(services, as_json=as_json)
+            await read_once(services, as_json=as_json, wait=wait)
         else:
             if not as_json:
                 _greet(settings, accounts, url, local)
@@ -177,43 +162,6 @@ async def _log_in(services: Services, *, must_reach: bool) -> None:
                 error_code=error.code,
                 advice="The worker retries the login. If `error` names a setting, correct it and restart the worker.",
             )
-
-
-async def _once(services: Services, *, as_json: bool) -> None:
-    runs = []
-    for account in services.accounts.values():
-        # Resources come before the audit logs that their follow-ups read.
-        for name in sorted(account.account.intervals, key=list(CAPTURED).index):
-            run = await _read_completely(services, account, CAPTURED[name])
-            runs.append((run, services.clock.monotonic()))
-    if as_json:
-        click.echo(json.dumps([run.summary(ended) for run, ended in runs]))
-    else:
-        for run, ended in runs:
-            click.echo(
-                f"{run.account}/{run.resource}: {run.outcome.value}: {run.records} records read, {run.published} "
-                f"events published ({run.snapshot} snapshot, {run.created} created, {run.updated} updated, "
-                f"{run.deleted} deleted, {run.recorded} recorded), "
-                f"{run.unchanged} unchanged, {run.unreadable} unreadable, {run.usage.requests} requests in "
-                f"{ended - run.began:.1f} s"
-            )
-    for run, _ in runs:
-        if run.outcome is not Outcome.COMPLETE:
-            unavailable = run.error_code in {
-                "gateway_unreachable", "login_rejected", "redis_unavailable", "redis_full",
-            }  # fmt: skip
-            raise SourceUnavailable(run) if unavailable else RunIncomplete(run)
-
-
-async def _read_completely(services: Services, account: AccountServices, resource: Captured) -> Run:
-    """Run one poll without a time limit, after waiting for the lease, which a daemon may hold at the moment."""
-    deadline = services.clock.monotonic() + ONCE_PATIENCE
-    while True:
-        run = await account.poller.poll(resource, complete=True, slice_seconds=float("inf"))
-        if run.outcome is not Outcome.HELD or services.clock.monotonic() >= deadline:
-            return run
-        get_logger(account=run.account).warning("waiting_for_lease", resource=run.resource, reason=run.error)
-        await services.clock.sleep(1)
 
 
 def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:

@@ -45,6 +45,7 @@ OWN = (
     LogField("consumer", _TEXT, "name of the consumer"),
     LogField("created", _COUNT, "records published as created"),
     LogField("deleted", _COUNT, "records published as deleted"),
+    LogField("deletes", _COUNT, "deletions that OrderMesh has to confirm"),
     LogField("drift", _COUNT, "records that a full scan did not return although they exist"),
     LogField("duration_s", _NUMBER, "seconds from the begin to the end"),
     LogField("entries", _COUNT, "number of entries of a stream"),
@@ -129,6 +130,11 @@ OWN = (
     LogField("resync", _TEXT, "id of a resync"),
     LogField("retries", _COUNT, "requests that were sent again"),
     LogField("retry_in_s", _NUMBER, "seconds until the next attempt"),
+    LogField(
+        "scan_age_s",
+        _NUMBER,
+        "seconds since the full scan began that the run has resumed, or that was dropped",
+    ),
     LogField("seconds", _NUMBER, "seconds without a sign of life"),
     LogField("signal", _TEXT, "name of the signal"),
     LogField(

@@ -9,7 +9,7 @@ _POLL = (
     "updated", "deleted", "outside", "noise", "stale", "unreadable", "parked", "recorded", "follow_ups", "missing",
     "drift", "unchanged", "requests", "retries", "budget_wait_s", "duration_s",
 )  # fmt: skip
-_EVIDENCE = ("total", "newest", "clock_offset_s")
+_EVIDENCE = ("total", "newest", "clock_offset_s", "scan_age_s")
 _LOAD = ("group", "unread", "unread_bytes", "used_memory", "maxmemory")
 
 EVENTS = (
@@ -70,6 +70,20 @@ EVENTS = (
         "The gateway returns only a limited number of records of a list; the list is read by modification "
         "time instead.",
         fields=("resource", "records", "advice"),
+    ),
+    LogEvent(
+        "full_scan_restarted",
+        LogLevel.INFO,
+        "A full scan that was under way is dropped, and a new one begins with the first page. What it has published "
+        "remains.",
+        fields=("resource", "reason", "page", "scan_age_s"),
+    ),
+    LogEvent(
+        "waiting_for_confirmation",
+        LogLevel.INFO,
+        "`run --once` waits until OrderMesh has answered a second time that records do not exist. With `--no-wait` it "
+        "does not wait.",
+        fields=("resource", "deletes", "wait_s"),
     ),
     LogEvent(
         "deletes_held_back",

@@ -1,0 +1,105 @@
+"""`run --once`: everything is read from the beginning, and deletions are waited for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.capture.test_poll import after_pages
+from tests.support.commands import ordersync
+from tests.support.programs import login_settings
+from tests.support.worker import Bench, BenchMaker
+from worker.sandbox import SandboxServer
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def settings(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> dict[str, str]:
+    return login_settings(sandbox, redis_url, tmp_path, api__page_size="5")
+
+
+async def absent(b: Bench) -> str:
+    (identifier,) = await b.store.all_absent()
+    return identifier
+
+
+async def test_it_starts_over(bench: BenchMaker, tmp_path: Path, settings: dict[str, str]) -> None:
+    """A scan that was interrupted on page 7 of 10 is not resumed: the change on its first page is published."""
+    async with bench(page_size=5) as b:
+        await b.poll()
+        b.sandbox.store.change(b.sandbox.store.ids()[33])
+        await b.poll(stop=after_pages(7))
+        b.sandbox.store.change(b.sandbox.store.ids()[2])
+        done = ordersync("run", "--once", cwd=tmp_path, **settings)
+        assert (done.returncode, "complete: 50 records read, 1 events" in done.stdout) == (0, True), (
+            done.stdout
+        )
+
+
+async def test_after_a_pause(bench: BenchMaker, tmp_path: Path, settings: dict[str, str]) -> None:
+    """`pause`, `resume`, `run --once`: nothing that changed in between waits."""
+    async with bench(page_size=5) as b:
+        await b.poll()
+        b.sandbox.store.change(b.sandbox.store.ids()[33])
+        await b.poll(stop=after_pages(7))
+        assert ordersync("pause", "orders", "--reason", "test", cwd=tmp_path, **settings).returncode == 0
+        changed = [b.sandbox.store.ids()[number] for number in range(5)]
+        for each in changed:
+            b.sandbox.store.change(each)
+        assert ordersync("resume", "orders", cwd=tmp_path, **settings).returncode == 0
+        done = ordersync("run", "--once", cwd=tmp_path, **settings)
+        assert (done.returncode, "5 updated" in done.stdout) == (0, True), done.stdout
+
+
+async def test_deletions_are_waited_for(bench: BenchMaker, tmp_path: Path, settings: dict[str, str]) -> None:
+    """Without waiting they are named with the time that is left; with it they are published."""
+    async with bench() as b:
+        await b.poll()
+        b.sandbox.store.delete(b.sandbox.store.ids()[3])
+        done = ordersync("run", "--once", "--no-wait", cwd=tmp_path, **settings)
+        assert (done.returncode, "1 deletion to be confirmed in 300 s" in done.stdout) == (0, True), (
+            done.stdout
+        )
+        done = ordersync("run", "--once", "--no-wait", "--json", cwd=tmp_path, **settings)
+        (fields,) = json.loads(done.stdout)
+        assert fields["deletes_unconfirmed"] == 1
+        assert 250 < fields["confirmed_in_s"] <= 300
+        settings |= {"poll__confirm_deletes": "0.3"}
+        b.sandbox.store.delete(b.sandbox.store.ids()[4])
+        await b.redis.zadd(b.account.keys.refresh_queue("orders"), {f"id:{await absent(b)}": 1})
+        done = ordersync("run", "--once", cwd=tmp_path, **settings)
+        assert (done.returncode, "2 deleted" in done.stdout) == (0, True), done.stdout
+        assert "to be confirmed" not in done.stdout
+        assert [event.action for event in await b.events()][-2:] == ["deleted", "deleted"]
+
+
+async def test_without_single_reads_another_scan_confirms(
+    bench: BenchMaker, tmp_path: Path, settings: dict[str, str]
+) -> None:
+    """Categories cannot be read by id: two scans in a row have to miss one."""
+    settings |= {"poll__intervals": '{"categories": 1}'}
+    async with bench() as b:
+        assert ordersync("run", "--once", cwd=tmp_path, **settings).returncode == 0
+        categories = b.sandbox.world.categories
+        categories.remove(categories.ids()[0])
+        done = ordersync("run", "--once", "--no-wait", cwd=tmp_path, **settings)
+        assert "1 deletion to be confirmed by the next full scan" in done.stdout
+        done = ordersync("run", "--once", cwd=tmp_path, **settings)
+        assert (done.returncode, "1 deleted" in done.stdout) == (0, True), done.stdout
+
+
+async def test_deletions_that_are_held_back_are_exit_1(
+    bench: BenchMaker, tmp_path: Path, settings: dict[str, str]
+) -> None:
+    """They are printed with the summary, and the error says what to do."""
+    async with bench() as b:
+        await b.poll()
+        for victim in b.sandbox.store.ids()[:20]:
+            b.sandbox.store.delete(victim)
+        done = ordersync("run", "--once", cwd=tmp_path, **settings)
+        assert done.returncode == 1
+        assert "are held back" in done.stdout
+        assert "--accept-deletes" in done.stderr
