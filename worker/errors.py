@@ -17,6 +17,7 @@
         ├── LoginRejected        the credentials were refused                          exit 3
         ├── TokenRejected        a token of a fresh login was refused                  exit 3
         ├── UnreadableAnswer     the answer is not what the contract says
+        │   └── ResponseTooLarge the answer holds more than the settings permit
         ├── ContractMismatch     a resource has no list at any path that is known                exit 3
         ├── FilterBroken         a filter by modification that held does so no more
         ├── SortBroken           a sort by modification that held does so no more
@@ -229,6 +230,16 @@ class UnreadableAnswer(OrderMeshError):
         self.operation, self.what, self.page, self.excerpt = operation, what, page, excerpt
         where = operation if page is None else f"{operation} page {page}"
         super().__init__(f"{where}: {what}" + (f" ({excerpt})" if excerpt else ""))
+
+
+class ResponseTooLarge(UnreadableAnswer):
+    """A response holds more than the settings permit."""
+
+    code = "response_too_large"
+
+    def __init__(self, operation: str, limit: str, *, page: int | None = None) -> None:
+        self.limit = limit
+        super().__init__(operation, f"the response has more than {limit}", page=page)
 
 
 class ContractMismatch(OrderMeshError):

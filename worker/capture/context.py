@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from structlog.contextvars import bound_contextvars
 
 from worker.capture.gate import ReadGate, ResourcePaused, StopCause
+from worker.capture.records.diff import observe
 from worker.capture.records.payload import PayloadOptions, payload_of
 from worker.capture.records.scope import EVERYTHING, scope_of
 from worker.capture.resources import AuditLog, Resource
@@ -28,12 +29,13 @@ from worker.telemetry import tracing
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
+    import msgspec
     from redis.asyncio import Redis
 
     from worker.capture.gate import ReadResult, Stop
     from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.records.audit import AuditDelta
-    from worker.capture.records.diff import Change
+    from worker.capture.records.diff import Change, RawRecord
     from worker.capture.records.fingerprint import FieldIndex
     from worker.capture.records.privacy import RecordPolicy
     from worker.capture.records.scope import RecordScope
@@ -104,6 +106,7 @@ class ReadOptions:
     interval: float
     ignored: frozenset[str]
     confirm_after: float
+    max_record_bytes: int
     single: bool = False
     privacy: RecordPolicy | None = None
 
@@ -155,6 +158,7 @@ class PollSession:
             interval=account.intervals.get(source.name, 0.0),
             ignored=hidden.union(account.ignore_fields.get(source.name, ())),
             confirm_after=account.confirm_deletes,
+            max_record_bytes=account.api.max_record_bytes,
             privacy=payload.privacy,
         )
         self.stop, self.seconds = stop, seconds
@@ -218,6 +222,11 @@ class PollSession:
             await self.store.check_layout()
             await self.load_cursor()
             yield
+
+    def observe(self, records: Sequence[msgspec.Raw]) -> list[RawRecord]:
+        """Return records of the resource, as served, with their ids and fingerprints."""
+        options = self.options
+        return observe(options.resource, records, options.scope, options.max_record_bytes)
 
     def begin(self) -> None:
         """Let commits record that a poll has begun: the first one, or the next renewal of the lease, does so."""

@@ -180,6 +180,18 @@ class ApiSettings(Section):
     page_size: int = Field(100, ge=1, le=1000, description="records requested per page")
     timeout: float = Field(30, gt=0, le=600, description="seconds without a byte until a request fails")
     attempts: int = Field(5, ge=1, le=20, description="attempts for one request before the poll fails")
+    max_response_bytes: int = Field(
+        33_554_432,
+        ge=65_536,
+        le=1_073_741_824,
+        description="most bytes of a response, compressed or not; a longer one is not read",
+    )
+    max_record_bytes: int = Field(
+        1_048_576,
+        ge=1_024,
+        le=268_435_456,
+        description="most bytes of one record; a longer one is stored as a dead letter without its content",
+    )
 
     @property
     def has_login(self) -> bool:

@@ -24,10 +24,12 @@ from worker.errors import (
     LoginRejected,
     OrderMeshError,
     OutcomeUnknown,
+    ResponseTooLarge,
     TokenRejected,
 )
 from worker.ordermesh.contract.operations import OPERATIONS, Operation
 from worker.ordermesh.http import rate_limits, refusals
+from worker.ordermesh.http.decoding import BodyTooLarge
 from worker.ordermesh.http.reply import Reply, reply_of
 from worker.ordermesh.services import TypedServices
 from worker.telemetry import tracing
@@ -175,7 +177,10 @@ class OrderMeshClient(TypedServices):
 
         """
         query = {**(narrowed or {}), **self.profile.page_query(key, number, size)}
-        reply = await self.call(key, query=query, usage=usage)
+        try:
+            reply = await self.call(key, query=query, usage=usage)
+        except ResponseTooLarge as error:
+            raise ResponseTooLarge(key, error.limit, page=number) from None
         if not reply.raw.strip() and reply.status != NO_CONTENT:
             # A page without records, or a fault on the way: it is believed when the gateway says so twice.
             reply = await self.call(key, query=query, usage=usage)
@@ -365,6 +370,12 @@ class OrderMeshClient(TypedServices):
             # on that logs the error of an abandoned request.
             await asyncio.wait([task])
             response = task.result()
+        except BodyTooLarge as error:
+            raise ResponseTooLarge(
+                request.key,
+                f"{error.limit} bytes. If the gateway is right to send as many, raise "
+                "ORDERSYNC_API__MAX_RESPONSE_BYTES or lower ORDERSYNC_API__PAGE_SIZE",
+            ) from None
         except httpx.PoolTimeout as error:
             self._rebuild(http)
             raise _Transient(self._unreachable(request.key, error)) from None

@@ -92,6 +92,31 @@ async def test_a_list_that_ends_without_a_body(redis_url: str, status: int) -> N
         assert [event.subject for event in await watch.events() if event.action == "deleted"] == [gone["id"]]
 
 
+async def test_a_record_that_is_too_large(redis_url: str) -> None:
+    """It alone goes to the dead letters, without its content; once it is smaller it is published."""
+    liar = Liar(records=orders(30))
+    liar.records[7]["note"] = "x" * 2_000_000
+    async with watching(liar, redis_url) as watch:
+        run = await watch.poll()
+        assert (run.published, run.unreadable) == (29, 1)
+        assert await watch.missing() == [liar.records[7]["id"]]
+        ((_, letter),) = await watch.place.redis.xrange(watch.account.keys.dead("orders"))
+        assert b"ORDERSYNC_API__MAX_RECORD_BYTES" in letter[b"reason"]
+        assert letter[b"subject"].decode() == liar.records[7]["id"]
+        assert b"data" not in letter
+        assert len(letter[b"reason"]) < 300
+        liar.change(7, note="short")
+        await watch.poll()
+        assert await watch.missing() == []
+
+
+async def test_a_response_that_is_too_large(redis_url: str) -> None:
+    """The probe finds pages that are small enough, and everything is read."""
+    liar = Liar(records=[record | {"note": "x" * 5000} for record in orders(40)])
+    async with watching(liar, redis_url, max_response_bytes=65_536) as watch:
+        await reads_all(watch)
+
+
 # Pages
 
 PAGINGS: dict[str, tuple[dict[str, Any], int]] = {

@@ -28,6 +28,7 @@ from worker.errors import (
     NotFound,
     PropertyError,
     RateLimited,
+    ResponseTooLarge,
     ServerError,
     TokenRejected,
     UnreadableAnswer,
@@ -295,6 +296,17 @@ async def test_x_gzip(redis_url: str, served: Lab) -> None:
         served.answers["/order/v1/orders"] = http(packed, "Content-Encoding: br")
         with pytest.raises(UnreadableAnswer, match="content encoding br"):
             await desk.client.read_page(SEARCH, 0, 10, Usage())
+
+
+async def test_a_page_that_is_too_long(redis_url: str, served: Lab) -> None:
+    """The error names the operation, the page, the limit and the settings; the request is not repeated."""
+    served.answers["/order/v1/orders"] = http(b'{"orders":[' + b"1," * 50_000 + b"1]}")
+    async with at_work(lab_account(served, max_response_bytes=65_536), redis_url) as desk:
+        usage = Usage()
+        with pytest.raises(ResponseTooLarge, match=r"orders\.search page 3: .*65536 bytes") as caught:
+            await desk.client.read_page(SEARCH, 3, 10, usage)
+    assert "ORDERSYNC_API__MAX_RESPONSE_BYTES" in str(caught.value)
+    assert usage.requests == 1
 
 
 # What errors say

@@ -36,6 +36,7 @@ EXPECTED = {
     "LoginRejected": Failure.GATEWAY,
     "TokenRejected": Failure.GATEWAY,
     "UnreadableAnswer": Failure.GATEWAY,  # of no page: the response to a login, for example
+    "ResponseTooLarge": Failure.GATEWAY,  # likewise
     "ContractMismatch": Failure.GATEWAY,  # the probe has found no list
     "FilterBroken": Failure.SHORTCUT,
     "SortBroken": Failure.SHORTCUT,
@@ -87,7 +88,7 @@ def test_a_response_to_a_page_request_concerns_the_page(page: int) -> None:
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        (400, Failure.REFUSED), (403, Failure.REFUSED), (404, Failure.LIST_GONE), (410, Failure.REFUSED),
+        (400, Failure.REFUSED), (403, Failure.REFUSED), (404, Failure.LIST_GONE), (410, Failure.LIST_GONE),
         (429, Failure.GATEWAY), (500, Failure.SERVER), (501, Failure.SERVER), (503, Failure.SERVER),
     ],
 )  # fmt: skip

@@ -15,7 +15,7 @@ import msgspec
 from worker.cancellation import plain_errors
 from worker.capture.reconcile.comparison import Comparison, Window, are_whole_seconds, compare, times_of
 from worker.capture.reconcile.progress import ABSENT, Gap, ReconcileCounts
-from worker.capture.records.diff import PUBLISHED, Action, observe
+from worker.capture.records.diff import PUBLISHED, Action
 from worker.capture.records.fingerprint import raw_fingerprint
 from worker.capture.state import refresh_queue as due
 from worker.capture.state.record_states import buckets_of, states_of, unpacked
@@ -228,7 +228,7 @@ class Verifier:
     async def _read_record(self, check: RecordCheck) -> None:
         assert self._resource.single is not None  # noqa: S101 - as above
         reply = await self._call(self._resource.single, check.identifier)
-        (record,) = observe(self._resource, [msgspec.Raw(reply.record)], self._session.options.scope)
+        (record,) = self._session.observe([msgspec.Raw(reply.record)])
         if record.identifier != check.identifier:
             raise UnreadableAnswer(self._resource.single, f"the response is not record {check.identifier}")
         check.observed = record

@@ -54,6 +54,8 @@ class Action(StrEnum):
 PUBLISHED = frozenset({Action.SNAPSHOT, Action.CREATED, Action.UPDATED, Action.DELETED})
 UNWRITTEN = frozenset({Action.STALE, Action.PARKED})
 
+MAX_RECORD = 1_048_576
+"""Most bytes of a record, if the settings do not say otherwise."""
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _INVERT = (1 << 64) - 1
 _ROUNDING_MS = 1_000  # a service may keep its times by the second
@@ -136,9 +138,14 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 
 def observe(
-    resource: Resource, records: Sequence[msgspec.Raw], scope: RecordScope = EVERYTHING
+    resource: Resource,
+    records: Sequence[msgspec.Raw],
+    scope: RecordScope = EVERYTHING,
+    most: int = MAX_RECORD,
 ) -> list[RawRecord]:
     """Return the records of a page with their ids and fingerprints. An unreadable record does not affect the others.
+
+    One of more than `most` bytes cannot be read.
 
     The fingerprint of a record depends on the `scope`: when the scope changes, every record is compared again.
     """
@@ -147,8 +154,8 @@ def observe(
         identifiers = [decode(record).id for record in records]
     except _UNREADABLE:
         identifiers = [""]
-    if "" in identifiers:
-        return [_raw_record(resource, record, scope) for record in records]
+    if "" in identifiers or (sum(map(len, records)) > most and any(len(record) > most for record in records)):
+        return [_raw_record(resource, record, scope, most) for record in records]
     fingerprint = scope.fingerprint
     return [
         RawRecord(pack_id(identifier), identifier, fingerprint(record), record)
@@ -156,17 +163,22 @@ def observe(
     ]
 
 
-def _raw_record(resource: Resource, record: msgspec.Raw, scope: RecordScope) -> RawRecord:
+def _raw_record(resource: Resource, record: msgspec.Raw, scope: RecordScope, most: int) -> RawRecord:
     """Identify one record of a page that contains an invalid record. Slower than the loop in `observe`."""
     raw, problem, identifier = raw_fingerprint(record), "", None
+    if len(record) > most:
+        problem = (
+            f"the record has {len(record)} bytes, and at most {most} are read. To read it, raise "
+            "ORDERSYNC_API__MAX_RECORD_BYTES"
+        )
     try:
         identifier = _loose_head_decoder(resource.id_field)(record).id
     except _UNREADABLE as error:
-        problem = _problem(resource, error)
+        problem = problem or _problem(resource, error)
     if identifier is None or identifier == "":
         problem = problem or f"the record has no {resource.id_field}"
         return RawRecord(pack_unreadable(raw), "", raw, record, problem)
-    return RawRecord(pack_id(str(identifier)), str(identifier), scope.fingerprint(record), record)
+    return RawRecord(pack_id(str(identifier)), str(identifier), scope.fingerprint(record), record, problem)
 
 
 def times_of(resource: Resource, records: Sequence[msgspec.Raw]) -> list[int]:

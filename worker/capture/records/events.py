@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.capture.records.diff import PUBLISHED
+from worker.capture.records.diff import MAX_RECORD, PUBLISHED
 from worker.capture.records.payload import EncodedRecord, old_values
 from worker.clock import rfc3339
 from worker.queue import envelope
@@ -86,9 +86,10 @@ class EventBuilder:
     def dead_letter(self, change: Change, observed_at: float, where: str) -> list[object]:
         """Return the dead letter of a record that cannot be read. `where` names the operation and the page."""
         observed, record = change.observed, bytes(change.observed.record)
-        # The policy cannot be applied to an unreadable record: only its size and fingerprint are stored.
+        # The policy cannot be applied to an unreadable record: only its size and fingerprint are stored, as of a
+        # record that is too large to be stored at all.
         kept: list[object] = ["data", record]
-        if self._payload.privacy:
+        if self._payload.privacy or len(record) > MAX_RECORD:
             kept = ["size", str(len(record)), "fingerprint", observed.raw.hex()]
         return [
             "kind", "record",

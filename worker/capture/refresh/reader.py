@@ -16,7 +16,6 @@ from worker.backoff import Backoff
 from worker.cancellation import plain_errors
 from worker.capture.gate import COMPLETE, ReadResult
 from worker.capture.records import audit
-from worker.capture.records.diff import observe
 from worker.capture.resources import AuditLog, Resource
 from worker.capture.state import refresh_queue as due
 from worker.capture.state.commit import Checkpoint, RefreshResult
@@ -177,12 +176,12 @@ class RecordRefresher:
             if source.by_parent is not None:
                 response = await self._call(source.by_parent, member.path)
                 wrappers = self._client.profile.wrappers(source.by_parent)
-                records = observe(source, list_of(response, wrappers).records, self._options.scope)
+                records = self._session.observe(list_of(response, wrappers).records)
                 batch.observed += records
                 batch.listed |= {record.key for record in records}
         elif self._readable and source.single is not None:
             response = await self._call(source.single, member.path)
-            (record,) = observe(source, [msgspec.Raw(response.record)], self._options.scope)
+            (record,) = self._session.observe([msgspec.Raw(response.record)])
             if record.identifier != member.path[0]:
                 raise UnreadableAnswer(source.single, f"the response is not record {member.path[0]}")
             batch.observed.append(record)

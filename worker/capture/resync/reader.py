@@ -13,7 +13,7 @@ import anyio
 import msgspec
 
 from worker.cancellation import plain_errors
-from worker.capture.records.diff import RawRecord, observe, times_of
+from worker.capture.records.diff import RawRecord, times_of
 from worker.clock import rfc3339
 from worker.errors import ApiError, Forbidden, NotFound, OrderMeshError, RateLimited, UnreadableAnswer
 from worker.ordermesh.contract.operations import OPERATIONS
@@ -107,7 +107,7 @@ class ResyncReader:
             # One that does not say when it was modified is in every window.
             if request.all or not time or since <= time <= until
         ]
-        keys = [one.key for one in observe(resource, page.records, options.scope)]
+        keys = [one.key for one in session.observe(page.records)]
         width = max(resync.width if size == resync.size else 0, len(keys))
         total = page.total if page.total and page.total >= len(keys) else None
         covered = total is not None and number * width + len(keys) >= total
@@ -126,9 +126,7 @@ class ResyncReader:
                 )
             return ResyncPage(page=keys, total=total, size=size, is_last=True)
         is_last = not keys or (covered and len(keys) < size)
-        return ResyncPage(
-            observe(resource, requested, options.scope), [], keys, total, size, len(keys), is_last=is_last
-        )
+        return ResyncPage(session.observe(requested), [], keys, total, size, len(keys), is_last=is_last)
 
     async def _page(
         self, session: PollSession, number: int, size: int, query: Mapping[str, str] | None = None
@@ -198,7 +196,7 @@ class ResyncReader:
         result, before, seen, number, expected = ResyncPage(read=len(batch)), set[bytes](), 0, 0, tracked
         while open_ids:
             page = await self._page(session, number, size)
-            shown = observe(resource, page.records, options.scope)
+            shown = session.observe(page.records)
             keys = {one.key for one in shown}
             expected = max(expected, page.total or 0)
             if keys <= before:  # empty, or the page before once more
@@ -235,7 +233,7 @@ class ResyncReader:
                 return
             record = listed
         if record is not None:
-            result.observed += observe(resource, [record], session.options.scope)
+            result.observed += session.observe([record])
         elif refused is not None:
             raise refused
         else:

@@ -9,7 +9,7 @@ import anyio
 import redis.exceptions
 
 from worker.capture.failures import classify
-from worker.capture.records.diff import observe, older_than, times_of
+from worker.capture.records.diff import older_than, times_of
 from worker.capture.state.buckets import buckets_for
 from worker.clock import rfc3339
 from worker.errors import ApiError, ChoiceBroken, FilterBroken, OrderMeshError, SortBroken
@@ -88,7 +88,7 @@ class PageFetcher:
         if step.since_parameter and since is not None and (older := older_than(times, since)):
             count = "an older record" if older == 1 else f"{older} older records"
             raise FilterBroken(search, f"{step.since_parameter} returned {count}")
-        observed = observe(resource, page.records, self._options.scope)
+        observed = self._session.observe(page.records)
         if step.learns or step.chosen is not None:
             self._check_statuses(observed)
         decoded = await self._writer.look_up(observed)

@@ -24,6 +24,8 @@ CLIENT_LIFETIME = 86_400.0
 USER_LIFETIME = 900.0
 """Lifetimes of a token in seconds, for a response that does not contain one."""
 
+MAX_TOKEN = 16_384
+"""Bytes of a token. Most servers refuse a longer header."""
 RENEW_AFTER = (0.75, 0.9)
 """A token is renewed at a random point within this part of its lifetime, so that workers do not all do it at once."""
 
@@ -123,6 +125,10 @@ def parse_token(
         raise UnreadableAnswer(
             request.operation, "the accessToken contains characters that are not allowed in a header"
         )
+    if len(access) > MAX_TOKEN:
+        raise UnreadableAnswer(
+            request.operation, f"the accessToken has {len(access)} bytes; {MAX_TOKEN} are possible"
+        )
     is_client = request.operation == "clients.token"
     lifetime = _seconds(fields, "expiresIn", "expires_in") or (
         CLIENT_LIFETIME if is_client else USER_LIFETIME
@@ -130,6 +136,8 @@ def parse_token(
     # A refresh without a new refresh token leaves the old one valid. The one of a client token is never used: the
     # vendor says that client tokens have no refresh flow.
     refresh = _text(fields, "refreshToken", "refresh_token")
+    if refresh and len(refresh) > MAX_TOKEN:
+        refresh = None
     if not refresh and previous and request.operation == "users.refresh":
         refresh = previous.refresh
     return Token(

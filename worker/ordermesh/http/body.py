@@ -6,21 +6,18 @@ import codecs
 from typing import TYPE_CHECKING
 
 from worker.errors import UnreadableAnswer
+from worker.ordermesh.http.decoding import CODINGS
 
 if TYPE_CHECKING:
     import httpx
 
-CODINGS = frozenset({"identity", "gzip", "deflate"})
-"""Content codings that httpx decodes. It passes a body with any other on as it is."""
-_SAME_CODINGS = {"x-gzip": "gzip"}  # RFC 9110, 8.4.1.3
 _UNIVERSAL = frozenset({"utf-8", "ascii"})
 
 
-def name_coding(response: httpx.Response) -> None:
-    """Give the content coding of a response the name that httpx knows. Call it before the body is read."""
-    if "content-encoding" in response.headers:
-        names = (_SAME_CODINGS.get(name, name) for name in _codings(response))
-        response.headers["content-encoding"] = ", ".join(names)
+def codings_of(response: httpx.Response) -> list[str]:
+    """Return the content codings of a response in the order in which they were applied, in lower case."""
+    header = response.headers.get("content-encoding", "")
+    return [name for part in header.split(",") if (name := part.strip().lower())]
 
 
 def body_of(key: str, response: httpx.Response) -> bytes:
@@ -30,7 +27,7 @@ def body_of(key: str, response: httpx.Response) -> bytes:
         UnreadableAnswer: The worker does not know the content encoding, or the charset of JSON.
 
     """
-    if unknown := [name for name in _codings(response) if name not in CODINGS]:
+    if unknown := [name for name in codings_of(response) if name not in CODINGS]:
         raise UnreadableAnswer(
             key,
             f"the response has the content encoding {unknown[0]}, but the worker knows only gzip and deflate",
@@ -61,8 +58,3 @@ def _is_utf8(body: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _codings(response: httpx.Response) -> list[str]:
-    header = response.headers.get("content-encoding", "")
-    return [name for part in header.split(",") if (name := part.strip().lower())]

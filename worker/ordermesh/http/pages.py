@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from worker.errors import UnreadableAnswer
+from worker.errors import ResponseTooLarge, UnreadableAnswer
 from worker.ordermesh.http.refusals import reported_error
 from worker.ordermesh.http.salvage import salvage
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 TOTAL_KEYS = ("total", "totalCount", "totalItems", "totalRecords", "totalResults")
 """Names that a list may use for the total number of records. The vendor documents none of them."""
+
+
+MAX_VALUES = 2_000_000
+"""Most values of a page: 20,000 records of 100 fields."""
+_FEW_BYTES = 1 << 20  # not counted: fewer values than the limit, or nearly
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +65,11 @@ def split(operation: str, body: bytes, wrappers: tuple[str, ...], *, page: int |
     Raises:
         UnreadableAnswer: The body is not JSON, has no list, has several lists and none with an expected name, or
             has no records and reports an error.
+        ResponseTooLarge: It has more than `MAX_VALUES` values: split, they would take a hundred times their bytes.
 
     """
+    if len(body) > _FEW_BYTES and body.count(b",") > MAX_VALUES:
+        raise ResponseTooLarge(operation, f"{MAX_VALUES} values", page=page)
     try:
         fast = _fast_decoder(wrappers)(body)
     except _UNREADABLE:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,7 +24,8 @@ from httpx_aiohttp import AiohttpTransport
 from httpx_aiohttp.transport import AiohttpResponseStream
 
 from worker.errors import SettingsError
-from worker.ordermesh.http.body import name_coding
+from worker.ordermesh.http.body import codings_of
+from worker.ordermesh.http.decoding import BodyTooLarge, Decoder
 
 if TYPE_CHECKING:
     import ssl
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 READ_BUFFER = 1 << 18
 MAX_HEADER = 1 << 16
+MAX_ERROR = 1 << 16
+"""Bytes of the body of an error that are read."""
 KEEP_ALIVE_SECONDS = 30.0
 MAX_CONNECT = 10.0
 MAX_REQUEST = 10
@@ -66,6 +69,7 @@ class Transport(AiohttpTransport):
 
     Args:
         max_connections: Largest number of open connections. Waiting for a free one counts as connecting.
+        max_bytes: Most bytes of a body, on the wire and decompressed. That of an error is cut, at 64 KiB.
         proxy: The proxy to connect through.
         verify: The TLS configuration; None for httpx's default.
     """
@@ -74,10 +78,12 @@ class Transport(AiohttpTransport):
         self,
         *,
         max_connections: int,
+        max_bytes: int = 1 << 25,
         proxy: httpx.Proxy | None = None,
         verify: ssl.SSLContext | None = None,
     ) -> None:
         context = verify or httpx.create_ssl_context()
+        self._max_bytes = max_bytes
 
         def session() -> aiohttp.ClientSession:
             result = aiohttp.ClientSession(
@@ -99,6 +105,8 @@ class Transport(AiohttpTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request and return the response; its body is read as one piece.
 
+        Reading the body raises `BodyTooLarge` at the limit.
+
         Raises:
             httpx.TransportError: There is no connection, no response in time, or the response is not HTTP.
 
@@ -106,22 +114,39 @@ class Transport(AiohttpTransport):
         with _httpx_errors(request):
             response = await super().handle_async_request(request)
         if isinstance(response.stream, AiohttpResponseStream):
-            response.stream = _WholeBody(response.stream._aiohttp_response, request)  # noqa: SLF001 - pinned
+            cut = response.is_error
+            limit = min(self._max_bytes, MAX_ERROR) if cut else self._max_bytes
+            answer = response.stream._aiohttp_response  # noqa: SLF001 - pinned
+            response.stream = _WholeBody(answer, request, limit, cut=cut)
+            cast("Any", response)._decoder = Decoder(codings_of(response), limit, cut=cut)  # noqa: SLF001 - pinned
         return response
 
 
 class _WholeBody(AiohttpResponseStream):
     """A body that httpx gets as one piece, so that it is joined only once."""
 
-    def __init__(self, response: aiohttp.ClientResponse, request: httpx.Request) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, request: httpx.Request, limit: int, *, cut: bool
+    ) -> None:
         super().__init__(response)
-        self._request = request
+        self._request, self._limit, self._cut = request, limit, cut
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with _httpx_errors(self._request):
-            body = await self._aiohttp_response.content.read()
+            body = await self._read()
         if body:
             yield body
+
+    async def _read(self) -> bytes:
+        content, parts, size = self._aiohttp_response.content, [], 0
+        while part := await content.readany():
+            parts.append(part)
+            size += len(part)
+            if size > self._limit:
+                if self._cut:
+                    break
+                raise BodyTooLarge(self._limit)
+        return b"".join(parts)[: self._limit]
 
 
 class Http:
@@ -151,6 +176,7 @@ class Http:
         Raises:
             httpx.TransportError: There is no connection, no response in time, or the response is not HTTP.
             httpx.DecodingError: The body is not compressed as its header says.
+            BodyTooLarge: The body is longer than the settings permit.
 
         """
         merged = self._headers.copy()
@@ -167,7 +193,6 @@ class Http:
     async def _send_and_read(self, request: httpx.Request) -> httpx.Response:
         response = await self._transport.handle_async_request(request)
         response.request = request
-        name_coding(response)
         try:
             await response.aread()
         finally:
@@ -182,7 +207,10 @@ class Http:
 def make_http(api: ApiSettings) -> Http:
     """Return the worker's `Http`. It has two connections more than the permitted concurrency, for logins."""
     proxy = environment_proxy(api.base_url)
-    return Http(api, Transport(max_connections=api.max_concurrency + 2, proxy=proxy))
+    transport = Transport(
+        max_connections=api.max_concurrency + 2, max_bytes=api.max_response_bytes, proxy=proxy
+    )
+    return Http(api, transport)
 
 
 def environment_proxy(url: str) -> httpx.Proxy | None:

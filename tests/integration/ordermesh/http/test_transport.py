@@ -11,7 +11,7 @@ import struct
 import subprocess
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -22,7 +22,8 @@ from tests.support.servers import free_port
 from tests.support.waiting import eventually
 from worker.config.sections import ApiSettings
 from worker.errors import SettingsError
-from worker.ordermesh.http.transport import Http, Transport, environment_proxy, make_http
+from worker.ordermesh.http.decoding import BodyTooLarge
+from worker.ordermesh.http.transport import MAX_ERROR, Http, Transport, environment_proxy, make_http
 
 pytestmark = pytest.mark.anyio
 
@@ -382,3 +383,41 @@ async def test_tls_to_a_plain_port(served: Lab) -> None:
     async with sender(url, timeout=1) as made:
         with pytest.raises(httpx.TransportError):
             await made.send("GET", url, headers={})
+
+
+# Limits
+
+
+@pytest.mark.parametrize("packed", [True, False])
+async def test_a_body_that_is_too_long(served: Lab, packed: bool) -> None:
+    """It is not read to its end, neither from the wire nor out of its compression; the next request works."""
+    body = bytes(4 << 20)
+    headers = ("Content-Encoding: gzip",) if packed else ()
+    served.answers["/x"] = http(gzip.compress(body) if packed else body, *headers)
+    async with sender(served.url, max_response_bytes=65_536) as made:
+        for _ in range(3):
+            with pytest.raises(BodyTooLarge, match="65536 bytes"):
+                await made.send("GET", f"{served.url}/x", headers={})
+        served.answers["/x"] = http(b"{}")
+        assert (await made.send("GET", f"{served.url}/x", headers={})).content == b"{}"
+
+
+async def test_a_body_without_end(served: Lab) -> None:
+    """A server that never stops sending does not fill the memory."""
+
+    async def endless(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+                await writer.drain()
+
+    served.handlers["/x"] = endless
+    with pytest.raises(BodyTooLarge):
+        await ask(served, "/x")
+
+
+async def test_the_body_of_an_error_is_cut(served: Lab) -> None:
+    """Its first 64 KiB are enough for a message."""
+    served.closing["/x"] = http(b"no " * 100_000, status="500 Oops")
+    assert len((await ask(served, "/x")).content) == MAX_ERROR

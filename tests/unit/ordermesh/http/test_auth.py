@@ -10,6 +10,7 @@ from worker.config.sections import ApiSettings
 from worker.errors import SettingsError, UnreadableAnswer
 from worker.ordermesh.http.auth import (
     CLIENT_LIFETIME,
+    MAX_TOKEN,
     USER_LIFETIME,
     Credentials,
     LoginRequest,
@@ -139,6 +140,7 @@ def test_new_login_forgets_the_old_refresh_token() -> None:
         b'{"accessToken":"s3cret\\r\\nX-Evil: 1"}',
         '{"accessToken":"s3cret\u00e9"}'.encode(),
         b'{"accessToken":["s3cret"]}',
+        b'{"accessToken":"s3cret' + b"x" * MAX_TOKEN + b'"}',
         b'{"x":' * 100_000,
     ],
 )

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from worker.errors import UnreadableAnswer
-from worker.ordermesh.http.body import body_of, name_coding
+from worker.ordermesh.http.body import body_of
 
 TEXT = '{"orders":[{"id":"1","name":"Zo\u00eb \u20ac"}]}'
 MARK = b"\xef\xbb\xbf"
@@ -59,10 +59,3 @@ def test_a_coding_that_is_not_understood_is_named(coding: str, named: str) -> No
     response = httpx.Response(200, headers={"content-encoding": coding})
     with pytest.raises(UnreadableAnswer, match=f"orders.search: .*content encoding {named}"):
         body_of("orders.search", response)
-
-
-def test_x_gzip_is_gzip() -> None:
-    """RFC 9110 asks a recipient to take it so."""
-    response = httpx.Response(200, headers={"content-encoding": "X-GZip"})
-    name_coding(response)
-    assert response.headers["content-encoding"] == "gzip"

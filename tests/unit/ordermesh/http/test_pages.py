@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from worker.errors import UnreadableAnswer
-from worker.ordermesh.http.pages import TOTAL_KEYS, Page, split
+from worker.errors import ResponseTooLarge, UnreadableAnswer
+from worker.ordermesh.http.pages import MAX_VALUES, TOTAL_KEYS, Page, split
 
 WRAPPERS = ("orders", "items")
 RECORDS = [
@@ -179,3 +179,10 @@ def test_what_is_no_page(body: bytes) -> None:
     assert "orders.search page 3" in text
     assert "joe" not in text.lower()
     assert len(text) < 300
+
+
+def test_a_page_of_very_many_values() -> None:
+    """Each of them would take the memory of an object; the page is refused before it is split."""
+    body = b'{"orders":[' + b"1," * (MAX_VALUES + 1) + b"1]}"
+    with pytest.raises(ResponseTooLarge, match=f"orders.search page 3: .* more than {MAX_VALUES} values"):
+        page(body)

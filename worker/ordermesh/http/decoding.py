@@ -1,0 +1,112 @@
+"""Decompression that stops at a limit.
+
+A megabyte of gzip may become gigabytes. httpx and aiohttp decompress without a limit, so this decoder replaces that of
+httpx.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import httpx
+
+CODINGS = frozenset({"identity", "gzip", "x-gzip", "deflate"})
+"""Content codings that the worker knows (RFC 9110, 8.4.1); it asks for gzip and deflate."""
+_GZIP = zlib.MAX_WBITS | 16
+_ZLIB = zlib.MAX_WBITS
+_BARE = -zlib.MAX_WBITS
+
+
+class BodyTooLarge(Exception):
+    """The body of a response has more than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"more than {limit} bytes")
+
+
+class Decoder:
+    """Decompresses a body to at most `limit` bytes; it has the interface of httpx's decoders.
+
+    Args:
+        codings: The content codings, in the order in which they were applied. An unknown one is passed on as it is.
+        limit: Most bytes of the result, and of each step to it.
+        cut: Return the first `limit` bytes of a longer or broken body, instead of raising.
+
+    """
+
+    def __init__(self, codings: list[str], limit: int, *, cut: bool = False) -> None:
+        known = [coding for coding in reversed(codings) if coding in CODINGS - {"identity"}]
+        self._steps = [_Step(coding, limit) for coding in known] if CODINGS.issuperset(codings) else []
+        self._cut = cut
+
+    def decode(self, data: bytes) -> bytes:
+        """Return the next part of the body.
+
+        Raises:
+            BodyTooLarge: The body is too long.
+            httpx.DecodingError: It is not compressed as its header says.
+
+        """
+        for step in self._steps:
+            try:
+                data = step.decode(data)
+            except (BodyTooLarge, zlib.error) as error:
+                if self._cut:
+                    return b""
+                if isinstance(error, BodyTooLarge):
+                    raise
+                raise httpx.DecodingError(str(error)) from None
+        return data
+
+    def flush(self) -> bytes:
+        """Return nothing: each part is returned whole.
+
+        Raises:
+            httpx.DecodingError: The body ends early.
+
+        """
+        if not self._cut and any(not step.is_complete for step in self._steps):
+            raise httpx.DecodingError("the compressed body ends early")
+        return b""
+
+
+class _Step:
+    def __init__(self, coding: str, limit: int) -> None:
+        self._coding, self._limit, self._left = coding, limit, limit
+        self._inflate = zlib.decompressobj(_ZLIB if coding == "deflate" else _GZIP)
+        self._has_begun = False
+
+    @property
+    def is_complete(self) -> bool:
+        return self._inflate.eof or not self._has_begun
+
+    def decode(self, data: bytes) -> bytes:
+        if not data:
+            return b""
+        parts = []
+        while data:
+            parts.append(self._next(data))
+            self._has_begun = True
+            if self._inflate.unconsumed_tail:
+                raise BodyTooLarge(self._limit)
+            data = self._inflate.unused_data
+            if data and self._coding == "deflate":
+                break
+            if data:  # gzip may have several members (RFC 1952, 2.2)
+                self._inflate = zlib.decompressobj(_GZIP)
+        return b"".join(parts)
+
+    def _next(self, data: bytes) -> bytes:
+        try:
+            result = self._inflate.decompress(data, self._left + 1)
+        except zlib.error:
+            if self._coding != "deflate" or self._has_begun:
+                raise
+            # Some servers send deflate without the zlib format around it.
+            self._inflate = zlib.decompressobj(_BARE)
+            result = self._inflate.decompress(data, self._left + 1)
+        self._left -= len(result)
+        if self._left < 0:
+            raise BodyTooLarge(self._limit)
+        return result
