@@ -179,7 +179,7 @@ async def test_statuses_that_are_retried(redis_url: str, sandbox: SandboxServer)
 
 async def test_statuses_that_are_not_retried(redis_url: str, sandbox: SandboxServer) -> None:
     """A refusal that would come again is not asked for again; each has its class."""
-    expected = {403: Forbidden, 404: NotFound, 409: Conflict, 501: ServerError}
+    expected = {403: Forbidden, 404: NotFound, 410: NotFound, 409: Conflict, 501: ServerError}
     async with at_work(account_for(sandbox), redis_url) as desk:
         for status in (302, 400, 403, 404, 405, 409, 410, 422, 501):
             fault(sandbox, code=status)
