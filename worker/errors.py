@@ -17,7 +17,7 @@
         ├── LoginRejected        the credentials were refused                          exit 3
         ├── TokenRejected        a token of a fresh login was refused                  exit 3
         ├── UnreadableAnswer     the answer is not what the contract says
-        │   └── ResponseTooLarge the answer holds more than the settings permit
+        │   └── ResponseTooLarge the answer is larger than the settings permit
         ├── ContractMismatch     a resource has no list at any path that is known                exit 3
         ├── FilterBroken         a filter by modification that held does so no more
         ├── SortBroken           a sort by modification that held does so no more
@@ -233,7 +233,7 @@ class UnreadableAnswer(OrderMeshError):
 
 
 class ResponseTooLarge(UnreadableAnswer):
-    """A response holds more than the settings permit."""
+    """A response has more bytes or values than the settings permit."""
 
     code = "response_too_large"
 
