@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from structlog.contextvars import bound_contextvars
 
 from worker.capture.gate import ReadGate, ResourcePaused, StopCause
-from worker.capture.records.diff import observe
+from worker.capture.records.diff import MAX_RECORD, observe
 from worker.capture.records.payload import PayloadOptions, payload_of
 from worker.capture.records.scope import EVERYTHING, scope_of
 from worker.capture.resources import AuditLog, Resource
@@ -106,9 +106,9 @@ class ReadOptions:
     interval: float
     ignored: frozenset[str]
     confirm_after: float
-    max_record_bytes: int
     single: bool = False
     privacy: RecordPolicy | None = None
+    max_record_bytes: int = MAX_RECORD
 
 
 class PollSession:
