@@ -43,8 +43,8 @@ unit: $(VENV)/.installed  ## Run the tests of the pure core
 integration: $(VENV)/.installed  ## Run the tests against a real server and the sandbox
 	@$(BIN)/python -m pytest tests/integration
 
-chaos: $(VENV)/.installed  ## Run the tests that kill workers and consumers
-	@$(BIN)/python -m pytest tests/chaos
+chaos: $(VENV)/.installed  ## Run the tests with faults of every kind, long ones as well (15 minutes)
+	@$(BIN)/python -m pytest tests/chaos -m "long or not long"
 
 soak: $(VENV)/.installed  ## Deliver 50,000 events while consumers are killed at random
 	@$(BIN)/python -m tests.chaos.soak

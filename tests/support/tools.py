@@ -1,4 +1,4 @@
-"""Programs that some tests need beside Python: another server, Node, redis-cli.
+"""Programs that some tests need beside Python: another server, Node, redis-cli, faketime.
 
 Where one is missing its tests are skipped, with the reason. Not in CI, which sets `TEST_TOOLS=required`: there a
 check that nobody notices to be gone would be none.

@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
@@ -61,6 +61,7 @@ class Gateway(LoopThread):
         serving: How it is served. Each field may be changed at any time.
         faults: What goes wrong; `add` and `end`.
         asked: The requests, in order.
+        watch: Called with the path of each request before it is answered; for what is to happen just then.
         first_asked: When the list of each kind was first asked for, in seconds since 1970.
 
     """
@@ -71,6 +72,7 @@ class Gateway(LoopThread):
         self.serving = serving or Serving()
         self.faults = Faults(seed)
         self.asked: list[Asked] = []
+        self.watch: Callable[[str], object] | None = None
         self.first_asked: dict[str, float] = {}
         self._tokens = 0
         self._valid_from = 0
@@ -132,6 +134,8 @@ class Gateway(LoopThread):
         page = number_of(query, self.serving) if is_list else None
         if is_list and found is not None:
             self.first_asked.setdefault(found[0].name, time.time())
+        if self.watch is not None:
+            self.watch(path)
         answer = self._answer(path, query, head)
         whole = _bytes(answer)
         fault = self.faults.one_for(path, page, size_of(query, self.serving) if is_list else 0, whole)
