@@ -77,7 +77,8 @@ def bench(redis_url: str, sandbox: SandboxServer) -> BenchMaker:
 
     `privacy`, `events`, `reconcile` and `intervals` are those parts of the settings.
     It believes what the profile says, as after a probe, so that a test sees its own requests alone; with
-    `probe=True` it asks the gateway first, as a worker does. `clock` is what it takes for the time.
+    `probe=True` it asks the gateway first, as a worker does. `clock` is what it takes for the time, and
+    `given_out` what it knows of its earlier lives.
     """
 
     def make(server: SandboxServer = sandbox, url: str = redis_url, **api: Any) -> BenchContext:

@@ -25,6 +25,7 @@ from worker.capture.reconcile.reconciler import Reconciler
 from worker.capture.registry import CAPTURED
 from worker.capture.resync.runner import ResyncRunner
 from worker.capture.state import pauses
+from worker.capture.state.given_out import GivenOut
 from worker.capture.state.store import StateStore
 from worker.errors import DataError, RedisUnavailable, SettingsError
 from worker.keys import ACCOUNTS, Keys
@@ -38,7 +39,7 @@ from worker.queue.retention import Retention
 from worker.queue.streams.backpressure import Backpressure, HighWaterMarks
 from worker.queue.streams.groups import Groups, RetentionLimits
 from worker.redis import embedded
-from worker.redis.connections import answer, connect, is_full
+from worker.redis.connections import answer, connect, is_full, run_of
 from worker.service.heartbeat import Beat, ResourceBeat
 from worker.service.presence import Presence
 from worker.services import AccountServices, Services
@@ -131,24 +132,30 @@ def running_redis_url(settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def open_services(accounts: Sequence[Account], url: str, clock: Clock) -> AsyncIterator[Services]:
-    """Everything the jobs need, for all accounts; connections are closed at the end."""
+async def open_services(
+    accounts: Sequence[Account], url: str, clock: Clock, given_out: GivenOut | None = None
+) -> AsyncIterator[Services]:
+    """Everything the jobs need, for all accounts; connections are closed at the end.
+
+    `given_out`: what earlier lives of this worker are known to have published.
+    """
+    given_out = given_out or GivenOut()
     async with AsyncExitStack() as stack:
         redis = connect(url)
         stack.push_async_callback(redis.aclose)
         files = {account.contract_file for account in accounts}
         profiles = {file: contract_file.load(file).profile for file in files}
         desks = {
-            account.name: _account_services(account, profiles[account.contract_file], redis, clock)
+            account.name: _account_services(account, profiles[account.contract_file], redis, clock, given_out)
             for account in accounts
         }
         for account_services in desks.values():
             stack.push_async_callback(account_services.client.aclose)
-        yield Services(redis=redis, accounts=desks, clock=clock)
+        yield Services(redis=redis, accounts=desks, clock=clock, given_out=given_out)
 
 
 def _account_services(
-    account: Account, profile: ContractProfile, redis: Redis, clock: Clock
+    account: Account, profile: ContractProfile, redis: Redis, clock: Clock, given_out: GivenOut
 ) -> AccountServices:
     keys = Keys(account.name)
     budget = Budget(
@@ -184,7 +191,7 @@ def _account_services(
     backpressure = Backpressure(groups, HighWaterMarks(**account.backpressure.model_dump()), clock)
     if account.privacy.key is not None:
         redaction.add(account.privacy.key.get_secret_value())
-    context = AccountContext(account, redis, client, contract, backpressure, clock, worker_id())
+    context = AccountContext(account, redis, client, contract, backpressure, clock, worker_id(), given_out)
     return AccountServices(
         account,
         keys,
@@ -201,6 +208,12 @@ def _account_services(
 def limits_of(account: Account) -> dict[str, RetentionLimits]:
     """What is kept of the stream of each resource."""
     return {name: RetentionLimits(**account.retention.of(name).model_dump()) for name in CAPTURED}
+
+
+async def remember(services: Services) -> None:
+    """Write down what was published so far, and by which run of Redis, for the next life of this worker."""
+    services.given_out.saw_server(await run_of(services.redis))
+    services.given_out.save()
 
 
 async def announce(services: Services) -> None:
@@ -245,6 +258,7 @@ def reporter(services: Services) -> Callable[[], Awaitable[list[ResourceBeat]]]:
             own = [beat for beat in beats if beat.account == account.account.name]
             sign = Beat(worker_id(), os.getpid(), services.clock.now(), since, own)
             await Presence(services.redis, account.keys).beat(sign)
+        await remember(services)
         return beats
 
     return report

@@ -6,6 +6,7 @@
     │   └── RedisFull            Redis has reached its maxmemory and refuses to write     exit 3
     ├── LeaseLost                another worker took over while this one was working
     ├── LeaseHeld                another worker is at it
+    ├── RedisWentBack            Redis contains less than was committed to it
     ├── DataError                an entry in Redis that this program did not write
     ├── GroupGone                the consumer group was dropped while it was read
     ├── ConsumerReplaced         another process consumes under the same name
@@ -95,6 +96,19 @@ class LeaseHeld(OrdersyncError):
         super().__init__(f"{owner} holds the lease on {resource} for another {seconds_left:.1f} s")
 
 
+class RedisWentBack(OrdersyncError):
+    """A commit was refused: Redis contains less than was committed to it. The next read goes on from there."""
+
+    code = "redis_went_back"
+
+    def __init__(self, resource: str, expected: int, sequence: int) -> None:
+        self.resource, self.expected, self.sequence = resource, expected, sequence
+        super().__init__(
+            f"Redis has lost data: {expected} is the last event of {resource} that was published, and Redis "
+            f"contains only those up to {sequence}. Nothing was written; the next poll reads what is missing."
+        )
+
+
 class DataError(OrdersyncError):
     """An entry in Redis was not written by this program. Nothing was changed."""
 
@@ -102,14 +116,14 @@ class DataError(OrdersyncError):
 
 
 class GroupGone(OrdersyncError):
-    """The group no longer exists: it was dropped, or Redis has lost its data."""
+    """The group no longer exists: it was dropped. One that Redis has lost is created again."""
 
     code = "group_gone"
 
     def __init__(self, group: str, streams: str) -> None:
         self.group, self.streams = group, streams
         super().__init__(
-            f"group {group} of {streams} no longer exists: it was dropped, or Redis has lost its data. Start the "
+            f"group {group} of {streams} no longer exists: it was dropped while this consumer read it. Start the "
             "consumer again to create the group; it then starts with the oldest event in the stream."
         )
 

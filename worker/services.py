@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.reconcile.reconciler import Reconciler
     from worker.capture.resync.runner import ResyncRunner
+    from worker.capture.state.given_out import GivenOut
     from worker.capture.state.pauses import Pause
     from worker.clock import Clock
     from worker.config.sections import Account
@@ -42,11 +43,15 @@ class AccountServices:
 
 @dataclass(slots=True)
 class Services:
-    """The services that all jobs share. `stopping()` is true once the worker was asked to end."""
+    """The services that all jobs share, and what they have published so far.
+
+    `stopping()` is true once the worker was asked to end.
+    """
 
     redis: Redis
     accounts: Mapping[str, AccountServices]
     clock: Clock
+    given_out: GivenOut
     stopping: Callable[[], bool] = field(default=lambda: False)
     paused: dict[str, dict[str, Pause]] = field(default_factory=dict)
     """The pauses of each account as of the last tick, by resource."""

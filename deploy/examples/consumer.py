@@ -18,15 +18,20 @@ from worker.queue import Consumer, Delivery
 from worker.queue.idempotency import SqlOnce
 
 NEWEST = """
-INSERT INTO orders VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET version = excluded.version, record = excluded.record
-WHERE version < excluded.version
-"""  # several consumers of a group may be at events of one order
+INSERT INTO orders VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET entry_ms = excluded.entry_ms, entry_number = excluded.entry_number,
+    version = excluded.version, record = excluded.record
+WHERE (entry_ms, entry_number) < (excluded.entry_ms, excluded.entry_number)
+"""  # several consumers of a group may be at events of one order: the greater entry id is newer, always
 
 
 async def main(words: argparse.Namespace) -> None:
     """Consume until a signal comes."""
     database = sqlite3.connect(words.database, check_same_thread=False)
-    database.execute("CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, version INTEGER, record TEXT)")
+    database.execute(
+        "CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, entry_ms INTEGER, entry_number INTEGER, "
+        "version INTEGER, record TEXT)"
+    )
     once = SqlOnce(database, group=words.group)
     once.create_table()
 
@@ -34,7 +39,8 @@ async def main(words: argparse.Namespace) -> None:
         event = delivery.event
         with once.transaction(delivery) as new:  # what the block does and the event's id are kept together
             if new:
-                database.execute(NEWEST, (event.subject, event.version, event.data.decode()))
+                row = (event.subject, *event.position, event.version, event.data.decode())
+                database.execute(NEWEST, row)
 
     async def handle(delivery: Delivery) -> None:
         await anyio.to_thread.run_sync(apply, delivery)  # whatever blocks belongs into a thread

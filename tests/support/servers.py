@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import socket
 import subprocess
 import time
@@ -65,3 +66,17 @@ class Server:
             self._process.kill() if kill else self._process.terminate()
             self._process.wait(PATIENCE)
             self._process = None
+
+    def back_up(self) -> Path:
+        """Copy what it has written so far, for `go_back`."""
+        copy = self.folder / f"copy-{time.monotonic_ns()}"
+        shutil.copytree(self.folder / "appendonlydir", copy)
+        return copy
+
+    def go_back(self, copy: Path | None) -> None:
+        """Kill it, and start it with what a copy holds; with None, with nothing."""
+        self.stop(kill=True)
+        shutil.rmtree(self.folder / "appendonlydir")
+        if copy is not None:
+            shutil.copytree(copy, self.folder / "appendonlydir")
+        self.start()

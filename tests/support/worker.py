@@ -15,6 +15,7 @@ from worker.app import open_services
 from worker.capture.registry import ORDERS
 from worker.capture.resources import Captured
 from worker.capture.state.cursor import Cursor
+from worker.capture.state.given_out import GivenOut
 from worker.capture.state.run import Run
 from worker.capture.state.store import StateStore
 from worker.clock import SystemClock
@@ -97,6 +98,7 @@ class BenchContext:
     """Open a worker on one account of a sandbox; `async with` yields its `Bench`."""
 
     def __init__(self, sandbox: SandboxServer, url: str, api: dict[str, Any]) -> None:
+        self._given_out: GivenOut | None = api.pop("given_out", None)
         self._probe, self._clock = api.pop("probe", False), api.pop("clock", None) or SystemClock()
         self._parts = {
             name: api.pop(name)
@@ -108,7 +110,9 @@ class BenchContext:
 
     async def __aenter__(self) -> Bench:
         account = replace(account_for(self._sandbox, **self._api), **self._parts)
-        place = await self._stack.enter_async_context(open_services([account], self._url, self._clock))
+        place = await self._stack.enter_async_context(
+            open_services([account], self._url, self._clock, self._given_out)
+        )
         if not self._probe:
             await know_contract(place)
         return Bench(place, place.accounts[account.name], place.redis, self._sandbox)

@@ -104,7 +104,7 @@ class _Account:
             "health": verdict.health.value,
             "cause": verdict.cause,
             "records": cursor.tracked,
-            "events": cursor.sequence,
+            "events": cursor.events,
             "dead": dead.letters,
             "dead_oldest_s": round(max(0.0, now - dead.oldest), 1) if dead.letters else None,
             "paused": _pause(pause),

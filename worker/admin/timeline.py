@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from worker.admin.timeline_entries import TimelineEntry, content_key, decoded, of_audit, of_event, of_letter
+from worker.admin.timeline_entries import (
+    TimelineEntry,
+    content_key,
+    decoded,
+    missing_versions,
+    of_audit,
+    of_event,
+    of_letter,
+)
 from worker.capture.records.fingerprint import RecordState, bucket_of, pack_id
 from worker.clock import parse_time, rfc3339
 from worker.config.sections import RESOURCES
@@ -247,7 +255,7 @@ class TimelineCollector:
         """Add a remark with the versions whose events were not found."""
         newest = await self._version(resource, subject)
         kept = {event.version for name, event in self._events if name == resource}
-        gone = [version for version in range(1, newest + 1) if version not in kept]
+        gone = missing_versions(newest, kept)
         if gone:
             which = (
                 f"Version {gone[0]} of the order was"

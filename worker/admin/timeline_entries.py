@@ -11,6 +11,8 @@ from worker.clock import parse_time, rfc3339
 from worker.queue.streams.groups import written_at
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from worker.ordermesh.http.reply import AuditEntry
     from worker.queue.dead import DeadLetter
     from worker.queue.envelope import Event
@@ -21,6 +23,8 @@ _ACTIONS = ("action", "eventType", "event", "type", "operation")
 _ACTORS = ("user", "performedBy", "actor", "userName", "createdBy", "modifiedBy")
 """Possible names of the action and the user in an audit entry. They are not documented."""
 _MAX_LENGTH = 160
+SECOND_GENERATION = 10**12
+"""Versions from here on were given out after Redis had lost data: milliseconds since 1970, at least."""
 _canonical = msgspec.msgpack.Encoder(order="sorted").encode
 
 
@@ -50,6 +54,16 @@ class TimelineEntry:
         at = rfc3339(self.at) if self.at else None
         fields = {"kind": self.kind, "resource": self.resource, "subject": self.subject, "told": self.message}
         return {"at": at, **fields, **self.facts}
+
+
+def missing_versions(newest: int, found: Collection[int]) -> list[int]:
+    """Return the versions of a record up to `newest` that were published and are not among the found ones.
+
+    Once Redis has lost data, versions go on above a number of that time (see `renumber.lua`); then only the newest
+    version is known to have been published.
+    """
+    versions = range(1, newest + 1) if newest < SECOND_GENERATION else (newest,)
+    return [version for version in versions if version not in found]
 
 
 def decoded(data: bytes) -> Any:

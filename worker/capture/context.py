@@ -16,7 +16,9 @@ from worker.capture.records.scope import EVERYTHING, scope_of
 from worker.capture.resources import AuditLog, Resource
 from worker.capture.state.commit import Checkpoint, Commit
 from worker.capture.state.cursor import Cursor
+from worker.capture.state.given_out import GivenOut
 from worker.capture.state.lease import acquire
+from worker.capture.state.loss import LossCheck
 from worker.capture.state.open_records import OpenRecords
 from worker.capture.state.pauses import Pauses
 from worker.capture.state.refresh_queue import RefreshQueue
@@ -54,7 +56,7 @@ PAUSE_SECONDS = 5.0
 
 @dataclass(slots=True)
 class AccountContext:
-    """What all reads of one account share: its settings, and the services they use."""
+    """What all reads of one account share: its settings, the services they use, and what was given out so far."""
 
     account: Account
     redis: Redis
@@ -63,6 +65,7 @@ class AccountContext:
     backpressure: Backpressure
     clock: Clock
     worker_id: str
+    given_out: GivenOut = field(default_factory=GivenOut)
     keys: Keys = field(init=False)
     pauses: Pauses = field(init=False)
     _payloads: dict[str, PayloadOptions] = field(init=False, default_factory=dict)
@@ -163,7 +166,9 @@ class PollSession:
         )
         self.stop, self.seconds = stop, seconds
         self.gate = ReadGate(source.name, context.backpressure.gate(source.name), context.pauses, stop, clock)
-        self.store = StateStore(context.redis, context.keys, source, payload, lease=lease)
+        numbers = context.given_out.of(account.name, source.name)
+        self.store = StateStore(context.redis, context.keys, source, payload, lease=lease, numbers=numbers)
+        self._losses = LossCheck(context.redis, context.keys, source, numbers)
         self.open_records = OpenRecords(context.redis, context.keys, source.name)
         self.refresh_queue = RefreshQueue(context.redis, context.keys, source.name)
         self.cursor, self.buckets = Cursor(), 0
@@ -221,6 +226,8 @@ class PollSession:
         async with held as self._lease:
             await self.store.check_layout()
             await self.load_cursor()
+            if await self._losses.check(self.cursor, self.run.started_at):
+                await self.load_cursor()
             yield
 
     def observe(self, records: Sequence[msgspec.Raw]) -> list[RawRecord]:
@@ -292,6 +299,7 @@ class PollSession:
 
         Raises:
             LeaseLost: Another worker has taken over; nothing was written.
+            RedisWentBack: Redis has lost what was committed before; nothing was written.
 
         """
         moved: CursorUpdate = {**self._begun, **checkpoint.cursor}
@@ -301,6 +309,7 @@ class PollSession:
             Commit(
                 fence=self.lease.fence,
                 buckets=self.buckets,
+                generation=self.cursor.generation,
                 reason=self.run.reason,
                 observed_at=self.clock.now(),
                 where=where,

@@ -95,7 +95,7 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
         times = "once" if cursor.failures == 1 else f"{cursor.failures} times in a row"
         cause = f"the poll failed {times}: {cursor.error}"
         return Verdict(Health.DEGRADED if age <= allowed else Health.FAILING, cause)
-    if not cursor.baseline:
+    if not cursor.baseline and not cursor.lost_at:
         progress = f"at page {cursor.scan.page + 1}" if cursor.scan.page else "about to start"
         return Verdict(Health.STARTING, f"the first full scan is {progress}")
     cause = _problem(cursor)
@@ -106,6 +106,8 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
 
 def _problem(cursor: Cursor) -> str:
     """Return the problem of a resource whose polls succeed; "" if there is none."""
+    if cursor.lost_at > cursor.swept_at:
+        return f"{cursor.loss}; until a full scan has ended, published data may be older than it was"
     if cursor.suspicious:
         return f"the last read is suspect: {cursor.suspicious}"
     if cursor.held_back:

@@ -22,6 +22,7 @@ from worker.errors import (
     OrdersyncError,
     RedisFull,
     RedisUnavailable,
+    RedisWentBack,
 )
 from worker.redis.connections import is_full
 from worker.telemetry.log import Repeats, get_logger
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 SLICE_SECONDS = 45.0
 """A read that takes longer is a chain of polls, so that no job in the queue is long."""
-_NOT_RECORDED = (LeaseLost, DataError, redis.exceptions.RedisError, OSError)
+_NOT_RECORDED = (LeaseLost, RedisWentBack, DataError, redis.exceptions.RedisError, OSError)
 """After these errors the cursor cannot be written, or not by this worker."""
 
 

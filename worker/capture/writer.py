@@ -160,7 +160,9 @@ class RecordWriter:
             deltas: list[audit.AuditDelta] = []
             for subject, raw, entries in logs:
                 before = await session.store.state_of(subject, session.buckets)
-                delta = audit.new_entries(subject, raw, entries, before, privacy)
+                delta = audit.new_entries(
+                    subject, raw, entries, before, privacy, generation=session.cursor.generation
+                )
                 deltas += [] if delta is None else [delta]
             if await session.commit(checkpoint, recorded=deltas, where=where):
                 return deltas
@@ -182,13 +184,20 @@ class RecordWriter:
             if answer is Keep.FORCE:
                 forced.add(record.observed.key)
         shapes = dict.fromkeys(one.content.names for one in kept if one.content)
-        names = list(dict.fromkeys(name for shape in shapes for name in shape))
+        # Sorted, so that what is read first does not decide their places, and with them the ids of events.
+        names = sorted({name for shape in shapes for name in shape})
         fields = self._fields if extend else self._fields.extended(names)
         if extend:
             await self._session.store.extend_fields(fields, names)
-        baseline = self._session.cursor.baseline
+        cursor = self._session.cursor
         written.changes = [
-            decide(one, fields, baseline=baseline, force=one.observed.key in forced)
+            decide(
+                one,
+                fields,
+                baseline=cursor.baseline,
+                force=one.observed.key in forced,
+                generation=cursor.generation,
+            )
             for one in newest_of_each(kept)
         ]
         return written
@@ -197,6 +206,7 @@ class RecordWriter:
         session, changes = self._session, list[Change]()
         for identifier in gone:
             before = await session.store.state_of(identifier, session.buckets)
-            change = decide_deleted(session.options.resource, identifier, before)
+            generation = session.cursor.generation
+            change = decide_deleted(session.options.resource, identifier, before, generation)
             changes += [] if change is None else [change]
         return changes

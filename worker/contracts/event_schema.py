@@ -58,8 +58,16 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
         format="uri",
         pattern=r"^urn:ordersync:[a-z_]+:[1-9][0-9]*$",
     ),
-    "sequence": _text("Counts the events of a resource, without gaps.", pattern=_COUNT),
-    "version": _text("Counts the events of a record, without gaps.", pattern=_COUNT),
+    "sequence": _text(
+        "Counts the events of a resource; without gaps until Redis loses data, which makes it go on above all earlier "
+        "numbers.",
+        pattern=_COUNT,
+    ),
+    "version": _text(
+        "Counts the events of a record; without gaps until Redis loses data, which makes it go on above all earlier "
+        "numbers.",
+        pattern=_COUNT,
+    ),
     "reason": _text("What caused the read: poll, resync, reconcile; other values are possible.", minLength=1),
     "changed": _text(
         "Names of the top-level fields that differ from the previous version, separated by commas; a comma in a name "

@@ -68,7 +68,7 @@ def event_type(entity: str, action: str) -> str:
 def event_id(entity: str, subject: str, version: int, content: int) -> str:
     """Return the CloudEvents `id`, which is the same for the same version of the same record.
 
-    It includes a hash of the content: if Redis loses its last second of writes, the version that is published again has
+    It includes a hash of the content: if Redis loses writes and nobody notices, a version that is published again has
     the same id only if its content is the same, so a consumer may deduplicate by id.
     """
     return f"{entity}:{subject}:{version}:{content:08x}"
@@ -99,8 +99,8 @@ class Event:
         type: Such as `io.ordermesh.order.updated`.
         subject: Id of the record.
         time: When the record changed, by the clock of OrderMesh (RFC 3339).
-        sequence: Number of the event among those of its resource.
-        version: Number of the event among those of its record.
+        sequence: Number of the event among those of its resource. Without gaps, until Redis loses data.
+        version: Number of the event among those of its record. Without gaps, until Redis loses data.
         reason: What caused the read: poll, resync or reconcile.
         changed: Names of the fields that have changed.
         data: The record as served, decompressed.
@@ -128,6 +128,12 @@ class Event:
     datacontenttype: str = CONTENT_TYPE
     specversion: str = SPEC_VERSION
     traceparent: str = ""
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The two numbers of the entry id: of two events of a record, the one with the greater position is newer."""
+        at, _, number = self.entry_id.partition("-")
+        return int(at), int(number or 0)
 
     @property
     def action(self) -> str:

@@ -164,6 +164,14 @@ def version_of(facts: Mapping[str, Any]) -> tuple[int, int] | None:
     return (int(parts[1]), int(parts[2])) if parts else None
 
 
+async def run_of(client: Redis) -> str:
+    """Return the id of this run of the server, which changes with each start; "" if the client may not read it."""
+    try:
+        return str((await client.info("server")).get("run_id", ""))
+    except redis.exceptions.ResponseError:
+        return ""
+
+
 async def check_server(client: Redis, url: str) -> None:
     """Log a warning if the configuration of the server would lose or evict data.
 

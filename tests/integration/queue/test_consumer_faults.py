@@ -247,6 +247,42 @@ async def test_the_group_is_dropped(stage: Stage) -> None:
         await asyncio.wait_for(consume(), PATIENCE)
 
 
+@pytest.mark.parametrize("loss", ["everything", "everything, and published again", "the stream"])
+async def test_redis_loses_the_group(stage: Stage, loss: str) -> None:
+    """The consumer creates its group again, from the first entry, and misses nothing that is published after that."""
+    await stage.add("a", "b")
+    async with stage.consumer(wait=True, begin="$" if loss == "the stream" else "0") as consumer:
+        if loss == "the stream":
+            await stage.redis.delete(STREAM)
+        else:
+            await (await anext(consumer)).ack()
+            held = await anext(consumer)  # Redis forgets that it was delivered
+            await stage.redis.flushall()
+        if loss == "everything, and published again":
+            entries = await stage.add("b", "c")
+        else:
+            await eventually(lambda: stage.redis.exists(STREAM))
+            entries = await stage.add("b", "c")
+        if loss != "the stream":
+            await held.ack()
+        taken = [await anext(consumer), await anext(consumer)]
+        assert [each.entry_id for each in taken] == entries
+        for each in taken:
+            await each.ack()
+    assert await stage.pending() == {}
+
+
+async def test_redis_loses_everything_while_nothing_is_read(stage: Stage) -> None:
+    """The renewal of the lock on the name does not hide that the group is gone."""
+    entries = await stage.add(*"abc")
+    async with stage.consumer(wait=True, prefetch=1, batch=1) as consumer:
+        held = await anext(consumer)  # no capacity is left, so nothing is fetched
+        await stage.redis.flushall()
+        await eventually(lambda: stage.redis.exists(STREAM))
+        assert "g" in {group["name"].decode() for group in await stage.redis.xinfo_groups(STREAM)}
+        assert held.entry_id == entries[0]
+
+
 async def test_a_key_of_another_kind(stage: Stage) -> None:
     """An error that waiting does not mend comes out."""
     await stage.redis.set(STREAM, "x")

@@ -27,6 +27,7 @@ EXPECTED = {
     "LeaseHeld": Failure.GATEWAY,
     "DataError": Failure.GATEWAY,
     "GroupGone": Failure.GATEWAY,
+    "RedisWentBack": Failure.GATEWAY,
     "ConsumerReplaced": Failure.GATEWAY,
     "NotReplayable": Failure.GATEWAY,
     "OrderMeshError": Failure.GATEWAY,

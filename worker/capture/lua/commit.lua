@@ -6,7 +6,8 @@
 -- ARGV[1]: msgpack of
 --   {fence, values that all events share {specversion, source, datacontenttype, dataschema, reason,
 --    traceparent or ''},
---    changes, dead letters, fields of the cursor, run record, most run records to keep, what else there is}
+--    changes, dead letters, fields of the cursor, run record, most run records to keep, what else there is,
+--    {id of this commit, highest sequence that the caller knows to be given out, generation it numbers in}}
 --   a change: {bucket, packed id, state before, state after, events, last record, by how many the records become
 --     more, what stands within it}, with no events: remembered only; with false for the last record: it is not kept,
 --     for what stands within it: it stays, with '' there is none
@@ -17,27 +18,36 @@
 --     at: when the reads of `done` began, by this server's clock, or '' for none; done: members of due
 --     later: flat list of members of due and in how many seconds; absent: flat list for that hash; present: ids
 --     follow-ups: {place of a due set in KEYS, members}; mark: the records of these changes were seen ('1' or '')
--- Returns {'ok', sequence of the last event}
+-- Returns {'ok', sequence of the last event}, also for a commit that was done before and whose answer was lost
+--      or {'went_back', sequence}: Redis holds less than was given out, or another worker has noticed that it did
 --      or {'fenced', fence in force}: the lease has gone to somebody else
 --      or {'conflict', positions of changes (from 0) whose state is another one by now}.
 -- Of a record that is deleted the bit in shown is taken back: it must not make up for one that was not seen.
--- Invariants: nothing is written unless the fence is in force and every state is the expected one; a state,
+-- Invariants: nothing is written unless the fence is in force, no number is given out twice and every state is the
+-- expected one; a commit that is sent twice is written once: its id is kept with the lease, which has one holder; a state,
 -- its events, its last record, what stands within it and the reads that it makes due are written together, so an
 -- event is neither lost nor repeated; what became due again since a read of it began stays due; the cursor is moved last.
 local MOST_ARGUMENTS = 4000 -- Lua's stack ends at 8000
 local commit = cmsgpack.unpack(ARGV[1])
 local fence, shared, changes, dead, more = commit[1], commit[2], commit[3], commit[4], commit[8]
+local this, known, generation = commit[9][1], tonumber(commit[9][2]), commit[9][3]
 
-local in_force = redis.call('HGET', KEYS[1], 'fence')
-if in_force ~= fence then
-  return {'fenced', in_force or ''}
+local lease = redis.call('HMGET', KEYS[1], 'fence', 'commit')
+if lease[1] ~= fence then
+  return {'fenced', lease[1] or ''}
 end
 
 -- Reading every key first also finds one of a wrong type before anything has been written.
-local counts = redis.call('HMGET', KEYS[2], 'sequence', 'tracked', 'places')
+local counts = redis.call('HMGET', KEYS[2], 'sequence', 'tracked', 'places', 'generation')
 local sequence, tracked, places = tonumber(counts[1] or 0), tonumber(counts[2] or 0), tonumber(counts[3] or 0)
 if not sequence or not tracked or not places then
   return redis.error_reply('DATA sequence, tracked and places of ' .. KEYS[2] .. ' must be numbers')
+end
+if lease[2] == this then
+  return {'ok', string.format('%.0f', sequence)}
+end
+if sequence < known or (counts[4] or '0') ~= generation then
+  return {'went_back', string.format('%.0f', sequence)}
 end
 redis.call('XLEN', KEYS[3])
 redis.call('XLEN', KEYS[4])
@@ -134,6 +144,7 @@ end
 if #commit[6] > 0 then
   redis.call('XADD', KEYS[5], 'MAXLEN', '~', commit[7], '*', unpack(commit[6]))
 end
+redis.call('HSET', KEYS[1], 'commit', this)
 redis.call('HSET', KEYS[2], 'sequence', string.format('%.0f', sequence),
   'tracked', string.format('%.0f', tracked), 'places', string.format('%.0f', places), unpack(commit[5]))
 return {'ok', string.format('%.0f', sequence)}

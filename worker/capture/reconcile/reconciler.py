@@ -34,7 +34,7 @@ from worker.capture.state.lease import Renewed, acquire
 from worker.capture.state.record_states import ScanPosition, StoredRecord, walk
 from worker.capture.state.run_history import History
 from worker.clock import rfc3339
-from worker.errors import DataError, Forbidden, LeaseHeld, LeaseLost, OrderMeshError
+from worker.errors import DataError, Forbidden, LeaseHeld, LeaseLost, OrderMeshError, RedisWentBack
 from worker.redis.connections import is_full
 from worker.telemetry.log import Repeats, get_logger
 
@@ -117,7 +117,7 @@ class Reconciler:
                             await self._reconcile(session, throttle, deadline)
         except LeaseHeld as error:
             self._log.debug("reconcile_skipped", reason=str(error))
-        except (LeaseLost, DataError) as error:
+        except (LeaseLost, RedisWentBack, DataError) as error:
             self._log_failure("", error.code, error)
         except (redis.exceptions.RedisError, OSError) as error:
             self._log_failure("", "redis_full" if is_full(error) else "redis_unavailable", error)

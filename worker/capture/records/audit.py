@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from xxhash import xxh3_64_digest
 
-from worker.capture.records.fingerprint import RecordState, pack_id, raw_fingerprint
+from worker.capture.records.fingerprint import RecordState, next_version, pack_id, raw_fingerprint
 from worker.clock import as_rfc3339, parse_time
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def new_entries(
     entries: Sequence[AuditEntry],
     before: bytes,
     privacy: RecordPolicy | None = None,
+    *,
+    generation: int = 0,
 ) -> AuditDelta | None:
     """Return the new entries of an audit log; None if its bytes have not changed.
 
@@ -83,6 +85,7 @@ def new_entries(
         entries: The entries of the response.
         before: The packed state of the log, b"" for none.
         privacy: The rules for published entries; None to publish them as served.
+        generation: The generation of the numbers of the resource.
 
     """
     try:
@@ -107,7 +110,7 @@ def new_entries(
         if digest in remembered:
             continue
         remembered[digest] = None
-        version += 1
+        version = next_version(version, generation)
         published = _published(entry.raw, privacy)
         at = parse_time(entry.time) or 0
         latest = max(latest, at)

@@ -16,6 +16,7 @@ from worker.capture.records.fingerprint import (
     ContentHashes,
     FieldIndex,
     RecordState,
+    next_version,
     pack_id,
     pack_unreadable,
     raw_fingerprint,
@@ -261,7 +262,9 @@ def decode(
     )
 
 
-def decide(decoded: DecodedRecord, fields: FieldIndex, *, baseline: bool, force: bool = False) -> Change:
+def decide(
+    decoded: DecodedRecord, fields: FieldIndex, *, baseline: bool, force: bool = False, generation: int = 0
+) -> Change:
     """Return the change to commit for one record.
 
     Args:
@@ -269,6 +272,7 @@ def decide(decoded: DecodedRecord, fields: FieldIndex, *, baseline: bool, force:
         fields: The known field names of the resource.
         baseline: The first full scan of the resource has ended.
         force: Publish the record even if it has not changed.
+        generation: The generation of the numbers of the resource.
 
     """
     observed, stored, content = decoded.observed, decoded.held, decoded.content
@@ -297,9 +301,10 @@ def decide(decoded: DecodedRecord, fields: FieldIndex, *, baseline: bool, force:
         return _remembered(decoded, stored)
     # Version 0 marks a record that was parked as unreadable and never published.
     if stored is None or stored.version == 0:
-        action, version = Action.CREATED if baseline else Action.SNAPSHOT, 1
+        action = Action.CREATED if baseline else Action.SNAPSHOT
+        version = next_version(0, generation)
     elif stored.is_gone:
-        action, version = Action.CREATED, stored.version + 1
+        action, version = Action.CREATED, next_version(stored.version, generation)
     elif stored.modified and decoded.modified and decoded.modified < stored.modified:
         return Change(Action.STALE, observed, decoded.before, decoded.before)
     elif (
@@ -309,7 +314,7 @@ def decide(decoded: DecodedRecord, fields: FieldIndex, *, baseline: bool, force:
     ):
         action, version = Action.NOISE, stored.version
     else:
-        action, version = Action.UPDATED, stored.version + 1
+        action, version = Action.UPDATED, next_version(stored.version, generation)
         changed = fields.differing(stored.fields, fingerprints.fields)
         if not changed and stored.content != fingerprints.content:
             changed = content.names
@@ -346,7 +351,7 @@ def _remembered(decoded: DecodedRecord, stored: RecordState | None) -> Change:
     )
 
 
-def decide_deleted(resource: Resource, identifier: str, before: bytes) -> Change | None:
+def decide_deleted(resource: Resource, identifier: str, before: bytes, generation: int = 0) -> Change | None:
     """Return the change for a deleted record; None if it was already published as deleted.
 
     A record that was never published, because it was unreadable or outside the scope, is removed without an event.
@@ -360,7 +365,7 @@ def decide_deleted(resource: Resource, identifier: str, before: bytes) -> Change
     if stored.is_gone:
         return None
     action = Action.DELETED if stored.version else Action.OUTSIDE
-    after = stored.deleted()
+    after = stored.deleted(generation)
     record = msgspec.Raw(msgspec.json.encode({resource.id_field: identifier}))
     observed = RawRecord(pack_id(identifier), identifier, after.raw, record)
     return Change(action, observed, before, after.pack(), after.version, published=bytes(record), grows=-1)

@@ -250,6 +250,11 @@ def _canonical_with_long_numbers(value: object) -> bytes:
         return json.dumps(value, sort_keys=True).encode()
 
 
+def next_version(version: int, generation: int) -> int:
+    """Return the version after `version`. The versions of a generation begin above it (see `renumber.lua`)."""
+    return max(version, generation) + 1
+
+
 class RecordState:
     """The stored state of a record: 22 bytes, the version, and 2 bytes for each top-level field.
 
@@ -277,9 +282,10 @@ class RecordState:
         """True if the record was published, and was in the scope at that time."""
         return self.version > 0 and bool(self.fields)
 
-    def deleted(self) -> RecordState:
+    def deleted(self, generation: int = 0) -> RecordState:
         """Return the state after the record has been published as deleted."""
-        return RecordState(_GONE, 0, self.modified, self.version + 1, b"", position=self.place)
+        version = next_version(self.version, generation)
+        return RecordState(_GONE, 0, self.modified, version, b"", position=self.place)
 
     def pack(self) -> bytes:
         """Return the state as bytes, for Redis."""

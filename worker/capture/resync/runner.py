@@ -23,7 +23,15 @@ from worker.capture.resync.requests import OVER, Resync, ResyncRequest, Resyncs,
 from worker.capture.state.buckets import buckets_for
 from worker.capture.state.commit import Checkpoint
 from worker.capture.writer import Keep, RecordWriter, Written, publish_all
-from worker.errors import ApiError, DataError, LeaseHeld, LeaseLost, OrderMeshError, RedisFull
+from worker.errors import (
+    ApiError,
+    DataError,
+    LeaseHeld,
+    LeaseLost,
+    OrderMeshError,
+    RedisFull,
+    RedisWentBack,
+)
 from worker.redis.connections import is_full
 from worker.telemetry.log import get_logger
 
@@ -105,7 +113,7 @@ class ResyncRunner:
                 waits_for = await self._hold(session, resync, on_renew)
         except LeaseHeld:
             await self.resyncs.update(name, due_at=now + LEASE_HELD_SECONDS)
-        except (OrderMeshError, LeaseLost, DataError) as error:
+        except (OrderMeshError, LeaseLost, RedisWentBack, DataError) as error:
             await self._failed(resource, resync, error)
         except redis.exceptions.ResponseError as error:
             if not is_full(error):

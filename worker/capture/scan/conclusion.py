@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from worker.capture.failures import classify
 from worker.capture.scan.sanity import server_time
 from worker.capture.scan.strategy import Strategy
+from worker.capture.state.cursor import SCAN_OVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,18 +25,6 @@ MAX_STATUSES = 100
 """A field with more values than this is not a status."""
 NO_STATUSES_YET = "\n"
 """The statuses of a full scan that has just begun."""
-SCAN_OVER: CursorUpdate = {
-    "sweep_page": 0,
-    "sweep_started": 0,
-    "sweep_seen": 0,
-    "sweep_changed": 0,
-    "sweep_again": False,
-    "sweep_statuses": "",
-    "sweep_plan": "",
-    "sweep_spent": 0,
-    "sweep_restarted": False,
-}
-"""No full scan is under way."""
 
 
 @dataclass(frozen=True, slots=True)

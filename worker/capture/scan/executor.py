@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from worker.capture.failures import Failure, classify
 from worker.capture.gate import COMPLETE, ReadResult
-from worker.capture.scan.conclusion import SCAN_OVER
 from worker.capture.scan.resumption import plan_of, plan_when_resumed, restart_reason
 from worker.capture.scan.scanner import Scanner
 from worker.capture.scan.strategy import ScanStep, Strategy, choose_steps, full_scan
+from worker.capture.state.cursor import SCAN_OVER
 from worker.errors import (
     ChoiceBroken,
     FilterBroken,

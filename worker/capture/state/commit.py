@@ -55,6 +55,7 @@ class Commit:
     Attributes:
         fence: Fencing number of the lease under which the commit is written.
         buckets: Number of hashes that keep the states of the resource.
+        generation: The generation in which the changes are numbered.
         reason: Why the records were read; it goes into each event.
         observed_at: Time of an event whose record has no time of its own (seconds since 1970).
         where: Operation and page, for dead letters.
@@ -71,6 +72,7 @@ class Commit:
     buckets: int
     reason: str
     observed_at: float
+    generation: int = 0
     where: str = ""
     changes: Sequence[Change] = ()
     recorded: Sequence[AuditDelta] = ()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class CursorUpdate(TypedDict, total=False):
     """The fields of the cursor that a commit writes; `Cursor` and `FullScanProgress` say what they mean.
 
-    `sequence` is counted by the commit script, and `gaps` is written by reconciliation.
+    `sequence` is counted by the commit script, `generation` is written by `renumber.lua`, and `gaps` by reconciliation.
     """
 
     baseline: bool
@@ -28,10 +28,14 @@ class CursorUpdate(TypedDict, total=False):
     error_code: str
     failures: int
     fresh_as_of: float
+    generation: int
     held_back: int
     interval: float
     last_started: float
     last_success: float
+    loss: str
+    lost: int
+    lost_at: float
     mark: int
     newest: int
     paused: str
@@ -61,6 +65,20 @@ class CursorUpdate(TypedDict, total=False):
     sweep_total: int
     sweep_unreadable: int
     sweep_width: int
+
+
+SCAN_OVER: CursorUpdate = {
+    "sweep_page": 0,
+    "sweep_started": 0,
+    "sweep_seen": 0,
+    "sweep_changed": 0,
+    "sweep_again": False,
+    "sweep_statuses": "",
+    "sweep_plan": "",
+    "sweep_spent": 0,
+    "sweep_restarted": False,
+}
+"""No full scan is under way."""
 
 
 class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_{name}"):
@@ -125,6 +143,11 @@ class Cursor:
         statuses: The statuses that the last full scan found, one per line.
         buckets: Number of hashes that keep the states of the records.
         sequence: Number of the last event.
+        generation: The number above which the sequence and all versions go on since Redis has lost some that were given
+            out; 0 if it never did.
+        loss: What Redis has lost the last time, in words.
+        lost: Events that it has lost at least; 0 if that is not known.
+        lost_at: When that was noticed.
         tracked: Records that are known and not deleted.
         places: Places given to records so far.
         newest: The latest modification that was read (milliseconds since 1970, by the records' own times).
@@ -155,6 +178,10 @@ class Cursor:
     statuses: str = ""
     buckets: int = 0
     sequence: int = 0
+    generation: int = 0
+    loss: str = ""
+    lost: int = 0
+    lost_at: float = 0.0
     tracked: int = 0
     places: int = 0
     newest: int = 0
@@ -173,6 +200,11 @@ class Cursor:
     paused: str = ""
     held_back: int = 0
     gaps: int = 0
+
+    @property
+    def events(self) -> int:
+        """The number of events, since Redis has lost some if it did."""
+        return self.sequence - self.generation
 
     @classmethod
     def parse(cls, fields: Mapping[bytes, bytes]) -> Cursor:

@@ -5,22 +5,25 @@ Records and progress are written by one script, `commit.lua`, which documents it
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 import msgspec
+import redis.exceptions
 
 from worker.cancellation import finish
 from worker.capture.records.diff import PUBLISHED, Action
 from worker.capture.records.events import EventBuilder
-from worker.capture.records.fingerprint import FieldIndex, bucket_of, pack_id, unpack_id
+from worker.capture.records.fingerprint import FieldIndex, RecordState, bucket_of, pack_id, unpack_id
 from worker.capture.records.payload import AS_SERVED, EncodedRecord, PayloadOptions, unpack_last
 from worker.capture.resources import Resource
 from worker.capture.state.cursor import Cursor
+from worker.capture.state.given_out import GivenOut
 from worker.capture.state.refresh_queue import follow_ups, within
-from worker.errors import DataError, LeaseLost
+from worker.errors import DataError, LeaseLost, RedisWentBack
 from worker.queue import envelope
 from worker.redis import scripts
 from worker.redis.connections import answer
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from worker.capture.records.diff import Change, RawRecord
     from worker.capture.resources import Captured
     from worker.capture.state.commit import Commit
+    from worker.capture.state.given_out import SourceNumbers
     from worker.keys import Keys
 
 LAYOUT = "2"
@@ -66,6 +70,7 @@ class StateStore:
         resource: The resource or audit log.
         payload: How its records are written into events.
         lease: The name of the lease that commits check; "" for the lease of the resource.
+        numbers: What is known to be given out of the resource; without it nothing is.
 
     """
 
@@ -77,12 +82,14 @@ class StateStore:
         payload: PayloadOptions = AS_SERVED,
         *,
         lease: str = "",
+        numbers: SourceNumbers | None = None,
     ) -> None:
         self._redis, self._keys, self._resource, self._payload = redis, keys, resource, payload
         self._lookup = scripts.load(redis, "worker.capture", "lookup")
         self._commit = scripts.load(redis, "worker.capture", "commit")
         self._fields = scripts.load(redis, "worker.capture", "fields")
         self._missing = scripts.load(redis, "worker.capture", "missing")
+        self._numbers = numbers or GivenOut().of(keys.account, resource.name)
         self._follow_ups = resource.follow_ups if isinstance(resource, Resource) else ()
         name = resource.name
         self._seen = keys.states(name)
@@ -243,6 +250,7 @@ class StateStore:
 
         Raises:
             LeaseLost: Another worker holds the lease; nothing was written.
+            RedisWentBack: Redis holds less than was committed before; nothing was written.
 
         """
         changes, buckets, refresh = commit.changes, commit.buckets, commit.refresh
@@ -283,13 +291,40 @@ class StateStore:
             "1" if refresh.mark else "",
         ]
         cursor = _flat({**commit.cursor, **commit.bookmarks})
-        payload = [str(commit.fence), shared, entries, dead, cursor, _flat(commit.run), RUNS_KEPT, more]
+        known = self._numbers.sequence
+        numbers = [secrets.token_hex(8), str(known), str(commit.generation)]
+        payload = [
+            str(commit.fence),
+            shared,
+            entries,
+            dead,
+            cursor,
+            _flat(commit.run),
+            RUNS_KEPT,
+            more,
+            numbers,
+        ]
         count = sum(len(cast("list[object]", entry[4])) for entry in entries)
         with tracing.span("commit", account=self._keys.account, resource=self._resource.name, events=count):
-            status, *_ = await finish(self._commit(keys=self._commit_keys, args=[_pack(payload)]))
-        if status == b"fenced":
-            raise LeaseLost(self._resource.name, commit.fence)
-        return bool(status == b"ok")
+            status, told = await self._send(_pack(payload), publishes=count > 0)
+        match status:
+            case b"fenced":
+                raise LeaseLost(self._resource.name, commit.fence)
+            case b"went_back":
+                raise RedisWentBack(self._resource.name, known, int(told))
+            case b"ok":
+                self._numbers.note(int(told))
+        return status == b"ok"
+
+    async def _send(self, payload: bytes, *, publishes: bool) -> tuple[bytes, bytes]:
+        """Run the script; return the status and the number or text that comes with it."""
+        try:
+            status, told, *_ = await finish(self._commit(keys=self._commit_keys, args=[payload]))
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError):
+            if publishes:
+                self._numbers.doubt()
+            raise
+        return status, told
 
     async def settle(self, buckets: int) -> None:
         """Delete the records stored for old values, unless old values are enabled with the same privacy policy.
@@ -321,7 +356,8 @@ class StateStore:
             result = await pipe.execute()
         lasts = {}
         for change, packed in zip(updated, result, strict=True):
-            last = unpack_last(packed, change.version - 1, self._payload.tag) if packed else None
+            version = RecordState.unpack(change.before).version
+            last = unpack_last(packed, version, self._payload.tag) if packed else None
             if last is not None:
                 lasts[change.observed.key] = last
         return lasts

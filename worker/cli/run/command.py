@@ -19,10 +19,12 @@ from worker.app import (
     ended_by_sigterm,
     open_services,
     redis_url,
+    remember,
     reporter,
     run_async,
     worker_id,
 )
+from worker.capture.state.given_out import GivenOut
 from worker.cli.common.options import prepare
 from worker.cli.run.monitoring import watched
 from worker.cli.run.once import PATIENCE, read_once
@@ -82,7 +84,10 @@ async def _run(
         local = await stack.enter_async_context(local_ordermesh(orders)) if sandbox else None
         accounts = (_sandbox_account(settings, local),) if local else settings.accounts()
         url = await stack.enter_async_context(redis_url(settings, alone=sandbox or not once))
-        services = await stack.enter_async_context(open_services(accounts, url, clock))
+        # Each sandbox begins anew, so it has published nothing before.
+        given_out = GivenOut(None if sandbox else settings.data_dir)
+        services = await stack.enter_async_context(open_services(accounts, url, clock, given_out))
+        stack.callback(given_out.save, ended=True)
         await wait_until_up(services.redis, url, clock, patience=PATIENCE if once else None)
         try:
             await check_server(services.redis, url)
@@ -90,6 +95,7 @@ async def _run(
                 await _delete_state(services)
             await _log_in(services, must_reach=once)
             await announce(services)
+            await remember(services)
             for account in services.accounts.values():
                 await (account.retention.run() if once else account.retention.declare())
         except (redis.exceptions.RedisError, OSError) as error:

@@ -12,13 +12,13 @@ Guarantees:
 - A consumer takes its own unfinished events first, then those that other consumers left, then new ones.
 - The events of one entity come in order, also while one of them is retried; other entities go on meanwhile. This is
   a guarantee of one consumer. Several consumers of a group share the events of an entity: where two processes must
-  not work on the same entity, run one consumer with `parallel`, or compare `event.version`.
+  not work on the same entity, run one consumer with `parallel`, or compare `event.position`.
 - An event that fails is retried after a pause, and becomes a dead letter after `max_deliveries` attempts.
 - No other consumer gets an event while a handler works on it, however long that takes, as long as the event loop runs:
   run blocking work in a thread (`anyio.to_thread.run_sync`).
 - An entry that was removed from the stream before it was acknowledged is reported as `Trimmed`, not as an empty event.
 - When the consumer ends, also by cancellation, other consumers can take at once what it has not finished.
-- While Redis is away or full the consumer waits, and then goes on.
+- While Redis is away or full the consumer waits, and then goes on. If Redis loses the group, it is created again.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class Consumer:
     Raises:
         SettingsError: An option is invalid.
         ConsumerReplaced: From `async with`, whose block is cancelled: another process consumes under this name.
-        GroupGone: From `async with`, whose block is cancelled: the group was dropped.
+        GroupGone: From `async with`, whose block is cancelled: the group was dropped. A group that Redis has
+            lost is created again instead.
 
     """
 
@@ -127,6 +128,7 @@ class Consumer:
         self._log = ConsumerLog(options, clock)
         self._retry = RetryForever(clock, self._log.logger)
         self._group = GroupClient(redis, Keys(account), options)
+        self._retry.rejoin = lambda: finish(with_timeout(self._group.rejoin()))
         self._in_flight = InFlight(redis, self._group, options, retry=self._retry, log=self._log, clock=clock)
         self._fetcher = Fetcher(self._group, self._in_flight, options, self._retry, clock)
         self._tasks: anyio.abc.TaskGroup | None = None

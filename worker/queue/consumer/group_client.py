@@ -87,7 +87,7 @@ class Claimed:
 class GroupClient:
     """The commands of one consumer. `cursors`: the streams that it reads.
 
-    Every method raises `GroupGone` if the group was dropped, and the errors of redis-py. No call is cut short by a
+    Every method raises `GroupGone` if the group does not exist, and the errors of redis-py. No call is cut short by a
     cancellation: otherwise entries could be pending for this consumer without its knowledge.
 
     """
@@ -118,15 +118,36 @@ class GroupClient:
         """
         for cursor in self.cursors:
             if self._group not in await self._groups(cursor):
-                try:
-                    await self._redis.xgroup_create(cursor.stream, self._group, id=self._begin, mkstream=True)
-                except redis.exceptions.ResponseError as error:
-                    if not str(error).startswith("BUSYGROUP"):
-                        raise
+                await self._create(cursor, self._begin)
             try:
                 await self._redis.set(cursor.consumer_lock, self._token, px=self._lock_ms)
             except redis.exceptions.OutOfMemoryError:
                 await self._redis.delete(cursor.consumer_lock)
+
+    async def rejoin(self) -> list[str] | None:
+        """Create the group again in the streams where Redis has lost it; return their resources.
+
+        None if it was dropped, and is not created: then the stream and the lock on the name of this consumer are left.
+        """
+        lost = []
+        for cursor in self.cursors:
+            if self._group in await self._groups(cursor):
+                continue
+            stream, lock = [await self._redis.exists(key) for key in (cursor.stream, cursor.consumer_lock)]
+            if stream and lock:
+                return None
+            lost.append(cursor)
+        for cursor in lost:
+            await self._create(cursor, "0")
+            await self._redis.set(cursor.consumer_lock, self._token, px=self._lock_ms)
+        return [cursor.resource for cursor in lost]
+
+    async def _create(self, cursor: StreamCursor, begin: str) -> None:
+        try:
+            await self._redis.xgroup_create(cursor.stream, self._group, id=begin, mkstream=True)
+        except redis.exceptions.ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):  # another consumer has created it meanwhile
+                raise
 
     async def _groups(self, cursor: StreamCursor) -> set[str]:
         try:

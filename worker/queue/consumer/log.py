@@ -72,7 +72,8 @@ class ConsumerLog:
             resource=resource,
             entries=entries,
             advice="Other consumers claimed these entries, because this process did not renew its claim within "
-            "claim_after: its event loop was blocked, or Redis was away. Run blocking work of a handler in a thread.",
+            "claim_after: its event loop was blocked, or Redis was away; or Redis has lost its last writes. Run "
+            "blocking work of a handler in a thread.",
         )
 
     def trimmed(self, resource: str, entry_ids: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from worker.backoff import Backoff
+from worker.errors import GroupGone
 from worker.queue.consumer.connection import is_transient
 
 if TYPE_CHECKING:
@@ -16,27 +17,43 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+REJOINED = (
+    "Redis has lost the group. It starts with the oldest event in the stream; the worker publishes the records again. "
+    "Find out why Redis lost its data."
+)
+
 BACKOFF = Backoff(first=0.2, most=5.0)
 """Between two attempts while Redis is away or full."""
 
 
 class RetryForever:
-    """Repeats a call for as long as it fails with a transient error, and logs that the consumer waits."""
+    """Repeats a call for as long as it fails with a transient error, and logs that the consumer waits.
+
+    `rejoin`, where it is set, is awaited when the group does not exist. It creates a group that Redis has lost, and
+    returns in which resources; None if the group was dropped.
+    """
 
     def __init__(self, clock: Clock, log: structlog.typing.FilteringBoundLogger) -> None:
         self._clock, self._log = clock, log
+        self.rejoin: Callable[[], Awaitable[list[str] | None]] | None = None
 
     async def __call__(self, step: str, call: Callable[[], Awaitable[T]]) -> T:
         """Return the result of `call`, which is repeated until it succeeds. `step` names it in the log.
 
         Raises:
             redis.exceptions.RedisError: An error that waiting does not mend.
+            GroupGone: The group was dropped.
 
         """
         failures = 0
         while True:
             try:
                 return await call()
+            except GroupGone:
+                resources = await self("join the group again", self.rejoin) if self.rejoin else None
+                if resources is None:
+                    raise
+                self._log.error("consumer_group_recreated", resources=resources, advice=REJOINED)
             except Exception as error:
                 if not is_transient(error):
                     raise

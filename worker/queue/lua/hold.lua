@@ -4,6 +4,7 @@
 --   id, count of deliveries ('' to leave it unchanged)
 -- Returns {'ok', ids that are not pending for the consumer any more, ids that were removed from the stream}
 --      or {'replaced'}: another process consumes under this name; nothing was changed.
+-- Fails with NOGROUP if the group does not exist and the lock is gone.
 -- Invariants: an entry that another consumer has claimed or acknowledged is not claimed back. Redis from 7.0 on drops
 -- an entry that was removed from the stream from the pending ones, so only the caller has it from then on. Needs no
 -- memory, so that it works when Redis is full.
@@ -15,6 +16,7 @@ end
 if token then
   redis.call('PEXPIRE', KEYS[2], ARGV[4])
 else
+  redis.call('XPENDING', stream, group) -- the lock may be gone with the group, which fails here
   redis.pcall('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
 end
 

@@ -105,9 +105,17 @@ EVENTS = (
     LogEvent(
         "deliveries_lost",
         LogLevel.WARNING,
-        "Other consumers have taken over events of this consumer, because it was silent for too long.",
+        "Other consumers have taken over events of this consumer, because it was silent for too long; or Redis lost "
+        "its last writes.",
         "See `advice`: a handler must not block the event loop.",
         ("group", "consumer", "resource", "entries", "advice"),
+    ),
+    LogEvent(
+        "consumer_group_recreated",
+        LogLevel.ERROR,
+        "Redis has lost the group; the consumer has created it again. It starts with the oldest event in the stream.",
+        "Find out why Redis lost its data.",
+        ("group", "consumer", "resources", "advice"),
     ),
     LogEvent(
         "deliveries_trimmed",

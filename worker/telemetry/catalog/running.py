@@ -98,6 +98,30 @@ EVENTS = (
     ),
     LogEvent("redis_has_room", LogLevel.INFO, "Redis accepts writes again.", fields=("after_s",)),
     LogEvent(
+        "redis_went_back",
+        LogLevel.ERROR,
+        "Redis contains less of a resource than was published, as after a crash, a failover or a restored backup. What "
+        "it has lost is read and published again, under numbers above all earlier ones.",
+        "Do as `advice` says. To lose less the next time: appendonly yes, appendfsync always.",
+        ("resource", "expected", "held", "events", "in_doubt", "generation", "advice"),
+    ),
+    LogEvent(
+        "redis_lost_its_data",
+        LogLevel.ERROR,
+        "Redis knows nothing of a resource of which events were published. All its records are published again as "
+        "snapshots, under numbers above all earlier ones.",
+        "Find out whether the keys were deleted, or ORDERSYNC_REDIS__URL names another server.",
+        ("resource", "expected", "held", "events", "in_doubt", "generation", "advice"),
+    ),
+    LogEvent(
+        "sequences_not_written",
+        LogLevel.WARNING,
+        "What was published cannot be written to the data folder, so the next life of the worker would not notice that "
+        "Redis has lost some of it.",
+        "Make the folder writable (ORDERSYNC_DATA_DIR).",
+        ("folder", "error"),
+    ),
+    LogEvent(
         "redis_may_evict",
         LogLevel.WARNING,
         "When Redis is full, it would evict keys, including whole streams.",

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from worker.capture.scan.conclusion import (
     MAX_STATUSES,
     NO_STATUSES_YET,
-    SCAN_OVER,
     ScanResult,
     checkpoint,
     conclude,
@@ -20,7 +19,7 @@ from worker.capture.scan.conclusion import (
 )
 from worker.capture.scan.sanity import MAX_OFFSET, MIN_OFFSET, server_time
 from worker.capture.scan.strategy import ScanStep, Strategy
-from worker.capture.state.cursor import Cursor, FullScanProgress
+from worker.capture.state.cursor import SCAN_OVER, Cursor, FullScanProgress
 
 NOW = 1_800_000_000.0
 BEGAN = NOW - 30
