@@ -31,6 +31,7 @@ class Proxy(LoopThread):
         refuse: New connections are reset at once.
         connections: How many connections there were.
         dropped: How many answers were dropped, or cut off by `reset_after`.
+        bytes: How many bytes of answers were passed on.
 
     """
 
@@ -42,8 +43,10 @@ class Proxy(LoopThread):
         self.refuse = False
         self.connections = 0
         self.dropped = 0
+        self.bytes = 0
         self._left: int | None = None
-        self._marks: list[bytes] = []
+        self._mark = b""
+        self._skip = 0
 
     @property
     def address(self) -> str:
@@ -62,9 +65,16 @@ class Proxy(LoopThread):
         """Reset the connection on which the server sends byte number `count` from now on; the byte does not arrive."""
         self._left = count
 
-    def drop_answer(self, mark: bytes) -> None:
-        """Pass on the next request that contains `mark`, drop what the server answers, and reset the connection."""
-        self._marks.append(mark)
+    def drop_answer(self, mark: bytes, *, skip: int = 0) -> None:
+        """Pass on the next request that contains `mark`, drop what the server answers, and reset the connection.
+
+        `skip`: so many of these requests are left alone before.
+        """
+        self._mark, self._skip = mark, skip
+
+    def calm(self) -> None:
+        """Forget what was asked of `reset_after` and `drop_answer` and did not happen yet."""
+        self._mark, self._left = b"", None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass one connection on."""
@@ -96,10 +106,11 @@ class Proxy(LoopThread):
         with suppress(ConnectionError):
             while data := await reader.read(_CHUNK):
                 await self._out_of_hole()
-                mark = next((each for each in self._marks if each in data), None)
-                if mark is not None:
-                    self._marks.remove(mark)
-                    dropped.set()
+                if self._mark and self._mark in data:
+                    if not self._skip:
+                        self._mark = b""
+                        dropped.set()
+                    self._skip -= 1
                 far.write(data)
                 await far.drain()
 
@@ -124,6 +135,7 @@ class Proxy(LoopThread):
                     return
                 if self._left is not None:
                     self._left -= len(data)
+                self.bytes += len(data)
                 writer.write(data)
                 await writer.drain()
 
