@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from jobs.worker import make_worker
 from worker import __version__
+from worker.admin.redis_acl import check_usable
 from worker.app import (
     announce,
     deregister,
@@ -91,6 +92,7 @@ async def _run(
         await wait_until_up(services.redis, url, clock, patience=PATIENCE if once else None)
         try:
             await check_server(services.redis, url)
+            await check_usable(url, services.accounts, queue=not once and settings.redis.queue_url is None)
             if local:
                 await _delete_state(services)
             await _log_in(services, must_reach=once)
@@ -130,6 +132,8 @@ async def _daemon(
         await wait_for_queue()
 
     await wait_for_queue()  # a wrong address ends the start: waiting would not help
+    if settings.redis.queue_url:
+        await check_usable(queue_url, (), queue=True)
     daemon = Daemon(
         worker_id=name,
         data_dir=settings.data_dir,
