@@ -103,9 +103,14 @@ class RedisWentBack(OrdersyncError):
 
     def __init__(self, resource: str, expected: int, sequence: int) -> None:
         self.resource, self.expected, self.sequence = resource, expected, sequence
+        what = (
+            f"{expected} is the last event of {resource} that was published, and Redis contains only those up to "
+            f"{sequence}"
+            if sequence < expected
+            else f"the stream of {resource} is gone, or another worker has noticed a loss"
+        )
         super().__init__(
-            f"Redis has lost data: {expected} is the last event of {resource} that was published, and Redis "
-            f"contains only those up to {sequence}. Nothing was written; the next poll reads what is missing."
+            f"Redis has lost data: {what}. Nothing was written; the next poll reads what is missing."
         )
 
 

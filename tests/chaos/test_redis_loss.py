@@ -194,6 +194,57 @@ async def test_a_restart_loses_nothing(
         assert lines(caplog) == []
 
 
+@pytest.mark.parametrize("knows", [True, False], ids=["the same life", "a life that knows nothing"])
+@pytest.mark.parametrize("key", ["cursor", "stream", "fields"])
+async def test_a_key_is_lost(
+    bench: BenchMaker, redis_url: str, caplog: pytest.LogCaptureFixture, key: str, *, knows: bool
+) -> None:
+    """Without its cursor, a resource goes on with the states; without its stream or field names, it begins anew."""
+    given_out = GivenOut()
+    async with bench(page_size=10, given_out=given_out) as b:
+        table = Table()
+        await b.poll()
+        table.take(await b.events())
+        await change(b, 1)
+        table.take(await b.events())
+        before = await b.cursor()
+    async with bench(page_size=10, given_out=given_out if knows else GivenOut()) as b:
+        await b.redis.delete(f"{b.account.keys.base}{key}:orders")
+        b.sandbox.store.change(b.sandbox.store.ids()[:2], note="after the loss")
+        (new,) = b.sandbox.store.create(1)
+        await b.poll(complete=True)
+        events = [event for event in await b.events() if event.sequence > before.sequence]
+        table.take(events)
+        table.check(b)
+        (line,) = lines(caplog)
+        assert (line["event"], line["resource"]) == ("redis_lost_a_key", "orders")
+        if key == "cursor":
+            assert {event.subject: event.action for event in events} == {
+                **dict.fromkeys(b.sandbox.store.ids()[:2], "updated"),
+                new: "created",
+            }
+            after = await b.cursor()
+            assert (after.buckets, after.tracked, after.places) == (before.buckets, 13, 13)
+        else:
+            assert [event.action for event in events] == ["snapshot"] * 13
+        assert await change(b, 2)
+        assert lines(caplog) == []
+
+
+async def test_the_stream_is_lost_within_a_read(bench: BenchMaker) -> None:
+    """A commit does not create a stream that is gone: what consumers had not read would be lost unnoticed."""
+    async with bench(page_size=10) as b:
+        await b.poll()
+        session = PollSession(b.account.poller.context, ORDERS, reason="test")
+        with session.trace("test"):
+            async with session.open():
+                await b.redis.delete(b.account.keys.stream("orders"))
+                with pytest.raises(RedisWentBack, match="the stream of orders is gone"):
+                    await session.update({"mark": 17})
+        await b.poll()
+        assert len(await b.events()) == 12
+
+
 async def test_the_answer_of_a_commit_is_lost(
     bench: BenchMaker, own_server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -230,4 +281,8 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     """The lines of the log since the last call that are about a loss."""
     found = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
     caplog.clear()
-    return [line for line in found if line["event"] in {"redis_went_back", "redis_lost_its_data"}]
+    return [
+        line
+        for line in found
+        if line["event"] in {"redis_went_back", "redis_lost_its_data", "redis_lost_a_key"}
+    ]

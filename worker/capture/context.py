@@ -18,7 +18,7 @@ from worker.capture.state.commit import Checkpoint, Commit
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.given_out import GivenOut
 from worker.capture.state.lease import acquire
-from worker.capture.state.loss import LossCheck
+from worker.capture.state.loss_check import LossCheck
 from worker.capture.state.open_records import OpenRecords
 from worker.capture.state.pauses import Pauses
 from worker.capture.state.refresh_queue import RefreshQueue
@@ -168,7 +168,7 @@ class PollSession:
         self.gate = ReadGate(source.name, context.backpressure.gate(source.name), context.pauses, stop, clock)
         numbers = context.given_out.of(account.name, source.name)
         self.store = StateStore(context.redis, context.keys, source, payload, lease=lease, numbers=numbers)
-        self._losses = LossCheck(context.redis, context.keys, source, numbers)
+        self._losses = LossCheck(context.redis, context.keys, source, numbers, self.store)
         self.open_records = OpenRecords(context.redis, context.keys, source.name)
         self.refresh_queue = RefreshQueue(context.redis, context.keys, source.name)
         self.cursor, self.buckets = Cursor(), 0

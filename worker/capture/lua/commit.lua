@@ -19,7 +19,8 @@
 --     later: flat list of members of due and in how many seconds; absent: flat list for that hash; present: ids
 --     follow-ups: {place of a due set in KEYS, members}; mark: the records of these changes were seen ('1' or '')
 -- Returns {'ok', sequence of the last event}, also for a commit that was done before and whose answer was lost
---      or {'went_back', sequence}: Redis holds less than was given out, or another worker has noticed that it did
+--      or {'went_back', sequence}: Redis has lost the stream, or less was given out than the caller knows of, or another
+--        worker has noticed that
 --      or {'fenced', fence in force}: the lease has gone to somebody else
 --      or {'conflict', positions of changes (from 0) whose state is another one by now}.
 -- Of a record that is deleted the bit in shown is taken back: it must not make up for one that was not seen.
@@ -49,7 +50,10 @@ end
 if sequence < known or (counts[4] or '0') ~= generation then
   return {'went_back', string.format('%.0f', sequence)}
 end
-redis.call('XLEN', KEYS[3])
+local is_empty = redis.call('XLEN', KEYS[3]) == 0
+if is_empty and sequence > tonumber(generation) and redis.call('EXISTS', KEYS[3]) == 0 then
+  return {'went_back', string.format('%.0f', sequence)}
+end
 redis.call('XLEN', KEYS[4])
 redis.call('XLEN', KEYS[5])
 redis.call('ZCARD', KEYS[8])

@@ -1,7 +1,7 @@
 -- Begins a new generation of the numbers of a source, after Redis has lost some that were given out.
 -- KEYS: cursor
--- ARGV: the generation that the caller has seen, the highest sequence that it knows to be given out, then names and
---   values of further fields of the cursor
+-- ARGV: the generation that the caller has seen, the highest sequence that it knows to be given out, '1' to delete the
+--   other fields of the cursor, else '', then names and values of further fields
 -- Returns {generation, sequence that Redis held}; {'', ''} if another worker has begun one meanwhile.
 -- Invariants: the sequence and every version go on above the generation, which is never below the time (ms since 1970),
 -- so that numbers that were given out and lost, whether somebody knows of them or not, are not given out again.
@@ -13,5 +13,8 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local new = string.format('%.0f', math.max(now, generation + 1, sequence + 1, ARGV[2] + 1))
-redis.call('HSET', KEYS[1], 'generation', new, 'sequence', new, unpack(ARGV, 3))
+if ARGV[3] ~= '' then
+  redis.call('DEL', KEYS[1])
+end
+redis.call('HSET', KEYS[1], 'generation', new, 'sequence', new, unpack(ARGV, 4))
 return {new, string.format('%.0f', sequence)}

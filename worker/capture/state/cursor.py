@@ -220,6 +220,6 @@ class Cursor:
             return replace(msgspec.convert(text, cls, strict=False), scan=scan)
         except (msgspec.ValidationError, UnicodeDecodeError) as error:
             raise DataError(
-                f"the cursor cannot be read: {error}. If it was edited, restore the old value. Deleting the whole "
-                "key restarts the sequence at 1 and may publish known records again."
+                f"the cursor cannot be read: {error}. If it was edited, restore the old value, or delete the whole "
+                "key: the worker then counts the records again and reads everything."
             ) from None

@@ -1,8 +1,12 @@
-"""Notices that Redis has lost what was committed to it, and numbers what follows so that no number comes twice.
+"""What Redis has lost of what was committed to it. No I/O: `loss_check.py` looks, and numbers anew.
 
-After a crash, a failover or a restored backup, Redis holds an earlier state as a whole: what it has lost is read and
+After a crash, a failover or a restored backup, Redis contains an earlier state as a whole: what it has lost is read and
 published again, but under numbers that consumers may have seen with other contents. So the sequence and all versions
 go on above everything that was given out: in a new generation.
+
+A single key that is gone leaves the others, which may contradict each other without it. Without the stream or the names
+of the fields the resource begins anew, and every record is published again. Without the cursor the states are left, and
+what the cursor counted is counted again.
 """
 
 from __future__ import annotations
@@ -11,26 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from worker.cancellation import finish
-from worker.capture.resources import Resource
-from worker.capture.state.cursor import SCAN_OVER
-from worker.redis import scripts
-from worker.redis.connections import run_of
-from worker.telemetry.log import get_logger
-
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
-    from worker.capture.resources import Captured
-    from worker.capture.state.cursor import Cursor, CursorUpdate
-    from worker.capture.state.given_out import SourceNumbers
-    from worker.keys import Keys
-
-WHAT_IT_CAUSES = (
-    "Everything is read again, and what differs is published again, with sequence and versions above all earlier ones. "
-    "What was published in the lost time and undone in OrderMesh before it is read again is not corrected."
-)
-
+    from worker.capture.state.cursor import Cursor
 
 _GENERATIONS_APART = 1 << 36
 """Numbers further apart than this are of two generations."""
@@ -40,28 +26,63 @@ class LossKind(StrEnum):
     """What has happened to Redis."""
 
     WENT_BACK = "went_back"
-    """It holds an earlier state."""
+    """It contains an earlier state."""
     LOST_ITS_DATA = "lost_its_data"
     """It knows nothing of the source."""
     IN_DOUBT = "in_doubt"
     """It was started again, and the worker cannot know whether it contains the last events."""
+    LOST_CURSOR = "lost_cursor"
+    """The cursor is gone, and the stream is not."""
+    LOST_STREAM = "lost_stream"
+    """The stream is gone."""
+    LOST_FIELDS = "lost_fields"
+    """The names of the fields are gone, without which no record can be compared."""
+
+
+_WORDS = {
+    LossKind.WENT_BACK: "Redis went back to an earlier state and lost {count} at least",
+    LossKind.LOST_ITS_DATA: "Redis lost its data, {count} at least",
+    LossKind.IN_DOUBT: "Redis was started again while a commit was under way, and may have lost the last events",
+    LossKind.LOST_CURSOR: "Redis lost the cursor",
+    LossKind.LOST_STREAM: "Redis lost the stream, with the events that consumers had not read",
+    LossKind.LOST_FIELDS: "Redis lost the names of the fields, without which records cannot be compared",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What Redis contains of one source.
+
+    Attributes:
+        cursor: Its cursor.
+        has_stream: The stream exists.
+        has_fields: The names of its fields exist, or it has none.
+        last: Sequence of the last event in the stream, where there is no cursor; 0 for none.
+
+    """
+
+    cursor: Cursor
+    has_stream: bool = True
+    has_fields: bool = True
+    last: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What Redis has lost of one source: events up to number `expected`; it holds those up to `held`."""
+    """What Redis has lost of one source.
+
+    Attributes:
+        kind: What has happened.
+        expected: The highest sequence that was given out, as far as is known.
+        held: The sequence in Redis.
+        anew: The source has to begin anew.
+
+    """
 
     kind: LossKind
     expected: int
     held: int
-
-    @classmethod
-    def of(cls, expected: int, cursor: Cursor) -> Loss:
-        """Return the loss, given the highest sequence that was given out at least."""
-        held = cursor.sequence
-        if held >= expected:
-            return cls(LossKind.IN_DOUBT, held, held)
-        return cls(LossKind.WENT_BACK if held else LossKind.LOST_ITS_DATA, expected, held)
+    anew: bool = False
 
     @property
     def events(self) -> int:
@@ -72,84 +93,25 @@ class Loss:
     @property
     def words(self) -> str:
         """What has happened, as a sentence without a full stop."""
-        match self.kind:
-            case LossKind.IN_DOUBT:
-                return (
-                    "Redis was started again while a commit was under way, and may have lost the last events"
-                )
-            case LossKind.WENT_BACK:
-                return f"Redis went back to an earlier state and lost {self._count} at least"
-            case LossKind.LOST_ITS_DATA:
-                return f"Redis lost its data, {self._count} at least"
-
-    @property
-    def _count(self) -> str:
-        return "1 event" if self.events <= 1 else f"{self.events} events"
+        count = "1 event" if self.events <= 1 else f"{self.events} events"
+        return _WORDS[self.kind].format(count=count)
 
 
-class LossCheck:
-    """Compares the sequence of one source in Redis with what this worker knows to be given out."""
+def find_loss(found: Found, known: int, *, in_doubt: bool = False) -> Loss | None:
+    """Return what Redis has lost; None if nothing is known to be lost.
 
-    def __init__(self, redis: Redis, keys: Keys, source: Captured, numbers: SourceNumbers) -> None:
-        self._redis, self._numbers, self._source = redis, numbers, source
-        self._key, self._account = keys.cursor(source.name), keys.account
-        self._renumber = scripts.load(redis, "worker.capture", "renumber")
+    Args:
+        found: What it contains.
+        known: The highest sequence that is known to be given out; 0 if none is.
+        in_doubt: More than that may have been given out, and the server was started again since.
 
-    async def check(self, cursor: Cursor, now: float) -> Loss | None:
-        """Begin a new generation, and log it, if Redis holds less than was given out. Call it under the lease.
-
-        Everything is read again soon after that: a full scan publishes what differs.
-
-        Args:
-            cursor: The cursor as it was loaded.
-            now: When the read began that notices it, in seconds since 1970.
-
-        Returns:
-            What Redis has lost, if the cursor has changed; None if it has lost nothing.
-
-        """
-        numbers = self._numbers
-        if cursor.sequence >= numbers.sequence and not await self._may_have_lost():
-            numbers.settle()
-            numbers.note(cursor.sequence)
-            return None
-        loss = Loss.of(numbers.sequence, cursor)
-        generation, _ = await finish(
-            self._renumber(
-                keys=[self._key],
-                args=[str(cursor.generation), str(loss.expected), *self._fields(loss, now)],
-            )
-        )
-        numbers.settle()
-        if generation:
-            self._log(loss, int(generation))
-        return loss
-
-    async def _may_have_lost(self) -> bool:
-        """True if Redis may have given out more than is known, and was started again since."""
-        return self._numbers.is_doubtful and self._numbers.is_other_server(await run_of(self._redis))
-
-    def _fields(self, loss: Loss, now: float) -> list[str]:
-        moved: CursorUpdate = {**SCAN_OVER, "swept_at": 0, "due_at": 0}
-        if isinstance(
-            self._source, Resource
-        ):  # an audit log has no full scan, after which the loss is mended
-            moved |= {"loss": loss.words, "lost": loss.events, "lost_at": now}
-        flat: list[str] = []
-        for name, value in moved.items():
-            flat += (name, str(int(value) if isinstance(value, bool) else value))
-        return flat
-
-    def _log(self, loss: Loss, generation: int) -> None:
-        log = get_logger(account=self._account)
-        event = "redis_lost_its_data" if loss.kind is LossKind.LOST_ITS_DATA else "redis_went_back"
-        log.error(
-            event,
-            resource=self._source.name,
-            expected=loss.expected,
-            held=loss.held,
-            events=loss.events,
-            in_doubt=loss.kind is LossKind.IN_DOUBT,
-            generation=generation,
-            advice=WHAT_IT_CAUSES,
-        )
+    """
+    held = found.cursor.sequence
+    anew = found.cursor.events > 0 and not (found.has_stream and found.has_fields)
+    if not held and found.last:
+        return Loss(LossKind.LOST_CURSOR, max(known, found.last), held)
+    if held < known:
+        return Loss(LossKind.WENT_BACK if held else LossKind.LOST_ITS_DATA, known, held, anew)
+    if anew:
+        return Loss(LossKind.LOST_FIELDS if found.has_stream else LossKind.LOST_STREAM, held, held, anew)
+    return Loss(LossKind.IN_DOUBT, held, held) if in_doubt else None

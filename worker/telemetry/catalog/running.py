@@ -103,7 +103,7 @@ EVENTS = (
         "Redis contains less of a resource than was published, as after a crash, a failover or a restored backup. What "
         "it has lost is read and published again, under numbers above all earlier ones.",
         "Do as `advice` says. To lose less the next time: appendonly yes, appendfsync always.",
-        ("resource", "expected", "held", "events", "in_doubt", "generation", "advice"),
+        ("resource", "cause", "expected", "held", "events", "in_doubt", "generation", "advice"),
     ),
     LogEvent(
         "redis_lost_its_data",
@@ -111,7 +111,14 @@ EVENTS = (
         "Redis knows nothing of a resource of which events were published. All its records are published again as "
         "snapshots, under numbers above all earlier ones.",
         "Find out whether the keys were deleted, or ORDERSYNC_REDIS__URL names another server.",
-        ("resource", "expected", "held", "events", "in_doubt", "generation", "advice"),
+        ("resource", "cause", "expected", "held", "events", "in_doubt", "generation", "advice"),
+    ),
+    LogEvent(
+        "redis_lost_a_key",
+        LogLevel.ERROR,
+        "Redis lost the cursor, the stream or the names of the fields of a resource, and has others of its keys.",
+        "Do as `advice` says. Find out who deletes keys, or whether Redis evicts them: ordersync doctor.",
+        ("resource", "cause", "expected", "held", "events", "in_doubt", "generation", "advice"),
     ),
     LogEvent(
         "sequences_not_written",

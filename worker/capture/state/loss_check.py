@@ -1,0 +1,176 @@
+"""Looks whether Redis has lost what was committed to it, and numbers what follows so that no number comes twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from worker.cancellation import finish
+from worker.capture.resources import Resource
+from worker.capture.state.buckets import MAX_BUCKETS, MIN_BUCKETS
+from worker.capture.state.cursor import SCAN_OVER
+from worker.capture.state.loss import Found, Loss, LossKind, find_loss
+from worker.redis import scripts
+from worker.redis.connections import answer, run_of
+from worker.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from redis.asyncio import Redis
+
+    from worker.capture.resources import Captured
+    from worker.capture.state.cursor import Cursor, CursorUpdate
+    from worker.capture.state.given_out import SourceNumbers
+    from worker.capture.state.store import StateStore
+    from worker.keys import Keys
+
+_AT_ONCE = 1000
+"""Keys in one command."""
+_CORRECTED = (
+    "Everything is read again, and what differs is published again, with sequence and versions above all earlier ones. "
+    "What was published in the lost time and undone in OrderMesh before it is read again is not corrected."
+)
+_ANEW = (
+    "Every record is published again, as a snapshot with sequence and versions above all earlier ones. Consumers do "
+    "not get deletions that they had not read."
+)
+_AUDIT_LOST = (
+    "Entries of audit logs that consumers had not read are lost. Find out who deletes keys, or whether Redis evicts "
+    "them: ordersync doctor."
+)
+_EVENTS = {
+    LossKind.WENT_BACK: "redis_went_back",
+    LossKind.IN_DOUBT: "redis_went_back",
+    LossKind.LOST_ITS_DATA: "redis_lost_its_data",
+}
+
+
+class LossCheck:
+    """Compares what Redis contains of one source with what this worker knows to be given out."""
+
+    def __init__(
+        self, redis: Redis, keys: Keys, source: Captured, numbers: SourceNumbers, store: StateStore
+    ) -> None:
+        self._redis, self._keys, self._source = redis, keys, source
+        self._numbers, self._store = numbers, store
+        self._renumber = scripts.load(redis, "worker.capture", "renumber")
+
+    async def check(self, cursor: Cursor, now: float) -> Loss | None:
+        """Begin a new generation, and log it, if Redis has lost something. Call it under the lease.
+
+        Everything is read again soon after that: a full scan publishes what differs, or what is gone.
+
+        Args:
+            cursor: The cursor as it was loaded.
+            now: When the read began that notices it, in seconds since 1970.
+
+        Returns:
+            What Redis has lost, if the cursor has changed; None if it has lost nothing.
+
+        """
+        numbers = self._numbers
+        loss = find_loss(await self._look(cursor), numbers.sequence, in_doubt=await self._is_in_doubt())
+        if loss is None:
+            numbers.note(cursor.sequence)
+        else:
+            await self._go_on(loss, cursor, now)
+        numbers.settle()
+        return loss
+
+    async def _look(self, cursor: Cursor) -> Found:
+        """Return what Redis contains of the source."""
+        name = self._source.name
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.exists(self._keys.stream(name))
+            pipe.exists(self._keys.fields(name))
+            if not cursor.sequence:
+                pipe.xrevrange(self._keys.stream(name), count=1)
+            has_stream, has_fields, *entries = await pipe.execute()
+        last = int(entries[0][0][1].get(b"sequence", 0)) if entries and entries[0] else 0
+        return Found(cursor, bool(has_stream), bool(has_fields) or not self._is_listed, last)
+
+    @property
+    def _is_listed(self) -> bool:
+        """False for audit logs: they have no full scan that would publish them again, and no fields to compare."""
+        return isinstance(self._source, Resource)
+
+    async def _is_in_doubt(self) -> bool:
+        """True if Redis may have given out more than is known, and was started again since."""
+        return self._numbers.is_doubtful and self._numbers.is_other_server(await run_of(self._redis))
+
+    async def _go_on(self, loss: Loss, cursor: Cursor, now: float) -> None:
+        anew = loss.anew and self._is_listed
+        if anew:
+            await self._forget_records()
+        moved: CursorUpdate = {**SCAN_OVER, "swept_at": 0, "due_at": 0}
+        if loss.kind is LossKind.LOST_CURSOR:
+            moved |= await self._count_again()
+        if self._is_listed:
+            moved |= {"loss": loss.words, "lost": loss.events, "lost_at": now}
+        generation, _ = await finish(
+            self._renumber(
+                keys=[self._keys.cursor(self._source.name)],
+                args=[str(cursor.generation), str(loss.expected), "1" if anew else "", *_flat(moved)],
+            )
+        )
+        if generation:  # otherwise another worker has done it
+            self._log(loss, int(generation), anew=anew)
+
+    async def _forget_records(self) -> None:
+        """Delete the states of all records, and what belongs to them."""
+        keys, name = self._keys, self._source.name
+        for prefix in (keys.states(name), keys.last_published(name), keys.nested_ids(name)):
+            await self._each_bucket(prefix, self._redis.unlink)
+        await answer(
+            self._redis.unlink(keys.scan_bitmap(name), keys.unconfirmed_deletes(name), keys.open(name))
+        )
+
+    async def _count_again(self) -> CursorUpdate:
+        """Return what the cursor says of the states, from the states."""
+        buckets = await self._each_bucket(self._keys.states(self._source.name), self._redis.exists)
+        if not buckets:
+            return {}
+        counted = await self._store.missing(buckets, 0)
+        # That the first full scan had ended is not certain, but likely: it is the shortest part of a life.
+        return {"buckets": buckets, "tracked": counted.tracked, "places": counted.places, "baseline": True}
+
+    async def _each_bucket(self, prefix: str, command: Any) -> int:
+        """Call a command, which returns how many of its keys exist, with all buckets.
+
+        The number of buckets is a power of two. Each half of them has records, so they end before a half without any.
+
+        Returns:
+            The number of buckets; 0 if there are none.
+
+        """
+        first, end = 0, MIN_BUCKETS
+        while first < MAX_BUCKETS:
+            existing = 0
+            for start in range(first, end, _AT_ONCE):
+                numbers = range(start, min(start + _AT_ONCE, end))
+                existing += await answer(command(*[f"{prefix}:{number}" for number in numbers]))
+            if not existing:
+                return first
+            first, end = end, 2 * end
+        return first
+
+    def _log(self, loss: Loss, generation: int, *, anew: bool) -> None:
+        log, event = get_logger(account=self._keys.account), _EVENTS.get(loss.kind, "redis_lost_a_key")
+        advice = _ANEW if anew else _AUDIT_LOST if loss.anew else _CORRECTED
+        log.error(
+            event,
+            resource=self._source.name,
+            cause=loss.words,
+            expected=loss.expected,
+            held=loss.held,
+            events=loss.events,
+            in_doubt=loss.kind is LossKind.IN_DOUBT,
+            generation=generation,
+            advice=advice,
+        )
+
+
+def _flat(fields: CursorUpdate) -> Iterable[str]:
+    for name, value in fields.items():
+        yield name
+        yield str(int(value) if isinstance(value, bool) else value)
