@@ -122,6 +122,10 @@ class Keys:
         """Hash of records missing from a full scan, and how often OrderMesh answered that they do not exist."""
         return f"{self.base}absent:{resource}"
 
+    def stale(self, resource: str) -> str:
+        """Hash of records that are shown with an older time than was published, and which read has shown them."""
+        return f"{self.base}stale:{resource}"
+
     @property
     def accepted(self) -> str:
         """Hash of the resources whose next full scan may delete any number of records, with who accepted that."""

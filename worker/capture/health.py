@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from worker.errors import RedisFull
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from worker.capture.state.cursor import Cursor
     from worker.capture.state.pauses import Pause
 
@@ -98,27 +100,35 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
     if not cursor.baseline and not cursor.lost_at:
         progress = f"at page {cursor.scan.page + 1}" if cursor.scan.page else "about to start"
         return Verdict(Health.STARTING, f"the first full scan is {progress}")
-    cause = _problem(cursor)
+    cause = next(_problems(cursor), "")
     if age > allowed and not cursor.suspicious:
         cause = f"the last complete read is {age:.0f} s old; the next page is {cursor.scan.page + 1}"
     return Verdict(Health.DEGRADED, cause) if cause else Verdict(Health.OK)
 
 
-def _problem(cursor: Cursor) -> str:
-    """Return the problem of a resource whose polls succeed; "" if there is none."""
+def _problems(cursor: Cursor) -> Iterator[str]:
+    """Yield the problems of a resource whose polls succeed, the worst first.
+
+    docs/concepts/health.md says what ends each.
+    """
     if cursor.lost_at > cursor.swept_at:
-        return f"{cursor.loss}; until a full scan has ended, published data may be older than it was"
+        yield f"{cursor.loss}; until a full scan has ended, published data may be older than it was"
     if cursor.suspicious:
-        return f"the last read is suspect: {cursor.suspicious}"
+        yield f"the last read is suspect: {cursor.suspicious}"
     if cursor.held_back:
-        return (
+        yield (
             f"the last full scan did not return {cursor.held_back} or more known records, too many to publish as "
             "deleted; check them in OrderMesh, and if they are gone, run: ordersync resync --accept-deletes"
         )
     if cursor.gaps:
         of = "1 record" if cursor.gaps == 1 else f"{cursor.gaps} records"
-        return f"the audit logs of {of} contain changes that were not published; run: ordersync coverage"
+        yield f"the audit logs of {of} contain changes that were not published; run: ordersync coverage"
+    if cursor.stale:
+        what = "1 record is" if cursor.stale == 1 else f"{cursor.stale} records are"
+        yield (
+            f"{what} shown with another content and an older time than was published last; the next read by id, or "
+            "full scan, decides"
+        )
     if cursor.unreadable:
         noun = "record" if cursor.unreadable == 1 else "records"
-        return f"{cursor.unreadable} {noun} cannot be read; run: ordersync dead list"
-    return ""
+        yield f"{cursor.unreadable} {noun} cannot be read; run: ordersync dead list"

@@ -14,6 +14,7 @@ from worker.capture.records import audit
 from worker.capture.records.diff import (
     PUBLISHED,
     UNWRITTEN,
+    Action,
     Change,
     DecodedRecord,
     RawRecord,
@@ -22,11 +23,13 @@ from worker.capture.records.diff import (
     decode,
     newest_of_each,
 )
-from worker.capture.records.fingerprint import FieldIndex
+from worker.capture.records.fingerprint import FieldIndex, RecordState
 from worker.capture.state.commit import Checkpoint
+from worker.clock import rfc3339
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from worker.capture.context import PollSession
@@ -36,7 +39,11 @@ class Keep(Enum):
     """What a caller wants to be done about a record that was looked up."""
 
     PUBLISH = auto()
-    """Publish it if its content has changed."""
+    """Publish it if its content has changed. Where it is older than what was published, that has to be confirmed."""
+    CONFIRM = auto()
+    """Likewise; it was read by its id, so it confirms an older state that was shown before."""
+    ACCEPT = auto()
+    """Publish it if its content has changed, whatever its time."""
     FORCE = auto()
     """Publish it in any case."""
     SKIP = auto()
@@ -49,6 +56,11 @@ class Keep(Enum):
 def publish_all(_: DecodedRecord) -> Keep:
     """Publish each record whose content has changed."""
     return Keep.PUBLISH
+
+
+def accept_all(_: DecodedRecord) -> Keep:
+    """Publish each record whose content has changed, whatever its time."""
+    return Keep.ACCEPT
 
 
 @dataclass(slots=True)
@@ -75,12 +87,15 @@ class RecordWriter:
     """Publishes the records of one source, under the lease of `session`.
 
     `is_scan`: the records are those that a list shows. The scan itself records which of them are open; of records
-    that are read otherwise the writer does so. `mark`: a full scan is under way, and has seen what is looked up.
+    that are read otherwise the writer does so. `scan`: when the full scan began that is under way and has seen what is
+    looked up (seconds since 1970); 0 for none.
     """
 
-    def __init__(self, session: PollSession, *, is_scan: bool = False, mark: bool = False) -> None:
-        self._session, self._is_scan, self._mark = session, is_scan, mark
+    def __init__(self, session: PollSession, *, is_scan: bool = False, scan: float = 0.0) -> None:
+        self._session, self._is_scan, self._scan = session, is_scan, scan
         self._fields: FieldIndex | None = None
+        run = session.run
+        self._log = get_logger(account=run.account, resource=run.resource, run_id=run.run_id)
 
     @property
     def fields(self) -> FieldIndex:
@@ -91,7 +106,9 @@ class RecordWriter:
         """Return the records whose bytes differ from what is known, decoded; if `unchanged`, the others as well."""
         session, options = self._session, self._session.options
         if session.buckets:
-            found = await session.store.differing(records, session.buckets, mark=self._mark, every=unchanged)
+            found = await session.store.differing(
+                records, session.buckets, mark=self._scan > 0, every=unchanged
+            )
         else:
             found = dict.fromkeys(range(len(records)), b"")  # nothing is known yet
         return [
@@ -126,11 +143,11 @@ class RecordWriter:
             LeaseLost: Another worker has taken over; nothing was written.
 
         """
-        session = self._session
+        session, current = self._session, True
         while True:
             if decoded is None:
                 decoded = await self.look_up(records, unchanged=unchanged)
-            written = await self._decide(decoded, keep)
+            written = await self._decide(decoded, keep, current=current)
             written.changes += await self._deletions(gone)
             moved, pending = checkpoint(written), written.pending
             if moved is None and not pending:
@@ -138,9 +155,10 @@ class RecordWriter:
             if not self._is_scan:
                 await session.open_records.record(pending, session.options.scope, session.cursor)
             if await session.commit(moved or Checkpoint(), changes=pending, where=where):
+                self._log_went_back(written)
                 return written
-            # Another run has committed one of these records since it was looked up.
-            decoded = None
+            # Another run has committed one of these records since it was looked up, perhaps a newer state.
+            decoded, current = None, False
 
     async def preview(
         self, records: Sequence[RawRecord], *, keep: Callable[[DecodedRecord], Keep], unchanged: bool = False
@@ -168,39 +186,84 @@ class RecordWriter:
                 return deltas
 
     async def _decide(
-        self, decoded: Sequence[DecodedRecord], keep: Callable[[DecodedRecord], Keep], *, extend: bool = True
+        self,
+        decoded: Sequence[DecodedRecord],
+        keep: Callable[[DecodedRecord], Keep],
+        *,
+        extend: bool = True,
+        current: bool = True,
     ) -> Written:
+        """Return what becomes of these records. `current`: they were read after what is stored of them."""
         written = Written()
         if not decoded:
             return written
         self._fields = await self._session.load_fields()
-        kept, forced = list[DecodedRecord](), set[bytes]()
+        listed, read, how = list[DecodedRecord](), list[DecodedRecord](), dict[bytes, Keep]()
         for record in decoded:
             answer = keep(record)
             if answer in written.skipped:
                 written.skipped[answer].append(record)
-                continue
-            kept.append(record)
-            if answer is Keep.FORCE:
-                forced.add(record.observed.key)
-        shapes = dict.fromkeys(one.content.names for one in kept if one.content)
+            elif answer is Keep.PUBLISH:
+                listed.append(record)
+            else:
+                read.append(record)
+                how[record.observed.key] = answer
+        # A record that was read by its id counts, also where a list has shown it as well.
+        kept = {one.observed.key: one for one in (*newest_of_each(listed), *newest_of_each(read))}
+        shapes = dict.fromkeys(one.content.names for one in kept.values() if one.content)
         # Sorted, so that what is read first does not decide their places, and with them the ids of events.
         names = sorted({name for shape in shapes for name in shape})
         fields = self._fields if extend else self._fields.extended(names)
         if extend:
             await self._session.store.extend_fields(fields, names)
         cursor = self._session.cursor
-        written.changes = [
-            decide(
-                one,
+
+        def decided(key: bytes, *, older: bool) -> Change:
+            force = how.get(key) is Keep.FORCE
+            return decide(
+                kept[key],
                 fields,
                 baseline=cursor.baseline,
-                force=one.observed.key in forced,
+                force=force,
+                older=older,
                 generation=cursor.generation,
             )
-            for one in newest_of_each(kept)
-        ]
+
+        changes = {key: decided(key, older=current and how.get(key) is Keep.ACCEPT) for key in kept}
+        stale = [change for change in changes.values() if change.action is Action.STALE]
+        confirmed = await self._confirmed(stale, how) if current else ()
+        changes |= {key: decided(key, older=True) for key in confirmed}
+        written.changes = list(changes.values())
         return written
+
+    async def _confirmed(self, stale: Sequence[Change], how: Mapping[bytes, Keep]) -> list[bytes]:
+        """Return the keys of those stale records whose older state another read has shown before.
+
+        A read by id confirms it in any case: the record is due for it because it was shown so. A full scan confirms
+        the bytes that it has not shown itself before.
+        """
+        observed = [change.observed for change in stale]
+        marks = await self._session.store.stale_marks([one.key for one in observed])
+        return [
+            one.key
+            for one in observed
+            if (mark := marks.get(one.key)) is not None
+            and (how.get(one.key) is Keep.CONFIRM or mark.is_confirmed_by(one.raw, self._scan))
+        ]
+
+    def _log_went_back(self, written: Written) -> None:
+        """Log which records were published with an older time than before: one line for a commit."""
+        back = [
+            (change, before)
+            for change in written.changes
+            if change.action is Action.UPDATED and 0 < change.modified < (before := _modified(change.before))
+        ]
+        if back:
+            first, before = back[0]
+            self._log.warning(
+                "record_went_back", subject=first.observed.identifier, records=len(back),
+                changed_at=rfc3339(first.modified / 1000), previous_at=rfc3339(before / 1000),
+            )  # fmt: skip
 
     async def _deletions(self, gone: Sequence[str]) -> list[Change]:
         session, changes = self._session, list[Change]()
@@ -210,3 +273,11 @@ class RecordWriter:
             change = decide_deleted(session.options.resource, identifier, before, generation)
             changes += [] if change is None else [change]
         return changes
+
+
+def _modified(packed: bytes) -> int:
+    """Return the modification time in a packed state; 0 for none, or if this program did not write it."""
+    try:
+        return RecordState.unpack(packed).modified
+    except ValueError:
+        return 0

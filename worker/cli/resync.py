@@ -254,6 +254,14 @@ def _ended(account: str, resync: Resync) -> str:
         f"{account}/{resync.request.resource}: resync {resync.id} {resync.state.value}: {resync.read} read, "
         f"{resync.published} published, {resync.unchanged} unchanged, {resync.requests} requests in {took}"
     )
+    others = [
+        f"{resync.stale} older than what was published: the worker reads them by id next"
+        if resync.stale
+        else "",
+        f"{resync.unreadable} unreadable: see ordersync dead list" if resync.unreadable else "",
+        f"{resync.outside} outside the scope" if resync.outside else "",
+    ]
+    text += "".join(f"\n{other}" for other in others if other)
     if resync.missed:
         more = " ..." if resync.missed > len(resync.missing) else ""
         text += f"\nnot found: {', '.join(resync.missing)}{more}"

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.health import Health, judge
+from worker.capture.state.refresh_queue import RefreshQueue, record
 from worker.queue.envelope import Event
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
@@ -113,18 +114,21 @@ async def test_ignored_fields(bench: BenchMaker) -> None:
 
 
 async def test_stale_page(bench: BenchMaker) -> None:
-    """A record that is older than the version published, as a lagging replica serves it, is ignored."""
+    """A list that lags behind what was published takes nothing back: each record is read by its id, which decides."""
     async with bench() as b:
-        order = b.sandbox.store.ids()[3]
-        old = b.sandbox.store.truth()[order]
-        b.sandbox.store.change(order, status="Fulfilled")
-        new = b.sandbox.store.truth()[order]
         await b.poll()
-        b.sandbox.store.replace(order, old)
+        order = b.sandbox.store.ids()[3]
+        b.sandbox.hide("orders", order)
+        b.sandbox.store.change(order, status="Fulfilled")
+        await RefreshQueue(b.redis, b.account.keys, "orders").add([record(order)])
         run = await b.poll()
-        assert (run.stale, run.published, run.outcome) == (1, 0, "complete")
-        b.sandbox.store.replace(order, new)
-        assert (await b.poll()).unchanged == 50
+        assert (run.updated, run.stale, run.outcome) == (1, 1, "complete")
+        for _ in range(3):
+            run = await b.poll()
+            assert (run.stale, run.published, run.follow_ups, (await b.cursor()).stale) == (1, 0, 1, 1)
+        b.sandbox.show("orders")
+        run = await b.poll()
+        assert (run.unchanged, run.stale, (await b.cursor()).stale) == (51, 0, 0)
 
 
 @pytest.mark.parametrize("page_size", [10, 100])
@@ -137,8 +141,8 @@ async def test_record_shown_twice(bench: BenchMaker, page_size: int) -> None:
         await b.poll()
         assert len(await versions_of(b, order)) == 1
         newer = json.loads(same) | {"status": "Newer", "updatedAt": "2031-01-01T00:00:00.0000000Z"}
-        b.sandbox.store.replace("odd-same", json.dumps(newer).encode())
-        for _ in range(3):  # the older one is stale from then on
+        b.sandbox.store.replace(order, json.dumps(newer).encode())
+        for _ in range(3):  # the older one is stale from then on, as the read by id says
             assert (await b.poll()).outcome == "complete"
         events = await versions_of(b, order)
         assert [json.loads(each.data)["status"] for each in events] == [json.loads(same)["status"], "Newer"]

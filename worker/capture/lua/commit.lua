@@ -2,22 +2,25 @@
 -- KEYS: lease, cursor, stream, dead letters, runs, prefix of the state hashes, prefix of the hashes of last
 --   records, due (sorted set: what is to be read, since when), absent (hash: id, answers that it is not there),
 --   shown (bitmap: places of the records that a complete read has seen), prefix of the hashes of what stands within
---   records, then the due sets of follow-ups (all of one hash tag)
+--   records, stale (hash: packed id, which read has shown it so), then the due sets of follow-ups (all of one hash tag)
 -- ARGV[1]: msgpack of
 --   {fence, values that all events share {specversion, source, datacontenttype, dataschema, reason,
 --    traceparent or ''},
 --    changes, dead letters, fields of the cursor, run record, most run records to keep, what else there is,
 --    {id of this commit, highest sequence that the caller knows to be given out, generation it numbers in}}
 --   a change: {bucket, packed id, state before, state after, events, last record, by how many the records become
---     more, what stands within it}, with no events: remembered only; with false for the last record: it is not kept,
---     for what stands within it: it stays, with '' there is none
+--     more, what stands within it, {what is stored of it in stale, member of due}}, with no events: remembered only;
+--     with false for the last record: it is not kept, for what stands within it: it stays, with '' there is none; with
+--     false at the end: it is not stale
 --   an event: {id, type, subject, time, version, changed, data, flat list of the names and values of further
 --     fields, where it has any}
 --   a dead letter, the cursor and the run record: flat lists of names and values
---   what else there is: {at, done, later, absent, present, follow-ups, mark}
+--   what else there is: {at, done, later, absent, present, follow-ups, mark, stale in, settled}
 --     at: when the reads of `done` began, by this server's clock, or '' for none; done: members of due
 --     later: flat list of members of due and in how many seconds; absent: flat list for that hash; present: ids
 --     follow-ups: {place of a due set in KEYS, members}; mark: the records of these changes were seen ('1' or '')
+--     stale in: seconds until the stale records among the changes are due, unless they are due already; settled: packed
+--     ids of records that are not stale any more, as are those of all other changes
 -- Returns {'ok', sequence of the last event}, also for a commit that was done before and whose answer was lost
 --      or {'went_back', sequence}: Redis has lost the stream, or less was given out than the caller knows of, or another
 --        worker has noticed that
@@ -59,7 +62,8 @@ redis.call('XLEN', KEYS[5])
 redis.call('ZCARD', KEYS[8])
 redis.call('HLEN', KEYS[9])
 redis.call('STRLEN', KEYS[10])
-for at = 12, #KEYS do
+local stale = redis.call('HLEN', KEYS[12])
+for at = 13, #KEYS do
   redis.call('ZCARD', KEYS[at])
 end
 local prefix, last, within = KEYS[6] .. ':', KEYS[7] .. ':', KEYS[11] .. ':'
@@ -134,6 +138,17 @@ end
 for at = 1, #more[3], 2 do
   redis.call('ZADD', KEYS[8], string.format('%.6f', now + more[3][at + 1]), more[3][at])
 end
+for at = 1, #more[9], MOST_ARGUMENTS do
+  redis.call('HDEL', KEYS[12], unpack(more[9], at, math.min(at + MOST_ARGUMENTS - 1, #more[9])))
+end
+for _, change in ipairs(changes) do
+  if change[9] then
+    redis.call('HSET', KEYS[12], change[2], change[9][1])
+    redis.call('ZADD', KEYS[8], 'NX', string.format('%.6f', now + more[8]), change[9][2])
+  elseif stale > 0 then
+    redis.call('HDEL', KEYS[12], change[2])
+  end
+end
 for at = 1, #more[4], MOST_ARGUMENTS do
   redis.call('HSET', KEYS[9], unpack(more[4], at, math.min(at + MOST_ARGUMENTS - 1, #more[4])))
 end
@@ -150,5 +165,6 @@ if #commit[6] > 0 then
 end
 redis.call('HSET', KEYS[1], 'commit', this)
 redis.call('HSET', KEYS[2], 'sequence', string.format('%.0f', sequence),
-  'tracked', string.format('%.0f', tracked), 'places', string.format('%.0f', places), unpack(commit[5]))
+  'tracked', string.format('%.0f', tracked), 'places', string.format('%.0f', places),
+  'stale', redis.call('HLEN', KEYS[12]), unpack(commit[5]))
 return {'ok', string.format('%.0f', sequence)}

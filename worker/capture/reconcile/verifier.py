@@ -281,11 +281,11 @@ class Verifier:
         if record.content is None:
             return Keep.SKIP
         if self._options.alike:
-            return Keep.PUBLISH
+            return Keep.CONFIRM
         # It has other fields than in the list, so only the list can show whether it has changed.
         held = record.held
-        is_newer = held is None or not record.modified or record.modified > held.modified
-        return Keep.BY_LIST if is_newer else Keep.SKIP
+        may_differ = held is None or not record.modified or record.modified != held.modified
+        return Keep.BY_LIST if may_differ else Keep.SKIP
 
     # Conclusions
 

@@ -45,7 +45,7 @@ class Action(StrEnum):
     NOISE = "noise"
     """Different bytes, same content: remembered, not published."""
     STALE = "stale"
-    """Older than the last published version: ignored."""
+    """Older than the last published version, with another content: not published until it is confirmed."""
     UNREADABLE = "unreadable"
     """Has no id or is not an object: written to the dead letters with the reason."""
     PARKED = "parked"
@@ -53,7 +53,7 @@ class Action(StrEnum):
 
 
 PUBLISHED = frozenset({Action.SNAPSHOT, Action.CREATED, Action.UPDATED, Action.DELETED})
-UNWRITTEN = frozenset({Action.STALE, Action.PARKED})
+UNWRITTEN = frozenset({Action.PARKED})
 
 MAX_RECORD = 1_048_576
 """Most bytes of a record, if the settings do not say otherwise."""
@@ -263,15 +263,22 @@ def decode(
 
 
 def decide(
-    decoded: DecodedRecord, fields: FieldIndex, *, baseline: bool, force: bool = False, generation: int = 0
+    decoded: DecodedRecord,
+    fields: FieldIndex,
+    *,
+    baseline: bool,
+    force: bool = False,
+    older: bool = False,
+    generation: int = 0,
 ) -> Change:
-    """Return the change to commit for one record.
+    """Return the change to commit for one record. Its content decides; its time only says what has to be confirmed.
 
     Args:
         decoded: The record.
         fields: The known field names of the resource.
         baseline: The first full scan of the resource has ended.
         force: Publish the record even if it has not changed.
+        older: Publish the record even if its time is before that of the last published version: it is confirmed.
         generation: The generation of the numbers of the resource.
 
     """
@@ -305,14 +312,14 @@ def decide(
         version = next_version(0, generation)
     elif stored.is_gone:
         action, version = Action.CREATED, next_version(stored.version, generation)
-    elif stored.modified and decoded.modified and decoded.modified < stored.modified:
-        return Change(Action.STALE, observed, decoded.before, decoded.before)
     elif (
         not force
         and stored.content == fingerprints.content
         and (stored.fields == fingerprints.fields or not stored.is_inside)
     ):
         action, version = Action.NOISE, stored.version
+    elif not force and not older and 0 < decoded.modified < stored.modified:
+        return Change(Action.STALE, observed, decoded.before, decoded.before, modified=decoded.modified)
     else:
         action, version = Action.UPDATED, next_version(stored.version, generation)
         changed = fields.differing(stored.fields, fingerprints.fields)
@@ -341,9 +348,10 @@ def decide(
 
 
 def _remembered(decoded: DecodedRecord, stored: RecordState | None) -> Change:
-    """Return the change for a record outside the scope: its fingerprint, and the version published last, if any."""
-    if stored is not None and stored.modified and decoded.modified and decoded.modified < stored.modified:
-        return Change(Action.STALE, decoded.observed, decoded.before, decoded.before)
+    """Return the change for a record outside the scope: its fingerprint, and the version published last, if any.
+
+    Nothing of it is published, so its time needs no confirmation.
+    """
     content, version, position = (stored.content, stored.version, stored.place) if stored else (0, 0, 0)
     after = RecordState(decoded.observed.raw, content, decoded.modified, version, b"", position=position)
     return Change(

@@ -16,6 +16,7 @@ from worker.backoff import Backoff
 from worker.cancellation import plain_errors
 from worker.capture.gate import COMPLETE, ReadResult
 from worker.capture.records import audit
+from worker.capture.records.fingerprint import pack_id
 from worker.capture.resources import AuditLog, Resource
 from worker.capture.state import refresh_queue as due
 from worker.capture.state.commit import Checkpoint, RefreshResult
@@ -49,6 +50,8 @@ BACKOFF = Backoff(first=5.0, most=3600.0)
 """Until a record that cannot be read is read again."""
 UNKNOWN_BACKOFF = Backoff(first=5.0, factor=4.0, most=3600.0)
 """Until a record that does not exist yet is read again."""
+STALE_SECONDS = 5.0
+"""Until a record is read again that is older than what was published, though nothing has shown it so before."""
 MAX_REFUSED = 5
 """Audit logs of one batch that all fail with a 5xx: as many show that the gateway is failing, and not a log."""
 MAX_UNKNOWN = 5
@@ -254,6 +257,7 @@ class RecordRefresher:
         def checkpoint(written: Written) -> Checkpoint:
             self._wants_full_scan |= bool(written.skipped[Keep.BY_LIST])
             by_id = [due.record(record.observed.identifier) for record in written.skipped[Keep.BY_ID]]
+            undecided = {record.observed.identifier for record in written.skipped[Keep.BY_LIST]}
             return self._checkpoint(
                 RefreshResult(
                     at=due_now.at,
@@ -261,6 +265,8 @@ class RecordRefresher:
                     later={**batch.later, **dict.fromkeys(by_id, 0.0)},
                     absent=batch.absent,
                     present=[*absent, *batch.gone],
+                    stale_in=STALE_SECONDS,
+                    settled=[pack_id(item) for item in batch.found if item not in undecided],
                 )
             )
 
@@ -291,9 +297,9 @@ class RecordRefresher:
         if self._capabilities.single_alike is False:
             # The list serves other fields. Published, the record would look changed; but it may have changed.
             held = record.held
-            is_newer = held is None or not record.modified or record.modified > held.modified
-            return Keep.BY_LIST if is_newer else Keep.SKIP
-        return Keep.PUBLISH
+            may_differ = held is None or not record.modified or record.modified != held.modified
+            return Keep.BY_LIST if may_differ else Keep.SKIP
+        return Keep.CONFIRM
 
     def _is_alike(self, decoded: DecodedRecord) -> bool:
         """Whether a record that came with its parent has the fields that the list shows."""

@@ -107,7 +107,9 @@ class ResyncProgress(msgspec.Struct, kw_only=True):
     `position`: ids, or pages of `size` records, that are dealt with; `width`: records in the fullest of these pages,
     `page`: keys of those on the last one, `first`: of those on the first, where the list begins again after its end.
     `total`: ids, or records as far as the server says, 0 for not known.
-    `read`, `published`, `unchanged`: records. `missing`: ids under which nothing was found, the first of `missed`.
+    `read`, `published`, `unchanged`: records; `stale`: those that are older than what was published, which are
+    read by id next; `unreadable`, `outside` the scope: those of which nothing was published either. `missing`: ids
+    under which nothing was found, the first of `missed`.
     `over`: there is nothing more to read.
     """
 
@@ -120,6 +122,9 @@ class ResyncProgress(msgspec.Struct, kw_only=True):
     read: int = 0
     published: int = 0
     unchanged: int = 0
+    stale: int = 0
+    unreadable: int = 0
+    outside: int = 0
     requests: int = 0
     missing: tuple[str, ...] = ()
     missed: int = 0

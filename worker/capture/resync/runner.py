@@ -8,6 +8,7 @@ of the resource continue where they were.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,12 @@ import redis.exceptions
 from worker.backoff import Backoff
 from worker.capture.context import PollSession
 from worker.capture.gate import ResourcePaused
+from worker.capture.records.diff import PUBLISHED, Action
 from worker.capture.resync.reader import ResyncPage, ResyncReader
 from worker.capture.resync.requests import OVER, Resync, ResyncRequest, Resyncs, ResyncState
 from worker.capture.state.buckets import buckets_for
 from worker.capture.state.commit import Checkpoint
-from worker.capture.writer import Keep, RecordWriter, Written, publish_all
+from worker.capture.writer import Keep, RecordWriter, Written, accept_all, publish_all
 from worker.errors import (
     ApiError,
     DataError,
@@ -36,10 +38,10 @@ from worker.redis.connections import is_full
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Sequence
 
     from worker.capture.context import AccountContext
-    from worker.capture.records.diff import DecodedRecord
+    from worker.capture.records.diff import Change, DecodedRecord
     from worker.capture.resources import Resource
     from worker.capture.state.cursor import CursorUpdate
     from worker.capture.state.lease import Renewed
@@ -150,7 +152,7 @@ class ResyncRunner:
         await session.load_cursor()
         writer = RecordWriter(session)
         rows, preview, began = dict[bytes, dict[str, Any]](), Preview(), self._clock.monotonic()
-        keep = partial(_force, rows) if request.force else publish_all
+        keep = _keep(request, rows)
         while True:
             result = await self._read(session, resync)
             written = await writer.preview(result.observed, keep=keep, unchanged=request.force)
@@ -207,7 +209,8 @@ class ResyncRunner:
         if await self.resyncs.end(resync.id, ResyncState.DONE, self._clock.now()):
             self._log.info(
                 "resync_done", resource=resync.request.resource, resync=resync.id, records=resync.read,
-                published=resync.published, unchanged=resync.unchanged, not_found=resync.missed,
+                published=resync.published, unchanged=resync.unchanged, stale=resync.stale,
+                unreadable=resync.unreadable, outside=resync.outside, not_found=resync.missed,
                 requests=resync.requests, duration_s=round(self._clock.now() - resync.at, 1),
             )  # fmt: skip
         for name in await store.marks(_mark("")):
@@ -225,21 +228,19 @@ class ResyncRunner:
         def checkpoint(written: Written) -> Checkpoint:
             resync.resume_from(progress)
             _count(resync, result)
-            resync.published += len(written.published)
-            resync.unchanged += len(result.observed) - len(written.published)
+            _count_written(resync, len(result.observed), written.changes)
             resync.requests += run.usage.requests - requests
             moved: CursorUpdate = {}
             if result.unlike:  # to be had from the list alone
                 moved = {"swept_at": 0.0, "due_at": self._clock.now()}
             return Checkpoint(moved, bookmarks={_mark(resync.id): resync.mark})
 
-        force = resync.request.force
         written = await writer.write(
             result.observed,
             where=f"resync {resync.id}, from {before}",
             checkpoint=checkpoint,
-            keep=partial(_force, known) if force else publish_all,
-            unchanged=force,
+            keep=_keep(resync.request, known),
+            unchanged=resync.request.force,
         )
         resync.failures = 0
         run.count(written.changes)
@@ -249,12 +250,32 @@ class ResyncRunner:
         return await self._reader.read(session, resync, capabilities, tracked=session.cursor.tracked)
 
 
+def _keep(request: ResyncRequest, known: Container[bytes]) -> Callable[[DecodedRecord], Keep]:
+    """Return what is done about each record that was read. `known`: keys of the records of the previous page."""
+    if request.force:
+        return partial(_force, known)
+    # What a person names is published as it is. A list may lag behind what was published.
+    return accept_all if request.ids else publish_all
+
+
 def _force(known: Container[bytes], record: DecodedRecord) -> Keep:
     """Publish each record; one of the previous page, which is `known`, only if it has changed since."""
     raw = record.observed.raw
     if record.observed.key not in known:
         return Keep.FORCE
     return Keep.SKIP if record.before[: len(raw)] == raw else Keep.PUBLISH
+
+
+def _count_written(resync: Resync, observed: int, changes: Sequence[Change]) -> None:
+    """Count what became of so many records that were observed. Only the same content is unchanged."""
+    counts = Counter(change.action for change in changes)
+    published = sum(counts[action] for action in PUBLISHED)
+    unreadable = counts[Action.UNREADABLE] + counts[Action.PARKED]
+    resync.published += published
+    resync.stale += counts[Action.STALE]
+    resync.unreadable += unreadable
+    resync.outside += counts[Action.OUTSIDE]
+    resync.unchanged += observed - published - counts[Action.STALE] - unreadable - counts[Action.OUTSIDE]
 
 
 def _count(resync: Resync, result: ResyncPage) -> None:

@@ -60,7 +60,8 @@ class Scanner:
         )
         self._progress = ScanProgress(step, cursor, self._run, self._options.interval)
         self.sanity = self._progress.sanity
-        self._writer = RecordWriter(session, is_scan=True, mark=self._full_scan is not None)
+        self._scan = 0.0 if self._full_scan is None else self._progress.started_at
+        self._writer = RecordWriter(session, is_scan=True, scan=self._scan)
         self._fetcher = PageFetcher(session, step, self._writer)
         self._log = get_logger(
             account=self._run.account, resource=self._run.resource, run_id=self._run.run_id
@@ -200,7 +201,7 @@ class Scanner:
                 **checkpoint(self._step, self._result()),
                 **moved,
             }
-        return Checkpoint(moved, refresh=refresh or RefreshResult(mark=self._full_scan is not None))
+        return Checkpoint(moved, refresh=refresh or RefreshResult(scan=self._scan))
 
     def _result(self) -> ScanResult:
         pages = self._full_scan.pages if self._full_scan else None
@@ -227,7 +228,10 @@ class Scanner:
                 absences = await find_deletions(self._session, known, accepted=accepted)
             result = replace(self._result(), anomaly=anomaly, held_back=absences.held_back)
             fields: CursorUpdate = {**conclude(self._step, result, known, now), **absences.counted}
-            if await self._commit(fields, ended, changes=absences.deleted, refresh=absences.refresh):
+            refresh = absences.refresh
+            if judges_absence and known.stale:
+                refresh = replace(refresh, settled=await self._store.stale_but_in(self._scan))
+            if await self._commit(fields, ended, changes=absences.deleted, refresh=refresh):
                 break
             known = await self._load_cursor()
         if ended is None:

@@ -24,7 +24,10 @@ class RefreshResult:
         later: Members to read again, and in how many seconds.
         absent: Ids, and how often OrderMesh has answered that the record does not exist.
         present: Ids of records that exist again, whose counts are removed.
-        mark: A full scan has seen the records of this commit.
+        scan: When the full scan began that has seen the records of this commit (seconds since 1970); 0 for another
+            read.
+        stale_in: Seconds until a record of this commit that is stale is read by its id.
+        settled: Packed ids of records that are no longer stale: what was published last is confirmed.
 
     """
 
@@ -33,7 +36,9 @@ class RefreshResult:
     later: Mapping[str, float] = field(default_factory=dict)
     absent: Mapping[str, int] = field(default_factory=dict)
     present: Sequence[str] = ()
-    mark: bool = False
+    scan: float = 0.0
+    stale_in: float = 0.0
+    settled: Sequence[bytes] = ()
 
 
 NOTHING = RefreshResult()

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class CursorUpdate(TypedDict, total=False):
     """The fields of the cursor that a commit writes; `Cursor` and `FullScanProgress` say what they mean.
 
-    `sequence` is counted by the commit script, `generation` is written by `renumber.lua`, and `gaps` by reconciliation.
+    `sequence` and `stale` are counted by the commit script, `generation` is written by `renumber.lua`, and `gaps` by
+    reconciliation.
     """
 
     baseline: bool
@@ -160,6 +161,8 @@ class Cursor:
         interval: Seconds between two polls.
         failures: Polls that have failed in a row.
         unreadable: Records that the last read could not read.
+        stale: Records that are shown with another content and an older time than were published last. The commit
+            script counts them.
         error: The last failure, in words.
         error_code: Its code.
         paused: Why polling pauses (backpressure), in words.
@@ -195,6 +198,7 @@ class Cursor:
     interval: float = 0.0
     failures: int = 0
     unreadable: int = 0
+    stale: int = 0
     error: str = ""
     error_code: str = ""
     paused: str = ""

@@ -20,9 +20,11 @@ from worker.capture.records.events import EventBuilder
 from worker.capture.records.fingerprint import FieldIndex, RecordState, bucket_of, pack_id, unpack_id
 from worker.capture.records.payload import AS_SERVED, EncodedRecord, PayloadOptions, unpack_last
 from worker.capture.resources import Resource
+from worker.capture.state import refresh_queue as due
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.given_out import GivenOut
 from worker.capture.state.refresh_queue import follow_ups, within
+from worker.capture.state.stale_records import StaleMark
 from worker.errors import DataError, LeaseLost, RedisWentBack
 from worker.queue import envelope
 from worker.redis import scripts
@@ -105,6 +107,7 @@ class StateStore:
             keys.unconfirmed_deletes(name),
             keys.scan_bitmap(name),
             keys.nested_ids(name),
+            keys.stale(name),
         ]
         self._has_nested = any(item.is_within for item in self._follow_ups)
         self._targets = list(dict.fromkeys(each.target for each in self._follow_ups))
@@ -227,6 +230,21 @@ class StateStore:
         pairs = zip(identifiers, result, strict=True)
         return {identifier: int(count) for identifier, count in pairs if count is not None}
 
+    async def stale_marks(self, keys: Sequence[bytes]) -> dict[bytes, StaleMark]:
+        """Return the records among these packed ids that are stale, with what was shown of them."""
+        if not keys:
+            return {}
+        name = self._keys.stale(self._resource.name)
+        result = await answer(self._redis.hmget(name, cast("list[str]", list(keys))))
+        marks = {key: StaleMark.parse(text) for key, text in zip(keys, result, strict=True) if text}
+        return {key: mark for key, mark in marks.items() if mark is not None}
+
+    async def stale_but_in(self, scan: float) -> list[bytes]:
+        """Return the packed ids of the stale records that the full scan which began at `scan` has not shown as such."""
+        marks = await answer(self._redis.hgetall(self._keys.stale(self._resource.name)))
+        parsed = {key: StaleMark.parse(text) for key, text in marks.items()}
+        return [key for key, mark in parsed.items() if mark is None or mark.scan != scan]
+
     async def all_absent(self) -> dict[str, int]:
         """Return every record with an unconfirmed delete, with the number of "not found" answers."""
         result = await answer(self._redis.hgetall(self._keys.unconfirmed_deletes(self._resource.name)))
@@ -272,12 +290,12 @@ class StateStore:
                     nested = _pack_within(within(self._follow_ups, change.linked))
             elif change.action is Action.UNREADABLE:
                 dead.append(self._entries.dead_letter(change, commit.observed_at, commit.where))
-            entries.append([*entry, events, last, change.grows, nested])
+            entries.append([*entry, events, last, change.grows, nested, _stale(change, refresh.scan)])
         for log in commit.recorded:
             bucket = bucket_of(log.key, buckets)
             events = [self._entries.recorded(log, item, commit.observed_at) for item in log.entries]
             entries.append(
-                [bucket, log.key, log.before, log.after, events, False, int(not log.before), False]
+                [bucket, log.key, log.before, log.after, events, False, int(not log.before), False, False]
             )
         shared = [envelope.SPEC_VERSION, self._source, envelope.CONTENT_TYPE, self._schema, commit.reason]
         shared.append(self._entries.traceparent())
@@ -288,7 +306,9 @@ class StateStore:
             [item for pair in refresh.absent.items() for item in pair],
             list(refresh.present),
             self._due(changes, befores),
-            "1" if refresh.mark else "",
+            "1" if refresh.scan else "",
+            refresh.stale_in,
+            list(refresh.settled),
         ]
         cursor = _flat({**commit.cursor, **commit.bookmarks})
         known = self._numbers.sequence
@@ -391,6 +411,13 @@ class StateStore:
                     members[target][member] = None
         first_index = len(self._commit_keys) - len(self._targets) + 1  # Lua counts from 1
         return [[first_index + offset, list(members[target])] for offset, target in enumerate(self._targets)]
+
+
+def _stale(change: Change, scan: float) -> list[str] | bool:
+    """Return what is stored of a stale record, and its member of the refresh queue; False for another change."""
+    if change.action is not Action.STALE:
+        return False
+    return [StaleMark(change.observed.raw, scan).text, due.record(change.observed.identifier)]
 
 
 def _pack_within(ids: Sequence[Sequence[str]]) -> bytes:

@@ -121,6 +121,7 @@ OWN = (
         "joined with +",
     ),
     LogField("policy", _TEXT, "eviction policy of Redis"),
+    LogField("previous_at", Kind.TIME, "time of the change published before, by the clock of OrderMesh"),
     LogField("proven_since", Kind.TIME, "begin of the verified span of time, by the clock of OrderMesh"),
     LogField("proven_until", Kind.TIME, "end of the verified span of time"),
     LogField("published", _COUNT, "events that were published"),
@@ -149,7 +150,9 @@ OWN = (
     LogField("since_s", _NUMBER, "seconds since the condition began"),
     LogField("snapshot", _COUNT, "records published by the first full scan"),
     LogField("stack", _TEXT, "stack of the main thread, innermost call first"),
-    LogField("stale", _COUNT, "records older than the published version: ignored"),
+    LogField(
+        "stale", _COUNT, "records older than the published version: read by id next, or by another full scan"
+    ),
     LogField("state", _TEXT, "result of the probe of a list: found, empty, missing, forbidden or unreadable"),
     LogField("step", _TEXT, "operation during which the error occurred"),
     LogField("stuck", _TEXTS, "loops by name and jobs by id that make no progress"),

@@ -58,6 +58,14 @@ EVENTS = (
         fields=("resource", "run_id", "page", "records", "events"),
     ),
     LogEvent(
+        "record_went_back",
+        LogLevel.WARNING,
+        "The time of a record has gone back: it was published with an older time than before, after a second read had "
+        "confirmed it. One line for each commit, about the first of its `records`.",
+        "Nothing was lost. If this happens often, look at the clocks of OrderMesh.",
+        ("resource", "run_id", "subject", "records", "changed_at", "previous_at"),
+    ),
+    LogEvent(
         "record_unreadable",
         LogLevel.ERROR,
         "A record cannot be read. It was parked; the other records of its page were read.",
@@ -115,6 +123,9 @@ EVENTS = (
             "records",
             "published",
             "unchanged",
+            "stale",
+            "unreadable",
+            "outside",
             "not_found",
             "requests",
             "duration_s",

@@ -32,12 +32,14 @@ def step(
     names: FieldIndex,
     baseline: bool = True,
     ignored: frozenset[str] = frozenset(),
+    force: bool = False,
+    older: bool = False,
 ) -> Change:
     """One record against what is kept of it."""
     decoded = decode(THINGS, seen(record), before, ignored)
     if decoded.content:
         names.update([*names._names, *names.unknown(decoded.content.names)])
-    return decide(decoded, names, baseline=baseline)
+    return decide(decoded, names, baseline=baseline, force=force, older=older)
 
 
 @pytest.fixture
@@ -70,10 +72,23 @@ def test_noise_is_remembered_not_published(names: FieldIndex) -> None:
 
 
 def test_older_than_held_is_stale(names: FieldIndex) -> None:
-    """What was modified before the version that is held is ignored; at the same moment it counts."""
+    """What was modified before the version that is held has to be confirmed; at the same moment it counts."""
     held = step({"id": "a", "v": 2, "updatedAt": LATE}, names=names).after
-    assert step({"id": "a", "v": 1, "updatedAt": EARLY}, held, names=names).action is Action.STALE
+    older = {"id": "a", "v": 1, "updatedAt": EARLY}
+    assert step(older, held, names=names).action is Action.STALE
     assert step({"id": "a", "v": 3, "updatedAt": LATE}, held, names=names).action is Action.UPDATED
+    for force in (False, True):
+        change = step(older, held, names=names, force=force, older=not force)
+        assert (change.action, change.version, change.changed) == (Action.UPDATED, 2, ("v", "updatedAt"))
+        assert RecordState.unpack(change.after).modified == change.modified > 0
+
+
+def test_older_with_the_same_content_is_noise(names: FieldIndex) -> None:
+    """Content decides: where the time alone has gone back, and is ignored, nothing has to be confirmed."""
+    ignored = frozenset({"updatedAt"})
+    held = step({"id": "a", "v": 2, "updatedAt": LATE}, names=names, ignored=ignored)
+    noise = step({"id": "a", "v": 2, "updatedAt": EARLY}, held.after, names=names, ignored=ignored)
+    assert (noise.action, RecordState.unpack(noise.after).modified) == (Action.NOISE, noise.modified)
 
 
 def test_before_the_first_change_is_stale_after_it(names: FieldIndex) -> None:

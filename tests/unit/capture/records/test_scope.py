@@ -67,10 +67,16 @@ def test_back_as_it_was_published_last_is_no_change() -> None:
     assert back == ["created", "updated", "outside", "outside"]
 
 
-def test_a_stale_record_outside() -> None:
-    """Older than what is known is ignored there as well."""
+def test_an_older_record_outside() -> None:
+    """Nothing of it is published, so it is remembered as it is shown; its next change inside is published."""
     new, old = record(status="Draft", updatedAt="2026-02-02T00:00:00Z"), record(status="Draft")
-    assert life(OPEN, new, old) == ["outside", "stale"]
+    assert life(OPEN, new, old, old, record()) == ["outside", "outside", "-", "created"]
+
+
+def test_an_older_record_that_comes_back_in_has_to_be_confirmed() -> None:
+    """A list that lags behind shows the record as it was before it left the scope."""
+    gone = record(status="Shipped", updatedAt="2026-02-02T00:00:00Z")
+    assert life(OPEN, record(), gone, record(x=2)) == ["created", "updated", "stale"]
 
 
 def test_by_merchant() -> None:

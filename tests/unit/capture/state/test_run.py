@@ -61,12 +61,12 @@ def test_cursor_of_a_later_version_is_read() -> None:
 
 
 def test_each_field_of_an_update_is_read_back() -> None:
-    """Every field that a commit writes is one of the cursor, of the same type; two others scripts write alone."""
+    """Every field that a commit writes is one of the cursor, of the same type; three others scripts write alone."""
     scan = {f"sweep_{name}": kind for name, kind in get_type_hints(FullScanProgress).items()}
     read = {name: kind for name, kind in get_type_hints(Cursor).items() if name != "scan"}
     written = get_type_hints(CursorUpdate)
     assert written == {
-        name: kind for name, kind in {**read, **scan}.items() if name not in {"sequence", "gaps"}
+        name: kind for name, kind in {**read, **scan}.items() if name not in {"sequence", "gaps", "stale"}
     }
     values = {bool: b"1", int: b"2", float: b"2.5", str: b"x"}
     cursor = Cursor.parse({name.encode(): values[kind] for name, kind in written.items()})
