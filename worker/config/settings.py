@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -207,6 +207,44 @@ def variable_names() -> dict[str, str]:
                 names[f"{PREFIX}{name}__{inner}".upper()] = inner_field.description or ""
         else:
             names[f"{PREFIX}{name}".upper()] = setting.description or ""
+    return names
+
+
+def environment_without_secrets(*, passed: Iterable[str] = ()) -> dict[str, str]:
+    """Return the environment without the variables of secret settings, for a program of somebody else.
+
+    Args:
+        passed: Names of variables that are kept all the same.
+
+    Raises:
+        SettingsError: A name in `passed` is not set.
+
+    """
+    kept = set(passed)
+    if missing := sorted(name for name in kept if name not in os.environ):
+        raise SettingsError(f"--pass-env: {missing[0]} is not set in the environment.")
+    secret = secret_names()
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in kept
+        or not any(name.upper() == one or name.upper().startswith(f"{one}__") for one in secret)
+    }
+
+
+def secret_names() -> set[str]:
+    """Return the names of the variables whose values are secret."""
+    names = set()
+    for name, setting in Settings.model_fields.items():
+        part = setting.annotation
+        if isinstance(part, type) and issubclass(part, Section):
+            names |= {
+                f"{PREFIX}{name}__{inner}".upper()
+                for inner, inner_field in part.model_fields.items()
+                if SecretStr.__name__ in repr(inner_field.annotation)
+            }
+        elif SecretStr.__name__ in repr(part):
+            names.add(f"{PREFIX}{name}".upper())
     return names
 
 

@@ -142,6 +142,28 @@ async def test_an_event_that_is_larger_than_a_pipe(shop: Shop) -> None:
     assert await shop.stage.pending() == {}
 
 
+async def test_the_environment_of_the_command(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command of somebody else gets no secret of ours, unless it is named."""
+    monkeypatch.setenv("MINE", "kept")
+
+    def consume(*words: str) -> subprocess.CompletedProcess[str]:
+        return ordersync(
+            "consume", "--group", "g", "--name", "c1", "--once", *words, cwd=shop.folder, redis__url=shop.url,
+            api__client_secret="s3cret-one", privacy__key="s3cret-two-16-letters", account="default",
+        )  # fmt: skip
+
+    await shop.stage.add("o1")
+    consume("--", "sh", "-c", "cat > /dev/null; env > without")
+    await shop.stage.add("o2")
+    consume("--pass-env", "ORDERSYNC_API__CLIENT_SECRET", "--", "sh", "-c", "cat > /dev/null; env > with")
+    without, given = shop.read("without"), shop.read("with")
+    assert not [line for line in without if "s3cret" in line or shop.url in line]
+    assert {"MINE=kept", "ORDERSYNC_ACCOUNT=default"} <= set(without)
+    assert [line for line in given if "s3cret" in line] == ["ORDERSYNC_API__CLIENT_SECRET=s3cret-one"]
+    refused = consume("--pass-env", "NOT_SET_HERE", "--", "true")
+    assert (refused.returncode, "NOT_SET_HERE is not set" in refused.stderr) == (2, True)
+
+
 async def test_a_removed_entry(shop: Shop) -> None:
     """One whose data is gone is told in the log and never handed out."""
     first, _ = await shop.stage.add("a", "b")

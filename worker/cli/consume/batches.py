@@ -17,6 +17,7 @@ from worker.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from worker.cli.consume.process import Command
     from worker.queue import Batch, Consumer, Delivery
 
 _DATA, _PREVIOUS = "data", "previous"
@@ -138,12 +139,12 @@ class FailureThrottle:
                 await self._stopping.wait()
 
 
-async def feed_batches(feed: CommandFeed, argv: Sequence[str], limit: int, throttle: FailureThrottle) -> None:
+async def feed_batches(feed: CommandFeed, command: Command, limit: int, throttle: FailureThrottle) -> None:
     """Start a command for each batch, until the end. It succeeds if it reads its whole input and exits with 0.
 
     Args:
         feed: The events.
-        argv: The command.
+        command: The command.
         limit: Events in a batch at most.
         throttle: Slows down while every event fails.
 
@@ -156,14 +157,14 @@ async def feed_batches(feed: CommandFeed, argv: Sequence[str], limit: int, throt
     while (batch := await feed.next_batch(limit)) is not None:
         try:
             await throttle.wait()
-            await _process(feed, argv, batch, throttle)
+            await _process(feed, command, batch, throttle)
         except (CommandNotStartable, BrokenPipeError):
             batch.put_back()
             raise
 
 
-async def _process(feed: CommandFeed, argv: Sequence[str], batch: Batch, throttle: FailureThrottle) -> None:
-    reason = await _run(argv, batch.deliveries)
+async def _process(feed: CommandFeed, command: Command, batch: Batch, throttle: FailureThrottle) -> None:
+    reason = await _run(command, batch.deliveries)
     if reason is None:
         throttle.succeeded()
         await batch.ack()
@@ -179,11 +180,11 @@ async def _process(feed: CommandFeed, argv: Sequence[str], batch: Batch, throttl
         error=reason,
         advice="Retrying the events one at a time. This does not count as an attempt.",
     )
-    await _process_one_by_one(feed, argv, batch, throttle)
+    await _process_one_by_one(feed, command, batch, throttle)
 
 
 async def _process_one_by_one(
-    feed: CommandFeed, argv: Sequence[str], batch: Batch, throttle: FailureThrottle
+    feed: CommandFeed, command: Command, batch: Batch, throttle: FailureThrottle
 ) -> None:
     """Find out which events of a batch fail. Later events of their entities are put back."""
     failed: set[tuple[str, str]] = set()
@@ -194,7 +195,7 @@ async def _process_one_by_one(
         await throttle.wait()
         if feed.stopping.is_set():
             break
-        reason = await _run(argv, [delivery])
+        reason = await _run(command, [delivery])
         if reason is None:
             throttle.succeeded()
             await delivery.ack()
@@ -205,9 +206,9 @@ async def _process_one_by_one(
     batch.put_back()
 
 
-async def _run(argv: Sequence[str], deliveries: Sequence[Delivery]) -> str | None:
+async def _run(command: Command, deliveries: Sequence[Delivery]) -> str | None:
     """Run the command for these events. Return None if it succeeded, else the reason."""
-    async with running(argv) as process:
+    async with running(command) as process:
         is_complete = await process.write(b"".join(map(line_of, deliveries)))
         process.close_input()
         await process.ended.wait()

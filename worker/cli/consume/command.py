@@ -16,11 +16,11 @@ from worker.cancellation import plain_errors
 from worker.cli.common.options import pick_account, prepare
 from worker.cli.common.params import GROUP, RESOURCE, account_option
 from worker.cli.consume.batches import CommandFeed, FailureThrottle, feed_batches
-from worker.cli.consume.process import check_startable
+from worker.cli.consume.process import Command, check_startable
 from worker.cli.consume.stay import LongRunningCommand
 from worker.clock import SystemClock
 from worker.config.sections import RESOURCES
-from worker.config.settings import hide_password
+from worker.config.settings import environment_without_secrets, hide_password
 from worker.errors import ConsumerReplaced, RedisUnavailable, SettingsError
 from worker.queue import Consumer
 from worker.redis.connections import connect, wait_until_up
@@ -52,7 +52,7 @@ class _WithCommand(click.Command):
 class ConsumeOptions:
     """The options of the command line; `command` describes them."""
 
-    argv: tuple[str, ...]
+    run: Command
     resources: tuple[str, ...]
     group: str
     name: str | None
@@ -130,9 +130,17 @@ class ConsumeOptions:
     show_default=True,
     help="Seconds that CMD has to finish when `consume` stops.",
 )
+@click.option(
+    "--pass-env",
+    metavar="NAME",
+    multiple=True,
+    help="Pass a variable with a secret of ordersync to CMD. Without it, CMD gets none.",
+)
 @account_option
 @click.pass_context
-def command(ctx: click.Context, /, *, resources: tuple[str, ...], **options: Any) -> None:
+def command(
+    ctx: click.Context, /, *, resources: tuple[str, ...], pass_env: tuple[str, ...], **options: Any
+) -> None:
     """Pass the events of RESOURCEs (orders) to CMD, as JSON lines on its standard input.
 
     CMD is started for each batch. If it reads its whole input and exits with 0, the batch is acknowledged. Otherwise
@@ -144,6 +152,8 @@ def command(ctx: click.Context, /, *, resources: tuple[str, ...], **options: Any
     `fail ENTRY reason`. It must flush each line. CMD has at most --batch unanswered events, never two of one entity.
     Any other line is an error, and CMD is stopped. When CMD exits it is started again, and unanswered events are
     retried one at a time. At the end of its input, CMD answers its remaining events and exits.
+
+    CMD gets the environment of this process, without the variables that hold secrets of ordersync.
 
     On SIGTERM or Ctrl-C, CMD finishes its current events; all others are returned to the group immediately. A second
     signal also stops CMD. An event may be delivered twice, with the same `id`.
@@ -158,7 +168,8 @@ def command(ctx: click.Context, /, *, resources: tuple[str, ...], **options: Any
             raise SettingsError(f"Unknown resource {resource!r}. Known resources: {', '.join(RESOURCES)}")
     check_startable(argv)
     settings = prepare()
-    requested = ConsumeOptions(argv=argv, resources=resources or ("orders",), **options)
+    run = Command(argv, environment_without_secrets(passed=pass_env))
+    requested = ConsumeOptions(run=run, resources=resources or ("orders",), **options)
     run_async(lambda: _run_until_signal(settings, requested))
 
 
@@ -233,8 +244,8 @@ async def _consume(client: Redis, account: str, requested: ConsumeOptions, feeds
             for _ in range(requested.parallel):
                 if requested.stay:
                     long_running = LongRunningCommand(
-                        feed, requested.argv, limit=requested.batch, throttle=throttle, grace=requested.grace
+                        feed, requested.run, limit=requested.batch, throttle=throttle, grace=requested.grace
                     )
                     tasks.start_soon(long_running.run)
                 else:
-                    tasks.start_soon(feed_batches, feed, requested.argv, requested.batch, throttle)
+                    tasks.start_soon(feed_batches, feed, requested.run, requested.batch, throttle)

@@ -17,6 +17,7 @@ import sys
 import termios
 from collections import deque
 from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ from worker.cancellation import finish
 from worker.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 TERMINATE_SECONDS = 3.0
 """Between SIGTERM and SIGKILL."""
@@ -44,6 +45,14 @@ class CommandNotStartable(SettingsError):
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"the command {name!r} cannot be started: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of the user: its words, and the environment that it gets."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
 
 
 class CommandProcess:
@@ -152,13 +161,13 @@ class CommandProcess:
 
 
 @asynccontextmanager
-async def running(argv: Sequence[str], *, answers: bool = False) -> AsyncIterator[CommandProcess]:
+async def running(command: Command, *, answers: bool = False) -> AsyncIterator[CommandProcess]:
     """Run a command. It is ended after the block, if it still runs.
 
     It gets a process group of its own, so that Ctrl-C reaches only this process, which lets the command finish.
 
     Args:
-        argv: The command.
+        command: The command.
         answers: Make its standard output a pipe; by default it shares that of this process.
 
     Raises:
@@ -174,15 +183,20 @@ async def running(argv: Sequence[str], *, answers: bool = False) -> AsyncIterato
                 os.set_blocking(pipe.fileno(), False)
         try:
             popen = subprocess.Popen(  # noqa: S603, ASYNC220 - the command is the user's; it takes a millisecond
-                argv, stdin=read_end, stdout=its_output, stderr=its_errors, start_new_session=True
+                command.argv,
+                stdin=read_end,
+                stdout=its_output,
+                stderr=its_errors,
+                env=command.environment,
+                start_new_session=True,
             )
         except OSError as error:
-            raise CommandNotStartable(argv[0], error.strerror or str(error)) from None
+            raise CommandNotStartable(command.argv[0], error.strerror or str(error)) from None
         its_errors.close()
         if its_output is not None:
             its_output.close()
         process = CommandProcess(
-            popen, Path(argv[0]).name, read_end=read_end, write_end=write_end, answers=output
+            popen, Path(command.argv[0]).name, read_end=read_end, write_end=write_end, answers=output
         )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(process.watch)

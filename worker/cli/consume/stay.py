@@ -14,12 +14,12 @@ from worker.cli.consume.process import DRAIN_SECONDS, chunks_of, running
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from anyio.abc import TaskGroup, TaskStatus
 
     from worker.cli.consume.batches import CommandFeed, FailureThrottle
-    from worker.cli.consume.process import CommandProcess
+    from worker.cli.consume.process import Command, CommandProcess
     from worker.queue import Batch, Delivery
 
 EXPECTED = (
@@ -45,7 +45,7 @@ class LongRunningCommand:
 
     Args:
         feed: The events; it must be exclusive.
-        argv: The command.
+        command: The command.
         limit: Unanswered events at most.
         throttle: Slows down while every event fails.
         grace: Seconds that the command gets to exit at the end of its input.
@@ -55,13 +55,13 @@ class LongRunningCommand:
     def __init__(
         self,
         feed: CommandFeed,
-        argv: Sequence[str],
+        command: Command,
         *,
         limit: int,
         throttle: FailureThrottle,
         grace: float,
     ) -> None:
-        self._feed, self._argv, self._limit = feed, argv, limit
+        self._feed, self._command, self._limit = feed, command, limit
         self._throttle, self._grace = throttle, grace
         self._process: CommandProcess | None = None
         self._unanswered: dict[str, Delivery] = {}
@@ -148,7 +148,7 @@ class LongRunningCommand:
     async def _run_once(self, *, task_status: TaskStatus[CommandProcess]) -> None:
         """Run the command until it ends."""
         answers = self._answers
-        async with running(self._argv, answers=True) as process:
+        async with running(self._command, answers=True) as process:
             task_status.started(process)
             reason = await self._read_answers(process)
         self._process = None
