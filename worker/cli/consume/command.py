@@ -153,7 +153,7 @@ def command(
     Any other line is an error, and CMD is stopped. When CMD exits it is started again, and unanswered events are
     retried one at a time. At the end of its input, CMD answers its remaining events and exits.
 
-    CMD gets the environment of this process, without the variables that hold secrets of ordersync.
+    CMD gets the environment of this process, without the variables that contain secrets of ordersync.
 
     On SIGTERM or Ctrl-C, CMD finishes its current events; all others are returned to the group immediately. A second
     signal also stops CMD. An event may be delivered twice, with the same `id`.
