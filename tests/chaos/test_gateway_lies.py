@@ -281,7 +281,6 @@ async def test_the_list_moves_while_it_is_read(redis_url: str, order: str, total
         assert judge.verdict().counts == {}
 
 
-@PENDING
 async def test_the_first_read_of_a_list_that_moves(redis_url: str) -> None:
     """Orders of before the first read are `snapshot`, however they move."""
     with (

@@ -49,7 +49,7 @@ class Resource:
         audit: The operation that reads the audit logs of a record.
         id_field: The field with the id.
         modified_fields: The fields with the modification time. The first one with a value is used: `updatedAt` is null
-            until the first change (docs/reference/api-facts.md, 3.3).
+            until the first change (docs/reference/api-facts.md, 3.3). The last one is the creation time.
         merchant_field: The field with the merchant, also the likely name of a query parameter.
         status_field: The field with the status, also the likely name of a query parameter.
         follow_ups: The reads that a change of a record adds.

@@ -223,7 +223,8 @@ class RecordWriter:
             return decide(
                 kept[key],
                 fields,
-                baseline=cursor.baseline,
+                baseline=cursor.baseline and not cursor.unclean_scans,
+                first_scan_at=cursor.first_scan_at if cursor.baseline else 0,
                 force=force,
                 older=older,
                 generation=cursor.generation,

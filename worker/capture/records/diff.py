@@ -90,7 +90,8 @@ class DecodedRecord(msgspec.Struct, frozen=True, gc=False):
         held: `before`, unpacked.
         content: The hashes of its fields; None if the record cannot be read.
         modified: Its modification time in milliseconds since 1970, 0 for unknown.
-        time: The same as text, in RFC 3339.
+        created: Likewise its creation time, where it was never published.
+        time: The modification time as text, in RFC 3339.
         problem: Why the record cannot be read.
         published: The record after the privacy policy was applied; None without a policy.
         linked: The values of the fields that the follow-ups of the resource name, in their order.
@@ -103,6 +104,7 @@ class DecodedRecord(msgspec.Struct, frozen=True, gc=False):
     held: RecordState | None
     content: ContentHashes | None
     modified: int = 0
+    created: int = 0
     time: str = ""
     problem: str = ""
     published: bytes | None = None
@@ -236,6 +238,9 @@ def decode(
         return DecodedRecord(observed, before, stored, None, problem=_problem(resource, error))
     linked = content.values[len(resource.modified_fields) :]
     outside = not scope.includes(observed.record)
+    created = 0
+    if stored is None or stored.version == 0:
+        created = max(0, parse_time(content.values[len(resource.modified_fields) - 1]) or 0)
     for value in content.values[: len(resource.modified_fields)]:
         if value is None:
             continue
@@ -252,13 +257,21 @@ def decode(
                 stored,
                 content,
                 modified,
+                created,
                 time,
                 published=published,
                 linked=linked,
                 outside=outside,
             )
     return DecodedRecord(
-        observed, before, stored, content, published=published, linked=linked, outside=outside
+        observed,
+        before,
+        stored,
+        content,
+        created=created,
+        published=published,
+        linked=linked,
+        outside=outside,
     )
 
 
@@ -267,6 +280,7 @@ def decide(
     fields: FieldIndex,
     *,
     baseline: bool,
+    first_scan_at: int = 0,
     force: bool = False,
     older: bool = False,
     generation: int = 0,
@@ -276,7 +290,9 @@ def decide(
     Args:
         decoded: The record.
         fields: The known field names of the resource.
-        baseline: The first full scan of the resource has ended.
+        baseline: A full scan has ended that has certainly shown every record.
+        first_scan_at: When the first full scan began, by the clock of the server (milliseconds since 1970); 0 if none
+            has ended.
         force: Publish the record even if it has not changed.
         older: Publish the record even if its time is before that of the last published version: it is confirmed.
         generation: The generation of the numbers of the resource.
@@ -308,7 +324,7 @@ def decide(
         return _remembered(decoded, stored)
     # Version 0 marks a record that was parked as unreadable and never published.
     if stored is None or stored.version == 0:
-        action = Action.CREATED if baseline else Action.SNAPSHOT
+        action = _first_action(decoded, baseline=baseline, first_scan_at=first_scan_at)
         version = next_version(0, generation)
     elif stored.is_gone:
         action, version = Action.CREATED, next_version(stored.version, generation)
@@ -345,6 +361,18 @@ def decide(
         linked=decoded.linked,
         grows=_grows(stored),
     )
+
+
+def _first_action(decoded: DecodedRecord, *, baseline: bool, first_scan_at: int) -> Action:
+    """Return the action of a record that was never published: whether it existed when the first full scan began.
+
+    A record that was known, but outside the scope, is created when it enters the scope.
+    """
+    if decoded.held is not None and decoded.held.content:
+        return Action.CREATED if baseline or first_scan_at else Action.SNAPSHOT
+    if decoded.created and first_scan_at:
+        return Action.SNAPSHOT if decoded.created < first_scan_at else Action.CREATED
+    return Action.CREATED if baseline else Action.SNAPSHOT
 
 
 def _remembered(decoded: DecodedRecord, stored: RecordState | None) -> Change:

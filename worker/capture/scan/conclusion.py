@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_STATUSES = 100
 """A field with more values than this is not a status."""
+MAX_UNCLEAN = 3
+"""Full scans, one after the other, of which one has shown each record, however its pages moved."""
 NO_STATUSES_YET = "\n"
 """The statuses of a full scan that has just begun."""
 
@@ -43,6 +45,8 @@ class ScanResult:
         complete: Every record of this run could be read.
         pages: Pages with records; None where a keyset scan has no page numbers.
         statuses: The statuses of the records, as in `FullScanProgress`.
+        first_scan_at: As in the cursor.
+        clean: The scan was read in one go, and its pages have not moved.
         clock_offset: Seconds by which the server's clock is ahead of ours.
         anomaly: What speaks against the read, in words; empty where nothing does.
         bare: A read of newer changes in this run was empty, where it should have shown something.
@@ -61,6 +65,8 @@ class ScanResult:
     complete: bool = True
     pages: int | None = None
     statuses: str = ""
+    first_scan_at: int = 0
+    clean: bool = True
     clock_offset: float = 0.0
     anomaly: str = ""
     bare: bool = False
@@ -79,6 +85,7 @@ def checkpoint(step: ScanStep, result: ScanResult) -> CursorUpdate:
         "sweep_plan": step.plan,
         "sweep_spent": round(result.spent, 3),
         "newest": result.newest,
+        "first_scan_at": result.first_scan_at,
     }
 
 
@@ -145,6 +152,7 @@ def _full_scan(result: ScanResult, cursor: Cursor, now: float, *, mark: int) -> 
     by_page = result.pages is not None
     return {
         "baseline": True,
+        **_first_scans(result, cursor),
         "sweep_seconds": now - result.started_at,
         "sweep_pages": cursor.scan.pages if result.pages is None else result.pages,
         "sweep_short": 0,
@@ -159,6 +167,20 @@ def _full_scan(result: ScanResult, cursor: Cursor, now: float, *, mark: int) -> 
         "capped": 0 if by_page or cursor.tracked <= cursor.capped else cursor.capped,
         "held_back": result.held_back,
     }
+
+
+def _first_scans(result: ScanResult, cursor: Cursor) -> CursorUpdate:
+    """Return what the first full scans settle: which new records existed before them.
+
+    By the records' own clock that is not after the newest record of the first one: if that clock is slow, records that
+    are created from now on must not be taken for older ones.
+    """
+    if not cursor.baseline:
+        newest = result.newest or result.first_scan_at
+        return {"unclean_scans": int(not result.clean), "first_scan_at": min(result.first_scan_at, newest)}
+    if not cursor.unclean_scans or result.clean or cursor.unclean_scans + 1 >= MAX_UNCLEAN:
+        return {"unclean_scans": 0}
+    return {"unclean_scans": cursor.unclean_scans + 1}
 
 
 def _suspect(step: ScanStep, result: ScanResult) -> CursorUpdate:

@@ -35,6 +35,7 @@ class KeysetPaginator:
     """
 
     expected = capped = short = overruled = 0
+    moved = False
     pages: int | None = None
     records: int | None = None
 

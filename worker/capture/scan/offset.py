@@ -84,6 +84,7 @@ class OffsetPaginator:
         self._largest, self._last_count = width, 0
         self._last_total = 0
         self._has_moved = False
+        self.moved = not goes_over_again
         self._seen = 0
         self._streak = 0
         self._refused = self._looks_capped = False
@@ -175,6 +176,7 @@ class OffsetPaginator:
             self._total = self._last_total = total
         elif self._total is None and not ids.isdisjoint(self._last_ids) and ids != self._last_ids:
             self._has_moved = True
+        self.moved = self.moved or self._has_moved or not ids.isdisjoint(self._last_ids)
         if self._is_past_end(count, ids):
             self._check_end(count)
             self.done = True

@@ -77,6 +77,10 @@ class FullScanPaginator(Paginator, Protocol):
         """Records on these pages; None where a record may come on several."""
 
     @property
+    def moved(self) -> bool:
+        """Whether records have moved from page to page while they were read, in any pass."""
+
+    @property
     def capped(self) -> int:
         """Records after which the server ends every list; 0 where nothing says so."""
 

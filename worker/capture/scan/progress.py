@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from worker.capture.records.diff import Action
 from worker.capture.scan.conclusion import NO_STATUSES_YET, ScanResult, merge_statuses
-from worker.capture.scan.sanity import SanityCheck, server_time
+from worker.capture.scan.sanity import SanityCheck, server_time, time_by_server
 from worker.capture.scan.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class ScanProgress:
         self.unreadable = scan.unreadable if resumed else 0
         self._spent = scan.spent if resumed else 0.0
         self._statuses = scan.statuses if resumed else NO_STATUSES_YET
+        self._first_scan_at = cursor.first_scan_at
+        self._is_first, self._is_resumed = not cursor.baseline, resumed
         if resumed:
             run.scan_age = run.started_at - scan.started
         partial = step.strategy is Strategy.OPEN
@@ -47,16 +49,22 @@ class ScanProgress:
         self.sanity.observe(len(page.observed), page.times, changes, by_server * 1000)
         run.latest = max(run.latest, self.sanity.latest)
 
-    def result(self, pages: int | None, statuses: Iterable[str], now: float) -> ScanResult:
+    def result(
+        self, pages: int | None, statuses: Iterable[str], now: float, *, moved: bool = False
+    ) -> ScanResult:
         """Return what has been read so far.
 
         Args:
             pages: Pages with records; None where they have no numbers.
             statuses: The statuses that this run has found.
             now: Seconds since 1970.
+            moved: The pages of the list have moved.
 
         """
         run, sanity = self._run, self.sanity
+        offset = run.usage.clock_offset or 0.0
+        if self._is_first and not self._first_scan_at:
+            self._first_scan_at = int(time_by_server(self.started_at, offset) * 1000)
         return ScanResult(
             started_at=self.started_at,
             run_started_at=run.started_at,
@@ -69,7 +77,9 @@ class ScanProgress:
             complete=not run.unreadable,
             pages=pages,
             statuses=merge_statuses(self._statuses, statuses) if self._step.learns else "",
-            clock_offset=run.usage.clock_offset or 0.0,
+            clock_offset=offset,
+            first_scan_at=self._first_scan_at,
+            clean=not (moved or self._is_resumed),
             bare=run.bare,
         )
 

@@ -205,7 +205,8 @@ class Scanner:
 
     def _result(self) -> ScanResult:
         pages = self._full_scan.pages if self._full_scan else None
-        return self._progress.result(pages, self._fetcher.statuses, self._clock.now())
+        moved = self._full_scan.moved if self._full_scan else False
+        return self._progress.result(pages, self._fetcher.statuses, self._clock.now(), moved=moved)
 
     async def _end(self) -> ReadResult:
         """Commit what follows from a step that has been read to its end."""

@@ -28,6 +28,7 @@ class CursorUpdate(TypedDict, total=False):
     error: str
     error_code: str
     failures: int
+    first_scan_at: int
     fresh_as_of: float
     generation: int
     held_back: int
@@ -48,6 +49,7 @@ class CursorUpdate(TypedDict, total=False):
     swept_mark: int
     swept_records: int
     tracked: int
+    unclean_scans: int
     unreadable: int
     sweep_again: bool
     sweep_changed: int
@@ -132,7 +134,11 @@ class Cursor:
     """Where the next poll of a resource starts, and how the last ones went. Times in seconds since 1970.
 
     Attributes:
-        baseline: A full scan has ended: new records are published as created, not as snapshots.
+        baseline: A full scan has ended.
+        first_scan_at: When the first full scan began, by the clock of the server (milliseconds since 1970): a record
+            that was created before then is published as a snapshot, also by a later scan; 0 if that is not known.
+        unclean_scans: Full scans that have ended so far, if each of them may have missed a record, since it was resumed
+            or its pages moved: a new record without a creation time is a snapshot. 0 once one was clean.
         scan: Progress of the full scan.
         capped: Records after which the server ends every list; 0 where it does not.
         swept_at: When the last full scan began that has ended.
@@ -172,6 +178,8 @@ class Cursor:
     """
 
     baseline: bool = False
+    first_scan_at: int = 0
+    unclean_scans: int = 0
     scan: FullScanProgress = field(default_factory=FullScanProgress)
     capped: int = 0
     swept_records: int = 0

@@ -11,6 +11,7 @@ import pytest
 from worker.capture.records.diff import Action, Change, RawRecord, decide, decode, newest_of_each, observe
 from worker.capture.records.fingerprint import FieldIndex, RecordState, pack_id
 from worker.capture.resources import Resource
+from worker.clock import parse_time
 
 THINGS = Resource(name="things", entity="thing", search="things.search")
 EARLY, LATE = "2026-01-01T10:00:00.1234567Z", "2026-01-02T10:00:00.1234567Z"
@@ -52,6 +53,26 @@ def test_new_record_is_snapshot_or_created(names: FieldIndex) -> None:
     assert step({"id": "a"}, names=names, baseline=False).action is Action.SNAPSHOT
     change = step({"id": "a"}, names=names)
     assert (change.action, change.version, change.changed) == (Action.CREATED, 1, ())
+
+
+@pytest.mark.parametrize(
+    ("created", "baseline", "action"),
+    [
+        (EARLY, True, Action.SNAPSHOT), (EARLY, False, Action.SNAPSHOT),
+        (LATE, True, Action.CREATED), (LATE, False, Action.CREATED),
+        (None, True, Action.CREATED), (None, False, Action.SNAPSHOT),
+        ("soon", True, Action.CREATED), ("soon", False, Action.SNAPSHOT),
+    ],
+)  # fmt: skip
+def test_a_record_that_is_older_than_the_first_scan_is_a_snapshot(
+    names: FieldIndex, created: str | None, baseline: bool, action: Action
+) -> None:
+    """Whenever it is found; its creation time says so, and where it has none, whether every record was seen."""
+    decoded = decode(THINGS, seen({"id": "a", "createdAt": created, "updatedAt": LATE}), b"", frozenset())
+    assert decoded.content is not None
+    names.update(names.unknown(decoded.content.names))
+    first_scan_at = parse_time("2026-01-02T00:00:00Z") or 0
+    assert decide(decoded, names, baseline=baseline, first_scan_at=first_scan_at).action is action
 
 
 def test_there_and_back_is_two_updates(names: FieldIndex) -> None:

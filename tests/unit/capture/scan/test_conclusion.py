@@ -48,6 +48,30 @@ def result(**fields: Any) -> ScanResult:
     return ScanResult(**{**shown, "seen": 50, "pages": 1, **fields})
 
 
+# The first full scans
+
+
+def test_when_every_record_has_been_seen() -> None:
+    """After a clean scan, or three that were not; a scan of before this was recorded counts as clean."""
+    cursor, counts = Cursor(), []
+    for clean in (False, False, False, False):
+        update = conclude(FULL, result(clean=clean, first_scan_at=NEWEST + 9), cursor, NOW)
+        cursor = replace(cursor, baseline=True, unclean_scans=update["unclean_scans"])
+        counts.append(update["unclean_scans"])
+    assert counts == [1, 2, 0, 0]
+    assert conclude(FULL, result(), Cursor(), NOW)["unclean_scans"] == 0
+    assert conclude(FULL, result(), replace(KNOWN, unclean_scans=1), NOW)["unclean_scans"] == 0
+    assert conclude(FULL, result(clean=False), KNOWN, NOW)["unclean_scans"] == 0
+
+
+def test_the_first_scan_began_no_later_than_the_newest_record() -> None:
+    """By the clock of the records, which may be slow; a list without times leaves it as it was."""
+    assert conclude(FULL, result(first_scan_at=NEWEST + 9), Cursor(), NOW)["first_scan_at"] == NEWEST
+    assert conclude(FULL, result(first_scan_at=NEWEST - 9), Cursor(), NOW)["first_scan_at"] == NEWEST - 9
+    assert conclude(FULL, result(first_scan_at=5, newest=0), Cursor(), NOW)["first_scan_at"] == 5
+    assert "first_scan_at" not in conclude(FULL, result(first_scan_at=5), KNOWN, NOW)
+
+
 # The mark
 
 
