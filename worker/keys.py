@@ -118,6 +118,10 @@ class Keys:
         """Hash of the failed reads of each entry of the refresh queue."""
         return f"{self.base}tries:{resource}"
 
+    def cut_logs(self, resource: str) -> str:
+        """Hash of the audit logs of which a part cannot be read, and why."""
+        return f"{self.base}cut:{resource}"
+
     def unconfirmed_deletes(self, resource: str) -> str:
         """Hash of records missing from a full scan, and how often OrderMesh answered that they do not exist."""
         return f"{self.base}absent:{resource}"

@@ -19,10 +19,11 @@ from pydantic import SecretStr
 from tests.support.scripted_server import http
 from worker.app import open_services
 from worker.capture.registry import ORDERS
+from worker.capture.resources import Captured
 from worker.capture.state.lease import RENEW_SECONDS
 from worker.capture.state.run import Run
 from worker.clock import SystemClock, parse_time, rfc3339
-from worker.config.sections import Account, ApiSettings
+from worker.config.sections import Account, ApiSettings, ReconcileSettings
 from worker.ordermesh.contract.findings import Capabilities
 from worker.queue.envelope import Event
 from worker.queue.streams import tail as stream
@@ -83,6 +84,8 @@ class Liar:
     status, or, where that is a good one, answered without a body; without all three it is empty. `cap`: most records in
     a page. `total`: it is given; `told` makes another number of it, or what is none.
     `keeps`: the filter by modification, None where it is ignored; `after_paging`: it looks at one page at a time.
+    `logs`: the audit logs by the id of the order, which are then polled too; `paged` makes the answer of one, given the
+    query.
     `wrap` makes the body of the answer. `interfere(path, query)` may answer in the place of all this.
     `asked` holds the queries of the requests for the list.
     """
@@ -100,6 +103,8 @@ class Liar:
     newest_first: bool = False
     keeps: Narrowing | None = None
     after_paging: bool = False
+    logs: dict[str, list[Record]] = field(default_factory=dict)
+    paged: Callable[[list[Record], Query], Reply] | None = None
     wrap: Callable[[Record], Any] = dict
     interfere: Callable[[str, Query], Reply | None] | None = None
     asked: list[Query] = field(default_factory=list)
@@ -126,7 +131,7 @@ class Liar:
             return meddled
         if path == self.path:
             return self._page(query)
-        return self._one(path)
+        return self._one(path, query)
 
     def _page(self, query: Query) -> Reply:
         rows = sorted(self.records, key=modified, reverse=True) if self.newest_first else self.records
@@ -150,12 +155,15 @@ class Liar:
         since, keeps = parse_time(query.get(FILTER)), self.keeps
         return rows if keeps is None or since is None else [row for row in rows if keeps(row, since)]
 
-    def _one(self, path: str) -> Reply:
+    def _one(self, path: str, query: Query) -> Reply:
         asked = re.fullmatch(rf"{LIST_PATH}/(o\d+)(/auditLogs)?", path)
         record = next((one for one in self.records if asked and one["id"] == asked[1]), None)
         if asked is None or record is None:
             return 404, {"message": "there is no such thing"}
-        return 200, {"auditLogs": []} if asked[2] else {"order": record}
+        if not asked[2]:
+            return 200, {"order": record}
+        entries = self.logs.get(record["id"], [])
+        return self.paged(entries, query) if self.paged else (200, {"auditLogs": entries})
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -205,17 +213,17 @@ class Watch:
     account: AccountServices
     clock: Hands
 
-    async def poll(self, **options: Any) -> Run:
-        """One poll of the orders."""
-        return await self.account.poller.poll(ORDERS, **options)
+    async def poll(self, source: Captured = ORDERS, **options: Any) -> Run:
+        """One poll of the orders, or of something else."""
+        return await self.account.poller.poll(source, **options)
 
     async def found(self) -> Capabilities | None:
         """What is kept of the last probe."""
         return (await self.account.capabilities.load()).get("orders")
 
-    async def events(self) -> list[Event]:
-        """Every event of the orders, in order."""
-        key = self.account.keys.stream("orders")
+    async def events(self, name: str = "orders") -> list[Event]:
+        """Every event of the orders, or of something else, in order."""
+        key = self.account.keys.stream(name)
         return [event async for event in stream.follow(self.place.redis, key, "0", wait=False)]
 
     async def missing(self) -> list[str]:
@@ -254,14 +262,15 @@ async def watching(
 
 
 def _account(liar: Liar, api: dict[str, Any]) -> Account:
-    contract = api.pop("contract_file", None)
+    contract, logs = api.pop("contract_file", None), {"order_audit": 1.0} if liar.logs else {}
     settings = {"requests_per_second": 10_000, "timeout": 5, "attempts": 3, **api}
     return Account(
         name="default",
         api=ApiSettings(
             base_url=liar.url, client_id="made-up", client_secret=SecretStr("made-up"), **settings
         ),
-        intervals={"orders": 1.0},
+        intervals={"orders": 1.0, **logs},
+        reconcile=ReconcileSettings(lag=0),
         ignore_fields={},
         contract_file=contract,
     )

@@ -93,6 +93,11 @@ def shortcomings(capabilities: Capabilities) -> Iterator[str]:
         yield f"a single record cannot be read: {capabilities.single.why}"
     if capabilities.audit.supported is False:
         yield f"no audit logs: {capabilities.audit.why}"
+    if capabilities.log_pages.supported is False:
+        yield (
+            f"audit logs are read in part only: {capabilities.log_pages.why}; entries are missing, and completeness "
+            "cannot be proven"
+        )
 
 
 def advice(capabilities: Capabilities, page_size: int) -> str:
@@ -149,6 +154,7 @@ def table(capabilities: Capabilities) -> Iterator[tuple[str, str, str]]:
     yield "choice by merchant", capabilities.merchant_parameter or "no", ""
     yield "single record", _mark(capabilities.single), capabilities.single.why
     yield "audit logs", _mark(capabilities.audit), capabilities.audit_shape or capabilities.audit.why
+    yield "whole audit logs", _mark(capabilities.log_pages), capabilities.log_pages.why
 
 
 def _mark(capability: Capability) -> str:

@@ -122,7 +122,7 @@ def _problems(cursor: Cursor) -> Iterator[str]:
         )
     if cursor.gaps:
         of = "1 record" if cursor.gaps == 1 else f"{cursor.gaps} records"
-        yield f"the audit logs of {of} contain changes that were not published; run: ordersync coverage"
+        yield f"it cannot be proven that every change of {of} was published; run: ordersync coverage"
     if cursor.stale:
         what = "1 record is" if cursor.stale == 1 else f"{cursor.stale} records are"
         yield (

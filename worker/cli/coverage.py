@@ -14,7 +14,14 @@ import msgspec
 from worker.app import run_async
 from worker.capture.reconcile.calendar import Day, Hour, calendar
 from worker.capture.reconcile.comparison import can_be_proven
-from worker.capture.reconcile.progress import Coverage, Gap, ReconcileCounts, ReconcilePass, ReconcileProgress
+from worker.capture.reconcile.progress import (
+    CUT,
+    Coverage,
+    Gap,
+    ReconcileCounts,
+    ReconcilePass,
+    ReconcileProgress,
+)
 from worker.capture.registry import CAPTURED, RESOURCES
 from worker.capture.resources import AuditLog
 from worker.capture.state.run_history import History
@@ -226,6 +233,7 @@ def _words(item: CoverageReport) -> Iterator[str]:
     waiting = len(item.gaps) - len(item.open)
     if waiting:
         yield f"  {waiting} of its records no longer exist. They are published as deleted when a full scan confirms it."
+    yield from _cut_logs(item)
     if item.open:
         rows = [
             ("  open", gap_id, rfc3339(gap.at / 1000) if gap.at else "-", gap.why)
@@ -234,6 +242,16 @@ def _words(item: CoverageReport) -> Iterator[str]:
         yield from columns([("  ", "id", "changed at", "why"), *rows])
         if len(item.open) > MAX_GAPS:
             yield f"  and {len(item.open) - MAX_GAPS} more (--json)"
+
+
+def _cut_logs(item: CoverageReport) -> Iterator[str]:
+    cut = sum(gap.why == CUT for gap in item.open.values())
+    if cut:
+        of = "1 record" if cut == 1 else f"{cut} records"
+        yield (
+            f"  The audit log of {of} can be read in part only, so nothing can be proven of them. To see how the "
+            f"gateway serves the logs, run: ordersync contract probe {item.resource}"
+        )
 
 
 def _under_way(item: CoverageReport) -> str:

@@ -11,6 +11,7 @@ from worker.errors import ApiError, UnreadableAnswer, api_error_class
 from worker.ordermesh.client import Usage
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.contract.profile import Route
+from worker.ordermesh.http.reply import audit_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,7 @@ class ProbeClient:
         self._client, self.resource = client, resource
         self.configured = self.trial = configured
         self.search = resource.search
+        self._path: Mapping[str, str] | None = None
         self.routes: dict[str, str] = {}
         self.usage = Usage()
         self.sample = SAMPLES[0]
@@ -72,15 +74,37 @@ class ProbeClient:
             self.listing.page_parameter: str(number),
             self.listing.size_parameter: str(size or self.sample),
         }
+        return await self.unnumbered(query, attempts=attempts)
+
+    async def unnumbered(
+        self, query: Mapping[str, str] | None = None, *, attempts: int | None = None
+    ) -> SamplePage | ProbeRefusal:
+        """Return what the server gives for a query, or the refusal; raises the same."""
         try:
             reply = await self._client.call(
-                self.search, query=query, profile=self.trial, usage=self.usage, attempts=attempts
+                self.search,
+                path=self._path,
+                query=query,
+                profile=self.trial,
+                usage=self.usage,
+                attempts=attempts,
             )
+            if OPERATIONS[self.search].is_log:
+                return evidence.sample_log(audit_of(reply, self.trial.wrappers(self.search)))
             return evidence.sample(self.resource, self.search, reply.raw, self.trial.wrappers(self.search))
         except ApiError as error:
             return _refusal(error)
         except UnreadableAnswer as error:
             return ProbeRefusal(0, error.what)
+
+    def of_log(self, key: str, identifier: str) -> ProbeClient:
+        """Return a client for the audit log of one record, which is a list as well; `key` is its operation."""
+        client = ProbeClient(self._client, self.resource, self.trial)
+        (name,) = OPERATIONS[key].path_parameters
+        route = Route(self.trial.route(key).method, self.routes[key])
+        client.trial = replace(self.trial, routes={**self.trial.routes, key: route})
+        client.search, client._path, client.usage = key, {name: identifier}, self.usage
+        return client
 
     def give_up(self, refusal: ProbeRefusal) -> ApiError | UnreadableAnswer:
         """Return the error for a response from which nothing can be concluded."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from worker.capture.probe.client import SAMPLES, ProbeClient
 from worker.capture.probe.filters import find_choices
 from worker.capture.probe.incremental import find_filter, find_sort
+from worker.capture.probe.logs import find_log_pages
 from worker.capture.probe.pagination import find_accepted_size, find_pages, find_reach, find_sizes
 from worker.capture.probe.samples import ProbeRefusal, SamplePage, shape
 from worker.errors import ApiError, ContractMismatch, GatewayUnreachable
@@ -209,15 +210,18 @@ class Probe:
     async def _find_audit(self, reference: SamplePage) -> None:
         """Find out whether the audit logs of one record can be read, and their layout."""
         key = self._resource.audit
-        sample = next((record for record in reference.records if record.id), None)
         if key is None:
             self._findings["audit"] = no("the API does not have this operation")
-        elif sample is not None:
+            return
+        samples = [record for record in reference.records if record.id]
+        for sample in samples[:1]:
             answer = await self._client.record(key, sample.id)
             if isinstance(answer, ProbeRefusal):
                 self._findings["audit"] = no(answer.why)
-            else:
-                self._findings |= {"audit": yes("answers"), "audit_shape": shape(answer)}
+                return
+            self._findings |= {"audit": yes("answers"), "audit_shape": shape(answer)}
+        if samples:
+            self._findings |= await find_log_pages(self._client, key, [sample.id for sample in samples])
 
 
 def _identifier(answer: Any, wrapper: str | None, field: str) -> str | None:

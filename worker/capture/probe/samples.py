@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from worker.capture.records.audit import digest_of
 from worker.clock import parse_time
 from worker.errors import UnreadableAnswer
 from worker.ordermesh.http.pages import NOT_RECORDS, TOTAL_KEYS, split
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.capture.resources import Resource
+    from worker.ordermesh.http.reply import AuditReply
 
 FUTURE = "2100-01-01T00:00:00Z"
 """A time after every modification."""
@@ -110,6 +112,14 @@ def sample(resource: Resource, operation: str, body: bytes, wrappers: tuple[str,
     if wrapper not in {None, "", *wrappers} and not any(record.id for record in records) and records:
         raise UnreadableAnswer(operation, f"the entries of {wrapper} are not {resource.name}")
     return SamplePage(records, wrapper, total_field, page.total)
+
+
+def sample_log(log: AuditReply) -> SamplePage:
+    """Return the page of an audit log in a response."""
+    records = tuple(
+        SampleRecord(digest_of(entry).hex(), parse_time(entry.time), unchanged=False) for entry in log.entries
+    )
+    return SamplePage(records, None, None, log.total)
 
 
 def same_page(one: SamplePage, other: SamplePage) -> bool:

@@ -32,6 +32,8 @@ LEASE = "reconcile"
 """The lease under which an account is reconciled, whatever the resource: its share of the budget is taken once."""
 ABSENT = "absent"
 """Why a record is open that was answered not to be there: complete reads see to it, and publish its deletion."""
+CUT = "log_cut"
+"""Why a record is open of whose audit log only a part can be read."""
 
 _pack = partial(msgpack.packb, use_bin_type=False)
 

@@ -6,6 +6,7 @@ published twice, whichever is faster.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,10 @@ import msgspec
 
 from worker.cancellation import plain_errors
 from worker.capture.reconcile.comparison import Comparison, Window, are_whole_seconds, compare, times_of
-from worker.capture.reconcile.progress import ABSENT, Gap, ReconcileCounts
+from worker.capture.reconcile.progress import ABSENT, CUT, Gap, ReconcileCounts
 from worker.capture.records.diff import PUBLISHED, Action
 from worker.capture.records.fingerprint import raw_fingerprint
+from worker.capture.scan.nested import read_log
 from worker.capture.state import refresh_queue as due
 from worker.capture.state.record_states import buckets_of, states_of, unpacked
 from worker.capture.writer import Keep, RecordWriter
@@ -24,17 +26,18 @@ from worker.clock import rfc3339
 from worker.errors import ApiError, Forbidden, NotFound, OrderMeshError, RateLimited, UnreadableAnswer
 from worker.ordermesh.client import Usage
 from worker.ordermesh.contract.operations import OPERATIONS
-from worker.ordermesh.http.reply import AuditReply, Reply, audit_of
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from worker.capture.context import PollSession
     from worker.capture.reconcile.throttle import Throttle
     from worker.capture.records.diff import Change, DecodedRecord, RawRecord
     from worker.capture.records.fingerprint import RecordState
+    from worker.capture.scan.nested import NestedList
     from worker.capture.state.record_states import StoredRecord
+    from worker.ordermesh.http.reply import AuditEntry, Reply
 
 MAX_LOGGED = 20
 """Gaps of one slice that are logged one by one."""
@@ -61,7 +64,7 @@ class RecordCheck:
 
     identifier: str
     is_answered: bool = False
-    log: AuditReply | None = None
+    log: NestedList[AuditEntry] | None = None
     state: RecordState | None = None
     gone: bool = False
     compared: Comparison = field(default_factory=Comparison)
@@ -72,7 +75,9 @@ class RecordCheck:
     @property
     def is_suspect(self) -> bool:
         """Whether its log does not verify it, so that the record is read by its id."""
-        return not self.gone and bool(self.log is None or self.compared.uncovered or self.compared.timeless)
+        return not self.gone and bool(
+            self.log is None or self.log.cut or self.compared.uncovered or self.compared.timeless
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +151,7 @@ class Verifier:
         for check in checks:
             if check.log is not None:
                 check.compared = compare(
-                    times_of(check.log.entries),
+                    times_of(check.log.items),
                     check.state.modified if check.state else 0,
                     self._options.window,
                     whole_seconds=self._whole_seconds,
@@ -209,13 +214,18 @@ class Verifier:
             raise failures[0]
         return all(check.is_answered for check in checks)
 
-    async def _call(self, key: str, identifier: str) -> Reply:
+    async def _call(
+        self, key: str, identifier: str, query: Mapping[str, str] | None = None, *, waited: int = 1
+    ) -> Reply:
+        """Read something of a record; `waited`: requests that have waited for their turn."""
         (name,) = OPERATIONS[key].path_parameters
         used = Usage()
         try:
-            return await self._session.context.client.call(key, path={name: identifier}, usage=used)
+            return await self._session.context.client.call(
+                key, path={name: identifier}, query=query, usage=used
+            )
         finally:
-            self._throttle.charge(used.requests - 1)
+            self._throttle.charge(used.requests - waited)
             usage = self._run.usage
             usage.requests, usage.retries = usage.requests + used.requests, usage.retries + used.retries
             usage.budget_wait, usage.bytes = usage.budget_wait + used.budget_wait, usage.bytes + used.bytes
@@ -223,7 +233,13 @@ class Verifier:
 
     async def _read_log(self, check: RecordCheck) -> None:
         assert self._resource.audit is not None  # noqa: S101 - see `can_be_proven`
-        check.log = audit_of(await self._call(self._resource.audit, check.identifier))
+        key, profile = self._resource.audit, self._session.context.client.profile
+        waited = itertools.chain((1,), itertools.repeat(0))
+
+        async def call(query: Mapping[str, str]) -> Reply:
+            return await self._call(key, check.identifier, query, waited=next(waited))
+
+        check.log = await read_log(call, key, profile)
 
     async def _read_record(self, check: RecordCheck) -> None:
         assert self._resource.single is not None  # noqa: S101 - as above
@@ -247,7 +263,7 @@ class Verifier:
         await due.RefreshQueue(self._redis, self._keys, name).add(
             due.log_of(identifier)
             for (identifier, log), state in pairs
-            if state[:8] != raw_fingerprint(log.raw) and (state or log.entries)
+            if state[:8] != raw_fingerprint(log.raw) and (state or log.items)
         )
 
     # Publishing
@@ -294,6 +310,8 @@ class Verifier:
         counts.records += 1
         counts.entries += check.compared.entries
         counts.timeless += check.compared.timeless
+        if check.log is not None and check.log.cut and not check.why:
+            check.why = CUT
         if check.why and not check.gone:
             self._open_gap(check, before)
             return

@@ -7,6 +7,7 @@ alone is retried later; a failure of the gateway ends the poll, and the whole ba
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,6 +19,7 @@ from worker.capture.gate import COMPLETE, ReadResult
 from worker.capture.records import audit
 from worker.capture.records.fingerprint import pack_id
 from worker.capture.resources import AuditLog, Resource
+from worker.capture.scan.nested import read_children, read_log
 from worker.capture.state import refresh_queue as due
 from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.state.refresh_queue import CONFIRMATIONS
@@ -32,17 +34,17 @@ from worker.errors import (
     UnreadableAnswer,
 )
 from worker.ordermesh.contract.operations import OPERATIONS
-from worker.ordermesh.http.reply import audit_of, list_of
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from worker.capture.context import PollSession
     from worker.capture.records.diff import DecodedRecord, RawRecord
     from worker.capture.state.cursor import CursorUpdate
     from worker.capture.state.refresh_queue import RefreshBatch, RefreshKey
     from worker.ordermesh.contract.findings import Capabilities
+    from worker.ordermesh.http.reply import Reply
 
 BATCH = 50
 """Reads that are committed together."""
@@ -52,6 +54,8 @@ UNKNOWN_BACKOFF = Backoff(first=5.0, factor=4.0, most=3600.0)
 """Until a record that does not exist yet is read again."""
 STALE_SECONDS = 5.0
 """Until a record is read again that is older than what was published, though nothing has shown it so before."""
+CUT_SECONDS = 900.0
+"""Until an audit log is read again of which only a part can be read."""
 MAX_REFUSED = 5
 """Audit logs of one batch that all fail with a 5xx: as many show that the gateway is failing, and not a log."""
 MAX_UNKNOWN = 5
@@ -66,6 +70,7 @@ class _Batch:
         observed: Records that were read.
         listed: Keys of those among them that were read with the other records of their parent.
         logs: Audit logs, with the bytes and the entries of each.
+        cut: Why a part of such a log cannot be read, "" for a log that was read to its end.
         done: Members of the refresh queue that were read.
         later: Members to be read again, and in how many seconds.
         found: Ids of records that were read by their id.
@@ -79,6 +84,7 @@ class _Batch:
     observed: list[RawRecord] = field(default_factory=list)
     listed: set[bytes] = field(default_factory=set)
     logs: list[tuple[RefreshKey, bytes, Sequence[Any]]] = field(default_factory=list)
+    cut: dict[str, str] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     later: dict[str, float] = field(default_factory=dict)
     found: list[str] = field(default_factory=list)
@@ -156,9 +162,10 @@ class RecordRefresher:
             if batch.failure is not None:
                 return  # it stays due
             try:
-                if await self._request(member, batch):
+                result = await self._request(member, batch)
+                if result:
                     batch.done.append(text)
-                else:
+                elif result is False:
                     batch.later[text] = BACKOFF.first
             except NotFound:
                 await self._not_found(text, member, batch)
@@ -169,17 +176,26 @@ class RecordRefresher:
             except OrderMeshError as error:
                 batch.failure = error
 
-    async def _request(self, member: RefreshKey, batch: _Batch) -> bool:
-        """Read one member. False if it has to wait until the full scan that is under way has ended."""
+    async def _request(self, member: RefreshKey, batch: _Batch) -> bool | None:
+        """Read one member; None for an audit log that is cut, which is read again later.
+
+        False if it has to wait until the full scan that is under way has ended.
+        """
         source = self._session.source
         if isinstance(source, AuditLog):
-            log = audit_of(await self._call(source.operation, member.path))
-            batch.logs.append((member, log.raw, log.entries))
+            key = source.operation
+            log = await read_log(partial(self._call, key, member.path), key, self._client.profile)
+            batch.logs.append((member, log.raw, log.items))
+            batch.cut[str(member)] = log.cut
+            if log.cut:
+                batch.later[str(member)] = CUT_SECONDS
+                return None
         elif member.of:
             if source.by_parent is not None:
-                response = await self._call(source.by_parent, member.path)
-                wrappers = self._client.profile.wrappers(source.by_parent)
-                records = self._session.observe(list_of(response, wrappers).records)
+                key = source.by_parent
+                listed = await read_children(partial(self._call, key, member.path), key, self._client.profile)
+                records = self._session.observe(listed.items)
+                self._wants_full_scan |= bool(listed.cut)
                 batch.observed += records
                 batch.listed |= {record.key for record in records}
         elif self._readable and source.single is not None:
@@ -200,11 +216,12 @@ class RecordRefresher:
         """Whether a single record can be read by its id."""
         return self._capabilities.single.supported is not False
 
-    async def _call(self, key: str, path: Sequence[str]) -> Any:
+    async def _call(self, key: str, path: Sequence[str], query: Mapping[str, str] | None = None) -> Reply:
         names = OPERATIONS[key].path_parameters
         if len(names) != len(path):
             raise UnreadableAnswer(key, f"the path takes {len(names)} ids, and {len(path)} were given")
-        return await self._client.call(key, path=dict(zip(names, path, strict=True)), usage=self._run.usage)
+        values = dict(zip(names, path, strict=True))
+        return await self._client.call(key, path=values, query=query, usage=self._run.usage)
 
     async def _not_found(self, text: str, member: RefreshKey, batch: _Batch) -> None:
         """Decide what follows from an answer that the record does not exist, at least at the moment."""
@@ -314,6 +331,7 @@ class RecordRefresher:
             where=self._where,
             checkpoint=self._checkpoint(RefreshResult(at=due_now.at, done=batch.done, later=batch.later)),
         )
+        await self._queue.note_cut(batch.cut)
         await self._queue.succeeded(batch.done)
         self._run.follow_ups += len(batch.done)
         self._run.pages += len(batch.logs)

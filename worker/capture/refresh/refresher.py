@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker.capture.gate import ReadResult
 from worker.capture.refresh.reader import RecordRefresher
 from worker.capture.state.buckets import MIN_BUCKETS
 from worker.capture.state.store import StateStore
@@ -11,7 +12,6 @@ from worker.errors import ContractMismatch
 
 if TYPE_CHECKING:
     from worker.capture.context import PollSession
-    from worker.capture.gate import ReadResult
     from worker.capture.resources import AuditLog
     from worker.capture.state.cursor import CursorUpdate
     from worker.ordermesh.contract.findings import Capabilities
@@ -50,16 +50,33 @@ async def read_logs(session: PollSession, log: AuditLog) -> ReadResult:
     if result.stop is None or not result.stop.message:
         ended |= {"failures": 0, "error": "", "error_code": ""}
     if result.is_complete:
-        run.freshness = now - run.started_at
+        result = ReadResult(suspicion=await _why_cut(session, log))
         ended |= {
             "baseline": True,
+            "suspicious": result.suspicion,
+            "due_at": run.started_at + session.options.interval,
+        }
+    if result.is_complete:
+        run.freshness = now - run.started_at
+        ended |= {
             "fresh_as_of": max(run.started_at, session.cursor.fresh_as_of),
             "last_success": now,
-            "due_at": run.started_at + session.options.interval,
         }
     session.end(result)
     await session.update(ended, record=run.pages > 0)
     return result
+
+
+async def _why_cut(session: PollSession, log: AuditLog) -> str:
+    """Return why the read is not complete; "" where every log was read to its end."""
+    count, why = await session.refresh_queue.cut()
+    if not count:
+        return ""
+    logs = "1 audit log" if count == 1 else f"{count} audit logs"
+    return (
+        f"of {logs} only a part can be read, so entries are missing ({why}); to see how the gateway serves them, run: "
+        f"ordersync contract probe {log.parent.name}"
+    )
 
 
 async def _read(session: PollSession, capabilities: Capabilities, seconds: float) -> ReadResult:

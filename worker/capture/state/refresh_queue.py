@@ -19,7 +19,7 @@ from worker.redis import scripts
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from redis.asyncio import Redis
 
@@ -125,10 +125,11 @@ class RefreshQueue:
     """The refresh queue of one resource of one account."""
 
     def __init__(self, redis: Redis, keys: Keys, resource: str) -> None:
-        self._redis, self._key, self._failures = (
+        self._redis, self._key, self._failures, self._cut = (
             redis,
             keys.refresh_queue(resource),
             keys.refresh_failures(resource),
+            keys.cut_logs(resource),
         )
         self._fetch = scripts.load(redis, "worker.capture", "due")
 
@@ -156,6 +157,22 @@ class RefreshQueue:
         scores = dict.fromkeys(members, seconds + micros / 1e6)
         if scores:
             await finish(answer(self._redis.zadd(self._key, scores)))
+
+    async def note_cut(self, members: Mapping[str, str]) -> None:
+        """Note why a part of each of these audit logs cannot be read; "" for one that was read to its end."""
+        cut = {member: why for member, why in members.items() if why}
+        if cut:
+            await finish(answer(self._redis.hset(self._cut, mapping=cut)))
+        if whole := members.keys() - cut.keys():
+            await finish(answer(self._redis.hdel(self._cut, *whole)))
+
+    async def cut(self) -> tuple[int, str]:
+        """Return of how many audit logs a part cannot be read, and why, for one of them."""
+        count = int(await answer(self._redis.hlen(self._cut)))
+        if not count:
+            return 0, ""
+        _, found = await answer(self._redis.hscan(self._cut, count=1))
+        return count, next(iter(found.values()), b"").decode()
 
     async def failed(self, member: str) -> int:
         """Count a failed read of a key; return the number of failures in a row."""

@@ -103,9 +103,9 @@ def _in_force(contract: Contract, key: str) -> dict[str, Any]:
         "built_in_as": "documented" if operation.documented else f"inferred ({operation.confidence})",
         "source": contract.source_of(key),
     }
-    if operation.records:
+    if operation.is_list:
         entry["listing"] = asdict(contract.profile.list_of(key)) | {
-            "wrapper": next(iter(contract.profile.wrappers(key)))
+            "wrapper": next(iter(contract.profile.wrappers(key)), None)
         }
     return entry
 

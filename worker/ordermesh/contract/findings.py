@@ -42,7 +42,19 @@ def no(why: str) -> Capability:
     return Capability(supported=False, why=why)
 
 
+UNKNOWN_LOG = Capability(None, "not tested, because no audit log with several entries was found")
 UNKNOWN = Capability(None, "not tested, because the list has too few records")
+
+
+class LogPages(msgspec.Struct, frozen=True):
+    """How the audit logs of a resource are paged; the fields are those of `Listing`."""
+
+    page_parameter: str = "page"
+    size_parameter: str = "pageSize"
+    first_page: int = 1
+    largest_page: int | None = None
+    past_end: str = "empty"
+    whole: bool = False
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +106,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the audit log of a record can be read."""
     audit_shape: str = ""
     """The wrapper and the fields of an audit entry."""
+    log_pages: Capability = UNKNOWN_LOG
+    """Whether the whole of an audit log can be read."""
+    log_listing: LogPages | None = None
+    """How it is read."""
     routes: dict[str, str] = {}
     """The paths of operations, by key, that the server was seen to serve."""
     status_parameter: str | None = None
@@ -176,9 +192,15 @@ def _adopt(profile: ContractProfile, found: Capabilities) -> ContractProfile:
         total="untrusted" if found.totals.supported is False else listing.total,
         capped=listing.capped if found.reach.supported is None else not found.reach.supported,
     )
-    return replace(
-        profile, routes={**profile.routes, **routes}, lists={**profile.lists, found.search: listing}
-    )
+    lists = {**profile.lists, found.search: listing}
+    if found.log_listing is not None:
+        fields = msgspec.structs.asdict(found.log_listing)
+        for key, operation in OPERATIONS.items():
+            # Logs of nested objects, which are not probed, are served like those of the records that contain them.
+            is_probed, is_like = key in found.routes, operation.service == service and key not in lists
+            if operation.is_log and (is_probed or is_like):
+                lists[key] = replace(profile.list_of(key), **fields)
+    return replace(profile, routes={**profile.routes, **routes}, lists=lists)
 
 
 def fingerprint(profile: ContractProfile) -> str:

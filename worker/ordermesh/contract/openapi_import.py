@@ -322,7 +322,7 @@ def _match(document: Document, operation: Operation, described: Described, path:
         changed["method"] = described.method
     if path != operation.path:
         changed["path"] = path
-    if operation.paged:
+    if operation.paged or operation.is_log:
         changed |= _paging(document.query(described), notes)
     if operation.records:
         lists = document.lists(described)

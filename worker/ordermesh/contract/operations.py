@@ -71,6 +71,16 @@ class Operation:
         return "page" in self.query
 
     @property
+    def is_log(self) -> bool:
+        """True if the response is the audit log of one record."""
+        return self.answer == "GetAuditLogResponse"
+
+    @property
+    def is_list(self) -> bool:
+        """True if the response is a list: of records, or of the entries of an audit log."""
+        return self.records is not None or self.is_log
+
+    @property
     def writes(self) -> bool:
         """True if the operation changes data at OrderMesh. Searches by POST do not."""
         return self.method != "GET" and self.records is None and self.service != "user"

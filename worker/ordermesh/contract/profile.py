@@ -62,6 +62,8 @@ class Listing:
     total: Trust = "trusted"
     """`untrusted` if the total that the list reports is not the number of its records: it may count records that the
     token may not see. It is then ignored."""
+    whole: bool = False
+    """True if the list of one record, such as its audit log, is served on one page whatever its length."""
     capped: bool = False
     """True if the pages end after a certain number of records although the list has more."""
 

@@ -93,6 +93,7 @@ class _Lists(_Table):
     merchant_parameter: _Name = ""
     past_end: _Name = ""
     total: Trust = Field("trusted", description='one of "trusted", "untrusted"')
+    whole: _Flag = False
     capped: _Flag = False
 
 
@@ -123,7 +124,7 @@ def profile_layer(profile: Mapping[str, Any], file: str) -> tuple[Layer, list[st
     for key, table in _named(tables.get("operations", {})):
         place = ("operations", key)
         if key in OPERATIONS:
-            model = _ListOperation if OPERATIONS[key].records else _Operation
+            model = _ListOperation if OPERATIONS[key].is_list else _Operation
             operations[key] = _check(model, table, place, problems)
         else:
             advice = nearest(key, OPERATIONS) or " To list them: ordersync contract show"

@@ -159,6 +159,8 @@ class AuditReply(Reply):
     """The audit log of one record, in the order in which the server lists it."""
 
     entries: tuple[AuditEntry, ...]
+    total: int | None
+    """The total number of entries, if the server returns it. A server may return a part of a long log only."""
 
 
 def reply_of(key: str, response: httpx.Response) -> Reply:
@@ -196,8 +198,13 @@ def list_of(reply: Reply, wrappers: tuple[str, ...], page: int | None = None) ->
     return ListReply(reply.key, reply.status, reply.raw, reply.media_type, reply.date, records, total)
 
 
-def audit_of(reply: Reply) -> AuditReply:
-    """Return the audit log in a response, with any wrapper.
+def audit_of(reply: Reply, wrappers: tuple[str, ...] = (), page: int | None = None) -> AuditReply:
+    """Return the audit log in a response, or one page of it, with any wrapper.
+
+    Args:
+        reply: The response.
+        wrappers: The names that the list of entries probably has.
+        page: The requested page number, for the error.
 
     Raises:
         UnreadableAnswer: The body has no list, or it is not JSON, which the parameter `format` may cause.
@@ -206,9 +213,9 @@ def audit_of(reply: Reply) -> AuditReply:
     inner = next(iter(members.values())) if len(members := _members(reply.raw)) == 1 else None
     # Unwrap a single outer object, as in `{"data": {"auditLogs": [...]}}`.
     body = bytes(inner) if inner is not None and _is_object(inner) else reply.raw
-    records = split(reply.key, body, AUDIT_WRAPPERS, page=None).records
-    entries = tuple(_entry(bytes(record)) for record in records)
-    return AuditReply(reply.key, reply.status, reply.raw, reply.media_type, reply.date, entries)
+    result = split(reply.key, body, (*wrappers, *AUDIT_WRAPPERS), page=page)
+    entries = tuple(_entry(bytes(record)) for record in result.records)
+    return AuditReply(reply.key, reply.status, reply.raw, reply.media_type, reply.date, entries, result.total)
 
 
 def _entry(raw: bytes) -> AuditEntry:

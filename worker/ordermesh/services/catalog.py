@@ -39,9 +39,22 @@ class Categories(ServiceGroup):
         """Delete a category. Path inferred."""
         return await self._call("categories.delete", category_id)
 
-    async def audit_logs(self, category_id: str, *, resource_format: str | None = None) -> AuditReply:
+    async def audit_logs(
+        self,
+        category_id: str,
+        *,
+        page: int | None = None,
+        page_size: int = PAGE_SIZE,
+        resource_format: str | None = None,
+    ) -> AuditReply:
         """Return the audit log of a category. Path and the parameter `format` inferred."""
-        return await self._audit("categories.audit_logs", category_id, resource_format=resource_format)
+        return await self._audit(
+            "categories.audit_logs",
+            category_id,
+            page=page,
+            page_size=page_size,
+            resource_format=resource_format,
+        )
 
 
 class MerchantCatalogs(ServiceGroup):
@@ -105,9 +118,22 @@ class MerchantCatalogs(ServiceGroup):
             "merchant_catalogs.search_effective_variants", extra=extra, paged=(page, page_size), body=body
         )
 
-    async def audit_logs(self, catalog_id: str, *, resource_format: str | None = None) -> AuditReply:
+    async def audit_logs(
+        self,
+        catalog_id: str,
+        *,
+        page: int | None = None,
+        page_size: int = PAGE_SIZE,
+        resource_format: str | None = None,
+    ) -> AuditReply:
         """Return the audit log of a merchant catalog. Path and the parameter `format` inferred."""
-        return await self._audit("merchant_catalogs.audit_logs", catalog_id, resource_format=resource_format)
+        return await self._audit(
+            "merchant_catalogs.audit_logs",
+            catalog_id,
+            page=page,
+            page_size=page_size,
+            resource_format=resource_format,
+        )
 
 
 class Products(ServiceGroup):
@@ -159,9 +185,18 @@ class Products(ServiceGroup):
         """Delete a product. Path inferred."""
         return await self._call("products.delete", product_id)
 
-    async def audit_logs(self, product_id: str, *, resource_format: str | None = None) -> AuditReply:
+    async def audit_logs(
+        self,
+        product_id: str,
+        *,
+        page: int | None = None,
+        page_size: int = PAGE_SIZE,
+        resource_format: str | None = None,
+    ) -> AuditReply:
         """Return the audit log of a product. Path and the parameter `format` inferred."""
-        return await self._audit("products.audit_logs", product_id, resource_format=resource_format)
+        return await self._audit(
+            "products.audit_logs", product_id, page=page, page_size=page_size, resource_format=resource_format
+        )
 
 
 class Variants(ServiceGroup):
@@ -185,6 +220,15 @@ class Variants(ServiceGroup):
         """Return a page of variants by filters. Path inferred; filters (`extra`) are not documented."""
         return await self._list("variants.search", extra=extra, paged=(page, page_size))
 
-    async def audit_logs(self, variant_id: str, *, resource_format: str | None = None) -> AuditReply:
+    async def audit_logs(
+        self,
+        variant_id: str,
+        *,
+        page: int | None = None,
+        page_size: int = PAGE_SIZE,
+        resource_format: str | None = None,
+    ) -> AuditReply:
         """Return the audit log of a variant. Path and the parameter `format` inferred."""
-        return await self._audit("variants.audit_logs", variant_id, resource_format=resource_format)
+        return await self._audit(
+            "variants.audit_logs", variant_id, page=page, page_size=page_size, resource_format=resource_format
+        )

@@ -90,8 +90,14 @@ class ServiceGroup:
         reply = await self._call(key, *path, query=query, body=body)
         return list_of(reply, self._client.profile.wrappers(key), page=paged[0] if paged else None)
 
-    async def _audit(self, key: str, *path: str, resource_format: str | None) -> AuditReply:
-        return audit_of(await self._call(key, *path, query=query_of({"format": resource_format})))
+    async def _audit(
+        self, key: str, *path: str, page: int | None, page_size: int, resource_format: str | None
+    ) -> AuditReply:
+        """Return a page of an audit log, counted from 0; without a number what the server returns by itself."""
+        profile, query = self._client.profile, query_of({"format": resource_format})
+        if page is not None:
+            query |= profile.page_query(key, page, page_size)
+        return audit_of(await self._call(key, *path, query=query), profile.wrappers(key), page)
 
     async def _write_many(self, key: str, items: Sequence[Body], limit: int) -> BulkReply:
         """Write in bulk."""

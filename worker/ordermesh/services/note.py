@@ -45,6 +45,15 @@ class Notes(ServiceGroup):
         """Delete a note. Path documented."""
         return await self._call("notes.delete", note_id)
 
-    async def audit_logs(self, note_id: str, *, resource_format: str | None = None) -> AuditReply:
+    async def audit_logs(
+        self,
+        note_id: str,
+        *,
+        page: int | None = None,
+        page_size: int = PAGE_SIZE,
+        resource_format: str | None = None,
+    ) -> AuditReply:
         """Return the audit log of a note. Path documented, the parameter `format` inferred."""
-        return await self._audit("notes.audit_logs", note_id, resource_format=resource_format)
+        return await self._audit(
+            "notes.audit_logs", note_id, page=page, page_size=page_size, resource_format=resource_format
+        )

@@ -143,13 +143,35 @@ class Orders(ServiceGroup):
         """Change the status of an order to Customer Care Hold. Path inferred."""
         return await self._call("orders.hold", order_id)
 
-    async def audit_logs(self, order_id: str, *, resource_format: str | None = None) -> AuditReply:
+    async def audit_logs(
+        self,
+        order_id: str,
+        *,
+        page: int | None = None,
+        page_size: int = PAGE_SIZE,
+        resource_format: str | None = None,
+    ) -> AuditReply:
         """Return the audit log of an order. Path and the parameter `format` inferred."""
-        return await self._audit("orders.audit_logs", order_id, resource_format=resource_format)
+        return await self._audit(
+            "orders.audit_logs", order_id, page=page, page_size=page_size, resource_format=resource_format
+        )
 
-    async def audit_logs_by_safe_id(self, safe_id: str, *, resource_format: str | None = None) -> AuditReply:
+    async def audit_logs_by_safe_id(
+        self,
+        safe_id: str,
+        *,
+        page: int | None = None,
+        page_size: int = PAGE_SIZE,
+        resource_format: str | None = None,
+    ) -> AuditReply:
         """Return the audit log of an order by its safe id. Inferred: the portal lists the operation twice."""
-        return await self._audit("orders.audit_logs_by_safe_id", safe_id, resource_format=resource_format)
+        return await self._audit(
+            "orders.audit_logs_by_safe_id",
+            safe_id,
+            page=page,
+            page_size=page_size,
+            resource_format=resource_format,
+        )
 
     async def refund(self, body: Body) -> Reply:
         """Request refunds: an `AddRefundModel`. Body documented, path inferred."""
@@ -182,6 +204,15 @@ class OrderItems(ServiceGroup):
         """Change fields of an item within an order. Path inferred; the fields are not documented."""
         return await self._call("order_items.update", order_id, item_id, body=body)
 
-    async def audit_logs(self, item_id: str, *, resource_format: str | None = None) -> AuditReply:
+    async def audit_logs(
+        self,
+        item_id: str,
+        *,
+        page: int | None = None,
+        page_size: int = PAGE_SIZE,
+        resource_format: str | None = None,
+    ) -> AuditReply:
         """Return the audit log of an order item. Path and the parameter `format` inferred."""
-        return await self._audit("order_items.audit_logs", item_id, resource_format=resource_format)
+        return await self._audit(
+            "order_items.audit_logs", item_id, page=page, page_size=page_size, resource_format=resource_format
+        )

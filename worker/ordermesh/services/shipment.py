@@ -120,13 +120,39 @@ class Shipments(ServiceGroup):
         """
         return await self._write_many("shipments.reroute_many", reroutes, most_in_bulk)
 
-    async def audit_logs(self, shipment_id: str, *, resource_format: str | None = None) -> AuditReply:
+    async def audit_logs(
+        self,
+        shipment_id: str,
+        *,
+        page: int | None = None,
+        page_size: int = PAGE_SIZE,
+        resource_format: str | None = None,
+    ) -> AuditReply:
         """Return the audit log of a shipment. Path and the parameter `format` inferred."""
-        return await self._audit("shipments.audit_logs", shipment_id, resource_format=resource_format)
+        return await self._audit(
+            "shipments.audit_logs",
+            shipment_id,
+            page=page,
+            page_size=page_size,
+            resource_format=resource_format,
+        )
 
-    async def message_audit_logs(self, shipment_id: str, *, resource_format: str | None = None) -> AuditReply:
+    async def message_audit_logs(
+        self,
+        shipment_id: str,
+        *,
+        page: int | None = None,
+        page_size: int = PAGE_SIZE,
+        resource_format: str | None = None,
+    ) -> AuditReply:
         """Return the audit log of the messages of a shipment's updates. Path and the parameter `format` inferred."""
-        return await self._audit("shipments.message_audit_logs", shipment_id, resource_format=resource_format)
+        return await self._audit(
+            "shipments.message_audit_logs",
+            shipment_id,
+            page=page,
+            page_size=page_size,
+            resource_format=resource_format,
+        )
 
     async def assign(self, shipment_id: str, body: Body | None = None) -> Reply:
         """Assign a shipment. Path and method inferred; the fields are not documented."""
@@ -149,9 +175,20 @@ class Packages(ServiceGroup):
         return await self._call("packages.delete", shipment_id, package_id)
 
     async def audit_logs(
-        self, shipment_id: str, package_id: str, *, resource_format: str | None = None
+        self,
+        shipment_id: str,
+        package_id: str,
+        *,
+        page: int | None = None,
+        page_size: int = PAGE_SIZE,
+        resource_format: str | None = None,
     ) -> AuditReply:
         """Return the audit log of a package. Path and the parameter `format` inferred."""
         return await self._audit(
-            "packages.audit_logs", shipment_id, package_id, resource_format=resource_format
+            "packages.audit_logs",
+            shipment_id,
+            package_id,
+            page=page,
+            page_size=page_size,
+            resource_format=resource_format,
         )

@@ -20,7 +20,7 @@ EVENTS = (
     LogEvent(
         "coverage_open",
         LogLevel.WARNING,
-        "The audit logs contain changes that could not be shown to be published.",
+        "It could not be proven that all changes in the audit logs are published.",
         "`ordersync coverage` names the records and why they could not be read. The next pass tries again.",
         _PASS,
     ),
