@@ -240,7 +240,10 @@ async def test_a_record_that_cannot_be_read_stays_open(few: BenchMaker) -> None:
         assert held.complete_until < gap.at
         assert (await coverage(b).passes())[-1].proven is False
         verdict = judge(await b.cursor(), b.services.clock.now())
-        assert (verdict.health, "cannot be proven that every change of 1 record was published" in verdict.cause) == (Health.DEGRADED, True)
+        assert (
+            verdict.health,
+            "cannot be proven that every change of 1 record was published" in verdict.cause,
+        ) == (Health.DEGRADED, True)
         b.sandbox.faults.replace(())
         healed = await one_pass(b)
         assert healed.complete_until > gap.at
