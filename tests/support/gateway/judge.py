@@ -7,6 +7,7 @@ import gzip
 import json
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -78,15 +79,30 @@ class Verdict:
 class Judge:
     """Reads the streams of one account, as a consumer that forgets nothing, and judges them.
 
+    Attributes:
+        told: What was told, by stream.
+        settled: When the first read was over, in seconds since 1970; None before that.
+        deaf: The streams are not read; `hear` says what was told.
+
     Args:
         gateway: The gateway with the history.
         redis_url: The server with the streams, directly, also if the worker has a proxy before it.
         streams: The streams: kinds, such as `orders`, and their audit logs, such as `order_audit`.
         account: The account.
+        without: Fields that are not compared, since a setting leaves them out.
 
     """
 
-    def __init__(self, gateway: Gateway, redis_url: str, *streams: str, account: str = "default") -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        redis_url: str,
+        *streams: str,
+        account: str = "default",
+        without: tuple[str, ...] = (),
+    ) -> None:
+        self.deaf = False
+        self._without = without
         self.gateway = gateway
         self.streams = streams or ("orders",)
         self.settled: float | None = None
@@ -113,9 +129,38 @@ class Judge:
                 self._read[name] = entries[-1][0]
                 self.told[name] += [_told(entry, values) for entry, values in entries]
 
+    def hear(self, stream: str, lines: Iterable[str]) -> int:
+        """Judge what a consumer heard, instead of the stream: lines of JSON as `ordersync consume` passes them on.
+
+        A consumer that was killed may hear an event again; that is left out here. How often that was.
+        """
+        told = self.told[stream]
+        known = {each.entry for each in told}
+        again = 0
+        for line in lines:
+            values = json.loads(line)
+            if values["entry"] in known:
+                again += 1
+                continue
+            known.add(values["entry"])
+            told.append(
+                Told(
+                    entry=values["entry"],
+                    id=values["id"],
+                    action=values["type"].rpartition(".")[2],
+                    subject=values["subject"],
+                    sequence=int(values["sequence"]),
+                    version=int(values["version"]),
+                    reason=values["reason"],
+                    data=values["data"],
+                )
+            )
+        return again
+
     def verdict(self) -> Verdict:
         """Judge all that was told so far against what is and was."""
-        self.take()
+        if not self.deaf:
+            self.take()
         verdict = Verdict()
         for name in self.streams:
             verdict.events += len(self.told[name])
@@ -158,7 +203,7 @@ class Judge:
                 continue
             before, now = last.get(subject), line.states[-1].content
             known = None if before is None or before.action == "deleted" else before.data
-            if known != now:
+            if self._view(known) != self._view(now):
                 states = f"{place.get(subject, -1) + 1} of {len(line.states)} states"
                 verdict.missed.append(f"{subject}: told {states}")
 
@@ -168,12 +213,13 @@ class Judge:
         """Judge one event; the place of the state that it tells among those of the record."""
         known = before is not None and before.action != "deleted"
         content = None if told.action == "deleted" else told.data
-        places = [number for number, state in enumerate(line.states) if state.content == content]
+        shown = self._view(content)
+        places = [number for number, state in enumerate(line.states) if self._view(state.content) == shown]
         later = [number for number in places if number > at]
         if told.action == "deleted":
             if not known or not later:
                 (verdict.twice if before and not known else verdict.wrongly_deleted).append(told.words)
-        elif known and before is not None and content == before.data:
+        elif known and before is not None and shown == self._view(before.data):
             if told.reason != "resync":
                 verdict.twice.append(told.words)
             return at
@@ -187,6 +233,11 @@ class Judge:
         elif told.action == "updated" and not known:
             verdict.wrong_first.append(told.words)
         return later[0] if later else at
+
+    def _view(self, content: Record | None) -> Record | None:
+        if content is None or not self._without:
+            return content
+        return {name: value for name, value in content.items() if name not in self._without}
 
     def _first_word(self, kind: str, states: list[State], before: Told | None) -> str | None:
         """What the first event of a record is to be; None if both are right."""
