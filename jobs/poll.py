@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from arq.constants import in_progress_key_prefix
 
+from jobs.queue import IN_PROGRESS_SECONDS
 from worker.capture.registry import CAPTURED
 from worker.capture.state.run import Outcome
 from worker.errors import RedisFull
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from arq.connections import ArqRedis
-
-IN_PROGRESS_SECONDS = 8.0
-"""Seconds that arq's in-progress mark outlives the last heartbeat of the worker that runs the job."""
 
 
 def job_id(queue: str, account: str, resource: str) -> str:

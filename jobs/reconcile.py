@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from arq.constants import in_progress_key_prefix
 
-from jobs.poll import IN_PROGRESS_SECONDS
+from jobs.queue import IN_PROGRESS_SECONDS, enqueue
 from worker.capture.reconcile.comparison import can_be_proven
+from worker.capture.reconcile.progress import is_due
 from worker.capture.registry import RESOURCES
 from worker.capture.state import pauses
 from worker.services import services_of
@@ -51,7 +52,7 @@ def provable(services: Services, account: AccountServices) -> list[str]:
     ]
 
 
-async def enqueue(services: Services, queue: ArqRedis) -> None:
+async def enqueue_due(services: Services, queue: ArqRedis) -> None:
     """Enqueue a slice for each account that has a reconciliation due."""
     requested = [
         (account_services, name)
@@ -71,30 +72,19 @@ async def enqueue(services: Services, queue: ArqRedis) -> None:
         # There is nothing to verify before the first full scan has ended.
         if isinstance(baseline, Exception) or baseline in {None, b"0"}:
             continue
-        if isinstance(fields, Exception):
-            fields = (None, None, None)  # noqa: PLW2901 - a key of a wrong type: the job reports it
-        if seconds_until_slice(*fields, requested=account_services.account.reconcile.every, now=now) <= 0:
+        every = account_services.account.reconcile.every
+        # A key that cannot be read is due: the job reports what is wrong with it.
+        if isinstance(fields, Exception) or _is_due(*fields, every=every, now=now):
             due.add(account_services.account.name)
     for account in due:
-        # arq refuses the job while the same one is queued or running, as intended.
-        await queue.enqueue_job(
-            "reconcile", account, _job_id=job_id(services.queue, account), _queue_name=services.queue
-        )
+        await enqueue(queue, services.queue, job_id(services.queue, account), "reconcile", account, now=now)
 
 
-def seconds_until_slice(
-    due_at: bytes | None, interval: bytes | None, began: bytes | None, *, requested: float, now: float
-) -> float:
-    """Return the seconds until the next slice is due; 0 or less if it is due now.
-
-    `requested` is the interval of the settings. Unreadable fields are due: the job reports what is wrong with them. A
-    due time further ahead than the interval is due as well: the clock was wrong when it was written.
-    """
+def _is_due(
+    due_at: bytes | None, interval: bytes | None, began: bytes | None, *, every: float, now: float
+) -> bool:
+    """Return True if a slice is due by these fields of the progress, or if they cannot be read."""
     try:
-        due, kept, running = float(due_at or 0), float(interval or 0), float(began or 0)
+        return is_due(float(due_at or 0), float(interval or 0), float(began or 0), every=every, now=now)
     except ValueError:
-        return 0.0
-    if kept and not running:
-        due += min(0.0, requested - kept)  # a shorter interval counts at once
-    wait = due - now
-    return wait if wait <= max(requested, 3600.0) else 0.0
+        return True

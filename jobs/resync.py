@@ -19,7 +19,7 @@ import msgspec
 from arq.constants import in_progress_key_prefix
 from arq.worker import Retry
 
-from jobs.poll import IN_PROGRESS_SECONDS
+from jobs.queue import IN_PROGRESS_SECONDS
 from worker.capture.registry import RESOURCES
 from worker.capture.resync.requests import ResyncRequest
 from worker.errors import SettingsError

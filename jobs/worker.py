@@ -5,22 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import msgspec
 from arq.connections import ArqRedis
-from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
-from arq.cron import cron
-from arq.utils import poll as turns
+from arq.constants import in_progress_key_prefix, retry_key_prefix
 from arq.worker import Worker, func
 from redis.exceptions import ResponseError
 
-from jobs.poll import IN_PROGRESS_SECONDS, poll
+from jobs.poll import poll
+from jobs.queue import IN_PROGRESS_SECONDS, time_of
 from jobs.reconcile import reconcile
 from jobs.resync import resync, resync_slice
 from jobs.retain import FullRedisHandler, retain
-from jobs.tick import tick
+from jobs.tick import keep_ticking
 from worker.cancellation import AGAIN_SECONDS, end, plain_errors
 from worker.keys import RESYNC_QUEUE
 from worker.redis.connections import is_full, pool
@@ -28,10 +27,11 @@ from worker.redis.connections import is_full, pool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from arq.cron import CronJob
     from arq.worker import Function
 
     from worker.services import Services
+
+W = TypeVar("W", bound="SupervisedWorker")
 
 POLL_TIMEOUT = 300
 """Seconds. A last resort: every call inside has timeouts of its own, and a slice is much shorter."""
@@ -138,15 +138,9 @@ class SupervisedWorker(Worker):
         self._noting = set[asyncio.Future[None]]()
         """Calls of `finish_job` that have not returned."""
 
-    async def main(self) -> None:
-        """Run until cancelled. arq's own start also prints INFO, which the Redis user may not be permitted to read."""
-        self.ctx["redis"] = self.pool
-        async for _ in turns(self.poll_delay_s):
-            await self._poll_iteration()
-
     async def heart_beat(self) -> None:
         """Report a heartbeat in each turn of arq's loop."""
-        self.beat()
+        self.turned()
         try:
             await super().heart_beat()
         except ResponseError as error:
@@ -155,6 +149,15 @@ class SupervisedWorker(Worker):
             await self.relief.refused()
         self.relief.run()
 
+    def turned(self) -> None:
+        """Note that arq's loop has turned."""
+        self.beat()
+
+    async def record_health(self) -> None:
+        """Write arq's health key every few seconds, also after the wall clock was put back."""
+        self._last_health_check = min(self._last_health_check, time.time())
+        await super().record_health()
+
     async def run_job(self, job_id: str, score: int) -> None:
         """Run a job. If Redis is too full to record its start or end, undo what was recorded.
 
@@ -162,14 +165,10 @@ class SupervisedWorker(Worker):
         """
         self.under_way[job_id] = time.monotonic()
         try:
-            await super().run_job(job_id, score)
+            await super().run_job(job_id, time_of(score))
         except ResponseError as error:
             if not is_full(error):
                 raise
-            if job_id.startswith(tuple(f"{job.name}:" for job in self.cron_jobs or ())):
-                # A missed tick needs no retry: the next one does the same work.
-                await self.pool.zrem(self.queue_name, job_id)
-                await self.pool.delete(job_key_prefix + job_id)
             await self.pool.delete(retry_key_prefix + job_id)
             await self.pool.delete(in_progress_key_prefix + job_id)
             await self.relief.refused()
@@ -198,6 +197,28 @@ class SupervisedWorker(Worker):
             await pool.disconnect()
 
 
+class PollWorker(SupervisedWorker):
+    """A worker that ticks as well. It reports a heartbeat once both arq's loop and the tick have completed a turn."""
+
+    _turned = False
+
+    async def async_run(self) -> None:
+        """Run until the loop or the tick fails, or until cancelled."""
+        with plain_errors():
+            async with anyio.create_task_group() as group:
+                group.start_soon(keep_ticking, {**self.ctx, "redis": self.pool}, self._ticked)
+                group.start_soon(super().async_run)
+
+    def turned(self) -> None:
+        """Note that arq's loop has turned."""
+        self._turned = True
+
+    def _ticked(self) -> None:
+        if self._turned:
+            self._turned = False
+            self.beat()
+
+
 def make_worker(queue_url: str, services: Services, worker_id: str) -> Workers:
     """Return a worker that ticks, polls, reconciles and trims, and one for resyncs, each with its own connections."""
     return Workers(
@@ -205,10 +226,11 @@ def make_worker(queue_url: str, services: Services, worker_id: str) -> Workers:
     )
 
 
-def make_poll_worker(queue_url: str, services: Services, worker_id: str) -> SupervisedWorker:
+def make_poll_worker(queue_url: str, services: Services, worker_id: str) -> PollWorker:
     """Return the worker that ticks, polls, reconciles and trims."""
     queue = services.queue
     return _make(
+        PollWorker,
         queue_url,
         services,
         worker_id,
@@ -218,10 +240,6 @@ def make_poll_worker(queue_url: str, services: Services, worker_id: str) -> Supe
             func(retain, name="retain", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
             func(reconcile, name="reconcile", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
         ],
-        # arq derives the id of a tick from its name: without the queue in it, two queues would share their ticks.
-        cron_jobs=[
-            cron(tick, name=f"tick:{queue}", second=set(range(60)), microsecond=0, keep_result=0, timeout=20)
-        ],
         poll_delay=0.1,
     )
 
@@ -229,6 +247,7 @@ def make_poll_worker(queue_url: str, services: Services, worker_id: str) -> Supe
 def make_resync_worker(queue_url: str, services: Services, worker_id: str) -> SupervisedWorker:
     """Return the worker for resyncs, which has a queue of its own. Half a second until a resync starts is fine."""
     return _make(
+        SupervisedWorker,
         queue_url,
         services,
         worker_id,
@@ -237,24 +256,22 @@ def make_resync_worker(queue_url: str, services: Services, worker_id: str) -> Su
             func(resync, name="resync", keep_result=0, max_tries=100_000, timeout=60),
             func(resync_slice, name="resync_slice", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),
         ],
-        cron_jobs=None,
         poll_delay=0.5,
     )
 
 
 def _make(
+    kind: type[W],
     queue_url: str,
     services: Services,
     worker_id: str,
     *,
     queue: str,
     functions: list[Function],
-    cron_jobs: list[CronJob] | None,
     poll_delay: float,
-) -> SupervisedWorker:
-    worker = SupervisedWorker(
+) -> W:
+    worker = kind(
         functions=functions,
-        cron_jobs=cron_jobs,
         queue_name=queue,
         redis_pool=make_queue(queue_url, queue),
         handle_signals=False,

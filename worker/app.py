@@ -39,6 +39,7 @@ from worker.queue.retention import Retention
 from worker.queue.streams.backpressure import Backpressure, HighWaterMarks
 from worker.queue.streams.groups import Groups, RetentionLimits
 from worker.redis import embedded
+from worker.redis.clock import RedisClock
 from worker.redis.connections import answer, connect, is_full, run_of
 from worker.service.heartbeat import Beat, ResourceBeat
 from worker.service.presence import Presence
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.clock import Clock
+    from worker.clock import SharedClock
     from worker.config.sections import Account
     from worker.config.settings import Settings
     from worker.ordermesh.contract.profile import ContractProfile
@@ -133,15 +134,24 @@ def running_redis_url(settings: Settings) -> str:
 
 @asynccontextmanager
 async def open_services(
-    accounts: Sequence[Account], url: str, clock: Clock, given_out: GivenOut | None = None
+    accounts: Sequence[Account],
+    url: str,
+    clock: SharedClock | None = None,
+    given_out: GivenOut | None = None,
 ) -> AsyncIterator[Services]:
     """Everything the jobs need, for all accounts; connections are closed at the end.
 
-    `given_out`: what earlier lives of this worker are known to have published.
+    Args:
+        accounts: The accounts.
+        url: The address of Redis.
+        clock: What they go by; None for the clock of Redis.
+        given_out: What earlier lives of this worker are known to have published.
+
     """
     given_out = given_out or GivenOut()
     async with AsyncExitStack() as stack:
         redis = connect(url)
+        clock = clock or RedisClock(redis)
         stack.push_async_callback(redis.aclose)
         files = {account.contract_file for account in accounts}
         profiles = {file: contract_file.load(file).profile for file in files}
@@ -155,7 +165,7 @@ async def open_services(
 
 
 def _account_services(
-    account: Account, profile: ContractProfile, redis: Redis, clock: Clock, given_out: GivenOut
+    account: Account, profile: ContractProfile, redis: Redis, clock: SharedClock, given_out: GivenOut
 ) -> AccountServices:
     keys = Keys(account.name)
     budget = Budget(

@@ -34,6 +34,25 @@ class Clock(Protocol):
         """Return a random number between `low` and `high`."""
 
 
+class SharedClock(Clock, Protocol):
+    """A clock whose `now` may be that of another machine, so that all workers have the same."""
+
+    async def sync(self) -> None:
+        """Compare `now` with that machine, and correct it."""
+
+    def steady_for(self) -> float:
+        """Return for how many seconds, by the monotonic clock, `now` has not jumped ahead."""
+
+
+AHEAD_SECONDS = 5.0
+"""A recorded time that is further ahead than this was written by a clock that has been put back since."""
+
+
+def is_ahead(at: float, now: float) -> bool:
+    """Return True if a recorded time lies in the future: it says nothing about when something happened."""
+    return at > now + AHEAD_SECONDS
+
+
 class SystemClock:
     """The clock of this machine."""
 
@@ -48,6 +67,13 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Sleep for a number of seconds."""
         await anyio.sleep(seconds)
+
+    async def sync(self) -> None:
+        """Do nothing: there is nothing to compare it with."""
+
+    def steady_for(self) -> float:
+        """Return infinity: it is not compared with anything."""
+        return float("inf")
 
     def uniform(self, low: float, high: float) -> float:
         """Return a random number between `low` and `high`."""

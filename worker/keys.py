@@ -59,6 +59,11 @@ class Keys:
         return f"{self.base}budget"
 
     @property
+    def clock(self) -> str:
+        """The latest time of Redis that a tick has seen, in seconds since 1970."""
+        return f"{self.base}clock"
+
+    @property
     def runs(self) -> str:
         """Stream of run records."""
         return f"{self.base}runs"

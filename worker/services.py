@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from worker.capture.resync.runner import ResyncRunner
     from worker.capture.state.given_out import GivenOut
     from worker.capture.state.pauses import Pause
-    from worker.clock import Clock
+    from worker.clock import SharedClock
     from worker.config.sections import Account
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
@@ -50,7 +50,7 @@ class Services:
 
     redis: Redis
     accounts: Mapping[str, AccountServices]
-    clock: Clock
+    clock: SharedClock
     given_out: GivenOut
     stopping: Callable[[], bool] = field(default=lambda: False)
     paused: dict[str, dict[str, Pause]] = field(default_factory=dict)

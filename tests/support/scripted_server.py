@@ -14,7 +14,7 @@ import anyio.lowlevel
 from pydantic import SecretStr
 
 from worker.app import open_services
-from worker.clock import Clock
+from worker.clock import SharedClock
 from worker.config.sections import Account, ApiSettings
 from worker.ordermesh.http.tokens import LOCK_SECONDS
 from worker.services import AccountServices
@@ -158,6 +158,13 @@ class OwnClock:
         self.offset += seconds
         await anyio.lowlevel.checkpoint()
 
+    async def sync(self) -> None:
+        """It is compared with nothing."""
+
+    def steady_for(self) -> float:
+        """It is compared with nothing."""
+        return float("inf")
+
     def uniform(self, low: float, high: float) -> float:
         """The same share of the way between `low` and `high` each time."""
         self.drawn.append((low, high))
@@ -166,7 +173,7 @@ class OwnClock:
 
 @asynccontextmanager
 async def at_work(
-    account: Account, redis_url: str, clock: Clock | None = None
+    account: Account, redis_url: str, clock: SharedClock | None = None
 ) -> AsyncIterator[AccountServices]:
     """The parts of one worker, with connections of its own."""
     async with open_services([account], redis_url, clock or OwnClock()) as place:

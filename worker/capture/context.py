@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from worker.capture.resources import Captured
     from worker.capture.state.cursor import CursorUpdate
     from worker.capture.state.lease import Lease, Renewed
-    from worker.clock import Clock
+    from worker.clock import SharedClock
     from worker.config.sections import Account
     from worker.ordermesh.client import OrderMeshClient
     from worker.queue.streams.backpressure import Backpressure
@@ -63,7 +63,7 @@ class AccountContext:
     client: OrderMeshClient
     capabilities: CapabilityRegistry
     backpressure: Backpressure
-    clock: Clock
+    clock: SharedClock
     worker_id: str
     given_out: GivenOut = field(default_factory=GivenOut)
     keys: Keys = field(init=False)

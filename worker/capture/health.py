@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from worker.clock import is_ahead
 from worker.errors import RedisFull
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ def _obstacle(cursor: Cursor, *, full: bool) -> str:
 
 def _judge_reads(cursor: Cursor, now: float) -> Verdict:
     allowed = max(3 * cursor.interval, 120.0, cursor.interval + 3 * cursor.scan.seconds)
-    age = now - cursor.fresh_as_of
+    # What was fresh in the future was so by a clock that has been put back: it says nothing.
+    unknown = is_ahead(cursor.fresh_as_of, now)
+    age = float("inf") if unknown else now - cursor.fresh_as_of
     if cursor.failures:
         times = "once" if cursor.failures == 1 else f"{cursor.failures} times in a row"
         cause = f"the poll failed {times}: {cursor.error}"
@@ -101,7 +104,12 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
         progress = f"at page {cursor.scan.page + 1}" if cursor.scan.page else "about to start"
         return Verdict(Health.STARTING, f"the first full scan is {progress}")
     cause = next(_problems(cursor), "")
-    if age > allowed and not cursor.suspicious:
+    if unknown:
+        cause = (
+            "the clock of Redis was put back since the last complete read, so the age of the data is unknown until "
+            "the next one"
+        )
+    elif age > allowed and not cursor.suspicious:
         cause = f"the last complete read is {age:.0f} s old; the next page is {cursor.scan.page + 1}"
     return Verdict(Health.DEGRADED, cause) if cause else Verdict(Health.OK)
 

@@ -113,7 +113,8 @@ async def _examine(settings: Settings, report: Report) -> None:
                 Finding("contract", Severity.NOTE, "login, contract and clocks cannot be checked without Redis")
             )  # fmt: skip
             return
-        services = await stack.enter_async_context(open_services(accounts, url, clock))
+        services = await stack.enter_async_context(open_services(accounts, url))
+        await services.clock.sync()
         for account in services.accounts.values():
             await _examine_account(account, clock, report)
 

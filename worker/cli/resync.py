@@ -147,7 +147,8 @@ async def _preview(
     async with client_of(settings) as client:
         name = await pick_account(client, requested, settings)
     account = _account(settings, name)
-    async with open_services([account], running_redis_url(settings), SystemClock()) as services:
+    async with open_services([account], running_redis_url(settings)) as services:
+        await services.clock.sync()
         preview = await services.accounts[name].resyncer.preview(RESOURCES[request.resource], request)
     changes = preview.rows
     if as_json:

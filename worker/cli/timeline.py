@@ -80,9 +80,8 @@ async def _api_of(
             None,
             f"The audit logs were not read from OrderMesh: the settings contain no login for {account}.",
         )
-    services = await stack.enter_async_context(
-        open_services([result], running_redis_url(settings), SystemClock())
-    )
+    services = await stack.enter_async_context(open_services([result], running_redis_url(settings)))
+    await services.clock.sync()
     account_services = services.accounts[account]
     await account_services.capabilities.load()
     return account_services.client, ""

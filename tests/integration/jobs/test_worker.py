@@ -19,8 +19,8 @@ import redis
 from arq.constants import in_progress_key_prefix, job_key_prefix, result_key_prefix
 from redis.asyncio import Redis
 
-from jobs import poll as poll_module
 from jobs.poll import job_id
+from jobs.queue import IN_PROGRESS_SECONDS
 from jobs.tick import seconds_until_due, tick
 from jobs.worker import make_poll_worker
 from tests.support.arq_worker import QUEUE, queue_of, working
@@ -68,7 +68,9 @@ class Polls:
         """Takes its time and does nothing, but that it is not due for a while where it knows the cursor."""
         self.at.append(time.time())
         if self._bench:
-            await set_cursor(self._bench, due_at=time.time() + 600)
+            await set_cursor(
+                self._bench, due_at=time.time() + 600, failures=1
+            )  # a pause, longer than the interval
         self.under_way += 1
         self.most_under_way = max(self.under_way, self.most_under_way)
         try:
@@ -104,16 +106,14 @@ async def test_a_job_has_a_fixed_id_and_stands_in_the_queue_once(bench: BenchMak
 
 
 async def test_a_poll_that_is_not_due_is_left_alone(bench: BenchMaker, redis_url: str) -> None:
-    """What is due is computed from the cursor; what is due before the next tick is put off to its time."""
+    """What is due is computed from the cursor; the next tick is put off to the time of what is due before it."""
     async with bench() as b, queue_of(b, redis_url) as queue:
         b.services.clock = clock = StillClock()
-        await set_cursor(b, due_at=clock.now() + 5, interval=1)
-        await tick({"services": b.services, "redis": queue})
+        await set_cursor(b, due_at=clock.now() + 1.5, interval=1)
+        assert await tick({"services": b.services, "redis": queue}) == 1.0
+        await set_cursor(b, due_at=clock.now() + 0.9)
+        assert await tick({"services": b.services, "redis": queue}) == pytest.approx(0.9)
         assert await b.redis.zcard(QUEUE) == 0
-        due = clock.now() + 0.9
-        await set_cursor(b, due_at=due)
-        await tick({"services": b.services, "redis": queue})
-        assert await b.redis.zscore(QUEUE, ORDERS_JOB) == pytest.approx(due * 1000, abs=1)
 
 
 async def test_a_stopping_worker_enqueues_nothing(bench: BenchMaker, redis_url: str) -> None:
@@ -136,6 +136,8 @@ async def test_a_stopping_worker_enqueues_nothing(bench: BenchMaker, redis_url: 
         (b"4600", b"3600", b"0", 15.0),  # the interval was made shorter: it counts at once
         (b"1005", b"5", b"0", 5.0),  # made longer: from the next poll on
         (b"1060", b"3600", b"2", 60.0),  # a pause after failures is no interval
+        (b"1902", b"15", b"2", 0.0),  # no server gets a pause as long as this
+        (b"1017", b"15", b"0", 0.0),  # nor is the interval as long
     ],
 )
 def test_when_a_poll_is_due(
@@ -143,6 +145,12 @@ def test_when_a_poll_is_due(
 ) -> None:
     """By the cursor and the interval wanted now (15 s), at second 1000."""
     assert seconds_until_due(due_at, interval, failures, requested=15.0, now=1000.0) == expected
+
+
+def test_a_poll_that_began_in_the_future_is_due() -> None:
+    """The clock was put back since: the time of the next poll is as wrong."""
+    for began, expected in ((b"1004", 5.0), (b"1006", 0.0)):
+        assert seconds_until_due(b"1005", b"15", b"0", began, requested=15.0, now=1000.0) == expected
 
 
 async def test_a_cursor_that_is_no_cursor_is_due_and_stops_nobody_else(
@@ -168,11 +176,11 @@ async def test_missed_polls_are_made_up_by_one(bench: BenchMaker, redis_url: str
 
 
 async def test_a_poll_starts_at_its_time(bench: BenchMaker, redis_url: str) -> None:
-    """Put off to its due time by the tick before it, it starts then, and no sooner."""
+    """The tick before it waits for its due time: it starts then, and no sooner."""
     async with bench() as b:
         polls = Polls()
         with_polls(b, polls)
-        due = time.time() + 2.3
+        due = time.time() + 1.8
         await set_cursor(b, due_at=due, interval=1)
         async with working(b, redis_url):
             await eventually(lambda: polls.at)
@@ -291,7 +299,7 @@ async def test_the_in_progress_mark_is_short_and_renewed(
         async with working(b, redis_url):
             await eventually(lambda: b.redis.exists(mark))
             left = await b.redis.pttl(mark)
-            assert 0 < left <= poll_module.IN_PROGRESS_SECONDS * 1000
+            assert 0 < left <= IN_PROGRESS_SECONDS * 1000
             await b.redis.pexpire(mark, 4500)
             await eventually(lambda: _longer_than(b.redis, mark, 5000))
 

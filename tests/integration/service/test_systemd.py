@@ -34,7 +34,7 @@ def noted(self, **parts):
 async def stand_still(self):
     global turns
     turns += 1
-    if turns > 10:
+    if turns > 40:
         manager[0].status("the queue's loop stands still")
         await anyio.sleep_forever()
     await turn(self)

@@ -5,13 +5,18 @@
 -- Invariants: the fence only grows with each new holder, and outlives every lease; it is never below the time,
 -- so that one that was given out before Redis lost its last writes is not given out again; only the holder
 -- renews and releases; a holder may renew late as long as nobody else has come; one that asks again, since it
--- did not get the answer, holds it.
+-- did not get the answer, holds it; nobody holds it for longer than ms from now without renewing it, also where the
+-- clock was put back since.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local held = redis.call('HMGET', KEYS[1], 'fence', 'owner', 'until')
 local fence, owner, ends = tonumber(held[1] or 0), held[2] or '', tonumber(held[3] or 0)
 if ARGV[1] == 'acquire' then
   if owner ~= '' and owner ~= ARGV[2] and ends > now then
+    if ends > now + ARGV[3] then
+      ends = now + ARGV[3]
+      redis.call('HSET', KEYS[1], 'until', ends)
+    end
     return {0, owner, ends - now}
   end
   if owner ~= ARGV[2] then

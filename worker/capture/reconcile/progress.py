@@ -15,6 +15,7 @@ import msgpack
 import msgspec
 
 from worker.cancellation import finish
+from worker.clock import is_ahead
 from worker.errors import DataError, LeaseLost
 from worker.redis import scripts
 from worker.redis.connections import answer
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from worker.keys import Keys
 
+MAX_WAIT_SECONDS = 3600.0
+"""Until a pass that failed continues, at most."""
 PASSES_KEPT = 2000
 """Entries of the stream: with one pass an hour, those of 83 days."""
 LEASE = "reconcile"
@@ -144,6 +147,25 @@ class ReconcilePass:
     ended: float
     proven: bool
     counts: ReconcileCounts
+
+
+def is_due(due_at: float, interval: float, began: float, *, every: float, now: float) -> bool:
+    """Return True if a slice of reconciliation is due at `now` (seconds since 1970).
+
+    A shorter interval counts at once. What lies further ahead than a pass or a slice ever waits, or began in the
+    future, is due as well: the clock was put back since it was written.
+
+    Args:
+        due_at: Field of the progress.
+        interval: Field of the progress: the interval when `due_at` was written.
+        began: Field of the progress.
+        every: The interval of the settings, in seconds.
+        now: The current time.
+
+    """
+    if interval and not began:
+        due_at += min(0.0, every - interval)
+    return not 0 < due_at - now <= max(every, MAX_WAIT_SECONDS) or is_ahead(began, now)
 
 
 class Coverage:

@@ -21,11 +21,13 @@ from worker.capture.gate import ResourcePaused
 from worker.capture.reconcile.comparison import Window, can_be_proven, obstacle, window_of
 from worker.capture.reconcile.progress import (
     LEASE,
+    MAX_WAIT_SECONDS,
     Coverage,
     Gap,
     ReconcileCounts,
     ReconcilePass,
     ReconcileProgress,
+    is_due,
 )
 from worker.capture.reconcile.server_clock import ServerClock
 from worker.capture.reconcile.throttle import Throttle
@@ -51,7 +53,7 @@ MAX_AT_ONCE = 50
 BATCH_SECONDS = 5.0
 RETRY_SECONDS = 60.0
 """Seconds until a resource is tried again that cannot be verified yet: it was not read, or not lately."""
-BACKOFF = Backoff(first=30.0, most=3600.0)
+BACKOFF = Backoff(first=30.0, most=MAX_WAIT_SECONDS)
 """Until a pass that failed continues."""
 MAX_OPEN = 1000
 """Open records after which a pass is given up: something else is wrong."""
@@ -131,7 +133,10 @@ class Reconciler:
         for resource in resources:
             if resource.name in self._context.account.intervals and can_be_proven(resource):
                 progress = await self._coverage(resource.name).load()
-                if progress.due_at <= self._clock.now():
+                if is_due(
+                    progress.due_at, progress.interval, progress.began,
+                    every=self._settings.every, now=self._clock.now(),
+                ):  # fmt: skip
                     result.append((progress.due_at, len(result), resource))
         return [resource for _, _, resource in sorted(result, key=lambda item: item[:2])]
 

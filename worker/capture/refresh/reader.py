@@ -48,9 +48,11 @@ if TYPE_CHECKING:
 
 BATCH = 50
 """Reads that are committed together."""
-BACKOFF = Backoff(first=5.0, most=3600.0)
+MAX_WAIT_SECONDS = 3600.0
+"""Until a read that failed is tried again, at most."""
+BACKOFF = Backoff(first=5.0, most=MAX_WAIT_SECONDS)
 """Until a record that cannot be read is read again."""
-UNKNOWN_BACKOFF = Backoff(first=5.0, factor=4.0, most=3600.0)
+UNKNOWN_BACKOFF = Backoff(first=5.0, factor=4.0, most=MAX_WAIT_SECONDS)
 """Until a record that does not exist yet is read again."""
 STALE_SECONDS = 5.0
 """Until a record is read again that is older than what was published, though nothing has shown it so before."""
@@ -120,7 +122,7 @@ class RecordRefresher:
             self._session.lease.check()
             if stop := await self._session.gate.check(self._run.published, self._deadline):
                 return ReadResult(stop)
-            due_now = await self._queue.fetch(BATCH)
+            due_now = await self._queue.fetch(BATCH, max(MAX_WAIT_SECONDS, self._options.confirm_after))
             if not due_now.members:
                 return COMPLETE
             batch = await self._fetch_all(due_now)
@@ -232,7 +234,10 @@ class RecordRefresher:
         if isinstance(source, Resource):
             times = (await self._session.store.absent([identifier])).get(identifier)
             if times is not None and self._capabilities.single.supported is True:
-                if times + 1 >= CONFIRMATIONS:
+                early = self._options.confirm_after - self._session.clock.steady_for()
+                if times and early > 0:
+                    batch.later[text] = early  # the clock has jumped ahead: its time was not up yet
+                elif times + 1 >= CONFIRMATIONS:
                     batch.gone.append(identifier)
                     batch.done.append(text)
                 else:

@@ -51,17 +51,15 @@ async def read_logs(session: PollSession, log: AuditLog) -> ReadResult:
         ended |= {"failures": 0, "error": "", "error_code": ""}
     if result.is_complete:
         result = ReadResult(suspicion=await _why_cut(session, log))
+        started_at = run.started_at + run.clock_moved(now, session.clock.monotonic())
         ended |= {
             "baseline": True,
             "suspicious": result.suspicion,
-            "due_at": run.started_at + session.options.interval,
+            "due_at": started_at + session.options.interval,
         }
-    if result.is_complete:
-        run.freshness = now - run.started_at
-        ended |= {
-            "fresh_as_of": max(run.started_at, session.cursor.fresh_as_of),
-            "last_success": now,
-        }
+        if result.is_complete:
+            run.freshness = now - started_at
+            ended |= {"fresh_as_of": session.cursor.fresh_after(started_at, now), "last_success": now}
     session.end(result)
     await session.update(ended, record=run.pages > 0)
     return result

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 KEPT = 200
 """Resyncs that are remembered when they are over."""
 MAX_IDS = 100_000
+MAX_WAIT_SECONDS = 900.0
+"""Until a resync goes on, at most, however long a pause the server requests."""
 
 
 class ResyncState(StrEnum):
@@ -225,7 +227,10 @@ class Resyncs:
         return [item for item in result if item is not None and item.state not in OVER]
 
     async def due(self, now: float) -> list[tuple[str, str, float]]:
-        """Id, resource and time of those that are to be worked on by `now`, whatever it is that they ask for."""
+        """Id and resource of those that are not over, and the seconds until each is due; 0 or less for now.
+
+        A time that is further ahead than a resync ever waits is due: the clock was put back since it was written.
+        """
         names = sorted(item.decode() for item in await answer(self._redis.smembers(self._keys.open_resyncs)))
         result = []
         for name in names:
@@ -234,8 +239,9 @@ class Resyncs:
             )
             if state is None or state.decode() in OVER:
                 await answer(self._redis.srem(self._keys.open_resyncs, name))  # its worker died just then
-            elif resource and float(due_at or 0) <= now:
-                result.append((name, resource.decode(), float(due_at or 0)))
+            elif resource:
+                wait = float(due_at or 0) - now
+                result.append((name, resource.decode(), wait if wait <= MAX_WAIT_SECONDS else 0.0))
         return result
 
     async def is_over(self, name: str, *, resumable: bool = True) -> bool:

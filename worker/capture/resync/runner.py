@@ -21,7 +21,7 @@ from worker.capture.context import PollSession
 from worker.capture.gate import ResourcePaused
 from worker.capture.records.diff import PUBLISHED, Action
 from worker.capture.resync.reader import ResyncPage, ResyncReader
-from worker.capture.resync.requests import OVER, Resync, ResyncRequest, Resyncs, ResyncState
+from worker.capture.resync.requests import MAX_WAIT_SECONDS, OVER, Resync, ResyncRequest, Resyncs, ResyncState
 from worker.capture.state.buckets import buckets_for
 from worker.capture.state.commit import Checkpoint
 from worker.capture.writer import Keep, RecordWriter, Written, accept_all, publish_all
@@ -132,7 +132,7 @@ class ResyncRunner:
     async def _failed(self, resource: Resource, resync: Resync, error: OrdersyncError) -> None:
         wait = BACKOFF.ceiling(resync.failures + 1)
         if isinstance(error, ApiError) and error.retry_after:
-            wait = error.retry_after
+            wait = min(error.retry_after, MAX_WAIT_SECONDS)
         self._log.warning(
             "resync_failed", resource=resource.name, resync=resync.id, error=str(error), error_code=error.code,
             failures=resync.failures + 1, retry_in_s=round(wait, 1),

@@ -99,7 +99,7 @@ def conclude(step: ScanStep, result: ScanResult, cursor: Cursor, now: float) -> 
         return moved
     done: CursorUpdate = {
         **moved,
-        "fresh_as_of": max(result.started_at, cursor.fresh_as_of),
+        "fresh_as_of": cursor.fresh_after(result.started_at, now),
         "last_success": now,
         "due_at": result.started_at + result.interval,
         "failures": 0,

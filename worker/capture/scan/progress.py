@@ -50,7 +50,13 @@ class ScanProgress:
         run.latest = max(run.latest, self.sanity.latest)
 
     def result(
-        self, pages: int | None, statuses: Iterable[str], now: float, *, moved: bool = False
+        self,
+        pages: int | None,
+        statuses: Iterable[str],
+        now: float,
+        *,
+        moved: bool = False,
+        clock_moved: float = 0.0,
     ) -> ScanResult:
         """Return what has been read so far.
 
@@ -59,6 +65,7 @@ class ScanProgress:
             statuses: The statuses that this run has found.
             now: Seconds since 1970.
             moved: The pages of the list have moved.
+            clock_moved: Seconds by which the clock was put on during this run.
 
         """
         run, sanity = self._run, self.sanity
@@ -66,10 +73,10 @@ class ScanProgress:
         if self._is_first and not self._first_scan_at:
             self._first_scan_at = int(time_by_server(self.started_at, offset) * 1000)
         return ScanResult(
-            started_at=self.started_at,
-            run_started_at=run.started_at,
+            started_at=self.started_at + clock_moved,
+            run_started_at=run.started_at + clock_moved,
             interval=self._interval,
-            spent=self._spent + max(0.0, now - run.started_at),
+            spent=self._spent + max(0.0, now - run.started_at - clock_moved),
             seen=sanity.seen,
             changed=sanity.changed,
             newest=sanity.newest,

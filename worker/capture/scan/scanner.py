@@ -206,7 +206,11 @@ class Scanner:
     def _result(self) -> ScanResult:
         pages = self._full_scan.pages if self._full_scan else None
         moved = self._full_scan.moved if self._full_scan else False
-        return self._progress.result(pages, self._fetcher.statuses, self._clock.now(), moved=moved)
+        now = self._clock.now()
+        clock_moved = self._run.clock_moved(now, self._clock.monotonic())
+        return self._progress.result(
+            pages, self._fetcher.statuses, now, moved=moved, clock_moved=clock_moved
+        )
 
     async def _end(self) -> ReadResult:
         """Commit what follows from a step that has been read to its end."""
@@ -221,7 +225,7 @@ class Scanner:
         if anomaly:
             run.bare = run.bare or (self._full_scan is None and not self.sanity.seen)
         elif ended:
-            run.freshness = now - self._progress.started_at
+            run.freshness = now - self._result().started_at
         judges_absence = self._full_scan is not None and ended == COMPLETE
         while True:
             absences = Deletions()

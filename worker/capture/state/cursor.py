@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
+from worker.clock import is_ahead
 from worker.errors import DataError
 
 if TYPE_CHECKING:
@@ -217,6 +218,13 @@ class Cursor:
     def events(self) -> int:
         """The number of events, since Redis has lost some if it did."""
         return self.sequence - self.generation
+
+    def fresh_after(self, started_at: float, now: float) -> float:
+        """Return `fresh_as_of` after a complete read that began at `started_at` and ends `now` (seconds since 1970).
+
+        One that lies in the future is forgotten: the clock has been put back since.
+        """
+        return started_at if is_ahead(self.fresh_as_of, now) else max(started_at, self.fresh_as_of)
 
     @classmethod
     def parse(cls, fields: Mapping[bytes, bytes]) -> Cursor:

@@ -133,9 +133,12 @@ class RefreshQueue:
         )
         self._fetch = scripts.load(redis, "worker.capture", "due")
 
-    async def fetch(self, limit: int) -> RefreshBatch:
-        """Return up to `limit` keys that are due now. They are not removed."""
-        at, *members = await self._fetch(keys=[self._key], args=[limit])
+    async def fetch(self, limit: int, longest: float) -> RefreshBatch:
+        """Return up to `limit` keys that are due now. They are not removed.
+
+        `longest`: seconds that a key waits at most. One that is to wait longer is due now: the clock was put back.
+        """
+        at, *members = await self._fetch(keys=[self._key], args=[limit, longest])
         return RefreshBatch(at.decode(), tuple(member.decode() for member in members))
 
     async def count(self) -> int:

@@ -18,6 +18,10 @@ MIN_OFFSET_LOGGED = 2.0
 """Clock offsets below this number of seconds are reported as 0."""
 
 
+MIN_MOVED = 1.0
+"""A difference of fewer seconds between two clocks over one run is noise."""
+
+
 class Outcome(StrEnum):
     """How a run ended."""
 
@@ -122,6 +126,17 @@ class Run:
     def fail(self, code: str, error: BaseException) -> None:
         """End the run with an error. Committed pages stay."""
         self.end(Outcome.FAILED, code, str(error) or type(error).__name__)
+
+    def clock_moved(self, now: float, monotonic: float) -> float:
+        """Return the seconds by which the clock was put on since the run began, less than 0 if it was put back.
+
+        Args:
+            now: The current time, in seconds since 1970.
+            monotonic: The same, by the monotonic clock.
+
+        """
+        moved = (now - self.started_at) - (monotonic - self.began)
+        return moved if abs(moved) >= MIN_MOVED else 0.0
 
     def summary(self, now: float) -> dict[str, str | int | float]:
         """Return the fields of the summary line at `now` (monotonic): counts, cost, time."""

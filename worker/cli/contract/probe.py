@@ -14,7 +14,7 @@ from worker.app import open_services, redis_url, run_async
 from worker.capture.registry import RESOURCES
 from worker.cli.common.options import prepare
 from worker.cli.common.params import RESOURCE, account_option
-from worker.clock import SystemClock, rfc3339
+from worker.clock import rfc3339
 from worker.errors import OrderMeshError, SettingsError
 
 if TYPE_CHECKING:
@@ -62,9 +62,10 @@ def _choose(accounts: tuple[Account, ...], name: str | None) -> Account:
 async def _probe(
     settings: Settings, account: Account, requested: list[Resource], *, kept: bool, as_json: bool
 ) -> int:
-    clock, failed = SystemClock(), 0
+    failed = 0
     probed_resources: list[Capabilities] = []
-    async with redis_url(settings) as url, open_services([account], url, clock) as services:
+    async with redis_url(settings) as url, open_services([account], url) as services:
+        await services.clock.sync()
         contract = services.accounts[account.name].capabilities
         known = await contract.load() if kept else {}
         for resource in requested:

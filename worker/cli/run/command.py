@@ -13,7 +13,6 @@ from pydantic import SecretStr
 
 from jobs.worker import make_worker
 from worker import __version__
-from worker.admin.redis_acl import check_usable
 from worker.app import (
     announce,
     deregister,
@@ -87,12 +86,12 @@ async def _run(
         url = await stack.enter_async_context(redis_url(settings, alone=sandbox or not once))
         # Each sandbox begins anew, so it has published nothing before.
         given_out = GivenOut(None if sandbox else settings.data_dir)
-        services = await stack.enter_async_context(open_services(accounts, url, clock, given_out))
+        services = await stack.enter_async_context(open_services(accounts, url, given_out=given_out))
         stack.callback(given_out.save, ended=True)
         await wait_until_up(services.redis, url, clock, patience=PATIENCE if once else None)
         try:
+            await services.clock.sync()
             await check_server(services.redis, url)
-            await check_usable(url, services.accounts, queue=not once and settings.redis.queue_url is None)
             if local:
                 await _delete_state(services)
             await _log_in(services, must_reach=once)
@@ -132,8 +131,6 @@ async def _daemon(
         await wait_for_queue()
 
     await wait_for_queue()  # a wrong address ends the start: waiting would not help
-    if settings.redis.queue_url:
-        await check_usable(queue_url, (), queue=True)
     daemon = Daemon(
         worker_id=name,
         data_dir=settings.data_dir,

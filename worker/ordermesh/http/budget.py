@@ -59,7 +59,9 @@ class BudgetUse:
 async def use_of(redis: Redis, keys: Keys, now: float) -> BudgetUse:
     """Return how much of the budget of an account is used; `now` is in seconds since 1970."""
     result = await answer(redis.hmget(keys.budget, ["rate", "minute", "used", "before"]))
-    workers = await redis.zcount(f"{keys.budget}:sharing", (now - _QUIET_SECONDS) * 1000, "+inf")
+    workers = await redis.zcount(
+        f"{keys.budget}:sharing", (now - _QUIET_SECONDS) * 1000, (now + _QUIET_SECONDS) * 1000
+    )
     rate, minute, used, before = (float(value or 0) for value in result)
     # The previous minute counts by the part of it that is within the last 60 seconds.
     passed = now / 60 - minute

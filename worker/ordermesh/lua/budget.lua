@@ -42,5 +42,6 @@ end
 redis.call('PEXPIRE', KEYS[1], math.ceil(math.min(math.max(60000, capacity / rate), 2592000000)))
 redis.call('ZADD', KEYS[2], now, ARGV[4])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 5000)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], string.format('(%.17g', now), '+inf') -- from before the clock was put back
 redis.call('PEXPIRE', KEYS[2], 60000)
 return {granted, wait, redis.call('ZCARD', KEYS[2])}

@@ -89,6 +89,26 @@ EVENTS = (
         ("url", "waited_s", "error"),
     ),
     LogEvent(
+        "tick_failed",
+        LogLevel.ERROR,
+        "Redis has refused a command of the tick, which enqueues what is due. The next tick tries again.",
+        "Do as `advice` says.",
+        ("error", "exception", "repeated", "advice"),
+    ),
+    LogEvent(
+        "reads_brought_forward",
+        LogLevel.INFO,
+        "The clock of Redis was put back since the last tick. Reads by id that wait were moved by as much.",
+        fields=("moved_s",),
+    ),
+    LogEvent(
+        "clock_moved",
+        LogLevel.WARNING,
+        "The clock of Redis, by which all workers go, was put back or on by `moved_s`.",
+        "Set up time synchronisation on the host of Redis.",
+        ("moved_s", "advice"),
+    ),
+    LogEvent(
         "redis_full",
         LogLevel.ERROR,
         "Redis has reached its maxmemory and refuses writes. Nothing is lost; polling waits.",

@@ -349,8 +349,10 @@ async def test_neither_a_backlog_nor_what_is_new_waits_for_the_other(bench: Benc
         key = b.account.keys.refresh_queue("orders")
         await answer(b.redis.zadd(key, {f"id:{at:03}": at + 1.0 for at in range(100)}))
         await answer(b.redis.zadd(key, {"id:later": b.services.clock.now() + 1000}))
-        assert set((await due.fetch(10)).members) == {f"id:{at:03}" for at in (*range(5), *range(95, 100))}
-        assert len((await due.fetch(1000)).members) == 100
+        assert set((await due.fetch(10, 3600)).members) == {
+            f"id:{at:03}" for at in (*range(5), *range(95, 100))
+        }
+        assert len((await due.fetch(1000, 3600)).members) == 100
 
 
 async def test_what_is_never_there_is_not_asked_for_for_ever(bench: BenchMaker) -> None:

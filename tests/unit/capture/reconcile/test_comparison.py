@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.reconcile import seconds_until_slice
 from tests.support.scripted_server import OwnClock
 from worker.capture.reconcile.comparison import (
     Comparison,
@@ -21,6 +20,7 @@ from worker.capture.reconcile.comparison import (
     times_of,
     window_of,
 )
+from worker.capture.reconcile.progress import is_due
 from worker.capture.reconcile.throttle import Throttle
 from worker.capture.registry import CATEGORIES, ORDERS, SHIPMENTS
 from worker.ordermesh.contract.findings import Capabilities, no, yes
@@ -158,16 +158,16 @@ async def test_a_worker_that_ends_waits_for_no_turn() -> None:
 @pytest.mark.parametrize(
     ("due_at", "interval", "began", "expected"),
     [
-        (None, None, None, -1000.0),
-        (b"1005", b"3600", b"0", 5.0),
-        (b"5000", b"7200", b"0", 400.0),  # the interval was made shorter: it counts at once
-        (b"1030", b"7200", b"900", 30.0),  # a pause within a pass is no interval
-        (b"x", b"3600", b"0", 0.0),
-        (b"99999", b"3600", b"0", 0.0),  # the clock was wrong when it was noted
+        (0, 0, 0, True),
+        (1000, 3600, 0, True),
+        (1005, 3600, 0, False),
+        (3599, 7200, 0, True),  # the interval was made shorter: it counts at once
+        (3601 + 3600, 7200, 0, False),
+        (1030, 7200, 900, False),  # a pause within a pass is no interval
+        (4601, 3600, 0, True),  # no slice waits so long: the clock was put back since
+        (1005, 3600, 1010, True),  # it began in the future: likewise
     ],
 )
-def test_when_a_slice_is_due(
-    due_at: bytes | None, interval: bytes | None, began: bytes | None, expected: float
-) -> None:
+def test_when_a_slice_is_due(due_at: float, interval: float, began: float, expected: bool) -> None:
     """By what is noted and the interval that is wanted now (an hour), at second 1000."""
-    assert seconds_until_slice(due_at, interval, began, requested=3600.0, now=1000.0) == expected
+    assert is_due(due_at, interval, began, every=3600.0, now=1000.0) is expected
