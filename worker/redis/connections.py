@@ -10,17 +10,26 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis.exceptions
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    ConnectionPool,
+    Redis,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 
 from worker.backoff import Backoff
 from worker.config.settings import hide_password
 from worker.errors import RedisUnavailable, SettingsError
+from worker.redis.server_state import is_lost, is_of_role
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from worker.clock import Clock
 
@@ -77,6 +86,48 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in str(error)
 
 
+class _Following(AbstractConnection):
+    """A connection that is given up, and made anew, when its server cannot do its part: after a failover, above all.
+
+    Both then are a lost connection to the caller, so a command, a pipeline or a script is repeated like after a reset.
+    A server that is a replica has executed no write of them.
+    """
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:
+            if not is_lost(error):
+                raise
+            raise redis.exceptions.ConnectionError(f"The connection was reset: {error}") from None
+
+    async def read_response(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*arguments, **options)
+        except redis.exceptions.ResponseError as error:
+            if not is_of_role(error):
+                raise
+            await self.disconnect(nowait=True)
+            raise redis.exceptions.ConnectionError(f"The server cannot execute this now: {error}") from None
+
+
+class _Plain(_Following, Connection):
+    """Over TCP."""
+
+
+class _Encrypted(_Following, SSLConnection):
+    """Over TLS."""
+
+
+class _Local(_Following, UnixDomainSocketConnection):
+    """Over a socket of this machine."""
+
+
+_FOLLOWING = {Connection: _Plain, SSLConnection: _Encrypted, UnixDomainSocketConnection: _Local}
+
+
 def _options() -> dict[str, Any]:
     return {
         "socket_timeout": SOCKET_TIMEOUT,
@@ -102,6 +153,7 @@ def pool(url: str, *, max_connections: int = 32) -> ConnectionPool:
         options.pop("socket_keepalive")
     try:
         made = BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=20, **options)
+        made.connection_class = _FOLLOWING[made.connection_class]
         made.connection_class(**made.connection_kwargs)  # does not connect, but checks the options
     except (TypeError, ValueError) as error:
         raise SettingsError(f"The Redis address {hide_password(url)} cannot be used: {error}") from None

@@ -375,7 +375,9 @@ async def test_the_tick_enqueues_a_pass_when_it_is_due(bench: BenchMaker, redis_
     async with bench() as b:
         queue, job = make_queue(redis_url, b.services.queue), job_id(b.services.queue, "default").encode()
         try:
-            await b.redis.hset(b.account.keys.cursor("orders"), "due_at", str(time.time() + 60))
+            await b.redis.hset(
+                b.account.keys.cursor("orders"), mapping={"due_at": time.time() + 60, "failures": 1}
+            )
             await tick({"services": b.services, "redis": queue})
             assert await queue.zrange(b.services.queue, 0, -1) == []
             b.account.retention._due_at = 0.0

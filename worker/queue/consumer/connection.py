@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import redis.exceptions
 
+from worker.redis.connections import is_full
+from worker.redis.server_state import is_lost, is_of_role, is_passing
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 PATIENCE = 5.0
 """Seconds without a response, beyond the time for which a command may block, after which it has failed."""
 _NEVER = 86_400.0
-_TRANSIENT = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY ")
 _BROKEN = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
 T = TypeVar("T")
 
@@ -33,14 +35,8 @@ def is_transient(error: Exception) -> bool:
     """True if the same call may succeed later: the server is away, starts, fails over, is busy, or full."""
     if isinstance(error, _REFUSED):
         return False
-    if isinstance(error, redis.exceptions.ResponseError):
-        # redis-py removes the error code if it has a class for it; Redis 6.2 prefixes the errors of scripts.
-        known = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
-        message = str(error)
-        return (
-            isinstance(error, known) or message.startswith(_TRANSIENT) or "OOM command not allowed" in message
-        )
-    return isinstance(error, _BROKEN)
+    causes = (is_full, is_of_role, is_passing, is_lost)
+    return isinstance(error, _BROKEN) or any(cause(error) for cause in causes)
 
 
 async def with_timeout(call: Awaitable[T]) -> T:
@@ -78,7 +74,9 @@ class DedicatedConnection:
                 await self._connection.send_command(*command)
                 # With an explicit timeout, because otherwise redis-py applies that of the socket.
                 return await self._connection.read_response(disable_decoding=True, timeout=_NEVER)
-        except redis.exceptions.ResponseError:
+        except redis.exceptions.ResponseError as error:
+            if is_of_role(error):
+                await self.close()
             raise
         except BaseException:
             await self.close()

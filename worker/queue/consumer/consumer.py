@@ -126,7 +126,7 @@ class Consumer:
         )
         clock = clock or SystemClock()
         self._log = ConsumerLog(options, clock)
-        self._retry = RetryForever(clock, self._log.logger)
+        self._retry = RetryForever(redis, clock, self._log.logger)
         self._group = GroupClient(redis, Keys(account), options)
         self._retry.rejoin = lambda: finish(with_timeout(self._group.rejoin()))
         self._in_flight = InFlight(redis, self._group, options, retry=self._retry, log=self._log, clock=clock)

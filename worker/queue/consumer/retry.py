@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, TypeVar
 from worker.backoff import Backoff
 from worker.errors import GroupGone
 from worker.queue.consumer.connection import is_transient
+from worker.redis.server_state import is_of_role
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     import structlog
+    from redis.asyncio import Redis
 
     from worker.clock import Clock
 
@@ -33,8 +35,8 @@ class RetryForever:
     returns in which resources; None if the group was dropped.
     """
 
-    def __init__(self, clock: Clock, log: structlog.typing.FilteringBoundLogger) -> None:
-        self._clock, self._log = clock, log
+    def __init__(self, client: Redis, clock: Clock, log: structlog.typing.FilteringBoundLogger) -> None:
+        self._redis, self._clock, self._log = client, clock, log
         self.rejoin: Callable[[], Awaitable[list[str] | None]] | None = None
 
     async def __call__(self, step: str, call: Callable[[], Awaitable[T]]) -> T:
@@ -57,6 +59,9 @@ class RetryForever:
             except Exception as error:
                 if not is_transient(error):
                     raise
+                if is_of_role(error):
+                    # Its connection is back in the pool of the caller's client, and leads to that server for good.
+                    await self._redis.connection_pool.disconnect(inuse_connections=False)
                 failures += 1
                 await self.pause(step, error, failures)
 
