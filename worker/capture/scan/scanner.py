@@ -208,9 +208,7 @@ class Scanner:
         moved = self._full_scan.moved if self._full_scan else False
         now = self._clock.now()
         clock_moved = self._run.clock_moved(now, self._clock.monotonic())
-        return self._progress.result(
-            pages, self._fetcher.statuses, now, moved=moved, clock_moved=clock_moved
-        )
+        return self._progress.result(pages, self._fetcher.statuses, now, moved=moved, clock_moved=clock_moved)
 
     async def _end(self) -> ReadResult:
         """Commit what follows from a step that has been read to its end."""
