@@ -27,6 +27,7 @@ from worker.capture.state.store import StateStore
 from worker.errors import LeaseLost
 from worker.keys import Keys
 from worker.telemetry import tracing
+from worker.telemetry.log import Repeats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from worker.queue.streams.backpressure import Backpressure
     from worker.telemetry.tracing import Span
 
+HELD_BACK_SECONDS = 600.0
+"""Between two log lines about the same deletions that are held back."""
 PAUSE_SECONDS = 5.0
 """Until a resource that is paused is looked at again. It costs a lookup in Redis, and no request."""
 
@@ -66,6 +69,7 @@ class AccountContext:
     clock: SharedClock
     worker_id: str
     given_out: GivenOut = field(default_factory=GivenOut)
+    held_back: Repeats = field(init=False, default_factory=partial(Repeats, HELD_BACK_SECONDS))
     keys: Keys = field(init=False)
     pauses: Pauses = field(init=False)
     _payloads: dict[str, PayloadOptions] = field(init=False, default_factory=dict)
@@ -98,7 +102,8 @@ class ReadOptions:
     """How a source is read, whoever reads it.
 
     `resource`: the list that is read, or that the audit log belongs to. `scope`: which of its records are published.
-    `single`: it was seen that a single record can be read by its id. `confirm_after`: seconds between the two answers
+    `single`: it was seen that a single record can be read by its id; `single_alike`: it then has the fields that the
+    list shows. `confirm_after`: seconds between the two answers
     that a record does not exist, after which it is deleted.
     """
 
@@ -110,6 +115,7 @@ class ReadOptions:
     ignored: frozenset[str]
     confirm_after: float
     single: bool = False
+    single_alike: bool = True
     privacy: RecordPolicy | None = None
     max_record_bytes: int = MAX_RECORD
 

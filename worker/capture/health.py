@@ -123,11 +123,7 @@ def _problems(cursor: Cursor) -> Iterator[str]:
         yield f"{cursor.loss}; until a full scan has ended, published data may be older than it was"
     if cursor.suspicious:
         yield f"the last read is suspect: {cursor.suspicious}"
-    if cursor.held_back:
-        yield (
-            f"the last full scan did not return {cursor.held_back} or more known records, too many to publish as "
-            "deleted; check them in OrderMesh, and if they are gone, run: ordersync resync --accept-deletes"
-        )
+    yield from _missing(cursor)
     if cursor.gaps:
         of = "1 record" if cursor.gaps == 1 else f"{cursor.gaps} records"
         yield f"it cannot be proven that every change of {of} was published; run: ordersync coverage"
@@ -140,3 +136,25 @@ def _problems(cursor: Cursor) -> Iterator[str]:
     if cursor.unreadable:
         noun = "record" if cursor.unreadable == 1 else "records"
         yield f"{cursor.unreadable} {noun} cannot be read; run: ordersync dead list"
+
+
+def _missing(cursor: Cursor) -> Iterator[str]:
+    """Yield what the last full scans did not find."""
+    if cursor.held_back:
+        yield (
+            f"the last full scan did not find {cursor.held_back} of {cursor.tracked} known records, too many to "
+            "publish as deleted. First run: ordersync contract probe. If it shows what you expect of the gateway, look "
+            "for some of the records in OrderMesh. Only if they are gone, run: ordersync resync --accept-deletes"
+        )
+    elif cursor.doubts > 1:
+        yield (
+            "the last full scans missed known records that are there: the list moves while it is read, or leaves "
+            "records out; they were read by id where that is possible. Run: ordersync contract probe"
+        )
+    if cursor.unanswered:
+        noun = "record" if cursor.unanswered == 1 else "records"
+        yield (
+            f"{cursor.unanswered} known {noun} left the list, and the read by id is refused or not answered yet, so it "
+            "is not known whether they exist. The log shows the answer in follow_up_failed; after a 403, let "
+            "the login read them again"
+        )

@@ -1,10 +1,10 @@
 -- Finds the records that are known and that a complete read has not seen.
 -- KEYS: prefix of the state hashes, shown (bitmap: places of the records that it has seen) (all of one hash tag)
 -- ARGV: first bucket, bucket behind the last, most to be found
--- Returns {records that there are in these buckets, the place behind the highest in them, packed id, packed id, ...}.
--- The ids end behind one more than the most; the numbers are those of all the buckets. Not among them: records that were published as
--- deleted, and the places of unreadable records, which have no id.
-local found, tracked, places = {}, 0, 0
+-- Returns {records that there are in these buckets, the place behind the highest in them, records among them that the
+-- read has not seen, packed id, packed id, ...}. The numbers are those of all these buckets, the ids no more than the
+-- most. Not among the unseen: records that were published as deleted, and unreadable ones, which have no id.
+local found, tracked, places, unseen = {}, 0, 0, 0
 local most = tonumber(ARGV[3])
 for bucket = tonumber(ARGV[1]), tonumber(ARGV[2]) - 1 do
   local states = redis.call('HGETALL', KEYS[1] .. ':' .. bucket)
@@ -20,12 +20,17 @@ for bucket = tonumber(ARGV[1]), tonumber(ARGV[2]) - 1 do
       local place = struct.unpack('>I4', state, 19)
       places = math.max(places, place + 1)
       tracked = tracked + (gone and 0 or 1)
-      if not gone and not nameless and #found <= most and redis.call('GETBIT', KEYS[2], place) == 0 then
-        found[#found + 1] = id
+      if not gone and not nameless and redis.call('GETBIT', KEYS[2], place) == 0 then
+        unseen = unseen + 1
+        if #found < most then
+          found[#found + 1] = id
+        end
       end
     end
   end
 end
+-- Not `unpack`, whose stack may be too short for all of them.
+table.insert(found, 1, unseen)
 table.insert(found, 1, places)
 table.insert(found, 1, tracked)
 return found

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PROBE_AGAIN = 86_400.0
 """Seconds after which the probe is repeated."""
 FINISH_AFTER = 900.0
-"""Seconds after which the probe is repeated if a finding is unknown."""
+"""Seconds after which the probe is repeated if a finding is unknown, or is doubted."""
 
 _decode = msgspec.json.Decoder(Capabilities).decode
 
@@ -65,12 +65,13 @@ class CapabilityRegistry:
         self._apply(result)
         return result
 
-    async def ensure(self, resource: Resource, *, again: bool = True) -> Capabilities:
+    async def ensure(self, resource: Resource, *, again: bool = True, doubted: bool = False) -> Capabilities:
         """Return the capabilities of a resource after applying them. The resource is probed if necessary.
 
         Args:
             resource: The resource.
             again: Repeat a probe that is too old.
+            doubted: The last full scan speaks against the findings, so that they are too old sooner.
 
         Raises:
             ContractMismatch: The gateway does not have a list of the resource.
@@ -81,7 +82,7 @@ class CapabilityRegistry:
         known = (await self.load()).get(resource.name)
         if known is None or not known.certain:
             known = await self.probe(resource)
-        elif again and self._is_old(known):
+        elif again and self._is_old(known, doubted=doubted):
             known = await self._probe_again(resource, known)
         if known.state == "forbidden":
             raise Forbidden(resource.search, 403, known.problem)
@@ -96,12 +97,12 @@ class CapabilityRegistry:
         return result
 
     async def _probe_again(self, resource: Resource, known: Capabilities) -> Capabilities:
-        """Repeat the probe; keep the known findings if no list is found, as the gateway may fail for an hour."""
+        """Repeat the probe; keep the known findings if it finds no records, as the gateway may fail for an hour."""
         try:
             result = await self._probe(resource)
         except OrderMeshError:
             return known
-        if result.state not in {"found", "empty"}:
+        if result.state not in {"found", known.state}:
             result = msgspec.structs.replace(known, at=result.at - PROBE_AGAIN + FINISH_AFTER)
         await self._save(result)
         return result
@@ -231,7 +232,7 @@ class CapabilityRegistry:
     def _apply(self, result: dict[str, Capabilities]) -> None:
         self._client.adopt(adopt(self.configured, result.values()))
 
-    def _is_old(self, known: Capabilities) -> bool:
+    def _is_old(self, known: Capabilities, *, doubted: bool) -> bool:
         unknown = known.filtering.supported is None or (not known.since and known.sorting.supported is None)
-        incomplete = known.unfinished or unknown
-        return not 0 <= self._clock.now() - known.at < (FINISH_AFTER if incomplete else PROBE_AGAIN)
+        soon = doubted or known.unfinished or unknown
+        return not 0 <= self._clock.now() - known.at < (FINISH_AFTER if soon else PROBE_AGAIN)

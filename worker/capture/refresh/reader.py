@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import msgspec
 
 from worker.backoff import Backoff
 from worker.cancellation import plain_errors
+from worker.capture import by_id
 from worker.capture.gate import COMPLETE, ReadResult
 from worker.capture.records import audit
 from worker.capture.records.fingerprint import pack_id
@@ -33,18 +33,16 @@ from worker.errors import (
     ServerError,
     UnreadableAnswer,
 )
-from worker.ordermesh.contract.operations import OPERATIONS
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from worker.capture.context import PollSession
     from worker.capture.records.diff import DecodedRecord, RawRecord
     from worker.capture.state.cursor import CursorUpdate
     from worker.capture.state.refresh_queue import RefreshBatch, RefreshKey
     from worker.ordermesh.contract.findings import Capabilities
-    from worker.ordermesh.http.reply import Reply
 
 BATCH = 50
 """Reads that are committed together."""
@@ -186,7 +184,9 @@ class RecordRefresher:
         source = self._session.source
         if isinstance(source, AuditLog):
             key = source.operation
-            log = await read_log(partial(self._call, key, member.path), key, self._client.profile)
+            log = await read_log(
+                partial(by_id.call, self._session, key, member.path), key, self._client.profile
+            )
             batch.logs.append((member, log.raw, log.items))
             batch.cut[str(member)] = log.cut
             if log.cut:
@@ -195,16 +195,15 @@ class RecordRefresher:
         elif member.of:
             if source.by_parent is not None:
                 key = source.by_parent
-                listed = await read_children(partial(self._call, key, member.path), key, self._client.profile)
+                listed = await read_children(
+                    partial(by_id.call, self._session, key, member.path), key, self._client.profile
+                )
                 records = self._session.observe(listed.items)
                 self._wants_full_scan |= bool(listed.cut)
                 batch.observed += records
                 batch.listed |= {record.key for record in records}
         elif self._readable and source.single is not None:
-            response = await self._call(source.single, member.path)
-            (record,) = self._session.observe([msgspec.Raw(response.record)])
-            if record.identifier != member.path[0]:
-                raise UnreadableAnswer(source.single, f"the response is not record {member.path[0]}")
+            record = await by_id.read_record(self._session, source.single, *member.path)
             batch.observed.append(record)
             batch.found.append(record.identifier)
         else:
@@ -218,13 +217,6 @@ class RecordRefresher:
         """Whether a single record can be read by its id."""
         return self._capabilities.single.supported is not False
 
-    async def _call(self, key: str, path: Sequence[str], query: Mapping[str, str] | None = None) -> Reply:
-        names = OPERATIONS[key].path_parameters
-        if len(names) != len(path):
-            raise UnreadableAnswer(key, f"the path takes {len(names)} ids, and {len(path)} were given")
-        values = dict(zip(names, path, strict=True))
-        return await self._client.call(key, path=values, query=query, usage=self._run.usage)
-
     async def _not_found(self, text: str, member: RefreshKey, batch: _Batch) -> None:
         """Decide what follows from an answer that the record does not exist, at least at the moment."""
         source, identifier = self._session.source, member.path[0]
@@ -237,6 +229,9 @@ class RecordRefresher:
                 early = self._options.confirm_after - self._session.clock.steady_for()
                 if times and early > 0:
                     batch.later[text] = early  # the clock has jumped ahead: its time was not up yet
+                elif times + 1 >= CONFIRMATIONS and self._session.cursor.held_back:
+                    # So many are gone that a person has to accept it.
+                    batch.later[text] = self._options.confirm_after
                 elif times + 1 >= CONFIRMATIONS:
                     batch.gone.append(identifier)
                     batch.done.append(text)

@@ -50,7 +50,11 @@ class ScanResult:
         clock_offset: Seconds by which the server's clock is ahead of ours.
         anomaly: What speaks against the read, in words; empty where nothing does.
         bare: A read of newer changes in this run was empty, where it should have shown something.
+        moved: Known records were not found that are there, or may be: others may have been missed as well.
         held_back: Records that were not found, where these are more than may be deleted at once.
+        doubts: How much speaks against the last full scans, as in the cursor.
+        again: The list is to be read again at once.
+        unanswered: Records that were not found, and whose read by id is refused, or not answered yet.
 
     """
 
@@ -70,7 +74,11 @@ class ScanResult:
     clock_offset: float = 0.0
     anomaly: str = ""
     bare: bool = False
+    moved: bool = False
     held_back: int = 0
+    doubts: int = 0
+    again: bool = False
+    unanswered: int = 0
 
 
 def checkpoint(step: ScanStep, result: ScanResult) -> CursorUpdate:
@@ -99,13 +107,13 @@ def conclude(step: ScanStep, result: ScanResult, cursor: Cursor, now: float) -> 
         return moved
     done: CursorUpdate = {
         **moved,
-        "fresh_as_of": cursor.fresh_after(result.started_at, now),
-        "last_success": now,
-        "due_at": result.started_at + result.interval,
+        "due_at": now if result.again else result.started_at + result.interval,
         "failures": 0,
         "error": "",
         "error_code": "",
     }
+    if not result.moved:
+        done |= {"fresh_as_of": cursor.fresh_after(result.started_at, now), "last_success": now}
     return done if step.is_fast else {**done, **_full_scan(result, cursor, now, mark=moved["mark"])}
 
 
@@ -140,7 +148,7 @@ def _watermark(step: ScanStep, result: ScanResult, cursor: Cursor, now: float) -
     passed = max(0.0, now - result.started_at)
     mark = int(min(result.newest, server_time(now, result.clock_offset) * 1000) - passed * 1000)
     moved: CursorUpdate = {
-        "mark": max(mark, cursor.mark),
+        "mark": cursor.mark if result.moved else max(mark, cursor.mark),
         "newest": result.newest,
         "unreadable": unreadable,
     }
@@ -156,7 +164,7 @@ def _full_scan(result: ScanResult, cursor: Cursor, now: float, *, mark: int) -> 
         "sweep_seconds": now - result.started_at,
         "sweep_pages": cursor.scan.pages if result.pages is None else result.pages,
         "sweep_short": 0,
-        "swept_at": result.started_at,
+        "swept_at": 0.0 if result.again else result.started_at,
         "swept_mark": mark,
         "swept_records": result.seen,
         "suspect_records": 0,
@@ -166,6 +174,8 @@ def _full_scan(result: ScanResult, cursor: Cursor, now: float, *, mark: int) -> 
         # Where no more records are known than a list shows, it only looked capped.
         "capped": 0 if by_page or cursor.tracked <= cursor.capped else cursor.capped,
         "held_back": result.held_back,
+        "doubts": result.doubts,
+        "unanswered": result.unanswered,
     }
 
 
@@ -192,4 +202,5 @@ def _suspect(step: ScanStep, result: ScanResult) -> CursorUpdate:
         "error": "",
         "error_code": "",
     }
-    return fields if step.is_fast else {**fields, "suspect_records": result.seen, **SCAN_OVER}
+    full_scan: CursorUpdate = {"suspect_records": result.seen, "doubts": result.doubts, **SCAN_OVER}
+    return fields if step.is_fast else {**fields, **full_scan}

@@ -50,10 +50,13 @@ class ScanExecutor:
         """
         session = self._session
         resource = session.options.resource
-        capabilities = await self._capabilities.ensure(resource, again=not session.cursor.scan.started)
+        capabilities = await self._capabilities.ensure(
+            resource, again=not session.cursor.scan.started, doubted=session.cursor.doubts > 0
+        )
         # A path that nobody has tried answers 404 for every record, also for one that is there.
         by_id = resource.single is not None and capabilities.single.supported is True
-        session.options = replace(session.options, single=by_id)
+        alike = capabilities.single_alike is not False
+        session.options = replace(session.options, single=by_id, single_alike=alike)
         parts = self._choose(complete=complete)
         suspicion: tuple[ScanStep, OrderMeshError] | None = None
         result, self._restarts = COMPLETE, complete and not resume

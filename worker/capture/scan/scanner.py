@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import anyio
 
 from worker.cancellation import plain_errors
-from worker.capture.gate import COMPLETE, ReadResult, Stop, StopCause
+from worker.capture.gate import COMPLETE, PARTIAL, ReadResult, Stop, StopCause
 from worker.capture.records.diff import Action
 from worker.capture.scan.conclusion import checkpoint, conclude, fail
-from worker.capture.scan.deletions import Deletions, find_deletions
+from worker.capture.scan.deletions import Deletions, find_deletions, unbelieved
 from worker.capture.scan.pages import PageFetcher, PageQueue
 from worker.capture.scan.paginators import fast_paginator, full_scan_paginator
 from worker.capture.scan.progress import ScanProgress, count_unreadable
@@ -96,9 +96,13 @@ class Scanner:
             )
         if paginator.done and not paginator.unsettled:
             return await self._end()
-        stop = stop or Stop(StopCause.OUT_OF_TIME)  # its pages move as often as they are read
+        # Its pages may have moved as often as they were read.
+        return await self._stop(stop or Stop(StopCause.OUT_OF_TIME))
+
+    async def _stop(self, stop: Stop) -> ReadResult:
+        """Commit that the read ends here for now."""
         fields = self._session.stop_fields(stop)
-        if step.is_fast and stop.cause is StopCause.OUT_OF_TIME:
+        if self._step.is_fast and stop.cause is StopCause.OUT_OF_TIME:
             # It starts over each time, so it might never end. A full scan resumes where it was.
             fields["swept_at"] = 0.0
         result = ReadResult(stop)
@@ -222,17 +226,20 @@ class Scanner:
         ended = None if run.unreadable and not anomaly else ReadResult(suspicion=anomaly)
         if anomaly:
             run.bare = run.bare or (self._full_scan is None and not self.sanity.seen)
-        elif ended:
-            run.freshness = now - self._result().started_at
-        judges_absence = self._full_scan is not None and ended == COMPLETE
+        is_believed = ended == COMPLETE
         while True:
-            absences = Deletions()
-            if judges_absence:
-                absences = await find_deletions(self._session, known, accepted=accepted)
-            result = replace(self._result(), anomaly=anomaly, held_back=absences.held_back)
-            fields: CursorUpdate = {**conclude(self._step, result, known, now), **absences.counted}
+            absences = await self._absences(known, is_believed=is_believed, accepted=accepted)
+            if absences.stop is not None:
+                return await self._stop(absences.stop)
+            if is_believed:
+                ended = PARTIAL if absences.moved else COMPLETE
+                run.freshness = None if absences.moved else now - self._result().started_at
+            fields: CursorUpdate = {
+                **conclude(self._step, absences.describe(self._result(), anomaly), known, now),
+                **absences.counted,
+            }
             refresh = absences.refresh
-            if judges_absence and known.stale:
+            if is_believed and self._full_scan is not None and known.stale:
                 refresh = replace(refresh, settled=await self._store.stale_but_in(self._scan))
             if await self._commit(fields, ended, changes=absences.deleted, refresh=refresh):
                 break
@@ -249,6 +256,21 @@ class Scanner:
 
     def _find_anomaly(self, known: Cursor) -> str:
         return MIXED_PARTS if self._step.plan == MIXED else self.sanity.find_anomaly(known)
+
+    async def _absences(self, known: Cursor, *, is_believed: bool, accepted: bool) -> Deletions:
+        """Return what follows for records that a full scan did not show; of any other read nothing follows."""
+        if self._full_scan is None or self._run.unreadable or self._step.plan == MIXED:
+            return Deletions(doubts=known.doubts)
+        if is_believed:
+            session, deadline = self._session, self._deadline
+            absences = await find_deletions(
+                session, known, accepted=accepted, scan=self._scan, deadline=deadline
+            )
+        else:
+            absences = unbelieved(known)
+        if absences.probe:
+            await self._session.context.capabilities.mark_stale(self.resource)
+        return absences
 
     async def _load_cursor(self) -> Cursor:
         """Return the cursor that the end of the step goes by. A full scan has itself added to its counts of records."""

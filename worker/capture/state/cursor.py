@@ -25,6 +25,7 @@ class CursorUpdate(TypedDict, total=False):
     buckets: int
     bare: int
     capped: int
+    doubts: int
     due_at: float
     error: str
     error_code: str
@@ -50,10 +51,12 @@ class CursorUpdate(TypedDict, total=False):
     swept_mark: int
     swept_records: int
     tracked: int
+    unanswered: int
     unclean_scans: int
     unreadable: int
     sweep_again: bool
     sweep_changed: int
+    sweep_drift: int
     sweep_page: int
     sweep_pages: int
     sweep_plan: str
@@ -76,6 +79,7 @@ SCAN_OVER: CursorUpdate = {
     "sweep_started": 0,
     "sweep_seen": 0,
     "sweep_changed": 0,
+    "sweep_drift": 0,
     "sweep_again": False,
     "sweep_statuses": "",
     "sweep_plan": "",
@@ -99,6 +103,7 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
         seen: Records read so far.
         changed: Those among them that had changed.
         unreadable: Records before `page` that cannot be read.
+        drift: Records that it missed, and that are there, as reads by id have shown at its end.
         again: The pages moved during the scan, and it reads them for the second time.
         since: How far a keyset scan has come (milliseconds since 1970).
         statuses: The statuses of the records so far, each after a line break; empty where they are not collected.
@@ -119,6 +124,7 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
     seen: int = 0
     changed: int = 0
     unreadable: int = 0
+    drift: int = 0
     again: bool = False
     since: int = 0
     statuses: str = ""
@@ -173,7 +179,10 @@ class Cursor:
         error: The last failure, in words.
         error_code: Its code.
         paused: Why polling pauses (backpressure), in words.
-        held_back: Records, at least, that the last full scan did not find; more than it may delete at once.
+        doubts: How much speaks against the last full scans in a row: one for a scan that missed records which can be
+            read by their id, two for one that missed many; 0 where the last one missed none.
+        held_back: Records that the last full scan did not find, where these are more than it may delete at once.
+        unanswered: Records that the last full scan did not find, and whose read by id is refused or not answered yet.
         gaps: Records whose audit logs list changes that could not be shown to be published.
 
     """
@@ -211,7 +220,9 @@ class Cursor:
     error: str = ""
     error_code: str = ""
     paused: str = ""
+    doubts: int = 0
     held_back: int = 0
+    unanswered: int = 0
     gaps: int = 0
 
     @property

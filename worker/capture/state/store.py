@@ -54,9 +54,13 @@ _pack = partial(msgpack.packb, use_bin_type=False)
 
 @dataclass(frozen=True, slots=True)
 class UnseenRecords:
-    """Ids of records that a full scan did not return, and the numbers of known records and assigned places."""
+    """Known records that a full scan did not return: the ids of some, or all, and how many they are.
+
+    Likewise the numbers of known records and of assigned places.
+    """
 
     identifiers: Sequence[str]
+    count: int
     tracked: int
     places: int
 
@@ -194,16 +198,17 @@ class StateStore:
         return int(await answer(self._redis.bitcount(self._keys.scan_bitmap(self._resource.name))))
 
     async def missing(self, buckets: int, limit: int) -> UnseenRecords:
-        """Return known records that the full scan has not seen, at most `limit` + 1 of them."""
-        bitmap, result, tracked, places = self._keys.scan_bitmap(self._resource.name), list[str](), 0, 0
+        """Return the known records that the full scan has not seen, with at most `limit` of their ids."""
+        bitmap, result = self._keys.scan_bitmap(self._resource.name), list[str]()
+        count = tracked = places = 0
         for bucket in range(0, buckets, BUCKETS_AT_ONCE):
             end = min(bucket + BUCKETS_AT_ONCE, buckets)
-            here, highest, *packed = await self._missing(
+            here, highest, unseen, *packed = await self._missing(
                 keys=[self._seen, bitmap], args=[bucket, end, limit - len(result)]
             )
             result += [identifier for item in packed if (identifier := unpack_id(item)) is not None]
-            tracked, places = tracked + here, max(places, highest)
-        return UnseenRecords(result, tracked, places)
+            count, tracked, places = count + unseen, tracked + here, max(places, highest)
+        return UnseenRecords(result, count, tracked, places)
 
     async def deletes_accepted(self) -> bool:
         """True if a user has accepted that the next full scan may delete any number of records."""

@@ -96,9 +96,10 @@ EVENTS = (
     LogEvent(
         "deletes_held_back",
         LogLevel.WARNING,
-        "A full scan missed more records than may be deleted at once, so no record was published as deleted.",
-        "Look at OrderMesh. If the records are gone, accept it as `advice` says.",
-        ("resource", "run_id", "missing", "tracked", "advice"),
+        "A full scan missed more records than may be deleted at once, also after the contract was probed again. None "
+        "of them was published as deleted. Logged once in ten minutes.",
+        "Probe the contract, then look at OrderMesh. If the records are gone, accept it as `advice` says.",
+        ("resource", "run_id", "missing", "tracked", "repeated", "advice"),
     ),
     LogEvent(
         "follow_up_failed",

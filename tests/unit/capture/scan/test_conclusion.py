@@ -206,6 +206,7 @@ def test_a_suspect_scan_starts_over_and_is_remembered() -> None:
         **SCAN_OVER,
         "suspicious": "7 records are shown",
         "suspect_records": 7,
+        "doubts": 0,
         "due_at": NOW - 2 + 15,
         "failures": 0,
         "error": "",
@@ -250,7 +251,9 @@ def test_a_list_stays_capped_while_more_is_known(pages: int | None, tracked: int
 
 def test_records_that_were_not_found_are_counted() -> None:
     """Where more were not found than may be deleted, their number is kept, until a scan finds them."""
-    assert conclude(FULL, result(held_back=12), KNOWN, NOW)["held_back"] == 12
+    for name, value in (("held_back", 12), ("doubts", 2), ("unanswered", 3)):
+        fields: dict[str, Any] = {name: value}
+        assert conclude(FULL, result(**fields), KNOWN, NOW)[name] == value  # type: ignore[literal-required]
     assert conclude(FULL, result(), replace(KNOWN, held_back=12), NOW)["held_back"] == 0
     assert "held_back" not in conclude(WINDOW, result(), replace(KNOWN, held_back=12), NOW)
 
@@ -296,3 +299,17 @@ def test_statuses_that_say_nothing(before: str, found: list[str]) -> None:
     """Where the scan has not seen all, or the field is not a status, none are learnt; that stays so for the scan."""
     assert merge_statuses(before, found) == ""
     assert merge_statuses(merge_statuses(before, found), ["Open"]) == ""
+
+
+def test_a_scan_whose_list_moved_claims_nothing() -> None:
+    """Records that are there were missed, so others may have been: neither freshness nor the mark moves."""
+    update = conclude(FULL, result(moved=True, doubts=1), KNOWN, NOW)
+    assert "fresh_as_of" not in update
+    assert "last_success" not in update
+    assert (update["mark"], update["swept_at"], update["due_at"]) == (KNOWN.mark, BEGAN, BEGAN + 15)
+
+
+def test_a_scan_that_is_read_again_is_due_at_once() -> None:
+    """Whichever strategy polls use: the next one begins with a full scan."""
+    update = conclude(FULL, result(moved=True, doubts=1, again=True), KNOWN, NOW)
+    assert (update["swept_at"], update["due_at"]) == (0.0, NOW)
