@@ -101,8 +101,7 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
         cause = f"the poll failed {times}: {cursor.error}"
         return Verdict(Health.DEGRADED if age <= allowed else Health.FAILING, cause)
     if not cursor.baseline and not cursor.lost_at:
-        progress = f"at page {cursor.scan.page + 1}" if cursor.scan.page else "about to start"
-        return Verdict(Health.STARTING, f"the first full scan is {progress}")
+        return Verdict(Health.STARTING, _first_scan(cursor))
     cause = next(_problems(cursor), "")
     if unknown:
         cause = (
@@ -112,6 +111,12 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
     elif age > allowed and not cursor.suspicious:
         cause = f"the last complete read is {age:.0f} s old; the next page is {cursor.scan.page + 1}"
     return Verdict(Health.DEGRADED, cause) if cause else Verdict(Health.OK)
+
+
+def _first_scan(cursor: Cursor) -> str:
+    if cursor.empty_at:
+        return "the first full scan found no records; another one, some minutes later, must find none either"
+    return f"the first full scan is {f'at page {cursor.scan.page + 1}' if cursor.scan.page else 'about to start'}"
 
 
 def _problems(cursor: Cursor) -> Iterator[str]:

@@ -97,8 +97,13 @@ def checkpoint(step: ScanStep, result: ScanResult) -> CursorUpdate:
     }
 
 
-def conclude(step: ScanStep, result: ScanResult, cursor: Cursor, now: float) -> CursorUpdate:
-    """Return what the end of a read writes, which `result` describes, to the `cursor` as it is then."""
+def conclude(
+    step: ScanStep, result: ScanResult, cursor: Cursor, now: float, *, confirm_after: float
+) -> CursorUpdate:
+    """Return what the end of a read writes, which `result` describes, to the `cursor` as it is then.
+
+    `confirm_after`: seconds after which a second empty list confirms a first one, where no record is known yet.
+    """
     if result.anomaly:
         return _suspect(step, result)
     moved = _watermark(step, result, cursor, now)
@@ -112,9 +117,12 @@ def conclude(step: ScanStep, result: ScanResult, cursor: Cursor, now: float) -> 
         "error": "",
         "error_code": "",
     }
-    if not result.moved:
+    if not step.is_fast:
+        done |= _full_scan(result, cursor, now, mark=moved["mark"])
+        done |= _baseline(result, cursor, confirm_after)
+    if not result.moved and done.get("baseline", True):
         done |= {"fresh_as_of": cursor.fresh_after(result.started_at, now), "last_success": now}
-    return done if step.is_fast else {**done, **_full_scan(result, cursor, now, mark=moved["mark"])}
+    return done
 
 
 def fail(paginator: FullScanPaginator, error: Exception) -> CursorUpdate:
@@ -159,8 +167,6 @@ def _full_scan(result: ScanResult, cursor: Cursor, now: float, *, mark: int) -> 
     """Return what a full scan settles that is believed."""
     by_page = result.pages is not None
     return {
-        "baseline": True,
-        **_first_scans(result, cursor),
         "sweep_seconds": now - result.started_at,
         "sweep_pages": cursor.scan.pages if result.pages is None else result.pages,
         "sweep_short": 0,
@@ -191,6 +197,20 @@ def _first_scans(result: ScanResult, cursor: Cursor) -> CursorUpdate:
     if not cursor.unclean_scans or result.clean or cursor.unclean_scans + 1 >= MAX_UNCLEAN:
         return {"unclean_scans": 0}
     return {"unclean_scans": cursor.unclean_scans + 1}
+
+
+def _baseline(result: ScanResult, cursor: Cursor, confirm_after: float) -> CursorUpdate:
+    """Return whether new records are `created` from now on.
+
+    An empty list is believed when another one, later, agrees: it may be an outage, after which all records would seem
+    to be created.
+    """
+    if cursor.baseline or result.seen:
+        return {"baseline": True, "empty_at": 0.0, **_first_scans(result, cursor)}
+    empty_at = cursor.empty_at or result.started_at
+    if result.started_at - empty_at < confirm_after:
+        return {"baseline": False, "empty_at": empty_at}
+    return {"baseline": True, "empty_at": empty_at, **_first_scans(result, cursor)}
 
 
 def _suspect(step: ScanStep, result: ScanResult) -> CursorUpdate:

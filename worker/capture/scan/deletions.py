@@ -118,7 +118,7 @@ def unbelieved(cursor: Cursor) -> Deletions:
 
 
 async def find_deletions(
-    session: PollSession, cursor: Cursor, *, accepted: bool, deadline: float
+    session: PollSession, cursor: Cursor, *, accepted: bool, scan: float, deadline: float
 ) -> Deletions:
     """Return what follows for the records that the full scan which has just ended did not show; log if it is held back.
 

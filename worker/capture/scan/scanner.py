@@ -231,11 +231,13 @@ class Scanner:
             absences = await self._absences(known, is_believed=is_believed, accepted=accepted)
             if absences.stop is not None:
                 return await self._stop(absences.stop)
+            result = absences.describe(self._result(), anomaly)
             if is_believed:
                 ended = PARTIAL if absences.moved else COMPLETE
-                run.freshness = None if absences.moved else now - self._result().started_at
+                run.freshness = None if absences.moved else now - result.started_at
+            after = self._options.confirm_after
             fields: CursorUpdate = {
-                **conclude(self._step, absences.describe(self._result(), anomaly), known, now),
+                **conclude(self._step, result, known, now, confirm_after=after),
                 **absences.counted,
             }
             refresh = absences.refresh

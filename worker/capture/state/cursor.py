@@ -27,6 +27,7 @@ class CursorUpdate(TypedDict, total=False):
     capped: int
     doubts: int
     due_at: float
+    empty_at: float
     error: str
     error_code: str
     failures: int
@@ -146,6 +147,8 @@ class Cursor:
             that was created before then is published as a snapshot, also by a later scan; 0 if that is not known.
         unclean_scans: Full scans that have ended so far, if each of them may have missed a record, since it was resumed
             or its pages moved: a new record without a creation time is a snapshot. 0 once one was clean.
+        baseline: A full scan has ended: new records are published as created, not as snapshots.
+        empty_at: When the first full scan of all began, if neither it nor one since has found a record; else 0.
         scan: Progress of the full scan.
         capped: Records after which the server ends every list; 0 where it does not.
         swept_at: When the last full scan began that has ended.
@@ -190,6 +193,7 @@ class Cursor:
     baseline: bool = False
     first_scan_at: int = 0
     unclean_scans: int = 0
+    empty_at: float = 0.0
     scan: FullScanProgress = field(default_factory=FullScanProgress)
     capped: int = 0
     swept_records: int = 0

@@ -63,7 +63,7 @@ class Reading:
         absent = await store.all_absent()
         queue = RefreshQueue(context.redis, context.keys, name)
         waits = await queue.waits([due.record(identifier) for identifier in absent])
-        self.unconfirmed, self.wait = len(absent), max(waits, default=None)
+        self.unconfirmed, self.wait = 0 if self.held_back else len(absent), max(waits, default=None)
 
     @property
     def problem(self) -> RunIncomplete | None:
@@ -74,14 +74,15 @@ class Reading:
             return kind(f"{run.account}/{run.resource}: {run.error or run.outcome.value}")
         if self.held_back:
             return RunIncomplete(
-                f"{run.account}/{run.resource}: {self._held_back}. Check them in OrderMesh. If they are gone, run: "
+                f"{run.account}/{run.resource}: {self._held_back}. First run: ordersync contract probe. If it shows "
+                "what you expect of the gateway, look for some of them in OrderMesh. Only if they are gone, run: "
                 f"ordersync resync {run.resource} --accept-deletes"
             )
         return None
 
     @property
     def _held_back(self) -> str:
-        return f"deletions of {self.held_back} or more records are held back, since they are too many to be believed"
+        return f"deletions of {self.held_back} records are held back, since they are too many to be believed"
 
     @property
     def _to_be_confirmed(self) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.capture.scan import conclusion
 from worker.capture.scan.conclusion import (
     MAX_STATUSES,
     NO_STATUSES_YET,
     ScanResult,
     checkpoint,
-    conclude,
     merge_statuses,
 )
 from worker.capture.scan.sanity import MAX_OFFSET, MIN_OFFSET, server_time
@@ -41,6 +42,10 @@ CLAIMS = {
     "statuses",
     "capped",
 }
+
+
+CONFIRM_AFTER = 300.0
+conclude = partial(conclusion.conclude, confirm_after=CONFIRM_AFTER)
 
 
 def result(**fields: Any) -> ScanResult:
@@ -150,6 +155,8 @@ def test_server_time(offset: float, expected: float) -> None:
         pages=st.none() | st.integers(0, 9),
         clock_offset=st.floats(-1e6, 1e6),
         anomaly=st.sampled_from(["", "the list is empty"]),
+        seen=st.integers(0, 2),
+        moved=st.booleans(),
     ),
     cursor=st.builds(Cursor, mark=st.integers(0, 2**41), fresh_as_of=st.floats(0, 2e9)),
     now=st.floats(0, 2e9),
@@ -161,6 +168,8 @@ def test_nothing_is_claimed_that_was_not_seen(
     update = conclude(step, shown, cursor, now)
     if shown.anomaly or not shown.complete:
         assert not CLAIMS & update.keys()
+    elif shown.moved or not update.get("baseline", True):
+        assert not {"fresh_as_of", "last_success"} & update.keys()
     else:
         assert update["fresh_as_of"] in {shown.started_at, cursor.fresh_as_of}
         assert update["fresh_as_of"] >= cursor.fresh_as_of or is_ahead(cursor.fresh_as_of, now)
@@ -313,3 +322,16 @@ def test_a_scan_that_is_read_again_is_due_at_once() -> None:
     """Whichever strategy polls use: the next one begins with a full scan."""
     update = conclude(FULL, result(moved=True, doubts=1, again=True), KNOWN, NOW)
     assert (update["swept_at"], update["due_at"]) == (0.0, NOW)
+
+
+def test_an_empty_first_list_is_believed_when_a_later_one_agrees() -> None:
+    """Else all records would be called created after an outage. One that shows a record is believed at once."""
+    first = conclude(FULL, result(seen=0), Cursor(), NOW)
+    assert (first["baseline"], first["empty_at"]) == (False, BEGAN)
+    before = Cursor(empty_at=BEGAN)
+    soon = conclude(FULL, result(seen=0, started_at=BEGAN + CONFIRM_AFTER - 1), before, NOW + CONFIRM_AFTER)
+    assert (soon["baseline"], soon["empty_at"]) == (False, BEGAN)
+    assert conclude(FULL, result(seen=0, started_at=BEGAN + CONFIRM_AFTER), before, NOW + 330)["baseline"]
+    shown = conclude(FULL, result(seen=1, started_at=BEGAN + 1), before, NOW + 1)
+    assert (shown["baseline"], shown["empty_at"]) == (True, 0)
+    assert conclude(FULL, result(seen=0), KNOWN, NOW)["baseline"]
