@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import msgspec
 
 from worker.clock import parse_time, rfc3339
 from worker.queue.streams.groups import written_at
+from worker.surrogates import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -69,7 +71,7 @@ def missing_versions(newest: int, found: Collection[int]) -> list[int]:
 def decoded(data: bytes) -> Any:
     """Return a decoded record or entry; None if it is not valid JSON."""
     try:
-        return msgspec.json.decode(data)
+        return value_of(data)
     except (msgspec.DecodeError, RecursionError):
         return None
 
@@ -77,7 +79,10 @@ def decoded(data: bytes) -> Any:
 def content_key(data: bytes) -> bytes:
     """Return a key that is equal for equal content, however the content is spelled."""
     value = decoded(data)
-    return data if value is None else _canonical(value)
+    try:
+        return data if value is None else _canonical(value)
+    except UnicodeEncodeError:  # half a surrogate pair
+        return json.dumps(value, sort_keys=True).encode()
 
 
 def of_event(event: Event, resource: str, groups: dict[str, dict[str, Any]]) -> TimelineEntry:
@@ -194,7 +199,7 @@ def _name(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 3]}..."
 
 

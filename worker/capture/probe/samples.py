@@ -12,6 +12,7 @@ from worker.capture.records.audit import digest_of
 from worker.clock import parse_time
 from worker.errors import UnreadableAnswer
 from worker.ordermesh.http.pages import NOT_RECORDS, TOTAL_KEYS, split
+from worker.surrogates import decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +38,9 @@ class PageBase(Enum):
     NOT_TURNED = "every page is the same"
     EMPTY = "every page is empty"
     REFUSED = "page 1 is refused"
+
+
+_as_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +262,7 @@ def _names(fields: dict[str, Any]) -> str:
 
 def _layout(body: bytes, wrappers: Sequence[str]) -> tuple[str | None, str | None]:
     try:
-        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        fields = decode(_as_members, body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return "", None
     total_field = next((name for name in TOTAL_KEYS if name in fields), None)
@@ -277,7 +281,7 @@ def _text(value: Any) -> str:
 
 def _sample_record(resource: Resource, raw: msgspec.Raw) -> SampleRecord:
     try:
-        record = msgspec.json.decode(raw)
+        record = decode(msgspec.json.decode, raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         record = None
     if not isinstance(record, dict):

@@ -16,6 +16,7 @@ from xxhash import xxh3_64_digest
 
 from worker.capture.records.fingerprint import RecordState, next_version, pack_id, raw_fingerprint
 from worker.clock import as_rfc3339, parse_time
+from worker.surrogates import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,7 +136,7 @@ def _retained(remembered: Mapping[bytes, None], served: set[bytes]) -> bytes:
 def _published(raw: bytes, privacy: RecordPolicy | None) -> bytes:
     try:
         if privacy is None:
-            msgspec.json.decode(raw)
+            value_of(raw)
             return raw
         return privacy.publish(raw)
     except _UNREADABLE:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from worker import surrogates
 from worker.capture.records.fingerprint import (
     ContentHashes,
     FieldIndex,
@@ -175,7 +176,7 @@ def _raw_record(resource: Resource, record: msgspec.Raw, scope: RecordScope, mos
             "ORDERSYNC_API__MAX_RECORD_BYTES"
         )
     try:
-        identifier = _loose_head_decoder(resource.id_field)(record).id
+        identifier = surrogates.decode(_loose_head_decoder(resource.id_field), record).id
     except _UNREADABLE as error:
         problem = problem or _problem(resource, error)
     if identifier is None or identifier == "":
@@ -189,7 +190,7 @@ def times_of(resource: Resource, records: Sequence[msgspec.Raw]) -> list[int]:
     decode, times = _times_decoder(resource.modified_fields), []
     for record in records:
         try:
-            values = decode(record)
+            values = surrogates.decode(decode, record)
         except _UNREADABLE:
             values = ()
         modified = next((value for value in values if value is not None), None)

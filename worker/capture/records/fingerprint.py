@@ -24,6 +24,8 @@ from uuid import UUID
 import msgspec
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
+from worker.surrogates import decode, readable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import TypeAlias
@@ -205,9 +207,9 @@ def read_content(
 
     """
     try:
-        values = _as_values(record)
+        values = decode(_as_values, record)
     except msgspec.DecodeError:
-        values = _with_long_numbers(record)
+        values = _with_long_numbers(readable(bytes(record)))
     result = tuple([values.get(name) for name in requested])
     if ignored:
         values = {name: value for name, value in values.items() if name not in ignored}
@@ -218,7 +220,7 @@ def read_content(
     return ContentHashes(tuple(values), hashes, result)
 
 
-def _with_long_numbers(record: bytes | msgspec.Raw) -> dict[str, object]:
+def _with_long_numbers(record: bytes) -> dict[str, object]:
     """Decode a record with numbers beyond the range of msgspec. Such numbers become strings.
 
     Raises:
@@ -226,7 +228,7 @@ def _with_long_numbers(record: bytes | msgspec.Raw) -> dict[str, object]:
 
     """
     try:
-        values = json.loads(bytes(record), parse_int=_whole, parse_float=_fraction)
+        values = json.loads(record, parse_int=_whole, parse_float=_fraction)
     except ValueError as error:
         raise msgspec.DecodeError(str(error)) from None
     if not isinstance(values, dict):

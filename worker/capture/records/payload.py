@@ -14,6 +14,7 @@ import msgspec
 
 from worker.capture.records.privacy import RecordPolicy, policy_for
 from worker.queue.envelope import Encoding
+from worker.surrogates import decode, readable, restored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,5 +111,6 @@ def unpack_last(packed: bytes, version: int, tag: bytes) -> bytes | None:
 
 def old_values(last: bytes, changed: Iterable[str]) -> bytes:
     """Return a JSON object with the published old values of the changed fields, without fields that were absent."""
-    values = _as_object(last)
-    return b"{" + b",".join(_as_json(n) + b":" + bytes(values[n]) for n in changed if n in values) + b"}"
+    values = decode(_as_object, last)
+    result = b"{" + b",".join(_as_json(n) + b":" + bytes(values[n]) for n in changed if n in values) + b"}"
+    return result if readable(last) == last else restored(result, last)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from worker.ordermesh.http.reply import AUDIT_IDS, AUDIT_TIMES
+from worker.surrogates import readable, restored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -189,8 +190,11 @@ class RecordPolicy:
 
         """
         served = bytes(record)
-        published = self._object(served, self._root, self._otherwise) or b"{}"
-        return served if published == served or _is_equivalent(published, served) else published
+        text = readable(served)
+        published = self._object(text, self._root, self._otherwise) or b"{}"
+        if published == text or _is_equivalent(published, text):
+            return served
+        return published if text == served else restored(published, served)
 
     def _value(self, raw: bytes, node: _Node, rule: Rule | None) -> bytes | None:
         """Return the published form of a value under its own or an inherited rule; None if it is dropped."""

@@ -15,6 +15,7 @@ import msgspec
 from xxhash import xxh3_64_digest
 
 from worker.capture.records.fingerprint import raw_fingerprint
+from worker.surrogates import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -89,7 +90,7 @@ class RecordScope:
 
     def _fields_of(self, record: msgspec.Raw) -> tuple[str | None, str | None]:
         try:
-            fields = _decoder(self.merchant_field or "", self.status_field or "")(record)
+            fields = decode(_decoder(self.merchant_field or "", self.status_field or ""), record)
         except _UNREADABLE:
             return None, None
         return _text(fields.merchant), _text(fields.status)

@@ -18,6 +18,7 @@ from worker.clock import rfc3339
 from worker.errors import ApiError, Forbidden, NotFound, OrderMeshError, RateLimited, UnreadableAnswer
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.http.pages import Page, split
+from worker.surrogates import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -294,7 +295,7 @@ class ResyncReader:
 
 def _value(record: msgspec.Raw, name: str) -> str:
     try:
-        fields: Mapping[str, Any] = msgspec.json.decode(record)
+        fields: Mapping[str, Any] = value_of(record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     return str(fields.get(name, "")) if isinstance(fields, dict) else ""

@@ -81,4 +81,10 @@ def _reopen(number: int) -> bool:
 def _plain(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(_PLAIN.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+    text = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(letter) or _escaped(letter) for letter in text), error.end
+
+
+def _escaped(letter: str) -> str:
+    """Return half a surrogate pair as the escape that JSON has for it; "?" for another character."""
+    return f"\\u{ord(letter):04x}" if 0xD800 <= ord(letter) <= 0xDFFF else "?"

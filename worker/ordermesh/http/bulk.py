@@ -16,6 +16,7 @@ import msgspec
 from worker.errors import UnreadableAnswer
 from worker.ordermesh.http.pages import split
 from worker.ordermesh.http.refusals import property_errors
+from worker.surrogates import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -210,7 +211,7 @@ def _unique(numbers: Iterable[int]) -> set[int]:
 
 def _result(raw: bytes) -> _Result:
     try:
-        fields = msgspec.json.decode(raw)
+        fields = value_of(raw)
     except (msgspec.DecodeError, RecursionError):
         fields = None
     if not isinstance(fields, dict):

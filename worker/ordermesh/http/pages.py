@@ -16,6 +16,7 @@ import msgspec
 from worker.errors import ResponseTooLarge, UnreadableAnswer
 from worker.ordermesh.http.refusals import reported_error
 from worker.ordermesh.http.salvage import salvage
+from worker.surrogates import parts_of, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +136,10 @@ def _starting_with(fields: dict[str, msgspec.Raw], start: bytes) -> dict[str, ms
 def _salvaged(
     operation: str, body: bytes, wrappers: tuple[str, ...], page: int | None, cause: Exception
 ) -> Page:
-    """Return the records of a page that is not valid JSON as a whole; some of them may be invalid too."""
+    """Return the records of a page that cannot be decoded as a whole; some of them may be invalid."""
+    if (other := readable(body)) != body:
+        result = split(operation, other, wrappers, page=page)
+        return Page(parts_of(body, result.records), result.total)
     try:
         records, fields = salvage(body, wrappers)
     except (ValueError, RecursionError):

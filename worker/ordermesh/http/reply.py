@@ -20,6 +20,7 @@ from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.http.body import body_of
 from worker.ordermesh.http.pages import Page, split
 from worker.ordermesh.http.refusals import property_errors
+from worker.surrogates import decode, parts_of, value_of
 
 if TYPE_CHECKING:
     import httpx
@@ -115,7 +116,7 @@ class Reply:
 
     def _decode(self, text: bytes | msgspec.Raw) -> Any:
         try:
-            return msgspec.json.decode(text)
+            return value_of(text)
         except _UNREADABLE as error:
             raise UnreadableAnswer(
                 self.key, f"{self._description()} that are not valid JSON: {error}"
@@ -220,7 +221,7 @@ def audit_of(reply: Reply, wrappers: tuple[str, ...] = (), page: int | None = No
 
 def _entry(raw: bytes) -> AuditEntry:
     try:
-        fields = msgspec.json.decode(raw)
+        fields = value_of(raw)
     except _UNREADABLE:
         fields = None
     if not isinstance(fields, dict):
@@ -237,9 +238,10 @@ def _entry(raw: bytes) -> AuditEntry:
 def _members(body: bytes) -> dict[str, msgspec.Raw]:
     """Return the members of an object; an empty dict for any other body."""
     try:
-        return _as_object(body)
+        members = decode(_as_object, body)
     except _UNREADABLE:
         return {}
+    return dict(zip(members, parts_of(body, members.values()), strict=True))
 
 
 def _is_object(raw: msgspec.Raw) -> bool:
