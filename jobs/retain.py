@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import redis.exceptions
 
 from worker.errors import RedisFull
+from worker.redis.refusals import explain
 from worker.services import services_of
 from worker.telemetry.log import Repeats, get_logger
 
@@ -76,5 +77,5 @@ async def _pass(services: Services, account: str) -> None:
         await services.accounts[account].retention.run()
     except (redis.exceptions.RedisError, OSError) as error:
         get_logger(account=account).warning(
-            "retention_put_off", error=str(error), advice="Trimming will be retried in the next pass."
+            "retention_put_off", error=explain(error), advice="Trimming will be retried in the next pass."
         )

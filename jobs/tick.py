@@ -25,7 +25,7 @@ from worker.capture.state import pauses
 from worker.capture.state.put_back import PutBack
 from worker.clock import is_ahead, rfc3339
 from worker.keys import RESYNC_QUEUE
-from worker.redis.connections import is_full
+from worker.redis.refusals import is_full
 from worker.services import services_of
 from worker.telemetry import tracing
 from worker.telemetry.log import Repeats, get_logger

@@ -22,7 +22,8 @@ from jobs.retain import FullRedisHandler, retain
 from jobs.tick import keep_ticking
 from worker.cancellation import AGAIN_SECONDS, end, plain_errors
 from worker.keys import RESYNC_QUEUE
-from worker.redis.connections import is_full, pool
+from worker.redis.connections import pool
+from worker.redis.refusals import is_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from worker.capture.context import AccountContext
 from worker.capture.health import Health, Verdict, judge
@@ -25,8 +25,9 @@ from worker.capture.reconcile.reconciler import Reconciler
 from worker.capture.registry import CAPTURED
 from worker.capture.resync.runner import ResyncRunner
 from worker.capture.state import pauses
+from worker.capture.state.cursor import Cursor
 from worker.capture.state.given_out import GivenOut
-from worker.capture.state.store import StateStore
+from worker.capture.state.store import StateStore, check_layout
 from worker.errors import DataError, RedisUnavailable, SettingsError
 from worker.keys import ACCOUNTS, Keys
 from worker.ordermesh.client import OrderMeshClient
@@ -40,14 +41,16 @@ from worker.queue.streams.backpressure import Backpressure, HighWaterMarks
 from worker.queue.streams.groups import Groups, RetentionLimits
 from worker.redis import embedded
 from worker.redis.clock import RedisClock
-from worker.redis.connections import answer, connect, is_full, run_of
+from worker.redis.connections import answer, connect
+from worker.redis.facts import evicted, eviction_words, facts_of, run_of
+from worker.redis.refusals import explain, is_full
 from worker.service.heartbeat import Beat, ResourceBeat
 from worker.service.presence import Presence
 from worker.services import AccountServices, Services
 from worker.telemetry.log import redaction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from redis.asyncio import Redis
 
@@ -220,10 +223,17 @@ def limits_of(account: Account) -> dict[str, RetentionLimits]:
     return {name: RetentionLimits(**account.retention.of(name).model_dump()) for name in CAPTURED}
 
 
-async def remember(services: Services) -> None:
-    """Write down what was published so far, and by which run of Redis, for the next life of this worker."""
-    services.given_out.saw_server(await run_of(services.redis))
+async def remember(services: Services) -> Mapping[str, Any]:
+    """Write down what was published so far, and by which run of Redis, for the next life of this worker.
+
+    Returns:
+        What INFO says.
+
+    """
+    facts = await facts_of(services.redis)
+    services.given_out.saw_server(run_of(facts))
     services.given_out.save()
+    return facts
 
 
 async def announce(services: Services) -> None:
@@ -243,35 +253,55 @@ def reporter(services: Services) -> Callable[[], Awaitable[list[ResourceBeat]]]:
             if not is_full(error):
                 raise
             full = True
+        lost = evicted(await remember(services))
         beats = []
         for account in services.accounts.values():
-            paused = await pauses.Pauses(services.redis, account.keys).all()
-            for name in account.account.intervals:
-                try:
-                    cursor = await StateStore(services.redis, account.keys, CAPTURED[name]).load_cursor()
-                    pause = pauses.of(paused, name)
-                    verdict = judge(cursor, services.clock.now(), since, full=full, pause=pause)
-                    fresh_as_of, last_success = cursor.fresh_as_of, cursor.last_success
-                except DataError as error:
-                    verdict = Verdict(Health.FAILING, str(error))
-                    fresh_as_of = last_success = 0.0
-                beats.append(
-                    ResourceBeat(
-                        account=account.account.name,
-                        resource=name,
-                        health=verdict.health.value,
-                        cause=redaction.text(verdict.cause),
-                        fresh_as_of=fresh_as_of,
-                        last_success=last_success,
-                    )
-                )
-            own = [beat for beat in beats if beat.account == account.account.name]
+            own = await _beats_of(services, account, since, full=full, evicted_keys=lost)
             sign = Beat(worker_id(), os.getpid(), services.clock.now(), since, own)
             await Presence(services.redis, account.keys).beat(sign)
-        await remember(services)
+            beats += own
         return beats
 
     return report
+
+
+async def _beats_of(
+    services: Services, account: AccountServices, since: float, *, full: bool, evicted_keys: int
+) -> list[ResourceBeat]:
+    """Return what the heartbeat says of the resources of one account."""
+    paused = await pauses.Pauses(services.redis, account.keys).all()
+    beats = []
+    for name in account.account.intervals:
+        cursor, unrecorded = Cursor(), account.poller.unrecorded.get(name)
+        try:
+            await check_layout(services.redis, account.keys)
+            cursor = await StateStore(services.redis, account.keys, CAPTURED[name]).load_cursor()
+        except (DataError, ResponseError) as error:
+            verdict = Verdict(Health.FAILING, explain(error))
+        else:
+            verdict = judge(
+                cursor,
+                services.clock.now(),
+                since,
+                full=full,
+                pause=pauses.of(paused, name),
+                unrecorded=unrecorded,
+            )
+        is_unrecorded = unrecorded is not None
+        if evicted_keys and verdict.health in {Health.OK, Health.STARTING}:
+            verdict, is_unrecorded = Verdict(Health.DEGRADED, eviction_words(evicted_keys)), True
+        beats.append(
+            ResourceBeat(
+                account=account.account.name,
+                resource=name,
+                health=verdict.health.value,
+                cause=redaction.text(verdict.cause),
+                fresh_as_of=cursor.fresh_as_of,
+                last_success=cursor.last_success,
+                unrecorded=is_unrecorded,
+            )
+        )
+    return beats
 
 
 async def deregister(services: Services) -> None:

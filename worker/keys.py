@@ -178,6 +178,48 @@ class Keys:
         """Hash of the lease: its owner, expiry and fencing number."""
         return f"{self.base}lease:{resource}"
 
+    def kinds_of(self, resource: str) -> dict[str, str]:
+        """Return the keys of a resource, except those of buckets, groups and consumers, and the type of each."""
+        return {
+            self.stream(resource): "stream",
+            self.dead(resource): "stream",
+            self.last_published(resource): "string",
+            self.fields(resource): "list",
+            self.cursor(resource): "hash",
+            self.refresh_queue(resource): "zset",
+            self.refresh_failures(resource): "hash",
+            self.unconfirmed_deletes(resource): "hash",
+            self.open(resource): "set",
+            self.scan_bitmap(resource): "string",
+            self.reconcile(resource): "hash",
+            self.gaps(resource): "hash",
+            self.coverage(resource): "stream",
+            self.lease(resource): "hash",
+        }
+
+    def bucket_prefixes(self, resource: str) -> tuple[str, ...]:
+        """Return the prefixes of the hashes that are spread over buckets; `:` and the number of the bucket follow."""
+        return self.states(resource), self.last_published(resource), self.nested_ids(resource)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The keys of the account as a whole, except those of workers and resyncs, and the type of each."""
+        return {
+            self.layout: "string",
+            self.token: "string",
+            self.token_lock: "string",
+            self.budget: "hash",
+            f"{self.budget}:sharing": "zset",
+            self.runs: "stream",
+            self.paused: "hash",
+            self.contract: "hash",
+            self.workers: "zset",
+            self.accepted: "hash",
+            self.resyncs: "zset",
+            self.open_resyncs: "set",
+            self.lease("reconcile"): "hash",
+        }
+
     def replayed(self, resource: str, group: str) -> str:
         """The ids of entries that are replayed for a group, until it acknowledges them."""
         return f"{self.base}replayed:{resource}:{group}"

@@ -23,6 +23,8 @@ from worker.errors import ApiError, GatewayUnreachable, LoginRejected, OrderMesh
 from worker.ordermesh.http.auth import credentials_of, login_request, parse_token
 from worker.ordermesh.record_schema import record_schema
 from worker.redis.connections import connect, version_of
+from worker.redis.facts import evicted, eviction_words
+from worker.redis.refusals import explain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -252,7 +254,7 @@ async def check_redis(url: str, role: str) -> AsyncIterator[Finding]:
         seconds, micros = await client.time()
     except (redis.exceptions.RedisError, OSError) as error:
         yield Finding(
-            area, Severity.PROBLEM, f"{shown} ({role}): {error}",
+            area, Severity.PROBLEM, f"{shown} ({role}): {explain(error)}",
             "check the address, and that the server runs and the Redis user may call INFO and TIME",
             exit_status=3,
         )  # fmt: skip
@@ -281,6 +283,9 @@ def judge_redis(facts: dict[str, Any]) -> Iterator[Finding]:
             "set ORDERSYNC_REDIS__URL to the primary", exit_status=2,
         )  # fmt: skip
     yield from _eviction(facts)
+    if count := evicted(facts):
+        text, _, advice = eviction_words(count).partition("; ")
+        yield Finding("redis", Severity.PROBLEM, text, advice)
     if facts.get("aof_enabled") in {0, "0"}:
         yield Finding(
             "redis", Severity.WARNING, "a crash of Redis loses all events since its last snapshot",

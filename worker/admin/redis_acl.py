@@ -14,7 +14,8 @@ import redis.exceptions
 from worker.admin.finding import Finding, Severity
 from worker.errors import RedisFull
 from worker.keys import QUEUE_PREFIX, Keys
-from worker.redis.connections import connect, is_full
+from worker.redis.connections import connect
+from worker.redis.refusals import is_full
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import ResponseError
+
 from worker.admin.resyncs import as_row
 from worker.capture.health import Health, Verdict, judge
 from worker.capture.resync.requests import Resyncs
@@ -15,6 +17,7 @@ from worker.capture.state import pauses
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.pauses import EVERYTHING, Pause, Pauses
 from worker.capture.state.run_history import MINUTES, History, Rates
+from worker.capture.state.store import check_layout
 from worker.clock import SystemClock, rfc3339
 from worker.config.sections import RESOURCES
 from worker.errors import DataError
@@ -24,13 +27,14 @@ from worker.queue.dead import DeadLetters
 from worker.queue.streams.backpressure import HighWaterMarks, evaluate
 from worker.queue.streams.groups import Groups, StreamStatus, idle_seconds, written_at
 from worker.redis.connections import answer
+from worker.redis.refusals import explain
 from worker.service.presence import Presence
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.config.settings import Settings
-    from worker.service.heartbeat import Beat
+    from worker.service.heartbeat import Beat, ResourceBeat
 
 Row = dict[str, Any]
 
@@ -69,7 +73,13 @@ class _Account:
         async with self._redis.pipeline(transaction=False) as pipe:
             for resource in RESOURCES:
                 pipe.hgetall(self._keys.cursor(resource))
-            cursors = dict(zip(RESOURCES, await pipe.execute(), strict=True))
+            cursors = dict(zip(RESOURCES, await pipe.execute(raise_on_error=False), strict=True))
+        reports = {item.resource: item for beat in workers for item in beat.resources if item.unrecorded}
+        layout: DataError | None = None
+        try:
+            await check_layout(self._redis, self._keys)
+        except DataError as error:
+            layout = error
         resyncs = await self._resyncs.open()
         requested |= {resync.request.resource for resync in resyncs}
         names = [name for name in RESOURCES if name in requested or _was_polled(cursors[name])]
@@ -79,7 +89,7 @@ class _Account:
             "workers": [_worker(beat, now) for beat in workers],
         }
         return [
-            await self._row(name, cursors[name], pauses.of(paused, name), now)
+            await self._row(name, layout or cursors[name], pauses.of(paused, name), now, reports.get(name))
             | {
                 "rate": _rate(rates, name),
                 "resyncs": [
@@ -90,13 +100,24 @@ class _Account:
             for name in names
         ]
 
-    async def _row(self, name: str, fields: dict[bytes, bytes], pause: Pause | None, now: float) -> Row:
-        status = await self._groups.status(name)
+    async def _row(
+        self,
+        name: str,
+        fields: dict[bytes, bytes] | Exception,
+        pause: Pause | None,
+        now: float,
+        report: ResourceBeat | None,
+    ) -> Row:
+        """Return the row of a resource; `fields` of its cursor, or why they cannot be read."""
+        status = StreamStatus(0, 0.0, 0, 0)
         try:
-            cursor = Cursor.parse(fields)
+            status = await self._groups.status(name)
+            cursor = _cursor(fields)
             verdict = judge(cursor, now, full=status.full, pause=pause)
-        except DataError as error:
-            cursor, verdict = Cursor(), Verdict(Health.FAILING, str(error))
+        except (DataError, ResponseError) as error:
+            cursor, verdict = Cursor(), Verdict(Health.FAILING, explain(error))
+        if report is not None and verdict.health in {Health.OK, Health.STARTING, Health.DEGRADED}:
+            verdict = Verdict(Health(report.health), report.cause)
         dead = await self._dead.summary(name)
         return {
             "account": self._name,
@@ -140,11 +161,17 @@ class _Account:
         }
 
 
-def _was_polled(fields: dict[bytes, bytes]) -> bool:
+def _cursor(fields: dict[bytes, bytes] | Exception) -> Cursor:
+    if isinstance(fields, Exception):
+        raise fields
+    return Cursor.parse(fields)
+
+
+def _was_polled(fields: dict[bytes, bytes] | Exception) -> bool:
     """True if a poll wrote this cursor: a resync of a resource that is not polled leaves a cursor as well."""
     try:
-        return Cursor.parse(fields).last_started > 0
-    except DataError:
+        return _cursor(fields).last_started > 0
+    except (DataError, ResponseError):
         return True
 
 

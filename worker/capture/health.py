@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from worker.clock import is_ahead
-from worker.errors import RedisFull
+from worker.errors import DataError, RedisFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,15 @@ class Verdict:
     cause: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class UnrecordedFailure:
+    """Polls in a row that failed and could not write that to the cursor; the last error and its code."""
+
+    failures: int
+    error: str
+    code: str
+
+
 MAX_POLL = 330.0
 """Seconds that a poll may take before it is considered stuck; it commits more often than that."""
 
@@ -54,6 +63,7 @@ def judge(
     *,
     full: bool = False,
     pause: Pause | None = None,
+    unrecorded: UnrecordedFailure | None = None,
 ) -> Verdict:
     """Return the health of a resource.
 
@@ -66,10 +76,14 @@ def judge(
         since: When the worker began to poll the resource (seconds since 1970); None if unknown.
         full: Redis is full, which the cursor may not show.
         pause: The pause of the resource, if any.
+        unrecorded: A failure that the cursor does not show.
 
     """
     if pause is not None:
         return Verdict(Health.PAUSED, f"{pause.description}. To continue: ordersync resume")
+    if unrecorded is not None:
+        failures = cursor.failures + unrecorded.failures
+        cursor = replace(cursor, failures=failures, error=unrecorded.error, error_code=unrecorded.code)
     silent = now - (cursor.last_started or since or now)
     lost = silent > max(3 * cursor.interval, MAX_POLL if cursor.last_started else 120.0)
     obstacle = _obstacle(cursor, full=full)
@@ -99,6 +113,8 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
     if cursor.failures:
         times = "once" if cursor.failures == 1 else f"{cursor.failures} times in a row"
         cause = f"the poll failed {times}: {cursor.error}"
+        if cursor.error_code == DataError.code:  # it does not end by itself
+            return Verdict(Health.FAILING, cause)
         return Verdict(Health.DEGRADED if age <= allowed else Health.FAILING, cause)
     if not cursor.baseline and not cursor.lost_at:
         return Verdict(Health.STARTING, _first_scan(cursor))
@@ -108,7 +124,7 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
             "the clock of Redis was put back since the last complete read, so the age of the data is unknown until "
             "the next one"
         )
-    elif age > allowed and not cursor.suspicious:
+    elif age > allowed and not cursor.suspicious and not cursor.lost_at:
         cause = f"the last complete read is {age:.0f} s old; the next page is {cursor.scan.page + 1}"
     return Verdict(Health.DEGRADED, cause) if cause else Verdict(Health.OK)
 
@@ -124,7 +140,7 @@ def _problems(cursor: Cursor) -> Iterator[str]:
 
     docs/concepts/health.md says what ends each.
     """
-    if cursor.lost_at > cursor.swept_at:
+    if cursor.lost_at:
         yield f"{cursor.loss}; until a full scan has ended, published data may be older than it was"
     if cursor.suspicious:
         yield f"the last read is suspect: {cursor.suspicious}"

@@ -9,6 +9,7 @@ import redis.exceptions
 from worker.capture.context import PollSession
 from worker.capture.failures import Failure, classify, retry_delay
 from worker.capture.gate import PARTIAL, ReadResult, ResourcePaused, Stop, StopCause
+from worker.capture.health import UnrecordedFailure
 from worker.capture.refresh.refresher import follow_up, read_logs
 from worker.capture.resources import AuditLog
 from worker.capture.scan.executor import ScanExecutor
@@ -24,7 +25,7 @@ from worker.errors import (
     RedisUnavailable,
     RedisWentBack,
 )
-from worker.redis.connections import is_full
+from worker.redis.refusals import explain, is_full, refusal_of
 from worker.telemetry.log import Repeats, get_logger
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ SLICE_SECONDS = 45.0
 """A read that takes longer is a chain of polls, so that no job in the queue is long."""
 _NOT_RECORDED = (LeaseLost, RedisWentBack, DataError, redis.exceptions.RedisError, OSError)
 """After these errors the cursor cannot be written, or not by this worker."""
+_CODES_NOT_RECORDED = frozenset({DataError.code, RedisUnavailable.code, RedisFull.code})
 
 
 class Poller:
@@ -48,6 +50,8 @@ class Poller:
 
     def __init__(self, context: AccountContext) -> None:
         self.context, self._settled = context, set[str]()
+        self.unrecorded: dict[str, UnrecordedFailure] = {}
+        """Sources whose last poll failed and could not write that to the cursor."""
         self._repeats = Repeats()
         self._log = get_logger(account=context.account.name)
 
@@ -101,9 +105,18 @@ class Poller:
                 run.end(Outcome.HELD, error.code, str(error))
             except _NOT_RECORDED as error:
                 _fail(run, error)
+            self._note_unrecorded(run)
             self._log_summary(run)
             span.attributes |= run.summary(self.context.clock.monotonic())
         return run
+
+    def _note_unrecorded(self, run: Run) -> None:
+        before = self.unrecorded.get(run.resource)
+        if run.outcome is Outcome.FAILED and run.error_code in _CODES_NOT_RECORDED:
+            failures = before.failures + 1 if before else 1
+            self.unrecorded[run.resource] = UnrecordedFailure(failures, run.error, run.error_code)
+        elif before and run.outcome is not Outcome.HELD:
+            del self.unrecorded[run.resource]
 
     async def _poll(
         self, session: PollSession, *, complete: bool, resume: bool, follow_ups_only: bool
@@ -243,17 +256,11 @@ def _contradicts_contract(error: Exception, session: PollSession, failures: int)
 
 def _fail(run: Run, error: Exception) -> None:
     """End a run that can write nothing more."""
-    if not isinstance(error, redis.exceptions.RedisError | OSError):
-        failure = error
-    elif "WRONGTYPE" in str(error) or str(error).startswith("DATA"):
-        failure = _foreign_key(error)
-    else:
-        failure = RedisFull() if is_full(error) else error
+    failure = error
+    if isinstance(error, redis.exceptions.RedisError | OSError):
+        refusal = refusal_of(error)
+        if str(error).startswith("DATA") or (refusal and refusal.code == "WRONGTYPE"):
+            failure = DataError(f"{explain(error)} Nothing was changed.")
+        else:
+            failure = RedisFull() if is_full(error) else RedisUnavailable(explain(error))
     run.fail(failure.code if isinstance(failure, OrdersyncError) else RedisUnavailable.code, failure)
-
-
-def _foreign_key(error: Exception) -> DataError:
-    return DataError(
-        f"a key of the account contains a value that this program did not write: {error}. Nothing was changed. "
-        "Restore the old value, or delete the key if you know what it is."
-    )

@@ -174,8 +174,10 @@ def main() -> None:
 
         if not isinstance(error, RedisError):
             raise
+        from worker.redis.refusals import explain  # noqa: PLC0415 - as above
+
         streams.say(
-            f"ordersync: Redis failed: {str(error).rstrip('.')}. To find the cause: ordersync doctor."
+            f"ordersync: Redis failed: {explain(error).rstrip('.')}. To find the cause: ordersync doctor."
         )
         status = 3
     sys.exit(streams.finish_streams(status if isinstance(status, int) else 0))

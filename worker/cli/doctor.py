@@ -15,10 +15,13 @@ import redis.exceptions
 from worker.admin import checks
 from worker.admin.finding import Finding, Severity
 from worker.admin.redis_acl import check_rights
+from worker.admin.state_checks import check_state
 from worker.app import open_services, redis_url, run_async
 from worker.cli.common.options import prepare
 from worker.clock import SystemClock
 from worker.errors import OrdersyncError, SettingsError
+from worker.redis.connections import connect
+from worker.redis.refusals import explain
 from worker.telemetry.log import redaction
 
 if TYPE_CHECKING:
@@ -96,7 +99,7 @@ def command(as_json: bool) -> None:
         area = "settings" if isinstance(error, SettingsError) else "redis"
         report.add(Finding(area, Severity.PROBLEM, str(error), exit_status=error.exit_status))
     except (redis.exceptions.RedisError, OSError) as error:  # it was reachable during the check
-        report.add(Finding("redis", Severity.PROBLEM, f"the check failed: {error}", exit_status=3))
+        report.add(Finding("redis", Severity.PROBLEM, f"the check failed: {explain(error)}", exit_status=3))
     report.conclude()
     sys.exit(report.exit_status)
 
@@ -130,6 +133,8 @@ async def _examine_redis(settings: Settings, url: str, accounts: tuple[Account, 
         async for finding in check_rights(url, names, queue=queue_url is None):
             report.add(finding)
     usable = not report.stopped_since(before)
+    if usable:
+        await _examine_state(url, names, report)
     if queue_url is not None:
         before = len(report.findings)
         async for finding in checks.check_redis(queue_url, "arq's queue"):
@@ -138,6 +143,16 @@ async def _examine_redis(settings: Settings, url: str, accounts: tuple[Account, 
             async for finding in check_rights(queue_url, [], queue=True):
                 report.add(finding)
     return usable
+
+
+async def _examine_state(url: str, accounts: list[str], report: Report) -> None:
+    client = connect(url)
+    try:
+        for name in accounts:
+            async for finding in check_state(client, name):
+                report.add(finding)
+    finally:
+        await client.aclose()
 
 
 async def _examine_account(account: AccountServices, clock: Clock, report: Report) -> None:

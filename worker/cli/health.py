@@ -13,13 +13,15 @@ from dotenv import dotenv_values
 
 from worker.service import heartbeat
 
+_NOTED = {"paused", "degraded"}
+
 
 @click.command(epilog='\b\nExample, in a Dockerfile:\n  HEALTHCHECK CMD ["ordersync", "health"]')
 @click.option("--json", "as_json", is_flag=True, help="Print the latest heartbeat as JSON.")
 def command(as_json: bool) -> None:
     """Exit with 0 while a worker is alive and its data is fresh, otherwise with 1 and the reason.
 
-    A paused resource (ordersync pause) counts as healthy and is listed.
+    A paused or degraded resource counts as healthy and is listed with the reason.
 
     Needs only the data folder (ORDERSYNC_DATA_DIR), neither Redis nor the gateway.
     """
@@ -34,10 +36,10 @@ def command(as_json: bool) -> None:
         result = msgspec.to_builtins(beat) if beat else None
         click.echo(json.dumps({"healthy": not problems, "problems": problems, "heartbeat": result}))
     else:
-        paused = (
-            [f"{r.account}/{r.resource}: {r.cause}" for r in beat.resources if r.health == "paused"]
+        notes = (
+            [f"{r.account}/{r.resource}: {r.cause}" for r in beat.resources if r.health in _NOTED]
             if beat
             else []
         )
-        click.echo("\n".join([*(problems or ["healthy"]), *paused]))
+        click.echo("\n".join([*(problems or ["healthy"]), *notes]))
     sys.exit(1 if problems else 0)

@@ -18,6 +18,7 @@ from worker.errors import RedisUnavailable, SettingsError
 from worker.keys import Keys
 from worker.queue.streams import tail as stream
 from worker.redis.connections import connect
+from worker.redis.refusals import explain
 
 if TYPE_CHECKING:
     from worker.queue.envelope import Event
@@ -87,7 +88,7 @@ async def _tail(
         if isinstance(error, BrokenPipeError):
             raise
         raise RedisUnavailable(
-            f"{hide_password(url)} cannot be read: {error}. To find the cause: ordersync doctor."
+            f"{hide_password(url)} cannot be read: {explain(error).rstrip('.')}. To find the cause: ordersync doctor."
         ) from None
     finally:
         await client.aclose()

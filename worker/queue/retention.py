@@ -15,7 +15,7 @@ from worker.cancellation import finish
 from worker.queue.dead import DeadLetters
 from worker.queue.streams.groups import Groups, RetentionLimits, idle_seconds, written_at
 from worker.redis import scripts
-from worker.redis.connections import is_full
+from worker.redis.refusals import is_full
 from worker.telemetry.log import Repeats, get_logger
 
 if TYPE_CHECKING:

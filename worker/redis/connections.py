@@ -25,6 +25,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from worker.backoff import Backoff
 from worker.config.settings import hide_password
 from worker.errors import RedisUnavailable, SettingsError
+from worker.redis.refusals import explain
 from worker.redis.server_state import is_lost, is_of_role
 from worker.telemetry.log import get_logger
 
@@ -79,11 +80,6 @@ async def answer(call: Awaitable[T] | T) -> T:
     if inspect.isawaitable(call):
         return await call
     return call
-
-
-def is_full(error: BaseException) -> bool:
-    """True if Redis refused a write because it has reached maxmemory. Redis 6.2 wraps this in a script error."""
-    return isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in str(error)
 
 
 class _Following(AbstractConnection):
@@ -193,7 +189,7 @@ async def wait_until_up(
             await client.ping()
         except (redis.exceptions.AuthenticationError, redis.exceptions.ResponseError) as error:
             raise RedisUnavailable(
-                f"{shown} refuses this client: {str(error).rstrip('.')}. Check {setting}."
+                f"{shown} refuses this client: {explain(error).rstrip('.')}. Check {setting}."
             ) from None
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
             waited = clock.monotonic() - began
@@ -214,14 +210,6 @@ def version_of(facts: Mapping[str, Any]) -> tuple[int, int] | None:
     """Return major and minor version of a server by its INFO. Valkey reports the Redis version that it equals."""
     parts = re.match(r"([0-9]+)\.([0-9]+)", str(facts.get("redis_version", "")))
     return (int(parts[1]), int(parts[2])) if parts else None
-
-
-async def run_of(client: Redis) -> str:
-    """Return the id of this run of the server, which changes with each start; "" if the client may not read it."""
-    try:
-        return str((await client.info("server")).get("run_id", ""))
-    except redis.exceptions.ResponseError:
-        return ""
 
 
 async def check_server(client: Redis, url: str) -> None:

@@ -23,6 +23,7 @@ from worker.backoff import Backoff
 from worker.cancellation import end, plain_errors
 from worker.clock import rfc3339
 from worker.errors import OrdersyncError
+from worker.redis.refusals import explain
 from worker.service import heartbeat, stacks
 from worker.service.systemd import ServiceManager
 from worker.telemetry.log import Repeats, get_logger
@@ -259,12 +260,10 @@ class Daemon:
                 if not self._stopping:
                     await self._work()
             except (redis.exceptions.RedisError, OSError, OrdersyncError) as error:
-                full = "maxmemory" in str(error)
-                advice = "Redis is full: give it more memory. " if full else ""
                 self._log.warning(
                     "queue_lost",
-                    error=str(error),
-                    advice=f"{advice}The worker starts again automatically when Redis answers.",
+                    error=explain(error),
+                    advice="The worker starts again automatically when Redis answers.",
                 )
             except Exception:  # noqa: BLE001 - whatever it was: a daemon starts its worker again and says so
                 self._log.exception(
@@ -355,8 +354,10 @@ class Daemon:
                         resources = await self._report()
                 except TimeoutError:
                     problem = f"Redis does not answer within {REPORT_SECONDS:g} s"
+                except redis.exceptions.ResponseError as error:
+                    problem = f"Redis cannot be used: {explain(error)}"
                 except (redis.exceptions.RedisError, OSError) as error:
-                    problem = f"Redis cannot be reached: {error}"
+                    problem = f"Redis cannot be reached: {explain(error)}"
                 self._write(resources, problem)
             await self._clock.sleep(1)
 

@@ -20,7 +20,10 @@ MAX_AGE = 15.0
 
 
 class ResourceBeat(msgspec.Struct, frozen=True):
-    """The health of one resource of one account. Times in seconds since 1970."""
+    """The health of one resource of one account. Times in seconds since 1970.
+
+    `unrecorded`: only this worker knows of it, since the cursor in Redis does not show it.
+    """
 
     account: str
     resource: str
@@ -28,6 +31,7 @@ class ResourceBeat(msgspec.Struct, frozen=True):
     cause: str = ""
     fresh_as_of: float = 0.0
     last_success: float = 0.0
+    unrecorded: bool = False
 
 
 class Beat(msgspec.Struct, frozen=True):

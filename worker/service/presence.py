@@ -14,7 +14,8 @@ import msgspec
 import redis.exceptions
 
 from worker.cancellation import finish
-from worker.redis.connections import answer, is_full
+from worker.redis.connections import answer
+from worker.redis.refusals import is_full
 from worker.service.heartbeat import MAX_AGE, Beat
 
 if TYPE_CHECKING:

@@ -380,7 +380,8 @@ async def test_a_daemon_outlives_a_full_redis(
         await eventually(lambda: (beat := beat_of(program)) and beat.at > full_since + 5)
         assert says_it_is_degraded(program)
         healthy = ordersync("health", cwd=tmp_path, data_dir=str(tmp_path / "data"))
-        assert (healthy.returncode, healthy.stdout) == (0, "healthy\n")
+        assert healthy.returncode == 0
+        assert healthy.stdout.startswith("healthy\ndefault/orders: Redis is full")
         status = ordersync("status", cwd=tmp_path, redis__url=small_server.url).stdout
         assert "degraded: Redis is full" in status
 

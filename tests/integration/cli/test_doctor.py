@@ -42,7 +42,14 @@ def test_all_is_well(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> 
     """A worker that can do its job: exit 0, every area looked at, one line each for people."""
     answer, done = doctor(sandbox, redis_url, tmp_path)
     assert (done.returncode, answer["ok"]) == (0, True)
-    assert {one["area"] for one in answer["findings"]} == {"settings", "redis", "login", "contract", "clock"}
+    assert {one["area"] for one in answer["findings"]} == {
+        "settings",
+        "redis",
+        "state",
+        "login",
+        "contract",
+        "clock",
+    }
     assert not [one for one in answer["findings"] if one["level"] == "problem"]
     assert "client credentials; a token is valid for 24 h, renewed by logging in again" in of(
         answer, "login", "ok"

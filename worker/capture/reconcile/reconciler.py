@@ -37,7 +37,7 @@ from worker.capture.state.record_states import ScanPosition, StoredRecord, walk
 from worker.capture.state.run_history import History
 from worker.clock import rfc3339
 from worker.errors import DataError, Forbidden, LeaseHeld, LeaseLost, OrderMeshError, RedisWentBack
-from worker.redis.connections import is_full
+from worker.redis.refusals import explain, is_full
 from worker.telemetry.log import Repeats, get_logger
 
 if TYPE_CHECKING:
@@ -342,6 +342,6 @@ class Reconciler:
         now = self._clock.monotonic()
         if self._repeats.allow(f"{resource} {code}", now):
             self._log.warning(
-                "reconcile_failed", resource=resource or "*", error=str(error), error_code=code,
+                "reconcile_failed", resource=resource or "*", error=explain(error), error_code=code,
                 repeated=self._repeats.held_back(f"{resource} {code}"),
             )  # fmt: skip

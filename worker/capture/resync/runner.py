@@ -34,7 +34,7 @@ from worker.errors import (
     RedisFull,
     RedisWentBack,
 )
-from worker.redis.connections import is_full
+from worker.redis.refusals import is_full
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:

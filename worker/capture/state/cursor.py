@@ -164,7 +164,7 @@ class Cursor:
             out; 0 if it never did.
         loss: What Redis has lost the last time, in words.
         lost: Events that it has lost at least; 0 if that is not known.
-        lost_at: When that was noticed.
+        lost_at: When that was noticed; 0 after a full scan has ended since.
         tracked: Records that are known and not deleted.
         places: Places given to records so far.
         newest: The latest modification that was read (milliseconds since 1970, by the records' own times).

@@ -10,7 +10,8 @@ from worker.capture.state.buckets import MAX_BUCKETS, MIN_BUCKETS
 from worker.capture.state.cursor import SCAN_OVER
 from worker.capture.state.loss import Found, Loss, LossKind, find_loss
 from worker.redis import scripts
-from worker.redis.connections import answer, run_of
+from worker.redis.connections import answer
+from worker.redis.facts import facts_of, run_of
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ class LossCheck:
 
     async def _is_in_doubt(self) -> bool:
         """True if Redis may have given out more than is known, and was started again since."""
-        return self._numbers.is_doubtful and self._numbers.is_other_server(await run_of(self._redis))
+        return self._numbers.is_doubtful and self._numbers.is_other_server(
+            run_of(await facts_of(self._redis))
+        )
 
     async def _go_on(self, loss: Loss, cursor: Cursor, now: float) -> None:
         anew = loss.anew and self._is_listed
@@ -119,7 +122,7 @@ class LossCheck:
     async def _forget_records(self) -> None:
         """Delete the states of all records, and what belongs to them."""
         keys, name = self._keys, self._source.name
-        for prefix in (keys.states(name), keys.last_published(name), keys.nested_ids(name)):
+        for prefix in keys.bucket_prefixes(name):
             await self._each_bucket(prefix, self._redis.unlink)
         await answer(
             self._redis.unlink(keys.scan_bitmap(name), keys.unconfirmed_deletes(name), keys.open(name))

@@ -65,6 +65,24 @@ class UnseenRecords:
     places: int
 
 
+async def check_layout(redis: Redis, keys: Keys) -> None:
+    """Check that the keys of an account, if there are any, have the layout of this program. Nothing is written.
+
+    Raises:
+        DataError: The keys were written by another version.
+
+    """
+    stored = await redis.get(keys.layout)
+    layout = LAYOUT if stored is None else stored.decode("utf-8", "replace")
+    if layout != LAYOUT:
+        raise DataError(
+            f"the keys of account {keys.account} have layout {layout}, but this version writes layout {LAYOUT}. "
+            "Nothing was changed. Run the version that wrote them. Or let all groups read their events, and then "
+            f"delete the keys {keys.base}* or set another database in ORDERSYNC_REDIS__URL: every record is then "
+            "published again as a snapshot."
+        )
+
+
 class StateStore:
     """The keys of one resource, or audit log, of one account.
 
@@ -128,15 +146,15 @@ class StateStore:
 
         """
         await self._redis.set(self._keys.layout, LAYOUT, nx=True)
-        result = (await self._redis.get(self._keys.layout) or b"").decode()
-        if result != LAYOUT:
-            raise DataError(
-                f"the keys of account {self._keys.account} have layout {result}, but this version writes layout "
-                f"{LAYOUT}. Run the version that wrote them, or use another Redis database."
-            )
+        await check_layout(self._redis, self._keys)
 
     async def load_cursor(self) -> Cursor:
-        """Return the cursor; a default one for a resource that was never read."""
+        """Return the cursor; a default one for a resource that was never read.
+
+        Raises:
+            DataError: A value is not one that this program writes.
+
+        """
         return Cursor.parse(await answer(self._redis.hgetall(self._keys.cursor(self._resource.name))))
 
     async def load_fields(self) -> FieldIndex:

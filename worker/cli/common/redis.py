@@ -16,6 +16,7 @@ from worker.config.sections import RESOURCES
 from worker.config.settings import hide_password
 from worker.errors import RedisUnavailable, SettingsError
 from worker.redis.connections import connect
+from worker.redis.refusals import explain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,7 +45,7 @@ async def client_of(settings: Settings) -> AsyncIterator[Redis]:
         if isinstance(error, BrokenPipeError):
             raise
         raise RedisUnavailable(
-            f"{hide_password(url)} cannot be used: {error}. To find the cause: ordersync doctor."
+            f"{hide_password(url)} cannot be used: {explain(error).rstrip('.')}. To find the cause: ordersync doctor."
         ) from None
     finally:
         await client.aclose()

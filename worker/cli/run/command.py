@@ -34,7 +34,8 @@ from worker.config.sections import SANDBOX_ACCOUNT, Account, PollSettings
 from worker.config.settings import Settings, hide_password
 from worker.errors import LoginRejected, OrderMeshError, RedisFull, RedisUnavailable
 from worker.keys import PREFIX
-from worker.redis.connections import check_server, connect, is_full, wait_until_up
+from worker.redis.connections import check_server, connect, wait_until_up
+from worker.redis.refusals import explain, is_full
 from worker.service.daemon import Daemon
 from worker.service.systemd import ServiceManager
 from worker.telemetry.log import get_logger, redaction
@@ -101,7 +102,9 @@ async def _run(
                 await (account.retention.run() if once else account.retention.declare())
         except (redis.exceptions.RedisError, OSError) as error:
             if once or not is_full(error):
-                raise RedisUnavailable(f"{hide_password(url)} failed during the start: {error}") from None
+                raise RedisUnavailable(
+                    f"{hide_password(url)} failed during the start: {explain(error)}"
+                ) from None
             get_logger().error(RedisFull.code, error=str(RedisFull()))
         if once:
             await read_once(services, as_json=as_json, wait=wait)
