@@ -11,6 +11,7 @@ import anyio
 import msgspec
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, retry_key_prefix
+from arq.utils import poll as turns
 from arq.worker import Worker, func
 from redis.exceptions import ResponseError
 
@@ -138,6 +139,12 @@ class SupervisedWorker(Worker):
         """Ids of the jobs that run, and when each began, by the monotonic clock."""
         self._noting = set[asyncio.Future[None]]()
         """Calls of `finish_job` that have not returned."""
+
+    async def main(self) -> None:
+        """Run until cancelled. arq's own start also prints INFO, which the Redis user may not be permitted to read."""
+        self.ctx["redis"] = self.pool
+        async for _ in turns(self.poll_delay_s):
+            await self._poll_iteration()
 
     async def heart_beat(self) -> None:
         """Report a heartbeat in each turn of arq's loop."""

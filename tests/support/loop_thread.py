@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from contextlib import suppress
 from typing import Any, Self
@@ -14,14 +15,17 @@ _PATIENCE = 30.0
 class LoopThread:
     """Serves connections by `serve`, from `__enter__` to `__exit__`; then nothing of it is left.
 
+    With a context it speaks TLS.
+
     Attributes:
         port: The port, known as soon as it runs.
         loop: The event loop of its thread.
 
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, context: ssl.SSLContext | None = None) -> None:
         self.port = 0
+        self._context = context
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._ready = threading.Event()
@@ -63,7 +67,9 @@ class LoopThread:
             working.add(task)
             task.add_done_callback(working.discard)
 
-        server = self.loop.run_until_complete(asyncio.start_server(connected, "127.0.0.1", 0, limit=1 << 20))
+        server = self.loop.run_until_complete(
+            asyncio.start_server(connected, "127.0.0.1", 0, limit=1 << 20, ssl=self._context)
+        )
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         self.loop.run_forever()

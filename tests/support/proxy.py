@@ -14,6 +14,7 @@ with Proxy("127.0.0.1", 6379) as proxy:
 from __future__ import annotations
 
 import asyncio
+import ssl
 from contextlib import suppress
 
 from tests.support.loop_thread import LoopThread, reset
@@ -25,6 +26,8 @@ _TICK = 0.01
 class Proxy(LoopThread):
     """Passes connections on to a server, in a thread of its own. Each attribute may be changed at any time.
 
+    With a context it speaks TLS to clients, and not to the server.
+
     Attributes:
         latency: Seconds that what the server sends is held back.
         hole: Nothing is passed on, in either direction.
@@ -35,8 +38,8 @@ class Proxy(LoopThread):
 
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        super().__init__("proxy")
+    def __init__(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
+        super().__init__("proxy", context)
         self._target = (host, port)
         self.latency = 0.0
         self.hole = False

@@ -29,6 +29,8 @@ from worker.redis.refusals import explain
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from redis.asyncio import Redis
+
     from worker.clock import Clock
     from worker.config.sections import Account
     from worker.config.settings import Settings
@@ -250,23 +252,39 @@ async def check_redis(url: str, role: str) -> AsyncIterator[Finding]:
     shown, area = hide_password(url), "redis"
     client = connect(url)
     try:
-        facts: dict[str, Any] = await client.info("everything")
+        facts = await _info(client)
         seconds, micros = await client.time()
     except (redis.exceptions.RedisError, OSError) as error:
         yield Finding(
             area, Severity.PROBLEM, f"{shown} ({role}): {explain(error)}",
-            "check the address, and that the server runs and the Redis user may call INFO and TIME",
+            "check the address, and that the server runs and the Redis user may call TIME",
             exit_status=3,
         )  # fmt: skip
         return
     finally:
         await client.aclose()
+    if facts is None:
+        yield Finding(area, Severity.OK, f"{shown} ({role}): answers")
+        yield Finding(
+            area, Severity.NOTE, "the Redis user may not call INFO: version, memory and persistence are not checked",
+            "check that the server has maxmemory-policy noeviction and appendonly yes",
+        )  # fmt: skip
+        yield _offset("Redis's", int(seconds) + int(micros) / 1e6 - time.time(), "")
+        return
     name = "Valkey" if "valkey_version" in facts else "Redis"
     version = str(facts.get("valkey_version") or facts.get("redis_version", "unknown"))
     yield Finding(area, Severity.OK, f"{shown} ({role}): {name} {version}")
     for finding in judge_redis(facts):
         yield finding
     yield _offset(f"{name}'s", int(seconds) + int(micros) / 1e6 - time.time(), "")
+
+
+async def _info(client: Redis) -> dict[str, Any] | None:
+    """Return the facts about the server; None if its user may not ask for them."""
+    try:
+        return dict(await client.info("everything"))
+    except redis.exceptions.NoPermissionError:
+        return None
 
 
 def judge_redis(facts: dict[str, Any]) -> Iterator[Finding]:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import redis.exceptions
 
 from worker.admin.finding import Finding, Severity
-from worker.errors import RedisFull
+from worker.config.settings import hide_password
+from worker.errors import RedisFull, RedisUnavailable
 from worker.keys import QUEUE_PREFIX, Keys
 from worker.redis.connections import connect
 from worker.redis.refusals import is_full
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable
 
 Command = tuple[Any, ...]
 MAX_NAMES = 12
@@ -28,25 +29,42 @@ _KEPT_MS = 60_000
 
 async def check_rights(url: str, accounts: Iterable[str], *, queue: bool) -> AsyncIterator[Finding]:
     """Yield the findings for the keys of `accounts`, and for those of arq if its `queue` is in this Redis."""
-    commands = commands_of(accounts, queue=queue)
+    try:
+        failed = await _try(url, commands_of(accounts, queue=queue))
+    except (redis.exceptions.RedisError, OSError) as error:
+        yield Finding("redis", Severity.PROBLEM, f"Redis cannot be used: {error}", exit_status=3)
+        return
+    yield _judge(failed)
+
+
+async def check_usable(url: str, accounts: Iterable[str], *, queue: bool) -> None:
+    """Check that the server can be used, with the parameters and in the words of `check_rights`.
+
+    Raises:
+        RedisUnavailable: It refuses a command in a way that does not pass while one waits.
+
+    """
+    refusal = _lasting(await _try(url, commands_of(accounts, queue=queue)))
+    if refusal is not None:
+        advice = refusal.advice[:1].upper() + refusal.advice[1:]
+        raise RedisUnavailable(f"{hide_password(url)}: {refusal.text}. {advice}.")
+
+
+async def _try(url: str, commands: list[Command]) -> list[tuple[Command, Exception]]:
+    """Send the commands; return those that the server refused."""
     client = connect(url)
     try:
         pipe = client.pipeline(transaction=False)
         for command in commands:
             pipe.execute_command(*command)
         answers = await pipe.execute(raise_on_error=False)
-    except (redis.exceptions.RedisError, OSError) as error:
-        yield Finding("redis", Severity.PROBLEM, f"Redis cannot be used: {error}", exit_status=3)
-        return
     finally:
         await client.aclose()
-    failed = [
+    return [
         (command, answer)
         for command, answer in zip(commands, answers, strict=True)
         if isinstance(answer, Exception)
     ]
-    for finding in _judge(failed):
-        yield finding
 
 
 def commands_of(accounts: Iterable[str], *, queue: bool) -> list[Command]:
@@ -59,21 +77,39 @@ def commands_of(accounts: Iterable[str], *, queue: bool) -> list[Command]:
     return commands
 
 
-def _judge(failed: list[tuple[Command, Exception]]) -> Iterator[Finding]:
+def _judge(failed: list[tuple[Command, Exception]]) -> Finding:
     if any(is_full(error) for _, error in failed):
-        yield Finding("redis", Severity.PROBLEM, str(RedisFull()), exit_status=3)
-        return
+        return Finding("redis", Severity.PROBLEM, str(RedisFull()), exit_status=3)
     if not failed:
-        yield Finding("redis", Severity.OK, "the Redis user has all required permissions")
-        return
+        return Finding("redis", Severity.OK, "the Redis user has all required permissions")
+    return _lasting(failed) or _refused(failed)
+
+
+def _lasting(failed: list[tuple[Command, Exception]]) -> Finding | None:
+    """Return the finding for refusals that do not pass by themselves; None if there are none."""
+    if slots := [item for item in failed if _is_of_cluster(item[1])]:
+        return Finding(
+            "redis", Severity.PROBLEM,
+            f"the server is a node of a cluster, which cannot store all keys of the worker ({slots[0][1]})",
+            "set ORDERSYNC_REDIS__URL and ORDERSYNC_REDIS__QUEUE_URL to a server that is not in cluster mode",
+            exit_status=3,
+        )  # fmt: skip
     # If a command is refused, later ones fail because its key does not exist.
     denied = [item for item in failed if isinstance(item[1], redis.exceptions.NoPermissionError)]
-    failed = denied or failed
+    return _refused(denied) if denied else None
+
+
+def _is_of_cluster(error: Exception) -> bool:
+    """Return True for the answer of a node of a cluster to keys in several slots, or in slots that it does not have."""
+    return isinstance(error, redis.exceptions.AskError) or str(error).startswith("CROSSSLOT")
+
+
+def _refused(failed: list[tuple[Command, Exception]]) -> Finding:
     names = list(dict.fromkeys(str(command[0]) for command, _ in failed))
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     refused = ", ".join(names[:MAX_NAMES]) + more
     patterns = " and ".join(dict.fromkeys(f"{_key(command)}*" for command, _ in failed if _key(command)))
-    yield Finding(
+    return Finding(
         "redis", Severity.PROBLEM, f"the Redis user lacks permissions: {refused} ({failed[0][1]})",
         f"permit these commands{f' on the keys {patterns}' if patterns else ''} with ACL SETUSER", exit_status=3,
     )  # fmt: skip
@@ -121,6 +157,7 @@ def _of_the_worker(base: str) -> list[Command]:
         ("GET", text),
         ("EXISTS", text),
         ("STRLEN", text),
+        ("PTTL", text),
         ("SETBIT", text, 0, 0),
         ("GETBIT", text, 0),
         ("BITFIELD", text, "GET", "u1", 0),

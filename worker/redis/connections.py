@@ -9,6 +9,7 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import redis
 import redis.exceptions
 from redis.asyncio import (
     BlockingConnectionPool,
@@ -42,6 +43,8 @@ RETRY_SECONDS = 5.0
 BACKOFF = Backoff(first=0.2, most=5.0)
 """Pause between two attempts to reach a server that does not answer yet."""
 _RETRIED = [redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError]
+_ANSWERS = {"decode_responses": "false", "protocol": "2"}
+"""Options of an address that change the type of answers, and the value with which the worker can read them."""
 
 T = TypeVar("T")
 _retrying = ContextVar("_retrying", default=False)
@@ -137,11 +140,22 @@ def _options() -> dict[str, Any]:
     }
 
 
+def check_host_name(pool: ConnectionPool | redis.ConnectionPool) -> None:
+    """Let a pool compare the host name with the name in the certificate of the server, unless its options say no.
+
+    redis-py does so from version 6 on; arq needs version 5.
+    """
+    options = pool.connection_kwargs
+    if issubclass(pool.connection_class, (SSLConnection, redis.SSLConnection)):
+        options.setdefault("ssl_check_hostname", options.get("ssl_cert_reqs", "required") != "none")
+
+
 def pool(url: str, *, max_connections: int = 32) -> ConnectionPool:
     """Return a pool that waits for a free connection instead of failing. arq's client uses one as well.
 
     Raises:
         SettingsError: The address has an option that redis-py does not know or cannot read.
+        RedisUnavailable: The address has an option with which the worker cannot read any answer.
 
     """
     options = _options()
@@ -150,9 +164,16 @@ def pool(url: str, *, max_connections: int = 32) -> ConnectionPool:
     try:
         made = BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=20, **options)
         made.connection_class = _FOLLOWING[made.connection_class]
+        check_host_name(made)
         made.connection_class(**made.connection_kwargs)  # does not connect, but checks the options
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, redis.exceptions.RedisError) as error:
         raise SettingsError(f"The Redis address {hide_password(url)} cannot be used: {error}") from None
+    for name, usable in _ANSWERS.items():
+        if str(made.connection_kwargs.get(name, usable)).lower() not in {usable, ""}:
+            raise RedisUnavailable(
+                f"The Redis address {hide_password(url)} cannot be used: the worker cannot read answers with the "
+                f"option {name}. Remove it from the address."
+            )
     return made
 
 

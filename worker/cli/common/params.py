@@ -49,11 +49,14 @@ def _from_redis(read: Callable[[Redis, str], Iterable[str]]) -> Iterable[str]:
 
         from worker.app import running_redis_url  # noqa: PLC0415 - see the top
         from worker.config import settings  # noqa: PLC0415 - see the top
+        from worker.redis.connections import check_host_name  # noqa: PLC0415 - see the top
 
         loaded = settings.load()
-        with redis.Redis.from_url(
+        pool = redis.ConnectionPool.from_url(
             running_redis_url(loaded), socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
-        ) as client:
+        )
+        check_host_name(pool)
+        with redis.Redis.from_pool(pool) as client:
             return read(client, loaded.account)
     except Exception:  # noqa: BLE001 - see the top
         return []

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from jobs.worker import make_worker
 from worker import __version__
+from worker.admin.redis_acl import check_usable
 from worker.app import (
     announce,
     deregister,
@@ -93,6 +94,7 @@ async def _run(
         try:
             await services.clock.sync()
             await check_server(services.redis, url)
+            await check_usable(url, services.accounts, queue=not once and settings.redis.queue_url is None)
             if local:
                 await _delete_state(services)
             await _log_in(services, must_reach=once)
@@ -134,6 +136,8 @@ async def _daemon(
         await wait_for_queue()
 
     await wait_for_queue()  # a wrong address ends the start: waiting would not help
+    if settings.redis.queue_url:
+        await check_usable(queue_url, (), queue=True)
     daemon = Daemon(
         worker_id=name,
         data_dir=settings.data_dir,

@@ -42,6 +42,7 @@ from worker.queue.consumer.in_flight import InFlight
 from worker.queue.consumer.log import ConsumerLog
 from worker.queue.consumer.options import ConsumerOptions
 from worker.queue.consumer.retry import RetryForever
+from worker.redis.connections import check_host_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -124,6 +125,7 @@ class Consumer:
             wait=wait,
             on_trimmed=on_trimmed,
         )
+        check_host_name(redis.connection_pool)
         clock = clock or SystemClock()
         self._log = ConsumerLog(options, clock)
         self._retry = RetryForever(redis, clock, self._log.logger)

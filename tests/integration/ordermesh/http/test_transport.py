@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import shutil
 import socket
 import ssl
 import struct
-import subprocess
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
-from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.support.scripted_server import Lab, http, lab
 from tests.support.servers import free_port
+from tests.support.tls import Certificate, certificate
 from tests.support.waiting import eventually
 from worker.config.sections import ApiSettings
 from worker.errors import SettingsError
@@ -331,47 +329,27 @@ async def test_other_proxies_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
-    """Self-signed certificates, for 127.0.0.1 and for another name: paths of certificate and key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl command")
-    made = {}
-    for host in ("IP:127.0.0.1", "DNS:other.example"):
-        folder: Path = tmp_path_factory.mktemp("tls")
-        made[host] = (str(folder / "cert.pem"), str(folder / "key.pem"))
-        subprocess.run(
-            [
-                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-                *("-subj", "/CN=test", "-addext", f"subjectAltName={host}"),
-                *("-out", made[host][0], "-keyout", made[host][1]),
-            ],
-            check=True,
-            capture_output=True,
-        )
-    return made
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Certificate]:
+    """Self-signed certificates, for 127.0.0.1 and for another name."""
+    folder = tmp_path_factory.mktemp("tls")
+    return {name: certificate(folder, name) for name in ("IP:127.0.0.1", "DNS:other.example")}
 
 
-def tls(pair: tuple[str, str]) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*pair)
-    return context
-
-
-async def test_tls_with_a_known_authority(certificates: dict[str, tuple[str, str]]) -> None:
+async def test_tls_with_a_known_authority(certificates: dict[str, Certificate]) -> None:
     """A certificate of an authority that one has named is accepted."""
     pair = certificates["IP:127.0.0.1"]
-    ours = ssl.create_default_context(cafile=pair[0])
-    async with lab(tls(pair)) as served, sender(served.url, verify=ours) as made:
+    ours = ssl.create_default_context(cafile=pair.file)
+    async with lab(pair.server()) as served, sender(served.url, verify=ours) as made:
         response = await made.send("GET", served.url + "/x", headers={})
     assert response.status_code == 200
 
 
 @pytest.mark.parametrize("host", ["IP:127.0.0.1", "DNS:other.example"], ids=["unknown CA", "other name"])
-async def test_tls_refused(certificates: dict[str, tuple[str, str]], host: str) -> None:
+async def test_tls_refused(certificates: dict[str, Certificate], host: str) -> None:
     """An unknown authority, or a certificate for another name: no connection, and nothing was sent."""
     pair = certificates[host]
-    ours = ssl.create_default_context(cafile=pair[0]) if host.startswith("DNS") else None
-    async with lab(tls(pair)) as served, sender(served.url, verify=ours) as made:
+    ours = ssl.create_default_context(cafile=pair.file) if host.startswith("DNS") else None
+    async with lab(pair.server()) as served, sender(served.url, verify=ours) as made:
         with pytest.raises(httpx.ConnectError):
             await made.send("GET", served.url + "/x", headers={})
         assert served.seen == []
