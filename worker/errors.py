@@ -275,6 +275,16 @@ class ContractMismatch(OrderMeshError):
         )
 
 
+class ContinuationRefused(OrderMeshError):
+    """The gateway no longer takes the continuation of a list: the list has to be read from its beginning."""
+
+    code = "continuation_refused"
+
+    def __init__(self, operation: str, what: str) -> None:
+        self.operation, self.what = operation, what
+        super().__init__(f"{operation}: the gateway refused to continue the list: {what}")
+
+
 class FilterBroken(OrderMeshError):
     """The gateway no longer honours a filter by modification time."""
 

@@ -87,7 +87,8 @@ class Liar:
     `logs`: the audit logs by the id of the order, which are then polled too; `paged` makes the answer of one, given the
     query.
     `wrap` makes the body of the answer. `interfere(path, query)` may answer in the place of all this.
-    `asked` holds the queries of the requests for the list.
+    `asked` holds the queries of the requests for the list. `sent`: the headers of the request that is answered;
+    `headers`: further ones of the answer.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -108,6 +109,8 @@ class Liar:
     wrap: Callable[[Record], Any] = dict
     interfere: Callable[[str, Query], Reply | None] | None = None
     asked: list[Query] = field(default_factory=list)
+    sent: dict[str, str] = field(default_factory=dict)
+    headers: list[str] = field(default_factory=list)
     url: str = ""
 
     def change(self, number: int, **fields: Any) -> None:
@@ -179,11 +182,14 @@ class Liar:
         length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
         await reader.readexactly(int(length[1]) if length else 0)
         path, _, query = head.split(b" ", 2)[1].decode().partition("?")
+        lines = [line.partition(": ") for line in head.decode("latin-1").split("\r\n")[1:]]
+        self.sent, self.headers = {name.lower(): value for name, _, value in lines}, []
         status, body = self.reply(path, dict(parse_qsl(query)))
         sent = body if isinstance(body, bytes) else json.dumps(body).encode()
         # Too long to be waited for within a request: the poll is put off instead.
         pause = ("Retry-After: 60",) if status == 429 else ()
-        writer.write(http(sent, "Content-Type: application/json", *pause, status=f"{status} So"))
+        more = ("Content-Type: application/json", *pause, *self.headers)
+        writer.write(http(sent, *more, status=f"{status} So"))
         await writer.drain()
 
 

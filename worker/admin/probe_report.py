@@ -136,6 +136,8 @@ def table(capabilities: Capabilities) -> Iterator[tuple[str, str, str]]:
     if capabilities.state not in {"found", "empty"}:
         return
     yield "page numbers", _mark(capabilities.pages), capabilities.pages.why
+    if capabilities.next_in:
+        yield "next page", capabilities.next_in, capabilities.next_parameter or "an address"
     yield "first page", _or_unknown(capabilities.first_page), ""
     yield "page size", _mark(capabilities.sizes), capabilities.sizes.why
     seen = f"at least {capabilities.largest_seen}" if capabilities.largest_seen else "unknown"

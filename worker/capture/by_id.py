@@ -18,9 +18,15 @@ if TYPE_CHECKING:
 
 
 async def call(
-    session: PollSession, operation: str, path: Sequence[str], query: Mapping[str, str] | None = None
+    session: PollSession,
+    operation: str,
+    path: Sequence[str],
+    query: Mapping[str, str] | None = None,
+    after: str = "",
 ) -> Reply:
     """Return the answer of an operation whose path takes these ids, in their order.
+
+    `after`: the continuation to the page that is wanted, where it is a list; "" for the first page.
 
     Raises:
         UnreadableAnswer: The path takes another number of ids.
@@ -31,7 +37,8 @@ async def call(
     if len(names) != len(path):
         raise UnreadableAnswer(operation, f"the path takes {len(names)} ids, and {len(path)} were given")
     values = dict(zip(names, path, strict=True))
-    return await session.context.client.call(operation, path=values, query=query, usage=session.run.usage)
+    client, usage = session.context.client, session.run.usage
+    return await client.call(operation, path=values, query=query, usage=usage, after=after)
 
 
 async def read_record(session: PollSession, operation: str, *path: str) -> RawRecord:

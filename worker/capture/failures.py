@@ -8,6 +8,7 @@ from worker.backoff import Backoff
 from worker.errors import (
     ApiError,
     ChoiceBroken,
+    ContinuationRefused,
     FilterBroken,
     LoginRejected,
     NotFound,
@@ -56,7 +57,7 @@ def classify(error: Exception) -> Failure:
     match error:
         case FilterBroken() | SortBroken() | ChoiceBroken():
             return Failure.SHORTCUT
-        case UnreadableAnswer(page=int()):
+        case UnreadableAnswer(page=int()) | ContinuationRefused():
             return Failure.PAGE
         case NotFound():
             return Failure.LIST_GONE

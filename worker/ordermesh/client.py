@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin
 
 import httpx
 import msgspec
@@ -29,6 +29,7 @@ from worker.errors import (
 )
 from worker.ordermesh.contract.operations import OPERATIONS, Operation
 from worker.ordermesh.http import rate_limits, refusals
+from worker.ordermesh.http.continuation import Continuation, next_of, request_after
 from worker.ordermesh.http.decoding import BodyTooLarge
 from worker.ordermesh.http.reply import Reply, reply_of
 from worker.ordermesh.services import TypedServices
@@ -93,6 +94,7 @@ class _Request:
     url: str
     content: bytes | None = field(repr=False)  # that of a login contains the secret
     repeatable: bool
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Transient(Exception):
@@ -177,17 +179,50 @@ class OrderMeshClient(TypedServices):
 
         """
         query = {**(narrowed or {}), **self.profile.page_query(key, number, size)}
+        return (await self._read_list(key, query, usage, page=number)).raw
+
+    async def read_continued(
+        self,
+        key: str,
+        size: int,
+        usage: Usage,
+        narrowed: Mapping[str, str] | None = None,
+        *,
+        after: str = "",
+        page: int = 0,
+    ) -> tuple[bytes, str]:
+        """Return the body of a page of a list whose pages have no numbers, and the continuation to the next one.
+
+        Args:
+            key: The key of the operation.
+            size: The page size.
+            usage: The figures to update.
+            narrowed: Query parameters that filter or sort the list.
+            after: The continuation to this page, "" for the first one.
+            page: The number of the page, from 0, for the error.
+
+        Raises:
+            UnreadableAnswer: The continuation leads to another host, or cannot be sent.
+
+        """
+        query = {**(narrowed or {}), **self.profile.page_query(key, 0, size)}
+        reply = await self._read_list(key, query, usage, after=after, page=page)
+        return reply.raw, next_of(reply, self.profile.list_of(key).next_in or "")
+
+    async def _read_list(
+        self, key: str, query: Mapping[str, str], usage: Usage, *, page: int, after: str = ""
+    ) -> Reply:
         try:
-            reply = await self.call(key, query=query, usage=usage)
+            reply = await self.call(key, query=query, usage=usage, after=after, page=page)
         except ResponseTooLarge as error:
-            raise ResponseTooLarge(key, error.limit, page=number) from None
+            raise ResponseTooLarge(key, error.limit, page=page) from None
         if not reply.raw.strip() and reply.status != NO_CONTENT:
             # A page without records, or a fault on the way: it is believed when the gateway says so twice.
-            reply = await self.call(key, query=query, usage=usage)
+            reply = await self.call(key, query=query, usage=usage, after=after, page=page)
         if reply.date is not None:
             # The header has whole seconds, rounded down: adding half a second is correct on average.
             usage.clock_offset = reply.date + 0.5 - self._clock.now()
-        return reply.raw
+        return reply
 
     async def login(self, request: LoginRequest) -> bytes:
         """Send a login, as `log_in` does, and return the body of the response."""
@@ -239,6 +274,8 @@ class OrderMeshClient(TypedServices):
         usage: Usage | None = None,
         profile: ContractProfile | None = None,
         attempts: int | None = None,
+        after: str = "",
+        page: int | None = None,
     ) -> Reply:
         """Send an operation and return its response. Every operation but a login is sent with a token.
 
@@ -253,6 +290,8 @@ class OrderMeshClient(TypedServices):
             usage: The figures to update.
             profile: The contract to use instead of the current one.
             attempts: How often to try, instead of what the settings say.
+            after: The continuation to the page of a list that is requested; "" for the first page.
+            page: The number of that page, for the error.
 
         Raises:
             ApiError: The server refuses the request, or failed at every attempt.
@@ -264,7 +303,18 @@ class OrderMeshClient(TypedServices):
             ValueError: A parameter of the path has no value.
 
         """
-        request = self._request(key, path, query, body, profile or self.profile)
+        profile = profile or self.profile
+        request = self._request(key, path, query, body, profile)
+        if after:
+            move = request_after(
+                key,
+                profile.list_of(key),
+                after,
+                base_url=self._api.base_url,
+                path=profile.path(key, path),
+                page=page,
+            )
+            request = self._continued(request, move, profile.path(key, path), query)
         return await self._with_retries(
             request,
             usage or Usage(),
@@ -286,6 +336,16 @@ class OrderMeshClient(TypedServices):
             url += "?" + urlencode(query, errors="surrogatepass")
         content = None if body is None else msgspec.json.encode(body)
         return _Request(key, route.method, url, content, _repeatable(operation, route.method))
+
+    def _continued(
+        self, request: _Request, move: Continuation, path: str, query: Mapping[str, str] | None
+    ) -> _Request:
+        """Return the request of the page after a continuation. Whatever that is, it goes to the gateway."""
+        base = self._api.base_url
+        if move.target:
+            return replace(request, url=urljoin(base, "/").rstrip("/") + move.target)
+        url = f"{base}{path}?{urlencode({**(query or {}), **move.query}, errors='surrogatepass')}"
+        return replace(request, url=url, headers=move.headers)
 
     async def _with_retries(self, request: _Request, usage: Usage, attempts: int, *, signed: bool) -> Reply:
         attempt = 1
@@ -352,7 +412,7 @@ class OrderMeshClient(TypedServices):
             return response
 
     async def _send_once(self, request: _Request, token: str | None, usage: Usage) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = {**request.headers, **({"Authorization": f"Bearer {token}"} if token else {})}
         if request.content is not None:
             headers["Content-Type"] = "application/json"
         grant = await self._budget.acquire()

@@ -31,6 +31,7 @@ EXPECTED = {
     "ConsumerReplaced": Failure.GATEWAY,
     "NotReplayable": Failure.GATEWAY,
     "OrderMeshError": Failure.GATEWAY,
+    "ContinuationRefused": Failure.PAGE,
     "GatewayUnreachable": Failure.GATEWAY,
     "OutcomeUnknown": Failure.GATEWAY,
     "PartialBulk": Failure.GATEWAY,

@@ -11,6 +11,7 @@ from worker.errors import ApiError, UnreadableAnswer, api_error_class
 from worker.ordermesh.client import Usage
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.contract.profile import Route
+from worker.ordermesh.http.continuation import next_of
 from worker.ordermesh.http.reply import audit_of
 
 if TYPE_CHECKING:
@@ -69,15 +70,22 @@ class ProbeClient:
             LoginRejected: The gateway rejected the credentials.
 
         """
-        query = {
-            **(narrowed or {}),
-            self.listing.page_parameter: str(number),
-            self.listing.size_parameter: str(size or self.sample),
-        }
-        return await self.unnumbered(query, attempts=attempts)
+        query = {**(narrowed or {}), self.listing.size_parameter: str(size or self.sample)}
+        if self.listing.next_in is None:
+            query[self.listing.page_parameter] = str(number)
+        answer = await self.unnumbered(query, attempts=attempts)
+        if self.listing.next_in is not None:
+            # Pages without numbers are followed from the first one.
+            for _ in range(number - self.listing.first_page):
+                if not isinstance(answer, SamplePage):
+                    break
+                if not answer.after:
+                    return SamplePage((), answer.wrapper, answer.total_field, answer.total)
+                answer = await self.unnumbered(query, attempts=attempts, after=answer.after)
+        return answer
 
     async def unnumbered(
-        self, query: Mapping[str, str] | None = None, *, attempts: int | None = None
+        self, query: Mapping[str, str] | None = None, *, attempts: int | None = None, after: str = ""
     ) -> SamplePage | ProbeRefusal:
         """Return what the server gives for a query, or the refusal; raises the same."""
         try:
@@ -88,10 +96,15 @@ class ProbeClient:
                 profile=self.trial,
                 usage=self.usage,
                 attempts=attempts,
+                after=after,
             )
+            wrappers = self.trial.wrappers(self.search)
             if OPERATIONS[self.search].is_log:
-                return evidence.sample_log(audit_of(reply, self.trial.wrappers(self.search)))
-            return evidence.sample(self.resource, self.search, reply.raw, self.trial.wrappers(self.search))
+                page = evidence.sample_log(audit_of(reply, wrappers))
+            else:
+                page = evidence.sample(self.resource, self.search, reply.raw, wrappers)
+            place = self.listing.next_in
+            return replace(page, after=next_of(reply, place) if place else "", reply=reply)
         except ApiError as error:
             return _refusal(error)
         except UnreadableAnswer as error:

@@ -68,7 +68,8 @@ def _candidates(client: ProbeClient) -> tuple[str, ...]:
 
 async def _newest(client: ProbeClient, reference: SamplePage) -> tuple[SampleRecord, ...]:
     """Return the records of the last page: the newest ones, if the list is sorted by creation."""
-    if reference.total is None or reference.total <= len(reference.records):
+    is_numbered = client.listing.next_in is None
+    if not is_numbered or reference.total is None or reference.total <= len(reference.records):
         return ()
     number = math.ceil(reference.total / client.sample) - 1
     last = await client.page(client.listing.first_page + number)

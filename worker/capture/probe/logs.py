@@ -11,6 +11,7 @@ from worker.capture.probe import samples as evidence
 from worker.capture.probe.pagination import PAGE_NAMES, SIZES, find_pages, find_reach, find_sizes
 from worker.capture.probe.samples import SamplePage
 from worker.ordermesh.contract.findings import UNKNOWN, LogPages, no, yes
+from worker.ordermesh.http.continuation import names_next
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,14 +59,16 @@ async def _is_turned(log: ProbeClient, first: SamplePage) -> bool:
 async def _judge(log: ProbeClient, first: SamplePage) -> dict[str, Any]:
     count = len(first.records)
     has_more = first.total is not None and first.total > count
-    if not has_more and count not in CAPS and not await _is_turned(log, first):
+    may_continue = log.listing.next_in is not None or (first.reply is not None and names_next(first.reply))
+    if not has_more and not may_continue and count not in CAPS and not await _is_turned(log, first):
         why = f"all {count} entries of a log were returned, whatever page was requested"
         return {"log_pages": yes(why), "log_listing": LogPages(whole=True, largest_page=count)}
     found, page = await find_pages(log, first)
     if page is None or not found["pages"].supported:
-        if not has_more:
+        if not has_more and not may_continue:
             return {}
-        return {"log_pages": no(f"{count} of {first.total} entries of a log were returned, on every page")}
+        of = f" of {first.total}" if has_more else ""
+        return {"log_pages": no(f"{count}{of} entries of a log were returned, on every page")}
     sizes, largest = await find_sizes(log, page, turned=True)
     reach = (await find_reach(log, largest))["reach"]
     if reach.supported is False:
@@ -74,10 +77,12 @@ async def _judge(log: ProbeClient, first: SamplePage) -> dict[str, Any]:
     listing = LogPages(
         page_parameter=log.listing.page_parameter,
         size_parameter=sizes.get("size_parameter", log.listing.size_parameter),
-        first_page=found["first_page"],
+        first_page=found.get("first_page", log.listing.first_page),
+        next_in=found.get("next_in"),
+        next_parameter=found.get("next_parameter") or None,
         largest_page=min(seen, SIZES[0])
         if seen >= MIN_SEEN and sizes.get("sizes", UNKNOWN).supported
         else None,
-        past_end=sizes["past_end"] or "empty",
+        past_end=sizes.get("past_end") or "empty",
     )
     return {"log_pages": yes(found["pages"].why), "log_listing": listing}

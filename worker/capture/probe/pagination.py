@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker.capture.probe import samples as evidence
+from worker.capture.probe.continuation import find_continuation
 from worker.capture.probe.samples import PageBase, ProbeRefusal, SamplePage
 from worker.errors import GatewayUnreachable
 from worker.ordermesh.contract.findings import UNKNOWN, Capability, no, yes
@@ -39,6 +40,8 @@ async def find_pages(client: ProbeClient, first: SamplePage) -> tuple[dict[str, 
 
     """
     listing = client.listing
+    if listing.next_in is not None:  # a person has set it
+        return await find_continuation(client), first
     # A list that fits on one page does not show how pages are numbered, unless each page has one record.
     more = _has_more(first, client.sample)
     size = client.sample if len(first.records) > client.sample or more else 1
@@ -58,6 +61,8 @@ async def find_pages(client: ProbeClient, first: SamplePage) -> tuple[dict[str, 
     client.use(listing)
     if not first.records:
         return {"state": "empty"}, None
+    if found := await find_continuation(client):
+        return found, first
     if alone:
         # Page 0 exists, or the rounds would have distinguished it from page 1. Reading from page 0 skips nothing.
         client.use(replace(listing, first_page=0))
@@ -111,6 +116,8 @@ async def find_sizes(
     result["largest_seen"] = len(page.records)
     # Half of the records of one page: the last page of this size cannot equal the first, however the list changes.
     half = max(1, len(page.records) // 2)
+    if client.listing.next_in is not None:
+        return result, page
     beyond = await client.page(FAR_BEYOND, half)
     past_end = evidence.past_end(beyond)
     if turned and isinstance(beyond, SamplePage) and len(page.records) > 1 and len(beyond.records) <= half:
@@ -132,11 +139,10 @@ async def find_sizes(
 async def find_reach(client: ProbeClient, page: SamplePage) -> dict[str, Any]:
     """Return the findings about the end of a list, from its total: a server may return only the first records."""
     size, total = len(page.records), page.total
-    if total is None or not size:
+    if client.listing.next_in is not None or total is None or not size:
+        why = "the list does not report its total" if size else "the first page was empty"
         return {
-            "reach": Capability(
-                None, "the list does not report its total" if size else "the first page was empty"
-            )
+            "reach": Capability(None, why if client.listing.next_in is None else "its pages have no numbers")
         }
     if total <= size:
         return {"reach": yes("the whole list fits on one page")}

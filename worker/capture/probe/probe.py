@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from worker.capture.probe.client import SAMPLES, ProbeClient
+from worker.capture.probe.continuation import find_continuation
 from worker.capture.probe.filters import find_choices
 from worker.capture.probe.incremental import find_filter, find_sort
 from worker.capture.probe.logs import find_log_pages
 from worker.capture.probe.pagination import find_accepted_size, find_pages, find_reach, find_sizes
 from worker.capture.probe.samples import ProbeRefusal, SamplePage, shape
 from worker.errors import ApiError, ContractMismatch, GatewayUnreachable
-from worker.ordermesh.contract.findings import Capabilities, fingerprint, no, yes
+from worker.ordermesh.contract.findings import UNKNOWN, Capabilities, fingerprint, no, yes
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.contract.profile import Route
 
@@ -63,7 +64,7 @@ class Probe:
                 self._findings |= await find_accepted_size(self._client)
         if first is not None:
             self._record_layout(first)
-            turned = bool(self._findings["pages"].supported)
+            turned = bool(self._findings.get("pages", UNKNOWN).supported)
             result, reference = await find_sizes(self._client, first, turned=turned)
             self._findings |= result
             if turned:
@@ -72,7 +73,9 @@ class Probe:
                 await self._find_single(reference)
                 await self._find_by_parent(reference)
                 await self._find_audit(reference)
-                if self._findings["pages"].supported is not None:  # otherwise the probe is repeated soon
+                if (
+                    self._findings.get("pages", UNKNOWN).supported is not None
+                ):  # otherwise the probe is repeated soon
                     self._findings |= await find_filter(self._client, reference)
                     self._findings |= await find_sort(self._client, reference)
                     self._findings |= await find_choices(self._client, reference)
@@ -129,7 +132,9 @@ class Probe:
             if isinstance(answer, SamplePage):
                 return answer
         client.sample = SAMPLES[0]
-        return None
+        # The parameter may be refused, whatever page it names.
+        answer = await client.unnumbered({client.listing.size_parameter: str(client.sample)})
+        return answer if isinstance(answer, SamplePage) and await find_continuation(client) else None
 
     def _record_refusal(self, tried: tuple[str, ...], refusals: list[tuple[str, ProbeRefusal]]) -> None:
         """Record the most informative refusal: a forbidden path exists, and an unreadable response may be the list."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.capture.resources import Resource
-    from worker.ordermesh.http.reply import AuditReply
+    from worker.ordermesh.http.reply import AuditReply, Reply
 
 FUTURE = "2100-01-01T00:00:00Z"
 """A time after every modification."""
@@ -72,12 +72,18 @@ class SampleRecord:
 
 @dataclass(frozen=True, slots=True)
 class SamplePage:
-    """One page. `wrapper` is "" for a bare list, None if it cannot be determined."""
+    """One page. `wrapper` is "" for a bare list, None if it cannot be determined.
+
+    `after`: the continuation to the next page, where the profile on trial says how the list continues. `reply`: the
+    response.
+    """
 
     records: tuple[SampleRecord, ...]
     wrapper: str | None
     total_field: str | None
     total: int | None
+    after: str = ""
+    reply: Reply | None = None
 
     @property
     def ids(self) -> frozenset[str]:

@@ -215,14 +215,20 @@ class Verifier:
         return all(check.is_answered for check in checks)
 
     async def _call(
-        self, key: str, identifier: str, query: Mapping[str, str] | None = None, *, waited: int = 1
+        self,
+        key: str,
+        identifier: str,
+        query: Mapping[str, str] | None = None,
+        after: str = "",
+        *,
+        waited: int = 1,
     ) -> Reply:
         """Read something of a record; `waited`: requests that have waited for their turn."""
         (name,) = OPERATIONS[key].path_parameters
         used = Usage()
         try:
             return await self._session.context.client.call(
-                key, path={name: identifier}, query=query, usage=used
+                key, path={name: identifier}, query=query, usage=used, after=after
             )
         finally:
             self._throttle.charge(used.requests - waited)
@@ -236,8 +242,8 @@ class Verifier:
         key, profile = self._resource.audit, self._session.context.client.profile
         waited = itertools.chain((1,), itertools.repeat(0))
 
-        async def call(query: Mapping[str, str]) -> Reply:
-            return await self._call(key, check.identifier, query, waited=next(waited))
+        async def call(query: Mapping[str, str], after: str) -> Reply:
+            return await self._call(key, check.identifier, query, after, waited=next(waited))
 
         check.log = await read_log(call, key, profile)
 

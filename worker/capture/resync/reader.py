@@ -14,8 +14,17 @@ import msgspec
 
 from worker.cancellation import plain_errors
 from worker.capture.records.diff import RawRecord, times_of
+from worker.capture.scan.pages import REFUSED
 from worker.clock import rfc3339
-from worker.errors import ApiError, Forbidden, NotFound, OrderMeshError, RateLimited, UnreadableAnswer
+from worker.errors import (
+    ApiError,
+    ContinuationRefused,
+    Forbidden,
+    NotFound,
+    OrderMeshError,
+    RateLimited,
+    UnreadableAnswer,
+)
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.http.pages import Page, split
 from worker.surrogates import value_of
@@ -44,7 +53,9 @@ _NO_ID = frozenset({400, 405, 422})
 class ResyncPage:
     """What one step of a resync has read. `page`: keys of all records of the page, also of those not requested.
 
-    `size`: records asked for in it. `unlike`: records that only another answer than the list's has shown.
+    `size`: records asked for in it. `unlike`: records that only another answer than the list's has shown. `after`: the
+    continuation to the next page, where pages have no numbers; `restarts`: the gateway has refused the last one, so the
+    list is read from its beginning.
     """
 
     observed: list[RawRecord] = field(default_factory=list)
@@ -54,7 +65,9 @@ class ResyncPage:
     size: int = 0
     read: int = 0
     unlike: int = 0
+    after: str = ""
     is_last: bool = False
+    restarts: bool = False
 
 
 class ResyncReader:
@@ -100,7 +113,10 @@ class ResyncReader:
         query = {}
         if since and listing.since_parameter:
             query = {listing.since_parameter: rfc3339(since / 1000)}
-        page = await self._page(session, number, size, query)
+        try:
+            page, after = await self._page(session, number, size, query, after=resync.after)
+        except ContinuationRefused:
+            return ResyncPage(restarts=True)
         times = times_of(resource, page.records)
         requested = [
             record
@@ -112,6 +128,13 @@ class ResyncReader:
         width = max(resync.width if size == resync.size else 0, len(keys))
         total = page.total if page.total and page.total >= len(keys) else None
         covered = total is not None and number * width + len(keys) >= total
+        if after is not None:
+            if after and keys and (after == resync.after or set(keys) == set(resync.page)):
+                raise UnreadableAnswer(search, "the continuation leads to the same page again", page=number)
+            observed = session.observe(requested)
+            return ResyncPage(
+                observed, [], keys, total, size, len(keys), after=after, is_last=after in {"", resync.after}
+            )
         if not keys:
             self._check_end(resync, search, number, total or resync.total, known=0 if query else tracked)
         elif number and listing.past_end == "restarts" and set(keys) == set(resync.first):
@@ -130,18 +153,39 @@ class ResyncReader:
         return ResyncPage(session.observe(requested), [], keys, total, size, len(keys), is_last=is_last)
 
     async def _page(
-        self, session: PollSession, number: int, size: int, query: Mapping[str, str] | None = None
-    ) -> Page:
-        """Read a page of the list; an empty one where the server answers an error after the last page."""
-        search, profile = session.options.resource.search, self._client.profile
+        self,
+        session: PollSession,
+        number: int,
+        size: int,
+        query: Mapping[str, str] | None = None,
+        *,
+        after: str = "",
+    ) -> tuple[Page, str | None]:
+        """Read a page of the list, an empty one where the server answers an error after the last page.
+
+        Return it with the continuation to the next page, "" for the last one, None where pages have numbers.
+
+        Raises:
+            ContinuationRefused: The server no longer takes the continuation `after`.
+
+        """
+        search, profile, usage = session.options.resource.search, self._client.profile, session.run.usage
+        listing, following = profile.list_of(search), None
         try:
-            body = await self._client.read_page(search, number, size, session.run.usage, query)
+            if listing.next_in:
+                body, following = await self._client.read_continued(
+                    search, size, usage, query, after=after, page=number
+                )
+            else:
+                body = await self._client.read_page(search, number, size, usage, query)
         except ApiError as error:
-            if number and str(error.status) == profile.list_of(search).past_end:
-                return Page([], None)
+            if after and error.status in REFUSED:
+                raise ContinuationRefused(search, str(error)) from None
+            if number and str(error.status) == listing.past_end:
+                return Page([], None), None
             raise
         page = split(search, body, profile.wrappers(search), page=number)
-        return page if profile.list_of(search).total == "trusted" else Page(page.records, None)
+        return (page if listing.total == "trusted" else Page(page.records, None)), following
 
     def _check_end(self, resync: Resync, search: str, number: int, total: int, *, known: int) -> None:
         """Raise if an empty page is not plausibly the end. After some attempts it is taken for the end."""
@@ -195,8 +239,9 @@ class ResyncReader:
         largest = self._client.profile.list_of(resource.search).largest_page
         size = min(options.page_size, largest or options.page_size)
         result, before, seen, number, expected = ResyncPage(read=len(batch)), set[bytes](), 0, 0, tracked
-        while open_ids:
-            page = await self._page(session, number, size)
+        after: str | None = None
+        while open_ids and after != "":
+            page, after = await self._page(session, number, size, after=after or "")
             shown = session.observe(page.records)
             keys = {one.key for one in shown}
             expected = max(expected, page.total or 0)

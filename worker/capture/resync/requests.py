@@ -108,7 +108,8 @@ class ResyncProgress(msgspec.Struct, kw_only=True):
 
     `position`: ids, or pages of `size` records, that are dealt with; `width`: records in the fullest of these pages,
     `page`: keys of those on the last one, `first`: of those on the first, where the list begins again after its end.
-    `total`: ids, or records as far as the server says, 0 for not known.
+    `after`: the continuation to the next page, where pages have no numbers. `total`: ids, or records as far as the
+    server says, 0 for not known.
     `read`, `published`, `unchanged`: records; `stale`: those that are older than what was published, which are
     read by id next; `unreadable`, `outside` the scope: those of which nothing was published either. `missing`: ids
     under which nothing was found, the first of `missed`.
@@ -120,6 +121,7 @@ class ResyncProgress(msgspec.Struct, kw_only=True):
     width: int = 0
     page: tuple[bytes, ...] = ()
     first: tuple[bytes, ...] = ()
+    after: str = ""
     total: int = 0
     read: int = 0
     published: int = 0
@@ -315,7 +317,7 @@ def _parse(name: str, fields: dict[bytes, bytes]) -> Resync | None:
     known = {key.decode(): value.decode() for key, value in fields.items()}
     try:
         decoded = {
-            key: text if key in {"error", "state", "resource"} else msgspec.json.decode(text)
+            key: text if key in {"error", "state", "resource", "after"} else msgspec.json.decode(text)
             for key, text in known.items()
         }
         return msgspec.convert({**decoded, "id": name}, Resync)

@@ -280,6 +280,9 @@ def _count_written(resync: Resync, observed: int, changes: Sequence[Change]) -> 
 
 def _count(resync: Resync, result: ResyncPage) -> None:
     """Count what was found, and move on."""
+    if result.restarts:
+        resync.position, resync.after, resync.page = 0, "", ()
+        return
     resync.over = result.is_last
     resync.read += result.read
     resync.missed += len(result.missing)
@@ -289,7 +292,7 @@ def _count(resync: Resync, result: ResyncPage) -> None:
         return
     resync.total = result.total or resync.total
     resync.first = resync.first or tuple(result.page)
-    resync.position += 1
+    resync.position, resync.after = resync.position + 1, result.after
     resync.width = max(resync.width if resync.size == result.size else 0, len(result.page))
     resync.size, resync.page = result.size, tuple(result.page)
 

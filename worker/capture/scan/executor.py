@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from worker.capture.failures import Failure, classify
 from worker.capture.gate import COMPLETE, ReadResult
@@ -13,6 +13,7 @@ from worker.capture.scan.strategy import ScanStep, Strategy, choose_steps, full_
 from worker.capture.state.cursor import SCAN_OVER
 from worker.errors import (
     ChoiceBroken,
+    ContinuationRefused,
     FilterBroken,
     OrderMeshError,
     SortBroken,
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from worker.capture.resources import Resource
     from worker.capture.state.cursor import CursorUpdate
 
+    Suspicion: TypeAlias = tuple[ScanStep, OrderMeshError]
+    """A step that has failed where another may succeed, and how."""
+
 
 class ScanExecutor:
     """Reads one list in one poll."""
@@ -33,6 +37,7 @@ class ScanExecutor:
         self._capabilities = session.context.capabilities
         self._shown: set[str] = set()
         self._scanner: Scanner | None = None
+        self._is_renewed = False
         self._restarts = False
         self._log = get_logger(account=session.run.account)
 
@@ -58,8 +63,8 @@ class ScanExecutor:
         alike = capabilities.single_alike is not False
         session.options = replace(session.options, single=by_id, single_alike=alike)
         parts = self._choose(complete=complete)
-        suspicion: tuple[ScanStep, OrderMeshError] | None = None
-        result, self._restarts = COMPLETE, complete and not resume
+        suspicion: Suspicion | None = None
+        result, self._restarts, self._is_renewed = COMPLETE, complete and not resume, False
         while parts:
             step, *parts = parts
             step = await self._restart_or_resume(step)
@@ -68,15 +73,8 @@ class ScanExecutor:
             try:
                 result = await scanner.read()
             except OrderMeshError as error:
-                if scanner.capped and step.may_seek:
-                    parts = [self._scan_by_keyset(scanner, step)]
-                    await session.update({**SCAN_OVER, "sweep_since": 0, "capped": scanner.capped})
-                elif _may_be_the_shortcut(step, classify(error)):
-                    # What the filter or the sort keeps from being read must not keep the rest from it.
-                    suspicion = step, error
-                    parts = [ScanStep(Strategy.SWEEP, step.page_size, session.seconds)]
-                else:
-                    raise
+                doubt, parts = await self._instead(step, scanner, error, parts)
+                suspicion = doubt or suspicion
             else:
                 result = await self._record_closed(step, scanner, result)
                 if step.is_fast or step.seeks:
@@ -88,6 +86,41 @@ class ScanExecutor:
             if parts:
                 await session.load_cursor()
         return result
+
+    async def _instead(
+        self, step: ScanStep, scanner: Scanner, error: OrderMeshError, parts: list[ScanStep]
+    ) -> tuple[Suspicion | None, list[ScanStep]]:
+        """Return what to read in the place of a step that has failed, and whether that doubts the step.
+
+        Raises:
+            OrderMeshError: Nothing, so the poll fails.
+
+        """
+        if scanner.capped and step.may_seek:
+            await self._session.update({**SCAN_OVER, "sweep_since": 0, "capped": scanner.capped})
+            return None, [self._scan_by_keyset(scanner, step)]
+        if isinstance(error, ContinuationRefused) and not self._is_renewed:
+            # It has expired, perhaps: the list is read from its beginning, once in a poll.
+            self._is_renewed = True
+            await self._begin_anew(step, error)
+            return None, [step, *parts]
+        if _may_be_the_shortcut(step, classify(error)):
+            # What the filter or the sort keeps from being read must not keep the rest from it.
+            return (step, error), [ScanStep(Strategy.SWEEP, step.page_size, self._session.seconds)]
+        raise error
+
+    async def _begin_anew(self, step: ScanStep, error: ContinuationRefused) -> None:
+        if step.is_fast:
+            return  # it begins anew each time
+        session, scan = self._session, (await self._session.load_cursor()).scan
+        self._log.info(
+            "full_scan_restarted",
+            resource=session.source.name,
+            reason=str(error),
+            page=scan.page,
+            scan_age_s=round(session.clock.now() - scan.started, 1) if scan.started else 0.0,
+        )
+        await session.update({**SCAN_OVER, "sweep_restarted": True})
 
     async def _restart_or_resume(self, step: ScanStep) -> ScanStep:
         """Return the step of a full scan with its plan; drop the scan under way if it has to start over, or is to."""
@@ -169,7 +202,7 @@ class ScanExecutor:
         resource: Resource,
         step: ScanStep,
         scanner: Scanner,
-        suspicion: tuple[ScanStep, OrderMeshError] | None,
+        suspicion: Suspicion | None,
     ) -> None:
         """A sweep that works where a fast read failed, or finds what those left out, speaks against filter or sort."""
         missed, capabilities = scanner.sanity.missed, self._capabilities

@@ -65,11 +65,12 @@ class KeysetPaginator:
         """Whether this run has accepted a page."""
         return self.next_step > 0
 
-    def cursor_fields(self, _: int) -> CursorUpdate:
+    def cursor_fields(self, _: int, after: str = "") -> CursorUpdate:
         """What the cursor keeps to resume: the time that the read has come to.
 
         A scan by page numbers that has to take over, where the filter is no longer honoured, begins with page 0.
         """
+        del after
         return {
             "sweep_page": 0,
             "sweep_width": self._width,

@@ -9,15 +9,18 @@ before should have.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from worker.errors import SortBroken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from worker.capture.scan.continuation import ContinuationPaginator
     from worker.capture.scan.offset import OffsetPaginator
     from worker.capture.scan.strategy import PageRequest, PageSummary
+
+    Pages: TypeAlias = OffsetPaginator | ContinuationPaginator
 
 MAX_PASSES = 4
 """Passes over the same pages. Where the last one still finds a record that was missed, a full scan is needed."""
@@ -26,7 +29,7 @@ MAX_PASSES = 4
 class MultiPassPaginator:
     """Several passes over `pages`. It is `unsettled` where they have moved in every pass."""
 
-    def __init__(self, pages: OffsetPaginator) -> None:
+    def __init__(self, pages: Pages) -> None:
         self._pages = pages
         self._found = False
         self._newest = 0
@@ -138,7 +141,7 @@ class NewestFirstPaginator:
     total; so where the server gives a total that does not fall, a single pass is enough.
     """
 
-    def __init__(self, operation: str, pages: OffsetPaginator, *, since: int) -> None:
+    def __init__(self, operation: str, pages: Pages, *, since: int) -> None:
         self._operation, self._since = operation, since
         self._passes = MultiPassPaginator(pages)
         self._oldest: int | None = None

@@ -14,9 +14,11 @@ from xxhash import xxh3_64_digest
 
 from worker.capture.probe.logs import CAPS
 from worker.capture.records.audit import digest_of
+from worker.capture.scan.continuation import ContinuationPaginator
 from worker.capture.scan.offset import OffsetPaginator
-from worker.capture.scan.strategy import PageSummary
+from worker.capture.scan.strategy import PageRequest, PageSummary
 from worker.errors import ApiError, UnreadableAnswer
+from worker.ordermesh.http.continuation import names_next, next_of
 from worker.ordermesh.http.reply import AuditEntry, Reply, audit_of, list_of
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
     from worker.ordermesh.contract.profile import ContractProfile, Listing
 
 T = TypeVar("T")
-Call: TypeAlias = "Callable[[Mapping[str, str]], Awaitable[Reply]]"
-"""Requests the list with these query parameters."""
+Call: TypeAlias = "Callable[[Mapping[str, str], str], Awaitable[Reply]]"
+"""Requests the list with these query parameters, after this continuation; "" for the first page."""
 
 LARGEST = 500
 """Entries to request per page, at most."""
@@ -57,11 +59,12 @@ class _Page(Generic[T]):
     count: int
     total: int | None
     raw: bytes
+    after: str = ""
 
     @property
     def summary(self) -> PageSummary:
         """The page as a paginator sees it."""
-        return PageSummary(list(self.items), self.total)
+        return PageSummary(list(self.items), self.total, after=self.after)
 
     def is_like(self, other: _Page[T]) -> bool:
         """Whether both are the same page. A list may grow by some entries between two requests."""
@@ -112,20 +115,25 @@ class _NestedReader(Generic[T]):
         self._size = min(self._listing.largest_page or 0, LARGEST) if key in profile.lists else 0
         self._first_page = self._listing.first_page
         self._items: dict[bytes, T] = {}
-        self._duplicates = 0
+        self._duplicates, self._names_next = 0, False
         self._total: int | None = None
         self._raw: list[bytes] = []
 
     async def read(self) -> NestedList[T]:
         is_numbered = bool(self._size) and not self._listing.whole
-        first = self._take(await self._call(self._query(0) if is_numbered else {}))
-        if not self._may_have_more(first):
-            return NestedList(tuple(self._items.values()), first.raw)
-        self._size = self._size if is_numbered else 0
-        cut = await self._turn_pages(first)
+        first = await self._request(self._query(0) if is_numbered else {})
+        cut = ""
+        if self._may_have_more(first):
+            self._size = self._size if is_numbered else 0
+            cut = await self._turn_pages(first)
+        is_whole = self._total == len(self._items) or self._listing.past_end == "restarts"
+        if self._names_next and not cut and not is_whole:
+            cut = f"after {len(self._items)} entries it names a next page, which the probe has not learnt to request"
         return NestedList(tuple(self._items.values()), b"\n".join(self._raw), cut)
 
     def _may_have_more(self, first: _Page[T]) -> bool:
+        if self._listing.next_in is not None:
+            return bool(first.after)
         if first.total is not None and first.total >= max(first.count, 1):
             return first.total > first.count
         if self._listing.whole:
@@ -135,22 +143,24 @@ class _NestedReader(Generic[T]):
     async def _turn_pages(self, first: _Page[T]) -> str:
         """Read the pages after the first one; return why the rest cannot be read, "" if nothing remains."""
         ready = {0: first}
-        if self._key not in self._profile.lists:
+        if self._key not in self._profile.lists and not self._listing.next_in:
             ready |= await self._find_first_number(first)
-        pages = OffsetPaginator(
+        numbered = OffsetPaginator(
             self._key,
+            by_number=not self._listing.next_in,
             page_size=self._size or len(first.items),
             window=1,
             read_ahead=1,
             clamps=self._listing.past_end == "repeats",
             restarts=self._listing.past_end == "restarts",
         )
+        pages = ContinuationPaginator(self._key, numbered) if self._listing.next_in else numbered
         page, problem = first, ""
         while not pages.done and not problem:
             (step,) = pages.issue()
             if step >= MAX_PAGES:
                 return f"it has more than {MAX_PAGES} pages"
-            page = ready.pop(step) if step in ready else await self._page(pages.ask(step).page)
+            page = ready.pop(step) if step in ready else await self._page(pages.ask(step))
             try:
                 pages.accept(page.summary)
             except UnreadableAnswer as error:
@@ -169,28 +179,31 @@ class _NestedReader(Generic[T]):
     async def _find_first_number(self, first: _Page[T]) -> dict[int, _Page[T]]:
         """Find out whether pages are numbered from 0 or from 1; return page 1 if it was read on the way."""
         self._first_page = 0
-        one = await self._page(1)
+        one = await self._page(PageRequest(1))
         if not one.is_like(first):
             return {1: one}
         self._first_page = 1
         return {}
 
-    async def _page(self, number: int) -> _Page[T]:
-        """Return a page by its number, counted from 0; an empty one where the server says that there is none."""
+    async def _page(self, ask: PageRequest) -> _Page[T]:
+        """Return a page; an empty one where the server says that there is none with this number."""
         try:
-            return self._take(await self._call(self._query(number)))
+            return await self._request(self._query(ask.page), ask.after)
         except ApiError as error:
-            if error.status in NO_PAGE:
+            if error.status in NO_PAGE and not ask.after:
                 return _Page({}, 0, None, b"")
             raise
 
     def _query(self, number: int) -> dict[str, str]:
         listing = self._listing
-        query = {listing.page_parameter: str(number + self._first_page)}
+        query = {} if listing.next_in else {listing.page_parameter: str(number + self._first_page)}
         return query | ({listing.size_parameter: str(self._size)} if self._size else {})
 
-    def _take(self, reply: Reply) -> _Page[T]:
-        page = self._page_of(reply)
+    async def _request(self, query: Mapping[str, str], after: str = "") -> _Page[T]:
+        reply = await self._call(query, after)
+        page, place = self._page_of(reply), self._listing.next_in
+        page = replace(page, after=next_of(reply, place) if place else "")
+        self._names_next = not place and bool(page.items) and names_next(reply)
         if self._listing.total == "untrusted":
             page = replace(page, total=None)
         self._total = page.total if page.total is not None and page.total >= page.count else self._total

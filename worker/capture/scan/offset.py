@@ -52,6 +52,7 @@ class OffsetPaginator:
         restarts: It answers with the first one.
         is_capped: The server limits the length of every list, as the probe has found.
         goes_over_again: Read the list a second time where its pages move.
+        by_number: Pages have numbers. Without, only an empty page is the end, which the caller makes of the last one.
 
     """
 
@@ -73,8 +74,9 @@ class OffsetPaginator:
         restarts: bool = False,
         is_capped: bool = False,
         goes_over_again: bool = True,
+        by_number: bool = True,
     ) -> None:
-        self.goes_over_again = goes_over_again
+        self.goes_over_again, self._by_number = goes_over_again, by_number
         self._operation, self._page_size = operation, page_size
         self._window, self._ahead = window, read_ahead * window
         self._start, self._issued = start, start
@@ -141,8 +143,9 @@ class OffsetPaginator:
         self._first_ids = self._last_ids = frozenset()
         self.done = self.repeated = False
 
-    def cursor_fields(self, next_page: int) -> CursorUpdate:
+    def cursor_fields(self, next_page: int, after: str = "") -> CursorUpdate:
         """What the cursor keeps to resume at `next_page`."""
+        del after
         return {
             "sweep_page": next_page,
             "sweep_width": self._largest,
@@ -196,7 +199,7 @@ class OffsetPaginator:
             self._streak += 1
             self.next_page += 1
             # Records beyond the total show that it is not to be believed.
-            self.done = self.records == self._total and count != self._full_page()
+            self.done = self._by_number and self.records == self._total and count != self._full_page()
         if self.done and count == 0:
             full = self._last_count == self._largest
             self._looks_capped = full and _is_round(self.next_page * self._largest)
@@ -207,7 +210,7 @@ class OffsetPaginator:
 
     def _is_past_end(self, count: int, ids: frozenset[bytes]) -> bool:
         """Whether a page is what the server gives for every page after the last one."""
-        if not count or not self.next_page:
+        if not (count and self.next_page and self._by_number):
             return not count
         again, first = ids == self._last_ids, ids == self._first_ids
         if (self._restarts and first) or (self._clamps and again):
@@ -243,8 +246,12 @@ class OffsetPaginator:
             raise self._refusal(f"{found}, but the total is {self._total}")
         self.overruled = self._total or 0
 
-    def _refusal(self, what: str) -> UnreadableAnswer:
+    def refuse(self) -> None:
+        """Note that the list cannot be read any further."""
         self._refused = True
+
+    def _refusal(self, what: str) -> UnreadableAnswer:
+        self.refuse()
         return UnreadableAnswer(self._operation, what, page=self.next_page)
 
     def _covered(self) -> bool:

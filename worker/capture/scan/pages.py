@@ -12,11 +12,18 @@ from worker.capture.failures import classify
 from worker.capture.records.diff import older_than, times_of
 from worker.capture.state.buckets import buckets_for
 from worker.clock import rfc3339
-from worker.errors import ApiError, ChoiceBroken, FilterBroken, OrderMeshError, SortBroken
+from worker.errors import (
+    ApiError,
+    ChoiceBroken,
+    ContinuationRefused,
+    FilterBroken,
+    OrderMeshError,
+    SortBroken,
+)
 from worker.ordermesh.http.pages import split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -26,8 +33,8 @@ if TYPE_CHECKING:
     from worker.capture.scan.strategy import PageRequest, ScanStep
     from worker.capture.writer import RecordWriter
 
-_REFUSED = frozenset({400, 404, 405, 410, 414, 422, 501})
-"""Answers to a filter that is not taken any more."""
+REFUSED = frozenset({400, 404, 405, 410, 414, 422, 501})
+"""Answers to a filter, or a continuation, that is not taken any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ class FetchedPage:
     total: int | None
     decoded: list[DecodedRecord]
     times: list[int]
+    after: str = ""
 
 
 class PageFetcher:
@@ -56,6 +64,7 @@ class PageFetcher:
         """Fetch a page and look it up. Pages are prepared side by side; what is found is checked at commit.
 
         Raises:
+            ContinuationRefused: The list has to be read from its beginning.
             ChoiceBroken: It holds records of another status than was asked for, or the choice is refused.
             FilterBroken: It holds records that the filter should have left out, or the filter is refused.
             SortBroken: The sort is refused.
@@ -67,20 +76,12 @@ class PageFetcher:
         query = dict(step.query)
         if step.since_parameter and since is not None:
             query[step.since_parameter] = rfc3339(since / 1000)
-        try:
-            body = await self._client.read_page(
-                search, ask.page, step.page_size, self._session.run.usage, query
-            )
-        except ApiError as error:
-            if ask.page and str(error.status) == profile.list_of(search).past_end:
-                return FetchedPage([], None, [], [])
-            if step.chosen is not None and error.status in _REFUSED:
-                raise ChoiceBroken(search, f"the filter by status was refused: {error}") from None
-            if step.is_fast and error.status in _REFUSED:
-                raise _refused(search, step, error) from None
-            raise
+        listing = profile.list_of(search)
+        body, after = await self._request(ask, query)
+        if body is None:
+            return FetchedPage([], None, [], [])
         page = split(search, body, profile.wrappers(search), page=ask.page)
-        total = page.total if profile.list_of(search).total == "trusted" else None
+        total = page.total if listing.total == "trusted" else None
         self._session.buckets = self._session.buckets or buckets_for(total)
         if total is not None and total >= max(len(page.records), 1):
             self._session.run.total = total
@@ -94,7 +95,28 @@ class PageFetcher:
         decoded = await self._writer.look_up(observed)
         if step.of_merchant:
             self._check_merchant(decoded)
-        return FetchedPage(observed, total, decoded, times)
+        return FetchedPage(observed, total, decoded, times, after)
+
+    async def _request(self, ask: PageRequest, query: Mapping[str, str]) -> tuple[bytes | None, str]:
+        """Return the body of a page, None for one after the last, and the continuation to the next page."""
+        step, search, usage = self._step, self._options.resource.search, self._session.run.usage
+        listing = self._client.profile.list_of(search)
+        try:
+            if listing.next_in:
+                return await self._client.read_continued(
+                    search, step.page_size, usage, query, after=ask.after, page=ask.page
+                )
+            return await self._client.read_page(search, ask.page, step.page_size, usage, query), ""
+        except ApiError as error:
+            if ask.after and error.status in REFUSED:
+                raise ContinuationRefused(search, str(error)) from None
+            if ask.page and str(error.status) == listing.past_end:
+                return None, ""
+            if step.chosen is not None and error.status in REFUSED:
+                raise ChoiceBroken(search, f"the filter by status was refused: {error}") from None
+            if step.is_fast and error.status in REFUSED:
+                raise _refused(search, step, error) from None
+            raise
 
     def _check_merchant(self, decoded: Sequence[DecodedRecord]) -> None:
         others = self._options.scope.others_among(one.observed.record for one in decoded)

@@ -1,6 +1,7 @@
 """Paginators say which pages a step requests next, and when it has read them all. No I/O.
 
-Each kind of step has one: `offset.py` reads pages by their numbers, `keyset.py` goes from time to time, `multipass.py`
+Each kind of step has one: `offset.py` reads pages by their numbers, `continuation.py` by what each response says
+of the next one, `keyset.py` goes from time to time, `multipass.py`
 reads pages by their numbers again until none has moved.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from worker.capture.scan.continuation import ContinuationPaginator
 from worker.capture.scan.keyset import KeysetPaginator
 from worker.capture.scan.multipass import MultiPassPaginator, NewestFirstPaginator
 from worker.capture.scan.offset import READ_AHEAD, OffsetPaginator
@@ -92,8 +94,8 @@ class FullScanPaginator(Paginator, Protocol):
     def overruled(self) -> int:
         """The total that this scan has found not to be that of the list; 0 where it has not."""
 
-    def cursor_fields(self, next_page: int) -> CursorUpdate:
-        """What the cursor keeps to resume at `next_page`."""
+    def cursor_fields(self, next_page: int, after: str = "") -> CursorUpdate:
+        """What the cursor keeps to resume at `next_page`, to which the continuation `after` leads, if there is one."""
 
 
 def fast_paginator(
@@ -120,10 +122,12 @@ def fast_paginator(
         clamps=listing.past_end == "repeats",
         restarts=listing.past_end == "restarts",
         goes_over_again=step.strategy is Strategy.OPEN,
+        by_number=not listing.next_in,
     )
+    turned = ContinuationPaginator(operation, pages) if listing.next_in else pages
     if is_head:
-        return NewestFirstPaginator(operation, pages, since=step.since or 0)
-    return MultiPassPaginator(pages) if step.strategy is Strategy.WINDOW else pages
+        return NewestFirstPaginator(operation, turned, since=step.since or 0)
+    return MultiPassPaginator(turned) if step.strategy is Strategy.WINDOW else turned
 
 
 def full_scan_paginator(
@@ -134,11 +138,12 @@ def full_scan_paginator(
     resumed = scan.started > 0
     if step.seeks:
         return _keyset(operation, step, cursor, listing, since=scan.since if resumed else step.since or 0)
-    return OffsetPaginator(
+    pages = OffsetPaginator(
         operation,
         page_size=size,
         window=window,
-        start=resume_at(cursor, size) if resumed else 0,
+        by_number=not listing.next_in,
+        start=resume_at(cursor, size) if resumed and bool(scan.after) == bool(listing.next_in) else 0,
         # The number of pages of another size says nothing about pages of this one.
         expected=scan.pages if scan.size == size else 0,
         total=scan.total if resumed and listing.total == "trusted" else 0,
@@ -149,6 +154,10 @@ def full_scan_paginator(
         is_capped=listing.capped,
         goes_over_again=not (resumed and scan.again),
     )
+    if not listing.next_in:
+        return pages
+    after, watch = (scan.after, scan.watch) if resumed else ("", "")
+    return ContinuationPaginator(operation, pages, after=after, watch=watch)
 
 
 def resume_at(cursor: Cursor, page_size: int) -> int:

@@ -34,6 +34,7 @@ def plan_of(profile: ContractProfile, base_url: str, step: ScanStep, options: Re
         base_url,
         profile.route(search),
         (listing.page_parameter, listing.size_parameter, listing.first_page, listing.wrapper),
+        (listing.next_in, listing.next_parameter),
         (step.seeks, step.since_parameter, sorted(step.query.items())),
         (sorted(scope.merchants), sorted(scope.statuses)),
         sorted(options.ignored),

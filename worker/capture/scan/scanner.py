@@ -139,7 +139,7 @@ class Scanner:
 
         def move(written: Written) -> Checkpoint | None:
             self._progress.unreadable = unreadable + count_unreadable(page, written.changes)
-            return self._checkpoint(number + 1) if written.pending else None
+            return self._checkpoint(number + 1, after=page.after) if written.pending else None
 
         if page.decoded:
             await self._open.add(self.shown)
@@ -153,7 +153,9 @@ class Scanner:
         self._log_page(number, page, written)
         modified = [change.modified for change in written.published]
         self._paginator.accept(
-            PageSummary([record.key for record in page.observed], page.total, page.times, modified)
+            PageSummary(
+                [record.key for record in page.observed], page.total, page.times, modified, page.after
+            )
         )
         if self._full_scan is not None and self._full_scan.records is not None:
             self.sanity.seen = self._full_scan.records  # without a page that came again
@@ -189,19 +191,25 @@ class Scanner:
         ends_here = result is not None and (self._step.concludes or result.stop is not None)
         if changes or self._step.learns:
             await self._open.add(self.shown)
-        checkpoint = self._checkpoint(self._paginator.next_page, cursor, refresh)
+        after = self._paginator.ask(self._paginator.next_step).after
+        checkpoint = self._checkpoint(self._paginator.next_page, cursor, refresh, after=after)
         return await self._session.commit(
             checkpoint, changes=changes, where=self.resource.search, record=ends_here
         )
 
     def _checkpoint(
-        self, next_page: int, cursor: CursorUpdate | None = None, refresh: RefreshResult | None = None
+        self,
+        next_page: int,
+        cursor: CursorUpdate | None = None,
+        refresh: RefreshResult | None = None,
+        *,
+        after: str = "",
     ) -> Checkpoint:
         """Return what a commit moves: how far a full scan has come (other reads start over), and `cursor`."""
         moved: CursorUpdate = cursor or {}
         if self._full_scan is not None:
             moved = {
-                **self._full_scan.cursor_fields(next_page),
+                **self._full_scan.cursor_fields(next_page, after),
                 **checkpoint(self._step, self._result()),
                 **moved,
             }

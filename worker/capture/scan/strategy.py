@@ -39,10 +39,14 @@ class Strategy(StrEnum):
 
 
 class PageRequest(NamedTuple):
-    """One request: the page, counted from 0, of what was modified `since` (milliseconds since 1970), None for all."""
+    """One request: the page, counted from 0, of what was modified `since` (milliseconds since 1970), None for all.
+
+    `after`: the continuation with which it is requested, where pages have no numbers; "" for the first page.
+    """
 
     page: int
     since: int | None = None
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,15 @@ class PageSummary:
     """What one page has shown to a paginator.
 
     `times`: when its records were modified, in their order (milliseconds since 1970), 0 for a record without a time;
-    only where the step `wants_times`. `found`: likewise for the records that were new, or had changed.
+    only where the step `wants_times`. `found`: likewise for the records that were new, or had changed. `after`: the
+    continuation that leads to the next page, where there is one.
     """
 
     ids: Sequence[bytes]
     total: int | None = None
     times: Sequence[int] = ()
     found: Sequence[int] = ()
+    after: str = ""
 
     @property
     def count(self) -> int:
@@ -199,7 +205,7 @@ def full_scan(listing: Listing, page_size: int, seconds: float, *, capped: bool)
 
     Page by page, the server would never show the rest. It needs a filter and a sort that the gateway honours.
     """
-    may_seek = bool(listing.since_parameter and listing.ascending)
+    may_seek = bool(listing.since_parameter and listing.ascending and not listing.next_in)
     sweep = ScanStep(Strategy.SWEEP, page_size, seconds, may_seek=may_seek)
     if not capped or not may_seek:
         return sweep
@@ -226,7 +232,7 @@ def _fast(listing: Listing, cursor: Cursor, sweep: ScanStep) -> list[ScanStep]:
             strategy=Strategy.WINDOW,
             since_parameter=listing.since_parameter,
             query={**of_merchant, **listing.ascending},
-            seeks=bool(listing.ascending),
+            seeks=bool(listing.ascending and not listing.next_in),
         )
         return [window]
     if listing.descending:

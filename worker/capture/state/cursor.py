@@ -55,6 +55,7 @@ class CursorUpdate(TypedDict, total=False):
     unanswered: int
     unclean_scans: int
     unreadable: int
+    sweep_after: str
     sweep_again: bool
     sweep_changed: int
     sweep_drift: int
@@ -72,6 +73,7 @@ class CursorUpdate(TypedDict, total=False):
     sweep_statuses: str
     sweep_total: int
     sweep_unreadable: int
+    sweep_watch: str
     sweep_width: int
 
 
@@ -86,6 +88,8 @@ SCAN_OVER: CursorUpdate = {
     "sweep_plan": "",
     "sweep_spent": 0,
     "sweep_restarted": False,
+    "sweep_after": "",
+    "sweep_watch": "",
 }
 """No full scan is under way."""
 
@@ -105,6 +109,8 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
         changed: Those among them that had changed.
         unreadable: Records before `page` that cannot be read.
         drift: Records that it missed, and that are there, as reads by id have shown at its end.
+        after: The continuation with which `page` is requested, where pages have no numbers; else "".
+        watch: What was seen of the continuations, to notice that they lead in a circle.
         again: The pages moved during the scan, and it reads them for the second time.
         since: How far a keyset scan has come (milliseconds since 1970).
         statuses: The statuses of the records so far, each after a line break; empty where they are not collected.
@@ -135,6 +141,8 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
     pages: int = 0
     seconds: float = 0.0
     short: int = 0
+    after: str = ""
+    watch: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from worker.ordermesh.contract.layers import (
     check_method,
     stack,
 )
+from worker.ordermesh.contract.names import HEADER, RESERVED_HEADERS
 from worker.ordermesh.contract.openapi_document import NotOpenApi
 from worker.ordermesh.contract.openapi_import import Imported, import_document
 from worker.ordermesh.contract.operations import OPERATIONS
@@ -46,11 +47,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from worker.ordermesh.contract.profile import Listing
+
 LARGEST_FILE = 32 * 1024 * 1024
 """Bytes. The vendor's document is much smaller."""
 MAX_PROBLEMS = 20
 """Problems of one file that the error lists."""
 
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OPENAPI_YAML = re.compile(r"""^["']?(openapi|swagger)["']?\s*:""", re.MULTILINE)
 
 
@@ -65,6 +69,7 @@ def load(file: Path | None) -> Contract:
         return BUILT_IN
     contract = stack(_layers(file))
     for where, listing in (("lists", contract.profile.listing), *contract.profile.lists.items()):
+        _check_continuation(file, where, listing)
         if listing.page_parameter == listing.size_parameter:
             raise SettingsError(
                 f"{file}: {where}: page_parameter and size_parameter are both {listing.page_parameter!r}; set both "
@@ -77,6 +82,16 @@ def load(file: Path | None) -> Contract:
             built_in = OPERATIONS[key].method
             raise SettingsError(f'{file}: operations."{key}".method: {error}. Built in: {built_in}') from None
     return contract
+
+
+def _check_continuation(file: Path, where: str, listing: Listing) -> None:
+    """Raise `SettingsError` if a list cannot be continued like this."""
+    for name in filter(None, (listing.next_in, listing.next_parameter)):
+        header = name.removeprefix(HEADER) if name.startswith(HEADER) else None
+        if header is not None and (not _HEADER_NAME.fullmatch(header) or header.lower() in RESERVED_HEADERS):
+            raise SettingsError(
+                f"{file}: {where}: {name!r} is not a header that can be used to continue a list"
+            )
 
 
 def import_file(file: Path, *, add_prefixes: bool = False) -> Imported:

@@ -52,6 +52,8 @@ class LogPages(msgspec.Struct, frozen=True):
     page_parameter: str = "page"
     size_parameter: str = "pageSize"
     first_page: int = 1
+    next_in: str | None = None
+    next_parameter: str | None = None
     largest_page: int | None = None
     past_end: str = "empty"
     whole: bool = False
@@ -80,6 +82,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     pages: Capability = UNKNOWN
     """Whether the page number is honoured."""
     first_page: int | None = None
+    next_in: str = ""
+    """Where a response says which page is next, for lists without page numbers: as in `Listing`."""
+    next_parameter: str = ""
+    """The parameter that takes it; "" if it is an address."""
     sizes: Capability = UNKNOWN
     """Whether the page size is honoured."""
     largest_page: int | None = None
@@ -181,6 +187,8 @@ def _adopt(profile: ContractProfile, found: Capabilities) -> ContractProfile:
         first_page=listing.first_page if found.first_page is None else found.first_page,
         largest_page=found.largest_page or listing.largest_page,
         wrapper=found.wrapper or listing.wrapper,
+        next_in=found.next_in or listing.next_in,
+        next_parameter=(found.next_parameter or None) if found.next_in else listing.next_parameter,
         # Only parameters that were shown to work are used: the worker would take a filter that the server ignores, or
         # applies wrongly, for complete.
         since_parameter=found.since,

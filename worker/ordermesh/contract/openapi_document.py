@@ -20,6 +20,8 @@ MAX_TITLE = 500
 """Characters of a title, an address or a reference that are read. Those of OrderMesh are shorter."""
 MAX_NAME = 100
 MAX_PARAMETERS = 500
+MAX_DEPTH = 2
+"""Objects within one another whose fields are read."""
 MAX_HOPS = 10
 """References of a chain that are followed."""
 MAX_SCHEMAS = 2_000
@@ -127,6 +129,24 @@ class Document:
                 if _is_name(name) and self._is_list(inner):
                     lists[name] = None
         return tuple(lists)
+
+    def fields(self, described: Described) -> tuple[str, ...]:
+        """Return the names of the fields of the success response, those of nested objects with dots."""
+        result: dict[str, None] = {}
+        pending = deque([("", self._response_schema(described))])
+        left = MAX_SCHEMAS
+        while pending and left > 0:
+            outer, schema = pending.popleft()
+            part = self.resolve(schema)
+            properties = list(islice(_mapping(part.get("properties")).items(), left))
+            left -= 1 + len(properties)
+            pending += [(outer, inner) for inner in _list(part.get("allOf"))[: max(left, 0)]]
+            for name, inner in properties:
+                if _is_name(name) and not self._is_list(inner):
+                    result[outer + name] = None
+                    if outer.count(".") < MAX_DEPTH:
+                        pending.append((f"{outer}{name}.", inner))
+        return tuple(result)
 
     def resolve(self, node: Any) -> Mapping[Any, Any]:
         """Return `node`, or the target of its reference within this document; empty if that is not an object."""

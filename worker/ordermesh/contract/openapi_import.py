@@ -20,6 +20,7 @@ from worker.ordermesh.contract.layers import (
     template,
     without_service,
 )
+from worker.ordermesh.contract.names import LINK_FIELDS, TOKEN_FIELDS, TOKEN_PARAMETERS
 from worker.ordermesh.contract.openapi_document import Described, Document, QueryParameter, document_of
 from worker.ordermesh.contract.operations import OPERATIONS, SERVICES, Operation
 
@@ -323,7 +324,7 @@ def _match(document: Document, operation: Operation, described: Described, path:
     if path != operation.path:
         changed["path"] = path
     if operation.paged or operation.is_log:
-        changed |= _paging(document.query(described), notes)
+        changed |= _paging(document.query(described), document.fields(described), notes)
     if operation.records:
         lists = document.lists(described)
         if lists and operation.records not in lists:
@@ -336,8 +337,8 @@ def _match(document: Document, operation: Operation, described: Described, path:
     return Match(operation.key, by, described.method, path, described.title, changed, tuple(notes))
 
 
-def _paging(query: Mapping[str, QueryParameter], notes: list[str]) -> dict[str, Any]:
-    """Return the page parameters of a list that differ from the built-in ones."""
+def _paging(query: Mapping[str, QueryParameter], fields: Sequence[str], notes: list[str]) -> dict[str, Any]:
+    """Return the page parameters of a list that differ from the built-in ones; `fields`: those of its response."""
     names = {plain(name): parameter for name, parameter in query.items()}
     page = next((names[plain(name)] for name in PAGE_PARAMETERS if plain(name) in names), None)
     size = next((names[plain(name)] for name in SIZE_PARAMETERS if plain(name) in names), None)
@@ -346,9 +347,12 @@ def _paging(query: Mapping[str, QueryParameter], notes: list[str]) -> dict[str, 
         result["page_parameter"] = page.name
         # If pages count from 0 and the worker counted from 1, it would miss the first page without any error.
         result["first_page"] = page.minimum if page.default is None else page.default
-    elif query and names.keys() & {"offset", "skip", "cursor", "nexttoken"}:
+    elif continuation := _continuation(names, fields):
+        result |= continuation
+    elif names.keys() & {"offset", "skip", *map(plain, TOKEN_PARAMETERS)}:
         notes.append(
-            "it is paginated by offset or cursor, which is not supported; its pages are requested by number"
+            "it is paginated by offset or cursor, and its response does not name the next page: its pages are "
+            "requested by number. If they have no numbers, set `next_in` and `next_parameter` in the profile"
         )
     if size:
         result["size_parameter"] = size.name
@@ -358,3 +362,16 @@ def _paging(query: Mapping[str, QueryParameter], notes: list[str]) -> dict[str, 
     if (result.get("largest_page") or 0) < 1:
         result.pop("largest_page", None)
     return {name: value for name, value in result.items() if value != getattr(BUILT_IN_LISTING, name)}
+
+
+def _continuation(names: Mapping[str, QueryParameter], fields: Sequence[str]) -> dict[str, Any]:
+    """Return how the list continues: by a token that a parameter takes, or by the address of the next page."""
+    token = next((names[plain(name)] for name in TOKEN_PARAMETERS if plain(name) in names), None)
+    last = {name: plain(name.rpartition(".")[2]) for name in fields}
+    if token is not None:
+        known = {plain(name) for name in (token.name, *TOKEN_FIELDS)}
+        place = next((name for name in fields if last[name] in known), None)
+        return {"next_in": place, "next_parameter": token.name} if place else {}
+    links = {plain(name) for name in LINK_FIELDS}
+    place = next((name for name in fields if name in LINK_FIELDS or last[name] in links), None)
+    return {"next_in": place} if place else {}

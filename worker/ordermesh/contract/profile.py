@@ -42,6 +42,11 @@ class Listing:
     size_parameter: str = "pageSize"
     first_page: int = 1
     """The number of the first page."""
+    next_in: str | None = None
+    """Where a response says how to request the page after it, for lists that are not read by page numbers: a field of
+    the body, with dots where it is nested (`meta.nextCursor`), or `header:` and a name (`header:Link`)."""
+    next_parameter: str | None = None
+    """The query parameter that takes this value, or `header:` and a name; None if it is the address of the page."""
     largest_page: int | None = None
     """The largest number of records in a page; None if unknown."""
     wrapper: str | None = None
@@ -123,6 +128,10 @@ class ContractProfile:
         return tuple(dict.fromkeys(name for name in names if name))
 
     def page_query(self, key: str, number: int, size: int) -> dict[str, str]:
-        """Return the query parameters for page `number`, counted from 0, of `size` records."""
+        """Return the query parameters for page `number`, counted from 0, of `size` records.
+
+        A list whose pages have no numbers begins with its first page, whatever the number is.
+        """
         listing = self.list_of(key)
-        return {listing.page_parameter: str(number + listing.first_page), listing.size_parameter: str(size)}
+        page = {} if listing.next_in else {listing.page_parameter: str(number + listing.first_page)}
+        return {**page, listing.size_parameter: str(size)}

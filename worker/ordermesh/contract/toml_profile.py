@@ -84,6 +84,8 @@ class _Lists(_Table):
     page_parameter: _Name = ""
     size_parameter: _Name = ""
     first_page: _Count = 0
+    next_in: _Name = ""
+    next_parameter: _Name = ""
     largest_page: _Size = 1
     wrapper: _Name = ""
     since_parameter: _Name = ""

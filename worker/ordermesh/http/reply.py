@@ -23,6 +23,8 @@ from worker.ordermesh.http.refusals import property_errors
 from worker.surrogates import decode, parts_of, value_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import httpx
 
     from worker.errors import PropertyError
@@ -59,6 +61,8 @@ class Reply:
     media_type: str
     date: float | None
     """The server's time of the response in seconds since 1970; None if it has no such header."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, kw_only=True)
+    """The headers of the response; their names are in lower case, or case does not matter."""
 
     @property
     def value(self) -> Any:
@@ -172,7 +176,14 @@ def reply_of(key: str, response: httpx.Response) -> Reply:
 
     """
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return Reply(key, response.status_code, body_of(key, response), media_type, server_time(response))
+    return Reply(
+        key,
+        response.status_code,
+        body_of(key, response),
+        media_type,
+        server_time(response),
+        headers=response.headers,
+    )
 
 
 def list_of(reply: Reply, wrappers: tuple[str, ...], page: int | None = None) -> ListReply:

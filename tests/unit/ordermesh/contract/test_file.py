@@ -541,3 +541,18 @@ def test_the_example_of_the_guide(tmp_path: Path) -> None:
     assert profile.path("notes.search") == "/v2/notes"
     assert profile.list_of("notes.search") == Listing(page_parameter="pageNumber", first_page=0)
     assert profile.list_of("orders.search").since_parameter == "updatedFrom"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('next_in = "header:"', "is not a header"),
+        ('next_in = "header:a b"', "is not a header"),
+        ('next_in = "next"\nnext_parameter = "header:Authorization"', "is not a header"),
+        ('next_in = "next"\nnext_parameter = "header:Host"', "is not a header"),
+    ],
+)
+def test_a_continuation_that_cannot_be_used(tmp_path: Path, text: str, problem: str) -> None:
+    """A token of the list must never stand in the place of the login."""
+    with pytest.raises(SettingsError, match=problem):
+        written(tmp_path, f'[operations."orders.search"]\n{text}\n')

@@ -554,3 +554,34 @@ def test_one_broken_operation_does_not_harm_the_others(broken: Any, name: str) -
     document = of_table()
     document["paths"]["/order/v1/orders"]["get"][name] = broken
     assert len(import_document(document).matched) >= 78
+
+
+@pytest.mark.parametrize(
+    ("parameters", "fields", "expected"),
+    [
+        (["cursor"], {"nextCursor": "string"}, {"next_in": "nextCursor", "next_parameter": "cursor"}),
+        (["pageToken"], {"next_page_token": "string"}, {"next_in": "next_page_token", "next_parameter": "pageToken"}),
+        (["Cursor"], {"meta": {"nextCursor": "string"}}, {"next_in": "meta.nextCursor", "next_parameter": "Cursor"}),
+        ([], {"@odata.nextLink": "string"}, {"next_in": "@odata.nextLink"}),
+        ([], {"_links": {"next": {"href": "string"}}}, {"next_in": "_links.next"}),
+        (["cursor"], {"count": "integer"}, {}),
+        (["page", "cursor"], {"nextCursor": "string"}, {}),
+    ],
+)  # fmt: skip
+def test_lists_without_page_numbers(
+    parameters: list[str], fields: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """A token and its parameter, or an address, as far as both can be told; page numbers come first."""
+
+    def schema_of(members: Any) -> dict[str, Any]:
+        if isinstance(members, str):
+            return {"type": members}
+        return {"type": "object", "properties": {name: schema_of(inner) for name, inner in members.items()}}
+
+    page = schema_of(fields)
+    page["properties"]["orders"] = {"type": "array", "items": {}}
+    known = [query(name) for name in parameters]
+    entry = titled("orders.search", "/order/v1/orders", parameters=known, **answer(page))
+    match = the_match(import_document(described(entry)), "orders.search")
+    assert match.changed == expected
+    assert bool(match.notes) == (parameters == ["cursor"] and not expected)
