@@ -539,7 +539,8 @@ def test_the_example_of_the_guide(tmp_path: Path) -> None:
     assert profile.path("orders.search") == "/v1/orders/search"
     assert profile.path("orders.get", {"orderId": "1"}) == "/v1/orders/1"
     assert profile.path("notes.search") == "/v2/notes"
-    assert profile.list_of("notes.search") == Listing(page_parameter="pageNumber", first_page=0)
+    assert profile.list_of("products.search") == Listing(page_parameter="pageNumber", first_page=0)
+    assert profile.list_of("notes.search").next_in == "nextLink"
     assert profile.list_of("orders.search").since_parameter == "updatedFrom"
 
 
