@@ -49,6 +49,11 @@ async def poll(
             "that enqueued it, and the accounts of this worker with `ordersync config show`.",
         )  # fmt: skip
         return
+    if resource not in account_services.account.intervals:
+        if (account, resource) not in services.withdrawn:
+            services.withdrawn.add((account, resource))
+            get_logger(account=account).info("poll_dropped", resource=resource)
+        return
     queue: ArqRedis = ctx["redis"]
     mark = in_progress_key_prefix + ctx["job_id"]
 

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import uuid
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +19,7 @@ import anyio
 from redis.exceptions import RedisError, ResponseError
 
 from worker.capture.context import AccountContext
-from worker.capture.health import Health, Verdict, judge
+from worker.capture.health import NOT_POLLED, Health, Verdict, judge
 from worker.capture.poll import Poller
 from worker.capture.probe.registry import CapabilityRegistry
 from worker.capture.reconcile.reconciler import Reconciler
@@ -243,10 +244,10 @@ async def announce(services: Services) -> None:
 
 def reporter(services: Services) -> Callable[[], Awaitable[list[ResourceBeat]]]:
     """What the heartbeat says of each resource. It goes to Redis too, where other hosts see it."""
-    since = services.clock.now()
+    began = services.clock.monotonic()
 
     async def report() -> list[ResourceBeat]:
-        full = False
+        full, since = False, services.clock.now() - (services.clock.monotonic() - began)
         try:
             await announce(services)  # again and again: a Redis that lost its data knows of nobody
         except RedisError as error:
@@ -257,7 +258,9 @@ def reporter(services: Services) -> Callable[[], Awaitable[list[ResourceBeat]]]:
         beats = []
         for account in services.accounts.values():
             own = await _beats_of(services, account, since, full=full, evicted_keys=lost)
-            sign = Beat(worker_id(), os.getpid(), services.clock.now(), since, own)
+            now = services.clock.now()
+            offset = round(time.time() - now, 1)
+            sign = Beat(worker_id(), os.getpid(), now, since, own, clock_offset=offset)
             await Presence(services.redis, account.keys).beat(sign)
             beats += own
         return beats
@@ -301,7 +304,21 @@ async def _beats_of(
                 unrecorded=is_unrecorded,
             )
         )
-    return beats
+    return [*beats, *await _withdrawn(services, account)]
+
+
+async def _withdrawn(services: Services, account: AccountServices) -> list[ResourceBeat]:
+    """Return a beat for each resource that was polled once, and that this worker does not poll."""
+    names = [name for name in CAPTURED if name not in account.account.intervals]
+    async with services.redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.hget(account.keys.cursor(name), "last_started")
+        began = await pipe.execute(raise_on_error=False)
+    return [
+        ResourceBeat(account.account.name, name, Health.WITHDRAWN, NOT_POLLED)
+        for name, at in zip(names, began, strict=True)
+        if at
+    ]
 
 
 async def deregister(services: Services) -> None:

@@ -55,6 +55,8 @@ class Services:
     stopping: Callable[[], bool] = field(default=lambda: False)
     paused: dict[str, dict[str, Pause]] = field(default_factory=dict)
     """The pauses of each account as of the last tick, by resource."""
+    withdrawn: set[tuple[str, str]] = field(default_factory=set)
+    """Accounts and resources of which the log says that jobs are dropped, since they are no longer polled."""
 
     @property
     def queue(self) -> str:

@@ -20,11 +20,13 @@ from worker.admin.finding import Finding, Severity
 from worker.capture.registry import RESOURCES
 from worker.config.settings import hide_password
 from worker.errors import ApiError, GatewayUnreachable, LoginRejected, OrderMeshError, OrdersyncError
+from worker.keys import Keys
 from worker.ordermesh.http.auth import credentials_of, login_request, parse_token
 from worker.ordermesh.record_schema import record_schema
 from worker.redis.connections import connect, version_of
 from worker.redis.facts import evicted, eviction_words
 from worker.redis.refusals import explain
+from worker.service.presence import Presence
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -247,6 +249,13 @@ async def check_clock(
     yield _offset("the gateway's", offset, account)
 
 
+async def check_workers(client: Redis, account: str) -> AsyncIterator[Finding]:
+    """Yield the live workers whose hosts have a clock that differs from that of Redis."""
+    for beat in await Presence(client, Keys(account)).alive():
+        if abs(beat.clock_offset) >= MAX_OFFSET:
+            yield _offset(f"worker {beat.worker}'s", beat.clock_offset, account, "that of Redis")
+
+
 async def check_redis(url: str, role: str) -> AsyncIterator[Finding]:
     """Yield findings about the version, persistence, eviction, free memory and clock of Redis."""
     shown, area = hide_password(url), "redis"
@@ -362,15 +371,17 @@ def _memory(facts: dict[str, Any]) -> Finding:
     return Finding("redis", Severity.OK, text)
 
 
-def _offset(whose: str, offset: float, account: str) -> Finding:
+def _offset(whose: str, offset: float, account: str, other: str = "ours") -> Finding:
     direction = "ahead of" if offset > 0 else "behind"
     if abs(offset) < MAX_OFFSET:
         near = (
-            f"is {abs(offset):.1f} s {direction} ours" if abs(offset) >= 1 else "agrees with ours within 1 s"
+            f"is {abs(offset):.1f} s {direction} {other}"
+            if abs(offset) >= 1
+            else f"agrees with {other} within 1 s"
         )
         return Finding("clock", Severity.OK, f"{whose} clock {near}", account=account)
     return Finding(
-        "clock", Severity.WARNING, f"{whose} clock is {abs(offset):.0f} s {direction} ours",
+        "clock", Severity.WARNING, f"{whose} clock is {abs(offset):.0f} s {direction} {other}",
         "set up time synchronisation; no change is missed, but ages and times in logs are wrong", account,
     )  # fmt: skip
 

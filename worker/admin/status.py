@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from worker.admin.resyncs import as_row
-from worker.capture.health import Health, Verdict, judge
+from worker.capture.health import NOT_POLLED, Health, Verdict, judge
 from worker.capture.resync.requests import Resyncs
 from worker.capture.state import pauses
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.pauses import EVERYTHING, Pause, Pauses
 from worker.capture.state.run_history import MINUTES, History, Rates
 from worker.capture.state.store import check_layout
-from worker.clock import SystemClock, rfc3339
+from worker.clock import is_ahead, rfc3339
 from worker.config.sections import RESOURCES
 from worker.errors import DataError
 from worker.keys import ACCOUNTS, Keys
@@ -26,6 +26,7 @@ from worker.ordermesh.http.budget import BudgetUse, use_of
 from worker.queue.dead import DeadLetters
 from worker.queue.streams.backpressure import HighWaterMarks, evaluate
 from worker.queue.streams.groups import Groups, StreamStatus, idle_seconds, written_at
+from worker.redis.clock import RedisClock
 from worker.redis.connections import answer
 from worker.redis.refusals import explain
 from worker.service.presence import Presence
@@ -43,13 +44,14 @@ class StatusCollector:
     """Collects the status of every account in a Redis. Repeated calls read only new run records."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
-        self._redis, self._settings, self._clock = redis, settings, SystemClock()
+        self._redis, self._settings, self._clock = redis, settings, RedisClock(redis)
         self._marks = HighWaterMarks(**settings.backpressure.model_dump())
         self._accounts: dict[str, _Account] = {}
 
     async def rows(self) -> list[Row]:
         """Return a row for each resource that is or was polled."""
         rows = []
+        await self._clock.sync()
         for name in sorted(await answer(self._redis.smembers(ACCOUNTS))):
             account = self._accounts.setdefault(
                 name.decode(), _Account(self._redis, name.decode(), self._marks)
@@ -68,8 +70,9 @@ class _Account:
 
     async def rows(self, now: float, requested: set[str]) -> list[Row]:
         """Return the rows of resources that are polled by the settings or by a live worker, or were polled before."""
-        workers = await self._presence.alive()
-        requested |= {item.resource for beat in workers for item in beat.resources}
+        workers = [beat for beat in await self._presence.alive() if not is_ahead(beat.at, now)]
+        polled = set[str]().union(*(beat.polled for beat in workers))
+        requested |= polled
         async with self._redis.pipeline(transaction=False) as pipe:
             for resource in RESOURCES:
                 pipe.hgetall(self._keys.cursor(resource))
@@ -89,7 +92,14 @@ class _Account:
             "workers": [_worker(beat, now) for beat in workers],
         }
         return [
-            await self._row(name, layout or cursors[name], pauses.of(paused, name), now, reports.get(name))
+            await self._row(
+                name,
+                layout or cursors[name],
+                pauses.of(paused, name),
+                now,
+                reports.get(name),
+                withdrawn=bool(workers) and name not in polled,
+            )
             | {
                 "rate": _rate(rates, name),
                 "resyncs": [
@@ -107,6 +117,8 @@ class _Account:
         pause: Pause | None,
         now: float,
         report: ResourceBeat | None,
+        *,
+        withdrawn: bool,
     ) -> Row:
         """Return the row of a resource; `fields` of its cursor, or why they cannot be read."""
         status = StreamStatus(0, 0.0, 0, 0)
@@ -116,7 +128,9 @@ class _Account:
             verdict = judge(cursor, now, full=status.full, pause=pause)
         except (DataError, ResponseError) as error:
             cursor, verdict = Cursor(), Verdict(Health.FAILING, explain(error))
-        if report is not None and verdict.health in {Health.OK, Health.STARTING, Health.DEGRADED}:
+        if withdrawn and cursor.last_started:
+            verdict = Verdict(Health.WITHDRAWN, NOT_POLLED)
+        elif report is not None and verdict.health in {Health.OK, Health.STARTING, Health.DEGRADED}:
             verdict = Verdict(Health(report.health), report.cause)
         dead = await self._dead.summary(name)
         return {
@@ -132,7 +146,7 @@ class _Account:
             "backpressure": self._backpressure(name, status, cursor),
             "unread": status.slowest.unread if status.slowest else None,
             "groups": [await self._group(name, status, index, now) for index in range(len(status.groups))],
-            "fresh_s": round(now - cursor.fresh_as_of, 1) if cursor.fresh_as_of else None,
+            "fresh_s": _age(cursor.fresh_as_of, now),
             "last_success": rfc3339(cursor.last_success) if cursor.last_success else None,
             "failures": cursor.failures,
             "stream": self._keys.stream(name),
@@ -175,6 +189,11 @@ def _was_polled(fields: dict[bytes, bytes] | Exception) -> bool:
         return True
 
 
+def _age(at: float, now: float) -> float | None:
+    """Return the seconds since a time; None if there was none, or if it lies in the future."""
+    return round(max(0.0, now - at), 1) if at and not is_ahead(at, now) else None
+
+
 def _pause(pause: Pause | None) -> Row | None:
     if pause is None:
         return None
@@ -200,5 +219,6 @@ def _worker(beat: Beat, now: float) -> Row:
         "worker": beat.worker,
         "started": rfc3339(beat.started),
         "heartbeat_s": round(max(0.0, now - beat.at), 1),
-        "resources": [item.resource for item in beat.resources],
+        "clock_offset_s": beat.clock_offset,
+        "resources": sorted(beat.polled, key=list(RESOURCES).index),
     }

@@ -28,6 +28,8 @@ class Health(StrEnum):
     """The published data is older than it should be."""
     PAUSED = "paused"
     """A user has paused the resource; nothing is read until it is resumed."""
+    WITHDRAWN = "withdrawn"
+    """No worker polls the resource any more, according to its settings."""
 
     @property
     def alive(self) -> bool:
@@ -52,6 +54,8 @@ class UnrecordedFailure:
     code: str
 
 
+NOT_POLLED = "the settings of the workers do not poll it any more; add it to ORDERSYNC_POLL__INTERVALS to poll it again"
+"""Why a resource is withdrawn."""
 MAX_POLL = 330.0
 """Seconds that a poll may take before it is considered stuck; it commits more often than that."""
 

@@ -119,6 +119,8 @@ async def _examine(settings: Settings, report: Report) -> None:
         services = await stack.enter_async_context(open_services(accounts, url))
         await services.clock.sync()
         for account in services.accounts.values():
+            async for finding in checks.check_workers(services.redis, account.account.name):
+                report.add(finding)
             await _examine_account(account, clock, report)
 
 

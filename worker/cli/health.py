@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 
 from worker.service import heartbeat
 
-_NOTED = {"paused", "degraded"}
+_NOTED = {"paused", "withdrawn", "degraded"}
 
 
 @click.command(epilog='\b\nExample, in a Dockerfile:\n  HEALTHCHECK CMD ["ordersync", "health"]')

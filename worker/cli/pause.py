@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.admin.polled import withdrawn
 from worker.app import run_async
 from worker.capture.state.pauses import EVERYTHING, Pause, Pauses
 from worker.cli.common.options import pick_account, prepare
@@ -61,11 +62,16 @@ def pause(
         async with client_of(settings) as client:
             name = await pick_account(client, account, settings)
             await Pauses(client, Keys(name)).begin(begun)
+            idle = await withdrawn(client, Keys(name), resources)
         if as_json:
             click.echo(json.dumps([row(name, item) for item in begun]))
         else:
             click.echo(
                 "\n".join(f"{_named(name, each.resource)} was paused by {printable(who)}" for each in begun)
+            )
+        for item in idle:
+            click.echo(
+                f"{name}/{item} is not polled by any live worker, so there is no read to pause", err=True
             )
 
     run_async(main)

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import msgspec
 
+from worker.admin.polled import withdrawn
 from worker.admin.resyncs import as_row
 from worker.app import open_services, run_async, running_redis_url
 from worker.capture.registry import RESOURCES
@@ -180,6 +181,12 @@ async def _ask(
         keys = Keys(await pick_account(client, requested, settings))
         resyncs = Resyncs(client, keys)
         resync = await resyncs.create(request, SystemClock().now())
+        for item in await withdrawn(client, keys, [request.resource]):
+            click.echo(
+                f"{keys.account}/{item} is not polled by any live worker: the resync reads it once, and later changes "
+                "are not published",
+                err=True,
+            )
         if not wait:
             click.echo(json.dumps(as_row(keys.account, resync)) if as_json else _asked(keys.account, resync))
             return

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one line per refresh.")
 def command(*, watch: bool, every: float, as_json: bool) -> None:
-    """Show the health of each resource of each account: ok, starting, degraded, failing or paused, and why.
+    """Show the health of each resource of each account (ok, starting, degraded, failing, paused, withdrawn), and why.
 
     `fresh` is the age of the published data: every change older than this is in the stream. `dead` is the number of
     dead letters and the age of the oldest, `unread` the number of events that the slowest group has not read.

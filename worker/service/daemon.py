@@ -372,7 +372,7 @@ class Daemon:
         )
         self.last_beat = beat
         wrong = "; ".join(heartbeat.diagnose(beat, beat.at))
-        self._manager.status(wrong or f"{len(resources)} resources polled, none failing")
+        self._manager.status(wrong or f"{len(beat.polled)} resources polled, none failing")
         try:
             heartbeat.write(self._data_dir, beat)
         except OSError as error:

@@ -19,6 +19,10 @@ MAX_AGE = 15.0
 """Seconds without a heartbeat after which a worker counts as dead."""
 
 
+WITHDRAWN = "withdrawn"
+"""The health of a resource that was polled once, and that this worker does not poll."""
+
+
 class ResourceBeat(msgspec.Struct, frozen=True):
     """The health of one resource of one account. Times in seconds since 1970.
 
@@ -35,7 +39,10 @@ class ResourceBeat(msgspec.Struct, frozen=True):
 
 
 class Beat(msgspec.Struct, frozen=True):
-    """A heartbeat. Times in seconds since 1970."""
+    """A heartbeat. Times in seconds since 1970.
+
+    `clock_offset`: seconds by which the clock of the host is ahead of that of Redis.
+    """
 
     worker: str
     pid: int
@@ -43,6 +50,12 @@ class Beat(msgspec.Struct, frozen=True):
     started: float
     resources: list[ResourceBeat] = []
     problem: str = ""
+    clock_offset: float = 0.0
+
+    @property
+    def polled(self) -> set[str]:
+        """The resources that the worker polls."""
+        return {item.resource for item in self.resources if item.health != WITHDRAWN}
 
 
 def folder(data_dir: Path) -> Path:
@@ -91,6 +104,10 @@ def diagnose(beat: Beat | None, now: float | None = None) -> list[str]:
     if beat is None:
         return ["no worker has written a heartbeat. To start one: ordersync run"]
     age = (time.time() if now is None else now) - beat.at
+    if age < -MAX_AGE:
+        return [
+            f"the clock was put back since the last heartbeat of worker {beat.worker}: wait for the next one"
+        ]
     if age > MAX_AGE:
         return [
             f"worker {beat.worker} wrote its last heartbeat {age:.0f} s ago: the worker hangs or was killed"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 EVENTS = ("snapshot", "created", "updated", "deleted", "recorded")
-HEALTHS = ("starting", "ok", "degraded", "failing", "paused")
+HEALTHS = ("starting", "ok", "degraded", "failing", "paused", "withdrawn")
 COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _OF_RESOURCE = ("account", "resource")

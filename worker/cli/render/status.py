@@ -23,6 +23,7 @@ COLOURS = {
     Health.DEGRADED: "yellow",
     Health.FAILING: "red",
     Health.PAUSED: "magenta",
+    Health.WITHDRAWN: "cyan",
 }
 _COLUMNS = (
     "account", "resource", "health", "records", "events", "dead", "unread", "fresh", "last success", "records/min",
@@ -33,6 +34,8 @@ NARROW, WIDE = 6, 15
 """Minutes in a sparkline on a terminal with fewer than `_FULL` columns, and elsewhere."""
 _FULL = 150
 _BAR = 10
+MAX_CLOCK_OFFSET = 5.0
+"""Seconds by which the clock of a host may differ from that of Redis before status says so."""
 
 
 def sparkline(values: Sequence[int]) -> str:
@@ -97,6 +100,13 @@ def _accounts(rows: Sequence[Row]) -> Iterator[str]:
                 f"budget of {budget['requests_per_second']:g} per second"
             )
         yield f"{row['account']}: {printable(alive)}; {used}"
+        for item in workers:
+            if abs(offset := item["clock_offset_s"]) >= MAX_CLOCK_OFFSET:
+                way = "ahead of" if offset > 0 else "behind"
+                yield printable(
+                    f"{row['account']}: the clock of {item['worker']} is {abs(offset):.0f} s {way} that of Redis; "
+                    "nothing is missed, but set up time synchronisation"
+                )
 
 
 def _groups(rows: Sequence[Row]) -> Iterator[str]:

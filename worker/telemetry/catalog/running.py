@@ -61,6 +61,12 @@ EVENTS = (
         ("account", "resource", "advice"),
     ),
     LogEvent(
+        "poll_dropped",
+        LogLevel.INFO,
+        "A job of a resource that the settings no longer poll was dropped; nothing was read. Logged once.",
+        fields=("resource",),
+    ),
+    LogEvent(
         "heartbeat_not_written",
         LogLevel.WARNING,
         "The heartbeat file cannot be written, so `ordersync health` will report the worker as dead.",
