@@ -159,7 +159,6 @@ async def test_times_that_are_all_null(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 2, 4])
-@PENDING
 async def test_a_page_that_always_fails(redis_url: str, number: int) -> None:
     """What lies after it is published; of the page itself what smaller pages show."""
     with Gateway(orders=500) as gateway, Judge(gateway, redis_url) as judge:

@@ -296,6 +296,7 @@ class PollSession:
         *,
         changes: Sequence[Change] = (),
         recorded: Sequence[AuditDelta] = (),
+        letters: Sequence[Change] = (),
         where: str = "",
         record: bool = False,
     ) -> bool:
@@ -321,6 +322,7 @@ class PollSession:
                 where=where,
                 changes=changes,
                 recorded=recorded,
+                letters=letters,
                 cursor=moved,
                 bookmarks=checkpoint.bookmarks,
                 refresh=checkpoint.refresh,

@@ -10,6 +10,7 @@ from worker.errors import (
     ChoiceBroken,
     ContinuationRefused,
     FilterBroken,
+    GatewayUnreachable,
     LoginRejected,
     NotFound,
     RateLimited,
@@ -67,6 +68,15 @@ def classify(error: Exception) -> Failure:
             return Failure.REFUSED
         case _:
             return Failure.GATEWAY
+
+
+def may_be_of_one_page(error: Exception) -> bool:
+    """Return whether an error of a page may be one of that page alone, so that other pages can be read."""
+    return isinstance(error, GatewayUnreachable) or classify(error) in {
+        Failure.PAGE,
+        Failure.SERVER,
+        Failure.REFUSED,
+    }
 
 
 def retry_delay(error: Exception, failures: int) -> float:

@@ -128,7 +128,7 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
             "the clock of Redis was put back since the last complete read, so the age of the data is unknown until "
             "the next one"
         )
-    elif age > allowed and not cursor.suspicious and not cursor.lost_at:
+    elif age > allowed and not cursor.suspicious and not cursor.lost_at and not cursor.unread:
         cause = f"the last complete read is {age:.0f} s old; the next page is {cursor.scan.page + 1}"
     return Verdict(Health.DEGRADED, cause) if cause else Verdict(Health.OK)
 
@@ -148,6 +148,8 @@ def _problems(cursor: Cursor) -> Iterator[str]:
         yield f"{cursor.loss}; until a full scan has ended, published data may be older than it was"
     if cursor.suspicious:
         yield f"the last read is suspect: {cursor.suspicious}"
+    if cursor.unread:
+        yield f"{cursor.unread}; all other records were read"
     yield from _missing(cursor)
     if cursor.gaps:
         of = "1 record" if cursor.gaps == 1 else f"{cursor.gaps} records"

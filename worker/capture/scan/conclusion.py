@@ -49,6 +49,8 @@ class ScanResult:
         clean: The scan was read in one go, and its pages have not moved.
         clock_offset: Seconds by which the server's clock is ahead of ours.
         anomaly: What speaks against the read, in words; empty where nothing does.
+        unread: Which records the server does not serve, in words; `unread_records`: how many.
+        holes: The same as JSON.
         bare: A read of newer changes in this run was empty, where it should have shown something.
         moved: Known records were not found that are there, or may be: others may have been missed as well.
         held_back: Records that were not found, where these are more than may be deleted at once.
@@ -73,6 +75,9 @@ class ScanResult:
     clean: bool = True
     clock_offset: float = 0.0
     anomaly: str = ""
+    unread: str = ""
+    unread_records: int = 0
+    holes: str = ""
     bare: bool = False
     moved: bool = False
     held_back: int = 0
@@ -91,6 +96,7 @@ def checkpoint(step: ScanStep, result: ScanResult) -> CursorUpdate:
         "sweep_changed": result.changed,
         "sweep_statuses": result.statuses,
         "sweep_plan": step.plan,
+        "sweep_unread": result.holes,
         "sweep_spent": round(result.spent, 3),
         "newest": result.newest,
         "first_scan_at": result.first_scan_at,
@@ -120,7 +126,7 @@ def conclude(
     if not step.is_fast:
         done |= _full_scan(result, cursor, now, mark=moved["mark"])
         done |= _baseline(result, cursor, confirm_after)
-    if not result.moved and done.get("baseline", True):
+    if not result.moved and not result.unread and done.get("baseline", True):
         done |= {"fresh_as_of": cursor.fresh_after(result.started_at, now), "last_success": now}
     return done
 
@@ -183,6 +189,9 @@ def _full_scan(result: ScanResult, cursor: Cursor, now: float, *, mark: int) -> 
         "held_back": result.held_back,
         "doubts": result.doubts,
         "unanswered": result.unanswered,
+        "sweep_failed": 0,
+        "unread": result.unread,
+        "unread_records": result.unread_records,
     }
 
 

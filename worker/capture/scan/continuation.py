@@ -36,6 +36,8 @@ class ContinuationPaginator:
     """
 
     unsettled = False
+    width = 0
+    total: int | None = None
 
     def __init__(self, operation: str, pages: OffsetPaginator, *, after: str = "", watch: str = "") -> None:
         self._operation, self._pages = operation, pages

@@ -79,7 +79,7 @@ class ScanExecutor:
                 result = await self._record_closed(step, scanner, result)
                 if step.is_fast or step.seeks:
                     self._capabilities.record_success(resource)
-                if not step.is_fast:
+                if not step.is_fast and not scanner.unread:
                     await self._judge(resource, step, scanner, suspicion)
                 if result.stop is not None:
                     return result

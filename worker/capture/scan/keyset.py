@@ -36,6 +36,8 @@ class KeysetPaginator:
 
     expected = capped = short = overruled = 0
     moved = False
+    width = 0
+    total: int | None = None
     pages: int | None = None
     records: int | None = None
 

@@ -112,6 +112,17 @@ class OffsetPaginator:
         return self._start * self._largest + self._seen
 
     @property
+    def width(self) -> int:
+        """Records on a page that is not the last: fewer than were asked for, if each page so far had as many."""
+        is_even = self._largest > 0 and self._seen == (self.next_page - self._start) * self._largest
+        return self._largest if is_even else self._page_size
+
+    @property
+    def total(self) -> int | None:
+        """Records in the list, as far as the server says so."""
+        return self._total
+
+    @property
     def capped(self) -> int:
         """Records after which the server ends every list; 0 where nothing says so."""
         return self.records if self._looks_capped else 0
@@ -183,7 +194,7 @@ class OffsetPaginator:
         if self._is_past_end(count, ids):
             self._check_end(count)
             self.done = True
-        elif ids == self._last_ids:
+        elif ids and ids == self._last_ids:
             self.repeated = True
             if not may_repeat:
                 raise self._refusal(
@@ -210,7 +221,8 @@ class OffsetPaginator:
 
     def _is_past_end(self, count: int, ids: frozenset[bytes]) -> bool:
         """Whether a page is what the server gives for every page after the last one."""
-        if not (count and self.next_page and self._by_number):
+        # All records of a page without ids are unreadable.
+        if not (count and ids and self.next_page and self._by_number):
             return not count
         again, first = ids == self._last_ids, ids == self._first_ids
         if (self._restarts and first) or (self._clamps and again):

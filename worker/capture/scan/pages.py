@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import redis.exceptions
 
-from worker.capture.failures import classify
+from worker.capture.failures import classify, may_be_of_one_page
 from worker.capture.records.diff import older_than, times_of
 from worker.capture.state.buckets import buckets_for
 from worker.clock import rfc3339
@@ -60,8 +60,10 @@ class PageFetcher:
         self.statuses: set[str] = set()
         self.shown: set[str] = set()
 
-    async def fetch(self, ask: PageRequest) -> FetchedPage:
+    async def fetch(self, ask: PageRequest, size: int = 0) -> FetchedPage:
         """Fetch a page and look it up. Pages are prepared side by side; what is found is checked at commit.
+
+        `size`: records to request, if not as many as the step says.
 
         Raises:
             ContinuationRefused: The list has to be read from its beginning.
@@ -77,7 +79,7 @@ class PageFetcher:
         if step.since_parameter and since is not None:
             query[step.since_parameter] = rfc3339(since / 1000)
         listing = profile.list_of(search)
-        body, after = await self._request(ask, query)
+        body, after = await self._request(ask, query, size or step.page_size)
         if body is None:
             return FetchedPage([], None, [], [])
         page = split(search, body, profile.wrappers(search), page=ask.page)
@@ -97,16 +99,18 @@ class PageFetcher:
             self._check_merchant(decoded)
         return FetchedPage(observed, total, decoded, times, after)
 
-    async def _request(self, ask: PageRequest, query: Mapping[str, str]) -> tuple[bytes | None, str]:
+    async def _request(
+        self, ask: PageRequest, query: Mapping[str, str], size: int
+    ) -> tuple[bytes | None, str]:
         """Return the body of a page, None for one after the last, and the continuation to the next page."""
         step, search, usage = self._step, self._options.resource.search, self._session.run.usage
         listing = self._client.profile.list_of(search)
         try:
             if listing.next_in:
                 return await self._client.read_continued(
-                    search, step.page_size, usage, query, after=ask.after, page=ask.page
+                    search, size, usage, query, after=ask.after, page=ask.page
                 )
-            return await self._client.read_page(search, ask.page, step.page_size, usage, query), ""
+            return await self._client.read_page(search, ask.page, size, usage, query), ""
         except ApiError as error:
             if ask.after and error.status in REFUSED:
                 raise ContinuationRefused(search, str(error)) from None
@@ -170,7 +174,9 @@ class PageQueue:
         try:
             self._ready[step] = await self._fetcher.fetch(ask)
         except (OrderMeshError, redis.exceptions.RedisError, OSError) as error:
-            if isinstance(error, OrderMeshError) and classify(error).is_of_one_request:
+            if isinstance(error, OrderMeshError) and (
+                classify(error).is_of_one_request or may_be_of_one_page(error)
+            ):
                 self._ready[step] = error
             else:
                 self._broken = self._broken or error

@@ -83,6 +83,14 @@ class FullScanPaginator(Paginator, Protocol):
         """Whether records have moved from page to page while they were read, in any pass."""
 
     @property
+    def width(self) -> int:
+        """Records on a page that is not the last; 0 where pages have no numbers, so that none can be divided."""
+
+    @property
+    def total(self) -> int | None:
+        """Records in the list, as far as the server says so."""
+
+    @property
     def capped(self) -> int:
         """Records after which the server ends every list; 0 where nothing says so."""
 

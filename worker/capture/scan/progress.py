@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from worker.capture.records.diff import Action
 from worker.capture.scan.conclusion import NO_STATUSES_YET, ScanResult, merge_statuses
 from worker.capture.scan.sanity import SanityCheck, server_time, time_by_server
 from worker.capture.scan.strategy import Strategy
+from worker.capture.scan.unreadable_pages import Hole, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,6 +35,7 @@ class ScanProgress:
         self._step, self._run, self._interval = step, run, interval
         self.started_at = scan.started if resumed else run.started_at
         self.unreadable = scan.unreadable if resumed else 0
+        self.holes = _parse(scan.unread) if resumed else []
         self._spent = scan.spent if resumed else 0.0
         self._statuses = scan.statuses if resumed else NO_STATUSES_YET
         self._first_scan_at = cursor.first_scan_at
@@ -48,6 +52,11 @@ class ScanProgress:
         by_server = server_time(now, run.usage.clock_offset or 0.0)
         self.sanity.observe(len(page.observed), page.times, changes, by_server * 1000)
         run.latest = max(run.latest, self.sanity.latest)
+
+    @property
+    def unread(self) -> str:
+        """Which records the server does not serve, in words."""
+        return describe(self.holes, self._step.page_size) if self.holes else ""
 
     def result(
         self,
@@ -86,9 +95,19 @@ class ScanProgress:
             statuses=merge_statuses(self._statuses, statuses) if self._step.learns else "",
             clock_offset=offset,
             first_scan_at=self._first_scan_at,
-            clean=not (moved or self._is_resumed),
+            clean=not (moved or self._is_resumed or self.holes),
+            unread=self.unread,
+            unread_records=sum(hole.records for hole in self.holes),
+            holes=msgspec.json.encode(self.holes).decode() if self.holes else "",
             bare=run.bare,
         )
+
+
+def _parse(holes: str) -> list[Hole]:
+    try:
+        return msgspec.json.decode(holes, type=list[Hole]) if holes else []
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return []  # of another version or hand
 
 
 def count_unreadable(page: FetchedPage, changes: Iterable[Change]) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from worker.cancellation import plain_errors
+from worker.capture.failures import may_be_of_one_page
 from worker.capture.gate import COMPLETE, PARTIAL, ReadResult, Stop, StopCause
 from worker.capture.records.diff import Action
 from worker.capture.scan.conclusion import checkpoint, conclude, fail
@@ -24,9 +25,10 @@ from worker.capture.scan.paginators import fast_paginator, full_scan_paginator
 from worker.capture.scan.progress import ScanProgress, count_unreadable
 from worker.capture.scan.resumption import MIXED, MIXED_PARTS
 from worker.capture.scan.strategy import PageSummary
+from worker.capture.scan.unreadable_pages import PageSplitter, SplitPage, letters
 from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.writer import RecordWriter
-from worker.errors import UnreadableAnswer
+from worker.errors import OrderMeshError, UnreadableAnswer
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ class Scanner:
         self._scan = 0.0 if self._full_scan is None else self._progress.started_at
         self._writer = RecordWriter(session, is_scan=True, scan=self._scan)
         self._fetcher = PageFetcher(session, step, self._writer)
+        self._failed_page: int | None = None
+        self._is_lost = False  # no record of the last page could be read
         self._log = get_logger(
             account=self._run.account, resource=self._run.resource, run_id=self._run.run_id
         )
@@ -86,7 +90,7 @@ class Scanner:
                     self._session.lease.check()
                     if stop := await self._session.gate.check(self._run.published, self._deadline):
                         break
-                    await self._publish_page(await pages.next())
+                    await self._publish_page(await self._next_page(pages))
                 fetching.cancel_scope.cancel()
         if paginator.done and self.capped and step.may_seek:
             raise UnreadableAnswer(
@@ -131,10 +135,44 @@ class Scanner:
 
     def failure_update(self, error: Exception) -> CursorUpdate:
         """Return what a failure changes of the cursor. It keeps its full scan, unless that has failed."""
-        return fail(self._full_scan, error) if self._full_scan else {}
+        if self._full_scan is None:
+            return {}
+        if self._failed_page is None:
+            return fail(self._full_scan, error)
+        # It is resumed here, and read in parts if it fails again.
+        kept: CursorUpdate = {**self._checkpoint(self._failed_page).cursor}
+        return {**kept, "sweep_failed": self._failed_page + 1}
 
-    async def _publish_page(self, page: FetchedPage) -> None:
+    async def _next_page(self, pages: PageQueue) -> SplitPage:
+        """Return the next page; one that has failed before, or of which a part is known to fail, in parts.
+
+        Raises:
+            OrderMeshError: It cannot be read, and it may be the first time, or the gateway that fails.
+
+        """
+        try:
+            return SplitPage(await pages.next(), ())
+        except OrderMeshError as error:
+            scan, cursor, number = self._full_scan, self._session.cursor, self._paginator.next_page
+            if scan is None or not scan.width or not may_be_of_one_page(error):
+                raise
+            width, total = scan.width, scan.total
+            is_beyond = number * width >= total if total is not None else self._is_lost
+            if is_beyond:
+                raise  # behind the end of the list a server may answer anything
+            self._failed_page = number
+            if not cursor.unread and not cursor.scan.failed:
+                raise
+            splitter = PageSplitter(self._fetcher.fetch)
+            page = await splitter.read(number, width, error, control=0 if number else 1, total=total)
+            self._failed_page = None
+            self._is_lost = not page.page.observed
+            return page
+
+    async def _publish_page(self, split: SplitPage) -> None:
         """Commit what changed on the next page and move on."""
+        page = split.page
+        self._progress.holes += split.holes
         number, unreadable = self._paginator.next_page, self._progress.unreadable
 
         def move(written: Written) -> Checkpoint | None:
@@ -154,7 +192,12 @@ class Scanner:
         modified = [change.modified for change in written.published]
         self._paginator.accept(
             PageSummary(
-                [record.key for record in page.observed], page.total, page.times, modified, page.after
+                [record.key for record in page.observed],
+                page.total,
+                page.times,
+                modified,
+                page.after,
+                split.unread,
             )
         )
         if self._full_scan is not None and self._full_scan.records is not None:
@@ -180,6 +223,7 @@ class Scanner:
         result: ReadResult | None,
         *,
         changes: Sequence[Change] = (),
+        letters: Sequence[Change] = (),
         refresh: RefreshResult | None = None,
     ) -> bool:
         """Write how the step has ended, and the run record where that ends the run; without a result it fails.
@@ -194,7 +238,7 @@ class Scanner:
         after = self._paginator.ask(self._paginator.next_step).after
         checkpoint = self._checkpoint(self._paginator.next_page, cursor, refresh, after=after)
         return await self._session.commit(
-            checkpoint, changes=changes, where=self.resource.search, record=ends_here
+            checkpoint, changes=changes, letters=letters, where=self.resource.search, record=ends_here
         )
 
     def _checkpoint(
@@ -231,7 +275,8 @@ class Scanner:
         # What a person has accepted of the next full scan is believed whatever the scan has shown.
         accepted = self._full_scan is not None and await self._store.deletes_accepted()
         anomaly = "" if accepted else self._find_anomaly(known)
-        ended = None if run.unreadable and not anomaly else ReadResult(suspicion=anomaly)
+        unread = self._progress.unread
+        ended = None if run.unreadable and not anomaly else ReadResult(suspicion=anomaly or unread)
         if anomaly:
             run.bare = run.bare or (self._full_scan is None and not self.sanity.seen)
         is_believed = ended == COMPLETE
@@ -251,7 +296,8 @@ class Scanner:
             refresh = absences.refresh
             if is_believed and self._full_scan is not None and known.stale:
                 refresh = replace(refresh, settled=await self._store.stale_but_in(self._scan))
-            if await self._commit(fields, ended, changes=absences.deleted, refresh=refresh):
+            dead = [] if anomaly else self._letters(known)
+            if await self._commit(fields, ended, changes=absences.deleted, letters=dead, refresh=refresh):
                 break
             known = await self._load_cursor()
         if ended is None:
@@ -264,6 +310,18 @@ class Scanner:
             await self._store.forget_acceptance()
         return ended
 
+    @property
+    def unread(self) -> str:
+        """Which records of the list the server does not serve, in words."""
+        return self._progress.unread
+
+    def _letters(self, known: Cursor) -> list[Change]:
+        """Return the dead letters of what could not be read, unless the last full scan has written as many."""
+        holes = self._progress.holes
+        if sum(hole.records for hole in holes) <= known.unread_records:
+            return []
+        return letters(holes, self.resource.search, self._step.page_size)
+
     def _find_anomaly(self, known: Cursor) -> str:
         return MIXED_PARTS if self._step.plan == MIXED else self.sanity.find_anomaly(known)
 
@@ -271,6 +329,8 @@ class Scanner:
         """Return what follows for records that a full scan did not show; of any other read nothing follows."""
         if self._full_scan is None or self._run.unreadable or self._step.plan == MIXED:
             return Deletions(doubts=known.doubts)
+        if self._progress.holes:  # what they hide is not missing
+            return Deletions(doubts=known.doubts, held_back=known.held_back, unanswered=known.unanswered)
         if is_believed:
             session, deadline = self._session, self._deadline
             absences = await find_deletions(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 OVERLAP_MS = 60_000
 """A read of newer changes begins so long before the mark: a change may be committed, or shown, after its time."""
+UNREAD_SECONDS = 60.0
+"""Seconds between two full scans, at least, while a page cannot be read."""
 MIN_STEP_SECONDS = 5.0
 """Seconds that a slice of a full scan may take, at least, before newer changes are read again."""
 
@@ -55,7 +57,7 @@ class PageSummary:
 
     `times`: when its records were modified, in their order (milliseconds since 1970), 0 for a record without a time;
     only where the step `wants_times`. `found`: likewise for the records that were new, or had changed. `after`: the
-    continuation that leads to the next page, where there is one.
+    continuation that leads to the next page, where there is one. `unread`: how many of its records cannot be read.
     """
 
     ids: Sequence[bytes]
@@ -63,11 +65,12 @@ class PageSummary:
     times: Sequence[int] = ()
     found: Sequence[int] = ()
     after: str = ""
+    unread: int = 0
 
     @property
     def count(self) -> int:
         """Records on it."""
-        return len(self.ids)
+        return len(self.ids) + self.unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,8 @@ def choose_steps(
     fast = _fast(listing, cursor, sweep) or _open(listing, cursor, sweep, scope)
     if complete or not fast:
         return [sweep]
+    if cursor.unread:  # until the page can be read again; a tenth of the time is spent on it at most
+        complete_every = min(complete_every, max(interval, UNREAD_SECONDS, 10 * cursor.scan.seconds))
     is_due = not 0 <= now - cursor.swept_at < complete_every
     # A full scan settles whether a suspect read was right.
     if not is_due and not cursor.scan.started and not cursor.suspicious:

@@ -66,6 +66,7 @@ class Commit:
         where: Operation and page, for dead letters.
         changes: Changed records, with the states that they had when they were looked up.
         recorded: New entries of audit logs.
+        letters: Dead letters of records of which no state is kept.
         cursor: Fields of the cursor that change.
         bookmarks: Fields of the same hash that belong to resyncs, by name.
         refresh: The results of reads by id and of full scans.
@@ -81,6 +82,7 @@ class Commit:
     where: str = ""
     changes: Sequence[Change] = ()
     recorded: Sequence[AuditDelta] = ()
+    letters: Sequence[Change] = ()
     cursor: CursorUpdate = field(default_factory=CursorUpdate)
     bookmarks: Mapping[str, str] = field(default_factory=dict)
     refresh: RefreshResult = NOTHING

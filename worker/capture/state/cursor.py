@@ -54,11 +54,14 @@ class CursorUpdate(TypedDict, total=False):
     tracked: int
     unanswered: int
     unclean_scans: int
+    unread: str
+    unread_records: int
     unreadable: int
     sweep_after: str
     sweep_again: bool
     sweep_changed: int
     sweep_drift: int
+    sweep_failed: int
     sweep_page: int
     sweep_pages: int
     sweep_plan: str
@@ -72,6 +75,7 @@ class CursorUpdate(TypedDict, total=False):
     sweep_started: float
     sweep_statuses: str
     sweep_total: int
+    sweep_unread: str
     sweep_unreadable: int
     sweep_watch: str
     sweep_width: int
@@ -90,6 +94,7 @@ SCAN_OVER: CursorUpdate = {
     "sweep_restarted": False,
     "sweep_after": "",
     "sweep_watch": "",
+    "sweep_unread": "",
 }
 """No full scan is under way."""
 
@@ -111,6 +116,8 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
         drift: Records that it missed, and that are there, as reads by id have shown at its end.
         after: The continuation with which `page` is requested, where pages have no numbers; else "".
         watch: What was seen of the continuations, to notice that they lead in a circle.
+        unread: Places in the list before `page` at which no record can be read, as JSON (`scan/unreadable_pages.py`).
+        failed: The number, from 1, of the page at which the last run failed, also in the scan before; 0 for none.
         again: The pages moved during the scan, and it reads them for the second time.
         since: How far a keyset scan has come (milliseconds since 1970).
         statuses: The statuses of the records so far, each after a line break; empty where they are not collected.
@@ -132,6 +139,8 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
     changed: int = 0
     unreadable: int = 0
     drift: int = 0
+    unread: str = ""
+    failed: int = 0
     again: bool = False
     since: int = 0
     statuses: str = ""
@@ -185,6 +194,7 @@ class Cursor:
         interval: Seconds between two polls.
         failures: Polls that have failed in a row.
         unreadable: Records that the last read could not read.
+        unread: Which records the last full scan could not get from the server, in words; `unread_records`: how many.
         stale: Records that are shown with another content and an older time than were published last. The commit
             script counts them.
         error: The last failure, in words.
@@ -228,6 +238,8 @@ class Cursor:
     interval: float = 0.0
     failures: int = 0
     unreadable: int = 0
+    unread: str = ""
+    unread_records: int = 0
     stale: int = 0
     error: str = ""
     error_code: str = ""

@@ -295,7 +295,10 @@ class StateStore:
 
         """
         changes, buckets, refresh = commit.changes, commit.buckets, commit.refresh
-        entries, dead = [], []
+        entries = []
+        dead = [
+            self._entries.dead_letter(letter, commit.observed_at, commit.where) for letter in commit.letters
+        ]
         lasts = await self._last_of(changes, buckets) if self._payload.previous else {}
         befores = await self._within_of(changes, buckets) if self._has_nested else {}
         for change in changes:

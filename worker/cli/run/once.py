@@ -152,9 +152,16 @@ async def read_once(services: Services, *, as_json: bool, wait: bool) -> None:
 async def _read_completely(services: Services, account: AccountServices, resource: Captured) -> Run:
     """Run one full scan that begins now, after waiting for the lease, which a daemon may hold at the moment."""
     deadline, resume = services.clock.monotonic() + PATIENCE, False
+    store = StateStore(services.redis, account.poller.context.keys, resource)
     while True:
         run = await account.poller.poll(resource, complete=True, resume=resume, slice_seconds=float("inf"))
-        if run.outcome not in {Outcome.HELD, Outcome.PARTIAL} or services.clock.monotonic() >= deadline:
+        if services.clock.monotonic() >= deadline:
+            return run
+        if run.outcome is Outcome.FAILED and not resume and (cursor := await store.load_cursor()).scan.failed:
+            resume = True  # a page fails; if it fails once more it is read in parts, and the pages after it are read
+            await services.clock.sleep(min(PATIENCE, max(0.0, cursor.due_at - services.clock.now())))
+            continue
+        if run.outcome not in {Outcome.HELD, Outcome.PARTIAL}:
             return run
         if run.outcome is Outcome.PARTIAL:
             resume = True  # its pages have moved in each pass; it began after this command
