@@ -3,8 +3,10 @@
 `python -m tests.chaos.hour [--seconds N] [--rate R] [--seed S]`. TEST_SERVER names another server than Valkey.
 
 A real daemon reads every resource and all audit logs of a sandbox whose lists lag behind and whose pages move while
-they are read; 5 % of all answers are spoiled, and the daemon is killed again and again. At the end the faults stop,
-what is still due is read, and every stream is held against what was true at any time.
+they are read; 5 % of all answers are spoiled, and the daemon is killed again and again. In the second half the lists
+keep up; then times of records go back, and the clock of the gateway is put on and back. For a quarter of the hour
+every total counts what the token may not read. Audit logs have pages. At the end the faults stop, what is still due is
+read, and every stream is held against what was true at any time.
 
 The hour takes `--seconds`, 240 unless told otherwise, which is a fifteenth: the times of the records run that much
 faster, and every interval is that much shorter. Shorter it does not get: orders, which are polled each 15 seconds,
@@ -21,7 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -52,7 +54,8 @@ FAULTS = (
     FaultRule("drop", probability=0.01),
     FaultRule("truncate", probability=0.01),
     FaultRule("garbage", probability=0.006),
-    FaultRule("empty", probability=0.006),
+    FaultRule("empty", probability=0.004),
+    *(FaultRule("status", code=204, operation=each.search, probability=0.004) for each in RESOURCES.values()),
 )
 """Of all answers together 5 %."""
 KINDS = {
@@ -68,6 +71,12 @@ KINDS = {
 """Of a hundred things that happen, how many happen to records of each kind."""
 ACTIONS = {"create": 14, "change": 70, "touch": 8, "reorder": 5, "remove": 3}
 """What happens to them. Silent changes are left out: where lists lag behind, nothing tells the older state."""
+LATER = {**ACTIONS, "change": 60, "back": 10}
+"""What happens in the second half, in which no list lags behind: else nothing would tell which state is the later."""
+STEPS = (-1800.0, 1800.0, -3.0, 3.0)
+"""Seconds by which the clock of the gateway is put on or back, one after the other, in the second half."""
+EXTRA = 4000
+"""What totals count too many in the third quarter."""
 ROUNDS = 40
 
 
@@ -122,6 +131,7 @@ class Shop:
         self.sandbox, self.server, self.folder = sandbox, server, folder
         self.seconds, self.rate, self.rng = given.seconds, given.rate, Random(given.seed)
         self.speed = HOUR / self.seconds
+        self.actions = ACTIONS
         self.happenings = Happenings(sandbox, given.seed, speed=self.speed)
         self.ledger = Ledger(self.happenings, strict=False)
         self.before = self.ledger.changes
@@ -147,10 +157,14 @@ class Shop:
         """The hour."""
         started = time.monotonic()
         deaths = [self.seconds * (at + self.rng.random()) / KILLS for at in range(KILLS)]
+        steps = [(self.seconds * (0.5 + 0.45 * at / len(STEPS)), step) for at, step in enumerate(STEPS)]
         program = Program(self.folder, **self.settings())
         program.__enter__()
         try:
             while (now := time.monotonic() - started) < self.seconds:
+                self.serve(now / self.seconds)
+                if steps and now >= steps[0][0]:
+                    self.happenings.step_clock(steps.pop(0)[1])
                 if deaths and now >= deaths[0]:
                     deaths.pop(0)
                     self.report.kills += 1
@@ -164,10 +178,18 @@ class Shop:
         finally:
             program.__exit__(None, None, None)
 
+    def serve(self, passed: float) -> None:
+        """Serve as it is to be after this share of the hour."""
+        served = self.sandbox._sandbox
+        lag, extra = (INDEX_LAG if passed < 0.5 else 0.0), (EXTRA if 0.5 <= passed < 0.75 else 0)
+        if (served.contract.index_lag, served.contract.total_extra) != (lag, extra):
+            served.contract = replace(served.contract, index_lag=lag, total_extra=extra)
+        self.actions = ACTIONS if passed < 0.5 else LATER
+
     def happen(self) -> None:
         """One thing, to one record."""
         (kind,) = self.rng.choices(list(KINDS), list(KINDS.values()))
-        (action,) = self.rng.choices(list(ACTIONS), list(ACTIONS.values()))
+        (action,) = self.rng.choices(list(self.actions), list(self.actions.values()))
         self.ledger.note(self.happenings.happen(kind, action, self.rng.randrange(1 << 16)))
         self.report.happened += 1
 
@@ -183,13 +205,11 @@ class Shop:
 
     async def settle(self) -> None:
         """Nothing happens any more, and nothing goes wrong; what is due is read."""
-        self.report.faults.update(
-            {
-                f"{rule.action} {rule.code}" if rule.action == "status" else rule.action: fired
-                for rule, fired in zip(self.sandbox.faults.rules, self.sandbox.faults.fired(), strict=True)
-            }
-        )
+        for rule, fired in zip(self.sandbox.faults.rules, self.sandbox.faults.fired(), strict=True):
+            name = f"{rule.action} {rule.code}" if rule.action == "status" else rule.action
+            self.report.faults[name] += fired
         self.sandbox.faults.clear()
+        self.serve(1.0)
         self.count_requests()
         read: dict[str, str] = {}
         async with BenchContext(
@@ -234,7 +254,12 @@ def _count(asked: Mapping[str, Mapping[str, int]], operation: str) -> int:
 async def run(given: argparse.Namespace, server: Server, folder: Path) -> Report:
     """The hour, and its end."""
     contract = ServedContract(
-        since_honoured=True, sort_honoured=True, descending=True, index_lag=INDEX_LAG, max_page_size=50
+        since_honoured=True,
+        sort_honoured=True,
+        descending=True,
+        index_lag=INDEX_LAG,
+        max_page_size=50,
+        audit_page_size=20,
     )
     with SandboxServer(orders=ORDERS, contract=contract, faults=FAULTS, seed=given.seed) as sandbox:
         shop = Shop(sandbox, server, folder, given)

@@ -79,12 +79,24 @@ async def missing_entries(b: Bench, ledger: Ledger) -> dict[str, list[str]]:
 
 
 async def _served(b: Bench, log: AuditLog, *path: str) -> list[str]:
+    """The ids of the entries of a log, of all its pages."""
     names = OPERATIONS[log.operation].path_parameters
-    try:
-        reply = await b.account.client.call(log.operation, path=dict(zip(names, path, strict=True)))
-    except NotFound:
-        return []
-    return [entry_id(json.loads(entry.raw)) for entry in audit_of(reply).entries]
+    found: list[str] = []
+    number = b.sandbox._sandbox.contract.page_base
+    while True:
+        try:
+            reply = await b.account.client.call(
+                log.operation,
+                path=dict(zip(names, path, strict=True)),
+                query={"page": str(number), "pageSize": "100"},
+            )
+        except NotFound:
+            return []
+        page = [entry_id(json.loads(entry.raw)) for entry in audit_of(reply).entries]
+        found += page
+        if not page or b.sandbox._sandbox.contract.audit_page_size is None:
+            return found
+        number += 1
 
 
 def _packages(state: str | None) -> list[str]:

@@ -6,6 +6,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from random import Random
 from typing import NamedTuple
 
@@ -19,8 +20,10 @@ from worker.sandbox.state.records import Records
 from worker.sandbox.state.store import SYSTEM, Store
 from worker.sandbox.state.world import KINDS
 
-ACTIONS = ("create", "change", "touch", "silently", "flip", "reorder", "remove")
+ACTIONS = ("create", "change", "back", "touch", "silently", "flip", "reorder", "remove")
 """What happens to a record.
+
+`back` changes it and lets its time go back by an hour, as where a clock is put right.
 
 `touch` moves its time and nothing else; `silently` changes it and leaves the time alone; `flip` likewise, there and
 back, and no audit log tells of it; `reorder` gives it other bytes with the same content.
@@ -67,14 +70,21 @@ class Happenings:
         stamps = self.world.orders._stamps
         began, started = time.monotonic_ns(), stamps._clock() - int(hours * 3600 * STEP_NS)
         last = started
+        self._ahead = 0
 
         def tick() -> int:
             nonlocal last
             passed = int((time.monotonic_ns() - began) * speed)
             last = max(last + STEP_NS, started + passed)
-            return last
+            return last + self._ahead
 
         stamps._clock = tick
+
+    def step_clock(self, seconds: float) -> None:
+        """Put the clock of the sandbox on, or back if negative: the next moments are so much later or earlier."""
+        with self.world.lock:
+            self._ahead += int(seconds * STEP_NS)
+            self.world.orders._stamps._last += int(seconds * STEP_NS) // 100
 
     def happen(self, kind: str, action: str, pick: int) -> list[Place]:
         """Let one thing happen to a record, the one at place `pick` of its kind; nothing where there is none."""
@@ -85,6 +95,10 @@ class Happenings:
                     return []
                 action = "create"
             chosen = ids[pick % len(ids)] if ids else ""
+            if action == "back" and chosen:
+                places = self.happen(kind, "change", pick)
+                self._put_back(kind, chosen)
+                return places
             if kind == "orders":
                 return self._order(action, chosen)
             if kind == "order_items":
@@ -92,6 +106,26 @@ class Happenings:
             if kind == "shipments":
                 return self._shipment(action, chosen)
             return [self._record(kind, action, chosen)]
+
+    def _put_back(self, kind: str, record_id: str) -> None:
+        """Let the time of a record go back by an hour, without anything else."""
+        store = self.world.orders
+        if kind == "orders":
+            store._rewrite(record_id, lambda order, _at: _put_back(order, "updatedAt"), counted=False)
+        elif kind == "order_items":
+
+            def rewritten(order: Order, _at: int) -> Order:
+                items = [
+                    _put_back(item, "updatedAt") if item["id"] == record_id else item
+                    for item in order["items"]
+                ]
+                return {**order, "items": items}
+
+            store._rewrite(store.items[record_id], rewritten, counted=False)
+        else:
+            records = self._records(kind)
+            field = "lastModifiedDate" if kind == "shipments" else "updatedAt"
+            records.put(_put_back(records.get(record_id) or {}, field))
 
     def trim(self, keep: int) -> None:
         """Leave so many records of each kind but orders, items and shipments: for tests that read them often."""
@@ -269,6 +303,12 @@ class Happenings:
 
 def _flipped(record: Record) -> Record:
     return {**record, "flag": not record.get("flag")}
+
+
+def _put_back(record: Record, field: str) -> Record:
+    text: str = record[field]
+    earlier = datetime.fromisoformat(text[:19]) - timedelta(hours=1)
+    return {**record, field: earlier.isoformat() + text[19:]}
 
 
 def _unlist(order: Order, shipment_id: str) -> None:

@@ -24,6 +24,7 @@ CONTRACT_KEYS = (
     "choices_honoured",
     "ignore_page",
     "total",
+    "total_extra",
     "paging",
     "descending",
     "since_honoured",
@@ -31,6 +32,7 @@ CONTRACT_KEYS = (
     "prefixless",
     "login_case",
     "audit_shape",
+    "audit_page_size",
     "latency",
     "gzip",
 )

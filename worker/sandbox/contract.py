@@ -47,6 +47,7 @@ class ServedContract:
         index_lag: Seconds after which lists show a change; single records show it at once.
         ignore_page: Ignore `page`: every page is the first one.
         total: Key of the number of matching records; `none` omits it.
+        total_extra: Number added to every total, as by a gateway that counts records that the token may not read.
         paging: Repeat `page` and `pageSize` (the size that was used) in the response.
         descending: List the newest record first instead of the oldest, by creation.
         since_honoured: Let `updatedFrom` and `updatedTo`, for shipments `lastModifiedDateFrom` and
@@ -64,6 +65,8 @@ class ServedContract:
         login_case: Spelling of the fields of a client's login: `camel` (clientId), `snake` (client_id), or
             `either`.
         audit_shape: `wrapped` serves audit logs in `auditLogs`, `bare` as a bare list with other field names.
+        audit_page_size: Largest number of entries in a response of an audit log, which then has pages as a list has;
+            `none` serves every log as a whole.
         latency: Seconds that every API request waits before it is served.
         gzip: Compress bodies for clients that accept it.
 
@@ -82,6 +85,7 @@ class ServedContract:
     index_lag: float = 0.0
     ignore_page: bool = False
     total: str | None = "total"
+    total_extra: int = 0
     paging: bool = True
     descending: bool = False
     since_honoured: bool = False
@@ -91,6 +95,7 @@ class ServedContract:
     moved: Mapping[str, str] = field(default_factory=dict)
     login_case: Literal["either", "camel", "snake"] = "either"
     audit_shape: Literal["wrapped", "bare"] = "wrapped"
+    audit_page_size: int | None = None
     latency: float = 0.0
     gzip: bool = False
 
@@ -101,6 +106,11 @@ class ServedContract:
             (
                 "max_page_size",
                 self.max_page_size is None or self.max_page_size >= 1,
+                "a whole number from 1, or none",
+            ),
+            (
+                "audit_page_size",
+                self.audit_page_size is None or self.audit_page_size >= 1,
                 "a whole number from 1, or none",
             ),
             ("result_cap", self.result_cap is None or self.result_cap >= 1, "a whole number from 1, or none"),
@@ -209,7 +219,7 @@ class ServedContract:
             return b"", b""
         tail = f',"page":{page},"pageSize":{size}' if self.paging else ""
         if self.total is not None:
-            tail += f',"{self.total}":{total}'
+            tail += f',"{self.total}":{max(0, total + self.total_extra)}'
         return f'{{"{key}":'.encode(), f"{tail}}}".encode()
 
     @staticmethod

@@ -62,29 +62,41 @@ def answer(
         return Answer(200, page(contract, source, *requested, ids, key=key, ordered=ordered))
 
 
-def audit_answer(sandbox: Sandbox, kind: Kind, record_id: str, created: object = None) -> Answer:
-    """Return the response of an audit log operation, in the layout of the contract.
+def audit_answer(sandbox: Sandbox, call: Call, kind: Kind, record_id: str, created: object = None) -> Answer:
+    """Return the response of an audit log operation, in the layout of the contract: the log, or a page of it.
 
     Args:
         sandbox: The sandbox with the logs.
+        call: The request, with page and size in its query if logs have pages.
         kind: The kind of the record.
         record_id: The id of the record.
         created: The time of creation in the record; see `AuditLogs.entries`.
     """
+    contract = sandbox.contract
     entries = sandbox.world.audit.entries(kind, record_id, created if isinstance(created, str) else None)
-    if sandbox.contract.audit_shape == "wrapped":
-        return json_answer({"auditLogs": entries})
-    return json_answer(
-        [
-            {
-                "auditId": entry["id"],
-                "createdAt": entry["timestamp"],
-                "eventType": f"{kind}.{entry['action']}",
-                "performedBy": entry["user"],
-                "data": msgspec.json.encode(
-                    {"resourceId": record_id, "resourceType": kind, "changes": entry["changes"]}
-                ).decode(),
-            }
-            for entry in entries
-        ]
-    )
+    frame: dict[str, int] = {}
+    if contract.audit_page_size is not None:
+        requested = contract.read_page(call.query)
+        if isinstance(requested, Answer):
+            return requested
+        number, size = requested[0], min(requested[1], contract.audit_page_size)
+        if contract.paging:
+            frame = {"page": number, "pageSize": size}
+        if contract.total is not None:
+            frame[contract.total] = len(entries)
+        first = (number - contract.page_base) * size
+        entries = entries[first : first + size]
+    if contract.audit_shape == "wrapped":
+        return json_answer({"auditLogs": entries, **frame})
+    return json_answer([_bare_entry(kind, record_id, entry) for entry in entries])
+
+
+def _bare_entry(kind: Kind, record_id: str, entry: Record) -> Record:
+    data = {"resourceId": record_id, "resourceType": kind, "changes": entry["changes"]}
+    return {
+        "auditId": entry["id"],
+        "createdAt": entry["timestamp"],
+        "eventType": f"{kind}.{entry['action']}",
+        "performedBy": entry["user"],
+        "data": msgspec.json.encode(data).decode(),
+    }

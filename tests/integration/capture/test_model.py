@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from tests.support.campaign import HostClock
 from tests.support.convergence import look_once_more, missing_entries, take_new
 from tests.support.mutations import ACTIONS, Happenings
 from tests.support.oracle import Ledger
@@ -26,7 +27,7 @@ from worker.capture.registry import AUDIT_LOGS, CAPTURED, RESOURCES
 from worker.capture.resources import AuditLog
 from worker.capture.resync.requests import ResyncRequest, ResyncState
 from worker.capture.state.store import StateStore
-from worker.ordermesh.contract.findings import Capabilities, fingerprint, no, yes
+from worker.ordermesh.contract.findings import UNKNOWN_LOG, Capabilities, LogPages, fingerprint, no, yes
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 from worker.sandbox.state.index import Index
@@ -41,14 +42,18 @@ CONTRACTS = [
     ServedContract(since_honoured=True, sort_honoured=True),
     ServedContract(since_honoured=True),
     ServedContract(sort_honoured=True),
+    ServedContract(total_extra=4000, audit_page_size=2),
+    ServedContract(total_extra=-2, since_honoured=True, audit_page_size=3, audit_shape="bare"),
     ServedContract(index_lag=LAG),
     ServedContract(index_lag=LAG, since_honoured=True, sort_honoured=True),
 ]
-TIMELY = tuple(action for action in ACTIONS if action not in {"silently", "flip"})
+TIMELY = tuple(action for action in ACTIONS if action not in {"back", "silently", "flip"})
 """What leaves no two states of a record with the same time: where a list lags behind, nothing else tells them apart."""
-SPOILED = ("status", "busy", "drop", "truncate", "garbage", "empty", "not_a_list")
+SPOILED = ("status", "busy", "drop", "truncate", "garbage", "empty", "not_a_list", "no_content")
 ROUNDS = 20
 """Rounds of polls after which everything must have been told. A few are enough unless many deletions wait."""
+
+LOG_PAGES = LogPages(page_parameter="page", size_parameter="pageSize", first_page=1)
 
 kinds = st.sampled_from(list(RESOURCES))
 picks = st.integers(0, 9)
@@ -106,7 +111,7 @@ class Life(RuleBasedStateMachine):
         """A small shop with its catalog, and a worker that knows how it is served and may have read it before."""
         with redis.Redis.from_url(self.server.url) as client:
             client.flushall()
-        self.contract, self.now = contract, 0.0
+        self.contract, self.now, self.clock = contract, 0.0, HostClock()
         self.sandbox = SandboxServer(orders=orders, contract=contract)
         if contract.index_lag:
             lists = {each: Index(LAG, lambda: self.now) for each in searches}
@@ -126,9 +131,8 @@ class Life(RuleBasedStateMachine):
     def bench(self) -> BenchContext:
         """The parts of a worker."""
         intervals = dict.fromkeys(CAPTURED, 1.0)
-        return BenchContext(
-            self.sandbox, self.server.url, {**self.api, "intervals": intervals, "probe": True}
-        )
+        options = {**self.api, "intervals": intervals, "probe": True, "clock": self.clock}
+        return BenchContext(self.sandbox, self.server.url, options)
 
     def work(self) -> None:
         """A worker begins."""
@@ -165,10 +169,12 @@ class Life(RuleBasedStateMachine):
     def something_goes_wrong(self, action: str, operation: str, page: int | None, times: int) -> None:
         """One or two of the next answers are spoiled, in a way that shows."""
         shows = self.contract.total and self.contract.wrapper_key
-        if action in {"empty", "not_a_list"} and (operation not in searches or not shows):
+        if action in {"empty", "not_a_list", "no_content"} and (operation not in searches or not shows):
             action = "garbage"
         page = page if operation in searches else None
         given: dict[str, Any] = {"code": 500}
+        if action == "no_content":
+            action, given = "status", {"code": 204}
         if action == "busy":
             action, given = "status", {"code": 429, "retry_after": 0.01}
         fault = FaultRule(action, operation=operation, page=page, times=times, **given)
@@ -344,6 +350,17 @@ class Life(RuleBasedStateMachine):
 
         self.run(slices)
 
+    @rule(offset=st.sampled_from([-3600.0, -5.0, 0.0, 5.0, 3600.0]))
+    def the_clock_of_the_host_jumps(self, offset: float) -> None:
+        """It is so many seconds ahead from now on."""
+        self.clock.offset = offset
+
+    @rule(ahead=st.sampled_from([-3600.0, -2.0, 2.0, 3600.0]))
+    def the_clock_of_the_gateway_jumps(self, ahead: float) -> None:
+        """What changes from now on has other times; not where lists lag behind, and nothing else tells states apart."""
+        if not self.contract.index_lag:
+            self.happenings.step_clock(ahead)
+
     @rule()
     def time_passes(self) -> None:
         """The lists show what happened a while ago."""
@@ -401,6 +418,8 @@ async def know(b: Bench, contract: ServedContract) -> None:
             single=yes("it can") if resource.single else no("there is no such operation"),
             single_alike=name != "order_items",  # alone they are served without the id of their order
             past_end="empty",
+            log_pages=yes("logs have pages") if contract.audit_page_size else UNKNOWN_LOG,
+            log_listing=LOG_PAGES if contract.audit_page_size else None,
         )
         await answer(b.redis.hset(b.account.keys.contract, name, msgspec.json.encode(found).decode()))
 

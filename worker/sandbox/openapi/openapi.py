@@ -254,7 +254,11 @@ def _audit_logs(contract: ServedContract) -> JsonSchema:
     change = _object({"property": _TEXT, "oldValue": {}, "newValue": {}}, "property")
     texts = dict.fromkeys(("id", "resourceId", "resourceType", "action", "user", "timestamp"), _TEXT)
     entry = _object(texts | {"changes": {"type": "array", "items": change}}, *texts, "changes")
-    return _object({"auditLogs": {"type": "array", "items": entry}}, "auditLogs")
+    frame: dict[str, JsonSchema] = {}
+    if contract.audit_page_size is not None:
+        keys = [*(("page", "pageSize") if contract.paging else ()), contract.total]
+        frame = {key: {"type": "integer"} for key in keys if key is not None}
+    return _object({"auditLogs": {"type": "array", "items": entry}, **frame}, "auditLogs", *frame)
 
 
 def _bulk_results() -> JsonSchema:

@@ -53,7 +53,7 @@ def audit_logs(sandbox: Sandbox, call: Call) -> Answer:
     if order is None and not sandbox.world.audit.entries("orderItem", item_id):
         raise _not_found(item_id)
     created = None if order is None else _in(order, item_id).get("createdAt")
-    return listing.audit_answer(sandbox, "orderItem", item_id, created)
+    return listing.audit_answer(sandbox, call, "orderItem", item_id, created)
 
 
 def _item(sandbox: Sandbox, item_id: str) -> Order:

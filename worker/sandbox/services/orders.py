@@ -67,13 +67,13 @@ def audit_logs(sandbox: Sandbox, call: Call) -> Answer:
     order = sandbox.store.read(order_id)
     if order is None and not sandbox.world.audit.entries("order", order_id):
         raise not_found("orderId", order_id)
-    return listing.audit_answer(sandbox, "order", order_id, (order or {}).get("createdAt"))
+    return listing.audit_answer(sandbox, call, "order", order_id, (order or {}).get("createdAt"))
 
 
 def audit_logs_by_safe_id(sandbox: Sandbox, call: Call) -> Answer:
     """Retrieve audit logs for a specific order by its safe id."""
     order = by_safe_id(sandbox, call)
-    return listing.audit_answer(sandbox, "order", order["id"], order.get("createdAt"))
+    return listing.audit_answer(sandbox, call, "order", order["id"], order.get("createdAt"))
 
 
 def by_safe_id(sandbox: Sandbox, call: Call) -> Order:

@@ -87,7 +87,7 @@ def audit_logs(sandbox: Sandbox, call: Call) -> Answer:
     shipment = sandbox.world.shipments.get(shipment_id)
     _must_have_existed(sandbox, shipment_id, shipment)
     return listing.audit_answer(
-        sandbox, "shipment", shipment_id, sortable((shipment or {}).get("createdDate")) or None
+        sandbox, call, "shipment", shipment_id, sortable((shipment or {}).get("createdDate")) or None
     )
 
 
@@ -95,7 +95,7 @@ def message_audit_logs(sandbox: Sandbox, call: Call) -> Answer:
     """Get message audit logs for shipment updates: the messages to the facility since the start."""
     shipment_id = call.params["shipmentId"]
     _must_have_existed(sandbox, shipment_id, sandbox.world.shipments.get(shipment_id))
-    return listing.audit_answer(sandbox, "message", shipment_id)
+    return listing.audit_answer(sandbox, call, "message", shipment_id)
 
 
 def package_audit_logs(sandbox: Sandbox, call: Call) -> Answer:
@@ -108,7 +108,7 @@ def package_audit_logs(sandbox: Sandbox, call: Call) -> Answer:
     if package is None and not sandbox.world.audit.entries("package", package_id):
         raise refusal(404, "The package was not found.", "packageId", package_id)
     return listing.audit_answer(
-        sandbox, "package", package_id, sortable((package or {}).get("shippedDate")) or None
+        sandbox, call, "package", package_id, sortable((package or {}).get("shippedDate")) or None
     )
 
 

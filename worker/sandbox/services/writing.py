@@ -92,7 +92,9 @@ class Shelf:
                 record = self.records(world).get(record_id)
                 if record is None and not world.audit.entries(self.kind, record_id):
                     raise refusal(404, f"The {self.name} was not found.", parameter, record_id)
-                return listing.audit_answer(sandbox, self.kind, record_id, (record or {}).get("createdAt"))
+                return listing.audit_answer(
+                    sandbox, call, self.kind, record_id, (record or {}).get("createdAt")
+                )
 
         return handle
 
