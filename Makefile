@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types imports unit integration chaos soak model hour bench image docs site lock release clean install
+.PHONY: help run test lint types imports unit integration chaos soak delivery model hour bench image docs site lock release clean install
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,8 +46,11 @@ integration: $(VENV)/.installed  ## Run the tests against a real server and the 
 chaos: $(VENV)/.installed  ## Run the tests with faults of every kind, long ones as well (15 minutes)
 	@$(BIN)/python -m pytest tests/chaos -m "long or not long"
 
-soak: $(VENV)/.installed  ## Deliver 50,000 events while consumers are killed at random
+soak: $(VENV)/.installed  ## Ten minutes of every fault at random, with memory and descriptors sampled
 	@$(BIN)/python -m tests.chaos.soak
+
+delivery: $(VENV)/.installed  ## Deliver 50,000 events while consumers are killed at random
+	@$(BIN)/python -m tests.chaos.delivery
 
 model: $(VENV)/.installed  ## Run the model-based test with 300 random histories of an account
 	@$(BIN)/python -m tests.chaos.model
