@@ -43,6 +43,14 @@ def test_status_by_default(server: SandboxServer) -> None:
     assert "retry-after" not in answer.headers
 
 
+def test_status_without_a_body(server: SandboxServer) -> None:
+    """A 204 has no body, and the connection goes on."""
+    on_search(server, "status", code=204, body="ignored", times=1)
+    answer = get(server, SEARCH)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert get(server, SEARCH).status_code == 200
+
+
 def test_status_may_hit_a_login(server: SandboxServer) -> None:
     """Faults reach the user service too."""
     server.faults.replace([FaultRule("status", operation="clients.token", code=500)])

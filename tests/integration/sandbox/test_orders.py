@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.sandbox_api import SandboxApi
-from worker.sandbox import CLIENT_ID, SandboxServer
+from worker.sandbox import CLIENT_ID, SandboxServer, ServedContract
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z")
 ADDRESS = {"firstName": "Ines", "lastName": "Example", "line1": "1 Mill Lane", "countryCode": "US"}
@@ -416,3 +416,18 @@ def test_an_item_that_never_was_has_no_audit_logs(api: SandboxApi) -> None:
     """Audit logs of nothing are 404."""
     assert api.refused(404, "order_items.audit_logs", itemId="nobody")
     assert api.refused(404, "orders.audit_logs_by_safe_id", safeId="nobody")
+
+
+def test_audit_logs_in_pages_and_totals_that_count_too_much() -> None:
+    """`audit_page_size` cuts a log into pages with its total; `total_extra` is added to the totals of lists."""
+    contract = ServedContract(audit_page_size=2, total_extra=4000)
+    with SandboxServer(orders=3, contract=contract) as server, SandboxApi(server) as api:
+        (order,) = [server.store.ids()[0]]
+        for status in ("A", "B", "C", "D"):
+            server.store.change(order, status=status)
+        pages = [
+            api.do("orders.audit_logs", query={"page": str(number)}, orderId=order) for number in (1, 2, 3, 4)
+        ]
+        assert [len(page["auditLogs"]) for page in pages] == [2, 2, 1, 0]
+        assert (pages[0]["page"], pages[0]["pageSize"], pages[0]["total"]) == (1, 2, 5)
+        assert api.do("orders.search")["total"] == 4003

@@ -191,6 +191,8 @@ def _header(scope: Scope, name: bytes) -> bytes | None:
 
 def _status(rule: FaultRule) -> Answer:
     headers = {} if rule.retry_after is None else {"retry-after": str(rule.retry_after)}
+    if rule.code in {204, 304}:
+        return Answer(rule.code, b"", headers)  # a response with this status has no body
     if rule.body is not None:
         return Answer(rule.code, rule.body.encode(), headers)
     problem = error_answer(rule.code, "A fault rule of the sandbox requested this response.")
