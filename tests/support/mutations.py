@@ -71,6 +71,8 @@ class Happenings:
         began, started = time.monotonic_ns(), stamps._clock() - int(hours * 3600 * STEP_NS)
         last = started
         self._ahead = 0
+        self.stepped = False
+        """Whether the clock was ever put back."""
 
         def tick() -> int:
             nonlocal last
@@ -84,6 +86,7 @@ class Happenings:
         """Put the clock of the sandbox on, or back if negative: the next moments are so much later or earlier."""
         with self.world.lock:
             self._ahead += int(seconds * STEP_NS)
+            self.stepped = self.stepped or seconds < 0
             self.world.orders._stamps._last += int(seconds * STEP_NS) // 100
 
     def happen(self, kind: str, action: str, pick: int) -> list[Place]:

@@ -143,6 +143,11 @@ class Ledger:
             # A log of before the start begins with an entry that goes with its record.
             behind = told[1:] if told[:1] and told[0] not in entries else told
             whole = entries[: len(behind)] if subject in lost else entries
+            if (
+                self._happenings.stepped
+            ):  # entries are told in the order of their times, and those have gone back
+                told_ones = [each for each in told if each in entries]
+                behind, whole = sorted(told_ones), sorted(told_ones if subject in lost else entries)
             if behind != list(whole):
                 found.append(f"{name} {subject}: told {told}, served {list(entries)}")
         return found
