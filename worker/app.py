@@ -35,6 +35,7 @@ from worker.ordermesh.client import OrderMeshClient
 from worker.ordermesh.contract import file as contract_file
 from worker.ordermesh.http.auth import credentials_of
 from worker.ordermesh.http.budget import Budget
+from worker.ordermesh.http.rotation import Rotation
 from worker.ordermesh.http.tokens import TokenSource
 from worker.ordermesh.http.transport import make_http
 from worker.queue.retention import Retention
@@ -56,9 +57,10 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.clock import SharedClock
-    from worker.config.sections import Account
+    from worker.config.sections import Account, ApiSettings
     from worker.config.settings import Settings
     from worker.ordermesh.contract.profile import ContractProfile
+    from worker.ordermesh.http.auth import Credentials
 
 DEREGISTER_SECONDS = 1.0
 
@@ -142,6 +144,7 @@ async def open_services(
     url: str,
     clock: SharedClock | None = None,
     given_out: GivenOut | None = None,
+    read_accounts: Callable[[], Sequence[Account]] | None = None,
 ) -> AsyncIterator[Services]:
     """Everything the jobs need, for all accounts; connections are closed at the end.
 
@@ -150,6 +153,8 @@ async def open_services(
         url: The address of Redis.
         clock: What they go by; None for the clock of Redis.
         given_out: What earlier lives of this worker are known to have published.
+        read_accounts: Reads the accounts anew from the settings, for a login whose secret was rotated; None if the
+            secrets stay as they are.
 
     """
     given_out = given_out or GivenOut()
@@ -160,7 +165,14 @@ async def open_services(
         files = {account.contract_file for account in accounts}
         profiles = {file: contract_file.load(file).profile for file in files}
         desks = {
-            account.name: _account_services(account, profiles[account.contract_file], redis, clock, given_out)
+            account.name: _account_services(
+                account,
+                profiles[account.contract_file],
+                redis,
+                clock,
+                given_out=given_out,
+                read_accounts=read_accounts,
+            )
             for account in accounts
         }
         for account_services in desks.values():
@@ -169,7 +181,13 @@ async def open_services(
 
 
 def _account_services(
-    account: Account, profile: ContractProfile, redis: Redis, clock: SharedClock, given_out: GivenOut
+    account: Account,
+    profile: ContractProfile,
+    redis: Redis,
+    clock: SharedClock,
+    *,
+    given_out: GivenOut,
+    read_accounts: Callable[[], Sequence[Account]] | None,
 ) -> AccountServices:
     keys = Keys(account.name)
     budget = Budget(
@@ -190,6 +208,7 @@ def _account_services(
         base_url=account.api.base_url,
         login=client.login,
         clock=clock,
+        rotated=_rotation(account, read_accounts),
     )
     contract = CapabilityRegistry(redis=redis, keys=keys, client=client, configured=profile, clock=clock)
     groups = Groups(redis, keys)
@@ -217,6 +236,21 @@ def _account_services(
         groups,
         retention,
     )
+
+
+def _rotation(
+    account: Account, read_accounts: Callable[[], Sequence[Account]] | None
+) -> Callable[[], Credentials | None]:
+    if read_accounts is None:
+        return lambda: None
+
+    def read() -> ApiSettings:
+        for each in read_accounts():
+            if each.name == account.name:
+                return each.api
+        raise SettingsError(f"The settings have no account {account.name!r} any more.")
+
+    return Rotation(account.name, account.api, read)
 
 
 def limits_of(account: Account) -> dict[str, RetentionLimits]:

@@ -32,7 +32,7 @@ from worker.cli.run.once import PATIENCE, read_once
 from worker.cli.run.sandbox_process import LocalOrderMesh, local_ordermesh
 from worker.clock import SystemClock
 from worker.config.sections import SANDBOX_ACCOUNT, Account, PollSettings
-from worker.config.settings import Settings, hide_password
+from worker.config.settings import Settings, hide_password, load
 from worker.errors import LoginRejected, OrderMeshError, RedisFull, RedisUnavailable
 from worker.keys import PREFIX
 from worker.redis.connections import check_server, connect, wait_until_up
@@ -88,7 +88,10 @@ async def _run(
         url = await stack.enter_async_context(redis_url(settings, alone=sandbox or not once))
         # Each sandbox begins anew, so it has published nothing before.
         given_out = GivenOut(None if sandbox else settings.data_dir)
-        services = await stack.enter_async_context(open_services(accounts, url, given_out=given_out))
+        read_accounts = None if local else _read_accounts
+        services = await stack.enter_async_context(
+            open_services(accounts, url, given_out=given_out, read_accounts=read_accounts)
+        )
         stack.callback(given_out.save, ended=True)
         await wait_until_up(services.redis, url, clock, patience=PATIENCE if once else None)
         try:
@@ -114,6 +117,11 @@ async def _run(
             if not as_json:
                 _greet(settings, accounts, url, local)
             await _daemon(settings, services, url, clock, manager)
+
+
+def _read_accounts() -> Sequence[Account]:
+    """Return the accounts as the settings are now."""
+    return load().accounts()
 
 
 async def _daemon(

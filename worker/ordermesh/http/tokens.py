@@ -51,7 +51,11 @@ _decode = msgspec.json.Decoder(Token).decode
 
 
 class TokenSource:
-    """Returns a valid token, and renews it before it expires."""
+    """Returns a valid token, and renews it before it expires.
+
+    `rotated` returns the credentials if they have changed at their source, otherwise None. It is called after a refusal
+    and before the login that follows one, so that a secret rotated on disk is used at once.
+    """
 
     def __init__(
         self,
@@ -62,10 +66,11 @@ class TokenSource:
         base_url: str,
         login: Login,
         clock: Clock,
+        rotated: Callable[[], Credentials | None] = lambda: None,
     ) -> None:
         self._redis, self._keys, self._clock = redis, keys, clock
-        self._credentials, self._login = credentials, login
-        self._fingerprint = credentials.fingerprint(base_url)
+        self._credentials, self._base_url, self._login = credentials, base_url, login
+        self._rotated, self._refused = rotated, False
         self._token: Token | None = None
         self._renewing = anyio.Lock()
         self._store = scripts.load(redis, "worker.ordermesh", "token_store")
@@ -152,7 +157,10 @@ class TokenSource:
             token = _decode(raw) if raw else None
         except (msgspec.DecodeError, RecursionError):
             token = None  # not written by this version; the next login replaces it
-        return token if token is not None and token.login == self._fingerprint else None
+        return token if token is not None and token.login == self._fingerprint() else None
+
+    def _fingerprint(self) -> str:
+        return self._credentials.fingerprint(self._base_url)
 
     def _is_fresh(self, token: Token, rejected: str | None) -> bool:
         return token.access != rejected and self._clock.now() < token.renew_at
@@ -188,7 +196,29 @@ class TokenSource:
             except OrderMeshError as error:
                 # The refresh token is used up or revoked, or this gateway has no refresh: log in again.
                 self._log.info("refresh_refused", reason=str(error))
-        return await self._send(login_request(self._credentials), previous)
+        return await self._enter(previous)
+
+    async def _enter(self, previous: Token | None) -> Token:
+        """Log in; with credentials that are read anew if these, or those of the last login, were refused."""
+        if self._refused:
+            self._take_rotated()
+        while True:
+            try:
+                token = await self._send(login_request(self._credentials), previous)
+            except LoginRejected:
+                self._refused = True
+                if not self._take_rotated():
+                    raise
+            else:
+                self._refused = False
+                return token
+
+    def _take_rotated(self) -> bool:
+        """Use the credentials that have changed at their source; return False if they have not."""
+        credentials = self._rotated()
+        if credentials is not None:
+            self._credentials = credentials
+        return credentials is not None
 
     async def _send(self, request: LoginRequest, previous: Token | None) -> Token:
         body = await self._login(request)
@@ -198,7 +228,7 @@ class TokenSource:
             body,
             now=self._clock.now(),
             share=self._clock.uniform(*RENEW_AFTER),
-            login=self._fingerprint,
+            login=self._fingerprint(),
             previous=previous,
         )
         redaction.add_passing(token.access, token.refresh)

@@ -35,6 +35,7 @@ OWN = (
     LogField("capability", _TEXT, "capability of the gateway: a filter, a sort or a choice"),
     LogField("case", _TEXT, "spelling of the fields of the login: snake or camel"),
     LogField("cause", _TEXT, "reason, as a sentence"),
+    LogField("changed", _TEXTS, "names of the settings that changed; never their values"),
     LogField("changed_at", Kind.TIME, "time of the change, by the clock of OrderMesh"),
     LogField(
         "clock_offset_s",

@@ -220,6 +220,19 @@ EVENTS = (
         fields=("operation", "lifetime_s"),
     ),
     LogEvent(
+        "secrets_read_anew",
+        LogLevel.INFO,
+        "After a refused login, the settings were read again and have other credentials; the worker uses them.",
+        fields=("changed",),
+    ),
+    LogEvent(
+        "secrets_not_read",
+        LogLevel.WARNING,
+        "After a refused login, the settings were read again and are invalid; the worker uses the old credentials.",
+        "Correct the setting that `error` names.",
+        ("error",),
+    ),
+    LogEvent(
         "login_failed",
         LogLevel.ERROR,
         "The login failed at the start; the worker retries it.",

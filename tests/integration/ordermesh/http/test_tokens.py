@@ -88,6 +88,7 @@ async def source(redis_url: str) -> AsyncIterator[Maker]:
             credentials: Credentials = CLIENT,
             clock: Clock | None = None,
             url: str = redis_url,
+            rotated: Callable[[], Credentials | None] = lambda: None,
         ) -> TokenSource:
             client = connect(url)
             stack.push_async_callback(client.aclose)
@@ -98,6 +99,7 @@ async def source(redis_url: str) -> AsyncIterator[Maker]:
                 base_url="http://gateway",
                 login=login,
                 clock=clock or OwnClock(),
+                rotated=rotated,
             )
 
         yield make
@@ -576,3 +578,17 @@ async def test_redis_away(source: Maker, own_server: Server) -> None:
         with pytest.raises((redis.exceptions.RedisError, OSError)):
             await tokens.get()
     assert service.requests == []
+
+
+async def test_credentials_are_read_anew_after_a_refusal(source: Maker) -> None:
+    """After each refusal, and before the login that follows: a refused secret is not sent when there is another."""
+    service = UserService(fail=[LoginRejected(401, "wrong")] * 3)
+    there = [Credentials("client-1", secret, is_client=True) for secret in ("second-secret", "third-secret")]
+    found: list[Credentials | None] = [None, None, there[0], there[1]]
+    tokens = source(service, rotated=lambda: found.pop(0))
+    with pytest.raises(LoginRejected):
+        await tokens.get()  # nothing new at its source
+    assert (await tokens.get()).access == "a4"  # nothing new before it, and then two rotations
+    secrets = [request.body["clientSecret"] for request in service.requests]
+    assert secrets == ["client-secret", "client-secret", "second-secret", "third-secret"]
+    assert found == []
