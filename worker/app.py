@@ -52,7 +52,7 @@ from worker.services import AccountServices, Services
 from worker.telemetry.log import redaction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 
     from redis.asyncio import Redis
 
@@ -105,8 +105,7 @@ async def redis_url(settings: Settings, *, alone: bool = False) -> AsyncIterator
         SettingsError: `alone` was asked for, and another worker uses the data folder.
 
     """
-    if settings.redis.url is not None:
-        url = settings.redis.url.get_secret_value()
+    if (url := settings.redis.address) is not None:
         redaction.add(urlsplit(url).password)
         yield url
     else:
@@ -127,8 +126,8 @@ def running_redis_url(settings: Settings) -> str:
         RedisUnavailable: No URL is set, and no embedded server runs.
 
     """
-    if settings.redis.url is not None:
-        return settings.redis.url.get_secret_value()
+    if (url := settings.redis.address) is not None:
+        return url
     running = embedded.find(settings.data_dir)
     if running is None:
         raise RedisUnavailable(
@@ -208,7 +207,7 @@ def _account_services(
         base_url=account.api.base_url,
         login=client.login,
         clock=clock,
-        rotated=_rotation(account, read_accounts),
+        rotated=_rotation(account, client, read_accounts),
     )
     contract = CapabilityRegistry(redis=redis, keys=keys, client=client, configured=profile, clock=clock)
     groups = Groups(redis, keys)
@@ -239,7 +238,7 @@ def _account_services(
 
 
 def _rotation(
-    account: Account, read_accounts: Callable[[], Sequence[Account]] | None
+    account: Account, client: OrderMeshClient, read_accounts: Callable[[], Sequence[Account]] | None
 ) -> Callable[[], Credentials | None]:
     if read_accounts is None:
         return lambda: None
@@ -250,7 +249,7 @@ def _rotation(
                 return each.api
         raise SettingsError(f"The settings have no account {account.name!r} any more.")
 
-    return Rotation(account.name, account.api, read)
+    return Rotation(account.name, account.api, read, client.use_headers)
 
 
 def limits_of(account: Account) -> dict[str, RetentionLimits]:
@@ -357,6 +356,11 @@ async def _withdrawn(services: Services, account: AccountServices) -> list[Resou
 
 async def deregister(services: Services) -> None:
     """This worker ends, and is not counted among those alive any more. Redis may be away, and is not waited for."""
+    await leave(services, services.accounts)
+
+
+async def leave(services: Services, accounts: Iterable[str]) -> None:
+    """This worker does not serve these accounts any more. Redis may be away, and is not waited for."""
     with suppress(RedisError, OSError), anyio.move_on_after(DEREGISTER_SECONDS):
-        for account in services.accounts.values():
-            await Presence(services.redis, account.keys).leave(worker_id())
+        for name in accounts:
+            await Presence(services.redis, services.accounts[name].keys).leave(worker_id())

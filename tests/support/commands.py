@@ -33,6 +33,7 @@ from tests.support.programs import program_env
 from worker import app
 from worker.cli import cli, main
 from worker.cli.run import command as run_command
+from worker.cli.run import serving
 from worker.telemetry.log import NOISY, Redaction, redaction
 
 
@@ -136,7 +137,7 @@ def _own_logs() -> Iterator[None]:
 @contextmanager
 def _own_signal_handlers() -> Iterator[None]:
     """Put back the handlers of the test: an event loop that ends puts back those of Python."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
@@ -148,7 +149,9 @@ def _own_signal_handlers() -> Iterator[None]:
 def _own_worker_id() -> Iterator[None]:
     """A worker that the test runs itself is another one."""
     own = functools.cache(app.worker_id.__wrapped__)
-    with patch.object(app, "worker_id", own), patch.object(run_command, "worker_id", own):
+    with ExitStack() as stack:
+        for module in (app, run_command, serving):
+            stack.enter_context(patch.object(module, "worker_id", own))
         yield
 
 

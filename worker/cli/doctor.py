@@ -127,7 +127,7 @@ async def _examine(settings: Settings, report: Report) -> None:
 async def _examine_redis(settings: Settings, url: str, accounts: tuple[Account, ...], report: Report) -> bool:
     """Check Redis; return True if the other checks, which need the server for events and state, can be run."""
     names = [account.name for account in accounts]
-    queue_url = settings.redis.queue_url.get_secret_value() if settings.redis.queue_url else None
+    queue_url = settings.redis.queue_address
     before = len(report.findings)
     async for finding in checks.check_redis(url, "events and state"):
         report.add(finding)

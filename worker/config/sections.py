@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 INTERVALS = {
     "orders": 15.0,
@@ -50,6 +50,11 @@ WITH_STATUS = ("orders", "order_items", "shipments")
 SANDBOX_ACCOUNT = "sandbox"
 """The account of `ordersync run --sandbox`. Each run starts with new orders and drops the state of older ones."""
 _GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+_OWN_HEADERS = frozenset({
+    "accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "expect", "host",
+    "te", "trailer", "transfer-encoding", "upgrade",
+})  # fmt: skip
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -163,6 +168,25 @@ class Section(BaseModel):
         return without_line_end(value)
 
 
+def _home(value: Path | None) -> Path | None:
+    return value.expanduser() if value else None
+
+
+_File = Annotated[Path | None, AfterValidator(_home)]
+
+
+def _headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    for name, secret in value.items():
+        text = secret.get_secret_value().strip()
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a header")
+        if name.lower() in _OWN_HEADERS:
+            raise ValueError(f"the worker sets the header {name} itself")
+        if not text or not text.isascii() or not text.isprintable():
+            raise ValueError(f"the value of {name} must be printable ASCII characters")
+    return {name: SecretStr(secret.get_secret_value().strip()) for name, secret in value.items()}
+
+
 class ApiSettings(Section):
     """How to reach OrderMesh, and how many requests to send."""
 
@@ -193,6 +217,25 @@ class ApiSettings(Section):
         description="most bytes of one record; a longer one is stored as a dead letter without its content",
     )
 
+    headers: Annotated[dict[str, SecretStr], AfterValidator(_headers)] = Field(
+        default={}, description="headers of every request, such as the subscription key of an API management"
+    )
+    ca_file: _File = Field(
+        None, description="certificates (PEM) of authorities that are trusted beside those of the system"
+    )
+    client_cert_file: _File = Field(
+        None, description="certificate (PEM) that the worker shows to the gateway, with its chain"
+    )
+    client_key_file: _File = Field(
+        None, description="key (PEM, not encrypted) of that certificate; if not set, it is in the same file"
+    )
+
+    @model_validator(mode="after")
+    def _has_certificate(self) -> Self:
+        if self.client_key_file and not self.client_cert_file:
+            raise ValueError("client_key_file needs client_cert_file")
+        return self
+
     @property
     def has_login(self) -> bool:
         """True if one of the two logins is complete."""
@@ -208,6 +251,55 @@ class RedisSettings(Section):
     queue_url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = Field(
         None, description="server for the queue of arq; if not set, the same server"
     )
+    ca_file: _File = Field(
+        None, description="certificates (PEM) of authorities that are trusted beside those of the system"
+    )
+    client_cert_file: _File = Field(
+        None, description="certificate (PEM) that the worker shows to both servers, with its chain"
+    )
+    client_key_file: _File = Field(
+        None, description="key (PEM, not encrypted) of that certificate; if not set, it is in the same file"
+    )
+
+    @property
+    def address(self) -> str | None:
+        """The address of the server for events and state, with the files for TLS; None for the embedded one."""
+        return self._with_files(self.url)
+
+    @property
+    def queue_address(self) -> str | None:
+        """The address of the server of the queue, with the files for TLS; None if it is the same server."""
+        return self._with_files(self.queue_url)
+
+    def _with_files(self, url: SecretStr | None) -> str | None:
+        if url is None:
+            return None
+        address = url.get_secret_value()
+        if not address.startswith("rediss:"):
+            return address
+        files = {
+            "ssl_ca_certs": self.ca_file,
+            "ssl_certfile": self.client_cert_file,
+            "ssl_keyfile": self.client_key_file or self.client_cert_file,
+        }
+        given = parse_qs(urlsplit(address).query)
+        options = urlencode({name: str(file) for name, file in files.items() if file and name not in given})
+        joint = "&" if given else "?"
+        return f"{address.rstrip('?')}{joint}{options}" if options else address
+
+    @model_validator(mode="after")
+    def _use_tls(self) -> Self:
+        if self.client_key_file and not self.client_cert_file:
+            raise ValueError("client_key_file needs client_cert_file")
+        plain = [
+            url
+            for url in (self.url, self.queue_url)
+            if url and not url.get_secret_value().startswith("rediss:")
+        ]
+        files = [name for name in ("ca_file", "client_cert_file") if getattr(self, name)]
+        if files and (plain or self.url is None):
+            raise ValueError(f"{files[0]} needs addresses that begin with rediss://")
+        return self
 
 
 class PollSettings(Section):

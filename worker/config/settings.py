@@ -54,6 +54,7 @@ PREFIX = "ORDERSYNC_"
 SECRETS_DIR = "ORDERSYNC_SECRETS_DIR"
 DEFAULT_SECRETS_DIR = "/run/secrets"
 _MAPS = (
+    "ORDERSYNC_API__HEADERS",
     "ORDERSYNC_POLL__INTERVALS",
     "ORDERSYNC_POLL__IGNORE_FIELDS",
     "ORDERSYNC_PRIVACY__FIELDS",
@@ -344,10 +345,12 @@ def _read_account(path: Path, name: str, table: Any, settings: Settings) -> Acco
         account_name(name)
         entry = _AccountEntry.model_validate(table)
         # Settings missing from the file come from the environment, except for the login of another account.
-        shared = settings.api.model_dump(
-            exclude={"client_id", "client_secret", "username", "password"}, exclude_unset=True
-        )
-        api = ApiSettings.model_validate({**shared, **_with_secret_files(path, entry.api)})
+        own = _with_files(path, entry.api)
+        secret = {"client_id", "client_secret", "username", "password"}
+        if own.get("base_url", settings.api.base_url) != settings.api.base_url:
+            secret |= {"headers", "client_cert_file", "client_key_file"}  # those of another gateway
+        shared = settings.api.model_dump(exclude=secret, exclude_unset=True)
+        api = ApiSettings.model_validate({**shared, **own})
         shared = settings.poll.model_dump(exclude_unset=True)
         if "preset" in entry.poll:
             shared.pop("intervals", None)  # the intervals come from the account's own preset
@@ -362,19 +365,33 @@ def _read_account(path: Path, name: str, table: Any, settings: Settings) -> Acco
         )
     contract_file = settings.contract_file
     if entry.contract_file is not None:
-        own = Path(entry.contract_file).expanduser()
-        contract_file = path.parent / own if entry.contract_file else None
+        named = Path(entry.contract_file).expanduser()
+        contract_file = path.parent / named if entry.contract_file else None
     return _account(name, api, poll, contract_file, settings)
 
 
-def _with_secret_files(path: Path, api: dict[str, Any]) -> dict[str, Any]:
-    """Replace `client_secret_file` and `password_file` by the content of these files."""
+def _with_files(path: Path, api: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with files relative to `path`, and with the content of files that contain secrets."""
     values = dict(api)
     for name in ("client_secret", "password"):
-        file = values.pop(f"{name}_file", None)
-        if file is not None:
-            try:
-                values[name] = (path.parent / str(file)).read_text(encoding="utf-8").strip()
-            except OSError as error:
-                raise ValueError(f"{name}_file: {file} cannot be read: {error.strerror}") from None
+        if (file := values.pop(f"{name}_file", None)) is not None:
+            values[name] = _content(path, f"{name}_file", file)
+    files = values.pop("headers_file", {})
+    if not isinstance(files, dict):
+        raise ValueError("headers_file must be a table of names and files")  # noqa: TRY004 - told as a wrong setting
+    if files:
+        values["headers"] = dict(values.get("headers", {})) | {
+            name: _content(path, f"headers_file.{name}", file) for name, file in files.items()
+        }
+    for name in ("ca_file", "client_cert_file", "client_key_file"):
+        if values.get(name):
+            values[name] = path.parent / Path(str(values[name])).expanduser()
     return values
+
+
+def _content(path: Path, name: str, file: object) -> str:
+    """Return the content of a file with a secret, whose name is relative to `path`."""
+    try:
+        return (path.parent / str(file)).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"{name}: {file} cannot be read: {error.strerror}") from None

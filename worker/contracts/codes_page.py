@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from worker import errors
 from worker.contracts.markdown import page, table
-from worker.service.daemon import HANG_STATUS
+from worker.service.watchdog import HANG_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -34,10 +34,12 @@ from worker.ordermesh.http.decoding import BodyTooLarge
 from worker.ordermesh.http.reply import Reply, reply_of
 from worker.ordermesh.services import TypedServices
 from worker.telemetry import tracing
-from worker.telemetry.log import get_logger
+from worker.telemetry.log import get_logger, redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from pydantic import SecretStr
 
     from worker.clock import Clock
     from worker.config.sections import ApiSettings
@@ -143,6 +145,7 @@ class OrderMeshClient(TypedServices):
         self._api, self._budget, self._clock = api, budget, clock
         self.profile = profile
         self._make_http = make_http
+        self.use_headers(api.headers)
         self._http = make_http()
         self._counts = _Counts()
         self._log = get_logger()
@@ -151,6 +154,11 @@ class OrderMeshClient(TypedServices):
         """Return the current figures."""
         counts = self._counts
         return ClientStatistics(counts.requests, counts.retries, len(counts.in_flight), counts.rebuilt)
+
+    def use_headers(self, headers: Mapping[str, SecretStr]) -> None:
+        """Send these headers with every request from now on. Their values are secrets."""
+        self._headers = {name: value.get_secret_value() for name, value in headers.items()}
+        redaction.add(*self._headers.values())
 
     def adopt(self, profile: ContractProfile) -> None:
         """Use `profile` from now on, except for its `login_case`: the current one is kept."""
@@ -412,7 +420,9 @@ class OrderMeshClient(TypedServices):
             return response
 
     async def _send_once(self, request: _Request, token: str | None, usage: Usage) -> httpx.Response:
-        headers = {**request.headers, **({"Authorization": f"Bearer {token}"} if token else {})}
+        headers = {**self._headers, **request.headers}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         if request.content is not None:
             headers["Content-Type"] = "application/json"
         grant = await self._budget.acquire()

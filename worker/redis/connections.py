@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import ssl
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -166,6 +167,7 @@ def pool(url: str, *, max_connections: int = 32) -> ConnectionPool:
         made.connection_class = _FOLLOWING[made.connection_class]
         check_host_name(made)
         made.connection_class(**made.connection_kwargs)  # does not connect, but checks the options
+        _check_files(made.connection_kwargs)
     except (TypeError, ValueError, redis.exceptions.RedisError) as error:
         raise SettingsError(f"The Redis address {hide_password(url)} cannot be used: {error}") from None
     for name, usable in _ANSWERS.items():
@@ -175,6 +177,21 @@ def pool(url: str, *, max_connections: int = 32) -> ConnectionPool:
                 f"option {name}. Remove it from the address."
             )
     return made
+
+
+def _check_files(options: Mapping[str, Any]) -> None:
+    """Raise `ValueError` if a file of certificates cannot be used: redis-py would report a server that is away."""
+    context = ssl.create_default_context()
+    authorities, shown, key = (options.get(name) for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"))
+    try:
+        if authorities:
+            context.load_verify_locations(authorities)
+        if shown:
+            # Without a password OpenSSL would ask for one at the terminal, and wait.
+            context.load_cert_chain(shown, key, password="")
+    except (OSError, ssl.SSLError) as error:
+        names = " or ".join(str(name) for name in (authorities, shown, key) if name)
+        raise ValueError(f"{names} is no usable certificate or key: {error.strerror or error}") from None
 
 
 def connect(url: str) -> Redis:

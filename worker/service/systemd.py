@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
 from worker.telemetry.log import get_logger
 
@@ -39,6 +40,16 @@ class ServiceManager:
         """Report, once, that the start is complete."""
         if not self._ready:
             self._ready = True
+            self._send("READY=1")
+
+    def reloading(self) -> None:
+        """Report that the configuration is being reloaded; `reloaded` must follow."""
+        if self._ready:
+            self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def reloaded(self) -> None:
+        """Report the end of a reload, whether or not the new configuration is in force."""
+        if self._ready:
             self._send("READY=1")
 
     def alive(self) -> None:

@@ -16,7 +16,7 @@ from tests.support.deployment.deployed import DEPLOY
 from tests.support.programs import Program, program_env
 from worker.config.settings import Settings
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
-from worker.service import daemon
+from worker.service import daemon, watchdog
 
 pytestmark = pytest.mark.anyio
 
@@ -87,7 +87,8 @@ def test_it_is_closed(unit: Path) -> None:
 def test_its_times_fit_those_of_the_daemon() -> None:
     """Our watchdog, which says what stands still, comes first; the end may take the grace time and the closing."""
     assert directives("Type") == ["notify"]
-    assert int(directives("WatchdogSec")[0]) >= daemon.HANG_SECONDS * 1.25
+    assert directives("ExecReload") == ["/bin/kill -HUP $MAINPID"]
+    assert int(directives("WatchdogSec")[0]) >= watchdog.HANG_SECONDS * 1.25
     grace = Settings.model_fields["grace_seconds"].default
     assert int(directives("TimeoutStopSec")[0]) >= grace + daemon.CLOSING_SECONDS
     assert directives("TimeoutStartSec") == ["infinity"]  # READY comes with Redis

@@ -29,7 +29,7 @@ from worker.keys import queue_name
 from worker.sandbox import CLIENT_SECRET, FaultRule, SandboxServer
 from worker.sandbox.auth import IssuedCredentials
 from worker.service import daemon as daemon_module
-from worker.service.daemon import Watchdog
+from worker.service.watchdog import HANG_STATUS, Watchdog
 
 pytestmark = pytest.mark.anyio
 
@@ -223,7 +223,7 @@ def test_the_watchdog_guards_what_has_beaten_and_was_not_forgotten() -> None:
         watchdog.beat("b")
     assert ended == []
     assert over.wait(PATIENCE)
-    assert ended == [daemon_module.HANG_STATUS]
+    assert ended == [HANG_STATUS]
     watchdog.stop()
 
 
@@ -241,7 +241,7 @@ async def test_a_queue_that_does_not_end_in_time_is_left(tmp_path: Path) -> None
 
     daemon = daemon_module.Daemon(
         worker_id="w", data_dir=tmp_path, make_worker=lambda: None, wait_for_redis=nothing, report=nothing,  # type: ignore[arg-type,return-value] # not used
-        grace=0, clock=SystemClock(),
+        reload=nothing, grace=0, clock=SystemClock(),
     )  # fmt: skip
     over = False
 

@@ -16,6 +16,7 @@ from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
 
 pytestmark = pytest.mark.anyio
 
+CURSOR = "ordersync:{default}:cursor:orders"
 NEW = "a-secret-that-is-new"
 ACCOUNTS = """
 [accounts.default.api]
@@ -82,7 +83,9 @@ async def test_a_rotated_secret_is_read(
         if first == "the gateway":
             await program.logged("poll_failed")
             source(tmp_path, NEW)
-            client.hset("ordersync:{default}:cursor:orders", "due_at", "0")  # a refused login waits for a minute
+            client.hset(
+                "ordersync:{default}:cursor:orders", "due_at", "0"
+            )  # a refused login waits for a minute
         sandbox.store.change(1, status="Fulfilled")
         await eventually(lambda: client.xlen(stream) == 51)
         (line,) = program.logs("secrets_read_anew")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.service_manager import Listener
-from worker.service.daemon import Watchdog
 from worker.service.systemd import ServiceManager
+from worker.service.watchdog import Watchdog
 
 
 @pytest.fixture

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 import redis.exceptions
 from pydantic import SecretStr
 
-from jobs.worker import make_worker
 from worker import __version__
 from worker.admin.redis_acl import check_usable
 from worker.app import (
     announce,
     deregister,
     ended_by_sigterm,
-    open_services,
     redis_url,
     remember,
-    reporter,
     run_async,
     worker_id,
 )
@@ -30,16 +27,17 @@ from worker.cli.common.options import prepare
 from worker.cli.run.monitoring import watched
 from worker.cli.run.once import PATIENCE, read_once
 from worker.cli.run.sandbox_process import LocalOrderMesh, local_ordermesh
+from worker.cli.run.serving import Serving
 from worker.clock import SystemClock
 from worker.config.sections import SANDBOX_ACCOUNT, Account, PollSettings
 from worker.config.settings import Settings, hide_password, load
 from worker.errors import LoginRejected, OrderMeshError, RedisFull, RedisUnavailable
 from worker.keys import PREFIX
-from worker.redis.connections import check_server, connect, wait_until_up
+from worker.redis.connections import check_server, wait_until_up
 from worker.redis.refusals import explain, is_full
-from worker.service.daemon import Daemon
+from worker.service.daemon import Daemon, has_terminal
 from worker.service.systemd import ServiceManager
-from worker.telemetry.log import get_logger, redaction
+from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +65,8 @@ def command(sandbox: bool, orders: int, once: bool, as_json: bool, no_wait: bool
     """Run the daemon: read OrderMesh and publish every change, once and in order.
 
     Without ORDERSYNC_REDIS__URL, an embedded Valkey stores events and state in ORDERSYNC_DATA_DIR. The first SIGTERM
-    or Ctrl-C finishes the current page and exits; a second one exits immediately.
+    or Ctrl-C finishes the current page and exits; a second one exits immediately. SIGHUP reads the settings, accounts,
+    secrets and contract anew.
     """
     settings = prepare()
     run_async(
@@ -80,18 +79,20 @@ def command(sandbox: bool, orders: int, once: bool, as_json: bool, no_wait: bool
 async def _run(
     settings: Settings, *, sandbox: bool, orders: int, once: bool, as_json: bool, wait: bool
 ) -> None:
-    clock, manager = SystemClock(), ServiceManager.of_environment()
+    clock, manager, hangups = SystemClock(), ServiceManager.of_environment(), Hangups(noted=not once)
     manager.status("starting: waiting for Redis, then logging in")
     async with AsyncExitStack() as stack:
         local = await stack.enter_async_context(local_ordermesh(orders)) if sandbox else None
-        accounts = (_sandbox_account(settings, local),) if local else settings.accounts()
+
+        def read() -> tuple[Settings, Sequence[Account]]:
+            return _with_accounts(load(), local)
+
+        settings, accounts = _with_accounts(settings, local)
         url = await stack.enter_async_context(redis_url(settings, alone=sandbox or not once))
         # Each sandbox begins anew, so it has published nothing before.
         given_out = GivenOut(None if sandbox else settings.data_dir)
-        read_accounts = None if local else _read_accounts
-        services = await stack.enter_async_context(
-            open_services(accounts, url, given_out=given_out, read_accounts=read_accounts)
-        )
+        serving = await stack.enter_async_context(Serving((settings, accounts), read, url, given_out, clock))
+        services = serving.services
         stack.callback(given_out.save, ended=True)
         await wait_until_up(services.redis, url, clock, patience=PATIENCE if once else None)
         try:
@@ -116,52 +117,49 @@ async def _run(
         else:
             if not as_json:
                 _greet(settings, accounts, url, local)
-            await _daemon(settings, services, url, clock, manager)
+            await _daemon(serving, clock, manager, hangups)
 
 
-def _read_accounts() -> Sequence[Account]:
-    """Return the accounts as the settings are now."""
-    return load().accounts()
+def _with_accounts(settings: Settings, local: LocalOrderMesh | None) -> tuple[Settings, Sequence[Account]]:
+    return settings, (_sandbox_account(settings, local),) if local else settings.accounts()
 
 
-async def _daemon(
-    settings: Settings, services: Services, url: str, clock: SystemClock, manager: ServiceManager
-) -> None:
-    queue_url = settings.redis.queue_url.get_secret_value() if settings.redis.queue_url else url
-    queue_setting = "ORDERSYNC_REDIS__QUEUE_URL" if settings.redis.queue_url else "ORDERSYNC_REDIS__URL"
-    redaction.add(urlsplit(queue_url).password)
-    name = worker_id()
-
-    async def wait_for_queue() -> None:
-        queue = connect(queue_url)
-        try:
-            await wait_until_up(queue, queue_url, clock, setting=queue_setting)
-        finally:
-            await queue.aclose()
-
-    async def wait_for_redis() -> None:
-        await wait_until_up(services.redis, url, clock)
-        await wait_for_queue()
-
-    await wait_for_queue()  # a wrong address ends the start: waiting would not help
-    if settings.redis.queue_url:
-        await check_usable(queue_url, (), queue=True)
+async def _daemon(serving: Serving, clock: SystemClock, manager: ServiceManager, hangups: Hangups) -> None:
+    await serving.check_queue()
     daemon = Daemon(
-        worker_id=name,
-        data_dir=settings.data_dir,
-        make_worker=lambda: make_worker(queue_url, services, name),
-        wait_for_redis=wait_for_redis,
-        report=reporter(services),
-        grace=settings.grace_seconds,
+        worker_id=worker_id(),
+        data_dir=serving.settings.data_dir,
+        make_worker=serving.make_worker,
+        wait_for_redis=serving.wait_for_redis,
+        report=serving.report,
+        reload=serving.reload,
+        grace=serving.settings.grace_seconds,
         clock=clock,
         manager=manager,
+        in_terminal=hangups.in_terminal,
     )
-    services.stopping = daemon.stopping
+    serving.serve(daemon)
+    if hangups.seen:
+        daemon.reload()
     try:
-        async with watched(settings, services, daemon):
+        async with watched(serving, daemon):
             await daemon.run()
     finally:
-        await deregister(services)
+        await deregister(serving.services)
+
+
+class Hangups:
+    """Notes SIGHUP until the daemon takes it over: a reload during the start is made after it."""
+
+    def __init__(self, *, noted: bool) -> None:
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by nohup
+        self.in_terminal = has_terminal() and not ignored
+        self.seen = False
+        if noted and not self.in_terminal:
+            signal.signal(signal.SIGHUP, self._note)
+
+    def _note(self, *_: object) -> None:
+        self.seen = True
 
 
 async def _log_in(services: Services, *, must_reach: bool) -> None:

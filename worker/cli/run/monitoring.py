@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from worker.cli.run.serving import Serving
     from worker.config.settings import Settings
     from worker.service.daemon import Daemon
-    from worker.services import Services
     from worker.telemetry.metrics import Metrics
 
 
 @asynccontextmanager
-async def watched(settings: Settings, services: Services, daemon: Daemon) -> AsyncIterator[None]:
+async def watched(running: Serving, daemon: Daemon) -> AsyncIterator[None]:
     """Enable the configured monitoring while the block runs."""
+    settings = running.settings
     with ExitStack() as stack:
         exporter = _exporter(settings, stack)
         try:
@@ -43,7 +44,7 @@ async def watched(settings: Settings, services: Services, daemon: Daemon) -> Asy
 
             metrics = Metrics()
             stack.enter_context(tracing.watching(metrics.watch))
-            endpoints = MonitoringRoutes(settings, services, daemon, metrics)
+            endpoints = MonitoringRoutes(running, daemon, metrics)
             routes = {
                 "/metrics": endpoints.metrics,
                 "/healthz": endpoints.healthz,
@@ -80,16 +81,22 @@ def _exporter(settings: Settings, stack: ExitStack) -> Any:
 class MonitoringRoutes:
     """The HTTP routes with the metrics and probes of one daemon."""
 
-    def __init__(self, settings: Settings, services: Services, daemon: Daemon, metrics: Metrics) -> None:
+    def __init__(self, running: Serving, daemon: Daemon, metrics: Metrics) -> None:
+        self._running, self._daemon, self._metrics = running, daemon, metrics
+        self._follow_reload()
+
+    def _follow_reload(self) -> None:
         from worker.admin.status import StatusCollector  # noqa: PLC0415 - see the top
 
-        self._standing, self._metrics = StatusCollector(services.redis, settings), metrics
-        self._accounts, self._daemon = set(services.accounts), daemon
+        self._services = self._running.services
+        self._standing = StatusCollector(self._services.redis, self._running.settings)
 
     async def metrics(self) -> web.Response:
         """Serve the counters, and the gauges if Redis answers."""
+        if self._services is not self._running.services:
+            self._follow_reload()
         try:
-            rows = [row for row in await self._standing.rows() if row["account"] in self._accounts]
+            rows = [row for row in await self._standing.rows() if row["account"] in self._services.accounts]
         except (RedisError, OSError):
             rows = []
         from worker.telemetry.metrics import CONTENT_TYPE  # noqa: PLC0415 - see the top

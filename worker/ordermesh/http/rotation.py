@@ -9,13 +9,15 @@ from worker.ordermesh.http.auth import credentials_of
 from worker.telemetry.log import get_logger, redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from pydantic import SecretStr
 
     from worker.config.sections import ApiSettings
     from worker.ordermesh.http.auth import Credentials
 
-LOGIN = ("client_id", "client_secret", "username", "password")
-"""The settings of a login. The other settings of the API are read at the start and by SIGHUP only."""
+LOGIN = ("client_id", "client_secret", "username", "password", "headers")
+"""The settings that a gateway may refuse. The other settings of the API are read at the start and by SIGHUP only."""
 
 
 class Rotation:
@@ -25,14 +27,21 @@ class Rotation:
         account: Name of the account, for the log.
         api: The settings that were refused.
         read: Returns the current settings of the account; raises `SettingsError` if they cannot be read.
+        use_headers: Takes the headers of the current settings.
     """
 
-    def __init__(self, account: str, api: ApiSettings, read: Callable[[], ApiSettings]) -> None:
-        self._api, self._read = api, read
+    def __init__(
+        self,
+        account: str,
+        api: ApiSettings,
+        read: Callable[[], ApiSettings],
+        use_headers: Callable[[Mapping[str, SecretStr]], None],
+    ) -> None:
+        self._api, self._read, self._use_headers = api, read, use_headers
         self._log = get_logger(account=account)
 
     def __call__(self) -> Credentials | None:
-        """Return the new credentials; None if they are those that were refused, or cannot be read."""
+        """Return the current credentials; None if nothing of the login has changed, or it cannot be read."""
         try:
             api = self._read()
             credentials = credentials_of(api)
@@ -44,5 +53,6 @@ class Rotation:
             return None
         self._api = api
         redaction.add(credentials.secret)
+        self._use_headers(api.headers)
         self._log.info("secrets_read_anew", changed=changed)
         return credentials

@@ -26,6 +26,7 @@ from httpx_aiohttp.transport import AiohttpResponseStream
 from worker.errors import SettingsError
 from worker.ordermesh.http.body import codings_of
 from worker.ordermesh.http.decoding import BodyTooLarge, Decoder
+from worker.ordermesh.http.tls import tls_context
 
 if TYPE_CHECKING:
     import ssl
@@ -205,10 +206,18 @@ class Http:
 
 
 def make_http(api: ApiSettings) -> Http:
-    """Return the worker's `Http`. It has two connections more than the permitted concurrency, for logins."""
+    """Return the worker's `Http`. It has two connections more than the permitted concurrency, for logins.
+
+    Raises:
+        SettingsError: The proxy, or a file of certificates, cannot be used.
+
+    """
     proxy = environment_proxy(api.base_url)
     transport = Transport(
-        max_connections=api.max_concurrency + 2, max_bytes=api.max_response_bytes, proxy=proxy
+        max_connections=api.max_concurrency + 2,
+        max_bytes=api.max_response_bytes,
+        proxy=proxy,
+        verify=tls_context(api),
     )
     return Http(api, transport)
 

@@ -26,6 +26,7 @@ COMMON = (
 OWN = (
     LogField("absent", _COUNT, "records that no longer exist and are not yet published as deleted"),
     LogField("acknowledged", _COUNT, "events that were acknowledged"),
+    LogField("added", _TEXTS, "names of the accounts that are served from now on"),
     LogField("advice", _TEXT, "what to do, with the command where there is one"),
     LogField("after_s", _NUMBER, "seconds that the condition lasted"),
     LogField("attempt", _COUNT, "number of the attempt, from 1"),
@@ -130,6 +131,7 @@ OWN = (
     LogField("recorded", _COUNT, "audit entries that were published"),
     LogField("records", _COUNT, "records that were read"),
     LogField("refusals", _COUNT, "writes that Redis has refused since the last line of this kind"),
+    LogField("removed", _TEXTS, "names of the accounts that are no longer served"),
     LogField("repeated", _COUNT, "identical failures suppressed since the last line of this kind"),
     LogField("requests", _COUNT, "requests that were sent, including retries"),
     LogField("resources", _TEXTS, "resources that the line is about"),

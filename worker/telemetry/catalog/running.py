@@ -11,6 +11,20 @@ EVENTS = (
         "The worker takes jobs: after the start, and whenever Redis is available again.",
         fields=("worker",),
     ),
+    LogEvent(
+        "configuration_reloaded",
+        LogLevel.INFO,
+        "After SIGHUP, the configuration was read again and is in force; empty lists if nothing has changed.",
+        "If `advice` names settings, restart the worker for them.",
+        ("changed", "added", "removed", "advice"),
+    ),
+    LogEvent(
+        "configuration_refused",
+        LogLevel.ERROR,
+        "After SIGHUP, the configuration was read again and cannot be used; the old one stays in force.",
+        "Correct what `error` names and send SIGHUP again.",
+        ("error", "error_code", "exception", "advice"),
+    ),
     LogEvent("metrics_served", LogLevel.INFO, "Metrics and probes are available.", fields=("url",)),
     LogEvent(
         "stopping",
