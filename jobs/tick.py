@@ -24,7 +24,6 @@ from worker.capture.registry import CAPTURED
 from worker.capture.state import pauses
 from worker.capture.state.put_back import PutBack
 from worker.clock import is_ahead, rfc3339
-from worker.keys import RESYNC_QUEUE
 from worker.redis.refusals import is_full
 from worker.services import services_of
 from worker.telemetry import tracing
@@ -186,8 +185,8 @@ async def _enqueue_resyncs(services: Services, queue: ArqRedis) -> float:
                 continue
             account_name = account.account.name
             await enqueue(
-                queue, RESYNC_QUEUE, slice_id(account_name, name), "resync_slice", account_name, resource, name,
-                now=now,
+                queue, services.keys.resync_queue, slice_id(account_name, name), "resync_slice", account_name, resource,
+                name, now=now,
             )  # fmt: skip
     return next_due
 

@@ -22,7 +22,6 @@ from jobs.resync import resync, resync_slice
 from jobs.retain import FullRedisHandler, retain
 from jobs.tick import keep_ticking
 from worker.cancellation import AGAIN_SECONDS, end, plain_errors
-from worker.keys import RESYNC_QUEUE
 from worker.redis.connections import pool
 from worker.redis.refusals import is_full
 
@@ -259,7 +258,7 @@ def make_resync_worker(queue_url: str, services: Services, worker_id: str) -> Su
         queue_url,
         services,
         worker_id,
-        queue=RESYNC_QUEUE,
+        queue=services.keys.resync_queue,
         functions=[
             func(resync, name="resync", keep_result=0, max_tries=100_000, timeout=60),
             func(resync_slice, name="resync_slice", keep_result=0, max_tries=1000, timeout=POLL_TIMEOUT),

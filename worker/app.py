@@ -30,7 +30,7 @@ from worker.capture.state.cursor import Cursor
 from worker.capture.state.given_out import GivenOut
 from worker.capture.state.store import StateStore, check_layout
 from worker.errors import DataError, RedisUnavailable, SettingsError
-from worker.keys import ACCOUNTS, Keys
+from worker.keys import KeySpace
 from worker.ordermesh.client import OrderMeshClient
 from worker.ordermesh.contract import file as contract_file
 from worker.ordermesh.http.auth import credentials_of
@@ -176,7 +176,13 @@ async def open_services(
         }
         for account_services in desks.values():
             stack.push_async_callback(account_services.client.aclose)
-        yield Services(redis=redis, accounts=desks, clock=clock, given_out=given_out)
+        yield Services(
+            redis=redis,
+            accounts=desks,
+            clock=clock,
+            given_out=given_out,
+            keys=accounts[0].keys if accounts else KeySpace(),
+        )
 
 
 def _account_services(
@@ -188,7 +194,7 @@ def _account_services(
     given_out: GivenOut,
     read_accounts: Callable[[], Sequence[Account]] | None,
 ) -> AccountServices:
-    keys = Keys(account.name)
+    keys = account.keys.of(account.name)
     budget = Budget(
         redis=redis,
         keys=keys,
@@ -272,7 +278,7 @@ async def remember(services: Services) -> Mapping[str, Any]:
 
 async def announce(services: Services) -> None:
     """Write down which accounts there are, for the commands that only look."""
-    await answer(services.redis.sadd(ACCOUNTS, *services.accounts))
+    await answer(services.redis.sadd(services.keys.accounts, *services.accounts))
 
 
 def reporter(services: Services) -> Callable[[], Awaitable[list[ResourceBeat]]]:

@@ -1,4 +1,7 @@
-"""The names of all keys in Redis. The keys of an account share a hash tag, so that one script can use several."""
+"""The names of all keys in Redis. They begin with a prefix, `ordersync:` if the settings do not name another.
+
+The keys of an account share a hash tag, so that one script can use several.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,44 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PREFIX = "ordersync:"
-QUEUE_PREFIX = "ordersync:queue:"
-"""Prefix of the names of arq's queues. arq's own keys (`arq:job:...`) do not have it."""
-RESYNC_QUEUE = f"{QUEUE_PREFIX}resync"
-"""The queue of resyncs, for the workers of all accounts. Other programs may enqueue a resync (see `jobs/resync.py`)."""
-ACCOUNTS = "ordersync:accounts"
-"""Set of the names of all accounts that a worker has served."""
+"""The prefix of every key, if the settings do not name another. arq's own keys (`arq:job:...`) do not have it."""
 
 
-def queue_name(accounts: Iterable[str]) -> str:
-    """Return the name of the queue of all workers that serve exactly these accounts, so that each can do every job.
+@dataclass(frozen=True, slots=True)
+class KeySpace:
+    """The keys with one prefix: those that accounts share, and those of each account."""
 
-    Workers with other accounts, such as those of a deployment that adds one, have another queue. If both serve an
-    account, the lease keeps them from reading the same resource.
-    """
-    return QUEUE_PREFIX + hashlib.sha256("\n".join(sorted(accounts)).encode()).hexdigest()[:8]
+    prefix: str = PREFIX
+
+    @property
+    def accounts(self) -> str:
+        """Set of the names of all accounts that a worker has served."""
+        return f"{self.prefix}accounts"
+
+    @property
+    def queues(self) -> str:
+        """The prefix of the names of arq's queues."""
+        return f"{self.prefix}queue:"
+
+    @property
+    def resync_queue(self) -> str:
+        """The queue of resyncs, for the workers of all accounts.
+
+        Other programs may enqueue a resync (see `jobs/resync.py`).
+        """
+        return f"{self.queues}resync"
+
+    def queue(self, accounts: Iterable[str]) -> str:
+        """Return the name of the queue of all workers that serve exactly these accounts, so that each can do every job.
+
+        Workers with other accounts, such as those of a deployment that adds one, have another queue. If both serve an
+        account, the lease keeps them from reading the same resource.
+        """
+        return self.queues + hashlib.sha256("\n".join(sorted(accounts)).encode()).hexdigest()[:8]
+
+    def of(self, account: str) -> Keys:
+        """Return the keys of an account."""
+        return Keys(account, self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +58,12 @@ class Keys:
     """The keys of one account: `ordersync:{account}:...`."""
 
     account: str
+    prefix: str = PREFIX
 
     @property
     def base(self) -> str:
         """The prefix of every key of the account."""
-        return f"{PREFIX}{{{self.account}}}:"
+        return f"{self.prefix}{{{self.account}}}:"
 
     @property
     def layout(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from worker.keys import queue_name
+from worker.keys import KeySpace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,6 +52,7 @@ class Services:
     accounts: Mapping[str, AccountServices]
     clock: SharedClock
     given_out: GivenOut
+    keys: KeySpace = field(default_factory=KeySpace)
     stopping: Callable[[], bool] = field(default=lambda: False)
     paused: dict[str, dict[str, Pause]] = field(default_factory=dict)
     """The pauses of each account as of the last tick, by resource."""
@@ -61,7 +62,7 @@ class Services:
     @property
     def queue(self) -> str:
         """The name of the arq queue of these accounts."""
-        return queue_name(self.accounts)
+        return self.keys.queue(self.accounts)
 
 
 def services_of(ctx: Mapping[Any, Any]) -> Services:

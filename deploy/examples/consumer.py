@@ -46,7 +46,13 @@ async def main(words: argparse.Namespace) -> None:
         await anyio.to_thread.run_sync(apply, delivery)  # whatever blocks belongs into a thread
 
     client = Redis.from_url(words.url)
-    options = {"group": words.group, "name": words.name, "account": words.account, "wait": not words.once}
+    options = {
+        "group": words.group,
+        "name": words.name,
+        "account": words.account,
+        "prefix": words.prefix,
+        "wait": not words.once,
+    }
     async with (
         Consumer(client, resources=["orders"], **options) as consumer,
         anyio.create_task_group() as tasks,
@@ -74,5 +80,6 @@ if __name__ == "__main__":
         "--name", help="its own, and the same after a restart; the name of the host by default"
     )
     parser.add_argument("--account", default="default")
+    parser.add_argument("--prefix", default="ordersync:", help="ORDERSYNC_REDIS__PREFIX of the worker")
     parser.add_argument("--once", action="store_true")
     anyio.run(main, parser.parse_args())

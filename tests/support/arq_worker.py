@@ -12,9 +12,9 @@ from arq.connections import ArqRedis
 from jobs.worker import SupervisedWorker, make_poll_worker, make_queue
 from tests.support.worker import Bench
 from worker.cancellation import end
-from worker.keys import queue_name
+from worker.keys import KeySpace
 
-QUEUE = queue_name(["default"])
+QUEUE = KeySpace().queue(["default"])
 
 
 @asynccontextmanager

@@ -102,7 +102,7 @@ class BenchContext:
         self._probe, self._clock = api.pop("probe", False), api.pop("clock", None) or SystemClock()
         self._parts = {
             name: api.pop(name)
-            for name in ("privacy", "events", "reconcile", "intervals", "interest")
+            for name in ("privacy", "events", "reconcile", "intervals", "interest", "since", "snapshot")
             if name in api
         }
         self._sandbox, self._url, self._api = sandbox, url, api

@@ -20,7 +20,6 @@ from worker.admin.finding import Finding, Severity
 from worker.capture.registry import RESOURCES
 from worker.config.settings import hide_password
 from worker.errors import ApiError, GatewayUnreachable, LoginRejected, OrderMeshError, OrdersyncError
-from worker.keys import Keys
 from worker.ordermesh.http.auth import credentials_of, login_request, parse_token
 from worker.ordermesh.record_schema import record_schema
 from worker.redis.connections import connect, version_of
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.config.sections import Account
     from worker.config.settings import Settings
+    from worker.keys import Keys
     from worker.ordermesh.contract.findings import Capabilities
     from worker.services import AccountServices
 
@@ -249,11 +249,11 @@ async def check_clock(
     yield _offset("the gateway's", offset, account)
 
 
-async def check_workers(client: Redis, account: str) -> AsyncIterator[Finding]:
+async def check_workers(client: Redis, keys: Keys) -> AsyncIterator[Finding]:
     """Yield the live workers whose hosts have a clock that differs from that of Redis."""
-    for beat in await Presence(client, Keys(account)).alive():
+    for beat in await Presence(client, keys).alive():
         if abs(beat.clock_offset) >= MAX_OFFSET:
-            yield _offset(f"worker {beat.worker}'s", beat.clock_offset, account, "that of Redis")
+            yield _offset(f"worker {beat.worker}'s", beat.clock_offset, keys.account, "that of Redis")
 
 
 async def check_redis(url: str, role: str) -> AsyncIterator[Finding]:

@@ -9,7 +9,6 @@ from worker.capture.state.parked import retry_parked
 from worker.clock import SystemClock
 from worker.config.sections import RESOURCES
 from worker.errors import NotReplayable, SettingsError
-from worker.keys import Keys
 from worker.queue.dead import DELIVERY, RECORD, DeadLetter, DeadLetters
 from worker.telemetry.log import get_logger
 
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from redis.asyncio import Redis
+
+    from worker.keys import Keys
 
 KINDS = (DELIVERY, RECORD)
 _CHUNK = 200
@@ -38,8 +39,8 @@ class Selection:
 class DeadLetterAdmin:
     """The dead letters of one account."""
 
-    def __init__(self, client: Redis, account: str) -> None:
-        self._redis, self._keys = client, Keys(account)
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._redis, self._keys = client, keys
         self._dead = DeadLetters(client, self._keys, self._retry_record)
 
     async def find(self, letter_id: str, resource: str | None) -> DeadLetter:

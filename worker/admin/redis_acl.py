@@ -14,12 +14,13 @@ import redis.exceptions
 from worker.admin.finding import Finding, Severity
 from worker.config.settings import hide_password
 from worker.errors import RedisFull, RedisUnavailable
-from worker.keys import QUEUE_PREFIX, Keys
 from worker.redis.connections import connect
 from worker.redis.refusals import is_full
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
+
+    from worker.keys import KeySpace
 
 Command = tuple[Any, ...]
 MAX_NAMES = 12
@@ -27,24 +28,26 @@ MAX_NAMES = 12
 _KEPT_MS = 60_000
 
 
-async def check_rights(url: str, accounts: Iterable[str], *, queue: bool) -> AsyncIterator[Finding]:
-    """Yield the findings for the keys of `accounts`, and for those of arq if its `queue` is in this Redis."""
+async def check_rights(
+    url: str, accounts: Iterable[str], *, queue: bool, space: KeySpace
+) -> AsyncIterator[Finding]:
+    """Yield the findings for the keys of `accounts` in `space`, and for those of arq if its `queue` is there."""
     try:
-        failed = await _try(url, commands_of(accounts, queue=queue))
+        failed = await _try(url, commands_of(accounts, queue=queue, space=space))
     except (redis.exceptions.RedisError, OSError) as error:
         yield Finding("redis", Severity.PROBLEM, f"Redis cannot be used: {error}", exit_status=3)
         return
-    yield _judge(failed)
+    yield _judge(failed, space)
 
 
-async def check_usable(url: str, accounts: Iterable[str], *, queue: bool) -> None:
+async def check_usable(url: str, accounts: Iterable[str], *, queue: bool, space: KeySpace) -> None:
     """Check that the server can be used, with the parameters and in the words of `check_rights`.
 
     Raises:
         RedisUnavailable: It refuses a command in a way that does not pass while one waits.
 
     """
-    refusal = _lasting(await _try(url, commands_of(accounts, queue=queue)))
+    refusal = _lasting(await _try(url, commands_of(accounts, queue=queue, space=space)), space)
     if refusal is not None:
         advice = refusal.advice[:1].upper() + refusal.advice[1:]
         raise RedisUnavailable(f"{hide_password(url)}: {refusal.text}. {advice}.")
@@ -67,25 +70,25 @@ async def _try(url: str, commands: list[Command]) -> list[tuple[Command, Excepti
     ]
 
 
-def commands_of(accounts: Iterable[str], *, queue: bool) -> list[Command]:
+def commands_of(accounts: Iterable[str], *, queue: bool, space: KeySpace) -> list[Command]:
     """Return the commands to try, in this order, on unique keys."""
     token = uuid.uuid4().hex[:8]
-    bases = [f"{Keys(name).base}doctor:{token}" for name in accounts]
+    bases = [f"{space.of(name).base}doctor:{token}" for name in accounts]
     commands = [command for base in bases for command in _of_the_worker(base)]
     if queue:
-        commands += _of_arq(f"{QUEUE_PREFIX}doctor:{token}", f"arq:doctor:{token}")
+        commands += _of_arq(f"{space.queues}doctor:{token}", f"arq:doctor:{token}")
     return commands
 
 
-def _judge(failed: list[tuple[Command, Exception]]) -> Finding:
+def _judge(failed: list[tuple[Command, Exception]], space: KeySpace) -> Finding:
     if any(is_full(error) for _, error in failed):
         return Finding("redis", Severity.PROBLEM, str(RedisFull()), exit_status=3)
     if not failed:
         return Finding("redis", Severity.OK, "the Redis user has all required permissions")
-    return _lasting(failed) or _refused(failed)
+    return _lasting(failed, space) or _refused(failed, space)
 
 
-def _lasting(failed: list[tuple[Command, Exception]]) -> Finding | None:
+def _lasting(failed: list[tuple[Command, Exception]], space: KeySpace) -> Finding | None:
     """Return the finding for refusals that do not pass by themselves; None if there are none."""
     if slots := [item for item in failed if _is_of_cluster(item[1])]:
         return Finding(
@@ -96,7 +99,7 @@ def _lasting(failed: list[tuple[Command, Exception]]) -> Finding | None:
         )  # fmt: skip
     # If a command is refused, later ones fail because its key does not exist.
     denied = [item for item in failed if isinstance(item[1], redis.exceptions.NoPermissionError)]
-    return _refused(denied) if denied else None
+    return _refused(denied, space) if denied else None
 
 
 def _is_of_cluster(error: Exception) -> bool:
@@ -104,20 +107,21 @@ def _is_of_cluster(error: Exception) -> bool:
     return isinstance(error, redis.exceptions.AskError) or str(error).startswith("CROSSSLOT")
 
 
-def _refused(failed: list[tuple[Command, Exception]]) -> Finding:
+def _refused(failed: list[tuple[Command, Exception]], space: KeySpace) -> Finding:
     names = list(dict.fromkeys(str(command[0]) for command, _ in failed))
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     refused = ", ".join(names[:MAX_NAMES]) + more
-    patterns = " and ".join(dict.fromkeys(f"{_key(command)}*" for command, _ in failed if _key(command)))
+    begins = dict.fromkeys(_key(command, space) for command, _ in failed)
+    patterns = " and ".join(f"{begin}*" for begin in begins if begin)
     return Finding(
         "redis", Severity.PROBLEM, f"the Redis user lacks permissions: {refused} ({failed[0][1]})",
         f"permit these commands{f' on the keys {patterns}' if patterns else ''} with ACL SETUSER", exit_status=3,
     )  # fmt: skip
 
 
-def _key(command: Command) -> str:
+def _key(command: Command, space: KeySpace) -> str:
     """Return the prefix of the keys of a command; "" if it has none."""
-    prefixes = ("ordersync:", "arq:")
+    prefixes = (space.prefix, "arq:")
     keys = (part for part in command[1:] if isinstance(part, str))
     return next((prefix for key in keys for prefix in prefixes if key.startswith(prefix)), "")
 

@@ -9,7 +9,7 @@ from worker.capture.registry import CAPTURED
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.store import check_layout
 from worker.errors import DataError
-from worker.keys import ACCOUNTS, Keys
+from worker.keys import Keys, KeySpace
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
@@ -22,18 +22,17 @@ _MAX_SHOWN = 3
 """Keys of a wrong type that a finding names."""
 
 
-async def check_state(redis: Redis, account: str) -> AsyncIterator[Finding]:
+async def check_state(redis: Redis, keys: Keys) -> AsyncIterator[Finding]:
     """Yield findings about the keys of an account."""
-    keys = Keys(account)
-    if wrong := await _of_wrong_type(redis, {ACCOUNTS: "set", **keys.kinds}):
-        yield _wrong_type(account, "the account", wrong)
+    if wrong := await _of_wrong_type(redis, {KeySpace(keys.prefix).accounts: "set", **keys.kinds}):
+        yield _wrong_type(keys.account, "the account", wrong)
     if keys.layout in wrong:
         return
     try:
         await check_layout(redis, keys)
     except DataError as error:
         text, _, advice = str(error).partition(". Nothing was changed. ")
-        yield Finding("state", Severity.PROBLEM, text, advice.removesuffix("."), account)
+        yield Finding("state", Severity.PROBLEM, text, advice.removesuffix("."), keys.account)
         return
     sound = not wrong
     for name in CAPTURED:
@@ -41,7 +40,7 @@ async def check_state(redis: Redis, account: str) -> AsyncIterator[Finding]:
             sound = False
             yield finding
     if sound:
-        yield Finding("state", Severity.OK, "the keys of the account are sound", account=account)
+        yield Finding("state", Severity.OK, "the keys of the account are sound", account=keys.account)
 
 
 async def _check_resource(redis: Redis, keys: Keys, name: str) -> AsyncIterator[Finding]:

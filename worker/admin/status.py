@@ -21,7 +21,6 @@ from worker.capture.state.store import check_layout
 from worker.clock import is_ahead, rfc3339
 from worker.config.sections import RESOURCES
 from worker.errors import DataError
-from worker.keys import ACCOUNTS, Keys
 from worker.ordermesh.http.budget import BudgetUse, use_of
 from worker.queue.dead import DeadLetters
 from worker.queue.streams.backpressure import HighWaterMarks, evaluate
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.config.settings import Settings
+    from worker.keys import Keys
     from worker.service.heartbeat import Beat, ResourceBeat
 
 Row = dict[str, Any]
@@ -52,18 +52,18 @@ class StatusCollector:
         """Return a row for each resource that is or was polled."""
         rows = []
         await self._clock.sync()
-        for name in sorted(await answer(self._redis.smembers(ACCOUNTS))):
+        for name in sorted(await answer(self._redis.smembers(self._settings.redis.keys.accounts))):
             account = self._accounts.setdefault(
-                name.decode(), _Account(self._redis, name.decode(), self._marks)
+                name.decode(), _Account(self._redis, self._settings.redis.keys.of(name.decode()), self._marks)
             )
             rows += await account.rows(self._clock.now(), set(self._settings.poll.chosen))
         return rows
 
 
 class _Account:
-    def __init__(self, redis: Redis, name: str, marks: HighWaterMarks) -> None:
-        self._redis, self._name, self._marks = redis, name, marks
-        self._keys = Keys(name)
+    def __init__(self, redis: Redis, keys: Keys, marks: HighWaterMarks) -> None:
+        self._redis, self._name, self._marks = redis, keys.account, marks
+        self._keys = keys
         self._pauses, self._presence = Pauses(redis, self._keys), Presence(redis, self._keys)
         self._groups, self._dead = Groups(redis, self._keys), DeadLetters(redis, self._keys)
         self._rates, self._resyncs = Rates(History(redis, self._keys)), Resyncs(redis, self._keys)

@@ -11,6 +11,7 @@ from structlog.contextvars import bound_contextvars
 
 from worker.capture.gate import ReadGate, ResourcePaused, StopCause
 from worker.capture.records.diff import MAX_RECORD, observe
+from worker.capture.records.history import History
 from worker.capture.records.payload import PayloadOptions, payload_of
 from worker.capture.records.scope import EVERYTHING, scope_of
 from worker.capture.resources import AuditLog, Resource
@@ -25,7 +26,6 @@ from worker.capture.state.refresh_queue import RefreshQueue
 from worker.capture.state.run import Outcome, Run
 from worker.capture.state.store import StateStore
 from worker.errors import LeaseLost
-from worker.keys import Keys
 from worker.telemetry import tracing
 from worker.telemetry.log import Repeats
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from worker.capture.state.lease import Lease, Renewed
     from worker.clock import SharedClock
     from worker.config.sections import Account
+    from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
     from worker.queue.streams.backpressure import Backpressure
     from worker.telemetry.tracing import Span
@@ -75,7 +76,7 @@ class AccountContext:
     _payloads: dict[str, PayloadOptions] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.keys = Keys(self.account.name)
+        self.keys = self.account.keys.of(self.account.name)
         self.pauses = Pauses(self.redis, self.keys)
 
     def payload(self, name: str) -> PayloadOptions:
@@ -103,8 +104,8 @@ class ReadOptions:
 
     `resource`: the list that is read, or that the audit log belongs to. `scope`: which of its records are published.
     `single`: it was seen that a single record can be read by its id; `single_alike`: it then has the fields that the
-    list shows. `confirm_after`: seconds between the two answers
-    that a record does not exist, after which it is deleted.
+    list shows. `confirm_after`: seconds between the two answers that a record does not exist, after which it is
+    deleted. `history`: which records of the past are not published.
     """
 
     resource: Resource
@@ -117,6 +118,7 @@ class ReadOptions:
     single: bool = False
     single_alike: bool = True
     privacy: RecordPolicy | None = None
+    history: History = History()  # noqa: RUF009 - immutable
     max_record_bytes: int = MAX_RECORD
 
 
@@ -169,10 +171,11 @@ class PollSession:
             confirm_after=account.confirm_deletes,
             max_record_bytes=account.api.max_record_bytes,
             privacy=payload.privacy,
+            history=History(since=account.since, silent=account.snapshot == "silent"),
         )
         self.stop, self.seconds = stop, seconds
         self.gate = ReadGate(source.name, context.backpressure.gate(source.name), context.pauses, stop, clock)
-        numbers = context.given_out.of(account.name, source.name)
+        numbers = context.given_out.of(context.keys, source.name)
         self.store = StateStore(context.redis, context.keys, source, payload, lease=lease, numbers=numbers)
         self._losses = LossCheck(context.redis, context.keys, source, numbers, self.store)
         self.open_records = OpenRecords(context.redis, context.keys, source.name)
@@ -285,6 +288,14 @@ class PollSession:
         if self._fields is None:
             self._fields = await self.store.load_fields()
         return self._fields
+
+    async def past_of_logs(self) -> int:
+        """Return the time before which entries of audit logs are not published (milliseconds since 1970; 0: none)."""
+        history, source = self.options.history, self.source
+        if not history.silent or not isinstance(source, AuditLog):
+            return history.since
+        records = StateStore(self.context.redis, self.context.keys, source.parent)
+        return history.before((await records.load_cursor()).first_scan_at)
 
     async def update(self, fields: CursorUpdate, *, record: bool = False) -> None:
         """Write fields of the cursor, and the record of the run if it has ended."""

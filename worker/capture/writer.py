@@ -174,12 +174,13 @@ class RecordWriter:
         `logs`: the subject of each, its bytes, and its entries.
         """
         session, privacy = self._session, self._session.options.privacy
+        past = await session.past_of_logs()
         while True:
             deltas: list[audit.AuditDelta] = []
             for subject, raw, entries in logs:
                 before = await session.store.state_of(subject, session.buckets)
                 delta = audit.new_entries(
-                    subject, raw, entries, before, privacy, generation=session.cursor.generation
+                    subject, raw, entries, before, privacy, generation=session.cursor.generation, past=past
                 )
                 deltas += [] if delta is None else [delta]
             if await session.commit(checkpoint, recorded=deltas, where=where):
@@ -220,7 +221,7 @@ class RecordWriter:
 
         def decided(key: bytes, *, older: bool) -> Change:
             force = how.get(key) is Keep.FORCE
-            return decide(
+            change = decide(
                 kept[key],
                 fields,
                 baseline=cursor.baseline and not cursor.unclean_scans,
@@ -229,6 +230,7 @@ class RecordWriter:
                 older=older,
                 generation=cursor.generation,
             )
+            return change if force else self._session.options.history.without_event(change)
 
         changes = {key: decided(key, older=current and how.get(key) is Keep.ACCEPT) for key in kept}
         stale = [change for change in changes.values() if change.action is Action.STALE]

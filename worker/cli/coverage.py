@@ -25,12 +25,11 @@ from worker.capture.reconcile.progress import (
 from worker.capture.registry import CAPTURED, RESOURCES
 from worker.capture.resources import AuditLog
 from worker.capture.state.run_history import History
-from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.params import RESOURCE, account_option
 from worker.cli.common.redis import check_resource, client_of
 from worker.cli.render.tables import columns, duration, printable
 from worker.clock import SystemClock, rfc3339
-from worker.keys import Keys
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.config.settings import Settings
+    from worker.keys import Keys
 
 GLYPHS: dict[Hour, tuple[str, str, str]] = {
     Hour.VERIFIED: ("■", "green", "verified"),
@@ -103,7 +103,7 @@ def command(*, resource: str | None, days: int, as_json: bool, account: str | No
 
     async def main() -> None:
         async with client_of(settings) as client:
-            keys = Keys(await pick_account(client, account, settings))
+            keys = await pick_keys(client, account, settings)
             known = await _known(client, keys, settings, resource)
             result = [await _look(client, keys, name, days) for name in known if _provable(name)]
         unprovable = [name for name in known if not _provable(name)]

@@ -10,7 +10,7 @@ import click
 
 from worker.admin.dead_letters import KINDS, DeadLetterAdmin, Selection
 from worker.app import run_async
-from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.params import GROUP, RESOURCE, account_option
 from worker.cli.common.redis import ask_back, check_resource, client_of
 from worker.cli.render.tables import columns, duration, printable
@@ -118,7 +118,7 @@ def list_letters(
 
     async def main() -> None:
         async with client_of(settings) as client:
-            letters = DeadLetterAdmin(client, await pick_account(client, account, settings))
+            letters = DeadLetterAdmin(client, await pick_keys(client, account, settings))
             result = await letters.pick(Selection(resource, (), group or "", kind or ""))
         now = SystemClock().now()
         if as_json:
@@ -149,7 +149,7 @@ def show(*, words: tuple[str, ...], as_json: bool, account: str | None) -> None:
 
     async def main() -> None:
         async with client_of(settings) as client:
-            letters = DeadLetterAdmin(client, await pick_account(client, account, settings))
+            letters = DeadLetterAdmin(client, await pick_keys(client, account, settings))
             letter = await letters.find(picked.ids[0], picked.resource)
         click.echo(json.dumps(_whole(letter)) if as_json else "\n".join(_lines(letter)))
 
@@ -179,7 +179,7 @@ def replay(
         done: list[DeadLetter] = []
         stay: list[tuple[DeadLetter, str]] = []
         async with client_of(settings) as client:
-            letters = DeadLetterAdmin(client, await pick_account(client, account, settings))
+            letters = DeadLetterAdmin(client, await pick_keys(client, account, settings))
             for letter in await letters.pick(picked):
                 try:
                     await letters.replay(letter)
@@ -219,7 +219,7 @@ def drop(
 
     async def main() -> None:
         async with client_of(settings) as client:
-            letters = DeadLetterAdmin(client, await pick_account(client, account, settings))
+            letters = DeadLetterAdmin(client, await pick_keys(client, account, settings))
             result = await letters.pick(picked)
             if result:
                 ask_back(f"Drop {counted(len(result))} permanently?", yes=yes)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.config.sections import Account
     from worker.config.settings import Settings
+    from worker.keys import Keys
     from worker.ordermesh.contract.findings import Capabilities
     from worker.services import AccountServices
 
@@ -119,7 +120,7 @@ async def _examine(settings: Settings, report: Report) -> None:
         services = await stack.enter_async_context(open_services(accounts, url))
         await services.clock.sync()
         for account in services.accounts.values():
-            async for finding in checks.check_workers(services.redis, account.account.name):
+            async for finding in checks.check_workers(services.redis, account.keys):
                 report.add(finding)
             await _examine_account(account, clock, report)
 
@@ -132,26 +133,26 @@ async def _examine_redis(settings: Settings, url: str, accounts: tuple[Account, 
     async for finding in checks.check_redis(url, "events and state"):
         report.add(finding)
     if not report.stopped_since(before):
-        async for finding in check_rights(url, names, queue=queue_url is None):
+        async for finding in check_rights(url, names, queue=queue_url is None, space=settings.redis.keys):
             report.add(finding)
     usable = not report.stopped_since(before)
     if usable:
-        await _examine_state(url, names, report)
+        await _examine_state(url, [settings.redis.keys.of(name) for name in names], report)
     if queue_url is not None:
         before = len(report.findings)
         async for finding in checks.check_redis(queue_url, "arq's queue"):
             report.add(finding)
         if not report.stopped_since(before):
-            async for finding in check_rights(queue_url, [], queue=True):
+            async for finding in check_rights(queue_url, [], queue=True, space=settings.redis.keys):
                 report.add(finding)
     return usable
 
 
-async def _examine_state(url: str, accounts: list[str], report: Report) -> None:
+async def _examine_state(url: str, keys: list[Keys], report: Report) -> None:
     client = connect(url)
     try:
-        for name in accounts:
-            async for finding in check_state(client, name):
+        for each in keys:
+            async for finding in check_state(client, each):
                 report.add(finding)
     finally:
         await client.aclose()

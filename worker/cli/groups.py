@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.app import run_async
-from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.params import GROUP, RESOURCE, account_option
 from worker.cli.common.redis import ask_back, check_resource, client_of
 from worker.cli.render.tables import columns, duration, printable
 from worker.clock import SystemClock
 from worker.config.sections import RESOURCES
 from worker.errors import SettingsError
-from worker.keys import Keys
 from worker.queue.streams.groups import Groups, RetentionLimits, idle_seconds, written_at
 from worker.redis.connections import answer
 
@@ -76,7 +75,7 @@ def drop(ctx: click.Context, *, group: str, resource: str | None, yes: bool, acc
 
 async def _list(settings: Settings, account: str | None, *, as_json: bool) -> None:
     async with client_of(settings) as client:
-        keys = Keys(await pick_account(client, account, settings))
+        keys = await pick_keys(client, account, settings)
         groups, now, rows = Groups(client, keys), SystemClock().now(), []
         for resource in RESOURCES:
             limits = RetentionLimits(**settings.retention.of(resource).model_dump())
@@ -125,7 +124,7 @@ async def _drop(
     settings: Settings, account: str | None, group: str, resources: tuple[str, ...], *, yes: bool
 ) -> None:
     async with client_of(settings) as client:
-        keys = Keys(await pick_account(client, account, settings))
+        keys = await pick_keys(client, account, settings)
         groups = Groups(client, keys)
         result = [
             (resource, each)

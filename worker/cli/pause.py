@@ -18,7 +18,6 @@ from worker.cli.common.redis import check_resource, client_of
 from worker.cli.render.tables import printable
 from worker.clock import SystemClock, rfc3339
 from worker.errors import OrdersyncError, SettingsError
-from worker.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,8 +60,9 @@ def pause(
     async def main() -> None:
         async with client_of(settings) as client:
             name = await pick_account(client, account, settings)
-            await Pauses(client, Keys(name)).begin(begun)
-            idle = await withdrawn(client, Keys(name), resources)
+            keys = settings.redis.keys.of(name)
+            await Pauses(client, keys).begin(begun)
+            idle = await withdrawn(client, keys, resources)
         if as_json:
             click.echo(json.dumps([row(name, item) for item in begun]))
         else:
@@ -95,7 +95,7 @@ def resume(*, resources: tuple[str, ...], as_json: bool, account: str | None) ->
     async def main() -> None:
         async with client_of(settings) as client:
             name = await pick_account(client, account, settings)
-            pauses = Pauses(client, Keys(name))
+            pauses = Pauses(client, settings.redis.keys.of(name))
             before = await pauses.all()
             lifted = {resource: before[resource] for resource in resources or before if resource in before}
             await pauses.end(list(lifted))

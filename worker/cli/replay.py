@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.app import run_async
-from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.params import GROUP, RESOURCE, account_option
 from worker.cli.common.redis import check_resource, client_of, moment
 from worker.cli.render.tables import printable
 from worker.clock import SystemClock, rfc3339
 from worker.config.sections import RESOURCES
 from worker.errors import SettingsError
-from worker.keys import Keys
 from worker.queue.replay import ReplayRange, ReplayResult, replay
 from worker.queue.streams.groups import Groups, text, written_at
 from worker.telemetry.log import get_logger
@@ -115,7 +114,7 @@ async def _replay(
 ) -> None:
     rows = []
     async with client_of(settings) as client:
-        keys = Keys(await pick_account(client, account, settings))
+        keys = await pick_keys(client, account, settings)
         result = await _read_by(Groups(client, keys), resource, group)
         for name, group_there in result.items():
             kept = await _kept(client, keys.stream(name), group_there, requested)

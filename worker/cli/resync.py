@@ -15,13 +15,12 @@ from worker.admin.resyncs import as_row
 from worker.app import open_services, run_async, running_redis_url
 from worker.capture.registry import RESOURCES
 from worker.capture.resync.requests import OVER, Resync, ResyncRequest, Resyncs, ResyncState
-from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.options import pick_account, pick_keys, prepare
 from worker.cli.common.params import RESOURCE, account_option
 from worker.cli.common.redis import client_of, moment
 from worker.cli.render.tables import columns, duration
 from worker.clock import SystemClock, rfc3339
 from worker.errors import OrdersyncError, SettingsError
-from worker.keys import Keys
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ def _ids_in(file: IO[bytes]) -> tuple[str, ...]:
 
 async def _accept(settings: Settings, request: ResyncRequest, requested: str | None) -> None:
     async with client_of(settings) as client:
-        keys = Keys(await pick_account(client, requested, settings))
+        keys = await pick_keys(client, requested, settings)
         acceptance = msgspec.json.encode({"by": request.by, "at": SystemClock().now()}).decode()
         await answer(client.hset(keys.accepted, request.resource, acceptance))
     click.echo(
@@ -178,7 +177,7 @@ async def _ask(
     settings: Settings, request: ResyncRequest, requested: str | None, *, wait: bool, as_json: bool
 ) -> None:
     async with client_of(settings) as client:
-        keys = Keys(await pick_account(client, requested, settings))
+        keys = await pick_keys(client, requested, settings)
         resyncs = Resyncs(client, keys)
         resync = await resyncs.create(request, SystemClock().now())
         for item in await withdrawn(client, keys, [request.resource]):
@@ -293,7 +292,7 @@ def resyncs(ctx: click.Context, *, as_json: bool, account: str | None) -> None:
     async def main() -> None:
         async with client_of(settings) as client:
             name = await pick_account(client, account, settings)
-            rows = [as_row(name, item) for item in await Resyncs(client, Keys(name)).all()]
+            rows = [as_row(name, item) for item in await Resyncs(client, settings.redis.keys.of(name)).all()]
         if as_json:
             click.echo(json.dumps(rows))
         elif not rows:
@@ -344,7 +343,7 @@ def _change(account: str | None, name: str, *, resume: bool) -> None:
     async def main() -> None:
         async with client_of(settings) as client:
             chosen = await pick_account(client, account, settings)
-            known = Resyncs(client, Keys(chosen))
+            known = Resyncs(client, settings.redis.keys.of(chosen))
             changed = await (known.resume(name) if resume else known.cancel(name, SystemClock().now()))
         what = "resumed" if resume else "cancelled"
         click.echo(f"{chosen}/{changed.request.resource}: resync {name} {what}")

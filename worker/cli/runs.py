@@ -9,13 +9,12 @@ import click
 
 from worker.app import run_async
 from worker.capture.state.run_history import History, RunRecord
-from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.params import RESOURCE, account_option
 from worker.cli.common.redis import check_resource, client_of, moment
 from worker.cli.render.tables import columns, printable
 from worker.clock import SystemClock, rfc3339
 from worker.errors import OrdersyncError
-from worker.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +105,7 @@ def list_runs(
     async def main() -> None:
         runs: list[RunRecord] = []
         async with client_of(settings) as client:
-            history = History(client, Keys(await pick_account(client, account, settings)))
+            history = History(client, await pick_keys(client, account, settings))
             async for run in history.newest_first(since=start):
                 if resource in (None, run.text("resource")) and (run.failed or not failed):
                     runs.append(run)
@@ -143,7 +142,7 @@ def show(*, run_id: str, as_json: bool, account: str | None) -> None:
 async def _find(settings: Settings, run_id: str, account: str | None) -> RunRecord:
     result: dict[str, RunRecord] = {}
     async with client_of(settings) as client:
-        async for run in History(client, Keys(await pick_account(client, account, settings))).newest_first():
+        async for run in History(client, await pick_keys(client, account, settings)).newest_first():
             if run.text("run_id").startswith(run_id):
                 result.setdefault(run.text("run_id"), run)
             if run.text("run_id") == run_id:

@@ -10,12 +10,11 @@ import click
 import redis.exceptions
 
 from worker.app import run_async, running_redis_url
-from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.params import RESOURCE, account_option
 from worker.config.sections import RESOURCES
 from worker.config.settings import Settings, hide_password
 from worker.errors import RedisUnavailable, SettingsError
-from worker.keys import Keys
 from worker.queue.streams import tail as stream
 from worker.redis.connections import connect
 from worker.redis.refusals import explain
@@ -76,7 +75,7 @@ async def _tail(
     client = connect(url)
     show = _show_json if as_json else _show_line
     try:
-        key = Keys(await pick_account(client, account, settings)).stream(resource)
+        key = (await pick_keys(client, account, settings)).stream(resource)
         if start is None:
             events = await stream.last(client, key, max(count, 1))
             start = events[-1].entry_id if events else "0"

@@ -16,7 +16,6 @@ from worker.cli.common.redis import client_of
 from worker.cli.render.tables import printable
 from worker.clock import SystemClock, rfc3339
 from worker.errors import SettingsError
-from worker.keys import Keys
 
 if TYPE_CHECKING:
     from worker.config.settings import Settings
@@ -61,7 +60,9 @@ async def _trace(settings: Settings, name: str, account: str | None, *, offline:
         api, remark = None, "The audit logs were not read from OrderMesh (--offline)."
         if not offline:
             api, remark = await _api_of(settings, chosen, stack)
-        tracer = TimelineCollector(client, Keys(chosen), api, limit=scan, now=SystemClock().now())
+        tracer = TimelineCollector(
+            client, settings.redis.keys.of(chosen), api, limit=scan, now=SystemClock().now()
+        )
         if remark:
             tracer.remarks.append(remark)
         return await tracer.collect(name)

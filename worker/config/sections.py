@@ -7,11 +7,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+
+from worker.clock import parse_time
+from worker.keys import PREFIX, KeySpace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +68,7 @@ _OWN_HEADERS = frozenset({
     "accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "expect", "host",
     "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
+_PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -140,6 +154,26 @@ def _group_name(value: str) -> str:
 
 
 _GroupName = Annotated[str, AfterValidator(_group_name)]
+
+
+def _prefix(value: str) -> str:
+    if not _PREFIX.fullmatch(value):
+        raise ValueError(
+            f"{value!r} is not a prefix: use 1 to 64 letters, digits, dots, dashes, underscores and colons, "
+            "such as shop:ordersync:"
+        )
+    return value
+
+
+def _as_text(value: Any) -> Any:
+    """Return a date of a TOML file as it is written."""
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _moment(value: str | None) -> str | None:
+    if value is not None and parse_time(value) is None:
+        raise ValueError(f"{value!r} is neither a date (2026-03-01) nor a time (2026-03-01T08:00:00Z)")
+    return value
 
 
 def _field_path(value: str) -> str:
@@ -261,6 +295,15 @@ class RedisSettings(Section):
         None, description="key (PEM, not encrypted) of that certificate; if not set, it is in the same file"
     )
 
+    prefix: Annotated[str, AfterValidator(_prefix)] = Field(
+        PREFIX, description="begin of the name of every key; the keys of arq's jobs begin with arq:"
+    )
+
+    @property
+    def keys(self) -> KeySpace:
+        """The keys that begin with the prefix."""
+        return KeySpace(self.prefix)
+
     @property
     def address(self) -> str | None:
         """The address of the server for events and state, with the files for TLS; None for the embedded one."""
@@ -321,6 +364,15 @@ class PollSettings(Section):
         le=86400,
         description="seconds between two full scans, where polls are incremental reads",
     )
+    since: Annotated[str | None, BeforeValidator(_as_text), AfterValidator(_moment)] = Field(
+        None,
+        description="date or time (2026-03-01, 2026-03-01T08:00:00Z): records that a first full scan finds are not "
+        "published if they were modified before it; no limit if not set",
+    )
+    snapshot: Literal["publish", "silent"] = Field(
+        "publish",
+        description="silent: records that a first full scan finds are not published, only what changes afterwards",
+    )
     confirm_deletes: float = Field(
         300,
         ge=0,
@@ -328,6 +380,11 @@ class PollSettings(Section):
         description="seconds between the two answers that a record does not exist, after which it is published as "
         "deleted",
     )
+
+    @property
+    def since_ms(self) -> int:
+        """The start date in milliseconds since 1970; 0 for none."""
+        return max(0, parse_time(self.since) or 0)
 
     @property
     def chosen(self) -> dict[str, float]:
@@ -516,6 +573,10 @@ class Account:
     ignore_fields: Mapping[str, tuple[str, ...]]
     complete_every: float = 3600.0
     confirm_deletes: float = 300.0
+    since: int = 0
+    """Milliseconds since 1970; 0: no limit."""
+    snapshot: str = "publish"
+    keys: KeySpace = field(default_factory=KeySpace)
     reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
     contract_file: Path | None = None
     interest: InterestSettings = field(default_factory=InterestSettings)

@@ -17,7 +17,7 @@ import msgpack
 
 from worker.cancellation import finish
 from worker.errors import SettingsError
-from worker.keys import Keys
+from worker.keys import PREFIX, Keys
 from worker.redis import scripts
 
 if TYPE_CHECKING:
@@ -47,13 +47,22 @@ class RedisOnce:
             keys of the account.
         group: Name of the group.
         account: Name of the account.
+        prefix: Begin of every key, ORDERSYNC_REDIS__PREFIX of the worker.
         remember: Seconds for which an id is stored: at least as long as events are kept, since they may be
             delivered again.
 
     """
 
-    def __init__(self, client: Redis, *, group: str, account: str = "default", remember: int = WEEK) -> None:
-        self._redis, self._keys, self._group, self._remember = client, Keys(account), group, remember
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        group: str,
+        account: str = "default",
+        prefix: str = PREFIX,
+        remember: int = WEEK,
+    ) -> None:
+        self._redis, self._keys, self._group, self._remember = client, Keys(account, prefix), group, remember
         self._once = scripts.load(client, "worker.queue", "once")
 
     async def apply(self, delivery: Delivery, effect: Callable[[Pipeline], object]) -> bool:

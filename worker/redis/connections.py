@@ -181,8 +181,10 @@ def pool(url: str, *, max_connections: int = 32) -> ConnectionPool:
 
 def _check_files(options: Mapping[str, Any]) -> None:
     """Raise `ValueError` if a file of certificates cannot be used: redis-py would report a server that is away."""
-    context = ssl.create_default_context()
     authorities, shown, key = (options.get(name) for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"))
+    if not (authorities or shown):
+        return
+    context = ssl.create_default_context()
     try:
         if authorities:
             context.load_verify_locations(authorities)
@@ -191,7 +193,7 @@ def _check_files(options: Mapping[str, Any]) -> None:
             context.load_cert_chain(shown, key, password="")
     except (OSError, ssl.SSLError) as error:
         names = " or ".join(str(name) for name in (authorities, shown, key) if name)
-        raise ValueError(f"{names} is no usable certificate or key: {error.strerror or error}") from None
+        raise ValueError(f"{names} is not a usable certificate or key: {error.strerror or error}") from None
 
 
 def connect(url: str) -> Redis:

@@ -112,6 +112,10 @@ class Daemon:
         """True once the worker was asked to stop."""
         return self._stopping
 
+    def interrupted(self) -> bool:
+        """True while jobs are to end after their current page: the worker stops, or gets another configuration."""
+        return self._interrupted.is_set()
+
     def silent(self) -> dict[str, float]:
         """Return the loops and jobs of the worker that hang, each with its seconds."""
         return self._watchdog.silent(heartbeat.MAX_AGE)
@@ -179,9 +183,13 @@ class Daemon:
                     advice="The old configuration stays in force. Correct the new one and send SIGHUP again.",
                 )
                 swap = None
-            except Exception:  # noqa: BLE001 - a reload must not end a daemon that works
+            except Exception as error:  # noqa: BLE001 - a reload must not end a daemon that works
                 self._log.exception(
-                    "configuration_refused", advice="This is a defect of ordersync. Report it."
+                    "configuration_refused",
+                    error=str(error),
+                    error_code=OrdersyncError.code,
+                    advice="This is a defect of ordersync. Report it with this traceback. The old configuration stays "
+                    "in force.",
                 )
                 swap = None
             if swap is not None and not self._stopping:

@@ -30,7 +30,7 @@ from worker.capture.registry import AUDIT_LOGS
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.pauses import EVERYTHING, Pause, Pauses
 from worker.capture.state.run import Outcome
-from worker.keys import Keys, queue_name
+from worker.keys import Keys, KeySpace
 from worker.sandbox import SandboxServer
 from worker.service import heartbeat
 from worker.telemetry import log as logs
@@ -47,17 +47,17 @@ async def test_the_tick_leaves_out_what_is_paused(bench: BenchMaker, redis_url: 
     written = io.StringIO()
     logs.configure("json", "info", written)
     async with bench() as b:
-        queue = make_queue(redis_url, queue_name(["default"]))
+        queue = make_queue(redis_url, KeySpace().queue(["default"]))
         ctx, kept = {"services": b.services, "redis": queue}, Pauses(b.redis, b.account.keys)
         for resource in ("orders", EVERYTHING):
             await kept.begin([Pause(resource, MOVING.reason, MOVING.by, MOVING.at)])
             for _ in range(3):
                 await tick(ctx)
-            assert await b.redis.zcard(queue_name(["default"])) == 0
+            assert await b.redis.zcard(KeySpace().queue(["default"])) == 0
             await kept.end([resource])
         await kept.begin([Pause("notes", "another resource", "ops", 1.0)])
         await tick(ctx)
-        assert await b.redis.zcard(queue_name(["default"])) == 1
+        assert await b.redis.zcard(KeySpace().queue(["default"])) == 1
         await queue.aclose(close_connection_pool=True)
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     told = [(line["event"], line["resource"]) for line in lines if line["event"].startswith("polling_")]

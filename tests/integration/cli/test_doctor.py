@@ -22,6 +22,7 @@ from worker.admin.finding import Finding, Severity
 from worker.admin.redis_acl import check_rights, commands_of
 from worker.capture.registry import ORDERS, RESOURCES
 from worker.clock import SystemClock
+from worker.keys import KeySpace
 from worker.sandbox import PASSWORD, USERNAME, FaultRule, SandboxServer, ServedContract
 
 
@@ -313,7 +314,9 @@ def test_a_redis_user_that_may_not_write(
 async def test_the_users_of_the_deployment(tmp_path: Path, user: str) -> None:
     """The worker's user may do all that the daemon does; a consumer's address in its place is found out."""
     with deployed("valkey", tmp_path) as server:
-        found = [one async for one in check_rights(server.url(user), ["default"], queue=True)]
+        found = [
+            one async for one in check_rights(server.url(user), ["default"], queue=True, space=KeySpace())
+        ]
     assert [one.level.value for one in found] == ["ok" if user == "worker" else "problem"]
 
 
@@ -327,7 +330,7 @@ def test_every_command_of_the_daemons_scripts_is_tried() -> None:
         *(each for each in (ours / "queue" / "lua").glob("*.lua") if each.name in of_the_queue),
     ]
     used = {name for each in scripts for name in re.findall(r"redis\.p?call\(['\"](\w+)", each.read_text())}
-    tried = {str(command[0]).split()[0] for command in commands_of(["default"], queue=True)}
+    tried = {str(command[0]).split()[0] for command in commands_of(["default"], queue=True, space=KeySpace())}
     assert len(used) > 15
     assert used - tried - {"TIME", "INFO"} == set()  # those two are asked for before
 

@@ -21,7 +21,7 @@ from tests.support.streams import KEYS, fields_of
 from tests.support.waiting import PATIENCE
 from worker.cli import cli
 from worker.config.sections import RESOURCES
-from worker.keys import ACCOUNTS
+from worker.keys import KeySpace
 
 RUNNER = CliRunner()
 ORDERSYNC = Path(sys.executable).with_name("ordersync")
@@ -123,7 +123,7 @@ def test_a_redis_that_cannot_be_reached_is_exit_3(
 def two_accounts(redis_url: str) -> str:
     """A Redis with two accounts, whose orders different groups read."""
     with redis.Redis.from_url(redis_url) as client:
-        client.sadd(ACCOUNTS, "default", "acme")
+        client.sadd(KeySpace().accounts, "default", "acme")
         client.xadd(KEYS.stream("orders"), fields_of(1))
         client.xgroup_create(KEYS.stream("orders"), "warehouse", id="0")
         client.xgroup_create(KEYS.stream("notes"), "billing", id="0", mkstream=True)

@@ -19,6 +19,7 @@ from worker.app import reporter
 from worker.capture.health import Health
 from worker.capture.registry import AUDIT_LOGS
 from worker.config.settings import Settings
+from worker.keys import Keys
 from worker.queue import Consumer
 from worker.sandbox import SandboxServer
 from worker.service import heartbeat
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 async def problems(redis: Redis) -> list[str]:
     """The problems that doctor finds in the keys of the account."""
-    return [one.text async for one in check_state(redis, "default") if one.level is Severity.PROBLEM]
+    return [one.text async for one in check_state(redis, Keys("default")) if one.level is Severity.PROBLEM]
 
 
 async def health(b: Bench) -> list[str]:
@@ -166,5 +167,5 @@ async def test_a_loss_is_a_warning(bench: BenchMaker) -> None:
         await b.redis.hset(
             b.account.keys.cursor("orders"), mapping={"lost_at": 4e9, "loss": "Redis went back"}
         )
-        found = [one async for one in check_state(b.redis, "default") if one.level is Severity.WARNING]
+        found = [one async for one in check_state(b.redis, b.account.keys) if one.level is Severity.WARNING]
         assert [one.text for one in found] == ["orders: Redis went back"]

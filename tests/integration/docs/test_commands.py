@@ -20,7 +20,7 @@ from tests.support.paths import ROOT
 from tests.support.servers import free_port
 from tests.support.streams import KEYS, fields_of
 from worker.cli import cli
-from worker.keys import ACCOUNTS
+from worker.keys import KeySpace
 
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 OTHERS = {
@@ -171,7 +171,7 @@ def is_command(words: list[str]) -> bool:
 def busy(redis_url: str, folder: Path) -> dict[str, str]:
     """Settings of a worker whose Redis has an event and a group."""
     with redis.Redis.from_url(redis_url) as client:
-        client.sadd(ACCOUNTS, "default")
+        client.sadd(KeySpace().accounts, "default")
         client.xadd(KEYS.stream("orders"), fields_of(1))
         client.xgroup_create(KEYS.stream("orders"), "warehouse", id="0")
     return {

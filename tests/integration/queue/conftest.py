@@ -11,7 +11,7 @@ from tests.support.consuming import Stage
 from tests.support.servers import Server
 from tests.support.streams import KEYS, Writer
 from tests.support.tools import server_program
-from worker.keys import ACCOUNTS
+from worker.keys import KeySpace
 from worker.redis.connections import answer, connect
 
 
@@ -39,7 +39,7 @@ async def client(server: Server) -> AsyncIterator[Redis]:
     one = connect(server.url)
     await one.config_set("maxmemory", 0)
     await one.flushall()
-    await answer(one.sadd(ACCOUNTS, KEYS.account))
+    await answer(one.sadd(KeySpace().accounts, KEYS.account))
     yield one
     await one.aclose()
 

@@ -25,7 +25,7 @@ from tests.support.servers import Server, free_port
 from tests.support.waiting import PATIENCE, eventually
 from worker.cancellation import end
 from worker.clock import SystemClock, parse_time
-from worker.keys import queue_name
+from worker.keys import KeySpace
 from worker.sandbox import CLIENT_SECRET, FaultRule, SandboxServer
 from worker.sandbox.auth import IssuedCredentials
 from worker.service import daemon as daemon_module
@@ -85,7 +85,7 @@ async def test_sigterm_lets_a_slow_page_go_after_the_grace_time(
         assert await program.ended() == 0
         assert time.monotonic() - began > 0.4
         assert program.logs("jobs_cut_short")
-    assert client.zcard(queue_name(["default"])) >= 1
+    assert client.zcard(KeySpace().queue(["default"])) >= 1
     assert not client.keys("arq:in-progress:ordersync:queue:*")
     sandbox.faults.replace(())
     done = ordersync("run", "--once", cwd=tmp_path, **settings)  # the lease is free: it need not wait
@@ -162,7 +162,7 @@ async def test_the_watchdog_names_the_job_that_is_stuck(settings: dict[str, str]
         assert await program.ended(60) == 70
         last = program.logs()[-1]
         check_log([last])
-        job = f"{queue_name(['default'])}:poll:default:orders"
+        job = f"{KeySpace().queue(['default'])}:poll:default:orders"
         assert (last["event"], last["stuck"]) == ("worker_hangs", [job])
         assert began - 1 < (parse_time(last["stuck_since"]) or 0) / 1000 < time.time() - last["seconds"] + 1
         (place,) = last["under_way"]

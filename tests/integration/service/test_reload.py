@@ -95,14 +95,15 @@ async def test_what_is_under_way_is_finished(
     with Program(tmp_path, **settings) as program:
         for number in range(3):
             await eventually(partial(has_more, client, number * 10))
+            await program.logged("worker_started", number + 1)
             write_env(tmp_path, poll__complete_every=str(1000 + number))
             assert (await reload(program))["changed"] == ["ORDERSYNC_POLL__COMPLETE_EVERY"]
         await eventually(lambda: count(client) == 50)
-        await program.logged("poll_done")
+        await program.logged("worker_started", 4)
         program.process.terminate()
         assert await program.ended() == 0
         assert not program.logs("jobs_cut_short")
-        assert len(program.logs("worker_started")) == 4
+        assert program.logs("poll_done")[0]["outcome"] == "stopped"
     subjects = [fields[b"subject"] for _, fields in client.xrange("ordersync:{default}:stream:orders")]
     assert len(subjects) == len(set(subjects)) == 50
 
@@ -175,7 +176,7 @@ async def test_the_content_of_a_contract_file(
 ) -> None:
     """The name of the file is the same; what it says is not."""
     file = tmp_path / "contract.toml"
-    file.write_text("", encoding="utf-8")
+    file.write_text('login_case = "camel"\n', encoding="utf-8")
     with Program(tmp_path, **settings, contract_file=str(file)) as program:
         await eventually(lambda: count(client) == 50)
         file.write_text('login_case = "snake"\n', encoding="utf-8")

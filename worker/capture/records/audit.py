@@ -75,6 +75,7 @@ def new_entries(
     privacy: RecordPolicy | None = None,
     *,
     generation: int = 0,
+    past: int = 0,
 ) -> AuditDelta | None:
     """Return the new entries of an audit log; None if its bytes have not changed.
 
@@ -87,6 +88,7 @@ def new_entries(
         before: The packed state of the log, b"" for none.
         privacy: The rules for published entries; None to publish them as served.
         generation: The generation of the numbers of the resource.
+        past: Entries of an earlier time are remembered and not published (milliseconds since 1970).
 
     """
     try:
@@ -111,10 +113,12 @@ def new_entries(
         if digest in remembered:
             continue
         remembered[digest] = None
-        version = next_version(version, generation)
-        published = _published(entry.raw, privacy)
         at = parse_time(entry.time) or 0
         latest = max(latest, at)
+        if 0 < at < past:
+            continue
+        version = next_version(version, generation)
+        published = _published(entry.raw, privacy)
         time = as_rfc3339(entry.time or "") if at > 0 else ""  # 0001-01-01 is how some services write null
         new.append(AuditEvent(version, int.from_bytes(digest[:4], "big"), time, published))
     after = RecordState(

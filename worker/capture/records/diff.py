@@ -43,6 +43,8 @@ class Action(StrEnum):
     DELETED = "deleted"
     OUTSIDE = "outside"
     """Outside the scope: remembered, not published."""
+    SILENT = "silent"
+    """Existed before the first full scan: remembered, not published, because the settings say so."""
     NOISE = "noise"
     """Different bytes, same content: remembered, not published."""
     STALE = "stale"

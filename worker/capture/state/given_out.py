@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from worker.keys import PREFIX
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from worker.keys import Keys
 
 FILE = "sequences.json"
 """The file in the data folder."""
@@ -45,9 +48,9 @@ class GivenOut:
         self._sequences, self._server = dict(content.sequences), content.server
         self._doubtful = set() if content.ended else set(content.sequences)
 
-    def of(self, account: str, source: str) -> SourceNumbers:
+    def of(self, keys: Keys, source: str) -> SourceNumbers:
         """Return the view of one source."""
-        return SourceNumbers(self, f"{account}/{source}")
+        return SourceNumbers(self, f"{'' if keys.prefix == PREFIX else keys.prefix}{keys.account}/{source}")
 
     def get(self, name: str) -> int:
         """Return the highest sequence of a source; 0 if none is known."""

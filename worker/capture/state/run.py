@@ -70,6 +70,7 @@ class Run:
     recorded: int = 0
     unchanged: int = 0
     outside: int = 0
+    silent: int = 0
     noise: int = 0
     stale: int = 0
     unreadable: int = 0

@@ -113,7 +113,7 @@ class StateStore:
         self._commit = scripts.load(redis, "worker.capture", "commit")
         self._fields = scripts.load(redis, "worker.capture", "fields")
         self._missing = scripts.load(redis, "worker.capture", "missing")
-        self._numbers = numbers or GivenOut().of(keys.account, resource.name)
+        self._numbers = numbers or GivenOut().of(keys, resource.name)
         self._follow_ups = resource.follow_ups if isinstance(resource, Resource) else ()
         name = resource.name
         self._seen = keys.states(name)
@@ -304,17 +304,8 @@ class StateStore:
         for change in changes:
             key = change.observed.key
             entry: list[object] = [bucket_of(key, buckets), key, change.before, change.after]
-            events: list[list[object]] = []
-            last: bytes | bool = False
-            nested: bytes | bool = False
-            if change.action in PUBLISHED:
-                body = EncodedRecord(self._entries.published(change))
-                events = [self._entries.event(change, commit.observed_at, body, lasts.get(key))]
-                if self._payload.previous:
-                    last = body.kept(change.version, self._payload.tag)
-                if self._has_nested:
-                    nested = _pack_within(within(self._follow_ups, change.linked))
-            elif change.action is Action.UNREADABLE:
+            events, last, nested = self._published(change, commit.observed_at, lasts.get(key))
+            if change.action is Action.UNREADABLE:
                 dead.append(self._entries.dead_letter(change, commit.observed_at, commit.where))
             entries.append([*entry, events, last, change.grows, nested, _stale(change, refresh.scan)])
         for log in commit.recorded:
@@ -407,6 +398,22 @@ class StateStore:
             if last is not None:
                 lasts[change.observed.key] = last
         return lasts
+
+    def _published(
+        self, change: Change, observed_at: float, last: bytes | None
+    ) -> tuple[list[list[object]], bytes | bool, bytes | bool]:
+        """Return the events of a change, its record and nested ids to keep; False for what stays as it is."""
+        is_event = change.action in PUBLISHED
+        if not is_event and change.action is not Action.SILENT:
+            return [], False, False
+        body = EncodedRecord(self._entries.published(change))
+        kept: bytes | bool = body.kept(change.version, self._payload.tag) if self._payload.previous else False
+        if not is_event:
+            return [], kept, False
+        nested: bytes | bool = False
+        if self._has_nested:
+            nested = _pack_within(within(self._follow_ups, change.linked))
+        return [self._entries.event(change, observed_at, body, last)], kept, nested
 
     async def _within_of(self, changes: Sequence[Change], buckets: int) -> dict[bytes, list[list[str]]]:
         """Return the nested ids of these records as they were published last, by key. See `_last_of` for conflicts."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from worker.config import settings
 from worker.errors import SettingsError
-from worker.keys import ACCOUNTS
 from worker.redis.connections import answer
 from worker.telemetry import log as logs
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.config.settings import Settings
+    from worker.keys import Keys
 
 
 def prepare(*, quiet: bool = False) -> Settings:
@@ -30,7 +30,7 @@ async def pick_account(redis: Redis, requested: str | None, loaded: Settings) ->
         SettingsError: The account is unknown, or there are several and none is requested.
 
     """
-    known = sorted(name.decode() for name in await answer(redis.smembers(ACCOUNTS)))
+    known = sorted(name.decode() for name in await answer(redis.smembers(loaded.redis.keys.accounts)))
     name = requested or (loaded.account if loaded.account in known or not known else None)
     if name is None and len(known) == 1:
         name = known[0]
@@ -43,6 +43,11 @@ async def pick_account(redis: Redis, requested: str | None, loaded: Settings) ->
             f"Unknown account {requested!r} in the settings. Known accounts: {', '.join(served)}"
         )
     return name
+
+
+async def pick_keys(redis: Redis, requested: str | None, loaded: Settings) -> Keys:
+    """Return the keys of the account that `pick_account` returns. Raises its errors."""
+    return loaded.redis.keys.of(await pick_account(redis, requested, loaded))
 
 
 def _accounts_of(loaded: Settings) -> list[str]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
     from redis import Redis
 
+    from worker.keys import KeySpace
+
 TIMEOUT = 0.5
 """Seconds that Redis may take while the user waits for the shell."""
 
@@ -42,8 +44,8 @@ def _resources() -> Iterable[str]:
     return RESOURCES
 
 
-def _from_redis(read: Callable[[Redis, str], Iterable[str]]) -> Iterable[str]:
-    """Return the result of `read`, called with a client and the account of the settings."""
+def _from_redis(read: Callable[[Redis, KeySpace, str], Iterable[str]]) -> Iterable[str]:
+    """Return the result of `read`, called with a client, the keys and the account of the settings."""
     try:
         import redis  # noqa: PLC0415 - see the top
 
@@ -57,26 +59,22 @@ def _from_redis(read: Callable[[Redis, str], Iterable[str]]) -> Iterable[str]:
         )
         check_host_name(pool)
         with redis.Redis.from_pool(pool) as client:
-            return read(client, loaded.account)
+            return read(client, loaded.redis.keys, loaded.account)
     except Exception:  # noqa: BLE001 - see the top
         return []
 
 
-def _accounts(redis: Redis, _account: str) -> Iterable[str]:
-    from worker.keys import ACCOUNTS  # noqa: PLC0415 - see the top
-
-    members: Any = redis.smembers(ACCOUNTS)
+def _accounts(redis: Redis, keys: KeySpace, _account: str) -> Iterable[str]:
+    members: Any = redis.smembers(keys.accounts)
     return sorted(name.decode() for name in members)
 
 
-def _groups(redis: Redis, account: str) -> Iterable[str]:
+def _groups(redis: Redis, keys: KeySpace, account: str) -> Iterable[str]:
     """Return the groups of the account of the settings if Redis knows it, otherwise those of all accounts."""
-    from worker.keys import Keys  # noqa: PLC0415 - see the top
-
-    known = _accounts(redis, account)
+    known = _accounts(redis, keys, account)
     groups: set[str] = set()
     for name in [account] if account in known else known:
-        for key in map(Keys(name).stream, _resources()):
+        for key in map(keys.of(name).stream, _resources()):
             if redis.exists(key):
                 entries: Any = redis.xinfo_groups(key)
                 groups |= {group["name"].decode("utf-8", "replace") for group in entries}

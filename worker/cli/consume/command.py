@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.config.settings import Settings
+    from worker.keys import Keys
 
 MAX_PAUSE = 30.0
 """Seconds between two attempts at most while every event fails. With --once there are no pauses, so that it ends."""
@@ -209,7 +210,7 @@ async def _connect_and_consume(
     try:
         await wait_until_up(client, url, SystemClock(), patience=0)
         account = await pick_account(client, requested.account, settings)
-        await _consume(client, account, requested, feeds)
+        await _consume(client, settings.redis.keys.of(account), requested, feeds)
     except ConsumerReplaced as error:
         raise SettingsError(
             f"Another process consumes for group {error.group} as {error.name!r}. Give each process its own "
@@ -223,10 +224,11 @@ async def _connect_and_consume(
         await client.aclose()
 
 
-async def _consume(client: Redis, account: str, requested: ConsumeOptions, feeds: list[CommandFeed]) -> None:
+async def _consume(client: Redis, keys: Keys, requested: ConsumeOptions, feeds: list[CommandFeed]) -> None:
     consumer = Consumer(
         client,
-        account=account,
+        account=keys.account,
+        prefix=keys.prefix,
         group=requested.group,
         resources=requested.resources,
         name=requested.name,

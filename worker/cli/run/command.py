@@ -32,7 +32,6 @@ from worker.clock import SystemClock
 from worker.config.sections import SANDBOX_ACCOUNT, Account, PollSettings
 from worker.config.settings import Settings, hide_password, load
 from worker.errors import LoginRejected, OrderMeshError, RedisFull, RedisUnavailable
-from worker.keys import PREFIX
 from worker.redis.connections import check_server, wait_until_up
 from worker.redis.refusals import explain, is_full
 from worker.service.daemon import Daemon, has_terminal
@@ -66,7 +65,7 @@ def command(sandbox: bool, orders: int, once: bool, as_json: bool, no_wait: bool
 
     Without ORDERSYNC_REDIS__URL, an embedded Valkey stores events and state in ORDERSYNC_DATA_DIR. The first SIGTERM
     or Ctrl-C finishes the current page and exits; a second one exits immediately. SIGHUP reads the settings, accounts,
-    secrets and contract anew.
+    secrets and contract again.
     """
     settings = prepare()
     run_async(
@@ -98,7 +97,12 @@ async def _run(
         try:
             await services.clock.sync()
             await check_server(services.redis, url)
-            await check_usable(url, services.accounts, queue=not once and settings.redis.queue_url is None)
+            await check_usable(
+                url,
+                services.accounts,
+                queue=not once and settings.redis.queue_url is None,
+                space=services.keys,
+            )
             if local:
                 await _delete_state(services)
             await _log_in(services, must_reach=once)
@@ -180,7 +184,8 @@ async def _log_in(services: Services, *, must_reach: bool) -> None:
                 "login_failed",
                 error=str(error),
                 error_code=error.code,
-                advice="The worker retries the login. If `error` names a setting, correct it and restart the worker.",
+                advice="The worker retries the login, and reads its secrets again. If `error` names another setting, "
+                "correct it and send SIGHUP.",
             )
 
 
@@ -200,6 +205,9 @@ def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
         poll.chosen,
         settings.poll.ignore_fields,
         confirm_deletes=settings.poll.confirm_deletes,
+        since=settings.poll.since_ms,
+        snapshot=settings.poll.snapshot,
+        keys=settings.redis.keys,
         reconcile=settings.reconcile,
         interest=settings.interest,
         privacy=settings.privacy,
@@ -212,7 +220,10 @@ def _sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
 
 async def _delete_state(services: Services) -> None:
     """Delete the state of the sandbox account: each sandbox starts with new orders."""
-    keys = [key async for key in services.redis.scan_iter(f"{PREFIX}{{{SANDBOX_ACCOUNT}}}:*", count=1000)]
+    keys = [
+        key
+        async for key in services.redis.scan_iter(f"{services.keys.of(SANDBOX_ACCOUNT).base}*", count=1000)
+    ]
     for start in range(0, len(keys), 1000):
         await services.redis.unlink(*keys[start : start + 1000])
 

@@ -98,7 +98,7 @@ class Reading:
             f"{run.account}/{run.resource}: {run.outcome.value}: {run.records} records read, {run.published} "
             f"events published ({run.snapshot} snapshot, {run.created} created, {run.updated} updated, "
             f"{run.deleted} deleted, {run.recorded} recorded), "
-            f"{run.unchanged} unchanged, {run.unreadable} unreadable, {run.usage.requests} requests in "
+            f"{run.unchanged} unchanged, {_silent(run)}{run.unreadable} unreadable, {run.usage.requests} requests in "
             f"{self.ended - run.began:.1f} s"
         )
         more = [self._held_back] if self.held_back else []
@@ -212,3 +212,7 @@ async def _confirm(services: Services, readings: list[Reading]) -> None:
             reading.run.add(run)
             reading.ended = services.clock.monotonic()
             await reading.look()
+
+
+def _silent(run: Run) -> str:
+    return f"{run.silent} of the past not published, " if run.silent else ""

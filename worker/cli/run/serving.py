@@ -75,7 +75,7 @@ class Serving:
     def serve(self, daemon: Daemon) -> None:
         """Take the daemon whose signals the services heed."""
         self._daemon = daemon
-        self.services.stopping = daemon.stopping
+        self.services.stopping = daemon.interrupted
 
     def make_worker(self) -> Workers:
         """Return an arq worker with fresh connections."""
@@ -101,7 +101,7 @@ class Serving:
         url, setting = _queue_url(self.settings, self.url), _queue_setting(self.settings)
         await _answers(url, setting, self._clock, patience=None)
         if self.settings.redis.queue_url:
-            await check_usable(url, (), queue=True)
+            await check_usable(url, (), queue=True, space=self.services.keys)
 
     async def reload(self) -> Swap | None:
         """Read and check the configuration; return what puts it in force, or None if nothing has changed.
@@ -126,9 +126,11 @@ class Serving:
                 return None
             if (url, settings.redis) != (self.url, self.settings.redis):
                 await self._wait(settings, url, patience=RELOAD_PATIENCE)
-                await check_usable(url, services.accounts, queue=settings.redis.queue_url is None)
+                await check_usable(
+                    url, services.accounts, queue=settings.redis.queue_url is None, space=services.keys
+                )
                 if settings.redis.queue_url:
-                    await check_usable(_queue_url(settings, url), (), queue=True)
+                    await check_usable(_queue_url(settings, url), (), queue=True, space=services.keys)
             await services.clock.sync()
             await self._log_in(services)
         except (RedisError, OSError) as error:

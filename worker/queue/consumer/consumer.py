@@ -33,7 +33,7 @@ from worker.backoff import Backoff
 from worker.cancellation import finish, plain_errors
 from worker.clock import SystemClock
 from worker.errors import SettingsError
-from worker.keys import Keys
+from worker.keys import PREFIX, Keys
 from worker.queue.consumer.connection import with_timeout
 from worker.queue.consumer.delivery import Batch, Delivery, Reject
 from worker.queue.consumer.fetcher import Fetcher
@@ -98,6 +98,7 @@ class Consumer:
         group: str,
         resources: Sequence[str],
         account: str = "default",
+        prefix: str = PREFIX,
         name: str | None = None,
         begin: str = "0",
         batch: int = 100,
@@ -129,7 +130,7 @@ class Consumer:
         clock = clock or SystemClock()
         self._log = ConsumerLog(options, clock)
         self._retry = RetryForever(redis, clock, self._log.logger)
-        self._group = GroupClient(redis, Keys(account), options)
+        self._group = GroupClient(redis, Keys(account, prefix), options)
         self._retry.rejoin = lambda: finish(with_timeout(self._group.rejoin()))
         self._in_flight = InFlight(redis, self._group, options, retry=self._retry, log=self._log, clock=clock)
         self._fetcher = Fetcher(self._group, self._in_flight, options, self._retry, clock)

@@ -147,6 +147,9 @@ OWN = (
     LogField("seconds", _NUMBER, "seconds without a sign of life"),
     LogField("signal", _TEXT, "name of the signal"),
     LogField(
+        "silent", _COUNT, "records that existed before the first full scan: not published, as configured"
+    ),
+    LogField(
         "since",
         Kind.TEXT_OR_NULL,
         "parameter that filters by modification time; null: the gateway honours no such parameter",

@@ -23,7 +23,7 @@ EVENTS = (
         LogLevel.ERROR,
         "After SIGHUP, the configuration was read again and cannot be used; the old one stays in force.",
         "Correct what `error` names and send SIGHUP again.",
-        ("error", "error_code", "exception", "advice"),
+        ("error", "error_code", "advice"),
     ),
     LogEvent("metrics_served", LogLevel.INFO, "Metrics and probes are available.", fields=("url",)),
     LogEvent(

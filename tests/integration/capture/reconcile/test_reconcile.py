@@ -24,7 +24,7 @@ from worker.capture.reconcile.verifier import Verifier
 from worker.capture.registry import AUDIT_LOGS, ORDERS, SHIPMENTS
 from worker.capture.state.pauses import Pause, Pauses
 from worker.config.sections import ReconcileSettings
-from worker.keys import queue_name
+from worker.keys import KeySpace
 from worker.queue.envelope import Event
 from worker.queue.streams import tail as stream
 from worker.redis.connections import answer
@@ -33,7 +33,7 @@ from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
 
-QUEUE = queue_name(["default"])
+QUEUE = KeySpace().queue(["default"])
 
 
 async def events_of(b: Bench, resource: str) -> list[Event]:

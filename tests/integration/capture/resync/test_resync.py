@@ -28,7 +28,7 @@ from worker.capture.registry import CATEGORIES, ORDERS
 from worker.capture.resources import Resource
 from worker.capture.resync.requests import MAX_IDS, Resync, ResyncRequest, ResyncState
 from worker.errors import SettingsError
-from worker.keys import RESYNC_QUEUE, Keys
+from worker.keys import Keys, KeySpace
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
@@ -296,9 +296,9 @@ async def test_asked_for_by_another_program(bench: BenchMaker, redis_url: str) -
         await tick({"services": b.services, "redis": queue})
         body = json.loads(await answer(b.redis.get(job_key_prefix + slice_id("default", "theirs"))))
         assert (body["f"], body["a"]) == ("resync_slice", ["default", "orders", "theirs"])
-        assert [name for name, _ in await answer(b.redis.zrange(RESYNC_QUEUE, 0, -1, withscores=True))] == [
-            slice_id("default", "theirs").encode()
-        ]
+        assert [
+            name for name, _ in await answer(b.redis.zrange(KeySpace().resync_queue, 0, -1, withscores=True))
+        ] == [slice_id("default", "theirs").encode()]
         await queue.aclose(close_connection_pool=True)
 
 

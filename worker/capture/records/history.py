@@ -1,0 +1,45 @@
+"""Which of the records that existed before the first full scan are remembered without an event. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from worker.capture.records.diff import Action
+
+if TYPE_CHECKING:
+    from worker.capture.records.diff import Change
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The part of the past that is not published.
+
+    Attributes:
+        since: Records that were modified before it are not published (milliseconds since 1970); 0 for no limit.
+        silent: No record that existed before the first full scan is published.
+
+    """
+
+    since: int = 0
+    silent: bool = False
+
+    def without_event(self, change: Change) -> Change:
+        """Return the change; that of a record of the past as one that is remembered and not published.
+
+        Its later changes are `updated` and `deleted`, since the record was there before.
+        """
+        if change.action is not Action.SNAPSHOT:
+            return change
+        if self.silent or 0 < change.modified < self.since:
+            return msgspec.structs.replace(change, action=Action.SILENT)
+        return change
+
+    def before(self, first_scan_at: int) -> int:
+        """Return the time before which entries of audit logs are of the past (milliseconds since 1970; 0: none are).
+
+        `first_scan_at`: when the first full scan of the records began.
+        """
+        return max(self.since, first_scan_at) if self.silent else self.since
