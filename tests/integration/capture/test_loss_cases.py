@@ -131,7 +131,7 @@ async def test_a_total_that_changes_between_pages(bench: BenchMaker, action: str
     """The first read is not ended by a total that was true for an earlier page, nor kept from its end."""
     with server("sweep") as sandbox:
         async with bench(sandbox, probe=True, page_size=10) as b:
-            sandbox.faults.replace((drift(action, page=12, count=25),))
+            sandbox.faults.replace((drift(action, page=12, count=15),))
             assert (await b.poll()).outcome == "complete"
             assert sandbox.faults.fired() == [1]
             assert (await b.poll()).outcome == "complete"

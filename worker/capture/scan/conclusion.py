@@ -42,6 +42,8 @@ class ScanResult:
         changed: Those among them that had changed.
         newest: The latest modification that was read (milliseconds since 1970), never less than the cursor's.
         unreadable: Records that cannot be read.
+        withheld: Records that were not published, since nothing says that they are of this account.
+        is_likely: All else speaks for the records that were withheld.
         complete: Every record of this run could be read.
         pages: Pages with records; None where a keyset scan has no page numbers.
         statuses: The statuses of the records, as in `FullScanProgress`.
@@ -68,6 +70,8 @@ class ScanResult:
     changed: int = 0
     newest: int = 0
     unreadable: int = 0
+    withheld: int = 0
+    is_likely: bool = False
     complete: bool = True
     pages: int | None = None
     statuses: str = ""
@@ -92,6 +96,7 @@ def checkpoint(step: ScanStep, result: ScanResult) -> CursorUpdate:
         "sweep_size": step.page_size,
         "sweep_started": result.started_at,
         "sweep_unreadable": result.unreadable,
+        "sweep_withheld": result.withheld,
         "sweep_seen": result.seen,
         "sweep_changed": result.changed,
         "sweep_statuses": result.statuses,
@@ -119,6 +124,7 @@ def conclude(
     done: CursorUpdate = {
         **moved,
         "due_at": now if result.again else result.started_at + result.interval,
+        "withheld": 0,
         "failures": 0,
         "error": "",
         "error_code": "",
@@ -227,6 +233,7 @@ def _suspect(step: ScanStep, result: ScanResult) -> CursorUpdate:
     """Return what a read writes whose evidence speaks against it: nothing is concluded from it."""
     fields: CursorUpdate = {
         "suspicious": result.anomaly,
+        "withheld": result.withheld if result.is_likely else 0,
         "due_at": result.run_started_at + result.interval,
         "failures": 0,
         "error": "",

@@ -164,12 +164,13 @@ async def _find(
     store, single = session.store, session.options.single
     seen, before = await store.shown(), await store.all_absent()
     if seen == cursor.tracked and not cursor.scan.drift:
-        return Deletions(refresh=RefreshResult(present=list(before)), accepted=accepted)
+        nothing: CursorUpdate = {"accepted_deletes": 0}
+        return Deletions(refresh=RefreshResult(present=list(before)), accepted=accepted, counted=nothing)
     # The cursor, which counts the records, may have been deleted: it is not believed against what was seen.
     known = max(seen, cursor.tracked)
-    limit = max_deleted(known, FEW if single else FEW_UNPROVEN)
+    limit = max_deleted(known, FEW if single else FEW_UNPROVEN) + cursor.accepted_deletes
     unseen = await store.missing(cursor.buckets, known if accepted else max(limit, MAX_ASKED))
-    limit = max_deleted(unseen.tracked, FEW if single else FEW_UNPROVEN)
+    limit = max_deleted(unseen.tracked, FEW if single else FEW_UNPROVEN) + cursor.accepted_deletes
     if single:
         return await _judge(
             session, cursor, unseen, before, limit=limit, accepted=accepted, scan=scan, deadline=deadline
@@ -201,6 +202,8 @@ async def _judge(
     counted = _counted(unseen, cursor)
     missing, drift = unseen.count - len(asked.found), cursor.scan.drift + len(asked.found)
     many = not accepted and missing > limit
+    # They are confirmed later, and until then each full scan misses them again.
+    counted["accepted_deletes"] = missing if accepted else min(missing, cursor.accepted_deletes)
     doubts = 0 if accepted else weigh(cursor.doubts, drift=drift, many=many)
     probe = cursor.doubts < 2 <= doubts
     there, unseen_names = set(asked.found), set(unseen.identifiers)

@@ -9,6 +9,7 @@ from worker.capture.failures import Failure, classify
 from worker.capture.gate import COMPLETE, ReadResult
 from worker.capture.scan.resumption import plan_of, plan_when_resumed, restart_reason
 from worker.capture.scan.scanner import Scanner
+from worker.capture.scan.strangers import Strangers
 from worker.capture.scan.strategy import ScanStep, Strategy, choose_steps, full_scan
 from worker.capture.state.cursor import SCAN_OVER
 from worker.errors import (
@@ -65,11 +66,12 @@ class ScanExecutor:
         parts = self._choose(complete=complete)
         suspicion: Suspicion | None = None
         result, self._restarts, self._is_renewed = COMPLETE, complete and not resume, False
+        strangers = Strangers(session)
         while parts:
             step, *parts = parts
             step = await self._restart_or_resume(step)
             session.run.add_plan(step.strategy)
-            scanner = self._scanner = Scanner(session, step)
+            scanner = self._scanner = Scanner(session, step, strangers)
             try:
                 result = await scanner.read()
             except OrderMeshError as error:
@@ -81,7 +83,8 @@ class ScanExecutor:
                     self._capabilities.record_success(resource)
                 if not step.is_fast and not scanner.unread:
                     await self._judge(resource, step, scanner, suspicion)
-                if result.stop is not None:
+                # A part by status is settled by a full scan, not by the part of another status.
+                if result.stop is not None or (result.suspicion and step.strategy is Strategy.OPEN):
                     return result
             if parts:
                 await session.load_cursor()

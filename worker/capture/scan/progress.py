@@ -26,7 +26,8 @@ class ScanProgress:
     """Counts what the pages of a step have shown, and adds it to the counts of the run.
 
     `interval`: seconds between two polls of the resource. `started_at`: when the scan began (seconds since 1970).
-    `unreadable`: records so far that cannot be read.
+    `unreadable`: records so far that cannot be read; `withheld`: records so far that were not published, since nothing
+    says that they are of this account.
     """
 
     def __init__(self, step: ScanStep, cursor: Cursor, run: Run, interval: float) -> None:
@@ -36,6 +37,7 @@ class ScanProgress:
         self.started_at = scan.started if resumed else run.started_at
         self.unreadable = scan.unreadable if resumed else 0
         self.holes = _parse(scan.unread) if resumed else []
+        self.withheld = scan.withheld if resumed else 0
         self._spent = scan.spent if resumed else 0.0
         self._statuses = scan.statuses if resumed else NO_STATUSES_YET
         self._first_scan_at = cursor.first_scan_at
@@ -57,6 +59,13 @@ class ScanProgress:
     def unread(self) -> str:
         """Which records the server does not serve, in words."""
         return describe(self.holes, self._step.page_size) if self.holes else ""
+
+    def withhold(self, page: FetchedPage) -> None:
+        """Count a page that is not published."""
+        self._run.pages += 1
+        self._run.records += len(page.observed)
+        self.withheld += len(page.observed)
+        self.sanity.seen += len(page.observed)
 
     def result(
         self,
@@ -90,6 +99,7 @@ class ScanProgress:
             changed=sanity.changed,
             newest=sanity.newest,
             unreadable=self.unreadable,
+            withheld=self.withheld,
             complete=not run.unreadable,
             pages=pages,
             statuses=merge_statuses(self._statuses, statuses) if self._step.learns else "",

@@ -1,8 +1,8 @@
 """What a read has shown, and what speaks against believing it. No I/O.
 
-A response can be well formed and still wrong: an empty list for a moment, the records of another merchant, every record
-changed at the same time. The records of such a read are published, since each is what the server gave. But the read is
-suspect: it is not used to detect deletions, or to report freshness.
+A response can be well formed and still wrong: an empty list for a moment, half of it, every record changed at the same
+time. (Records of another account: see `strangers.py`.) The records of such a read are published, since each is what the
+server gave. But the read is suspect: it is not used to detect deletions, or to report freshness.
 """
 
 from __future__ import annotations

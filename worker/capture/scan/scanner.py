@@ -19,11 +19,12 @@ from worker.capture.failures import may_be_of_one_page
 from worker.capture.gate import COMPLETE, PARTIAL, ReadResult, Stop, StopCause
 from worker.capture.records.diff import Action
 from worker.capture.scan.conclusion import checkpoint, conclude, fail
-from worker.capture.scan.deletions import Deletions, find_deletions, unbelieved
+from worker.capture.scan.deletions import FEW_UNPROVEN, Deletions, find_deletions, max_deleted, unbelieved
 from worker.capture.scan.pages import PageFetcher, PageQueue
 from worker.capture.scan.paginators import fast_paginator, full_scan_paginator
 from worker.capture.scan.progress import ScanProgress, count_unreadable
 from worker.capture.scan.resumption import MIXED, MIXED_PARTS
+from worker.capture.scan.strangers import Evidence
 from worker.capture.scan.strategy import PageSummary
 from worker.capture.scan.unreadable_pages import PageSplitter, SplitPage, letters
 from worker.capture.state.commit import Checkpoint, RefreshResult
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from worker.capture.scan.conclusion import ScanResult
     from worker.capture.scan.pages import FetchedPage
     from worker.capture.scan.paginators import FullScanPaginator, Paginator
+    from worker.capture.scan.strangers import Strangers
     from worker.capture.scan.strategy import ScanStep
     from worker.capture.state.cursor import Cursor, CursorUpdate
     from worker.capture.writer import Written
@@ -48,9 +50,10 @@ if TYPE_CHECKING:
 class Scanner:
     """One step: a window, a list with the newest first, open records, or a full scan or the next part of it."""
 
-    def __init__(self, session: PollSession, step: ScanStep) -> None:
+    def __init__(self, session: PollSession, step: ScanStep, strangers: Strangers) -> None:
         self._session, self._options, self._step, self._run = session, session.options, step, session.run
         self._store, self._clock, self._open = session.store, session.clock, session.open_records
+        self._strangers = strangers
         self._deadline = session.clock.monotonic() + step.seconds
         search, window, cursor = self.resource.search, self._options.window, session.cursor
         listing = session.context.client.profile.list_of(search)
@@ -170,9 +173,21 @@ class Scanner:
             return page
 
     async def _publish_page(self, split: SplitPage) -> None:
-        """Commit what changed on the next page and move on."""
+        """Commit what changed on the next page, unless it has to be withheld, and move on."""
         page = split.page
         self._progress.holes += split.holes
+        if await self._strangers.judge(page) is Evidence.OURS:
+            found = await self._write_page(page)
+        else:
+            found = []
+            self._progress.withhold(page)
+        keys = [record.key for record in page.observed]
+        self._paginator.accept(PageSummary(keys, page.total, page.times, found, page.after, split.unread))
+        if self._full_scan is not None and self._full_scan.records is not None:
+            self.sanity.seen = self._full_scan.records  # without a page that came again
+
+    async def _write_page(self, page: FetchedPage) -> list[int]:
+        """Commit what changed on the next page; return the times of these changes, as in `PageSummary`."""
         number, unreadable = self._paginator.next_page, self._progress.unreadable
 
         def move(written: Written) -> Checkpoint | None:
@@ -189,19 +204,7 @@ class Scanner:
         )
         self._progress.observe(page, written.changes, self._clock.now())
         self._log_page(number, page, written)
-        modified = [change.modified for change in written.published]
-        self._paginator.accept(
-            PageSummary(
-                [record.key for record in page.observed],
-                page.total,
-                page.times,
-                modified,
-                page.after,
-                split.unread,
-            )
-        )
-        if self._full_scan is not None and self._full_scan.records is not None:
-            self.sanity.seen = self._full_scan.records  # without a page that came again
+        return [change.modified for change in written.published]
 
     def _log_page(self, number: int, page: FetchedPage, written: Written) -> None:
         events = len(written.published)
@@ -269,9 +272,9 @@ class Scanner:
     async def _end(self) -> ReadResult:
         """Commit what follows from a step that has been read to its end."""
         run, now = self._run, self._clock.now()
-        if not self._step.claims and not run.unreadable:
+        if not self._step.claims and not run.unreadable and not self._progress.withheld:
             return COMPLETE
-        known = await self._load_cursor()
+        known, is_likely = await self._load_cursor(), await self._is_likely()
         # What a person has accepted of the next full scan is believed whatever the scan has shown.
         accepted = self._full_scan is not None and await self._store.deletes_accepted()
         anomaly = "" if accepted else self._find_anomaly(known)
@@ -281,10 +284,12 @@ class Scanner:
             run.bare = run.bare or (self._full_scan is None and not self.sanity.seen)
         is_believed = ended == COMPLETE
         while True:
-            absences = await self._absences(known, is_believed=is_believed, accepted=accepted)
+            absences = await self._absences(
+                known, is_believed=is_believed, doubted=bool(anomaly) and not is_likely, accepted=accepted
+            )
             if absences.stop is not None:
                 return await self._stop(absences.stop)
-            result = absences.describe(self._result(), anomaly)
+            result = replace(absences.describe(self._result(), anomaly), is_likely=is_likely)
             if is_believed:
                 ended = PARTIAL if absences.moved else COMPLETE
                 run.freshness = None if absences.moved else now - result.started_at
@@ -323,9 +328,25 @@ class Scanner:
         return letters(holes, self.resource.search, self._step.page_size)
 
     def _find_anomaly(self, known: Cursor) -> str:
+        if self._progress.withheld:
+            return (
+                f"{self._progress.withheld} records were not published: none of them is known, and nothing says "
+                "that they are of this account"
+            )
         return MIXED_PARTS if self._step.plan == MIXED else self.sanity.find_anomaly(known)
 
-    async def _absences(self, known: Cursor, *, is_believed: bool, accepted: bool) -> Deletions:
+    async def _is_likely(self) -> bool:
+        """Whether all else speaks for the records that were withheld: the known ones were shown as well."""
+        if not self._progress.withheld or self._strangers.are_refuted:
+            return False
+        if self._full_scan is None:
+            return self._strangers.met
+        unseen = await self._store.missing(self._session.buckets, 0)
+        return unseen.count <= max_deleted(unseen.tracked, FEW_UNPROVEN)
+
+    async def _absences(
+        self, known: Cursor, *, is_believed: bool, doubted: bool, accepted: bool
+    ) -> Deletions:
         """Return what follows for records that a full scan did not show; of any other read nothing follows."""
         if self._full_scan is None or self._run.unreadable or self._step.plan == MIXED:
             return Deletions(doubts=known.doubts)
@@ -337,7 +358,7 @@ class Scanner:
                 session, known, accepted=accepted, scan=self._scan, deadline=deadline
             )
         else:
-            absences = unbelieved(known)
+            absences = unbelieved(known) if doubted else Deletions(doubts=known.doubts)
         if absences.probe:
             await self._session.context.capabilities.mark_stale(self.resource)
         return absences

@@ -21,6 +21,7 @@ class CursorUpdate(TypedDict, total=False):
     reconciliation.
     """
 
+    accepted_deletes: int
     baseline: bool
     buckets: int
     bare: int
@@ -53,6 +54,7 @@ class CursorUpdate(TypedDict, total=False):
     swept_records: int
     tracked: int
     unanswered: int
+    withheld: int
     unclean_scans: int
     unread: str
     unread_records: int
@@ -79,6 +81,7 @@ class CursorUpdate(TypedDict, total=False):
     sweep_unreadable: int
     sweep_watch: str
     sweep_width: int
+    sweep_withheld: int
 
 
 SCAN_OVER: CursorUpdate = {
@@ -87,6 +90,7 @@ SCAN_OVER: CursorUpdate = {
     "sweep_seen": 0,
     "sweep_changed": 0,
     "sweep_drift": 0,
+    "sweep_withheld": 0,
     "sweep_again": False,
     "sweep_statuses": "",
     "sweep_plan": "",
@@ -113,6 +117,7 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
         seen: Records read so far.
         changed: Those among them that had changed.
         unreadable: Records before `page` that cannot be read.
+        withheld: Records that were not published, since their pages show no known record.
         drift: Records that it missed, and that are there, as reads by id have shown at its end.
         after: The continuation with which `page` is requested, where pages have no numbers; else "".
         watch: What was seen of the continuations, to notice that they lead in a circle.
@@ -141,6 +146,7 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
     drift: int = 0
     unread: str = ""
     failed: int = 0
+    withheld: int = 0
     again: bool = False
     since: int = 0
     statuses: str = ""
@@ -203,6 +209,9 @@ class Cursor:
         doubts: How much speaks against the last full scans in a row: one for a scan that missed records which can be
             read by their id, two for one that missed many; 0 where the last one missed none.
         held_back: Records that the last full scan did not find, where these are more than it may delete at once.
+        withheld: Records that the last read has not published, since their pages show no known record, where all else
+            speaks for them: the next read publishes them.
+        accepted_deletes: Missing records that a person has accepted to be deleted, and that are not all confirmed yet.
         unanswered: Records that the last full scan did not find, and whose read by id is refused or not answered yet.
         gaps: Records whose audit logs list changes that could not be shown to be published.
 
@@ -246,7 +255,9 @@ class Cursor:
     paused: str = ""
     doubts: int = 0
     held_back: int = 0
+    accepted_deletes: int = 0
     unanswered: int = 0
+    withheld: int = 0
     gaps: int = 0
 
     @property

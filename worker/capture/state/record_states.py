@@ -5,6 +5,7 @@ The order is by bucket, then by packed id. A record that is added during the ite
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from worker.capture.records.fingerprint import RecordState, bucket_of, pack_id, unpack_id
@@ -47,6 +48,19 @@ async def walk(redis: Redis, seen: str, buckets: int, start: ScanPosition) -> As
                 identifier = unpack_id(key)
                 if key > after and identifier is not None and not _is_gone(states[key]):
                     yield StoredRecord(identifier, ScanPosition(number, key.hex()))
+
+
+async def some_of(redis: Redis, seen: str, buckets: int, start: int, limit: int) -> list[str]:
+    """Return the ids of up to `limit` records, beginning with the bucket `start`; all of them if there are no more."""
+    found = list[str]()
+    for first in (ScanPosition(start), ScanPosition()):
+        async with aclosing(walk(redis, seen, buckets, first)) as records:
+            async for record in records:
+                if record.identifier not in found:
+                    found.append(record.identifier)
+                if len(found) == limit:
+                    return found
+    return found
 
 
 async def states_of(redis: Redis, seen: str, buckets: int, identifiers: Sequence[str]) -> list[bytes]:

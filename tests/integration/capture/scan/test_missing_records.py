@@ -197,3 +197,19 @@ async def test_a_refused_read_by_id_deletes_nothing(redis_url: str) -> None:
         liar.records.insert(7, victim)
         await polls(w, 2)
         assert (await verdict(w)).health is Health.OK
+
+
+async def test_accepted_deletions_wait_for_their_second_answer(redis_url: str) -> None:
+    """Each full scan until then misses them again, which holds nothing back that was accepted."""
+    async with watching(Liar(records=orders(300)), redis_url) as w:
+        await w.poll()
+        del w.liar.records[100:200]
+        await polls(w, 2)
+        assert (await cursor(w)).held_back == 100
+        del w.liar.records[50:60]
+        await answer(w.place.redis.hset(w.account.keys.accepted, "orders", "1"))
+        await polls(w, 3)
+        assert ((await cursor(w)).held_back, (await cursor(w)).accepted_deletes) == (0, 10)
+        await polls(w, 20)
+        assert await actions(w) == {"snapshot": 300, "deleted": 110}
+        assert ((await cursor(w)).accepted_deletes, (await verdict(w)).health) == (0, Health.OK)

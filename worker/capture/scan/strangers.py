@@ -1,0 +1,102 @@
+"""Whether a page that shows no known record belongs to the account.
+
+A gateway may answer with the list of another account for a moment. In a shop that is at work such a page is rare:
+many new records at once, or a list of new records alone. So it is published if one of its records can be read by its
+id, and a known record can as well. Where that does not tell, the page is withheld until the next read agrees.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from worker.capture.by_id import read_record
+from worker.capture.state.record_states import some_of
+from worker.errors import ApiError, NotFound, RateLimited, UnreadableAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.capture.context import PollSession
+    from worker.capture.scan.pages import FetchedPage
+
+MAX_ASKED = 3
+"""Known records that are asked for by their id: one that is there is enough, and some may have been deleted."""
+
+
+class Evidence(Enum):
+    """What reads by id say of a page without a known record."""
+
+    OURS = auto()
+    NOT_OURS = auto()
+    UNKNOWN = auto()
+    """No record can be read by its id, or the read is refused."""
+
+
+def shows_no_known(page: FetchedPage) -> bool:
+    """Return True if a page shows records, and none of them is known."""
+    if not page.observed or len(page.decoded) < len(page.observed):
+        return False
+    return all(not record.before and record.observed.identifier for record in page.decoded)
+
+
+class Strangers:
+    """Judges the pages of one poll that show no known record.
+
+    `met`: a page has shown a known record. `are_refuted`: reads by id speak against a page.
+    """
+
+    def __init__(self, session: PollSession) -> None:
+        self._session, self._known = session, Evidence.UNKNOWN
+        self._has_asked = self.met = self.are_refuted = False
+
+    async def judge(self, page: FetchedPage) -> Evidence:
+        """Return whether a page is of the account.
+
+        Raises:
+            OrderMeshError: The gateway is not available.
+
+        """
+        session, cursor = self._session, self._session.cursor
+        if not cursor.baseline or not cursor.tracked:
+            return Evidence.OURS
+        if not shows_no_known(page):
+            self.met = self.met or bool(page.observed)
+            return Evidence.OURS
+        if cursor.withheld or await session.store.deletes_accepted():
+            return (
+                Evidence.OURS
+            )  # the last read has withheld some, and all else spoke for it; or a person knows better
+        if not session.options.single:
+            return Evidence.UNKNOWN
+        result = Evidence.OURS if self.met else await self._ask_known()
+        if result is Evidence.OURS:
+            result = await self._ask([page.observed[0].identifier, page.observed[-1].identifier])
+        self.are_refuted = self.are_refuted or result is Evidence.NOT_OURS
+        return result
+
+    async def _ask_known(self) -> Evidence:
+        """Ask for some known records, once in a poll."""
+        if not self._has_asked:
+            session = self._session
+            context, name = session.context, session.source.name
+            start = int(session.clock.uniform(0, session.buckets))
+            known = await some_of(context.redis, context.keys.states(name), session.buckets, start, MAX_ASKED)
+            self._has_asked, self._known = True, await self._ask(known)
+        return self._known
+
+    async def _ask(self, identifiers: Sequence[str]) -> Evidence:
+        """Return whether one of these records is there."""
+        result = Evidence.UNKNOWN
+        for identifier in dict.fromkeys(identifiers):
+            try:
+                await read_record(self._session, self._session.options.resource.single or "", identifier)
+            except NotFound:
+                result = Evidence.NOT_OURS
+            except RateLimited:
+                raise
+            except (ApiError, UnreadableAnswer):
+                continue
+            else:
+                return Evidence.OURS
+        return result
