@@ -58,7 +58,7 @@ async def test_slices(bench: BenchMaker) -> None:
         b.account.poller.context.clock = TickingClock()
         runs: list[Run] = []
         while not runs or runs[-1].outcome == "partial":
-            runs.append(await b.poll(slice_seconds=3.5))
+            runs.append(await b.poll(slice_seconds=5.5))
         assert len(runs) == 4
         assert [run.pages for run in runs] == [3, 3, 3, 2]  # 10 pages, and the empty one behind them
         assert runs[-1].outcome == "complete"

@@ -257,6 +257,8 @@ def test_the_operator_sees_every_key_but_the_token(server: DeployedServer, admin
         if callable(key):
             count = key.__func__.__code__.co_argcount - 1
             key = key(*["orders", "warehouse", "one"][:count])
+        if not isinstance(key, str):
+            continue  # a table of keys that are properties themselves
         answer = admin.execute_command("ACL", "DRYRUN", "operator", "TYPE", key)
         assert (answer == b"OK") == (name not in hidden), (name, answer)
 

@@ -371,7 +371,7 @@ def _first_action(decoded: DecodedRecord, *, baseline: bool, first_scan_at: int)
 
     A record that was known, but outside the scope, is created when it enters the scope.
     """
-    if decoded.held is not None and decoded.held.content:
+    if decoded.held is not None and decoded.held.modified:
         return Action.CREATED if baseline or first_scan_at else Action.SNAPSHOT
     if decoded.created and first_scan_at:
         return Action.SNAPSHOT if decoded.created < first_scan_at else Action.CREATED
