@@ -74,7 +74,7 @@ class Scene:
         (self._folder / "vendor.json").write_bytes(document.content)
         self._show("contract import vendor.json --output contract.toml", keep=12)
         self._show("doctor")
-        self._show("contract probe orders", keep=16)
+        self._show("contract probe orders", keep=17)
 
     def _first_reads(self) -> str:
         """Everything, and then what has changed; the id of the order that did."""
