@@ -28,6 +28,7 @@ from worker.capture.resync.runner import ResyncRunner
 from worker.capture.state import pauses
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.given_out import GivenOut
+from worker.capture.state.source import check_source
 from worker.capture.state.store import StateStore, check_layout
 from worker.errors import DataError, RedisUnavailable, SettingsError
 from worker.keys import KeySpace
@@ -317,6 +318,7 @@ async def _beats_of(
         cursor, unrecorded = Cursor(), account.poller.unrecorded.get(name)
         try:
             await check_layout(services.redis, account.keys)
+            await check_source(services.redis, account.keys, account.account.api)
             cursor = await StateStore(services.redis, account.keys, CAPTURED[name]).load_cursor()
         except (DataError, ResponseError) as error:
             verdict = Verdict(Health.FAILING, explain(error))

@@ -8,6 +8,7 @@
     ├── LeaseHeld                another worker is at it
     ├── RedisWentBack            Redis contains less than was committed to it
     ├── DataError                an entry in Redis that this program did not write
+    │   └── SourceMoved          the state in Redis comes from another gateway             exit 2
     ├── GroupGone                the consumer group was dropped while it was read
     ├── ConsumerReplaced         another process consumes under the same name
     ├── NotReplayable            a dead letter cannot be delivered again, or there is none
@@ -118,6 +119,21 @@ class DataError(OrdersyncError):
     """An entry in Redis was not written by this program. Nothing was changed."""
 
     code = "data"
+
+
+class SourceMoved(DataError):
+    """The events and states of an account come from another gateway than the settings name. Nothing was changed."""
+
+    code = "source_moved"
+    exit_status = 2
+
+    def __init__(self, account: str, stored: str, url: str) -> None:
+        super().__init__(
+            f"the events and states of account {account} come from {stored}, and ORDERSYNC_API__BASE_URL is now {url}. "
+            "Nothing was changed. If the same OrderMesh has moved, set "
+            f"ORDERSYNC_API__MOVED_FROM={stored}. If it is another OrderMesh, give it an account of its own "
+            "(accounts.toml), or another database in ORDERSYNC_REDIS__URL"
+        )
 
 
 class GroupGone(OrdersyncError):

@@ -71,6 +71,11 @@ class Keys:
         return f"{self.base}layout"
 
     @property
+    def source(self) -> str:
+        """The address of the gateway that the events and states of the account come from."""
+        return f"{self.base}source"
+
+    @property
     def token(self) -> str:
         """The access token that all workers of the account share."""
         return f"{self.base}token"
@@ -233,6 +238,7 @@ class Keys:
         """The keys of the account as a whole, except those of workers and resyncs, and the type of each."""
         return {
             self.layout: "string",
+            self.source: "string",
             self.token: "string",
             self.token_lock: "string",
             self.budget: "hash",

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import anyio
 import anyio.lowlevel
@@ -254,7 +254,8 @@ async def watching(
         working.add(task)
         task.add_done_callback(working.discard)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    # At the same address as before, since another one would be another gateway.
+    server = await asyncio.start_server(serve, "127.0.0.1", urlsplit(liar.url).port or 0)
     liar.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     clock, account = Hands(), replace(_account(liar, api), confirm_deletes=confirm_deletes)
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from worker.admin.finding import Finding, Severity
 from worker.capture.registry import CAPTURED
 from worker.capture.state.cursor import Cursor
+from worker.capture.state.source import check_source
 from worker.capture.state.store import check_layout
 from worker.errors import DataError
 from worker.keys import Keys, KeySpace
@@ -17,22 +18,29 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from worker.config.sections import ApiSettings
+
 _AT_ONCE = 1000
 _MAX_SHOWN = 3
 """Keys of a wrong type that a finding names."""
 
 
-async def check_state(redis: Redis, keys: Keys) -> AsyncIterator[Finding]:
-    """Yield findings about the keys of an account."""
+async def check_state(redis: Redis, keys: Keys, api: ApiSettings) -> AsyncIterator[Finding]:
+    """Yield findings about the keys of an account. `api`: where its records come from."""
     if wrong := await _of_wrong_type(redis, {KeySpace(keys.prefix).accounts: "set", **keys.kinds}):
         yield _wrong_type(keys.account, "the account", wrong)
     if keys.layout in wrong:
         return
     try:
         await check_layout(redis, keys)
+        if keys.source not in wrong:
+            await check_source(redis, keys, api)
     except DataError as error:
         text, _, advice = str(error).partition(". Nothing was changed. ")
-        yield Finding("state", Severity.PROBLEM, text, advice.removesuffix("."), keys.account)
+        status = error.exit_status
+        yield Finding(
+            "state", Severity.PROBLEM, text, advice.removesuffix("."), keys.account, exit_status=status
+        )
         return
     sound = not wrong
     for name in CAPTURED:

@@ -24,6 +24,7 @@ from worker.capture.state.open_records import OpenRecords
 from worker.capture.state.pauses import Pauses
 from worker.capture.state.refresh_queue import RefreshQueue
 from worker.capture.state.run import Outcome, Run
+from worker.capture.state.source import claim_source
 from worker.capture.state.store import StateStore
 from worker.errors import LeaseLost
 from worker.telemetry import tracing
@@ -214,7 +215,7 @@ class PollSession:
         Raises:
             ResourcePaused: A person has paused the source.
             LeaseHeld: Another worker reads it.
-            DataError: The keys in Redis were written by another version.
+            DataError: The keys in Redis were written by another version, or come from another gateway.
 
         """
         context = self.context
@@ -234,6 +235,7 @@ class PollSession:
         )
         async with held as self._lease:
             await self.store.check_layout()
+            await claim_source(context.redis, context.keys, context.account.api)
             await self.load_cursor()
             if await self._losses.check(self.cursor, self.run.started_at):
                 await self.load_cursor()

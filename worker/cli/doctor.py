@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.config.sections import Account
     from worker.config.settings import Settings
-    from worker.keys import Keys
     from worker.ordermesh.contract.findings import Capabilities
     from worker.services import AccountServices
 
@@ -137,7 +136,7 @@ async def _examine_redis(settings: Settings, url: str, accounts: tuple[Account, 
             report.add(finding)
     usable = not report.stopped_since(before)
     if usable:
-        await _examine_state(url, [settings.redis.keys.of(name) for name in names], report)
+        await _examine_state(url, settings, accounts, report)
     if queue_url is not None:
         before = len(report.findings)
         async for finding in checks.check_redis(queue_url, "arq's queue"):
@@ -148,11 +147,11 @@ async def _examine_redis(settings: Settings, url: str, accounts: tuple[Account, 
     return usable
 
 
-async def _examine_state(url: str, keys: list[Keys], report: Report) -> None:
+async def _examine_state(url: str, settings: Settings, accounts: tuple[Account, ...], report: Report) -> None:
     client = connect(url)
     try:
-        for each in keys:
-            async for finding in check_state(client, each):
+        for account in accounts:
+            async for finding in check_state(client, settings.redis.keys.of(account.name), account.api):
                 report.add(finding)
     finally:
         await client.aclose()

@@ -227,6 +227,10 @@ class ApiSettings(Section):
     base_url: Annotated[str, AfterValidator(_http_url)] = Field(
         "https://api.ordermesh.io", description="address of the gateway"
     )
+    moved_from: Annotated[str | None, AfterValidator(_optional_url)] = Field(
+        None,
+        description="earlier address of the same OrderMesh, after a move: its events and state are continued",
+    )
     client_id: str | None = Field(None, description="production login: id of the service client")
     client_secret: SecretStr | None = Field(None, description="production login: its secret")
     username: str | None = Field(None, description="development login: user")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from tests.integration.cli.test_doctor import doctor, of
 from tests.support.commands import ordersync
@@ -19,7 +18,6 @@ from worker.app import reporter
 from worker.capture.health import Health
 from worker.capture.registry import AUDIT_LOGS
 from worker.config.settings import Settings
-from worker.keys import Keys
 from worker.queue import Consumer
 from worker.sandbox import SandboxServer
 from worker.service import heartbeat
@@ -27,9 +25,14 @@ from worker.service import heartbeat
 pytestmark = pytest.mark.anyio
 
 
-async def problems(redis: Redis) -> list[str]:
-    """The problems that doctor finds in the keys of the account."""
-    return [one.text async for one in check_state(redis, Keys("default")) if one.level is Severity.PROBLEM]
+async def found(b: Bench, level: Severity) -> list[str]:
+    """What doctor finds in the keys of the account."""
+    findings = check_state(b.redis, b.account.keys, b.account.account.api)
+    return [one.text async for one in findings if one.level is level]
+
+
+async def problems(b: Bench) -> list[str]:
+    return await found(b, Severity.PROBLEM)
 
 
 async def health(b: Bench) -> list[str]:
@@ -56,7 +59,7 @@ async def test_an_older_layout(
         run = await b.poll()
         assert (run.outcome.value, run.error_code) == ("failed", "data")
         assert await b.redis.dump(b.account.keys.cursor("orders")) == before
-        for said in (run.error, *await health(b), (await status(b))[1], *await problems(b.redis)):
+        for said in (run.error, *await health(b), (await status(b))[1], *await problems(b)):
             assert words in said
         assert "delete the keys ordersync:{default}:* or set another database" in run.error
         assert (await status(b))[0] == Health.FAILING
@@ -64,7 +67,7 @@ async def test_an_older_layout(
         assert (done.returncode, of(found, "state", "problem")) == (1, [words])
         await b.redis.set(b.account.keys.layout, "2")
         await b.poll()
-        assert await health(b) == await problems(b.redis) == []
+        assert await health(b) == await problems(b) == []
         assert (await status(b))[0] == Health.OK
 
 
@@ -79,7 +82,7 @@ async def test_each_key_of_a_wrong_type_is_named(bench: BenchMaker) -> None:
         async with Consumer(b.redis, group="g", resources=["orders"], name="c", wait=False) as consumer:
             async for delivery in consumer:
                 await delivery.ack()
-        assert await problems(b.redis) == []
+        assert await problems(b) == []
         keys = sorted(key.decode() for key in await b.redis.keys("*"))
         # Those of one bucket stand for the others; the heartbeat of a worker is replaced at the next one.
         buckets = {key.rpartition(":")[0]: key for key in keys if key.rpartition(":")[2].isdigit()}
@@ -93,9 +96,9 @@ async def test_each_key_of_a_wrong_type_is_named(bench: BenchMaker) -> None:
                 await b.redis.delete(key)
                 await b.redis.lpush(key, "x")
                 kind = "list"
-            assert any(f"{key} is a {kind}" in text for text in await problems(b.redis)), key
+            assert any(f"{key} is a {kind}" in text for text in await problems(b)), key
             await b.redis.restore(key, 0, kept, replace=True)
-        assert await problems(b.redis) == []
+        assert await problems(b) == []
 
 
 async def is_text(b: Bench, dump: bytes) -> bool:
@@ -167,5 +170,4 @@ async def test_a_loss_is_a_warning(bench: BenchMaker) -> None:
         await b.redis.hset(
             b.account.keys.cursor("orders"), mapping={"lost_at": 4e9, "loss": "Redis went back"}
         )
-        found = [one async for one in check_state(b.redis, b.account.keys) if one.level is Severity.WARNING]
-        assert [one.text for one in found] == ["orders: Redis went back"]
+        assert await found(b, Severity.WARNING) == ["orders: Redis went back"]

@@ -26,6 +26,7 @@ EXPECTED = {
     "LeaseLost": Failure.GATEWAY,
     "LeaseHeld": Failure.GATEWAY,
     "DataError": Failure.GATEWAY,
+    "SourceMoved": Failure.GATEWAY,
     "GroupGone": Failure.GATEWAY,
     "RedisWentBack": Failure.GATEWAY,
     "ConsumerReplaced": Failure.GATEWAY,

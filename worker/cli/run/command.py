@@ -23,6 +23,7 @@ from worker.app import (
     worker_id,
 )
 from worker.capture.state.given_out import GivenOut
+from worker.capture.state.source import check_source
 from worker.cli.common.options import prepare
 from worker.cli.run.monitoring import watched
 from worker.cli.run.once import PATIENCE, read_once
@@ -31,7 +32,7 @@ from worker.cli.run.serving import Serving
 from worker.clock import SystemClock
 from worker.config.sections import SANDBOX_ACCOUNT, Account, PollSettings
 from worker.config.settings import Settings, hide_password, load
-from worker.errors import LoginRejected, OrderMeshError, RedisFull, RedisUnavailable
+from worker.errors import LoginRejected, OrderMeshError, RedisFull, RedisUnavailable, SourceMoved
 from worker.redis.connections import check_server, wait_until_up
 from worker.redis.refusals import explain, is_full
 from worker.service.daemon import Daemon, has_terminal
@@ -105,6 +106,7 @@ async def _run(
             )
             if local:
                 await _delete_state(services)
+            await _check_sources(services, all_of_them=once)
             await _log_in(services, must_reach=once)
             await announce(services)
             await remember(services)
@@ -164,6 +166,21 @@ class Hangups:
 
     def _note(self, *_: object) -> None:
         self.seen = True
+
+
+async def _check_sources(services: Services, *, all_of_them: bool) -> None:
+    """Check that the state of the accounts comes from the gateways of the settings.
+
+    A wrong one ends the start if `all_of_them` must be right, or no other account can be served; else its polls fail.
+    """
+    moved: list[SourceMoved] = []
+    for account in services.accounts.values():
+        try:
+            await check_source(services.redis, account.keys, account.account.api)
+        except SourceMoved as error:
+            moved.append(error)
+    if moved and (all_of_them or len(moved) == len(services.accounts)):
+        raise moved[0]
 
 
 async def _log_in(services: Services, *, must_reach: bool) -> None:

@@ -31,6 +31,7 @@ OWN = (
     LogField("after_s", _NUMBER, "seconds that the condition lasted"),
     LogField("attempt", _COUNT, "number of the attempt, from 1"),
     LogField("attempts", _COUNT, "number of attempts so far"),
+    LogField("before", _TEXT, "address of the gateway until now"),
     LogField("budget_wait_s", _NUMBER, "seconds that requests waited for the request budget"),
     LogField("by", _TEXT, "author of the pause, or of the request"),
     LogField("capability", _TEXT, "capability of the gateway: a filter, a sort or a choice"),

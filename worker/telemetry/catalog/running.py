@@ -25,6 +25,13 @@ EVENTS = (
         "Correct what `error` names and send SIGHUP again.",
         ("error", "error_code", "advice"),
     ),
+    LogEvent(
+        "source_moved",
+        LogLevel.WARNING,
+        "The settings say that the gateway of an account has moved; its events and state are continued.",
+        "Nothing. ORDERSYNC_API__MOVED_FROM may be removed now.",
+        ("before", "url"),
+    ),
     LogEvent("metrics_served", LogLevel.INFO, "Metrics and probes are available.", fields=("url",)),
     LogEvent(
         "stopping",
