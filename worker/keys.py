@@ -110,6 +110,10 @@ class Keys:
         """Hash of what the probe found, by resource."""
         return f"{self.base}contract"
 
+    def probe(self, resource: str) -> str:
+        """List of the answers to a probe that is under way; it expires."""
+        return f"{self.base}probe:{resource}"
+
     def worker(self, worker_id: str) -> str:
         """The last heartbeat of a worker; it expires."""
         return f"{self.base}worker:{worker_id}"

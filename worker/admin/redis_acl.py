@@ -159,6 +159,7 @@ def _of_the_worker(base: str) -> list[Command]:
         ("ZREM", scores, "nobody"),
         ("ZREMRANGEBYSCORE", scores, 0, 0),
         ("LRANGE", line, 0, 0),
+        ("LTRIM", line, 0, 0),
         ("GET", text),
         ("EXISTS", text),
         ("STRLEN", text),

@@ -135,7 +135,7 @@ class Poller:
         except Exception as error:
             # When Redis is full there may still be room for the cursor, if not for a page.
             failure = RedisFull() if is_full(error) else error
-            if isinstance(failure, _NOT_RECORDED):
+            if isinstance(failure, (LeaseHeld, *_NOT_RECORDED)):
                 raise
             if not isinstance(failure, OrdersyncError):
                 self._log.exception(

@@ -17,6 +17,7 @@ from worker.ordermesh.http.reply import audit_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from worker.capture.probe.journal import ProbeJournal
     from worker.capture.resources import Resource
     from worker.ordermesh.client import OrderMeshClient
     from worker.ordermesh.contract.profile import ContractProfile, Listing
@@ -30,8 +31,14 @@ TRANSIENT = frozenset({408, 425, 429, 502, 503, 504})
 class ProbeClient:
     """Sends requests for one resource, with the profile `trial`. `routes` collects the paths that answered."""
 
-    def __init__(self, client: OrderMeshClient, resource: Resource, configured: ContractProfile) -> None:
-        self._client, self.resource = client, resource
+    def __init__(
+        self,
+        client: OrderMeshClient,
+        resource: Resource,
+        configured: ContractProfile,
+        journal: ProbeJournal | None = None,
+    ) -> None:
+        self._client, self.resource, self._journal = client, resource, journal
         self.configured = self.trial = configured
         self.search = resource.search
         self._path: Mapping[str, str] | None = None
@@ -73,16 +80,27 @@ class ProbeClient:
         query = {**(narrowed or {}), self.listing.size_parameter: str(size or self.sample)}
         if self.listing.next_in is None:
             query[self.listing.page_parameter] = str(number)
+            return await self._numbered(query, attempts)
         answer = await self.unnumbered(query, attempts=attempts)
-        if self.listing.next_in is not None:
-            # Pages without numbers are followed from the first one.
-            for _ in range(number - self.listing.first_page):
-                if not isinstance(answer, SamplePage):
-                    break
-                if not answer.after:
-                    return SamplePage((), answer.wrapper, answer.total_field, answer.total)
-                answer = await self.unnumbered(query, attempts=attempts, after=answer.after)
+        # Pages without numbers are followed from the first one.
+        for _ in range(number - self.listing.first_page):
+            if not isinstance(answer, SamplePage):
+                break
+            if not answer.after:
+                return SamplePage((), answer.wrapper, answer.total_field, answer.total)
+            answer = await self.unnumbered(query, attempts=attempts, after=answer.after)
         return answer
+
+    async def _numbered(self, query: Mapping[str, str], attempts: int | None) -> SamplePage | ProbeRefusal:
+        """Return a numbered page from the journal, or from the server."""
+        route = self.trial.route(self.search)
+        request = f"{route.method} {route.path} {sorted(query.items())}"
+        if self._journal is not None and (known := await self._journal.next(request)):
+            return known
+        page = await self.unnumbered(query, attempts=attempts)
+        if self._journal is not None:
+            await self._journal.add(request, page)
+        return page
 
     async def unnumbered(
         self, query: Mapping[str, str] | None = None, *, attempts: int | None = None, after: str = ""

@@ -25,6 +25,7 @@ from worker.ordermesh.contract.profile import Route
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from worker.capture.probe.journal import ProbeJournal
     from worker.capture.resources import Resource
     from worker.clock import Clock
     from worker.ordermesh.client import OrderMeshClient
@@ -35,9 +36,15 @@ class Probe:
     """One probe of one resource, starting from the configured profile."""
 
     def __init__(
-        self, client: OrderMeshClient, resource: Resource, configured: ContractProfile, clock: Clock
+        self,
+        client: OrderMeshClient,
+        resource: Resource,
+        configured: ContractProfile,
+        clock: Clock,
+        journal: ProbeJournal,
     ) -> None:
-        self._client, self._resource, self._clock = ProbeClient(client, resource, configured), resource, clock
+        self._client = ProbeClient(client, resource, configured, journal)
+        self._resource, self._clock = resource, clock
         self._configured, self._search = configured, resource.search
         self._findings: dict[str, Any] = {}
 

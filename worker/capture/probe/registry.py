@@ -7,6 +7,7 @@ empty list does not show how its pages are numbered.
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,18 +15,23 @@ import msgspec
 from worker.cancellation import finish
 from worker.capture.probe.client import ProbeClient
 from worker.capture.probe.incremental import verify_filter, verify_sort
+from worker.capture.probe.journal import ProbeJournal
 from worker.capture.probe.probe import Probe
-from worker.errors import ContractMismatch, Forbidden, OrderMeshError
+from worker.capture.state.lease import acquire
+from worker.errors import ContractMismatch, Forbidden, LeaseHeld, OrderMeshError
 from worker.ordermesh.contract.findings import Capabilities, adopt, fingerprint, no
 from worker.redis.connections import answer
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from redis.asyncio import Redis
 
     from worker.capture.failures import Failure
     from worker.capture.probe.samples import SampleRecord
     from worker.capture.resources import Resource
+    from worker.capture.state.lease import Lease
     from worker.clock import Clock
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
@@ -33,6 +39,8 @@ if TYPE_CHECKING:
 
 PROBE_AGAIN = 86_400.0
 """Seconds after which the probe is repeated."""
+TURN_SECONDS = 0.5
+"""Between two looks whether a probe that is under way has ended."""
 FINISH_AFTER = 900.0
 """Seconds after which the probe is repeated if a finding is unknown, or is doubted."""
 
@@ -76,12 +84,13 @@ class CapabilityRegistry:
         Raises:
             ContractMismatch: The gateway does not have a list of the resource.
             Forbidden: The token may not read the resource.
+            LeaseHeld: The resource is being probed by another read or another worker, and no findings are stored.
             OrderMeshError: The probe failed, and no findings are stored.
 
         """
         known = (await self.load()).get(resource.name)
         if known is None or not known.certain:
-            known = await self.probe(resource)
+            known = await self._probe_in_turn(resource, known)
         elif again and self._is_old(known, doubted=doubted):
             known = await self._probe_again(resource, known)
         if known.state == "forbidden":
@@ -91,16 +100,43 @@ class CapabilityRegistry:
         return known
 
     async def probe(self, resource: Resource) -> Capabilities:
-        """Probe a resource now; store, apply and return the findings."""
+        """Probe a resource, after a probe that is under way; store, apply and return the findings."""
+        while True:
+            try:
+                async with self._turn(resource):
+                    return await self._probe_and_save(resource)
+            except LeaseHeld:
+                await self._clock.sleep(TURN_SECONDS)
+
+    async def _probe_in_turn(self, resource: Resource, before: Capabilities | None) -> Capabilities:
+        """Probe a resource whose findings were `before`, unless that has been done meanwhile."""
+        async with self._turn(resource):
+            known = (await self.load()).get(resource.name)
+            if known is not None and known.certain and known != before:
+                return known
+            return await self._probe_and_save(resource)
+
+    async def _probe_and_save(self, resource: Resource) -> Capabilities:
         result = await self._probe(resource)
         await self._save(result)
         return result
 
+    def _turn(self, resource: Resource) -> AbstractAsyncContextManager[Lease]:
+        """Hold the lease on probing a resource: the reads of a list and of its audit logs begin at the same time."""
+        return acquire(
+            self._redis,
+            self._keys.lease(f"probe:{resource.name}"),
+            resource=f"the contract of {resource.name}",
+            owner=f"probe {uuid.uuid4().hex[:16]}",
+            clock=self._clock,
+        )
+
     async def _probe_again(self, resource: Resource, known: Capabilities) -> Capabilities:
         """Repeat the probe; keep the known findings if it finds no records, as the gateway may fail for an hour."""
         try:
-            result = await self._probe(resource)
-        except OrderMeshError:
+            async with self._turn(resource):
+                result = await self._probe(resource)
+        except (OrderMeshError, LeaseHeld):
             return known
         if result.state not in {"found", known.state}:
             result = msgspec.structs.replace(known, at=result.at - PROBE_AGAIN + FINISH_AFTER)
@@ -109,7 +145,15 @@ class CapabilityRegistry:
 
     async def _probe(self, resource: Resource) -> Capabilities:
         known = (await self.load()).get(resource.name)
-        result = await Probe(self._client, resource, self.configured, self._clock).run()
+        journal = ProbeJournal(self._redis, self._keys.probe(resource.name), self._fingerprint)
+        if answers := await journal.load():
+            self._log.info("probe_resumed", resource=resource.name, pages=answers)
+        try:
+            result = await Probe(self._client, resource, self.configured, self._clock, journal).run()
+        except OrderMeshError:
+            await journal.drop()  # the next one asks anew what the gateway has answered
+            raise
+        await journal.drop()
         if known is not None and result.totals.supported is None:
             # What two full scans have shown, a few pages cannot disprove.
             result = msgspec.structs.replace(result, totals=known.totals)

@@ -192,6 +192,12 @@ EVENTS = (
         fields=("fence", "error"),
     ),
     LogEvent(
+        "probe_resumed",
+        LogLevel.INFO,
+        "A probe that was interrupted goes on with the answers that it had.",
+        fields=("resource", "pages"),
+    ),
+    LogEvent(
         "contract_probed",
         LogLevel.INFO,
         "The worker has tested how the gateway serves the list of a resource.",
