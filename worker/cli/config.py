@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from worker.clock import rfc3339
 from worker.config import settings as settings_module
 
 
@@ -36,6 +37,8 @@ def show(as_json: bool, names: bool) -> None:
             account.name: {
                 "api": account.api.model_dump(mode="json"),
                 "intervals": dict(account.intervals),
+                "since": rfc3339(account.since / 1000) if account.since else None,
+                "snapshot": account.snapshot,
                 "contract_file": str(account.contract_file) if account.contract_file else None,
             }
             for account in loaded.accounts()

@@ -87,11 +87,15 @@ class Redaction:
         """Return the event without secrets and personal data."""
         return {key: self._clean(key, value) for key, value in event.items()}
 
-    def text(self, text: str) -> str:
-        """Return `text` without secrets."""
+    def known(self, text: str) -> str:
+        """Return `text` without the secrets that were added."""
         for value in self._longest_first:
             text = text.replace(value, HIDDEN)
-        text = _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
+        return text
+
+    def text(self, text: str) -> str:
+        """Return `text` without secrets."""
+        text = _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", self.known(text))
         for pattern in _PATTERNS:
             text = pattern.sub(HIDDEN, text)
         return text

@@ -74,6 +74,8 @@ async def test_ready_alive_and_stopping(
         assert program.logs("worker_started")
         await eventually(lambda: told("STATUS=1 resources polled, none failing"))
         await eventually(lambda: told("WATCHDOG=1", 3))
+        program.process.send_signal(signal.SIGHUP)
+        await eventually(lambda: told("RELOADING=1\nMONOTONIC_USEC=") and told("READY=1", 2))
         program.process.send_signal(signal.SIGTERM)
         assert await program.ended() == 0
     assert heard[0].startswith("STATUS=starting")

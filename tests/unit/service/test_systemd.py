@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,21 @@ def test_ready_is_told_once(listener: Listener, manager: ServiceManager) -> None
     manager.ready()
     manager.ready()
     assert listener.heard() == ["READY=1"]
+
+
+def test_a_reload_is_told_with_its_time_and_its_end(listener: Listener, manager: ServiceManager) -> None:
+    """`systemctl reload` waits for READY. Before the first READY there is nothing to reload."""
+    manager.reloading()
+    manager.reloaded()
+    manager.ready()
+    before = time.monotonic_ns() // 1000
+    manager.reloading()
+    manager.reloaded()
+    ready, reloading, reloaded = listener.heard()
+    assert (ready, reloaded) == ("READY=1", "READY=1")
+    first, _, second = reloading.partition("\n")
+    assert first == "RELOADING=1"
+    assert before <= int(second.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
 
 
 def test_the_status_is_one_short_line_told_when_it_changes(

@@ -2,7 +2,8 @@
 
 Only one error body is documented, `errors[]` with `errorMessage` and `propertyName` (docs/reference/api-facts.md,
 1.6), so other common ones are accepted too. Only the message fields of a JSON body are repeated: the other fields, such
-as `attemptedValue`, may contain a customer's data.
+as `attemptedValue`, may contain a customer's data. A server may echo what was sent to it, so secrets are hidden here,
+before a message becomes part of an error, a run record or a status.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from worker.errors import ApiError, PropertyError, api_error_class
+from worker.telemetry.log import redaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,4 +126,4 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 def _line(text: str) -> str:
     printable = "".join(c if c.isprintable() else " " for c in text[: MAX_TEXT * 10])
-    return " ".join(printable.split())[:MAX_TEXT]
+    return redaction.known(" ".join(printable.split()))[:MAX_TEXT]

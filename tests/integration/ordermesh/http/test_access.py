@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 
 from tests.support.commands import ordersync
 from tests.support.key_gate import HEADER, KeyGate
@@ -77,6 +78,28 @@ async def test_a_rotated_key_is_read(sandbox: SandboxServer, redis_url: str, tmp
             assert NEW not in program.err
 
 
+@pytest.mark.anyio
+async def test_an_echoed_key_is_stored_nowhere(
+    sandbox: SandboxServer, redis_url: str, tmp_path: Path
+) -> None:
+    """A gateway repeats the key in its refusal: run records, the status and the log have the rest of its words."""
+    with KeyGate(port_of(sandbox), KEY) as gate:
+        settings = login_settings(sandbox, redis_url, tmp_path / "data", api__headers=headers(KEY))
+        settings["api__base_url"] = gate.url
+        with Program(tmp_path, **settings) as program:
+            await program.logged("poll_done")
+            gate.key = NEW
+            line = await program.logged("poll_failed")
+            assert "invalid subscription key [hidden]" in line["error"]
+            told = program.err
+        with redis.Redis.from_url(redis_url) as client:
+            told += str(client.xrange("ordersync:{default}:runs"))
+        for words in (("runs",), ("runs", "--json"), ("status",), ("status", "--json")):
+            told += ordersync(*words, cwd=tmp_path, **settings).stdout
+        assert told.count("invalid subscription key [hidden]") > 2
+        assert KEY not in told
+
+
 def test_headers_of_accounts(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
     """An account has its own, also from files; those of the environment go to the gateway of the environment alone."""
     (tmp_path / "key").write_text(f"{KEY}\n", encoding="utf-8")
@@ -91,6 +114,9 @@ def test_headers_of_accounts(sandbox: SandboxServer, redis_url: str, tmp_path: P
         [accounts.other.api]
         {login}
         base_url = "https://other.example"
+        [accounts.other.poll]
+        since = 2026-03-01
+        snapshot = "silent"
         """,
         encoding="utf-8",
     )
@@ -109,6 +135,8 @@ def test_headers_of_accounts(sandbox: SandboxServer, redis_url: str, tmp_path: P
         "other": [],
     }
     assert KEY not in done.stdout
+    assert [shown[name]["since"] for name in ("own", "other")] == [None, "2026-03-01T00:00:00.000Z"]
+    assert [shown[name]["snapshot"] for name in ("own", "other")] == ["publish", "silent"]
 
 
 @pytest.mark.parametrize(
