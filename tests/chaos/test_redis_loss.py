@@ -14,15 +14,15 @@ from redis.asyncio import Redis
 
 from tests.support.servers import Server
 from tests.support.worker import Bench, BenchMaker
-from worker.app import remember
+from worker.app import remember, reporter
 from worker.capture.context import PollSession
 from worker.capture.health import Health, Verdict, judge
 from worker.capture.records.diff import observe
-from worker.capture.registry import ORDERS
+from worker.capture.registry import CAPTURED, ORDERS
 from worker.capture.state.given_out import GivenOut
 from worker.capture.state.run import Outcome
 from worker.capture.writer import RecordWriter
-from worker.errors import RedisWentBack
+from worker.errors import RedisFull, RedisWentBack
 from worker.queue.envelope import Event
 from worker.redis import scripts
 from worker.sandbox import SandboxServer
@@ -227,6 +227,85 @@ async def test_a_key_is_lost(
         else:
             assert [event.action for event in events] == ["snapshot"] * 13
         assert await change(b, 2)
+        assert lines(caplog) == []
+
+
+AGAIN = {"stream", "fields", "seen"}
+"""Keys without which records, or audit entries, are published again: Redis has lost that they were."""
+SAID = {"cursor", "stream", "fields"}
+"""Keys whose loss the log names. Without another one, the worker asks for what was in it, or makes it again."""
+
+
+async def test_each_key_deleted(
+    bench: BenchMaker, redis_url: str, sandbox: SandboxServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whichever key of the account is deleted while the worker runs: no change is missed, and none comes twice."""
+    audit = CAPTURED["order_audit"]
+    sources = (ORDERS, audit)
+    options = {"page_size": 10, "intervals": {"orders": 1.0, "order_audit": 1.0}}
+    async with bench(**options) as b:
+        for _ in range(2):
+            sandbox.store.change(3, note="x")
+            for source in sources:
+                await b.poll(source)
+        await reporter(b.services)()
+        keys = sorted(key.decode() for key in await b.redis.keys("*"))
+        kept = {key: await b.redis.dump(key) for key in keys}
+    buckets = {key.rpartition(":")[0]: key for key in keys if key.rpartition(":")[2].isdigit()}
+    chosen = [key for key in keys if not key.rpartition(":")[2].isdigit()] + list(buckets.values())
+    assert len(chosen) > 15
+    for key in chosen:
+        kind = key.removeprefix("ordersync:{default}:").partition(":")[0]
+        async with bench(**options) as b:
+            await b.redis.flushall()
+            for name, dump in kept.items():
+                await b.redis.restore(name, 0, dump)
+            for source in sources:
+                await b.poll(source)
+            before = {source.name: await b.events(source.name) for source in sources}
+            changed = (
+                sandbox.store.change(sandbox.store.ids()[:2], note=f"without {key}") + sandbox.store.create()
+            )
+            lines(caplog)
+            await b.redis.delete(key)
+            for source in (*sources, *sources):
+                run = await b.poll(source, complete=source is ORDERS)
+            assert run.outcome is Outcome.COMPLETE, key
+            known = {event.entry_id for events in before.values() for event in events}
+            table = {event.subject: event.data for event in before["orders"]}
+            new = [event for event in await b.events() if event.entry_id not in known]
+            table |= {event.subject: event.data for event in new}
+            assert table == sandbox.store.truth(), key
+            if not (kind in AGAIN and key.count("order_audit") == 0):
+                assert sorted(event.subject for event in new) == sorted(changed), key
+                assert [event.action for event in new if event.subject in changed[:2]] == ["updated"] * 2, key
+            entries = [event for event in await b.events("order_audit") if event.entry_id not in known]
+            assert {event.subject for event in entries} == set(changed), key
+            if kind not in AGAIN:
+                assert len(entries) == 3, key
+            assert {line["event"] for line in lines(caplog)} == (
+                {"redis_lost_a_key"} if kind in SAID else set()
+            ), key
+
+
+@pytest.mark.parametrize("fault", ["SCRIPT FLUSH", "noeviction reached"])
+async def test_nothing_is_lost(
+    bench: BenchMaker, own_server: Server, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    """Redis forgets the scripts, or refuses writes for lack of memory: all goes on afterwards without a gap."""
+    async with bench(url=own_server.url, page_size=10) as b:
+        await b.poll()
+        if fault == "SCRIPT FLUSH":
+            await b.redis.script_flush()
+        else:
+            await b.redis.config_set("maxmemory", 1)
+            b.sandbox.store.change(2, note="refused")
+            assert (await b.poll()).error_code == RedisFull.code
+            (beat,) = await reporter(b.services)()
+            assert (beat.health, beat.cause) == (Health.DEGRADED, str(RedisFull()))
+            await b.redis.config_set("maxmemory", 0)
+        await change(b, 1, 12)
+        assert [event.sequence for event in await b.events()] == list(range(1, 25))
         assert lines(caplog) == []
 
 
