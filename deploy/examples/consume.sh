@@ -44,6 +44,11 @@ while [ "$left" -ne 0 ]; do
     if [ -z "$entry" ]; then
       case $answer in
         '') continue ;; # nothing new
+        *NOGROUP* | *UNBLOCKED*) # Redis has lost the group: it begins again with the first event that is kept
+          echo "redis: $answer" >&2
+          cli XGROUP CREATE "$stream" "$group" 0 MKSTREAM >/dev/null
+          continue
+          ;;
         *) echo "redis: $answer" >&2 && exit 1 ;;
       esac
     fi

@@ -30,10 +30,12 @@ if (positionals.length !== 2 || !(limit > 0) || !(claimAfter > 0)) {
 const redis = new Redis(url);
 redis.on("error", (error) => console.error(`redis: ${error.message}`)); // ioredis connects again by itself
 
-try {
-  await redis.xgroup("CREATE", stream, values.group, "0", "MKSTREAM"); // "0": from the first event that is kept
-} catch (error) {
-  if (!error.message.startsWith("BUSYGROUP")) throw error; // the group is there already
+async function createGroup() {
+  try {
+    await redis.xgroup("CREATE", stream, values.group, "0", "MKSTREAM"); // "0": from the first event that is kept
+  } catch (error) {
+    if (!error.message.startsWith("BUSYGROUP")) throw error; // the group is there already
+  }
 }
 
 // The work on one event. If it throws, the program ends and reads the same event again when it starts anew, so
@@ -61,18 +63,27 @@ async function claimIdle() {
   } while (cursor !== "0-0");
 }
 
+await createGroup();
 let start = "0"; // first what is ours already; ">" is what nobody has taken
 let looked = 0;
 let handled = 0;
 while (handled < limit) {
-  if (start === ">" && Date.now() - looked > Math.min(claimAfter, 5000)) {
-    await claimIdle();
-    [start, looked] = ["0", Date.now()];
+  let answer;
+  try {
+    if (start === ">" && Date.now() - looked > Math.min(claimAfter, 5000)) {
+      await claimIdle();
+      [start, looked] = ["0", Date.now()];
+    }
+    const count = Math.min(100, limit - handled);
+    answer = await redis.xreadgroupBuffer(
+      "GROUP", values.group, values.consumer, "COUNT", count, "BLOCK", 1000, "STREAMS", stream, start,
+    );
+  } catch (error) {
+    if (!/NOGROUP|UNBLOCKED/.test(error.message)) throw error;
+    console.error(`redis: ${error.message}: Redis has lost the group, which is created again`);
+    await createGroup();
+    continue;
   }
-  const count = Math.min(100, limit - handled);
-  const answer = await redis.xreadgroupBuffer(
-    "GROUP", values.group, values.consumer, "COUNT", count, "BLOCK", 1000, "STREAMS", stream, start,
-  );
   const entries = answer?.[0][1] ?? [];
   if (start === "0" && entries.length === 0) start = ">";
   for (const [entry, flat] of entries) {

@@ -21,6 +21,7 @@ from tests.support.programs import Program, program_env, run_beside
 from tests.support.tools import program
 from tests.support.waiting import eventually
 from tests.support.worker import Bench, BenchMaker
+from worker.sandbox import SandboxServer
 
 pytestmark = pytest.mark.anyio
 
@@ -182,6 +183,50 @@ async def test_shell_says_what_is_wrong(polled: Bench, shell: tuple[str, ...], t
     done = await run_beside(*shell, "worker-1", "cat", cwd=tmp_path, env=program_env())
     assert (done.returncode, done.stdout) == (1, "")
     assert "the data is compressed: use `ordersync consume`" in done.stderr
+
+
+# --- all of them ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", ["python", "node", "shell"])
+async def test_redis_loses_everything(
+    bench: BenchMaker, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest, language: str
+) -> None:
+    """Each example creates its group again, and handles everything that is published after the loss."""
+    database = tmp_path / "orders.db"
+    command: tuple[str, ...] = (sys.executable, str(EXAMPLES / "consumer.py"), redis_url, str(database))
+    if language == "node":
+        command = (*example(tmp_path), redis_url, STREAM, "--json")
+    elif language == "shell":
+        command = (*request.getfixturevalue("shell"), "worker-1", "sh", "-c", 'cat > /dev/null; echo "$ID"')
+
+    def handled() -> set[str]:
+        if language == "python":
+            with sqlite3.connect(database) as connection:
+                found = connection.execute("SELECT event_id FROM ordersync_once").fetchall()
+            connection.close()
+            return {event_id for (event_id,) in found}
+        lines = running.out.splitlines()
+        return {json.loads(line)["id"] for line in lines} if language == "node" else set(lines)
+
+    with SandboxServer(orders=5) as few:
+        async with bench(few) as b:
+            await b.poll()
+            with Program(tmp_path, *command) as running:
+                before = {event.id for event in await b.events()}
+                await eventually(lambda: database.exists() or language != "python")
+                await eventually(lambda: database.stat().st_size > 0 if language == "python" else running.out)
+                await eventually(lambda: handled() == before)
+                await b.redis.flushall()
+                few.store.change(3, note="after the loss")
+                await b.poll()
+                after = {event.id for event in await b.events()}
+                assert len(after - before) == 5
+                await eventually(lambda: handled() == before | after)
+            if language == "python":
+                assert {
+                    subject: record.encode() for subject, record, _ in rows(database)
+                } == few.store.truth()
 
 
 @pytest.mark.parametrize("place", ["README.md", "docs/consume/command.md", "deploy/examples/consume.sh"])
