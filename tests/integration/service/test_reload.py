@@ -142,13 +142,16 @@ async def test_what_cannot_be_used_is_refused(
 ) -> None:
     """A wrong value, a missing file, a secret that OrderMesh refuses: the old configuration stays in force."""
     del settings["api__client_secret"]
-    right = {"api__client_secret": CLIENT_SECRET}
-    write_env(tmp_path, **right)
+    right = {"api__client_secret": CLIENT_SECRET, "api__base_url": settings.pop("api__base_url")}
     wrong = [
         ({"api__page_size": "many"}, "ORDERSYNC_API__PAGE_SIZE"),
         ({"pole__intervals": "{}"}, "ORDERSYNC_POLE__INTERVALS is not a setting"),
         ({"contract_file": "nowhere.toml"}, "nowhere.toml"),
         ({"api__client_secret": "another-secret"}, "Account default: OrderMesh refused the login"),
+        (
+            {"api__base_url": right["api__base_url"].replace("127.0.0.1", "localhost")},
+            "If the same OrderMesh has moved",
+        ),
         ({"redis__url": "redis://127.0.0.1:1/0?decode_responses=true"}, "decode_responses"),
     ]
     settings.pop("redis__url")

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from jobs.worker import make_worker
 from worker.admin.redis_acl import check_usable
 from worker.app import leave, open_services, remember, reporter, worker_id
+from worker.capture.state.source import check_source
 from worker.config.difference import difference, with_fixed
 from worker.config.settings import hide_password
 from worker.errors import LoginRejected, OrderMeshError, RedisUnavailable, SettingsError
@@ -132,6 +133,8 @@ class Serving:
                 if settings.redis.queue_url:
                     await check_usable(_queue_url(settings, url), (), queue=True, space=services.keys)
             await services.clock.sync()
+            for account in services.accounts.values():
+                await check_source(services.redis, account.keys, account.account.api)
             await self._log_in(services)
         except (RedisError, OSError) as error:
             await stack.aclose()
