@@ -180,6 +180,10 @@ class Keys:
         """Hash of one resync: the request and its progress."""
         return f"{self.base}resync:{name}"
 
+    def resync_shown(self, name: str) -> str:
+        """Bitmap of the records that a forced resync of all records has published."""
+        return f"{self.base}resync:{name}:shown"
+
     @property
     def resyncs(self) -> str:
         """The ids of the resyncs that are kept, by the time of the request."""

@@ -31,6 +31,8 @@ def as_row(account: str, resync: Resync) -> dict[str, Any]:
         "unreadable": resync.unreadable,
         "outside": resync.outside,
         "not_found": resync.missed,
+        "by_id": resync.by_id,
+        "passed_over": resync.passed_over,
         "requests": resync.requests,
         "error": resync.error,
     }

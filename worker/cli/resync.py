@@ -193,8 +193,10 @@ async def _ask(
         click.echo(json.dumps(as_row(keys.account, ended)) if as_json else _ended(keys.account, ended))
         if ended.state is not ResyncState.DONE:
             raise ResyncIncomplete(f"resync {ended.id} was {ended.state.value}")
-        if ended.missed:
+        if ended.missed and request.ids:
             raise ResyncIncomplete(f"{ended.missed} of {len(request.ids)} ids were not found")
+        if ended.passed_over:
+            raise ResyncIncomplete(f"{ended.passed_over} known records were shown by no page")
 
 
 async def _wait(resyncs: Resyncs, resync: Resync, *, show: bool) -> Resync:
@@ -267,6 +269,12 @@ def _ended(account: str, resync: Resync) -> str:
         else "",
         f"{resync.unreadable} unreadable: see ordersync dead list" if resync.unreadable else "",
         f"{resync.outside} outside the scope" if resync.outside else "",
+        f"{resync.by_id} read by their ids, since no page showed them: the list moved"
+        if resync.by_id
+        else "",
+        f"{resync.passed_over} known records were shown by no page and cannot be read by their ids: run it again"
+        if resync.passed_over
+        else "",
     ]
     text += "".join(f"\n{other}" for other in others if other)
     if resync.missed:

@@ -15,12 +15,15 @@
 --   an event: {id, type, subject, time, version, changed, data, flat list of the names and values of further
 --     fields, where it has any}
 --   a dead letter, the cursor and the run record: flat lists of names and values
---   what else there is: {at, done, later, absent, present, follow-ups, mark, stale in, settled}
+--   what else there is: {at, done, later, absent, present, follow-ups, mark, stale in, settled,
+--   places}
 --     at: when the reads of `done` began, by this server's clock, or '' for none; done: members of due
 --     later: flat list of members of due and in how many seconds; absent: flat list for that hash; present: ids
---     follow-ups: {place of a due set in KEYS, members}; mark: the records of these changes were seen ('1' or '')
+--     follow-ups: {place of a due set in KEYS, members}; mark: the records of these changes were seen: those that
+--     are new ('1'), 'all', or ''
 --     stale in: seconds until the stale records among the changes are due, unless they are due already; settled: packed
---     ids of records that are not stale any more, as are those of all other changes
+--     ids of records that are not stale any more, as are those of all other changes; places: of further records that
+--     were seen
 -- Returns {'ok', sequence of the last event}, also for a commit that was done before and whose answer was lost
 --      or {'went_back', sequence}: Redis has lost the stream, or less was given out than the caller knows of, or another
 --        worker has noticed that
@@ -111,6 +114,8 @@ for _, change in ipairs(changes) do
       seen[#seen + 1] = places
     end
     places = places + 1
+  elseif more[7] == 'all' then
+    seen[#seen + 1] = struct.unpack('>I4', state, 19)
   end
   if change[7] < 0 then
     redis.call('SETBIT', KEYS[10], (struct.unpack('>I4', state, 19)), 0)
@@ -127,6 +132,9 @@ for _, change in ipairs(changes) do
   end
 end
 for _, place in ipairs(seen) do
+  redis.call('SETBIT', KEYS[10], place, 1)
+end
+for _, place in ipairs(more[10]) do
   redis.call('SETBIT', KEYS[10], place, 1)
 end
 for _, member in ipairs(more[2]) do

@@ -14,6 +14,7 @@ import msgspec
 
 from worker.cancellation import plain_errors
 from worker.capture.records.diff import RawRecord, times_of
+from worker.capture.records.fingerprint import RecordState
 from worker.capture.scan.pages import REFUSED
 from worker.clock import rfc3339
 from worker.errors import (
@@ -30,7 +31,7 @@ from worker.ordermesh.http.pages import Page, split
 from worker.surrogates import value_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from worker.capture.context import PollSession
     from worker.capture.resources import Resource
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
     from worker.ordermesh.client import OrderMeshClient
     from worker.ordermesh.contract.findings import Capabilities
 
-BATCH, BATCH_OF_LIST = 20, 500
-"""Ids that are committed together: where each is read by its id, and where the whole list is read for them."""
+BATCH, BATCH_OF_LIST, BATCH_OF_REST = 20, 500, 200
+"""Ids that are committed together: where each is read by its id, where the whole list is read for them, and where
+they are what the list has not shown."""
 BELIEVED_AFTER = 3
 """Attempts in a row after which an empty page is the end of the list, though more records were expected."""
 GIVEN_UP_AFTER, ALL_GIVEN_UP_AFTER = 5, 20
@@ -53,6 +55,7 @@ _NO_ID = frozenset({400, 405, 422})
 class ResyncPage:
     """What one step of a resync has read. `page`: keys of all records of the page, also of those not requested.
 
+    `by_id`: records that no page has shown; `passed_over`: those that cannot be read by id; `places`: of all of them.
     `size`: records asked for in it. `unlike`: records that only another answer than the list's has shown. `after`: the
     continuation to the next page, where pages have no numbers; `restarts`: the gateway has refused the last one, so the
     list is read from its beginning.
@@ -66,6 +69,9 @@ class ResyncPage:
     read: int = 0
     unlike: int = 0
     after: str = ""
+    by_id: int = 0
+    passed_over: int = 0
+    places: list[int] = field(default_factory=list)
     is_last: bool = False
     restarts: bool = False
 
@@ -88,7 +94,9 @@ class ResyncReader:
         if resync.request.ids:
             if session.options.resource.single is None:
                 return await self._read_through(session, resync, tracked)
-            return await self._read_ids(session, resync, capabilities)
+            return await self._read_requested(session, resync, capabilities)
+        if resync.rest:
+            return await self._read_rest(session, resync, capabilities)
         return await self._read_page(session, resync, tracked)
 
     async def total(self, session: PollSession) -> int | None:
@@ -197,8 +205,34 @@ class ResyncReader:
 
     # Ids
 
-    async def _read_ids(self, session: PollSession, resync: Resync, capabilities: Capabilities) -> ResyncPage:
+    async def _read_requested(
+        self, session: PollSession, resync: Resync, capabilities: Capabilities
+    ) -> ResyncPage:
         batch = resync.request.ids[resync.position : resync.position + BATCH]
+        result = await self._read_ids(session, resync, capabilities, batch)
+        result.is_last = resync.position + BATCH >= len(resync.request.ids)
+        return result
+
+    async def _read_rest(
+        self, session: PollSession, resync: Resync, capabilities: Capabilities
+    ) -> ResyncPage:
+        """Read known records by their ids that no page has shown: they have moved, or are deleted."""
+        store, shown_in = session.store, session.context.keys.resync_shown(resync.id)
+        unseen = await store.missing(session.buckets, BATCH_OF_REST, shown_in=shown_in)
+        if not unseen.identifiers:
+            return ResyncPage(is_last=True)
+        if session.options.resource.single is None or capabilities.single.supported is False:
+            return ResyncPage(passed_over=unseen.count, is_last=True)
+        result = await self._read_ids(session, resync, capabilities, unseen.identifiers)
+        result.by_id = len(unseen.identifiers) - len(result.missing)
+        for identifier in unseen.identifiers:
+            state = RecordState.unpack(await store.state_of(identifier, session.buckets))
+            result.places.append(state.place)
+        return result
+
+    async def _read_ids(
+        self, session: PollSession, resync: Resync, capabilities: Capabilities, batch: Sequence[str]
+    ) -> ResyncPage:
         result, failures = ResyncPage(read=len(batch)), list[OrderMeshError]()
         refused: dict[str, ApiError] = {}
         limit = anyio.CapacityLimiter(max(1, session.options.window))
@@ -228,7 +262,6 @@ class ResyncReader:
                 failures += refused.values()
         if failures:
             raise failures[0]
-        result.is_last = resync.position + BATCH >= len(resync.request.ids)
         return result
 
     async def _read_through(self, session: PollSession, resync: Resync, tracked: int) -> ResyncPage:

@@ -113,7 +113,8 @@ class ResyncProgress(msgspec.Struct, kw_only=True):
     `read`, `published`, `unchanged`: records; `stale`: those that are older than what was published, which are
     read by id next; `unreadable`, `outside` the scope: those of which nothing was published either. `missing`: ids
     under which nothing was found, the first of `missed`.
-    `over`: there is nothing more to read.
+    `rest`: all pages are read, and the known records that none has shown are read by their ids; `by_id`: how many were;
+    `passed_over`: those that cannot be read by id. `over`: there is nothing more to read.
     """
 
     position: int = 0
@@ -132,6 +133,9 @@ class ResyncProgress(msgspec.Struct, kw_only=True):
     requests: int = 0
     missing: tuple[str, ...] = ()
     missed: int = 0
+    rest: bool = False
+    by_id: int = 0
+    passed_over: int = 0
     over: bool = False
 
 
@@ -302,7 +306,8 @@ class Resyncs:
         for name in await answer(self._redis.zrange(self._keys.resyncs, 0, -KEPT - 1)):
             if not await answer(self._redis.sismember(self._keys.open_resyncs, name)):
                 await answer(self._redis.zrem(self._keys.resyncs, name))
-                await self._redis.unlink(self._keys.resync(name.decode()))
+                text = name.decode()
+                await self._redis.unlink(self._keys.resync(text), self._keys.resync_shown(text))
 
 
 def _fields(resync: Resync) -> dict[str, str]:

@@ -23,7 +23,7 @@ from worker.capture.records.diff import PUBLISHED, Action
 from worker.capture.resync.reader import ResyncPage, ResyncReader
 from worker.capture.resync.requests import MAX_WAIT_SECONDS, OVER, Resync, ResyncRequest, Resyncs, ResyncState
 from worker.capture.state.buckets import buckets_for
-from worker.capture.state.commit import Checkpoint
+from worker.capture.state.commit import NOTHING, Checkpoint, RefreshResult
 from worker.capture.writer import Keep, RecordWriter, Written, accept_all, publish_all
 from worker.errors import (
     ApiError,
@@ -211,11 +211,13 @@ class ResyncRunner:
                 "resync_done", resource=resync.request.resource, resync=resync.id, records=resync.read,
                 published=resync.published, unchanged=resync.unchanged, stale=resync.stale,
                 unreadable=resync.unreadable, outside=resync.outside, not_found=resync.missed,
+                by_id=resync.by_id, passed_over=resync.passed_over,
                 requests=resync.requests, duration_s=round(self._clock.now() - resync.at, 1),
             )  # fmt: skip
         for name in await store.marks(_mark("")):
             if await self.resyncs.is_over(name.removeprefix(_mark("")), resumable=False):
                 await store.drop_mark(name)
+        await self._context.redis.unlink(self._context.keys.resync_shown(resync.id))
 
     async def _commit(self, session: PollSession, writer: RecordWriter, resync: Resync) -> None:
         """Read a step, publish what was found, and move on in the same commit."""
@@ -223,6 +225,10 @@ class ResyncRunner:
         result = await self._read(session, resync)
         if not session.buckets:
             session.buckets = buckets_for(result.total or await self._reader.total(session))
+        shown = NOTHING
+        if resync.request.all and resync.request.force:
+            shown_in = self._context.keys.resync_shown(resync.id)
+            shown = RefreshResult(shown_in=shown_in, places=result.places)
         before, known, progress = resync.position, frozenset(resync.page), resync.progress
 
         def checkpoint(written: Written) -> Checkpoint:
@@ -233,7 +239,7 @@ class ResyncRunner:
             moved: CursorUpdate = {}
             if result.unlike:  # to be had from the list alone
                 moved = {"swept_at": 0.0, "due_at": self._clock.now()}
-            return Checkpoint(moved, bookmarks={_mark(resync.id): resync.mark})
+            return Checkpoint(moved, bookmarks={_mark(resync.id): resync.mark}, refresh=shown)
 
         written = await writer.write(
             result.observed,
@@ -280,14 +286,20 @@ def _count_written(resync: Resync, observed: int, changes: Sequence[Change]) -> 
 
 def _count(resync: Resync, result: ResyncPage) -> None:
     """Count what was found, and move on."""
+    request = resync.request
     if result.restarts:
         resync.position, resync.after, resync.page = 0, "", ()
         return
-    resync.over = result.is_last
+    if resync.id and request.all and request.force and result.is_last and not resync.rest:
+        resync.rest = True  # what no page has shown is read by its id
+    else:
+        resync.over = result.is_last
     resync.read += result.read
+    resync.by_id += result.by_id
+    resync.passed_over += result.passed_over
     resync.missed += len(result.missing)
     resync.missing = (*resync.missing, *result.missing)[:MAX_NAMED]
-    if resync.request.ids:
+    if request.ids:
         resync.position += result.read
         return
     resync.total = result.total or resync.total

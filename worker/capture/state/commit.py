@@ -28,6 +28,8 @@ class RefreshResult:
             read.
         stale_in: Seconds until a record of this commit that is stale is read by its id.
         settled: Packed ids of records that are no longer stale: what was published last is confirmed.
+        shown_in: The bitmap of a resync in which the records of this commit are marked; "" for another read.
+        places: The places of further records that are marked there.
 
     """
 
@@ -39,6 +41,8 @@ class RefreshResult:
     scan: float = 0.0
     stale_in: float = 0.0
     settled: Sequence[bytes] = ()
+    shown_in: str = ""
+    places: Sequence[int] = ()
 
 
 NOTHING = RefreshResult()

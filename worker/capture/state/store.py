@@ -215,9 +215,12 @@ class StateStore:
         """Return how many records the full scan has seen."""
         return int(await answer(self._redis.bitcount(self._keys.scan_bitmap(self._resource.name))))
 
-    async def missing(self, buckets: int, limit: int) -> UnseenRecords:
-        """Return the known records that the full scan has not seen, with at most `limit` of their ids."""
-        bitmap, result = self._keys.scan_bitmap(self._resource.name), list[str]()
+    async def missing(self, buckets: int, limit: int, *, shown_in: str = "") -> UnseenRecords:
+        """Return the known records that the full scan has not seen, with at most `limit` of their ids.
+
+        `shown_in`: the bitmap of a resync, to return those that it has not seen.
+        """
+        bitmap, result = shown_in or self._keys.scan_bitmap(self._resource.name), list[str]()
         count = tracked = places = 0
         for bucket in range(0, buckets, BUCKETS_AT_ONCE):
             end = min(bucket + BUCKETS_AT_ONCE, buckets)
@@ -323,9 +326,10 @@ class StateStore:
             [item for pair in refresh.absent.items() for item in pair],
             list(refresh.present),
             self._due(changes, befores),
-            "1" if refresh.scan else "",
+            "all" if refresh.shown_in else "1" if refresh.scan else "",
             refresh.stale_in,
             list(refresh.settled),
+            list(refresh.places),
         ]
         cursor = _flat({**commit.cursor, **commit.bookmarks})
         known = self._numbers.sequence
@@ -343,7 +347,7 @@ class StateStore:
         ]
         count = sum(len(cast("list[object]", entry[4])) for entry in entries)
         with tracing.span("commit", account=self._keys.account, resource=self._resource.name, events=count):
-            status, told = await self._send(_pack(payload), publishes=count > 0)
+            status, told = await self._send(_pack(payload), refresh.shown_in, publishes=count > 0)
         match status:
             case b"fenced":
                 raise LeaseLost(self._resource.name, commit.fence)
@@ -353,10 +357,12 @@ class StateStore:
                 self._numbers.note(int(told))
         return status == b"ok"
 
-    async def _send(self, payload: bytes, *, publishes: bool) -> tuple[bytes, bytes]:
+    async def _send(self, payload: bytes, shown_in: str, *, publishes: bool) -> tuple[bytes, bytes]:
         """Run the script; return the status and the number or text that comes with it."""
+        bitmap = self._keys.scan_bitmap(self._resource.name)
+        keys = [shown_in if shown_in and key == bitmap else key for key in self._commit_keys]
         try:
-            status, told, *_ = await finish(self._commit(keys=self._commit_keys, args=[payload]))
+            status, told, *_ = await finish(self._commit(keys=keys, args=[payload]))
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError):
             if publishes:
                 self._numbers.doubt()

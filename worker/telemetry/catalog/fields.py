@@ -34,6 +34,7 @@ OWN = (
     LogField("before", _TEXT, "address of the gateway until now"),
     LogField("budget_wait_s", _NUMBER, "seconds that requests waited for the request budget"),
     LogField("by", _TEXT, "author of the pause, or of the request"),
+    LogField("by_id", _COUNT, "known records that no page has shown and that were read by their ids"),
     LogField("capability", _TEXT, "capability of the gateway: a filter, a sort or a choice"),
     LogField("case", _TEXT, "spelling of the fields of the login: snake or camel"),
     LogField("cause", _TEXT, "reason, as a sentence"),
@@ -110,6 +111,9 @@ OWN = (
     LogField("outside", _COUNT, "records outside the configured scope: not published"),
     LogField("page", _COUNT, "number of the page, from 0"),
     LogField("pages", _COUNT, "pages that were committed"),
+    LogField(
+        "passed_over", _COUNT, "known records that no page has shown and that cannot be read by their ids"
+    ),
     LogField("parameter", _TEXT, "query parameter"),
     LogField("parked", _COUNT, "unreadable records that were parked before and have not changed"),
     LogField("path", _TEXT, "path at the gateway"),

@@ -128,6 +128,8 @@ EVENTS = (
             "unreadable",
             "outside",
             "not_found",
+            "by_id",
+            "passed_over",
             "requests",
             "duration_s",
         ),
