@@ -228,6 +228,7 @@ class Keys:
             self.cursor(resource): "hash",
             self.refresh_queue(resource): "zset",
             self.refresh_failures(resource): "hash",
+            self.cut_logs(resource): "hash",
             self.unconfirmed_deletes(resource): "hash",
             self.open(resource): "set",
             self.scan_bitmap(resource): "string",
