@@ -65,7 +65,7 @@ def with_fixed(old: Settings, new: Settings) -> Settings:
 
 def _is_fixed(name: str, old: Settings, new: Settings) -> bool:
     """Return True for a setting that needs a restart, such as one between the embedded and another server."""
-    if name == f"{PREFIX}REDIS__URL":
+    if name.startswith(f"{PREFIX}REDIS__"):
         return (old.redis.url is None) != (new.redis.url is None)
     return name.removeprefix(PREFIX).lower().split("__")[0] in _FIXED
 

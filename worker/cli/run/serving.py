@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
@@ -111,9 +112,10 @@ class Serving:
             OrdersyncError: It cannot be used; the old one stays in force.
 
         """
-        read, accounts = self._read()
-        found = difference(self.settings, read, self.accounts, accounts)
+        read, listed = self._read()
         settings = with_fixed(self.settings, read)
+        accounts = [replace(account, keys=settings.redis.keys) for account in listed]
+        found = difference(self.settings, read, self.accounts, accounts)
         url = settings.redis.address or self.url
         logs.redaction.add(urlsplit(url).password)
         await self._next.aclose()
