@@ -351,7 +351,8 @@ class OrderMeshClient(TypedServices):
         """Return the request of the page after a continuation. Whatever that is, it goes to the gateway."""
         base = self._api.base_url
         if move.target:
-            return replace(request, url=urljoin(base, "/").rstrip("/") + move.target)
+            # An address is read with GET, also where the list is searched with POST: nothing there is changed.
+            return replace(request, method="GET", url=urljoin(base, "/").rstrip("/") + move.target)
         url = f"{base}{path}?{urlencode({**(query or {}), **move.query}, errors='surrogatepass')}"
         return replace(request, url=url, headers=move.headers)
 

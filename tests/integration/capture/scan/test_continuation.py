@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from tests.support.chained_gateway import Chained
 from tests.support.faulty_gateway import (
@@ -18,12 +19,14 @@ from tests.support.faulty_gateway import (
     since_modified,
     watching,
 )
-from tests.support.scripted_server import lab
+from tests.support.scripted_server import at_work, http, lab
 from worker.capture.registry import ORDERS
 from worker.capture.resync.requests import ResyncRequest
 from worker.capture.resync.runner import ResyncRunner
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.store import StateStore
+from worker.config.sections import Account, ApiSettings
+from worker.ordermesh.client import Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -244,3 +247,23 @@ async def test_a_forced_resync(redis_url: str, way: str) -> None:
         resync = await runner.resyncs.get("again")
         assert resync is not None
         assert (resync.state, resync.published, resync.error) == ("done", 130, "")
+
+
+async def test_an_address_is_only_read(redis_url: str, tmp_path: Path) -> None:
+    """A list that is searched with POST continues with GET: an address may be that of anything."""
+    file = tmp_path / "contract.toml"
+    file.write_text('[operations."orders.search"]\nmethod = "POST"\npath = "/search"\nnext_in = "nextLink"\n')
+    async with lab() as served:
+        served.answers["/user/v1/clients/token"] = http(b'{"accessToken": "made-up", "expiresIn": 86400}')
+        served.answers["/search"] = http(b'{"orders": [{"id": "1"}], "nextLink": "/order/v1/orders?go=on"}')
+        served.answers["/order/v1/orders"] = http(b'{"orders": [{"id": "2"}]}')
+        api = ApiSettings(base_url=served.url, client_id="made-up", client_secret=SecretStr("made-up"))
+        account = Account(name="default", api=api, intervals={}, ignore_fields={}, contract_file=file)
+        async with at_work(account, redis_url) as desk:
+            _, after = await desk.client.read_continued("orders.search", 10, Usage())
+            body, end = await desk.client.read_continued("orders.search", 10, Usage(), after=after)
+        assert (body, end) == (b'{"orders": [{"id": "2"}]}', "")
+        assert [head.split(b" HTTP", 1)[0] for head in served.seen[1:]] == [
+            b"POST /search?pageSize=10",
+            b"GET /order/v1/orders?go=on",
+        ]
