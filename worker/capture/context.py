@@ -185,7 +185,7 @@ class PollSession:
         self._lease: Lease | None = None
         self._fields: FieldIndex | None = None
         self._begun: CursorUpdate = {}
-        self._has_committed = False
+        self._has_committed = self._has_counted = False
 
     @property
     def lease(self) -> Lease:
@@ -284,6 +284,16 @@ class PollSession:
         self.cursor = await self.store.load_cursor()
         self.buckets = self.cursor.buckets or self.buckets
         return self.cursor
+
+    async def check_states(self) -> None:
+        """Notice, once in a session, if Redis has lost states of records, since a record seems to be new."""
+        cursor = self.cursor
+        if self._has_counted or not cursor.baseline:
+            return
+        self._has_counted = True
+        known_until = max(1, int((cursor.fresh_as_of + (self.run.usage.clock_offset or 0.0)) * 1000))
+        if await self._losses.check_states(cursor, self.run.started_at, known_until=known_until):
+            await self.load_cursor()
 
     async def load_fields(self) -> FieldIndex:
         """Return the field names that have a place. They are loaded once."""

@@ -217,6 +217,8 @@ class RecordWriter:
         fields = self._fields if extend else self._fields.extended(names)
         if extend:
             await self._session.store.extend_fields(fields, names)
+        if extend and any(one.held is None for one in kept.values()):
+            await self._session.check_states()
         cursor = self._session.cursor
 
         def decided(key: bytes, *, older: bool) -> Change:
@@ -224,13 +226,16 @@ class RecordWriter:
             change = decide(
                 kept[key],
                 fields,
-                baseline=cursor.baseline and not cursor.unclean_scans,
-                first_scan_at=cursor.first_scan_at if cursor.baseline else 0,
+                baseline=cursor.baseline and not cursor.unclean_scans and not cursor.lost_before,
+                first_scan_at=max(cursor.first_scan_at, cursor.lost_before) if cursor.baseline else 0,
                 force=force,
                 older=older,
                 generation=cursor.generation,
             )
-            return change if force else self._session.options.history.without_event(change)
+            # A record whose state is gone may have changed: it is published, though others of before are not.
+            return (
+                change if force or cursor.lost_before else self._session.options.history.without_event(change)
+            )
 
         changes = {key: decided(key, older=current and how.get(key) is Keep.ACCEPT) for key in kept}
         stale = [change for change in changes.values() if change.action is Action.STALE]

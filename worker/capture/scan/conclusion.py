@@ -184,6 +184,7 @@ def _full_scan(result: ScanResult, cursor: Cursor, now: float, *, mark: int) -> 
         "sweep_short": 0,
         "swept_at": 0.0 if result.again else result.started_at,
         "lost_at": cursor.lost_at if result.again else 0.0,
+        "lost_before": cursor.lost_before if result.again else 0,
         "swept_mark": mark,
         "swept_records": result.seen,
         "suspect_records": 0,

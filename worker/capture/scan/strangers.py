@@ -67,9 +67,12 @@ class Strangers:
             return (
                 Evidence.OURS
             )  # the last read has withheld some, and all else spoke for it; or a person knows better
+        await session.check_states()
+        # Where states are gone, the records may be known ones: they alone have to answer.
+        lost = bool(session.cursor.lost_before)
         if not session.options.single:
-            return Evidence.UNKNOWN
-        result = Evidence.OURS if self.met else await self._ask_known()
+            return Evidence.OURS if lost else Evidence.UNKNOWN
+        result = Evidence.OURS if self.met or lost else await self._ask_known()
         if result is Evidence.OURS:
             result = await self._ask([page.observed[0].identifier, page.observed[-1].identifier])
         self.are_refuted = self.are_refuted or result is Evidence.NOT_OURS

@@ -42,6 +42,8 @@ class CursorUpdate(TypedDict, total=False):
     loss: str
     lost: int
     lost_at: float
+    lost_before: int
+    lost_states: int
     mark: int
     newest: int
     paused: str
@@ -187,6 +189,9 @@ class Cursor:
             out; 0 if it never did.
         loss: What Redis has lost the last time, in words.
         lost: Events that it has lost at least; 0 if that is not known.
+        lost_before: A record that was created before then (milliseconds since 1970, by the clock of the server) was
+            known, so that it is not created, though its state is gone; 0 if none is gone since the last full scan.
+        lost_states: States of records that Redis has lost in the life of the cursor.
         lost_at: When that was noticed; 0 after a full scan has ended since.
         tracked: Records that are known and not deleted.
         places: Places given to records so far.
@@ -234,6 +239,8 @@ class Cursor:
     loss: str = ""
     lost: int = 0
     lost_at: float = 0.0
+    lost_before: int = 0
+    lost_states: int = 0
     tracked: int = 0
     places: int = 0
     newest: int = 0

@@ -6,7 +6,7 @@ go on above everything that was given out: in a new generation.
 
 A single key that is gone leaves the others, which may contradict each other without it. Without the stream or the names
 of the fields the resource begins anew, and every record is published again. Without the cursor the states are left, and
-what the cursor counted is counted again.
+what the cursor counted is counted again. A record without its state seems to be new: it is published as a snapshot.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class LossKind(StrEnum):
     """The stream is gone."""
     LOST_FIELDS = "lost_fields"
     """The names of the fields are gone, without which no record can be compared."""
+    LOST_STATES = "lost_states"
+    """States of records are gone, so these seem to be new."""
 
 
 _WORDS = {
@@ -45,6 +47,7 @@ _WORDS = {
     LossKind.IN_DOUBT: "Redis was started again while a commit was under way, and may have lost the last events",
     LossKind.LOST_CURSOR: "Redis lost the cursor",
     LossKind.LOST_STREAM: "Redis lost the stream, with the events that consumers had not read",
+    LossKind.LOST_STATES: "Redis lost the states of {states}",
     LossKind.LOST_FIELDS: "Redis lost the names of the fields, without which records cannot be compared",
 }
 
@@ -76,6 +79,7 @@ class Loss:
         expected: The highest sequence that was given out, as far as is known.
         held: The sequence in Redis.
         anew: The source has to begin anew.
+        states: Records whose states are gone.
 
     """
 
@@ -83,6 +87,7 @@ class Loss:
     expected: int
     held: int
     anew: bool = False
+    states: int = 0
 
     @property
     def events(self) -> int:
@@ -94,7 +99,8 @@ class Loss:
     def words(self) -> str:
         """What has happened, as a sentence without a full stop."""
         count = "1 event" if self.events <= 1 else f"{self.events} events"
-        return _WORDS[self.kind].format(count=count)
+        states = "1 record" if self.states == 1 else f"{self.states} records"
+        return _WORDS[self.kind].format(count=count, states=states)
 
 
 def find_loss(found: Found, known: int, *, in_doubt: bool = False) -> Loss | None:

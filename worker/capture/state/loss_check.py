@@ -39,6 +39,10 @@ _AUDIT_LOST = (
     "Entries of audit logs that consumers had not read are lost. Find out who deletes keys, or whether Redis evicts "
     "them: ordersync doctor."
 )
+_STATES = (
+    "These records are published again, as snapshots with sequence and versions above all earlier ones. That one "
+    "of them was deleted is not noticed. Find out who deletes keys, or whether Redis evicts them: ordersync doctor."
+)
 _EVENTS = {
     LossKind.WENT_BACK: "redis_went_back",
     LossKind.IN_DOUBT: "redis_went_back",
@@ -78,6 +82,20 @@ class LossCheck:
         numbers.settle()
         return loss
 
+    async def check_states(self, cursor: Cursor, now: float, *, known_until: int) -> Loss | None:
+        """Do likewise if states of records are gone. They are counted, so it is called where a record seems to be new.
+
+        `known_until`: every record that was created before then is known (milliseconds since 1970, by the clock of the
+        server). One that was not, and is new now, is a snapshot until a full scan has ended.
+        """
+        lost = await self._store.count_lost(cursor)
+        if lost <= 0:
+            return None
+        loss = Loss(LossKind.LOST_STATES, cursor.sequence, cursor.sequence, states=lost)
+        gone: CursorUpdate = {"lost_before": known_until, "lost_states": cursor.lost_states + lost}
+        await self._go_on(loss, cursor, now, gone)
+        return loss
+
     async def _look(self, cursor: Cursor) -> Found:
         """Return what Redis contains of the source."""
         name = self._source.name
@@ -101,11 +119,13 @@ class LossCheck:
             run_of(await facts_of(self._redis))
         )
 
-    async def _go_on(self, loss: Loss, cursor: Cursor, now: float) -> None:
+    async def _go_on(
+        self, loss: Loss, cursor: Cursor, now: float, fields: CursorUpdate | None = None
+    ) -> None:
         anew = loss.anew and self._is_listed
         if anew:
             await self._forget_records()
-        moved: CursorUpdate = {**SCAN_OVER, "swept_at": 0, "due_at": 0}
+        moved: CursorUpdate = {**SCAN_OVER, "swept_at": 0, "due_at": 0, **(fields or {})}
         if loss.kind is LossKind.LOST_CURSOR:
             moved |= await self._count_again()
         if self._is_listed:
@@ -160,6 +180,8 @@ class LossCheck:
     def _log(self, loss: Loss, generation: int, *, anew: bool) -> None:
         log, event = get_logger(account=self._keys.account), _EVENTS.get(loss.kind, "redis_lost_a_key")
         advice = _ANEW if anew else _AUDIT_LOST if loss.anew else _CORRECTED
+        if loss.kind is LossKind.LOST_STATES:
+            advice = _STATES
         log.error(
             event,
             resource=self._source.name,

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 LAYOUT = "2"
 """Version of the key layout and of the packed states."""
 RUNS_KEPT = 10_000
+COUNTED_AT_ONCE = 4096
+"""Buckets whose states one call counts."""
 BUCKETS_AT_ONCE = 64
 """Buckets that one call searches for unseen records: a call must not block Redis for long."""
 
@@ -113,6 +115,7 @@ class StateStore:
         self._commit = scripts.load(redis, "worker.capture", "commit")
         self._fields = scripts.load(redis, "worker.capture", "fields")
         self._missing = scripts.load(redis, "worker.capture", "missing")
+        self._states = scripts.load(redis, "worker.capture", "states")
         self._numbers = numbers or GivenOut().of(keys, resource.name)
         self._follow_ups = resource.follow_ups if isinstance(resource, Resource) else ()
         name = resource.name
@@ -230,6 +233,15 @@ class StateStore:
             result += [identifier for item in packed if (identifier := unpack_id(item)) is not None]
             count, tracked, places = count + unseen, tracked + here, max(places, highest)
         return UnseenRecords(result, count, tracked, places)
+
+    async def count_lost(self, cursor: Cursor) -> int:
+        """Return how many states are gone, beside those that are known to be: each has a place of its own, for good."""
+        places = await answer(cast("Any", self._redis.hget(self._keys.cursor(self._resource.name), "places")))
+        count = 0
+        for bucket in range(0, cursor.buckets, COUNTED_AT_ONCE):
+            end = min(bucket + COUNTED_AT_ONCE, cursor.buckets)
+            count += int(await self._states(keys=[self._seen], args=[bucket, end]))
+        return int(places or 0) - cursor.lost_states - count
 
     async def deletes_accepted(self) -> bool:
         """True if a user has accepted that the next full scan may delete any number of records."""

@@ -163,7 +163,7 @@ EVENTS = (
     LogEvent(
         "redis_lost_a_key",
         LogLevel.ERROR,
-        "Redis lost the cursor, the stream or the names of the fields of a resource, and has others of its keys.",
+        "Redis lost the cursor, the stream, the names of the fields or states of a resource, and has other keys of it.",
         "Do as `advice` says. Find out who deletes keys, or whether Redis evicts them: ordersync doctor.",
         ("resource", "cause", "expected", "held", "events", "in_doubt", "generation", "advice"),
     ),
