@@ -143,7 +143,9 @@ def table(capabilities: Capabilities) -> Iterator[tuple[str, str, str]]:
     seen = f"at least {capabilities.largest_seen}" if capabilities.largest_seen else "unknown"
     yield "largest page", str(capabilities.largest_page) if capabilities.largest_page else seen, ""
     yield "wrapper", capabilities.wrapper or "none (a bare list)", ""
-    yield "total", _or_unknown(capabilities.total), capabilities.total_field or "not given"
+    field, totals = capabilities.total_field or "not given", capabilities.totals
+    unused = f"{field}; not used: {totals.why}" if totals.supported is False else field
+    yield "total", _or_unknown(capabilities.total), unused
     yield "past the last page", capabilities.past_end or "unknown", ""
     yield "end of the list", _mark(capabilities.reach), capabilities.reach.why
     yield (
