@@ -248,7 +248,11 @@ class PollSession:
 
     def begin(self) -> None:
         """Let commits record that a poll has begun: the first one, or the next renewal of the lease, does so."""
-        self._begun = {"last_started": self.run.started_at, "interval": self.options.interval}
+        self._begun = {
+            "last_started": self.run.started_at,
+            "interval": self.options.interval,
+            "complete_every": self.context.account.complete_every,
+        }
 
     async def _renewed(self, on_renew: Renewed | None) -> None:
         if on_renew is not None:

@@ -112,8 +112,8 @@ def _obstacle(cursor: Cursor, *, full: bool) -> str:
 def _judge_reads(cursor: Cursor, now: float) -> Verdict:
     allowed = max(3 * cursor.interval, 120.0, cursor.interval + 3 * cursor.scan.seconds)
     # What was fresh in the future was so by a clock that has been put back: it says nothing.
-    unknown = is_ahead(cursor.fresh_as_of, now)
-    age = float("inf") if unknown else now - cursor.fresh_as_of
+    unknown = is_ahead(cursor.newest_as_of, now)
+    age = float("inf") if unknown else now - cursor.newest_as_of
     if cursor.failures:
         times = "once" if cursor.failures == 1 else f"{cursor.failures} times in a row"
         cause = f"the poll failed {times}: {cursor.error}"
@@ -130,7 +130,18 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
         )
     elif age > allowed and not cursor.suspicious and not cursor.lost_at and not cursor.unread:
         cause = f"the last complete read is {age:.0f} s old; the next page is {cursor.scan.page + 1}"
+    elif not cause and _waits_for_full_scan(cursor, now):
+        cause = (
+            f"polls read a part of the records, and the last full scan began {now - cursor.fresh_as_of:.0f} s ago; the "
+            f"next page of the one under way is {cursor.scan.page + 1}"
+        )
     return Verdict(Health.DEGRADED, cause) if cause else Verdict(Health.OK)
+
+
+def _waits_for_full_scan(cursor: Cursor, now: float) -> bool:
+    """Whether the last full scan is older than it may be, where polls read newer changes or open records alone."""
+    allowed = 2 * cursor.complete_every + 3 * cursor.scan.seconds
+    return bool(cursor.fresh_as_of and cursor.complete_every) and now - cursor.fresh_as_of > allowed
 
 
 def _first_scan(cursor: Cursor) -> str:

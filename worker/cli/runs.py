@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from worker.config.settings import Settings
 
 _COLUMNS = (
-    "ended", "run", "resource", "plan", "reason", "outcome", "pages", "records", "events", "requests", "took", "error",
+    "ended", "run", "resource", "plan", "reason", "outcome", "covered", "pages", "records", "events", "requests",
+    "took", "error",
 )  # fmt: skip
 _MAX_ERROR = 80
 
@@ -170,6 +171,6 @@ def _cells(run: RunRecord) -> tuple[str, ...]:
         error = f"{error[: _MAX_ERROR - 3]}..."
     return (
         rfc3339(run.ended_at), run.text("run_id"), run.text("resource"), run.text("plan") or "-", run.text("reason"),
-        run.text("outcome"), run.text("pages"), run.text("records"), str(run.events), run.text("requests"),
-        f"{run.number('duration_s'):.1f} s", error,
+        run.text("outcome"), run.text("covered") or "-", run.text("pages"), run.text("records"),
+        str(run.events), run.text("requests"), f"{run.number('duration_s'):.1f} s", error,
     )  # fmt: skip

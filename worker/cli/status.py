@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 def command(*, watch: bool, every: float, as_json: bool) -> None:
     """Show the health of each resource of each account (ok, starting, degraded, failing, paused, withdrawn), and why.
 
-    `fresh` is the age of the published data: every change older than this is in the stream. `dead` is the number of
-    dead letters and the age of the oldest, `unread` the number of events that the slowest group has not read.
+    `fresh` is the age of the published data: every change older than this is in the stream. Where polls read a part of
+    the records, its age follows: `newer` changes, `open` records, or the audit logs of `changed` records. `dead` is the
+    number of dead letters and the age of the oldest, `unread` the number of events that the slowest group has not read.
     The bars show the last 15 minutes (fewer on a narrow terminal), the number next to them the last one.
 
     When output is not a terminal, --watch prints one line per resource at each refresh. deploy/status.schema.json

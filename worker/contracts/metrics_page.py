@@ -60,6 +60,6 @@ def _served() -> bytes:
     metrics.watch(Span("poll", place, 0, {**of, **numbers, "outcome": "complete"}))
     metrics.watch(Span("commit", place, 0, of))
     group = {"group": "warehouse", "unread": 0, "pending": 0, "oldest_s": 0}
-    gauges = dict.fromkeys(("fresh_s", "records", "dead", "failures"), 0)
+    gauges = dict.fromkeys(("fresh_s", "part_s", "records", "dead", "failures"), 0)
     row = {**of, **gauges, "health": "ok", "backpressure": {"cause": ""}, "paused": None, "groups": [group]}
     return metrics.show([row])

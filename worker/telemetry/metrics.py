@@ -50,7 +50,11 @@ class Metrics:
             buckets=COMMIT_SECONDS,
         )
         self._gauges = {
-            "fresh_s": gauge("freshness_seconds", "Age of the published data."),
+            "fresh_s": gauge("freshness_seconds", "Age of the last read that covers everything."),
+            "part_s": gauge(
+                "part_freshness_seconds",
+                "Age of the last read of a part: newer changes, open records, or the audit logs of changed records.",
+            ),
             "records": gauge("tracked_records", "Known records."),
             "dead": gauge("dead_letters", "Dead letters."),
             "failures": gauge("failures", "Failed polls in a row."),

@@ -193,7 +193,7 @@ class Reconciler:
         window = window_of(
             before.complete_until,
             server_now=now + offset,
-            fresh_as_of=current.session.cursor.fresh_as_of + offset,
+            fresh_as_of=current.session.cursor.newest_as_of + offset,
             lag=self._settings.lag,
         )
         if window.empty:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from worker.capture.gate import ReadResult
 from worker.capture.refresh.reader import RecordRefresher
 from worker.capture.state.buckets import MIN_BUCKETS
+from worker.capture.state.run import Covered
 from worker.capture.state.store import StateStore
 from worker.errors import ContractMismatch
 
@@ -59,7 +60,8 @@ async def read_logs(session: PollSession, log: AuditLog) -> ReadResult:
         }
         if result.is_complete:
             run.freshness = now - started_at
-            ended |= {"fresh_as_of": session.cursor.fresh_after(started_at, now), "last_success": now}
+            run.covered = Covered.CHANGED
+            ended |= {**session.cursor.fresh_after(run.covered, started_at, now), "last_success": now}
     session.end(result)
     await session.update(ended, record=run.pages > 0)
     return result

@@ -133,7 +133,7 @@ def conclude(
         done |= _full_scan(result, cursor, now, mark=moved["mark"])
         done |= _baseline(result, cursor, confirm_after)
     if not result.moved and not result.unread and done.get("baseline", True):
-        done |= {"fresh_as_of": cursor.fresh_after(result.started_at, now), "last_success": now}
+        done |= {**cursor.fresh_after(step.covers, result.started_at, now), "last_success": now}
     return done
 
 

@@ -71,14 +71,13 @@ class ScanExecutor:
             step, *parts = parts
             step = await self._restart_or_resume(step)
             session.run.add_plan(step.strategy)
-            scanner = self._scanner = Scanner(session, step, strangers)
+            scanner = self._scanner = Scanner(session, step, strangers, shown=self._shown)
             try:
                 result = await scanner.read()
             except OrderMeshError as error:
                 doubt, parts = await self._instead(step, scanner, error, parts)
                 suspicion = doubt or suspicion
             else:
-                result = await self._record_closed(step, scanner, result)
                 if step.is_fast or step.seeks:
                     self._capabilities.record_success(resource)
                 if not step.is_fast and not scanner.unread:
@@ -167,26 +166,6 @@ class ScanExecutor:
             scope=session.options.scope,
             single=session.options.single,
         )
-
-    async def _record_closed(self, step: ScanStep, scanner: Scanner, result: ReadResult) -> ReadResult:
-        """Make the records due that have left the open statuses; a step that shows too few of them is suspect."""
-        session = self._session
-        if step.strategy is not Strategy.OPEN or not result.is_complete:
-            return result
-        self._shown |= scanner.shown
-        # Said twice in a row, with a complete read in between, it is believed.
-        why = (
-            await session.open_records.replace(self._shown, believe=bool(session.cursor.suspicious))
-            if step.claims
-            else ""
-        )
-        if why:
-            before = session.cursor
-            claims: CursorUpdate = {"fresh_as_of": before.fresh_as_of, "last_success": before.last_success}
-            await session.update({"suspicious": why, **claims})
-            result = ReadResult(suspicion=why)
-            session.end(result)
-        return result
 
     def _scan_by_keyset(self, scanner: Scanner, step: ScanStep) -> ScanStep:
         """A sweep that goes by time, for one that has come to where the server ends every list."""

@@ -25,9 +25,10 @@ from worker.capture.scan.paginators import fast_paginator, full_scan_paginator
 from worker.capture.scan.progress import ScanProgress, count_unreadable
 from worker.capture.scan.resumption import MIXED, MIXED_PARTS
 from worker.capture.scan.strangers import Evidence
-from worker.capture.scan.strategy import PageSummary
+from worker.capture.scan.strategy import PageSummary, Strategy
 from worker.capture.scan.unreadable_pages import PageSplitter, SplitPage, letters
 from worker.capture.state.commit import Checkpoint, RefreshResult
+from worker.capture.state.run import Covered
 from worker.capture.writer import RecordWriter
 from worker.errors import OrderMeshError, UnreadableAnswer
 from worker.telemetry.log import get_logger
@@ -48,12 +49,15 @@ if TYPE_CHECKING:
 
 
 class Scanner:
-    """One step: a window, a list with the newest first, open records, or a full scan or the next part of it."""
+    """One step: a window, a list with the newest first, open records, or a full scan or the next part of it.
 
-    def __init__(self, session: PollSession, step: ScanStep, strangers: Strangers) -> None:
+    `shown`: ids of the open records that the steps of this poll have shown, each a status; this one adds its own.
+    """
+
+    def __init__(self, session: PollSession, step: ScanStep, strangers: Strangers, shown: set[str]) -> None:
         self._session, self._options, self._step, self._run = session, session.options, step, session.run
         self._store, self._clock, self._open = session.store, session.clock, session.open_records
-        self._strangers = strangers
+        self._strangers, self._shown = strangers, shown
         self._deadline = session.clock.monotonic() + step.seconds
         search, window, cursor = self.resource.search, self._options.window, session.cursor
         listing = session.context.client.profile.list_of(search)
@@ -102,6 +106,7 @@ class Scanner:
                 page=paginator.next_page,
             )
         if paginator.done and not paginator.unsettled:
+            self._shown |= self._fetcher.shown
             return await self._end()
         # Its pages may have moved as often as they were read.
         return await self._stop(stop or Stop(StopCause.OUT_OF_TIME))
@@ -120,11 +125,6 @@ class Scanner:
     def resource(self) -> Resource:
         """What is read."""
         return self._options.resource
-
-    @property
-    def shown(self) -> set[str]:
-        """Ids of the open records that a part which looks at statuses has shown."""
-        return self._fetcher.shown
 
     @property
     def capped(self) -> int:
@@ -195,7 +195,7 @@ class Scanner:
             return self._checkpoint(number + 1, after=page.after) if written.pending else None
 
         if page.decoded:
-            await self._open.add(self.shown)
+            await self._open.add(self._fetcher.shown)
         written = await self._writer.write(
             page.observed,
             where=f"{self.resource.search} page {number}",
@@ -237,7 +237,7 @@ class Scanner:
             self._session.end(result)
         ends_here = result is not None and (self._step.concludes or result.stop is not None)
         if changes or self._step.learns:
-            await self._open.add(self.shown)
+            await self._open.add(self._fetcher.shown)
         after = self._paginator.ask(self._paginator.next_step).after
         checkpoint = self._checkpoint(self._paginator.next_page, cursor, refresh, after=after)
         return await self._session.commit(
@@ -277,11 +277,11 @@ class Scanner:
         known, is_likely = await self._load_cursor(), await self._is_likely()
         # What a person has accepted of the next full scan is believed whatever the scan has shown.
         accepted = self._full_scan is not None and await self._store.deletes_accepted()
-        anomaly = "" if accepted else self._find_anomaly(known)
+        anomaly = "" if accepted else await self._find_anomaly(known)
         unread = self._progress.unread
         ended = None if run.unreadable and not anomaly else ReadResult(suspicion=anomaly or unread)
         if anomaly:
-            run.bare = run.bare or (self._full_scan is None and not self.sanity.seen)
+            run.bare = run.bare or (self._step.covers is Covered.NEWER and not self.sanity.seen)
         is_believed = ended == COMPLETE
         while True:
             absences = await self._absences(
@@ -293,6 +293,7 @@ class Scanner:
             if is_believed:
                 ended = PARTIAL if absences.moved else COMPLETE
                 run.freshness = None if absences.moved else now - result.started_at
+                run.covered = Covered.NOTHING if absences.moved else self._step.covers
             after = self._options.confirm_after
             fields: CursorUpdate = {
                 **conclude(self._step, result, known, now, confirm_after=after),
@@ -327,12 +328,17 @@ class Scanner:
             return []
         return letters(holes, self.resource.search, self._step.page_size)
 
-    def _find_anomaly(self, known: Cursor) -> str:
+    async def _find_anomaly(self, known: Cursor) -> str:
+        """Return what speaks against the read; make the records due that have left the open statuses."""
         if self._progress.withheld:
             return (
                 f"{self._progress.withheld} records were not published: none of them is known, and nothing says "
                 "that they are of this account"
             )
+        if self._step.strategy is Strategy.OPEN:
+            # Shown twice in a row, with a complete read in between, it is believed.
+            believe = bool(known.suspicious)
+            return "" if self._run.unreadable else await self._open.replace(self._shown, believe=believe)
         return MIXED_PARTS if self._step.plan == MIXED else self.sanity.find_anomaly(known)
 
     async def _is_likely(self) -> bool:

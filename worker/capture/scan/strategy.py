@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.capture.records.scope import EVERYTHING, RecordScope
+from worker.capture.state.run import Covered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,6 +117,13 @@ class ScanStep:
     def is_fast(self) -> bool:
         """Whether it is not a full scan."""
         return self.strategy is not Strategy.SWEEP
+
+    @property
+    def covers(self) -> Covered:
+        """What has been read at its end, if it `claims`."""
+        if self.strategy is Strategy.SWEEP:
+            return Covered.ALL
+        return Covered.OPEN if self.strategy is Strategy.OPEN else Covered.NEWER
 
     @property
     def wants_order(self) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
+from worker.capture.state.run import Covered
 from worker.clock import is_ahead
 from worker.errors import DataError
 
@@ -34,9 +35,12 @@ class CursorUpdate(TypedDict, total=False):
     failures: int
     first_scan_at: int
     fresh_as_of: float
+    part_as_of: float
+    part: str
     generation: int
     held_back: int
     interval: float
+    complete_every: float
     last_started: float
     last_success: float
     loss: str
@@ -198,11 +202,15 @@ class Cursor:
         newest: The latest modification that was read (milliseconds since 1970, by the records' own times).
         mark: Every change of a record up to then (likewise) has been read, and a read of newer changes may begin
             there; 0 for none.
-        fresh_as_of: Everything that changed before then has been published.
+        fresh_as_of: Everything that changed before then has been published: the last read that covers everything
+            began then.
+        part_as_of: Likewise of a part: the last read of newer changes, of open records, or of due audit logs.
+        part: Which part that is, a `Covered`; "" for none.
         last_success: When the last read ended that was complete.
         last_started: When the last poll began.
         due_at: When the next poll is due.
         interval: Seconds between two polls.
+        complete_every: Seconds between two full scans, where polls read a part.
         failures: Polls that have failed in a row.
         unreadable: Records that the last read could not read.
         unread: Which records the last full scan could not get from the server, in words; `unread_records`: how many.
@@ -248,10 +256,13 @@ class Cursor:
     swept_at: float = 0.0
     swept_mark: int = 0
     fresh_as_of: float = 0.0
+    part_as_of: float = 0.0
+    part: str = ""
     last_success: float = 0.0
     last_started: float = 0.0
     due_at: float = 0.0
     interval: float = 0.0
+    complete_every: float = 0.0
     failures: int = 0
     unreadable: int = 0
     unread: str = ""
@@ -272,12 +283,23 @@ class Cursor:
         """The number of events, since Redis has lost some if it did."""
         return self.sequence - self.generation
 
-    def fresh_after(self, started_at: float, now: float) -> float:
-        """Return `fresh_as_of` after a complete read that began at `started_at` and ends `now` (seconds since 1970).
+    @property
+    def newest_as_of(self) -> float:
+        """When the last complete read began, of everything or of a part."""
+        return max(self.fresh_as_of, self.part_as_of)
 
-        One that lies in the future is forgotten: the clock has been put back since.
+    def fresh_after(self, covered: Covered, started_at: float, now: float) -> CursorUpdate:
+        """Return how fresh a resource is after a complete read that began at `started_at` and ends `now`.
+
+        A time that lies in the future is forgotten: the clock has been put back since. Seconds since 1970.
         """
-        return started_at if is_ahead(self.fresh_as_of, now) else max(started_at, self.fresh_as_of)
+
+        def latest(before: float) -> float:
+            return started_at if is_ahead(before, now) else max(started_at, before)
+
+        if covered is Covered.ALL:
+            return {"fresh_as_of": latest(self.fresh_as_of)}
+        return {"part_as_of": latest(self.part_as_of), "part": covered.value}
 
     @classmethod
     def parse(cls, fields: Mapping[bytes, bytes]) -> Cursor:

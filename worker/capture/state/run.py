@@ -14,6 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+class Covered(StrEnum):
+    """What a run has read, of what may have changed. Its outcome says only that it came to the end of that."""
+
+    ALL = "all"
+    """Every record of the list."""
+    NEWER = "newer"
+    """The records whose modification time is newer than what was read before: no deletions, no times that went back."""
+    OPEN = "open"
+    """The records in a status that is not final, and those that have left these statuses."""
+    CHANGED = "changed"
+    """The audit logs of records whose change was read: an entry that changes no record is not among them."""
+    NOTHING = "none"
+    """It did not come to an end, or has read single records."""
+
+
 MIN_OFFSET_LOGGED = 2.0
 """Clock offsets below this number of seconds are reported as 0."""
 
@@ -49,6 +64,7 @@ class Run:
         total: The last total that the server reported.
         latest: The newest modification read, in milliseconds since 1970.
         scan_age: Seconds since the full scan began that the run has resumed; None if it resumed none.
+        covered: What the run has read to its end.
         bare: The read of newer records returned nothing although at least one record was expected.
 
     """
@@ -79,6 +95,7 @@ class Run:
     missing: int = 0
     drift: int = 0
     freshness: float | None = None
+    covered: Covered = Covered.NOTHING
     scan_age: float | None = None
     total: int = 0
     latest: int = 0
@@ -149,6 +166,7 @@ class Run:
             "plan": self.plan,
             "reason": self.reason,
             "outcome": self.outcome.value,
+            "covered": self.covered.value,
             "pages": self.pages,
             "records": self.records,
             **{action.value: getattr(self, action.value) for action in Action},

@@ -26,7 +26,18 @@ MAX_RUNS_READ = 5000
 _AT_ONCE = 500
 _PUBLISHED = ("snapshot", "created", "updated", "deleted", "recorded")
 _TEXTS = frozenset(
-    {"run_id", "account", "resource", "plan", "reason", "outcome", "error", "error_code", "trace_id"}
+    {
+        "run_id",
+        "account",
+        "resource",
+        "plan",
+        "reason",
+        "outcome",
+        "covered",
+        "error",
+        "error_code",
+        "trace_id",
+    }
 )
 
 

@@ -67,7 +67,7 @@ def screen(rows: Sequence[Row], *, width: int | None = None) -> list[str]:
 def one_line(row: Row) -> str:
     """Return a row as one line for a log or a pipe."""
     cause = f": {printable(row['cause'])}" if row["cause"] else ""
-    fresh = "never read" if row["fresh_s"] is None else f"fresh {row['fresh_s']:.0f} s"
+    fresh = f"fresh {age}" if (age := _fresh(row)) else "never read"
     records, events = (row["rate"][name][-1] for name in ("records_per_minute", "events_per_minute"))
     return (
         f"{row['account']}/{row['resource']} {row['health']}, {fresh}, {records} records and {events} events in the "
@@ -76,7 +76,7 @@ def one_line(row: Row) -> str:
 
 
 def _cells(row: Row, minutes: int) -> tuple[str, ...]:
-    fresh = "never" if row["fresh_s"] is None else f"{row['fresh_s']:.0f} s"
+    fresh = _fresh(row) or "never"
     oldest = "" if row["dead_oldest_s"] is None else f" ({duration(row['dead_oldest_s'])})"
     unread = "-" if row["unread"] is None else str(row["unread"])
     rates = [row["rate"][name] for name in ("records_per_minute", "events_per_minute")]
@@ -85,6 +85,15 @@ def _cells(row: Row, minutes: int) -> tuple[str, ...]:
         f"{row['dead']}{oldest}", unread, fresh, row["last_success"] or "never",
         *(f"{sparkline(values[-minutes:])} {values[-1]}" for values in rates),
     )  # fmt: skip
+
+
+def _fresh(row: Row) -> str:
+    """Return the age of the last read that covers everything, and of a fresher one of a part; "" for neither."""
+    whole, part = row["fresh_s"], row["part_s"]
+    ages = [] if whole is None else [f"{whole:.0f} s"]
+    if part is not None and (whole is None or part < whole):
+        ages.append(f"{row['part']} {part:.0f} s")
+    return ", ".join(ages)
 
 
 def _accounts(rows: Sequence[Row]) -> Iterator[str]:

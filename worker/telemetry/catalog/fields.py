@@ -106,6 +106,12 @@ OWN = (
     LogField("not_found", _COUNT, "ids under which no record was found"),
     LogField("operation", _TEXT, "operation of the API: orders.search ..."),
     LogField(
+        "covered",
+        _TEXT,
+        "what the run has read to its end: all, newer (newer changes), open (open records), changed (the audit logs of "
+        "changed records) or none (single records, or it did not end)",
+    ),
+    LogField(
         "outcome", _TEXT, "how the run ended: complete, partial, stopped, paused, suspicious, held or failed"
     ),
     LogField("outside", _COUNT, "records outside the configured scope: not published"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from worker.telemetry.catalog.kinds import LogEvent, LogLevel
 
 _POLL = (
-    "run_id", "trace_id", "resource", "plan", "reason", "outcome", "pages", "records", "snapshot", "created",
+    "run_id", "trace_id", "resource", "plan", "reason", "outcome", "covered", "pages", "records", "snapshot", "created",
     "updated", "deleted", "outside", "silent", "noise", "stale", "unreadable", "parked", "recorded", "follow_ups",
     "missing", "drift", "unchanged", "requests", "retries", "budget_wait_s", "duration_s",
 )  # fmt: skip

@@ -34,6 +34,7 @@ HEAD, OPEN = ScanStep(Strategy.HEAD, 100, since=0), ScanStep(Strategy.OPEN, 100,
 STEPS = [FULL, WINDOW, HEAD, OPEN, replace(FULL, seeks=True)]
 CLAIMS = {
     "fresh_as_of",
+    "part_as_of",
     "last_success",
     "baseline",
     "swept_at",
@@ -126,8 +127,8 @@ def test_a_first_read_without_times_has_no_mark() -> None:
 def test_records_of_some_statuses_move_no_mark() -> None:
     """A read by status has not seen changes in other statuses, so a later filter must not begin after it."""
     update = conclude(OPEN, result(), KNOWN, NOW)
-    assert not {"mark", "newest", "swept_at", "swept_mark"} & update.keys()
-    assert update["fresh_as_of"] == BEGAN
+    assert not {"mark", "newest", "swept_at", "swept_mark", "fresh_as_of"} & update.keys()
+    assert (update["part_as_of"], update["part"]) == (BEGAN, "open")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,9 @@ def test_server_time(offset: float, expected: float) -> None:
         seen=st.integers(0, 2),
         moved=st.booleans(),
     ),
-    cursor=st.builds(Cursor, mark=st.integers(0, 2**41), fresh_as_of=st.floats(0, 2e9)),
+    cursor=st.builds(
+        Cursor, mark=st.integers(0, 2**41), fresh_as_of=st.floats(0, 2e9), part_as_of=st.floats(0, 2e9)
+    ),
     now=st.floats(0, 2e9),
 )
 def test_nothing_is_claimed_that_was_not_seen(
@@ -169,11 +172,17 @@ def test_nothing_is_claimed_that_was_not_seen(
     if shown.anomaly or not shown.complete:
         assert not CLAIMS & update.keys()
     elif shown.moved or not update.get("baseline", True):
-        assert not {"fresh_as_of", "last_success"} & update.keys()
+        assert not {"fresh_as_of", "part_as_of", "last_success"} & update.keys()
     else:
-        assert update["fresh_as_of"] in {shown.started_at, cursor.fresh_as_of}
-        assert update["fresh_as_of"] >= cursor.fresh_as_of or is_ahead(cursor.fresh_as_of, now)
+        assert {"fresh_as_of", "part_as_of"} & update.keys() == {
+            "part_as_of" if step.is_fast else "fresh_as_of"
+        }
         assert ("baseline" in update) == (not step.is_fast)
+        before, after = cursor.part_as_of, update.get("part_as_of", 0.0)
+        if not step.is_fast:
+            before, after = cursor.fresh_as_of, update["fresh_as_of"]
+        assert after in {shown.started_at, before}
+        assert after >= before or is_ahead(before, now)
     if "mark" in update:
         assert cursor.mark <= update["mark"] <= max(cursor.mark, shown.newest)
         assert not shown.anomaly
