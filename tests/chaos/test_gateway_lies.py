@@ -236,7 +236,7 @@ async def test_filters_and_sorts_that_become_stale(redis_url: str, which: str) -
         assert judge.verdict().counts == {}
 
 
-@pytest.mark.parametrize(("count", "deleted"), [(30, 2), (100, 3), (400, 9), (400, 40)])
+@pytest.mark.parametrize(("count", "deleted"), [(30, 2), (100, 3), (400, 9), (400, 18)])
 @PENDING
 async def test_deletions_that_can_be_proven_are_published(redis_url: str, count: int, deleted: int) -> None:
     """Each of them answers 404."""
@@ -252,16 +252,17 @@ async def test_deletions_that_can_be_proven_are_published(redis_url: str, count:
 @pytest.mark.parametrize("total", ["totalCount", None])
 @PENDING
 async def test_the_list_moves_while_it_is_read(redis_url: str, order: str, total: str | None) -> None:
-    """With each page the oldest order goes, a new one comes, and one changes; for three full scans."""
+    """While it is read orders come, change and go, the oldest first; for three full scans."""
     serving = Serving(total=total)
     serving.order = order  # type: ignore[assignment]
     with Gateway(orders=300, serving=serving) as gateway, Judge(gateway, redis_url) as judge:
         history = gateway.history
         chance = Random(3)
 
-        def move(_kind: str, _page: int) -> None:
+        def move(_kind: str, page: int) -> None:
             ids = history.ids("orders")
-            history.delete("orders", ids[:1])
+            if page % 3 == 1:  # more than twenty deletions wait for a person
+                history.delete("orders", ids[:1])
             history.create("orders")
             history.change("orders", [chance.choice(ids[1:])])
 

@@ -109,6 +109,7 @@ class Judge:
         self._redis: Any = redis.Redis.from_url(redis_url)
         self._account = account
         self._read: dict[str, bytes] = {}
+        self._places: dict[str, dict[str, int]] = {}
         self.told: dict[str, list[Told]] = defaultdict(list)
 
     def __enter__(self) -> Self:
@@ -175,6 +176,18 @@ class Judge:
         """What was not told yet."""
         return self.verdict().missed
 
+    def behind(self, kind: str, moment: float) -> list[str]:
+        """The records that still exist, of which the state of a moment, or a later one, was not told."""
+        self.verdict()
+        found = []
+        for subject, line in list(self.gateway.history.lines[kind].items()):
+            if line.tenant == OTHER or line.states[-1].content is None:
+                continue
+            then = sum(state.at <= moment for state in line.states) - 1
+            if then > self._places[kind].get(subject, -1):
+                found.append(subject)
+        return found
+
     async def recovered(self, seconds: float = 60.0) -> float:
         """Wait until nothing is missed any more; the seconds that it took. The first time, the first read is over."""
         started = time.monotonic()
@@ -187,7 +200,7 @@ class Judge:
 
     def _judge_records(self, verdict: Verdict, kind: str) -> None:
         lines = self.gateway.history.lines[kind]
-        place: dict[str, int] = {}
+        place = self._places[kind] = {}
         last: dict[str, Told] = {}
         for told in self.told[kind]:
             line = lines.get(told.subject)
