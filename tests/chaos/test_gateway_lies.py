@@ -237,7 +237,6 @@ async def test_filters_and_sorts_that_become_stale(redis_url: str, which: str) -
 
 
 @pytest.mark.parametrize(("count", "deleted"), [(30, 2), (100, 3), (400, 9), (400, 18)])
-@PENDING
 async def test_deletions_that_can_be_proven_are_published(redis_url: str, count: int, deleted: int) -> None:
     """Each of them answers 404."""
     with Gateway(orders=count) as gateway, Judge(gateway, redis_url) as judge:

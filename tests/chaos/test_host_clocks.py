@@ -10,7 +10,7 @@ from tests.support.gateway import Gateway, Judge
 from tests.support.host_clock import HostClock
 from tests.support.programs import Program
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xfail(strict=False, reason="not mended yet")]
+pytestmark = pytest.mark.anyio
 
 SOON = 20.0
 """Seconds within which changes are published, whatever the clock does."""

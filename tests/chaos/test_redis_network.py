@@ -72,7 +72,6 @@ async def test_reset_at_any_byte(
 
 
 @pytest.mark.parametrize("first_read", [True, False], ids=["first read", "changes"])
-@pytest.mark.xfail(strict=False, reason="not mended yet")
 async def test_answers_lost_after_the_fact(
     redis_url: str, shared_server: Server, proxy: Proxy, *, first_read: bool
 ) -> None:
