@@ -121,9 +121,7 @@ def truth(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("polls", [1, 4])
-@pytest.mark.parametrize(
-    "lie", [nothing, pytest.param(other_tenant, marks=PENDING), shard_away, few_away, few_hidden]
-)
+@pytest.mark.parametrize("lie", [nothing, other_tenant, shard_away, few_away, few_hidden])
 async def test_a_lie_for_a_while(redis_url: str, lie: Lie, polls: int) -> None:
     """No record is published as deleted, and none of another tenant at all."""
     with Gateway(orders=250) as gateway, Judge(gateway, redis_url) as judge:
@@ -193,7 +191,8 @@ SWITCHES: dict[str, tuple[Switch, Switch]] = {
 
 
 @pytest.mark.parametrize(
-    "switch", [pytest.param(each, marks=PENDING if each.startswith("pages") else ()) for each in SWITCHES]
+    "switch",
+    [pytest.param(each, marks=PENDING if each.startswith("pages from 1") else ()) for each in SWITCHES],
 )
 async def test_a_deployment_switches_the_contract(redis_url: str, switch: str) -> None:
     """Changes, new orders and deletions of afterwards are published."""

@@ -102,12 +102,12 @@ async def worker_at(gateway: Gateway, redis_url: str, **settings: Any) -> AsyncI
 async def settle(worker: Worker, judge: Judge, rounds: int = 8, captured: Captured = ORDERS) -> int:
     """Make full scans until nothing is missed; how many it took.
 
-    Before each but the first, the host's clock goes on by a minute. `rounds`: the limit.
+    Before each but the first, the host's clock goes on by ten minutes. `rounds`: the limit.
     """
     for number in range(1, rounds + 1):
         await worker.poll(captured, complete=True)
         if not judge.missed():
             judge.settled = judge.settled or time.time()
             return number
-        worker.clock.offset += 60
+        worker.clock.offset += 600
     raise AssertionError(f"not within {rounds} full scans: {judge.verdict()}")
