@@ -16,8 +16,6 @@ from worker.capture.state.run import Outcome
 
 pytestmark = pytest.mark.anyio
 
-PENDING = pytest.mark.xfail(strict=False, reason="not mended yet")
-
 Lie: TypeAlias = Callable[[Gateway], None]
 
 CHANCE = Random(7)
@@ -190,10 +188,7 @@ SWITCHES: dict[str, tuple[Switch, Switch]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "switch",
-    [pytest.param(each, marks=PENDING if each.startswith("pages from 1") else ()) for each in SWITCHES],
-)
+@pytest.mark.parametrize("switch", SWITCHES)
 async def test_a_deployment_switches_the_contract(redis_url: str, switch: str) -> None:
     """Changes, new orders and deletions of afterwards are published."""
     before, after = SWITCHES[switch]
@@ -248,7 +243,6 @@ async def test_deletions_that_can_be_proven_are_published(redis_url: str, count:
 
 @pytest.mark.parametrize("order", ["created", "-created", "modified", "-modified"])
 @pytest.mark.parametrize("total", ["totalCount", None])
-@PENDING
 async def test_the_list_moves_while_it_is_read(redis_url: str, order: str, total: str | None) -> None:
     """While it is read orders come, change and go, the oldest first; for three full scans."""
     serving = Serving(total=total)

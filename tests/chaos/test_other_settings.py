@@ -14,7 +14,6 @@ from worker.config.sections import EventSettings, InterestSettings, PrivacySetti
 
 pytestmark = pytest.mark.anyio
 
-PENDING = pytest.mark.xfail(strict=False, reason="not mended yet")
 MASKED = PrivacySettings(fields={"orders": {"externalId": "mask", "items": "drop"}})
 PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "page sizes": ({"page_size": 20}, {"page_size": 50}),
@@ -73,7 +72,9 @@ async def test_one_life_after_the_other(redis_url: str, settings: str) -> None:
         assert judge.verdict().counts == {}
 
 
-@PENDING
+@pytest.mark.xfail(
+    strict=True, reason="a change of an ignored field leaves no trace in the state of its record"
+)
 async def test_a_field_that_is_no_longer_ignored(redis_url: str) -> None:
     """What changed in it before is published with the first full scan of the next life."""
     with Gateway(orders=60) as gateway, Judge(gateway, redis_url) as judge:

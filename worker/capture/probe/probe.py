@@ -193,15 +193,18 @@ class Probe:
         self._findings |= {"wrapper": page.wrapper, "total_field": page.total_field, "total": page.total}
 
     async def _find_single(self, reference: SamplePage) -> None:
-        """Find out whether one record can be read by its id."""
+        """Find out whether one record can be read by its id. One that is not found may have been deleted meanwhile."""
         key = self._resource.single
-        sample = next((record for record in reference.records if record.id), None)
+        known = [record for record in reference.records if record.id]
         if key is None:
             self._findings["single"] = no("the API does not have this operation")
-        elif sample is not None:
+            return
+        for sample in dict.fromkeys(known[place] for place in (0, len(known) // 2, -1) if known):
             answer = await self._client.record(key, sample.id)
             if isinstance(answer, ProbeRefusal):
                 self._findings["single"] = no(answer.why)
+                if answer.status in {404, 410}:
+                    continue
             elif _identifier(answer, OPERATIONS[key].record, self._resource.id_field) == sample.id:
                 alike = _record(answer, OPERATIONS[key].record).keys() == sample.names
                 other = "" if alike else ", with fields that differ from the list"
@@ -211,6 +214,7 @@ class Probe:
                 }
             else:
                 self._findings["single"] = no("the response is not the requested record")
+            return
 
     async def _find_by_parent(self, reference: SamplePage) -> None:
         """Find the path that lists the records of one parent."""

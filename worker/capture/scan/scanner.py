@@ -357,8 +357,11 @@ class Scanner:
         if self._full_scan is None or self._run.unreadable or self._step.plan == MIXED:
             return Deletions(doubts=known.doubts)
         if self._progress.holes:  # what they hide is not missing
-            return Deletions(doubts=known.doubts, held_back=known.held_back, unanswered=known.unanswered)
-        if is_believed:
+            # Where the first record is among them, the pages may be numbered otherwise now.
+            first = min(self._progress.holes).first == 0
+            absences = unbelieved(known) if first else Deletions(doubts=known.doubts)
+            absences = replace(absences, held_back=known.held_back, unanswered=known.unanswered)
+        elif is_believed:
             session, deadline = self._session, self._deadline
             absences = await find_deletions(
                 session, known, accepted=accepted, scan=self._scan, deadline=deadline

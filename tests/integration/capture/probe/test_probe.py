@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.support.campaign import worker_at
+from tests.support.gateway import Gateway
 from tests.support.worker import BenchMaker
 from worker.capture.probe.client import ProbeClient
 from worker.capture.probe.pagination import find_reach
@@ -286,3 +288,21 @@ async def test_a_first_page_that_was_empty_for_a_moment_tells_no_end(bench: Benc
         asker = ProbeClient(b.account.client, ORDERS, b.account.capabilities.configured)
         found = await find_reach(asker, SamplePage((), "orders", "total", 230))
     assert (found["reach"].supported, asker.usage.requests) == (None, 0)
+
+
+async def test_a_record_that_is_deleted_during_the_probe_is_no_finding(redis_url: str) -> None:
+    """The first record that is asked for by its id goes just then; that records can be read is found with another."""
+    with Gateway(orders=60) as gateway:
+        deleted: list[str] = []
+
+        def delete(path: str) -> None:
+            record = path.rpartition("/")[2]
+            if not deleted and record in gateway.history.lines["orders"]:
+                deleted.extend(gateway.history.delete("orders", [record]))
+
+        gateway.watch = delete
+        async with worker_at(gateway, redis_url, page_size=20) as worker:
+            await worker.poll()
+            found = (await worker.account.capabilities.load())["orders"]
+        assert deleted
+        assert found.single.supported
