@@ -17,6 +17,7 @@ from tests.support.arq_worker import QUEUE, queue_of, working
 from tests.support.commands import ordersync
 from tests.support.waiting import eventually
 from tests.support.worker import Bench, BenchMaker
+from worker.admin.checks import check_workers
 from worker.app import announce, reporter
 from worker.capture.registry import NOTES
 from worker.capture.state.pauses import Pause, Pauses
@@ -125,6 +126,10 @@ async def test_hosts_whose_clocks_differ_are_named(
             await report()
         shown = ordersync("status", cwd=tmp_path, redis__url=redis_url).stdout
         assert "is 300 s ahead of that of Redis; nothing is missed" in shown
+        (finding,) = [each async for each in check_workers(b.redis, b.account.keys)]
+        assert (finding.level.value, "is 300 s ahead of that of Redis" in finding.text) == ("warning", True)
+        await report()
+        assert [each async for each in check_workers(b.redis, b.account.keys)] == []
 
 
 async def test_a_time_in_the_future_is_not_fresh(bench: BenchMaker, redis_url: str, tmp_path: Path) -> None:
