@@ -15,6 +15,8 @@ CODINGS = frozenset({"identity", "gzip", "x-gzip", "deflate"})
 _GZIP = zlib.MAX_WBITS | 16
 _ZLIB = zlib.MAX_WBITS
 _BARE = -zlib.MAX_WBITS
+_ZLIB_HEADER = 2
+"""Bytes of the header of the zlib format."""
 
 
 class BodyTooLarge(Exception):
@@ -75,6 +77,7 @@ class _Step:
     def __init__(self, coding: str, limit: int) -> None:
         self._coding, self._limit, self._left = coding, limit, limit
         self._inflate = zlib.decompressobj(_ZLIB if coding == "deflate" else _GZIP)
+        self._header = b""
         self._has_begun = False
 
     @property
@@ -82,8 +85,6 @@ class _Step:
         return self._inflate.eof or not self._has_begun
 
     def decode(self, data: bytes) -> bytes:
-        if not data:
-            return b""
         parts = []
         while data:
             parts.append(self._next(data))
@@ -98,15 +99,20 @@ class _Step:
         return b"".join(parts)
 
     def _next(self, data: bytes) -> bytes:
-        try:
-            result = self._inflate.decompress(data, self._left + 1)
-        except zlib.error:
-            if self._coding != "deflate" or self._has_begun:
-                raise
-            # Some servers send deflate without the zlib format around it.
-            self._inflate = zlib.decompressobj(_BARE)
-            result = self._inflate.decompress(data, self._left + 1)
+        if self._coding == "deflate" and len(self._header) < _ZLIB_HEADER:
+            self._header += data
+            if len(self._header) < _ZLIB_HEADER:
+                return b""
+            data = self._header
+            if not _is_zlib(data):  # some servers send deflate without the zlib format around it
+                self._inflate = zlib.decompressobj(_BARE)
+        result = self._inflate.decompress(data, self._left + 1)
         self._left -= len(result)
         if self._left < 0:
             raise BodyTooLarge(self._limit)
         return result
+
+
+def _is_zlib(data: bytes) -> bool:
+    """Whether data begins with the header of RFC 1950, 2.2: method 8, and a check over two bytes."""
+    return data[0] & 0x0F == 8 and int.from_bytes(data[:_ZLIB_HEADER], "big") % 31 == 0

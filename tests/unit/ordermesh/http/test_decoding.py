@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.ordermesh.http.decoding import BodyTooLarge, Decoder
@@ -37,6 +37,7 @@ def unpacked(codings: list[str], parts: list[bytes], limit: int = 1 << 20, *, cu
 
 
 @pytest.mark.parametrize("packer", PACKERS)
+@example(data=b"x", cuts=[1])
 @given(data=st.binary(max_size=2000), cuts=st.lists(st.integers(0, 2000), max_size=4))
 def test_what_was_packed_is_unpacked(packer: str, data: bytes, cuts: list[int]) -> None:
     """In one piece or in several."""
