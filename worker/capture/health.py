@@ -184,7 +184,7 @@ def _missing(cursor: Cursor) -> Iterator[str]:
             "publish as deleted. First run: ordersync contract probe. If it shows what you expect of the gateway, look "
             "for some of the records in OrderMesh. Only if they are gone, run: ordersync resync --accept-deletes"
         )
-    elif cursor.doubts > 1:
+    elif cursor.doubts > 1 and not cursor.suspicious and not cursor.unread:
         yield (
             "the last full scans missed known records that are there: the list moves while it is read, or leaves "
             "records out; they were read by id where that is possible. Run: ordersync contract probe"

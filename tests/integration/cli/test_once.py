@@ -91,15 +91,14 @@ async def test_without_single_reads_another_scan_confirms(
         assert (done.returncode, "1 deleted" in done.stdout) == (0, True), done.stdout
 
 
-async def test_deletions_that_are_held_back_are_exit_1(
-    bench: BenchMaker, tmp_path: Path, settings: dict[str, str]
-) -> None:
+async def test_deletions_that_are_held_back_are_exit_1(redis_url: str, tmp_path: Path) -> None:
     """They are printed with the summary, and the error says what to do."""
-    async with bench() as b:
-        await b.poll()
-        for victim in b.sandbox.store.ids()[:22]:
-            b.sandbox.store.delete(victim)
+    with SandboxServer(orders=120) as sandbox:
+        settings = login_settings(sandbox, redis_url, tmp_path)
+        assert ordersync("run", "--once", cwd=tmp_path, **settings).returncode == 0
+        for victim in sandbox.store.ids()[:52]:
+            sandbox.store.delete(victim)
         done = ordersync("run", "--once", cwd=tmp_path, **settings)
         assert done.returncode == 1
-        assert "deletions of 22 records are held back" in done.stdout
+        assert "deletions of 52 records are held back" in done.stdout
         assert done.stderr.index("contract probe") < done.stderr.index("--accept-deletes")

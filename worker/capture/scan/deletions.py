@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 
 MAX_DELETED = 0.02
 """The share of all records that one full scan may find deleted."""
-FEW, FEW_UNPROVEN = 20, 5
+FEW, FEW_UNPROVEN = 50, 5
 """As many may be deleted whatever their share, up to half of all: where each answers that it does not exist, and where
 no record can be read by its id."""
 MAX_ASKED = 500
 """Missing records that are all asked for by id; of more than this, and than may be deleted, a sample is."""
 SAMPLE = 100
+MANY_MOVED = 20
+"""Missing records that are there: more than this speak against the contract at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def weigh(before: int, *, drift: int, many: bool) -> int:
     """
     if not drift and not many:
         return 0
-    return before + (2 if many or drift > FEW else 1)
+    return before + (2 if many or drift > MANY_MOVED else 1)
 
 
 def unbelieved(cursor: Cursor) -> Deletions:
@@ -253,7 +255,11 @@ async def _judge_unproven(
     doubts = 0 if accepted else weigh(cursor.doubts, drift=new, many=many)
     probe = cursor.doubts < 2 <= doubts
     judged = Deletions(
-        missing=unseen.count, moved=new > 0 or probe, doubts=doubts, probe=probe, counted=counted
+        missing=unseen.count,
+        moved=probe or (new > 0 and not many),
+        doubts=doubts,
+        probe=probe,
+        counted=counted,
     )
     shown = [each for each in before if each not in names]
     if many:

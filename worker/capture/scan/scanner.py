@@ -285,7 +285,10 @@ class Scanner:
         is_believed = ended == COMPLETE
         while True:
             absences = await self._absences(
-                known, is_believed=is_believed, doubted=bool(anomaly) and not is_likely, accepted=accepted
+                known,
+                is_believed=is_believed,
+                doubted=bool(anomaly or unread) and not is_likely,
+                accepted=accepted,
             )
             if absences.stop is not None:
                 return await self._stop(absences.stop)

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.health import Health, judge
 from worker.capture.registry import CATEGORIES, MERCHANT_CATALOGS, SHIPMENTS
-from worker.capture.scan.deletions import FEW, FEW_UNPROVEN, max_deleted, weigh
+from worker.capture.scan.deletions import FEW_UNPROVEN, MANY_MOVED, max_deleted, weigh
 from worker.capture.state.run import Outcome
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule, SandboxServer
@@ -31,13 +31,16 @@ async def gone(b: Bench) -> dict[str, int]:
 def test_two_percent_and_always_a_few() -> None:
     """A small shop may lose some orders too, though not more than half of them."""
     tracked = (0, 1, 2, 3, 10, 39, 100, 1000, 1050, 10_000)
-    assert [max_deleted(each) for each in tracked] == [1, 1, 1, 2, 5, 20, 20, 20, 21, 200]
+    assert [max_deleted(each) for each in tracked] == [1, 1, 1, 2, 5, 20, 50, 50, 50, 200]
     assert [max_deleted(each, FEW_UNPROVEN) for each in tracked] == [1, 1, 1, 2, 5, 5, 5, 20, 21, 200]
 
 
 @pytest.mark.parametrize(
     ("before", "drift", "many", "after"),
-    [(0, 0, False, 0), (5, 0, False, 0), (0, 1, False, 1), (1, FEW, False, 2), (0, FEW + 1, False, 2), (0, 0, True, 2)],
+    [
+        (0, 0, False, 0), (5, 0, False, 0), (0, 1, False, 1), (1, MANY_MOVED, False, 2),
+        (0, MANY_MOVED + 1, False, 2), (0, 0, True, 2),
+    ],
 )  # fmt: skip
 def test_what_speaks_against_full_scans_adds_up(before: int, drift: int, many: bool, after: int) -> None:
     """At two the contract is probed: after two scans in a row that missed a few records, or one that missed many."""
@@ -97,32 +100,33 @@ async def test_a_record_that_is_hidden_and_there_is_drift(
 
 async def test_too_many_are_held_back_until_somebody_says_so(bench: BenchMaker) -> None:
     """The contract is probed first. Then a clear log event, once; health degraded; then accepted for one read."""
-    async with bench() as b:
-        await b.poll()
-        victims = b.sandbox.store.ids()[:22]
-        for victim in victims:
-            b.sandbox.store.delete(victim)
-        run = await b.poll()
-        assert (run.outcome, run.missing) == (Outcome.PARTIAL, 22)
-        assert (await b.cursor()).held_back == 0
-        with capture_logs() as lines:
-            for _ in range(3):
-                run = await b.poll(complete=True)
-                assert (run.outcome, run.missing, await deleted(b)) == (Outcome.COMPLETE, 22, [])
-        events = [line["event"] for line in lines]
-        assert [events.count(name) for name in ("contract_probed", "deletes_held_back")] == [1, 1]
-        assert events.index("contract_probed") < events.index("deletes_held_back")
-        assert await gone(b) == dict.fromkeys(victims, 1)
-        verdict = judge(await b.cursor(), b.services.clock.now())
-        assert verdict.health is Health.DEGRADED
-        assert "did not find 22 of 50 known records" in verdict.cause
-        assert verdict.cause.index("contract probe") < verdict.cause.index("--accept-deletes")
-        await answer(b.redis.hset(b.account.keys.accepted, "orders", "1"))
-        await b.poll(complete=True)
-        await b.poll(follow_ups_only=True)
-        assert sorted(await deleted(b)) == sorted(victims)
-        assert judge(await b.cursor(), b.services.clock.now()).health is Health.OK
-        assert not await answer(b.redis.exists(b.account.keys.accepted))  # it held for one read
+    with SandboxServer(orders=120) as sandbox:
+        async with bench(sandbox) as b:
+            await b.poll()
+            victims = b.sandbox.store.ids()[:52]
+            for victim in victims:
+                b.sandbox.store.delete(victim)
+            run = await b.poll()
+            assert (run.outcome, run.missing) == (Outcome.PARTIAL, 52)
+            assert (await b.cursor()).held_back == 0
+            with capture_logs() as lines:
+                for _ in range(3):
+                    run = await b.poll(complete=True)
+                    assert (run.outcome, run.missing, await deleted(b)) == (Outcome.COMPLETE, 52, [])
+            events = [line["event"] for line in lines]
+            assert [events.count(name) for name in ("contract_probed", "deletes_held_back")] == [1, 1]
+            assert events.index("contract_probed") < events.index("deletes_held_back")
+            assert await gone(b) == dict.fromkeys(victims, 1)
+            verdict = judge(await b.cursor(), b.services.clock.now())
+            assert verdict.health is Health.DEGRADED
+            assert "did not find 52 of 120 known records" in verdict.cause
+            assert verdict.cause.index("contract probe") < verdict.cause.index("--accept-deletes")
+            await answer(b.redis.hset(b.account.keys.accepted, "orders", "1"))
+            await b.poll(complete=True)
+            await b.poll(follow_ups_only=True)
+            assert sorted(await deleted(b)) == sorted(victims)
+            assert judge(await b.cursor(), b.services.clock.now()).health is Health.OK
+            assert not await answer(b.redis.exists(b.account.keys.accepted))  # it held for one read
 
 
 async def test_one_that_comes_back_is_created(bench: BenchMaker) -> None:
