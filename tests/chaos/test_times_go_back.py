@@ -14,6 +14,8 @@ from tests.support.campaign import settle, worker_at
 from tests.support.commands import ordersync
 from tests.support.gateway import Gateway, Judge, Serving
 from tests.support.programs import Program
+from worker.capture.registry import ORDERS
+from worker.capture.resync.requests import ResyncRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -110,4 +112,26 @@ async def test_a_forced_resync_of_a_record_that_went_back(redis_url: str, tmp_pa
             assert done.returncode == 0, done.stderr
             assert "1 published" in done.stdout + done.stderr
             assert judge.missed() == []
+        assert judge.verdict().counts == {}
+
+
+async def test_lists_that_lag_behind_confirm_no_older_state(redis_url: str) -> None:
+    """A change is read by its id, and several full scans still show the state before: it is not published again."""
+    with Gateway(orders=20) as gateway, Judge(gateway, redis_url) as judge:
+        async with worker_at(gateway, redis_url, page_size=50) as worker:
+            await settle(worker, judge)
+            one = gateway.history.ids("orders")[3]
+            gateway.serving.frozen_at = time.time()
+            gateway.history.change("orders", [one])
+            resyncer = worker.account.resyncer
+            asked = await resyncer.resyncs.create(
+                ResyncRequest(resource="orders", ids=(one,)), worker.clock.now()
+            )
+            await resyncer.slice(ORDERS, asked.id)
+            assert judge.missed() == []
+            for _ in range(3):
+                await worker.poll(complete=True)
+                worker.clock.offset += 60
+            gateway.serving.frozen_at = None
+            await settle(worker, judge)
         assert judge.verdict().counts == {}

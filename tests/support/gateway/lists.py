@@ -77,7 +77,7 @@ def _rows(history: History, serving: Serving, kind: Kind, query: Mapping[str, st
         return []
     since = next((query[name] for name in SINCE if name in query), None) if serving.filters else None
     sorted_by = query.get("sortBy") if serving.sorts else None
-    moment = time.time() - serving.lag if serving.lag else None
+    moment = time.time() - serving.lag if serving.lag else serving.frozen_at
     if serving.stale_since is not None and (since or sorted_by):
         moment = serving.stale_since
     rows = [record for _, record in history.records(kind.name, serving.tenant, moment)]

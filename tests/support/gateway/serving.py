@@ -31,6 +31,7 @@ class Serving:
         sorts: `sortBy` and `sortDirection` are honoured.
         stale_since: Requests that filter or sort see the records as of that moment.
         lag: Lists show the records as they were so many seconds ago; a record by its id is never late.
+        frozen_at: Lists show the records as they were at that moment, in seconds since 1970; None for now.
         tenant: Whose records are served.
         hidden: Records that no list shows.
         away: Records that nothing shows, neither a list nor a read by id, as of a part of the database that is away.
@@ -53,6 +54,7 @@ class Serving:
     sorts: bool = False
     stale_since: float | None = None
     lag: float = 0.0
+    frozen_at: float | None = None
     tenant: str = OWN
     hidden: Chooser | None = None
     away: Chooser | None = None
