@@ -23,7 +23,7 @@ from worker.capture.state.loss_check import LossCheck
 from worker.capture.state.open_records import OpenRecords
 from worker.capture.state.pauses import Pauses
 from worker.capture.state.refresh_queue import RefreshQueue
-from worker.capture.state.run import Outcome, Run
+from worker.capture.state.run import Outcome, Run, time_by_server
 from worker.capture.state.source import claim_source
 from worker.capture.state.store import StateStore
 from worker.errors import LeaseLost
@@ -282,6 +282,13 @@ class PollSession:
         if stop.report is None:
             return {"due_at": now}
         return {"due_at": now + min(PAUSE_SECONDS, self.options.interval), "paused": stop.report.cause}
+
+    @property
+    def first_scan_at(self) -> int:
+        """When the first full scan began, by the clock of the server (milliseconds since 1970); else this run."""
+        began = self.cursor.scan.started or self.run.started_at
+        offset = self.run.usage.clock_offset or 0.0
+        return self.cursor.first_scan_at or int(time_by_server(began, offset) * 1000)
 
     async def load_cursor(self) -> Cursor:
         """Load the cursor."""

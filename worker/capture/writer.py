@@ -233,9 +233,9 @@ class RecordWriter:
                 generation=cursor.generation,
             )
             # A record whose state is gone may have changed: it is published, though others of before are not.
-            return (
-                change if force or cursor.lost_before else self._session.options.history.without_event(change)
-            )
+            if force or cursor.lost_before:
+                return change
+            return self._session.options.history.without_event(change, self._session.first_scan_at)
 
         changes = {key: decided(key, older=current and how.get(key) is Keep.ACCEPT) for key in kept}
         stale = [change for change in changes.values() if change.action is Action.STALE]

@@ -375,7 +375,7 @@ class PollSettings(Section):
     )
     snapshot: Literal["publish", "silent"] = Field(
         "publish",
-        description="silent: records that a first full scan finds are not published, only what changes afterwards",
+        description="silent: records are not published that were last modified before the first full scan began",
     )
     confirm_deletes: float = Field(
         300,

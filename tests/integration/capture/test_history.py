@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import redis
 
+from tests.integration.capture.test_poll import after_pages
+from tests.support.campaign import worker_at
 from tests.support.commands import ordersync
+from tests.support.gateway import Gateway, Judge
 from tests.support.programs import login_settings
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.registry import AUDIT_LOGS, ORDERS
@@ -75,6 +78,28 @@ async def test_a_silent_import(bench: BenchMaker, sandbox: SandboxServer) -> Non
         (updated,) = [event for event in await b.events() if event.subject == one]
         assert updated.previous is not None
         assert json.loads(updated.previous)["externalId"] == before
+
+
+@pytest.mark.parametrize("pages", [5, 1000])
+async def test_what_happens_while_a_silent_import_reads(redis_url: str, pages: int) -> None:
+    """It is not of the past: an order that is placed, or changed, before the scan has come to its page."""
+    with Gateway(orders=200) as gateway, Judge(gateway, redis_url) as judge:
+        ids, placed = gateway.history.ids("orders"), list[str]()
+
+        def happen(_kind: str, page: int) -> None:
+            if page == 3 and not placed:
+                placed.extend(gateway.history.create("orders", 2))
+                gateway.history.change("orders", [ids[0], ids[-1]])
+
+        gateway.serving.before_page = happen
+        async with worker_at(gateway, redis_url, page_size=20, snapshot="silent") as worker:
+            for _ in range(2):
+                await worker.poll(stop=after_pages(pages))
+            run = await worker.poll(complete=True)
+            assert run.outcome == "complete"
+        judge.verdict()
+        told_of = {(each.action, each.subject) for each in judge.told["orders"]}
+    assert told_of == {("updated", ids[0]), *(("snapshot", each) for each in (*placed, ids[-1]))}
 
 
 @pytest.mark.parametrize("options", [{"snapshot": "silent"}, {"since": 4_000_000_000_000}])

@@ -8,9 +8,10 @@ import msgspec
 
 from worker.capture.records.diff import Action
 from worker.capture.scan.conclusion import NO_STATUSES_YET, ScanResult, merge_statuses
-from worker.capture.scan.sanity import SanityCheck, server_time, time_by_server
+from worker.capture.scan.sanity import SanityCheck, server_time
 from worker.capture.scan.strategy import Strategy
 from worker.capture.scan.unreadable_pages import Hole, describe
+from worker.capture.state.run import time_by_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -13,7 +13,7 @@ from worker.capture.probe.samples import SampleRecord
 from worker.capture.records.diff import Action
 from worker.capture.records.fingerprint import RecordState
 from worker.capture.scan.strategy import OVERLAP_MS
-from worker.capture.state.run import MIN_OFFSET_LOGGED
+from worker.capture.state.run import MAX_OFFSET
 from worker.clock import rfc3339
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ _MORE = 1000
 _SAME = 0.1
 
 
-MIN_OFFSET, MAX_OFFSET = 5.0, 86_400.0
-"""Seconds. A smaller difference between two clocks is noise; with a larger one, the server's clock is wrong."""
+MIN_OFFSET = 5.0
+"""Seconds. A smaller difference between two clocks is noise."""
 
 
 def server_time(now: float, offset: float) -> float:
@@ -41,11 +41,6 @@ def server_time(now: float, offset: float) -> float:
     """
     # Somewhat later: the server gives whole seconds, some of them late, and a change of now is not in the future.
     return now + offset + MIN_OFFSET if MIN_OFFSET <= abs(offset) <= MAX_OFFSET else now
-
-
-def time_by_server(now: float, offset: float) -> float:
-    """Return the same as near as it can be told; a server that gives whole seconds is not told from ours."""
-    return now + offset if MIN_OFFSET_LOGGED <= abs(offset) <= MAX_OFFSET else now
 
 
 class SanityCheck:

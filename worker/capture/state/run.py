@@ -31,10 +31,20 @@ class Covered(StrEnum):
 
 MIN_OFFSET_LOGGED = 2.0
 """Clock offsets below this number of seconds are reported as 0."""
+MAX_OFFSET = 86_400.0
+"""With a larger offset (seconds), the server's clock is wrong."""
 
 
 MIN_MOVED = 1.0
 """A difference of fewer seconds between two clocks over one run is noise."""
+
+
+def time_by_server(now: float, offset: float) -> float:
+    """Return the time by the server's clock where ours says `now`, as near as it can be told (seconds since 1970).
+
+    A server that gives whole seconds is not told from ours.
+    """
+    return now + offset if MIN_OFFSET_LOGGED <= abs(offset) <= MAX_OFFSET else now
 
 
 class Outcome(StrEnum):

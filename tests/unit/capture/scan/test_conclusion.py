@@ -18,9 +18,10 @@ from worker.capture.scan.conclusion import (
     checkpoint,
     merge_statuses,
 )
-from worker.capture.scan.sanity import MAX_OFFSET, MIN_OFFSET, server_time
+from worker.capture.scan.sanity import MIN_OFFSET, server_time
 from worker.capture.scan.strategy import ScanStep, Strategy
 from worker.capture.state.cursor import SCAN_OVER, Cursor, FullScanProgress
+from worker.capture.state.run import MAX_OFFSET
 from worker.clock import is_ahead
 
 NOW = 1_800_000_000.0
