@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.integration.capture.test_poll import after_pages
 from tests.support.commands import ordersync
+from tests.support.gateway import Gateway
 from tests.support.programs import login_settings
 from tests.support.worker import Bench, BenchMaker
 from worker.sandbox import SandboxServer
@@ -52,6 +54,22 @@ async def test_after_a_pause(bench: BenchMaker, tmp_path: Path, settings: dict[s
         assert ordersync("resume", "orders", cwd=tmp_path, **settings).returncode == 0
         done = ordersync("run", "--once", cwd=tmp_path, **settings)
         assert (done.returncode, "5 updated" in done.stdout) == (0, True), done.stdout
+
+
+async def test_an_older_state_is_named(redis_url: str, tmp_path: Path) -> None:
+    """Where it cannot be read by id, the next full scan decides; until then it is neither unchanged nor kept quiet."""
+    with Gateway(orders=6) as gateway:
+        settings = gateway.settings(redis_url, tmp_path)
+        gateway.faults.add("status", code=404, path=r"/orders/\w+$")
+        assert ordersync("run", "--once", cwd=tmp_path, **settings).returncode == 0
+        gateway.history.change("orders", gateway.history.ids("orders")[:1], at=time.time() - 86_400)
+        done = ordersync("run", "--once", cwd=tmp_path, **settings)
+        assert "0 events published" in done.stdout
+        assert "5 unchanged" in done.stdout
+        assert "1 record has changed to an older time, not published until" in done.stdout
+        done = ordersync("run", "--once", "--json", cwd=tmp_path, **settings)
+        (run,) = json.loads(done.stdout)
+        assert (run["updated"], "older_undecided" in run) == (1, False)
 
 
 async def test_deletions_are_waited_for(bench: BenchMaker, tmp_path: Path, settings: dict[str, str]) -> None:

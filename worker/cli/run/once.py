@@ -45,6 +45,7 @@ class Reading:
 
     `ended`: by the monotonic clock. `held_back`: records that were not found, if too many to be deleted.
     `unconfirmed`: deletions to be confirmed; `wait`: in how many seconds, None for by the next full scan.
+    `undecided`: records with another content and an older time than were published, which another read has to confirm.
     """
 
     account: AccountServices
@@ -54,12 +55,14 @@ class Reading:
     held_back: int = 0
     unconfirmed: int = 0
     wait: float | None = None
+    undecided: int = 0
 
     async def look(self) -> None:
-        """Look up which deletions are held back, or to be confirmed."""
+        """Look up what is not published yet: deletions that are held back, or to be confirmed, and older states."""
         context, name = self.account.poller.context, self.resource.name
         store = StateStore(context.redis, context.keys, self.resource)
-        self.held_back = (await store.load_cursor()).held_back
+        cursor = await store.load_cursor()
+        self.held_back, self.undecided = cursor.held_back, cursor.stale
         absent = await store.all_absent()
         queue = RefreshQueue(context.redis, context.keys, name)
         waits = await queue.waits([due.record(identifier) for identifier in absent])
@@ -91,6 +94,11 @@ class Reading:
         return f"{self.unconfirmed} {noun} to be confirmed {when}"
 
     @property
+    def _to_be_decided(self) -> str:
+        what = "1 record has" if self.undecided == 1 else f"{self.undecided} records have"
+        return f"{what} changed to an older time, not published until another read confirms it"
+
+    @property
     def line(self) -> str:
         """The summary in words."""
         run = self.run
@@ -103,11 +111,12 @@ class Reading:
         )
         more = [self._held_back] if self.held_back else []
         more += [self._to_be_confirmed] if self.unconfirmed else []
+        more += [self._to_be_decided] if self.undecided else []
         return "; ".join([text, *more])
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The summary as fields: those of the run record, and the deletions that are not published yet."""
+        """The summary as fields: those of the run record, and what is not published yet."""
         fields: dict[str, Any] = self.run.summary(self.ended)
         if self.held_back:
             fields["deletes_held_back"] = self.held_back
@@ -115,6 +124,8 @@ class Reading:
             fields["deletes_unconfirmed"] = self.unconfirmed
             if self.wait is not None:
                 fields["confirmed_in_s"] = round(max(0.0, self.wait), 1)
+        if self.undecided:
+            fields["older_undecided"] = self.undecided
         return fields
 
 
