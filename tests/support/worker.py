@@ -17,6 +17,7 @@ from worker.capture.resources import Captured
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.given_out import GivenOut
 from worker.capture.state.run import Run
+from worker.capture.state.stale_records import LAG_SECONDS
 from worker.capture.state.store import StateStore
 from worker.clock import SystemClock
 from worker.config.sections import Account, ApiSettings
@@ -85,6 +86,13 @@ class Bench:
         """Every event of the orders, or of something else, in order."""
         key = self.account.keys.stream(name)
         return [event async for event in stream.follow(self.redis, key, "0", wait=False)]
+
+    async def grow_old(self, seconds: float = LAG_SECONDS) -> None:
+        """Let the stale records have been shown for so much longer."""
+        key = self.account.keys.stale("orders")
+        for member, text in (await answer(self.redis.hgetall(key))).items():
+            shown, _, since = text.decode().rpartition(" ")
+            await answer(self.redis.hset(key, member, f"{shown} {float(since) - seconds:.6f}"))
 
     async def cursor(self) -> Cursor:
         """Where the orders stand."""

@@ -68,6 +68,7 @@ async def live(troubles: list[tuple[str, int]], contract: dict[str, Any], url: s
             heal(b)
             for number in range(POLLS):
                 await b.poll(complete=bool(number % 2))
+                await b.grow_old()
                 cursor = await b.cursor()
                 verdict = judge(cursor, b.services.clock.now())
                 if number % 2 and verdict.health is Health.OK:

@@ -35,6 +35,16 @@
 -- its events, its last record, what stands within it and the reads that it makes due are written together, so an
 -- event is neither lost nor repeated; what became due again since a read of it began stays due; the cursor is moved last.
 local MOST_ARGUMENTS = 4000 -- Lua's stack ends at 8000
+
+-- What is stored of a stale record: its bytes' fingerprint, the read that has shown it last, and since when it is shown.
+local function stale_mark(before, shown, now)
+  local fingerprint, since = string.match(before or '', '^(%x+) %S+ (%S+)$')
+  if fingerprint ~= string.match(shown, '^%x+') or (tonumber(since) or now + 1) > now then
+    since = string.format('%.6f', now)
+  end
+  return shown .. ' ' .. since
+end
+
 local commit = cmsgpack.unpack(ARGV[1])
 local fence, shared, changes, dead, more = commit[1], commit[2], commit[3], commit[4], commit[8]
 local this, known, generation = commit[9][1], tonumber(commit[9][2]), commit[9][3]
@@ -151,7 +161,7 @@ for at = 1, #more[9], MOST_ARGUMENTS do
 end
 for _, change in ipairs(changes) do
   if change[9] then
-    redis.call('HSET', KEYS[12], change[2], change[9][1])
+    redis.call('HSET', KEYS[12], change[2], stale_mark(redis.call('HGET', KEYS[12], change[2]), change[9][1], now))
     redis.call('ZADD', KEYS[8], 'NX', string.format('%.6f', now + more[8]), change[9][2])
   elseif stale > 0 then
     redis.call('HDEL', KEYS[12], change[2])

@@ -468,7 +468,7 @@ def _stale(change: Change, scan: float) -> list[str] | bool:
     """Return what is stored of a stale record, and its member of the refresh queue; False for another change."""
     if change.action is not Action.STALE:
         return False
-    return [StaleMark(change.observed.raw, scan).text, due.record(change.observed.identifier)]
+    return [StaleMark.of(change.observed.raw, scan), due.record(change.observed.identifier)]
 
 
 def _pack_within(ids: Sequence[Sequence[str]]) -> bytes:
