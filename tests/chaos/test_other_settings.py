@@ -72,9 +72,6 @@ async def test_one_life_after_the_other(redis_url: str, settings: str) -> None:
         assert judge.verdict().counts == {}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a change of an ignored field leaves no trace in the state of its record"
-)
 async def test_a_field_that_is_no_longer_ignored(redis_url: str) -> None:
     """What changed in it before is published with the first full scan of the next life."""
     with Gateway(orders=60) as gateway, Judge(gateway, redis_url) as judge:

@@ -110,7 +110,10 @@ class BenchContext:
         self._probe, self._clock = api.pop("probe", False), api.pop("clock", None) or SystemClock()
         self._parts = {
             name: api.pop(name)
-            for name in ("privacy", "events", "reconcile", "intervals", "interest", "since", "snapshot")
+            for name in (
+                *("privacy", "events", "reconcile", "intervals", "interest", "since", "snapshot"),
+                "ignore_fields",
+            )
             if name in api
         }
         self._sandbox, self._url, self._api = sandbox, url, api

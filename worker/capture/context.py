@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.records.audit import AuditDelta
     from worker.capture.records.diff import Change, RawRecord
-    from worker.capture.records.fingerprint import FieldIndex
+    from worker.capture.records.fields import FieldIndex
     from worker.capture.records.privacy import RecordPolicy
     from worker.capture.records.scope import RecordScope
     from worker.capture.resources import Captured
@@ -244,7 +244,7 @@ class PollSession:
     def observe(self, records: Sequence[msgspec.Raw]) -> list[RawRecord]:
         """Return records of the resource, as served, with their ids and fingerprints."""
         options = self.options
-        return observe(options.resource, records, options.scope, options.max_record_bytes)
+        return observe(options.resource, records, options.scope, options.max_record_bytes, options.ignored)
 
     def begin(self) -> None:
         """Let commits record that a poll has begun: the first one, or the next renewal of the lease, does so."""

@@ -23,7 +23,8 @@ from worker.capture.records.diff import (
     decode,
     newest_of_each,
 )
-from worker.capture.records.fingerprint import FieldIndex, RecordState
+from worker.capture.records.fields import FieldIndex
+from worker.capture.records.fingerprint import RecordState
 from worker.capture.state.commit import Checkpoint
 from worker.clock import rfc3339
 from worker.telemetry.log import get_logger

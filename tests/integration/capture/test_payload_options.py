@@ -19,7 +19,7 @@ from tests.support.commands import ordersync
 from tests.support.programs import login_settings
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.records.diff import UNWRITTEN, Change, decide, decode, observe
-from worker.capture.records.fingerprint import FieldIndex
+from worker.capture.records.fields import FieldIndex
 from worker.capture.records.payload import EncodedRecord, PayloadOptions, unpack_last
 from worker.capture.records.privacy import RecordPolicy, Rule
 from worker.capture.registry import ORDERS

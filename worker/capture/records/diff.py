@@ -15,20 +15,22 @@ import msgspec
 from worker import surrogates
 from worker.capture.records.fingerprint import (
     ContentHashes,
-    FieldIndex,
     RecordState,
+    hash_of_ignored,
     next_version,
     pack_id,
     pack_unreadable,
     raw_fingerprint,
     read_content,
+    salted_fingerprint,
 )
 from worker.capture.records.scope import EVERYTHING
 from worker.clock import as_rfc3339, parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from worker.capture.records.fields import FieldIndex
     from worker.capture.records.privacy import RecordPolicy
     from worker.capture.records.scope import RecordScope
     from worker.capture.resources import Resource
@@ -99,6 +101,8 @@ class DecodedRecord(msgspec.Struct, frozen=True, gc=False):
         published: The record after the privacy policy was applied; None without a policy.
         linked: The values of the fields that the follow-ups of the resource name, in their order.
         outside: The record is outside the scope.
+        is_as_held: These bytes are those of the stored state, which was written when no field was ignored, or by a
+            version that kept no fingerprints of ignored fields.
 
     """
 
@@ -113,6 +117,7 @@ class DecodedRecord(msgspec.Struct, frozen=True, gc=False):
     published: bytes | None = None
     linked: tuple[object, ...] = ()
     outside: bool = False
+    is_as_held: bool = False
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -148,28 +153,32 @@ def observe(
     records: Sequence[msgspec.Raw],
     scope: RecordScope = EVERYTHING,
     most: int = MAX_RECORD,
+    ignored: frozenset[str] = frozenset(),
 ) -> list[RawRecord]:
     """Return the records of a page with their ids and fingerprints. An unreadable record does not affect the others.
 
     One of more than `most` bytes cannot be read.
 
-    The fingerprint of a record depends on the `scope`: when the scope changes, every record is compared again.
+    The fingerprint of a record depends on the `scope` and on the names of the `ignored` fields: when one of them
+    changes, every record is compared again.
     """
+    fingerprint = salted_fingerprint(scope.salt ^ hash_of_ignored(ignored))
     decode = _head_decoder(resource.id_field)
     try:
         identifiers = [decode(record).id for record in records]
     except _UNREADABLE:
         identifiers = [""]
     if "" in identifiers or (sum(map(len, records)) > most and any(len(record) > most for record in records)):
-        return [_raw_record(resource, record, scope, most) for record in records]
-    fingerprint = scope.fingerprint
+        return [_raw_record(resource, record, fingerprint, most) for record in records]
     return [
         RawRecord(pack_id(identifier), identifier, fingerprint(record), record)
         for record, identifier in zip(records, identifiers, strict=True)
     ]
 
 
-def _raw_record(resource: Resource, record: msgspec.Raw, scope: RecordScope, most: int) -> RawRecord:
+def _raw_record(
+    resource: Resource, record: msgspec.Raw, fingerprint: Callable[[msgspec.Raw], bytes], most: int
+) -> RawRecord:
     """Identify one record of a page that contains an invalid record. Slower than the loop in `observe`."""
     raw, problem, identifier = raw_fingerprint(record), "", None
     if len(record) > most:
@@ -184,7 +193,7 @@ def _raw_record(resource: Resource, record: msgspec.Raw, scope: RecordScope, mos
     if identifier is None or identifier == "":
         problem = problem or f"the record has no {resource.id_field}"
         return RawRecord(pack_unreadable(raw), "", raw, record, problem)
-    return RawRecord(pack_id(str(identifier)), str(identifier), scope.fingerprint(record), record, problem)
+    return RawRecord(pack_id(str(identifier)), str(identifier), fingerprint(record), record, problem)
 
 
 def times_of(resource: Resource, records: Sequence[msgspec.Raw]) -> list[int]:
@@ -244,7 +253,29 @@ def decode(
     created = 0
     if stored is None or stored.version == 0:
         created = max(0, parse_time(content.values[len(resource.modified_fields) - 1]) or 0)
-    for value in content.values[: len(resource.modified_fields)]:
+    modified, time = _time_of(content.values[: len(resource.modified_fields)])
+    return DecodedRecord(
+        observed,
+        before,
+        stored,
+        content,
+        modified,
+        created,
+        time,
+        published=published,
+        linked=linked,
+        outside=outside,
+        is_as_held=(
+            bool(ignored)
+            and stored is not None
+            and stored.raw == salted_fingerprint(scope.salt)(observed.record)
+        ),
+    )
+
+
+def _time_of(values: Sequence[object]) -> tuple[int, str]:
+    """Return the first valid time of these, in milliseconds since 1970 and as text; 0 and "" if there is none."""
+    for value in values:
         if value is None:
             continue
         # An invalid time is treated as missing. It neither makes the record unreadable nor is replaced by another,
@@ -253,29 +284,8 @@ def decode(
         if modified is None:
             break
         if modified > 0:  # 0001-01-01 is how some services write null
-            time = as_rfc3339(str(value))
-            return DecodedRecord(
-                observed,
-                before,
-                stored,
-                content,
-                modified,
-                created,
-                time,
-                published=published,
-                linked=linked,
-                outside=outside,
-            )
-    return DecodedRecord(
-        observed,
-        before,
-        stored,
-        content,
-        created=created,
-        published=published,
-        linked=linked,
-        outside=outside,
-    )
+            return modified, as_rfc3339(str(value))
+    return 0, ""
 
 
 def decide(
@@ -323,6 +333,7 @@ def decide(
         )
     fingerprints = fields.place(content)
     changed: tuple[str, ...] = ()
+    kept = fingerprints.fields
     if decoded.outside and (stored is None or not stored.is_inside):
         return _remembered(decoded, stored)
     # Version 0 marks a record that was parked as unreadable and never published.
@@ -331,22 +342,26 @@ def decide(
         version = next_version(0, generation)
     elif stored.is_gone:
         action, version = Action.CREATED, next_version(stored.version, generation)
-    elif (
-        not force
-        and stored.content == fingerprints.content
-        and (stored.fields == fingerprints.fields or not stored.is_inside)
-    ):
-        action, version = Action.NOISE, stored.version
-    elif not force and not older and 0 < decoded.modified < stored.modified:
-        return Change(Action.STALE, observed, decoded.before, decoded.before, modified=decoded.modified)
     else:
-        action, version = Action.UPDATED, next_version(stored.version, generation)
-        changed = fields.differing(stored.fields, fingerprints.fields)
-        if not changed and stored.content != fingerprints.content:
-            changed = content.names
+        held = fields.filled(stored.fields, kept) if decoded.is_as_held else stored.fields
+        changed = fields.differing(held, kept, content.ignored)
+        # If other fields were ignored, the content of a record differs though none of its fields does.
+        is_comparable = (
+            not stored.is_inside or not fingerprints.is_complete or fields.ignores_alike(stored.fields, kept)
+        )
+        differs = is_comparable and stored.content != fingerprints.content
+        if not force and not differs and (not changed or not stored.is_inside):
+            action, version, changed = Action.NOISE, stored.version, ()
+            kept = fields.kept(held, kept, content.ignored)
+        elif not force and not older and 0 < decoded.modified < stored.modified:
+            return Change(Action.STALE, observed, decoded.before, decoded.before, modified=decoded.modified)
+        else:
+            action, version = Action.UPDATED, next_version(stored.version, generation)
+            if not changed and differs:
+                changed = content.visible
+            # The change by which a record leaves the scope is published. A state without fields marks it as outside.
+            kept = b"" if decoded.outside else kept
     position = stored.place if stored else 0
-    # The change by which a record leaves the scope is published. A state without fields marks it as outside.
-    kept = b"" if decoded.outside and action is Action.UPDATED else fingerprints.fields
     after = RecordState(
         observed.raw, fingerprints.content, decoded.modified, version, kept, position=position
     ).pack()

@@ -2,14 +2,16 @@
 
 There are three kinds:
 
-- `raw`, 64 bits of the bytes as served. If it is equal, the record is unchanged and is not decoded.
+- `raw`, 64 bits of the bytes as served, and of the settings that say which records and fields count. If it is equal,
+  the record is unchanged and is not decoded.
 - `content`, 32 bits of the canonical content (keys sorted at every depth, ignored fields left out).
   Different bytes with the same content are noise: another key order, another spelling of a number.
 - 16 bits for each top-level field, which show the changed fields (little endian, as is every platform that
-  the dependencies have wheels for).
+  the dependencies have wheels for). See `fields.py`.
 
 A change is missed if `raw` is equal (1 in 1.8e19), or if `content` and the fingerprints of all fields are equal (1 in
-2.8e14 for a single field). A changed field goes unnamed once in 65,536; if no changed field can be named, all are.
+2.8e14 for a single field; 1 in 65,536 for a record that changes just when other fields are ignored than before). A
+changed field goes unnamed once in 65,536; if no changed field can be named, all are.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
@@ -27,17 +29,13 @@ from xxhash import xxh3_64_digest, xxh3_64_intdigest
 from worker.surrogates import decode, readable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from typing import TypeAlias
+    from collections.abc import Callable
 
-    _Shape: TypeAlias = tuple[Callable[[Sequence[int]], Iterable[int]] | None, bool]
-
-MAX_FIELDS = 256
-"""Top-level fields beyond this number are covered by `content` but have no fingerprint of their own."""
+IGNORED = "\0ignored"
+"""Name, among those of the fields, of the hash of the ignored names. No field of a record has this name."""
 
 _HEAD = 8 + 4 + 6 + 4
 _GONE = bytes(8)
-_MAX_SHAPES = 1024
 _MAX_DIGITS = 4_000
 _TEXT = 0xFF
 _BYTES = [bytes((number,)) for number in range(256)]
@@ -49,6 +47,20 @@ _canonical = msgspec.msgpack.Encoder(order="sorted").encode
 def raw_fingerprint(record: bytes | msgspec.Raw) -> bytes:
     """Return the 8-byte hash of the record as served."""
     return xxh3_64_digest(record)
+
+
+@lru_cache(maxsize=64)
+def salted_fingerprint(salt: int) -> Callable[[bytes | msgspec.Raw], bytes]:
+    """Return the function that returns the fingerprint of a record's bytes under a salt of 64 bits; 0 for none."""
+    if not salt:
+        return raw_fingerprint
+    return lambda record: (xxh3_64_intdigest(record) ^ salt).to_bytes(8, "big")
+
+
+@lru_cache(maxsize=64)
+def hash_of_ignored(ignored: frozenset[str]) -> int:
+    """Return a hash of the names of the ignored fields, 0 if there are none; its low 16 bits are 0 only then."""
+    return xxh3_64_intdigest(repr(sorted(ignored)).encode()) | 1 if ignored else 0
 
 
 def pack_id(identifier: str) -> bytes:
@@ -90,112 +102,30 @@ def bucket_of(packed_id: bytes, buckets: int) -> int:
     return xxh3_64_intdigest(packed_id) % buckets
 
 
-class FieldIndex:
-    """The top-level field names of a resource, each with a fixed position in the packed field fingerprints.
-
-    The list is append-only and shared through Redis: `StateStore.extend_fields` adds new names permanently.
-    """
-
-    def __init__(self, names: Sequence[str] = ()) -> None:
-        self._names: list[str] = []
-        self._positions: dict[str, int] = {}
-        self._shapes: dict[tuple[str, ...], _Shape] = {}
-        self.update(names)
-
-    def update(self, names: Sequence[str]) -> None:
-        """Replace the list of names by a longer one that starts with the current names."""
-        self._names = list(names)
-        self._positions = {name: position for position, name in enumerate(self._names)}
-        self._shapes.clear()
-
-    def unknown(self, names: Iterable[str]) -> list[str]:
-        """Return the names that have no position, at most as many as may still be added."""
-        missing = [name for name in names if name not in self._positions]
-        return missing[: max(0, MAX_FIELDS - len(self._names))]
-
-    def extended(self, names: Sequence[str]) -> FieldIndex:
-        """Return a copy in which the unknown `names` are appended."""
-        return FieldIndex([*self._names, *self.unknown(names)])
-
-    def place(self, content: ContentHashes) -> Fingerprints:
-        """Return the fingerprints of a record's content. They do not depend on the order of its fields."""
-        shape = self._shapes.get(content.names)
-        if shape is None:
-            if len(self._shapes) >= _MAX_SHAPES:  # generated field names must not fill the memory
-                self._shapes.clear()
-            shape = self._shapes[content.names] = self._shape(content.names)
-        rearrange, complete = shape
-        hashes = content.hashes if rearrange is None else array("Q", rearrange([*content.hashes, 0]))
-        low = memoryview(hashes).cast("B").cast("H")[::4]  # the low quarter of each
-        fingerprint = xxh3_64_intdigest(hashes) & 0xFFFFFFFF
-        if not complete:
-            fingerprint ^= self._rest(content)
-        return Fingerprints(fingerprint, low.tobytes())
-
-    def _rest(self, content: ContentHashes) -> int:
-        """Return a hash of the fields that have no position."""
-        pairs = zip(content.names, content.hashes, strict=True)
-        rest = sorted((name, value) for name, value in pairs if name not in self._positions)
-        return xxh3_64_intdigest(repr(rest).encode()) & 0xFFFFFFFF
-
-    def _shape(self, names: tuple[str, ...]) -> _Shape:
-        """Return the function that reorders hashes from `names` to positions, and whether each name has a position."""
-        indices = {
-            self._positions[name]: index for index, name in enumerate(names) if name in self._positions
-        }
-        order = [indices.get(position, len(names)) for position in range(max(indices, default=-1) + 1)]
-        if order == list(range(len(names))):
-            return None, True
-        # With one index, itemgetter returns an item instead of a tuple, so there are always at least two.
-        pick: Callable[[Sequence[int]], tuple[int, ...]] = itemgetter(*order, len(names), len(names))
-        return lambda hashes: pick(hashes)[:-2], len(indices) == len(names)
-
-    def held(self, packed: bytes) -> frozenset[str]:
-        """Return the names of the fields that a record had, from its stored field fingerprints."""
-        known = zip(self._names, _vector(packed), strict=False)
-        return frozenset(name for name, fingerprint in known if fingerprint)
-
-    def differing(self, before: bytes, after: bytes) -> tuple[str, ...]:
-        """Return the names of the fields whose fingerprints differ, in the order of their positions."""
-        old, new = _vector(before), _vector(after)
-        length = max(len(old), len(new))
-        old.extend([0] * (length - len(old)))
-        new.extend([0] * (length - len(new)))
-        return tuple(
-            self._names[position] if position < len(self._names) else f"field{position}"
-            for position in range(length)
-            if old[position] != new[position]
-        )
-
-
-def _vector(packed: bytes) -> array[int]:
-    vector = array("H")
-    vector.frombytes(packed)
-    return vector
-
-
-class Fingerprints(NamedTuple):
-    """Fingerprints of a record: 32 bits of the content, and 16 bits per field at its position, 0 for a missing one."""
-
-    content: int
-    fields: bytes
-
-
 class ContentHashes(msgspec.Struct, frozen=True, gc=False):
     """The names of the fields of a record, and the 64-bit hashes of their canonical values.
 
-    `values` are the decoded values of the requested fields.
+    `values` are the decoded values of the requested fields. If fields are `ignored`, the hash of their names is the
+    last one, under the name `IGNORED`.
     """
 
     names: tuple[str, ...]
     hashes: array[int]
     values: tuple[object, ...] = ()
+    ignored: frozenset[str] = frozenset()
+
+    @property
+    def visible(self) -> tuple[str, ...]:
+        """The names of the fields that are not ignored."""
+        if not self.ignored:
+            return self.names
+        return tuple(name for name in self.names if name != IGNORED and name not in self.ignored)
 
 
 def read_content(
     record: bytes | msgspec.Raw, ignored: frozenset[str], requested: tuple[str, ...] = ()
 ) -> ContentHashes:
-    """Decode a record and hash its fields.
+    """Decode a record and hash its fields, the `ignored` ones as well.
 
     A value is hashed in canonical form, with the keys sorted at every depth: spaces, key order and the spelling of a
     number do not matter (1.5, 1.50 and 15e-1 are equal; 1 and 1.0 differ, as an integer and a float).
@@ -211,13 +141,15 @@ def read_content(
     except msgspec.DecodeError:
         values = _with_long_numbers(readable(bytes(record)))
     result = tuple([values.get(name) for name in requested])
-    if ignored:
-        values = {name: value for name, value in values.items() if name not in ignored}
     try:
         hashes = array("Q", map(xxh3_64_intdigest, map(_canonical, values.values())))
     except OverflowError:
         hashes = array("Q", map(xxh3_64_intdigest, map(_canonical_with_long_numbers, values.values())))
-    return ContentHashes(tuple(values), hashes, result)
+    names = tuple(values)
+    if ignored:
+        names += (IGNORED,)
+        hashes.append(hash_of_ignored(ignored))
+    return ContentHashes(names, hashes, result, ignored)
 
 
 def _with_long_numbers(record: bytes) -> dict[str, object]:

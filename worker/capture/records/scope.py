@@ -12,13 +12,12 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from xxhash import xxh3_64_digest
+from xxhash import xxh3_64_intdigest
 
-from worker.capture.records.fingerprint import raw_fingerprint
 from worker.surrogates import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from worker.capture.resources import Resource
 
@@ -45,20 +44,12 @@ class RecordScope:
         return bool((self.merchant_field and self.merchants) or (self.status_field and self.statuses))
 
     @cached_property
-    def salt(self) -> bytes:
+    def salt(self) -> int:
         """A hash of the scope, part of each fingerprint: when the scope changes, every record is compared again."""
         if not self.is_limited:
-            return b""
+            return 0
         named = (self.merchant_field, self.status_field, sorted(self.merchants), sorted(self.statuses))
-        return xxh3_64_digest(repr(named).encode())
-
-    @cached_property
-    def fingerprint(self) -> Callable[[bytes | msgspec.Raw], bytes]:
-        """The function that returns the fingerprint of a record's bytes under this scope."""
-        if not self.is_limited:
-            return raw_fingerprint
-        salt = int.from_bytes(self.salt, "big")
-        return lambda record: (int.from_bytes(raw_fingerprint(record), "big") ^ salt).to_bytes(8, "big")
+        return xxh3_64_intdigest(repr(named).encode())
 
     def includes(self, record: msgspec.Raw) -> bool:
         """True if a record is in the scope."""

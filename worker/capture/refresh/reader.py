@@ -323,7 +323,7 @@ class RecordRefresher:
         held, content = decoded.held, decoded.content
         if held is None or content is None or held.is_gone:
             return False
-        return self._writer.fields.held(held.fields) == frozenset(content.names)
+        return self._writer.fields.held(held.fields) - content.ignored == frozenset(content.visible)
 
     async def _commit_logs(self, due_now: RefreshBatch, batch: _Batch) -> None:
         recorded = await self._writer.write_logs(

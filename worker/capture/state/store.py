@@ -17,7 +17,8 @@ import redis.exceptions
 from worker.cancellation import finish
 from worker.capture.records.diff import PUBLISHED, Action
 from worker.capture.records.events import EventBuilder
-from worker.capture.records.fingerprint import FieldIndex, RecordState, bucket_of, pack_id, unpack_id
+from worker.capture.records.fields import FieldIndex
+from worker.capture.records.fingerprint import RecordState, bucket_of, pack_id, unpack_id
 from worker.capture.records.payload import AS_SERVED, EncodedRecord, PayloadOptions, unpack_last
 from worker.capture.resources import Resource
 from worker.capture.state import refresh_queue as due

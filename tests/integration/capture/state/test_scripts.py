@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from tests.support.servers import Server
 from tests.support.tools import server_program
 from worker.capture.records.diff import UNWRITTEN, Action, Change, decide, decode, newest_of_each, observe
-from worker.capture.records.fingerprint import FieldIndex
+from worker.capture.records.fields import FieldIndex
 from worker.capture.registry import ORDERS
 from worker.capture.state import lease as leases
 from worker.capture.state.commit import Commit

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from worker.capture.records.diff import Action, Change, RawRecord, decide, decode, newest_of_each, observe
-from worker.capture.records.fingerprint import FieldIndex, RecordState, pack_id
+from worker.capture.records.fields import FieldIndex
+from worker.capture.records.fingerprint import RecordState, pack_id
 from worker.capture.resources import Resource
 from worker.clock import parse_time
 

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from worker.capture.records.fields import MAX_FIELDS, FieldIndex, Fingerprints
 from worker.capture.records.fingerprint import (
-    MAX_FIELDS,
     ContentHashes,
-    FieldIndex,
-    Fingerprints,
     RecordState,
     bucket_of,
+    hash_of_ignored,
     pack_id,
     pack_unreadable,
     raw_fingerprint,
     read_content,
+    salted_fingerprint,
 )
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -242,13 +242,41 @@ def test_shapes_are_bounded() -> None:
 
 @given(RECORDS, st.data())
 def test_ignored_fields_do_not_count(record: dict[str, Any], data: st.DataObject) -> None:
-    """A field that is ignored may change, come and go."""
-    ignored = data.draw(st.sampled_from(sorted(record)))
+    """A field that is ignored may change, come and go: only its own fingerprint differs."""
+    one = data.draw(st.sampled_from(sorted(record)))
+    names, ignored = FieldIndex(), frozenset([one])
+    old = placed(names, record, ignored)
+    rest = {name: value for name, value in record.items() if name != one}
+    for other in (record | {one: "something else"}, rest):
+        new = placed(names, other, ignored)
+        assert new.content == old.content
+        assert names.differing(old.fields, new.fields, ignored) == ()
+        assert names.ignores_alike(old.fields, new.fields)
+        assert names.differing(names.kept(old.fields, new.fields, ignored), old.fields) == ()
+        is_same = one in other and same(other[one], record[one])
+        assert set(names.differing(old.fields, new.fields)) == (set() if is_same else {one})
+
+
+@given(RECORDS, st.data())
+def test_other_ignored_fields_are_noticed(record: dict[str, Any], data: st.DataObject) -> None:
+    """The fingerprints tell that other fields were ignored, and that no field of the record differs."""
+    one = data.draw(st.sampled_from(sorted(record)))
     names = FieldIndex()
-    old = placed(names, record, frozenset([ignored]))
-    assert old == placed(names, record | {ignored: "something else"}, frozenset([ignored]))
-    rest = {name: value for name, value in record.items() if name != ignored}
-    assert old == placed(names, rest, frozenset([ignored]))
+    old, new = placed(names, record), placed(names, record, frozenset([one]))
+    assert not names.ignores_alike(old.fields, new.fields)
+    assert names.differing(old.fields, new.fields) == ()
+    assert names.held(old.fields) == names.held(new.fields) <= frozenset(record)
+
+
+def test_the_salt_of_ignored_fields() -> None:
+    """It depends on the names, not on their order; without any there is none, so old fingerprints stay valid."""
+    sets = [frozenset(names) for names in ((), ("a",), ("b",), ("a", "b"), ("b", "a"))]
+    salts = [hash_of_ignored(names) for names in sets]
+    assert salts[0] == 0
+    assert len(set(salts)) == 4
+    assert all(salt & 0xFFFF for salt in salts[1:])
+    assert salted_fingerprint(0)(b"{}") == raw_fingerprint(b"{}")
+    assert salted_fingerprint(salts[1])(b"{}") != raw_fingerprint(b"{}")
 
 
 def test_raw_fingerprint_is_of_the_bytes() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from worker.capture.records.diff import Action, Change, decide, decode, observe
-from worker.capture.records.fingerprint import FieldIndex
+from worker.capture.records.fields import FieldIndex
 from worker.capture.records.privacy import MINIMAL, RecordPolicy, Rule, policy_for
 from worker.capture.registry import RESOURCES
 from worker.capture.resources import Resource

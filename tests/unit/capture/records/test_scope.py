@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.capture.records.diff import Action, Change, decide, decode, observe
-from worker.capture.records.fingerprint import FieldIndex, RecordState
+from worker.capture.records.fields import FieldIndex
+from worker.capture.records.fingerprint import RecordState
 from worker.capture.records.scope import EVERYTHING, RecordScope, scope_of
 from worker.capture.registry import ORDERS
 
