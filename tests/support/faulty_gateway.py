@@ -254,8 +254,8 @@ async def watching(
         working.add(task)
         task.add_done_callback(working.discard)
 
-    # At the same address as before, since another one would be another gateway.
-    server = await asyncio.start_server(serve, "127.0.0.1", urlsplit(liar.url).port or 0)
+    # At the same address as before, since another one would be another gateway; two workers may be at it at once.
+    server = await asyncio.start_server(serve, "127.0.0.1", urlsplit(liar.url).port or 0, reuse_port=True)
     liar.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     clock, account = Hands(), replace(_account(liar, api), confirm_deletes=confirm_deletes)
     try:
