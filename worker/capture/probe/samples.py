@@ -209,6 +209,11 @@ def judge_pages(
     return (PageBase.FROM_1, "page 0 returns the records of page 1") if turned else (PageBase.NOT_TURNED, "")
 
 
+def has_records(answer: SamplePage | ProbeRefusal) -> bool:
+    """True if a page was returned, with records."""
+    return isinstance(answer, SamplePage) and bool(answer.records)
+
+
 def past_end(answer: SamplePage | ProbeRefusal) -> str:
     """Return the response past the last page: `empty`, `repeats`, or the status of a refusal."""
     if isinstance(answer, ProbeRefusal):

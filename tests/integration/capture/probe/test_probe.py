@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from tests.support.campaign import worker_at
+from tests.support.faulty_gateway import LIST_PATH, Liar, orders, watching
 from tests.support.gateway import Gateway
 from tests.support.worker import BenchMaker
 from worker.capture.probe.client import ProbeClient
@@ -13,6 +14,7 @@ from worker.capture.probe.pagination import find_reach
 from worker.capture.probe.registry import PROBE_AGAIN
 from worker.capture.probe.samples import SamplePage
 from worker.capture.registry import ORDERS, RESOURCES
+from worker.capture.state.run import Outcome
 from worker.ordermesh.contract.findings import Capabilities
 from worker.ordermesh.contract.profile import ContractProfile, Route
 from worker.redis.connections import answer
@@ -306,3 +308,26 @@ async def test_a_record_that_is_deleted_during_the_probe_is_no_finding(redis_url
             found = (await worker.account.capabilities.load())["orders"]
         assert deleted
         assert found.single.supported
+
+
+@pytest.mark.parametrize(
+    "refusal", [{"success": False, "orders": [], "message": "page must be >= 1"}, {"message": "bad page"}]
+)
+async def test_page_0_that_is_refused_in_words(redis_url: str, refusal: dict[str, Any]) -> None:
+    """With the status 200. It is no fault of the list, which begins with page 1; if page 1 is refused so, it is one."""
+    refused = {"0"}
+
+    def refuse(path: str, query: dict[str, str]) -> tuple[int, Any] | None:
+        return (200, refusal) if path == LIST_PATH and query.get("page") in refused else None
+
+    liar = Liar(records=orders(250), interfere=refuse)
+    async with watching(liar, redis_url) as watch:
+        refused.add("1")
+        assert (await watch.poll()).outcome is Outcome.FAILED
+        refused.remove("1")
+        watch.clock.offset += 3600
+        run = await watch.poll()
+        assert (run.outcome, run.snapshot, await watch.missing()) == (Outcome.COMPLETE, 250, [])
+        found = await watch.found()
+        assert found is not None
+        assert found.first_page == 1
