@@ -146,7 +146,8 @@ async def test_workers_that_ignore_other_fields_at_the_same_time(bench: BenchMak
 
 
 @pytest.mark.parametrize("force", [False, True])
-async def test_a_resync_under_other_settings(bench: BenchMaker, force: bool) -> None:
+@pytest.mark.parametrize("everything", [False, True])
+async def test_a_resync_under_other_settings(bench: BenchMaker, force: bool, everything: bool) -> None:
     """It compares as a scan does, so it publishes what consumers lack, and names what has changed."""
     async with bench(probe=True, ignore_fields=STATUS) as b:
         await b.poll()
@@ -154,11 +155,13 @@ async def test_a_resync_under_other_settings(bench: BenchMaker, force: bool) -> 
         b.sandbox.store.change_silently(one, status="Odd")
         await b.poll(complete=True)
     async with bench(probe=True) as b:
-        wanted = ResyncRequest(resource="orders", ids=(one, other), force=force)
+        ids = () if everything else (one, other)
+        wanted = ResyncRequest(resource="orders", ids=ids, all=everything, force=force)
         name = (await b.account.resyncer.resyncs.create(wanted, b.services.clock.now())).id
         while await b.account.resyncer.resyncs.open():
             await b.account.resyncer.slice(ORDERS, name)
-        expected = {one: {"status"}, other: set()} if force else {one: {"status"}}
+        read = b.sandbox.store.ids() if everything else [one, other]
+        expected = {one: {"status"}} | ({key: set[str]() for key in {*read} - {one}} if force else {})
         assert await changes(b, 50) == expected
         run = await b.poll(complete=True)
         assert run.published == 0

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.capture.records.diff import PUBLISHED, Action, Change, decide, decode, observe
-from worker.capture.records.fields import FieldIndex
+from worker.capture.records.fields import MAX_FIELDS, FieldIndex
 from worker.capture.records.fingerprint import (
     IGNORED,
     ContentHashes,
@@ -167,6 +167,17 @@ def test_what_an_ignored_field_takes() -> None:
         sizes.append(len(life.state))
     assert sizes == [sizes[0], sizes[0] + 2, sizes[0] + 2]
     assert IGNORED not in life.names.held(RecordState.unpack(life.state).fields)
+
+
+def test_when_no_place_is_left() -> None:
+    """Without a place for what is ignored, or for a field, a record is rather published once more than never."""
+    life = Life()
+    life.names = FieldIndex([f"f{number}" for number in range(MAX_FIELDS)])
+    life.read({"a": 1, "b": 1}, "a")
+    assert life.reads({"a": 2, "b": 1}, "a") == ("noise", ())
+    action, changed = life.reads({"a": 2, "b": 1})
+    assert (action, set(changed)) == ("updated", {"id", "a", "b"})
+    assert life.reads({"a": 2, "b": 1}) == ("-", ())
 
 
 VALUES = st.integers(0, 2)
