@@ -24,7 +24,7 @@ from worker.ordermesh.http.auth import credentials_of, login_request, parse_toke
 from worker.ordermesh.record_schema import record_schema
 from worker.redis.connections import connect, version_of
 from worker.redis.facts import evicted, eviction_words
-from worker.redis.refusals import explain
+from worker.redis.refusals import explain, refusal_of
 from worker.service.presence import Presence
 
 if TYPE_CHECKING:
@@ -264,10 +264,10 @@ async def check_redis(url: str, role: str) -> AsyncIterator[Finding]:
         facts = await _info(client)
         seconds, micros = await client.time()
     except (redis.exceptions.RedisError, OSError) as error:
+        # The text of a refusal names what to do.
+        advice = "" if refusal_of(error) else "check the address, and that the server runs"
         yield Finding(
-            area, Severity.PROBLEM, f"{shown} ({role}): {explain(error)}",
-            "check the address, and that the server runs and the Redis user may call TIME",
-            exit_status=3,
+            area, Severity.PROBLEM, f"{shown} ({role}): {explain(error)}", advice, exit_status=3
         )  # fmt: skip
         return
     finally:

@@ -190,9 +190,9 @@ def _missing(cursor: Cursor) -> Iterator[str]:
             "records out; they were read by id where that is possible. Run: ordersync contract probe"
         )
     if cursor.unanswered:
-        noun = "record" if cursor.unanswered == 1 else "records"
+        noun, what = ("record", "it exists") if cursor.unanswered == 1 else ("records", "they exist")
         yield (
             f"{cursor.unanswered} known {noun} left the list, and the read by id is refused or not answered yet, so it "
-            "is not known whether they exist. The log shows the answer in follow_up_failed; after a 403, let "
-            "the login read them again"
+            f"is not known whether {what}. The log shows the answer in follow_up_failed; after a 403, let "
+            "the login read such records again"
         )

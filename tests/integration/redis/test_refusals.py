@@ -10,6 +10,7 @@ import pytest
 import redis
 import redis.exceptions
 
+from tests.support.commands import ordersync
 from tests.support.servers import Server
 from tests.support.waiting import wait_for
 from tests.support.worker import BenchMaker
@@ -86,6 +87,18 @@ def test_each_refusal(own_server: Server) -> None:
 def test_other_errors_stay_as_they_are(text: str) -> None:
     """An error that is not in the table is shown with its own words."""
     assert explain(redis.exceptions.ConnectionError(text)) == text
+
+
+def test_doctor_gives_one_advice(own_server: Server, tmp_path: Path) -> None:
+    """That of the refusal, not that of a server which does not answer as well."""
+    with redis.Redis.from_url(own_server.url) as client:
+        client.config_set("requirepass", "secret")
+        done = ordersync(
+            "doctor", cwd=tmp_path, redis__url=own_server.url, api__client_id="a", api__client_secret="b"
+        )
+        assert done.returncode == 3
+        assert "Redis" in done.stdout
+        assert "check the address, and that the server runs" not in done.stdout
 
 
 async def test_a_poll_that_redis_refuses(bench: BenchMaker, own_server: Server) -> None:
