@@ -185,7 +185,7 @@ def test_an_authority_of_ones_own(
         assert "self-signed certificate" in done.stderr
         done = ordersync("run", "--once", cwd=tmp_path, **settings, api__ca_file=str(ours.file))
         assert done.returncode == 0, done.stderr
-        settings["api__base_url"] = f"https://localhost:{gateway.port}"
+        settings |= {"api__base_url": f"https://localhost:{gateway.port}", "account": "other"}
         done = ordersync("run", "--once", cwd=tmp_path, **settings, api__ca_file=str(ours.file))
         assert done.returncode == 3
         assert "certificate is not valid for 'localhost'" in done.stderr
