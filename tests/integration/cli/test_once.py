@@ -57,16 +57,21 @@ async def test_after_a_pause(bench: BenchMaker, tmp_path: Path, settings: dict[s
 
 
 async def test_an_older_state_is_named(redis_url: str, tmp_path: Path) -> None:
-    """Where it cannot be read by id, the next full scan decides; until then it is neither unchanged nor kept quiet."""
+    """Where it cannot be read by id, a later full scan decides; until then it is neither unchanged nor kept quiet."""
     with Gateway(orders=6) as gateway:
         settings = gateway.settings(redis_url, tmp_path)
         gateway.faults.add("status", code=404, path=r"/orders/\w+$")
         assert ordersync("run", "--once", cwd=tmp_path, **settings).returncode == 0
-        gateway.history.change("orders", gateway.history.ids("orders")[:1], at=time.time() - 86_400)
+        one = gateway.history.ids("orders")[:1]
+        gateway.history.change("orders", one, at=time.time() - 86_400)
         done = ordersync("run", "--once", cwd=tmp_path, **settings)
         assert "0 events published" in done.stdout
         assert "5 unchanged" in done.stdout
         assert "1 record has changed to an older time, not published until" in done.stdout
+        done = ordersync("run", "--once", "--json", cwd=tmp_path, **settings)
+        (run,) = json.loads(done.stdout)
+        assert (run["updated"], run["older_undecided"]) == (0, 1)
+        gateway.history.change("orders", one)
         done = ordersync("run", "--once", "--json", cwd=tmp_path, **settings)
         (run,) = json.loads(done.stdout)
         assert (run["updated"], "older_undecided" in run) == (1, False)
