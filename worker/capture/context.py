@@ -271,6 +271,8 @@ class PollSession:
             run.end(Outcome.SUSPICIOUS, "suspicious", result.suspicion)
         elif stop is None:
             run.end(Outcome.COMPLETE)
+        elif stop.cause is StopCause.UNPROVEN:
+            run.end(Outcome.PARTIAL, stop.cause.value, stop.why)
         elif stop.message:
             run.end(Outcome.PAUSED, stop.cause.value, stop.message)
         else:

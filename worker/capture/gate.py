@@ -24,6 +24,8 @@ class StopCause(StrEnum):
     """The worker was asked to end."""
     OUT_OF_TIME = "out_of_time"
     """Its slice of time is over, or the list moves as often as it is read."""
+    UNPROVEN = "unproven"
+    """It has come to the end of the list, which is read again: records that nobody knows may have been missed."""
     PAUSED = "paused"
     """A person has paused the source."""
     BACKPRESSURE = "backpressure"
@@ -32,7 +34,7 @@ class StopCause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A read must end here; the next one goes on. `why` in words, for a pause; `report`: the backpressure."""
+    """A read must end here; the next one goes on. `why`: in words for a person; `report`: the backpressure."""
 
     cause: StopCause
     why: str = ""
@@ -59,6 +61,11 @@ class ReadResult:
 
 COMPLETE = ReadResult()
 PARTIAL = ReadResult(Stop(StopCause.OUT_OF_TIME))
+NOT_PROVEN = (
+    "the list may have moved while it was read for the first time, so some of its records may not be known yet; full "
+    "scans go on until one shows that none is missing"
+)
+UNPROVEN = ReadResult(Stop(StopCause.UNPROVEN, NOT_PROVEN))
 
 
 class ResourcePaused(Exception):

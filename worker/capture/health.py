@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from worker.capture.gate import NOT_PROVEN
 from worker.clock import is_ahead
 from worker.errors import DataError, RedisFull
 
@@ -123,6 +124,8 @@ def _judge_reads(cursor: Cursor, now: float) -> Verdict:
     if not cursor.baseline and not cursor.lost_at:
         return Verdict(Health.STARTING, _first_scan(cursor))
     cause = next(_problems(cursor), "")
+    if not cause and cursor.unclean_scans:
+        return Verdict(Health.STARTING if cursor.reads_again else Health.DEGRADED, NOT_PROVEN)
     if unknown:
         cause = (
             "the clock of Redis was put back since the last complete read, so the age of the data is unknown until "

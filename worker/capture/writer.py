@@ -227,7 +227,7 @@ class RecordWriter:
             change = decide(
                 kept[key],
                 fields,
-                baseline=cursor.baseline and not cursor.unclean_scans and not cursor.lost_before,
+                baseline=cursor.baseline and not cursor.reads_again and not cursor.lost_before,
                 first_scan_at=max(cursor.first_scan_at, cursor.lost_before) if cursor.baseline else 0,
                 force=force,
                 older=older,

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.capture.scan.test_first_scans import once_before
 from tests.integration.capture.test_poll import after_pages
 from tests.support.commands import ordersync
-from tests.support.gateway import Gateway
+from tests.support.gateway import Gateway, Serving
 from tests.support.programs import login_settings
 from tests.support.worker import Bench, BenchMaker
 from worker.sandbox import SandboxServer
@@ -125,3 +126,24 @@ async def test_deletions_that_are_held_back_are_exit_1(redis_url: str, tmp_path:
         assert done.returncode == 1
         assert "deletions of 52 records are held back" in done.stdout
         assert done.stderr.index("contract probe") < done.stderr.index("--accept-deletes")
+
+
+@pytest.mark.parametrize("gives_up", [False, True])
+async def test_it_goes_on_until_no_order_can_be_missing(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, gives_up: bool
+) -> None:
+    """An order slips by in the first scan: another one finds it. Without patience left, the reason is an error."""
+    if gives_up:
+        monkeypatch.setattr("worker.cli.run.once.PATIENCE", 0.0)
+        monkeypatch.setattr("worker.cli.run.once.PATIENT_SCANS", 0)
+    with Gateway(orders=32, serving=Serving(order="modified")) as gateway:
+        first = gateway.history.ids("orders")[:1]
+        gateway.serving.before_page = once_before(5, lambda: gateway.history.change("orders", first))
+        settings = gateway.settings(redis_url, tmp_path, api__page_size="5", api__max_concurrency="1")
+        done = ordersync("run", "--once", cwd=tmp_path, **settings)
+        if gives_up:
+            assert (done.returncode, "may not be known yet" in done.stderr) == (1, True), done.stdout
+        else:
+            assert done.returncode == 0, done.stderr
+            assert "complete: 32 records read" in done.stdout
+            assert "33 events published (32 snapshot, 0 created, 1 updated" in done.stdout

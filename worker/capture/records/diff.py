@@ -130,6 +130,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
         content: 32-bit fingerprint of the content.
         changed: Names of the changed top-level fields, where known.
         grows: The difference in the number of existing records: 1, 0 or -1.
+        created: Its creation time, where it was never published (milliseconds since 1970, 0 for unknown).
 
     """
 
@@ -146,6 +147,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     published: bytes | None = None
     linked: tuple[object, ...] = ()
     grows: int = 0
+    created: int = 0
 
 
 def observe(
@@ -378,6 +380,7 @@ def decide(
         published=decoded.published,
         linked=decoded.linked,
         grows=_grows(stored),
+        created=decoded.created,
     )
 
 
@@ -401,7 +404,13 @@ def _remembered(decoded: DecodedRecord, stored: RecordState | None) -> Change:
     content, version, position = (stored.content, stored.version, stored.place) if stored else (0, 0, 0)
     after = RecordState(decoded.observed.raw, content, decoded.modified, version, b"", position=position)
     return Change(
-        Action.OUTSIDE, decoded.observed, decoded.before, after.pack(), version, grows=_grows(stored)
+        Action.OUTSIDE,
+        decoded.observed,
+        decoded.before,
+        after.pack(),
+        version,
+        grows=_grows(stored),
+        created=decoded.created,
     )
 
 

@@ -6,13 +6,14 @@ read can have missed; and freshness is claimed only where everything was read, a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from worker.capture.failures import classify
+from worker.capture.scan.discovery import Discovery
 from worker.capture.scan.sanity import server_time
 from worker.capture.scan.strategy import Strategy
-from worker.capture.state.cursor import SCAN_OVER
+from worker.capture.state.cursor import MAX_UNCLEAN, SCAN_OVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 MAX_STATUSES = 100
 """A field with more values than this is not a status."""
-MAX_UNCLEAN = 3
-"""Full scans, one after the other, of which one has shown each record, however its pages moved."""
 NO_STATUSES_YET = "\n"
 """The statuses of a full scan that has just begun."""
 
@@ -48,7 +47,9 @@ class ScanResult:
         pages: Pages with records; None where a keyset scan has no page numbers.
         statuses: The statuses of the records, as in `FullScanProgress`.
         first_scan_at: As in the cursor.
-        clean: The scan was read in one go, and its pages have not moved.
+        discovery: What the scan has found that nobody knew.
+        is_still: It was read in one go, and nothing in the list has moved or changed meanwhile.
+        proven: It is evidence that no record is unknown that existed when the first full scan began.
         clock_offset: Seconds by which the server's clock is ahead of ours.
         anomaly: What speaks against the read, in words; empty where nothing does.
         unread: Which records the server does not serve, in words; `unread_records`: how many.
@@ -76,7 +77,9 @@ class ScanResult:
     pages: int | None = None
     statuses: str = ""
     first_scan_at: int = 0
-    clean: bool = True
+    discovery: Discovery = field(default_factory=Discovery)
+    is_still: bool = True
+    proven: bool = True
     clock_offset: float = 0.0
     anomaly: str = ""
     unread: str = ""
@@ -93,6 +96,7 @@ class ScanResult:
 def checkpoint(step: ScanStep, result: ScanResult) -> CursorUpdate:
     """Return what each commit of a full scan writes, beside how far its paginator has come. Other steps start over."""
     return {
+        **result.discovery.fields,
         "sweep_size": step.page_size,
         "sweep_started": result.started_at,
         "sweep_unreadable": result.unreadable,
@@ -132,7 +136,10 @@ def conclude(
     if not step.is_fast:
         done |= _full_scan(result, cursor, now, mark=moved["mark"])
         done |= _baseline(result, cursor, confirm_after)
-    if not result.moved and not result.unread and done.get("baseline", True):
+    unclean = done.get("unclean_scans", 0)
+    if 0 < unclean < MAX_UNCLEAN and not result.unread:
+        done["due_at"] = now
+    if not (unclean or result.moved or result.unread) and done.get("baseline", True):
         done |= {**cursor.fresh_after(step.covers, result.started_at, now), "last_success": now}
     return done
 
@@ -203,17 +210,17 @@ def _full_scan(result: ScanResult, cursor: Cursor, now: float, *, mark: int) -> 
 
 
 def _first_scans(result: ScanResult, cursor: Cursor) -> CursorUpdate:
-    """Return what the first full scans settle: which new records existed before them.
+    """Return what the first full scans settle: which new records existed before them, and whether none is unknown.
 
     By the records' own clock that is not after the newest record of the first one: if that clock is slow, records that
     are created from now on must not be taken for older ones.
     """
     if not cursor.baseline:
         newest = result.newest or result.first_scan_at
-        return {"unclean_scans": int(not result.clean), "first_scan_at": min(result.first_scan_at, newest)}
-    if not cursor.unclean_scans or result.clean or cursor.unclean_scans + 1 >= MAX_UNCLEAN:
+        return {"unclean_scans": int(not result.proven), "first_scan_at": min(result.first_scan_at, newest)}
+    if not cursor.unclean_scans or result.proven:
         return {"unclean_scans": 0}
-    return {"unclean_scans": cursor.unclean_scans + 1}
+    return {"unclean_scans": min(cursor.unclean_scans + 1, MAX_UNCLEAN)}
 
 
 def _baseline(result: ScanResult, cursor: Cursor, confirm_after: float) -> CursorUpdate:

@@ -73,6 +73,11 @@ class ContinuationPaginator:
         return self._pages.expected
 
     @property
+    def again(self) -> bool:
+        """Whether the list is read for the second time, since its pages moved."""
+        return self._pages.again
+
+    @property
     def pages(self) -> int:
         """Pages with records so far."""
         return self._pages.pages

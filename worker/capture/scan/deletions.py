@@ -86,7 +86,6 @@ class Deletions:
             result,
             anomaly=anomaly,
             moved=self.moved,
-            clean=result.clean and not self.moved,
             held_back=self.held_back,
             doubts=self.doubts,
             again=self.again,

@@ -35,7 +35,7 @@ class KeysetPaginator:
     """
 
     expected = capped = short = overruled = 0
-    moved = False
+    moved = again = False
     width = 0
     total: int | None = None
     pages: int | None = None

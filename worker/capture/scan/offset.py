@@ -102,6 +102,11 @@ class OffsetPaginator:
         return self.next_page > self._start and not self._refused
 
     @property
+    def again(self) -> bool:
+        """Whether the list is read for the second time, since its pages moved."""
+        return not self.goes_over_again
+
+    @property
     def pages(self) -> int:
         """Pages with records so far."""
         return self.next_page
@@ -190,7 +195,8 @@ class OffsetPaginator:
             self._total = self._last_total = total
         elif self._total is None and not ids.isdisjoint(self._last_ids) and ids != self._last_ids:
             self._has_moved = True
-        self.moved = self.moved or self._has_moved or not ids.isdisjoint(self._last_ids)
+        overlaps = ids != self._last_ids and not ids.isdisjoint(self._last_ids)  # else it is past the end
+        self.moved = self.moved or self._has_moved or overlaps
         if self._is_past_end(count, ids):
             self._check_end(count)
             self.done = True

@@ -79,6 +79,10 @@ class FullScanPaginator(Paginator, Protocol):
         """Records on these pages; None where a record may come on several."""
 
     @property
+    def again(self) -> bool:
+        """Whether the list is read for the second time, since its pages moved."""
+
+    @property
     def moved(self) -> bool:
         """Whether records have moved from page to page while they were read, in any pass."""
 

@@ -8,6 +8,7 @@ import msgspec
 
 from worker.capture.records.diff import Action
 from worker.capture.scan.conclusion import NO_STATUSES_YET, ScanResult, merge_statuses
+from worker.capture.scan.discovery import Discovery
 from worker.capture.scan.sanity import SanityCheck, server_time
 from worker.capture.scan.strategy import Strategy
 from worker.capture.scan.unreadable_pages import Hole, describe
@@ -28,17 +29,19 @@ class ScanProgress:
 
     `interval`: seconds between two polls of the resource. `started_at`: when the scan began (seconds since 1970).
     `unreadable`: records so far that cannot be read; `withheld`: records so far that were not published, since nothing
-    says that they are of this account.
+    says that they are of this account. `now`: when the step begins (likewise).
     """
 
-    def __init__(self, step: ScanStep, cursor: Cursor, run: Run, interval: float) -> None:
+    def __init__(self, step: ScanStep, cursor: Cursor, run: Run, interval: float, now: float) -> None:
         scan = cursor.scan
         resumed = scan.started > 0 and not step.is_fast
         self._step, self._run, self._interval = step, run, interval
         self.started_at = scan.started if resumed else run.started_at
+        self._requested_at = scan.started if resumed else now  # the probe may take its time
         self.unreadable = scan.unreadable if resumed else 0
         self.holes = _parse(scan.unread) if resumed else []
         self.withheld = scan.withheld if resumed else 0
+        self.discovery = Discovery.of(cursor, resumed=resumed)
         self._spent = scan.spent if resumed else 0.0
         self._statuses = scan.statuses if resumed else NO_STATUSES_YET
         self._first_scan_at = cursor.first_scan_at
@@ -47,6 +50,32 @@ class ScanProgress:
             run.scan_age = run.started_at - scan.started
         partial = step.strategy is Strategy.OPEN
         self.sanity = SanityCheck(cursor, fast=step.is_fast, resumed=resumed, partial=partial)
+
+    def discover(self, before: Discovery, changes: Iterable[Change]) -> None:
+        """Count what a page has shown that was not known; `before`: the count without that page."""
+        self.discovery = before.after(
+            changes,
+            began_at=self._first_request,
+            first_scan_at=self._first_scan_at or self._by_server(self.started_at),
+        )
+
+    @property
+    def _has_changed(self) -> bool:
+        """Whether a record has changed since the scan began."""
+        newest, began_at = self.sanity.newest, self._first_request
+        # A service may keep its times by the second.
+        return newest >= began_at or (newest % 1000 == 0 and newest + 1000 > began_at)
+
+    @property
+    def _first_request(self) -> int:
+        """When the list was first requested, or a little earlier, by the clock of the server (as below)."""
+        moment = self._by_server(self._requested_at)
+        # What the server says of its clock is right to the second.
+        return moment if moment == int(self._requested_at * 1000) else moment - 1000
+
+    def _by_server(self, moment: float) -> int:
+        """Return what the clock of the server said at a moment, in milliseconds since 1970."""
+        return int(time_by_server(moment, self._run.usage.clock_offset or 0.0) * 1000)
 
     def observe(self, page: FetchedPage, changes: Sequence[Change], now: float) -> None:
         """Count a page that has been committed at `now` (seconds since 1970, by our clock)."""
@@ -90,7 +119,7 @@ class ScanProgress:
         run, sanity = self._run, self.sanity
         offset = run.usage.clock_offset or 0.0
         if self._is_first and not self._first_scan_at:
-            self._first_scan_at = int(time_by_server(self.started_at, offset) * 1000)
+            self._first_scan_at = self._by_server(self.started_at)
         return ScanResult(
             started_at=self.started_at + clock_moved,
             run_started_at=run.started_at + clock_moved,
@@ -106,7 +135,8 @@ class ScanProgress:
             statuses=merge_statuses(self._statuses, statuses) if self._step.learns else "",
             clock_offset=offset,
             first_scan_at=self._first_scan_at,
-            clean=not (moved or self._is_resumed or self.holes),
+            discovery=self.discovery,
+            is_still=not (moved or self._is_resumed or self.holes or self._has_changed),
             unread=self.unread,
             unread_records=sum(hole.records for hole in self.holes),
             holes=msgspec.json.encode(self.holes).decode() if self.holes else "",

@@ -16,7 +16,7 @@ import anyio
 
 from worker.cancellation import plain_errors
 from worker.capture.failures import may_be_of_one_page
-from worker.capture.gate import COMPLETE, PARTIAL, ReadResult, Stop, StopCause
+from worker.capture.gate import COMPLETE, PARTIAL, UNPROVEN, ReadResult, Stop, StopCause
 from worker.capture.records.diff import Action
 from worker.capture.scan.conclusion import checkpoint, conclude, fail
 from worker.capture.scan.deletions import FEW_UNPROVEN, Deletions, find_deletions, max_deleted, unbelieved
@@ -67,7 +67,7 @@ class Scanner:
         self._paginator: Paginator = self._full_scan or fast_paginator(
             search, step, cursor, window=window, listing=listing
         )
-        self._progress = ScanProgress(step, cursor, self._run, self._options.interval)
+        self._progress = ScanProgress(step, cursor, self._run, self._options.interval, self._clock.now())
         self.sanity = self._progress.sanity
         self._scan = 0.0 if self._full_scan is None else self._progress.started_at
         self._writer = RecordWriter(session, is_scan=True, scan=self._scan)
@@ -176,6 +176,8 @@ class Scanner:
         """Commit what changed on the next page, unless it has to be withheld, and move on."""
         page = split.page
         self._progress.holes += split.holes
+        if self._paginator.next_page == 0:
+            self._progress.discovery = self._progress.discovery.at_first_page(page.total, len(page.observed))
         if await self._strangers.judge(page) is Evidence.OURS:
             found = await self._write_page(page)
         else:
@@ -189,8 +191,10 @@ class Scanner:
     async def _write_page(self, page: FetchedPage) -> list[int]:
         """Commit what changed on the next page; return the times of these changes, as in `PageSummary`."""
         number, unreadable = self._paginator.next_page, self._progress.unreadable
+        before = self._progress.discovery
 
         def move(written: Written) -> Checkpoint | None:
+            self._progress.discover(before, written.changes)
             self._progress.unreadable = unreadable + count_unreadable(page, written.changes)
             return self._checkpoint(number + 1, after=page.after) if written.pending else None
 
@@ -293,10 +297,12 @@ class Scanner:
             if absences.stop is not None:
                 return await self._stop(absences.stop)
             result = replace(absences.describe(self._result(), anomaly), is_likely=is_likely)
+            result = replace(result, proven=accepted or self._is_proven(known, result))
             if is_believed:
-                ended = PARTIAL if absences.moved else COMPLETE
-                run.freshness = None if absences.moved else now - result.started_at
-                run.covered = Covered.NOTHING if absences.moved else self._step.covers
+                ended = COMPLETE if result.proven else UNPROVEN
+                ended = PARTIAL if absences.moved else ended
+                run.freshness = now - result.started_at if ended.is_complete else None
+                run.covered = self._step.covers if ended.is_complete else Covered.NOTHING
             after = self._options.confirm_after
             fields: CursorUpdate = {
                 **conclude(self._step, result, known, now, confirm_after=after),
@@ -318,6 +324,21 @@ class Scanner:
         if absences.accepted:
             await self._store.forget_acceptance()
         return ended
+
+    def _is_proven(self, known: Cursor, result: ScanResult) -> bool:
+        """Whether no record is unknown that existed when the first full scan began; the first scans have to show it."""
+        scan = self._full_scan
+        if scan is None or (known.baseline and not known.unclean_scans):
+            return True
+        if scan.pages is None or (scan.pages <= 1 and result.seen < self._step.page_size):
+            return True  # no record can have moved from one page to another
+        return result.discovery.is_proof(
+            known,
+            seen=result.seen,
+            again=scan.again,
+            is_still=result.is_still,
+            believes_total=not scan.overruled,
+        )
 
     @property
     def unread(self) -> str:

@@ -176,7 +176,7 @@ def choose_steps(
         return [sweep]
     if cursor.unread:  # until the page can be read again; a tenth of the time is spent on it at most
         complete_every = min(complete_every, max(interval, UNREAD_SECONDS, 10 * cursor.scan.seconds))
-    is_due = not 0 <= now - cursor.swept_at < complete_every
+    is_due = (cursor.reads_again and not cursor.unread) or not 0 <= now - cursor.swept_at < complete_every
     # A full scan settles whether a suspect read was right.
     if not is_due and not cursor.scan.started and not cursor.suspicious:
         return fast

@@ -70,6 +70,10 @@ class CursorUpdate(TypedDict, total=False):
     sweep_changed: int
     sweep_drift: int
     sweep_failed: int
+    sweep_found: int
+    sweep_known: int
+    sweep_listed: int
+    sweep_moved: int
     sweep_page: int
     sweep_pages: int
     sweep_plan: str
@@ -96,6 +100,10 @@ SCAN_OVER: CursorUpdate = {
     "sweep_seen": 0,
     "sweep_changed": 0,
     "sweep_drift": 0,
+    "sweep_listed": 0,
+    "sweep_known": 0,
+    "sweep_found": 0,
+    "sweep_moved": 0,
     "sweep_withheld": 0,
     "sweep_again": False,
     "sweep_statuses": "",
@@ -107,6 +115,10 @@ SCAN_OVER: CursorUpdate = {
     "sweep_unread": "",
 }
 """No full scan is under way."""
+
+
+MAX_UNCLEAN = 3
+"""Full scans without evidence, one right after the other, after which the next ones begin when they are due."""
 
 
 class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_{name}"):
@@ -124,6 +136,7 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
         changed: Those among them that had changed.
         unreadable: Records before `page` that cannot be read.
         withheld: Records that were not published, since their pages show no known record.
+        listed, known, found, moved: As in `Discovery` (`scan/discovery.py`).
         drift: Records that it missed, and that are there, as reads by id have shown at its end.
         after: The continuation with which `page` is requested, where pages have no numbers; else "".
         watch: What was seen of the continuations, to notice that they lead in a circle.
@@ -150,6 +163,10 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
     changed: int = 0
     unreadable: int = 0
     drift: int = 0
+    listed: int = 0
+    known: int = 0
+    found: int = 0
+    moved: int = 0
     unread: str = ""
     failed: int = 0
     withheld: int = 0
@@ -171,12 +188,11 @@ class Cursor:
     """Where the next poll of a resource starts, and how the last ones went. Times in seconds since 1970.
 
     Attributes:
-        baseline: A full scan has ended.
+        baseline: A full scan has ended: new records are published as created, not as snapshots.
         first_scan_at: When the first full scan began, by the clock of the server (milliseconds since 1970): a record
             that was created before then is published as a snapshot, also by a later scan; 0 if that is not known.
-        unclean_scans: Full scans that have ended so far, if each of them may have missed a record, since it was resumed
-            or its pages moved: a new record without a creation time is a snapshot. 0 once one was clean.
-        baseline: A full scan has ended: new records are published as created, not as snapshots.
+        unclean_scans: Full scans that have ended so far, if none of them is evidence that no record is unknown
+            (`scan/discovery.py`), at most `MAX_UNCLEAN`; 0 once one was.
         empty_at: When the first full scan of all began, if neither it nor one since has found a record; else 0.
         scan: Progress of the full scan.
         capped: Records after which the server ends every list; 0 where it does not.
@@ -282,6 +298,11 @@ class Cursor:
     def events(self) -> int:
         """The number of events, since Redis has lost some if it did."""
         return self.sequence - self.generation
+
+    @property
+    def reads_again(self) -> bool:
+        """Whether the next full scan is due at once; until it ends, a new record without a time is a snapshot."""
+        return 0 < self.unclean_scans < MAX_UNCLEAN
 
     @property
     def newest_as_of(self) -> float:

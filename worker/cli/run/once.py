@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0
 """Seconds to wait for Redis, for a worker that is reading, and for deletions after the time that they need."""
+PATIENT_SCANS = 5
+"""Full scans of a list that moves, if they take longer than that."""
 _SHORTEST_WAIT = 0.05
 _UNAVAILABLE = frozenset({"gateway_unreachable", "login_rejected", "redis_unavailable", "redis_full"})
 
@@ -162,10 +164,12 @@ async def read_once(services: Services, *, as_json: bool, wait: bool) -> None:
 
 async def _read_completely(services: Services, account: AccountServices, resource: Captured) -> Run:
     """Run one full scan that begins now, after waiting for the lease, which a daemon may hold at the moment."""
-    deadline, resume = services.clock.monotonic() + PATIENCE, False
+    deadline, resume, before = services.clock.monotonic() + PATIENCE, False, None
     store = StateStore(services.redis, account.poller.context.keys, resource)
     while True:
         run = await account.poller.poll(resource, complete=True, resume=resume, slice_seconds=float("inf"))
+        if before is not None:
+            run.add(before)
         if services.clock.monotonic() >= deadline:
             return run
         if run.outcome is Outcome.FAILED and not resume and (cursor := await store.load_cursor()).scan.failed:
@@ -175,7 +179,11 @@ async def _read_completely(services: Services, account: AccountServices, resourc
         if run.outcome not in {Outcome.HELD, Outcome.PARTIAL}:
             return run
         if run.outcome is Outcome.PARTIAL:
-            resume = True  # its pages have moved in each pass; it began after this command
+            # Its pages have moved in each pass, or it is no evidence yet that it has shown every record.
+            if before is None:
+                took = services.clock.monotonic() - run.began
+                deadline = max(deadline, run.began + PATIENT_SCANS * took)
+            resume, before = True, run
             continue
         get_logger(account=run.account).warning("waiting_for_lease", resource=run.resource, reason=run.error)
         await services.clock.sleep(1)

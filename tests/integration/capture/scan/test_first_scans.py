@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -11,6 +13,9 @@ from tests.integration.capture.test_poll import after_pages
 from tests.support.campaign import settle, worker_at
 from tests.support.faulty_gateway import Liar, order, orders, watching
 from tests.support.gateway import Gateway, Judge, Serving
+from worker.capture.gate import NOT_PROVEN
+from worker.capture.health import Health, Verdict
+from worker.capture.health import judge as judge_health
 from worker.capture.registry import ORDERS
 from worker.capture.state.run import Outcome
 from worker.capture.state.store import StateStore
@@ -66,8 +71,8 @@ async def test_new_orders_of_a_slow_clock_are_created(redis_url: str) -> None:
 
 
 async def test_records_without_a_creation_time(redis_url: str) -> None:
-    """After a scan that was resumed, or whose pages moved, they are snapshots until one is clean."""
-    liar = Liar(records=[{**each, "createdAt": None} for each in orders(40)])
+    """After a scan that was resumed, without a total, they are snapshots until one is evidence that all are known."""
+    liar = Liar(records=[{**each, "createdAt": None} for each in orders(40)], total=False)
 
     def more(watch_count: int) -> None:
         liar.records += [{**order(100 + watch_count, 0), "createdAt": None}]
@@ -75,7 +80,7 @@ async def test_records_without_a_creation_time(redis_url: str) -> None:
     async with watching(liar, redis_url, page_size=10) as watch:
         store = StateStore(watch.place.redis, watch.account.keys, ORDERS)
         await watch.poll(stop=after_pages(2))
-        assert (await watch.poll()).outcome is Outcome.COMPLETE
+        assert (await watch.poll()).outcome is Outcome.PARTIAL
         assert (await store.load_cursor()).unclean_scans == 1
         more(1)
         run = await watch.poll()
@@ -84,3 +89,94 @@ async def test_records_without_a_creation_time(redis_url: str) -> None:
         more(2)
         run = await watch.poll()
         assert (run.created, run.snapshot) == (1, 0)
+
+
+def once_before(page: int, act: Callable[[], object]) -> Callable[[str, int], None]:
+    """For `Serving.before_page`: something that happens once, before that page is served."""
+    left = [act]
+
+    def happen(_kind: str, number: int) -> None:
+        if number == page and left:
+            left.pop()()
+
+    return happen
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+async def test_an_order_that_slips_by_is_missed_by_no_complete_scan(
+    redis_url: str, *, interrupted: bool
+) -> None:
+    """Nobody knows it, so it cannot be read by its id: the scan says so, and the list is read again at once."""
+    serving = Serving(order="modified")
+    with Gateway(orders=32, serving=serving) as gateway, Judge(gateway, redis_url) as judge:
+        async with worker_at(gateway, redis_url, page_size=5, max_concurrency=1) as worker:
+            ids = gateway.history.ids("orders")
+            serving.before_page = once_before(5, lambda: gateway.history.change("orders", ids[:1]))
+            if interrupted:
+                assert (await worker.poll(stop=after_pages(2))).outcome is Outcome.STOPPED
+            run, cursor = await worker.poll(), await worker.cursor()
+            assert (run.outcome, run.covered, run.freshness) == ("partial", "none", None)
+            assert (run.error_code, run.error) == ("unproven", NOT_PROVEN)
+            assert judge_health(cursor, worker.clock.now()) == Verdict(Health.STARTING, NOT_PROVEN)
+            assert (len(judge.missed()), cursor.fresh_as_of) == (1, 0)
+            assert cursor.due_at <= worker.clock.now()
+            (_, record) = (await worker.place.redis.xrevrange(worker.account.keys.runs, count=1))[0]
+            assert NOT_PROVEN in str(record)
+            run = await worker.poll()
+            assert (run.outcome, run.snapshot, run.created) == ("complete", 1, 0)
+            assert judge.missed() == []
+
+
+@pytest.mark.parametrize("order", ["-created", "created"])
+async def test_orders_that_only_come_in_repeat_nothing(redis_url: str, order: str) -> None:
+    """They repeat known ones, or stand at the end. The total of the first page shows that none is hidden."""
+    serving = Serving(order=order)  # type: ignore[arg-type]
+    with Gateway(orders=32, serving=serving) as gateway:
+        async with worker_at(gateway, redis_url, page_size=5, max_concurrency=1) as worker:
+            serving.before_page = lambda _kind, page: page in {2, 4} and gateway.history.create("orders")
+            run = await worker.poll()
+            assert (run.outcome, run.pages, (await worker.cursor()).unclean_scans) == ("complete", 7, 0)
+
+
+async def test_a_total_that_always_counts_more_is_not_waited_for(redis_url: str) -> None:
+    """It counts orders that are not shown: the third scan that finds nothing is believed."""
+    with Gateway(orders=32, serving=Serving(told_total=lambda number: number + 2)) as gateway:
+        async with worker_at(gateway, redis_url, page_size=5) as worker:
+            runs = [await worker.poll() for _ in range(4)]
+            assert [run.outcome.value for run in runs] == ["partial", "partial", "complete", "complete"]
+
+
+async def test_a_first_scan_without_end_lets_changes_through(redis_url: str) -> None:
+    """Each scan finds an order that is new to it: three begin at once, then they wait, and newer changes do not."""
+    serving = Serving(total=None, filters=True)
+    with Gateway(orders=0, serving=serving) as gateway, Judge(gateway, redis_url) as judge:
+        history = gateway.history
+        ids = history.create("orders", 32, at=time.time() - 86_400)
+        away = set(ids[10:14])
+        serving.hidden = lambda content: content["id"] in away
+        async with worker_at(
+            gateway, redis_url, page_size=5, max_concurrency=1, intervals={"orders": 60.0}
+        ) as worker:
+
+            def later(seconds: float) -> None:
+                worker.clock.offset += seconds
+                history.step_clock(seconds)
+
+            for number in range(4):
+                serving.before_page = once_before(2, lambda: history.change("orders", ids[-1:]))
+                changed = history.change("orders", ids[:1], externalId=f"before {number}")
+                run, cursor = await worker.poll(), await worker.cursor()
+                assert (run.outcome, run.plan) == ("partial", "window+sweep" if number else "sweep")
+                judge.take()
+                assert judge.told["orders"][-1].subject in ids
+                assert changed[0] not in judge.missed()
+                assert (cursor.due_at <= worker.clock.now()) is (number < 2)
+                health = Health.STARTING if number < 2 else Health.DEGRADED
+                assert judge_health(cursor, worker.clock.now()) == Verdict(health, NOT_PROVEN)
+                away.pop()
+                later(61 if number < 2 else 3601)
+            serving.before_page = None
+            run, cursor = await worker.poll(), await worker.cursor()
+            assert (run.outcome, run.snapshot, cursor.unclean_scans) == ("complete", 1, 0)
+            assert judge_health(cursor, worker.clock.now()).health is Health.OK
+            assert judge.missed() == []

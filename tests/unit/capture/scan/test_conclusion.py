@@ -60,16 +60,18 @@ def result(**fields: Any) -> ScanResult:
 
 
 def test_when_every_record_has_been_seen() -> None:
-    """After a clean scan, or three that were not; a scan of before this was recorded counts as clean."""
+    """After a scan that proves it; one of before this was recorded counts as such. Three others begin at once."""
     cursor, counts = Cursor(), []
-    for clean in (False, False, False, False):
-        update = conclude(FULL, result(clean=clean, first_scan_at=NEWEST + 9), cursor, NOW)
+    for proven in (False, False, False, False, True):
+        update = conclude(FULL, result(proven=proven, first_scan_at=NEWEST + 9), cursor, NOW)
         cursor = replace(cursor, baseline=True, unclean_scans=update["unclean_scans"])
         counts.append(update["unclean_scans"])
-    assert counts == [1, 2, 0, 0]
+        assert ("fresh_as_of" in update) is proven
+        assert (update["due_at"] == NOW) is (counts[-1] in {1, 2})
+    assert counts == [1, 2, 3, 3, 0]
     assert conclude(FULL, result(), Cursor(), NOW)["unclean_scans"] == 0
     assert conclude(FULL, result(), replace(KNOWN, unclean_scans=1), NOW)["unclean_scans"] == 0
-    assert conclude(FULL, result(clean=False), KNOWN, NOW)["unclean_scans"] == 0
+    assert conclude(FULL, result(proven=False), KNOWN, NOW)["unclean_scans"] == 0
 
 
 def test_the_first_scan_began_no_later_than_the_newest_record() -> None:
