@@ -19,14 +19,13 @@ from worker.capture.failures import may_be_of_one_page
 from worker.capture.gate import COMPLETE, PARTIAL, UNPROVEN, ReadResult, Stop, StopCause
 from worker.capture.records.diff import Action
 from worker.capture.scan.conclusion import checkpoint, conclude, fail
-from worker.capture.scan.deletions import FEW_UNPROVEN, Deletions, find_deletions, max_deleted, unbelieved
+from worker.capture.scan.judgement import Judgement
 from worker.capture.scan.pages import PageFetcher, PageQueue
 from worker.capture.scan.paginators import fast_paginator, full_scan_paginator
 from worker.capture.scan.progress import ScanProgress, count_unreadable
-from worker.capture.scan.resumption import MIXED, MIXED_PARTS
 from worker.capture.scan.strangers import Evidence
-from worker.capture.scan.strategy import PageSummary, Strategy
-from worker.capture.scan.unreadable_pages import PageSplitter, SplitPage, letters
+from worker.capture.scan.strategy import PageSummary
+from worker.capture.scan.unreadable_pages import PageSplitter, SplitPage
 from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.state.run import Covered
 from worker.capture.writer import RecordWriter
@@ -278,17 +277,25 @@ class Scanner:
         run, now = self._run, self._clock.now()
         if not self._step.claims and not run.unreadable and not self._progress.withheld:
             return COMPLETE
-        known, is_likely = await self._load_cursor(), await self._is_likely()
+        evidence = Judgement(
+            self._session,
+            self._step,
+            self._progress,
+            self._full_scan,
+            self._strangers,
+            deadline=self._deadline,
+        )
+        known, is_likely = await self._load_cursor(), await evidence.is_likely()
         # What a person has accepted of the next full scan is believed whatever the scan has shown.
         accepted = self._full_scan is not None and await self._store.deletes_accepted()
-        anomaly = "" if accepted else await self._find_anomaly(known)
+        anomaly = "" if accepted else await evidence.find_anomaly(known, self._shown)
         unread = self._progress.unread
         ended = None if run.unreadable and not anomaly else ReadResult(suspicion=anomaly or unread)
         if anomaly:
             run.bare = run.bare or (self._step.covers is Covered.NEWER and not self.sanity.seen)
         is_believed = ended == COMPLETE
         while True:
-            absences = await self._absences(
+            absences = await evidence.absences(
                 known,
                 is_believed=is_believed,
                 doubted=bool(anomaly or unread) and not is_likely,
@@ -297,7 +304,7 @@ class Scanner:
             if absences.stop is not None:
                 return await self._stop(absences.stop)
             result = replace(absences.describe(self._result(), anomaly), is_likely=is_likely)
-            result = replace(result, proven=accepted or self._is_proven(known, result))
+            result = replace(result, proven=accepted or evidence.is_proven(known, result))
             if is_believed:
                 ended = COMPLETE if result.proven else UNPROVEN
                 ended = PARTIAL if absences.moved else ended
@@ -311,7 +318,7 @@ class Scanner:
             refresh = absences.refresh
             if is_believed and self._full_scan is not None and known.stale:
                 refresh = replace(refresh, settled=await self._store.stale_but_in(self._scan))
-            dead = [] if anomaly else self._letters(known)
+            dead = [] if anomaly else evidence.letters(known)
             if await self._commit(fields, ended, changes=absences.deleted, letters=dead, refresh=refresh):
                 break
             known = await self._load_cursor()
@@ -325,76 +332,10 @@ class Scanner:
             await self._store.forget_acceptance()
         return ended
 
-    def _is_proven(self, known: Cursor, result: ScanResult) -> bool:
-        """Whether no record is unknown that existed when the first full scan began; the first scans have to show it."""
-        scan = self._full_scan
-        if scan is None or (known.baseline and not known.unclean_scans):
-            return True
-        if scan.pages is None or (scan.pages <= 1 and result.seen < self._step.page_size):
-            return True  # no record can have moved from one page to another
-        return result.discovery.is_proof(
-            known,
-            seen=result.seen,
-            again=scan.again,
-            is_still=result.is_still,
-            believes_total=not scan.overruled,
-        )
-
     @property
     def unread(self) -> str:
         """Which records of the list the server does not serve, in words."""
         return self._progress.unread
-
-    def _letters(self, known: Cursor) -> list[Change]:
-        """Return the dead letters of what could not be read, unless the last full scan has written as many."""
-        holes = self._progress.holes
-        if sum(hole.records for hole in holes) <= known.unread_records:
-            return []
-        return letters(holes, self.resource.search, self._step.page_size)
-
-    async def _find_anomaly(self, known: Cursor) -> str:
-        """Return what speaks against the read; make the records due that have left the open statuses."""
-        if self._progress.withheld:
-            return (
-                f"{self._progress.withheld} records were not published: none of them is known, and nothing says "
-                "that they are of this account"
-            )
-        if self._step.strategy is Strategy.OPEN:
-            # Shown twice in a row, with a complete read in between, it is believed.
-            believe = bool(known.suspicious)
-            return "" if self._run.unreadable else await self._open.replace(self._shown, believe=believe)
-        return MIXED_PARTS if self._step.plan == MIXED else self.sanity.find_anomaly(known)
-
-    async def _is_likely(self) -> bool:
-        """Whether all else speaks for the records that were withheld: the known ones were shown as well."""
-        if not self._progress.withheld or self._strangers.are_refuted:
-            return False
-        if self._full_scan is None:
-            return self._strangers.met
-        unseen = await self._store.missing(self._session.buckets, 0)
-        return unseen.count <= max_deleted(unseen.tracked, FEW_UNPROVEN)
-
-    async def _absences(
-        self, known: Cursor, *, is_believed: bool, doubted: bool, accepted: bool
-    ) -> Deletions:
-        """Return what follows for records that a full scan did not show; of any other read nothing follows."""
-        if self._full_scan is None or self._run.unreadable or self._step.plan == MIXED:
-            return Deletions(doubts=known.doubts)
-        if self._progress.holes:  # what they hide is not missing
-            # Where the first record is among them, the pages may be numbered otherwise now.
-            first = min(self._progress.holes).first == 0
-            absences = unbelieved(known) if first else Deletions(doubts=known.doubts)
-            absences = replace(absences, held_back=known.held_back, unanswered=known.unanswered)
-        elif is_believed:
-            session, deadline = self._session, self._deadline
-            absences = await find_deletions(
-                session, known, accepted=accepted, scan=self._scan, deadline=deadline
-            )
-        else:
-            absences = unbelieved(known) if doubted else Deletions(doubts=known.doubts)
-        if absences.probe:
-            await self._session.context.capabilities.mark_stale(self.resource)
-        return absences
 
     async def _load_cursor(self) -> Cursor:
         """Return the cursor that the end of the step goes by. A full scan has itself added to its counts of records."""
