@@ -33,6 +33,8 @@ async def look_once_more(b: Bench) -> list[str]:
             before.held_back or before.suspicious
         ):  # of so few records 2 % are one, and the last may go as well
             await answer(b.redis.hset(b.account.keys.accepted, name, "1"))
+        if before.stale:
+            await b.grow_old(name)
         run = await b.poll(captured, complete=not isinstance(captured, AuditLog))
         came = {
             "due": len(waiting),
@@ -40,6 +42,7 @@ async def look_once_more(b: Bench) -> list[str]:
             "missing": run.missing,
             "held back": before.held_back,
             "suspicious": before.suspicious,
+            "stale": before.stale,
             "resumed": bool(before.scan.started),
         }
         if run.outcome is not Outcome.COMPLETE or any(came.values()):

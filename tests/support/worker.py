@@ -87,12 +87,12 @@ class Bench:
         key = self.account.keys.stream(name)
         return [event async for event in stream.follow(self.redis, key, "0", wait=False)]
 
-    async def grow_old(self, seconds: float = LAG_SECONDS) -> None:
-        """Let the stale records have been shown for so much longer."""
-        key = self.account.keys.stale("orders")
+    async def grow_old(self, name: str = "orders") -> None:
+        """Let the stale records of a resource have been shown for long enough that a full scan confirms them."""
+        key = self.account.keys.stale(name)
         for member, text in (await answer(self.redis.hgetall(key))).items():
             shown, _, since = text.decode().rpartition(" ")
-            await answer(self.redis.hset(key, member, f"{shown} {float(since) - seconds:.6f}"))
+            await answer(self.redis.hset(key, member, f"{shown} {float(since) - LAG_SECONDS:.6f}"))
 
     async def cursor(self) -> Cursor:
         """Where the orders stand."""
