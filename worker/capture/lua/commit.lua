@@ -19,8 +19,7 @@
 --   places}
 --     at: when the reads of `done` began, by this server's clock, or '' for none; done: members of due
 --     later: flat list of members of due and in how many seconds; absent: flat list for that hash; present: ids
---     follow-ups: {place of a due set in KEYS, members}; mark: the records of these changes were seen: those that
---     are new ('1'), 'all', or ''
+--     follow-ups: {place of a due set in KEYS, members}; mark: the records of these changes were seen ('1' or '')
 --     stale in: seconds until the stale records among the changes are due, unless they are due already; settled: packed
 --     ids of records that are not stale any more, as are those of all other changes; places: of further records that
 --     were seen
@@ -120,11 +119,9 @@ for _, change in ipairs(changes) do
   if #change[3] < 23 then
     -- A place of its own, for good, in bytes 19 to 22; also in the stead of a state of another hand.
     state = string.sub(state, 1, 18) .. struct.pack('>I4', places) .. string.sub(state, 23)
-    if more[7] ~= '' then
-      seen[#seen + 1] = places
-    end
     places = places + 1
-  elseif more[7] == 'all' then
+  end
+  if more[7] ~= '' and change[7] >= 0 then
     seen[#seen + 1] = struct.unpack('>I4', state, 19)
   end
   if change[7] < 0 then

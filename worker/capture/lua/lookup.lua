@@ -2,18 +2,25 @@
 -- KEYS: prefix of the state hashes, shown (bitmap: places of the records that a complete read has seen)
 --   (all of one hash tag)
 -- ARGV: msgpack of a flat list: bucket, packed id, raw fingerprint, bucket, packed id, ...; '1' to note in the
---   bitmap that they were seen, else ''
+--   bitmap that those were seen whose bytes are known, else ''. The others are noted with the commit that stores them:
+--   a worker that is killed before it has not seen them. Of a record that is known to be unreadable, the stored bytes
+--   are the inverse of those that are served; it is not committed again.
 -- Returns a flat list: position (from 0), packed state ('' for a new record), position, ...
+local function is_inverse(one, other)
+  return string.gsub(one, '.', function(byte) return string.char(255 - string.byte(byte)) end) == other
+end
+
 local wanted = cmsgpack.unpack(ARGV[1])
 local prefix = KEYS[1] .. ':'
 local found, seen = {}, {}
 for at = 1, #wanted, 3 do
   local state = redis.call('HGET', prefix .. wanted[at], wanted[at + 1])
-  if not state or string.sub(state, 1, 8) ~= wanted[at + 2] then
+  local bytes = state and string.sub(state, 1, 8)
+  if bytes ~= wanted[at + 2] then
     found[#found + 1] = (at - 1) / 3
     found[#found + 1] = state or ''
   end
-  if state and #state > 22 and ARGV[2] ~= '' then
+  if ARGV[2] ~= '' and state and #state > 22 and (bytes == wanted[at + 2] or is_inverse(bytes, wanted[at + 2])) then
     seen[#seen + 1] = 'SET'
     seen[#seen + 1] = 'u1'
     seen[#seen + 1] = struct.unpack('>I4', state, 19)

@@ -181,7 +181,7 @@ class StateStore:
         Args:
             observed: The records.
             buckets: Number of hashes that store the states.
-            mark: Mark all of the records as seen by the full scan.
+            mark: Mark those whose fingerprints are equal as seen by the full scan; the commit marks the others.
             every: Return the indices of all records, including unchanged ones.
 
         """
@@ -339,7 +339,7 @@ class StateStore:
             [item for pair in refresh.absent.items() for item in pair],
             list(refresh.present),
             self._due(changes, befores),
-            "all" if refresh.shown_in else "1" if refresh.scan else "",
+            "1" if refresh.scan or refresh.shown_in else "",
             refresh.stale_in,
             list(refresh.settled),
             list(refresh.places),
