@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.bench.harness import redis_server
-from tests.support.faulty_gateway import Hands
+from tests.support.faulty_gateway import MovedClock
 from tests.support.worker import BenchContext
 from worker.sandbox import SandboxServer, ServedContract
 from worker.telemetry import log as logs
@@ -40,7 +40,7 @@ class Hour:
     plans: tuple[str, ...]
 
 
-async def hour(b: Bench, clock: Hands, changes: int) -> Hour:
+async def hour(b: Bench, clock: MovedClock, changes: int) -> Hour:
     """One hour of polls, with so many changes before each."""
     requests, events, plans = 0, 0, dict[str, None]()
     for _ in range(int(3600 / INTERVAL)):
@@ -60,7 +60,7 @@ async def measure(plan: str, orders: int, page_size: int, url: str) -> list[str]
     cells = [plan]
     for changes in (0, 1, 20):
         with SandboxServer(orders=orders, contract=ServedContract(**PLANS[plan])) as sandbox:
-            clock = Hands()
+            clock = MovedClock()
             options = {"probe": True, "page_size": page_size, "clock": clock}
             async with BenchContext(sandbox, url, options) as b:
                 await b.redis.flushall()

@@ -18,38 +18,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import anyio
-import anyio.lowlevel
 from pydantic import SecretStr
 
+from tests.support.faulty_gateway import MovedClock
 from tests.support.gateway import CLIENT_ID, CLIENT_SECRET, Gateway, Judge
 from worker.app import open_services
 from worker.capture.registry import ORDERS
 from worker.capture.resources import Captured
 from worker.capture.state.cursor import Cursor
-from worker.capture.state.lease import RENEW_SECONDS
 from worker.capture.state.run import Run
 from worker.capture.state.store import StateStore
-from worker.clock import SystemClock
 from worker.config.sections import Account, ApiSettings
 from worker.services import AccountServices, Services
-
-
-class HostClock(SystemClock):
-    """The clock of a host, `offset` seconds ahead; waits take no time, except those between two heartbeats."""
-
-    def __init__(self, offset: float = 0.0) -> None:
-        self.offset = offset
-
-    def now(self) -> float:
-        """Seconds since 1970, as far as this host is concerned."""
-        return time.time() + self.offset
-
-    async def sleep(self, seconds: float) -> None:
-        """No wait, except between two heartbeats of a lease."""
-        if seconds >= RENEW_SECONDS:
-            await anyio.sleep(seconds)
-        await anyio.lowlevel.checkpoint()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +38,7 @@ class Worker:
 
     place: Services
     account: AccountServices
-    clock: HostClock
+    clock: MovedClock
 
     async def poll(self, captured: Captured = ORDERS, **options: Any) -> Run:
         """One poll, of the orders unless something else is named."""
@@ -92,7 +72,7 @@ def account_at(gateway: Gateway, **settings: Any) -> Account:
 @asynccontextmanager
 async def worker_at(gateway: Gateway, redis_url: str, **settings: Any) -> AsyncIterator[Worker]:
     """A worker that has asked nothing yet. `clock`: that of its host."""
-    clock = settings.pop("clock", None) or HostClock()
+    clock = settings.pop("clock", None) or MovedClock()
     account = account_at(gateway, **settings)
     async with open_services([account], redis_url, clock) as place:
         yield Worker(place, place.accounts[account.name], clock)

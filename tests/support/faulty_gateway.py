@@ -193,11 +193,11 @@ class Liar:
         await writer.drain()
 
 
-class Hands(SystemClock):
+class MovedClock(SystemClock):
     """A clock that the test may put on or back by `offset` seconds, and on which waits take no time."""
 
-    def __init__(self) -> None:
-        self.offset = 0.0
+    def __init__(self, offset: float = 0.0) -> None:
+        self.offset = offset
 
     def now(self) -> float:
         """Seconds since 1970, as far as this clock is concerned."""
@@ -217,7 +217,7 @@ class Watch:
     liar: Liar
     place: Services
     account: AccountServices
-    clock: Hands
+    clock: MovedClock
 
     async def poll(self, source: Captured = ORDERS, **options: Any) -> Run:
         """One poll of the orders, or of something else."""
@@ -257,7 +257,7 @@ async def watching(
     # At the same address as before, since another one would be another gateway; two workers may be at it at once.
     server = await asyncio.start_server(serve, "127.0.0.1", urlsplit(liar.url).port or 0, reuse_port=True)
     liar.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    clock, account = Hands(), replace(_account(liar, api), confirm_deletes=confirm_deletes)
+    clock, account = MovedClock(), replace(_account(liar, api), confirm_deletes=confirm_deletes)
     try:
         async with open_services([account], redis_url, clock) as place:
             yield Watch(liar, place, place.accounts[account.name], clock)

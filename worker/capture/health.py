@@ -185,7 +185,8 @@ def _missing(cursor: Cursor) -> Iterator[str]:
         yield (
             f"the last full scan did not find {cursor.held_back} of {cursor.tracked} known records, too many to "
             "publish as deleted. First run: ordersync contract probe. If it shows what you expect of the gateway, look "
-            "for some of the records in OrderMesh. Only if they are gone, run: ordersync resync --accept-deletes"
+            "for some of the records in OrderMesh. Only if they are gone, run: "
+            "ordersync resync RESOURCE --accept-deletes"
         )
     elif cursor.doubts > 1 and not cursor.suspicious and not cursor.unread:
         yield (

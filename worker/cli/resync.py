@@ -272,7 +272,7 @@ def _ended(account: str, resync: Resync) -> str:
         f"{resync.by_id} read by their ids, since no page showed them: the list moved"
         if resync.by_id
         else "",
-        f"{resync.passed_over} known records were shown by no page and cannot be read by their ids: run it again"
+        f"{resync.passed_over} known records were on no page and cannot be read by their ids: run the resync again"
         if resync.passed_over
         else "",
     ]

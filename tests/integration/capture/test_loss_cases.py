@@ -14,7 +14,7 @@ import pytest
 from jobs.poll import job_id
 from jobs.tick import tick
 from tests.support.arq_worker import queue_of
-from tests.support.faulty_gateway import Hands
+from tests.support.faulty_gateway import MovedClock
 from tests.support.mutations import change_apart
 from tests.support.sandbox_api import SandboxApi
 from tests.support.worker import Bench, BenchMaker
@@ -206,7 +206,7 @@ async def test_late_commits_below_the_mark(bench: BenchMaker, plan: str) -> None
 async def test_index_lag(bench: BenchMaker, plan: str) -> None:
     """A change that lists show an hour after it was made is not passed by: the mark comes from what was shown."""
     with server(plan, index_lag=HOUR) as sandbox:
-        ahead, clock = [0.0], Hands()
+        ahead, clock = [0.0], MovedClock()
         sandbox._sandbox.indexes["orders.search"] = Index(HOUR, lambda: ahead[0])
         async with bench(sandbox, probe=True, page_size=10, clock=clock) as b:
             await settled(b)
@@ -242,7 +242,7 @@ async def test_updated_at_is_null(bench: BenchMaker, plan: str) -> None:
 @pytest.mark.parametrize("plan", FAST)
 async def test_clock_skew_of_an_hour(bench: BenchMaker, plan: str, skew: float) -> None:
     """Whichever way our clock is wrong: nothing is passed by, nothing is read again and again, and it is told."""
-    clock = Hands()
+    clock = MovedClock()
     clock.offset = skew
     with server(plan) as sandbox:
         async with bench(sandbox, probe=True, page_size=10, clock=clock) as b:
@@ -262,7 +262,7 @@ async def test_clock_skew_of_an_hour(bench: BenchMaker, plan: str, skew: float) 
 
 async def test_a_worker_that_was_down_for_a_day(bench: BenchMaker, redis_url: str) -> None:
     """What was missed is one poll, and that catches up with everything."""
-    clock = Hands()
+    clock = MovedClock()
     with server("window, sorted", orders=300) as sandbox:
         async with (
             bench(sandbox, probe=True, page_size=20, clock=clock) as b,

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from tests.support.campaign import HostClock
 from tests.support.convergence import look_once_more, missing_entries, take_new
+from tests.support.faulty_gateway import MovedClock
 from tests.support.mutations import ACTIONS, Happenings
 from tests.support.oracle import Ledger
 from tests.support.servers import Server
@@ -111,7 +111,7 @@ class Life(RuleBasedStateMachine):
         """A small shop with its catalog, and a worker that knows how it is served and may have read it before."""
         with redis.Redis.from_url(self.server.url) as client:
             client.flushall()
-        self.contract, self.now, self.clock = contract, 0.0, HostClock()
+        self.contract, self.now, self.clock = contract, 0.0, MovedClock()
         self.sandbox = SandboxServer(orders=orders, contract=contract)
         if contract.index_lag:
             lists = {each: Index(LAG, lambda: self.now) for each in searches}
