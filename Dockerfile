@@ -16,7 +16,9 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     /build/bin/pip --python /opt/ordersync/bin/python install \
       --require-hashes --only-binary :all: --requirement requirements.lock \
     && /build/bin/pip install --require-hashes --only-binary :all: --requirement requirements-build.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
+COPY native native
+COPY consumer consumer
 COPY worker worker
 COPY jobs jobs
 RUN /build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /build/wheel . \
