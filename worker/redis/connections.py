@@ -28,7 +28,7 @@ from worker.backoff import Backoff
 from worker.config.settings import hide_password
 from worker.errors import RedisUnavailable, SettingsError
 from worker.redis.refusals import explain
-from worker.redis.server_state import is_lost, is_of_role
+from ordersync_consumer.server_state import is_lost, is_of_role
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:

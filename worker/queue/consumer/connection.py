@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import redis.exceptions
 
 from worker.redis.refusals import is_full
-from worker.redis.server_state import is_lost, is_of_role, is_passing
+from ordersync_consumer.server_state import is_lost, is_of_role, is_passing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from worker.backoff import Backoff
 from worker.errors import GroupGone
 from worker.queue.consumer.connection import is_transient
-from worker.redis.server_state import is_of_role
+from ordersync_consumer.server_state import is_of_role
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

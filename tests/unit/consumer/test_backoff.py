@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker import queue
-from worker.backoff import Backoff
+import worker.backoff
+from ordersync_consumer.backoff import Backoff
 
 
 class OneBound:
@@ -37,6 +37,6 @@ def test_pauses_are_bounded(attempt: int, *, low: bool) -> None:
     assert pause == pytest.approx(longest / 2 if low else longest)
 
 
-def test_consumers_get_the_same_class() -> None:
-    """`worker.queue` exports it."""
-    assert queue.Backoff is Backoff
+def test_the_engine_has_the_same_class() -> None:
+    """Under its own name."""
+    assert worker.backoff.Backoff is Backoff

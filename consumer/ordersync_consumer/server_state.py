@@ -27,6 +27,11 @@ def is_passing(error: BaseException) -> bool:
     return _has_code(error, _PASSING)
 
 
+def is_full(error: BaseException) -> bool:
+    """True if Redis refused a write because it has reached maxmemory. Redis 6.2 wraps this in a script error."""
+    return isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in str(error)
+
+
 def is_lost(error: BaseException) -> bool:
     """Return True if an error says that the connection is gone, although its type does not."""
     return isinstance(error, RuntimeError) and _CLOSED in str(error)

@@ -43,7 +43,7 @@ async def test_result_and_error_come_through() -> None:
 
 async def test_a_cancellation_that_was_swallowed_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `asyncio.wait_for` of Python 3.11 does it: the task ends all the same, and says so."""
-    monkeypatch.setattr("worker.cancellation.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("ordersync_consumer.cancellation.AGAIN_SECONDS", 0.01)
     swallowed = 0
 
     async def go_on() -> None:
