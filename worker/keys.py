@@ -1,19 +1,22 @@
 """The names of all keys in Redis. They begin with a prefix, `ordersync:` if the settings do not name another.
 
-The keys of an account share a hash tag, so that one script can use several.
+The keys of an account share a hash tag, so that one script can use several. arq's own keys (`arq:job:...`) do not have
+the prefix.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from ordersync_consumer import keys as consumer_keys
+from ordersync_consumer.keys import PREFIX
 
-PREFIX = "ordersync:"
-"""The prefix of every key, if the settings do not name another. arq's own keys (`arq:job:...`) do not have it."""
+__all__ = [
+    "PREFIX",
+    "KeySpace",
+    "Keys",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,11 @@ class KeySpace:
         return f"{self.prefix}accounts"
 
     @property
+    def account_rows(self) -> str:
+        """Hash of the accounts that `ordersync accounts` manages; `*revision` counts the changes."""
+        return f"{self.prefix}accounts:config"
+
+    @property
     def queues(self) -> str:
         """The prefix of the names of arq's queues."""
         return f"{self.prefix}queue:"
@@ -40,30 +48,66 @@ class KeySpace:
         """
         return f"{self.queues}resync"
 
-    def queue(self, accounts: Iterable[str]) -> str:
-        """Return the name of the queue of all workers that serve exactly these accounts, so that each can do every job.
+    def lane(self, name: str) -> str:
+        """The schedule of a class of work: a sorted set of jobs by due time, for the workers of all accounts.
 
-        Workers with other accounts, such as those of a deployment that adds one, have another queue. If both serve an
-        account, the lease keeps them from reading the same resource.
+        Its name does not depend on the accounts, which come and go; see `jobs/schedule.py`.
         """
-        return self.queues + hashlib.sha256("\n".join(sorted(accounts)).encode()).hexdigest()[:8]
+        return f"{self.queues}{name}"
+
+    @property
+    def planned(self) -> str:
+        """Sorted set with one member while all accounts are in the schedule: it goes where the schedule goes."""
+        return f"{self.queues}planned"
+
+    def worker(self, worker_id: str) -> str:
+        """When a worker was last alive, in seconds since 1970; it expires."""
+        return f"{self.prefix}worker:{worker_id}"
+
+    @property
+    def changes(self) -> str:
+        """Stream of the accounts that a person has changed, for the workers of all accounts."""
+        return f"{self.prefix}changes"
+
+    @property
+    def clock(self) -> str:
+        """Hash: the latest time of Redis that a worker has seen, and by how much it was put back in all."""
+        return f"{self.prefix}clock"
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The keys that accounts share, except those of the queue, and the type of each."""
+        return {self.accounts: "set", self.account_rows: "hash", self.changes: "stream", self.clock: "hash"}
 
     def of(self, account: str) -> Keys:
         """Return the keys of an account."""
         return Keys(account, self.prefix)
 
+    def gateway(self, base_url: str, contract: str) -> GatewayKeys:
+        """Return the keys of a gateway: of a base address, and a contract by its fingerprint."""
+        name = hashlib.sha256(f"{base_url} {contract}".encode()).hexdigest()[:16]
+        return GatewayKeys(f"{self.prefix}gateway:{name}:")
+
 
 @dataclass(frozen=True, slots=True)
-class Keys:
-    """The keys of one account: `ordersync:{account}:...`."""
+class GatewayKeys:
+    """The keys of what the accounts of a gateway share. They have no hash tag: each is used alone."""
 
-    account: str
-    prefix: str = PREFIX
+    base: str
 
     @property
-    def base(self) -> str:
-        """The prefix of every key of the account."""
-        return f"{self.prefix}{{{self.account}}}:"
+    def contract(self) -> str:
+        """Hash of what probes found, by resource; it expires."""
+        return f"{self.base}contract"
+
+    def lease(self, resource: str) -> str:
+        """Hash of the lease of the account that probes a resource for all."""
+        return f"{self.base}lease:{resource}"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys(consumer_keys.Keys):
+    """The keys of one account: `ordersync:{account}:...`. Those that consumers use are defined in the consumer kit."""
 
     @property
     def layout(self) -> str:
@@ -92,7 +136,7 @@ class Keys:
 
     @property
     def clock(self) -> str:
-        """The latest time of Redis that a tick has seen, in seconds since 1970."""
+        """By how many seconds the due times were moved because the clock of Redis was put back."""
         return f"{self.base}clock"
 
     @property
@@ -115,21 +159,18 @@ class Keys:
         return f"{self.base}probe:{resource}"
 
     def worker(self, worker_id: str) -> str:
-        """The last heartbeat of a worker; it expires."""
+        """What a worker has last reported of the account; it expires."""
         return f"{self.base}worker:{worker_id}"
 
     @property
     def workers(self) -> str:
-        """The names of the workers, by the time of their last heartbeat."""
+        """The names of the workers, by the time of their last report of the account."""
         return f"{self.base}workers"
 
-    def stream(self, resource: str) -> str:
-        """Stream of the events of a resource."""
-        return f"{self.base}stream:{resource}"
-
-    def dead(self, resource: str) -> str:
-        """Stream of the dead letters: records and events that could not be processed, with the reason."""
-        return f"{self.base}dead:{resource}"
+    @property
+    def expired_letters(self) -> str:
+        """Hash: how many dead letters of a resource have expired, and when the last ones did, as `RESOURCE:at`."""
+        return f"{self.base}expired"
 
     def states(self, resource: str) -> str:
         """Hashes of the states of the records; `:` and the number of the bucket follow."""
@@ -176,6 +217,11 @@ class Keys:
         """Hash of the resources whose next full scan may delete any number of records, with who accepted that."""
         return f"{self.base}accepted"
 
+    @property
+    def retries(self) -> str:
+        """Set of the parked records that the worker is asked to look at again: resource, a zero byte, packed id."""
+        return f"{self.base}retries"
+
     def resync(self, name: str) -> str:
         """Hash of one resync: the request and its progress."""
         return f"{self.base}resync:{name}"
@@ -183,6 +229,11 @@ class Keys:
     def resync_shown(self, name: str) -> str:
         """Bitmap of the records that a forced resync of all records has published."""
         return f"{self.base}resync:{name}:shown"
+
+    @property
+    def operator_log(self) -> str:
+        """Stream of what people have changed with commands."""
+        return f"{self.base}operator_log"
 
     @property
     def resyncs(self) -> str:
@@ -219,12 +270,14 @@ class Keys:
         return f"{self.base}lease:{resource}"
 
     def kinds_of(self, resource: str) -> dict[str, str]:
-        """Return the keys of a resource, except those of buckets, groups and consumers, and the type of each."""
+        """Return the keys of a resource, except those of buckets and consumers, and the type of each."""
         return {
             self.stream(resource): "stream",
             self.dead(resource): "stream",
             self.last_published(resource): "string",
             self.fields(resource): "list",
+            self.probe(resource): "list",
+            self.stale(resource): "hash",
             self.cursor(resource): "hash",
             self.refresh_queue(resource): "zset",
             self.refresh_failures(resource): "hash",
@@ -242,34 +295,41 @@ class Keys:
         """Return the prefixes of the hashes that are spread over buckets; `:` and the number of the bucket follow."""
         return self.states(resource), self.last_published(resource), self.nested_ids(resource)
 
+    def kinds_of_worker(self, worker_id: str) -> dict[str, str]:
+        """Return the keys of a worker, and the type of each."""
+        return {self.worker(worker_id): "string"}
+
+    def kinds_of_resync(self, name: str) -> dict[str, str]:
+        """Return the keys of a resync, and the type of each."""
+        return {self.resync(name): "hash", self.resync_shown(name): "string"}
+
+    def kinds_of_consumer(self, resource: str, group: str, consumer: str) -> dict[str, str]:
+        """Return the keys of a consumer of a group and of the group, except the marks of events, and their types."""
+        return {
+            self.replayed(resource, group): "set",
+            self.consumer_lock(resource, group, consumer): "string",
+        }
+
     @property
     def kinds(self) -> dict[str, str]:
-        """The keys of the account as a whole, except those of workers and resyncs, and the type of each."""
+        """The keys of the account as a whole, and the type of each."""
         return {
             self.layout: "string",
             self.source: "string",
             self.token: "string",
             self.token_lock: "string",
             self.budget: "hash",
-            f"{self.budget}:sharing": "zset",
+            self.clock: "string",
             self.runs: "stream",
+            self.operator_log: "stream",
             self.paused: "hash",
             self.contract: "hash",
             self.workers: "zset",
             self.accepted: "hash",
+            self.retries: "set",
+            self.expired_letters: "hash",
             self.resyncs: "zset",
             self.open_resyncs: "set",
             self.lease("reconcile"): "hash",
+            self.lease("erase"): "hash",
         }
-
-    def replayed(self, resource: str, group: str) -> str:
-        """The ids of entries that are replayed for a group, until it acknowledges them."""
-        return f"{self.base}replayed:{resource}:{group}"
-
-    def consumer_lock(self, resource: str, group: str, consumer: str) -> str:
-        """The process that consumes under a name, so that a second one with this name is detected."""
-        return f"{self.base}holder:{resource}:{group}:{consumer}"
-
-    def processed(self, group: str, event_id: str) -> str:
-        """Marks an event as processed by a group."""
-        return f"{self.base}once:{group}:{event_id}"
