@@ -1,4 +1,5 @@
 -- Removes the marks of replayed entries that are not pending any more.
+-- Flags: allow-oom
 -- KEYS: stream, set of the replayed ids of the group
 -- ARGV: group, cursor ('0' to begin), about how many marks to check
 -- Returns the cursor to go on from; '0': all were checked.

@@ -1,4 +1,5 @@
 -- Claims pending entries for a consumer and returns them with their data.
+-- Flags: allow-oom
 -- KEYS: stream, set of the replayed ids
 -- ARGV: group, consumer, then either
 --   'idle', minimum idle time in ms, cursor, maximum number of entries: those of any consumer; or

@@ -1,4 +1,5 @@
 -- Renews the claim of a consumer on entries, and stores how often they were delivered.
+-- Flags: allow-oom
 -- KEYS: stream, lock on the consumer's name
 -- ARGV: group, consumer, token of this process, ms for which the lock is renewed, then for each entry
 --   id, count of deliveries ('' to leave it unchanged)

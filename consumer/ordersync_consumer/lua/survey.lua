@@ -1,6 +1,8 @@
 -- Returns the status of a stream and its groups. Begins with needs.lua.
+-- Flags: no-writes, allow-oom
 -- KEYS: stream
--- ARGV: limits on age (ms), number, bytes (0: no limit), as for trim.lua
+-- ARGV: limits on age (ms), number, bytes (0: no limit), as for trim.lua; '1' if only groups are of interest: the memory is 0
+--   then, and so is the average without a group or a limit on bytes
 -- Returns {entries, average bytes of an entry as text, used memory, maxmemory,
 --   {name, first id needed, id delivered last, entries pending, lowest of them or '', entries unread,
 --    first entry unread or '', entries held}, ... one for each group}
@@ -13,18 +15,22 @@ local stream = KEYS[1]
 local age, most_entries, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local used, most = 0, 0
-local info = redis.pcall('INFO', 'memory')
+local info = ARGV[4] ~= '1' and redis.pcall('INFO', 'memory')
 if type(info) == 'string' then
   most = tonumber(string.match(info, '\nmaxmemory:(%d+)') or 0)
   used = tonumber(string.match(info, '\nused_memory:(%d+)') or 0)
     - tonumber(string.match(info, '\nmem_not_counted_for_evict:(%d+)') or 0)
 end
 
-if redis.call('EXISTS', stream) == 0 then
+local length = redis.call('XLEN', stream)
+if length == 0 and redis.call('EXISTS', stream) == 0 then
   return {0, '0', used, most}
 end
-local length = redis.call('XLEN', stream)
-local average = average_of(stream)
+local groups = groups_of(stream)
+if ARGV[4] == '1' and #groups == 0 then
+  return {length, '0', used, most}
+end
+local average = (ARGV[4] ~= '1' or most_bytes > 0) and average_of(stream) or 0
 local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
 local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 
@@ -53,7 +59,7 @@ if age > 0 then
 end
 
 local answer = {length, string.format('%.1f', average), used, most}
-for _, group in ipairs(groups_of(stream)) do
+for _, group in ipairs(groups) do
   local name, needed, delivered, pending, lowest = unpack(group)
   local unread, oldest_unread = entries_from('(' .. delivered)
   local held = math.max(0, (entries_from(needed)) - kept)

@@ -1,4 +1,5 @@
 -- Gives entries back, so that any consumer of the group may claim them at once.
+-- Flags: allow-oom
 -- KEYS: stream, lock on the consumer's name
 -- ARGV: group, consumer, token of this process, reserved consumer that gets them, ms of idle time that they get,
 --   how many more to give back, then for each entry: id, how often it was delivered
