@@ -28,7 +28,7 @@ from redis.asyncio import Redis as AsyncRedis
 from tests.bench.harness import redis_server, sampled
 from tests.support.streams import STREAM, fields_of
 from worker.queue import Consumer
-from worker.queue.envelope import parse
+from ordersync_consumer.envelope import parse
 from worker.telemetry import log as logs
 
 if TYPE_CHECKING:

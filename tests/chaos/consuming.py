@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from tests.support.streams import fields_of
 from tests.support.waiting import PATIENCE, eventually
 from worker.keys import Keys
-from worker.queue.envelope import event_id
+from ordersync_consumer.envelope import event_id
 from worker.redis import scripts
 from worker.redis.connections import answer, connect
 

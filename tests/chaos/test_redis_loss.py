@@ -23,7 +23,7 @@ from worker.capture.state.given_out import GivenOut
 from worker.capture.state.run import Outcome
 from worker.capture.writer import RecordWriter
 from worker.errors import RedisFull, RedisWentBack
-from worker.queue.envelope import Event
+from ordersync_consumer.envelope import Event
 from worker.redis import scripts
 from worker.sandbox import SandboxServer
 

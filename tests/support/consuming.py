@@ -12,7 +12,7 @@ from tests.support.streams import fields_of
 from worker.keys import Keys
 from worker.queue import Consumer, Delivery
 from worker.queue.dead import DeadLetter, DeadLetters
-from worker.queue.envelope import event_id
+from ordersync_consumer.envelope import event_id
 
 KEYS = Keys("default")
 

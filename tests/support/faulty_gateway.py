@@ -25,7 +25,7 @@ from worker.capture.state.run import Run
 from worker.clock import SystemClock, parse_time, rfc3339
 from worker.config.sections import Account, ApiSettings, ReconcileSettings
 from worker.ordermesh.contract.findings import Capabilities
-from worker.queue.envelope import Event
+from ordersync_consumer.envelope import Event
 from worker.queue.streams import tail as stream
 from worker.services import AccountServices, Services
 

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ordersync_consumer.envelope import Event
 from tests.support.mutations import Happenings, Place, canonical
 from worker.capture.registry import AUDIT_LOGS, RESOURCES
-from worker.queue.envelope import Event
 
 
 @dataclass(slots=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from ordersync_consumer.envelope import FIELDS, event_id, event_type, sequence_text, source
 from worker.keys import Keys
-from worker.queue.envelope import FIELDS, event_id, event_type, source
 
 KEYS = Keys("default")
 STREAM = KEYS.stream("orders")
@@ -26,7 +26,7 @@ def fields_of(number: int, data: bytes = b'{"id":"a"}', resource: str = "orders"
         "time": "2026-01-01T10:00:00.000Z",
         "datacontenttype": "application/json",
         "dataschema": "urn:ordersync:order:1",
-        "sequence": str(number),
+        "sequence": sequence_text(number),
         "version": "1",
         "reason": "poll",
         "changed": "",

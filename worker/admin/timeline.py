@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
     from worker.ordermesh.http.reply import AuditReply
-    from worker.queue.envelope import Event
+    from ordersync_consumer.envelope import Event
     from worker.queue.streams.groups import Group
 
 NAMES = ("id", "shortId", "safeId", "externalId")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from worker.ordermesh.http.reply import AuditEntry
     from worker.queue.dead import DeadLetter
-    from worker.queue.envelope import Event
+    from ordersync_consumer.envelope import Event
 
 _MESSAGES = ("status", "shipmentStatus", "text")
 """Fields of a record that a line shows, besides the names of the changed fields."""

@@ -18,7 +18,7 @@ from worker.clock import SystemClock
 from worker.config.sections import RESOURCES
 from worker.errors import NotReplayable, OrdersyncError, SettingsError
 from worker.queue.dead import DELIVERY
-from worker.queue.envelope import FIELDS
+from ordersync_consumer.envelope import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -20,7 +20,7 @@ from worker.redis.connections import connect
 from worker.redis.refusals import explain
 
 if TYPE_CHECKING:
-    from worker.queue.envelope import Event
+    from ordersync_consumer.envelope import Event
 
 _ENTRY_ID = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")
 _COLOURS = {"snapshot": "blue", "created": "green", "updated": "yellow", "deleted": "red"}

@@ -32,7 +32,7 @@ from worker.contracts.sandbox_page import sandbox_page
 from worker.contracts.settings_page import settings_page
 from worker.errors import OrdersyncError
 from worker.ordermesh.record_schema import entry_schema, record_schema
-from worker.queue.envelope import data_schema
+from ordersync_consumer.envelope import data_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

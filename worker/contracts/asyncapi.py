@@ -14,8 +14,8 @@ from worker.capture.registry import CAPTURED
 from worker.capture.resources import AuditLog, Resource
 from worker.contracts.event_schema import VERSION, envelope_schema, letter_schemas
 from worker.keys import Keys
-from worker.queue import envelope
-from worker.queue.envelope import TYPE_PREFIX
+from ordersync_consumer import envelope
+from ordersync_consumer.envelope import TYPE_PREFIX
 
 if TYPE_CHECKING:
     from worker.capture.resources import Captured

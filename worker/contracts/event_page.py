@@ -10,7 +10,7 @@ from worker.contracts.compatibility import ORDER, promise_of
 from worker.contracts.event_schema import envelope_schema, letter_schemas
 from worker.contracts.markdown import code, page, table
 from worker.keys import Keys
-from worker.queue.envelope import TYPE_PREFIX, data_schema
+from ordersync_consumer.envelope import TYPE_PREFIX, data_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

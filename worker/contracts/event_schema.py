@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker.queue import envelope
-from worker.queue.envelope import (
+from ordersync_consumer import envelope
+from ordersync_consumer.envelope import (
     CONTENT_TYPE,
     ENCODING_FIELD,
     FIELDS,
+    PREDECESSOR_FIELD,
     PREVIOUS_FIELD,
+    SEQUENCE_DIGITS,
     SPEC_VERSION,
     TRACE_FIELD,
     Encoding,
@@ -92,6 +94,11 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
         "worker and its spans have the same ids; flag 01 means that the spans were recorded. Present only if it is "
         "enabled.",
         pattern="^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+    ),
+    PREDECESSOR_FIELD: _text(
+        "The sequence of the previous event of the same record. Absent in its first event, in an event that follows "
+        "another one of the same audit log directly, and where that event was published by an earlier version.",
+        pattern=f"^[0-9]{{{SEQUENCE_DIGITS}}}$",
     ),
 }
 _EVENT = {name: _PROPERTIES[name] for name in (*FIELDS, *envelope.OPTIONAL_FIELDS)}

@@ -4,7 +4,7 @@ from worker.backoff import Backoff
 from worker.errors import ConsumerReplaced, GroupGone, NotReplayable
 from worker.queue.consumer import Consumer, Statistics
 from worker.queue.consumer.delivery import Batch, Delivery, Reject, Trimmed
-from worker.queue.envelope import Event
+from ordersync_consumer.envelope import Event
 
 __all__ = [
     "Backoff",

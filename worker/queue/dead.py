@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from worker.cancellation import finish
 from worker.clock import parse_time
 from worker.errors import DataError, NotReplayable
-from worker.queue import envelope
+from ordersync_consumer import envelope
 from worker.queue.streams.groups import LONG_AGO, REPLAY, text, written_at
 from worker.redis import scripts
 from worker.redis.connections import answer
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.keys import Keys
-    from worker.queue.envelope import Event
+    from ordersync_consumer.envelope import Event
 
 RECORD, DELIVERY = "record", "delivery"
 _PAGE = 100

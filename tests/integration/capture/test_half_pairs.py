@@ -20,7 +20,7 @@ from worker.cli.consume.batches import line_of
 from worker.config.sections import EventSettings, InterestSettings, PrivacySettings
 from worker.ordermesh.http.reply import _entry
 from worker.queue import Delivery
-from worker.queue.envelope import Event
+from ordersync_consumer.envelope import Event
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET
 
 pytestmark = pytest.mark.anyio

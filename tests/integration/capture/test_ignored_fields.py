@@ -21,7 +21,7 @@ from tests.support.worker import Bench, BenchContext, BenchMaker
 from worker.capture.registry import ORDERS
 from worker.capture.resync.requests import ResyncRequest
 from worker.config.sections import EventSettings, InterestSettings, PrivacySettings
-from worker.queue.envelope import Event
+from ordersync_consumer.envelope import Event
 from worker.sandbox import SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio

@@ -30,8 +30,8 @@ from worker.clock import SystemClock
 from worker.config.sections import EventSettings, PrivacySettings
 from worker.errors import DataError
 from worker.keys import Keys
-from worker.queue import envelope
-from worker.queue.envelope import FIELDS, Event
+from ordersync_consumer import envelope
+from ordersync_consumer.envelope import FIELDS, Event
 from worker.redis.connections import answer
 from worker.sandbox import SandboxServer
 

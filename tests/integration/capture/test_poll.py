@@ -13,7 +13,7 @@ import pytest
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.health import Health, judge
 from worker.capture.state.refresh_queue import RefreshQueue, record
-from worker.queue.envelope import Event
+from ordersync_consumer.envelope import Event
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from ordersync_consumer.envelope import Event
 from tests.support.servers import Server
 from tests.support.worker import Bench, BenchContext
 from worker.capture.state.refresh_queue import record
 from worker.capture.state.run import Outcome, Run
-from worker.queue.envelope import Event
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 

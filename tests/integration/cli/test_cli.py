@@ -28,7 +28,7 @@ from worker import __version__
 from worker.app import announce
 from worker.cli import COMMANDS
 from worker.config.settings import variable_names
-from worker.queue.envelope import FIELDS
+from ordersync_consumer.envelope import FIELDS
 from worker.service import heartbeat
 
 pytestmark = pytest.mark.anyio

@@ -20,7 +20,7 @@ from tests.support.consuming import KEYS, Stage
 from tests.support.programs import Program, ordersync_process, program_env, run_beside
 from tests.support.servers import free_port
 from tests.support.waiting import eventually
-from worker.queue.envelope import FIELDS
+from ordersync_consumer.envelope import FIELDS
 from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio

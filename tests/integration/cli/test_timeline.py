@@ -19,7 +19,7 @@ from worker.admin.timeline_entries import audit_words
 from worker.app import announce
 from worker.capture.registry import RESOURCES
 from worker.config.sections import EventSettings
-from worker.queue.envelope import FIELDS, event_id, event_type
+from ordersync_consumer.envelope import FIELDS, event_id, event_type
 from worker.queue.streams.search import AT_ONCE, EventSearch
 from worker.redis.connections import connect
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET

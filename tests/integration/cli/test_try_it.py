@@ -24,7 +24,7 @@ from tests.recorded.page import shape
 from tests.support.documentation import blocks
 from tests.support.programs import Program, program_env, run_beside
 from tests.support.waiting import PATIENCE, eventually
-from worker.queue.envelope import FIELDS
+from ordersync_consumer.envelope import FIELDS
 from worker.redis import embedded
 
 pytestmark = pytest.mark.anyio

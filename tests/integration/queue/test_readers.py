@@ -14,7 +14,7 @@ from tests.support.node import example
 from tests.support.programs import program_env, run_beside
 from tests.support.tools import program
 from tests.support.worker import Bench, BenchMaker
-from worker.queue.envelope import FIELDS, Event
+from ordersync_consumer.envelope import FIELDS, Event
 
 pytestmark = pytest.mark.anyio
 

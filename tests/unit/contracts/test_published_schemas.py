@@ -22,7 +22,7 @@ from worker.contracts import __main__ as published
 from worker.contracts import asyncapi
 from worker.contracts import event_schema as schema
 from worker.contracts.compatibility import ORDER, broken, promise_of
-from worker.queue import envelope
+from ordersync_consumer import envelope
 
 DEPLOY = ROOT / "deploy"
 DOCS = ROOT / "docs"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from worker.capture.records.diff import MAX_RECORD, PUBLISHED
 from worker.capture.records.payload import EncodedRecord, old_values
 from worker.clock import rfc3339
-from worker.queue import envelope
+from ordersync_consumer import envelope
 from worker.telemetry import tracing
 
 if TYPE_CHECKING:

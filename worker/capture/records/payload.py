@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from worker.capture.records.privacy import RecordPolicy, policy_for
-from worker.queue.envelope import Encoding
+from ordersync_consumer.envelope import Encoding
 from worker.surrogates import decode, readable, restored
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from worker.capture.state.given_out import GivenOut
 from worker.capture.state.refresh_queue import follow_ups, within
 from worker.capture.state.stale_records import StaleMark
 from worker.errors import DataError, LeaseLost, RedisWentBack
-from worker.queue import envelope
+from ordersync_consumer import envelope
 from worker.redis import scripts
 from worker.redis.connections import answer
 from worker.telemetry import tracing

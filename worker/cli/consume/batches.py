@@ -11,7 +11,7 @@ import msgspec
 
 from worker.backoff import Backoff
 from worker.cli.consume.process import CommandNotStartable, running
-from worker.queue.envelope import FIELDS
+from ordersync_consumer.envelope import FIELDS
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from worker.cancellation import finish
 from worker.clock import rfc3339
-from worker.queue import envelope
+from ordersync_consumer import envelope
 from worker.queue.consumer.connection import with_timeout
 from worker.redis import scripts
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from worker.queue.envelope import Event
+    from ordersync_consumer.envelope import Event
 
 MAX_REASON = 1_000
 MAX_TRACE = 8_000

@@ -15,7 +15,7 @@ import anyio
 from redis.exceptions import RedisError
 
 from worker.errors import DataError, OrdersyncError
-from worker.queue import envelope
+from ordersync_consumer import envelope
 from worker.queue.consumer.acks import AckBatcher
 from worker.queue.consumer.dead_letter_writer import DeadLetterWriter, PendingDeadLetter
 from worker.queue.consumer.delivery import Delivery, DeliveryState, explain

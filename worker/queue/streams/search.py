@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from worker.cancellation import finish
 from worker.errors import DataError
-from worker.queue.envelope import Event, parse
+from ordersync_consumer.envelope import Event, parse
 from worker.queue.streams.groups import written_at
 from worker.redis import scripts
 

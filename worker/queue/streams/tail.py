@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.queue.envelope import Event, parse
+from ordersync_consumer.envelope import Event, parse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

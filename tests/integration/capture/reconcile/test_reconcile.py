@@ -25,7 +25,7 @@ from worker.capture.registry import AUDIT_LOGS, ORDERS, SHIPMENTS
 from worker.capture.state.pauses import Pause, Pauses
 from worker.config.sections import ReconcileSettings
 from worker.keys import KeySpace
-from worker.queue.envelope import Event
+from ordersync_consumer.envelope import Event
 from worker.queue.streams import tail as stream
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule, Permissions

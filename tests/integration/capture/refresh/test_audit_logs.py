@@ -14,7 +14,7 @@ from worker.capture.registry import AUDIT_LOGS, ORDERS, SHIPMENTS
 from worker.capture.state.run import Outcome
 from worker.capture.state.store import StateStore
 from worker.ordermesh.contract.operations import OPERATIONS
-from worker.queue.envelope import Event
+from ordersync_consumer.envelope import Event
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 

@@ -26,7 +26,7 @@ from worker.capture.state.store import StateStore
 from worker.clock import SystemClock
 from worker.errors import DataError, LeaseHeld, LeaseLost
 from worker.keys import Keys
-from worker.queue.envelope import Event
+from ordersync_consumer.envelope import Event
 from worker.queue.streams import tail as stream
 from worker.redis import scripts
 from worker.redis.connections import answer, connect

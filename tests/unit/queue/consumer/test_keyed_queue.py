@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.support.streams import fields_of
 from worker.queue.consumer.delivery import Delivery, DeliveryState, Reject, explain
 from worker.queue.consumer.keyed_queue import KeyedQueue
-from worker.queue.envelope import parse
+from ordersync_consumer.envelope import parse
 
 
 def delivery(number: int, subject: str) -> Delivery:

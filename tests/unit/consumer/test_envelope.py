@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.errors import DataError
-from worker.queue.envelope import (
+from ordersync_consumer.envelope import (
     FIELDS,
     data_schema,
     event_id,
@@ -17,6 +18,7 @@ from worker.queue.envelope import (
     source,
     split_names,
 )
+from worker.errors import DataError
 
 GOOD = {
     b"specversion": b"1.0",
@@ -51,6 +53,21 @@ def test_parse_reads_every_attribute() -> None:
     event = parse(b"1-0", GOOD)
     assert (event.entry_id, event.action, event.sequence, event.version) == ("1-0", "updated", 7, 2)
     assert (event.changed, event.data) == (("status", "a,b"), b'{"id":"a"}')
+
+
+@pytest.mark.parametrize("sequence", [b"7", b"0000000000000007"])
+def test_entries_of_before_have_the_line_of_today(sequence: bytes) -> None:
+    """An entry from before the leading zeros is read as well, and compares with those behind it in its line."""
+    event = parse(b"1-0", GOOD | {b"sequence": sequence})
+    line = json.loads(event.json_line())
+    assert (event.sequence, line["sequence"]) == (7, "0000000000000007")
+    assert line == {
+        **{name.decode(): value.decode() for name, value in GOOD.items()},
+        "sequence": "0000000000000007",
+        "data": {"id": "a"},
+        "resource": "orders",
+        "entry": "1-0",
+    }
 
 
 @pytest.mark.parametrize("name", FIELDS)
