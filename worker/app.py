@@ -41,7 +41,7 @@ from worker.ordermesh.http.tokens import TokenSource
 from worker.ordermesh.http.transport import make_http
 from worker.queue.retention import Retention
 from worker.queue.streams.backpressure import Backpressure, HighWaterMarks
-from worker.queue.streams.groups import Groups, RetentionLimits
+from ordersync_consumer.groups import Groups, RetentionLimits
 from worker.redis import embedded
 from worker.redis.clock import RedisClock
 from worker.redis.connections import answer, connect

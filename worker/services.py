@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
     from worker.queue.retention import Retention
-    from worker.queue.streams.groups import Groups
+    from ordersync_consumer.groups import Groups
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from worker.capture.state.store import StateStore
 from worker.errors import NotFound
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.http.reply import audit_of
-from worker.queue.streams import tail as stream
+from ordersync_consumer import tail as stream
 from worker.redis.connections import answer
 
 

@@ -26,7 +26,7 @@ from worker.clock import SystemClock, parse_time, rfc3339
 from worker.config.sections import Account, ApiSettings, ReconcileSettings
 from worker.ordermesh.contract.findings import Capabilities
 from ordersync_consumer.envelope import Event
-from worker.queue.streams import tail as stream
+from ordersync_consumer import tail as stream
 from worker.services import AccountServices, Services
 
 Record: TypeAlias = dict[str, Any]

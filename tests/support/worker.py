@@ -23,7 +23,7 @@ from worker.clock import SystemClock
 from worker.config.sections import Account, ApiSettings
 from worker.ordermesh.contract.findings import Capabilities, fingerprint, no, yes
 from ordersync_consumer.envelope import Event
-from worker.queue.streams import tail as stream
+from ordersync_consumer import tail as stream
 from worker.redis.connections import answer
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
 from worker.services import AccountServices, Services

@@ -24,7 +24,7 @@ from worker.errors import DataError
 from worker.ordermesh.http.budget import BudgetUse, use_of
 from worker.queue.dead import DeadLetters
 from worker.queue.streams.backpressure import HighWaterMarks, evaluate
-from worker.queue.streams.groups import Groups, StreamStatus, idle_seconds, written_at
+from ordersync_consumer.groups import Groups, StreamStatus, idle_seconds, written_at
 from worker.redis.clock import RedisClock
 from worker.redis.connections import answer
 from worker.redis.refusals import explain

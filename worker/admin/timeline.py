@@ -20,7 +20,7 @@ from worker.clock import parse_time, rfc3339
 from worker.config.sections import RESOURCES
 from worker.errors import ApiError, NotFound, OrderMeshError, OrdersyncError
 from worker.queue.dead import DeadLetters
-from worker.queue.streams.groups import RESERVED_PREFIX, Groups
+from ordersync_consumer.groups import RESERVED_PREFIX, Groups
 from worker.queue.streams.search import EventSearch
 from worker.redis.connections import answer
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from worker.ordermesh.client import OrderMeshClient
     from worker.ordermesh.http.reply import AuditReply
     from ordersync_consumer.envelope import Event
-    from worker.queue.streams.groups import Group
+    from ordersync_consumer.groups import Group
 
 NAMES = ("id", "shortId", "safeId", "externalId")
 """Fields that may identify an order."""

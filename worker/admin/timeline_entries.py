@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from worker.clock import parse_time, rfc3339
-from worker.queue.streams.groups import written_at
+from ordersync_consumer.groups import written_at
 from worker.surrogates import value_of
 
 if TYPE_CHECKING:

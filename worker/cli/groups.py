@@ -15,12 +15,12 @@ from worker.cli.render.tables import columns, duration, printable
 from worker.clock import SystemClock
 from worker.config.sections import RESOURCES
 from worker.errors import SettingsError
-from worker.queue.streams.groups import Groups, RetentionLimits, idle_seconds, written_at
+from ordersync_consumer.groups import Groups, RetentionLimits, idle_seconds, written_at
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
     from worker.config.settings import Settings
-    from worker.queue.streams.groups import Group
+    from ordersync_consumer.groups import Group
 
 _COLUMNS = ("resource", "group", "unread", "pending", "oldest", "idle", "consumers", "holds back")
 

@@ -17,14 +17,14 @@ from worker.clock import SystemClock, rfc3339
 from worker.config.sections import RESOURCES
 from worker.errors import SettingsError
 from worker.queue.replay import ReplayRange, ReplayResult, replay
-from worker.queue.streams.groups import Groups, text, written_at
+from ordersync_consumer.groups import Groups, text, written_at
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.config.settings import Settings
-    from worker.queue.streams.groups import Group
+    from ordersync_consumer.groups import Group
 
 _NOTHING = "0-0"
 

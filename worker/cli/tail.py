@@ -15,7 +15,7 @@ from worker.cli.common.params import RESOURCE, account_option
 from worker.config.sections import RESOURCES
 from worker.config.settings import Settings, hide_password
 from worker.errors import RedisUnavailable, SettingsError
-from worker.queue.streams import tail as stream
+from ordersync_consumer import tail as stream
 from worker.redis.connections import connect
 from worker.redis.refusals import explain
 

@@ -17,7 +17,7 @@ from worker.cancellation import finish
 from worker.clock import parse_time
 from worker.errors import DataError, NotReplayable
 from ordersync_consumer import envelope
-from worker.queue.streams.groups import LONG_AGO, REPLAY, text, written_at
+from ordersync_consumer.groups import LONG_AGO, REPLAY, text, written_at
 from worker.redis import scripts
 from worker.redis.connections import answer
 

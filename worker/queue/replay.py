@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from worker.cancellation import finish
 from worker.errors import NotReplayable, SettingsError
-from worker.queue.streams.groups import LONG_AGO, REPLAY, text
+from ordersync_consumer.groups import LONG_AGO, REPLAY, text
 from worker.redis import scripts
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import redis.exceptions
 
 from worker.cancellation import finish
 from worker.queue.dead import DeadLetters
-from worker.queue.streams.groups import Groups, RetentionLimits, idle_seconds, written_at
+from ordersync_consumer.groups import Groups, RetentionLimits, idle_seconds, written_at
 from worker.redis import scripts
 from worker.redis.refusals import is_full
 from worker.telemetry.log import Repeats, get_logger
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from worker.clock import Clock
     from worker.keys import Keys
-    from worker.queue.streams.groups import StreamStatus
+    from ordersync_consumer.groups import StreamStatus
 
 STEP = 5000
 """Entries per call at most: a few milliseconds, in which Redis serves no other client."""

@@ -21,7 +21,7 @@ from tests.support.worker import Bench, BenchMaker
 from worker.capture.registry import SHIPMENTS
 from worker.capture.scan.strategy import OVERLAP_MS
 from worker.clock import rfc3339
-from worker.queue.streams import tail as stream
+from ordersync_consumer import tail as stream
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 from worker.sandbox.state.index import Index
 

@@ -18,7 +18,7 @@ from worker.errors import DataError, NotReplayable
 from worker.queue import Delivery
 from worker.queue.dead import DeadLetter, DeadLetters, DeadLetterSummary, parse
 from worker.queue.replay import ReplayRange, replay
-from worker.queue.streams.groups import Groups
+from ordersync_consumer.groups import Groups
 from worker.redis import scripts
 from worker.redis.connections import answer
 

@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 from worker.errors import NotReplayable, SettingsError
 from worker.queue import Delivery
 from worker.queue.replay import CHUNK, ReplayRange, ReplayResult, replay
-from worker.queue.streams.groups import Groups
+from ordersync_consumer.groups import Groups
 from worker.redis import scripts
 from worker.redis.connections import answer
 

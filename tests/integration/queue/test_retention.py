@@ -24,7 +24,7 @@ from tests.support.streams import KEYS, STREAM, Writer, fields_of
 from tests.support.worker import BenchMaker
 from worker.clock import SystemClock
 from worker.queue.retention import Retention
-from worker.queue.streams.groups import Groups, RetentionLimits, StreamStatus
+from ordersync_consumer.groups import Groups, RetentionLimits, StreamStatus
 from worker.redis import scripts
 from worker.redis.connections import connect
 from worker.telemetry import log as logs

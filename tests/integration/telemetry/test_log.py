@@ -20,7 +20,7 @@ from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import BenchMaker
 from worker.config.sections import EventSettings
 from worker.contracts.log_queries import load_queries
-from worker.queue.streams import tail as stream
+from ordersync_consumer import tail as stream
 from worker.sandbox import FaultRule, SandboxServer
 from worker.telemetry.catalog import LIBRARY
 

@@ -7,7 +7,7 @@ import pytest
 from worker.config.sections import BackpressureSettings, EventSettings, KeptSettings, RetentionSettings
 from worker.config.settings import load
 from worker.errors import SettingsError
-from worker.queue.streams.groups import (
+from ordersync_consumer.groups import (
     Group,
     GroupConsumer,
     RetentionLimits,

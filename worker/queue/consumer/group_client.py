@@ -17,7 +17,7 @@ import redis.exceptions
 from worker.cancellation import finish
 from worker.errors import ConsumerReplaced, GroupGone
 from worker.queue.consumer.connection import DedicatedConnection, with_timeout
-from worker.queue.streams.groups import LONG_AGO, RETURNED, text
+from ordersync_consumer.groups import LONG_AGO, RETURNED, text
 from worker.redis import scripts
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from worker.backoff import Backoff
 from worker.errors import SettingsError
-from worker.queue.streams.groups import RESERVED_PREFIX
+from ordersync_consumer.groups import RESERVED_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from worker.clock import Clock
-    from worker.queue.streams.groups import Groups, StreamStatus
+    from ordersync_consumer.groups import Groups, StreamStatus
 
 CHECK_SECONDS = 0.25
 """Between two checks during a read: other programs write to the same Redis, and groups come and go."""

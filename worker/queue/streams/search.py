@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from worker.cancellation import finish
 from worker.errors import DataError
 from ordersync_consumer.envelope import Event, parse
-from worker.queue.streams.groups import written_at
+from ordersync_consumer.groups import written_at
 from worker.redis import scripts
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from worker.capture.state.pauses import Pause, Pauses
 from worker.config.sections import ReconcileSettings
 from worker.keys import KeySpace
 from ordersync_consumer.envelope import Event
-from worker.queue.streams import tail as stream
+from ordersync_consumer import tail as stream
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule, Permissions
 from worker.telemetry import log as logs

@@ -27,7 +27,7 @@ from worker.clock import SystemClock
 from worker.errors import DataError, LeaseHeld, LeaseLost
 from worker.keys import Keys
 from ordersync_consumer.envelope import Event
-from worker.queue.streams import tail as stream
+from ordersync_consumer import tail as stream
 from worker.redis import scripts
 from worker.redis.connections import answer, connect
 

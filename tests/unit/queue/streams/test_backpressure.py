@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.queue.streams.backpressure import HighWaterMarks, evaluate, headroom
-from worker.queue.streams.groups import Group, StreamStatus
+from ordersync_consumer.groups import Group, StreamStatus
 
 MARKS = HighWaterMarks(entries=1000, bytes=1_000_000, memory=0.9, resume=0.5)
 

@@ -6,26 +6,30 @@ take it into account before it reads for the first time.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import redis.exceptions
 
-from worker.cancellation import finish
-from worker.redis import scripts
-from worker.redis.connections import answer
+from ordersync_consumer.cancellation import finish
+from ordersync_consumer.client import answer
+from ordersync_consumer.functions import function
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from redis.asyncio import Redis
 
-    from worker.keys import Keys
+    from ordersync_consumer.keys import Keys
 
 RESERVED_PREFIX = "ordersync-"
 """Prefix of consumer names that no process uses: entries are pending for them until a consumer claims them."""
 REPLAY, RETURNED = f"{RESERVED_PREFIX}replay", f"{RESERVED_PREFIX}returned"
 """Such consumers: of entries that were replayed, and of entries that a consumer gave back when it stopped."""
+_ENTRY_ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?", re.ASCII)
+_LARGEST = 2**64 - 1
+"""The largest value of each number of an id."""
 LONG_AGO = 10 * 365 * 86_400 * 1000
 """Idle time of such entries in milliseconds: longer than any consumer waits before it claims an idle entry."""
 
@@ -119,11 +123,21 @@ class Groups:
 
     def __init__(self, redis_client: Redis, keys: Keys) -> None:
         self._redis, self._keys = redis_client, keys
-        self._status_script = scripts.load(redis_client, "worker.queue", "survey", begin=["needs"])
+        self._status_script = function(redis_client, "survey")
 
-    async def status(self, resource: str, limits: RetentionLimits | None = None) -> StreamStatus:
-        """Return the status of a stream. `limits`: the retention limits, for `Group.held`."""
-        arguments = (limits or RetentionLimits()).arguments
+    async def status(
+        self, resource: str, limits: RetentionLimits | None = None, *, of_groups: bool = False
+    ) -> StreamStatus:
+        """Return the status of a stream.
+
+        Args:
+            resource: Name of the resource.
+            limits: The retention limits, for `Group.held`.
+            of_groups: Only the groups are of interest: the memory is 0, and so is the length of the entries of a
+                stream without groups, or without a limit on bytes.
+
+        """
+        arguments = [*(limits or RetentionLimits()).arguments, int(of_groups)]
         result = await finish(self._status_script(keys=[self._keys.stream(resource)], args=arguments))
         entries, average, used, limit, *groups = result
         return StreamStatus(entries, float(average), used, limit, tuple(_group(item) for item in groups))
@@ -155,14 +169,31 @@ class Groups:
         """
         created = []
         for group, resource in await self.missing(declared):
-            try:
-                await self._redis.xgroup_create(self._keys.stream(resource), group, id="0", mkstream=True)
-            except redis.exceptions.ResponseError as error:
-                if not str(error).startswith("BUSYGROUP"):
-                    raise
-            else:
+            if await self.create(resource, group, "0"):
                 created.append((group, resource))
         return created
+
+    async def create(self, resource: str, group: str, begin: str) -> bool:
+        """Create a group, and the stream if it does not exist. False if the group exists; then it is not changed.
+
+        Args:
+            resource: Name of the resource.
+            group: Name of the group.
+            begin: Id of the first entry that it gets, if it is in the stream, otherwise the next one after it; "0"
+                for the oldest entry that is kept, "$" for the next new one.
+
+        Raises:
+            ValueError: `begin` is not the id of an entry.
+
+        """
+        stream, last = self._keys.stream(resource), begin if begin == "$" else id_before(begin)
+        try:
+            await self._redis.xgroup_create(stream, group, id=last, mkstream=True)
+        except redis.exceptions.ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+            return False
+        return True
 
     async def drop(self, resource: str, group: str) -> bool:
         """Remove a group and its pending entries. False if it did not exist."""
@@ -191,6 +222,37 @@ def idle_seconds(group: Group, consumers: Sequence[GroupConsumer], now: float) -
     if not group.oldest_unread:
         return 0.0
     return max(0.0, now - written_at(group.oldest_unread))
+
+
+def waiting_seconds(group: Group, consumers: Sequence[GroupConsumer], now: float) -> float:
+    """Return for how many seconds events have waited while no consumer read for the group; 0 if none wait.
+
+    A group that reads now and then is not late with an event that was published since. `now` in seconds since 1970.
+    """
+    oldest = group.oldest_pending or group.oldest_unread
+    if not oldest:
+        return 0.0
+    return min(max(0.0, now - written_at(oldest)), idle_seconds(group, consumers, now))
+
+
+def id_before(entry_id: str) -> str:
+    """Return the greatest id before that of an entry: a group that was created with it gets the entry first.
+
+    An id without a second number is the first one of its millisecond.
+
+    Raises:
+        ValueError: This is not the id of an entry.
+
+    """
+    found = _ENTRY_ID.fullmatch(entry_id)
+    if found is None:
+        raise ValueError(f"{entry_id!r} is not the id of an entry")
+    milliseconds, number = int(found[1]), int(found[2] or 0)
+    if max(milliseconds, number) > _LARGEST:
+        raise ValueError(f"{entry_id!r} is not the id of an entry")
+    if number:
+        return f"{milliseconds}-{number - 1}"
+    return f"{milliseconds - 1}-{_LARGEST}" if milliseconds else "0-0"
 
 
 def written_at(entry_id: str) -> float:

@@ -11,13 +11,13 @@ import pytest
 import redis.exceptions
 from redis.asyncio import Redis
 
+from ordersync_consumer.groups import Groups, RetentionLimits
 from tests.support.commands import ordersync
 from tests.support.programs import Program, login_settings
 from tests.support.servers import Server
 from tests.support.streams import KEYS, STREAM, Writer, fields_of
 from tests.support.waiting import eventually
 from tests.support.worker import BenchMaker
-from worker.queue.streams.groups import Groups, RetentionLimits
 from worker.redis.connections import answer, connect
 from worker.sandbox import SandboxServer
 
@@ -223,10 +223,10 @@ async def test_the_list(two_groups: Redis, server: Server, tmp_path: Path) -> No
     assert 0 <= slow["oldest_s"] < 60
     assert rows["orders", "quick"]["oldest"] is None
     shown = ordersync("groups", cwd=tmp_path, redis__url=server.url).stdout.splitlines()
-    assert shown[0].split()[:4] == ["resource", "group", "unread", "pending"]
-    assert [line.split()[:4] for line in shown[1:]] == [
-        ["orders", "quick", "0", "0"], ["orders", "slow", "80", "15"], ["notes", "slow", "0", "0"],
-    ]  # fmt: skip
+    assert shown[0].split()[:5] == ["resource", "group", "unread", "lag", "pending"]
+    assert shown[1].split()[:5] == ["orders", "quick", "0", "-", "0"]
+    assert shown[2].split()[:3] == ["orders", "slow", "80"]
+    assert 0 <= slow["lag_s"] <= slow["oldest_s"]
     assert "no consumer" in shown[3]
 
 
@@ -256,6 +256,103 @@ async def test_drop_asks_back(two_groups: Redis, server: Server, tmp_path: Path)
     assert await two_groups.xinfo_groups(KEYS.stream("notes")) == []
 
 
+HOUR_MS = 3_600_000
+
+
+async def test_a_status_of_groups_reads_no_entry_where_there_is_no_group(
+    groups: Groups, client: Redis, writer: Writer
+) -> None:
+    """Entries are sampled for those who want to know how long they are, and the memory is looked up for them."""
+    await writer.add(100)
+    await groups.status("orders")  # loads the script
+    await client.config_resetstat()
+    status = await groups.status("orders", of_groups=True)
+    assert (status.entries, status.entry_bytes, status.groups) == (100, 0.0, ())
+    ran = (await client.info("commandstats")).keys()
+    sent = {"cmdstat_config|resetstat", "cmdstat_fcall", "cmdstat_evalsha"}
+    assert ran - sent == {"cmdstat_xlen", "cmdstat_xinfo|groups"}
+    await groups.declare({"a": ["orders"]})
+    await client.config_resetstat()
+    found = await groups.status("orders", of_groups=True)
+    stats = await client.info("commandstats")
+    assert stats["cmdstat_xrange"]["calls"] == 3  # what the group needs
+    assert found.groups == (await groups.status("orders")).groups
+    limits = RetentionLimits(max_bytes=1000)
+    assert (await groups.status("orders", limits, of_groups=True)).groups[0].held > 0
+
+
+@pytest.mark.parametrize(
+    ("begin", "first"),
+    [
+        ((), 0),
+        (("--from", "0"), 0),
+        (("--from", "90min"), 2),
+        (("--from", "30d"), 0),
+        (("--from", "{ids[2]}"), 2),
+        (("--from", "{ms[1]}"), 1),
+        (("--from", "$"), 4),
+    ],
+)
+async def test_a_new_group_begins_at_a_time(
+    client: Redis, writer: Writer, server: Server, tmp_path: Path, *, begin: tuple[str, ...], first: int
+) -> None:
+    """Its consumers get the events from there on, in order, and nothing older; the id itself is the first."""
+    start = int(time.time() * 1000) - 3 * HOUR_MS
+    ids = await writer.add(4, at=start, apart=HOUR_MS - 1)
+    words = [word.format(ids=ids, ms=[entry_id.partition("-")[0] for entry_id in ids]) for word in begin]
+    done = ordersync("groups", "create", "late", "orders", *words, cwd=tmp_path, redis__url=server.url)
+    assert done.returncode == 0, done.stderr
+    assert f"{4 - first} of 4 events are unread" in done.stdout
+    (new,) = await writer.add(1)
+    assert await writer.read("late", 10) == [*ids[first:], new]
+
+
+async def test_a_group_that_exists_is_not_changed(two_groups: Redis, server: Server, tmp_path: Path) -> None:
+    """Nothing is created for the other resources either; the message says how to deliver again."""
+    before = await two_groups.xinfo_groups(STREAM)
+    done = ordersync("groups", "create", "slow", "shipments", "orders", cwd=tmp_path, redis__url=server.url)
+    assert done.returncode == 2
+    assert "exists already" in done.stderr
+    assert "ordersync replay --group slow" in done.stderr
+    assert await two_groups.xinfo_groups(STREAM) == before
+    assert not await two_groups.exists(KEYS.stream("shipments"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("g", "order"), "Did you mean orders?"),
+        (("g g", "orders"), "is not a group name"),
+        (("g", "orders", "--from", "2126-01-01"), "is in the future"),
+        (("g", "orders", "--from", "99999999999999999999"), "is not the id of an entry"),
+        (("g", "orders", "--from", "yesterday"), "neither a time"),
+        (("g",), "Missing argument"),
+    ],
+)
+async def test_what_cannot_be_created(
+    client: Redis, server: Server, tmp_path: Path, *, arguments: tuple[str, ...], said: str
+) -> None:
+    """Exit 2, a sentence, and no stream: a group from the future would miss every event until then."""
+    done = ordersync("groups", "create", *arguments, cwd=tmp_path, redis__url=server.url)
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert not await client.exists(STREAM)
+
+
+async def test_the_members_of_a_group(two_groups: Redis, server: Server, tmp_path: Path) -> None:
+    """Each consumer with its pending events and its idle time."""
+    shown = ordersync("groups", "show", "slow", cwd=tmp_path, redis__url=server.url).stdout
+    _, _, members = shown.partition("\n\n")
+    assert [line.split()[:3] for line in members.splitlines()] == [
+        ["resource", "consumer", "pending"], ["orders", "c", "15"],
+    ]  # fmt: skip
+    rows = json.loads(
+        ordersync("groups", "show", "slow", "--json", cwd=tmp_path, redis__url=server.url).stdout
+    )
+    assert [(row["resource"], len(row["consumers"])) for row in rows] == [("orders", 1), ("notes", 0)]
+    unknown = ordersync("groups", "show", "nobody", cwd=tmp_path, redis__url=server.url)
+    assert (unknown.returncode, "Unknown group 'nobody'" in unknown.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "env", "said"),
     [
@@ -283,14 +380,16 @@ async def test_status_shows_the_lag(two_groups: Redis, server: Server, tmp_path:
     """How much the slowest group has to read, each group, and how old the dead letters are."""
     old = int((time.time() - 7300) * 1000)
     await two_groups.xadd(KEYS.dead("orders"), {"kind": "record"}, id=f"{old}-0")
-    (row,) = json.loads(ordersync("status", "--json", cwd=tmp_path, redis__url=server.url).stdout)
+    (row,) = json.loads(
+        ordersync("status", "--json", cwd=tmp_path, redis__url=server.url, poll__preset="orders").stdout
+    )
     assert (row["unread"], row["dead"], row["backpressure"]["cause"]) == (80, 1, "")
     assert 7290 < row["dead_oldest_s"] < 7400
     assert [(each["group"], each["unread"], each["pending"]) for each in row["groups"]] == [
         ("quick", 0, 0),
         ("slow", 80, 15),
     ]
-    shown = ordersync("status", cwd=tmp_path, redis__url=server.url).stdout
+    shown = ordersync("status", cwd=tmp_path, redis__url=server.url, poll__preset="orders").stdout
     assert "1 (2 h)" in shown
     assert "default/orders: group slow has 80 unread and 15 pending events" in shown
 
