@@ -2,8 +2,8 @@
 
 from worker.backoff import Backoff
 from worker.errors import ConsumerReplaced, GroupGone, NotReplayable
-from worker.queue.consumer import Consumer, Statistics
-from worker.queue.consumer.delivery import Batch, Delivery, Reject, Trimmed
+from ordersync_consumer.consumer import Consumer, Statistics
+from ordersync_consumer.consumer.delivery import Batch, Delivery, Reject, Trimmed
 from ordersync_consumer.envelope import Event
 
 __all__ = [

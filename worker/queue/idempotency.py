@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.asyncio.client import Pipeline
 
-    from worker.queue.consumer.delivery import Delivery
+    from ordersync_consumer.consumer.delivery import Delivery
 
 WEEK = 7 * 86_400
 _pack = partial(msgpack.packb, use_bin_type=False)

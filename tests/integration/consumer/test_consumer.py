@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 
+from ordersync_consumer import Backoff, Consumer, Delivery, Reject
 from tests.support.consuming import KEYS, FastClock, Stage, ids
 from tests.support.waiting import PATIENCE, eventually
-from worker.queue import Backoff, Consumer, Delivery, Reject
 
 pytestmark = pytest.mark.anyio
 STREAM = KEYS.stream("orders")
@@ -410,3 +410,41 @@ async def test_no_event_at_all(stage: Stage) -> None:
     assert (letter.where, letter.event) == (foreign, None)
     assert "not an event of ordermesh-sync" in letter.reason
     assert await stage.pending() == {}
+
+
+# What it costs Redis
+
+
+async def calls(stage: Stage, name: str) -> int:
+    """How often Redis has executed a command since its statistics were reset."""
+    counts = await stage.redis.info("commandstats")
+    return int(counts.get(f"cmdstat_{name}", {"calls": 0})["calls"])
+
+
+async def test_many_events_are_acknowledged_together(stage: Stage) -> None:
+    """Handlers that do not wait share one acknowledgement for half of `prefetch`, and one call reads as many."""
+    await stage.add(*(f"s{number}" for number in range(1000)))
+    await stage.redis.config_resetstat()
+
+    async def handle(_delivery: Delivery) -> None:
+        """Look at it."""
+
+    async with stage.consumer() as consumer:
+        await consumer.run(handle, parallel=1)  # other tasks run between some events
+    assert consumer.statistics().acknowledged == 1000
+    assert await calls(stage, "xack") <= 12
+    assert await calls(stage, "xreadgroup") <= 13
+
+
+async def test_one_event_is_acknowledged_at_once(stage: Stage) -> None:
+    """Nothing waits for more that may never come: the acknowledgement is there while the consumer waits."""
+    await stage.add("a")
+
+    async def handle(_delivery: Delivery) -> None:
+        """Look at it."""
+
+    async with stage.consumer(wait=True) as consumer, asyncio.TaskGroup() as tasks:
+        tasks.create_task(consumer.run(handle))
+        await eventually(lambda: consumer.statistics().acknowledged == 1)
+        assert await stage.pending() == {}
+        consumer.stop()

@@ -16,16 +16,16 @@ import pytest
 import redis.exceptions
 from redis.asyncio import Redis
 
+from ordersync_consumer import Backoff, Consumer, Delivery, Reject, Trimmed
+from ordersync_consumer.consumer.connection import DedicatedConnection
+from ordersync_consumer.consumer.dead_letter_writer import DeadLetterWriter
+from ordersync_consumer.consumer.retry import RetryForever
 from tests.support.consuming import KEYS, FastClock, Stage, ids
 from tests.support.paths import ROOT
 from tests.support.programs import program_env
 from tests.support.servers import Server
 from tests.support.waiting import PATIENCE, eventually
 from worker.errors import ConsumerReplaced, GroupGone, SettingsError
-from worker.queue import Backoff, Consumer, Delivery, Reject, Trimmed
-from worker.queue.consumer.connection import DedicatedConnection
-from worker.queue.consumer.dead_letter_writer import DeadLetterWriter
-from worker.queue.consumer.retry import RetryForever
 from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio
@@ -400,8 +400,8 @@ async def test_it_waits_for_redis_to_start(own_server: Server) -> None:
 
 async def test_redis_hangs_at_the_end(own_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A consumer whose Redis does not answer any more leaves all the same, in bounded time."""
-    monkeypatch.setattr("worker.queue.consumer.in_flight.CLOSE_SECONDS", 0.5)
-    monkeypatch.setattr("worker.queue.consumer.connection.PATIENCE", 0.5)
+    monkeypatch.setattr("ordersync_consumer.consumer.in_flight.CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr("ordersync_consumer.consumer.connection.PATIENCE", 0.5)
     client = connect(own_server.url)
     stage = Stage(client)
     await stage.add("a")
@@ -531,7 +531,7 @@ def test_a_program_without_our_logs(redis_url: str, tmp_path: Path) -> None:
     code = f"""
 import asyncio, logging
 from redis.asyncio import Redis
-from worker.queue import Consumer
+from ordersync_consumer import Consumer
 logging.basicConfig(level="INFO", format="%(name)s %(levelname)s %(message)s")
 async def main():
     client = Redis.from_url({redis_url!r})

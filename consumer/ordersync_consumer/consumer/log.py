@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
-import structlog
-
-from worker.telemetry.log import Repeats, get_logger, redaction
+from ordersync_consumer.log import EventLog, with_fields
+from ordersync_consumer.repeats import Repeats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.clock import Clock
-    from worker.queue.consumer.dead_letter_writer import PendingDeadLetter
-    from worker.queue.consumer.delivery import Delivery
-    from worker.queue.consumer.options import ConsumerOptions
+    from ordersync_consumer.clock import Clock
+    from ordersync_consumer.consumer.dead_letter_writer import PendingDeadLetter
+    from ordersync_consumer.consumer.delivery import Delivery
+    from ordersync_consumer.consumer.options import ConsumerOptions
 
 REPEAT_LOG_SECONDS = 10.0
 """Seconds in which failures of one resource with the same reason are logged once."""
@@ -24,8 +22,8 @@ REPEAT_LOG_SECONDS = 10.0
 class ConsumerLog:
     """Writes the log lines of one consumer."""
 
-    def __init__(self, options: ConsumerOptions, clock: Clock) -> None:
-        self.logger = make_logger(account=options.account, group=options.group, consumer=options.name)
+    def __init__(self, options: ConsumerOptions, clock: Clock, log: EventLog | None) -> None:
+        self.logger = with_fields(log, account=options.account, group=options.group, consumer=options.name)
         self._resources = list(options.resources)
         self._clock, self._repeats = clock, Repeats(REPEAT_LOG_SECONDS)
 
@@ -96,22 +94,3 @@ class ConsumerLog:
             error=error,
             advice="These entries were not acknowledged and will be delivered again.",
         )
-
-
-def make_logger(**fields: object) -> structlog.typing.FilteringBoundLogger:
-    """Return a structlog logger with these fields.
-
-    In a program that has not configured structlog it writes through `logging`, because structlog's default is
-    standard output, which belongs to the program.
-    """
-    if structlog.is_configured():
-        return get_logger(**fields)
-    wrapped: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        logging.getLogger("ordersync"),
-        processors=[
-            redaction,
-            structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True),
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
-    return wrapped.bind(**fields)

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 import anyio
 from redis.exceptions import RedisError
 
-from worker.errors import DataError, OrdersyncError
 from ordersync_consumer import envelope
-from worker.queue.consumer.acks import AckBatcher
-from worker.queue.consumer.dead_letter_writer import DeadLetterWriter, PendingDeadLetter
-from worker.queue.consumer.delivery import Delivery, DeliveryState, explain
-from worker.queue.consumer.keyed_queue import KeyedQueue
-from worker.queue.consumer.pending_entries import PendingEntries
-from worker.queue.consumer.statistics import Counts, Statistics
+from ordersync_consumer.consumer.acks import AckBatcher
+from ordersync_consumer.consumer.dead_letter_writer import DeadLetterWriter, PendingDeadLetter
+from ordersync_consumer.consumer.delivery import Delivery, DeliveryState, explain
+from ordersync_consumer.consumer.keyed_queue import KeyedQueue
+from ordersync_consumer.consumer.pending_entries import PendingEntries
+from ordersync_consumer.consumer.statistics import Counts, Statistics
+from ordersync_consumer.errors import DataError, OrdersyncError
+from ordersync_consumer.redaction import words_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Sequence
@@ -29,16 +30,20 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.clock import Clock
-    from worker.queue.consumer.group_client import Claimed, Entry, GroupClient, StreamCursor
-    from worker.queue.consumer.log import ConsumerLog
-    from worker.queue.consumer.options import ConsumerOptions
-    from worker.queue.consumer.retry import RetryForever
+    from ordersync_consumer.clock import Clock
+    from ordersync_consumer.consumer.group_client import Claimed, Entry, GroupClient, StreamCursor
+    from ordersync_consumer.consumer.log import ConsumerLog
+    from ordersync_consumer.consumer.options import ConsumerOptions
+    from ordersync_consumer.consumer.retry import RetryForever
 
 CLOSE_SECONDS = 10.0
 """How long a consumer that closes tries to send its acknowledgements and to give back the rest."""
 _MAX_BLOCKED = 10
 """Up to this many times `prefetch` may be in flight if the rest waits for earlier deliveries of its entity."""
+
+
+# In Python 3.11 a look-up in an enumeration takes longer than a call: none of them for each event.
+_OPEN, _ANSWERED = DeliveryState.OPEN, DeliveryState.ANSWERED
 
 
 class _Phase(IntEnum):
@@ -54,6 +59,9 @@ class _Phase(IntEnum):
     """Nothing is handed out any more; deliveries can still be answered."""
     ENDED = 4
     """Deliveries can no longer be answered."""
+
+
+_CREATED, _EXHAUSTED, _STOPPING, _ENDED = _Phase.CREATED, _Phase.EXHAUSTED, _Phase.STOPPING, _Phase.ENDED
 
 
 class InFlight:
@@ -80,15 +88,23 @@ class InFlight:
         clock: Clock,
     ) -> None:
         self._options, self._log, self._clock = options, log, clock
-        self._queue, self._counts, self._phase = KeyedQueue(), Counts(), _Phase.CREATED
+        self._queue, self._counts, self._phase = KeyedQueue(clock.monotonic), Counts(), _Phase.CREATED
         self._pending = PendingEntries(
             group, options, retry=retry, log=log, clock=clock, counts=self._counts, on_lost=self._on_lost
         )
         self._cursors = {cursor.resource: cursor for cursor in group.cursors}
-        self._acks = AckBatcher(client, self._cursors, options.group, retry, self._on_acknowledged)
+        self._acks = AckBatcher(
+            client,
+            self._cursors,
+            options.group,
+            enough=max(1, options.prefetch // 2),
+            retry=retry,
+            on_acknowledged=self._on_acknowledged,
+        )
         self._dead_letters = DeadLetterWriter(
             client, options, retry=retry, clock=clock, on_written=self._on_dead_letter
         )
+        self.request_acks = self._acks.request
         self._work, self._capacity, self._due_changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     @property
@@ -147,15 +163,18 @@ class InFlight:
 
     def _accept(self, cursor: StreamCursor, entry: Entry, *, late: bool = False) -> None:
         try:
-            event = envelope.parse(entry.entry_id, entry.fields)
+            event = envelope.parse_flat(entry.entry_id, entry.flat)
         except DataError as error:
-            _ = self._dead_letters.add(PendingDeadLetter.of_entry(entry, cursor, str(error)))
+            _ = self._dead_letters.add(PendingDeadLetter.of_entry(entry, cursor, words_of(error)))
             return
         if entry.count >= self._options.max_deliveries:
             reason = f"delivered {entry.count} times, and each time the consumer ended without an answer"
             _ = self._dead_letters.add(PendingDeadLetter.of_event(event, cursor, entry.count, reason))
             return
-        delivery = Delivery(self, cursor.resource, event, attempt=entry.count + 1, replayed=entry.replayed)
+        resource = cursor.resource
+        delivery = Delivery(  # by position, since it is done for each event
+            self, resource, event, event.entry_id, (resource, event.subject), entry.count + 1, entry.replayed
+        )
         self._pending.add(delivery)
         self._queue.add(delivery, late=late)
 
@@ -172,13 +191,13 @@ class InFlight:
             RuntimeError: The consumer has not started, or has ended.
 
         """
-        if self._phase in (_Phase.CREATED, _Phase.ENDED):
+        if self._phase is _CREATED or self._phase is _ENDED:
             raise RuntimeError("A consumer hands out deliveries inside `async with` only.")
-        while self._phase < _Phase.STOPPING:
+        while self._phase < _STOPPING:
             delivery = self._queue.pop()
             if delivery is not None:
                 if delivery.attempt == 1:  # Redis has counted it with the delivery of the entry
-                    delivery.state = DeliveryState.OPEN
+                    delivery.state = _OPEN
                     return delivery
                 if await self._begin([delivery]):
                     return delivery
@@ -212,7 +231,7 @@ class InFlight:
     def _is_empty(self) -> bool:
         """True if nothing is left to hand out, and nothing can be requeued."""
         busy = self._dead_letters.busy or (self._queue.exclusive and self._queue.out)
-        return self._phase >= _Phase.EXHAUSTED and not (self._queue.waiting or busy)
+        return self._phase >= _EXHAUSTED and not (self._queue.waiting or busy)
 
     async def _begin(self, deliveries: list[Delivery]) -> list[Delivery]:
         """Hand out deliveries, after Redis has counted the attempts of those that are retried.
@@ -222,7 +241,7 @@ class InFlight:
         retries = [delivery for delivery in deliveries if delivery.attempt > 1 and not delivery.trimmed]
         if not retries:
             for delivery in deliveries:
-                delivery.state = DeliveryState.OPEN
+                delivery.state = _OPEN
             return deliveries
         for delivery in deliveries:
             delivery.state = DeliveryState.BEGINNING
@@ -230,10 +249,10 @@ class InFlight:
         begun = []
         for delivery in deliveries:
             if delivery in self._pending:
-                delivery.state = DeliveryState.OPEN
+                delivery.state = _OPEN
                 begun.append(delivery)
             else:
-                self._queue.done(delivery, self._clock.monotonic())
+                self._queue.done(delivery)
         return begun
 
     # Answers
@@ -245,16 +264,27 @@ class InFlight:
             RuntimeError: The consumer has ended.
 
         """
-        if self._phase is _Phase.ENDED:
-            raise RuntimeError("The consumer has ended. Deliveries that it did not acknowledge come again.")
         for delivery in deliveries:
-            if delivery.state is DeliveryState.OPEN:
-                delivery.state = DeliveryState.ANSWERED
-                self._acks.add(delivery, flush=not wait)
-                self._queue.done(delivery, self._clock.monotonic())
-                self._changed()
+            self.acknowledge(delivery)
         if wait:
             await self._acks.flushed()
+        else:
+            self._acks.request()
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """Add a delivery to the next acknowledgement if it is open. Without waiting, since it is done for each event.
+
+        Raises:
+            RuntimeError: The consumer has ended.
+
+        """
+        if self._phase is _ENDED:
+            raise RuntimeError("The consumer has ended. Deliveries that it did not acknowledge come again.")
+        if delivery.state is _OPEN:
+            delivery.state = _ANSWERED
+            self._acks.add(delivery)
+            if self._queue.done(delivery) or self._phase >= _EXHAUSTED:  # the last answer ends the consumer
+                self._changed()
 
     async def fail(
         self, delivery: Delivery, error: BaseException | str, *, retry: bool, wait: bool = True
@@ -263,7 +293,7 @@ class InFlight:
 
         With `wait`, return when the dead letter is written. Does nothing if the consumer has ended.
         """
-        if delivery.state is not DeliveryState.OPEN or self._phase is _Phase.ENDED:
+        if delivery.state is not _OPEN or self._phase is _ENDED:
             return
         self._counts.failed += 1
         reason, trace = explain(error)
@@ -273,7 +303,7 @@ class InFlight:
             delivery.attempt += 1
             self._requeue(delivery, pause)
             return
-        delivery.state = DeliveryState.ANSWERED
+        delivery.state = _ANSWERED
         cursor = self._cursors[delivery.resource]
         written = self._dead_letters.add(PendingDeadLetter.of_delivery(delivery, cursor, reason, trace))
         if wait:
@@ -282,23 +312,21 @@ class InFlight:
     def requeue(self, deliveries: Sequence[Delivery]) -> None:
         """Queue those deliveries again that are open, in the same order. No attempt is counted."""
         for delivery in reversed(deliveries):
-            if delivery.state is DeliveryState.OPEN:
+            if delivery.state is _OPEN:
                 self._requeue(delivery)
 
     def _requeue(self, delivery: Delivery, pause: float = 0.0) -> None:
         """Queue a delivery again, unless another consumer has claimed it."""
-        now = self._clock.monotonic()
         if delivery in self._pending:
             delivery.state = DeliveryState.WAITING
-            self._queue.requeue(delivery, now, now + pause)
+            self._queue.requeue(delivery, self._clock.monotonic() + pause)
         else:
-            delivery.state = DeliveryState.ANSWERED
-            self._queue.done(delivery, now)
+            delivery.state = _ANSWERED
+            self._queue.done(delivery)
         self._changed()
 
     def _on_acknowledged(self, deliveries: list[Delivery]) -> None:
-        for delivery in deliveries:
-            self._pending.remove(delivery)
+        self._pending.remove(deliveries)
         self._counts.acknowledged += len(deliveries)
         self._capacity.set()
 
@@ -307,14 +335,14 @@ class InFlight:
             self._counts.dead += 1
             self._log.dead(letter)
         if letter.delivery is not None:
-            self._pending.remove(letter.delivery)
-            self._queue.done(letter.delivery, self._clock.monotonic())
+            self._pending.remove([letter.delivery])
+            self._queue.done(letter.delivery)
         self._changed()
 
     def _on_lost(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
             if delivery.state is DeliveryState.WAITING:
-                self._queue.discard(delivery, self._clock.monotonic())
+                self._queue.discard(delivery)
         self._changed()
 
     def _changed(self) -> None:
@@ -334,7 +362,7 @@ class InFlight:
             if due is None:
                 await self._due_changed.wait()
             elif due <= now:
-                self._queue.wake(now)
+                self._queue.wake()
                 self._changed()
             else:
                 async with anyio.create_task_group() as tasks:
@@ -386,7 +414,7 @@ class InFlight:
                 await self._dead_letters.flush()
                 await self._pending.give_back(rest=True)
         except (OSError, RedisError, OrdersyncError) as error:  # out of time, or Redis refuses
-            self._log.unfinished(len(self._pending), str(error) or type(error).__name__)
+            self._log.unfinished(len(self._pending), words_of(error))
         finally:
             await self._acks.close()
         self._log.stopped(self._counts.acknowledged, self._counts.given_back)

@@ -9,18 +9,18 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from worker.queue.consumer.delivery import DeliveryState, Trimmed
+from ordersync_consumer.consumer.delivery import DeliveryState, Trimmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from worker.clock import Clock
-    from worker.queue.consumer.delivery import Delivery
-    from worker.queue.consumer.group_client import GroupClient, StreamCursor
-    from worker.queue.consumer.log import ConsumerLog
-    from worker.queue.consumer.options import ConsumerOptions
-    from worker.queue.consumer.retry import RetryForever
-    from worker.queue.consumer.statistics import Counts
+    from ordersync_consumer.clock import Clock
+    from ordersync_consumer.consumer.delivery import Delivery
+    from ordersync_consumer.consumer.group_client import GroupClient, StreamCursor
+    from ordersync_consumer.consumer.log import ConsumerLog
+    from ordersync_consumer.consumer.options import ConsumerOptions
+    from ordersync_consumer.consumer.retry import RetryForever
+    from ordersync_consumer.consumer.statistics import Counts
 
 
 class PendingEntries:
@@ -69,11 +69,12 @@ class PendingEntries:
         """Add a delivery that Redis has made."""
         self._deliveries[delivery.resource][delivery.entry_id] = delivery
 
-    def remove(self, delivery: Delivery) -> None:
-        """Remove a delivery. A later delivery of the same entry stays."""
-        deliveries = self._deliveries[delivery.resource]
-        if deliveries.get(delivery.entry_id) is delivery:
-            del deliveries[delivery.entry_id]
+    def remove(self, deliveries: Sequence[Delivery]) -> None:
+        """Remove deliveries. A later delivery of the same entry stays."""
+        for delivery in deliveries:
+            of_resource = self._deliveries[delivery.resource]
+            if of_resource.get(delivery.entry_id) is delivery:
+                del of_resource[delivery.entry_id]
 
     async def renew(self) -> None:
         """Renew the claim on all entries, three times in `claim_after` seconds, until cancelled.
@@ -110,8 +111,7 @@ class PendingEntries:
         claimed = [
             by_id[entry_id] for entry_id in lost if by_id[entry_id].state is not DeliveryState.ANSWERED
         ]
-        for delivery in claimed:
-            self.remove(delivery)
+        self.remove(claimed)
         if claimed:
             self._counts.lost += len(claimed)
             self._log.lost(cursor.resource, len(claimed))
@@ -136,8 +136,7 @@ class PendingEntries:
         ]
         begun = [(delivery.entry_id, delivery.attempts_begun) for delivery in deliveries]
         trimmed = await self._group.give_back(cursor, begun, rest=rest)
-        for delivery in deliveries:
-            self.remove(delivery)
+        self.remove(deliveries)
         trimmed += [delivery.entry_id for delivery in deliveries if delivery.trimmed]
         self._counts.given_back += len(deliveries) - len(trimmed)
         await self.report_trimmed(cursor, trimmed)

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import redis.exceptions
 
-from worker.redis.refusals import is_full
-from ordersync_consumer.server_state import is_lost, is_of_role, is_passing
+from ordersync_consumer.server_state import is_full, is_lost, is_of_role, is_passing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
 
     from redis.asyncio import Redis
     from redis.asyncio.connection import AbstractConnection
-    from redis.commands.core import AsyncScript
 
 PATIENCE = 5.0
 """Seconds without a response, beyond the time for which a command may block, after which it has failed."""
@@ -37,6 +35,12 @@ def is_transient(error: Exception) -> bool:
         return False
     causes = (is_full, is_of_role, is_passing, is_lost)
     return isinstance(error, _BROKEN) or any(cause(error) for cause in causes)
+
+
+def packed(command: Sequence[bytes | str | float]) -> bytes:
+    """Return a command in the protocol of Redis: an acknowledgement has an argument for each event."""
+    parts = [part if isinstance(part, bytes) else str(part).encode() for part in command]
+    return b"*%d\r\n%b" % (len(parts), b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]))
 
 
 async def with_timeout(call: Awaitable[T]) -> T:
@@ -71,7 +75,7 @@ class DedicatedConnection:
                 if self._connection is None:
                     self._connection = cast("AbstractConnection", self._pool.make_connection())  # type: ignore[no-untyped-call]
                 await self._connection.connect()  # type: ignore[no-untyped-call]
-                await self._connection.send_command(*command)
+                await self._connection.send_packed_command([packed(command)])
                 # With an explicit timeout, because otherwise redis-py applies that of the socket.
                 return await self._connection.read_response(disable_decoding=True, timeout=_NEVER)
         except redis.exceptions.ResponseError as error:
@@ -81,14 +85,6 @@ class DedicatedConnection:
         except BaseException:
             await self.close()
             raise
-
-    async def script(self, script: AsyncScript, keys: list[str], arguments: list[Any]) -> Any:
-        """Return the response of a script. Raises the errors of `call`."""
-        try:
-            return await self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        except redis.exceptions.NoScriptError:
-            await self.call("SCRIPT", "LOAD", str(script.script))
-            return await self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
     async def close(self) -> None:
         """Close the connection without waiting for the server."""

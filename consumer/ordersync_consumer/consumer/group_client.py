@@ -12,21 +12,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import redis.exceptions
 
-from worker.cancellation import finish
-from worker.errors import ConsumerReplaced, GroupGone
-from worker.queue.consumer.connection import DedicatedConnection, with_timeout
+from ordersync_consumer.cancellation import finish
+from ordersync_consumer.consumer.connection import DedicatedConnection, with_timeout
+from ordersync_consumer.errors import ConsumerReplaced, GroupGone
+from ordersync_consumer.functions import function
 from ordersync_consumer.groups import LONG_AGO, RETURNED, text
-from worker.redis import scripts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from redis.asyncio import Redis
 
-    from worker.keys import Keys
-    from worker.queue.consumer.options import ConsumerOptions
+    from ordersync_consumer.consumer.options import ConsumerOptions
+    from ordersync_consumer.keys import Keys
 
 CHUNK = 500
 """Entries per call of a script at most: a millisecond or two, in which Redis serves no other client."""
@@ -66,12 +67,11 @@ class StreamCursor:
             self.idle = _START
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An entry of a stream. `count`: how many attempts Redis has counted."""
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """An entry of a stream. `flat`: its names and values in turn. `count`: how many attempts Redis has counted."""
 
     entry_id: bytes
-    fields: dict[bytes, bytes]
+    flat: list[bytes]
     count: int = 0
     replayed: bool = False
 
@@ -107,9 +107,9 @@ class GroupClient:
             )
             for resource in options.resources
         ]
-        self._claim_script = scripts.load(client, "worker.queue", "take")
-        self._extend_script = scripts.load(client, "worker.queue", "hold")
-        self._return_script = scripts.load(client, "worker.queue", "release")
+        self._claim_script = function(client, "take")
+        self._extend_script = function(client, "hold")
+        self._return_script = function(client, "release")
 
     async def join(self) -> None:
         """Create the group in every stream where it does not exist, and lock the name for this process.
@@ -169,7 +169,7 @@ class GroupClient:
         by_stream = {cursor.stream.encode(): cursor for cursor in self.cursors}
         parts = result.items() if isinstance(result, dict) else result or ()
         return [
-            (by_stream[stream], [Entry(entry_id, _fields(flat)) for entry_id, flat in entries])
+            (by_stream[stream], [Entry(entry_id, _flat(fields)) for entry_id, fields in entries])
             for stream, entries in parts
         ]
 
@@ -283,21 +283,21 @@ class GroupClient:
         keys = [cursor.stream, cursor.replayed]
         with self._group_errors():
             return await finish(
-                self._connection.script(self._claim_script, keys, [self._group, self._name, *arguments])
+                self._claim_script.call(self._connection.call, keys, [self._group, self._name, *arguments])
             )
 
 
 def _claimed(entries: list[Any], trimmed: list[bytes]) -> Claimed:
     return Claimed(
         [
-            Entry(entry_id, _fields(flat), count, bool(replayed))
-            for entry_id, flat, count, replayed in entries
+            Entry(entry_id, _flat(fields), count, bool(replayed))
+            for entry_id, fields, count, replayed in entries
         ],
         [text(entry_id) for entry_id in trimmed],
     )
 
 
-def _fields(flat: list[bytes] | dict[bytes, bytes]) -> dict[bytes, bytes]:
-    if isinstance(flat, dict):
-        return flat
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+def _flat(fields: list[bytes] | dict[bytes, bytes]) -> list[bytes]:
+    if isinstance(fields, dict):
+        return [part for pair in fields.items() for part in pair]
+    return fields

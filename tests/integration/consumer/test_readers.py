@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from ordersync_consumer.envelope import FIELDS, Event
 from tests.support.documentation import block, read
 from tests.support.node import example
 from tests.support.programs import program_env, run_beside
 from tests.support.tools import program
 from tests.support.worker import Bench, BenchMaker
-from ordersync_consumer.envelope import FIELDS, Event
 
 pytestmark = pytest.mark.anyio
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 import heapq
 from bisect import insort
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from worker.queue.consumer.delivery import Delivery
+    from collections.abc import Callable
 
-Key: TypeAlias = tuple[str, str]
+    from ordersync_consumer.consumer.delivery import Delivery, Key
 
 
 class _Blocked(NamedTuple):
@@ -29,19 +29,17 @@ class _Blocked(NamedTuple):
 
 
 class _KeyState:
-    """What the queue knows of a key while deliveries of it are out or blocked.
+    """What the queue knows of a key of which a delivery is blocked or was requeued, until all are answered.
 
     Attributes:
-        out: How many are handed out.
         blocked: Those that wait, in the order of the stream.
         serial: True after one of them was requeued: only one at a time is handed out until all are answered.
 
     """
 
-    __slots__ = ("blocked", "out", "serial")
+    __slots__ = ("blocked", "serial")
 
     def __init__(self) -> None:
-        self.out = 0
         self.blocked: deque[_Blocked] = deque()
         self.serial = False
 
@@ -49,7 +47,9 @@ class _KeyState:
 class KeyedQueue:
     """Deliveries that wait to be handed out.
 
-    Times are of a monotonic clock, in seconds.
+    Args:
+        now: Returns the time of a monotonic clock, in seconds.
+        exclusive: True if at most one delivery of a key may be out.
 
     Attributes:
         exclusive: True if at most one delivery of a key may be out. May be set at any time.
@@ -58,10 +58,13 @@ class KeyedQueue:
 
     """
 
-    def __init__(self, *, exclusive: bool = False) -> None:
+    def __init__(self, now: Callable[[], float], *, exclusive: bool = False) -> None:
+        self._now = now
         self.exclusive, self.blocked, self.out = exclusive, 0, 0
         self._queue: deque[Delivery] = deque()
         self._unblocked: deque[Delivery] = deque()
+        # Most keys have one delivery, which is answered before the next one comes: a number has to do for them.
+        self._out: dict[Key, int] = {}
         self._keys: dict[Key, _KeyState] = {}
         self._due: list[tuple[float, int, Key]] = []
         self._number = 0
@@ -75,7 +78,7 @@ class KeyedQueue:
         """Add a delivery. `late`: it may be older than deliveries that were added before it."""
         if late:
             for index, other in enumerate(self._queue):
-                if _key(other) == _key(delivery) and other.position > delivery.position:
+                if other.key == delivery.key and other.position > delivery.position:
                     self._queue.insert(index, delivery)
                     return
         self._queue.append(delivery)
@@ -87,110 +90,106 @@ class KeyedQueue:
             return self._unblocked.popleft()
         while self._queue:
             delivery = self._queue.popleft()
-            key = (delivery.resource, delivery.event.subject)
-            state = self._keys.get(key)
-            if state is None:
-                state = self._keys[key] = _KeyState()
-            elif state.blocked or (state.out and (self.exclusive or state.serial)):
-                self._block(state, delivery)
+            key = delivery.key
+            out, state = self._out.get(key, 0), self._keys.get(key)
+            if (out and self.exclusive) or (state is not None and (state.blocked or (out and state.serial))):
+                self._block(key, delivery)
                 continue
-            state.out += 1
+            self._out[key] = out + 1
             self.out += 1
             return delivery
         return None
 
-    def done(self, delivery: Delivery, now: float) -> None:
-        """Remove a delivery that was handed out and is answered for good."""
-        key = (delivery.resource, delivery.event.subject)
-        state = self._keys[key]
-        state.out -= 1
+    def done(self, delivery: Delivery) -> bool:
+        """Remove a delivery that was handed out and is answered for good. True if others of its key wait."""
+        key = delivery.key
         self.out -= 1
-        if state.blocked:
-            self._release(key, state, now)
-        elif not state.out:
-            del self._keys[key]
+        self._less_out(key)
+        if key not in self._keys:
+            return False
+        self._release(key)
+        return True
 
-    def requeue(self, delivery: Delivery, now: float, due: float = 0.0) -> None:
+    def requeue(self, delivery: Delivery, due: float = 0.0) -> None:
         """Hand out a delivery again that was handed out before, not before the time `due`."""
-        key = _key(delivery)
-        state = self._keys[key]
-        state.out -= 1
         self.out -= 1
-        state.serial = True
-        self._block(state, delivery, due)
-        self._release(key, state, now)
+        self._less_out(delivery.key)
+        self._block(delivery.key, delivery, due).serial = True
+        self._release(delivery.key)
 
     def next_due(self) -> float | None:
         """Return the time at which to call `wake`; None if no delivery waits for a time."""
         return self._due[0][0] if self._due else None
 
-    def wake(self, now: float) -> None:
+    def wake(self) -> None:
         """Let the deliveries be handed out that are due by now."""
+        now = self._now()
         while self._due and self._due[0][0] <= now:
             _, _, key = heapq.heappop(self._due)
-            state = self._keys.get(key)
-            if state is not None:
-                self._release(key, state, now)
+            self._release(key)
 
-    def discard(self, delivery: Delivery, now: float) -> None:
+    def discard(self, delivery: Delivery) -> None:
         """Remove a delivery that is not handed out, if it is in the queue."""
-        key = _key(delivery)
         if delivery in self._queue:
             self._queue.remove(delivery)
         elif delivery in self._unblocked:
             self._unblocked.remove(delivery)
             self.out += 1
-            self.done(delivery, now)
-        elif (state := self._keys.get(key)) is not None:
-            kept = [item for item in state.blocked if item.delivery is not delivery]
-            if len(kept) < len(state.blocked):
-                state.blocked = deque(kept)
-                self.blocked -= 1
-                if state.blocked:
-                    self._release(key, state, now)
-                elif not state.out:
-                    del self._keys[key]
+            self.done(delivery)
+        elif (state := self._keys.get(delivery.key)) is not None:
+            kept = deque(item for item in state.blocked if item.delivery is not delivery)
+            self.blocked -= len(state.blocked) - len(kept)
+            state.blocked = kept
+            self._release(delivery.key)
 
     def drain(self) -> list[Delivery]:
         """Remove and return every delivery that is not handed out. Those that are can still be answered."""
         drained = [*self._unblocked, *self._queue]
+        for delivery in self._unblocked:
+            self._less_out(delivery.key)
         for key, state in list(self._keys.items()):
             drained += (item.delivery for item in state.blocked)
             state.blocked.clear()
-            state.out -= sum(1 for item in self._unblocked if _key(item) == key)
-            if not state.out:
-                del self._keys[key]
+            self._release(key)
         self._unblocked.clear()
         self._queue.clear()
         self._due.clear()
         self.blocked = 0
         return drained
 
-    def _block(self, state: _KeyState, delivery: Delivery, due: float = 0.0) -> None:
+    def _less_out(self, key: Key) -> None:
+        if out := self._out[key] - 1:
+            self._out[key] = out
+        else:
+            del self._out[key]
+
+    def _block(self, key: Key, delivery: Delivery, due: float = 0.0) -> _KeyState:
+        state = self._keys.setdefault(key, _KeyState())
         item = _Blocked(delivery, due)
         if not state.blocked or _position(state.blocked[-1]) < delivery.position:
             state.blocked.append(item)
         else:
             insort(state.blocked, item, key=_position)
         self.blocked += 1
+        return state
 
-    def _release(self, key: Key, state: _KeyState, now: float) -> None:
-        """Unblock the oldest delivery of a key if none of them is out and it is due."""
-        if state.out or not state.blocked:
+    def _release(self, key: Key) -> None:
+        """If no delivery of a key is out, unblock the oldest one once it is due, or forget a key that has none."""
+        state = self._keys.get(key)
+        if state is None or key in self._out:
+            return
+        if not state.blocked:
+            del self._keys[key]
             return
         delivery, due = state.blocked[0]
-        if due > now:
+        if due > self._now():
             self._number += 1
             heapq.heappush(self._due, (due, self._number, key))
             return
         state.blocked.popleft()
         self.blocked -= 1
-        state.out += 1
+        self._out[key] = 1
         self._unblocked.append(delivery)
-
-
-def _key(delivery: Delivery) -> Key:
-    return delivery.resource, delivery.event.subject
 
 
 def _position(item: _Blocked) -> tuple[int, int]:

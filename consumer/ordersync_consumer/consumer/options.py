@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from worker.backoff import Backoff
-from worker.errors import SettingsError
+from ordersync_consumer.backoff import Backoff
+from ordersync_consumer.errors import SettingsError
 from ordersync_consumer.groups import RESERVED_PREFIX
+from ordersync_consumer.resources import check_resource
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from worker.queue.consumer.delivery import Trimmed
+    from ordersync_consumer.consumer.delivery import Trimmed
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class ConsumerOptions:
             )
         if not self.resources:
             raise SettingsError('A consumer needs at least one resource, such as resources=["orders"].')
+        for resource in self.resources:
+            check_resource(resource)
         if self.begin not in ("0", "$"):
             raise SettingsError(
                 f"Invalid begin of a consumer: {self.begin!r}. "

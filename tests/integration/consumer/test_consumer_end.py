@@ -10,11 +10,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tests.integration.queue.test_consumer import STREAM
+from ordersync_consumer import Delivery, Reject
+from ordersync_consumer.consumer.dead_letter_writer import DeadLetterWriter
+from tests.integration.consumer.test_consumer import STREAM
 from tests.support.consuming import KEYS, Stage, ids
 from tests.support.waiting import PATIENCE, eventually
-from worker.queue import Delivery, Reject
-from worker.queue.consumer.dead_letter_writer import DeadLetterWriter
 
 pytestmark = pytest.mark.anyio
 

@@ -1,7 +1,8 @@
 """Acknowledging entries to Redis, many in one call.
 
-While one call is under way, the acknowledgements that arrive meanwhile are collected for the next call. So an
-acknowledgement does not wait when there is little to do, and costs next to nothing when there is much.
+While one call is under way, the acknowledgements that arrive meanwhile are collected for the next call, and a call
+waits for as long as each turn of the event loop brings more of them. So an acknowledgement does not wait when there is
+little to do, and costs next to nothing when there is much.
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from worker.cancellation import finish
-from worker.queue.consumer.connection import DedicatedConnection, with_timeout
+from ordersync_consumer.cancellation import finish
+from ordersync_consumer.consumer.connection import DedicatedConnection, with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from redis.asyncio import Redis
 
-    from worker.queue.consumer.delivery import Delivery
-    from worker.queue.consumer.group_client import StreamCursor
-    from worker.queue.consumer.retry import RetryForever
+    from ordersync_consumer.consumer.delivery import Delivery
+    from ordersync_consumer.consumer.group_client import StreamCursor
+    from ordersync_consumer.consumer.retry import RetryForever
 
 
 class AckBatcher:
@@ -29,6 +30,7 @@ class AckBatcher:
         client: The caller's client, for batches of several resources.
         cursors: The streams by resource.
         group: Name of the group.
+        enough: Acknowledgements for which a call is worth its while: it does not wait for more.
         retry: Repeats a call while Redis is away.
         on_acknowledged: Called with the deliveries of each batch once Redis has acknowledged them.
 
@@ -39,22 +41,24 @@ class AckBatcher:
         client: Redis,
         cursors: Mapping[str, StreamCursor],
         group: str,
+        *,
+        enough: int,
         retry: RetryForever,
         on_acknowledged: Callable[[list[Delivery]], None],
     ) -> None:
         self._redis, self._connection = client, DedicatedConnection(client)
-        self._cursors, self._group = cursors, group
+        self._cursors, self._group, self._enough = cursors, group, enough
         self._retry, self._on_acknowledged = retry, on_acknowledged
         self._pending: list[Delivery] = []
         self._callers: list[asyncio.Future[None]] = []
         self._requested = asyncio.Event()
+        self.request = self._requested.set
+        """Lets `run` send soon what was added."""
         self._sending = asyncio.Lock()
 
-    def add(self, delivery: Delivery, *, flush: bool) -> None:
-        """Add a delivery to the next batch. With `flush`, `run` sends it soon; without, the caller awaits `flushed`."""
+    def add(self, delivery: Delivery) -> None:
+        """Add a delivery to the next batch; call `request` or await `flushed` afterwards."""
         self._pending.append(delivery)
-        if flush:
-            self._requested.set()
 
     async def flushed(self) -> None:
         """Wait until Redis has acknowledged everything that was added so far."""
@@ -70,6 +74,10 @@ class AckBatcher:
         """Send a batch whenever one is requested, until cancelled."""
         while True:
             await self._requested.wait()
+            size = 0
+            while size < len(self._pending) < self._enough:
+                size = len(self._pending)
+                await asyncio.sleep(0)
             await self.flush()
 
     async def flush(self) -> None:
@@ -80,7 +88,7 @@ class AckBatcher:
             self._pending, self._callers = [], []
             try:
                 if batch:
-                    await self._retry("acknowledge", lambda: finish(self._send(batch)))
+                    await self._retry("acknowledge", lambda: self._send(batch))
             except BaseException:
                 # Cut short: the next flush, at the latest the one of the close, sends it again, which is harmless.
                 self._pending, self._callers = batch + self._pending, callers + self._callers
@@ -101,8 +109,12 @@ class AckBatcher:
                 replayed.setdefault(delivery.resource, []).append(delivery.entry_id)
         if len(ids) == 1 and not replayed:
             ((resource, entry_ids),) = ids.items()
+            # A cancellation closes this connection; that is cheaper than a task for each call.
             await self._connection.call("XACK", self._cursors[resource].stream, self._group, *entry_ids)
-            return
+        else:
+            await finish(self._send_pipeline(ids, replayed))
+
+    async def _send_pipeline(self, ids: Mapping[str, list[str]], replayed: Mapping[str, list[str]]) -> None:
         async with self._redis.pipeline(transaction=bool(replayed)) as pipe:
             for resource, entry_ids in ids.items():
                 pipe.xack(self._cursors[resource].stream, self._group, *entry_ids)

@@ -8,7 +8,7 @@
 Guarantees:
 
 - At least once: the group gets every event, whichever process crashes at whichever moment. With
-  `worker.queue.idempotency` the effect of an event happens once.
+  `ordersync_consumer.idempotency` the effect of an event happens once.
 - A consumer takes its own unfinished events first, then those that other consumers left, then new ones.
 - The events of one entity come in order, also while one of them is retried; other entities go on meanwhile. This is
   a guarantee of one consumer. Several consumers of a group share the events of an entity: where two processes must
@@ -24,25 +24,28 @@ Guarantees:
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import anyio
 import anyio.lowlevel
+from redis.asyncio import RedisCluster
 
-from worker.backoff import Backoff
-from worker.cancellation import finish, plain_errors
-from worker.clock import SystemClock
-from worker.errors import SettingsError
-from worker.keys import PREFIX, Keys
-from worker.queue.consumer.connection import with_timeout
-from worker.queue.consumer.delivery import Batch, Delivery, Reject
-from worker.queue.consumer.fetcher import Fetcher
-from worker.queue.consumer.group_client import GroupClient
-from worker.queue.consumer.in_flight import InFlight
-from worker.queue.consumer.log import ConsumerLog
-from worker.queue.consumer.options import ConsumerOptions
-from worker.queue.consumer.retry import RetryForever
-from worker.redis.connections import check_host_name
+from ordersync_consumer.backoff import Backoff
+from ordersync_consumer.cancellation import finish, plain_errors
+from ordersync_consumer.client import check_host_name
+from ordersync_consumer.clock import SystemClock
+from ordersync_consumer.consumer.connection import with_timeout
+from ordersync_consumer.consumer.delivery import Batch, Delivery, Reject
+from ordersync_consumer.consumer.fetcher import Fetcher
+from ordersync_consumer.consumer.group_client import GroupClient
+from ordersync_consumer.consumer.in_flight import InFlight
+from ordersync_consumer.consumer.log import ConsumerLog
+from ordersync_consumer.consumer.options import ConsumerOptions
+from ordersync_consumer.consumer.retry import RetryForever
+from ordersync_consumer.errors import SettingsError
+from ordersync_consumer.keys import PREFIX, Keys
+from ordersync_consumer.servers.cluster import at
+from ordersync_consumer.servers.connect import like
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -50,9 +53,10 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.clock import Clock
-    from worker.queue.consumer.delivery import Trimmed
-    from worker.queue.consumer.statistics import Statistics
+    from ordersync_consumer.clock import Clock
+    from ordersync_consumer.consumer.delivery import Trimmed
+    from ordersync_consumer.consumer.statistics import Statistics
+    from ordersync_consumer.log import EventLog
 
 _MAX_STREAK = 16
 """Events that a worker handles before it lets other tasks run, if the handler itself never waits."""
@@ -62,8 +66,8 @@ class Consumer:
     """One consumer of a group: an async context manager. The module describes its guarantees.
 
     Args:
-        redis: A client of redis-py. The consumer opens connections of its own, configured like those of the client,
-            and does not close the client.
+        redis: A client of redis-py, also a `RedisCluster`, or one of `connect`. The consumer opens connections of its
+            own, configured like those of the client, and does not close the client.
         group: Name of the group. Each group gets every event. Created if it does not exist.
         resources: Names of one or more resources, such as `orders`.
         account: Name of the account.
@@ -81,6 +85,7 @@ class Consumer:
         block: Seconds for which a call waits for new events. A stop may take as long.
         wait: Whether to wait for new events. Without, the consumer ends when nothing is left.
         on_trimmed: Awaited for each entry that was removed from the stream before it was acknowledged.
+        log: Logger of events with fields, such as one of structlog [default: the logger `ordersync` of `logging`].
         clock: Time and random numbers.
 
     Raises:
@@ -93,7 +98,7 @@ class Consumer:
 
     def __init__(
         self,
-        redis: Redis,
+        redis: Redis | RedisCluster,
         *,
         group: str,
         resources: Sequence[str],
@@ -109,6 +114,7 @@ class Consumer:
         block: float = 1.0,
         wait: bool = True,
         on_trimmed: Callable[[Trimmed], Awaitable[None]] | None = None,
+        log: EventLog | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.options = options = ConsumerOptions(
@@ -126,9 +132,12 @@ class Consumer:
             wait=wait,
             on_trimmed=on_trimmed,
         )
+        self._own = like(redis) if isinstance(redis, RedisCluster) else None
+        given = self._own if isinstance(redis, RedisCluster) else redis
+        redis = at(cast("Redis", given), Keys(account, prefix).base)
         check_host_name(redis.connection_pool)
         clock = clock or SystemClock()
-        self._log = ConsumerLog(options, clock)
+        self._log = ConsumerLog(options, clock, log)
         self._retry = RetryForever(redis, clock, self._log.logger)
         self._group = GroupClient(redis, Keys(account, prefix), options)
         self._retry.rejoin = lambda: finish(with_timeout(self._group.rejoin()))
@@ -165,6 +174,8 @@ class Consumer:
             await self._in_flight.close()
         finally:
             await self._group.close()
+            if self._own is not None:
+                await self._own.aclose()
 
     async def _fetch(self) -> None:
         await self._fetcher.run()
@@ -249,7 +260,8 @@ class Consumer:
                 retry = not isinstance(error, Reject)
                 await self._in_flight.fail(delivery, error, retry=retry, wait=False)
             else:
-                await self._in_flight.ack([delivery], wait=False)
+                self._in_flight.acknowledge(delivery)
+                self._in_flight.request_acks()
             handled += 1
             if handled % _MAX_STREAK == 0:
                 await anyio.lowlevel.checkpoint()

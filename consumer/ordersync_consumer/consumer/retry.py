@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from worker.backoff import Backoff
-from worker.errors import GroupGone
-from worker.queue.consumer.connection import is_transient
+from ordersync_consumer.backoff import Backoff
+from ordersync_consumer.consumer.connection import is_transient
+from ordersync_consumer.errors import GroupGone
 from ordersync_consumer.server_state import is_of_role
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    import structlog
     from redis.asyncio import Redis
 
-    from worker.clock import Clock
+    from ordersync_consumer.clock import Clock
+    from ordersync_consumer.log import EventLog
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class RetryForever:
     returns in which resources; None if the group was dropped.
     """
 
-    def __init__(self, client: Redis, clock: Clock, log: structlog.typing.FilteringBoundLogger) -> None:
+    def __init__(self, client: Redis, clock: Clock, log: EventLog) -> None:
         self._redis, self._clock, self._log = client, clock, log
         self.rejoin: Callable[[], Awaitable[list[str] | None]] | None = None
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker.clock import Clock
-    from worker.queue.consumer.group_client import GroupClient
-    from worker.queue.consumer.in_flight import InFlight
-    from worker.queue.consumer.options import ConsumerOptions
-    from worker.queue.consumer.retry import RetryForever
+    from ordersync_consumer.clock import Clock
+    from ordersync_consumer.consumer.group_client import GroupClient
+    from ordersync_consumer.consumer.in_flight import InFlight
+    from ordersync_consumer.consumer.options import ConsumerOptions
+    from ordersync_consumer.consumer.retry import RetryForever
 
 SCAN_SECONDS = 1.0
 """Between two scans for idle entries."""

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from worker.cancellation import finish
-from worker.clock import rfc3339
 from ordersync_consumer import envelope
-from worker.queue.consumer.connection import with_timeout
-from worker.redis import scripts
+from ordersync_consumer.cancellation import finish
+from ordersync_consumer.clock import rfc3339
+from ordersync_consumer.consumer.connection import with_timeout
+from ordersync_consumer.functions import function
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from redis.asyncio import Redis
 
-    from worker.clock import Clock
-    from worker.queue.consumer.delivery import Delivery
-    from worker.queue.consumer.group_client import Entry, StreamCursor
-    from worker.queue.consumer.options import ConsumerOptions
-    from worker.queue.consumer.retry import RetryForever
+    from ordersync_consumer.clock import Clock
+    from ordersync_consumer.consumer.delivery import Delivery
+    from ordersync_consumer.consumer.group_client import Entry, StreamCursor
+    from ordersync_consumer.consumer.options import ConsumerOptions
+    from ordersync_consumer.consumer.retry import RetryForever
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class PendingDeadLetter:
     @classmethod
     def of_entry(cls, entry: Entry, cursor: StreamCursor, reason: str) -> PendingDeadLetter:
         """Return the letter of an entry that is not an event."""
-        subject = entry.fields.get(b"subject", b"").decode("utf-8", "replace")
+        subject = envelope.as_mapping(entry.flat).get(b"subject", b"").decode("utf-8", "replace")
         return cls(cursor, entry.entry_id.decode(), subject, entry.count, reason)
 
 
@@ -108,7 +108,7 @@ class DeadLetterWriter:
     ) -> None:
         self._group, self._name = options.group, options.name
         self._retry, self._clock, self._on_written = retry, clock, on_written
-        self._script = scripts.load(client, "worker.queue", "bury")
+        self._script = function(client, "bury")
         self._pending: list[tuple[PendingDeadLetter, asyncio.Future[None]]] = []
         self._requested = asyncio.Event()
 
@@ -164,19 +164,5 @@ class DeadLetterWriter:
 
 def _fields(event: envelope.Event) -> tuple[str | bytes, ...]:
     """Return the fields of an event as they are in a stream: names and values in turn."""
-    return (
-        "specversion", event.specversion,
-        "id", event.id,
-        "source", event.source,
-        "type", event.type,
-        "subject", event.subject,
-        "time", event.time,
-        "datacontenttype", event.datacontenttype,
-        "dataschema", event.dataschema,
-        "sequence", str(event.sequence),
-        "version", str(event.version),
-        "reason", event.reason,
-        "changed", envelope.join_names(event.changed),
-        "data", event.data,
-        *(("previous", event.previous) if event.previous else ()),
-    )  # fmt: skip
+    fields: dict[str, str | bytes] = {**event.attributes(), "data": event.data}
+    return tuple(part for field in fields.items() for part in field)

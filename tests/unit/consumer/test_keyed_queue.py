@@ -9,10 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.support.streams import fields_of
-from worker.queue.consumer.delivery import Delivery, DeliveryState, Reject, explain
-from worker.queue.consumer.keyed_queue import KeyedQueue
+from ordersync_consumer.consumer.delivery import Delivery, DeliveryState, Reject, explain
+from ordersync_consumer.consumer.keyed_queue import KeyedQueue
 from ordersync_consumer.envelope import parse
+from tests.support.streams import fields_of
 
 
 def delivery(number: int, subject: str) -> Delivery:
@@ -21,7 +21,8 @@ def delivery(number: int, subject: str) -> Delivery:
     fields = {
         name.encode(): value if isinstance(value, bytes) else value.encode() for name, value in flat.items()
     }
-    return Delivery(cast("Any", None), "orders", parse(f"{number}-0".encode(), fields))
+    event = parse(f"{number}-0".encode(), fields)
+    return Delivery(cast("Any", None), "orders", event, event.entry_id, ("orders", subject))
 
 
 def numbers(some: list[Delivery]) -> list[int]:
@@ -39,7 +40,7 @@ def take_all(queue: KeyedQueue) -> list[Delivery]:
 
 def test_without_exclusive_the_order_is_that_of_taking() -> None:
     """Several events of an entity may be out at once; all come in the order in which they were taken."""
-    queue = KeyedQueue()
+    queue = KeyedQueue(float)
     for number, subject in enumerate("aabab"):
         queue.add(delivery(number, subject))
     assert numbers(take_all(queue)) == [0, 1, 2, 3, 4]
@@ -48,15 +49,15 @@ def test_without_exclusive_the_order_is_that_of_taking() -> None:
 
 def test_exclusive_hands_out_one_of_each_entity() -> None:
     """The next one of an entity follows when the one before is answered, and before later ones of others."""
-    queue = KeyedQueue(exclusive=True)
+    queue = KeyedQueue(float, exclusive=True)
     some = [delivery(number, subject) for number, subject in enumerate("aababc")]
     for one in some:
         queue.add(one)
     assert numbers(take_all(queue)) == [0, 2, 5]
-    queue.done(some[0], 0)
-    queue.done(some[2], 0)
+    queue.done(some[0])
+    queue.done(some[2])
     assert numbers(take_all(queue)) == [1, 4]
-    queue.done(some[1], 0)
+    queue.done(some[1])
     assert numbers(take_all(queue)) == [3]
     assert (queue.out, queue.blocked) == (3, 0)
 
@@ -64,30 +65,33 @@ def test_exclusive_hands_out_one_of_each_entity() -> None:
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_what_failed_holds_up_its_entity(*, exclusive: bool) -> None:
     """Until it is due, and until it is answered for good, nothing else of its entity is handed out."""
-    queue = KeyedQueue(exclusive=exclusive)
+    now = 0.0
+    queue = KeyedQueue(lambda: now, exclusive=exclusive)
     some = [delivery(number, "a") for number in range(3)]
     queue.add(some[0])
     assert queue.pop() is some[0]
     queue.add(some[1])
-    queue.requeue(some[0], 0.0, due=10.0)
+    queue.requeue(some[0], due=10.0)
     queue.add(some[2])
     assert queue.pop() is None
     assert queue.next_due() == 10.0
-    queue.wake(9.0)
+    now = 9.0
+    queue.wake()
     assert queue.pop() is None
-    queue.wake(10.0)
+    now = 10.0
+    queue.wake()
     assert queue.pop() is some[0]
     assert queue.pop() is None
-    queue.done(some[0], 11.0)
+    queue.done(some[0])
     assert queue.pop() is some[1]
     assert queue.pop() is None
-    queue.done(some[1], 12.0)
+    queue.done(some[1])
     assert queue.pop() is some[2]
 
 
 def test_an_older_one_that_comes_late() -> None:
     """An event that another consumer left goes before the later ones of its entity."""
-    queue = KeyedQueue()
+    queue = KeyedQueue(float)
     for number in (5, 6):
         queue.add(delivery(number, "a"))
     queue.add(delivery(7, "b"))
@@ -103,7 +107,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue, self.now, self.number = KeyedQueue(exclusive=self.exclusive), 0.0, 0
+        self.now, self.number = 0.0, 0
+        self.queue = KeyedQueue(lambda: self.now, exclusive=self.exclusive)
         self.out: list[Delivery] = []
         self.failing: list[Delivery] = []
         self.alive: dict[int, Delivery] = {}
@@ -146,7 +151,7 @@ class AnyOrder(RuleBasedStateMachine):
         one = data.draw(st.sampled_from(self.out))
         self.out.remove(one)
         self._forget(one)
-        self.queue.done(one, self.now)
+        self.queue.done(one)
 
     @precondition(lambda self: self.out)
     @rule(data=st.data(), pause=st.sampled_from([0.0, 1.0, 3.0]))
@@ -157,13 +162,13 @@ class AnyOrder(RuleBasedStateMachine):
         self.due[one] = self.now + pause
         if one not in self.failing:
             self.failing.append(one)
-        self.queue.requeue(one, self.now, self.due[one])
+        self.queue.requeue(one, self.due[one])
 
     @rule(seconds=st.sampled_from([0.5, 2.0]))
     def wait(self, seconds: float) -> None:
         """Time passes."""
         self.now += seconds
-        self.queue.wake(self.now)
+        self.queue.wake()
 
     @precondition(lambda self: len(self.alive) > len(self.out))
     @rule(data=st.data())
@@ -171,7 +176,7 @@ class AnyOrder(RuleBasedStateMachine):
         """One that waits goes to somebody else."""
         one = data.draw(st.sampled_from([each for each in self.alive.values() if each not in self.out]))
         self._forget(one)
-        self.queue.discard(one, self.now)
+        self.queue.discard(one)
 
     def _forget(self, one: Delivery) -> None:
         del self.alive[one.position[0]]
@@ -190,14 +195,15 @@ class AnyOrder(RuleBasedStateMachine):
         for _ in range(len(self.alive) * 3 + 10):
             for one in [*self.out]:
                 self.out.remove(one)
-                self.queue.done(one, self.now)
+                self.queue.done(one)
             self.now += 10
-            self.queue.wake(self.now)
+            self.queue.wake()
             while (one := self.queue.pop()) is not None:  # type: ignore[assignment]
                 self.out.append(one)
                 done.setdefault(one.event.subject, []).append(one.position[0])
         assert self.queue.waiting == self.queue.out == 0
         assert not self.queue._keys
+        assert not self.queue._out
         for places in done.values():
             assert places == sorted(places)
 
@@ -217,16 +223,16 @@ TestExclusive.settings = TestNotExclusive.settings = settings(
 
 def test_drain_forgets_what_waits() -> None:
     """What was not handed out comes back, and what is out can still be answered."""
-    queue = KeyedQueue(exclusive=True)
+    queue = KeyedQueue(float, exclusive=True)
     some = [delivery(number, subject) for number, subject in enumerate("aabbc")]
     for one in some:
         queue.add(one)
     assert queue.pop() is some[0]
     assert queue.pop() is some[2]
-    queue.done(some[0], 0)
+    queue.done(some[0])
     assert sorted(numbers(queue.drain())) == [1, 3, 4]
     assert (queue.waiting, queue.out) == (0, 1)
-    queue.done(some[2], 0)
+    queue.done(some[2])
     assert queue.pop() is None
 
 

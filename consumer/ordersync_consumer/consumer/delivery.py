@@ -5,13 +5,18 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import msgspec
+
+from ordersync_consumer.envelope import Event
+from ordersync_consumer.redaction import redaction, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ordersync_consumer.envelope import Event
-
+Key: TypeAlias = tuple[str, str]
+"""Names an entity: its resource and subject."""
 MAX_REASON = 1_000
 MAX_TRACE = 8_000
 
@@ -59,7 +64,7 @@ class Acknowledger(Protocol):
         """Hand out deliveries again, in the same order, without counting an attempt."""
 
 
-class Delivery:
+class Delivery(msgspec.Struct, eq=False):
     """An event that this consumer has claimed: no other consumer of the group works on it meanwhile.
 
     Answer it with one of `ack`, `fail` and `put_back`. The first answer counts; later ones do nothing.
@@ -68,6 +73,7 @@ class Delivery:
         event: The event; its `data` is the record as served.
         resource: The resource from whose stream it comes.
         entry_id: Its id in the stream.
+        key: Names the entity, the events of which come in order.
         attempt: The number of this attempt, from 1: how often the group has handed it out. After a crash it may be
             one too high, never too low.
         replayed: True if the group has processed it before, and a replay was requested.
@@ -76,30 +82,15 @@ class Delivery:
 
     """
 
-    __slots__ = (
-        "_acknowledger",
-        "attempt",
-        "entry_id",
-        "event",
-        "replayed",
-        "resource",
-        "state",
-        "trimmed",
-    )
-
-    def __init__(
-        self,
-        acknowledger: Acknowledger,
-        resource: str,
-        event: Event,
-        *,
-        attempt: int = 1,
-        replayed: bool = False,
-    ) -> None:
-        self._acknowledger = acknowledger
-        self.resource, self.event, self.entry_id = resource, event, event.entry_id
-        self.attempt, self.replayed = attempt, replayed
-        self.state, self.trimmed = DeliveryState.WAITING, False
+    _acknowledger: Acknowledger
+    resource: str
+    event: Event
+    entry_id: str
+    key: Key
+    attempt: int = 1
+    replayed: bool = False
+    state: DeliveryState = DeliveryState.WAITING
+    trimmed: bool = False
 
     @property
     def attempts_begun(self) -> int:
@@ -176,12 +167,12 @@ class Batch:
 
 
 def explain(error: BaseException | str) -> tuple[str, str]:
-    """Return an error as a reason of one line and a stack trace, both of bounded length."""
+    """Return an error as a reason of one line and a stack trace, both without secrets and of bounded length."""
     if isinstance(error, str):
-        return error[:MAX_REASON], ""
+        return words(error, MAX_REASON), ""
     if isinstance(error, Reject):
         reason = str(error) or "rejected"
     else:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     trace = "".join(traceback.format_exception(error))
-    return reason[:MAX_REASON], trace[-MAX_TRACE:]
+    return words(reason, MAX_REASON), redaction.text(trace)[-MAX_TRACE:]
