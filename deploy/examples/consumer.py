@@ -1,6 +1,6 @@
 """Keeps a table of orders up to date: every event is applied once, in order, whatever is killed whenever.
 
-Needs ordermesh-sync to be installed. `--once` ends when there is nothing left; a signal ends it in order.
+Needs ordersync-consumer to be installed. `--once` ends when there is nothing left; a signal ends it in order.
 
     python consumer.py redis://127.0.0.1:6379/0 orders.db --group warehouse --name worker-1
 """  # noqa: INP001 - a program by itself
@@ -8,14 +8,15 @@ Needs ordermesh-sync to be installed. `--once` ends when there is nothing left; 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sqlite3
 
 import anyio
 from redis.asyncio import Redis
 
-from worker.queue import Consumer, Delivery
-from worker.queue.idempotency import SqlOnce
+from ordersync_consumer import Consumer, Delivery
+from ordersync_consumer.idempotency import SqlOnce
 
 NEWEST = """
 INSERT INTO orders VALUES (?, ?, ?, ?, ?)
@@ -45,7 +46,7 @@ async def main(words: argparse.Namespace) -> None:
     async def handle(delivery: Delivery) -> None:
         await anyio.to_thread.run_sync(apply, delivery)  # whatever blocks belongs into a thread
 
-    client = Redis.from_url(words.url)
+    client = Redis.from_url(words.url, password=os.environ.get("REDISCLI_AUTH"))
     options = {
         "group": words.group,
         "name": words.name,

@@ -27,14 +27,14 @@ from redis.asyncio import Redis as AsyncRedis
 
 from tests.bench.harness import redis_server, sampled
 from tests.support.streams import STREAM, fields_of
-from worker.queue import Consumer
+from ordersync_consumer import Consumer
 from ordersync_consumer.envelope import parse
 from worker.telemetry import log as logs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from worker.queue import Delivery, Event
+    from ordersync_consumer import Delivery, Event
 
 SUBJECTS = 5_000
 

@@ -18,8 +18,8 @@ import sys
 
 from redis.asyncio.client import Pipeline
 
-from worker.queue import Consumer, Delivery, Trimmed
-from worker.queue.idempotency import RedisOnce
+from ordersync_consumer import Consumer, Delivery, Trimmed
+from ordersync_consumer.idempotency import RedisOnce
 from worker.redis.connections import connect
 from worker.telemetry import log as logs
 

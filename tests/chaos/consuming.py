@@ -19,10 +19,10 @@ from typing import Any
 import anyio
 from redis.asyncio import Redis
 
+from ordersync_consumer.envelope import event_id
 from tests.support.streams import fields_of
 from tests.support.waiting import PATIENCE, eventually
 from worker.keys import Keys
-from ordersync_consumer.envelope import event_id
 from worker.redis import scripts
 from worker.redis.connections import answer, connect
 
@@ -207,7 +207,7 @@ async def kill(client: Redis, nursery: Nursery, plan: Plan, report: Report) -> N
 
 async def trim(client: Redis, report: Report) -> None:
     """Keep one entry: whatever no group needs goes at once."""
-    script = scripts.load(client, "worker.queue", "trim", begin=["needs"])
+    script = scripts.load(client, "worker.queue", "trim", begin=["ordersync_consumer:needs"])
     while True:
         report.longest = max(report.longest, await client.xlen(STREAM))
         while (await script(keys=[STREAM], args=[0, 1, 0, 5000]))[1]:

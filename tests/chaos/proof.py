@@ -18,11 +18,11 @@ from random import Random
 
 from redis.asyncio import Redis
 
+from ordersync_consumer.envelope import Event, parse
 from tests.support.programs import Program, login_settings
 from tests.support.servers import Server
 from tests.support.waiting import PATIENCE, eventually
 from worker.keys import Keys
-from ordersync_consumer.envelope import Event, parse
 from worker.redis.connections import answer, connect
 from worker.sandbox import SandboxServer
 from worker.telemetry import log as logs

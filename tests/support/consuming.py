@@ -8,11 +8,11 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from ordersync_consumer import Consumer, Delivery
+from ordersync_consumer.dead import DeadLetter, DeadLetters
+from ordersync_consumer.envelope import event_id
 from tests.support.streams import fields_of
 from worker.keys import Keys
-from worker.queue import Consumer, Delivery
-from worker.queue.dead import DeadLetter, DeadLetters
-from ordersync_consumer.envelope import event_id
 
 KEYS = Keys("default")
 

@@ -9,7 +9,7 @@ from worker.capture.state.parked import retry_parked
 from worker.clock import SystemClock
 from worker.config.sections import RESOURCES
 from worker.errors import NotReplayable, SettingsError
-from worker.queue.dead import DELIVERY, RECORD, DeadLetter, DeadLetters
+from ordersync_consumer.dead import DELIVERY, RECORD, DeadLetter, DeadLetters
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from worker.clock import is_ahead, rfc3339
 from worker.config.sections import RESOURCES
 from worker.errors import DataError
 from worker.ordermesh.http.budget import BudgetUse, use_of
-from worker.queue.dead import DeadLetters
+from ordersync_consumer.dead import DeadLetters
 from worker.queue.streams.backpressure import HighWaterMarks, evaluate
 from ordersync_consumer.groups import Groups, StreamStatus, idle_seconds, written_at
 from worker.redis.clock import RedisClock

@@ -19,7 +19,7 @@ from worker.capture.records.fingerprint import RecordState, bucket_of, pack_id
 from worker.clock import parse_time, rfc3339
 from worker.config.sections import RESOURCES
 from worker.errors import ApiError, NotFound, OrderMeshError, OrdersyncError
-from worker.queue.dead import DeadLetters
+from ordersync_consumer.dead import DeadLetters
 from ordersync_consumer.groups import RESERVED_PREFIX, Groups
 from worker.queue.streams.search import EventSearch
 from worker.redis.connections import answer

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from worker.ordermesh.http.reply import AuditEntry
-    from worker.queue.dead import DeadLetter
+    from ordersync_consumer.dead import DeadLetter
     from ordersync_consumer.envelope import Event
 
 _MESSAGES = ("status", "shipmentStatus", "text")

@@ -17,13 +17,13 @@ from worker.cli.render.tables import columns, duration, printable
 from worker.clock import SystemClock
 from worker.config.sections import RESOURCES
 from worker.errors import NotReplayable, OrdersyncError, SettingsError
-from worker.queue.dead import DELIVERY
+from ordersync_consumer.dead import DELIVERY
 from ordersync_consumer.envelope import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from worker.queue.dead import DeadLetter
+    from ordersync_consumer.dead import DeadLetter
 
 _COLUMNS = ("resource", "id", "kind", "group", "subject", "attempts", "age", "reason")
 _MAX_REASON = 100

@@ -16,7 +16,7 @@ from worker.cli.render.tables import printable
 from worker.clock import SystemClock, rfc3339
 from worker.config.sections import RESOURCES
 from worker.errors import SettingsError
-from worker.queue.replay import ReplayRange, ReplayResult, replay
+from ordersync_consumer.replay import ReplayRange, ReplayResult, replay
 from ordersync_consumer.groups import Groups, text, written_at
 from worker.telemetry.log import get_logger
 

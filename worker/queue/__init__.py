@@ -1,12 +1,13 @@
-"""The public API for consumers: events, and a kit that reads, orders, retries and acknowledges them."""
+"""Streams on the side of the worker: retention, backpressure, search. Consumers use the package `ordersync_consumer`.
 
-from worker.backoff import Backoff
-from worker.errors import ConsumerReplaced, GroupGone, NotReplayable
-from ordersync_consumer.consumer import Consumer, Statistics
-from ordersync_consumer.consumer.delivery import Batch, Delivery, Reject, Trimmed
-from ordersync_consumer.envelope import Event
+The names that this package had for consumers are aliases of those of `ordersync_consumer`, for one release.
+"""
 
-__all__ = [
+from worker.queue.aliases import aliases
+
+__getattr__ = aliases(
+    __name__,
+    "ordersync_consumer",
     "Backoff",
     "Batch",
     "Consumer",
@@ -18,4 +19,4 @@ __all__ = [
     "Reject",
     "Statistics",
     "Trimmed",
-]
+)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import redis.exceptions
 
 from worker.cancellation import finish
-from worker.queue.dead import DeadLetters
+from ordersync_consumer.dead import DeadLetters
 from ordersync_consumer.groups import Groups, RetentionLimits, idle_seconds, written_at
 from worker.redis import scripts
 from worker.redis.refusals import is_full

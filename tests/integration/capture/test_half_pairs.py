@@ -19,7 +19,7 @@ from worker.capture.state.refresh_queue import RefreshQueue, record
 from worker.cli.consume.batches import line_of
 from worker.config.sections import EventSettings, InterestSettings, PrivacySettings
 from worker.ordermesh.http.reply import _entry
-from worker.queue import Delivery
+from ordersync_consumer import Delivery
 from ordersync_consumer.envelope import Event
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET
 

@@ -19,7 +19,7 @@ from tests.support.worker import Bench, BenchMaker
 from worker.capture.registry import NOTES, ORDER_ITEMS, ORDERS, RESOURCES
 from worker.capture.state.parked import retry_parked
 from worker.config.sections import EventSettings, PrivacySettings
-from worker.queue.dead import DeadLetters
+from ordersync_consumer.dead import DeadLetters
 from ordersync_consumer import tail as stream
 from worker.redis.connections import answer
 from worker.sandbox import SandboxServer

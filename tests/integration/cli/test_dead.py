@@ -21,7 +21,7 @@ from tests.support.programs import program_env
 from tests.support.waiting import PATIENCE
 from tests.support.worker import BenchMaker
 from worker.errors import DataError
-from worker.queue import Delivery
+from ordersync_consumer import Delivery
 from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio

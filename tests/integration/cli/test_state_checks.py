@@ -19,7 +19,7 @@ from worker.app import announce, reporter
 from worker.capture.health import Health
 from worker.capture.registry import AUDIT_LOGS
 from worker.config.settings import Settings
-from worker.queue import Consumer
+from ordersync_consumer import Consumer
 from worker.sandbox import SandboxServer
 from worker.service import heartbeat
 

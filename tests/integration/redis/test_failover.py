@@ -20,7 +20,7 @@ from tests.support.servers import Server
 from tests.support.streams import fields_of
 from tests.support.waiting import eventually
 from worker.keys import Keys
-from worker.queue import Consumer
+from ordersync_consumer import Consumer
 from ordersync_consumer.consumer.connection import is_transient
 from worker.redis.connections import connect
 from worker.sandbox import SandboxServer

@@ -16,7 +16,7 @@ from tests.support.programs import Program, login_settings
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 from worker.keys import KeySpace
-from worker.queue import Consumer
+from ordersync_consumer import Consumer
 from worker.redis.connections import connect
 from worker.sandbox import SandboxServer
 

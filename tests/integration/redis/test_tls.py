@@ -17,7 +17,7 @@ from tests.support.servers import Server
 from tests.support.tls import Certificate, certificate
 from tests.support.waiting import eventually
 from worker.cli.common.params import _accounts, _from_redis
-from worker.queue import Consumer
+from ordersync_consumer import Consumer
 from worker.redis.connections import connect
 from worker.sandbox import SandboxServer
 

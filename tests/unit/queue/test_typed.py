@@ -7,10 +7,11 @@ from importlib.resources import files
 import pytest
 
 import jobs
+import ordersync_consumer
 import worker
 
 
-@pytest.mark.parametrize("package", [worker, jobs])
+@pytest.mark.parametrize("package", [worker, jobs, ordersync_consumer])
 def test_types_are_for_everybody(package: object) -> None:
     """Without the marker (PEP 561) mypy takes everything that is imported from an installed package for `Any`."""
     assert files(package.__name__).joinpath("py.typed").is_file()  # type: ignore[attr-defined]

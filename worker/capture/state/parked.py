@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.keys import Keys
-    from worker.queue.dead import DeadLetter
+    from ordersync_consumer.dead import DeadLetter
 
 
 async def retry_parked(client: Redis, keys: Keys, letter: DeadLetter) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.cli.consume.process import Command
-    from worker.queue import Batch, Consumer, Delivery
+    from ordersync_consumer import Batch, Consumer, Delivery
 
 _DATA, _PREVIOUS = "data", "previous"
 _ATTRIBUTES = tuple(name for name in FIELDS if name != _DATA)

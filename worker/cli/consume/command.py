@@ -22,7 +22,7 @@ from worker.clock import SystemClock
 from worker.config.sections import RESOURCES
 from worker.config.settings import environment_without_secrets, hide_password
 from worker.errors import ConsumerReplaced, RedisUnavailable, SettingsError
-from worker.queue import Consumer
+from ordersync_consumer import Consumer
 from worker.redis.connections import connect, wait_until_up
 from worker.telemetry.log import get_logger, redaction
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from worker.cli.consume.batches import CommandFeed, FailureThrottle
     from worker.cli.consume.process import Command, CommandProcess
-    from worker.queue import Batch, Delivery
+    from ordersync_consumer import Batch, Delivery
 
 EXPECTED = (
     "expected `ok ENTRY` or `fail ENTRY reason`, with the entry of an unanswered event; write anything else to "

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from ordersync_consumer import Delivery
+from ordersync_consumer.dead import DeadLetter, DeadLetters, DeadLetterSummary, parse
+from ordersync_consumer.groups import Groups
+from ordersync_consumer.replay import ReplayRange, replay
 from tests.support.consuming import KEYS, Stage, ids
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 from tests.support.worker import Bench, BenchMaker
-from worker.capture.state.parked import retry_parked
+from worker.capture.state.parked import apply_retries, retry_parked
 from worker.clock import parse_time
 from worker.errors import DataError, NotReplayable
-from worker.queue import Delivery
-from worker.queue.dead import DeadLetter, DeadLetters, DeadLetterSummary, parse
-from worker.queue.replay import ReplayRange, replay
-from ordersync_consumer.groups import Groups
 from worker.redis import scripts
 from worker.redis.connections import answer
 
@@ -152,7 +152,7 @@ async def test_one_letter_for_an_entry(stage: Stage) -> None:
     await stage.group()
     await stage.read("c1", 1)
     async with stage.consumer("c2", wait=True):
-        bury = scripts.load(stage.redis, "worker.queue", "bury")
+        bury = scripts.load(stage.redis, "ordersync_consumer", "bury")
         keys = [STREAM, DEAD, KEYS.replayed("orders", "g")]
         words = ["0", "2", "kind", "delivery"]
         assert await bury(keys=keys, args=["g", "c2", entry, *words]) == b""
@@ -243,6 +243,7 @@ def letters_of(b: Bench) -> DeadLetters:
 
     async def again(letter: DeadLetter) -> None:
         await retry_parked(b.redis, KEYS, letter)
+        await apply_retries(b.redis, KEYS)
 
     return DeadLetters(b.redis, KEYS, again)
 
@@ -297,6 +298,9 @@ async def test_nothing_is_known_of_the_record(redis_url: str) -> None:
     assert not await retry_parked(client, KEYS, letter)
     await answer(client.hset(KEYS.cursor("orders"), "buckets", "64"))
     assert not await retry_parked(client, KEYS, letter)
+    await answer(client.sadd(KEYS.retries, b"\xff", b"orders\0x", b"never\0" + b"x" * 12))
+    assert await apply_retries(client, KEYS) == 3
+    assert not await client.exists(KEYS.retries)
     await client.aclose()
 
 

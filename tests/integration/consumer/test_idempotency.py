@@ -14,12 +14,12 @@ import redis.exceptions
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
+from ordersync_consumer import Delivery
+from ordersync_consumer.idempotency import WEEK, RedisOnce, SqlOnce
 from tests.support.consuming import KEYS, Stage
 from tests.support.servers import Server
 from tests.support.waiting import PATIENCE
 from worker.errors import SettingsError
-from worker.queue import Delivery
-from worker.queue.idempotency import WEEK, RedisOnce, SqlOnce
 
 pytestmark = pytest.mark.anyio
 STREAM = KEYS.stream("orders")

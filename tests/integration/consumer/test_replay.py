@@ -8,12 +8,12 @@ from typing import Any
 import anyio
 import pytest
 
+from ordersync_consumer import Delivery
+from ordersync_consumer.groups import Groups
+from ordersync_consumer.replay import CHUNK, ReplayRange, ReplayResult, replay
 from tests.support.consuming import KEYS, Stage, ids
 from tests.support.waiting import eventually
 from worker.errors import NotReplayable, SettingsError
-from worker.queue import Delivery
-from worker.queue.replay import CHUNK, ReplayRange, ReplayResult, replay
-from ordersync_consumer.groups import Groups
 from worker.redis import scripts
 from worker.redis.connections import answer
 
@@ -177,8 +177,8 @@ async def test_it_ends(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         await stage.redis.xack(STREAM, "g", *await stage.read("plain", 2))
         return found
 
-    monkeypatch.setattr("worker.queue.replay.CHUNK", 1)
-    monkeypatch.setattr("worker.queue.replay.finish", between)
+    monkeypatch.setattr("ordersync_consumer.replay.CHUNK", 1)
+    monkeypatch.setattr("ordersync_consumer.replay.finish", between)
     assert (await again(stage)).replayed <= 5  # those there were when its first step looked
 
 
@@ -226,7 +226,7 @@ async def test_retention_keeps_it(stage: Stage) -> None:
     """What was replayed is pending, so the trim that respects groups leaves it."""
     entries = await dealt_with(stage, "a", "b", "c")
     await again(stage, from_id=entries[1])
-    trim = scripts.load(stage.redis, "worker.queue", "trim", begin=["needs"])
+    trim = scripts.load(stage.redis, "worker.queue", "trim", begin=["ordersync_consumer:needs"])
     while (await trim(keys=[STREAM], args=[0, 1, 0, 1000]))[1]:
         pass
     assert [entry.decode() for entry, _ in await stage.redis.xrange(STREAM)] == entries[1:]
