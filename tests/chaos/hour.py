@@ -35,7 +35,7 @@ from tests.support.servers import Server
 from tests.support.worker import BenchContext
 from worker.capture.registry import AUDIT_LOGS, CAPTURED, RESOURCES
 from worker.capture.state.store import StateStore
-from worker.config.sections import PRESETS
+from worker.config.resources import PRESETS
 from worker.keys import Keys
 from worker.redis.connections import answer, connect
 from worker.sandbox import FaultRule, SandboxServer, ServedContract

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from worker.capture.state.parked import retry_parked
 from worker.clock import SystemClock
-from worker.config.sections import RESOURCES
+from worker.config.resources import RESOURCES
 from worker.errors import NotReplayable, SettingsError
 from ordersync_consumer.dead import DELIVERY, RECORD, DeadLetter, DeadLetters
 from worker.telemetry.log import get_logger

@@ -19,7 +19,7 @@ from worker.capture.state.pauses import EVERYTHING, Pause, Pauses
 from worker.capture.state.run_history import MINUTES, History, Rates
 from worker.capture.state.store import check_layout
 from worker.clock import is_ahead, rfc3339
-from worker.config.sections import RESOURCES
+from worker.config.resources import RESOURCES
 from worker.errors import DataError
 from worker.ordermesh.http.budget import BudgetUse, use_of
 from ordersync_consumer.dead import DeadLetters

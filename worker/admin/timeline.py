@@ -17,7 +17,7 @@ from worker.admin.timeline_entries import (
 )
 from worker.capture.records.fingerprint import RecordState, bucket_of, pack_id
 from worker.clock import parse_time, rfc3339
-from worker.config.sections import RESOURCES
+from worker.config.resources import RESOURCES
 from worker.errors import ApiError, NotFound, OrderMeshError, OrdersyncError
 from ordersync_consumer.dead import DeadLetters
 from ordersync_consumer.groups import RESERVED_PREFIX, Groups

@@ -13,7 +13,7 @@ from worker.cli.common.params import GROUP, RESOURCE, account_option
 from worker.cli.common.redis import ask_back, check_resource, client_of
 from worker.cli.render.tables import columns, duration, printable
 from worker.clock import SystemClock
-from worker.config.sections import RESOURCES
+from worker.config.resources import RESOURCES
 from worker.errors import SettingsError
 from ordersync_consumer.groups import Groups, RetentionLimits, idle_seconds, written_at
 from worker.redis.connections import answer

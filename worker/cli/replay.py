@@ -14,7 +14,7 @@ from worker.cli.common.params import GROUP, RESOURCE, account_option
 from worker.cli.common.redis import check_resource, client_of, moment
 from worker.cli.render.tables import printable
 from worker.clock import SystemClock, rfc3339
-from worker.config.sections import RESOURCES
+from worker.config.resources import RESOURCES
 from worker.errors import SettingsError
 from ordersync_consumer.replay import ReplayRange, ReplayResult, replay
 from ordersync_consumer.groups import Groups, text, written_at

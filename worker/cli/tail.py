@@ -12,7 +12,7 @@ import redis.exceptions
 from worker.app import run_async, running_redis_url
 from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.params import RESOURCE, account_option
-from worker.config.sections import RESOURCES
+from worker.config.resources import RESOURCES
 from worker.config.settings import Settings, hide_password
 from worker.errors import RedisUnavailable, SettingsError
 from ordersync_consumer import tail as stream

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from worker.config.sections import Section
-from worker.config.settings import PREFIX
+from worker.config.sources import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from worker.config.sections import Account
     from worker.config.settings import Settings
 
-_FIXED = ("data_dir", "metrics", "traces")
+_FIXED = ("data_dir", "embedded", "metrics", "traces")
 """The settings that are in force from the start of a process to its end."""
 
 

@@ -1,4 +1,4 @@
-"""Settings: the only module that reads the environment.
+"""Settings, from all their sources.
 
 Sources in order of precedence: arguments, environment (`ORDERSYNC_API__PAGE_SIZE`), `.env` in the working directory, a
 folder of secret files (`ORDERSYNC_SECRETS_DIR`, by default `/run/secrets`; each file has the name of a variable).
@@ -8,29 +8,28 @@ not discovered by a missing order.
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import os
 import re
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import unquote_plus
 
-from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    NestedSecretsSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
+from ordersync_consumer.resources import nearest
+from worker.config.accounts_file import AccountEntry, read_tables, with_files
+from worker.config.compiled import ABOUT_COMPILED, COMPILED
 from worker.config.sections import (
     Account,
     ApiSettings,
     BackpressureSettings,
+    ConcurrencySettings,
+    EmbeddedSettings,
     EventSettings,
+    ForwardSettings,
+    GroupSettings,
     InterestSettings,
     LogSettings,
     MetricsSettings,
@@ -42,17 +41,22 @@ from worker.config.sections import (
     RetentionSettings,
     Section,
     TraceSettings,
-    account_name,
-    without_line_end,
 )
+from worker.config.sources import (
+    DOTENV,
+    PREFIX,
+    SECRETS_DIR,
+    SecretFiles,
+    given_names,
+    read_files,
+    secrets_folder,
+)
+from worker.config.values import SecretKeys, account_name, keys_of, without_line_end
 from worker.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-PREFIX = "ORDERSYNC_"
-SECRETS_DIR = "ORDERSYNC_SECRETS_DIR"
-DEFAULT_SECRETS_DIR = "/run/secrets"
 _MAPS = (
     "ORDERSYNC_API__HEADERS",
     "ORDERSYNC_POLL__INTERVALS",
@@ -82,7 +86,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter="__",
-        env_file=".env",
+        env_file=DOTENV,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -91,14 +95,18 @@ class Settings(BaseSettings):
 
     api: ApiSettings = ApiSettings()
     redis: RedisSettings = RedisSettings()
+    embedded: EmbeddedSettings = EmbeddedSettings()
     poll: PollSettings = PollSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
     events: EventSettings = EventSettings()
+    groups: GroupSettings = GroupSettings()
+    forward: ForwardSettings = ForwardSettings()
     interest: InterestSettings = InterestSettings()
     privacy: PrivacySettings = PrivacySettings()
     retention: RetentionSettings = RetentionSettings()
     backpressure: BackpressureSettings = BackpressureSettings()
     resync: ResyncSettings = ResyncSettings()
+    concurrency: ConcurrencySettings = ConcurrencySettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TraceSettings = TraceSettings()
@@ -108,12 +116,29 @@ class Settings(BaseSettings):
     accounts_file: Annotated[Path | None, AfterValidator(_home)] = Field(
         None, description="TOML file with several accounts, instead of the one"
     )
+    accounts_open: int = Field(
+        2_000,
+        ge=1,
+        description="accounts that a worker keeps in memory after their jobs; others are built again for each job",
+    )
     contract_file: Annotated[Path | None, AfterValidator(_home)] = Field(
         None, description="contract profile (TOML) or OpenAPI document (JSON, YAML) of the gateway"
     )
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
         default_factory=default_data_dir,
         description="folder for the heartbeat and the data of the embedded Valkey",
+    )
+    secret_key: SecretKeys = Field(
+        None,
+        description="key that encrypts access tokens and the logins of `ordersync accounts` in Redis, 32 characters or "
+        "more; several, newest first, with spaces between them, while a key is replaced",
+    )
+    known_megabytes: int = Field(
+        32,
+        ge=0,
+        le=100_000,
+        description="memory for what is known of the bytes of records between polls, 18 bytes for each; 0: each record "
+        "of a full scan is looked up in Redis",
     )
     grace_seconds: float = Field(
         4, ge=0, le=600, description="seconds to finish the current page when stopping"
@@ -135,9 +160,9 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources in order of precedence."""
         del settings_cls
-        secrets = NestedSecretsSettingsSource(
+        secrets = SecretFiles(
             file_secret_settings,
-            secrets_dir=os.environ.get(SECRETS_DIR) or DEFAULT_SECRETS_DIR,
+            secrets_dir=secrets_folder(),
             secrets_dir_missing="ok",
             secrets_prefix=PREFIX,
             secrets_nested_delimiter="__",
@@ -152,15 +177,22 @@ class Settings(BaseSettings):
 
         """
         if self.accounts_file is not None:
-            return _read_accounts(self.accounts_file, self)
+            file = self.accounts_file
+            return tuple(_read_account(file, *entry, self) for entry in read_tables(file).items())
         if not self.api.has_login:
             raise SettingsError(
                 "No login for OrderMesh. Set ORDERSYNC_API__CLIENT_ID and ORDERSYNC_API__CLIENT_SECRET (in the "
                 "environment, in .env or as secret files; for development ORDERSYNC_API__USERNAME and "
-                "ORDERSYNC_API__PASSWORD), or list accounts in ORDERSYNC_ACCOUNTS_FILE. To try it without an "
+                "ORDERSYNC_API__PASSWORD), or list accounts in ORDERSYNC_ACCOUNTS_FILE. To keep accounts in Redis, set "
+                "ORDERSYNC_REDIS__URL and ORDERSYNC_SECRET_KEY, and run: ordersync accounts add. To try it without an "
                 "account: ordersync run --sandbox"
             )
         return (_account(self.account, self.api, self.poll, self.contract_file, self),)
+
+    @property
+    def has_accounts(self) -> bool:
+        """True if the settings name accounts. Further ones may be in Redis (`worker/accounts`)."""
+        return self.accounts_file is not None or self.api.has_login
 
     def shown(self) -> dict[str, Any]:
         """Return all settings as plain values, with secrets hidden."""
@@ -178,15 +210,16 @@ def load(**arguments: Any) -> Settings:
         SettingsError: A value is invalid or a name is unknown; the message names the variable.
 
     """
-    given = _given()
+    given = given_names()
     _refuse_unknown_names(given)
     try:
         return Settings(**arguments)
     except ValidationError as error:
         raise SettingsError(_describe(error, PREFIX)) from None
     except UnicodeDecodeError as error:
-        folder = os.environ.get(SECRETS_DIR) or DEFAULT_SECRETS_DIR
-        raise SettingsError(f"A secret file in {folder} is not valid UTF-8: {error.reason}") from None
+        raise SettingsError(
+            f"A secret file in {secrets_folder()} is not valid UTF-8: {error.reason}"
+        ) from None
     except SourceError as error:
         where = ", ".join(name for name in _MAPS if name in given) or "Settings"
         raise SettingsError(f"{where}: {error.__cause__ or error}. Write maps as JSON.") from None
@@ -194,13 +227,19 @@ def load(**arguments: Any) -> Settings:
 
 def hide_password(url: str) -> str:
     """Return a URL with its password, including one in the query of a Redis URL, replaced by asterisks."""
-    url = re.sub(r"(?<=[?&]password=)[^&#]*", "***", url)
-    return re.sub(r"^(\w+://[^/@:]*):[^/]*@", r"\1:***@", url)
+    url = re.sub(r"(?<=[?&])([^=&#]*)=([^&#]*)", _without_value, url)
+    # A password may hold any character, so all up to the last @ is hidden.
+    return re.sub(r"^([\w+.-]+://[^/@:?#]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+
+
+def _without_value(found: re.Match[str]) -> str:
+    secret = re.search(r"(?i)pass|pwd|secret|token|key|auth|cred", unquote_plus(found[1]))
+    return f"{found[1]}=***" if secret else found[0]
 
 
 def variable_names() -> dict[str, str]:
     """Return the names and descriptions of all variables."""
-    names = {SECRETS_DIR: "folder of secret files"}
+    names = {SECRETS_DIR: "folder of secret files", COMPILED: ABOUT_COMPILED}
     for name, setting in Settings.model_fields.items():
         part = setting.annotation
         if isinstance(part, type) and issubclass(part, Section):
@@ -249,24 +288,9 @@ def secret_names() -> set[str]:
     return names
 
 
-def _given() -> set[str]:
-    """Return the names that are set in the environment, in `.env` or as secret files."""
-    names = set(os.environ)
-    for name, value in os.environ.items():
-        try:
-            (value if name.upper().startswith(PREFIX) else "").encode()
-        except UnicodeEncodeError:
-            raise SettingsError(f"{name}: the value is not valid UTF-8") from None
-    try:
-        names.update(dotenv_values(".env"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f".env cannot be read: {error}") from None
-    folder = Path(os.environ.get(SECRETS_DIR) or DEFAULT_SECRETS_DIR)
-    if os.environ.get(SECRETS_DIR) and not folder.is_dir():
-        raise SettingsError(f"{SECRETS_DIR}: the folder {folder} does not exist")
-    with contextlib.suppress(OSError):
-        names.update(file.name for file in folder.iterdir())
-    return {name.upper() for name in names if name.upper().startswith(PREFIX)}
+def settings_files(settings: Settings) -> list[Path]:
+    """Return the files that these settings were read from: those of `read_files` and the accounts file."""
+    return [*read_files(), *([settings.accounts_file] if settings.accounts_file else [])]
 
 
 def _refuse_unknown_names(given: Iterable[str]) -> None:
@@ -274,10 +298,7 @@ def _refuse_unknown_names(given: Iterable[str]) -> None:
     for name in sorted(given):
         if name in known or name.startswith(tuple(f"{map_name}__" for map_name in _MAPS)):
             continue
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = (
-            f" Did you mean {close[0]}?" if close else " To list the settings: ordersync config show --names"
-        )
+        hint = nearest(name, known) or " To list the settings: ordersync config show --names"
         raise SettingsError(f"{name} is not a setting.{hint}")
 
 
@@ -287,7 +308,11 @@ def _describe(error: ValidationError, prefix: str) -> str:
     for problem in error.errors(include_url=False, include_input=False):
         path = "__".join(str(part) for part in problem["loc"] if part != "[key]")
         name = f"{prefix}{path.upper()}" if prefix else path.lower()
-        lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+        if problem["type"] == "extra_forbidden":
+            known = {each.rpartition("__")[2].lower() for each in variable_names()} | {"api", "poll"}
+            lines.append(f"{name} is not a setting.{nearest(str(problem['loc'][-1]), known)}")
+        else:
+            lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)
 
 
@@ -303,98 +328,75 @@ def _account(
         confirm_deletes=poll.confirm_deletes,
         since=poll.since_ms,
         snapshot=poll.snapshot,
+        audit_history=poll.audit_history,
         keys=settings.redis.keys,
         reconcile=settings.reconcile,
         contract_file=contract_file,
         interest=settings.interest,
         privacy=settings.privacy,
         events=settings.events,
+        groups=settings.groups,
         retention=settings.retention,
         backpressure=settings.backpressure,
         resync=settings.resync,
+        secret_keys=keys_of(settings.secret_key),
+        replicas=settings.redis.replicas,
     )
-
-
-class _AccountEntry(Section):
-    """One table `[accounts.NAME]` of the accounts file: settings of `api`, and settings of `poll` that differ.
-
-    `contract_file`, relative to the accounts file, replaces the one of the environment; "" for no contract file.
-    """
-
-    api: dict[str, Any] = Field(default_factory=dict)
-    poll: dict[str, Any] = Field(default_factory=dict)
-    contract_file: str | None = None
-
-
-def _read_accounts(path: Path, settings: Settings) -> tuple[Account, ...]:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"ORDERSYNC_ACCOUNTS_FILE: {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"ORDERSYNC_ACCOUNTS_FILE: {path} is not valid TOML: {error}") from None
-    tables = content.get("accounts")
-    if not isinstance(tables, dict) or not tables or set(content) != {"accounts"}:
-        raise SettingsError(
-            f"ORDERSYNC_ACCOUNTS_FILE: {path} must contain tables [accounts.NAME.api], and nothing outside of "
-            "[accounts]"
-        )
-    return tuple(_read_account(path, name, table, settings) for name, table in tables.items())
 
 
 def _read_account(path: Path, name: str, table: Any, settings: Settings) -> Account:
     where = f"{path}: accounts.{name}"
     try:
-        account_name(name)
-        entry = _AccountEntry.model_validate(table)
-        # Settings missing from the file come from the environment, except for the login of another account.
-        own = _with_files(path, entry.api)
-        secret = {"client_id", "client_secret", "username", "password"}
-        if own.get("base_url", settings.api.base_url) != settings.api.base_url:
-            secret |= {"headers", "client_cert_file", "client_key_file"}  # those of another gateway
-        shared = settings.api.model_dump(exclude=secret, exclude_unset=True)
-        api = ApiSettings.model_validate({**shared, **own})
-        shared = settings.poll.model_dump(exclude_unset=True)
-        if "preset" in entry.poll:
-            shared.pop("intervals", None)  # the intervals come from the account's own preset
-        poll = PollSettings.model_validate({**shared, **entry.poll})
+        entry = AccountEntry.model_validate(table)
+        contract_file = settings.contract_file
+        if entry.contract_file is not None:
+            named = Path(entry.contract_file).expanduser()
+            contract_file = path.parent / named if entry.contract_file else None
+        return account_of(
+            name, settings, api=with_files(path, entry.api), poll=entry.poll, contract_file=contract_file
+        )
     except ValidationError as error:
         raise SettingsError(f"{where}: {_describe(error, '')}") from None
-    except ValueError as error:
+    except (SettingsError, ValueError) as error:
         raise SettingsError(f"{where}: {error}") from None
-    if not api.has_login:
-        raise SettingsError(
-            f"{where}: the login is missing. Set client_id and client_secret (or client_secret_file)"
-        )
-    contract_file = settings.contract_file
-    if entry.contract_file is not None:
-        named = Path(entry.contract_file).expanduser()
-        contract_file = path.parent / named if entry.contract_file else None
-    return _account(name, api, poll, contract_file, settings)
 
 
-def _with_files(path: Path, api: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings with files relative to `path`, and with the content of files that contain secrets."""
-    values = dict(api)
-    for name in ("client_secret", "password"):
-        if (file := values.pop(f"{name}_file", None)) is not None:
-            values[name] = _content(path, f"{name}_file", file)
-    files = values.pop("headers_file", {})
-    if not isinstance(files, dict):
-        raise ValueError("headers_file must be a table of names and files")  # noqa: TRY004 - told as a wrong setting
-    if files:
-        values["headers"] = dict(values.get("headers", {})) | {
-            name: _content(path, f"headers_file.{name}", file) for name, file in files.items()
-        }
-    for name in ("ca_file", "client_cert_file", "client_key_file"):
-        if values.get(name):
-            values[name] = path.parent / Path(str(values[name])).expanduser()
-    return values
+def account_of(
+    name: str,
+    settings: Settings,
+    *,
+    api: Mapping[str, Any],
+    poll: Mapping[str, Any],
+    contract_file: Path | None,
+) -> Account:
+    """Return an account with settings of its own. Those that it lacks come from the environment, except for the login.
 
+    Args:
+        name: The name of the account.
+        settings: The settings of the environment.
+        api: Its own settings of `api`, by name.
+        poll: Its own settings of `poll`, by name.
+        contract_file: The contract file of its gateway.
 
-def _content(path: Path, name: str, file: object) -> str:
-    """Return the content of a file with a secret, whose name is relative to `path`."""
+    Raises:
+        SettingsError: A value is invalid, a name is unknown, or the login is missing.
+
+    """
     try:
-        return (path.parent / str(file)).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ValueError(f"{name}: {file} cannot be read: {error.strerror}") from None
+        account_name(name)
+        secret = {"client_id", "client_secret", "username", "password"}
+        if api.get("base_url", settings.api.base_url) != settings.api.base_url:
+            secret |= {"headers", "client_cert_file", "client_key_file"}  # those of another gateway
+        shared = settings.api.model_dump(exclude=secret, exclude_unset=True)
+        own_api = ApiSettings.model_validate({**shared, **api})
+        shared = settings.poll.model_dump(exclude_unset=True)
+        if "preset" in poll:
+            shared.pop("intervals", None)  # the intervals come from the account's own preset
+        own_poll = PollSettings.model_validate({**shared, **poll})
+    except ValidationError as error:
+        raise SettingsError(_describe(error, "")) from None
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    if not own_api.has_login:
+        raise SettingsError("the login is missing. Set client_id and client_secret (or client_secret_file)")
+    return _account(name, own_api, own_poll, contract_file, settings)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from worker.config.settings import PREFIX, SECRETS_DIR, Settings
+from worker.config.compiled import ABOUT_COMPILED, COMPILED
+from worker.config.settings import Settings
+from worker.config.sources import PREFIX, SECRETS_DIR
 from worker.contracts.markdown import page, table
 
 if TYPE_CHECKING:
@@ -31,7 +33,11 @@ def settings_page() -> str:
     """Return the whole page."""
     schema = Settings.model_json_schema()
     sections = schema["$defs"]
-    alone, parts = [[f"`{SECRETS_DIR}`", "path", "`/run/secrets`", "folder of secret files"]], []
+    parts: list[str] = []
+    alone = [
+        [f"`{SECRETS_DIR}`", "path", "`/run/secrets`", "folder of secret files"],
+        [f"`{COMPILED}`", "one of `on`, `off`", "`on`", ABOUT_COMPILED],
+    ]
     for name, setting in schema["properties"].items():
         if "$ref" not in setting:
             alone.append(_row(name, setting, sections))

@@ -20,7 +20,7 @@ from tests.support.servers import free_port
 from tests.support.streams import KEYS, fields_of
 from tests.support.waiting import PATIENCE
 from worker.cli import cli
-from worker.config.sections import RESOURCES
+from worker.config.resources import RESOURCES
 from worker.keys import KeySpace
 
 RUNNER = CliRunner()

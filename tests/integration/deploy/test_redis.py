@@ -20,7 +20,7 @@ from tests.support.node import example
 from tests.support.programs import Program, program_env, run_beside
 from tests.support.streams import fields_of
 from tests.support.waiting import eventually
-from worker.config.sections import RESOURCES
+from worker.config.resources import RESOURCES
 from worker.keys import Keys
 from worker.sandbox import SandboxServer
 

@@ -13,6 +13,7 @@ import pytest
 from tests.support.documentation import PAGES, WRITTEN, block, codes, commands, prose, read
 from tests.support.paths import ROOT
 from worker.config import settings
+from worker.config.resources import PRESETS
 from worker.sandbox import parse_faults
 
 NAMES = set(settings.variable_names())
@@ -62,7 +63,7 @@ def test_every_value_is_accepted(
         monkeypatch.delenv(each)
     monkeypatch.chdir(tmp_path)
     if name.startswith("ORDERSYNC_PRIVACY__"):
-        monkeypatch.setenv("ORDERSYNC_PRIVACY__KEY", "a-secret-of-more-than-16")
+        monkeypatch.setenv("ORDERSYNC_PRIVACY__KEY", "tU3kQ9vXz7LmN2pRs8Wy4BfGh6JcD1eA")
     monkeypatch.setenv(name, value)
     settings.load()
 
@@ -84,7 +85,7 @@ def test_the_accounts_of_the_guide(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ORDERSYNC_ACCOUNTS_FILE", "accounts.toml")
     acme, globex = settings.load().accounts()
-    assert (acme.name, acme.contract_file, dict(acme.intervals)) == ("acme", None, {"orders": 15})
+    assert (acme.name, acme.contract_file, dict(acme.intervals)) == ("acme", None, PRESETS["standard"])
     assert (globex.contract_file, dict(globex.intervals)) == (Path("globex.toml"), {"orders": 60})
     assert globex.api.requests_per_second == 5
 

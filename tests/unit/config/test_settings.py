@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from worker.capture.registry import CAPTURED as READABLE
-from worker.config import settings
-from worker.config.sections import RESOURCES, Account
+from worker.config import settings, sources
+from worker.config.resources import RESOURCES
+from worker.config.sections import Account
 from worker.errors import SettingsError
 
 SECRET = "hunter2-hunter2"
 LOGIN = {"ORDERSYNC_API__CLIENT_ID": "client", "ORDERSYNC_API__CLIENT_SECRET": SECRET}
+
+STANDARD = dict.fromkeys(("orders", "shipments", "order_audit", "shipment_audit"), 15.0)
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +27,7 @@ def empty_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.upper().startswith("ORDERSYNC_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(settings, "DEFAULT_SECRETS_DIR", str(tmp_path / "run-secrets"))
+    monkeypatch.setattr(sources, "DEFAULT_SECRETS_DIR", str(tmp_path / "run-secrets"))
 
 
 def load_with(monkeypatch: pytest.MonkeyPatch, **values: str) -> settings.Settings:
@@ -41,11 +44,11 @@ def refusal(monkeypatch: pytest.MonkeyPatch, **values: str) -> str:
 
 
 def test_defaults() -> None:
-    """Nothing set: the real gateway, an embedded server, orders every 15 s, and no login."""
+    """Nothing set: the real gateway, an embedded server, orders, shipments and their audit logs, and no login."""
     loaded = settings.load()
     assert loaded.api.base_url == "https://api.ordermesh.io"
     assert (loaded.redis.url, loaded.redis.queue_url) == (None, None)
-    assert loaded.poll.chosen == {"orders": 15.0}
+    assert loaded.poll.chosen == STANDARD
     assert (loaded.api.requests_per_second, loaded.api.max_concurrency, loaded.api.page_size) == (10, 4, 100)
     assert not loaded.api.has_login
 
@@ -137,7 +140,7 @@ def test_a_name_like_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
         ("POLL__INTERVALS__ORDERS", "0.9", "greater than or equal to 1"),
         ("POLL__INTERVALS__ORDERS", "86401", "less than or equal to 86400"),
         ("POLL__INTERVALS__ORDERS", "nan", "86400"),
-        ("POLL__INTERVALS__ORDER", "5", "Unknown resource 'order'. Known resources: orders"),
+        ("POLL__INTERVALS__ORDER", "5", "Unknown resource 'order'. Did you mean orders?"),
         ("POLL__IGNORE_FIELDS__PARCELS", '["x"]', "Unknown resource 'parcels'"),
         ("POLL__IGNORE_FIELDS", "x", "Write maps as JSON"),
         ("LOG__FORMAT", "xml", "'auto', 'console' or 'json'"),
@@ -145,7 +148,11 @@ def test_a_name_like_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ACCOUNT", "a b", "1 to 64 letters"),
         ("ACCOUNT", "sandbox", "ordersync run --sandbox"),
         ("GRACE_SECONDS", "-1", "greater than or equal to 0"),
+        ("SECRET_KEY", SECRET, "a key is too weak: it has 15 characters of at least 32"),
+        ("SECRET_KEY", "0123456" * 10, "7 different characters of at least 8"),
+        ("SECRET_KEY", f"{'0123456789abcdef' * 2} {SECRET}", "a key is too weak"),
         ("SECRETS_DIR", "/no/such/folder", "does not exist"),
+        ("COMPILED", "maybe", "must be on or off"),
     ],
 )
 def test_a_bad_value_is_named_by_its_variable(
@@ -165,6 +172,12 @@ def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         "ORDERSYNC_API__PAGE_SIZE",
         "ORDERSYNC_LOG__LEVEL",
     ]
+
+
+def test_the_reader_is_not_chosen_in_a_dotenv(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is chosen before `.env` is read, so a line there would have no effect."""
+    Path(".env").write_text("ORDERSYNC_COMPILED=off\n")
+    assert refusal(monkeypatch) == "ORDERSYNC_COMPILED is read from the environment alone, not from .env"
 
 
 def test_a_dotenv_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,6 +241,16 @@ def test_a_secret_file_that_is_no_text(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("redis://host:6379/0", "redis://host:6379/0"),
         ("redis://:p%40ss@host:6379/0", "redis://:***@host:6379/0"),
         ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
+        ("redis://:hun/ter2@host:6379/0", "redis://:***@host:6379/0"),
+        ("redis://user:hun@t/er2?x@host", "redis://user:***@host"),
+        ("redis://host/0?ssl_password=hunter2&db=1", "redis://host/0?ssl_password=***&db=1"),
+        ("redis://host/0?pass%77ord=hunter2", "redis://host/0?pass%77ord=***"),
+        ("rediss+x://:hunter2@host", "rediss+x://:***@host"),
+        (
+            "redis+sentinel://u:hun%2Cter2@h1:1,h2:2/shop/0?sentinel_password=hunter2",
+            "redis+sentinel://u:***@h1:1,h2:2/shop/0?sentinel_password=***",
+        ),
+        ("rediss+cluster://u:hunter2@h1:1,h2:2", "rediss+cluster://u:***@h1:1,h2:2"),
     ],
 )
 def test_passwords_of_urls_are_hidden(url: str, shown: str) -> None:
@@ -254,14 +277,15 @@ def test_settings_and_jobs_know_the_same_resources() -> None:
 
 
 def test_what_is_polled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Orders alone, or what a preset names; with intervals these and nothing else."""
-    assert load_with(monkeypatch).poll.chosen == {"orders": 15.0}
+    """What the mission names, or what another preset names; with intervals these and nothing else."""
+    assert load_with(monkeypatch).poll.chosen == STANDARD
+    assert load_with(monkeypatch, poll__preset="orders").poll.chosen == {"orders": 15.0}
     everything = load_with(monkeypatch, poll__preset="all").poll.chosen
     assert set(everything) == set(READABLE)
     records = load_with(monkeypatch, poll__preset="records").poll.chosen
     assert records == {name: seconds for name, seconds in everything.items() if not name.endswith("_audit")}
     assert load_with(monkeypatch, poll__intervals='{"notes": 5}').poll.chosen == {"notes": 5.0}
-    assert "'orders', 'records' or 'all'" in refusal(monkeypatch, poll__preset="some")
+    assert "'standard', 'orders', 'records' or 'all'" in refusal(monkeypatch, poll__preset="some")
 
 
 def test_an_account_has_a_preset_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +333,7 @@ def test_an_accounts_file_with_many_accounts(monkeypatch: pytest.MonkeyPatch) ->
     assert eu.api.client_secret is not None
     assert eu.api.client_secret.get_secret_value() == SECRET
     assert (us.name, us.api.page_size, us.api.client_secret) == ("us", 20, None)
-    assert us.intervals == {"orders": 15.0}
+    assert us.intervals == STANDARD
 
 
 @pytest.mark.parametrize(
@@ -324,8 +348,8 @@ def test_an_accounts_file_with_many_accounts(monkeypatch: pytest.MonkeyPatch) ->
             "accounts.eu: the login is missing. Set client_id and client_secret",
         ),
         ("[accounts.eu.api]\nclient_id='x'\nclient_secret=''", "accounts.eu: the login is missing"),
-        ("[accounts.eu.api]\nclient='x'", "accounts.eu: client: Extra inputs are not permitted"),
-        ("[accounts.eu.spi]\nclient='x'", "accounts.eu: spi: Extra inputs are not permitted"),
+        ("[accounts.eu.api]\nclient='x'", "accounts.eu: client is not a setting. Did you mean client_id?"),
+        ("[accounts.eu.spi]\nclient='x'", "accounts.eu: spi is not a setting. Did you mean api?"),
         ("[accounts.'a b'.api]\nclient_id='x'", "accounts.a b: must be 1 to 64 letters"),
         ("[accounts.eu.api]\nclient_secret_file='none'", "client_secret_file: none cannot be read"),
         ("[accounts.eu.api]\npage_size=0", "accounts.eu: page_size: "),
@@ -377,7 +401,8 @@ def test_line_ends_are_no_part_of_a_value(monkeypatch: pytest.MonkeyPatch, tmp_p
     """Not in the environment, in `.env`, or in a secret file; spaces, which a password may have, are kept."""
     (tmp_path / ".env").write_text("ORDERSYNC_API__CLIENT_ID='client\n'", encoding="utf-8")
     (tmp_path / "run-secrets").mkdir()
-    (tmp_path / "run-secrets" / "ORDERSYNC_PRIVACY__KEY").write_text(f"{'k' * 16}{end}", encoding="utf-8")
+    key = "tU3kQ9vXz7LmN2pRs8Wy4BfGh6JcD1eA"
+    (tmp_path / "run-secrets" / "ORDERSYNC_PRIVACY__KEY").write_text(f"{key}{end}", encoding="utf-8")
     loaded = load_with(
         monkeypatch,
         api__client_secret=f" {SECRET} {end}",
@@ -388,6 +413,6 @@ def test_line_ends_are_no_part_of_a_value(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert loaded.privacy.key is not None
     assert loaded.redis.url is not None
     assert loaded.api.client_secret.get_secret_value() == f" {SECRET} "
-    assert loaded.privacy.key.get_secret_value() == "k" * 16
+    assert loaded.privacy.key.get_secret_value() == key
     assert (loaded.api.client_id, loaded.account) == ("client", "acme")
     assert loaded.redis.url.get_secret_value() == "redis://h/0"

@@ -39,7 +39,7 @@ class Offered(click.types.StringParamType):
 
 
 def _resources() -> Iterable[str]:
-    from worker.config.sections import RESOURCES  # noqa: PLC0415 - see the top
+    from worker.config.resources import RESOURCES  # noqa: PLC0415 - see the top
 
     return RESOURCES
 

@@ -12,7 +12,7 @@ import redis.exceptions
 
 from worker.app import running_redis_url
 from worker.clock import parse_time
-from worker.config.sections import RESOURCES
+from worker.config.resources import RESOURCES
 from worker.config.settings import hide_password
 from worker.errors import RedisUnavailable, SettingsError
 from worker.redis.connections import connect

@@ -19,7 +19,7 @@ from worker.cli.consume.batches import CommandFeed, FailureThrottle, feed_batche
 from worker.cli.consume.process import Command, check_startable
 from worker.cli.consume.stay import LongRunningCommand
 from worker.clock import SystemClock
-from worker.config.sections import RESOURCES
+from worker.config.resources import RESOURCES
 from worker.config.settings import environment_without_secrets, hide_password
 from worker.errors import ConsumerReplaced, RedisUnavailable, SettingsError
 from ordersync_consumer import Consumer

@@ -30,7 +30,8 @@ from worker.cli.run.once import PATIENCE, read_once
 from worker.cli.run.sandbox_process import LocalOrderMesh, local_ordermesh
 from worker.cli.run.serving import Serving
 from worker.clock import SystemClock
-from worker.config.sections import SANDBOX_ACCOUNT, Account, PollSettings
+from worker.config.resources import SANDBOX_ACCOUNT
+from worker.config.sections import Account, PollSettings
 from worker.config.settings import Settings, hide_password, load
 from worker.errors import LoginRejected, OrderMeshError, RedisFull, RedisUnavailable, SourceMoved
 from worker.redis.connections import check_server, wait_until_up

@@ -1,0 +1,53 @@
+"""One account, with the settings that apply to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from worker.config.sections.connections import NO_REPLICAS
+from worker.config.sections.events import (
+    BackpressureSettings,
+    EventSettings,
+    GroupSettings,
+    PrivacySettings,
+    RetentionSettings,
+)
+from worker.config.sections.reading import InterestSettings, ReconcileSettings, ResyncSettings
+from worker.keys import KeySpace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pydantic import SecretStr
+
+    from worker.config.sections.connections import ApiSettings, Replicas
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One set of OrderMesh credentials, and what is read with it."""
+
+    name: str
+    api: ApiSettings
+    intervals: Mapping[str, float]
+    ignore_fields: Mapping[str, tuple[str, ...]]
+    complete_every: float = 3600.0
+    confirm_deletes: float = 300.0
+    since: int = 0
+    """Milliseconds since 1970; 0: no limit."""
+    snapshot: str = "publish"
+    audit_history: str = "changed"
+    keys: KeySpace = field(default_factory=KeySpace)
+    reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
+    contract_file: Path | None = None
+    interest: InterestSettings = field(default_factory=InterestSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    events: EventSettings = field(default_factory=EventSettings)
+    groups: GroupSettings = field(default_factory=GroupSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    backpressure: BackpressureSettings = field(default_factory=BackpressureSettings)
+    resync: ResyncSettings = field(default_factory=ResyncSettings)
+    secret_keys: tuple[SecretStr, ...] = ()
+    replicas: Replicas = NO_REPLICAS
