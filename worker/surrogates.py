@@ -22,14 +22,28 @@ _HALVES = range(0xD800, 0xE000)
 _AREAS = (0xE000, 0xE800, 0xF000)
 """Parts of the private use area, each with as many characters as there are halves. The first that a text does not use
 itself has the stand-ins."""
+_USED = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rb"\\u[eE][0-7]|\xee[\x80-\x9f]",
+        rb"\\u[eE][89a-fA-F]|\xee[\xa0-\xbf]",
+        rb"\\u[fF][0-7]|\xef[\x80-\x9f]",
+    )
+)
+"""What a text contains that uses characters of each area."""
+MAX_READABLE = 1 << 21
+"""Bytes of the longest text in which halves are looked for: each takes a microsecond or two."""
 _PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _CODE = re.compile(rb"%b|\\u([0-9a-fA-F]{4})|\\.|[\xee\xef][\x80-\xbf]{2}" % _PAIR, re.DOTALL)
 """An escape, or a character that may be of a private use area. The group is the code of an escape that is no pair."""
 
 
 def readable(text: bytes) -> bytes:
-    """Return JSON with a stand-in for each half of a pair, of the same length; `text` itself if there is none."""
-    if b"\\ud" not in text and b"\\uD" not in text:
+    """Return JSON with a stand-in for each half of a pair, of the same length.
+
+    `text` itself is returned if there is none, or if it has more than `MAX_READABLE` bytes.
+    """
+    if len(text) > MAX_READABLE or (b"\\ud" not in text and b"\\uD" not in text):
         return text
     area = _area(text)
 
@@ -101,8 +115,8 @@ def value_of(text: bytes | msgspec.Raw) -> Any:
 
 def _area(text: bytes) -> int:
     """Return the first character of the area whose characters a text does not use."""
-    used = {code >> 11 for code in map(_code, _CODE.finditer(text))}
-    return next((area for area in _AREAS if area >> 11 not in used), _AREAS[0])
+    free = (area for area, used in zip(_AREAS, _USED, strict=True) if not used.search(text))
+    return next(free, _AREAS[0])
 
 
 def _code(found: re.Match[bytes]) -> int:
