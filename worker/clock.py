@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-import random
 import re
-import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
-import anyio
+from ordersync_consumer import clock as consumer_clock
+from ordersync_consumer.clock import Clock, rfc3339
+
+__all__ = [
+    "AHEAD_SECONDS",
+    "Clock",
+    "SharedClock",
+    "SystemClock",
+    "as_rfc3339",
+    "duration",
+    "is_ahead",
+    "parse_time",
+    "read_time",
+    "rfc3339",
+]
 
 _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII
@@ -18,20 +31,8 @@ _FRACTION = re.compile(r"[.,](\d+)", re.ASCII)
 _NOT_ZERO = re.compile(r"[:0.,]*[1-9]")
 
 
-class Clock(Protocol):
-    """The time and randomness that the worker uses. All times are in seconds."""
-
-    def now(self) -> float:
-        """Return the wall clock time in seconds since 1970."""
-
-    def monotonic(self) -> float:
-        """Return the seconds of a clock that never goes back."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep for a number of seconds."""
-
-    def uniform(self, low: float, high: float) -> float:
-        """Return a random number between `low` and `high`."""
+_SHORT = 64
+"""Characters of the longest text that is kept; a usual time has 28."""
 
 
 class SharedClock(Clock, Protocol):
@@ -53,20 +54,8 @@ def is_ahead(at: float, now: float) -> bool:
     return at > now + AHEAD_SECONDS
 
 
-class SystemClock:
+class SystemClock(consumer_clock.SystemClock):
     """The clock of this machine."""
-
-    def now(self) -> float:
-        """Return the wall clock time in seconds since 1970."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Return the seconds of a clock that never goes back."""
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep for a number of seconds."""
-        await anyio.sleep(seconds)
 
     async def sync(self) -> None:
         """Do nothing: there is nothing to compare it with."""
@@ -75,14 +64,13 @@ class SystemClock:
         """Return infinity: it is not compared with anything."""
         return float("inf")
 
-    def uniform(self, low: float, high: float) -> float:
-        """Return a random number between `low` and `high`."""
-        return random.uniform(low, high)  # noqa: S311 - jitter, not a secret
 
-
-def rfc3339(seconds: float) -> str:
-    """Return `seconds` since 1970 as RFC 3339 in UTC with milliseconds, such as `2026-02-27T22:29:29.491Z`."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def duration(seconds: float) -> str:
+    """Return a rounded duration, such as `45 s`, `12 min`, `5 h` or `3 d`."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def parse_time(text: object) -> int | None:
@@ -92,6 +80,13 @@ def parse_time(text: object) -> int | None:
     as UTC (docs/reference/api-facts.md, 1.4). Any form of ISO 8601 is accepted that Python reads, in either case, and
     24:00 and second 60, which are the moment after.
     """
+    if not isinstance(text, str):
+        return None
+    return _milliseconds(text) if len(text) <= _SHORT else _milliseconds.__wrapped__(text)
+
+
+@lru_cache(maxsize=256)  # the times of a record are asked for several times
+def _milliseconds(text: str) -> int | None:
     parsed = _parse(text)
     try:
         return None if parsed is None else int(parsed.timestamp() * 1000)
@@ -105,8 +100,23 @@ def as_rfc3339(text: str) -> str:
     A time that is RFC 3339 is returned as it is. A time without a zone is in UTC.
     """
     parsed = _parse(text)
-    if parsed is None or _RFC3339.fullmatch(text):
-        return "" if parsed is None else text
+    return "" if parsed is None else _rfc3339_of(parsed, text)
+
+
+def read_time(text: object) -> tuple[int, str] | None:
+    """Return what `parse_time` and `as_rfc3339` return of a time; None if it cannot be parsed."""
+    parsed = _parse(text)
+    if parsed is None:
+        return None
+    try:
+        return int(parsed.timestamp() * 1000), _rfc3339_of(parsed, str(text))
+    except (OverflowError, ValueError):
+        return None
+
+
+def _rfc3339_of(parsed: datetime, text: str) -> str:
+    if _RFC3339.fullmatch(text) is not None:
+        return text
     offset = parsed.utcoffset() or timedelta()
     if offset % timedelta(minutes=1):  # RFC 3339 has no seconds in an offset
         try:
