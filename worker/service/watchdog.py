@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from worker.clock import rfc3339
 from worker.service import stacks
 from worker.telemetry.log import get_logger
+from worker.telemetry.writer import writer_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -141,3 +142,5 @@ def flush_log() -> None:
     """Write what is buffered of the log, if that is possible."""
     with contextlib.suppress(OSError, ValueError):  # a full disk
         sys.stderr.flush()
+        if (writer := writer_of(sys.stderr)) is not None:
+            writer.drain(LAST_LINE_SECONDS)

@@ -9,45 +9,24 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
-from collections import deque
-from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO
-from urllib.parse import quote, unquote
 
-import structlog
-
+from ordersync_consumer.redaction import HIDDEN, Redaction, redaction
+from ordersync_consumer.repeats import Repeats
+from worker.printable import printable, printable_json
 from worker.telemetry.catalog import EXTRA, LIBRARY, LogLevel
 from worker.telemetry.catalog.conformity import conformity
+from worker.telemetry.console import ForPeople
+from worker.telemetry.library import structlog
+from worker.telemetry.writer import writer_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, MutableMapping
+
     from structlog.typing import EventDict, Processor
 
-HIDDEN = "[hidden]"
-
-# Keys whose values are never written: credentials and tokens, and the fields of an order with personal data.
-_CREDENTIAL = r"secret|password|passwd|token|authorization|cookie|api_?key|credential"
-_PERSON = r"address|e_?mail|phone|street|recipient|(first|last|full|user|customer|company)_?name"
-_WHOLE_KEY = r"line[123]|zip(_?code)?|post(al)?_?code|city|data|record|body|card_?(first|last)\d"
-_CREDENTIAL_KEY = re.compile(_CREDENTIAL, re.IGNORECASE)
-_PERSONAL_KEY = re.compile(rf"{_PERSON}|^({_WHOLE_KEY})$", re.IGNORECASE)
-_VALUE = r"""("(\\.|[^"\\])*"|'(\\.|[^'\\])*'|\d+)"""
-# Every repetition that must be followed by another character is bounded: a long word must not take quadratic time,
-# which would block the event loop.
-_PATTERNS = (
-    # A field of a record, quoted in a message as JSON or as a Python literal.
-    re.compile(
-        rf"""(?i)(["'])(\w{{0,40}}({_CREDENTIAL}|{_PERSON})\w{{0,40}}|{_WHOLE_KEY})\1\s*:\s*{_VALUE}"""
-    ),
-    re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}"),
-    re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*){0,2}"),
-    re.compile(
-        r"(?i)(?<=[?&\s\"'])(access_?token|refresh_?token|client_?secret|password)[\"']?\s*[=:]\s*[\"']?[^&\s\"',}]+"
-    ),
-    re.compile(r"[\w.%+'-]{1,64}@[\w-]+(\.[\w-]+)+"),
-)
-_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]{0,100}):(?!\*\*\*@)[^/\s@]+@")
+__all__ = ["HIDDEN", "NOISY", "Redaction", "Repeats", "configure", "get_logger", "redaction"]
 
 _LEVELS = frozenset(level.value for level in LogLevel)
 _TRACE = ("exc_info", "stack_info", "exception")
@@ -56,97 +35,8 @@ NOISY = ("arq", "httpx", "httpcore", "aiohttp", "asyncio")
 """Loggers that write an info line for every job or request: at level `info` only their warnings are written."""
 
 
-class Redaction:
-    """Structlog processor that hides secrets: known values, values of sensitive keys, and text that looks like one."""
-
-    def __init__(self) -> None:
-        self._values: set[str] = set()
-        self._passing: deque[str] = deque(maxlen=200)
-        self._longest_first: tuple[str, ...] = ()
-
-    def add_passing(self, *secrets: str | None) -> None:
-        """Hide short-lived secrets, such as tokens. Only the last 200 are kept."""
-        self._passing.extend(secret for secret in secrets if secret and secret not in self._passing)
-        self.add()
-
-    def add(self, *secrets: str | None) -> None:
-        """Hide these values wherever they occur. Values of fewer than 6 characters are skipped: they may be words."""
-        long = {secret for secret in secrets if secret and len(secret) >= 6}
-        # As given, and as encoded in a URL.
-        self._values |= long | {quote(secret, safe="") for secret in long} | {unquote(s) for s in long}
-        # A secret may be part of a longer one, whose rest would stay visible.
-        self._longest_first = tuple(sorted({*self._values, *self._passing}, key=len, reverse=True))
-
-    def forget_all(self) -> None:
-        """Forget all secrets, between tests."""
-        self._values.clear()
-        self._passing.clear()
-        self._longest_first = ()
-
-    def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
-        """Return the event without secrets and personal data."""
-        return {key: self._clean(key, value) for key, value in event.items()}
-
-    def known(self, text: str) -> str:
-        """Return `text` without the secrets that were added."""
-        for value in self._longest_first:
-            text = text.replace(value, HIDDEN)
-        return text
-
-    def text(self, text: str) -> str:
-        """Return `text` without secrets."""
-        text = _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", self.known(text))
-        for pattern in _PATTERNS:
-            text = pattern.sub(HIDDEN, text)
-        return text
-
-    def _clean(self, key: str, value: Any) -> Any:
-        if value is None or isinstance(value, bool):
-            return value
-        is_number = isinstance(value, int | float)  # a number of tokens is not a token
-        if _PERSONAL_KEY.search(key) or (_CREDENTIAL_KEY.search(key) and not is_number):
-            return HIDDEN
-        if isinstance(value, Mapping):
-            return {str(k): self._clean(str(k), v) for k, v in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
-            return [self._clean("", item) for item in value]
-        return value if is_number else self.text(str(value))
-
-
-redaction = Redaction()
-"""The redaction of the process. Code that reads or receives a secret adds it."""
-
-
-class Repeats:
-    """Limits how often the same message is logged.
-
-    `allow(key)` returns True the first time and then once in `seconds`. It counts the suppressed messages;
-    `held_back(key)` returns that count and resets it.
-    """
-
-    def __init__(self, seconds: float = 60.0) -> None:
-        self._seconds = seconds
-        self._last: dict[str, float] = {}
-        self._suppressed: dict[str, int] = {}
-
-    def allow(self, key: str, now: float) -> bool:
-        """Return True if the message may be logged now; `now` in seconds of a monotonic clock."""
-        last = self._last.get(key)
-        if last is not None and now - last < self._seconds:
-            self._suppressed[key] = self._suppressed.get(key, 0) + 1
-            return False
-        self._last[key] = now
-        return True
-
-    def held_back(self, key: str) -> int:
-        """Return how many messages were suppressed since the last one was logged."""
-        return self._suppressed.pop(key, 0)
-
-    def forget_all(self, prefix: str) -> None:
-        """Forget every key that starts with `prefix`, so that its next message is logged."""
-        for key in [key for key in self._last if key.startswith(prefix)]:
-            self._last.pop(key)
-            self._suppressed.pop(key, None)
+_LAST_SECONDS = 1.0
+"""How long the process waits at its end for a slow reader of its log."""
 
 
 def configure(log_format: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:
@@ -168,7 +58,8 @@ def configure(log_format: str = "auto", level: str = "info", stream: TextIO | No
     if console:
         colours = stream.isatty() and not os.environ.get("NO_COLOR")  # https://no-color.org
         tail += [
-            _for_people,
+            _printable,
+            ForPeople(with_ids=level == "debug"),
             structlog.dev.ConsoleRenderer(
                 colors=colours,
                 sort_keys=False,
@@ -177,11 +68,11 @@ def configure(log_format: str = "auto", level: str = "info", stream: TextIO | No
             ),
         ]
     else:
-        tail += [_order, structlog.processors.JSONRenderer(sort_keys=False)]
+        tail += [_order, structlog.processors.JSONRenderer(sort_keys=False), _printable_json]  # type: ignore[list-item] # it gets the text of the renderer
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*foreign, context, *shared], processors=tail
     )
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -203,6 +94,37 @@ def get_logger(**fields: Any) -> structlog.typing.FilteringBoundLogger:
     return logger.bind(**fields) if fields else logger
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes lines without waiting for a reader. At the end of the process it waits for a moment."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._writer = writer_of(stream)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, after one that says how many were lost."""
+        if self._writer is None:
+            super().emit(record)
+            return
+        if lost := self._writer.take_lost():
+            get_logger().warning(
+                "log_lines_lost",
+                lines=lost,
+                advice="Whatever reads the log reads it too slowly, or not at all.",
+            )
+        try:
+            text = self.format(record) + self.terminator
+            self._writer.offer(text.encode(self.stream.encoding or "utf-8", "backslashreplace"))
+        except Exception:  # noqa: BLE001 - as the handlers of Python do
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Let a slow reader have the last lines. Python calls this at the end of the process."""
+        super().flush()
+        if self._writer is not None:
+            self._writer.drain(_LAST_SECONDS)
+
+
 def _of_a_library(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Convert a line of a library: its text becomes `message`, and its other fields are moved into `extra`."""
     record = event["_record"]
@@ -219,15 +141,16 @@ def _one_line_of_trace(_logger: Any, _method: str, event: EventDict) -> EventDic
     return event
 
 
-def _for_people(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Shorten a line for a terminal: the time without the date, and the summary of a poll without zero counts."""
-    event["timestamp"] = event["timestamp"][11:19]
-    if event.get("event") == LIBRARY:
-        event["event"] = event.pop("message")
-    if event.get("event") != "poll_done":
-        return event
-    plain = {"run_id", "plan", "reason"}
-    return {key: value for key, value in event.items() if value not in (0, "") and key not in plain}
+def _printable(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Make a line fit for a terminal. The lines of a traceback are indented: none looks like a line of the log."""
+    shown = {printable(k): printable(v) if isinstance(v, str) else v for k, v in event.items()}
+    if isinstance(trace := event.get("exception"), str):
+        shown["exception"] = "\n".join(f"    {printable(line)}" for line in trace.splitlines())
+    return shown
+
+
+def _printable_json(_logger: Any, _method: str, line: str) -> str:
+    return printable_json(line)
 
 
 def _order(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from worker.telemetry.log import redaction
+from ordersync_consumer.redaction import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,7 +107,7 @@ def span(name: str, at: Trace | None = None, **attributes: Value) -> Iterator[Sp
     try:
         yield seen
     except BaseException as error:
-        seen.error = redaction.text(f"{type(error).__name__}: {error}")
+        seen.error = words(f"{type(error).__name__}: {error}")
         raise
     finally:
         _here.reset(token)

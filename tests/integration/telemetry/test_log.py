@@ -12,6 +12,7 @@ import jq
 import pytest
 import redis
 
+from ordersync_consumer import tail as stream
 from tests.support.log_lines import check_log
 from tests.support.paths import ROOT
 from tests.support.programs import Program, login_settings
@@ -20,7 +21,6 @@ from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import BenchMaker
 from worker.config.sections import EventSettings
 from worker.contracts.log_queries import load_queries
-from ordersync_consumer import tail as stream
 from worker.sandbox import FaultRule, SandboxServer
 from worker.telemetry.catalog import LIBRARY
 
@@ -175,6 +175,11 @@ async def test_old_values_and_the_trace(bench: BenchMaker) -> None:
         b.sandbox.store.change(1)
         await b.poll()
         (*_, (_, fields)) = await b.redis.xrange(b.account.keys.stream("orders"))
-        assert [name.decode() for name in fields][-3:] == ["dataencoding", "previous", "traceparent"]
+        assert [name.decode() for name in fields][-4:] == [
+            "dataencoding",
+            "previous",
+            "traceparent",
+            "predecessor",
+        ]
         line = (await b.events())[-1].json_line()
-        assert b', "traceparent": "00-' in line
+        assert b',"traceparent":"00-' in line

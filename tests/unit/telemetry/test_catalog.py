@@ -26,7 +26,9 @@ from worker.telemetry.catalog.conformity import NotInCatalogue, conformity
 from worker.telemetry.log import HIDDEN, get_logger
 
 QUERIES = ROOT / "docs" / "queries"
-SOURCES = [path for folder in ("worker", "jobs") for path in sorted((ROOT / folder).rglob("*.py"))]
+SOURCES = [
+    path for folder in ("consumer", "worker", "jobs") for path in sorted((ROOT / folder).rglob("*.py"))
+]
 LEVELS = {level.value: level.value for level in LogLevel} | {"exception": "error"}
 WAITING: dict[str, Any] = {"url": "redis://x", "waited_s": 1.5, "error": "refused"}
 

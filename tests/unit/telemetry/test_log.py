@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ordersync_consumer.redaction import words
 from worker.telemetry import log as logs
 from worker.telemetry.catalog.conformity import conformity
 from worker.telemetry.log import HIDDEN, Redaction, Repeats, get_logger, redaction
@@ -65,6 +66,51 @@ def test_console_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     logs.configure("auto", "info", plain)
     get_logger().info("poll_done", pages=3)
     assert "\x1b[" not in plain.getvalue()
+
+
+POLL: dict[str, Any] = {
+    "run_id": "650f50803c4e74ee", "trace_id": "1fabe351e3aa8fc82cfb085892dced00", "account": "default",
+    "resource": "orders", "plan": "sweep", "reason": "poll", "outcome": "complete", "covered": "all", "pages": 31,
+    "records": 3004, "snapshot": 0, "created": 3, "updated": 6, "deleted": 0, "outside": 0, "silent": 0, "noise": 0,
+    "stale": 0, "unreadable": 0, "parked": 0, "erased": 0, "recorded": 0, "follow_ups": 0, "missing": 0, "drift": 0,
+    "unchanged": 2995, "requests": 31, "retries": 0, "budget_wait_s": 2.5, "duration_s": 2.711, "freshness_s": 2.71,
+}  # fmt: skip
+
+
+def console_line(event: str, level: str = "info", **fields: Any) -> str:
+    """What a terminal without colours shows of a line."""
+    stream = io.StringIO()
+    logs.configure("console", level, stream)
+    get_logger().info(event, **fields)
+    return stream.getvalue().rstrip("\n")
+
+
+def test_a_poll_on_the_console() -> None:
+    """Resource, outcome and counts come first; the ids only at debug; JSON has all of it."""
+    line = console_line("poll_done", **POLL)
+    assert line[9:] == ("[info     ] default/orders complete: 3 created, 6 updated, 2995 unchanged, 2.7 s")
+    assert "run_id" not in line
+    assert "run_id=650f50803c4e74ee" in console_line("poll_done", "debug", **POLL)
+    assert "run_id" not in console_line("contract_found", run_id="x", trace_id="y", resource="orders")
+    stream = io.StringIO()
+    logs.configure("json", "info", stream)
+    get_logger().info("poll_done", **POLL)
+    assert json.loads(stream.getvalue()).items() >= POLL.items()
+
+
+@pytest.mark.parametrize("event", ["poll_done", "poll_failed", "run_suspicious"])
+def test_a_poll_fits_100_columns(event: str) -> None:
+    """Whatever the counts and the error are, no line of a poll is longer, and none of a value begins a line."""
+    counts = {name: 10**7 for name, value in POLL.items() if isinstance(value, int)}
+    wide = POLL | counts | {"account": "a" * 64, "resource": "merchant_catalog_audit", "freshness_s": 10.0**6}
+    failed: dict[str, Any] = {
+        "error_code": "rate_limited", "error": "no\n12:00:00 [error] " + "word " * 90, "repeated": 7
+    }  # fmt: skip
+    for more in ({}, failed):
+        shown = console_line(event, **wide, **more, advice="Look at it. " * 20).splitlines()
+        assert max(map(len, shown)) <= 100
+        assert "a…/merchant_catalog_audit complete" in shown[0]
+        assert all(line.startswith(" " * 21) for line in shown[1:])
 
 
 def test_the_format_can_be_forced() -> None:
@@ -207,6 +253,16 @@ def test_a_long_word_takes_no_long_time(text: str) -> None:
     assert len(Redaction().text(text)) <= len(text) + len(HIDDEN)
 
 
+def test_one_long_word_is_kept_without_the_beginning_of_a_secret() -> None:
+    """What others wrote is cut before secrets are looked for, and the cut may go through one of them."""
+    assert words("x" * 100_000) == "x" * 500
+    secret = "Tr0ub4dor" * 1_700
+    redaction.add_passing(secret)
+    short_once_hidden = "?token=" + "y" * 9_000 + "&"
+    assert "Tr0ub4dor" not in words(short_once_hidden + secret, 20_000)
+    redaction.forget_all()
+
+
 def test_repeats_says_it_once_in_a_while_and_counts() -> None:
     """The first time, then once in 60 s with the number of those held back; another key is another matter."""
     repeats = Repeats(60)
@@ -230,19 +286,9 @@ def test_tokens_of_the_past_are_forgotten() -> None:
     """A worker runs for months and sees a token every quarter of an hour: only the last ones are looked for."""
     redaction = Redaction()
     redaction.add("the-secret-of-the-client")
-    redaction.add_passing(*(f"opaque-token-{number:04}" for number in range(1000)))
-    assert len(redaction._longest_first) < 300
-    assert "opaque-token-0999" not in redaction.text("x opaque-token-0999 x")
+    redaction.add_passing(*(f"opaque-token-{number:04}" for number in range(3000)))
+    assert len(redaction._passing) == 1000
+    assert redaction.text("x opaque-token-1999 x") == "x opaque-token-1999 x"
+    assert "opaque-token-2000" not in redaction.text("x opaque-token-2000 x")
+    assert "opaque-token-2999" not in redaction.text("x opaque-token-2999 x")
     assert "the-secret-of-the-client" not in redaction.text("x the-secret-of-the-client x")
-
-
-def test_a_summary_for_people_leaves_out_what_is_zero() -> None:
-    """On a terminal a quiet poll is a short line; the JSON line of the same event has every count."""
-    event = {
-        "timestamp": "2026-03-02T10:41:09.848938Z",
-        "event": "poll_done",
-        "run_id": "e8",
-        "updated": 0,
-        "records": 7,
-    }
-    assert logs._for_people(None, "", event) == {"timestamp": "10:41:09", "event": "poll_done", "records": 7}

@@ -90,6 +90,7 @@ OWN = (
         "largest page size that the gateway serves; null: no limit was found",
     ),
     LogField("last", _TEXT, "id of the last entry affected"),
+    LogField("lines", _COUNT, "number of lines of the log"),
     LogField("left", _COUNT, "number that remains"),
     LogField("letters", _COUNT, "number of dead letters that the line is about"),
     LogField("lifetime_s", _NUMBER, "seconds for which the token is valid"),

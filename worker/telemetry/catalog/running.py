@@ -168,6 +168,14 @@ EVENTS = (
         ("resource", "cause", "expected", "held", "events", "in_doubt", "generation", "advice"),
     ),
     LogEvent(
+        "log_lines_lost",
+        LogLevel.WARNING,
+        "Whatever reads standard error read nothing for a while. The worker went on, and lines of the log are missing "
+        "before this one.",
+        "Find out why standard error is not read.",
+        ("lines", "advice"),
+    ),
+    LogEvent(
         "sequences_not_written",
         LogLevel.WARNING,
         "What was published cannot be written to the data folder, so the next life of the worker would not notice that "
