@@ -6,12 +6,14 @@ import importlib
 import itertools
 import os
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
 from worker.cli.common import streams
+from worker.cli.common.output import complain, complain_of_usage, say
+from worker.service import core_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -111,7 +113,7 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         from worker import __version__  # noqa: PLC0415 - reading the metadata takes time
 
-        click.echo(f"ordersync {__version__}")
+        say(f"ordersync {__version__}")
         ctx.exit()
 
 
@@ -150,6 +152,7 @@ def main() -> None:
     """Run the command line; every expected error is one sentence on stderr and an exit code."""
     from worker.errors import OrdersyncError  # noqa: PLC0415 - as above
 
+    core_dumps.forbid()
     streams.prepare_streams()
     try:
         _check_arguments()
@@ -157,27 +160,24 @@ def main() -> None:
     except click.exceptions.Abort:
         status = 130
     except click.ClickException as error:
-        with suppress(OSError):
-            error.show()
+        complain_of_usage(error)
         status = error.exit_code
     except OrdersyncError as error:
         from worker.telemetry.log import redaction  # noqa: PLC0415 - as above
 
-        streams.say(f"ordersync: {redaction.text(str(error))}")
+        complain(f"ordersync: {redaction.text(str(error))}")
         status = error.exit_status
     except OSError as error:
         is_output = streams.is_output_error(error)
-        streams.say(f"ordersync: {f'the output cannot be written: {error.strerror}' if is_output else error}")
+        complain(f"ordersync: {f'the output cannot be written: {error.strerror}' if is_output else error}")
         status = 1
     except Exception as error:
         from redis.exceptions import RedisError  # noqa: PLC0415 - as above
 
         if not isinstance(error, RedisError):
             raise
-        from worker.redis.refusals import explain  # noqa: PLC0415 - as above
+        from worker.redis.refusals import unusable  # noqa: PLC0415 - as above
 
-        streams.say(
-            f"ordersync: Redis failed: {explain(error).rstrip('.')}. To find the cause: ordersync doctor."
-        )
+        complain(f"ordersync: {unusable('Redis', error)} To find the cause: ordersync doctor.")
         status = 3
     sys.exit(streams.finish_streams(status if isinstance(status, int) else 0))

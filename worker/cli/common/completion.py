@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from worker.cli.common.output import say_own
+
 VARIABLE = "_ORDERSYNC_COMPLETE"
 """Variable that the shell sets when it requests completions."""
 _INSTALL = {
@@ -26,4 +28,4 @@ def command(shell: str) -> None:
     """
     group = click.get_current_context().find_root().command
     made = get_completion_class(shell)(group, {}, "ordersync", VARIABLE)  # type: ignore[misc] # a Choice, so it is there
-    click.echo(made.source())
+    say_own(made.source())

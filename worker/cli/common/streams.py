@@ -10,8 +10,6 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-import click
-
 _PLAIN = {"■": "#", "◆": "+", "·": ".", "→": ">"} | dict(zip("▁▂▃▄▅▆▇█", "_.-:=+*#", strict=True))
 """What replaces a symbol of this program where the encoding lacks it. One character each keeps columns aligned."""
 _HANDLER = "ordersync.plain"
@@ -55,12 +53,6 @@ def drop_rest(stream: TextIO) -> None:
         os.dup2(null, stream.fileno())
         os.close(null)
         stream.flush()
-
-
-def say(text: str) -> None:
-    """Print a line to stderr, if that can be written to."""
-    with suppress(OSError):
-        click.echo(text, err=True)
 
 
 def is_output_error(error: OSError) -> bool:
