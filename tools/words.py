@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("worker", "jobs")
-DOCS = ("*.md", "docs/**/*.md", "deploy/**/*.md", ".github/**/*.md", ".github/**/*.yml")
+CODE = ("worker", "jobs", "consumer")
+DOCS = ("*.md", "consumer/*.md", "docs/**/*.md", "deploy/**/*.md", ".github/**/*.md", ".github/**/*.yml")
 
 ALLOWED: dict[tuple[str, str], str] = {}
 """(file, phrase on one line of it) -> reason. A phrase that is no longer in its file is a finding."""
