@@ -1,4 +1,4 @@
-"""The metrics of the worker and its resources in the text format of Prometheus.
+"""The metrics of the worker and its resources, for Prometheus; `worker.telemetry.catalog.metrics` is their table.
 
 Counters belong to this process and start at 0 with it. Gauges are read from Redis for each scrape, so that every worker
 of an account reports the same values.
@@ -6,105 +6,139 @@ of an account reports the same values.
 
 from __future__ import annotations
 
+import platform
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import choose_encoder
+from structlog.contextvars import get_contextvars
+
+from worker.errors import RateLimited
+from worker.telemetry.catalog.metrics import ACTIONS, COMMIT_SECONDS, METRICS, OUTCOMES, MetricType
+from worker.telemetry.status_metrics import samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from worker.telemetry.tracing import Span
 
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-EVENTS = ("snapshot", "created", "updated", "deleted", "recorded")
-HEALTHS = ("starting", "ok", "degraded", "failing", "paused", "withdrawn")
-COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_PREFIX = "ordersync_"
 
-_OF_RESOURCE = ("account", "resource")
+
+COUNTED_ACCOUNTS = 100
+"""Accounts that have counters of their own: of thousands, each would cost a hundred kilobytes."""
+OTHERS = "*"
+"""The label of the accounts after them. No account has this name."""
 
 
 class Metrics:
-    """Counts finished spans (`worker.telemetry.tracing.watching`), and exposes them together with the status."""
+    """Counts finished spans (`worker.telemetry.tracing.watching`), and exposes them together with the status.
 
-    def __init__(self) -> None:
+    `version`: that of ordermesh-sync.
+    """
+
+    def __init__(self, version: str) -> None:
+        # Else each counter has a second series with the time of its creation, which no query here needs.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self._registry = CollectorRegistry(auto_describe=True)
-
-        def counter(name: str, meaning: str, *labels: str) -> Counter:
-            return Counter(f"ordersync_{name}", meaning, (*_OF_RESOURCE, *labels), registry=registry)
-
-        def gauge(name: str, meaning: str, *labels: str) -> Gauge:
-            return Gauge(f"ordersync_{name}", meaning, (*_OF_RESOURCE, *labels), registry=registry)
-
-        self._polls = counter("polls", "Polls that have ended, by outcome.", "outcome")
-        self._records = counter("records", "Records that were read.")
-        self._events = counter("events", "Events that were published, by action.", "action")
-        self._requests = counter("requests", "Requests to the gateway, including retries.")
-        self._retries = counter("retries", "Requests that were sent again.")
-        self._budget_wait = counter("budget_wait_seconds", "Seconds that requests waited for the budget.")
-        self._commits = Histogram(
-            "ordersync_commit_seconds",
-            "Time of one commit to Redis.",
-            _OF_RESOURCE,
-            registry=registry,
-            buckets=COMMIT_SECONDS,
-        )
-        self._gauges = {
-            "fresh_s": gauge("freshness_seconds", "Age of the last read that covers everything."),
-            "part_s": gauge(
-                "part_freshness_seconds",
-                "Age of the last read of a part: newer changes, open records, or the audit logs of changed records.",
-            ),
-            "records": gauge("tracked_records", "Known records."),
-            "dead": gauge("dead_letters", "Dead letters."),
-            "failures": gauge("failures", "Failed polls in a row."),
-        }
-        self._health = gauge("health", "1 for the current health of a resource, 0 for the others.", "health")
-        self._backpressure = gauge("backpressure", "1 while polling pauses because of backpressure.")
-        self._paused = gauge("paused", "1 while a person has paused the resource.")
-        self._lag = gauge("group_lag", "Events that a consumer group has not read.", "group")
-        self._pending = gauge("group_pending", "Events delivered to a group and not acknowledged.", "group")
-        self._oldest = gauge(
-            "group_oldest_seconds", "Age of the oldest event that a group still needs.", "group"
-        )
-        self._status_gauges = (
-            *self._gauges.values(),
-            *(self._health, self._backpressure, self._paused, self._lag, self._pending, self._oldest),
-        )
+        ProcessCollector(registry=registry)
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        for metric in METRICS.values():
+            if not metric.name.startswith(_PREFIX):
+                continue  # of the process, by the collector
+            name = metric.name.removeprefix(_PREFIX)
+            match metric.type:
+                case MetricType.COUNTER:
+                    counter = Counter(metric.name, metric.meaning, metric.labels, registry=registry)
+                    self._counters[name.removesuffix("_total")] = counter
+                case MetricType.GAUGE:
+                    self._gauges[name] = Gauge(metric.name, metric.meaning, metric.labels, registry=registry)
+                case MetricType.HISTOGRAM:
+                    self._commits = Histogram(
+                        metric.name, metric.meaning, metric.labels, registry=registry, buckets=COMMIT_SECONDS
+                    )
+        self._build = (version, platform.python_version())
+        self._accounts = set[str]()
 
     def watch(self, span: Span) -> None:
         """Count a finished span."""
         result = span.attributes
         if span.name == "commit":
-            self._commits.labels(result["account"], result["resource"]).observe(span.seconds)
+            self._commits.labels(self._counted(str(result["account"])), result["resource"]).observe(
+                span.seconds
+            )
         elif span.name == "poll" and "outcome" in result:
             self._count(result)
+        elif span.name == "request":
+            self._counters["requests"].labels(*self._running()).inc()
+        elif span.name == "retry":
+            self._counters["retries"].labels(*self._running(), result["reason"]).inc()
+            if result["reason"] == RateLimited.code:
+                self._counters["rate_limit_wait_seconds"].labels(*self._running()).inc(span.seconds)
+
+    def _counted(self, account: str) -> str:
+        """Return the account under which something is counted: of very many, the first ones have counters."""
+        if account not in self._accounts:
+            if len(self._accounts) >= COUNTED_ACCOUNTS:
+                return OTHERS
+            self._accounts.add(account)
+        return account
+
+    def _running(self) -> tuple[str, str]:
+        """Return the account and the resource that this task reads, as its log lines name them; "" for none."""
+        names = get_contextvars()
+        account = names.get("account", "")
+        return self._counted(account) if account else "", names.get("resource", "")
 
     def _count(self, run: Mapping[str, Any]) -> None:
-        labels = (run["account"], run["resource"])
-        self._polls.labels(*labels, run["outcome"]).inc()
-        self._records.labels(*labels).inc(run["records"])
-        self._requests.labels(*labels).inc(run["requests"])
-        self._retries.labels(*labels).inc(run["retries"])
-        self._budget_wait.labels(*labels).inc(run["budget_wait_s"])
-        for action in EVENTS:
-            self._events.labels(*labels, action).inc(run.get(action, 0))
+        labels = (self._counted(run["account"]), run["resource"])
+        for (
+            outcome
+        ) in OUTCOMES:  # all of them from the first poll on: a rate needs the 0 before the first one
+            self._counters["polls"].labels(*labels, outcome).inc(run["outcome"] == outcome)
+        for action in ACTIONS:
+            self._counters["events"].labels(*labels, action).inc(run.get(action, 0))
+        self._counters["records"].labels(*labels).inc(run["records"])
+        self._counters["budget_wait_seconds"].labels(*labels).inc(run["budget_wait_s"])
+        self._counters["withheld_values"].labels(*labels).inc(run.get("withheld", 0))
+        for name in ("requests", "rate_limit_wait_seconds"):
+            self._counters[name].labels(*labels).inc(0)
 
-    def show(self, rows: Iterable[Mapping[str, Any]]) -> bytes:
-        """Return all metrics as text. `rows` are the rows of `ordersync status --json`, one for each resource."""
-        for item in self._status_gauges:
-            item.clear()  # a removed group or resource must not be reported any longer
-        for row in rows:
-            labels = (row["account"], row["resource"])
-            for name, gauge in self._gauges.items():
-                if row[name] is not None:
-                    gauge.labels(*labels).set(row[name])
-            for health in HEALTHS:
-                self._health.labels(*labels, health).set(row["health"] == health)
-            self._backpressure.labels(*labels).set(bool(row["backpressure"]["cause"]))
-            self._paused.labels(*labels).set(row["paused"] is not None)
-            for group in row["groups"]:
-                self._lag.labels(*labels, group["group"]).set(group["unread"])
-                self._pending.labels(*labels, group["group"]).set(group["pending"])
-                self._oldest.labels(*labels, group["group"]).set(group["oldest_s"] or 0)
-        return generate_latest(self._registry)
+    def show(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        lanes: Mapping[str, float] = MappingProxyType({}),
+        away_s: float | None = None,
+        accounts: Mapping[str, int] | None = None,
+        accept: str = "",
+    ) -> tuple[bytes, str]:
+        """Return all metrics as text, and its content type: OpenMetrics or the format of Prometheus, as asked for.
+
+        Args:
+            rows: The rows of `ordersync status --json`, one for each resource.
+            lanes: For each lane the seconds since the job is due that waits the longest.
+            away_s: If Redis is away: how many seconds ago it gave the rows; None if it has just given them.
+            accounts: How many accounts have which health; None for those of the rows.
+            accept: The header `Accept` of the request.
+
+        """
+        for gauge in self._gauges.values():
+            gauge.clear()  # a removed group or resource must not be reported any longer
+        self._gauges["build_info"].labels(*self._build).set(1)
+        self._gauges["redis_up"].set(away_s is None)
+        for lane, seconds in lanes.items():
+            self._gauges["lane_oldest_due_seconds"].labels(lane).set(seconds)
+        for name, labels, value in samples(rows, away_s, accounts):
+            self._gauges[name].labels(*labels).set(value)
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
