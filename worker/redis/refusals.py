@@ -1,12 +1,30 @@
-"""What Redis says when it refuses a command, in words that say what to do. No I/O."""
+"""What Redis says when it refuses a command, in words that say what to do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import redis.exceptions
 
+from ordersync_consumer.client import answer
+from ordersync_consumer.redaction import words_of
+from ordersync_consumer.server_state import is_full
 from worker.errors import RedisFull
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = [
+    "REFUSALS",
+    "Refusal",
+    "explain",
+    "is_full",
+    "is_wrong_value",
+    "refusal_of",
+    "unusable",
+    "writes_refused",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +95,24 @@ REFUSALS = (
         "Start the replicas, or lower min-replicas-to-write",
     ),
     Refusal(
+        "CLUSTERDOWN",
+        "the cluster has no node for a part of the keys",
+        "Start the missing nodes, or wait until their replicas have taken their place: the worker then continues "
+        "automatically",
+        (redis.exceptions.ClusterDownError,),
+    ),
+    Refusal(
+        "a slot is moving",
+        "the keys of the account are being moved to another node of the cluster",
+        "Wait: the worker continues automatically. If it lasts, CLUSTER NODES shows a slot that is migrating; "
+        "finish or cancel its move",
+    ),
+    Refusal(
+        "UNCONFIRMED",
+        "too few replicas have the last commit",
+        "Start the replicas and look at their lag (INFO replication), or lower ORDERSYNC_REDIS__WAIT_REPLICAS",
+    ),
+    Refusal(
         "BUSY ",
         "Redis is busy with a script",
         "Wait; if it lasts, look for scripts of other programs",
@@ -86,7 +122,7 @@ REFUSALS = (
 
 def refusal_of(error: BaseException) -> Refusal | None:
     """Return why Redis refused a command; None for an error that is not in the table."""
-    text = str(error)
+    text = words_of(error)
     for refusal in REFUSALS:
         # A script passes an error of its commands on, with its own words before or behind it.
         if isinstance(error, refusal.kinds) or text.startswith(refusal.code) or f"{refusal.code} " in text:
@@ -100,10 +136,35 @@ def explain(error: BaseException) -> str:
         return str(RedisFull())
     refusal = refusal_of(error)
     if refusal is None or not isinstance(error, redis.exceptions.RedisError):
-        return str(error)
-    return f"{refusal.text} ({str(error).rstrip('.')}). {refusal.advice}."
+        return words_of(error)
+    # The first sentence of the server says it; Valkey explains MISCONF in four.
+    return f"{refusal.text} ({words_of(error).partition('. ')[0].rstrip('.')}). {refusal.advice}."
 
 
-def is_full(error: BaseException) -> bool:
-    """True if Redis refused a write because it has reached maxmemory. Redis 6.2 wraps this in a script error."""
-    return isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM command not allowed" in str(error)
+def unusable(where: str, error: BaseException) -> str:
+    """Return that a server does not answer, or refuses; `where`: its address without a password, or `Redis`."""
+    if isinstance(error, redis.exceptions.ResponseError) or refusal_of(error) or is_full(error):
+        return f"{where} cannot be used: {explain(error).rstrip('.')}."
+    return (
+        f"{where} cannot be reached: {words_of(error).rstrip('.')}. Check that the server runs, and "
+        "ORDERSYNC_REDIS__URL."
+    )
+
+
+async def writes_refused(client: Redis) -> str:
+    """Return why Redis refuses writes although it answers reads: it cannot write to its disk; "" if it does not.
+
+    Redis refuses PING too in that state, so that health checks notice it.
+    """
+    try:
+        await answer(client.ping())
+    except redis.exceptions.ResponseError as error:
+        refusal = refusal_of(error)
+        return explain(error) if refusal is not None and refusal.code == "MISCONF" else ""
+    return ""
+
+
+def is_wrong_value(error: BaseException) -> bool:
+    """True if Redis refused a command because a key contains what another program has written."""
+    text = str(error)
+    return "WRONGTYPE" in text or "is not an integer" in text or "is not a valid float" in text

@@ -23,6 +23,7 @@ def cluster_url(tmp_path: Path) -> Iterator[str]:
     """A node of a cluster that has all slots."""
     folder = tmp_path / "node"
     folder.mkdir()
+    # The usual port of a node's bus, 10,000 above its own, may be one that the system has given to a client.
     server = Server(folder, None, "--cluster-enabled", "yes")
     server.start()
     with redis.Redis(port=server.port) as client:
@@ -71,7 +72,7 @@ async def test_a_node_of_a_cluster(
     settings = login_settings(sandbox, redis_url, tmp_path / "data") | {setting: cluster_url}
     said = await refusal(tmp_path, settings)
     assert f"ordersync: {cluster_url}: the server is a node of a cluster" in said
-    assert "ORDERSYNC_REDIS__QUEUE_URL to a server that is not in cluster mode." in said
+    assert "set ORDERSYNC_REDIS__QUEUE_URL to a server that is not in cluster mode." in said
     doctor = ordersync("doctor", cwd=tmp_path, **settings)
     assert doctor.returncode == 3
     assert "the server is a node of a cluster, which cannot store all keys of the worker" in doctor.stdout
