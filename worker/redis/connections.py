@@ -2,176 +2,117 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
+import os
 import re
+import socket
 import ssl
-import time
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import redis
 import redis.exceptions
-from redis.asyncio import (
-    BlockingConnectionPool,
-    Connection,
-    ConnectionPool,
-    Redis,
-    SSLConnection,
-    UnixDomainSocketConnection,
-)
-from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.asyncio import ConnectionPool, Redis, UnixDomainSocketConnection
 
+from ordersync_consumer.client import answer
+from ordersync_consumer.redaction import redaction, words_of
+from ordersync_consumer.servers.address import Kind, parse, secrets_of
+from ordersync_consumer.servers.cluster import servers_of
+from ordersync_consumer.servers.connect import client_of
+from ordersync_consumer.servers.connection import Following
+from ordersync_consumer.servers.topology import SlotUnavailable
 from worker.backoff import Backoff
+from worker.config.file_trust import why_foreign
 from worker.config.settings import hide_password
 from worker.errors import RedisUnavailable, SettingsError
 from worker.redis.refusals import explain
-from ordersync_consumer.server_state import is_lost, is_of_role
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    import asyncio
+    from collections.abc import Callable, Mapping
 
     from worker.clock import Clock
 
-SOCKET_TIMEOUT = 10.0
-"""Seconds without an answer until a call fails. Without this timeout a black-holed connection hangs for ever."""
-CONNECT_TIMEOUT = 5.0
-RETRY_SECONDS = 5.0
-"""Seconds after its start during which a failed call is retried: enough for a restart of the server."""
+__all__ = [
+    "NO_QUEUE",
+    "answer",
+    "check_queue_address",
+    "check_server",
+    "connect",
+    "pool",
+    "version_of",
+    "wait_until_up",
+]
+
+NO_QUEUE = (
+    "The queue of arq cannot be on a cluster, because arq changes keys of several slots at once. Set "
+    "ORDERSYNC_REDIS__QUEUE_URL to one server (redis://host:6379/0) or to sentinels "
+    "(redis+sentinel://h1:26379,h2:26379/NAME/0). It contains only jobs, which the worker enqueues again if they are "
+    "lost."
+)
 BACKOFF = Backoff(first=0.2, most=5.0)
 """Pause between two attempts to reach a server that does not answer yet."""
-_RETRIED = [redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError]
 _ANSWERS = {"decode_responses": "false", "protocol": "2"}
 """Options of an address that change the type of answers, and the value with which the worker can read them."""
 
-T = TypeVar("T")
-_retrying = ContextVar("_retrying", default=False)
+_objections: dict[str, Callable[[int], str]] = {}
 
 
-class BoundedRetry(Retry):
-    """Retries the outermost call only, for at most `RETRY_SECONDS`.
+def expect_peer(path: str, objection: Callable[[int], str]) -> None:
+    """Let every connection of this process to a Unix socket be checked before anything is sent.
 
-    redis-py 5 retries a command, within it the connection, and within that the health check and the handshake. Three
-    retries become 4 x 4 x 4 attempts, and a server that accepts a connection but never answers blocks a call for
-    minutes.
+    Args:
+        path: The socket.
+        objection: Called with the number of the process that listens, as the kernel knows it; returns why it is the
+            wrong one, "" if it is the right one.
+
     """
-
-    async def call_with_retry(
-        self, do: Callable[[], Awaitable[T]], fail: Callable[[redis.exceptions.RedisError], Any]
-    ) -> T:
-        """Return the result of `do`; await `fail` after each failure."""
-        nested, began, failures = _retrying.get(), time.monotonic(), 0
-        token = _retrying.set(True)
-        try:
-            while True:
-                try:
-                    return await do()
-                except self._supported_errors as error:
-                    failures += 1
-                    await fail(error)
-                    if nested or failures > self._retries or time.monotonic() - began > RETRY_SECONDS:
-                        raise
-                    await asyncio.sleep(self._backoff.compute(failures))
-        finally:
-            _retrying.reset(token)
+    _objections[path] = objection
 
 
-async def answer(call: Awaitable[T] | T) -> T:
-    """Return the answer of a command. redis-py types its commands for the blocking client as well."""
-    if inspect.isawaitable(call):
-        return await call
-    return call
-
-
-class _Following(AbstractConnection):
-    """A connection that is given up, and made anew, when its server cannot do its part: after a failover, above all.
-
-    Both then are a lost connection to the caller, so a command, a pipeline or a script is repeated like after a reset.
-    A server that is a replica has executed no write of them.
-    """
-
-    async def send_packed_command(
-        self, command: bytes | str | Iterable[bytes], check_health: bool = True
-    ) -> None:
-        try:
-            await super().send_packed_command(command, check_health)
-        except RuntimeError as error:
-            if not is_lost(error):
-                raise
-            raise redis.exceptions.ConnectionError(f"The connection was reset: {error}") from None
-
-    async def read_response(self, *arguments: Any, **options: Any) -> Any:
-        try:
-            return await super().read_response(*arguments, **options)
-        except redis.exceptions.ResponseError as error:
-            if not is_of_role(error):
-                raise
-            await self.disconnect(nowait=True)
-            raise redis.exceptions.ConnectionError(f"The server cannot execute this now: {error}") from None
-
-
-class _Plain(_Following, Connection):
-    """Over TCP."""
-
-
-class _Encrypted(_Following, SSLConnection):
-    """Over TLS."""
-
-
-class _Local(_Following, UnixDomainSocketConnection):
+class _Local(Following, UnixDomainSocketConnection):
     """Over a socket of this machine."""
 
-
-_FOLLOWING = {Connection: _Plain, SSLConnection: _Encrypted, UnixDomainSocketConnection: _Local}
-
-
-def _options() -> dict[str, Any]:
-    return {
-        "socket_timeout": SOCKET_TIMEOUT,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
-        "socket_keepalive": True,
-        "health_check_interval": 15,
-        # A restart takes a moment and a retry bridges it. OSError is in the list because redis-py lets a
-        # refused connection out as one.
-        "retry": BoundedRetry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retries=3),
-        "retry_on_error": _RETRIED,
-    }
+    async def on_connect(self) -> None:
+        """Check who listens, then log in."""
+        objection = _objections.get(self.path)
+        if objection is not None and self._writer is not None and hasattr(socket, "SO_PEERCRED"):
+            pid, uid = _peer(self._writer)
+            reason = "" if uid == os.geteuid() else f"user {uid} answers there, in process {pid}"
+            if reason := reason or objection(pid):
+                raise redis.exceptions.ConnectionError(
+                    f"{self.path} does not lead to the worker's own server: {reason}. Nothing was sent to it"
+                )
+        await super().on_connect()
 
 
-def check_host_name(pool: ConnectionPool | redis.ConnectionPool) -> None:
-    """Let a pool compare the host name with the name in the certificate of the server, unless its options say no.
-
-    redis-py does so from version 6 on; arq needs version 5.
-    """
-    options = pool.connection_kwargs
-    if issubclass(pool.connection_class, (SSLConnection, redis.SSLConnection)):
-        options.setdefault("ssl_check_hostname", options.get("ssl_cert_reqs", "required") != "none")
+def _peer(writer: asyncio.StreamWriter) -> tuple[int, int]:
+    """Return process and user of the other end of a Unix socket, when it began to listen."""
+    with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as link:
+        pid, uid, _ = struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, uid
 
 
-def pool(url: str, *, max_connections: int = 32) -> ConnectionPool:
-    """Return a pool that waits for a free connection instead of failing. arq's client uses one as well.
+def connect(url: str) -> Redis:
+    """Return a client for `url`. It connects with the first call, and waits for a free connection instead of failing.
 
     Raises:
         SettingsError: The address has an option that redis-py does not know or cannot read.
         RedisUnavailable: The address has an option with which the worker cannot read any answer.
 
     """
-    options = _options()
-    if url.startswith("unix"):
-        options.pop("socket_keepalive")
+    redaction.add(*secrets_of(url))
     try:
-        made = BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=20, **options)
-        made.connection_class = _FOLLOWING[made.connection_class]
-        check_host_name(made)
-        made.connection_class(**made.connection_kwargs)  # does not connect, but checks the options
-        _check_files(made.connection_kwargs)
+        made = client_of(parse(url), following={UnixDomainSocketConnection: _Local})
+        _check_files(made.connection_pool.connection_kwargs)
     except (TypeError, ValueError, redis.exceptions.RedisError) as error:
-        raise SettingsError(f"The Redis address {hide_password(url)} cannot be used: {error}") from None
+        raise SettingsError(
+            f"The Redis address {hide_password(url)} cannot be used: {words_of(error)}"
+        ) from None
     for name, usable in _ANSWERS.items():
-        if str(made.connection_kwargs.get(name, usable)).lower() not in {usable, ""}:
+        if str(made.connection_pool.connection_kwargs.get(name, usable)).lower() not in {usable, ""}:
             raise RedisUnavailable(
                 f"The Redis address {hide_password(url)} cannot be used: the worker cannot read answers with the "
                 f"option {name}. Remove it from the address."
@@ -184,6 +125,11 @@ def _check_files(options: Mapping[str, Any]) -> None:
     authorities, shown, key = (options.get(name) for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"))
     if not (authorities or shown):
         return
+    for file in (authorities, shown, key):
+        if file and (reason := why_foreign(Path(file))):
+            raise ValueError(
+                f"{file} is not read, because {reason}. Correct its owner and mode: chown, chmod go-w"
+            )
     context = ssl.create_default_context()
     try:
         if authorities:
@@ -196,9 +142,22 @@ def _check_files(options: Mapping[str, Any]) -> None:
         raise ValueError(f"{names} is not a usable certificate or key: {error.strerror or error}") from None
 
 
-def connect(url: str) -> Redis:
-    """Return a client for `url`. It connects with the first call."""
-    return Redis.from_pool(pool(url))
+def pool(url: str) -> ConnectionPool:
+    """Return the connections for arq's client, which needs one server or the master that sentinels name.
+
+    Raises:
+        SettingsError: The address cannot be used, as for `connect`, or leads to a cluster.
+        RedisUnavailable: As for `connect`.
+
+    """
+    check_queue_address(url)
+    return connect(url).connection_pool
+
+
+def check_queue_address(url: str) -> None:
+    """Raise `SettingsError` if an address leads to a cluster, which cannot hold arq's queue."""
+    if parse(url).kind is Kind.CLUSTER:
+        raise SettingsError(NO_QUEUE)
 
 
 async def wait_until_up(
@@ -226,7 +185,8 @@ async def wait_until_up(
     began, failures, said = clock.monotonic(), 0, 0.0
     while True:
         try:
-            await client.ping()
+            # Of a cluster one node is enough: the accounts of others wait alone.
+            await answer(client.ping())
         except (redis.exceptions.AuthenticationError, redis.exceptions.ResponseError) as error:
             raise RedisUnavailable(
                 f"{shown} refuses this client: {explain(error).rstrip('.')}. Check {setting}."
@@ -235,7 +195,7 @@ async def wait_until_up(
             waited = clock.monotonic() - began
             if patience is not None and waited >= patience:
                 raise RedisUnavailable(
-                    f"{shown} cannot be reached: {str(error).rstrip('.')}. Check {setting}, or start the server."
+                    f"{shown} cannot be reached: {words_of(error).rstrip('.')}. Check {setting}, or start the server."
                 ) from None
             if waited >= said:
                 log.warning("waiting_for_redis", url=shown, waited_s=round(waited, 1), error=str(error))
@@ -253,13 +213,19 @@ def version_of(facts: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 async def check_server(client: Redis, url: str) -> None:
-    """Log a warning if the configuration of the server would lose or evict data.
+    """Log a warning if the configuration of the server, or of a node of the cluster, would lose or evict data.
 
     Raises:
         RedisUnavailable: The server is older than 6.2.
 
     """
-    log, shown = get_logger(), hide_password(url)
+    for server in await servers_of(client):
+        with suppress(SlotUnavailable):
+            await _check_one(server, hide_password(url))
+
+
+async def _check_one(client: Redis, shown: str) -> None:
+    log = get_logger()
     try:
         facts = await client.info()
     except redis.exceptions.ResponseError:

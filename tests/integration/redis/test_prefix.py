@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import redis
 
+from ordersync_consumer import Consumer
 from tests.support.commands import ordersync
 from tests.support.deployment.deployed import make_secrets
 from tests.support.programs import Program, login_settings
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 from worker.keys import KeySpace
-from ordersync_consumer import Consumer
 from worker.redis.connections import connect
 from worker.sandbox import SandboxServer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import redis.exceptions
 from redis.asyncio import Redis
 
-from jobs.worker import make_queue
+from jobs.arq_worker import make_queue
+from ordersync_consumer import Consumer
 from tests.support.commands import ordersync
 from tests.support.programs import Program, login_settings
 from tests.support.proxy import Proxy
@@ -17,7 +19,6 @@ from tests.support.servers import Server
 from tests.support.tls import Certificate, certificate
 from tests.support.waiting import eventually
 from worker.cli.common.params import _accounts, _from_redis
-from ordersync_consumer import Consumer
 from worker.redis.connections import connect
 from worker.sandbox import SandboxServer
 
@@ -93,7 +94,7 @@ async def test_the_daemon_and_commands(
         assert "IP address mismatch" in done.stdout + done.stderr
     for url, offered in ((right_url, ["default"]), (wrong_url, [])):
         monkeypatch.setenv("ORDERSYNC_REDIS__URL", url)
-        assert _from_redis(_accounts) == offered
+        assert await asyncio.to_thread(_from_redis, _accounts) == offered
 
 
 async def test_a_queue_with_the_wrong_name(
