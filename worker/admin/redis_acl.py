@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import redis.exceptions
 
+from ordersync_consumer.redaction import words_of
+from ordersync_consumer.server_state import is_passing
 from worker.admin.finding import Finding, Severity
 from worker.config.settings import hide_password
 from worker.errors import RedisFull, RedisUnavailable
 from worker.redis.connections import connect
-from worker.redis.refusals import is_full
+from worker.redis.refusals import explain, is_full
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -35,7 +37,7 @@ async def check_rights(
     try:
         failed = await _try(url, commands_of(accounts, queue=queue, space=space))
     except (redis.exceptions.RedisError, OSError) as error:
-        yield Finding("redis", Severity.PROBLEM, f"Redis cannot be used: {error}", exit_status=3)
+        yield Finding("redis", Severity.PROBLEM, f"Redis cannot be used: {words_of(error)}", exit_status=3)
         return
     yield _judge(failed, space)
 
@@ -83,6 +85,9 @@ def commands_of(accounts: Iterable[str], *, queue: bool, space: KeySpace) -> lis
 def _judge(failed: list[tuple[Command, Exception]], space: KeySpace) -> Finding:
     if any(is_full(error) for _, error in failed):
         return Finding("redis", Severity.PROBLEM, str(RedisFull()), exit_status=3)
+    for _, error in failed:
+        if is_passing(error):  # its disk is full, or it starts: that says nothing of permissions
+            return Finding("redis", Severity.PROBLEM, explain(error), exit_status=3)
     if not failed:
         return Finding("redis", Severity.OK, "the Redis user has all required permissions")
     return _lasting(failed, space) or _refused(failed, space)
@@ -94,7 +99,8 @@ def _lasting(failed: list[tuple[Command, Exception]], space: KeySpace) -> Findin
         return Finding(
             "redis", Severity.PROBLEM,
             f"the server is a node of a cluster, which cannot store all keys of the worker ({slots[0][1]})",
-            "set ORDERSYNC_REDIS__URL and ORDERSYNC_REDIS__QUEUE_URL to a server that is not in cluster mode",
+            "write redis+cluster://h1:6379,h2:6379 in ORDERSYNC_REDIS__URL, and set ORDERSYNC_REDIS__QUEUE_URL to a "
+            "server that is not in cluster mode",
             exit_status=3,
         )  # fmt: skip
     # If a command is refused, later ones fail because its key does not exist.
@@ -104,7 +110,7 @@ def _lasting(failed: list[tuple[Command, Exception]], space: KeySpace) -> Findin
 
 def _is_of_cluster(error: Exception) -> bool:
     """Return True for the answer of a node of a cluster to keys in several slots, or in slots that it does not have."""
-    return isinstance(error, redis.exceptions.AskError) or str(error).startswith("CROSSSLOT")
+    return str(error).startswith(("CROSSSLOT", "MOVED "))
 
 
 def _refused(failed: list[tuple[Command, Exception]], space: KeySpace) -> Finding:
@@ -147,12 +153,16 @@ def _of_the_worker(base: str) -> list[Command]:
         ("XLEN", stream),
         ("XRANGE", stream, "-", "+", "COUNT", 1),
         ("XREVRANGE", stream, "+", "-", "COUNT", 1),
+        ("XACK", stream, "group", "0-1"),
+        ("XDEL", stream, "0-1"),
         ("XTRIM", stream, "MINID", "0-1"),
         ("HGET", fields, "field"),
         ("HMGET", fields, "field"),
         ("HGETALL", fields),
+        ("HKEYS", fields),
         ("HLEN", fields),
         ("HDEL", fields, "field"),
+        ("SREM", names, "nobody"),
         ("ZCARD", scores),
         ("ZRANGEBYSCORE", scores, 0, 0),
         ("ZREVRANGEBYSCORE", scores, 0, 0),
@@ -161,10 +171,11 @@ def _of_the_worker(base: str) -> list[Command]:
         ("LRANGE", line, 0, 0),
         ("LTRIM", line, 0, 0),
         ("GET", text),
+        ("MGET", text),
         ("EXISTS", text),
         ("STRLEN", text),
         ("PTTL", text),
-        ("SETBIT", text, 0, 0),
+        ("SETRANGE", text, 0, "0"),
         ("GETBIT", text, 0),
         ("BITFIELD", text, "GET", "u1", 0),
         ("EVAL", "return redis.call('TIME')", 1, text),
@@ -178,7 +189,9 @@ def _of_arq(queue: str, job: str) -> list[Command]:
     return [
         ("ZADD", queue, 1, "member"),
         ("PEXPIRE", queue, _KEPT_MS),
+        ("ZRANGE", queue, 0, 0),
         ("ZRANGEBYSCORE", queue, "-inf", "+inf", "LIMIT", 0, 1),
+        ("EVAL", "return redis.call('ZCARD', KEYS[1])", 1, queue),
         ("ZSCORE", queue, "member"),
         ("ZCARD", queue),
         ("ZREM", queue, "member"),

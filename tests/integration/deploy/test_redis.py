@@ -9,19 +9,25 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
+from time import sleep
 from typing import Any
 
+import httpx
 import pytest
 import redis
 
 from tests.support.deployment.deployed import DEPLOY, DeployedServer, deployed, make_secrets, server_binary
 from tests.support.node import example
+from tests.support.page import page_of
 from tests.support.programs import Program, program_env, run_beside
 from tests.support.streams import fields_of
 from tests.support.waiting import eventually
+from tests.support.webhooks import webhook_receiver
 from worker.config.resources import RESOURCES
-from worker.keys import Keys
+from worker.keys import Keys, KeySpace
 from worker.sandbox import SandboxServer
 
 pytestmark = pytest.mark.anyio
@@ -49,14 +55,14 @@ def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DeployedServer]:
     with deployed(request.param, tmp_path_factory.mktemp(request.param)) as running:
-        with running.client("admin") as admin:
+        with running.client("root") as admin:
             admin.flushall()
         yield running
 
 
 @pytest.fixture
 def admin(server: DeployedServer) -> Iterator[Any]:
-    with server.client("admin") as client:
+    with server.client("root") as client:
         server.refusals()
         yield client
 
@@ -127,13 +133,28 @@ async def test_everybody_can_do_their_work(
         server, "operator", tmp_path,
         ("status",), ("status", "--json"), ("groups",), ("groups", "--json"),
         ("pause", "orders", "--reason", "stocktaking"), ("status",), ("resume", "orders"),
-        ("runs",), ("timeline", subject), ("coverage",), ("coverage", "orders", "--json"),
+        ("runs",), ("history",), ("timeline", subject), ("coverage",), ("coverage", "orders", "--json"),
         ("dead", "list"), ("dead", "show", letters[0]), ("dead", "replay", letters[0]),
-        ("dead", "drop", "--yes", letters[1]), (*replay, "--dry-run"), replay, ("groups", "drop", "--yes", "failing"),
+        ("dead", "drop", "--yes", letters[1]), (*replay, "--dry-run"), replay,
+        ("groups", "create", "late", "orders", "--from", "1h"), ("groups", "show", "late"),
+        ("groups", "drop", "--yes", "failing"), ("accounts", "list"),
+        ("history", "--json"),
     )  # fmt: skip
+    async with (
+        page_of(server.url("operator")) as page,
+        httpx.AsyncClient(base_url=page.url, timeout=60) as http,
+    ):
+        assert "shop" in (await http.get("/")).text
+        assert "v1 " in (await http.get("/timeline", params={"id": subject})).text
+    assert server.refusals() == []
     assert "stocktaking" in told
     assert "9 events redelivered" in told
+    assert "could not be written" not in told
+    assert '"redis_user": "operator", "command": "pause orders' in told
     assert admin.xlen(DEAD) == 7
+    await commands(server, "worker", tmp_path, ("erase", subject, "--offline", "--yes"))
+    left = [fields for _, fields in admin.xrange(STREAM) if fields[b"subject"].decode() == subject]
+    assert [fields[b"type"] for fields in left] == [b"io.ordermesh.order.erased"]
     with Program(
         tmp_path, sys.executable, "-m", "worker.cli", "tail", "orders",
         secrets_dir=str(server.secrets / "operator"), account="shop",
@@ -159,6 +180,18 @@ async def test_the_examples_run_as_a_consumer(server: DeployedServer, admin: Any
         *kit, "--group", "kit", "--account", "examples", "--once", cwd=tmp_path, env=program_env()
     )
     assert done.returncode == 0, done.stderr
+    admin.xadd(stream, fields_of(3, b'{"id":"a","status":"Odd"}'))
+    plain = (sys.executable, str(DEPLOY / "examples" / "plain.py"), url, str(tmp_path / "plain.db"))
+    words = ("--account", "examples", "--refuse", "Odd", "--max-deliveries", "1", "--once")
+    done = await run_beside(*plain, *words, cwd=tmp_path, env=program_env())
+    assert done.returncode == 0, done.stderr
+    assert admin.xlen(Keys("examples").dead("orders")) == 1
+    admin.sadd("ordersync:accounts", "examples")
+    with webhook_receiver() as receiver:
+        forward = ("forward", "--group", "http", "--account", "examples", "--once", "--to", receiver.url)
+        await commands(server, "consumer", tmp_path, forward)
+        assert len(receiver.taken) == 4
+    admin.srem("ordersync:accounts", "examples")
     assert server.refusals() == []
 
 
@@ -175,11 +208,22 @@ async def test_node_runs_as_a_consumer(server: DeployedServer, admin: Any, tmp_p
     assert {refused["object"] for refused in server.refusals()} <= {"info"}
 
 
+ENDLESS = "while(true)do(1)end"
+ADMINS = [
+    "SCRIPT KILL", "FUNCTION KILL", "CLIENT LIST", "CLIENT KILL ID 1", "CONFIG GET requirepass", "ACL LOAD", "ACL LOG",
+    "SLOWLOG GET", "FUNCTION DELETE x", "FUNCTION LIST",
+]  # fmt: skip
+"""What the admin alone may do."""
+SCRIPTS = [
+    f"EVAL {ENDLESS} 0", f"EVAL_RO {ENDLESS} 0", "EVALSHA 0000000000000000000000000000000000000000 0",
+    "SCRIPT LOAD return(1)", f"EVAL {ENDLESS} 1 {STREAM}", f"EVAL_RO {ENDLESS} 1 {STREAM}",
+]  # fmt: skip
+"""What stops Redis for good, or prepares that. The worker alone may send scripts."""
 NOBODYS = [
-    "FLUSHALL", "FLUSHDB", "KEYS *", "SCAN 0", "RANDOMKEY", "CONFIG GET requirepass", "CONFIG SET maxmemory 1",
-    "CONFIG REWRITE", "ACL LIST", "ACL SETUSER me on nopass", "ACL LOAD", "SHUTDOWN NOSAVE", "SAVE", "BGREWRITEAOF",
-    "REPLICAOF 127.0.0.1 1", "MONITOR", "CLIENT LIST", "CLIENT KILL ID 1", "SWAPDB 0 1",
-    "MIGRATE 127.0.0.1 1 other 0 1", "SCRIPT FLUSH", "SCRIPT KILL", "FUNCTION FLUSH", "MODULE LIST",
+    "FLUSHALL", "FLUSHDB", "KEYS *", "SCAN 0", "RANDOMKEY", "CLIENT TRACKING ON BCAST", "CONFIG SET maxmemory 1",
+    "CONFIG REWRITE", "ACL LIST", "ACL SETUSER me on nopass", "SHUTDOWN NOSAVE", "SAVE", "BGREWRITEAOF",
+    "REPLICAOF 127.0.0.1 1", "MONITOR", "SWAPDB 0 1",
+    "MIGRATE 127.0.0.1 1 other 0 1", "SCRIPT FLUSH", "FUNCTION FLUSH", "MODULE LIST",
     "SUBSCRIBE everything", "PUBLISH everything 1", "GET other", "SET other 1", "DEL other",
     "EVAL return(redis.call('SET','other','1')) 0", "EVAL return(redis.call('FLUSHALL')) 0",
     f"XGROUP SETID {STREAM} warehouse $", f"RENAME {STREAM} ordersync:gone", f"RESTORE {STREAM} 0 x",
@@ -197,19 +241,45 @@ TO_THE_WORKER = [
     "ZADD ordersync:queue:1 1 job", "SET arq:job:1 x", f"SREM {KEYS.base}x y", "SADD ordersync:accounts other",
 ]  # fmt: skip
 """What nobody but the worker may do to its state. Its token opens OrderMesh."""
+OTHERS = Keys("other")
+ROWS = KeySpace().account_rows
+LOAD = "FUNCTION LOAD #!lua"
+READ = f"XREADGROUP GROUP g c STREAMS {STREAM} >"
 REFUSED = {
-    "worker": [*NOBODYS, f"XGROUP DESTROY {STREAM} warehouse", f"XGROUP DELCONSUMER {STREAM} warehouse c"],
+    "worker": [*NOBODYS, *ADMINS, f"XGROUP DESTROY {STREAM} warehouse", f"XGROUP DELCONSUMER {STREAM} warehouse c"],
     "consumer": [
-        *NOBODYS, *TO_EVENTS, *TO_THE_WORKER, "INFO", f"HGETALL {KEYS.cursor('orders')}", f"XRANGE {KEYS.runs} - +",
+        *NOBODYS, *ADMINS, *SCRIPTS, *TO_EVENTS, *TO_THE_WORKER, "INFO", LOAD, f"XRANGE {DEAD} - +",
+        f"GET {STREAM}", f"HGETALL {KEYS.cursor('orders')}", f"XRANGE {KEYS.runs} - +",
         f"XGROUP DESTROY {STREAM} other", f"XGROUP DELCONSUMER {STREAM} other c", f"XDEL {DEAD} 1-0",
-        f"HSET {KEYS.paused} orders x", f"HGETALL {KEYS.contract}", "GET arq:job:1",
+        f"HSET {KEYS.paused} orders x", f"HGETALL {KEYS.contract}", "GET arq:job:1", f"HGETALL {ROWS}",
     ],
     "operator": [
-        *NOBODYS, *TO_EVENTS, *TO_THE_WORKER, f"XADD {DEAD} * a 1", f"DEL {DEAD}",
-        f"XREADGROUP GROUP g c STREAMS {STREAM} >", f"XACK {STREAM} g 1-0",
+        *NOBODYS, *ADMINS, *SCRIPTS, LOAD, f"HSET {KEYS.states('orders')}:0 a b", f"SREM {KEYS.retries} a",
+        f"DEL {KEYS.cursor('orders')}", f"HDEL {KEYS.contract} orders", f"HSET {KEYS.budget} tokens 0",
+        f"ZADD {KEYS.refresh_queue('orders')} 1 x", f"HSET {KEYS.gaps('orders')} a b", f"SET {KEYS.source} x",
+        *TO_EVENTS, *TO_THE_WORKER, f"XADD {DEAD} * a 1", f"DEL {DEAD}",
+        READ, f"XACK {STREAM} g 1-0",
+    ],
+    "monitor": [
+        *NOBODYS, *ADMINS, *SCRIPTS, LOAD, *TO_EVENTS, *TO_THE_WORKER, READ, f"XACK {STREAM} g 1-0",
+        f"XRANGE {STREAM} - +", f"XRANGE {DEAD} - +", f"HGETALL {KEYS.cursor('orders')}", f"HSET {KEYS.paused} a b",
+        f"XGROUP CREATE {STREAM} g 0", f"FCALL x 1 {STREAM}", f"HGETALL {ROWS}", f"HSET {ROWS} a b",
+    ],
+    "admin": [
+        *NOBODYS, *SCRIPTS, LOAD, *TO_EVENTS, *TO_THE_WORKER, READ, f"XRANGE {STREAM} - +", f"XLEN {STREAM}",
+        f"HSET {KEYS.paused} a b", "FUNCTION FLUSH", f"FCALL x 1 {STREAM}",
+    ],
+    "consumer-warehouse": [
+        *NOBODYS, *ADMINS, *SCRIPTS, LOAD, *TO_EVENTS, *TO_THE_WORKER, "INFO", f"XRANGE {DEAD} - +",
+        f"XRANGE {OTHERS.stream('orders')} - +", f"XADD {OTHERS.dead('orders')} * a 1",
+        f"XRANGE {KEYS.stream('shipments')} - +", f"XADD {KEYS.dead('shipments')} * a 1",
+        f"XREADGROUP GROUP g c STREAMS {OTHERS.stream('orders')} >", f"SREM {KEYS.replayed('orders', 'billing')} 1-0",
+        f"DEL {KEYS.consumer_lock('orders', 'billing', 'one')}", f"SET {KEYS.processed('billing', 'x')} 1",
+        f"FCALL x 1 {OTHERS.stream('orders')}", f"FCALL x 1 {KEYS.cursor('orders')}",
     ],
     "health": [
-        *NOBODYS, *TO_EVENTS, *TO_THE_WORKER, "INFO", "TIME", f"XRANGE {STREAM} - +", "EVAL return(1) 0", "SELECT 0",
+        *NOBODYS, *ADMINS, *SCRIPTS, LOAD, *TO_EVENTS, *TO_THE_WORKER, "INFO", "TIME", f"XRANGE {STREAM} - +",
+        "EVAL return(1) 0", "SELECT 0",
     ],
 }  # fmt: skip
 
@@ -217,7 +287,7 @@ REFUSED = {
 @pytest.mark.parametrize("user", REFUSED)
 def test_what_is_not_theirs_is_refused(server: DeployedServer, user: str) -> None:
     """Each of these commands is answered with NOPERM, inside of scripts as well, and nothing of it is done."""
-    with server.client("admin") as admin:
+    with server.client("root") as admin:
         admin.set("other", "kept")
         admin.xadd(STREAM, {"id": "kept"}, id="*")
         before = admin.xlen(STREAM)
@@ -245,6 +315,74 @@ def test_nobody_without_a_name(server: DeployedServer) -> None:
     worker = redis.Redis(port=server.port, username="worker", password="")
     with worker, pytest.raises(redis.AuthenticationError):
         worker.ping()
+
+
+MAY = {
+    "worker": [
+        "INFO", "TIME", f"XADD {STREAM} * id 1", f"GET {KEYS.token}", "EVAL return(1) 0", "SCRIPT LOAD return(1)",
+    ],
+    "consumer": [
+        f"XGROUP CREATE {STREAM} g 0", READ, f"XACK {STREAM} g 1-0", f"XADD {DEAD} * a 1", f"XLEN {STREAM}",
+        "SMEMBERS ordersync:accounts", f"GET {KEYS.processed('g', 'x')}",
+    ],
+    "operator": [
+        "INFO", f"XRANGE {STREAM} - + COUNT 1", f"XRANGE {DEAD} - + COUNT 1", f"HGETALL {KEYS.cursor('orders')}",
+        f"HSET {KEYS.paused} a b", f"HDEL {KEYS.paused} a", f"SADD {KEYS.retries} orders",
+        f"HSET {ROWS} a b", f"HINCRBY {ROWS} *revision 1", f"HDEL {ROWS} a",
+    ],
+    "monitor": ["INFO", "DBSIZE", "MEMORY STATS", f"XLEN {STREAM}", f"XINFO GROUPS {STREAM}", f"XLEN {DEAD}"],
+    "admin": [
+        "INFO", "CONFIG GET maxmemory", "CLIENT LIST", "ACL LOG", "ACL WHOAMI", "SLOWLOG GET", "FUNCTION LIST",
+        "LATENCY LATEST",
+    ],
+    "consumer-warehouse": [
+        READ, f"XACK {STREAM} g 1-0", f"XADD {DEAD} * a 1", f"SREM {KEYS.replayed('orders', 'warehouse')} 1-0",
+        f"SET {KEYS.consumer_lock('orders', 'warehouse', 'one')} 1 PX 9",
+        f"SET {KEYS.processed('warehouse', 'x')} 1 PX 9",
+    ],
+    "health": ["PING"],
+}  # fmt: skip
+"""What each user may do, in this order."""
+
+
+def test_what_is_theirs_is_done(server: DeployedServer, admin: Any) -> None:
+    """Each of these commands is done for its user, and nobody is refused one."""
+    admin.xadd(STREAM, {"id": "kept"})
+    for user, commands in MAY.items():
+        with server.client(user) as client:
+            for command in commands:
+                client.execute_command(*command.split(" "))
+    assert server.refusals() == []
+    admin.delete(KEYS.retries)
+
+
+def test_the_admin_stops_what_stops_redis(server: DeployedServer) -> None:
+    """A script without an end, of whoever may send one, is stopped by the shipped user for that."""
+    with server.client("root") as root:
+        root.config_set("busy-reply-threshold", 10)
+
+    def endless() -> None:
+        with server.client("worker") as worker, suppress(redis.RedisError):
+            worker.execute_command("EVAL", "while true do end", 0)
+
+    script = Thread(target=endless)
+    script.start()
+    with server.client("admin") as admin, server.client("operator") as operator:
+
+        def busy() -> bool:
+            with suppress(redis.ResponseError):
+                admin.execute_command("SCRIPT", "KILL")
+                return True
+            return False
+
+        for _ in range(500):
+            if busy():
+                break
+            sleep(0.01)
+        script.join(10)
+        assert not script.is_alive()
+        assert operator.info("server")
+        server.refusals()
 
 
 def test_the_operator_sees_every_key_but_the_token(server: DeployedServer, admin: Any) -> None:
@@ -287,7 +425,7 @@ def test_after_the_configuration_of_debian(tmp_path: Path) -> None:
     server.configuration.write_text(DEBIANS.read_text() + place + ours)
     server.start()
     try:
-        with server.client("admin") as admin:
+        with server.client("root") as admin:
             config = admin.config_get()
             assert (config["appendonly"], config["save"], config["maxmemory"]) == ("yes", "", str(1 << 30))
         cli = (
@@ -319,12 +457,12 @@ def test_secrets_are_made_once_and_kept(tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
     make_secrets(folder)
     users = (folder / "redis" / "users.acl").read_text().splitlines()
-    urls = {user: address(folder, user) for user in ("worker", "consumer", "operator")}
+    urls = {user: address(folder, user) for user in ("worker", "consumer", "operator", "monitor", "admin")}
     found = [
         re.fullmatch(rf"redis://{user}:([0-9a-f]{{48}})@redis:6379/0", url) for user, url in urls.items()
     ]
     passwords = {match[1] for match in found if match}
-    assert len(passwords) == 3
+    assert len(passwords) == 5
     assert not any(password in line for password in passwords for line in users)
     make_secrets(folder)
     assert (folder / "redis" / "users.acl").read_text().splitlines() == users

@@ -40,6 +40,20 @@ EVENTS = (
         ("error", "advice"),
     ),
     LogEvent(
+        "functions_loaded",
+        LogLevel.INFO,
+        "The worker has loaded functions into Redis that the server did not have. Consumers and operators call them.",
+        fields=("functions",),
+    ),
+    LogEvent(
+        "functions_not_loaded",
+        LogLevel.INFO,
+        "The worker could not load functions into Redis: the server is older than 7.0, or the right is missing. "
+        "Consumers and operators need the right to send scripts (EVALSHA, SCRIPT LOAD).",
+        "With Redis 7.0 or newer, or Valkey, give the worker the rights of deploy/redis/users.acl.",
+        ("error",),
+    ),
+    LogEvent(
         "group_created",
         LogLevel.INFO,
         "A consumer group of the settings was created.",

@@ -56,6 +56,7 @@ OWN = (
     LogField("entry_id", _TEXT, "id of an entry of a stream"),
     LogField("error", _TEXT, "message of the error"),
     LogField("error_code", _TEXT, "code of the error, stable for queries"),
+    LogField("functions", _TEXTS, "names of functions in Redis"),
     LogField("events", _COUNT, "number of events that the line is about"),
     LogField("expected", _COUNT, "number of the last event that was published, as far as is known"),
     LogField("failures", _COUNT, "number of failures in a row"),
