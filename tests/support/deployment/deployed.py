@@ -15,10 +15,10 @@ from tests.support.paths import ROOT
 from tests.support.servers import free_port
 from tests.support.tools import program
 from tests.support.waiting import PATIENCE
-from worker.redis.embedded import _binary
+from worker.redis.embedded.launch import binary as valkey_binary
 
 DEPLOY = ROOT / "deploy"
-ADMIN = "user admin on nopass ~* &* +@all"
+SUPERUSER = "user root on nopass ~* &* +@all"
 """Looks on in the tests; no deployment has it."""
 
 
@@ -35,8 +35,19 @@ class DeployedServer:
     def __init__(self, binary: str, folder: Path) -> None:
         self.port, self.secrets, self._folder, self._binary = free_port(), folder / "secrets", folder, binary
         make_secrets(self.secrets, "--sandbox", "--redis", f"127.0.0.1:{self.port}")
+        make_secrets(
+            self.secrets,
+            "--consumer",
+            "warehouse",
+            "--account",
+            "shop",
+            "--resources",
+            "orders",
+            "--group",
+            "warehouse",
+        )
         self._users = folder / "users.acl"
-        self._users.write_text((self.secrets / "redis" / "users.acl").read_text() + ADMIN + "\n")
+        self._users.write_text((self.secrets / "redis" / "users.acl").read_text() + SUPERUSER + "\n")
         self.configuration = DEPLOY / "redis" / "redis.conf"
         self._process: subprocess.Popen[bytes]
 
@@ -46,7 +57,7 @@ class DeployedServer:
 
     def client(self, user: str) -> Any:
         """A client of redis-py."""
-        if user in {"admin", "health"}:
+        if user in {"root", "health"}:
             return redis.Redis(port=self.port, username=user, password="-", lib_name=None, lib_version=None)
         return redis.Redis.from_url(self.url(user))
 
@@ -78,7 +89,7 @@ class DeployedServer:
 
     def refusals(self) -> list[dict[str, Any]]:
         """What its users were refused since this was asked last."""
-        with self.client("admin") as client:
+        with self.client("root") as client:
             found = client.acl_log()
             client.acl_log_reset()
         return [
@@ -88,7 +99,7 @@ class DeployedServer:
 
 def server_binary(name: str) -> str:
     """The program of a server; the test ends where it is not there."""
-    return _binary() if name == "valkey" else program("redis-server")
+    return valkey_binary() if name == "valkey" else program("redis-server")
 
 
 @contextmanager

@@ -226,6 +226,13 @@ EVENTS = (
         ("pid", "advice"),
     ),
     LogEvent(
+        "embedded_socket_lost",
+        LogLevel.ERROR,
+        "The socket of the embedded Valkey was removed or replaced; the Valkey is started again.",
+        "Find out who removes files there.",
+        ("pid", "advice"),
+    ),
+    LogEvent(
         "embedded_server_not_started",
         LogLevel.ERROR,
         "The embedded Valkey could not be started again; the worker retries.",
