@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from worker.app import run_async
+from worker.service.loop import run_async
 from worker.capture.reconcile.calendar import Day, Hour, calendar
 from worker.capture.reconcile.comparison import can_be_proven
 from worker.capture.reconcile.progress import (

@@ -16,7 +16,8 @@ from worker.admin import checks
 from worker.admin.finding import Finding, Severity
 from worker.admin.redis_acl import check_rights
 from worker.admin.state_checks import check_state
-from worker.app import open_services, redis_url, run_async
+from worker.app import open_services, redis_url
+from worker.service.loop import run_async
 from worker.cli.common.options import prepare
 from worker.clock import SystemClock
 from worker.errors import OrdersyncError, SettingsError

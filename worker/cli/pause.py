@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.admin.polled import withdrawn
-from worker.app import run_async
+from worker.service.loop import run_async
 from worker.capture.state.pauses import EVERYTHING, Pause, Pauses
 from worker.cli.common.options import pick_account, prepare
 from worker.cli.common.params import RESOURCE, account_option

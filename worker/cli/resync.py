@@ -12,7 +12,9 @@ import msgspec
 
 from worker.admin.polled import withdrawn
 from worker.admin.resyncs import as_row
-from worker.app import open_services, run_async, running_redis_url
+from worker.app import open_services
+from worker.redis.running import running_redis_url
+from worker.service.loop import run_async
 from worker.capture.registry import RESOURCES
 from worker.capture.resync.requests import OVER, Resync, ResyncRequest, Resyncs, ResyncState
 from worker.cli.common.options import pick_account, pick_keys, prepare

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from worker.app import run_async
+from worker.service.loop import run_async
 from worker.capture.state.run_history import History, RunRecord
 from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.params import RESOURCE, account_option

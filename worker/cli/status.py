@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from worker.admin.status import Row, StatusCollector
-from worker.app import run_async
+from worker.service.loop import run_async
 from worker.cli.common.options import prepare
 from worker.cli.common.redis import client_of
 from worker.cli.render.status import one_line, screen

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 import redis.exceptions
 
-from worker.app import run_async, running_redis_url
+from worker.redis.running import running_redis_url
+from worker.service.loop import run_async
 from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.params import RESOURCE, account_option
 from worker.config.resources import RESOURCES

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from worker.admin.timeline import Timeline, TimelineCollector
-from worker.app import open_services, run_async, running_redis_url
+from worker.app import open_services
+from worker.redis.running import running_redis_url
+from worker.service.loop import run_async
 from worker.cli.common.options import pick_account, prepare
 from worker.cli.common.params import account_option
 from worker.cli.common.redis import client_of

@@ -49,7 +49,7 @@ def _from_redis(read: Callable[[Redis, KeySpace, str], Iterable[str]]) -> Iterab
     try:
         import redis  # noqa: PLC0415 - see the top
 
-        from worker.app import running_redis_url  # noqa: PLC0415 - see the top
+        from worker.redis.running import running_redis_url  # noqa: PLC0415 - see the top
         from worker.config import settings  # noqa: PLC0415 - see the top
         from worker.redis.connections import check_host_name  # noqa: PLC0415 - see the top
 

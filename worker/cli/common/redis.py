@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import redis.exceptions
 
-from worker.app import running_redis_url
+from worker.redis.running import running_redis_url
 from worker.clock import parse_time
 from worker.config.resources import RESOURCES
 from worker.config.settings import hide_password

@@ -11,7 +11,8 @@ import anyio
 import click
 import redis.exceptions
 
-from worker.app import run_async, running_redis_url
+from worker.redis.running import running_redis_url
+from worker.service.loop import run_async
 from worker.cancellation import plain_errors
 from worker.cli.common.options import pick_account, prepare
 from worker.cli.common.params import GROUP, RESOURCE, account_option

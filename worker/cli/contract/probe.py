@@ -10,7 +10,8 @@ import click
 import msgspec
 
 from worker.admin import probe_report as probed
-from worker.app import open_services, redis_url, run_async
+from worker.app import open_services, redis_url
+from worker.service.loop import run_async
 from worker.capture.registry import RESOURCES
 from worker.cli.common.options import prepare
 from worker.cli.common.params import RESOURCE, account_option
