@@ -19,8 +19,8 @@ import redis.exceptions
 from worker.backoff import Backoff
 from worker.cancellation import end, plain_errors
 from worker.errors import OrdersyncError
-from worker.redis.refusals import explain
-from worker.service import heartbeat
+from worker.redis.refusals import explain, unusable
+from worker.service import heartbeat, memory
 from worker.service.systemd import ServiceManager
 from worker.service.watchdog import Watchdog, flush_log
 from worker.telemetry.log import Repeats, get_logger
@@ -36,6 +36,8 @@ REPORT_SECONDS = 5.0
 """Seconds that the health report may take; the heartbeat is written in any case."""
 BACKOFF = Backoff(first=0.5, most=10.0)
 """Pause until the arq worker starts again. One that ran longer than the longest pause resets the count."""
+MEMORY_SECONDS = 60.0
+"""Pause between two times at which freed memory is given back."""
 CLOSING_SECONDS = 10.0
 """Seconds beyond the grace period to close connections and the embedded server."""
 
@@ -72,6 +74,7 @@ class Daemon:
         grace: Seconds that the jobs have to end after a signal.
         clock: The clock.
         watchdog: Ends a process that hangs.
+        clock_offset: Returns by how many seconds the clock of this host is ahead of that of Redis.
         manager: The service manager. It gets notified when the first worker has started, when the shutdown begins, and
             while all loops turn, not just while the process exists.
     """
@@ -89,6 +92,7 @@ class Daemon:
         clock: Clock,
         watchdog: Watchdog | None = None,
         manager: ServiceManager | None = None,
+        clock_offset: Callable[[], float] = float,
         in_terminal: bool = False,
     ) -> None:
         self._worker_id, self._data_dir = worker_id, data_dir
@@ -105,6 +109,7 @@ class Daemon:
         """Set when the worker is to end: the daemon stops, or another configuration is to be put in force."""
         self._started = clock.now()
         self._log, self._repeats = get_logger(), Repeats()
+        self._clock_offset, self._clock_repeats = clock_offset, Repeats(3600)
         self.last_beat: heartbeat.Beat | None = None
         """The last heartbeat that was written."""
 
@@ -129,6 +134,7 @@ class Daemon:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._listen_to_signals)
                     tasks.start_soon(self._beat)
+                    tasks.start_soon(self._give_memory_back)
                     tasks.start_soon(self._reload_when_asked)
                     await self._keep_working()
                     tasks.cancel_scope.cancel()
@@ -313,12 +319,22 @@ class Daemon:
                         resources = await self._report()
                 except TimeoutError:
                     problem = f"Redis does not answer within {REPORT_SECONDS:g} s"
-                except redis.exceptions.ResponseError as error:
-                    problem = f"Redis cannot be used: {explain(error)}"
                 except (redis.exceptions.RedisError, OSError) as error:
-                    problem = f"Redis cannot be reached: {explain(error)}"
+                    problem = unusable("Redis", error)
                 self._write(resources, problem)
             await self._clock.sleep(1)
+
+    async def _give_memory_back(self) -> None:
+        while True:
+            await self._clock.sleep(MEMORY_SECONDS)
+            memory.give_back()
+
+    def _tell_of_clock(self, offset: float) -> None:
+        """Log that the clock of this host is off, and again after an hour; what is right may be off again at once."""
+        if not (words := heartbeat.clock_words(self._worker_id, offset)):
+            self._clock_repeats.forget_all("")
+        elif self._clock_repeats.allow("host_clock_off", self._clock.monotonic()):
+            self._log.warning("host_clock_off", host_offset_s=offset, cause=words)
 
     def _write(self, resources: list[heartbeat.ResourceBeat], problem: str) -> None:
         beat = heartbeat.Beat(
@@ -328,7 +344,9 @@ class Daemon:
             started=self._started,
             resources=resources,
             problem=problem,
+            clock_offset=self._clock_offset(),
         )
+        self._tell_of_clock(beat.clock_offset)
         self.last_beat = beat
         wrong = "; ".join(heartbeat.diagnose(beat, beat.at))
         self._manager.status(wrong or f"{len(beat.polled)} resources polled, none failing")

@@ -80,6 +80,7 @@ OWN = (
     LogField("grace_s", _NUMBER, "seconds that the process has to finish in order"),
     LogField("group", _TEXT, "name of the consumer group; empty if no group is concerned"),
     LogField("held", _COUNT, "number of the last event in Redis"),
+    LogField("host_offset_s", _NUMBER, "seconds by which the clock of the host is ahead of that of Redis"),
     LogField("idle_s", _NUMBER, "seconds since a consumer of the group last read"),
     LogField("in_doubt", Kind.FLAG, "true: the worker cannot know whether Redis has lost something"),
     LogField("job", _TEXT, "id of an arq job"),

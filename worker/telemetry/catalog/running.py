@@ -129,6 +129,14 @@ EVENTS = (
         fields=("moved_s",),
     ),
     LogEvent(
+        "host_clock_off",
+        LogLevel.WARNING,
+        "The clock of the host of this worker differs from that of Redis, by which all workers go. Nothing is missed; "
+        "the times of its log and of its heartbeat are off.",
+        "Set up time synchronisation on this host, or on that of Redis.",
+        ("host_offset_s", "cause"),
+    ),
+    LogEvent(
         "clock_moved",
         LogLevel.WARNING,
         "The clock of Redis, by which all workers go, was put back or on by `moved_s`.",
