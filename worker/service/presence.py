@@ -1,7 +1,8 @@
 """The workers that are alive: each writes its heartbeat to Redis as well as to its data folder.
 
-`ordersync:{A}:worker:ID` contains the heartbeat as JSON and expires. `ordersync:{A}:workers` is a sorted set of the
-names by time.
+`ordersync:worker:ID` says when a worker was last alive, and expires. `ordersync:{A}:worker:ID` contains as JSON what it
+has last reported of an account, which takes its turn with the others, and `ordersync:{A}:workers` is a sorted set of
+the names by time.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import redis.exceptions
 
+from ordersync_consumer.servers.topology import SlotUnavailable
 from worker.cancellation import finish
+from worker.keys import KeySpace
 from worker.redis.connections import answer
 from worker.redis.refusals import is_full
+from worker.redis.stored import UNREADABLE, number_of, text_of
 from worker.service.heartbeat import MAX_AGE, Beat
 
 if TYPE_CHECKING:
@@ -23,45 +27,67 @@ if TYPE_CHECKING:
 
     from worker.keys import Keys
 
-_FORGOTTEN_AFTER = 300.0
+KEPT_SECONDS = 86_400.0
+"""Seconds that the report of a worker about an account is kept, longer than it takes until its next turn."""
+
+
+async def say_alive(redis_client: Redis, space: KeySpace, worker_id: str, now: float) -> None:
+    """Write that a worker is alive. A full Redis has no room for it: then the last word is kept longer."""
+    life, key = int(MAX_AGE * 1000), space.worker(worker_id)
+    try:
+        await finish(answer(redis_client.set(key, f"{now:.3f}", px=life)))
+    except redis.exceptions.ResponseError as error:
+        if not is_full(error):
+            raise
+        await finish(answer(redis_client.pexpire(key, life)))
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """The heartbeats of the workers of one account."""
+    """The workers of one account."""
 
     redis: Redis
     keys: Keys
 
     async def beat(self, beat: Beat) -> None:
-        """Write the heartbeat of this worker. A full Redis has no room for it: then the last one is kept longer."""
-        life, key = int(MAX_AGE * 1000), self.keys.worker(beat.worker)
+        """Write that this worker is alive, and what it reports of the account. Nothing, if Redis is full."""
+        await say_alive(self.redis, KeySpace(self.keys.prefix), beat.worker, beat.at)
         try:
             async with self.redis.pipeline(transaction=False) as pipe:
-                pipe.set(key, msgspec.json.encode(beat), px=life)
+                pipe.set(
+                    self.keys.worker(beat.worker), msgspec.json.encode(beat), px=int(KEPT_SECONDS * 1000)
+                )
                 pipe.zadd(self.keys.workers, {beat.worker: beat.at})
-                pipe.zremrangebyscore(self.keys.workers, "-inf", beat.at - _FORGOTTEN_AFTER)
+                pipe.zremrangebyscore(self.keys.workers, "-inf", beat.at - KEPT_SECONDS)
                 await finish(pipe.execute())
         except redis.exceptions.ResponseError as error:
             if not is_full(error):
                 raise
-            await finish(answer(self.redis.pexpire(key, life)))
 
     async def leave(self, worker_id: str) -> None:
-        """Remove the heartbeat of a worker that ends. May be cancelled: the connection is closed next."""
+        """Remove what a worker that ends has reported. May be cancelled: the connection is closed next."""
         async with self.redis.pipeline(transaction=False) as pipe:
             pipe.delete(self.keys.worker(worker_id))
             pipe.zrem(self.keys.workers, worker_id)
             await pipe.execute()
 
     async def alive(self) -> list[Beat]:
-        """Return the last heartbeat of each live worker, by name."""
-        names = sorted(name.decode() for name in await self.redis.zrange(self.keys.workers, 0, -1))
-        if not names:
-            return []
-        result = await self.redis.mget([self.keys.worker(name) for name in names])
+        """Return what each live worker has last reported, with the time at which it was last alive, by name."""
+        names = sorted(text_of(name) for name in await self.redis.zrange(self.keys.workers, 0, -1))
+        space = KeySpace(self.keys.prefix)
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.get(space.worker(name))
+                pipe.get(self.keys.worker(name))
+            found = await pipe.execute(raise_on_error=False) if names else []
         beats = []
-        for value in result:
-            with suppress(msgspec.DecodeError):  # written by a later version or another program
-                beats.append(msgspec.json.decode(value or b"", type=Beat))
+        for at, value in zip(found[::2], found[1::2], strict=True):
+            is_hidden = isinstance(at, SlotUnavailable)  # the node that knows when it was last alive is away
+            for error in (value,) if is_hidden else (at, value):
+                if isinstance(error, Exception):
+                    raise error
+            if at:
+                with suppress(*UNREADABLE):  # written by a later version or another program
+                    beat = msgspec.json.decode(value or b"", type=Beat)
+                    beats.append(beat if is_hidden else msgspec.structs.replace(beat, at=number_of(at)))
         return beats
