@@ -60,11 +60,11 @@ EVENTS = (
         fields=("resource", "group"),
     ),
     LogEvent(
-        "group_idle",
+        "group_late",
         LogLevel.WARNING,
-        "A group has unread events, and no consumer reads them.",
+        "A group has not read for ORDERSYNC_GROUPS__LATE_AFTER while events wait for it, so the resource is degraded.",
         "Start its consumers, or drop it, as `advice` says.",
-        ("resource", "group", "idle_s", "unread", "pending", "oldest_s", "advice"),
+        ("resource", "group", "idle_s", "unread", "pending", "advice"),
     ),
     LogEvent(
         "consumer_started",
