@@ -40,7 +40,7 @@ from worker.ordermesh.http.rotation import Rotation
 from worker.ordermesh.http.tokens import TokenSource
 from worker.ordermesh.http.transport import make_http
 from worker.queue.retention import Retention
-from worker.queue.streams.backpressure import Backpressure, HighWaterMarks
+from worker.queue.backpressure import Backpressure, HighWaterMarks
 from ordersync_consumer.groups import Groups, RetentionLimits
 from worker.redis import embedded
 from worker.redis.clock import RedisClock

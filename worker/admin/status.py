@@ -23,7 +23,7 @@ from worker.config.resources import RESOURCES
 from worker.errors import DataError
 from worker.ordermesh.http.budget import BudgetUse, use_of
 from ordersync_consumer.dead import DeadLetters
-from worker.queue.streams.backpressure import HighWaterMarks, evaluate
+from worker.queue.backpressure import HighWaterMarks, evaluate
 from ordersync_consumer.groups import Groups, StreamStatus, idle_seconds, written_at
 from worker.redis.clock import RedisClock
 from worker.redis.connections import answer

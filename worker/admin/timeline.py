@@ -21,7 +21,7 @@ from worker.config.resources import RESOURCES
 from worker.errors import ApiError, NotFound, OrderMeshError, OrdersyncError
 from ordersync_consumer.dead import DeadLetters
 from ordersync_consumer.groups import RESERVED_PREFIX, Groups
-from worker.queue.streams.search import EventSearch
+from worker.queue.search import EventSearch
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:

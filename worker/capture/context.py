@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from worker.config.sections import Account
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
-    from worker.queue.streams.backpressure import Backpressure
+    from worker.queue.backpressure import Backpressure
     from worker.telemetry.tracing import Span
 
 HELD_BACK_SECONDS = 600.0

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from worker.capture.state.pauses import Pauses
     from worker.clock import Clock
-    from worker.queue.streams.backpressure import BackpressureGate, PressureReport
+    from worker.queue.backpressure import BackpressureGate, PressureReport
 
 PAUSE_CHECK_SECONDS = 0.25
 """Between two checks for a pause in a read that is under way."""

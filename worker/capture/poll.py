@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from worker.capture.state.cursor import CursorUpdate
     from worker.capture.state.lease import Renewed
     from worker.capture.state.run import Run
-    from worker.queue.streams.backpressure import PressureReport
+    from worker.queue.backpressure import PressureReport
 
 SLICE_SECONDS = 45.0
 """A read that takes longer is a chain of polls, so that no job in the queue is long."""

@@ -34,7 +34,7 @@ from worker.capture.state.commit import Commit
 from worker.capture.state.run import Outcome, Run
 from worker.clock import SystemClock
 from worker.keys import Keys
-from worker.queue.streams.backpressure import Backpressure, HighWaterMarks
+from worker.queue.backpressure import Backpressure, HighWaterMarks
 from worker.redis.connections import answer
 from worker.sandbox import SandboxServer
 from worker.service import heartbeat

@@ -20,7 +20,7 @@ from worker.capture.state.commit import Commit
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.run import Outcome
 from worker.capture.state.store import StateStore
-from worker.queue.streams.backpressure import PressureReport
+from worker.queue.backpressure import PressureReport
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio

@@ -20,7 +20,7 @@ from worker.app import announce
 from worker.capture.registry import RESOURCES
 from worker.config.sections import EventSettings
 from ordersync_consumer.envelope import FIELDS, event_id, event_type
-from worker.queue.streams.search import AT_ONCE, EventSearch
+from worker.queue.search import AT_ONCE, EventSearch
 from worker.redis.connections import connect
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET
 

@@ -10,7 +10,7 @@ import pytest
 from worker.capture.gate import ReadGate, Stop, StopCause
 from worker.capture.state.pauses import Pause
 from worker.clock import SystemClock
-from worker.queue.streams.backpressure import PressureReport
+from worker.queue.backpressure import PressureReport
 
 pytestmark = pytest.mark.anyio
 

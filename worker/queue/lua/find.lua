@@ -1,4 +1,5 @@
 -- Searches a part of a stream, from the newest entry to older ones, for the events of some records.
+-- Flags: no-writes, allow-oom
 -- KEYS: stream
 -- ARGV: highest id ('+', or '(' and an id), lowest id, maximum number of entries to scan, number of subjects, the
 --   subjects, texts that the record of an event may contain

@@ -21,7 +21,7 @@ from worker.capture.resync.requests import Resync, ResyncRequest, Resyncs, Resyn
 from worker.capture.state.store import StateStore
 from worker.errors import Forbidden, LeaseLost, ServerError
 from worker.ordermesh.http.reply import Reply
-from worker.queue.streams.backpressure import PressureReport
+from worker.queue.backpressure import PressureReport
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 

@@ -1,27 +1,54 @@
 """Finding the events of a record in a stream.
 
-A stream has no index, so a script in Redis scans it from the newest event back, some hundred events per call, and
-returns the matches only. The search ends at the first version of the record, at a time, or after a number of events.
+The state of a record links to its last event, and each event to the one before: `EventSearch.follow` finds them in a
+time that does not grow with the stream. Where there is no link, a script in Redis scans the stream from the newest
+event back, some hundred events per call, and returns the matches only. That search ends at the first version of the
+record, at a time, or after a number of events.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from worker.cancellation import finish
-from worker.errors import DataError
 from ordersync_consumer.envelope import Event, parse
 from ordersync_consumer.groups import written_at
-from worker.redis import scripts
+from worker.cancellation import finish
+from worker.errors import DataError
+from worker.redis.functions import function
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import AsyncIterator, Collection
 
     from redis.asyncio import Redis
 
 AT_ONCE = 300
 """Events that Redis scans in one call: some milliseconds."""
+
+FOLLOWED_AT_ONCE = 20
+"""Events that one call finds by their links: some milliseconds."""
+
+
+class ChainEnd(StrEnum):
+    """Why no more events of a record were found by their links; see `lua/follow.lua`."""
+
+    COMPLETE = "complete"
+    """All events are found, or what an erasure has left."""
+    TRIMMED = "trimmed"
+    """Retention has removed the earlier ones."""
+    MISSING = "missing"
+    """The event before them was removed alone, so its link is lost."""
+    UNLINKED = "unlinked"
+    """The event before them is unknown: an earlier version published it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The events of a record that were found by their links, oldest first, and why there are no more."""
+
+    events: tuple[Event, ...]
+    end: ChainEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +73,42 @@ class EventSearch:
     """Searches streams. Read-only."""
 
     def __init__(self, redis: Redis) -> None:
-        self._script = scripts.load(redis, "worker.queue", "find")
+        self._script = function(redis, "worker.queue", "find")
+        self._follow = function(redis, "worker.queue", "follow")
+
+    async def entries(
+        self, stream: str, subjects: Collection[str]
+    ) -> AsyncIterator[tuple[bytes, dict[bytes, bytes]]]:
+        """Yield id and fields of every entry with one of these subjects, newest first, whoever wrote it."""
+        highest = "+"
+        while True:
+            arguments: list[str | int] = [highest, "-", AT_ONCE, len(subjects), *subjects]
+            scanned, last, entries = await finish(self._script(keys=[stream], args=arguments))
+            for entry_id, flat in entries:
+                yield entry_id, dict(zip(flat[::2], flat[1::2], strict=True))
+            if scanned < AT_ONCE:
+                return
+            highest = f"({last.decode()}"
+
+    async def follow(self, stream: str, subject: str, last_event: int) -> Chain:
+        """Return the events of a record, from its last one back along their links.
+
+        Args:
+            stream: Key of the stream.
+            subject: The record.
+            last_event: The sequence of its last event.
+
+        """
+        events: list[Event] = []
+        wanted = str(last_event)
+        while True:
+            end, wanted, entries = await finish(
+                self._follow(keys=[stream], args=[subject, wanted, FOLLOWED_AT_ONCE])
+            )
+            found = [_event(entry_id, flat) for entry_id, flat in entries]
+            events += [event for event in found if event is not None]
+            if end != b"more":
+                return Chain(tuple(reversed(events)), ChainEnd(end.decode()))
 
     async def search(
         self,
@@ -55,6 +117,7 @@ class EventSearch:
         texts: Collection[str] = (),
         *,
         since: float = 0.0,
+        before: str = "",
         limit: int,
         newest: bool = False,
     ) -> SearchResult:
@@ -65,13 +128,15 @@ class EventSearch:
             subjects: Without `texts`, the search ends when the first version of each subject is found.
             texts: Parts of a record.
             since: Ignore events written before this time, in seconds since 1970.
+            before: Begin with the event before this entry; "" for the newest one.
             limit: Scan this number of events at most.
             newest: End the search at the first match.
 
         """
         events: list[Event] = []
         first_versions: set[str] = set()
-        highest, lowest, looked_at, last = "+", f"{max(0, int(since * 1000))}-0", 0, ""
+        lowest, looked_at, last = f"{max(0, int(since * 1000))}-0", 0, ""
+        highest = f"({before}" if before else "+"
         while looked_at < limit:
             count = min(AT_ONCE, limit - looked_at)
             arguments: list[str | int] = [highest, lowest, count, len(subjects), *subjects, *texts]

@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from worker.queue.lateness import drop_command
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.clock import Clock
     from ordersync_consumer.groups import Groups, StreamStatus
+    from worker.clock import Clock
 
 CHECK_SECONDS = 0.25
 """Between two checks during a read: other programs write to the same Redis, and groups come and go."""
@@ -64,6 +66,24 @@ class PressureReport:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class StreamGlance:
+    """What shows at little cost whether a mark may be reached, without the numbers.
+
+    Attributes:
+        groups: Groups of the stream.
+        behind: Those among them that have not read its last entry.
+        used_memory: Bytes that Redis compares with `maxmemory`.
+        maxmemory: The limit of Redis in bytes; 0 means no limit.
+
+    """
+
+    groups: int = 0
+    behind: int = 0
+    used_memory: int = 0
+    maxmemory: int = 0
+
+
 def evaluate(
     resource: str, status: StreamStatus, marks: HighWaterMarks, *, paused: bool = False
 ) -> PressureReport:
@@ -85,7 +105,7 @@ def _causes(resource: str, status: StreamStatus, marks: HighWaterMarks, factor: 
     if slowest is not None:
         advice = (
             "Start more consumers of the group. If it is not needed any more, run "
-            f"`ordersync groups drop {slowest.name} {resource}`: this discards what it has not read"
+            f"`{drop_command(slowest.name, resource)}`: this discards what it has not read"
         )
         if marks.entries and slowest.unread >= marks.entries * factor:
             yield (
@@ -154,6 +174,20 @@ class BackpressureGate:
         self._next_check = backpressure.clock.monotonic() + CHECK_SECONDS
         self._headroom = written + headroom(status, backpressure.marks)
         return evaluate(self._resource, status, backpressure.marks, paused=paused)
+
+    async def begin(self, glance: StreamGlance, *, paused: bool) -> PressureReport:
+        """Check the stream as the read begins: closely only if `glance` shows that a mark may be reached.
+
+        `paused`: polling is paused, and goes on below the lower marks.
+        """
+        marks = self._backpressure.marks
+        has_limit = marks.memory > 0 and glance.maxmemory > 0
+        is_full = has_limit and glance.used_memory >= glance.maxmemory * marks.memory
+        if paused or is_full or (glance.behind and (marks.entries or marks.bytes)):
+            return await self.check_now(paused=paused)
+        self._next_check = self._backpressure.clock.monotonic() + CHECK_SECONDS
+        self._headroom = 1 if glance.groups or has_limit else float("inf")
+        return PressureReport("", "", 0, 0, glance.used_memory, glance.maxmemory)
 
     async def check(self, written: int) -> PressureReport | None:
         """Check between two pages, if a mark may have been reached. Return None if the read may go on."""

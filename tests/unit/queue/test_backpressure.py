@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.queue.streams.backpressure import HighWaterMarks, evaluate, headroom
 from ordersync_consumer.groups import Group, StreamStatus
+from worker.queue.backpressure import HighWaterMarks, evaluate, headroom
 
 MARKS = HighWaterMarks(entries=1000, bytes=1_000_000, memory=0.9, resume=0.5)
 
@@ -106,6 +106,12 @@ def test_no_mark_is_reached_before_there_is_no_room(
         grown = int(written * size * cost)
         after: dict[str, Any] = {"entry_bytes": size, "used": used + grown, "most": 10_000_000}
         assert not evaluate("orders", survey(*(each + written for each in unread), **after), MARKS).cause
+
+
+def test_advice_can_be_typed() -> None:
+    """A consumer names its group: the name must not become another command."""
+    looked = StreamStatus(5000, 100.0, 0, 0, (group("x; reboot #", 1000),))
+    assert "`ordersync groups drop 'x; reboot #' orders`" in evaluate("orders", looked, MARKS).cause
 
 
 def test_entries_of_unknown_length_get_no_room() -> None:

@@ -1,1 +1,0 @@
-"""The streams of events: their groups, backpressure, searching and tailing them."""
