@@ -81,6 +81,16 @@ class LazyGroup(click.Group):
         command.name = cmd_name  # click names it after the function; the site reads the name
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments name; an unknown one gets the nearest name."""
+        if args and args[0] not in self.table and not args[0].startswith("-"):
+            from ordersync_consumer.resources import nearest  # noqa: PLC0415 - as above
+
+            ctx.fail(f"No such command {args[0]!r}.{nearest(args[0], self.table)}")
+        return super().resolve_command(ctx, args)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return the names, without importing the commands, and the options."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415 - as above

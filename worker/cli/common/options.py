@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ordersync_consumer.resources import nearest
+from worker.admin.accounts import accounts_of, accounts_shown
 from worker.config import settings
 from worker.errors import SettingsError
-from worker.redis.connections import answer
 from worker.telemetry import log as logs
 
 if TYPE_CHECKING:
@@ -30,17 +31,20 @@ async def pick_account(redis: Redis, requested: str | None, loaded: Settings) ->
         SettingsError: The account is unknown, or there are several and none is requested.
 
     """
-    known = sorted(name.decode() for name in await answer(redis.smembers(loaded.redis.keys.accounts)))
+    known = await accounts_shown(redis, loaded)
     name = requested or (loaded.account if loaded.account in known or not known else None)
     if name is None and len(known) == 1:
         name = known[0]
     if name is None:
         raise SettingsError(f"There are several accounts. Add --account with one of: {', '.join(known)}.")
     if known and name not in known:
-        raise SettingsError(f"Unknown account {name!r} in this Redis. Known accounts: {', '.join(known)}")
-    if not known and requested and (served := _accounts_of(loaded)) and requested not in served:
         raise SettingsError(
-            f"Unknown account {requested!r} in the settings. Known accounts: {', '.join(served)}"
+            f"Unknown account {name!r} in this Redis.{nearest(name, known)} Known accounts: {', '.join(known)}"
+        )
+    if not known and requested and (served := accounts_of(loaded)) and requested not in served:
+        raise SettingsError(
+            f"Unknown account {requested!r} in the settings.{nearest(requested, served)} Known accounts: "
+            f"{', '.join(served)}"
         )
     return name
 
@@ -48,11 +52,3 @@ async def pick_account(redis: Redis, requested: str | None, loaded: Settings) ->
 async def pick_keys(redis: Redis, requested: str | None, loaded: Settings) -> Keys:
     """Return the keys of the account that `pick_account` returns. Raises its errors."""
     return loaded.redis.keys.of(await pick_account(redis, requested, loaded))
-
-
-def _accounts_of(loaded: Settings) -> list[str]:
-    """Return the accounts of the settings; an empty list if the settings have no login."""
-    try:
-        return [item.name for item in loaded.accounts()]
-    except SettingsError:
-        return []

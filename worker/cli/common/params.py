@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ordersync_consumer.client import answer
+from worker.admin.accounts import is_account
+from worker.redis.stored import text_of
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from click.shell_completion import CompletionItem
-    from redis import Redis
+    from redis.asyncio import Redis
 
     from worker.keys import KeySpace
 
@@ -44,41 +48,74 @@ def _resources() -> Iterable[str]:
     return RESOURCES
 
 
-def _from_redis(read: Callable[[Redis, KeySpace, str], Iterable[str]]) -> Iterable[str]:
+def _from_redis(read: Callable[[Redis, KeySpace, str], Awaitable[Iterable[str]]]) -> Iterable[str]:
     """Return the result of `read`, called with a client, the keys and the account of the settings."""
     try:
-        import redis  # noqa: PLC0415 - see the top
+        import asyncio  # noqa: PLC0415 - see the top
 
-        from worker.redis.running import running_redis_url  # noqa: PLC0415 - see the top
         from worker.config import settings  # noqa: PLC0415 - see the top
-        from worker.redis.connections import check_host_name  # noqa: PLC0415 - see the top
+        from worker.redis.connections import connect  # noqa: PLC0415 - see the top
+        from worker.redis.running import running_redis_url  # noqa: PLC0415 - see the top
 
         loaded = settings.load()
-        pool = redis.ConnectionPool.from_url(
-            running_redis_url(loaded), socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
-        )
-        check_host_name(pool)
-        with redis.Redis.from_pool(pool) as client:
-            return read(client, loaded.redis.keys, loaded.account)
+        url = running_redis_url(loaded)
+
+        async def ask() -> Iterable[str]:
+            client = connect(url)
+            try:
+                async with asyncio.timeout(TIMEOUT):
+                    return await read(client, loaded.redis.keys, loaded.account)
+            finally:
+                await client.aclose()
+
+        return asyncio.run(ask())
     except Exception:  # noqa: BLE001 - see the top
         return []
 
 
-def _accounts(redis: Redis, keys: KeySpace, _account: str) -> Iterable[str]:
-    members: Any = redis.smembers(keys.accounts)
-    return sorted(name.decode() for name in members)
+async def _accounts(redis: Redis, keys: KeySpace, _account: str) -> Iterable[str]:
+    members: Any = await answer(redis.smembers(keys.accounts))
+    return sorted(name for name in map(text_of, members) if is_account(name))
 
 
-def _groups(redis: Redis, keys: KeySpace, account: str) -> Iterable[str]:
+async def _groups(redis: Redis, keys: KeySpace, account: str) -> Iterable[str]:
     """Return the groups of the account of the settings if Redis knows it, otherwise those of all accounts."""
-    known = _accounts(redis, keys, account)
+    known = await _accounts(redis, keys, account)
     groups: set[str] = set()
     for name in [account] if account in known else known:
         for key in map(keys.of(name).stream, _resources()):
-            if redis.exists(key):
-                entries: Any = redis.xinfo_groups(key)
+            if await redis.exists(key):
+                entries: Any = await redis.xinfo_groups(key)
                 groups |= {group["name"].decode("utf-8", "replace") for group in entries}
     return sorted(groups)
+
+
+def needs(option: str, given: bool, other: str, other_given: bool) -> None:
+    """Refuse an option that has no effect without another one.
+
+    Raises:
+        UsageError: It was given without the other one.
+
+    """
+    if given and not other_given:
+        raise click.UsageError(f"{option} has no effect without {other}. Add {other}, or leave out {option}.")
+
+
+def excludes(option: str, given: bool, other: str, other_given: bool) -> None:
+    """Refuse an option that has no effect beside another one.
+
+    Raises:
+        UsageError: Both were given.
+
+    """
+    if given and other_given:
+        raise click.UsageError(f"{option} has no effect with {other}. Leave out one of them.")
+
+
+def is_given(name: str) -> bool:
+    """Whether the parameter of the current command was typed, and is not the default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 RESOURCE = Offered(_resources)
@@ -86,3 +123,22 @@ ACCOUNT = Offered(lambda: _from_redis(_accounts))
 GROUP = Offered(lambda: _from_redis(_groups))
 
 account_option = click.option("--account", type=ACCOUNT, help="Account; needed if there are several.")
+group_option = click.option(
+    "--group",
+    "-g",
+    type=GROUP,
+    required=True,
+    help="Consumer group. Receives every event once. Created if it does not exist.",
+)
+consumer_option = click.option(
+    "--name",
+    help="Name of this consumer: unique in the group, and the same after a restart.  [default: the host]",
+)
+begin_option = click.option(
+    "--from",
+    "begin",
+    type=click.Choice(["0", "$"]),
+    default="0",
+    show_default=True,
+    help="Where a new group starts: the oldest event in the stream, or the next new one.",
+)
