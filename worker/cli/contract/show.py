@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.common.params import ACCOUNT
+from ordersync_consumer.resources import nearest
+from worker.cli.common.output import say, say_json, say_lines, say_own
+from worker.cli.common.params import ACCOUNT, excludes
 from worker.cli.render.tables import columns
 from worker.config import settings
 from worker.errors import SettingsError
-from worker.ordermesh.contract import file as contract_file
 from worker.ordermesh.contract import reference
-from worker.ordermesh.contract.layers import nearest
+from worker.ordermesh.contract.configured import contract_of
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.schemas import SCHEMAS, element
 
@@ -60,13 +61,18 @@ def command(
         )
     if sum((diff or key is not None, schema is not None, whole)) > 1:
         raise SettingsError("--schema and --reference cannot be combined with other options.")
+    excludes("--account", account is not None, "--schema", schema is not None)
+    excludes("--account", account is not None, "--reference", whole)
     if schema is not None:
         _show_schema(schema, as_json)
         return
     if whole:
-        click.echo(json.dumps(reference.data()) if as_json else reference.markdown(), nl=as_json)
+        if as_json:
+            say_json(reference.data())
+        else:
+            say_own(reference.markdown(), newline=False)
         return
-    contract = contract_file.load(_file_of(settings.load(), account))
+    contract = contract_of(_file_of(settings.load(), account))
     if diff:
         _show_differences([item for item in contract.differences if key in (None, item.place)], as_json)
     elif key is not None:
@@ -79,7 +85,10 @@ def _file_of(loaded: settings.Settings, requested: str | None) -> Any:
     """Return the contract file of an account, which need not be named if all accounts have the same file."""
     if loaded.accounts_file is None:
         if requested not in (None, loaded.account):
-            raise SettingsError(f"Unknown account {requested!r}. Known accounts: {loaded.account}")
+            known = [loaded.account]
+            raise SettingsError(
+                f"Unknown account {requested!r}.{nearest(requested or '', known)} Known accounts: {loaded.account}"
+            )
         return loaded.contract_file
     files = {account.name: account.contract_file for account in loaded.accounts()}
     if requested is None and len(set(files.values())) == 1:
@@ -87,7 +96,9 @@ def _file_of(loaded: settings.Settings, requested: str | None) -> Any:
     if requested is None:
         raise SettingsError(f"There are several accounts. Add --account with one of: {', '.join(files)}.")
     if requested not in files:
-        raise SettingsError(f"Unknown account {requested!r}. Known accounts: {', '.join(files)}")
+        raise SettingsError(
+            f"Unknown account {requested!r}.{nearest(requested, files)} Known accounts: {', '.join(files)}"
+        )
     return files[requested]
 
 
@@ -113,32 +124,31 @@ def _in_force(contract: Contract, key: str) -> dict[str, Any]:
 def _show_all(contract: Contract, as_json: bool) -> None:
     entries = [_in_force(contract, key) for key in OPERATIONS]
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "layers": [{"source": layer.source, "file": layer.file} for layer in contract.layers],
-                    "login_case": contract.profile.login_case,
-                    "prefixes": dict(contract.profile.prefixes),
-                    "lists": asdict(contract.profile.listing),
-                    "operations": entries,
-                }
-            )
+        say_json(
+            {
+                "layers": [{"source": layer.source, "file": layer.file} for layer in contract.layers],
+                "login_case": contract.profile.login_case,
+                "prefixes": dict(contract.profile.prefixes),
+                "lists": asdict(contract.profile.listing),
+                "operations": entries,
+            }
         )
         return
     columns = ("key", "method", "path", "built_in_as", "source")
     rows = [("operation", "method", "path", "built in as", "source")]
     _echo_table([*rows, *(tuple(str(entry[name]) for name in columns) for entry in entries)])
     documented = sum(operation.documented for operation in OPERATIONS.values())
-    click.echo(
-        f"\n{len(OPERATIONS)} operations; the vendor documents the path of {documented}, the others are inferred."
+    say()
+    say(
+        f"{len(OPERATIONS)} operations; the vendor documents the path of {documented}, the others are inferred."
     )
     for layer in contract.layers:
-        click.echo(f"{layer.source.capitalize()}: {layer.file}")
+        say(f"{layer.source.capitalize()}: {layer.file}")
     if contract.layers:
-        click.echo(
+        say(
             f"{len(contract.differences)} values differ from the built-in contract: ordersync contract show --diff"
         )
-    click.echo(
+    say(
         "Details of one: ordersync contract show --operation KEY or --schema NAME; of all "
         "(docs/reference/contract): --reference"
     )
@@ -146,9 +156,9 @@ def _show_all(contract: Contract, as_json: bool) -> None:
 
 def _show_differences(differences: Sequence[Difference], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([asdict(item) for item in differences]))
+        say_json([asdict(item) for item in differences])
     elif not differences:
-        click.echo("Nothing differs from the built-in contract.")
+        say("Nothing differs from the built-in contract.")
     else:
         _echo_table(
             [
@@ -172,7 +182,7 @@ def _show_operation(contract: Contract, key: str, as_json: bool) -> None:
     known = reference.operation_data(operation)
     schemas = [reference.schema_data(SCHEMAS[name]) for name in _schemas(operation.request, operation.answer)]
     if as_json:
-        click.echo(json.dumps({**known, "in_force": now, "schemas": schemas}))
+        say_json({**known, "in_force": now, "schemas": schemas})
         return
     built_in = f"{operation.method} {operation.path}"
     basis = "documented" if operation.documented else f"inferred, {operation.confidence} confidence"
@@ -193,7 +203,7 @@ def _show_operation(contract: Contract, key: str, as_json: bool) -> None:
         ("vendor's page", operation.page or ""),
         ("note", operation.note),
     ]
-    click.echo(key)
+    say(key)
     _echo_table([(f"  {name}", text) for name, text in rows if text and text != "-"])
     _echo_schemas(schemas)
 
@@ -206,7 +216,7 @@ def _show_schema(name: str, as_json: bool) -> None:
     schemas = [reference.schema_data(SCHEMAS[item]) for item in _schemas(name)]
     uses = [key for key, each in OPERATIONS.items() if name in _schemas(each.request, each.answer)]
     if as_json:
-        click.echo(json.dumps({"operations": uses, "schemas": schemas}))
+        say_json({"operations": uses, "schemas": schemas})
         return
     _echo_table(
         [
@@ -226,7 +236,8 @@ def _show_schema(name: str, as_json: bool) -> None:
 def _echo_schemas(schemas: Iterable[dict[str, Any]]) -> None:
     for schema in schemas:
         about = "" if schema["documented"] or not schema["fields"] else " (inferred)"
-        click.echo(f"\n{schema['name']}{about}")
+        say()
+        say(f"{schema['name']}{about}")
         _echo_table(
             [
                 (f"  {field['name']}{'!' if field['required'] else ''}", field["type"], field["source"])
@@ -261,5 +272,4 @@ def _value(value: Any) -> str:
 
 
 def _echo_table(rows: Iterable[Sequence[str]]) -> None:
-    for line in columns(rows):
-        click.echo(line)
+    say_lines(columns(rows))

@@ -27,15 +27,9 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
+from worker.config.file_trust import refuse_foreign
 from worker.errors import SettingsError
-from worker.ordermesh.contract.layers import (
-    BUILT_IN,
-    Contract,
-    Layer,
-    built_in,
-    check_method,
-    stack,
-)
+from worker.ordermesh.contract.layers import Contract, Layer, built_in, check_method, stack
 from worker.ordermesh.contract.names import HEADER, RESERVED_HEADERS
 from worker.ordermesh.contract.openapi_document import NotOpenApi
 from worker.ordermesh.contract.openapi_import import Imported, import_document
@@ -58,15 +52,14 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OPENAPI_YAML = re.compile(r"""^["']?(openapi|swagger)["']?\s*:""", re.MULTILINE)
 
 
-def load(file: Path | None) -> Contract:
-    """Return the contract of a file on top of the built-in table; without a file, the built-in contract.
+def load(file: Path) -> Contract:
+    """Return the contract of a file on top of the built-in table.
 
     Raises:
         SettingsError: The file cannot be used. The message contains the file, every problem and what to do.
 
     """
-    if file is None:
-        return BUILT_IN
+    refuse_foreign(file, "ORDERSYNC_CONTRACT_FILE")
     contract = stack(_layers(file))
     for where, listing in (("lists", contract.profile.listing), *contract.profile.lists.items()):
         _check_continuation(file, where, listing)

@@ -6,7 +6,6 @@ each value was set. `fitted()` checks a path from a file against the parameters 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from dataclasses import dataclass, field, fields, replace
@@ -208,12 +207,6 @@ def without_service(service: str, path: str) -> str:
 def plain(text: str) -> str:
     """Return a name or title for comparison: in lower case, without spaces and punctuation."""
     return "".join(letter for letter in text.casefold() if letter.isalnum())
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a sentence that suggests the known name closest to `name`; empty if none is close."""
-    close = difflib.get_close_matches(name[:100], list(known), n=1)
-    return f" Did you mean {close[0]}?" if close else ""
 
 
 def _check_path(path: str) -> None:

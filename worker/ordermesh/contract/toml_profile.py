@@ -16,7 +16,8 @@ from pydantic import (
     field_validator,
 )
 
-from worker.ordermesh.contract.layers import LISTING_FIELDS, METHODS, Layer, built_in, fitted, nearest
+from ordersync_consumer.resources import nearest
+from worker.ordermesh.contract.layers import LISTING_FIELDS, METHODS, Layer, built_in, fitted
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.contract.profile import Case, Trust
 
@@ -64,7 +65,9 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class _Profile(_Table):
+class Profile(_Table):
+    """The top of the file."""
+
     openapi: str = Field("", pattern=r"\S", description='the name of a file, like "vendor.json"')
     login_case: Case = Field("camel", description='one of "camel", "snake"')
     prefixes: dict[str, Any] = Field({}, description="a table: [prefixes]")
@@ -72,7 +75,9 @@ class _Profile(_Table):
     operations: dict[str, Any] = Field({}, description="a table: [operations]")
 
 
-class _Prefixes(_Table):
+class Prefixes(_Table):
+    """The table `[prefixes]`."""
+
     user: _Prefix = ""
     order: _Prefix = ""
     note: _Prefix = ""
@@ -80,7 +85,9 @@ class _Prefixes(_Table):
     shipment: _Prefix = ""
 
 
-class _Lists(_Table):
+class Lists(_Table):
+    """The table `[lists]`."""
+
     page_parameter: _Name = ""
     size_parameter: _Name = ""
     first_page: _Count = 0
@@ -99,8 +106,8 @@ class _Lists(_Table):
     capped: _Flag = False
 
 
-class _Operation(_Table):
-    """The context of the validation is the key of the operation."""
+class Operation(_Table):
+    """A table of another operation. The context of the validation is its key."""
 
     method: _Method = ""
     path: str = Field("", description="a path in quotes")
@@ -111,22 +118,22 @@ class _Operation(_Table):
         return fitted(str(info.context), path)
 
 
-class _ListOperation(_Lists, _Operation):
-    pass
+class ListOperation(Lists, Operation):
+    """A table `[operations."orders.search"]` of an operation that returns a list."""
 
 
 def profile_layer(profile: Mapping[str, Any], file: str) -> tuple[Layer, list[str]]:
     """Return a decoded profile as a layer, and all its problems, each with its place and advice."""
     problems: list[str] = []
-    top = _check(_Profile, profile, (), problems)
+    top = _check(Profile, profile, (), problems)
     tables = {name: table for name, table in profile.items() if isinstance(table, dict)}
-    prefixes = _check(_Prefixes, tables.get("prefixes", {}), ("prefixes",), problems)
-    lists = _check(_Lists, tables.get("lists", {}), ("lists",), problems)
+    prefixes = _check(Prefixes, tables.get("prefixes", {}), ("prefixes",), problems)
+    lists = _check(Lists, tables.get("lists", {}), ("lists",), problems)
     operations = {}
     for key, table in _named(tables.get("operations", {})):
         place = ("operations", key)
         if key in OPERATIONS:
-            model = _ListOperation if OPERATIONS[key].is_list else _Operation
+            model = ListOperation if OPERATIONS[key].is_list else Operation
             operations[key] = _check(model, table, place, problems)
         else:
             advice = nearest(key, OPERATIONS) or " To list them: ordersync contract show"
@@ -165,11 +172,11 @@ def _problem(model: type[_Table], place: tuple[str, ...], name: str, value: Any,
     known = model.model_fields
     if name in known:
         problem = f": {reason}" if reason else f" must be {known[name].description}, not {_shown(value)}"
-        is_route = name in _Operation.model_fields
+        is_route = name in Operation.model_fields
         return f"{problem}. Built in: {built_in(place[-1], name)}" if is_route else problem
-    if place and name in _Profile.model_fields:
+    if place and name in Profile.model_fields:
         return " must be at the top of the file. Move it before the first [table]"
-    if name in LISTING_FIELDS and model is _Operation:
+    if name in LISTING_FIELDS and model is Operation:
         return f" is a field of a list, and {place[-1]} does not return one. Remove it"
     return f" is unknown here. Known names: {', '.join(known)}.{nearest(name, known)}"
 

@@ -10,6 +10,7 @@ import httpx
 from worker.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from worker.config.sections import ApiSettings
@@ -36,6 +37,19 @@ def tls_context(api: ApiSettings) -> ssl.SSLContext:
         except (OSError, ssl.SSLError) as error:
             raise _unusable("CLIENT_CERT_FILE", api.client_cert_file, error) from None
     return context
+
+
+def check_files(apis: Iterable[ApiSettings]) -> None:
+    """Check the files that settings name, each once.
+
+    Raises:
+        SettingsError: A file is missing or invalid, or the key is encrypted.
+
+    """
+    named = {(api.ca_file, api.client_cert_file, api.client_key_file): api for api in apis}
+    for files, api in named.items():
+        if any(files):
+            tls_context(api)
 
 
 def _unusable(setting: str, file: Path, error: Exception) -> SettingsError:
