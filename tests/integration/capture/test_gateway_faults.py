@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,47 @@ async def test_a_response_that_is_too_large(redis_url: str) -> None:
     liar = Liar(records=[record | {"note": "x" * 5000} for record in orders(40)])
     async with watching(liar, redis_url, max_response_bytes=65_536) as watch:
         await reads_all(watch)
+
+
+async def test_a_record_that_is_nested_deeply(redis_url: str) -> None:
+    """It alone goes to the dead letters, with its id; the rest of its page is published."""
+    liar = Liar(records=orders(30))
+    deep: list[Any] = []
+    for _ in range(400):
+        deep = [deep]
+    liar.records[7]["note"] = {"deep": deep}
+    liar.wrap = lambda body: (
+        json.dumps(body).encode().replace(b"[" * 400, b"[" * 1_000).replace(b"]" * 400, b"]" * 1_000)
+    )
+    async with watching(liar, redis_url) as watch:
+        run = await watch.poll()
+        assert (run.published, run.unreadable) == (29, 1)
+        ((_, letter),) = await watch.place.redis.xrange(watch.account.keys.dead("orders"))
+        assert letter[b"subject"].decode() == liar.records[7]["id"]
+        assert b"the record is nested too deeply" in letter[b"reason"]
+
+
+async def test_a_list_without_end(redis_url: str) -> None:
+    """The scan fails after the pages that the settings permit, and says so; what it has read is published."""
+    numbers = itertools.count()
+
+    def endless(path: str, _query: Query) -> Reply | None:
+        if path != LIST_PATH:
+            return None
+        return 200, {"orders": [{**one, "id": f"{next(numbers):024x}"} for one in orders(20)]}
+
+    liar = Liar(records=orders(20))
+    async with watching(liar, redis_url, max_scan_pages=10, page_size=20) as watch:
+        await reads_all(watch)
+        liar.interfere = endless
+        run = await watch.poll()
+        assert (run.outcome, run.error_code) == ("failed", "response_too_large")
+        assert "orders.search page 10: the list has more than 10 pages" in run.error
+        assert "ORDERSYNC_API__MAX_SCAN_PAGES" in run.error
+        liar.interfere = None
+        while (await watch.poll()).outcome == "failed":
+            pass
+        assert await watch.missing() == []
 
 
 # Pages

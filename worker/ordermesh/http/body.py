@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import email.message
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from worker.errors import UnreadableAnswer
@@ -14,9 +16,8 @@ if TYPE_CHECKING:
 _UNIVERSAL = frozenset({"utf-8", "ascii"})
 
 
-def codings_of(response: httpx.Response) -> list[str]:
-    """Return the content codings of a response in the order in which they were applied, in lower case."""
-    header = response.headers.get("content-encoding", "")
+def codings_of(header: str) -> list[str]:
+    """Return the content codings that a header names, in the order in which they were applied, in lower case."""
     return [name for part in header.split(",") if (name := part.strip().lower())]
 
 
@@ -27,16 +28,26 @@ def body_of(key: str, response: httpx.Response) -> bytes:
         UnreadableAnswer: The worker does not know the content encoding, or the charset of JSON.
 
     """
-    if unknown := [name for name in codings_of(response) if name not in CODINGS]:
+    headers = response.headers
+    codings = codings_of(headers["content-encoding"]) if "content-encoding" in headers else []
+    if unknown := [name for name in codings if name not in CODINGS]:
         raise UnreadableAnswer(
             key,
             f"the response has the content encoding {unknown[0]}, but the worker knows only gzip and deflate",
         )
-    media_type = response.headers.get("content-type", "").lower()
     body = response.content.removeprefix(codecs.BOM_UTF8)
-    if "json" not in media_type or "charset" not in media_type:
-        return body
-    return _in_utf8(key, body, response.charset_encoding or "utf-8")
+    charset = _charset_of(headers.get("content-type", ""))
+    return body if charset is None else _in_utf8(key, body, charset)
+
+
+@lru_cache(maxsize=16)
+def _charset_of(content_type: str) -> str | None:
+    """Return the charset of JSON; None if the header names none, or another type."""
+    if "json" not in content_type.lower():
+        return None
+    message = email.message.Message()
+    message["content-type"] = content_type
+    return message.get_content_charset() or None
 
 
 def _in_utf8(key: str, body: bytes, charset: str) -> bytes:

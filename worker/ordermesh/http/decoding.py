@@ -19,12 +19,23 @@ _ZLIB_HEADER = 2
 """Bytes of the header of the zlib format."""
 
 
-class BodyTooLarge(Exception):
-    """The body of a response has more than `limit` bytes."""
+class TooLarge(Exception):
+    """A response has more than `limit`, in words. `advice`: what to do if the gateway is right, as a sentence."""
+
+    def __init__(self, limit: str, advice: str = "") -> None:
+        self.limit, self.advice = limit, advice
+        super().__init__(f"more than {limit}")
+
+
+class BodyTooLarge(TooLarge):
+    """The body of a response has more than so many bytes."""
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        super().__init__(f"more than {limit} bytes")
+        super().__init__(
+            f"{limit} bytes",
+            "If the gateway is right to send as many, raise ORDERSYNC_API__MAX_RESPONSE_BYTES or lower "
+            "ORDERSYNC_API__PAGE_SIZE",
+        )
 
 
 class Decoder:

@@ -7,16 +7,16 @@ in one pass; a bare list, and a body with a single list under another name, are 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ordersync_consumer.redaction import words_of
 from worker.errors import ResponseTooLarge, UnreadableAnswer
 from worker.ordermesh.http.refusals import reported_error
-from worker.ordermesh.http.salvage import salvage
-from worker.surrogates import parts_of, readable
+from worker.ordermesh.http.structure import elements_of, members_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,18 +24,27 @@ if TYPE_CHECKING:
 TOTAL_KEYS = ("total", "totalCount", "totalItems", "totalRecords", "totalResults")
 """Names that a list may use for the total number of records. The vendor documents none of them."""
 
-
-MAX_VALUES = 2_000_000
-"""Most values of a page: 20,000 records of 100 fields."""
-_FEW_BYTES = 1 << 20  # not counted: fewer values than the limit, or nearly
+MAX_RECORDS = 10_000
+"""Most records of a page, and most entries of a page of an audit log, if the settings do not say otherwise."""
+MAX_VALUES = 500_000
+"""Most values of a page: 1,000 records of 500 fields. They take up to a hundred times their bytes."""
+MAX_FIELDS = 1_000
+"""Most fields beside the list of records."""
+MAX_DEPTH = 4
+"""Most objects around the one with the list."""
+_FEW_BYTES = 1 << 19  # not counted: fewer values than the limit, or nearly
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The records of one page as served, and the total number of records if the server returns it."""
+    """The records of one page as served, and the total number of records if the server returns it.
+
+    `may_be_invalid`: the page is not valid JSON as a whole, so some of its records may not be.
+    """
 
     records: list[msgspec.Raw]
     total: int | None
+    may_be_invalid: bool = False
 
 
 NOT_RECORDS = frozenset(
@@ -54,7 +63,9 @@ _UNREADABLE = (
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
 
-def split(operation: str, body: bytes, wrappers: tuple[str, ...], *, page: int | None) -> Page:
+def split(
+    operation: str, body: bytes, wrappers: tuple[str, ...], *, page: int | None, most: int | None = None
+) -> Page:
     """Return the records of a page. An empty body, as of the status 204, is a page without records.
 
     Args:
@@ -62,21 +73,32 @@ def split(operation: str, body: bytes, wrappers: tuple[str, ...], *, page: int |
         body: The body of the response.
         wrappers: The names that the list of records may have, the expected one first.
         page: The requested page number, for the error.
+        most: Most records of a page, by the settings; None for `MAX_RECORDS`.
 
     Raises:
         UnreadableAnswer: The body is not JSON, has no list, has several lists and none with an expected name, or
             has no records and reports an error.
-        ResponseTooLarge: It has more than `MAX_VALUES` values: split, they would take a hundred times their bytes.
+        ResponseTooLarge: It has more records than `most`, more values than `MAX_VALUES`, or more fields beside its
+            list than `MAX_FIELDS`.
 
     """
-    if len(body) > _FEW_BYTES and body.count(b",") > MAX_VALUES:
+    if len(body) > _FEW_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise ResponseTooLarge(operation, f"{MAX_VALUES} values", page=page)
+    result = _split(operation, body, wrappers, page)
+    if len(result.records) > (limit := most or MAX_RECORDS):
+        advice = ". If the gateway is right to send as many, raise ORDERSYNC_API__MAX_PAGE_RECORDS"
+        raise ResponseTooLarge(operation, f"{limit} records{advice if most else ''}", page=page)
+    return result
+
+
+def _split(operation: str, body: bytes, wrappers: tuple[str, ...], page: int | None, depth: int = 0) -> Page:
+    """Split a page, or the object at this depth in which it is."""
     try:
         fast = _fast_decoder(wrappers)(body)
     except _UNREADABLE:
         fast = None
     if fast is None or fast.records is msgspec.UNSET:
-        result = _split_slowly(operation, body, wrappers, page)
+        result = _split_slowly(operation, body, wrappers, page, depth)
     else:
         totals = (getattr(fast, name) for name in TOTAL_KEYS)
         result = Page(fast.records, next((total for total in totals if total is not None), None))
@@ -93,62 +115,83 @@ def split(operation: str, body: bytes, wrappers: tuple[str, ...], *, page: int |
 def _fast_decoder(wrappers: tuple[str, ...]) -> Callable[[bytes], Any]:
     fields: list[tuple[str, Any, Any]] = [("records", list[msgspec.Raw] | msgspec.UnsetType, msgspec.UNSET)]
     fields += [(name, int | None, None) for name in TOTAL_KEYS]
-    struct = msgspec.defstruct("PageBody", fields, rename={"records": wrappers[0]}, gc=False)
+    try:
+        struct = msgspec.defstruct("PageBody", fields, rename={"records": wrappers[0]}, gc=False)
+    except (
+        ValueError
+    ):  # a gateway may use any name; no field of a struct has one with quotation or control marks
+        return lambda _body: None
     return msgspec.json.Decoder(struct).decode
 
 
-def _split_slowly(operation: str, body: bytes, wrappers: tuple[str, ...], page: int | None) -> Page:
+def _split_slowly(
+    operation: str, body: bytes, wrappers: tuple[str, ...], page: int | None, depth: int
+) -> Page:
     text = body.lstrip()
     if not text:
         return Page([], None)
     try:
         if text.startswith(b"["):
-            return Page(_as_list(body), None)
-        fields = _as_object(body)
-    except _UNREADABLE as error:
-        return _salvaged(operation, body, wrappers, page, error)
-    lists = _starting_with(fields, b"[")
-    name = next((name for name in wrappers if name in lists), None)
-    if name is None and any(name in _starting_with(fields, b"null") for name in wrappers):
-        return Page([], _total(fields))
-    others = lists.keys() - NOT_RECORDS
-    if name is None and len(others) == 1:
-        name = next(iter(others))
-    if name is None and not others and len(inner := _starting_with(fields, b"{")) == 1:
-        # {"data": {"orders": [...]}}; the total may be in either object
-        page_inside = split(operation, bytes(next(iter(inner.values()))), wrappers, page=page)
-        return Page(page_inside.records, page_inside.total or _total(fields))
-    if name is None:
-        # A key may be personal data, as in a map by email address, so the message only quotes field names.
-        keys = sorted(key if _FIELD_NAME.fullmatch(key) else "..." for key in fields)[:20]
+            return _page(body, None)
+        fields = _members(body)
+        if len(fields) > MAX_FIELDS:
+            raise ResponseTooLarge(operation, f"{MAX_FIELDS} fields", page=page)
+        lists = _starting_with(fields, b"[")
+        name = next((name for name in wrappers if name in lists), None)
+        if name is None and any(name in _starting_with(fields, b"null") for name in wrappers):
+            return Page([], _total(fields))
+        others = lists.keys() - NOT_RECORDS
+        if name is None and len(others) == 1:
+            name = next(iter(others))
+        inner = _starting_with(fields, b"{")
+        if name is None and not others and len(inner) == 1 and depth < MAX_DEPTH:
+            # {"data": {"orders": [...]}}; the total may be in either object
+            inside = _split(operation, bytes(next(iter(inner.values()))), wrappers, page, depth + 1)
+            return replace(inside, total=inside.total or _total(fields))
+        if name is not None:
+            return _page(bytes(lists[name]), _total(fields))
+    except ValueError as error:
+        # The body may contain a customer's data, so the message only gives its size.
         raise UnreadableAnswer(
-            operation,
-            f"no list under {' or '.join(wrappers)}; the response has the keys {', '.join(keys) or '(none)'}",
-            page=page,
-        )
-    return Page(_as_list(lists[name]), _total(fields))
+            operation, f"the response is not a JSON list ({len(body)} bytes: {words_of(error)})", page=page
+        ) from None
+    # A key may be personal data, as in a map by email address, so the message only quotes field names.
+    keys = sorted(key if _FIELD_NAME.fullmatch(key) else "..." for key in fields)[:20]
+    raise UnreadableAnswer(
+        operation,
+        f"no list under {' or '.join(wrappers)}; the response has the keys {', '.join(keys) or '(none)'}",
+        page=page,
+    )
+
+
+def _page(body: bytes, total: int | None) -> Page:
+    """Return the page whose records are the elements of a list.
+
+    Raises:
+        ValueError: It is not a list, or the end of an element cannot be found.
+
+    """
+    try:
+        return Page(_as_list(body), total)
+    except _UNREADABLE:
+        return Page(elements_of(body), total, may_be_invalid=True)
+
+
+def _members(body: bytes) -> dict[str, msgspec.Raw]:
+    """Return the members of an object; some of them may be invalid.
+
+    Raises:
+        ValueError: It is not an object, or the end of a member cannot be found.
+
+    """
+    try:
+        return _as_object(body)
+    except _UNREADABLE:
+        return members_of(body)
 
 
 def _starting_with(fields: dict[str, msgspec.Raw], start: bytes) -> dict[str, msgspec.Raw]:
     return {name: raw for name, raw in fields.items() if bytes(raw).lstrip().startswith(start)}
-
-
-def _salvaged(
-    operation: str, body: bytes, wrappers: tuple[str, ...], page: int | None, cause: Exception
-) -> Page:
-    """Return the records of a page that cannot be decoded as a whole; some of them may be invalid."""
-    if (other := readable(body)) != body:
-        result = split(operation, other, wrappers, page=page)
-        return Page(parts_of(body, result.records), result.total)
-    try:
-        records, fields = salvage(body, wrappers)
-    except (ValueError, RecursionError):
-        # The body may contain a customer's data, so the message only gives its size.
-        raise UnreadableAnswer(
-            operation, f"the response is not a JSON list ({len(body)} bytes: {cause})", page=page
-        ) from None
-    totals = (fields.get(name) for name in TOTAL_KEYS)
-    return Page(records, next((total for total in totals if isinstance(total, int)), None))
 
 
 def _total(fields: dict[str, msgspec.Raw]) -> int | None:

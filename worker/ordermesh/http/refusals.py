@@ -9,12 +9,13 @@ before a message becomes part of an error, a run record or a status.
 from __future__ import annotations
 
 import codecs
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ordersync_consumer.redaction import words as foreign_words
 from worker.errors import ApiError, PropertyError, api_error_class
-from worker.telemetry.log import redaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 200
 MAX_PROPERTIES = 10
+MAX_REPORT = 1 << 18
+"""Bytes of a page up to which it is searched for an error."""
 
 _MESSAGES = ("message", "error_description", "detail", "title", "error", "errorMessage")
 _SUCCESS = ("success", "isSuccess", "succeeded", "ok")
@@ -31,8 +34,8 @@ _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-azure-ref", "x-correlati
 _REQUEST_ID_FIELDS = ("requestId", "traceId", "correlationId")
 
 
-def api_error(key: str, response: httpx.Response) -> ApiError:
-    """Return the exception for an error response to operation `key`."""
+def api_error(key: str, response: httpx.Response, retry_after: float | None = None) -> ApiError:
+    """Return the exception for an error response to operation `key`. `retry_after`: the pause that it asks for."""
     body = _decoded(response.content)
     return api_error_class(response.status_code)(
         key,
@@ -40,12 +43,13 @@ def api_error(key: str, response: httpx.Response) -> ApiError:
         words(response),
         properties=property_errors(body),
         request_id=_request_id(response, body),
+        retry_after=retry_after,
     )
 
 
 def property_errors(body: Any) -> tuple[PropertyError, ...]:
     """Return the first ten of the `errors` of a decoded body."""
-    return tuple(_properties(body))[:MAX_PROPERTIES]
+    return tuple(islice(_properties(body), MAX_PROPERTIES))
 
 
 def words(response: httpx.Response) -> str:
@@ -67,7 +71,7 @@ def reported_error(body: bytes) -> str | None:
 
     Some gateways answer 200 while their search is not available, with `errors`, `error` or `success: false`.
     """
-    fields = _decoded(body)
+    fields = _decoded(body) if len(body) <= MAX_REPORT else None
     if not isinstance(fields, dict):
         return None
     failed = (
@@ -96,7 +100,7 @@ def _decoded(body: bytes) -> Any:
 def _message(fields: dict[str, Any]) -> str:
     """Return the message of a decoded body, as one short line."""
     messages = [fields[name] for name in _MESSAGES if isinstance(fields.get(name), str) and fields[name]]
-    messages += ["; ".join(item.message for item in _properties(fields))]
+    messages += ["; ".join(item.message for item in islice(_properties(fields), MAX_PROPERTIES))]
     # {"error": {"code": ..., "message": ...}}, common with gateways
     inner = fields.get("error")
     if isinstance(inner, dict) and isinstance(inner.get("message"), str):
@@ -107,12 +111,14 @@ def _message(fields: dict[str, Any]) -> str:
 def _properties(body: Any) -> Iterator[PropertyError]:
     errors = body.get("errors") if isinstance(body, dict) else None
     if isinstance(errors, dict):  # {"propertyName": ["message", ...]}
-        errors = [
+        errors = (
             {"propertyName": name, "errorMessage": message}
             for name, messages in errors.items()
             for message in (messages if isinstance(messages, list) else [messages])
-        ]
-    for item in errors if isinstance(errors, list) else []:
+        )
+    elif not isinstance(errors, list):
+        return
+    for item in errors:
         if isinstance(item, dict):
             yield PropertyError(_text(item, "errorMessage"), _text(item, "propertyName"))
         elif isinstance(item, str):
@@ -125,5 +131,4 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 
 def _line(text: str) -> str:
-    printable = "".join(c if c.isprintable() else " " for c in text[: MAX_TEXT * 10])
-    return redaction.known(" ".join(printable.split()))[:MAX_TEXT]
+    return foreign_words(text, MAX_TEXT)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import email.utils
 from dataclasses import dataclass, field
 from datetime import UTC
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ordersync_consumer.redaction import words_of
 from worker.clock import parse_time
 from worker.errors import UnreadableAnswer
 from worker.ordermesh.contract.operations import OPERATIONS
@@ -123,7 +125,7 @@ class Reply:
             return value_of(text)
         except _UNREADABLE as error:
             raise UnreadableAnswer(
-                self.key, f"{self._description()} that are not valid JSON: {error}"
+                self.key, f"{self._description()} that are not valid JSON: {words_of(error)}"
             ) from None
 
     def _description(self) -> str:
@@ -226,11 +228,12 @@ def audit_of(reply: Reply, wrappers: tuple[str, ...] = (), page: int | None = No
     # Unwrap a single outer object, as in `{"data": {"auditLogs": [...]}}`.
     body = bytes(inner) if inner is not None and _is_object(inner) else reply.raw
     result = split(reply.key, body, (*wrappers, *AUDIT_WRAPPERS), page=page)
-    entries = tuple(_entry(bytes(record)) for record in result.records)
+    entries = tuple(entry_of(bytes(record)) for record in result.records)
     return AuditReply(reply.key, reply.status, reply.raw, reply.media_type, reply.date, entries, result.total)
 
 
-def _entry(raw: bytes) -> AuditEntry:
+def entry_of(raw: bytes) -> AuditEntry:
+    """Return an entry of an audit log with its id and its time, where it has them."""
     try:
         fields = value_of(raw)
     except _UNREADABLE:
@@ -265,8 +268,14 @@ def _is_list(raw: msgspec.Raw) -> bool:
 
 def server_time(response: httpx.Response) -> float | None:
     """Return the `Date` header in seconds since 1970, None if it is absent. Its resolution is one second."""
+    return _seconds(response.headers.get("date", ""))
+
+
+@lru_cache(maxsize=16)
+def _seconds(header: str) -> float | None:
+    """Return the time in a `Date` header. The responses of one second have the same."""
     try:
-        date = email.utils.parsedate_to_datetime(response.headers.get("date", ""))
+        date = email.utils.parsedate_to_datetime(header)
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None

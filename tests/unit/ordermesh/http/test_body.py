@@ -16,7 +16,10 @@ def body(content: bytes, media_type: str | None = "application/json", **headers:
     return body_of("orders.search", httpx.Response(200, headers=headers, content=content))
 
 
-@pytest.mark.parametrize("media_type", ["application/json", "text/json; charset=utf-8", "text/plain", None])
+@pytest.mark.parametrize(
+    "media_type",
+    ["application/json", "text/json; charset=utf-8", "application/json; charset=", "text/plain", None],
+)
 def test_a_byte_order_mark_is_removed(media_type: str | None) -> None:
     """JSON must not begin with one, and some servers write it."""
     assert body(MARK + TEXT.encode(), media_type) == TEXT.encode()

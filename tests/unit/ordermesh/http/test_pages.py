@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from worker.errors import ResponseTooLarge, UnreadableAnswer
-from worker.ordermesh.http.pages import MAX_VALUES, TOTAL_KEYS, Page, split
+from worker.ordermesh.http.pages import MAX_FIELDS, MAX_RECORDS, MAX_VALUES, TOTAL_KEYS, Page, split
 
 WRAPPERS = ("orders", "items")
 RECORDS = [
@@ -163,7 +163,8 @@ def test_unusable_totals(value: bytes) -> None:
         b'{"joe@example.com":{"a":1},"Joe Bloggs":2}',
         b'{"orders":[{"email":"joe@example.com"}',
         b'{"orders":[{"email":"joe@example.com"}]',
-        b'[{"email":"joe@example.com",}]',
+        b'[{"email":"joe@example.com"}{}]',
+        b'{"data":' * 10 + b'{"orders":[{"email":"joe@example.com"}]}' + b"}" * 10,
         b'{"orders":[{"email":"joe@example.com"}]} joe@example.com',
         b'{"' + b"joe" * 1000 + b'":1}',
         b'{"orders":' + b"[" * 200_000,
@@ -186,3 +187,23 @@ def test_a_page_of_very_many_values() -> None:
     body = b'{"orders":[' + b"1," * (MAX_VALUES + 1) + b"1]}"
     with pytest.raises(ResponseTooLarge, match=f"orders.search page 3: .* more than {MAX_VALUES} values"):
         page(body)
+
+
+@pytest.mark.parametrize("around", [(b'{"orders":[', b"]}"), (b"[", b"]"), (b'{"data":{"x":[', b"]}}")])
+def test_a_page_of_very_many_records(around: tuple[bytes, bytes]) -> None:
+    """However many were requested, a page with more than the settings permit is refused; the setting is named."""
+    body = around[0] + b",".join([b"{}"] * 11) + around[1]
+    assert len(split("orders.search", body, WRAPPERS, page=3, most=11).records) == 11
+    said = r"orders.search page 3: .* more than 10 records\. .* raise ORDERSYNC_API__MAX_PAGE_RECORDS"
+    with pytest.raises(ResponseTooLarge, match=said):
+        split("orders.search", body, WRAPPERS, page=3, most=10)
+    with pytest.raises(ResponseTooLarge, match=f"more than {MAX_RECORDS} records$"):
+        page(around[0] + b",".join([b"1"] * (MAX_RECORDS + 1)) + around[1])
+
+
+@pytest.mark.parametrize("fault", [b"", b"\x01"])
+def test_a_page_of_very_many_fields(fault: bytes) -> None:
+    """They are not searched for a list one by one."""
+    fields = b",".join(b'"k%d":"%b"' % (number, fault) for number in range(MAX_FIELDS + 1))
+    with pytest.raises(ResponseTooLarge, match=f"more than {MAX_FIELDS} fields"):
+        page(b"{" + fields + b"}")
