@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from worker.errors import RateLimited
+from worker.ordermesh.http.waits import Wait, WaitTime
 from worker.redis import scripts
 from worker.redis.connections import answer
+from worker.redis.stored import number_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -23,8 +26,11 @@ if TYPE_CHECKING:
 
 MAX_EXHAUSTED = 30.0
 """Seconds. However long the gateway's limit lasts, a request is tried then, and the refusal says what follows."""
+LIMIT_REACHED = "OrderMesh has answered that its rate limit permits no further request until then"
 _BLOCK_SECONDS = 0.02
 _KEEP_SECONDS = 0.25
+_ROUNDED = 0.002
+"""Seconds by which the script rounds a wait up."""
 _QUIET_SECONDS = 5.0
 """A worker that has requested no permit for this long does not share the budget any longer."""
 
@@ -35,6 +41,7 @@ class BudgetStatistics:
 
     granted: int
     waited_seconds: float
+    """Seconds during which at least one request waited: for a free slot, for its turn to ask, or for a permit."""
     sharing_workers: int
     concurrency: int
 
@@ -58,11 +65,12 @@ class BudgetUse:
 
 async def use_of(redis: Redis, keys: Keys, now: float) -> BudgetUse:
     """Return how much of the budget of an account is used; `now` is in seconds since 1970."""
-    result = await answer(redis.hmget(keys.budget, ["rate", "minute", "used", "before"]))
-    workers = await redis.zcount(
-        f"{keys.budget}:sharing", (now - _QUIET_SECONDS) * 1000, (now + _QUIET_SECONDS) * 1000
+    *result, sharing = await answer(redis.hmget(keys.budget, ["rate", "minute", "used", "before", "sharing"]))
+    workers = sum(
+        abs(now - number_of(entry.rpartition(b"=")[2]) / 1000) <= _QUIET_SECONDS
+        for entry in (sharing or b"").split()
     )
-    rate, minute, used, before = (float(value or 0) for value in result)
+    rate, minute, used, before = (max(0.0, number_of(value)) for value in result)
     # The previous minute counts by the part of it that is within the last 60 seconds.
     passed = now / 60 - minute
     requests = used + before * (1 - max(0.0, passed)) if passed < 1 else used * max(0.0, 2 - passed)
@@ -74,8 +82,6 @@ class Grant:
     """The right to send one request."""
 
     slot: object
-    waited: float
-    """Seconds of waiting because of the rate limit."""
 
 
 class Budget:
@@ -92,7 +98,6 @@ class Budget:
         clock: Clock,
     ) -> None:
         self._redis, self._keys, self._clock, self._worker_id = redis, keys, clock, worker_id
-        self._sharing_key = f"{keys.budget}:sharing"
         self._rate, self._max_concurrency = requests_per_second, max_concurrency
         self._capacity = max(max_concurrency, int(requests_per_second * _BLOCK_SECONDS * 4))
         self._block = max(1, int(requests_per_second * _BLOCK_SECONDS))
@@ -101,31 +106,51 @@ class Budget:
         self._slots = anyio.CapacityLimiter(max_concurrency)
         self._request_lock = anyio.Lock()
         self._permits, self._permits_until = 0, 0.0
-        self._granted, self._waited, self._sharing = 0, 0.0, 1
+        self._granted, self._sharing = 0, 1
+        self._waited = WaitTime()
+        self.pause: Wait | None = None
+        """While the gateway permits no request, because it has said so."""
 
     def statistics(self) -> BudgetStatistics:
         """Return the current figures."""
-        return BudgetStatistics(self._granted, self._waited, self._sharing, int(self._slots.total_tokens))
+        return BudgetStatistics(
+            self._granted, self._waited.seconds, self._sharing, int(self._slots.total_tokens)
+        )
 
-    async def acquire(self) -> Grant:
+    async def acquire(self, time: WaitTime | None = None) -> Grant:
         """Wait for the right to send one request, and return it. Pass it to `release` when the request has ended.
 
         The end of the caller does not matter: an abandoned request is still in flight.
+
+        Args:
+            time: Adds up how long the requests of the caller wait.
+
         """
         slot = object()
-        await self._slots.acquire_on_behalf_of(slot)
-        waited = 0.0
+        try:
+            self._slots.acquire_on_behalf_of_nowait(slot)
+        except anyio.WouldBlock:
+            has_slot = has_permit = False
+        else:
+            has_slot, has_permit = True, self._take_permit()
+        if not has_permit:
+            with self._waited.counted(self._clock), (time or WaitTime()).counted(self._clock):
+                await self._wait(slot, has_slot=has_slot)
+        self._granted += 1
+        return Grant(slot)
+
+    async def _wait(self, slot: object, *, has_slot: bool) -> None:
+        """Wait until `slot` is one of the slots, and for a permit."""
+        if not has_slot:
+            await self._slots.acquire_on_behalf_of(slot)
         try:
             if not self._take_permit():
-                async with self._request_lock:  # one task waits for all, so the waits add up to real time
+                async with self._request_lock:  # one task asks Redis for all
                     while not self._take_permit():
-                        waited += await self._request_permits()
+                        await self._request_permits()
         except BaseException:
             self._slots.release_on_behalf_of(slot)
             raise
-        self._granted += 1
-        self._waited += waited
-        return Grant(slot, waited)
 
     def release(self, grant: Grant) -> None:
         """Free the slot of a request that has ended."""
@@ -138,7 +163,7 @@ class Budget:
 
     async def leave(self) -> None:
         """Give this worker's share to the others at once, instead of after some seconds without a request."""
-        await answer(self._redis.zrem(self._sharing_key, self._worker_id))
+        await self._script(keys=[self._keys.budget], args=[self._rate, self._capacity, 0, self._worker_id])
 
     def _take_permit(self) -> bool:
         # Old permits expire: used together later, they would be a burst that exceeds the rate.
@@ -147,10 +172,10 @@ class Budget:
             return True
         return False
 
-    async def _request_permits(self) -> float:
-        """Request permits once; wait if none was granted. Return the seconds of waiting."""
+    async def _request_permits(self) -> None:
+        """Request permits once; wait if none was granted."""
         granted, wait_ms, sharing = await self._script(
-            keys=[self._keys.budget, self._sharing_key],
+            keys=[self._keys.budget],
             args=[self._rate, self._capacity, self._block, self._worker_id],
         )
         self._sharing = sharing
@@ -159,6 +184,12 @@ class Budget:
             self._slots.total_tokens = share
         if granted:
             self._permits, self._permits_until = granted, self._clock.monotonic() + _KEEP_SECONDS
-            return 0.0
-        await self._clock.sleep(wait_ms / 1000)
-        return float(wait_ms) / 1000
+            return
+        seconds = wait_ms / 1000
+        try:
+            if seconds > 1 / self._rate + _ROUNDED:  # a permit comes sooner, unless the gateway permits none
+                now = self._clock.now()
+                self.pause = Wait(LIMIT_REACHED, now, now + seconds, RateLimited.code)
+            await self._clock.sleep(seconds)
+        finally:
+            self.pause = None

@@ -78,10 +78,11 @@ def _seconds_to_reset(response: httpx.Response, now: float) -> float | None:
 
 def _first(response: httpx.Response, names: tuple[str, ...], item: re.Pattern[str]) -> float | None:
     """Return the number in the first of these headers, or in the one header RateLimit that has them as items."""
+    headers = response.headers
     for name in names:
-        if (value := _number(response.headers.get(name))) is not None:
+        if name in headers and (value := _number(headers[name])) is not None:
             return value
-    found = item.search(response.headers.get("ratelimit", "").lower())
+    found = item.search(headers["ratelimit"].lower()) if "ratelimit" in headers else None
     return float(found[1]) if found else None
 
 

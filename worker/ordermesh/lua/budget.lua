@@ -1,47 +1,66 @@
 -- Takes permits for requests from the budget that all workers of an account share: a token bucket.
--- KEYS: bucket (hash), workers (sorted set)
--- ARGV: requests per second, capacity, number of requests, name of the worker
+-- KEYS: bucket (hash)
+-- ARGV: requests per second, capacity, number of requests, name of the worker; 0 requests: the worker ends
 -- Returns {granted requests, milliseconds to wait if none was granted, workers that called in the last 5 s}.
 -- None is granted until `exhausted_until` (exhaust_budget.lua), 30 s at most.
--- It also stores the rate, and the number of requests granted in this minute of the clock (`minute`, counted since
--- 1970) and in the previous one, to report the use of the budget.
+-- It also stores the rate, the workers (`sharing`: each name and the time of its last call), and the number of requests
+-- granted in this minute of the clock (`minute`, counted since 1970) and in the previous one, to report the use of the
+-- budget. All of it is in one hash, so that a call reads once and writes once.
 -- Invariant: in any span of s seconds at most capacity + s * rate requests are granted.
 local MOST_PAUSE = 30000
+local QUIET = 5000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local rate = tonumber(ARGV[1]) / 1000
 local capacity = tonumber(ARGV[2])
-local state = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'exhausted_until')
+local wanted = tonumber(ARGV[3])
+local state = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'exhausted_until', 'minute', 'used', 'before', 'sharing')
+local sharing, workers = {}, 0
+for name, called in string.gmatch(state[7] or '', '([^ =]+)=(%d+)') do
+  -- One that called in the future did so before the clock was put back.
+  if name ~= ARGV[4] and tonumber(called) >= now - QUIET and tonumber(called) <= now then
+    workers = workers + 1
+    sharing[workers] = name .. '=' .. called
+  end
+end
+if wanted == 0 then
+  if state[7] then
+    redis.call('HSET', KEYS[1], 'sharing', table.concat(sharing, ' '))
+  end
+  return {0, 0, workers}
+end
+workers = workers + 1
+sharing[workers] = string.format('%s=%.0f', ARGV[4], math.floor(now))
 local tokens = tonumber(state[1]) or capacity
+if not (tokens >= 0 and tokens <= capacity) then -- also for one that is no number
+  tokens = capacity
+end
 local at = tonumber(state[2]) or now
 tokens = math.min(capacity, tokens + math.max(0, now - at) * rate)
 -- A pause that is longer than any the worker asks for was written before the clock was put back.
 local pause = (tonumber(state[3]) or 0) - now
-if pause < 0 or pause > MOST_PAUSE then
+if not (pause >= 0 and pause <= MOST_PAUSE) then
   pause = 0
 end
-local granted = pause > 0 and 0 or math.min(tonumber(ARGV[3]), math.floor(tokens))
+local granted = pause > 0 and 0 or math.min(wanted, math.floor(tokens))
 tokens = tokens - granted
 local wait = 0
 if granted == 0 then
   wait = math.ceil(math.max(pause, (1 - tokens) / rate))
 end
 local minute = math.floor(now / 60000)
-local counted = redis.call('HMGET', KEYS[1], 'minute', 'used')
-local used, before = tonumber(counted[2]) or 0, nil
-if tonumber(counted[1]) ~= minute then
-  before = tonumber(counted[1]) == minute - 1 and used or 0
+local used, before = tonumber(state[5]) or 0, tonumber(state[6]) or 0
+if not (used >= 0 and used < 1e15) then
   used = 0
 end
-redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens), 'at', string.format('%.3f', now),
-  'rate', ARGV[1], 'minute', minute, 'used', used + granted)
-if before then
-  redis.call('HSET', KEYS[1], 'before', before)
+if tonumber(state[4]) ~= minute then
+  before = tonumber(state[4]) == minute - 1 and used or 0
+  used = 0
+  -- Longer than the bucket takes to be full again, beyond this minute: if it expired earlier, the next one would start
+  -- full.
+  redis.call('HSET', KEYS[1], 'minute', minute)
+  redis.call('PEXPIRE', KEYS[1], 60000 + math.ceil(math.min(math.max(60000, capacity / rate), 2592000000)))
 end
--- The bucket expires when it is full again: if it expired earlier, the next one would start full.
-redis.call('PEXPIRE', KEYS[1], math.ceil(math.min(math.max(60000, capacity / rate), 2592000000)))
-redis.call('ZADD', KEYS[2], now, ARGV[4])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 5000)
-redis.call('ZREMRANGEBYSCORE', KEYS[2], string.format('(%.17g', now), '+inf') -- from before the clock was put back
-redis.call('PEXPIRE', KEYS[2], 60000)
-return {granted, wait, redis.call('ZCARD', KEYS[2])}
+redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens), 'at', string.format('%.3f', now),
+  'rate', ARGV[1], 'used', used + granted, 'before', before, 'sharing', table.concat(sharing, ' '))
+return {granted, wait, workers}

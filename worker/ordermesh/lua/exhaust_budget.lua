@@ -7,7 +7,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local ends = now + tonumber(ARGV[1])
 local before = tonumber(redis.call('HGET', KEYS[1], 'exhausted_until')) or 0
-if ends > before or before > now + MOST_PAUSE then
+if not (before >= ends and before <= now + MOST_PAUSE) then
   redis.call('HSET', KEYS[1], 'exhausted_until', string.format('%.3f', ends))
   if redis.call('PTTL', KEYS[1]) < 60000 then
     redis.call('PEXPIRE', KEYS[1], 60000)

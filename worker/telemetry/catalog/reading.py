@@ -6,8 +6,8 @@ from worker.telemetry.catalog.kinds import LogEvent, LogLevel
 
 _POLL = (
     "run_id", "trace_id", "resource", "plan", "reason", "outcome", "covered", "pages", "records", "snapshot", "created",
-    "updated", "deleted", "outside", "silent", "noise", "stale", "unreadable", "parked", "recorded", "follow_ups",
-    "missing", "drift", "unchanged", "requests", "retries", "budget_wait_s", "duration_s",
+    "updated", "deleted", "outside", "silent", "noise", "stale", "unreadable", "parked", "erased", "recorded",
+    "follow_ups", "missing", "drift", "unchanged", "requests", "retries", "budget_wait_s", "duration_s",
 )  # fmt: skip
 _EVIDENCE = ("total", "newest", "clock_offset_s", "scan_age_s")
 _LOAD = ("group", "unread", "unread_bytes", "used_memory", "maxmemory")

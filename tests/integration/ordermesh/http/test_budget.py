@@ -11,17 +11,17 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.support.scripted_server import OwnClock
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, eventually
 from worker.clock import Clock, SystemClock
 from worker.keys import Keys
-from worker.ordermesh.http.budget import Budget
+from worker.ordermesh.http.budget import LIMIT_REACHED, Budget
+from worker.ordermesh.http.waits import Wait, WaitTime
 from worker.redis import scripts
 from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio
 
 KEYS = Keys("default")
-SHARING = f"{KEYS.budget}:sharing"
 Maker = Callable[..., Budget]
 
 
@@ -75,9 +75,7 @@ class GrantLog:
 
     async def ask(self, rate: float, capacity: int, wanted: int, worker: str = "w") -> list[int]:
         """Ask once."""
-        answer: list[int] = await self._script(
-            keys=[KEYS.budget, SHARING], args=[rate, capacity, wanted, worker]
-        )
+        answer: list[int] = await self._script(keys=[KEYS.budget], args=[rate, capacity, wanted, worker])
         self.grants.append((await redis_time(self._db), answer[0]))
         return answer
 
@@ -131,10 +129,25 @@ async def test_a_clock_that_went_back(db: Redis) -> None:
 
 
 async def test_keys_expire(db: Redis) -> None:
-    """An account that is given up leaves nothing behind; the keys have an end from the first call on."""
+    """An account that is given up leaves nothing behind; the key has an end from the first call on."""
     await GrantLog(db).ask(10, 4, 1)
-    for key in (KEYS.budget, SHARING):
-        assert 0 < await db.pttl(key) <= 60_000
+    assert 0 < await db.pttl(KEYS.budget) <= 120_000
+
+
+async def test_a_request_costs_three_commands(db: Redis) -> None:
+    """Beside the call of the script: the time, one read and one write; in a new minute two more."""
+    log = GrantLog(db)
+    await log.ask(1000, 40, 1)
+    await db.config_resetstat()
+    for _ in range(20):
+        await log.ask(1000, 40, 1)
+    stats = await db.info("commandstats")
+    calls = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+    assert {name: calls.get(name, 0) for name in ("evalsha", "hmget", "zadd", "zcard")} == {
+        "evalsha": 20, "hmget": 20, "zadd": 0, "zcard": 0,
+    }  # fmt: skip
+    assert calls["hset"] <= 21
+    assert calls.get("pexpire", 0) <= 1
 
 
 @pytest.mark.parametrize("rate", [0.01, 1e-9])
@@ -163,14 +176,35 @@ async def test_workers_share_the_rate(budget: Maker, db: Redis) -> None:
 
 async def test_waits_add_up_to_real_time(budget: Maker) -> None:
     """The seconds waited are those that went by, not those times the number of callers that waited."""
-    worker = budget(rate=10, concurrency=4)
+    worker, waited = budget(rate=10, concurrency=4), WaitTime()
     await use(worker, 4)
+    before = worker.statistics().waited_seconds
     began = time.monotonic()
-    grants = await asyncio.gather(*(worker.acquire() for _ in range(4)))
+    await asyncio.gather(*(worker.acquire(waited) for _ in range(4)))
     took = time.monotonic() - began
-    waited = sum(grant.waited for grant in grants)
-    assert 0.04 < waited <= took + 0.005
-    assert worker.statistics().waited_seconds == pytest.approx(waited)
+    assert 0.04 < waited.seconds <= took + 0.005
+    assert worker.statistics().waited_seconds - before == pytest.approx(waited.seconds, abs=0.005)
+
+
+@pytest.mark.parametrize("of", ["slot", "lock"])
+async def test_all_of_the_wait_counts(budget: Maker, of: str) -> None:
+    """The wait for a free slot, and for another caller that asks Redis, counts like that for a permit."""
+    clock = OwnClock()
+    worker, waited = budget(rate=100_000, concurrency=1 if of == "slot" else 4, clock=clock), WaitTime()
+    grant = await worker.acquire()
+    clock.offset += 1  # what is left of the block is stale by now
+    if of == "lock":
+        await worker._request_lock.acquire()
+    waiting = asyncio.create_task(worker.acquire(waited))
+    await asyncio.sleep(0)
+    clock.offset += 17
+    if of == "lock":
+        worker._request_lock.release()
+    else:
+        worker.release(grant)
+    await asyncio.wait_for(waiting, PATIENCE)
+    assert 17 <= waited.seconds < 18
+    assert 17 <= worker.statistics().waited_seconds < 18
 
 
 async def test_the_wait_is_slept_by_the_clock(budget: Maker) -> None:
@@ -184,8 +218,30 @@ async def test_the_wait_is_slept_by_the_clock(budget: Maker) -> None:
     clock = Clock()
     worker = budget(rate=20, concurrency=1, clock=clock)
     await use(worker, 3)
-    assert sum(clock.slept) == pytest.approx(worker.statistics().waited_seconds)
+    assert 0 < sum(clock.slept) <= worker.statistics().waited_seconds + 0.002
     assert all(0 < slept <= 0.051 for slept in clock.slept)
+
+
+async def test_a_pause_of_the_gateway_is_known_while_it_lasts(budget: Maker) -> None:
+    """A budget that the gateway has exhausted says so, until when, and no more once a request may be sent."""
+
+    class Clock(OwnClock):
+        async def sleep(self, seconds: float) -> None:
+            seen.append((worker.pause, self.now() + seconds))
+            await super().sleep(seconds)
+
+    seen: list[tuple[Wait | None, float]] = []
+    worker = budget(rate=100, concurrency=1, clock=Clock())
+    await worker.exhaust(20)
+    task = asyncio.create_task(worker.acquire())
+    await eventually(lambda: seen)
+    pause, until = seen[0]
+    assert pause is not None
+    assert pause.cause == LIMIT_REACHED
+    assert pause.next_try == pytest.approx(until, abs=1)
+    task.cancel()
+    await asyncio.wait([task])
+    assert worker.pause is None
 
 
 async def test_concurrency_is_bounded(budget: Maker) -> None:
@@ -210,7 +266,8 @@ async def test_concurrency_is_divided_and_given_back(budget: Maker, db: Redis) -
     await use(one)
     assert [each.statistics().concurrency for each in (one, other)] == [2, 2]
     assert one.statistics().sharing_workers == 2
-    await db.zadd(SHARING, {"w2": await redis_time(db) * 1000 - 5_001})
+    stale = int(await redis_time(db) * 1000) - 5_001
+    await db.hset(KEYS.budget, "sharing", f"w2={stale}")  # type: ignore[misc] # as above
     clock.offset += 1
     await use(one)
     assert one.statistics().concurrency == 4
