@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import ssl
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +17,9 @@ from hypothesis import settings as hypothesis_settings
 
 from tests.support.servers import Server
 from tests.support.worker import BenchContext, BenchMaker
+from worker.config.sections import ApiSettings
+from worker.ordermesh.http import token_cipher, transport
+from worker.ordermesh.http.tls import tls_context
 from worker.sandbox import SandboxServer
 from worker.telemetry import log as logs
 from worker.telemetry.catalog.conformity import conformity
@@ -69,6 +75,29 @@ def quiet_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     logs.redaction.forget_all()
     assert conformity.found == []
+
+
+@pytest.fixture(autouse=True)
+def cheap_scrypt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logins in the process of the tests take no time; those of programs that it starts take what they take."""
+    monkeypatch.setattr(token_cipher, "SCRYPT_COST", 2)
+
+
+@pytest.fixture(autouse=True)
+def authorities_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The authorities of this machine, which take as long to read as a short test, are read once for all tests."""
+    monkeypatch.setattr(transport, "tls_context", _tls_context)
+
+
+def _tls_context(api: ApiSettings) -> ssl.SSLContext:
+    if api.ca_file is not None or api.client_cert_file is not None:
+        return tls_context(api)
+    return _usual_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@functools.cache
+def _usual_context(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    return tls_context(ApiSettings())
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ token in snake case, so both spellings are read.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ordersync_consumer.redaction import words_of
 from worker.errors import SettingsError, UnreadableAnswer
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CLIENT_LIFETIME = 86_400.0
 USER_LIFETIME = 900.0
 """Lifetimes of a token in seconds, for a response that does not contain one."""
+MAX_LIFETIME = 86_400.0
+"""Seconds after which a token is renewed at the latest, whatever lifetime the gateway says."""
 
 MAX_TOKEN = 16_384
 """Bytes of a token. Most servers refuse a longer header."""
@@ -41,11 +43,6 @@ class Credentials:
     def __repr__(self) -> str:
         return f"Credentials(name={self.name!r}, is_client={self.is_client})"
 
-    def fingerprint(self, base_url: str) -> str:
-        """Return a hash that distinguishes the tokens of different logins and does not reveal the secret."""
-        text = "\0".join((base_url, self.name, self.secret, str(self.is_client)))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
 
 class Token(msgspec.Struct, frozen=True):
     """An access token and its lifetime. Times are in seconds since 1970."""
@@ -53,7 +50,6 @@ class Token(msgspec.Struct, frozen=True):
     access: str
     expires_at: float
     renew_at: float
-    login: str
     refresh: str | None = None
     issued_at: float = 0.0
 
@@ -101,7 +97,7 @@ def renewal_request(credentials: Credentials, token: Token | None) -> LoginReque
 
 
 def parse_token(
-    request: LoginRequest, body: bytes, *, now: float, share: float, login: str, previous: Token | None
+    request: LoginRequest, body: bytes, *, now: float, share: float, previous: Token | None
 ) -> Token:
     """Return the token in the response to a login.
 
@@ -110,7 +106,6 @@ def parse_token(
         body: The body of the response.
         now: When the response arrived, in seconds since 1970.
         share: The part of its lifetime after which the token is to be renewed.
-        login: The fingerprint of the credentials.
         previous: The last token; its refresh token stays valid if the response contains no new one.
 
     Raises:
@@ -130,9 +125,8 @@ def parse_token(
             request.operation, f"the accessToken has {len(access)} bytes; {MAX_TOKEN} are possible"
         )
     is_client = request.operation == "clients.token"
-    lifetime = _seconds(fields, "expiresIn", "expires_in") or (
-        CLIENT_LIFETIME if is_client else USER_LIFETIME
-    )
+    said = _seconds(fields, "expiresIn", "expires_in")
+    lifetime = min(said or (CLIENT_LIFETIME if is_client else USER_LIFETIME), MAX_LIFETIME)
     # A refresh without a new refresh token leaves the old one valid. The one of a client token is never used: the
     # vendor says that client tokens have no refresh flow.
     refresh = _text(fields, "refreshToken", "refresh_token")
@@ -144,7 +138,6 @@ def parse_token(
         access=access,
         expires_at=now + lifetime,
         renew_at=now + lifetime * share,
-        login=login,
         refresh=None if is_client else refresh,
         issued_at=now,
     )
@@ -156,7 +149,7 @@ def _session_fields(request: LoginRequest, body: bytes) -> dict[str, Any]:
         fields = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableAnswer(
-            request.operation, f"the response to the login cannot be read: {error}"
+            request.operation, f"the response to the login cannot be read: {words_of(error)}"
         ) from None
     inner = [value for value in fields.values() if isinstance(value, dict)]
     return inner[0] if len(inner) == 1 and not _text(fields, "accessToken", "access_token") else fields

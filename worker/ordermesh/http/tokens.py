@@ -2,7 +2,11 @@
 
 Only one login runs at a time: within a process because of a lock, across processes because of a lock in Redis, which
 only its owner can release. The owner reads the token again before it logs in. A new token, with its rotated refresh
-token, is stored in Redis before any worker uses it, so it is not lost if the worker crashes right afterwards.
+token, is stored in Redis before any worker uses it, so it is not lost if the worker crashes right afterwards. What is
+stored is encrypted (`token_cipher.py`).
+
+A refused token leads to one fresh login. If the gateway refuses the new token as well, the next login waits, so that a
+gateway that answers 401 or 403 to everything causes neither a storm of logins nor a day of failure.
 """
 
 from __future__ import annotations
@@ -16,9 +20,11 @@ import anyio
 import msgspec
 import redis.exceptions
 
+from worker.backoff import Backoff
 from worker.cancellation import finish, plain_errors
 from worker.errors import GatewayUnreachable, LoginRejected, OrderMeshError
 from worker.ordermesh.http.auth import (
+    MAX_LIFETIME,
     RENEW_AFTER,
     Credentials,
     LoginRequest,
@@ -27,11 +33,14 @@ from worker.ordermesh.http.auth import (
     parse_token,
     renewal_request,
 )
+from worker.ordermesh.http.token_cipher import TokenCipher
 from worker.redis import scripts
 from worker.redis.connections import answer
 from worker.telemetry.log import get_logger, redaction
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis.asyncio import Redis
 
     from worker.clock import Clock
@@ -42,19 +51,29 @@ Login = Callable[[LoginRequest], Awaitable[bytes]]
 
 LOCK_SECONDS = 10.0
 """Seconds after which the lock of a crashed owner expires. A running owner extends it as long as it needs it."""
+LOGIN_BACKOFF = Backoff(first=60, most=600)
+"""Seconds between logins while the gateway refuses each token that it has just issued."""
+DENIED_SECONDS = 600.0
+"""Age in seconds from which a token that only gets 403 is replaced: its permissions may be those of an earlier time."""
 _KEEP_SECONDS = 30 * 86_400.0
 _POLL_SECONDS = 0.05
 _RETRY_SECONDS = 30.0
-
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Token).decode
 
 
 class TokenSource:
     """Returns a valid token, and renews it before it expires.
 
-    `rotated` returns the credentials if they have changed at their source, otherwise None. It is called after a refusal
-    and before the login that follows one, so that a secret rotated on disk is used at once.
+    Args:
+        redis: Where the token is stored.
+        keys: The keys of the account.
+        credentials: The login.
+        base_url: The gateway.
+        login: Sends a login.
+        clock: What lifetimes go by.
+        rotated: Returns the credentials if they have changed at their source, otherwise None. It is called after a
+            refusal and before the login that follows one, so that a secret rotated on disk is used at once.
+        secret_keys: The secret keys that encrypt the token, newest first; the secret of the login if there are none.
+
     """
 
     def __init__(
@@ -67,18 +86,28 @@ class TokenSource:
         login: Login,
         clock: Clock,
         rotated: Callable[[], Credentials | None] = lambda: None,
+        secret_keys: Sequence[str] = (),
     ) -> None:
         self._redis, self._keys, self._clock = redis, keys, clock
-        self._credentials, self._base_url, self._login = credentials, base_url, login
+        self._credentials, self._login = credentials, login
+        self._cipher = TokenCipher(base_url, keys.token, secret_keys)
+        self._unreadable = b""
+        self._refusals, self._next_login_at, self._denials = 0, 0.0, 0
         self._rotated, self._refused = rotated, False
         self._token: Token | None = None
         self._renewing = anyio.Lock()
+        self._login_refused: LoginRejected | None = None
         self._store = scripts.load(redis, "worker.ordermesh", "token_store")
         self._keep_lock = scripts.load(redis, "worker.ordermesh", "keep_lock")
         self._unlock = scripts.load(redis, "worker.ordermesh", "unlock")
         self.logins = 0
         self._log = get_logger(account=keys.account)
         redaction.add(credentials.secret)
+
+    @property
+    def is_refused(self) -> bool:
+        """True while the next login has to wait, because the gateway has refused tokens that it had just issued."""
+        return bool(self._refusals)
 
     async def get(self) -> Token:
         """Return a token for the next request; log in or renew it if that is due."""
@@ -87,12 +116,42 @@ class TokenSource:
             return token
         return await self._renew(rejected=None)
 
-    async def renew(self, rejected: str) -> Token:
-        """Return another token than the `rejected` one, which the server answered with 401."""
-        return await self._renew(rejected=rejected)
+    async def renew(self, rejected: str) -> Token | None:
+        """Return another token than the `rejected` one, which the server answered with 401.
+
+        None if there is no other, and the next login has to wait since the last ones gave tokens that were refused.
+        """
+        if self._clock.now() >= self._next_login_at:
+            return await self._renew(rejected=rejected)
+        _, token = await self._read()
+        return self._adopt(token) if token is not None and self._is_fresh(token, rejected) else None
+
+    async def renew_denied(self, denied: Token) -> Token | None:
+        """Return another token than one that got a 403; None if a login would not help or was tried lately.
+
+        A 403 is a normal answer to an operation that the client may not use. It is one about the token if nothing has
+        succeeded since the last 403, and the token is old.
+        """
+        self._denials += 1
+        if self._denials < 2 or self._clock.now() - denied.issued_at < DENIED_SECONDS:
+            return None
+        return await self.renew(denied.access)
+
+    def accepted(self) -> None:
+        """Take note that the gateway has accepted the token."""
+        self._refusals, self._next_login_at, self._denials = 0, 0.0, 0
+
+    def refused(self) -> None:
+        """Take note that the gateway has refused a token that it had just issued: the next login waits."""
+        if self._clock.now() >= self._next_login_at:
+            self._refusals += 1
+            self._next_login_at = self._clock.now() + LOGIN_BACKOFF.pause(self._refusals, self._clock)
 
     async def _renew(self, rejected: str | None) -> Token:
+        before = self._login_refused
         async with self._renewing:
+            if self._login_refused is not None and self._login_refused is not before:
+                raise self._login_refused  # while this caller waited: the same login again would be refused as well
             _, token = await self._read()
             if token is not None and self._is_fresh(token, rejected):
                 return self._adopt(token)
@@ -109,14 +168,23 @@ class TokenSource:
                 raw, token = await self._read()  # another worker may have stored one meanwhile
                 if token is not None and self._is_fresh(token, rejected):
                     return self._adopt(token)
-                new = await self._obtain(token, rejected)
+                try:
+                    new = await self._obtain(token, rejected)
+                except LoginRejected as error:
+                    self._login_refused = error
+                    raise
                 stored = await finish(
                     self._store(
                         keys=[self._keys.token, self._keys.token_lock],
-                        args=[_encode(new), raw, owner, int(_KEEP_SECONDS * 1000)],
+                        args=[
+                            await self._cipher.encrypt(new, self._credentials),
+                            raw,
+                            owner,
+                            self._kept_ms(new),
+                        ],
                     )
                 )
-                return self._adopt(self._usable(stored) or new)
+                return self._adopt(await self._cipher.decrypt(stored, self._credentials) or new)
 
     @asynccontextmanager
     async def _lock(self) -> AsyncIterator[str]:
@@ -150,20 +218,20 @@ class TokenSource:
     async def _read(self) -> tuple[bytes, Token | None]:
         """Return the stored bytes, and the token if it belongs to this login."""
         raw: bytes = await self._redis.get(self._keys.token) or b""
-        return raw, self._usable(raw)
+        token = await self._cipher.decrypt(raw, self._credentials) if raw else None
+        if raw and token is None and raw != self._unreadable:
+            self._log.warning("token_not_readable")
+            self._unreadable = raw
+        return raw, token
 
-    def _usable(self, raw: bytes) -> Token | None:
-        try:
-            token = _decode(raw) if raw else None
-        except (msgspec.DecodeError, RecursionError):
-            token = None  # not written by this version; the next login replaces it
-        return token if token is not None and token.login == self._fingerprint() else None
-
-    def _fingerprint(self) -> str:
-        return self._credentials.fingerprint(self._base_url)
+    def _kept_ms(self, token: Token) -> int:
+        """Return for how many milliseconds Redis keeps a token: a refresh token may outlive the access token."""
+        seconds = _KEEP_SECONDS if token.refresh else max(token.expires_at - self._clock.now(), 1.0)
+        return int(seconds * 1000)
 
     def _is_fresh(self, token: Token, rejected: str | None) -> bool:
-        return token.access != rejected and self._clock.now() < token.renew_at
+        now = self._clock.now()  # which may have been put back
+        return token.access != rejected and now < token.renew_at <= now + MAX_LIFETIME
 
     def _is_alive(self, token: Token, rejected: str | None) -> bool:
         return token.access != rejected and self._clock.now() < token.expires_at
@@ -176,6 +244,8 @@ class TokenSource:
 
     async def _obtain(self, previous: Token | None, rejected: str | None) -> Token:
         try:
+            if rejected is not None:
+                return await self._enter(previous)  # the session of a refused token is over
             return await self._log_in(previous)
         except LoginRejected:
             raise
@@ -228,7 +298,6 @@ class TokenSource:
             body,
             now=self._clock.now(),
             share=self._clock.uniform(*RENEW_AFTER),
-            login=self._fingerprint(),
             previous=previous,
         )
         redaction.add_passing(token.access, token.refresh)

@@ -260,6 +260,13 @@ EVENTS = (
         fields=("reason",),
     ),
     LogEvent(
+        "token_not_readable",
+        LogLevel.WARNING,
+        "The token in Redis was encrypted with another login or secret key, or it is damaged. The worker logs in.",
+        "After a change of the login or of the secret key this is said once. If it is said again, give all workers of "
+        "the account the same login and the same ORDERSYNC_SECRET_KEY.",
+    ),
+    LogEvent(
         "token_lock_not_released",
         LogLevel.DEBUG,
         "The lock of the login could not be released; it expires.",

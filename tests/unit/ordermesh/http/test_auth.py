@@ -24,12 +24,12 @@ from worker.ordermesh.http.auth import (
 CLIENT = Credentials("client-1", "client-secret", is_client=True)
 USER = Credentials("joe@example.com", "user-password", is_client=False)
 REFRESH = LoginRequest("users.refresh", {"refreshToken": "r0"})
-PREVIOUS = Token(access="a0", expires_at=2_000, renew_at=1_900, login="l", refresh="r0")
+PREVIOUS = Token(access="a0", expires_at=2_000, renew_at=1_900, refresh="r0")
 
 
 def parse(request: LoginRequest, previous: Token | None = None, share: float = 0.8, **answer: Any) -> Token:
     body = json.dumps(answer).encode()
-    return parse_token(request, body, now=1_000.0, share=share, login="l", previous=previous)
+    return parse_token(request, body, now=1_000.0, share=share, previous=previous)
 
 
 def test_client_login() -> None:
@@ -147,7 +147,7 @@ def test_new_login_forgets_the_old_refresh_token() -> None:
 def test_unusable_answers(body: bytes) -> None:
     """An answer without a token that a header can carry is an error of ours, and none of it is repeated."""
     with pytest.raises(UnreadableAnswer) as caught:
-        parse_token(login_request(USER), body, now=0, share=0.8, login="l", previous=None)
+        parse_token(login_request(USER), body, now=0, share=0.8, previous=None)
     assert "s3cret" not in str(caught.value)
     assert "users.login" in str(caught.value)
 
@@ -158,20 +158,6 @@ def test_no_repr_shows_a_secret() -> None:
     text = " ".join(map(repr, things))
     for secret in ("client-secret", "user-password", "'a0'", "r0"):
         assert secret not in text
-
-
-def test_fingerprint_tells_logins_apart() -> None:
-    """Another gateway, name, secret or kind of login is another login; the secret cannot be seen in it."""
-    same = Credentials("client-1", "client-secret", is_client=True)
-    others = [
-        CLIENT.fingerprint("http://b"),
-        Credentials("client-2", "client-secret", is_client=True).fingerprint("http://a"),
-        Credentials("client-1", "other-secret", is_client=True).fingerprint("http://a"),
-        Credentials("client-1", "client-secret", is_client=False).fingerprint("http://a"),
-    ]
-    assert same.fingerprint("http://a") == CLIENT.fingerprint("http://a")
-    assert len({CLIENT.fingerprint("http://a"), *others}) == 5
-    assert "secret" not in CLIENT.fingerprint("http://a")
 
 
 def test_a_service_client_wins_over_a_user() -> None:
