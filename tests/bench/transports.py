@@ -20,79 +20,29 @@ import aiohttp
 import httpx
 import msgspec
 import uvloop
-from httpx_aiohttp import AiohttpTransport
-from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
 from xxhash import xxh3_64_digest
 
 from tests.bench.harness import Setup, page_source, sampled
 from tests.bench.rawhttp import RawConnection
 from tests.bench.rivals import PAGE_SIZE, Result, Stopwatch
 from tests.bench.rivals.raw import Heads, Raws
-from worker.ordermesh.http.transport import Transport
+from worker.config.sections import ApiSettings
+from worker.ordermesh.http.transport import READ_BUFFER, make_http
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     Fetch = Callable[[str], Awaitable[bytes]]
 
-READ_BUFFER = 1 << 18
 LATENCIES = (0.0, 20.0)
 IN_FLIGHT = (4, 16)
 
 
-class WholeBody(AiohttpResponseStream):
-    """The body as one piece: joined once by aiohttp, and not again by httpx."""
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with map_aiohttp_exceptions():
-            body = await self._aiohttp_response.content.read()
-        if body:
-            yield body
-
-
-class LargeChunks(AiohttpResponseStream):
-    """Pieces of up to 1 MB instead of 16 KB."""
-
-    CHUNK_SIZE = 1 << 20
-
-
-class Whole(AiohttpTransport):
-    """The aiohttp transport with another response stream."""
-
-    stream: type[AiohttpResponseStream] = WholeBody
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """As the base class, but for the stream."""
-        response = await super().handle_async_request(request)
-        assert isinstance(response.stream, AiohttpResponseStream)
-        response.stream = self.stream(response.stream._aiohttp_response)
-        return response
-
-
-class Large(Whole):
-    """The aiohttp transport with large pieces."""
-
-    stream = LargeChunks
-
-
-def session(in_flight: int, read_buffer: int = READ_BUFFER) -> aiohttp.ClientSession:
-    """A session of ours: no cookies kept, a larger read buffer."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=in_flight),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        read_bufsize=read_buffer,
-    )
-
-
 @asynccontextmanager
-async def through_httpx(
-    url: str, transport: httpx.AsyncBaseTransport | None, in_flight: int
-) -> AsyncIterator[Fetch]:
+async def through_httpx(url: str, in_flight: int) -> AsyncIterator[Fetch]:
     limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
     headers = {"Authorization": "Bearer bench"}
-    async with httpx.AsyncClient(
-        base_url=url, transport=transport, limits=limits, timeout=30, headers=headers
-    ) as client:
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=30, headers=headers) as client:
 
         async def fetch(target: str) -> bytes:
             response = await client.get(target)
@@ -102,26 +52,25 @@ async def through_httpx(
 
 
 @asynccontextmanager
-async def through_transport(url: str, transport: httpx.AsyncBaseTransport) -> AsyncIterator[Fetch]:
-    """Requests and answers of httpx without its client: no cookies, redirects, merged URLs or headers."""
-    headers = httpx.Headers({"Host": httpx.URL(url).netloc.decode(), "Authorization": "Bearer bench"})
-    extensions = {"timeout": httpx.Timeout(30).as_dict()}
-    async with transport:
+async def through_worker(url: str, in_flight: int) -> AsyncIterator[Fetch]:
+    """What the worker sends with: timeouts, limits of the response, errors of httpx."""
+    http = make_http(ApiSettings(base_url=url, max_concurrency=in_flight))
 
-        async def fetch(target: str) -> bytes:
-            request = httpx.Request("GET", url + target, headers=headers, extensions=extensions)
-            response = await transport.handle_async_request(request)
-            try:
-                return await response.aread()
-            finally:
-                await response.aclose()
+    async def fetch(target: str) -> bytes:
+        response = await http.send("GET", url + target, headers={"Authorization": "Bearer bench"})
+        return response.content
 
-        yield fetch
+    yield fetch
+    await http.aclose()
 
 
 @asynccontextmanager
 async def through_aiohttp(url: str, in_flight: int) -> AsyncIterator[Fetch]:
-    async with session(in_flight) as client:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=in_flight),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=READ_BUFFER,
+    ) as client:
 
         async def fetch(target: str) -> bytes:
             async with client.get(url + target, headers={"Authorization": "Bearer bench"}) as response:
@@ -146,52 +95,19 @@ async def through_sockets(url: str, in_flight: int) -> AsyncIterator[Fetch]:
         connection.close()
 
 
-@asynccontextmanager
-async def opened(name: str, url: str, in_flight: int) -> AsyncIterator[Fetch]:
-    """The way to fetch a target that goes by this name in the table."""
-    limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
-    if name == "raw sockets":
-        way = through_sockets(url, in_flight)
-    elif name == "aiohttp":
-        way = through_aiohttp(url, in_flight)
-    elif name == "httpx":
-        way = through_httpx(url, None, in_flight)
-    elif name == "httpx-aiohttp":
-        way = through_httpx(url, AiohttpTransport(limits=limits), in_flight)
-    elif name == "  1 MB chunks":
-        way = through_httpx(url, Large(limits=limits), in_flight)
-    elif name == "  whole body":
-        way = through_httpx(url, Whole(limits=limits), in_flight)
-    elif name == "the worker's":
-        way = through_transport(url, Transport(max_connections=in_flight))
-    elif name == "ours, httpx client":
-        way = through_httpx(url, Transport(max_connections=in_flight), in_flight)
-    elif name == "  whole, 256 KB":
-        way = through_httpx(url, Whole(client=lambda: session(in_flight)), in_flight)
-    else:
-        raise ValueError(f"no transport {name!r}")
-    async with way as fetch:
-        yield fetch
-
-
-NAMES = (
-    "raw sockets",
-    "aiohttp",
-    "httpx-aiohttp",
-    "  1 MB chunks",
-    "  whole body",
-    "  whole, 256 KB",
-    "the worker's",
-    "  + httpx client",
-    "httpx",
-)
+WAYS = {
+    "raw sockets": through_sockets,
+    "aiohttp": through_aiohttp,
+    "the worker's": through_worker,
+    "httpx": through_httpx,
+}
 
 
 async def read_all(name: str, url: str, in_flight: int) -> Result:
     """One full read: fetch, split, fingerprint."""
     ids_of = msgspec.json.Decoder(Heads).decode
     raws_of = msgspec.json.Decoder(Raws).decode
-    async with opened(name, url, in_flight) as fetch:
+    async with WAYS[name](url, in_flight) as fetch:
         await asyncio.gather(*(fetch("/order/v1/orders?pageSize=1&page=1") for _ in range(in_flight)))
         watch = Stopwatch()
         pages = count(1)
@@ -215,7 +131,7 @@ async def read_all(name: str, url: str, in_flight: int) -> Result:
 
 def compare(setup: Setup, only: str | None) -> None:
     """Run everything and print one table."""
-    names = [name for name in NAMES if only is None or only in name]
+    names = [name for name in WAYS if only is None or only in name]
     runs: defaultdict[tuple[str, int, float], list[Result]] = defaultdict(list)
     with page_source(setup) as source:
         for latency in LATENCIES:

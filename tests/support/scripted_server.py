@@ -131,6 +131,7 @@ def lab_account(served: Lab, **api: Any) -> Account:
         ),
         intervals={"orders": 1.0},
         ignore_fields={},
+        audit_history="all",
     )
 
 

@@ -1,23 +1,27 @@
 """The OrderMesh client: sends operations with a token, within the budget, and retries them where that can help.
 
 Cancelling a caller does not cancel its request. The request continues until it ends or reaches its own timeouts, and
-counts as in flight until then. (httpcore leaks a slot of its pool if a request is cancelled at the wrong moment, and
-a connection that is closed in the middle of a response cannot be used again.)
+counts as in flight until then: the gateway works on it in any case, and a connection that is closed in the middle of a
+response cannot be used again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin
 
+import aiohttp
 import httpx
 import msgspec
 import redis.exceptions
 
 from worker.backoff import Backoff
+from worker.cancellation import end
 from worker.errors import (
     ApiError,
     GatewayUnreachable,
@@ -29,12 +33,17 @@ from worker.errors import (
 )
 from worker.ordermesh.contract.operations import OPERATIONS, Operation
 from worker.ordermesh.http import rate_limits, refusals
+from worker.ordermesh.http import waits as waiting
+from worker.ordermesh.http.budget import LIMIT_REACHED, MAX_EXHAUSTED
 from worker.ordermesh.http.continuation import Continuation, next_of, request_after
-from worker.ordermesh.http.decoding import BodyTooLarge
+from worker.ordermesh.http.decoding import TooLarge
+from worker.ordermesh.http.pages import split
 from worker.ordermesh.http.reply import Reply, reply_of
+from worker.ordermesh.http.usage import Usage
+from worker.ordermesh.http.waits import Wait, Waits
 from worker.ordermesh.services import TypedServices
 from worker.telemetry import tracing
-from worker.telemetry.log import get_logger, redaction
+from worker.telemetry.log import Repeats, get_logger, redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,8 +55,9 @@ if TYPE_CHECKING:
     from worker.ordermesh.contract.profile import Case, ContractProfile
     from worker.ordermesh.http.auth import LoginRequest
     from worker.ordermesh.http.budget import Budget, Grant
+    from worker.ordermesh.http.pages import Page
+    from worker.ordermesh.http.shared import Connections
     from worker.ordermesh.http.tokens import TokenSource
-    from worker.ordermesh.http.transport import Http
 
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 RETRIED_WRITE_STATUSES = frozenset({429})
@@ -60,20 +70,9 @@ BACKOFF = Backoff(first=0.25, most=20.0)
 """Pause between two attempts of a request, with full jitter."""
 MAX_RETRY_AFTER = 30.0
 """Seconds. If the server asks for a longer pause, the request fails and the poll is postponed instead."""
-
-
-@dataclass(slots=True)
-class Usage:
-    """The requests of one run."""
-
-    requests: int = 0
-    """All requests, with retries."""
-    retries: int = 0
-    budget_wait: float = 0.0
-    """Seconds of waiting for the budget."""
-    bytes: int = 0
-    clock_offset: float | None = None
-    """Seconds by which the server's clock was ahead of ours at the last page; None if the server sends no time."""
+_IS_PLAIN = re.compile(r"[A-Za-z0-9._~&=-]+").fullmatch
+MIN_LOGGED_WAIT = 2.0
+"""Seconds. A shorter pause that OrderMesh asks for is not worth a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,7 @@ class OrderMeshClient(TypedServices):
         profile: ContractProfile,
         budget: Budget,
         clock: Clock,
-        make_http: Callable[[], Http],
+        make_http: Callable[[], Connections],
     ) -> None:
         super().__init__(self, clock)
         self._api, self._budget, self._clock = api, budget, clock
@@ -148,6 +147,11 @@ class OrderMeshClient(TypedServices):
         self.use_headers(api.headers)
         self._http = make_http()
         self._counts = _Counts()
+        self._logins, self._repeats = Waits(), Repeats()
+        self.answered_at = clock.monotonic()
+        """When OrderMesh has last answered a request, by the monotonic clock; the start if it never has."""
+        self.patience = MAX_RETRY_AFTER
+        """Seconds. If OrderMesh asks for a longer pause before the next attempt, the request fails instead."""
         self._log = get_logger()
 
     def statistics(self) -> ClientStatistics:
@@ -166,9 +170,8 @@ class OrderMeshClient(TypedServices):
 
     async def aclose(self) -> None:
         """Cancel the requests in flight, close all connections and give up the share of the budget."""
-        for task in list(self._counts.in_flight):
-            task.cancel()
-        await asyncio.gather(*self._counts.in_flight, *self._counts.closing, return_exceptions=True)
+        await asyncio.gather(*map(end, list(self._counts.in_flight)))
+        await asyncio.gather(*self._counts.closing, return_exceptions=True)
         await self._http.aclose()
         with contextlib.suppress(redis.exceptions.RedisError, OSError):
             await self._budget.leave()
@@ -216,6 +219,21 @@ class OrderMeshClient(TypedServices):
         query = {**(narrowed or {}), **self.profile.page_query(key, 0, size)}
         reply = await self._read_list(key, query, usage, after=after, page=page)
         return reply.raw, next_of(reply, self.profile.list_of(key).next_in or "")
+
+    def split(self, key: str, body: bytes, page: int | None = 0) -> Page:
+        """Return the records of a page of a list operation, as it was read.
+
+        Args:
+            key: The key of the operation.
+            body: The body of the response.
+            page: The requested page number, for the error.
+
+        Raises:
+            UnreadableAnswer: There is no list.
+            ResponseTooLarge: It has more records than the settings permit, or more values than a page may have.
+
+        """
+        return split(key, body, self.profile.wrappers(key), page=page, most=self._api.max_page_records)
 
     async def _read_list(
         self, key: str, query: Mapping[str, str], usage: Usage, *, page: int, after: str = ""
@@ -341,7 +359,7 @@ class OrderMeshClient(TypedServices):
         operation, route = OPERATIONS[key], profile.route(key)
         url = self._api.base_url + profile.path(key, path)
         if query:
-            url += "?" + urlencode(query, errors="surrogatepass")
+            url += "?" + _encoded(query)
         content = None if body is None else msgspec.json.encode(body)
         return _Request(key, route.method, url, content, _repeatable(operation, route.method))
 
@@ -353,63 +371,111 @@ class OrderMeshClient(TypedServices):
         if move.target:
             # An address is read with GET, also where the list is searched with POST: nothing there is changed.
             return replace(request, method="GET", url=urljoin(base, "/").rstrip("/") + move.target)
-        url = f"{base}{path}?{urlencode({**(query or {}), **move.query}, errors='surrogatepass')}"
+        url = f"{base}{path}?{_encoded({**(query or {}), **move.query})}"
         return replace(request, url=url, headers=move.headers)
 
+    def wait_of(self, waits: Waits) -> Wait | None:
+        """Return what the requests noted in `waits` wait for, or the login that they need, or the whole account."""
+        return waits.first or self._logins.first or self._budget.pause
+
     async def _with_retries(self, request: _Request, usage: Usage, attempts: int, *, signed: bool) -> Reply:
-        attempt = 1
-        while True:
-            try:
-                return await self._try(request, usage, signed=signed, again=attempt > 1)
-            except _Transient as failure:
-                if attempt >= attempts:
-                    raise failure.error from None
-                await self._clock.sleep(self._pause(attempt, failure))
-            attempt += 1
-            usage.retries += 1
-            self._counts.retries += 1
+        try:
+            return await self._try(request, usage, signed=signed, again=False)
+        except _Transient as failure:
+            first = failure
+        return await self._try_again(request, usage, attempts, first, signed=signed)
+
+    async def _try_again(
+        self, request: _Request, usage: Usage, attempts: int, failure: _Transient, *, signed: bool
+    ) -> Reply:
+        """Repeat a request after its first failure, as long as there are attempts left."""
+        attempt, since, me = 1, self._clock.now(), object()
+        waits = (waiting.current() or Waits()) if signed else self._logins
+        try:
+            while attempt < attempts and (failure.retry_after or 0.0) <= self.patience:
+                pause = self._pause(attempt, failure)
+                waits.note(me, Wait(str(failure), since, self._clock.now() + pause, failure.error.code))
+                with tracing.span("retry", reason=failure.error.code):
+                    await self._clock.sleep(pause)
+                attempt += 1
+                usage.retries += 1
+                self._counts.retries += 1
+                try:
+                    return await self._try(request, usage, signed=signed, again=True)
+                except _Transient as again:
+                    failure = again
+            raise failure.error from None
+        finally:
+            waits.forget(me)
 
     def _pause(self, attempt: int, failure: _Transient) -> float:
         """Return the seconds until the next attempt: random, and at least what the server asks for."""
         wait = (failure.retry_after or 0.0) + self._clock.uniform(0, BACKOFF.ceiling(attempt))
         self._log.debug("request_retried", attempt=attempt, wait_s=round(wait, 3), reason=str(failure))
+        if failure.retry_after:
+            self._log_wait(str(failure), wait)
         return wait
+
+    def _log_wait(self, cause: str, seconds: float) -> None:
+        """Log, once a minute, that OrderMesh makes the account wait."""
+        if seconds >= MIN_LOGGED_WAIT and self._repeats.allow("wait", self._clock.monotonic()):
+            self._log.warning(
+                "gateway_wait",
+                cause=cause,
+                wait_s=round(seconds, 1),
+                repeated=self._repeats.held_back("wait"),
+                advice="Nothing is lost, and the worker goes on automatically. If this line comes often, lower "
+                "ORDERSYNC_API__REQUESTS_PER_SECOND.",
+            )
 
     async def _try(self, request: _Request, usage: Usage, *, signed: bool, again: bool) -> Reply:
         if not signed:
             response = await self._send(request, None, usage)
         else:
             response = await self._send_signed(request, usage)
+        if response.status_code not in RETRIED_STATUSES:
+            self.answered_at = self._clock.monotonic()
         if response.is_success:
             return reply_of(request.key, response)
         if again and request.method == "DELETE" and response.status_code == 404:
             return reply_of(request.key, response)  # a previous attempt has done it; its response was lost
-        error = refusals.api_error(request.key, response)
+        retry_after = None
+        if response.status_code in RETRIED_STATUSES:
+            retry_after = rate_limits.retry_after(response, self._clock.now())
+        error = refusals.api_error(request.key, response, retry_after)
         if not request.repeatable and response.status_code in UNANSWERED_STATUSES:
             raise OutcomeUnknown(request.key, str(error))
         if response.status_code in (RETRIED_STATUSES if request.repeatable else RETRIED_WRITE_STATUSES):
-            retry_after = rate_limits.retry_after(response, self._clock.now())
-            if retry_after is not None and retry_after > MAX_RETRY_AFTER:
-                error.retry_after = retry_after
-                raise error
             raise _Transient(error, retry_after)
         raise error
 
     async def _send_signed(self, request: _Request, usage: Usage) -> httpx.Response:
-        """Send with a token. After a 401, try another token, and then one that is new from a login."""
+        """Send with a token. After a 401, try another token, and then one that is new from a login.
+
+        After a 403 to an old token that nothing succeeds with, try one that is new from a login, too.
+        """
         began = self._clock.now()
         token = await self.tokens.get()
         response = await self._send(request, token.access, usage)
         for _ in range(2):
-            if response.status_code != 401:
-                return response
-            token = await self.tokens.renew(rejected=token.access)
+            if response.status_code == 401:
+                another = await self.tokens.renew(rejected=token.access)
+            elif response.status_code == 403:
+                another = await self.tokens.renew_denied(token)
+            else:
+                another = None
+            if another is None:
+                break
+            token = another
             response = await self._send(request, token.access, usage)
             if token.issued_at >= began:
                 break
             # This token is older than the request: another worker obtained it, and it may be revoked too.
         if response.status_code == 401:
+            self.tokens.refused()
             raise TokenRejected(request.key, refusals.words(response))
+        if response.status_code != 403:
+            self.tokens.accepted()
         return response
 
     async def _send(self, request: _Request, token: str | None, usage: Usage) -> httpx.Response:
@@ -417,6 +483,7 @@ class OrderMeshClient(TypedServices):
             response = await self._send_once(request, token, usage)
             if (pause := rate_limits.exhausted_for(response, self._clock.now())) is not None:
                 await self._budget.exhaust(pause)
+                self._log_wait(LIMIT_REACHED, min(pause, MAX_EXHAUSTED))
             span.attributes["status"] = response.status_code
             return response
 
@@ -426,8 +493,7 @@ class OrderMeshClient(TypedServices):
             headers["Authorization"] = f"Bearer {token}"
         if request.content is not None:
             headers["Content-Type"] = "application/json"
-        grant = await self._budget.acquire()
-        usage.budget_wait += grant.waited
+        grant = await self._budget.acquire(usage.waited)
         usage.requests += 1
         self._counts.requests += 1
         http = self._http
@@ -435,18 +501,18 @@ class OrderMeshClient(TypedServices):
             http.send(request.method, request.url, headers=headers, content=request.content)
         )
         self._counts.in_flight.add(task)
-        task.add_done_callback(lambda task: self._request_ended(task, grant))
+        # A caller that is cancelled cancels this future, and not the request. Neither does `asyncio.shield` cancel it,
+        # but from Python 3.14 on that logs the error of an abandoned request.
+        ended = task.get_loop().create_future()
+        task.add_done_callback(lambda task: self._request_ended(task, grant, ended))
         try:
-            # `wait` does not cancel the request with its caller. Neither does `asyncio.shield`, but from Python 3.14
-            # on that logs the error of an abandoned request.
-            await asyncio.wait([task])
+            await ended
             response = task.result()
-        except BodyTooLarge as error:
-            raise ResponseTooLarge(
-                request.key,
-                f"{error.limit} bytes. If the gateway is right to send as many, raise "
-                "ORDERSYNC_API__MAX_RESPONSE_BYTES or lower ORDERSYNC_API__PAGE_SIZE",
-            ) from None
+        except TooLarge as error:
+            limit = f"{error.limit}. {error.advice}" if error.advice else error.limit
+            if not request.repeatable:
+                raise OutcomeUnknown(request.key, f"the response has more than {limit}") from None
+            raise ResponseTooLarge(request.key, limit) from None
         except httpx.PoolTimeout as error:
             self._rebuild(http)
             raise _Transient(self._unreachable(request.key, error)) from None
@@ -459,13 +525,17 @@ class OrderMeshClient(TypedServices):
         usage.bytes += response.num_bytes_downloaded
         return response
 
-    def _request_ended(self, task: asyncio.Task[httpx.Response], grant: Grant) -> None:
+    def _request_ended(
+        self, task: asyncio.Task[httpx.Response], grant: Grant, ended: asyncio.Future[None]
+    ) -> None:
         self._budget.release(grant)
         self._counts.in_flight.discard(task)
+        if not ended.done():
+            ended.set_result(None)
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not report the failure of an abandoned request
 
-    def _rebuild(self, exhausted: Http) -> None:
+    def _rebuild(self, exhausted: Connections) -> None:
         """Replace the pool of connections. Requests in flight on the old one continue."""
         if exhausted is not self._http:
             return  # another request has replaced it
@@ -487,15 +557,37 @@ def _repeatable(operation: Operation, method: str) -> bool:
     return method in {"GET", operation.method}
 
 
+def _encoded(query: Mapping[str, str]) -> str:
+    """Return the parameters of a query as text. Most need no quoting, which takes a while to find out otherwise."""
+    plain = "&".join([f"{name}={value}" for name, value in query.items()])
+    is_plain = plain.count("=") == plain.count("&") + 1 == len(query) and _IS_PLAIN(plain)
+    return plain if is_plain else urlencode(query, errors="surrogatepass")
+
+
 def _snake(name: str) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
 def _describe(error: Exception) -> str:
+    """Return why a request has no answer, in words, not in those of a library where the cause is clear."""
+    origin = error.__cause__
+    match origin:
+        case aiohttp.ClientConnectorDNSError():
+            return f"the name {origin.host} cannot be resolved"
+        case aiohttp.ClientConnectorCertificateError():
+            return f"its certificate is not trusted: {origin.certificate_error}"
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy answers {origin.status}"
+        case aiohttp.ClientConnectorError() if origin.os_error.errno:
+            is_proxy = isinstance(origin, aiohttp.ClientProxyConnectionError)
+            to = f" to the proxy {origin.host}:{origin.port}" if is_proxy else ""
+            return f"no connection{to}: {os.strerror(abs(origin.os_error.errno))}"
+    if isinstance(error, httpx.ConnectTimeout):
+        return "no connection in time"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-async def _close_after(in_flight: set[asyncio.Task[httpx.Response]], http: Http) -> None:
+async def _close_after(in_flight: set[asyncio.Task[httpx.Response]], http: Connections) -> None:
     """Close a pool of connections after its requests have ended."""
     if in_flight:
         await asyncio.wait(in_flight)

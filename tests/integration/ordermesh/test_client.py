@@ -33,17 +33,12 @@ from worker.errors import (
     TokenRejected,
     UnreadableAnswer,
 )
-from worker.ordermesh.client import (
-    BACKOFF,
-    MAX_RETRY_AFTER,
-    RETRIED_STATUSES,
-    OrderMeshClient,
-    Usage,
-)
+from worker.ordermesh.client import BACKOFF, MAX_RETRY_AFTER, RETRIED_STATUSES, OrderMeshClient
 from worker.ordermesh.contract.profile import ContractProfile
 from worker.ordermesh.http import refusals
 from worker.ordermesh.http.pages import split
 from worker.ordermesh.http.transport import Http
+from worker.ordermesh.http.usage import Usage
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
@@ -307,6 +302,34 @@ async def test_a_page_that_is_too_long(redis_url: str, served: Lab) -> None:
             await desk.client.read_page(SEARCH, 3, 10, usage)
     assert "ORDERSYNC_API__MAX_RESPONSE_BYTES" in str(caught.value)
     assert usage.requests == 1
+
+
+HEADERS = {
+    "100 lines in its header": [f"X-{number}: a" for number in range(200)],
+    "32768 bytes in a line of its header": ["X-Long: " + "a" * 40_000],
+}
+
+
+@pytest.mark.parametrize("limit", HEADERS)
+async def test_a_header_that_is_too_long(redis_url: str, served: Lab, limit: str) -> None:
+    """Lines without number, and lines without end: the error names the operation and the limit."""
+    served.closing["/order/v1/orders"] = http(b'{"orders":[]}', *HEADERS[limit])
+    async with at_work(lab_account(served), redis_url) as desk:
+        usage = Usage()
+        with pytest.raises(
+            ResponseTooLarge, match=f"orders.search page 3: the response has more than {limit}"
+        ):
+            await desk.client.read_page(SEARCH, 3, 10, usage)
+    assert usage.requests == 1
+
+
+async def test_a_redirect_is_not_followed(redis_url: str, served: Lab) -> None:
+    """A token goes nowhere else: the answer is an error with its status."""
+    served.answers["/order/v1/orders"] = http(b"", "Location: /elsewhere", status="302 Found")
+    async with at_work(lab_account(served), redis_url) as desk:
+        with pytest.raises(ApiError, match=r"orders\.search: status 302"):
+            await desk.client.read_page(SEARCH, 0, 10, Usage())
+    assert not any(b"/elsewhere" in head for head in served.seen)
 
 
 # What errors say

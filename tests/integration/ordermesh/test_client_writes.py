@@ -23,9 +23,9 @@ from worker.errors import (
     ServerError,
 )
 from worker.ordermesh.bodies import BaseAddressModel, CreateOrderItemModel, CreateOrderModel
-from worker.ordermesh.client import Usage
 from worker.ordermesh.contract.operations import OPERATIONS
-from worker.ordermesh.http.transport import Http
+from worker.ordermesh.http.shared import SharedHttp
+from worker.ordermesh.http.usage import Usage
 from worker.ordermesh.services.once import LOOKUP_DELAYS
 from worker.sandbox import SandboxServer
 
@@ -341,7 +341,7 @@ async def test_without_a_safe_id(redis_url: str, served: Lab, order: dict[str, A
     assert served.seen == []
 
 
-class Forgetful(Http):
+class Forgetful(SharedHttp):
     """Sends everything, and loses the first `lost` answers to a creation on their way back."""
 
     lost = 0
