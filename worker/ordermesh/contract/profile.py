@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 Case: TypeAlias = Literal["camel", "snake"]
 Trust: TypeAlias = Literal["trusted", "untrusted"]
 
+MAX_SEGMENT = 2_000
+"""Characters of an id in a path."""
+
+
+def is_segment(value: str) -> bool:
+    """Return whether a value, encoded, is one segment of a path for every server."""
+    # Some servers cut a segment at its first semicolon before they look for dots; `%3B` arrives as one.
+    return value.partition(";")[0] not in {"", ".", ".."} and len(value) <= MAX_SEGMENT
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -111,8 +120,8 @@ class ContractProfile:
         path = self.route(key).path
         for name, raw in (values or {}).items():
             value = str(raw)
-            if value in {"", ".", ".."}:
-                raise Unaddressable(key, 400, f"{value!r} cannot be used as {name} in a path")
+            if not is_segment(value):
+                raise Unaddressable(key, 400, f"{value[:100]!r} cannot be used as {name} in a path")
             path = path.replace(f"{{{name}}}", quote(value, safe="", errors="surrogatepass"))
         if "{" in path:
             raise ValueError(f"{key}: no value for {path[path.index('{') :]}")
