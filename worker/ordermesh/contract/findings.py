@@ -46,6 +46,29 @@ UNKNOWN_LOG = Capability(None, "not tested, because no audit log with several en
 UNKNOWN = Capability(None, "not tested, because the list has too few records")
 
 
+Withdrawable: TypeAlias = Literal["filter", "sort", "choice"]
+WITHDRAWABLE: dict[Withdrawable, str] = {
+    "filter": "filter by modification",
+    "sort": "sort by modification",
+    "choice": "choice by status or merchant",
+}
+"""What makes polls quicker where a server honours it, and its name in words."""
+
+
+class Withdrawn(msgspec.Struct, frozen=True):
+    """A capability that a server honoured once, and that is not used any more since `at` (seconds since 1970)."""
+
+    capability: Withdrawable
+    parameter: str
+    why: str
+    at: float
+
+    @property
+    def words(self) -> str:
+        """The capability and its parameter, in words."""
+        return f"{WITHDRAWABLE[self.capability]} ({self.parameter})"
+
+
 class LogPages(msgspec.Struct, frozen=True):
     """How the audit logs of a resource are paged; the fields are those of `Listing`."""
 
@@ -57,6 +80,16 @@ class LogPages(msgspec.Struct, frozen=True):
     largest_page: int | None = None
     past_end: str = "empty"
     whole: bool = False
+
+
+_GROUPS = {
+    "filtering": ("since",),
+    "sorting": ("ascending", "descending"),
+    "single": ("single_alike",),
+    "audit": ("audit_shape",),
+    "log_pages": ("log_listing",),
+}
+"""The findings that depend on what a list contains, each with the values that belong to it."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +166,13 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Why filter, sort, single record or audit log were not tested."""
     requests: int = 0
     """The number of requests that the probe has sent."""
+    withdrawn: tuple[Withdrawn, ...] = ()
+    """What the server honoured once and honours no longer, until a probe sees it honoured, or a person accepts it."""
+    limited: bool = False
+    """True if the token may not read single records or audit logs, so that others may be permitted more."""
+    origin: Literal["probe", "gateway", "contradicted"] = "probe"
+    """`probe`: found with the token of this account. `gateway`: taken over from another account of the gateway.
+    `contradicted`: as `gateway`, but an answer to this account has shown that a part is not true for it."""
 
     @property
     def certain(self) -> bool:
@@ -149,19 +189,78 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
             and (self.largest_page is None or self.largest_page > 0)
         )
 
-    def without_filter(self, why: str, *, at: float, certain: bool) -> Capabilities:
-        """Return a copy without the filter by modification time; not `certain`: it is unknown whether it works."""
-        filtering = Capability(supported=False if certain else None, why=why)
-        return msgspec.structs.replace(self, at=at, since=None, filtering=filtering)
+    def parameter_of(self, capability: Withdrawable) -> str:
+        """Return the parameter by which a capability is used; "" if the server does not honour it."""
+        if capability == "filter":
+            return self.since or ""
+        if capability == "sort":
+            return " and ".join(self.descending)
+        return " and ".join(filter(None, (self.status_parameter, self.merchant_parameter)))
 
-    def without_sort(self, why: str, *, at: float, certain: bool) -> Capabilities:
-        """Return a copy without the sort by modification time; not `certain`: it is unknown whether it works."""
-        sorting = Capability(supported=False if certain else None, why=why)
-        return msgspec.structs.replace(self, at=at, ascending={}, descending={}, sorting=sorting)
+    def following(self, before: Capabilities) -> Capabilities:
+        """Return a copy that keeps what was withdrawn `before`, and adds what was honoured then and is not any more."""
+        if self.state != "found":
+            return msgspec.structs.replace(self, withdrawn=before.withdrawn)
+        known = {item.capability: item for item in before.withdrawn}
+        whys = {
+            "filter": self.filtering.why,
+            "sort": self.sorting.why,
+            "choice": "the probe did not see it honoured",
+        }
+        withdrawn = []
+        for capability in WITHDRAWABLE:
+            if self.parameter_of(capability) or self._does_without(capability):
+                continue
+            if capability in known:
+                withdrawn.append(known[capability])
+            elif parameter := before.parameter_of(capability):
+                withdrawn.append(Withdrawn(capability, parameter, whys[capability], self.at))
+        return msgspec.structs.replace(self, withdrawn=tuple(withdrawn))
 
-    def without_choices(self, *, at: float) -> Capabilities:
-        """Return a copy without the parameters that select records by status and merchant."""
-        return msgspec.structs.replace(self, at=at, status_parameter=None, merchant_parameter=None)
+    def without(self, capability: Withdrawable, why: str, *, at: float, certain: bool = True) -> Capabilities:
+        """Return a copy that does not use a capability; not `certain`: it is unknown whether it works."""
+        item = Withdrawn(capability, self.parameter_of(capability), why, at)
+        finding = Capability(supported=False if certain else None, why=why)
+        others = tuple(each for each in self.withdrawn if each.capability != capability)
+        withdrawn = others if self._does_without(capability) else (*others, item)
+        left = msgspec.structs.replace(self, at=at, withdrawn=withdrawn)
+        if capability == "filter":
+            return msgspec.structs.replace(left, since=None, filtering=finding)
+        if capability == "sort":
+            return msgspec.structs.replace(left, ascending={}, descending={}, sorting=finding)
+        return msgspec.structs.replace(left, status_parameter=None, merchant_parameter=None)
+
+    def _does_without(self, capability: Withdrawable) -> bool:
+        """True if polls do not need a capability: with a filter, they do not sort."""
+        return capability == "sort" and bool(self.since)
+
+
+def is_shareable(found: Capabilities) -> bool:
+    """True if findings say of a gateway all that other accounts need: the list has records and its pages are turned."""
+    turns = found.pages.supported is True or bool(found.next_in)
+    return found.state == "found" and turns and not found.limited and not found.unfinished
+
+
+def taken_over(found: Capabilities, known: Capabilities | None) -> Capabilities:
+    """Return findings of another account for one of which `known` was found itself: without what is of an account.
+
+    A list may be longer than the one that was probed, so that its end is not reached although that of the other was.
+    """
+    reach = UNKNOWN if found.reach.supported else found.reach
+    totals = known.totals if known is not None else UNKNOWN
+    taken = msgspec.structs.replace(
+        found, total=None, totals=totals, reach=reach, requests=0, problem="", withdrawn=(), origin="gateway"
+    )
+    return taken if known is None else taken.following(known)
+
+
+def joined(before: Capabilities, found: Capabilities) -> Capabilities:
+    """Return new findings, with those of before where the list of this account could not show anything."""
+    kept: dict[str, object] = {}
+    for finding, values in _GROUPS.items():
+        if getattr(found, finding).supported is None and getattr(before, finding).supported is not None:
+            kept |= {name: getattr(before, name) for name in (finding, *values)}
+    return msgspec.structs.replace(found, **kept)
 
 
 def adopt(configured: ContractProfile, result: Iterable[Capabilities]) -> ContractProfile:
@@ -214,3 +313,14 @@ def _adopt(profile: ContractProfile, found: Capabilities) -> ContractProfile:
 def fingerprint(profile: ContractProfile) -> str:
     """Return a hash of a profile. Findings are only used with the profile that they were made with."""
     return hashlib.sha256(msgspec.json.encode(profile, order="sorted")).hexdigest()[:16]
+
+
+def withdrawn_in(raw: bytes | None) -> tuple[Withdrawn, ...]:
+    """Return what stored findings say was withdrawn; nothing if they cannot be read, which a worker repairs."""
+    try:
+        return _decode(raw).withdrawn if raw else ()
+    except (msgspec.DecodeError, RecursionError):
+        return ()
+
+
+_decode = msgspec.json.Decoder(Capabilities).decode
