@@ -10,12 +10,13 @@ help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # One stamp: the environment is updated only when the lock or the project file is newer.
-$(VENV)/.installed: requirements-dev.lock pyproject.toml
+$(VENV)/.installed: requirements-dev.lock pyproject.toml consumer/pyproject.toml hatch_build.py native/content.c native/xxh3.h
 	@$(PYTHON) -c 'import sys; sys.exit("ordermesh-sync needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another interpreter: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else 0'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable ./consumer --editable .
+	@$(BIN)/python -c 'from worker.capture.records.compiled import missing; missing and print("records are read by Python, which is slower:", missing)'
 	@touch $@
 
 install: $(VENV)/.installed  ## Create .venv with the locked dependencies

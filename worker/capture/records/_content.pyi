@@ -1,0 +1,19 @@
+from collections.abc import Callable
+from typing import Self
+
+import msgspec
+
+class Reader:
+    def __new__(cls, requested: tuple[str, ...], decode: Callable[[bytes], object], /) -> Self: ...
+    def read(
+        self, record: bytes | msgspec.Raw, /
+    ) -> tuple[tuple[str, ...], bytes, tuple[object, ...]] | None: ...
+
+def add(
+    buckets: list[bytes], low: int, high: int, split: int, states: list[tuple[bytes, bytes]], place: int, /
+) -> int: ...
+def arranged(order: bytes, hashes: bytes, /) -> tuple[int, bytes]: ...
+def find(
+    buckets: list[bytes], low: int, high: int, split: int, fingerprints: list[bytes], /
+) -> list[bytes | None]: ...
+def xxh3(given: bytes, /) -> int: ...
