@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from xxhash import xxh3_64_digest
 
+from worker.capture.records.diff import MAX_RECORD
 from worker.capture.records.fingerprint import RecordState, next_version, pack_id, raw_fingerprint
 from worker.clock import as_rfc3339, parse_time
+from worker.ordermesh.http.reply import entry_of
 from worker.surrogates import value_of
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class AuditEvent:
 
     Attributes:
         version: Number of the entry in its log, from 1.
-        fingerprint: The first 32 bits of its digest.
+        fingerprint: The first 32 bits of its digest; with a privacy policy, of the digest of what is published of it.
         time: The time of the entry in RFC 3339; "" if it has none.
         published: The entry as JSON, after the privacy policy was applied.
 
@@ -76,8 +78,9 @@ def new_entries(
     *,
     generation: int = 0,
     past: int = 0,
+    most: int = MAX_RECORD,
 ) -> AuditDelta | None:
-    """Return the new entries of an audit log; None if its bytes have not changed.
+    """Return the new entries of an audit log; None if its bytes have not changed, or if it was erased.
 
     Entries are published in the order of their times if all of them have a time, otherwise in the server's order.
 
@@ -89,6 +92,7 @@ def new_entries(
         privacy: The rules for published entries; None to publish them as served.
         generation: The generation of the numbers of the resource.
         past: Entries of an earlier time are remembered and not published (milliseconds since 1970).
+        most: Most bytes of an entry; a longer one is withheld.
 
     """
     try:
@@ -96,7 +100,7 @@ def new_entries(
     except ValueError:
         stored = None  # a state not written by this program: publish the entries again rather than lose one
     fingerprint = raw_fingerprint(raw)
-    if stored is not None and stored.raw == fingerprint:
+    if stored is not None and (stored.raw == fingerprint or stored.is_erased):
         return None
     if stored is not None and len(stored.fields) % _SIZE:
         stored = None
@@ -118,9 +122,11 @@ def new_entries(
         if 0 < at < past:
             continue
         version = next_version(version, generation)
-        published = _published(entry.raw, privacy)
-        time = as_rfc3339(entry.time or "") if at > 0 else ""  # 0001-01-01 is how some services write null
-        new.append(AuditEvent(version, int.from_bytes(digest[:4], "big"), time, published))
+        published = published_entry(entry.raw, privacy, most)
+        shown = entry if privacy is None else entry_of(published)
+        time = as_rfc3339(shown.time or "") if at > 0 else ""  # 0001-01-01 is how some services write null
+        told = digest if privacy is None else digest_of(shown)
+        new.append(AuditEvent(version, int.from_bytes(told[:4], "big"), time, published))
     after = RecordState(
         fingerprint, 0, latest, version, _retained(remembered, served), position=stored.place if stored else 0
     )
@@ -137,7 +143,10 @@ def _retained(remembered: Mapping[bytes, None], served: set[bytes]) -> bytes:
     return b"".join(item for item in remembered if item not in forgotten)
 
 
-def _published(raw: bytes, privacy: RecordPolicy | None) -> bytes:
+def published_entry(raw: bytes, privacy: RecordPolicy | None, most: int) -> bytes:
+    """Return an entry as it is published, as JSON; one of more than `most` bytes is withheld."""
+    if len(raw) > most:
+        return msgspec.json.encode({"withheld": f"the entry has more than the {most} bytes that are read"})
     try:
         if privacy is None:
             value_of(raw)

@@ -8,29 +8,35 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import lru_cache
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from worker import surrogates
+from worker.capture.records.compiled import missing, reader_of
 from worker.capture.records.fingerprint import (
     ContentHashes,
     RecordState,
+    content_of,
     hash_of_ignored,
     next_version,
     pack_id,
+    pack_state,
     pack_unreadable,
     raw_fingerprint,
     read_content,
     salted_fingerprint,
 )
 from worker.capture.records.scope import EVERYTHING
-from worker.clock import as_rfc3339, parse_time
+from worker.clock import parse_time, read_time
+from worker.ordermesh.http.structure import members_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from worker.capture.records.fields import FieldIndex
+    from worker.capture.records.fingerprint import FieldSet
     from worker.capture.records.privacy import RecordPolicy
     from worker.capture.records.scope import RecordScope
     from worker.capture.resources import Resource
@@ -55,14 +61,17 @@ class Action(StrEnum):
     """Has no id or is not an object: written to the dead letters with the reason."""
     PARKED = "parked"
     """Unreadable, and already in the dead letters: nothing to do."""
+    ERASED = "erased"
+    """A person has erased the record, and OrderMesh still serves it: nothing to do."""
 
 
 PUBLISHED = frozenset({Action.SNAPSHOT, Action.CREATED, Action.UPDATED, Action.DELETED})
-UNWRITTEN = frozenset({Action.PARKED})
+UNWRITTEN = frozenset({Action.PARKED, Action.ERASED})
 
 MAX_RECORD = 1_048_576
 """Most bytes of a record, if the settings do not say otherwise."""
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_UNREAD = ((), b"", (None,))
 _INVERT = (1 << 64) - 1
 _ROUNDING_MS = 1_000  # a service may keep its times by the second
 
@@ -76,6 +85,7 @@ class RawRecord(msgspec.Struct, frozen=True, gc=False):
         raw: Fingerprint of the bytes as served.
         record: The bytes as served.
         problem: Why the record cannot be read.
+        content: The hashes of its fields, if they were read along with the id.
 
     """
 
@@ -84,6 +94,7 @@ class RawRecord(msgspec.Struct, frozen=True, gc=False):
     raw: bytes
     record: msgspec.Raw
     problem: str = ""
+    content: ContentHashes | None = None
 
 
 class DecodedRecord(msgspec.Struct, frozen=True, gc=False):
@@ -99,6 +110,7 @@ class DecodedRecord(msgspec.Struct, frozen=True, gc=False):
         time: The modification time as text, in RFC 3339.
         problem: Why the record cannot be read.
         published: The record after the privacy policy was applied; None without a policy.
+        shown: The hashes of the fields of `published`; None without a policy.
         linked: The values of the fields that the follow-ups of the resource name, in their order.
         outside: The record is outside the scope.
         is_as_held: These bytes are those of the stored state, which was written when no field was ignored, or by a
@@ -115,6 +127,7 @@ class DecodedRecord(msgspec.Struct, frozen=True, gc=False):
     time: str = ""
     problem: str = ""
     published: bytes | None = None
+    shown: ContentHashes | None = None
     linked: tuple[object, ...] = ()
     outside: bool = False
     is_as_held: bool = False
@@ -127,7 +140,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
         action: What is done about the record.
         after: The new packed state.
         version: Number of the version that is published.
-        content: 32-bit fingerprint of the content.
+        content: 32-bit fingerprint of the content as it is published.
         changed: Names of the changed top-level fields, where known.
         grows: The difference in the number of existing records: 1, 0 or -1.
         created: Its creation time, where it was never published (milliseconds since 1970, 0 for unknown).
@@ -155,7 +168,9 @@ def observe(
     records: Sequence[msgspec.Raw],
     scope: RecordScope = EVERYTHING,
     most: int = MAX_RECORD,
-    ignored: frozenset[str] = frozenset(),
+    ignored: FieldSet = frozenset(),
+    *,
+    contents: bool = False,
 ) -> list[RawRecord]:
     """Return the records of a page with their ids and fingerprints. An unreadable record does not affect the others.
 
@@ -163,39 +178,91 @@ def observe(
 
     The fingerprint of a record depends on the `scope` and on the names of the `ignored` fields: when one of them
     changes, every record is compared again.
+
+    `contents`: the records will be decoded, so id and content are read in one pass, where there is a compiled reader.
     """
     fingerprint = salted_fingerprint(scope.salt ^ hash_of_ignored(ignored))
     decode = _head_decoder(resource.id_field)
+    found: Iterable[ContentHashes | None] = repeat(None)
     try:
-        identifiers = [decode(record).id for record in records]
+        if contents and not missing:
+            identifiers, found = _contents(resource, records, ignored)
+        else:
+            identifiers = [decode(record).id for record in records]
     except _UNREADABLE:
         identifiers = [""]
-    if "" in identifiers or (sum(map(len, records)) > most and any(len(record) > most for record in records)):
+    if "" in identifiers or are_too_long(records, most):
         return [_raw_record(resource, record, fingerprint, most) for record in records]
     return [
-        RawRecord(pack_id(identifier), identifier, fingerprint(record), record)
-        for record, identifier in zip(records, identifiers, strict=True)
+        RawRecord(pack_id(identifier), identifier, fingerprint(record), record, "", content)
+        for record, identifier, content in zip(records, identifiers, found, strict=False)
     ]
+
+
+def _contents(
+    resource: Resource, records: Sequence[msgspec.Raw], ignored: FieldSet
+) -> tuple[list[str], list[ContentHashes | None]]:
+    """Return ids and contents of records; no content of one that Python has to read.
+
+    Raises:
+        msgspec.DecodeError: A record has no id, or is no object.
+
+    """
+    read, decode = reader_of((*resource.read_fields, resource.id_field)), _head_decoder(resource.id_field)
+    identifiers, contents = list[str](), list[ContentHashes | None]()
+    for record in records:
+        names, hashes, values = read(record) or _UNREAD
+        identifier = values[-1]
+        if isinstance(identifier, str):
+            contents.append(content_of(names, hashes, values[:-1], ignored))
+        else:
+            identifier = decode(record).id
+            contents.append(None)
+        identifiers.append(identifier)
+    return identifiers, contents
+
+
+def are_too_long(records: Sequence[msgspec.Raw], most: int) -> bool:
+    """Return whether one of these records has more than `most` bytes."""
+    return sum(map(len, records)) > most and any(len(record) > most for record in records)
+
+
+def fingerprints(
+    records: Sequence[msgspec.Raw], scope: RecordScope, ignored: FieldSet = frozenset()
+) -> list[bytes]:
+    """Return the fingerprints of the bytes of records, as `observe` does."""
+    return [*map(salted_fingerprint(scope.salt ^ hash_of_ignored(ignored)), records)]
 
 
 def _raw_record(
     resource: Resource, record: msgspec.Raw, fingerprint: Callable[[msgspec.Raw], bytes], most: int
 ) -> RawRecord:
     """Identify one record of a page that contains an invalid record. Slower than the loop in `observe`."""
-    raw, problem, identifier = raw_fingerprint(record), "", None
+    raw, problem = raw_fingerprint(record), ""
+    identifier, decode = None, _loose_head_decoder(resource.id_field)
     if len(record) > most:
         problem = (
-            f"the record has {len(record)} bytes, and at most {most} are read. To read it, raise "
+            f"the record has more than the {most} bytes that are read. To read it, raise "
             "ORDERSYNC_API__MAX_RECORD_BYTES"
         )
     try:
-        identifier = surrogates.decode(_loose_head_decoder(resource.id_field), record).id
+        identifier = surrogates.decode(decode, record).id
     except _UNREADABLE as error:
         problem = problem or _problem(resource, error)
+        identifier = _id_in(resource, bytes(record))
     if identifier is None or identifier == "":
         problem = problem or f"the record has no {resource.id_field}"
         return RawRecord(pack_unreadable(raw), "", raw, record, problem)
     return RawRecord(pack_id(str(identifier)), str(identifier), fingerprint(record), record, problem)
+
+
+def _id_in(resource: Resource, record: bytes) -> str | int | None:
+    """Return the id of a record that no decoder takes, so that it can be named; None if it has none."""
+    try:
+        identifier = msgspec.json.decode(members_of(record)[resource.id_field], type=str | int | None)
+    except (*_UNREADABLE, ValueError, KeyError):
+        return None
+    return identifier
 
 
 def times_of(resource: Resource, records: Sequence[msgspec.Raw]) -> list[int]:
@@ -220,7 +287,7 @@ def decode(
     resource: Resource,
     observed: RawRecord,
     before: bytes,
-    ignored: frozenset[str],
+    ignored: FieldSet,
     privacy: RecordPolicy | None = None,
     *,
     scope: RecordScope = EVERYTHING,
@@ -234,7 +301,8 @@ def decode(
         observed: The record as served.
         before: The stored packed state, b"" for none.
         ignored: Top-level fields whose changes are not published.
-        privacy: The policy for published records. Fingerprints cover the fields as served, whatever it removes.
+        privacy: The policy for published records. The fingerprints of the state cover the fields as served, whatever it
+            removes; what is published depends on the published fields alone.
         scope: A record that is not in the scope is marked as outside.
 
     """
@@ -243,19 +311,26 @@ def decode(
     except ValueError:
         stored = None
     if observed.problem:
-        return DecodedRecord(observed, before, stored, None, problem=observed.problem)
+        problem = without_details(observed.problem) if privacy else observed.problem
+        return DecodedRecord(observed, before, stored, None, problem=problem)
     try:
-        requested = resource.modified_fields + linked_fields(resource)
-        content = read_content(observed.record, ignored, requested)
+        content = observed.content or read_content(observed.record, ignored, resource.read_fields)
         published = privacy.publish(observed.record) if privacy else None
+        shown = None if published is None else read_content(published, ignored, resource.modified_fields)
     except _UNREADABLE as error:
-        return DecodedRecord(observed, before, stored, None, problem=_problem(resource, error))
-    linked = content.values[len(resource.modified_fields) :]
+        problem = _problem(resource, error)
+        return DecodedRecord(
+            observed, before, stored, None, problem=without_details(problem) if privacy else problem
+        )
+    count = len(resource.modified_fields)
+    times, linked = content.values[:count], content.values[count:]
     outside = not scope.includes(observed.record)
+    modified, time = _time_of(times)
     created = 0
     if stored is None or stored.version == 0:
-        created = max(0, parse_time(content.values[len(resource.modified_fields) - 1]) or 0)
-    modified, time = _time_of(content.values[: len(resource.modified_fields)])
+        created = modified if times[:-1].count(None) == count - 1 else _time_of(times[-1:])[0]
+    if shown is not None:
+        time = _time_of(shown.values)[1]
     return DecodedRecord(
         observed,
         before,
@@ -265,6 +340,7 @@ def decode(
         created,
         time,
         published=published,
+        shown=shown,
         linked=linked,
         outside=outside,
         is_as_held=(
@@ -282,11 +358,11 @@ def _time_of(values: Sequence[object]) -> tuple[int, str]:
             continue
         # An invalid time is treated as missing. It neither makes the record unreadable nor is replaced by another,
         # earlier time of the record, with which every later change would be ignored as stale.
-        modified = parse_time(value)
-        if modified is None:
+        found = read_time(value)
+        if found is None:
             break
-        if modified > 0:  # 0001-01-01 is how some services write null
-            return modified, as_rfc3339(str(value))
+        if found[0] > 0:  # 0001-01-01 is how some services write null
+            return found
     return 0, ""
 
 
@@ -314,6 +390,8 @@ def decide(
 
     """
     observed, stored, content = decoded.observed, decoded.held, decoded.content
+    if stored is not None and stored.is_erased:
+        return Change(Action.ERASED, observed, decoded.before, decoded.before)
     if content is None:
         # The fingerprint of these bytes is stored, so that they are parked once. The rest of the state stays: when
         # the record can be read again, it is compared with the last published version. For a record with an id, the
@@ -363,24 +441,24 @@ def decide(
                 changed = content.visible
             # The change by which a record leaves the scope is published. A state without fields marks it as outside.
             kept = b"" if decoded.outside else kept
-    position = stored.place if stored else 0
-    after = RecordState(
-        observed.raw, fingerprints.content, decoded.modified, version, kept, position=position
-    ).pack()
+    after = pack_state(
+        observed.raw, fingerprints.content, decoded.modified, version, kept, stored.place if stored else 0
+    )
     return Change(
         action,
         observed,
         decoded.before,
         after,
         version,
-        fingerprints.content,
+        fingerprints.content if decoded.shown is None else fields.place(decoded.shown).content,
         decoded.modified,
         decoded.time,
         changed,
-        published=decoded.published,
-        linked=decoded.linked,
-        grows=_grows(stored),
-        created=decoded.created,
+        "",
+        decoded.published,
+        decoded.linked,
+        1 if stored is None else _grows(stored),
+        decoded.created,
     )
 
 
@@ -434,30 +512,34 @@ def decide_deleted(resource: Resource, identifier: str, before: bytes, generatio
     return Change(action, observed, before, after.pack(), after.version, published=bytes(record), grows=-1)
 
 
-def linked_fields(resource: Resource) -> tuple[str, ...]:
-    """Return the fields of a record that contain the ids to read after it has changed."""
-    return tuple(follow_up.ids[0] for follow_up in resource.follow_ups if follow_up.ids)
-
-
 def _grows(stored: RecordState | None) -> int:
     return int(stored is None or stored.is_gone)
 
 
-def newest_of_each(decoded: Sequence[DecodedRecord]) -> list[DecodedRecord]:
-    """Return each record once: the newest by modification time, or the last one of the page if the times are equal."""
-    newest: dict[bytes, DecodedRecord] = {}
-    for record in decoded:
-        other = newest.get(record.observed.key)
-        if other is None or record.modified >= other.modified:
-            newest[record.observed.key] = record
-    return list(newest.values())
+def newest_of_each(decoded: Sequence[DecodedRecord]) -> dict[bytes, DecodedRecord]:
+    """Return each record once, by its key: the newest by modification time, or the last one if the times are equal."""
+    newest = {record.observed.key: record for record in decoded}
+    if len(newest) < len(decoded):
+        newest.clear()
+        for record in decoded:
+            other = newest.get(record.observed.key)
+            if other is None or record.modified >= other.modified:
+                newest[record.observed.key] = record
+    return newest
 
 
 def _inverse(raw: bytes) -> bytes:
     return (int.from_bytes(raw, "big") ^ _INVERT).to_bytes(8, "big")
 
 
+def without_details(problem: str) -> str:
+    """Return why something cannot be read, without the words of the parser: its positions depend on hidden values."""
+    return problem.partition(": ")[0]
+
+
 def _problem(resource: Resource, error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "the record is nested too deeply"
     return f"not a record with a field {resource.id_field}: {error}"
 
 

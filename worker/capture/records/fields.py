@@ -9,21 +9,21 @@ fingerprints of the fields tell whether the record has changed.
 from __future__ import annotations
 
 from array import array
-from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
+from worker.capture.records.compiled import arranger_of
 from worker.capture.records.fingerprint import IGNORED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import TypeAlias
 
-    from worker.capture.records.fingerprint import ContentHashes
+    from worker.capture.records.compiled import Arrange
+    from worker.capture.records.fingerprint import ContentHashes, FieldSet
 
-    _Order: TypeAlias = Callable[[Sequence[int]], Iterable[int]] | None
-    _Shape: TypeAlias = tuple[_Order, _Order, bool]
+    _Shape: TypeAlias = tuple[Arrange, Arrange, bool]
 
 MAX_FIELDS = 256
 """Top-level fields beyond this number are covered by `content` but have no fingerprint of their own."""
@@ -55,7 +55,8 @@ class FieldIndex:
     def __init__(self, names: Sequence[str] = ()) -> None:
         self._names: list[str] = []
         self._positions: dict[str, int] = {}
-        self._shapes: dict[tuple[tuple[str, ...], frozenset[str]], _Shape] = {}
+        self._shapes: dict[tuple[tuple[str, ...], FieldSet], _Shape] = {}
+        self._last: tuple[tuple[str, ...], FieldSet, _Shape] | None = None
         self.update(names)
 
     def update(self, names: Sequence[str]) -> None:
@@ -63,6 +64,7 @@ class FieldIndex:
         self._names = list(names)
         self._positions = {name: position for position, name in enumerate(self._names)}
         self._shapes.clear()
+        self._last = None
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Return the names that have no position, at most as many as may still be added."""
@@ -75,58 +77,59 @@ class FieldIndex:
 
     def place(self, content: ContentHashes) -> Fingerprints:
         """Return the fingerprints of a record's content. They do not depend on the order of its fields."""
+        last = self._last  # most records of a page have one shape, and its names are then one object
+        if last is None or last[0] is not content.names or last[1] != content.ignored:
+            last = self._last = content.names, content.ignored, self._shape_of(content)
+        every, counted, complete = last[2]
+        fingerprint, fields = every(content.hashes)
+        if counted is not every:
+            fingerprint, _ = counted(content.hashes)
+        if not complete:
+            fingerprint ^= self._rest(content)
+        return Fingerprints(fingerprint & 0xFFFFFFFF, fields, complete)
+
+    def _shape_of(self, content: ContentHashes) -> _Shape:
+        """Return the remembered shape of a record."""
         key = content.names, content.ignored
         shape = self._shapes.get(key)
         if shape is None:
             if len(self._shapes) >= _MAX_SHAPES:  # generated field names must not fill the memory
                 self._shapes.clear()
             shape = self._shapes[key] = self._shape(content)
-        every, counted, complete = shape
-        hashes = _arranged(content.hashes, every)
-        low = memoryview(hashes).cast("B").cast("H")[::4]  # the low quarter of each
-        visible = hashes if counted is every else _arranged(content.hashes, counted)
-        fingerprint = xxh3_64_intdigest(visible) & 0xFFFFFFFF
-        if not complete:
-            fingerprint ^= self._rest(content)
-        return Fingerprints(fingerprint, low.tobytes(), complete)
+        return shape
 
     def _rest(self, content: ContentHashes) -> int:
         """Return a hash of the fields that have no position and are not ignored."""
         visible = set(content.visible)
-        pairs = zip(content.names, content.hashes, strict=True)
+        pairs = zip(content.names, memoryview(content.hashes).cast("Q"), strict=True)
         rest = sorted(
             (name, value) for name, value in pairs if name in visible and name not in self._positions
         )
         return xxh3_64_intdigest(repr(rest).encode()) & 0xFFFFFFFF
 
     def _shape(self, content: ContentHashes) -> _Shape:
-        """Return the order of the hashes of all fields, and of the visible ones, and whether each has a position."""
-        every, visible = self._order(content.names), content.visible
-        counted = self._order(content.names, frozenset(visible)) if content.ignored else every
+        """Return what orders the hashes of all fields, and of the visible ones, and whether each has a position."""
+        every, visible = self._arranger(content.names), content.visible
+        counted = self._arranger(content.names, frozenset(visible)) if content.ignored else every
         return every, counted, all(name in self._positions for name in visible)
 
-    def _order(self, names: tuple[str, ...], only: frozenset[str] | None = None) -> _Order:
-        """Return the function that reorders hashes from `names` to positions; None if they are in this order."""
+    def _arranger(self, names: tuple[str, ...], only: frozenset[str] | None = None) -> Arrange:
+        """Return the function that puts hashes in the order of the positions; those of fields that are absent are 0."""
         indices = {
             self._positions[name]: index
             for index, name in enumerate(names)
             if name in self._positions and (only is None or name in only)
         }
-        order = [indices.get(position, len(names)) for position in range(max(indices, default=-1) + 1)]
-        if order == list(range(len(names))):
-            return None
-        # With one index, itemgetter returns an item instead of a tuple, so there are always at least two.
-        pick: Callable[[Sequence[int]], tuple[int, ...]] = itemgetter(*order, len(names), len(names))
-        return lambda hashes: pick(hashes)[:-2]
+        return arranger_of(
+            [indices.get(position, len(names)) for position in range(max(indices, default=-1) + 1)]
+        )
 
     def held(self, packed: bytes) -> frozenset[str]:
         """Return the names of the fields that a record had, from its stored field fingerprints."""
         known = zip(self._names, _vector(packed), strict=False)
         return frozenset(name for name, fingerprint in known if fingerprint) - {IGNORED}
 
-    def differing(
-        self, before: bytes, after: bytes, ignored: frozenset[str] = frozenset()
-    ) -> tuple[str, ...]:
+    def differing(self, before: bytes, after: bytes, ignored: FieldSet = frozenset()) -> tuple[str, ...]:
         """Return the names of the fields whose fingerprints differ, in the order of their positions.
 
         Those of the `ignored` fields may differ.
@@ -145,14 +148,13 @@ class FieldIndex:
         position = self._positions.get(IGNORED, len(old))
         return position >= len(old) or old[position] == new[position]
 
-    def kept(self, before: bytes, after: bytes, ignored: frozenset[str]) -> bytes:
+    def kept(self, before: bytes, after: bytes, ignored: FieldSet) -> bytes:
         """Return the fingerprints `after`, with those that `before` has of the `ignored` fields."""
         if not ignored:
             return after
         old, new = _aligned(before, after)
-        for name in ignored:
-            position = self._positions.get(name, len(old))
-            if position < len(old):
+        for position, name in enumerate(self._names[: len(old)]):
+            if name != IGNORED and name in ignored:
                 new[position] = old[position]
         return new.tobytes()
 
@@ -163,10 +165,6 @@ class FieldIndex:
             if not old[position] and name != IGNORED:
                 old[position] = new[position]
         return old.tobytes()
-
-
-def _arranged(hashes: array[int], order: _Order) -> array[int]:
-    return hashes if order is None else array("Q", order([*hashes, 0]))
 
 
 def _aligned(before: bytes, after: bytes) -> tuple[array[int], array[int]]:

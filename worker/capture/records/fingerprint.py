@@ -9,36 +9,45 @@ There are three kinds:
 - 16 bits for each top-level field, which show the changed fields (little endian, as is every platform that
   the dependencies have wheels for). See `fields.py`.
 
-A change is missed if `raw` is equal (1 in 1.8e19), or if `content` and the fingerprints of all fields are equal (1 in
-2.8e14 for a single field; 1 in 65,536 for a record that changes just when other fields are ignored than before). A
-changed field goes unnamed once in 65,536; if no changed field can be named, all are.
+A change is missed if `raw` is equal (1 in 1.8e19 where the record is looked up by its id; 1 in 1.8e13 where a full scan
+compares it with those of a million records, see `known_bytes.py`), or if `content` and the fingerprints of all fields
+are equal (1 in 2.8e14 for a single field; 1 in 65,536 for a record that changes just when other fields are ignored than
+before). A changed field goes unnamed once in 65,536; if no changed field can be named, all are.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import struct
 from array import array
+from collections.abc import Collection
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
 import msgspec
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
+from worker.capture.records.compiled import reader_of
 from worker.surrogates import decode, readable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 IGNORED = "\0ignored"
 """Name, among those of the fields, of the hash of the ignored names. No field of a record has this name."""
 
 _HEAD = 8 + 4 + 6 + 4
+_LATEST = (1 << 48) - 1
 _GONE = bytes(8)
+_ERASED = b"\0erased\0"
+UNCOMPARABLE = frozenset({_GONE, _ERASED})
+"""What states have in the place of the fingerprint of their bytes, where no bytes are to be equal to them."""
 _MAX_DIGITS = 4_000
 _TEXT = 0xFF
 _BYTES = [bytes((number,)) for number in range(256)]
+_NUMBERS = struct.Struct(">IHII").pack
 
 _as_values = msgspec.json.Decoder(dict[str, object]).decode
 _canonical = msgspec.msgpack.Encoder(order="sorted").encode
@@ -53,12 +62,39 @@ def raw_fingerprint(record: bytes | msgspec.Raw) -> bytes:
 def salted_fingerprint(salt: int) -> Callable[[bytes | msgspec.Raw], bytes]:
     """Return the function that returns the fingerprint of a record's bytes under a salt of 64 bits; 0 for none."""
     if not salt:
-        return raw_fingerprint
+        return xxh3_64_digest
     return lambda record: (xxh3_64_intdigest(record) ^ salt).to_bytes(8, "big")
 
 
+class HiddenFields(Collection[str]):
+    """The top-level fields whose changes are not published: `ignored` ones, and those of which `hides` is true.
+
+    Its items are the ignored names and `identity`, which tells one `hides` from another.
+    """
+
+    __slots__ = ("_hides", "_ignored", "_items")
+
+    def __init__(
+        self, ignored: frozenset[str], identity: frozenset[str], hides: Callable[[str], bool]
+    ) -> None:
+        self._ignored, self._items, self._hides = ignored, ignored | identity, hides
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether changes of a field are not published."""
+        return name in self._ignored or self._hides(str(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+FieldSet: TypeAlias = frozenset[str] | HiddenFields
+
+
 @lru_cache(maxsize=64)
-def hash_of_ignored(ignored: frozenset[str]) -> int:
+def hash_of_ignored(ignored: FieldSet) -> int:
     """Return a hash of the names of the ignored fields, 0 if there are none; its low 16 bits are 0 only then."""
     return xxh3_64_intdigest(repr(sorted(ignored)).encode()) | 1 if ignored else 0
 
@@ -103,16 +139,16 @@ def bucket_of(packed_id: bytes, buckets: int) -> int:
 
 
 class ContentHashes(msgspec.Struct, frozen=True, gc=False):
-    """The names of the fields of a record, and the 64-bit hashes of their canonical values.
+    """The names of the fields of a record, and the hashes of their canonical values, of 8 bytes each (little endian).
 
     `values` are the decoded values of the requested fields. If fields are `ignored`, the hash of their names is the
     last one, under the name `IGNORED`.
     """
 
     names: tuple[str, ...]
-    hashes: array[int]
+    hashes: bytes
     values: tuple[object, ...] = ()
-    ignored: frozenset[str] = frozenset()
+    ignored: FieldSet = frozenset()
 
     @property
     def visible(self) -> tuple[str, ...]:
@@ -123,18 +159,39 @@ class ContentHashes(msgspec.Struct, frozen=True, gc=False):
 
 
 def read_content(
-    record: bytes | msgspec.Raw, ignored: frozenset[str], requested: tuple[str, ...] = ()
+    record: bytes | msgspec.Raw, ignored: FieldSet, requested: tuple[str, ...] = ()
 ) -> ContentHashes:
     """Decode a record and hash its fields, the `ignored` ones as well.
 
     A value is hashed in canonical form, with the keys sorted at every depth: spaces, key order and the spelling of a
-    number do not matter (1.5, 1.50 and 15e-1 are equal; 1 and 1.0 differ, as an integer and a float).
+    number do not matter (1.5, 1.50 and 15e-1 are equal; 1 and 1.0 differ, as an integer and a float). The rules are
+    here; a compiled reader that gives the same reads the usual records (`compiled.py`).
 
     Raises:
         msgspec.DecodeError: The record is not a JSON object.
         UnicodeDecodeError: A string in the record is not UTF-8.
         RecursionError: The record is nested too deeply.
 
+    """
+    return content_of(*(reader_of(requested)(record) or decoded(record, requested)), ignored)
+
+
+def content_of(
+    names: tuple[str, ...], hashes: bytes, values: tuple[object, ...], ignored: FieldSet
+) -> ContentHashes:
+    """Return the content of a record whose fields have these names, hashes and requested values."""
+    if ignored:
+        names += (IGNORED,)
+        hashes += hash_of_ignored(ignored).to_bytes(8, "little")
+    return ContentHashes(names, hashes, values, ignored)
+
+
+def decoded(
+    record: bytes | msgspec.Raw, requested: tuple[str, ...]
+) -> tuple[tuple[str, ...], bytes, tuple[object, ...]]:
+    """Return the names of the fields of a record, their hashes, and the requested values: what `reader_of` reads.
+
+    It raises what `read_content` raises.
     """
     try:
         values = decode(_as_values, record)
@@ -145,11 +202,7 @@ def read_content(
         hashes = array("Q", map(xxh3_64_intdigest, map(_canonical, values.values())))
     except OverflowError:
         hashes = array("Q", map(xxh3_64_intdigest, map(_canonical_with_long_numbers, values.values())))
-    names = tuple(values)
-    if ignored:
-        names += (IGNORED,)
-        hashes.append(hash_of_ignored(ignored))
-    return ContentHashes(names, hashes, result, ignored)
+    return tuple(values), hashes.tobytes(), result
 
 
 def _with_long_numbers(record: bytes) -> dict[str, object]:
@@ -189,27 +242,57 @@ def next_version(version: int, generation: int) -> int:
     return max(version, generation) + 1
 
 
-class RecordState:
-    """The stored state of a record: 22 bytes, the version, and 2 bytes for each top-level field.
+def pack_state(  # noqa: PLR0917 - in the order of the layout
+    raw: bytes, content: int, modified: int, version: int, fields: bytes, place: int
+) -> bytes:
+    """Return a state as bytes, without the link to its last event; see `RecordState`."""
+    modified = max(0, min(modified, _LATEST))
+    numbers = _NUMBERS(content, modified >> 32, modified & 0xFFFFFFFF, place)
+    packed = b""
+    while version >= 0x80:
+        packed += _BYTES[version & 0x7F | 0x80]
+        version >>= 7
+    return raw + numbers + packed + _BYTES[version] + fields
 
-    Layout 2: raw (8) | content (4) | modified in ms since 1970, 0 for unknown (6) | place (4) | version (base 128,
-    the last byte below 128) | fingerprints of the fields (2 each, little endian).
+
+class RecordState:
+    """The stored state of a record: 22 bytes, the version, 2 bytes for each top-level field, and a link.
+
+    Layout 3: raw (8) | content (4) | modified in ms since 1970, 0 for unknown (6) | place (4) | version (base 128,
+    the last byte below 128) | fingerprints of the fields (2 each, little endian) | link (3, 5 or 7).
     `place` is a unique number of the record in its resource, assigned at its first commit: the bit that a full scan
     sets when it has seen the record.
+    The link is the sequence of the record's last event (big endian, times 4; the lowest 2 bits are 0, 1 or 2 for 3, 5
+    or 7 bytes). Only `commit.lua` knows it and appends it, so `pack` does not; see `link_of`. States of layout 2 have
+    none: then the bytes after the version are an even number.
     """
 
-    __slots__ = ("content", "fields", "modified", "place", "raw", "version")
+    __slots__ = ("content", "fields", "last_event", "modified", "place", "raw", "version")
 
     def __init__(
-        self, raw: bytes, content: int, modified: int, version: int, fields: bytes, *, position: int = 0
+        self,
+        raw: bytes,
+        content: int,
+        modified: int,
+        version: int,
+        fields: bytes,
+        *,
+        position: int = 0,
+        last_event: int = 0,
     ) -> None:
         self.raw, self.content, self.modified = raw, content, modified
         self.version, self.fields, self.place = version, fields, position
+        self.last_event = last_event
 
     @property
     def is_gone(self) -> bool:
         """True if the record was published as deleted. Its state then has only a version."""
         return self.version > 0 and self.raw == _GONE and not self.fields
+
+    @property
+    def is_erased(self) -> bool:
+        """True if a person has erased the record: nothing of it is published, as long as OrderMesh serves it."""
+        return self.raw == _ERASED and not self.fields
 
     @property
     def is_inside(self) -> bool:
@@ -221,15 +304,18 @@ class RecordState:
         version = next_version(self.version, generation)
         return RecordState(_GONE, 0, self.modified, version, b"", position=self.place)
 
+    def erased(self, generation: int = 0) -> RecordState:
+        """Return the state after the record has been erased. It says no more than place and version."""
+        version = next_version(self.version, generation)
+        return RecordState(_ERASED, 0, 0, version, b"", position=self.place)
+
+    def unmarked(self) -> RecordState:
+        """Return the state that lets an erased record be published again: that of a deleted one."""
+        return RecordState(_GONE, 0, 0, self.version, b"", position=self.place)
+
     def pack(self) -> bytes:
-        """Return the state as bytes, for Redis."""
-        version, packed = self.version, b""
-        while version >= 0x80:
-            packed += _BYTES[version & 0x7F | 0x80]
-            version >>= 7
-        modified = max(0, min(self.modified, (1 << 48) - 1)).to_bytes(6, "big")
-        head = self.raw + self.content.to_bytes(4, "big") + modified + self.place.to_bytes(4, "big")
-        return head + packed + _BYTES[version] + self.fields
+        """Return the state as bytes, without the link to its last event."""
+        return pack_state(self.raw, self.content, self.modified, self.version, self.fields, self.place)
 
     @classmethod
     def unpack(cls, packed: bytes) -> RecordState:
@@ -250,13 +336,39 @@ class RecordState:
             offset, shift = offset + 1, shift + 7
             if byte < 0x80:
                 break
-        if (len(packed) - offset) % 2:
-            raise ValueError("a record state ends within the fingerprint of a field")
+        end = len(packed)
+        if (end - offset) % 2:
+            end -= _length_of_link(packed)
+            if end < offset:
+                raise ValueError("a record state ends within the fingerprint of a field")
         return cls(
             raw=packed[:8],
             content=int.from_bytes(packed[8:12], "big"),
             modified=int.from_bytes(packed[12:18], "big"),
             version=version,
-            fields=packed[offset:],
+            fields=packed[offset:end],
             position=int.from_bytes(packed[18:22], "big"),
+            last_event=sequence_of(packed[end:]),
         )
+
+
+def link_of(packed: bytes) -> bytes:
+    """Return the last bytes of a packed state, which link it to its last event; b"" if it has none.
+
+    A commit that publishes nothing of a record keeps its link.
+    """
+    offset = _HEAD
+    while packed[offset : offset + 1] > b"\x7f":
+        offset += 1
+    rest = len(packed) - offset - 1
+    return packed[-length:] if rest > 0 and rest % 2 and rest >= (length := _length_of_link(packed)) else b""
+
+
+def sequence_of(link: bytes) -> int:
+    """Return the sequence of the event that a link leads to; 0 for none."""
+    return int.from_bytes(link, "big") >> 2
+
+
+def _length_of_link(packed: bytes) -> int:
+    """Return the length of the link at the end of a packed state that has one."""
+    return 3 + 2 * (packed[-1] & 3)

@@ -20,11 +20,11 @@ from worker.capture.records.audit import (
 from worker.capture.records.fingerprint import RecordState
 from worker.capture.records.privacy import policy_for
 from worker.config.sections import PrivacySettings
-from worker.ordermesh.http.reply import AuditEntry, _entry
+from worker.ordermesh.http.reply import AuditEntry, entry_of
 
 
 def entry(**fields: Any) -> AuditEntry:
-    return _entry(json.dumps(fields).encode())
+    return entry_of(json.dumps(fields).encode())
 
 
 def look(entries: list[AuditEntry], before: bytes = b"") -> AuditDelta | None:
@@ -74,8 +74,8 @@ def test_in_the_order_of_their_times() -> None:
 def test_an_entry_without_id_is_known_by_its_content() -> None:
     """The order of its keys does not count; an id counts where there is one, whatever else changes."""
     one, other = (
-        _entry(b'{"what": "held", "who": {"a": 1, "b": 2}}'),
-        _entry(b'{"who":{"b":2,"a":1},"what":"held"}'),
+        entry_of(b'{"what": "held", "who": {"a": 1, "b": 2}}'),
+        entry_of(b'{"who":{"b":2,"a":1},"what":"held"}'),
     )
     assert digest_of(one) == digest_of(other)
     assert digest_of(entry(id="a", note="x")) == digest_of(entry(note="y", id="a"))
@@ -96,9 +96,9 @@ def test_what_the_server_forgets_is_not_published_again() -> None:
 
 def test_entries_that_are_no_objects() -> None:
     """Texts are entries too; under a policy of which nothing can be applied to them, no word of them is published."""
-    texts = [_entry(b'"Mrs Example has called"'), _entry(b"17")]
+    texts = [entry_of(b'"Mrs Example has called"'), entry_of(b"17")]
     assert bodies(look(texts)) == ["Mrs Example has called", 17]
-    policy = policy_for("order_audit", PrivacySettings(policy="minimal"))
+    policy = policy_for("order_audit", PrivacySettings(policy="minimal"), "default")
     found = new_entries("o1", b"x", texts, b"", policy)
     assert found is not None
     assert {one.published for one in found.entries} == {WITHHELD}
@@ -106,7 +106,7 @@ def test_entries_that_are_no_objects() -> None:
 
 def test_the_minimal_policy_lets_no_value_through() -> None:
     """What is known of no entry is kept back, but for what tells it apart, when it was, and what was done."""
-    policy = policy_for("order_audit", PrivacySettings(policy="minimal"))
+    policy = policy_for("order_audit", PrivacySettings(policy="minimal"), "default")
     one = entry(
         id="a", timestamp="2026-01-01T10:00:00Z", action="Updated", user="jane@example.com",
         changes=[{"property": "shippingAddress.line1", "oldValue": "1 Main St", "newValue": "2 Main St"}],
@@ -114,7 +114,7 @@ def test_the_minimal_policy_lets_no_value_through() -> None:
     found = new_entries("o1", b"x", [one], b"", policy)
     assert bodies(found) == [{"id": "a", "timestamp": "2026-01-01T10:00:00Z", "action": "Updated"}]
     chosen = PrivacySettings(policy="minimal", fields={"order_audit": {"changes.property": "keep"}})
-    found = new_entries("o1", b"x", [one], b"", policy_for("order_audit", chosen))
+    found = new_entries("o1", b"x", [one], b"", policy_for("order_audit", chosen, "default"))
     assert bodies(found)[0]["changes"] == [{"property": "shippingAddress.line1"}]
 
 

@@ -76,6 +76,29 @@ def test_a_record_that_is_older_than_the_first_scan_is_a_snapshot(
     assert decide(decoded, names, baseline=baseline, first_scan_at=first_scan_at).action is action
 
 
+@pytest.mark.parametrize("updated", [None, "", 0, "0001-01-01T00:00:00Z", "soon", LATE])
+def test_the_creation_time_does_not_depend_on_the_modification_time(updated: object) -> None:
+    """It is read from its own field, whatever the other one has; a record without it has none."""
+    both = decode(THINGS, seen({"id": "a", "createdAt": EARLY, "updatedAt": updated}), b"", frozenset())
+    assert both.created == parse_time(EARLY)
+    without = decode(THINGS, seen({"id": "a", "updatedAt": updated}), b"", frozenset())
+    assert without.created == 0
+
+
+def test_contents_are_read_along_with_the_ids() -> None:
+    """A record that cannot be read does not affect the others, and nothing depends on the way of reading."""
+    texts = [b'{"v":1,"id":"a"}', b'{"v":1e400,"id":"b"}', b'{"id":7}', b"[]", b'{"v":1}', b'{"id":""}']
+    for count in range(len(texts) + 1):
+        records = [msgspec.Raw(text) for text in texts[:count]]
+        apart, along = observe(THINGS, records), observe(THINGS, records, contents=True)
+        assert [msgspec.structs.replace(one, content=None) for one in along] == apart
+        pairs = zip(apart, along, strict=True)
+        assert all(
+            decode(THINGS, one, b"", frozenset()).content == decode(THINGS, other, b"", frozenset()).content
+            for one, other in pairs
+        )
+
+
 def test_there_and_back_is_two_updates(names: FieldIndex) -> None:
     """A-B-A gives versions 1, 2, 3: a state that comes back is a change."""
     first = step({"id": "a", "v": 1}, names=names)
@@ -238,9 +261,9 @@ def test_record_twice_in_a_page() -> None:
     early, late = {"id": "a", "updatedAt": EARLY}, {"id": "a", "updatedAt": LATE}
     for page in ([early, late], [late, early]):
         decoded = [decode(THINGS, seen(each), b"", frozenset()) for each in page]
-        assert [each.time for each in newest_of_each(decoded)] == [LATE]
+        assert [each.time for each in newest_of_each(decoded).values()] == [LATE]
     untimed = [decode(THINGS, seen({"id": "a", "v": v}), b"", frozenset()) for v in (1, 2)]
-    assert newest_of_each(untimed) == untimed[1:]
+    assert list(newest_of_each(untimed).values()) == untimed[1:]
 
 
 def test_fields_that_nobody_knows_pass(names: FieldIndex) -> None:

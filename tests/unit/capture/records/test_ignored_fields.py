@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from array import array
 from typing import Any
 
 import msgspec
@@ -59,7 +58,8 @@ class Life:
         content = read_content(raw(record), frozenset())
         kept = [at for at, name in enumerate(content.names) if name not in ignored]
         visible = ContentHashes(
-            tuple(content.names[at] for at in kept), array("Q", [content.hashes[at] for at in kept])
+            tuple(content.names[at] for at in kept),
+            b"".join(content.hashes[8 * at : 8 * at + 8] for at in kept),
         )
         self.names.update([*self.names._names, *self.names.unknown(visible.names)])
         prints = self.names.place(visible)
