@@ -9,24 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from pydantic import SecretStr
 from redis.asyncio import Redis
-from xxhash import xxh3_64_hexdigest
 
+from ordersync_consumer import tail as stream
+from ordersync_consumer.dead import DeadLetters
 from tests.support.commands import ordersync
 from tests.support.programs import login_settings
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.registry import NOTES, ORDER_ITEMS, ORDERS, RESOURCES
 from worker.capture.state.parked import retry_parked
 from worker.config.sections import EventSettings, PrivacySettings
-from ordersync_consumer.dead import DeadLetters
-from ordersync_consumer import tail as stream
 from worker.redis.connections import answer
 from worker.sandbox import SandboxServer
 
 pytestmark = pytest.mark.anyio
 
-KEY = "0123456789abcdef"
+KEY = "tU3kQ9vXz7LmN2pRs8Wy4BfGh6JcD1eA"
 MINIMAL = PrivacySettings(policy="minimal")
 
 
@@ -202,40 +202,37 @@ async def test_another_resource_is_left_alone(bench: BenchMaker) -> None:
         assert all("text" not in json.loads(event.data) for event in notes)
 
 
-async def test_an_unreadable_record_leaves_its_size_and_fingerprint(bench: BenchMaker) -> None:
-    """What cannot be filtered is not kept: reason, size and fingerprint tell it from others, and find it again."""
+async def test_an_unreadable_record_leaves_its_reason(bench: BenchMaker) -> None:
+    """What cannot be filtered is not kept, nor its size or a fingerprint, which depend on it."""
     record = b'{"id":null,"email":"broken@example.com"}'
     async with bench(privacy=MINIMAL) as b:
         b.sandbox.store.replace("odd", record)
         await b.poll()
         ((_, letter),) = await b.redis.xrange(b.account.keys.dead("orders"))
-        assert b"data" not in letter
+        assert letter.keys() == {b"kind", b"reason", b"subject", b"where", b"time"}
         assert letter[b"reason"] == b"the record has no id"
-        assert letter[b"size"] == str(len(record)).encode()
-        assert letter[b"fingerprint"] == xxh3_64_hexdigest(record).encode()
-        # It can be told to be looked at again, although it is not there.
-        (parked,) = [each async for each in DeadLetters(b.redis, b.account.keys).each("orders")]
-        assert (parked.size, parked.data) == (len(record), b"")
-        assert (await b.poll()).unreadable == 0
-        assert await retry_parked(b.redis, b.account.keys, parked)
-        assert (await b.poll()).unreadable == 1
 
 
 async def test_a_record_too_deep_to_filter_is_unreadable(bench: BenchMaker) -> None:
-    """It leaves size and fingerprint among the dead letters, and holds up no other record."""
-    async with bench(privacy=MINIMAL) as b:
+    """It leaves its id and the reason among the dead letters, and holds up no other record."""
+    async with bench(privacy=policy(orders={"**.email": "drop"})) as b:
         deep = b"[" * 400 + b'{"email":"deep@example.com"}' + b"]" * 400
         b.sandbox.store.replace("odd", b'{"id":"odd","v":' + deep + b"}")
         run = await b.poll()
         assert (run.published, run.unreadable, run.error_code) == (50, 1, "unreadable_answer")
         ((_, letter),) = await b.redis.xrange(b.account.keys.dead("orders"))
-        assert (letter[b"subject"], b"data" in letter) == (b"odd", False)
+        assert (letter[b"subject"], letter[b"reason"]) == (b"odd", b"the record is nested too deeply")
+        assert letter.keys() == {b"kind", b"reason", b"subject", b"where", b"time"}
+        # By its id it is found again.
+        (parked,) = [each async for each in DeadLetters(b.redis, b.account.keys).each("orders")]
+        assert (await b.poll()).unreadable == 0
+        assert await retry_parked(b.redis, b.account.keys, parked)
         assert b"deep@example.com" not in await everything(b.redis)
 
 
 async def test_equal_values_are_still_equal(bench: BenchMaker) -> None:
-    """A hashed mail address is the same in every event of that buyer, and in no other."""
-    fields = {"shippingAddress.email": "hash", "billingAddress.email": "hash"}
+    """A hashed mail address is the same in every event of that buyer, and in no other, where both fields are one."""
+    fields = {"shippingAddress.email": "hash:mail", "billingAddress.email": "hash:mail"}
     async with bench(privacy=policy(orders=fields)) as b:
         await b.poll()
         truth = b.sandbox.store.truth()
@@ -284,6 +281,72 @@ async def test_a_policy_that_is_switched_on_later(bench: BenchMaker) -> None:
         assert leaked(personal_values(b.sandbox), last.data) == set()
 
 
+POLICIES = {
+    "keep": PrivacySettings(),
+    "minimal": MINIMAL,
+    "drop": policy(orders={"shippingAddress": "drop", "client": "drop"}),
+    "mask": policy(orders={"shippingAddress": "mask", "**.email": "mask"}),
+    "hash": policy(orders={"shippingAddress": "hash", "items": "hash:item"}),
+    "other key": PrivacySettings(fields={"orders": {"shippingAddress": "hash"}}, key=SecretStr(KEY[::-1])),
+}
+
+
+@pytest.mark.parametrize("before", POLICIES)
+async def test_switching_the_policy_publishes_nothing(bench: BenchMaker, before: str) -> None:
+    """From any policy to any other: no record twice, no false `updated`; a change is published once, and filtered."""
+    async with bench(privacy=POLICIES[before]) as b:
+        await b.poll()
+        order, count = b.sandbox.store.ids()[0], 50
+    for number, (name, after) in enumerate(POLICIES.items()):
+        async with bench(privacy=after) as b:
+            b.adjust(ignore_fields={"orders": ("updatedAt",)})
+            run = await b.poll(complete=True)
+            assert (run.published, run.records) == (0, 50), name
+            b.sandbox.store.change(order, status=f"Odd {number}")
+            assert (await b.poll(complete=True)).published == 1
+            count += 1
+            events = await b.events()
+            assert len(events) == len({event.id for event in events}) == count
+            assert (events[-1].changed, events[-1].version) == (("status",), number + 2)
+            assert (await b.poll(complete=True)).published == 0
+
+
+async def test_what_was_hidden_is_published_when_it_is_not_any_more(bench: BenchMaker) -> None:
+    """A field that changed while no consumer could see it is missing to them: it is published, once."""
+    async with bench(privacy=MINIMAL) as b:
+        b.adjust(ignore_fields={"orders": ("updatedAt",)})
+        await b.poll()
+        order = b.sandbox.store.ids()[0]
+        b.sandbox.store.change(order, meta={"gift": "yes"}, addressee="a new field")
+        assert (await b.poll()).published == 0
+    async with bench() as b:
+        b.adjust(ignore_fields={"orders": ("updatedAt",)})
+        assert (await b.poll(complete=True)).published == 1
+        assert set((await b.events())[-1].changed) == {"meta", "addressee"}
+        assert (await b.poll(complete=True)).published == 0
+
+
+async def test_unknown_fields_are_counted_and_named(bench: BenchMaker) -> None:
+    """In the run, for each value; in the log, each name once, and no value."""
+    async with bench(privacy=MINIMAL) as b:
+        await b.poll()
+        first, second = b.sandbox.store.ids()[:2]
+        with structlog.testing.capture_logs() as lines:
+            b.sandbox.store.change(first, giftMessage="For Wilhelmina", status="Odd")
+            assert (await b.poll()).withheld == 1
+            b.sandbox.store.change(
+                second, giftMessage="For Wilhelmina", ofWhom={"name": "Wilhelmina"}, status="Odd"
+            )
+            assert (await b.poll()).withheld == 2
+        assert [line["fields"] for line in lines if line["event"] == "fields_withheld"] == [
+            ["giftMessage"], ["ofWhom"],
+        ]  # fmt: skip
+        assert "Wilhelmina" not in str(lines)
+        assert all("giftMessage" not in event.data.decode() for event in await b.events())
+        runs = await answer(b.redis.xrevrange(b.account.keys.runs, count=1))
+        assert runs[0][1][b"withheld"] == b"2"
+
+
 def test_in_the_program(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
     """The settings do the same for `ordersync run`; the key stands in no log and no listing."""
     settings = login_settings(
@@ -314,4 +377,4 @@ def test_a_hash_without_a_key_does_not_start(sandbox: SandboxServer, redis_url: 
     settings = login_settings(sandbox, redis_url, tmp_path, privacy__fields=fields)
     run = ordersync("run", "--once", cwd=tmp_path, **settings)
     assert run.returncode == 2
-    assert "Set ORDERSYNC_PRIVACY__KEY to a secret of 16 characters or more" in run.stderr
+    assert "Set ORDERSYNC_PRIVACY__KEY to what `openssl rand -base64 32` prints" in run.stderr

@@ -65,6 +65,7 @@ OWN = (
     LogField("expected", _COUNT, "number of the last event that was published, as far as is known"),
     LogField("failures", _COUNT, "number of failures in a row"),
     LogField("fence", _COUNT, "fencing number of the lease"),
+    LogField("fields", _TEXTS, "paths of fields, such as shippingAddress.note"),
     LogField("first", _TEXT, "id of the first entry affected"),
     LogField(
         "first_page",
@@ -200,5 +201,6 @@ OWN = (
     LogField("verified", _COUNT, "records whose audit entries are all published"),
     LogField("wait_s", _NUMBER, "seconds until the next attempt"),
     LogField("waited_s", _NUMBER, "seconds waited so far"),
+    LogField("withheld", _COUNT, "values that the privacy policy removed because their fields are not known"),
     LogField("worker", _TEXT, "id of the worker: host, process, random digits"),
 )

@@ -9,7 +9,7 @@ _POLL = (
     "updated", "deleted", "outside", "silent", "noise", "stale", "unreadable", "parked", "erased", "recorded",
     "follow_ups", "missing", "drift", "unchanged", "requests", "retries", "budget_wait_s", "duration_s",
 )  # fmt: skip
-_EVIDENCE = ("total", "newest", "clock_offset_s", "scan_age_s")
+_EVIDENCE = ("total", "newest", "clock_offset_s", "scan_age_s", "withheld")
 _LOAD = ("group", "unread", "unread_bytes", "used_memory", "maxmemory")
 
 EVENTS = (
@@ -71,6 +71,14 @@ EVENTS = (
         "A record cannot be read. It was parked; the other records of its page were read.",
         "Look at it: ordersync dead list.",
         ("resource", "run_id", "operation", "page", "reason", "advice"),
+    ),
+    LogEvent(
+        "fields_withheld",
+        LogLevel.WARNING,
+        "The privacy policy `minimal` does not publish these fields, because they are not known. Each is named once in "
+        "the life of a worker; `withheld` of each poll counts their values.",
+        "Read `advice`.",
+        ("resource", "run_id", "fields", "advice"),
     ),
     LogEvent(
         "result_capped",

@@ -3,45 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
+from tests.support.policies import KEY, policy, published
 from worker.capture.records.diff import Action, Change, decide, decode, observe
 from worker.capture.records.fields import FieldIndex
-from worker.capture.records.privacy import MINIMAL, RecordPolicy, Rule, policy_for
-from worker.capture.registry import RESOURCES
+from worker.capture.records.hashing import FieldHashes
+from worker.capture.records.privacy import RecordPolicy
+from worker.capture.records.rules import Rule, rule_of
 from worker.capture.resources import Resource
-from worker.config import settings as settings_module
-from worker.config.sections import PrivacySettings
-from worker.errors import SettingsError
-from worker.ordermesh.record_schema import row_of
-from worker.ordermesh.schemas import SCHEMAS, element
 
-KEY = "0123456789abcdef"
 THINGS = Resource(name="things", entity="thing", search="things.search")
-
-
-def policy(key: str = KEY, **rules: str) -> RecordPolicy:
-    """A policy of these rules; `__` stands for the dot, `any_` for `**.`."""
-    paths = {path.replace("any_", "**.").replace("__", "."): Rule(rule) for path, rule in rules.items()}
-    return RecordPolicy(paths, key.encode())
-
-
-def published(rules: RecordPolicy, record: Any) -> Any:
-    return json.loads(rules.publish(json.dumps(record).encode()))
-
-
-def settings(**fields: Any) -> PrivacySettings:
-    return PrivacySettings(key=SecretStr(KEY), **fields)
 
 
 # What the rules do
@@ -62,18 +40,43 @@ def test_mask_keeps_the_shape() -> None:
 
 
 def test_hash_tells_equal_values() -> None:
-    """Equal values have equal hashes, wherever they stand and whether a number or its text; null stays null."""
-    made = published(policy(a="hash"), {"a": ["Ada", {"b": "Ada"}, "Bob", "5", 5, None, True]})["a"]
-    assert made[0] == made[1]["b"] == "9bc245ae8032d0b6c5fca2e91bbe8268"
+    """Equal values of a field have equal hashes, whether a number or its text; null stays null."""
+    made = published(policy(a="hash"), {"a": ["Ada", ["Ada"], "Bob", "5", 5, None, True]})["a"]
+    assert made[0] == made[1][0]
     assert made[3] == made[4]
     assert made[5] is None
     assert len({made[0], made[2], made[3], made[6]}) == 4
     assert all(re.fullmatch("[0-9a-f]{32}", each) for each in (made[0], made[2], made[3], made[6]))
 
 
+def test_hashes_of_two_fields_tell_nothing_of_each_other() -> None:
+    """Equal values of two fields, resources or accounts differ, however a rule names the fields."""
+    record = {"a": "Ada", "b": "Ada", "c": {"a": "Ada", "d": "Ada"}, "e": {"a": "Ada"}}
+    rules = {"a": Rule.HASH, "b": Rule.HASH, "c": Rule.HASH, "**.a": Rule.HASH}
+    found = set[str]()
+    for account, resource in (("default", "orders"), ("default", "notes"), ("other", "orders")):
+        made = published(RecordPolicy(rules, FieldHashes(KEY.encode(), account, resource)), record)
+        found |= {made["a"], made["b"], made["c"]["a"], made["c"]["d"], made["e"]["a"]}
+    assert len(found) == 15
+    # However the service spells the name of a field, it is that field.
+    assert published(policy(a_b="hash"), {"aB": 1})["aB"] == published(policy(ab="hash"), {"A-B": 1})["A-B"]
+
+
+def test_fields_that_are_to_be_joined() -> None:
+    """A name after `hash:` makes fields one field, in all resources of the account, and in no other account."""
+    rules = {"a": rule_of("hash:mail"), "b": rule_of("hash:mail"), "c": rule_of("hash:other"), "d": Rule.HASH}
+    record = {"a": "Ada", "b": {"x": "Ada"}, "c": "Ada", "d": "Ada"}
+    one, other = (FieldHashes(KEY.encode(), "default", name) for name in ("orders", "notes"))
+    made, there = published(RecordPolicy(rules, one), record), published(RecordPolicy(rules, other), record)
+    assert made["a"] == made["b"]["x"] == there["a"]
+    assert len({made["a"], made["c"], made["d"], there["d"]}) == 4
+    elsewhere = published(RecordPolicy(rules, FieldHashes(KEY.encode(), "other", "orders")), record)
+    assert elsewhere["a"] != made["a"]
+
+
 def test_hash_needs_its_key() -> None:
     """With another key every hash is another one, and the policy is another one."""
-    one, other = policy(a="hash"), policy("another-key-of-16", a="hash")
+    one, other = policy(a="hash"), policy("another" + KEY, a="hash")
     assert published(one, {"a": "Ada"}) != published(other, {"a": "Ada"})
     assert one.tag != other.tag
     assert one.tag == policy(a="hash").tag
@@ -96,11 +99,13 @@ def test_paths_go_through_lists() -> None:
     assert published(policy(items__images="drop"), record) == expected
 
 
-def test_capitals_do_not_count() -> None:
+@pytest.mark.parametrize(
+    "name", ["ShippingAddress", "shipping_address", "SHIPPING-ADDRESS", "_shippingAddress"]
+)
+def test_spelling_does_not_count(name: str) -> None:
     """A service that begins to write names otherwise does not get past the policy."""
-    assert published(policy(shippingAddress__email="drop"), {"ShippingAddress": {"EMAIL": 1, "x": 2}}) == {
-        "ShippingAddress": {"x": 2}
-    }
+    record = {name: {"EMAIL": 1, "e_mail": 2, "e-Mail": 3, "x": 4}}
+    assert published(policy(shippingAddress__email="drop"), record) == {name: {"x": 4}}
 
 
 def test_the_longest_path_counts() -> None:
@@ -135,14 +140,14 @@ def test_any_depth() -> None:
         (b'{"x":{"a\\/b":1}}', {"x": {}}),
         ('{"x":{"É":1}}'.encode(), {"x": {}}),
         (b'{"x":{"\\u00e9":1}}', {"x": {}}),
-        (b'{"x":{"e-mail":1}}', {"x": {"e-mail": 1}}),
+        (b'{"x":{"e-mail":1,"_E_MAIL":2,"emails":3}}', {"x": {"emails": 3}}),
     ],
 )
 def test_any_depth_however_it_is_spelled(record: bytes, left: Any) -> None:
     """A name is found however JSON writes it, and no other is."""
     odd = RecordPolicy({"**.email": Rule.DROP, "**.a/b": Rule.DROP, "**.é": Rule.DROP})
     assert json.loads(odd.publish(record)) == left
-    if b"mail" in record.lower() or b"61il" in record:
+    if b"mail" in record.lower() or b"61il" in record or b"MAIL" in record:
         assert json.loads(RecordPolicy({"**.email": Rule.DROP}).publish(record)) == left
 
 
@@ -162,7 +167,7 @@ def test_any_depth_however_it_is_spelled(record: bytes, left: Any) -> None:
 )
 def test_without_a_match_as_served(record: bytes) -> None:
     """A record that no rule changes is published byte for byte: spaces, escapes, numbers."""
-    rules = RecordPolicy({"a.b": Rule.DROP, "**.phone": Rule.HASH, "email": Rule.MASK}, b"k" * 16)
+    rules = RecordPolicy({"a.b": Rule.DROP, "**.phone": Rule.HASH, "email": Rule.MASK})
     assert rules.publish(record) == record
 
 
@@ -231,243 +236,13 @@ def test_any_rules_on_any_record(record: dict[str, Any], rules: dict[str, str]) 
     assert made == _plainly(record, rules, "", None)
 
 
-# The ready policy and the settings
-
-
-def _leaves(schema: str, path: str = "") -> Iterator[tuple[str, Any]]:
-    for field in SCHEMAS[schema].fields:
-        at, kind = f"{path}.{field.name}".lstrip("."), element(field.type)
-        inner = SCHEMAS.get(kind)
-        if inner and inner.fields:
-            yield from _leaves(kind, at)
-        else:
-            yield at, field
-
-
-def _filled(schema: str, path: str = "") -> dict[str, Any]:
-    """A record with a text that tells its place in every known field."""
-    made: dict[str, Any] = {}
-    for field in SCHEMAS[schema].fields:
-        at, kind = f"{path}.{field.name}".lstrip("."), element(field.type)
-        inner = SCHEMAS.get(kind)
-        value: Any = _filled(kind, at) if inner and inner.fields else f"<{at}>"
-        made[field.name] = [value] if field.type.startswith("[") else value
-    return made
-
-
-_PERSONAL = re.compile(
-    r"name|address|line\d|city|zip|phone|mail|card|payment|billing|customer|client|\bip$|text|reason|meta|url|"
-    r"authorization|transaction|longitude|latitude|user|refund|state$",
-    re.IGNORECASE,
-)
-_OF_NOBODY = {
-    # amounts, and words of trade
-    *("customerTotal", "customerItemTotal", "customerTotalShipping", "customerTotalTaxes"),
-    *("customerTotalDiscountAndPromotions", "customerShippingMethod", "transactionalCostModel"),
-    "customerSubtotal", "customerPrice", "customerShippingPrice", "customerTaxes",
-    "refundData.refunds.isShippingRefund", "refundData.refunds.amount",
-    "refundData.remainingShippingBalance", "refundData.remainingPriceBalance",
-    # companies, and things that have a name
-    "merchantName", "vendorName", "facilityName", "facilityNames", "carrierName", "carrierMethodName",
-    "name", "attributes.name", "options.name", "reprint.reasonId",
-    # what was sent, by what program; who wrote a note, by number
-    "client.source", "client.version", "user.id",
-    "shippingAddress.countryCode", "billingAddress.countryCode", "returnAddress.countryCode",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("resource", RESOURCES.values(), ids=lambda each: each.name)
-def test_minimal_drops_every_known_field_that_sounds_personal(resource: Resource) -> None:
-    """A known field whose name speaks of a person is dropped, or stands in a list of those that do not."""
-    schema = row_of(resource.search)
-    rules = policy_for(resource.name, PrivacySettings(policy="minimal"))
-    assert rules is not None
-    kept = rules.publish(json.dumps(_filled(schema)).encode()).decode()
-    catalog = SCHEMAS[schema].services == ("catalog",)
-    for path, _ in _leaves(schema):
-        if f'"<{path}>"' not in kept or catalog:
-            continue
-        said = path
-        for phrase in _OF_NOBODY:
-            said = re.sub(rf"(^|\.){re.escape(phrase)}(?=\.|$)", "", said)
-        assert not _PERSONAL.search(said), path
-
-
-@pytest.mark.parametrize("resource", RESOURCES)
-def test_minimal_knows_the_usual_names(resource: str) -> None:
-    """Fields that nobody has documented: what is usually called so is dropped, at any depth, whatever the capitals."""
-    rules = policy_for(resource, PrivacySettings(policy="minimal"))
-    assert rules is not None
-    usual = (
-        *(
-            "firstName",
-            "lastName",
-            "email",
-            "emailAddress",
-            "address",
-            "addressLine1",
-            "postalCode",
-            "phoneNumber",
-        ),
-        *(
-            "customerEmail",
-            "buyerName",
-            "contactPhone",
-            "telephone",
-            "postCode",
-            "addressLine2",
-            "shipTo",
-            "fax",
-        ),
-        *("FIRSTNAME", "Email", "USEREMAIL", "displayname", "street1"),
-    )
-    person = dict.fromkeys(usual, "<of a person>")
-    record = {"id": "a", "new": {"inner": [person]}, **person, "sku": "S", "total": 5}
-    assert json.loads(rules.publish(json.dumps(record).encode())) == {
-        "id": "a",
-        "new": {"inner": [{}]},
-        "sku": "S",
-        "total": 5,
-    }
-
-
-@pytest.mark.parametrize("name", ["categories", "products", "variants", "merchant_catalogs"])
-def test_minimal_leaves_the_catalog_alone(name: str) -> None:
-    """Nothing in the catalog is of a person: it stays as served."""
-    rules = policy_for(name, PrivacySettings(policy="minimal"))
-    record = json.dumps(_filled(row_of(RESOURCES[name].search))).encode()
-    assert rules is not None
-    assert rules.publish(record) == record
-
-
-def test_minimal_knows_its_fields() -> None:
-    """Every rule of the ready policy is about a field that is known: a misspelled one would drop nothing."""
-    for name, rules in MINIMAL.items():
-        known = {
-            ".".join(path.split(".")[:end])
-            for path, _ in _leaves(row_of(RESOURCES[name].search))
-            for end in range(1, 6)
-        }
-        assert rules.keys() <= known
-
-
-def test_keep_is_no_policy() -> None:
-    """Without rules, and with none but `keep`, there is nothing to do."""
-    assert policy_for("orders", PrivacySettings()) is None
-    assert policy_for("orders", PrivacySettings(fields={"orders": {"meta": "keep"}})) is None
-    assert policy_for("notes", PrivacySettings(fields={"orders": {"meta": "drop"}})) is None
-
-
-def test_fields_go_over_the_policy() -> None:
-    """What is said of a field takes the place of what the policy says of it and in it."""
-    rules = policy_for(
-        "orders",
-        settings(
-            policy="minimal",
-            fields={
-                "orders": {
-                    "meta.channel": "keep",
-                    "billingAddress": "keep",
-                    "shippingAddress.email": "hash",
-                    "items": "drop",
-                }
-            },
-        ),
-    )
-    address = {"firstName": "Ada", "email": "ada@example.com", "countryCode": "US"}
-    record = {
-        "items": [{"images": [{"area": "Front"}]}],
-        "meta": {"channel": "web", "gift": "x"},
-        "billingAddress": address,
-        "shippingAddress": address,
-    }
-    assert rules is not None
-    made = published(rules, record)
-    assert made.keys() == {"meta", "billingAddress", "shippingAddress"}
-    assert made["meta"] == {"channel": "web"}
-    assert made["billingAddress"] == address
-    assert made["shippingAddress"].keys() == {"email", "countryCode"}
-    assert re.fullmatch("[0-9a-f]{32}", made["shippingAddress"]["email"])
-
-
-@pytest.fixture
-def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """A folder without `.env`, and no variable of the worker set."""
-    for name in os.environ:
-        if name.upper().startswith("ORDERSYNC_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(settings_module, "DEFAULT_SECRETS_DIR", str(tmp_path / "none"))
-    return monkeypatch
-
-
-def test_from_the_environment(surroundings: pytest.MonkeyPatch) -> None:
-    """Policy, fields as JSON or for one resource alone, and a key that is never shown."""
-    surroundings.setenv("ORDERSYNC_PRIVACY__POLICY", "minimal")
-    surroundings.setenv("ORDERSYNC_PRIVACY__FIELDS", '{"orders": {"shippingAddress.email": "hash"}}')
-    surroundings.setenv("ORDERSYNC_PRIVACY__FIELDS__NOTES", '{"**.text": "mask"}')
-    surroundings.setenv("ORDERSYNC_PRIVACY__KEY", KEY)
-    surroundings.setenv("ORDERSYNC_EVENTS__COMPRESS_ABOVE", "1000")
-    surroundings.setenv("ORDERSYNC_EVENTS__PREVIOUS", "true")
-    loaded = settings_module.load()
-    assert loaded.privacy.policy == "minimal"
-    assert loaded.privacy.fields == {
-        "orders": {"shippingAddress.email": "hash"},
-        "notes": {"**.text": "mask"},
-    }
-    assert (loaded.events.compress_above, loaded.events.previous) == (1000, True)
-    assert KEY not in json.dumps(loaded.shown())
-    assert KEY not in repr(loaded)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "said"),
-    [
-        ("POLICY", "strict", "ORDERSYNC_PRIVACY__POLICY: Input should be 'keep' or 'minimal'"),
-        ("FIELDS", '{"order": {"a": "drop"}}', "Unknown resource 'order'. Known resources: orders"),
-        ("FIELDS", '{"orders": {"a": "remove"}}', "Input should be 'keep', 'drop', 'mask' or 'hash'"),
-        ("FIELDS", '{"orders": {"items[].url": "drop"}}', "'items[].url' is not a field path"),
-        ("FIELDS", '{"orders": {"a..b": "drop"}}', "'a..b' is not a field path"),
-        ("FIELDS", '{"orders": {"": "drop"}}', "'' is not a field path"),
-        ("FIELDS", '{"orders": {"a.*": "drop"}}', "'a.*' is not a field path"),
-        ("FIELDS", '{"orders": {"**.a.b": "drop"}}', "write exactly one name after **."),
-        ("FIELDS", '{"orders": {"id": "drop"}}', "id of orders identifies the record"),
-        ("FIELDS", '{"orders": {"**.ID": "mask"}}', "**.ID of orders identifies the record"),
-        (
-            "FIELDS",
-            '{"orders": {"a": "hash"}}',
-            "a of orders cannot be hashed without a key. Set ORDERSYNC_PRIVACY__KEY",
-        ),
-        ("FIELDS", "email", "ORDERSYNC_PRIVACY__FIELDS"),
-        ("KEY", "short", "ORDERSYNC_PRIVACY__KEY is too short"),
-    ],
-)
-def test_refused(surroundings: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
-    """A resource, action or path that cannot be meant, and a hash without a key, are told for what they are."""
-    surroundings.setenv(f"ORDERSYNC_PRIVACY__{name}", value)
-    with pytest.raises(SettingsError) as caught:
-        settings_module.load()
-    assert said in str(caught.value)
-    assert caught.value.exit_status == 2
-
-
-def test_what_is_hidden() -> None:
-    """Hidden are the top-level fields of which nothing is published, and no others."""
-    rules = policy(a="drop", b="drop", b__c="keep", d="mask", any_e="drop", f__g="drop", e__x="keep")
-    assert rules.hidden == {"a"}
-    minimal = policy_for("orders", PrivacySettings(policy="minimal"))
-    assert minimal is not None
-    assert {"meta", "customerPaymentMethods", "email"} <= minimal.hidden
-    assert not {"shippingAddress", "items", "client", "status"} & minimal.hidden
-
-
 # Changes
 
 
 def step(record: Any, before: bytes, names: FieldIndex, rules: RecordPolicy) -> Change:
     raw = msgspec.Raw(record if isinstance(record, bytes) else json.dumps(record).encode())
     (seen,) = observe(THINGS, [raw])
-    decoded = decode(THINGS, seen, before, rules.hidden, rules)
+    decoded = decode(THINGS, seen, before, rules.hidden_with(frozenset()), rules)
     if decoded.content:
         names.update([*names._names, *names.unknown(decoded.content.names)])
     return decide(decoded, names, baseline=True)
