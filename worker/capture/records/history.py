@@ -26,6 +26,11 @@ class History:
     since: int = 0
     silent: bool = False
 
+    @property
+    def is_published(self) -> bool:
+        """Whether all of the past is published."""
+        return not self.silent and self.since <= 0
+
     def without_event(self, change: Change, first_scan_at: int) -> Change:
         """Return the change; that of a record of the past as one that is remembered and not published.
 

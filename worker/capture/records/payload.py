@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from worker.capture.records.privacy import RecordPolicy, policy_for
 from ordersync_consumer.envelope import Encoding
+from worker.capture.records.privacy import RecordPolicy, policy_for
 from worker.surrogates import decode, readable, restored
 
 if TYPE_CHECKING:
@@ -57,10 +57,12 @@ AS_SERVED = PayloadOptions()
 """Records are published as served, and nothing else."""
 
 
-def payload_of(resource: str, privacy: PrivacySettings, events: EventSettings) -> PayloadOptions:
-    """Return the payload options that the settings give for a resource."""
+def payload_of(
+    resource: str, privacy: PrivacySettings, events: EventSettings, account: str
+) -> PayloadOptions:
+    """Return the payload options that the settings give for a resource of an account."""
     return PayloadOptions(
-        policy_for(resource, privacy), events.compress_above, events.previous, events.traceparent
+        policy_for(resource, privacy, account), events.compress_above, events.previous, events.traceparent
     )
 
 
@@ -69,11 +71,11 @@ class EncodedRecord:
 
     __slots__ = ("_deflated", "data")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self.data = data
         self._deflated = b""
 
-    def stored(self, above: int) -> tuple[bytes, Encoding]:
+    def stored(self, above: int) -> tuple[bytes | memoryview, Encoding]:
         """Return the value of the event field `data`, and its encoding.
 
         The result depends only on the record and `above`, and is never larger than the record.
