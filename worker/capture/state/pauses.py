@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from worker.cancellation import finish
+from worker.capture.state.changes import tell_change
 from worker.clock import rfc3339
 from worker.redis.connections import answer
+from worker.redis.stored import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -49,7 +51,7 @@ def parse(fields: Mapping[bytes, bytes]) -> dict[str, Pause]:
         resource = name.decode("utf-8", "replace")
         try:
             pauses[resource] = msgspec.json.decode(value, type=Pause)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             pauses[resource] = Pause(resource, _UNREADABLE, "an unknown user", 0.0)
     return pauses
 
@@ -59,11 +61,17 @@ def of(pauses: Mapping[str, Pause], resource: str) -> Pause | None:
     return pauses.get(resource) or pauses.get(EVERYTHING)
 
 
+def in_force(resource: str, own: bytes | None, general: bytes | None) -> Pause | None:
+    """Return the pause of a resource from what is stored of it, and of the account; None if it is not paused."""
+    stored = {resource: own, EVERYTHING: general}
+    return of(parse({name.encode(): value for name, value in stored.items() if value}), resource)
+
+
 class Pauses:
     """The pauses of one account."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
-        self._redis, self._key = redis, keys.paused
+        self._redis, self._keys, self._key = redis, keys, keys.paused
 
     async def all(self) -> dict[str, Pause]:
         """Return all pauses by resource; the pause of the whole account under `*`."""
@@ -72,15 +80,16 @@ class Pauses:
     async def of(self, resource: str) -> Pause | None:
         """Return the current pause of a resource, its own or that of the account; None if it is not paused."""
         own, general = await answer(self._redis.hmget(self._key, [resource, EVERYTHING]))
-        result = {resource: own, EVERYTHING: general}
-        return of(parse({name.encode(): value for name, value in result.items() if value}), resource)
+        return in_force(resource, own, general)
 
     async def begin(self, pauses: Iterable[Pause]) -> None:
         """Store pauses. An existing pause of the same resource is replaced."""
         mapping = {pause.resource: msgspec.json.encode(pause).decode() for pause in pauses}
         await finish(answer(self._redis.hset(self._key, mapping=mapping)))
+        await tell_change(self._redis, self._keys)
 
     async def end(self, resources: Sequence[str]) -> None:
         """Remove the pauses of these resources, or of `*`. Polls that are due begin at once."""
         if resources:
             await finish(answer(self._redis.hdel(self._key, *resources)))
+            await tell_change(self._redis, self._keys)
