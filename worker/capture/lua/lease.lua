@@ -1,4 +1,4 @@
--- A lease with a fencing number, by the server's clock.
+-- A lease with a fencing number, by the server's clock. Begins with leases.lua.
 -- KEYS: lease (hash: fence, owner, until in ms)
 -- ARGV: 'acquire' | 'renew' | 'release', owner, ms
 -- Returns acquire: {fence, '', 0} or {0, owner, ms left}; renew, release: {fence or 0, '', 0}.
@@ -9,27 +9,20 @@
 -- clock was put back since.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local held = redis.call('HMGET', KEYS[1], 'fence', 'owner', 'until')
-local fence, owner, ends = tonumber(held[1] or 0), held[2] or '', tonumber(held[3] or 0)
+local fence, owner, ends = lease_at(KEYS[1])
+local caller, ms = ARGV[2], tonumber(ARGV[3])
 if ARGV[1] == 'acquire' then
-  if owner ~= '' and owner ~= ARGV[2] and ends > now then
-    if ends > now + ARGV[3] then
-      ends = now + ARGV[3]
-      redis.call('HSET', KEYS[1], 'until', ends)
-    end
-    return {0, owner, ends - now}
+  local left = held_for(KEYS[1], caller, owner, ends, now, ms)
+  if left > 0 then
+    return {0, owner, left}
   end
-  if owner ~= ARGV[2] then
-    fence = math.max(fence + 1, now)
-  end
-  redis.call('HSET', KEYS[1], 'fence', fence, 'owner', ARGV[2], 'until', now + ARGV[3])
-  return {fence, '', 0}
+  return {give(KEYS[1], caller, fence, owner, now, ms), '', 0}
 end
-if owner ~= ARGV[2] then
+if owner ~= caller then
   return {0, owner, 0}
 end
 if ARGV[1] == 'renew' then
-  redis.call('HSET', KEYS[1], 'until', now + ARGV[3])
+  redis.call('HSET', KEYS[1], 'until', now + ms)
 else
   redis.call('HSET', KEYS[1], 'owner', '', 'until', 0)
 end

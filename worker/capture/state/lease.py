@@ -14,8 +14,10 @@ import anyio
 import redis.exceptions
 
 from worker.cancellation import finish, plain_errors
+from worker.capture.state.replicas import run_confirmed
 from worker.errors import LeaseHeld, LeaseLost
 from worker.redis import scripts
+from worker.redis.stored import text_of
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from redis.commands.core import AsyncScript
 
     from worker.clock import Clock
+    from worker.config.sections import Replicas
 
 LEASE_SECONDS = 8.0
 RENEW_SECONDS = 2.0
@@ -31,11 +34,13 @@ Renewed = Callable[[], Awaitable[None]]
 
 
 class Lease:
-    """A held lease. `fence` is the fencing number, which is part of every commit."""
+    """A held lease. `key`: its key in Redis; `fence`: the fencing number, which is part of every commit."""
 
-    def __init__(self, script: AsyncScript, key: str, resource: str, owner: str, fence: int) -> None:
-        self._script, self._key, self._resource, self._owner = script, key, resource, owner
-        self.fence = fence
+    def __init__(self, redis: Redis, key: str, *, resource: str, owner: str, fence: int) -> None:
+        self._script, self.key, self.resource = _script(redis), key, resource
+        self.owner, self.fence = owner, fence
+        self.is_released = False
+        """The last commit has released it."""
         self._lost = False
 
     def check(self) -> None:
@@ -46,18 +51,29 @@ class Lease:
 
         """
         if self._lost:
-            raise LeaseLost(self._resource, self.fence)
+            raise LeaseLost(self.resource, self.fence)
 
     async def renew(self) -> None:
         """Extend the lease by `LEASE_SECONDS`."""
-        fence, _, _ = await self._script(
-            keys=[self._key], args=["renew", self._owner, int(LEASE_SECONDS * 1000)]
-        )
+        fence, _, _ = await self._script(keys=[self.key], args=["renew", self.owner, milliseconds()])
         self._lost = fence != self.fence
+
+    async def confirm(self, client: Redis, replicas: Replicas) -> None:
+        """Renew the lease, and wait until replicas have that, and so everything that Redis has written before.
+
+        Raises:
+            ConnectionError: Too few replicas have confirmed in time.
+            LeaseLost: Another owner holds it, or a failover has lost it.
+
+        """
+        args = ["renew", self.owner, milliseconds()]
+        fence, _, _ = await finish(run_confirmed(client, self._script, [self.key], args, replicas))
+        self._lost = fence != self.fence
+        self.check()
 
     async def release(self) -> None:
         """Release the lease, so that the next worker need not wait until it expires."""
-        await self._script(keys=[self._key], args=["release", self._owner, 0])
+        await self._script(keys=[self.key], args=["release", self.owner, 0])
 
 
 @asynccontextmanager
@@ -78,11 +94,19 @@ async def acquire(
         LeaseHeld: Another owner holds the lease.
 
     """
-    script = scripts.load(redis_client, "worker.capture", "lease")
-    fence, other, left = await finish(script(keys=[key], args=["acquire", owner, int(LEASE_SECONDS * 1000)]))
+    fence, other, left = await finish(
+        _script(redis_client)(keys=[key], args=["acquire", owner, milliseconds()])
+    )
     if not fence:
-        raise LeaseHeld(resource, other.decode(), left / 1000)
-    lease = Lease(script, key, resource, owner, fence)
+        raise LeaseHeld(resource, text_of(other), left / 1000)
+    lease = Lease(redis_client, key, resource=resource, owner=owner, fence=fence)
+    async with hold(lease, clock, on_renew):
+        yield lease
+
+
+@asynccontextmanager
+async def hold(lease: Lease, clock: Clock, on_renew: Renewed | None = None) -> AsyncIterator[Lease]:
+    """Renew an acquired lease while the block runs, then release it, unless a commit has; see `acquire`."""
     try:
         with plain_errors():
             async with anyio.create_task_group() as heartbeat:
@@ -90,10 +114,20 @@ async def acquire(
                 yield lease
                 heartbeat.cancel_scope.cancel()
     finally:
-        try:
-            await finish(lease.release())
-        except (redis.exceptions.RedisError, OSError) as error:
-            get_logger().debug("lease_not_released", resource=resource, error=str(error))
+        if not lease.is_released:
+            try:
+                await finish(lease.release())
+            except (redis.exceptions.RedisError, OSError) as error:
+                get_logger().debug("lease_not_released", resource=lease.resource, error=str(error))
+
+
+def milliseconds() -> int:
+    """Return for how long a lease is given, in milliseconds."""
+    return int(LEASE_SECONDS * 1000)
+
+
+def _script(redis_client: Redis) -> AsyncScript:
+    return scripts.load(redis_client, "worker.capture", "lease", begin=("leases",))
 
 
 async def _beat(lease: Lease, clock: Clock, on_renew: Renewed | None) -> None:
