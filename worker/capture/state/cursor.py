@@ -8,21 +8,29 @@ from typing import TYPE_CHECKING, TypedDict
 import msgspec
 
 from worker.capture.state.run import Covered
-from worker.clock import is_ahead
 from worker.errors import DataError
+from worker.redis.stored import MOST, UNREADABLE, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+BACKLOG_DONE = "done"
+"""The position behind the last record whose audit logs of the past are to be read."""
+MAX_ATTEMPT = 60.0
+"""Seconds after which the attempt of a request that waited has ended, or its worker has."""
 
 
 class CursorUpdate(TypedDict, total=False):
     """The fields of the cursor that a commit writes; `Cursor` and `FullScanProgress` say what they mean.
 
-    `sequence` and `stale` are counted by the commit script, `generation` is written by `renumber.lua`, and `gaps` by
-    reconciliation.
+    The commit script writes `sequence`, `committed` and `stale`, `renumber.lua` writes `generation`, and reconciliation
+    `gaps`.
     """
 
     accepted_deletes: int
+    backlog: str
+    backlog_began: float
+    backlog_buckets: int
     baseline: bool
     buckets: int
     bare: int
@@ -32,7 +40,9 @@ class CursorUpdate(TypedDict, total=False):
     empty_at: float
     error: str
     error_code: str
+    failing_since: float
     failures: int
+    follows: float
     first_scan_at: int
     fresh_as_of: float
     part_as_of: float
@@ -64,9 +74,16 @@ class CursorUpdate(TypedDict, total=False):
     unclean_scans: int
     unread: str
     unread_records: int
+    unread_since: float
+    unread_why: str
     unreadable: int
+    wait: str
+    wait_code: str
+    wait_since: float
+    wait_until: float
     sweep_after: str
     sweep_again: bool
+    sweep_began: int
     sweep_changed: int
     sweep_drift: int
     sweep_failed: int
@@ -100,6 +117,7 @@ SCAN_OVER: CursorUpdate = {
     "sweep_seen": 0,
     "sweep_changed": 0,
     "sweep_drift": 0,
+    "sweep_began": 0,
     "sweep_listed": 0,
     "sweep_known": 0,
     "sweep_found": 0,
@@ -136,6 +154,8 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
         changed: Those among them that had changed.
         unreadable: Records before `page` that cannot be read.
         withheld: Records that were not published, since their pages show no known record.
+        began: When the list was first requested, or earlier, by the clock that stamps its records (milliseconds since
+            1970); 0 before the first page.
         listed, known, found, moved: As in `Discovery` (`scan/discovery.py`).
         drift: Records that it missed, and that are there, as reads by id have shown at its end.
         after: The continuation with which `page` is requested, where pages have no numbers; else "".
@@ -163,6 +183,7 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
     changed: int = 0
     unreadable: int = 0
     drift: int = 0
+    began: int = 0
     listed: int = 0
     known: int = 0
     found: int = 0
@@ -181,6 +202,16 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
     short: int = 0
     after: str = ""
     watch: str = ""
+
+
+def fresh_after(covered: Covered, started_at: float) -> CursorUpdate:
+    """Return how fresh a resource is after a complete read that began at `started_at` (seconds since 1970).
+
+    A later time that the read before has left was written by a clock that has been put back since.
+    """
+    if covered is Covered.ALL:
+        return {"fresh_as_of": started_at}
+    return {"part_as_of": started_at, "part": covered.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +236,7 @@ class Cursor:
         statuses: The statuses that the last full scan found, one per line.
         buckets: Number of hashes that keep the states of the records.
         sequence: Number of the last event.
+        committed: The id of the last commit that has changed a state; "" for none.
         generation: The number above which the sequence and all versions go on since Redis has lost some that were given
             out; 0 if it never did.
         loss: What Redis has lost the last time, in words.
@@ -218,8 +250,8 @@ class Cursor:
         newest: The latest modification that was read (milliseconds since 1970, by the records' own times).
         mark: Every change of a record up to then (likewise) has been read, and a read of newer changes may begin
             there; 0 for none.
-        fresh_as_of: Everything that changed before then has been published: the last read that covers everything
-            began then.
+        fresh_as_of: Everything that changed before then has been published, but for `stale` records: the last read that
+            covers everything began then.
         part_as_of: Likewise of a part: the last read of newer changes, of open records, or of due audit logs.
         part: Which part that is, a `Covered`; "" for none.
         last_success: When the last read ended that was complete.
@@ -227,7 +259,15 @@ class Cursor:
         due_at: When the next poll is due.
         interval: Seconds between two polls.
         complete_every: Seconds between two full scans, where polls read a part.
+        follows: Of audit logs: seconds between two polls of the records whose changes make the logs due; else 0.
+        unread_since: Since when an audit log that is due cannot be read; 0 if each can.
+        unread_why: Why the last of them could not be read, in words.
         failures: Polls that have failed in a row.
+        failing_since: When the first of them failed.
+        wait: Why a request of the poll under way is sent again, in words; "" if none is.
+        wait_code: The code of the error for which it is.
+        wait_since: When its first attempt failed.
+        wait_until: When its next attempt begins.
         unreadable: Records that the last read could not read.
         unread: Which records the last full scan could not get from the server, in words; `unread_records`: how many.
         stale: Records that are shown with another content and an older time than were published last. The commit
@@ -241,6 +281,10 @@ class Cursor:
         withheld: Records that the last read has not published, since their pages show no known record, where all else
             speaks for them: the next read publishes them.
         accepted_deletes: Missing records that a person has accepted to be deleted, and that are not all confirmed yet.
+        backlog: How far the audit logs of records of the past have been read: a `ScanPosition` in the states of the
+            records as text, or `BACKLOG_DONE`; "" where none was.
+        backlog_began: When that began.
+        backlog_buckets: The number of hashes that keep the states of the records.
         unanswered: Records that the last full scan did not find, and whose read by id is refused or not answered yet.
         gaps: Records whose audit logs list changes that could not be shown to be published.
 
@@ -259,6 +303,7 @@ class Cursor:
     statuses: str = ""
     buckets: int = 0
     sequence: int = 0
+    committed: str = ""
     generation: int = 0
     loss: str = ""
     lost: int = 0
@@ -279,7 +324,15 @@ class Cursor:
     due_at: float = 0.0
     interval: float = 0.0
     complete_every: float = 0.0
+    follows: float = 0.0
+    unread_since: float = 0.0
+    unread_why: str = ""
     failures: int = 0
+    failing_since: float = 0.0
+    wait: str = ""
+    wait_code: str = ""
+    wait_since: float = 0.0
+    wait_until: float = 0.0
     unreadable: int = 0
     unread: str = ""
     unread_records: int = 0
@@ -293,6 +346,9 @@ class Cursor:
     unanswered: int = 0
     withheld: int = 0
     gaps: int = 0
+    backlog: str = ""
+    backlog_began: float = 0.0
+    backlog_buckets: int = 0
 
     @property
     def events(self) -> int:
@@ -304,38 +360,46 @@ class Cursor:
         """Whether the next full scan is due at once; until it ends, a new record without a time is a snapshot."""
         return 0 < self.unclean_scans < MAX_UNCLEAN
 
+    def waits(self, now: float) -> bool:
+        """Whether OrderMesh makes a poll wait `now` (seconds since 1970): a killed worker does not take that back."""
+        return bool(self.wait) and now <= self.wait_until + MAX_ATTEMPT
+
     @property
     def newest_as_of(self) -> float:
         """When the last complete read began, of everything or of a part."""
         return max(self.fresh_as_of, self.part_as_of)
 
-    def fresh_after(self, covered: Covered, started_at: float, now: float) -> CursorUpdate:
-        """Return how fresh a resource is after a complete read that began at `started_at` and ends `now`.
-
-        A time that lies in the future is forgotten: the clock has been put back since. Seconds since 1970.
-        """
-
-        def latest(before: float) -> float:
-            return started_at if is_ahead(before, now) else max(started_at, before)
-
-        if covered is Covered.ALL:
-            return {"fresh_as_of": latest(self.fresh_as_of)}
-        return {"part_as_of": latest(self.part_as_of), "part": covered.value}
-
     @classmethod
-    def parse(cls, fields: Mapping[bytes, bytes]) -> Cursor:
-        """Return the cursor from the fields of its hash in Redis.
+    def parse(cls, fields: Mapping[bytes, bytes], key: str = "of the resource") -> Cursor:
+        """Return the cursor from the fields of its hash in Redis, which has the name `key`.
 
         Raises:
             DataError: A value is not one that this program writes.
 
         """
         try:
-            text = {name.decode(): value.decode() for name, value in fields.items()}
+            text = {text_of(name): value.decode() for name, value in fields.items()}
             scan = msgspec.convert(text, FullScanProgress, strict=False)
-            return replace(msgspec.convert(text, cls, strict=False), scan=scan)
-        except (msgspec.ValidationError, UnicodeDecodeError) as error:
+            cursor = replace(msgspec.convert(text, cls, strict=False), scan=scan)
+            _check_numbers(cursor)
+            _check_numbers(scan)
+        except (ValueError, *UNREADABLE) as error:
             raise DataError(
-                f"the cursor cannot be read: {error}. If it was edited, restore the old value, or delete the whole "
-                "key: the worker then counts the records again and reads everything."
+                f"the cursor {key} cannot be read: {error}. If it was edited, restore the old value, or delete the "
+                "whole key: the worker then counts the records again and reads everything."
             ) from None
+        return cursor
+
+
+_COUNTED = frozenset({"buckets", "generation", "page", "places", "sequence"})
+"""Numbers that count or number something, and are never negative."""
+
+
+def _check_numbers(values: Cursor | FullScanProgress) -> None:
+    """Raise `ValueError` if a number is not one that the worker writes."""
+    names = Cursor.__slots__ if isinstance(values, Cursor) else values.__struct_fields__
+    for name in names:
+        value = getattr(values, name)
+        lowest = 0 if name in _COUNTED else -MOST
+        if isinstance(value, int | float) and not lowest <= value <= MOST:
+            raise ValueError(f"{name} is {value}")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from ordersync_consumer.redaction import words_of
 from worker.capture.records.diff import Action, Change
 from worker.clock import rfc3339
-from worker.ordermesh.client import Usage
+from worker.ordermesh.http.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,6 +79,7 @@ class Run:
         scan_age: Seconds since the full scan began that the run has resumed; None if it resumed none.
         covered: What the run has read to its end.
         bare: The read of newer records returned nothing although at least one record was expected.
+        withheld: Values that the privacy policy removed because their fields are not known.
 
     """
 
@@ -101,6 +105,7 @@ class Run:
     stale: int = 0
     unreadable: int = 0
     parked: int = 0
+    erased: int = 0
     follow_ups: int = 0
     missing: int = 0
     drift: int = 0
@@ -110,6 +115,7 @@ class Run:
     total: int = 0
     latest: int = 0
     bare: bool = False
+    withheld: int = 0
     error: str = ""
     error_code: str = ""
     trace_id: str = ""
@@ -133,19 +139,20 @@ class Run:
 
     def count(self, changes: Iterable[Change]) -> int:
         """Count committed changes by action; return their number."""
-        count = 0
-        for change in changes:
-            count += 1
-            name = change.action.value
-            setattr(self, name, getattr(self, name) + 1)
-        return count
+        total = 0
+        for action, group in groupby(changes, attrgetter("action")):  # nearly always the same
+            count = len(list(group))
+            setattr(self, action.value, getattr(self, action.value) + count)
+            total += count
+        return total
 
     def add(self, other: Run) -> None:
-        """Add what a later run has published and found, and the requests that it took."""
-        for name in (*(action.value for action in Action), "recorded", "follow_ups", "drift"):
+        """Add what another run has published and found, its requests and its time, before or after this one."""
+        for name in (*(action.value for action in Action), "recorded", "follow_ups", "drift", "withheld"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.usage.requests += other.usage.requests
         self.usage.retries += other.usage.retries
+        self.began, self.started_at = min((self.began, self.started_at), (other.began, other.started_at))
 
     def end(self, outcome: Outcome, error_code: str = "", error: str = "") -> None:
         """Set how the run has ended."""
@@ -153,10 +160,10 @@ class Run:
 
     def fail(self, code: str, error: BaseException) -> None:
         """End the run with an error. Committed pages stay."""
-        self.end(Outcome.FAILED, code, str(error) or type(error).__name__)
+        self.end(Outcome.FAILED, code, words_of(error))
 
     def clock_moved(self, now: float, monotonic: float) -> float:
-        """Return the seconds by which the clock was put on since the run began, less than 0 if it was put back.
+        """Return the seconds by which the clock was put forward since the run began, less than 0 if it was put back.
 
         Args:
             now: The current time, in seconds since 1970.
@@ -190,7 +197,7 @@ class Run:
             "budget_wait_s": round(self.usage.budget_wait, 3),
             "duration_s": round(now - self.began, 3),
         }
-        if self.total:
+        if self.total and not self.plan.endswith("open"):  # that is how many records the last status has
             fields["total"] = self.total
         if self.latest:
             fields["newest"] = rfc3339(self.latest / 1000)
@@ -202,6 +209,8 @@ class Run:
             fields["freshness_s"] = round(self.freshness, 3)
         if self.scan_age is not None:
             fields["scan_age_s"] = round(self.scan_age, 3)
+        if self.withheld:
+            fields["withheld"] = self.withheld
         if self.error_code:
             fields["error_code"], fields["error"] = self.error_code, self.error
         return fields

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.capture.state.run import Outcome
 from worker.clock import rfc3339
+from worker.redis.stored import MOST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -94,9 +95,10 @@ def parse(entry_id: bytes, fields: Mapping[bytes, bytes]) -> RunRecord:
 
 def _number(text: str) -> str | int | float:
     try:
-        return int(text) if text.lstrip("-").isdigit() else float(text)
+        number = int(text) if text.lstrip("-").isdigit() else float(text)
     except ValueError:
         return text
+    return number if abs(number) <= MOST else text  # also for one that is no number
 
 
 class History:

@@ -293,6 +293,13 @@ EVENTS = (
         fields=("attempt", "wait_s", "reason"),
     ),
     LogEvent(
+        "gateway_wait",
+        LogLevel.WARNING,
+        "OrderMesh asks the worker to wait before the next request. Logged once a minute.",
+        "Nothing. If the line comes often, lower ORDERSYNC_API__REQUESTS_PER_SECOND.",
+        ("cause", "wait_s", "repeated", "advice"),
+    ),
+    LogEvent(
         "connections_rebuilt",
         LogLevel.WARNING,
         "No connection to the gateway became free in time; the worker opens new ones.",

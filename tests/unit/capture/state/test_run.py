@@ -24,12 +24,22 @@ def run() -> Run:
 def test_counts_add_up() -> None:
     """Every record of a page is counted once: under its action, or as unchanged."""
     one = run()
-    one.count_page(10, [change(action) for action in Action])
+    one.count_page(len(Action), [change(action) for action in Action])
     one.count_page(5, [change(Action.UPDATED), change(Action.UPDATED)])
     counts = {action: getattr(one, action.value) for action in Action}
-    assert (one.pages, one.records, one.published) == (2, 15, 6)
+    assert (one.pages, one.records, one.published) == (2, len(Action) + 5, 6)
     assert sum(counts.values()) + one.unchanged == one.records
     assert counts[Action.UPDATED] == 3
+
+
+def test_a_run_before_adds_its_time() -> None:
+    """A list that is read twice took the time of both, and the requests of both."""
+    first, second = run(), run()
+    second.began, second.started_at = 20.0, 1_800_000_010.0
+    first.usage.requests, second.usage.requests = 31, 30
+    second.add(first)
+    assert (second.summary(25.0)["duration_s"], second.summary(25.0)["requests"]) == (15.0, 61)
+    assert second.clock_moved(1_800_000_015.0, 25.0) == 0.0
 
 
 def test_summary_names_every_action() -> None:
@@ -46,9 +56,19 @@ def test_summary_names_every_action() -> None:
     assert (fields["outcome"], fields["freshness_s"]) == (Outcome.FAILED.value, 1.235)
 
 
+@pytest.mark.parametrize(
+    ("plan", "said"), [("sweep", True), ("open+sweep", True), ("open", False), ("head+open", False)]
+)
+def test_the_total_is_that_of_the_list(plan: str, *, said: bool) -> None:
+    """A read of open records asks for one status after the other: the last total is not that of the list."""
+    run = Run("r1", "default", "orders", plan, "poll", began=10.0, started_at=1_800_000_000.0)
+    run.total = 7
+    assert ("total" in run.summary(11.0)) is said
+
+
 def test_cursor_of_another_hand_is_refused() -> None:
     """A cursor that somebody edited is a DataError that says what to do."""
-    for fields in ({b"sequence": b"x"}, {b"sweep_page": b"1.5"}, {b"baseline": b"\xff"}, {b"\xff": b"1"}):
+    for fields in ({b"sequence": b"x"}, {b"sweep_page": b"1.5"}, {b"baseline": b"\xff"}):
         with pytest.raises(DataError, match="restore the old value"):
             Cursor.parse(fields)
 
@@ -61,12 +81,14 @@ def test_cursor_of_a_later_version_is_read() -> None:
 
 
 def test_each_field_of_an_update_is_read_back() -> None:
-    """Every field that a commit writes is one of the cursor, of the same type; three others scripts write alone."""
+    """Every field that a commit writes is one of the cursor, of the same type; four others scripts write alone."""
     scan = {f"sweep_{name}": kind for name, kind in get_type_hints(FullScanProgress).items()}
     read = {name: kind for name, kind in get_type_hints(Cursor).items() if name != "scan"}
     written = get_type_hints(CursorUpdate)
     assert written == {
-        name: kind for name, kind in {**read, **scan}.items() if name not in {"sequence", "gaps", "stale"}
+        name: kind
+        for name, kind in {**read, **scan}.items()
+        if name not in {"sequence", "committed", "gaps", "stale"}
     }
     values = {bool: b"1", int: b"2", float: b"2.5", str: b"x"}
     cursor = Cursor.parse({name.encode(): values[kind] for name, kind in written.items()})
