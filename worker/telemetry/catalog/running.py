@@ -153,6 +153,14 @@ EVENTS = (
     ),
     LogEvent("redis_has_room", LogLevel.INFO, "Redis accepts writes again.", fields=("after_s",)),
     LogEvent(
+        "layout_taken_over",
+        LogLevel.INFO,
+        "The keys of an account, which an earlier version has written, have the layout of this version from now on. "
+        "Workers of earlier versions finish the read that they have begun, and then read nothing more of the account.",
+        "Replace the workers of earlier versions.",
+        fields=("stored", "layout"),
+    ),
+    LogEvent(
         "redis_went_back",
         LogLevel.ERROR,
         "Redis contains less of a resource than was published, as after a crash, a failover or a restored backup. What "
