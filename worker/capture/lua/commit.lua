@@ -6,14 +6,8 @@
 -- ARGV[1]: msgpack of
 --   {fence, values that all events share {specversion, source, datacontenttype, dataschema, reason,
 --    traceparent or ''},
---    changes, dead letters, fields of the cursor, run record, most run records to keep, what else there is,
+--    dead letters, fields of the cursor, run record, most run records to keep, what else there is,
 --    {id of this commit, highest sequence that the caller knows to be given out, generation it numbers in}}
---   a change: {bucket, packed id, state before, state after, events, last record, by how many the records become
---     more, what stands within it, {what is stored of it in stale, member of due}}, with no events: remembered only;
---     with false for the last record: it is not kept, for what stands within it: it stays, with '' there is none; with
---     false at the end: it is not stale
---   an event: {id, type, subject, time, version, changed, data, flat list of the names and values of further
---     fields, where it has any}
 --   a dead letter, the cursor and the run record: flat lists of names and values
 --   what else there is: {at, done, later, absent, present, follow-ups, mark, stale in, settled,
 --   places}
@@ -23,7 +17,19 @@
 --     stale in: seconds until the stale records among the changes are due, unless they are due already; settled: packed
 --     ids of records that are not stale any more, as are those of all other changes; places: of further records that
 --     were seen
--- Returns {'ok', sequence of the last event}, also for a commit that was done before and whose answer was lost
+-- ARGV[2]: msgpack of the changes, a flat list (a table for each would cost more than what is done with it). Of each:
+--   bucket as text, packed id, state before, state after, and what is beside the state, or false for the usual: one event
+--   of a record that was there, or that is new where it had no state. Otherwise
+--   {number of its events, by how many the records become more, last record, what stands within it,
+--    what is stored of it in stale, member of due}. Without an event: remembered only. With false for the last record, and
+--   for what stands within it: they stay as they are, with '' there is none any more; with false for stale and due: it is
+--   not stale. A state after has a link to its last event (see fingerprint.py) at its end where the change has no event;
+--   of another one this script appends it
+-- ARGV[3]: msgpack of the events, a flat list in the order of the changes. Of each: id, type, subject, time, version,
+--   changed, flat list of the names and values of further fields, or false
+-- ARGV[4] and on: the data of each event, not within the msgpack, where each byte would be copied once more
+-- Returns {'ok', sequence of the last event, which commit had changed a state last before this one, first place that it
+--     has given}, also for a commit that was done before and whose answer was lost, then with '' for the last two
 --      or {'went_back', sequence}: Redis has lost the stream, or less was given out than the caller knows of, or another
 --        worker has noticed that
 --      or {'fenced', fence in force}: the lease has gone to somebody else
@@ -32,8 +38,12 @@
 -- Invariants: nothing is written unless the fence is in force, no number is given out twice and every state is the
 -- expected one; a commit that is sent twice is written once: its id is kept with the lease, which has one holder; a state,
 -- its events, its last record, what stands within it and the reads that it makes due are written together, so an
--- event is neither lost nor repeated; what became due again since a read of it began stays due; the cursor is moved last.
+-- event is neither lost nor repeated; what became due again since a read of it began stays due; the cursor is moved last
+-- and names the last commit that has changed a state (`committed`): what somebody holds of the states is as of that one.
 local MOST_ARGUMENTS = 4000 -- Lua's stack ends at 8000
+local OF_CHANGE, OF_EVENT, ARGUMENTS = 5, 7, 3
+local DIGITS = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'}
+local call = redis.call
 
 -- What is stored of a stale record: its bytes' fingerprint, the read that has shown it last, and since when it is shown.
 local function stale_mark(before, shown, now)
@@ -44,142 +54,177 @@ local function stale_mark(before, shown, now)
   return shown .. ' ' .. since
 end
 
-local commit = cmsgpack.unpack(ARGV[1])
-local fence, shared, changes, dead, more = commit[1], commit[2], commit[3], commit[4], commit[8]
-local this, known, generation = commit[9][1], tonumber(commit[9][2]), commit[9][3]
+-- The end of a state: the sequence of the last event, in as few bytes as it takes, whose number is odd.
+local function link_to(event)
+  if event < 0x400000 then
+    return struct.pack('>I3', event * 4)
+  elseif event < 0x4000000000 then
+    return struct.pack('>I5', event * 4 + 1)
+  end
+  return struct.pack('>I7', event * 4 + 2)
+end
 
-local lease = redis.call('HMGET', KEYS[1], 'fence', 'commit')
+local commit = cmsgpack.unpack(ARGV[1])
+local changes, events = cmsgpack.unpack(ARGV[2]), cmsgpack.unpack(ARGV[3])
+local fence, shared, dead, more = commit[1], commit[2], commit[3], commit[7]
+local this, known, generation = commit[8][1], tonumber(commit[8][2]), commit[8][3]
+
+local lease = call('HMGET', KEYS[1], 'fence', 'commit')
 if lease[1] ~= fence then
   return {'fenced', lease[1] or ''}
 end
 
 -- Reading every key first also finds one of a wrong type before anything has been written.
-local counts = redis.call('HMGET', KEYS[2], 'sequence', 'tracked', 'places', 'generation')
+local counts = call('HMGET', KEYS[2], 'sequence', 'tracked', 'places', 'generation', 'committed')
 local sequence, tracked, places = tonumber(counts[1] or 0), tonumber(counts[2] or 0), tonumber(counts[3] or 0)
 if not sequence or not tracked or not places then
   return redis.error_reply('DATA sequence, tracked and places of ' .. KEYS[2] .. ' must be numbers')
 end
 if lease[2] == this then
-  return {'ok', string.format('%.0f', sequence)}
+  call('HSET', KEYS[1], 'commit', this) -- WAIT goes by the last write of the connection
+  return {'ok', string.format('%.0f', sequence), '', ''}
 end
 if sequence < known or (counts[4] or '0') ~= generation then
   return {'went_back', string.format('%.0f', sequence)}
 end
-local is_empty = redis.call('XLEN', KEYS[3]) == 0
-if is_empty and sequence > tonumber(generation) and redis.call('EXISTS', KEYS[3]) == 0 then
+local is_empty = call('XLEN', KEYS[3]) == 0
+if is_empty and sequence > tonumber(generation) and call('EXISTS', KEYS[3]) == 0 then
   return {'went_back', string.format('%.0f', sequence)}
 end
-redis.call('XLEN', KEYS[4])
-redis.call('XLEN', KEYS[5])
-redis.call('ZCARD', KEYS[8])
-redis.call('HLEN', KEYS[9])
-redis.call('STRLEN', KEYS[10])
-local stale = redis.call('HLEN', KEYS[12])
+call('XLEN', KEYS[4])
+call('XLEN', KEYS[5])
+call('ZCARD', KEYS[8])
+call('HLEN', KEYS[9])
+call('STRLEN', KEYS[10])
+local stale = call('HLEN', KEYS[12])
 for at = 13, #KEYS do
-  redis.call('ZCARD', KEYS[at])
+  call('ZCARD', KEYS[at])
 end
 local prefix, last, within = KEYS[6] .. ':', KEYS[7] .. ':', KEYS[11] .. ':'
-local conflicts = {'conflict'}
-for position, change in ipairs(changes) do
-  local state = redis.call('HGET', prefix .. change[1], change[2]) or ''
-  if state ~= change[3] then
-    conflicts[#conflicts + 1] = position - 1
+local conflicts, hashes = {'conflict'}, {}
+for at = 1, #changes, OF_CHANGE do
+  local hash, beside = prefix .. changes[at], changes[at + 4]
+  hashes[at] = hash
+  if (call('HGET', hash, changes[at + 1]) or '') ~= changes[at + 2] then
+    conflicts[#conflicts + 1] = (at - 1) / OF_CHANGE
   end
-  if change[6] then
-    redis.call('HLEN', last .. change[1])
+  if beside and beside[3] then
+    call('HLEN', last .. changes[at])
   end
-  if change[8] then
-    redis.call('HLEN', within .. change[1])
+  if beside and beside[4] then
+    call('HLEN', within .. changes[at])
   end
 end
 if #conflicts > 1 then
   return conflicts
 end
 
-local time = redis.call('TIME')
+local time = call('TIME')
 local now = time[1] + time[2] / 1000000
 -- What events have that name no further fields of their own.
 local none = shared[6] ~= '' and {'traceparent', shared[6]} or {}
-for _, change in ipairs(changes) do
-  for _, event in ipairs(change[5]) do
-    sequence = sequence + 1
-    redis.call('XADD', KEYS[3], '*',
-      'specversion', shared[1], 'id', event[1], 'source', shared[2], 'type', event[2], 'subject', event[3],
-      'time', event[4], 'datacontenttype', shared[3], 'dataschema', shared[4],
-      'sequence', string.format('%.0f', sequence), 'version', event[5], 'reason', shared[5],
-      'changed', event[6], 'data', event[7], unpack(event[8] or none))
+local specversion, source, datacontenttype, dataschema, reason = shared[1], shared[2], shared[3], shared[4], shared[5]
+local stream, data, tens = KEYS[3], ARGUMENTS, nil
+local link = sequence
+for at = 1, #events, OF_EVENT do
+  sequence, data = sequence + 1, data + 1
+  local digit = sequence % 10
+  if digit == 0 or not tens then -- to write a number is dear: once for ten
+    tens = string.format('%015.0f', (sequence - digit) / 10)
   end
+  call('XADD', stream, '*',
+    'specversion', specversion, 'id', events[at], 'source', source, 'type', events[at + 1], 'subject', events[at + 2],
+    'time', events[at + 3], 'datacontenttype', datacontenttype, 'dataschema', dataschema,
+    'sequence', tens .. DIGITS[digit], 'version', events[at + 4], 'reason', reason,
+    'changed', events[at + 5], 'data', ARGV[data], unpack(events[at + 6] or none))
 end
 for _, letter in ipairs(dead) do
-  redis.call('XADD', KEYS[4], '*', unpack(letter))
+  call('XADD', KEYS[4], '*', unpack(letter))
 end
-local seen = {}
-for _, change in ipairs(changes) do
-  local state = change[4]
-  if #change[3] < 23 then
+local first_place = places
+local seen, gone = {}, {}
+for at = 1, #changes, OF_CHANGE do
+  local id, before, state, beside = changes[at + 1], changes[at + 2], changes[at + 3], changes[at + 4]
+  local published, grows, tail = 1, before == '' and 1 or 0, ''
+  if beside then
+    published, grows = beside[1], beside[2]
+  end
+  if published > 0 then
+    link = link + published
+    tail = link_to(link)
+  end
+  if #before < 23 then
     -- A place of its own, for good, in bytes 19 to 22; also in the stead of a state of another hand.
-    state = string.sub(state, 1, 18) .. struct.pack('>I4', places) .. string.sub(state, 23)
+    state = string.sub(state, 1, 18) .. struct.pack('>I4', places) .. string.sub(state, 23) .. tail
     places = places + 1
+  else
+    if more[7] ~= '' and grows >= 0 then
+      seen[#seen + 1] = struct.unpack('>I4', state, 19)
+    end
+    state = state .. tail
   end
-  if more[7] ~= '' and change[7] >= 0 then
-    seen[#seen + 1] = struct.unpack('>I4', state, 19)
+  if grows < 0 then
+    gone[#gone + 1] = struct.unpack('>I4', state, 19)
   end
-  if change[7] < 0 then
-    redis.call('SETBIT', KEYS[10], (struct.unpack('>I4', state, 19)), 0)
-  end
-  tracked = tracked + change[7]
-  redis.call('HSET', prefix .. change[1], change[2], state)
-  if change[6] then
-    redis.call('HSET', last .. change[1], change[2], change[6])
-  end
-  if change[8] == '' then
-    redis.call('HDEL', within .. change[1], change[2])
-  elseif change[8] then
-    redis.call('HSET', within .. change[1], change[2], change[8])
+  tracked = tracked + grows
+  call('HSET', hashes[at], id, state)
+  if beside then
+    local bucket, kept, inside = changes[at], beside[3], beside[4]
+    if kept == '' then
+      call('HDEL', last .. bucket, id)
+    elseif kept then
+      call('HSET', last .. bucket, id, kept)
+    end
+    if inside == '' then
+      call('HDEL', within .. bucket, id)
+    elseif inside then
+      call('HSET', within .. bucket, id, inside)
+    end
   end
 end
-for _, place in ipairs(seen) do
-  redis.call('SETBIT', KEYS[10], place, 1)
+if more[7] ~= '' then
+  set_range(KEYS[10], first_place, places)
 end
-for _, place in ipairs(more[10]) do
-  redis.call('SETBIT', KEYS[10], place, 1)
-end
+set_bits(KEYS[10], seen, 1)
+set_bits(KEYS[10], more[10], 1)
+set_bits(KEYS[10], gone, 0)
 for _, member in ipairs(more[2]) do
-  local since = redis.call('ZSCORE', KEYS[8], member)
+  local since = call('ZSCORE', KEYS[8], member)
   if since and tonumber(since) <= tonumber(more[1]) then
-    redis.call('ZREM', KEYS[8], member)
+    call('ZREM', KEYS[8], member)
   end
 end
 for at = 1, #more[3], 2 do
-  redis.call('ZADD', KEYS[8], string.format('%.6f', now + more[3][at + 1]), more[3][at])
+  call('ZADD', KEYS[8], string.format('%.6f', now + more[3][at + 1]), more[3][at])
 end
 for at = 1, #more[9], MOST_ARGUMENTS do
-  redis.call('HDEL', KEYS[12], unpack(more[9], at, math.min(at + MOST_ARGUMENTS - 1, #more[9])))
+  call('HDEL', KEYS[12], unpack(more[9], at, math.min(at + MOST_ARGUMENTS - 1, #more[9])))
 end
-for _, change in ipairs(changes) do
-  if change[9] then
-    redis.call('HSET', KEYS[12], change[2], stale_mark(redis.call('HGET', KEYS[12], change[2]), change[9][1], now))
-    redis.call('ZADD', KEYS[8], 'NX', string.format('%.6f', now + more[8]), change[9][2])
+for at = 1, #changes, OF_CHANGE do
+  local id, beside = changes[at + 1], changes[at + 4]
+  if beside and beside[5] then
+    call('HSET', KEYS[12], id, stale_mark(call('HGET', KEYS[12], id), beside[5], now))
+    call('ZADD', KEYS[8], 'NX', string.format('%.6f', now + more[8]), beside[6])
   elseif stale > 0 then
-    redis.call('HDEL', KEYS[12], change[2])
+    call('HDEL', KEYS[12], id)
   end
 end
 for at = 1, #more[4], MOST_ARGUMENTS do
-  redis.call('HSET', KEYS[9], unpack(more[4], at, math.min(at + MOST_ARGUMENTS - 1, #more[4])))
+  call('HSET', KEYS[9], unpack(more[4], at, math.min(at + MOST_ARGUMENTS - 1, #more[4])))
 end
 for at = 1, #more[5], MOST_ARGUMENTS do
-  redis.call('HDEL', KEYS[9], unpack(more[5], at, math.min(at + MOST_ARGUMENTS - 1, #more[5])))
+  call('HDEL', KEYS[9], unpack(more[5], at, math.min(at + MOST_ARGUMENTS - 1, #more[5])))
 end
 for _, follow_up in ipairs(more[6]) do
   for _, member in ipairs(follow_up[2]) do
-    redis.call('ZADD', KEYS[follow_up[1]], string.format('%.6f', now), member)
+    call('ZADD', KEYS[follow_up[1]], string.format('%.6f', now), member)
   end
 end
-if #commit[6] > 0 then
-  redis.call('XADD', KEYS[5], 'MAXLEN', '~', commit[7], '*', unpack(commit[6]))
+if #commit[5] > 0 then
+  call('XADD', KEYS[5], 'MAXLEN', '~', commit[6], '*', unpack(commit[5]))
 end
-redis.call('HSET', KEYS[1], 'commit', this)
-redis.call('HSET', KEYS[2], 'sequence', string.format('%.0f', sequence),
+call('HSET', KEYS[1], 'commit', this)
+call('HSET', KEYS[2], 'sequence', string.format('%.0f', sequence),
   'tracked', string.format('%.0f', tracked), 'places', string.format('%.0f', places),
-  'stale', redis.call('HLEN', KEYS[12]), unpack(commit[5]))
-return {'ok', string.format('%.0f', sequence)}
+  'stale', call('HLEN', KEYS[12]), 'committed', #changes > 0 and this or counts[5] or '', unpack(commit[4]))
+return {'ok', string.format('%.0f', sequence), counts[5] or '', string.format('%.0f', first_place)}

@@ -14,7 +14,9 @@ for bucket = tonumber(ARGV[1]), tonumber(ARGV[2]) - 1 do
     while (string.byte(state, version_ends) or 0) >= 128 do
       version_ends = version_ends + 1
     end
-    local gone = string.sub(state, 1, 8) == '\0\0\0\0\0\0\0\0' and version_ends == #state
+    -- After the version, and the fields, whose bytes are even in number, there may be a link of 3, 5 or 7 bytes.
+    local ends = #state - ((#state - version_ends) % 2 == 1 and 3 + 2 * (string.byte(state, -1) % 4) or 0)
+    local gone = string.sub(state, 1, 8) == '\0\0\0\0\0\0\0\0' and version_ends == ends
     local nameless = string.byte(id) == 254 and #id == 9
     if #state > 22 then
       local place = struct.unpack('>I4', state, 19)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from worker.capture.state.cursor import CursorUpdate
+from worker.capture.state.cursor import Cursor, CursorUpdate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from worker.capture.records.audit import AuditDelta
     from worker.capture.records.diff import Change
+    from worker.capture.records.erasing import Erasure
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ class RefreshResult:
     shown_in: str = ""
     places: Sequence[int] = ()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether a commit without changes writes nothing of it."""
+        return not (self.done or self.later or self.absent or self.present or self.settled or self.places)
+
 
 NOTHING = RefreshResult()
 
@@ -58,6 +64,16 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Packed:
+    """Changes, their events, the data of each event, and dead letters, as the script takes them."""
+
+    changes: bytes
+    events: bytes
+    data: Sequence[bytes | memoryview]
+    dead: Sequence[Sequence[object]]
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """The content of one commit, which is written completely or not at all.
 
@@ -65,16 +81,24 @@ class Commit:
         fence: Fencing number of the lease under which the commit is written.
         buckets: Number of hashes that keep the states of the resource.
         generation: The generation in which the changes are numbered.
+        first_scan_at: When the first full scan began, if it has not ended (milliseconds since 1970): the records of
+            the past that it finds are not followed up; else 0.
+        after_loss: Redis has lost something of the resource: a snapshot may be a change, whose audit log is to be read.
         reason: Why the records were read; it goes into each event.
         observed_at: Time of an event whose record has no time of its own (seconds since 1970).
         where: Operation and page, for dead letters.
         changes: Changed records, with the states that they had when they were looked up.
         recorded: New entries of audit logs.
+        erased: Records that are erased, or no longer marked as erased.
         letters: Dead letters of records of which no state is kept.
         cursor: Fields of the cursor that change.
         bookmarks: Fields of the same hash that belong to resyncs, by name.
         refresh: The results of reads by id and of full scans.
         run: The run record, where the run has ended.
+        packed: The changes as the script takes them, if that was made ready before.
+        release: The session ends with this commit, which releases the lease if it is progress only.
+        as_of: The cursor that this commit goes by, if a state that was changed since speaks against it. It is checked
+            if the commit is progress only.
 
     """
 
@@ -83,11 +107,27 @@ class Commit:
     reason: str
     observed_at: float
     generation: int = 0
+    first_scan_at: int = 0
+    after_loss: bool = False
     where: str = ""
     changes: Sequence[Change] = ()
     recorded: Sequence[AuditDelta] = ()
+    erased: Sequence[Erasure] = ()
     letters: Sequence[Change] = ()
     cursor: CursorUpdate = field(default_factory=CursorUpdate)
     bookmarks: Mapping[str, str] = field(default_factory=dict)
     refresh: RefreshResult = NOTHING
     run: Mapping[str, str | int | float] = field(default_factory=dict)
+    packed: Packed | None = None
+    release: bool = False
+    as_of: Cursor | None = None
+
+    @property
+    def ends_scan(self) -> bool:
+        """Whether no full scan is under way after it, so that nobody asks what it has seen."""
+        return self.cursor.get("sweep_started") == 0
+
+    @property
+    def is_progress(self) -> bool:
+        """Whether it changes no record and no refresh queue."""
+        return self.refresh.is_empty and not (self.changes or self.recorded or self.erased or self.letters)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from worker.cancellation import finish
 from worker.capture.state.refresh_queue import RefreshQueue, record
 from worker.redis.connections import answer
+from worker.redis.stored import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -60,7 +61,7 @@ class OpenRecords:
             Why nothing was written; "" if the ids were stored.
 
         """
-        before = {member.decode() for member in await answer(self._redis.smembers(self._key))}
+        before = {text_of(member) for member in await answer(self._redis.smembers(self._key))}
         closed = before.difference(shown)
         if len(before) >= MIN_SUSPECT and len(closed) * 2 > len(before) and not believe:
             return f"{len(closed)} of {len(before)} open records are no longer returned"

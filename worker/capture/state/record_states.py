@@ -28,10 +28,11 @@ class ScanPosition(NamedTuple):
 
 
 class StoredRecord(NamedTuple):
-    """A record that an iteration returned: its id, and the position after it."""
+    """A record that an iteration returned: its id, the position after it, and whether a person has erased it."""
 
     identifier: str
     place: ScanPosition
+    is_erased: bool = False
 
 
 async def walk(redis: Redis, seen: str, buckets: int, start: ScanPosition) -> AsyncGenerator[StoredRecord]:
@@ -46,8 +47,12 @@ async def walk(redis: Redis, seen: str, buckets: int, start: ScanPosition) -> As
             after = bytes.fromhex(start.after) if number == start.bucket else b""
             for key in sorted(states):
                 identifier = unpack_id(key)
-                if key > after and identifier is not None and not _is_gone(states[key]):
-                    yield StoredRecord(identifier, ScanPosition(number, key.hex()))
+                if key <= after or identifier is None:
+                    continue
+                state = unpacked(states[key])
+                if state is None or not state.is_gone:
+                    is_erased = state is not None and state.is_erased
+                    yield StoredRecord(identifier, ScanPosition(number, key.hex()), is_erased)
 
 
 async def some_of(redis: Redis, seen: str, buckets: int, start: int, limit: int) -> list[str]:
@@ -56,7 +61,7 @@ async def some_of(redis: Redis, seen: str, buckets: int, start: int, limit: int)
     for first in (ScanPosition(start), ScanPosition()):
         async with aclosing(walk(redis, seen, buckets, first)) as records:
             async for record in records:
-                if record.identifier not in found:
+                if record.identifier not in found and not record.is_erased:
                     found.append(record.identifier)
                 if len(found) == limit:
                     return found
@@ -86,8 +91,3 @@ def unpacked(state: bytes) -> RecordState | None:
         return RecordState.unpack(state) if state else None
     except ValueError:
         return None
-
-
-def _is_gone(packed: bytes) -> bool:
-    state = unpacked(packed)
-    return state is not None and state.is_gone

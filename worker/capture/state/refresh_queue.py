@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
+from ordersync_consumer.servers.cluster import at
 from worker.cancellation import finish
 from worker.redis import scripts
 from worker.redis.connections import answer
+from worker.redis.stored import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -66,7 +68,7 @@ def follow_ups(
     identifier: str,
     linked: Sequence[object],
     *,
-    first: bool = False,
+    snapshot: bool = False,
     before: Sequence[Sequence[str]] = (),
 ) -> Iterator[tuple[str, str]]:
     """Yield the follow-ups of a change of a record, as pairs of target and key.
@@ -75,7 +77,7 @@ def follow_ups(
         requested: The follow-ups of the resource.
         identifier: The id of the record.
         linked: The values of the fields that the follow-ups name, in their order. Values that are not ids are skipped.
-        first: The first full scan has found the record.
+        snapshot: The record is one of the past, which was found after the first full scan.
         before: The result of `within` for the record as it was published last. The audit log of a nested object that
             was removed since then contains the removal, so it is read, too.
 
@@ -84,7 +86,7 @@ def follow_ups(
     for item in requested:
         value = next(values, None) if item.ids else None
         previous = next(earlier, ()) if item.is_within else ()
-        if first and not item.first:
+        if snapshot and not item.snapshots:
             continue
         if not item.ids:
             yield item.target, log_of(identifier)
@@ -121,12 +123,20 @@ class RefreshBatch:
     members: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many keys are due now. `oldest`: since when the first of them is (seconds since 1970); 0 if none is due."""
+
+    count: int
+    oldest: float
+
+
 class RefreshQueue:
     """The refresh queue of one resource of one account."""
 
     def __init__(self, redis: Redis, keys: Keys, resource: str) -> None:
         self._redis, self._key, self._failures, self._cut = (
-            redis,
+            at(redis, keys.base),  # whose clock is the one of the scripts
             keys.refresh_queue(resource),
             keys.refresh_failures(resource),
             keys.cut_logs(resource),
@@ -139,11 +149,19 @@ class RefreshQueue:
         `longest`: seconds that a key waits at most. One that is to wait longer is due now: the clock was put back.
         """
         at, *members = await self._fetch(keys=[self._key], args=[limit, longest])
-        return RefreshBatch(at.decode(), tuple(member.decode() for member in members))
+        return RefreshBatch(text_of(at), tuple(text_of(member) for member in members))
 
     async def count(self) -> int:
         """Return how many keys are due, now or later."""
         return int(await answer(self._redis.zcard(self._key)))
+
+    async def backlog(self, now: float) -> Backlog:
+        """Return what is due at `now`, in seconds since 1970 by the clock of Redis."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zcount(self._key, "-inf", now)
+            pipe.zrangebyscore(self._key, "-inf", now, start=0, num=1, withscores=True)
+            count, first = await pipe.execute()
+        return Backlog(count, first[0][1] if first else 0.0)
 
     async def waits(self, members: Sequence[str]) -> list[float]:
         """Return in how many seconds those of these keys are due that are in the queue; 0 or less: now."""
@@ -175,7 +193,7 @@ class RefreshQueue:
         if not count:
             return 0, ""
         _, found = await answer(self._redis.hscan(self._cut, count=1))
-        return count, next(iter(found.values()), b"").decode()
+        return count, text_of(next(iter(found.values()), b""))
 
     async def failed(self, member: str) -> int:
         """Count a failed read of a key; return the number of failures in a row."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from worker.cancellation import finish
 from worker.errors import SourceMoved
 from worker.redis.connections import answer
+from worker.redis.stored import text_of
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -41,21 +42,28 @@ async def check_source(redis: Redis, keys: Keys, api: ApiSettings) -> str:
         SourceMoved: They come from another gateway.
 
     """
-    stored = (await answer(redis.get(keys.source)) or b"").decode("utf-8", "replace")
+    return accepted_source(keys, api, await answer(redis.get(keys.source)))
+
+
+def accepted_source(keys: Keys, api: ApiSettings, found: bytes | None) -> str:
+    """Return the address from what was `found` of it in Redis, if it is accepted; see `check_source`."""
+    stored = text_of(found)
     accepted = {"", address(api.base_url), address(api.moved_from) if api.moved_from else ""}
     if stored not in accepted:
         raise SourceMoved(keys.account, stored, api.base_url)
     return stored
 
 
-async def claim_source(redis: Redis, keys: Keys, api: ApiSettings) -> None:
+async def claim_source(redis: Redis, keys: Keys, api: ApiSettings, found: bytes | None) -> None:
     """Check that the keys of an account come from the gateway of the settings, and store its address.
+
+    `found`: what is stored of it, as the session has found it.
 
     Raises:
         SourceMoved: They come from another gateway. Nothing was written.
 
     """
-    stored, current = await check_source(redis, keys, api), address(api.base_url)
+    stored, current = accepted_source(keys, api, found), address(api.base_url)
     if stored == current:
         return
     await finish(answer(redis.set(keys.source, current)))

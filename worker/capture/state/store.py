@@ -6,41 +6,44 @@ Records and progress are written by one script, `commit.lua`, which documents it
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-import msgpack
-import msgspec
 import redis.exceptions
 
+from ordersync_consumer import envelope
 from worker.cancellation import finish
 from worker.capture.records.diff import PUBLISHED, Action
-from worker.capture.records.events import EventBuilder
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState, bucket_of, pack_id, unpack_id
-from worker.capture.records.payload import AS_SERVED, EncodedRecord, PayloadOptions, unpack_last
+from worker.capture.records.payload import AS_SERVED, PayloadOptions, unpack_last
+from worker.capture.registry import RESOURCES
 from worker.capture.resources import Resource
-from worker.capture.state import refresh_queue as due
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.given_out import GivenOut
-from worker.capture.state.refresh_queue import follow_ups, within
+from worker.capture.state.known_bytes import AsOf, KnownBytesPool
+from worker.capture.state.packing import CommitPacker, packb, unpack_within
+from worker.capture.state.refresh_queue import follow_ups
+from worker.capture.state.replicas import run_confirmed
+from worker.capture.state.scan_marks import ScanMarks
 from worker.capture.state.stale_records import StaleMark
+from worker.config.sections import NO_REPLICAS, Replicas
 from worker.errors import DataError, LeaseLost, RedisWentBack
-from ordersync_consumer import envelope
 from worker.redis import scripts
 from worker.redis.connections import answer
+from worker.redis.stored import text_of
 from worker.telemetry import tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from redis.asyncio import Redis
 
     from worker.capture.records.diff import Change, RawRecord
     from worker.capture.resources import Captured
-    from worker.capture.state.commit import Commit
+    from worker.capture.state.commit import Commit, Packed
     from worker.capture.state.given_out import SourceNumbers
+    from worker.capture.state.known_bytes import Moved
     from worker.keys import Keys
 
 LAYOUT = "2"
@@ -50,9 +53,6 @@ COUNTED_AT_ONCE = 4096
 """Buckets whose states one call counts."""
 BUCKETS_AT_ONCE = 64
 """Buckets that one call searches for unseen records: a call must not block Redis for long."""
-
-# Lua scripts read the older msgpack format (cmsgpack), which has no separate type for bytes.
-_pack = partial(msgpack.packb, use_bin_type=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,8 @@ class StateStore:
         payload: How its records are written into events.
         lease: The name of the lease that commits check; "" for the lease of the resource.
         numbers: What is known to be given out of the resource; without it nothing is.
+        known: What this process knows of the bytes of records, which follows the commits.
+        replicas: How many replicas have to have a commit.
 
     """
 
@@ -110,15 +112,25 @@ class StateStore:
         *,
         lease: str = "",
         numbers: SourceNumbers | None = None,
+        known: KnownBytesPool | None = None,
+        replicas: Replicas = NO_REPLICAS,
     ) -> None:
+        self._replicas = replicas
         self._redis, self._keys, self._resource, self._payload = redis, keys, resource, payload
         self._lookup = scripts.load(redis, "worker.capture", "lookup")
-        self._commit = scripts.load(redis, "worker.capture", "commit")
+        self._commit = scripts.load(redis, "worker.capture", "commit", begin=("bits",))
+        self._progress = scripts.load(redis, "worker.capture", "progress")
         self._fields = scripts.load(redis, "worker.capture", "fields")
         self._missing = scripts.load(redis, "worker.capture", "missing")
         self._states = scripts.load(redis, "worker.capture", "states")
         self._numbers = numbers or GivenOut().of(keys, resource.name)
+        self._known = known or KnownBytesPool(0)
+        self.scan_marks = ScanMarks(redis, keys.scan_bitmap(resource.name))
         self._follow_ups = resource.follow_ups if isinstance(resource, Resource) else ()
+        self._with_past = tuple(
+            replace(item, snapshots=item.snapshots or item.target not in RESOURCES)
+            for item in self._follow_ups
+        )
         name = resource.name
         self._seen = keys.states(name)
         self._commit_keys = [
@@ -140,17 +152,7 @@ class StateStore:
         self._commit_keys += [keys.refresh_queue(target) for target in self._targets]
         self._source = envelope.source(keys.account, name)
         self._schema = envelope.data_schema(resource.entity, resource.schema_version)
-        self._entries = EventBuilder(resource.entity, payload)
-
-    async def check_layout(self) -> None:
-        """Store the version of the key layout, or check that the stored version is that of this program.
-
-        Raises:
-            DataError: The keys were written by another version.
-
-        """
-        await self._redis.set(self._keys.layout, LAYOUT, nx=True)
-        await check_layout(self._redis, self._keys)
+        self._packer = CommitPacker(resource.entity, payload, self._follow_ups)
 
     async def load_cursor(self) -> Cursor:
         """Return the cursor; a default one for a resource that was never read.
@@ -159,7 +161,8 @@ class StateStore:
             DataError: A value is not one that this program writes.
 
         """
-        return Cursor.parse(await answer(self._redis.hgetall(self._keys.cursor(self._resource.name))))
+        key = self._keys.cursor(self._resource.name)
+        return Cursor.parse(await answer(self._redis.hgetall(key)), key)
 
     async def load_fields(self) -> FieldIndex:
         """Return the field names that have a position."""
@@ -190,40 +193,41 @@ class StateStore:
         requested: list[int | bytes] = []
         for record in observed:
             requested += (bucket_of(record.key, buckets), record.key, b"" if every else record.raw)
-        bitmap = self._keys.scan_bitmap(self._resource.name)
-        result = await finish(
-            self._lookup(keys=[self._seen, bitmap], args=[_pack(requested), "1" if mark else ""])
+        result, places = await finish(
+            self._lookup(keys=[self._seen], args=[packb(requested), "1" if mark else ""])
         )
+        await self.scan_marks.add(places)
         return dict(zip(result[::2], result[1::2], strict=True))
 
     async def mark_of(self, name: str) -> str:
         """Return a field of the cursor's hash that is not the poll's, such as the bookmark of a resync; or ""."""
         cursor = self._keys.cursor(self._resource.name)
         result: bytes | None = await answer(cast("Any", self._redis.hget(cursor, name)))
-        return (result or b"").decode()
+        return text_of(result)
 
     async def marks(self, start: str) -> list[str]:
         """Return the names of the fields of the cursor's hash that begin with `start`."""
         names = await answer(self._redis.hkeys(self._keys.cursor(self._resource.name)))
-        return [item for name in names if (item := name.decode()).startswith(start)]
+        return [item for name in names if (item := text_of(name)).startswith(start)]
 
     async def drop_mark(self, name: str) -> None:
         """Remove a field of the cursor's hash."""
         await finish(answer(self._redis.hdel(self._keys.cursor(self._resource.name), name)))
 
     async def begin_sweep(self) -> None:
-        """Clear the bitmap of seen records when a full scan begins."""
-        await finish(answer(self._redis.unlink(self._keys.scan_bitmap(self._resource.name))))
+        """Clear the bitmap of seen records when a full scan begins, before anything is noted in it."""
+        self.scan_marks.begin()
 
     async def shown(self) -> int:
         """Return how many records the full scan has seen."""
-        return int(await answer(self._redis.bitcount(self._keys.scan_bitmap(self._resource.name))))
+        return await self.scan_marks.count()
 
     async def missing(self, buckets: int, limit: int, *, shown_in: str = "") -> UnseenRecords:
         """Return the known records that the full scan has not seen, with at most `limit` of their ids.
 
         `shown_in`: the bitmap of a resync, to return those that it has not seen.
         """
+        await self.scan_marks.flush()
         bitmap, result = shown_in or self._keys.scan_bitmap(self._resource.name), list[str]()
         count = tracked = places = 0
         for bucket in range(0, buckets, BUCKETS_AT_ONCE):
@@ -258,6 +262,13 @@ class StateStore:
         bucket = f"{self._seen}:{bucket_of(key, buckets)}"
         stored: bytes | None = await answer(cast("Any", self._redis.hget(bucket, cast("str", key))))
         return stored or b""
+
+    async def nested(self, identifier: str, buckets: int) -> list[str]:
+        """Return the ids of the nested objects of a record that have audit logs, as it was published last."""
+        key = pack_id(identifier)
+        bucket = f"{self._keys.nested_ids(self._resource.name)}:{bucket_of(key, buckets)}"
+        packed: bytes | None = await answer(cast("Any", self._redis.hget(bucket, cast("str", key))))
+        return [item for group in unpack_within(packed) for item in group] if packed else []
 
     async def absent(self, identifiers: Sequence[str]) -> dict[str, int]:
         """Return the records among these that a full scan did not return, with the number of "not found" answers."""
@@ -297,6 +308,15 @@ class StateStore:
         scores = await answer(self._redis.zmscore(key, list(members))) if members else []
         return {member for member, score in zip(members, scores, strict=True) if score is not None}
 
+    def pack(self, commit: Commit) -> Packed | None:
+        """Return what `commit` will write of the changes; None if it depends on what is stored by then.
+
+        A dead letter says where its record was read, which only the commit itself knows.
+        """
+        if self._payload.previous or Action.UNREADABLE in {change.action for change in commit.changes}:
+            return None
+        return self._packer.pack(commit, {})
+
     async def commit(self, commit: Commit) -> bool:
         """Write events, record states and progress in one script, which a cancellation does not interrupt.
 
@@ -304,63 +324,79 @@ class StateStore:
             True if the commit was written. False if nothing was written, because another run has committed one of
             these records since it was looked up.
 
-
         Raises:
             LeaseLost: Another worker holds the lease; nothing was written.
             RedisWentBack: Redis holds less than was committed before; nothing was written.
 
         """
+        if commit.is_progress:
+            return await self._commit_progress(commit)
         changes, buckets, refresh = commit.changes, commit.buckets, commit.refresh
-        entries = []
-        dead = [
-            self._entries.dead_letter(letter, commit.observed_at, commit.where) for letter in commit.letters
-        ]
         lasts = await self._last_of(changes, buckets) if self._payload.previous else {}
         befores = await self._within_of(changes, buckets) if self._has_nested else {}
-        for change in changes:
-            key = change.observed.key
-            entry: list[object] = [bucket_of(key, buckets), key, change.before, change.after]
-            events, last, nested = self._published(change, commit.observed_at, lasts.get(key))
-            if change.action is Action.UNREADABLE:
-                dead.append(self._entries.dead_letter(change, commit.observed_at, commit.where))
-            entries.append([*entry, events, last, change.grows, nested, _stale(change, refresh.scan)])
-        for log in commit.recorded:
-            bucket = bucket_of(log.key, buckets)
-            events = [self._entries.recorded(log, item, commit.observed_at) for item in log.entries]
-            entries.append(
-                [bucket, log.key, log.before, log.after, events, False, int(not log.before), False, False]
-            )
+        packed = commit.packed or self._packer.pack(commit, lasts)
         shared = [envelope.SPEC_VERSION, self._source, envelope.CONTENT_TYPE, self._schema, commit.reason]
-        shared.append(self._entries.traceparent())
+        shared.append(self._packer.traceparent())
         more = [
             refresh.at,
             list(refresh.done),
             [item for pair in refresh.later.items() for item in pair],
             [item for pair in refresh.absent.items() for item in pair],
             list(refresh.present),
-            self._due(changes, befores),
+            self._due(changes, befores, commit=commit),
             "1" if refresh.scan or refresh.shown_in else "",
             refresh.stale_in,
             list(refresh.settled),
             list(refresh.places),
         ]
         cursor = _flat({**commit.cursor, **commit.bookmarks})
-        known = self._numbers.sequence
-        numbers = [secrets.token_hex(8), str(known), str(commit.generation)]
+        known, this = self._numbers.sequence, secrets.token_hex(8)
+        numbers = [this, str(known), str(commit.generation)]
         payload = [
             str(commit.fence),
             shared,
-            entries,
-            dead,
+            packed.dead,
             cursor,
             _flat(commit.run),
             RUNS_KEPT,
             more,
             numbers,
         ]
-        count = sum(len(cast("list[object]", entry[4])) for entry in entries)
+        count = len(packed.data)
         with tracing.span("commit", account=self._keys.account, resource=self._resource.name, events=count):
-            status, told = await self._send(_pack(payload), refresh.shown_in, publishes=count > 0)
+            await self.scan_marks.flush()
+            args = [packb(payload), packed.changes, packed.events, *packed.data]
+            status, told = await self._followed(commit, this, args, publishes=count)
+        return self._judge(commit, status, told, known)
+
+    async def _commit_progress(self, commit: Commit) -> bool:
+        """Write progress alone; see `commit`. It is what nearly every poll ends with."""
+        known = self._numbers.sequence
+        as_of = [commit.as_of.committed, str(commit.as_of.sequence)] if commit.as_of else False
+        args = [
+            str(commit.fence),
+            secrets.token_hex(8),
+            str(known),
+            str(commit.generation),
+            _flat({**commit.cursor, **commit.bookmarks}),
+            _flat(commit.run),
+            RUNS_KEPT,
+            "1" if commit.release else "",
+            as_of,
+        ]
+        lease, cursor, stream, _, runs, *_ = self._commit_keys
+        with tracing.span("commit", account=self._keys.account, resource=self._resource.name, events=0):
+            if not commit.ends_scan:
+                await self.scan_marks.flush()
+            status, *told = await finish(
+                run_confirmed(
+                    self._redis, self._progress, [lease, cursor, stream, runs], [packb(args)], self._replicas
+                )
+            )
+        return self._judge(commit, status, told[0] if told else b"0", known)
+
+    def _judge(self, commit: Commit, status: bytes, told: bytes, known: int) -> bool:
+        """Return whether a commit was written, from what its script has answered; see `commit`."""
         match status:
             case b"fenced":
                 raise LeaseLost(self._resource.name, commit.fence)
@@ -370,17 +406,37 @@ class StateStore:
                 self._numbers.note(int(told))
         return status == b"ok"
 
-    async def _send(self, payload: bytes, shown_in: str, *, publishes: bool) -> tuple[bytes, bytes]:
-        """Run the script; return the status and the number or text that comes with it."""
+    async def _followed(
+        self, commit: Commit, this: str, args: Sequence[Any], *, publishes: int
+    ) -> tuple[bytes, bytes]:
+        """Run the script, and apply the commit to what this process knows of the bytes of records."""
+        shown_in, known = commit.refresh.shown_in, self._known.get(self._seen)
+        if known is None or not (commit.changes or commit.recorded or commit.erased):
+            status, told, *_ = await self._send(args, shown_in, publishes=publishes > 0)
+            return status, told
+        async with known.lock:
+            status, told, *more = await self._send(args, shown_in, publishes=publishes > 0)
+            if status == b"ok":
+                committed, first_place = more
+                before = AsOf(committed, int(told) - publishes)
+                known.follow(_moved(commit), before, AsOf(this.encode(), int(told)), int(first_place or 0))
+        if self._known.get(self._seen) is known:
+            self._known.hold(self._seen, known)
+        return status, told
+
+    async def _send(self, args: Sequence[Any], shown_in: str, *, publishes: bool) -> list[bytes]:
+        """Run the script; return its answer."""
         bitmap = self._keys.scan_bitmap(self._resource.name)
         keys = [shown_in if shown_in and key == bitmap else key for key in self._commit_keys]
         try:
-            status, told, *_ = await finish(self._commit(keys=keys, args=[payload]))
+            return cast(
+                "list[bytes]",
+                await finish(run_confirmed(self._redis, self._commit, keys, args, self._replicas)),
+            )
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError):
             if publishes:
                 self._numbers.doubt()
             raise
-        return status, told
 
     async def settle(self, buckets: int) -> None:
         """Delete the records stored for old values, unless old values are enabled with the same privacy policy.
@@ -418,22 +474,6 @@ class StateStore:
                 lasts[change.observed.key] = last
         return lasts
 
-    def _published(
-        self, change: Change, observed_at: float, last: bytes | None
-    ) -> tuple[list[list[object]], bytes | bool, bytes | bool]:
-        """Return the events of a change, its record and nested ids to keep; False for what stays as it is."""
-        is_event = change.action in PUBLISHED
-        if not is_event and change.action is not Action.SILENT:
-            return [], False, False
-        body = EncodedRecord(self._entries.published(change))
-        kept: bytes | bool = body.kept(change.version, self._payload.tag) if self._payload.previous else False
-        if not is_event:
-            return [], kept, False
-        nested: bytes | bool = False
-        if self._has_nested:
-            nested = _pack_within(within(self._follow_ups, change.linked))
-        return [self._entries.event(change, observed_at, body, last)], kept, nested
-
     async def _within_of(self, changes: Sequence[Change], buckets: int) -> dict[bytes, list[list[str]]]:
         """Return the nested ids of these records as they were published last, by key. See `_last_of` for conflicts."""
         keys = [change.observed.key for change in changes if change.action in PUBLISHED]
@@ -442,21 +482,25 @@ class StateStore:
             for key in keys:
                 pipe.hget(f"{prefix}:{bucket_of(key, buckets)}", cast("str", key))
             result = await pipe.execute()
-        return {key: _unpack_within(packed) for key, packed in zip(keys, result, strict=True) if packed}
+        return {key: unpack_within(packed) for key, packed in zip(keys, result, strict=True) if packed}
 
-    def _due(self, changes: Sequence[Change], befores: Mapping[bytes, list[list[str]]]) -> list[list[object]]:
+    def _due(
+        self, changes: Sequence[Change], befores: Mapping[bytes, list[list[str]]], *, commit: Commit
+    ) -> list[list[object]]:
         """Return the members to add to each refresh queue, which is named by its index in the keys of the commit."""
         if not self._follow_ups:
             return []
         members: dict[str, dict[str, None]] = {target: {} for target in self._targets}
+        first_scan_at = 0 if commit.after_loss else commit.first_scan_at
+        requested = self._with_past if commit.after_loss else self._follow_ups
         for change in changes:
-            if change.action in PUBLISHED:
-                first = change.action is Action.SNAPSHOT
+            snapshot = change.action is Action.SNAPSHOT and not 0 < first_scan_at <= change.modified
+            if change.action in PUBLISHED and not (snapshot and first_scan_at):
                 result = follow_ups(
-                    self._follow_ups,
+                    requested,
                     change.observed.identifier,
                     change.linked,
-                    first=first,
+                    snapshot=snapshot,
                     before=befores.get(change.observed.key, ()),
                 )
                 for target, member in result:
@@ -465,25 +509,14 @@ class StateStore:
         return [[first_index + offset, list(members[target])] for offset, target in enumerate(self._targets)]
 
 
-def _stale(change: Change, scan: float) -> list[str] | bool:
-    """Return what is stored of a stale record, and its member of the refresh queue; False for another change."""
-    if change.action is not Action.STALE:
-        return False
-    return [StaleMark.of(change.observed.raw, scan), due.record(change.observed.identifier)]
-
-
-def _pack_within(ids: Sequence[Sequence[str]]) -> bytes:
-    """Return the nested ids of a record in the form that is stored; b"" if there are none."""
-    return msgspec.msgpack.encode([[pack_id(item) for item in group] for group in ids]) if any(ids) else b""
-
-
-def _unpack_within(packed: bytes) -> list[list[str]]:
-    """Return the ids that `_pack_within` packed; an empty list if this program did not write them."""
-    try:
-        result = msgspec.msgpack.decode(packed, type=list[list[bytes]])
-    except msgspec.DecodeError:
-        return []
-    return [[name for item in group if item and (name := unpack_id(item))] for group in result]
+def _moved(commit: Commit) -> Iterator[Moved]:
+    """Return the states that a commit writes, in the order of the script."""
+    for change in commit.changes:
+        yield change.observed.key, change.before, change.after
+    for log in commit.recorded:
+        yield log.key, log.before, log.after
+    for erased in commit.erased:
+        yield erased.key, erased.before, erased.after
 
 
 def _flat(fields: Mapping[str, object]) -> list[str]:

@@ -14,6 +14,8 @@ import pytest
 import redis.exceptions
 from redis.asyncio import Redis
 
+from ordersync_consumer import tail as stream
+from ordersync_consumer.envelope import Event
 from tests.support.servers import Server
 from tests.support.tools import server_program
 from worker.capture.records.diff import UNWRITTEN, Action, Change, decide, decode, newest_of_each, observe
@@ -21,13 +23,12 @@ from worker.capture.records.fields import FieldIndex
 from worker.capture.registry import ORDERS
 from worker.capture.state import lease as leases
 from worker.capture.state.commit import Commit
+from worker.capture.state.layout import LAYOUT, stored_layout
 from worker.capture.state.lease import acquire
 from worker.capture.state.store import StateStore
 from worker.clock import SystemClock
-from worker.errors import DataError, LeaseHeld, LeaseLost
+from worker.errors import DataError, LeaseHeld, LeaseLost, RedisWentBack
 from worker.keys import Keys
-from ordersync_consumer.envelope import Event
-from ordersync_consumer import tail as stream
 from worker.redis import scripts
 from worker.redis.connections import answer, connect
 
@@ -61,9 +62,10 @@ class Table:
         ]
         observed = observe(ORDERS, raws)
         found = await self.store.differing(observed, BUCKETS)
-        decoded = newest_of_each(
+        newest = newest_of_each(
             [decode(ORDERS, observed[at], state, frozenset()) for at, state in found.items()]
         )
+        decoded = list(newest.values())
         names = [name for one in decoded if one.content for name in one.content.names]
         await self.store.extend_fields(self.fields, list(dict.fromkeys(names)))
         decided = [decide(one, self.fields, baseline=True) for one in decoded]
@@ -83,7 +85,7 @@ class Table:
 
     async def lease(self, verb: str, owner: str = "me", ms: int = 60_000) -> list[Any]:
         """The lease script alone."""
-        script = scripts.load(self.redis, "worker.capture", "lease")
+        script = scripts.load(self.redis, "worker.capture", "lease", begin=("leases",))
         result: list[Any] = await script(keys=[KEYS.lease("orders")], args=[verb, owner, ms])
         return result
 
@@ -187,6 +189,55 @@ async def test_odd_number_writes_nothing(table: Table, name: str) -> None:
     with pytest.raises(redis.exceptions.ResponseError, match="DATA"):
         await table.commit(changes)
     assert await table.everything() == before
+
+
+async def test_progress_is_refused_as_a_commit_is(table: Table) -> None:
+    """Without a record as well: by another fence, by another generation, or if Redis has lost what was given out."""
+    await table.commit(await table.changes({"id": "a"}))
+    before = await table.everything()
+    for fence in (table.fence - 1, table.fence + 1, 0):
+        with pytest.raises(LeaseLost):
+            await table.commit([], fence=fence, run={"run_id": "r1"})
+    with pytest.raises(RedisWentBack):
+        await table.commit([], generation=7)
+    assert await table.everything() == before
+    stream = await table.redis.dump(KEYS.stream("orders"))
+    await table.redis.delete(KEYS.stream("orders"))
+    with pytest.raises(RedisWentBack):
+        await table.commit([])
+    await table.redis.restore(KEYS.stream("orders"), 0, stream)
+    await answer(table.redis.hset(KEYS.cursor("orders"), "sequence", "0"))
+    with pytest.raises(RedisWentBack):
+        await table.commit([])
+
+
+async def test_progress_that_goes_by_a_cursor(table: Table) -> None:
+    """Redis refuses it where a state has changed since, and takes it once the cursor is loaded again."""
+    await table.commit(await table.changes({"id": "a"}))
+    seen = await table.store.load_cursor()
+    assert seen.committed
+    await table.commit(await table.changes({"id": "b"}), cursor={})
+    assert not await table.commit([], cursor={"sweep_page": 9}, run={"run_id": "r1"}, as_of=seen)
+    assert await table.redis.xlen(KEYS.runs) == 0
+    now = await table.store.load_cursor()
+    assert now.scan.page == 1
+    assert await table.commit([], cursor={"sweep_page": 9}, run={"run_id": "r1"}, as_of=now)
+    assert (await table.store.load_cursor()).scan.page == 9
+    assert await table.commit([], as_of=await table.store.load_cursor())  # progress changes no state
+
+
+async def test_progress_that_is_sent_twice(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written once, also if it has released the lease and another worker has come between."""
+    await table.commit(await table.changes({"id": "a"}))
+    monkeypatch.setattr("worker.capture.state.store.secrets.token_hex", lambda _: "same")
+    for _ in range(2):
+        assert await table.commit([], run={"run_id": "r1"}, release=True)
+        await table.lease("acquire", "other")
+    assert await table.redis.xlen(KEYS.runs) == 1
+    assert (await table.lease("renew", "other"))[0] > table.fence
+    monkeypatch.setattr("worker.capture.state.store.secrets.token_hex", lambda _: "next")
+    with pytest.raises(LeaseLost):
+        await table.commit([])
 
 
 async def test_out_of_memory_writes_nothing(table: Table) -> None:
@@ -301,12 +352,11 @@ async def test_odd_field_names(table: Table) -> None:
 
 
 async def test_layout_of_another_version_is_refused(table: Table) -> None:
-    """The layout is claimed once; another one is refused."""
-    await table.store.check_layout()
-    await table.store.check_layout()
+    """Nothing is written then; those of earlier versions: see test_layouts.py."""
+    assert await stored_layout(table.redis, KEYS) == LAYOUT
     await table.redis.set(KEYS.layout, "99")
     with pytest.raises(DataError, match="layout 99"):
-        await table.store.check_layout()
+        await stored_layout(table.redis, KEYS)
 
 
 # The lease

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.capture.records.diff import linked_fields
 from worker.capture.registry import AUDIT_LOGS, CAPTURED, ORDERS, RESOURCES, SHIPMENTS
 from worker.capture.state.refresh_queue import RefreshKey, follow_ups, log_of, record, within
 from worker.ordermesh.contract.operations import OPERATIONS
@@ -38,12 +39,12 @@ def test_a_changed_order_makes_its_shipments_and_its_log_due() -> None:
     assert list(follow_ups(ORDERS.follow_ups, "o1", ("no list",)))[1:] == [("order_audit", log_of("o1"))]
 
 
-def test_the_first_read_makes_no_other_resource_due() -> None:
-    """Shipments have a first read of their own; the logs of all records are read."""
+def test_a_record_of_the_past_makes_only_wanted_logs_due() -> None:
+    """Shipments have a first read of their own; logs of the past are read where the settings want them."""
     linked = (["s1"],)
-    assert [target for target, _ in follow_ups(ORDERS.follow_ups, "o1", linked, first=True)] == [
-        "order_audit"
-    ]
+    assert not list(follow_ups(ORDERS.follow_ups, "o1", linked, snapshot=True))
+    wanted = [replace(item, snapshots=item.target == "order_audit") for item in ORDERS.follow_ups]
+    assert [target for target, _ in follow_ups(wanted, "o1", linked, snapshot=True)] == ["order_audit"]
 
 
 def test_a_changed_shipment_makes_the_logs_of_its_packages_due() -> None:
@@ -69,7 +70,7 @@ def test_the_log_of_a_package_that_was_taken_out_is_due(linked: tuple[object, ..
 def test_declarations_fit_together() -> None:
     """Every follow-up leads to something declared, with as many ids as its operation takes."""
     for resource in RESOURCES.values():
-        fields = linked_fields(resource)
+        fields = resource.linked_fields
         assert len(fields) == sum(1 for each in resource.follow_ups if each.ids)
         for each in resource.follow_ups:
             target = CAPTURED[each.target]
