@@ -14,14 +14,14 @@ import pytest
 import redis.asyncio
 import uvloop
 
+from ordersync_consumer import Consumer
+from ordersync_consumer.consumer.connection import is_transient
 from tests.support.programs import Program, login_settings
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.streams import fields_of
 from tests.support.waiting import eventually
 from worker.keys import Keys
-from ordersync_consumer import Consumer
-from ordersync_consumer.consumer.connection import is_transient
 from worker.redis.connections import connect
 from worker.sandbox import SandboxServer
 

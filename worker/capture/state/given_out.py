@@ -15,6 +15,7 @@ from worker.keys import PREFIX
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from worker.keys import Keys
@@ -24,7 +25,10 @@ FILE = "sequences.json"
 
 
 class _Content(msgspec.Struct, frozen=True):
-    """The file: sequences by account and source, the run of the server, and whether the worker ended in order."""
+    """The file: sequences by account and source, the runs of the servers, and whether the worker ended in order.
+
+    `server`: the ids of the runs of all masters, with blanks between them.
+    """
 
     sequences: dict[str, int] = {}
     server: str = ""
@@ -45,8 +49,9 @@ class GivenOut:
     def __init__(self, folder: Path | None = None) -> None:
         self._file = folder / FILE if folder else None
         content = self._read()
-        self._sequences, self._server = dict(content.sequences), content.server
+        self._sequences, self._servers = dict(content.sequences), set(content.server.split())
         self._doubtful = set() if content.ended else set(content.sequences)
+        self._seen: dict[str, tuple[int, int]] = {}
 
     def of(self, keys: Keys, source: str) -> SourceNumbers:
         """Return the view of one source."""
@@ -74,12 +79,28 @@ class GivenOut:
 
     def is_other_server(self, run: str) -> bool:
         """True if this run of the server is not the one that was seen before the doubt; "" is an unknown run."""
-        return not run or self._server != run
+        return not run or run not in self._servers
 
-    def saw_server(self, run: str) -> None:
-        """Record the run of the server, unless a doubt has to be settled first."""
+    def is_replaced(self, name: str, failovers: int, generation: int) -> bool:
+        """True if the server was replaced since the source was seen last, and no generation has begun since."""
+        before, known = self._seen.get(name, (0, generation))
+        return failovers > before and generation <= known
+
+    def saw(self, name: str, failovers: int, generation: int) -> bool:
+        """Record how often the server was replaced, and the generation of the numbers of a source.
+
+        Returns:
+            True if it was replaced since the source was seen last, and no worker has begun a new generation since.
+
+        """
+        replaced = self.is_replaced(name, failovers, generation)
+        self._seen[name] = (failovers, generation)
+        return replaced
+
+    def saw_servers(self, runs: Sequence[str]) -> None:
+        """Record the runs of the servers, unless a doubt has to be settled first."""
         if not self._doubtful:
-            self._server = run
+            self._servers = {run for run in runs if run}
 
     def save(self, *, ended: bool = False) -> None:
         """Write the file. `ended`: the worker commits nothing more."""
@@ -87,7 +108,7 @@ class GivenOut:
             return
         others = self._read().sequences  # of workers that share the folder
         sequences = {name: max(self.get(name), others.get(name, 0)) for name in {*self._sequences, *others}}
-        content = _Content(sequences, self._server, ended and not self._doubtful)
+        content = _Content(sequences, " ".join(sorted(self._servers)), ended and not self._doubtful)
         new = self._file.with_name(f".{FILE}.{os.getpid()}.new")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -130,6 +151,14 @@ class SourceNumbers:
     def settle(self) -> None:
         """Record that the numbers are known again."""
         self._given_out.settle(self._name)
+
+    def is_replaced(self, failovers: int, generation: int) -> bool:
+        """Return what `saw` would return, and record nothing."""
+        return self._given_out.is_replaced(self._name, failovers, generation)
+
+    def saw(self, failovers: int, generation: int) -> bool:
+        """Return True if the server was replaced since the last call, and no worker has begun again since."""
+        return self._given_out.saw(self._name, failovers, generation)
 
     def is_other_server(self, run: str) -> bool:
         """True if the server was started again since the doubt, or may have been."""

@@ -31,6 +31,8 @@ class LossKind(StrEnum):
     """It knows nothing of the source."""
     IN_DOUBT = "in_doubt"
     """It was started again, and the worker cannot know whether it contains the last events."""
+    FAILED_OVER = "failed_over"
+    """Another server has taken its place, and may lack the last events of this worker or of another one."""
     LOST_CURSOR = "lost_cursor"
     """The cursor is gone, and the stream is not."""
     LOST_STREAM = "lost_stream"
@@ -45,6 +47,7 @@ _WORDS = {
     LossKind.WENT_BACK: "Redis went back to an earlier state and lost {count} at least",
     LossKind.LOST_ITS_DATA: "Redis lost its data, {count} at least",
     LossKind.IN_DOUBT: "Redis was started again while a commit was under way, and may have lost the last events",
+    LossKind.FAILED_OVER: "Redis failed over to a replica, which may lack the last events",
     LossKind.LOST_CURSOR: "Redis lost the cursor",
     LossKind.LOST_STREAM: "Redis lost the stream, with the events that consumers had not read",
     LossKind.LOST_STATES: "Redis lost the states of {states}",
@@ -103,13 +106,15 @@ class Loss:
         return _WORDS[self.kind].format(count=count, states=states)
 
 
-def find_loss(found: Found, known: int, *, in_doubt: bool = False) -> Loss | None:
+def find_loss(found: Found, known: int, *, in_doubt: bool = False, failed_over: bool = False) -> Loss | None:
     """Return what Redis has lost; None if nothing is known to be lost.
 
     Args:
         found: What it contains.
         known: The highest sequence that is known to be given out; 0 if none is.
         in_doubt: More than that may have been given out, and the server was started again since.
+        failed_over: Another server has taken its place since the source was looked at last. Replication is
+            asynchronous, so what was committed shortly before, also by other workers, may be missing there.
 
     """
     held = found.cursor.sequence
@@ -120,4 +125,6 @@ def find_loss(found: Found, known: int, *, in_doubt: bool = False) -> Loss | Non
         return Loss(LossKind.WENT_BACK if held else LossKind.LOST_ITS_DATA, known, held, anew)
     if anew:
         return Loss(LossKind.LOST_FIELDS if found.has_stream else LossKind.LOST_STREAM, held, held, anew)
+    if failed_over and held:
+        return Loss(LossKind.FAILED_OVER, held, held)
     return Loss(LossKind.IN_DOUBT, held, held) if in_doubt else None

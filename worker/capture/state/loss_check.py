@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ordersync_consumer.servers.cluster import at
+from ordersync_consumer.servers.connect import failovers_of
 from worker.cancellation import finish
 from worker.capture.resources import Resource
-from worker.capture.state.buckets import MAX_BUCKETS, MIN_BUCKETS
+from worker.capture.state.buckets import MANY_BUCKETS, MAX_BUCKETS, count_from
 from worker.capture.state.cursor import SCAN_OVER
 from worker.capture.state.loss import Found, Loss, LossKind, find_loss
 from worker.redis import scripts
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from worker.capture.resources import Captured
     from worker.capture.state.cursor import Cursor, CursorUpdate
     from worker.capture.state.given_out import SourceNumbers
+    from worker.capture.state.opening import Opening
     from worker.capture.state.store import StateStore
     from worker.keys import Keys
 
@@ -46,6 +49,7 @@ _STATES = (
 _EVENTS = {
     LossKind.WENT_BACK: "redis_went_back",
     LossKind.IN_DOUBT: "redis_went_back",
+    LossKind.FAILED_OVER: "redis_went_back",
     LossKind.LOST_ITS_DATA: "redis_lost_its_data",
 }
 
@@ -56,17 +60,27 @@ class LossCheck:
     def __init__(
         self, redis: Redis, keys: Keys, source: Captured, numbers: SourceNumbers, store: StateStore
     ) -> None:
-        self._redis, self._keys, self._source = redis, keys, source
+        self._redis, self._keys, self._source = at(redis, keys.base), keys, source
         self._numbers, self._store = numbers, store
         self._renumber = scripts.load(redis, "worker.capture", "renumber")
 
-    async def check(self, cursor: Cursor, now: float) -> Loss | None:
-        """Begin a new generation, and log it, if Redis has lost something. Call it under the lease.
+    def is_called_for(self, cursor: Cursor) -> bool:
+        """Whether `check` has to be called before anything is committed: more may be given out than is known."""
+        numbers = self._numbers
+        return numbers.is_doubtful or numbers.is_replaced(failovers_of(self._redis), cursor.generation)
+
+    async def check(self, cursor: Cursor, found: Opening, known: int, now: float) -> Loss | None:
+        """Begin a new generation, and log it, if Redis has lost something.
+
+        Call it under the lease of the source: what another session commits meanwhile would look like a loss.
 
         Everything is read again soon after that: a full scan publishes what differs, or what is gone.
 
         Args:
             cursor: The cursor as it was loaded.
+            found: What the session has found when it was opened.
+            known: The highest sequence that was known to be given out before that; what a reconciliation commits
+                meanwhile is not in the cursor.
             now: When the read began that notices it, in seconds since 1970.
 
         Returns:
@@ -74,7 +88,12 @@ class LossCheck:
 
         """
         numbers = self._numbers
-        loss = find_loss(await self._look(cursor), numbers.sequence, in_doubt=await self._is_in_doubt())
+        loss = find_loss(
+            await self._look(cursor, found),
+            known,
+            in_doubt=await self._is_in_doubt(),
+            failed_over=numbers.saw(failovers_of(self._redis), cursor.generation),
+        )
         if loss is None:
             numbers.note(cursor.sequence)
         else:
@@ -96,17 +115,13 @@ class LossCheck:
         await self._go_on(loss, cursor, now, gone)
         return loss
 
-    async def _look(self, cursor: Cursor) -> Found:
+    async def _look(self, cursor: Cursor, found: Opening) -> Found:
         """Return what Redis contains of the source."""
-        name = self._source.name
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.exists(self._keys.stream(name))
-            pipe.exists(self._keys.fields(name))
-            if not cursor.sequence:
-                pipe.xrevrange(self._keys.stream(name), count=1)
-            has_stream, has_fields, *entries = await pipe.execute()
-        last = int(entries[0][0][1].get(b"sequence", 0)) if entries and entries[0] else 0
-        return Found(cursor, bool(has_stream), bool(has_fields) or not self._is_listed, last)
+        last = 0
+        if not cursor.sequence and found.has_stream:
+            entries = await self._redis.xrevrange(self._keys.stream(self._source.name), count=1)
+            last = int(entries[0][1].get(b"sequence", 0)) if entries else 0
+        return Found(cursor, found.has_stream, found.has_fields or not self._is_listed, last)
 
     @property
     def _is_listed(self) -> bool:
@@ -150,9 +165,12 @@ class LossCheck:
 
     async def _count_again(self) -> CursorUpdate:
         """Return what the cursor says of the states, from the states."""
-        buckets = await self._each_bucket(self._keys.states(self._source.name), self._redis.exists)
+        prefix = self._keys.states(self._source.name)
+        buckets = await self._each_bucket(prefix, self._redis.exists)
         if not buckets:
             return {}
+        if buckets == MANY_BUCKETS:  # or fewer: the records tell
+            buckets = count_from(await self._ids_in_buckets(prefix, buckets))
         counted = await self._store.missing(buckets, 0)
         # That the first full scan had ended is not certain, but likely: it is the shortest part of a life.
         return {"buckets": buckets, "tracked": counted.tracked, "places": counted.places, "baseline": True}
@@ -160,13 +178,14 @@ class LossCheck:
     async def _each_bucket(self, prefix: str, command: Any) -> int:
         """Call a command, which returns how many of its keys exist, with all buckets.
 
-        The number of buckets is a power of two. Each half of them has records, so they end before a half without any.
+        The number of buckets is a power of two. If there are many, each half of them has records, so they end before a
+        half without any.
 
         Returns:
-            The number of buckets; 0 if there are none.
+            The number of buckets, but `MANY_BUCKETS` for fewer as well; 0 if there are none.
 
         """
-        first, end = 0, MIN_BUCKETS
+        first, end = 0, MANY_BUCKETS
         while first < MAX_BUCKETS:
             existing = 0
             for start in range(first, end, _AT_ONCE):
@@ -176,6 +195,12 @@ class LossCheck:
                 return first
             first, end = end, 2 * end
         return first
+
+    async def _ids_in_buckets(self, prefix: str, buckets: int) -> dict[int, list[bytes]]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for number in range(buckets):
+                pipe.hkeys(f"{prefix}:{number}")
+            return dict(enumerate(await pipe.execute()))
 
     def _log(self, loss: Loss, generation: int, *, anew: bool) -> None:
         log, event = get_logger(account=self._keys.account), _EVENTS.get(loss.kind, "redis_lost_a_key")
@@ -189,7 +214,7 @@ class LossCheck:
             expected=loss.expected,
             held=loss.held,
             events=loss.events,
-            in_doubt=loss.kind is LossKind.IN_DOUBT,
+            in_doubt=loss.kind in {LossKind.IN_DOUBT, LossKind.FAILED_OVER},
             generation=generation,
             advice=advice,
         )

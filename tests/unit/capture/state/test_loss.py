@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from worker.capture.state.cursor import Cursor
+from worker.capture.state.given_out import GivenOut
 from worker.capture.state.loss import Found, Loss, LossKind, find_loss
+from worker.keys import Keys
 
 G = 1_795_963_108_980
 """A generation."""
@@ -35,6 +37,25 @@ G = 1_795_963_108_980
 def test_what_is_lost(found: Found, known: int, expected: Loss | None) -> None:
     """A lower sequence, or a key that must exist."""
     assert find_loss(found, known) == expected
+
+
+def test_a_failover() -> None:
+    """Another server may lack what another worker has committed, even if nothing of this worker is missing."""
+    assert find_loss(Found(Cursor(sequence=7)), 7, failed_over=True) == Loss(LossKind.FAILED_OVER, 7, 7)
+    assert find_loss(Found(Cursor(sequence=6)), 7, failed_over=True) == Loss(LossKind.WENT_BACK, 7, 6)
+    assert find_loss(Found(Cursor()), 0, failed_over=True) is None
+
+
+def test_one_worker_begins_anew_after_a_failover() -> None:
+    """The others see its generation, and go on; after the next failover one of them does so again."""
+    numbers = GivenOut().of(Keys("default"), "orders")
+    assert not numbers.saw(0, 0)
+    assert numbers.is_replaced(1, 0)
+    assert numbers.saw(1, 0)
+    assert not numbers.is_replaced(1, 0)
+    assert not numbers.saw(1, G)
+    assert not numbers.saw(2, G + 1)
+    assert numbers.saw(3, G + 1)
 
 
 def test_in_doubt() -> None:
