@@ -1,19 +1,38 @@
--- Moves what waits for its time when the clock of this server was put back, so that it waits no longer for that.
--- KEYS: the latest time that was seen (string), then sorted sets: member, due time (all of one hash tag)
--- Returns the seconds by which the clock was put back since the last call, as text; '0' if it was not.
--- Invariants: of several callers one moves the due times, by the whole difference; they keep their order.
+-- Moves times that were written before the clock of this server was put back: what waits for its time waits no longer
+-- for that, and what is known to be old does not look younger.
+-- KEYS: the seconds that were followed so far (string), then sorted sets: member, due time; then hashes, the cursors
+--   (all of one hash tag)
+-- ARGV: the seconds by which the clock was put back so far (clock.lua), number of sorted sets, then fields of the
+--   cursors: times in the past
+-- Returns the seconds by which the due times were moved, as text; '0' if they were not.
+-- Invariants: of several callers one moves the times, by the whole difference; due times keep their order; a time in
+-- the past gets no later than it was by the new clock.
 local NOISE = 1
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local back = tonumber(redis.call('GET', KEYS[1]) or '0') - now
-redis.call('SET', KEYS[1], string.format('%.6f', now))
-if back < NOISE then
+local total, queues = tonumber(ARGV[1]), tonumber(ARGV[2])
+local followed = tonumber(redis.call('GET', KEYS[1]) or '')
+if followed and followed == total then
   return '0'
 end
-for at = 2, #KEYS do
+redis.call('SET', KEYS[1], ARGV[1])
+local back = total - (followed or total)
+if not (back >= NOISE and back < 1e8) then -- the first call, or another count: nothing is known to be wrong
+  return '0'
+end
+for at = 2, queues + 1 do
   local waiting = redis.call('ZRANGEBYSCORE', KEYS[at], string.format('(%.6f', now), '+inf', 'WITHSCORES')
   for place = 1, #waiting, 2 do
     redis.call('ZADD', KEYS[at], string.format('%.6f', waiting[place + 1] - back), waiting[place])
+  end
+end
+for at = queues + 2, #KEYS do
+  for number = 3, #ARGV do
+    local was = tonumber(redis.call('HGET', KEYS[at], ARGV[number]) or '') or 0
+    if was > 0 then
+      -- The clock is looked at once a second, so it may have been put back by as much more.
+      redis.call('HSET', KEYS[at], ARGV[number], string.format('%.6f', math.max(was - back - 1, 1)))
+    end
   end
 end
 return string.format('%.3f', back)

@@ -1,4 +1,8 @@
-"""What follows for the refresh queues when the clock of Redis is put back: no read waits longer for that."""
+"""What follows when the clock of Redis is put back: no read waits longer for that, and no data looks fresher.
+
+The times in the cursors say how old the published data is. They were written by the clock as it was, so they are moved
+with it: what was read an hour ago does not seem to be ten minutes old after the clock was put back by 50 minutes.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +16,34 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.keys import Keys
+    from worker.keys import Keys, KeySpace
+
+_PAST = (
+    "fresh_as_of", "part_as_of", "last_success", "swept_at", "sweep_started", "unread_since",
+)  # fmt: skip
+"""Fields of the cursor that say since when something is so."""
 
 
 class PutBack:
-    """The latest time of Redis that a worker of an account has seen."""
+    """By how much the clock of Redis was put back, as all workers together have seen it."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
-        self._keys = keys
+    def __init__(self, redis: Redis, space: KeySpace) -> None:
+        self._key = space.clock
+        self._look = scripts.load(redis, "worker.capture", "clock")
         self._move = scripts.load(redis, "worker.capture", "put_back")
 
-    async def follow(self, resources: Sequence[str]) -> float:
-        """Move the due times of what waits in the refresh queues of `resources`, if the clock was put back.
+    async def look(self) -> float:
+        """Note the time of Redis; return the seconds by which it was put back since the first call of any worker."""
+        return float(await finish(self._look(keys=[self._key], args=[])))
 
-        Return the seconds by which it was put back since the last call of any worker; 0 if it was not.
+    async def follow(self, keys: Keys, resources: Sequence[str], back: float) -> float:
+        """Move the due times of what waits in the refresh queues of these resources of an account, and their cursors.
+
+        `back`: the result of `look`. Return the seconds by which they were moved; 0 if another worker has done so.
         """
-        queues = [self._keys.refresh_queue(name) for name in resources]
-        return float(await finish(self._move(keys=[self._keys.clock, *queues], args=[])))
+        queues = [keys.refresh_queue(name) for name in resources]
+        cursors = [keys.cursor(name) for name in resources]
+        moved = await finish(
+            self._move(keys=[keys.clock, *queues, *cursors], args=[f"{back:.6f}", len(queues), *_PAST])
+        )
+        return float(moved)

@@ -163,7 +163,7 @@ OWN = (
         _NUMBER,
         "seconds since the full scan began that the run has resumed, or that was dropped",
     ),
-    LogField("moved_s", _NUMBER, "seconds by which a clock was put on; less than 0 if it was put back"),
+    LogField("moved_s", _NUMBER, "seconds by which a clock was put forward; less than 0 if it was put back"),
     LogField("seconds", _NUMBER, "seconds without a sign of life"),
     LogField("signal", _TEXT, "name of the signal"),
     LogField(

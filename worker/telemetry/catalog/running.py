@@ -125,7 +125,8 @@ EVENTS = (
     LogEvent(
         "reads_brought_forward",
         LogLevel.INFO,
-        "The clock of Redis was put back since the last tick. Reads by id that wait were moved by as much.",
+        "The clock of Redis was put back since the last tick. Reads by id that wait were moved by as much, and so were "
+        "the times of what was read.",
         fields=("moved_s",),
     ),
     LogEvent(
@@ -139,7 +140,7 @@ EVENTS = (
     LogEvent(
         "clock_moved",
         LogLevel.WARNING,
-        "The clock of Redis, by which all workers go, was put back or on by `moved_s`.",
+        "The clock of Redis, by which all workers go, was put back or forward by `moved_s`.",
         "Set up time synchronisation on the host of Redis.",
         ("moved_s", "advice"),
     ),

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
+from tests.support.faulty_gateway import Liar, orders, watching
 from tests.support.worker import Bench, BenchMaker
+from worker.capture.registry import CATEGORIES
 from worker.capture.resync.requests import ResyncRequest
 from worker.capture.state.lease import LEASE_SECONDS, acquire
 from worker.capture.state.put_back import PutBack
 from worker.capture.state.refresh_queue import RefreshQueue
 from worker.clock import SystemClock
 from worker.errors import LeaseHeld
+from worker.keys import KeySpace
 from worker.ordermesh.http.budget import use_of
 
 pytestmark = pytest.mark.anyio
@@ -54,15 +57,18 @@ async def test_reads_by_id_wait_no_longer_than_they_were_to(bench: BenchMaker) -
     """The worker that notices it moves them all, once; whoever looks next has nothing to move."""
     async with bench() as b:
         key, now = b.account.keys.refresh_queue("orders"), time.time()
-        await b.redis.set(b.account.keys.clock, now + 3000)
+        back, space = PutBack(b.redis, KeySpace()), KeySpace()
+        assert await back.follow(b.account.keys, ["orders", "notes"], await back.look()) == 0
+        await b.redis.hset(space.clock, "seen", now + 3000)
         await b.redis.zadd(key, {"id:due": now - 5, "id:was-due": now + 2990, "id:later": now + 3030})
-        back = PutBack(b.redis, b.account.keys)
-        assert await back.follow(["orders", "notes"]) == pytest.approx(3000, abs=20)
+        total = await back.look()
+        assert await back.follow(b.account.keys, ["orders", "notes"], total) == pytest.approx(3000, abs=20)
         scores = dict(await b.redis.zrange(key, 0, -1, withscores=True))
         assert scores[b"id:due"] == pytest.approx(now - 5)
         assert scores[b"id:was-due"] == pytest.approx(now - 10, abs=20)
         assert scores[b"id:later"] - scores[b"id:was-due"] == pytest.approx(40)
-        assert await back.follow(["orders", "notes"]) == 0
+        assert await back.look() == total
+        assert await back.follow(b.account.keys, ["orders", "notes"], total) == 0
 
 
 async def test_a_read_that_is_to_wait_longer_than_any_is_due(bench: BenchMaker) -> None:
@@ -80,12 +86,12 @@ async def test_a_read_that_is_to_wait_longer_than_any_is_due(bench: BenchMaker) 
 async def test_workers_of_another_time_do_not_share_the_budget(bench: BenchMaker) -> None:
     """One that sent requests before the clock was put back, and has ended, would halve the share of the others."""
     async with bench() as b:
-        sharing = f"{b.account.keys.budget}:sharing"
-        await b.redis.zadd(sharing, {"dead": (time.time() + HOUR) * 1000})
+        budget = b.account.keys.budget
+        await b.redis.hset(budget, "sharing", f"dead={(time.time() + HOUR) * 1000:.0f}")
         assert (await use_of(b.redis, b.account.keys, time.time())).workers == 0
         await b.poll()
         assert (await use_of(b.redis, b.account.keys, time.time())).workers == 1
-        assert len(await b.redis.zrange(sharing, 0, -1)) == 1
+        assert b"dead" not in await b.redis.hget(budget, "sharing")
 
 
 async def test_a_resync_goes_on(bench: BenchMaker) -> None:
@@ -121,8 +127,75 @@ async def test_a_clock_that_jumps_ahead_confirms_no_deletion(bench: BenchMaker) 
         assert (await b.poll(follow_ups_only=True)).deleted == 1
 
 
-async def _due_now(b: Bench, identifier: str) -> None:
-    await b.redis.zadd(b.account.keys.refresh_queue("orders"), {f"id:{identifier}": 1})
+async def _due_now(b: Bench, identifier: str, resource: str = "orders") -> None:
+    await b.redis.zadd(b.account.keys.refresh_queue(resource), {f"id:{identifier}": 1})
+
+
+async def test_it_confirms_none_where_two_scans_tell_either(bench: BenchMaker) -> None:
+    """Categories cannot be read by id."""
+    clock = Settable()
+    async with bench(clock=clock, probe=True, intervals={"categories": 1.0}) as b:
+        await b.poll(CATEGORIES)
+        categories = b.sandbox.world.categories
+        victim = categories.ids()[0]
+        categories.remove(victim)
+        for steady, deleted in ((100.0, 0), (100.0, 0), (b.account.account.confirm_deletes + 1, 1)):
+            clock.steady = steady
+            await _due_now(b, victim, "categories")
+            assert (await b.poll(CATEGORIES)).deleted == deleted
+
+
+async def test_it_confirms_no_empty_first_list(redis_url: str) -> None:
+    """Two empty lists need real time between them: all records would seem to be created after an outage."""
+    liar = Liar(records=[])
+    async with watching(liar, redis_url) as watch:
+        await watch.poll()
+        watch.clock.offset += HOUR
+        watch.clock.steady = 10.0
+        await watch.poll()
+        liar.records = orders(3)
+        assert (await watch.poll()).snapshot == 3
+
+
+async def test_what_was_read_does_not_look_younger(bench: BenchMaker) -> None:
+    """An hour ago, by a clock that was put back by 50 minutes since, is not ten minutes ago."""
+    async with bench() as b:
+        await b.poll()
+        back, key, now = PutBack(b.redis, KeySpace()), b.account.keys.cursor("orders"), time.time()
+        await back.follow(b.account.keys, ["orders"], await back.look())
+        ages = {"fresh_as_of": 600.0, "part_as_of": 590.0, "sweep_started": 580.0, "last_success": 0.0}
+        await b.redis.hset(key, mapping={name: now - age if age else 0 for name, age in ages.items()})
+        await b.redis.hset(KeySpace().clock, "seen", now + 3000)
+        await back.follow(b.account.keys, ["orders"], await back.look())
+        cursor = await b.cursor()
+        assert now - cursor.fresh_as_of == pytest.approx(3600, abs=20)
+        assert now - cursor.part_as_of == pytest.approx(3590, abs=20)
+        assert now - cursor.scan.started == pytest.approx(3580, abs=20)
+        assert cursor.last_success == 0
+
+
+async def test_a_scan_during_which_nobody_looks_at_the_clock(
+    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`run --once` has no tick: a full scan asks at its end what time it is, and is as old as by the new clock."""
+
+    class Unaware(Settable):
+        moved = 0.0
+
+        async def sync(self) -> None:
+            self.offset = self.moved
+
+    clock = Unaware()
+    async with bench(clock=clock, page_size=10) as b:
+        read_page = b.account.client.read_page
+
+        async def set_the_clock(*arguments: Any, **options: Any) -> Any:
+            clock.moved = -HOUR
+            return await read_page(*arguments, **options)
+
+        monkeypatch.setattr(b.account.client, "read_page", set_the_clock)
+        await b.poll(complete=True)
+        assert (await b.cursor()).fresh_as_of <= time.time() - HOUR
 
 
 @pytest.mark.parametrize("moved", [-HOUR, HOUR])
