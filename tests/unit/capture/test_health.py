@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker.capture.health import Health, judge
+from worker.capture.causes import Cause
+from worker.capture.health import Health, Verdict, judge
 from worker.capture.state.cursor import Cursor, FullScanProgress
 
 NOW = 1_800_000_000.0
@@ -16,6 +17,12 @@ FINE: dict[str, Any] = {
     "fresh_as_of": NOW - 10,
     "last_success": NOW - 9,
     "last_started": NOW - 10,
+}
+WAIT: dict[str, Any] = {
+    "wait": "status 429.",
+    "wait_code": "rate_limited",
+    "wait_since": NOW - 12,
+    "wait_until": NOW + 18,
 }
 
 
@@ -33,10 +40,27 @@ FINE: dict[str, Any] = {
         ({"failures": 3, "fresh_as_of": NOW - 121, "interval": 60.0}, Health.DEGRADED, "3 times"),
         ({"last_started": NOW - 331}, Health.FAILING, "no poll was recorded for 331 s"),
         ({"last_started": NOW - 150}, Health.OK, ""),
-        ({"fresh_as_of": NOW - 200}, Health.DEGRADED, "200 s old"),
+        ({"fresh_as_of": NOW - 200}, Health.DEGRADED, "200 s old; no full scan is under way"),
+        (
+            {"fresh_as_of": NOW - 200, "scan": FullScanProgress(started=NOW - 9, page=2, pages=9)},
+            Health.DEGRADED,
+            "the full scan under way is at page 3 of about 9",
+        ),
+        ({"fresh_as_of": 0.0}, Health.DEGRADED, "it was never read completely; no full scan is under way"),
         ({"fresh_as_of": NOW - 200, "scan": FullScanProgress(seconds=90.0)}, Health.OK, ""),
         ({"last_started": NOW - 121, "interval": 60.0}, Health.OK, ""),
         ({"baseline": False, "failures": 1, "fresh_as_of": 0.0}, Health.FAILING, "failed once"),
+        (WAIT, Health.DEGRADED, "repeated since 12 s, and the next try is in 18 s: status 429"),
+        (WAIT | {"failures": 2, "error": "an older cause"}, Health.DEGRADED, "status 429"),
+        (WAIT | {"fresh_as_of": NOW - 121}, Health.FAILING, "status 429"),
+        (WAIT | {"baseline": False, "fresh_as_of": 0.0}, Health.DEGRADED, "status 429"),
+        (
+            WAIT | {"baseline": False, "fresh_as_of": 0.0, "wait_since": NOW - 121},
+            Health.FAILING,
+            "status 429",
+        ),
+        (WAIT | {"wait_until": NOW - 5}, Health.DEGRADED, "the next try is under way"),
+        (WAIT | {"wait_until": NOW - 61}, Health.OK, ""),
     ],
 )
 def test_verdict(fields: dict[str, Any], health: Health, cause: str) -> None:
@@ -44,7 +68,15 @@ def test_verdict(fields: dict[str, Any], health: Health, cause: str) -> None:
     verdict = judge(Cursor(**FINE | fields), NOW)
     assert verdict.health is health
     assert cause in verdict.cause
-    assert bool(verdict.cause) == (health is not Health.OK)
+    assert bool(verdict.cause) == bool(verdict.code or fields.get("failures")) == (health is not Health.OK)
+
+
+def test_late_groups() -> None:
+    """A group that does not read degrades a resource that is fine, and hides no other cause."""
+    verdict = judge(Cursor(**FINE), NOW, late="group a has not read")
+    assert verdict == Verdict(Health.DEGRADED, "group a has not read", Cause.GROUP_LATE)
+    failed = Cursor(**FINE | {"failures": 1, "error": "boom", "error_code": "forbidden"})
+    assert judge(failed, NOW, late="group a has not read").code == "forbidden"
 
 
 @pytest.mark.parametrize(
