@@ -30,7 +30,7 @@ from worker.capture.reconcile.progress import (
     is_due,
 )
 from worker.capture.reconcile.server_clock import ServerClock
-from worker.capture.reconcile.throttle import Throttle
+from worker.capture.throttle import Throttle
 from worker.capture.reconcile.verifier import Verifier, VerifyOptions
 from worker.capture.state.lease import Renewed, acquire
 from worker.capture.state.record_states import ScanPosition, StoredRecord, walk

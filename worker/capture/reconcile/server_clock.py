@@ -12,7 +12,7 @@ from worker.ordermesh.contract.operations import OPERATIONS
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from worker.capture.reconcile.throttle import Throttle
+    from worker.capture.throttle import Throttle
     from worker.capture.resources import Resource
     from worker.capture.state.record_states import StoredRecord
     from worker.clock import Clock

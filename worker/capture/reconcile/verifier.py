@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from worker.capture.context import PollSession
-    from worker.capture.reconcile.throttle import Throttle
+    from worker.capture.throttle import Throttle
     from worker.capture.records.diff import Change, DecodedRecord, RawRecord
     from worker.capture.records.fingerprint import RecordState
     from worker.capture.scan.nested import NestedList
