@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from worker.capture.probe import samples as evidence
 from worker.capture.probe.samples import ProbeRefusal, SamplePage
 from worker.errors import ApiError, UnreadableAnswer, api_error_class
-from worker.ordermesh.client import Usage
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.contract.profile import Route
 from worker.ordermesh.http.continuation import next_of
 from worker.ordermesh.http.reply import audit_of
+from worker.ordermesh.http.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,6 +10,7 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ordersync_consumer.redaction import words_of
 from worker.capture.probe.client import SAMPLES, ProbeClient
 from worker.capture.probe.continuation import find_continuation
 from worker.capture.probe.filters import find_choices
@@ -20,7 +21,7 @@ from worker.capture.probe.samples import ProbeRefusal, SamplePage, shape
 from worker.errors import ApiError, ContractMismatch, GatewayUnreachable
 from worker.ordermesh.contract.findings import UNKNOWN, Capabilities, fingerprint, no, yes
 from worker.ordermesh.contract.operations import OPERATIONS
-from worker.ordermesh.contract.profile import Route
+from worker.ordermesh.contract.profile import Route, is_segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +88,7 @@ class Probe:
                     self._findings |= await find_sort(self._client, reference)
                     self._findings |= await find_choices(self._client, reference)
             except (ApiError, GatewayUnreachable) as error:
-                self._findings["unfinished"] = str(error)
+                self._findings["unfinished"] = words_of(error)
         return Capabilities(
             resource=self._resource.name,
             search=self._search,
@@ -195,7 +196,7 @@ class Probe:
     async def _find_single(self, reference: SamplePage) -> None:
         """Find out whether one record can be read by its id. One that is not found may have been deleted meanwhile."""
         key = self._resource.single
-        known = [record for record in reference.records if record.id]
+        known = [record for record in reference.records if is_segment(record.id)]
         if key is None:
             self._findings["single"] = no("the API does not have this operation")
             return
@@ -203,6 +204,7 @@ class Probe:
             answer = await self._client.record(key, sample.id)
             if isinstance(answer, ProbeRefusal):
                 self._findings["single"] = no(answer.why)
+                self._record_limit(answer)
                 if answer.status in {404, 410}:
                     continue
             elif _identifier(answer, OPERATIONS[key].record, self._resource.id_field) == sample.id:
@@ -216,10 +218,14 @@ class Probe:
                 self._findings["single"] = no("the response is not the requested record")
             return
 
+    def _record_limit(self, refusal: ProbeRefusal) -> None:
+        if refusal.status in {401, 403}:
+            self._findings["limited"] = True
+
     async def _find_by_parent(self, reference: SamplePage) -> None:
         """Find the path that lists the records of one parent."""
         key = self._resource.by_parent
-        sample = next((record for record in reference.records if record.parent), None)
+        sample = next((record for record in reference.records if is_segment(record.parent)), None)
         if key is not None and sample is not None:
             await self._client.record(key, sample.parent)
 
@@ -229,11 +235,12 @@ class Probe:
         if key is None:
             self._findings["audit"] = no("the API does not have this operation")
             return
-        samples = [record for record in reference.records if record.id]
+        samples = [record for record in reference.records if is_segment(record.id)]
         for sample in samples[:1]:
             answer = await self._client.record(key, sample.id)
             if isinstance(answer, ProbeRefusal):
                 self._findings["audit"] = no(answer.why)
+                self._record_limit(answer)
                 return
             self._findings |= {"audit": yes("answers"), "audit_shape": shape(answer)}
         if samples:

@@ -1,8 +1,9 @@
 """The capabilities of an account's gateway: the configured profile, and the findings of the probe.
 
-Findings are stored in Redis, so that every worker of the account and every command uses the same. The probe is
-repeated once a day, when the configured profile has changed, and with each poll while a list is empty, because an
-empty list does not show how its pages are numbered.
+Findings are stored in Redis, so that every worker of the account and every command uses the same. Accounts of the same
+gateway take them over from each other (see `gateway.py`): one of them probes, at one time, and the others wait for it.
+The probe is repeated once a day, when the configured profile has changed, and with each poll while a list is empty and
+no other account has found out more, because an empty list does not show how its pages are numbered.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ordersync_consumer.servers.topology import SlotUnavailable
 from worker.cancellation import finish
 from worker.capture.probe.client import ProbeClient
 from worker.capture.probe.incremental import verify_filter, verify_sort
@@ -19,16 +21,27 @@ from worker.capture.probe.journal import ProbeJournal
 from worker.capture.probe.probe import Probe
 from worker.capture.state.lease import acquire
 from worker.errors import ContractMismatch, Forbidden, LeaseHeld, OrderMeshError
-from worker.ordermesh.contract.findings import Capabilities, adopt, fingerprint, no
+from worker.ordermesh.contract.findings import (
+    WITHDRAWABLE,
+    Capabilities,
+    Withdrawable,
+    Withdrawn,
+    adopt,
+    fingerprint,
+    no,
+    taken_over,
+)
 from worker.redis.connections import answer
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
 
     from redis.asyncio import Redis
 
     from worker.capture.failures import Failure
+    from worker.capture.probe.gateway import GatewayFindings
     from worker.capture.probe.samples import SampleRecord
     from worker.capture.resources import Resource
     from worker.capture.state.lease import Lease
@@ -39,8 +52,10 @@ if TYPE_CHECKING:
 
 PROBE_AGAIN = 86_400.0
 """Seconds after which the probe is repeated."""
-TURN_SECONDS = 0.5
+TURN_SECONDS = 0.25
 """Between two looks whether a probe that is under way has ended."""
+WAIT_SECONDS = 3.0
+"""Seconds that a read waits for the probe of another account. After that it gives its place to other reads."""
 FINISH_AFTER = 900.0
 """Seconds after which the probe is repeated if a finding is unknown, or is doubted."""
 
@@ -51,35 +66,59 @@ class CapabilityRegistry:
     """Applies the findings to `client.profile`. Any number of workers may do so at the same time."""
 
     def __init__(
-        self, *, redis: Redis, keys: Keys, client: OrderMeshClient, configured: ContractProfile, clock: Clock
+        self,
+        *,
+        redis: Redis,
+        keys: Keys,
+        client: OrderMeshClient,
+        configured: ContractProfile,
+        clock: Clock,
+        gateway: GatewayFindings,
     ) -> None:
         self._redis, self._keys, self._client, self._clock = redis, keys, client, clock
-        self.configured = configured
+        self.configured, self.gateway = configured, gateway
         self._fingerprint = fingerprint(configured)
         self._failed: set[str] = set()
+        self._withdrawn: dict[str, tuple[Withdrawn, ...]] = {}
         self._log = get_logger(account=keys.account)
 
-    async def load(self) -> dict[str, Capabilities]:
-        """Return the stored findings by resource. Findings of another version or another profile are skipped."""
-        stored = await answer(self._redis.hgetall(self._keys.contract))
+    async def load(self, stored: Mapping[bytes, bytes] | None = None) -> dict[str, Capabilities]:
+        """Return the stored findings by resource. Findings of another version or another profile are skipped.
+
+        `stored`: the fields of their hash, if they were loaded just now.
+        """
+        fields = await answer(self._redis.hgetall(self._keys.contract)) if stored is None else stored
         result = {}
-        for name, raw in stored.items():
+        for name, raw in fields.items():
             try:
                 capabilities = _decode(raw)
             except (msgspec.DecodeError, RecursionError):
                 continue
             if capabilities.configured == self._fingerprint and capabilities.is_sound:
                 result[name.decode()] = capabilities
+        self._withdrawn = {name: known.withdrawn for name, known in result.items()}
         self._apply(result)
         return result
 
-    async def ensure(self, resource: Resource, *, again: bool = True, doubted: bool = False) -> Capabilities:
+    def withdrawn(self, resource: str) -> tuple[Withdrawn, ...]:
+        """Return what the gateway honours no longer, as of the last `load`."""
+        return self._withdrawn.get(resource, ())
+
+    async def ensure(
+        self,
+        resource: Resource,
+        *,
+        again: bool = True,
+        doubted: bool = False,
+        stored: Mapping[bytes, bytes] | None = None,
+    ) -> Capabilities:
         """Return the capabilities of a resource after applying them. The resource is probed if necessary.
 
         Args:
             resource: The resource.
             again: Repeat a probe that is too old.
             doubted: The last full scan speaks against the findings, so that they are too old sooner.
+            stored: What is stored of the findings, if it was loaded just now.
 
         Raises:
             ContractMismatch: The gateway does not have a list of the resource.
@@ -88,60 +127,136 @@ class CapabilityRegistry:
             OrderMeshError: The probe failed, and no findings are stored.
 
         """
-        known = (await self.load()).get(resource.name)
+        known = (await self.load(stored)).get(resource.name)
         if known is None or not known.certain:
-            known = await self._probe_in_turn(resource, known)
-        elif again and self._is_old(known, doubted=doubted):
-            known = await self._probe_again(resource, known)
+            known = await self._learn(resource, known)
+        elif again:
+            known = await self._renew(resource, known, doubted=doubted)
         if known.state == "forbidden":
             raise Forbidden(resource.search, 403, known.problem)
         if known.state in {"missing", "unreadable"}:
             raise ContractMismatch(resource.search, resource.name, known.tried, known.problem)
         return known
 
-    async def probe(self, resource: Resource) -> Capabilities:
-        """Probe a resource, after a probe that is under way; store, apply and return the findings."""
+    async def probe(self, resource: Resource, *, accept: bool = False) -> Capabilities:
+        """Probe a resource, after a probe that is under way; store, apply and return the findings.
+
+        `accept`: what the gateway honours no longer is its contract from now on, and is not reported any more.
+        """
+        known = (await self.load()).get(resource.name)
+        for_all = known is None or known.origin != "contradicted"
         while True:
             try:
-                async with self._turn(resource):
-                    return await self._probe_and_save(resource)
+                async with self._turn(resource, for_all=for_all):
+                    return await self._probe_and_save(resource, for_all=for_all, accept=accept)
             except LeaseHeld:
                 await self._clock.sleep(TURN_SECONDS)
+            except SlotUnavailable:
+                if not for_all:
+                    raise
+                for_all = False
 
-    async def _probe_in_turn(self, resource: Resource, before: Capabilities | None) -> Capabilities:
-        """Probe a resource whose findings were `before`, unless that has been done meanwhile."""
-        async with self._turn(resource):
-            known = (await self.load()).get(resource.name)
-            if known is not None and known.certain and known != before:
-                return known
-            return await self._probe_and_save(resource)
+    async def accept(self, resource: Resource) -> None:
+        """Take what the gateway honours no longer for its contract, as another account has found and accepted it."""
+        known, shared = (await self.load()).get(resource.name), await self._of_gateway(resource)
+        if known is not None and known.origin != "contradicted" and self.gateway.is_usable(shared):
+            known = taken_over(shared, known)
+        if known is not None:
+            await self._save(msgspec.structs.replace(known, withdrawn=()))
 
-    async def _probe_and_save(self, resource: Resource) -> Capabilities:
-        result = await self._probe(resource)
+    async def _learn(self, resource: Resource, before: Capabilities | None) -> Capabilities:
+        """Take findings over, or probe a resource of which `before` was known, which is not enough to read its list.
+
+        A list that was empty, or could not be read, when the first account probed it, may be so for many accounts: each
+        of them looks for itself then, and does not wait for the others.
+        """
+        known, ends = await self._of_gateway(resource), self._clock.monotonic() + WAIT_SECONDS
+        for_all = before is None and (known is None or known.state == "found")
+        while True:
+            if self.gateway.is_usable(known):
+                return await self._take_over(resource, known, before)
+            try:
+                async with self._turn(resource, for_all=for_all):
+                    found = (await self.load()).get(resource.name)
+                    if found is not None and found.certain and found != before:
+                        return found
+                    if self.gateway.is_usable(known := await self._of_gateway(resource)):
+                        return await self._take_over(resource, known, before)
+                    return await self._probe_and_save(resource, for_all=for_all)
+            except LeaseHeld:
+                if not for_all or self._clock.monotonic() >= ends:
+                    raise
+                await self._clock.sleep(TURN_SECONDS)
+            except SlotUnavailable:  # if it is the node of the gateway's keys, the account probes for itself
+                if not for_all:
+                    raise
+                for_all = False
+            known = await self._of_gateway(resource)
+
+    async def _renew(self, resource: Resource, known: Capabilities, *, doubted: bool) -> Capabilities:
+        """Return known findings, or newer ones if they are too old, or are doubted by another account."""
+        is_old, alone = self._is_old(known, doubted=doubted), doubted or known.origin == "contradicted"
+        if not alone and (is_old or known.origin == "gateway"):
+            shared = await self._of_gateway(resource)
+            if not self.gateway.is_usable(shared):
+                is_old = True
+            elif shared.at > known.at:
+                return await self._take_over(resource, shared, known)
+        return await self._probe_again(resource, known, for_all=not alone) if is_old else known
+
+    async def _of_gateway(self, resource: Resource) -> Capabilities | None:
+        return await self.gateway.get(resource.name, fingerprint=self._fingerprint)
+
+    async def _take_over(
+        self, resource: Resource, shared: Capabilities, known: Capabilities | None
+    ) -> Capabilities:
+        result = taken_over(shared, known)
+        if known is not None:
+            self._log_withdrawn(resource, known, result)
         await self._save(result)
+        self._log.debug("contract_taken_over", resource=result.resource, state=result.state, path=result.path)
         return result
 
-    def _turn(self, resource: Resource) -> AbstractAsyncContextManager[Lease]:
-        """Hold the lease on probing a resource: the reads of a list and of its audit logs begin at the same time."""
+    async def _probe_and_save(
+        self, resource: Resource, *, for_all: bool, accept: bool = False
+    ) -> Capabilities:
+        result = await self._probe(resource)
+        if accept:
+            result = msgspec.structs.replace(result, withdrawn=())
+        await self._save(result)
+        await self.gateway.publish(result, agreed=for_all)
+        return result
+
+    def _turn(self, resource: Resource, *, for_all: bool) -> AbstractAsyncContextManager[Lease]:
+        """Hold the lease on probing a resource: of the gateway, or of this account only."""
+        key = self._keys.lease(f"probe:{resource.name}")
         return acquire(
-            self._redis,
-            self._keys.lease(f"probe:{resource.name}"),
+            self.gateway.redis if for_all else self._redis,
+            self.gateway.keys.lease(resource.name) if for_all else key,
             resource=f"the contract of {resource.name}",
-            owner=f"probe {uuid.uuid4().hex[:16]}",
+            owner=f"probe of {self._keys.account} {uuid.uuid4().hex[:16]}",
             clock=self._clock,
         )
 
-    async def _probe_again(self, resource: Resource, known: Capabilities) -> Capabilities:
+    async def _probe_again(self, resource: Resource, known: Capabilities, *, for_all: bool) -> Capabilities:
         """Repeat the probe; keep the known findings if it finds no records, as the gateway may fail for an hour."""
         try:
-            async with self._turn(resource):
+            async with self._turn(resource, for_all=for_all):
                 result = await self._probe(resource)
-        except (OrderMeshError, LeaseHeld):
+        except (OrderMeshError, LeaseHeld, SlotUnavailable):
             return known
         if result.state not in {"found", known.state}:
             result = msgspec.structs.replace(known, at=result.at - PROBE_AGAIN + FINISH_AFTER)
+        else:
+            await self.gateway.publish(result, agreed=for_all)
         await self._save(result)
         return result
+
+    async def record_forbidden(self, resource: Resource, error: Forbidden) -> None:
+        """Record that this account may not read a list that another account of the gateway may."""
+        known = (await self.load()).get(resource.name)
+        if known is not None and known.origin != "probe" and error.operation == resource.search:
+            await self._save(msgspec.structs.replace(known, state="forbidden", problem=error.text))
 
     async def _probe(self, resource: Resource) -> Capabilities:
         known = (await self.load()).get(resource.name)
@@ -157,6 +272,9 @@ class CapabilityRegistry:
         if known is not None and result.totals.supported is None:
             # What two full scans have shown, a few pages cannot disprove.
             result = msgspec.structs.replace(result, totals=known.totals)
+        if known is not None:
+            result = result.following(known)
+            self._log_withdrawn(resource, known, result)
         self._log.info(
             "contract_probed",
             resource=resource.name,
@@ -179,6 +297,11 @@ class CapabilityRegistry:
         self._failed.add(resource.name)
         return before or not failure.may_pass
 
+    @property
+    def has_failures(self) -> bool:
+        """True if a read by filter or sort has failed, and none has succeeded since."""
+        return bool(self._failed)
+
     def record_success(self, resource: Resource) -> None:
         """Record that a read by filter or sort has succeeded."""
         self._failed.discard(resource.name)
@@ -192,25 +315,23 @@ class CapabilityRegistry:
             shown: The filter is proven to be ignored; otherwise it is suspect, and is probed again soon.
 
         """
-        known = (await self.load()).get(resource.name)
-        if known is not None and known.since:
-            self._log_disabled(resource, "filter by modification", known.since, why)
-            await self._save(known.without_filter(why, at=self._clock.now(), certain=shown))
+        await self._disable(resource, "filter", why, certain=shown)
 
     async def disable_sort(self, resource: Resource, why: str, *, shown: bool = True) -> None:
         """Disable the sort by modification time; see `disable_filter`."""
-        known = (await self.load()).get(resource.name)
-        if known is not None and known.descending:
-            self._log_disabled(resource, "sort by modification", " and ".join(known.descending), why)
-            await self._save(known.without_sort(why, at=self._clock.now(), certain=shown))
+        await self._disable(resource, "sort", why, certain=shown)
 
     async def disable_choices(self, resource: Resource, why: str) -> None:
         """Disable the parameters that select records by status or merchant."""
+        await self._disable(resource, "choice", why)
+
+    async def _disable(
+        self, resource: Resource, capability: Withdrawable, why: str, *, certain: bool = True
+    ) -> None:
         known = (await self.load()).get(resource.name)
-        if known is not None and (known.status_parameter or known.merchant_parameter):
-            names = filter(None, (known.status_parameter, known.merchant_parameter))
-            self._log_disabled(resource, "choice by status or merchant", " and ".join(names), why)
-            await self._save(known.without_choices(at=self._clock.now()))
+        if known is not None and (parameter := known.parameter_of(capability)):
+            self._log_disabled(resource, capability, parameter, why)
+            await self._withdraw(known.without(capability, why, at=self._clock.now(), certain=certain))
 
     async def distrust_total(self, resource: Resource, why: str) -> None:
         """Ignore the total of a list from now on, for all workers: full scans have shown that it is not its length."""
@@ -252,11 +373,17 @@ class CapabilityRegistry:
                 resource, f"{why}: it did not return a change that a full scan has found"
             )
 
-    def _log_disabled(self, resource: Resource, capability: str, parameter: str, why: str) -> None:
+    def _log_withdrawn(self, resource: Resource, known: Capabilities, result: Capabilities) -> None:
+        """Log what new findings no longer have, and `known` had."""
+        for item in result.withdrawn:
+            if item not in known.withdrawn:
+                self._log_disabled(resource, item.capability, item.parameter, item.why)
+
+    def _log_disabled(self, resource: Resource, capability: Withdrawable, parameter: str, why: str) -> None:
         self._log.warning(
             "capability_withdrawn",
             resource=resource.name,
-            capability=capability,
+            capability=WITHDRAWABLE[capability],
             parameter=parameter,
             reason=why,
             advice="This parameter is no longer used. Run `ordersync contract probe` to test it again.",
@@ -266,7 +393,12 @@ class CapabilityRegistry:
         """Mark the findings as old, so that the next poll repeats the probe: the list has moved or changed."""
         known = (await self.load()).get(resource.name)
         if known is not None:
-            await self._save(msgspec.structs.replace(known, at=0.0))
+            await self._withdraw(msgspec.structs.replace(known, at=0.0))
+
+    async def _withdraw(self, result: Capabilities) -> None:
+        """Store what an answer to this account contradicts, and let another account find out whether it is true."""
+        await self._save(msgspec.structs.replace(result, origin="contradicted"))
+        await self.gateway.doubt(result.resource, fingerprint=self._fingerprint)
 
     async def _save(self, result: Capabilities) -> None:
         text = msgspec.json.encode(result).decode()

@@ -214,6 +214,12 @@ EVENTS = (
         fields=("resource", "state", "path", "first_page", "largest_page", "since", "requests"),
     ),
     LogEvent(
+        "contract_taken_over",
+        LogLevel.DEBUG,
+        "The findings of another account of the same gateway are used; nothing was requested for them.",
+        fields=("resource", "state", "path"),
+    ),
+    LogEvent(
         "total_not_trusted",
         LogLevel.WARNING,
         "A list ended at the same page in two full scans, although its total says that there are more records. The "

@@ -96,6 +96,9 @@ async def test_each_contract(bench: BenchMaker, variant: str) -> None:
             assert found.single.supported
             assert found.audit.supported
             run = await b.poll()
+            if not run.total:  # orders have changed just before, so another scan has to find nothing
+                assert (run.outcome, run.error_code) == ("partial", "unproven")
+                run = await b.poll(complete=True)
             assert (run.outcome, run.records) == ("complete", 230)
             assert {event.subject for event in await b.events()} == set(sandbox.store.truth())
 
@@ -164,6 +167,8 @@ async def test_what_is_old_is_probed_again(bench: BenchMaker) -> None:
             known = await b.account.capabilities.probe(ORDERS)
             old = msgspec.structs.replace(known, at=known.at - PROBE_AGAIN - 1)
             await answer(b.redis.hset(b.account.keys.contract, "orders", msgspec.json.encode(old).decode()))
+            # What the accounts of the gateway share is as old.
+            await b.account.capabilities.gateway.doubt("orders", fingerprint=known.configured)
             sandbox.faults.replace(
                 (FaultRule(operation="orders.search", action="status", code=503, times=1),)
             )
