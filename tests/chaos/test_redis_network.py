@@ -12,10 +12,13 @@ import redis
 from redis.exceptions import RedisError
 
 from tests.support.campaign import Worker, settle, worker_at
+from tests.support.faulty_gateway import MovedClock
 from tests.support.gateway import Gateway, Judge
 from tests.support.programs import Program
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
+from worker.capture.state import lease
+from worker.capture.state.run import Outcome
 from worker.errors import OrdersyncError
 
 pytestmark = pytest.mark.anyio
@@ -97,6 +100,38 @@ async def test_answers_lost_after_the_fact(
         assert len(runs) == len(set(runs)), f"script {number}: a run is recorded twice"
         number += 1
     assert number > 8
+
+
+class LateHeartbeat(MovedClock):
+    """A clock by which the heartbeat of a lease comes when the proxy has dropped so many answers, and not before."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        super().__init__()
+        self._proxy, self.dropped = proxy, 0
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, or wait for the proxy."""
+        if seconds != lease.RENEW_SECONDS:
+            await super().sleep(seconds)
+            return
+        while self._proxy.dropped < self.dropped:  # noqa: ASYNC110 - another thread counts
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)
+
+
+async def test_a_heartbeat_after_an_answer_that_was_lost(redis_url: str, proxy: Proxy) -> None:
+    """The last commit of a poll is sent again, and is known again: the heartbeat has committed nothing meanwhile."""
+    clock = LateHeartbeat(proxy)
+    with Gateway(orders=20) as gateway, Judge(gateway, redis_url) as judge:
+        async with worker_at(gateway, f"redis://{proxy.address}/0", page_size=20, clock=clock) as worker:
+            await settle(worker, judge)
+            for number in range(1, 9):
+                clock.dropped = number
+                proxy.drop_answer(b"run_id")
+                assert (await worker.poll()).outcome is Outcome.COMPLETE
+                assert proxy.dropped == number
+    runs = run_ids(redis_url)
+    assert len(runs) == len(set(runs))
 
 
 async def away(proxy: Proxy, seconds: float) -> None:

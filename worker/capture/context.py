@@ -7,31 +7,39 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio
 from structlog.contextvars import bound_contextvars
 
-from worker.capture.gate import ReadGate, ResourcePaused, StopCause
-from worker.capture.records.diff import MAX_RECORD, observe
+from worker.capture.fairness import LoopShare
+from worker.capture.gate import ReadGate, ResourcePaused, StopCause, paused
+from worker.capture.lanes import list_is_due, phase_of
+from worker.capture.records.diff import MAX_RECORD, are_too_long, fingerprints, observe
 from worker.capture.records.history import History
 from worker.capture.records.payload import PayloadOptions, payload_of
 from worker.capture.records.scope import EVERYTHING, scope_of
-from worker.capture.resources import AuditLog, Resource
+from worker.capture.registry import AUDIT_LOGS
+from worker.capture.resources import AuditLog, FollowUp, Resource
 from worker.capture.state.commit import Checkpoint, Commit
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.given_out import GivenOut
-from worker.capture.state.lease import acquire
+from worker.capture.state.known_bytes import KnownBytesPool, KnownRecords
+from worker.capture.state.layout import take_over
+from worker.capture.state.lease import Lease, hold
 from worker.capture.state.loss_check import LossCheck
 from worker.capture.state.open_records import OpenRecords
-from worker.capture.state.pauses import Pauses
-from worker.capture.state.refresh_queue import RefreshQueue
+from worker.capture.state.opening import Opener
+from worker.capture.state.pauses import Pause, Pauses
+from worker.capture.state.refresh_queue import RefreshBatch, RefreshQueue
 from worker.capture.state.run import Outcome, Run, time_by_server
 from worker.capture.state.source import claim_source
 from worker.capture.state.store import StateStore
 from worker.errors import LeaseLost
+from worker.ordermesh.http.waits import Waits, noted_in
 from worker.telemetry import tracing
-from worker.telemetry.log import Repeats
+from worker.telemetry.log import Repeats, redaction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     import msgspec
     from redis.asyncio import Redis
@@ -41,22 +49,31 @@ if TYPE_CHECKING:
     from worker.capture.records.audit import AuditDelta
     from worker.capture.records.diff import Change, RawRecord
     from worker.capture.records.fields import FieldIndex
+    from worker.capture.records.fingerprint import FieldSet
     from worker.capture.records.privacy import RecordPolicy
     from worker.capture.records.scope import RecordScope
     from worker.capture.resources import Captured
+    from worker.capture.state.commit import Packed
     from worker.capture.state.cursor import CursorUpdate
-    from worker.capture.state.lease import Lease, Renewed
+    from worker.capture.state.opening import Opening
     from worker.clock import SharedClock
     from worker.config.sections import Account
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
+    from worker.ordermesh.contract.findings import Capabilities
     from worker.queue.backpressure import Backpressure
     from worker.telemetry.tracing import Span
 
 HELD_BACK_SECONDS = 600.0
 """Between two log lines about the same deletions that are held back."""
+NOTED_WAIT = 2.0
+"""Seconds. A request that fails and is sent again for a shorter time is not worth a word in the cursor."""
 PAUSE_SECONDS = 5.0
 """Until a resource that is paused is looked at again. It costs a lookup in Redis, and no request."""
+
+
+MAX_SCAN_PAGES = 100_000
+"""Most pages of a scan, if the settings do not say otherwise."""
 
 
 @dataclass(slots=True)
@@ -71,19 +88,24 @@ class AccountContext:
     clock: SharedClock
     worker_id: str
     given_out: GivenOut = field(default_factory=GivenOut)
+    known: KnownBytesPool = field(default_factory=KnownBytesPool)
     held_back: Repeats = field(init=False, default_factory=partial(Repeats, HELD_BACK_SECONDS))
     keys: Keys = field(init=False)
     pauses: Pauses = field(init=False)
+    loop_share: LoopShare = field(init=False)
     _payloads: dict[str, PayloadOptions] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.keys = self.account.keys.of(self.account.name)
         self.pauses = Pauses(self.redis, self.keys)
+        self.loop_share = LoopShare(self.clock)
 
     def payload(self, name: str) -> PayloadOptions:
         """Return how records of a source go into events."""
         if name not in self._payloads:
-            self._payloads[name] = payload_of(name, self.account.privacy, self.account.events)
+            self._payloads[name] = payload_of(
+                name, self.account.privacy, self.account.events, self.account.name
+            )
         return self._payloads[name]
 
     def scope(self, source: Captured) -> RecordScope:
@@ -103,7 +125,8 @@ class AccountContext:
 class ReadOptions:
     """How a source is read, whoever reads it.
 
-    `resource`: the list that is read, or that the audit log belongs to. `scope`: which of its records are published.
+    `resource`: the list that is read, or that the audit log belongs to. `interval`: seconds between two polls; `phase`:
+    at which part of it they are due (`lanes.next_poll`). `scope`: which of its records are published.
     `single`: it was seen that a single record can be read by its id; `single_alike`: it then has the fields that the
     list shows. `confirm_after`: seconds between the two answers that a record does not exist, after which it is
     deleted. `history`: which records of the past are not published.
@@ -114,13 +137,15 @@ class ReadOptions:
     page_size: int
     window: int
     interval: float
-    ignored: frozenset[str]
+    ignored: FieldSet
     confirm_after: float
+    phase: float | None = None
     single: bool = False
     single_alike: bool = True
     privacy: RecordPolicy | None = None
     history: History = History()  # noqa: RUF009 - immutable
     max_record_bytes: int = MAX_RECORD
+    max_scan_pages: int = MAX_SCAN_PAGES
 
 
 class PollSession:
@@ -133,6 +158,7 @@ class PollSession:
         stop: True when the worker is to end.
         seconds: How long each part of the read may take.
         cursor: The copy that was loaded last.
+        opening: What was found when it was opened.
         buckets: Number of hashes that keep the states of the source; 0 for one that was never read, until the
             reader knows how many it takes.
 
@@ -145,15 +171,14 @@ class PollSession:
         *,
         reason: str,
         stop: Callable[[], bool] = lambda: False,
+        yields: Callable[[], bool] = lambda: False,
         seconds: float = float("inf"),
         traceparent: str = "",
         lease: str = "",
     ) -> None:
         account, clock = context.account, context.clock
         if isinstance(source, Resource):
-            # A source that is not polled is not followed up.
-            polled = tuple(item for item in source.follow_ups if item.target in account.intervals)
-            source = replace(source, follow_ups=polled)
+            source = replace(source, follow_ups=_followed_up(source, account))
         self.context, self.source, self.clock = context, source, clock
         self._trace = tracing.begin(traceparent)
         self.run = Run(
@@ -161,31 +186,61 @@ class PollSession:
         )
         self.run.trace_id = self._trace.trace_id
         payload = context.payload(source.name)
-        hidden = payload.privacy.hidden if payload.privacy else frozenset[str]()
+        ignored = frozenset(account.ignore_fields.get(source.name, ()))
         self.options = ReadOptions(
             resource=source.parent if isinstance(source, AuditLog) else source,
             scope=context.scope(source),
             page_size=account.api.page_size,
             window=account.api.max_concurrency,
             interval=account.intervals.get(source.name, 0.0),
-            ignored=hidden.union(account.ignore_fields.get(source.name, ())),
+            phase=phase_of(account.name, source.name),
+            ignored=payload.privacy.hidden_with(ignored) if payload.privacy else ignored,
             confirm_after=account.confirm_deletes,
             max_record_bytes=account.api.max_record_bytes,
+            max_scan_pages=account.api.max_scan_pages,
             privacy=payload.privacy,
             history=History(since=account.since, silent=account.snapshot == "silent"),
         )
         self.stop, self.seconds = stop, seconds
-        self.gate = ReadGate(source.name, context.backpressure.gate(source.name), context.pauses, stop, clock)
-        numbers = context.given_out.of(context.keys, source.name)
-        self.store = StateStore(context.redis, context.keys, source, payload, lease=lease, numbers=numbers)
+        backpressure = context.backpressure.gate(source.name)
+        self.gate = ReadGate(source.name, backpressure, context.pauses, stop, clock, yields=yields)
+        numbers = self._numbers = context.given_out.of(context.keys, source.name)
+        self.store = StateStore(
+            context.redis,
+            context.keys,
+            source,
+            payload,
+            lease=lease,
+            numbers=numbers,
+            known=context.known,
+            replicas=account.replicas,
+        )
+        self._opener = Opener(context.redis, context.keys, source)
+        self.opening: Opening | None = None
+        self._contract: Mapping[bytes, bytes] | None = None
         self._losses = LossCheck(context.redis, context.keys, source, numbers, self.store)
         self.open_records = OpenRecords(context.redis, context.keys, source.name)
         self.refresh_queue = RefreshQueue(context.redis, context.keys, source.name)
         self.cursor, self.buckets = Cursor(), 0
+        self._waits = Waits()
+        self._noted_wait: CursorUpdate = {}
         self._lease: Lease | None = None
         self._fields: FieldIndex | None = None
         self._begun: CursorUpdate = {}
         self._has_committed = self._has_counted = False
+        self._ends_with_commit = False
+        self._committing = anyio.Lock()
+        """One commit at a time: the lease names the last one alone, by which a commit that is sent again is known."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the list is due by the cursor, and not only what is to be read of it by id."""
+        return list_is_due(self.cursor, requested=self.options.interval, now=self.clock.now())
+
+    @property
+    def found(self) -> Opening | None:
+        """What the session has found when it was opened, while it has committed nothing since; else None."""
+        return None if self._has_committed else self.opening
 
     @property
     def lease(self) -> Lease:
@@ -194,6 +249,11 @@ class PollSession:
             raise ValueError("the session is not open: it has no lease")
         return self._lease
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a session under the lease of the source has to find out first whether Redis has lost something."""
+        return self._losses.is_called_for(self.cursor)
+
     @contextmanager
     def trace(self, name: str) -> Iterator[Span]:
         """Make the block the span of the run, and name the run in each line that the block logs."""
@@ -201,16 +261,15 @@ class PollSession:
         with (
             tracing.span(name, self._trace, **names) as span,
             bound_contextvars(account=self.run.account, **names),
+            noted_in(self._waits),
         ):
             yield span
 
     @asynccontextmanager
-    async def open(
-        self, *, on_renew: Renewed | None = None, lease: Lease | None = None
-    ) -> AsyncIterator[None]:
+    async def open(self, *, lease: Lease | None = None) -> AsyncIterator[None]:
         """Hold the lease of the source while the block runs, with the cursor loaded.
 
-        `on_renew` is awaited with each renewal. `lease`: one that the caller holds, under which the session commits.
+        `lease`: another one, which the caller holds and under which the session commits, beside polls of the source.
 
         Raises:
             ResourcePaused: A person has paused the source.
@@ -218,46 +277,71 @@ class PollSession:
             DataError: The keys in Redis were written by another version, or come from another gateway.
 
         """
-        context = self.context
-        if stop := await self.gate.check_pause():
-            raise ResourcePaused(stop)
-        held = (
-            nullcontext(lease)
-            if lease is not None
-            else acquire(
-                context.redis,
-                context.keys.lease(self.source.name),
-                resource=self.source.name,
-                owner=f"{context.worker_id}/{self.run.run_id}",
-                clock=self.clock,
-                on_renew=partial(self._renewed, on_renew),
-            )
-        )
+        context, keys, name = self.context, self.context.keys, self.source.name
+        owner = f"{context.worker_id}/{self.run.run_id}" if lease is None else ""
+        known = self._numbers.sequence
+        found = await self._opener.open(owner, memory=context.backpressure.marks.memory > 0)
+        if isinstance(found, Pause):
+            raise ResourcePaused(paused(found))
+        self.opening, self._contract = found, found.contract
+        acquired = Lease(context.redis, keys.lease(name), resource=name, owner=owner, fence=found.fence)
+        held = nullcontext(lease) if lease is not None else hold(acquired, self.clock, self._renewed)
         async with held as self._lease:
-            await self.store.check_layout()
-            await claim_source(context.redis, context.keys, context.account.api)
-            await self.load_cursor()
-            if await self._losses.check(self.cursor, self.run.started_at):
+            moved = await take_over(context.redis, keys, name, self._lease, found.layout)
+            await claim_source(context.redis, keys, context.account.api, found.source)
+            if moved:
+                await self.load_cursor()
+            else:
+                self._take_cursor(Cursor.parse(found.cursor, keys.cursor(name)))
+            # Under the lease of others, polls commit beside it. Whether anything is lost is theirs to find out.
+            if lease is None and await self._losses.check(self.cursor, found, known, self.run.started_at):
                 await self.load_cursor()
             yield
 
-    def observe(self, records: Sequence[msgspec.Raw]) -> list[RawRecord]:
-        """Return records of the resource, as served, with their ids and fingerprints."""
+    def observe(self, records: Sequence[msgspec.Raw], *, contents: bool = False) -> list[RawRecord]:
+        """Return records of the resource, as served, with their ids and fingerprints; see `diff.observe`."""
         options = self.options
-        return observe(options.resource, records, options.scope, options.max_record_bytes, options.ignored)
+        most, ignored = options.max_record_bytes, options.ignored
+        return observe(options.resource, records, options.scope, most, ignored, contents=contents)
 
-    def begin(self) -> None:
-        """Let commits record that a poll has begun: the first one, or the next renewal of the lease, does so."""
+    def fingerprints(self, records: Sequence[msgspec.Raw]) -> list[bytes] | None:
+        """Return the fingerprints of records, as `observe` does; None if one of them is too long to be read."""
+        options = self.options
+        if are_too_long(records, options.max_record_bytes):
+            return None
+        return fingerprints(records, options.scope, options.ignored)
+
+    async def know_records(self) -> KnownRecords:
+        """Return what this process knows of all records, for a full scan."""
+        known = self._known_records()
+        await known.learn(self.cursor, self.store.count_lost)
+        return known
+
+    def held_records(self) -> KnownRecords | None:
+        """Return what this process knows of the records from an earlier scan; None if it knows nothing."""
+        known = self._known_records()
+        return known if known.is_held else None
+
+    def _known_records(self) -> KnownRecords:
+        context, keys, name = self.context, self.context.keys, self.source.name
+        return KnownRecords(context.redis, keys.states(name), keys.cursor(name), context.known)
+
+    def begin(self, *, ends_with_commit: bool) -> None:
+        """Let commits record that a poll has begun: the first one, or the next renewal of the lease, does so.
+
+        `ends_with_commit`: its last commit may release the lease.
+        """
+        self._ends_with_commit = ends_with_commit
         self._begun = {
             "last_started": self.run.started_at,
             "interval": self.options.interval,
             "complete_every": self.context.account.complete_every,
         }
 
-    async def _renewed(self, on_renew: Renewed | None) -> None:
-        if on_renew is not None:
-            await on_renew()
-        if self._begun and not self._has_committed:
+    async def _renewed(self) -> None:
+        if self._committing.locked():
+            return  # that commit says it as well
+        if (self._begun and not self._has_committed) or self._wait_fields():
             with suppress(LeaseLost):  # the read finds out for itself
                 await self.update({})
 
@@ -294,9 +378,44 @@ class PollSession:
 
     async def load_cursor(self) -> Cursor:
         """Load the cursor."""
-        self.cursor = await self.store.load_cursor()
-        self.buckets = self.cursor.buckets or self.buckets
+        self._take_cursor(await self.store.load_cursor())
         return self.cursor
+
+    def _take_cursor(self, cursor: Cursor) -> None:
+        self.cursor = cursor
+        self._noted_wait = {
+            "wait": cursor.wait, "wait_code": cursor.wait_code, "wait_since": cursor.wait_since,
+            "wait_until": cursor.wait_until,
+        }  # fmt: skip
+        self.buckets = cursor.buckets or self.buckets
+
+    async def load_parent(self, log: AuditLog) -> Cursor:
+        """Return the cursor of the parent of the audit log that is read."""
+        keys = self.context.keys
+        if self.found is not None:
+            return Cursor.parse(self.found.parent, keys.cursor(log.parent.name))
+        return await StateStore(self.context.redis, keys, log.parent).load_cursor()
+
+    async def ensure_capabilities(self, *, again: bool, doubted: bool = False) -> Capabilities:
+        """Return what is known of the list, from what was found first; see `CapabilityRegistry.ensure`."""
+        stored, self._contract = self._contract, None
+        return await self.context.capabilities.ensure(
+            self.options.resource, again=again, doubted=doubted, stored=stored
+        )
+
+    async def fetch_due(self, limit: int, longest: float) -> RefreshBatch:
+        """Return what is due to be read by its id; see `RefreshQueue.fetch`."""
+        if self.found is not None and not self.found.due:
+            return RefreshBatch(self.found.at, ())
+        return await self.refresh_queue.fetch(limit, longest)
+
+    async def deletes_accepted(self) -> bool:
+        """Return whether a person has accepted that this full scan may delete any number of records."""
+        return self.found.accepts_deletes if self.found else await self.store.deletes_accepted()
+
+    async def all_absent(self) -> dict[str, int]:
+        """Return the records that a full scan did not return; see `StateStore.all_absent`."""
+        return {} if self.found and not self.found.absent else await self.store.all_absent()
 
     async def check_states(self) -> None:
         """Notice, once in a session, if Redis has lost states of records, since a record seems to be new."""
@@ -322,9 +441,9 @@ class PollSession:
         records = StateStore(self.context.redis, self.context.keys, source.parent)
         return history.before((await records.load_cursor()).first_scan_at)
 
-    async def update(self, fields: CursorUpdate, *, record: bool = False) -> None:
-        """Write fields of the cursor, and the record of the run if it has ended."""
-        await self.commit(Checkpoint(fields), record=record)
+    async def update(self, fields: CursorUpdate, *, record: bool = False, last: bool = False) -> None:
+        """Write fields of the cursor, and the record of the run if it has ended; `last` as for `commit`."""
+        await self.commit(Checkpoint(fields), record=record, last=last)
 
     async def commit(
         self,
@@ -335,8 +454,14 @@ class PollSession:
         letters: Sequence[Change] = (),
         where: str = "",
         record: bool = False,
+        packed: Packed | None = None,
+        as_of: Cursor | None = None,
+        last: bool = False,
     ) -> bool:
         """Publish, and move to the checkpoint, in one commit; with the record of the run if it has ended.
+
+        `packed`: the result of `pack` for these changes, if it is there already. `as_of`: as in `Commit`. `last`:
+        nothing follows that needs the lease, so the commit may release it.
 
         False if nothing was written, since another run has committed one of these records since it was looked up.
 
@@ -345,25 +470,69 @@ class PollSession:
             RedisWentBack: Redis has lost what was committed before; nothing was written.
 
         """
-        moved: CursorUpdate = {**self._begun, **checkpoint.cursor}
-        if self.buckets != self.cursor.buckets:
-            moved["buckets"] = self.buckets
-        done = await self.store.commit(
-            Commit(
-                fence=self.lease.fence,
-                buckets=self.buckets,
-                generation=self.cursor.generation,
-                reason=self.run.reason,
-                observed_at=self.clock.now(),
-                where=where,
-                changes=changes,
-                recorded=recorded,
-                letters=letters,
-                cursor=moved,
-                bookmarks=checkpoint.bookmarks,
-                refresh=checkpoint.refresh,
-                run=self.run.summary(self.clock.monotonic()) if record else {},
+        async with self._committing:
+            wait = self._wait_fields()
+            moved: CursorUpdate = {**self._begun, **wait, **checkpoint.cursor}
+            if self.buckets != self.cursor.buckets:
+                moved["buckets"] = self.buckets
+            release = last and self._ends_with_commit
+            done = await self.store.commit(
+                commit := Commit(
+                    fence=self.lease.fence,
+                    buckets=self.buckets,
+                    generation=self.cursor.generation,
+                    first_scan_at=0 if self.cursor.baseline else self.first_scan_at,
+                    after_loss=bool(self.cursor.lost_at or self.cursor.lost_before),
+                    reason=self.run.reason,
+                    observed_at=self.clock.now(),
+                    where=where,
+                    changes=changes,
+                    recorded=recorded,
+                    letters=letters,
+                    cursor=moved,
+                    bookmarks=checkpoint.bookmarks,
+                    refresh=checkpoint.refresh,
+                    run=self.run.summary(self.clock.monotonic()) if record else {},
+                    packed=packed,
+                    as_of=as_of,
+                    release=release,
+                )
             )
+            self._has_committed |= done
+            self.lease.is_released |= done and release and commit.is_progress
+            if done and wait:
+                self._noted_wait = wait
+            return done
+
+    def pack(self, changes: Sequence[Change]) -> Packed | None:
+        """Return what a commit will write of these changes; None if that depends on the commits before it."""
+        commit = Commit(
+            fence=0,
+            buckets=self.buckets,
+            reason=self.run.reason,
+            observed_at=self.clock.now(),
+            changes=changes,
         )
-        self._has_committed |= done
-        return done
+        return self.store.pack(commit)
+
+    def _wait_fields(self) -> CursorUpdate:
+        """Return what the cursor is to say of the wait for OrderMesh; nothing if it says so already."""
+        wait = self.context.client.wait_of(self._waits)
+        fields: CursorUpdate = {"wait": "", "wait_code": "", "wait_since": 0.0, "wait_until": 0.0}
+        now = self.clock.now()
+        if wait is not None and max(now - wait.since, wait.next_try - now) >= NOTED_WAIT:
+            fields = {
+                "wait": redaction.text(wait.cause), "wait_code": wait.code, "wait_since": wait.since,
+                "wait_until": wait.next_try,
+            }  # fmt: skip
+        return {} if fields == self._noted_wait else fields
+
+
+def _followed_up(source: Resource, account: Account) -> tuple[FollowUp, ...]:
+    """Return the reads that a change of a record adds: none of what is not polled."""
+    with_past = account.audit_history == "all"
+    return tuple(
+        replace(item, snapshots=with_past and item.target in AUDIT_LOGS)
+        for item in source.follow_ups
+        if item.target in account.intervals
+    )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.capture.state.pauses import Pauses
+    from worker.capture.state.pauses import Pause, Pauses
     from worker.clock import Clock
-    from worker.queue.backpressure import BackpressureGate, PressureReport
+    from worker.queue.backpressure import BackpressureGate, PressureReport, StreamGlance
 
 PAUSE_CHECK_SECONDS = 0.25
 """Between two checks for a pause in a read that is under way."""
@@ -23,7 +23,7 @@ class StopCause(StrEnum):
     STOPPED = "stopped"
     """The worker was asked to end."""
     OUT_OF_TIME = "out_of_time"
-    """Its slice of time is over, or the list moves as often as it is read."""
+    """Its slice of time is over, or is needed by another; or the list moves as often as it is read."""
     UNPROVEN = "unproven"
     """It has come to the end of the list, which is read again: records that nobody knows may have been missed."""
     PAUSED = "paused"
@@ -76,8 +76,16 @@ class ResourcePaused(Exception):
         super().__init__(stop.message)
 
 
+def paused(pause: Pause) -> Stop:
+    """Return that a read must end here, since a person has paused the source."""
+    return Stop(StopCause.PAUSED, pause.description)
+
+
 class ReadGate:
-    """Checks between two pages of one read whether it may go on. `stop()` is true when the worker is to end."""
+    """Checks between two pages of one read whether it may go on.
+
+    `stop()` is true when the worker is to end, `yields()` when the read is to give up its place.
+    """
 
     def __init__(
         self,
@@ -86,9 +94,11 @@ class ReadGate:
         pauses: Pauses,
         stop: Callable[[], bool],
         clock: Clock,
+        *,
+        yields: Callable[[], bool] = lambda: False,
     ) -> None:
         self._resource, self._backpressure, self._pauses = resource, backpressure, pauses
-        self._stop, self._clock = stop, clock
+        self._stop, self._yields, self._clock = stop, yields, clock
         self._check_pause_at = self._clock.monotonic() + PAUSE_CHECK_SECONDS
 
     async def check(self, published: int, deadline: float) -> Stop | None:
@@ -104,7 +114,7 @@ class ReadGate:
         if self._stop():
             return Stop(StopCause.STOPPED)
         now = self._clock.monotonic()
-        if now >= deadline:
+        if now >= deadline or self._yields():
             return Stop(StopCause.OUT_OF_TIME)
         if now >= self._check_pause_at:
             self._check_pause_at = now + PAUSE_CHECK_SECONDS
@@ -116,8 +126,11 @@ class ReadGate:
     async def check_pause(self) -> Stop | None:
         """Return the pause of the source, if a person has paused it."""
         pause = await self._pauses.of(self._resource)
-        return Stop(StopCause.PAUSED, pause.description) if pause else None
+        return paused(pause) if pause else None
 
-    async def check_backpressure(self, *, paused: bool) -> PressureReport:
-        """Return the backpressure now; measured by the lower marks if polling is `paused`."""
-        return await self._backpressure.check_now(paused=paused)
+    async def check_backpressure(self, glance: StreamGlance, *, paused: bool) -> PressureReport:
+        """Return the backpressure as the read begins; measured by the lower marks if polling is `paused`.
+
+        `glance`: what the session has seen of the stream when it was opened.
+        """
+        return await self._backpressure.begin(glance, paused=paused)

@@ -15,8 +15,8 @@ ORDERS = Resource(
     status_field="status",
     # Shipments have modification times of their own; a change of the order is an additional reason to read them.
     follow_ups=(
-        FollowUp("shipments", first=False),
-        FollowUp("shipments", ids=("shipmentIds",), first=False),
+        FollowUp("shipments"),
+        FollowUp("shipments", ids=("shipmentIds",)),
         FollowUp("order_audit"),
     ),
 )

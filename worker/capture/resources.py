@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 
@@ -15,13 +16,15 @@ class FollowUp:
         ids: The path to the ids in the record: a field that contains a list of ids, or a list of objects and the field
             of their ids. If it is empty, the record's own id is used: for an audit log, to read the log of the
             record; for a resource, to read the records that belong to it.
-        first: Also read for records that the first full scan finds. Resources have a first full scan of their own.
+        snapshots: Also read for a record of the past that is found after the first full scan has ended. What the first
+            full scan itself finds is followed up by nobody: resources have a first full scan of their own, and audit
+            logs of known records are read as a backlog (`refresh/backlog.py`), if at all.
 
     """
 
     target: str
     ids: tuple[str, ...] = ()
-    first: bool = True
+    snapshots: bool = False
 
     @property
     def is_within(self) -> bool:
@@ -32,7 +35,7 @@ class FollowUp:
         return len(self.ids) > 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Resource:
     """A kind of record that OrderMesh serves as a list.
 
@@ -71,6 +74,16 @@ class Resource:
     status_field: str | None = None
     follow_ups: tuple[FollowUp, ...] = ()
     schema_version: int = 1
+
+    @cached_property
+    def linked_fields(self) -> tuple[str, ...]:
+        """The fields of a record that contain the ids to read after it has changed."""
+        return tuple(follow_up.ids[0] for follow_up in self.follow_ups if follow_up.ids)
+
+    @cached_property
+    def read_fields(self) -> tuple[str, ...]:
+        """The fields of a record whose values are read: `modified_fields`, then `linked_fields`."""
+        return self.modified_fields + self.linked_fields
 
 
 @dataclass(frozen=True, slots=True)

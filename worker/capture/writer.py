@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+import anyio
+import anyio.lowlevel
+
 from worker.capture.records import audit
 from worker.capture.records.diff import (
     PUBLISHED,
@@ -30,10 +33,16 @@ from worker.clock import rfc3339
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from worker.capture.context import PollSession
+    from worker.capture.state.commit import Packed
+    from worker.capture.state.cursor import Cursor
+
+
+AT_ONCE = 100
+"""Records that are decoded before other tasks have their turn."""
 
 
 class Keep(Enum):
@@ -78,10 +87,23 @@ class Written:
         """The changes that have to be written."""
         return [change for change in self.changes if change.action not in UNWRITTEN]
 
+    def of(self, action: Action) -> list[Change]:
+        """The changes with this action."""
+        return [change for change in self.changes if change.action is action]
+
     @property
     def published(self) -> list[Change]:
         """The changes that are events."""
         return [change for change in self.changes if change.action in PUBLISHED]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What becomes of a page, made ready before its turn under this cursor: its changes, and those to write, packed."""
+
+    cursor: Cursor
+    changes: list[Change]
+    packed: Packed
 
 
 class RecordWriter:
@@ -103,19 +125,49 @@ class RecordWriter:
         """The field names that have a place. `keep` may use them."""
         return self._fields or FieldIndex()
 
-    async def look_up(self, records: Sequence[RawRecord], *, unchanged: bool = False) -> list[DecodedRecord]:
-        """Return the records whose bytes differ from what is known, decoded; if `unchanged`, the others as well."""
+    async def look_up(
+        self, records: Sequence[RawRecord], *, unchanged: bool = False, are_new: bool = False
+    ) -> list[DecodedRecord]:
+        """Return the records whose bytes differ from what is known, decoded; if `unchanged`, the others as well.
+
+        `are_new`: they are taken for new ones without a look, which the commit makes sure of.
+        """
         session, options = self._session, self._session.options
-        if session.buckets:
+        if session.buckets and not are_new:
             found = await session.store.differing(
                 records, session.buckets, mark=self._scan > 0, every=unchanged
             )
         else:
             found = dict.fromkeys(range(len(records)), b"")  # nothing is known yet
-        return [
-            decode(options.resource, records[i], state, options.ignored, options.privacy, scope=options.scope)
-            for i, state in found.items()
-        ]
+        decoded: list[DecodedRecord] = []
+        for i, state in found.items():
+            if decoded and len(decoded) % AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
+            decoded.append(
+                decode(
+                    options.resource, records[i], state, options.ignored, options.privacy, scope=options.scope
+                )
+            )
+        self._count_unknown()
+        return decoded
+
+    async def prepare(self, decoded: Sequence[DecodedRecord]) -> Prepared | None:
+        """Decide about the records of a page of a first full scan before its turn, beside the commits of others.
+
+        The commit finds out if their states have changed by then. None if something depends on the pages before: a name
+        of a field that has no place yet, or a record that is older than what was published.
+        """
+        session, cursor = self._session, self._session.cursor
+        if cursor.baseline or not decoded or not session.buckets:
+            return None
+        fields = await session.load_fields()
+        if fields.unknown(_names_of(decoded)):
+            return None
+        written = await self._decide(decoded, publish_all)
+        if written.of(Action.STALE):
+            return None
+        packed = session.pack(written.pending)
+        return None if packed is None else Prepared(cursor, written.changes, packed)
 
     async def write(
         self,
@@ -126,6 +178,7 @@ class RecordWriter:
         keep: Callable[[DecodedRecord], Keep] = publish_all,
         unchanged: bool = False,
         decoded: list[DecodedRecord] | None = None,
+        prepared: Prepared | None = None,
         gone: Sequence[str] = (),
     ) -> Written:
         """Publish what has changed among `records`, and move on, in one commit.
@@ -138,6 +191,7 @@ class RecordWriter:
             keep: What is to be done about each record that was looked up.
             unchanged: Look up unchanged records as well.
             decoded: The result of `look_up` for `records`, if it is there already.
+            prepared: Likewise that of `prepare`.
             gone: Ids of records that are deleted for certain.
 
         Raises:
@@ -148,18 +202,21 @@ class RecordWriter:
         while True:
             if decoded is None:
                 decoded = await self.look_up(records, unchanged=unchanged)
-            written = await self._decide(decoded, keep, current=current)
+            if prepared is not None and prepared.cursor is session.cursor:
+                written, packed = Written(prepared.changes), prepared.packed
+            else:
+                written, packed = await self._decide(decoded, keep, current=current), None
             written.changes += await self._deletions(gone)
             moved, pending = checkpoint(written), written.pending
             if moved is None and not pending:
                 return written
             if not self._is_scan:
                 await session.open_records.record(pending, session.options.scope, session.cursor)
-            if await session.commit(moved or Checkpoint(), changes=pending, where=where):
+            if await session.commit(moved or Checkpoint(), changes=pending, where=where, packed=packed):
                 self._log_went_back(written)
                 return written
             # Another run has committed one of these records since it was looked up, perhaps a newer state.
-            decoded, current = None, False
+            decoded, prepared, current = None, None, False
 
     async def preview(
         self, records: Sequence[RawRecord], *, keep: Callable[[DecodedRecord], Keep], unchanged: bool = False
@@ -181,9 +238,17 @@ class RecordWriter:
             for subject, raw, entries in logs:
                 before = await session.store.state_of(subject, session.buckets)
                 delta = audit.new_entries(
-                    subject, raw, entries, before, privacy, generation=session.cursor.generation, past=past
+                    subject,
+                    raw,
+                    entries,
+                    before,
+                    privacy,
+                    generation=session.cursor.generation,
+                    past=past,
+                    most=session.options.max_record_bytes,
                 )
                 deltas += [] if delta is None else [delta]
+            self._count_unknown()
             if await session.commit(checkpoint, recorded=deltas, where=where):
                 return deltas
 
@@ -200,49 +265,47 @@ class RecordWriter:
         if not decoded:
             return written
         self._fields = await self._session.load_fields()
-        listed, read, how = list[DecodedRecord](), list[DecodedRecord](), dict[bytes, Keep]()
-        for record in decoded:
-            answer = keep(record)
-            if answer in written.skipped:
-                written.skipped[answer].append(record)
-            elif answer is Keep.PUBLISH:
-                listed.append(record)
-            else:
-                read.append(record)
-                how[record.observed.key] = answer
+        listed, read, how = (decoded, [], {}) if keep is publish_all else _answered(decoded, keep, written)
         # A record that was read by its id counts, also where a list has shown it as well.
-        kept = {one.observed.key: one for one in (*newest_of_each(listed), *newest_of_each(read))}
-        shapes = dict.fromkeys(one.content.names for one in kept.values() if one.content)
+        kept = newest_of_each(listed) | newest_of_each(read)
         # Sorted, so that what is read first does not decide their places, and with them the ids of events.
-        names = sorted({name for shape in shapes for name in shape})
+        names = sorted(_names_of(kept.values()))
         fields = self._fields if extend else self._fields.extended(names)
         if extend:
             await self._session.store.extend_fields(fields, names)
         if extend and any(one.held is None for one in kept.values()):
             await self._session.check_states()
-        cursor = self._session.cursor
+        cursor, history = self._session.cursor, self._session.options.history
+        baseline = cursor.baseline and not cursor.reads_again and not cursor.lost_before
+        known_since = max(cursor.first_scan_at, cursor.lost_before) if cursor.baseline else 0
+        first_scan_at, generation = self._session.first_scan_at, cursor.generation
+        # A record whose state is gone may have changed: it is published, though others of before are not.
+        publishes_past = history.is_published or bool(cursor.lost_before)
 
-        def decided(key: bytes, *, older: bool) -> Change:
-            force = how.get(key) is Keep.FORCE
+        # Taken once: to get a member of an enum takes time, before Python 3.12.
+        forced, accepted = Keep.FORCE, Keep.ACCEPT
+
+        def decided(key: bytes, *, older: bool = False) -> Change:
+            answer = how.get(key)
             change = decide(
                 kept[key],
                 fields,
-                baseline=cursor.baseline and not cursor.reads_again and not cursor.lost_before,
-                first_scan_at=max(cursor.first_scan_at, cursor.lost_before) if cursor.baseline else 0,
-                force=force,
-                older=older,
-                generation=cursor.generation,
+                baseline=baseline,
+                first_scan_at=known_since,
+                force=answer is forced,
+                older=older or (current and answer is accepted),
+                generation=generation,
             )
-            # A record whose state is gone may have changed: it is published, though others of before are not.
-            if force or cursor.lost_before:
+            if publishes_past or answer is forced:
                 return change
-            return self._session.options.history.without_event(change, self._session.first_scan_at)
+            return history.without_event(change, first_scan_at)
 
-        changes = {key: decided(key, older=current and how.get(key) is Keep.ACCEPT) for key in kept}
-        stale = [change for change in changes.values() if change.action is Action.STALE]
-        confirmed = await self._confirmed(stale, how) if current else ()
-        changes |= {key: decided(key, older=True) for key in confirmed}
+        changes = {key: decided(key) for key in kept}
         written.changes = list(changes.values())
+        confirmed = await self._confirmed(written.of(Action.STALE), how) if current else ()
+        if confirmed:
+            changes |= {key: decided(key, older=True) for key in confirmed}
+            written.changes = list(changes.values())
         return written
 
     async def _confirmed(self, stale: Sequence[Change], how: Mapping[bytes, Keep]) -> list[bytes]:
@@ -260,12 +323,26 @@ class RecordWriter:
             and (how.get(one.key) is Keep.CONFIRM or mark.is_confirmed_by(one.raw, self._scan))
         ]
 
+    def _count_unknown(self) -> None:
+        """Count the fields that the privacy policy has removed because they are not known, and log each name once."""
+        policy = self._session.options.privacy
+        if policy is None:
+            return
+        unknown = policy.unknown_fields()
+        self._session.run.withheld += unknown.values
+        if unknown.paths:
+            self._log.warning(
+                "fields_withheld", fields=list(unknown.paths),
+                advice="No schema of OrderMesh that this version knows contains these fields, so the policy `minimal` "
+                "does not publish them. To publish one, set it to keep in ORDERSYNC_PRIVACY__FIELDS.",
+            )  # fmt: skip
+
     def _log_went_back(self, written: Written) -> None:
         """Log which records were published with an older time than before: one line for a commit."""
         back = [
             (change, before)
-            for change in written.changes
-            if change.action is Action.UPDATED and 0 < change.modified < (before := _modified(change.before))
+            for change in written.of(Action.UPDATED)
+            if 0 < change.modified < (before := _modified(change.before))
         ]
         if back:
             first, before = back[0]
@@ -282,6 +359,33 @@ class RecordWriter:
             change = decide_deleted(session.options.resource, identifier, before, generation)
             changes += [] if change is None else [change]
         return changes
+
+
+def _answered(
+    decoded: Sequence[DecodedRecord], keep: Callable[[DecodedRecord], Keep], written: Written
+) -> tuple[Sequence[DecodedRecord], list[DecodedRecord], dict[bytes, Keep]]:
+    """Return the records that a list has shown, the others, and what is to be done about these, by key.
+
+    Those that are skipped are in `written`.
+    """
+    listed, read, how = list[DecodedRecord](), list[DecodedRecord](), dict[bytes, Keep]()
+    for record in decoded:
+        answer = keep(record)
+        if answer in written.skipped:
+            written.skipped[answer].append(record)
+        elif answer is Keep.PUBLISH:
+            listed.append(record)
+        else:
+            read.append(record)
+            how[record.observed.key] = answer
+    return listed, read, how
+
+
+def _names_of(decoded: Iterable[DecodedRecord]) -> set[str]:
+    """Return the names of the fields that these records have."""
+    # Records of one shape have one tuple of names, and to compare those takes more time than to tell them apart.
+    shapes = {id(names): names for one in decoded if one.content for names in (one.content.names,)}
+    return {name for names in shapes.values() for name in names}
 
 
 def _modified(packed: bytes) -> int:

@@ -15,22 +15,24 @@ import msgspec
 import pytest
 import redis
 
-from jobs.tick import tick
-from jobs.worker import make_queue
+from tests.support.arq_worker import planned
 from tests.support.commands import ordersync
 from tests.support.programs import Program, login_settings
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 from tests.support.worker import BenchMaker
-from worker.app import announce, reporter
+from worker.app import announce
 from worker.capture import gate
 from worker.capture.health import Health, judge
 from worker.capture.refresh import reader as follow_up
-from worker.capture.registry import AUDIT_LOGS
+from worker.capture.registry import AUDIT_LOGS, ORDERS
 from worker.capture.state.cursor import Cursor
+from worker.capture.state.opening import Opener
 from worker.capture.state.pauses import EVERYTHING, Pause, Pauses
 from worker.capture.state.run import Outcome
-from worker.keys import Keys, KeySpace
+from worker.keys import Keys
+from worker.redis.connections import answer
+from worker.reporting import reporter
 from worker.sandbox import SandboxServer
 from worker.service import heartbeat
 from worker.telemetry import log as logs
@@ -42,23 +44,37 @@ MOVING = Pause("orders", "the vendor migrates", "ops@desk", 1_772_448_067.5)
 WORDS = "the resource is paused by ops@desk since 2026-03-02T10:41:07.500Z: the vendor migrates"
 
 
+async def test_a_pause_after_an_answer_that_was_lost(bench: BenchMaker) -> None:
+    """A session has its lease, does not hear of it, and asks again: the lease is given back, now that it is paused."""
+    async with bench() as b:
+        await b.poll()
+        pauses, opener = Pauses(b.redis, b.account.keys), Opener(b.redis, b.account.keys, ORDERS)
+        await opener.open("w1/1", memory=False)
+        await pauses.begin([MOVING])
+        assert await opener.open("w2/1", memory=False) == MOVING
+        assert await answer(b.redis.hget(b.account.keys.lease("orders"), "owner")) == b"w1/1"
+        assert await opener.open("w1/1", memory=False) == MOVING
+        await pauses.end(["orders"])
+        assert (await b.poll()).outcome is Outcome.COMPLETE
+
+
 async def test_the_tick_leaves_out_what_is_paused(bench: BenchMaker, redis_url: str) -> None:
     """A resource alone, or with its account, until it is resumed. Both are logged once, with author and reason."""
     written = io.StringIO()
     logs.configure("json", "info", written)
     async with bench() as b:
-        queue = make_queue(redis_url, KeySpace().queue(["default"]))
-        ctx, kept = {"services": b.services, "redis": queue}, Pauses(b.redis, b.account.keys)
-        for resource in ("orders", EVERYTHING):
-            await kept.begin([Pause(resource, MOVING.reason, MOVING.by, MOVING.at)])
-            for _ in range(3):
-                await tick(ctx)
-            assert await b.redis.zcard(KeySpace().queue(["default"])) == 0
-            await kept.end([resource])
-        await kept.begin([Pause("notes", "another resource", "ops", 1.0)])
-        await tick(ctx)
-        assert await b.redis.zcard(KeySpace().queue(["default"])) == 1
-        await queue.aclose(close_connection_pool=True)
+        kept = Pauses(b.redis, b.account.keys)
+        async with planned(b.services, redis_url) as schedule:
+            await schedule.tick.run(lost=False)
+            for resource in ("orders", EVERYTHING):
+                await kept.begin([Pause(resource, MOVING.reason, MOVING.by, MOVING.at)])
+                for _ in range(3):
+                    await schedule.tick.run(lost=False)
+                assert await schedule.listed() == []
+                await kept.end([resource])
+            await kept.begin([Pause("notes", "another resource", "ops", 1.0)])
+            await schedule.tick.run(lost=False)
+            assert await schedule.listed() == ["scans/poll:default:orders"]
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     told = [(line["event"], line["resource"]) for line in lines if line["event"].startswith("polling_")]
     assert told == [
@@ -125,6 +141,8 @@ async def test_logs_that_are_being_read_wait_as_well(
 
         async with bench(intervals={"orders": 1.0, log.name: 1.0}) as b:
             await b.poll()
+            b.sandbox.store.change(b.sandbox.store.ids())
+            await b.poll()
             run = await b.poll(log, stop=pause_at_the_third_batch)
             assert (run.outcome, run.error_code, run.error) == (Outcome.PAUSED, "paused", WORDS)
             assert 10 <= run.usage.requests <= 20
@@ -169,7 +187,7 @@ async def test_the_commands(bench: BenchMaker, redis_url: str, tmp_path: Path) -
         await announce(b.services)
 
     def call(*words: str) -> tuple[int, str, str]:
-        done = ordersync(*words, cwd=tmp_path, redis__url=redis_url)
+        done = ordersync(*words, cwd=tmp_path, redis__url=redis_url, poll__preset="orders")
         return done.returncode, done.stdout, done.stderr
 
     me = f"{getpass.getuser()}@{socket.gethostname()}"

@@ -21,7 +21,7 @@ from worker.capture.reconcile import reconciler
 from worker.capture.reconcile.comparison import Window
 from worker.capture.reconcile.verifier import RecordCheck
 from worker.capture.records.diff import UNWRITTEN, decide, decode, newest_of_each, observe
-from worker.capture.records.fingerprint import pack_id
+from worker.capture.records.fingerprint import link_of, pack_id, sequence_of, unpack_id
 from worker.capture.registry import ORDERS
 from worker.capture.resync.requests import OVER, ResyncRequest
 from worker.capture.state import lease as leases
@@ -30,6 +30,7 @@ from worker.capture.state.record_states import buckets_of
 from worker.capture.state.refresh_queue import RefreshQueue, record
 from worker.capture.writer import Keep, RecordWriter, Written
 from worker.config.sections import ReconcileSettings
+from worker.queue.search import Chain, ChainEnd, EventSearch
 from worker.redis.connections import answer
 from worker.sandbox import SandboxServer
 
@@ -108,7 +109,8 @@ async def by_the_oracle(b: Bench) -> None:
     cursor, fields = await b.cursor(), await b.store.load_fields()
     observed = observe(ORDERS, [msgspec.Raw(raw) for raw in b.sandbox.store.truth().values()])
     found = await b.store.differing(observed, cursor.buckets)
-    decoded = newest_of_each([decode(ORDERS, observed[i], state, frozenset()) for i, state in found.items()])
+    newest = newest_of_each([decode(ORDERS, observed[i], state, frozenset()) for i, state in found.items()])
+    decoded = list(newest.values())
     names = [name for one in decoded if one.content for name in one.content.names]
     await b.store.extend_fields(fields, list(dict.fromkeys(names)))
     changes = [decide(one, fields, baseline=True, older=True) for one in decoded]
@@ -154,10 +156,19 @@ async def published(b: Bench) -> list[tuple[object, ...]]:
 
 
 async def states(b: Bench) -> dict[bytes, bytes]:
-    """Return the state that is kept of each record."""
+    """Return the state that is kept of each record, without the link, which leads to all events of the record."""
     kept: dict[bytes, bytes] = {}
     for bucket in range(await buckets_of(b.redis, b.account.keys.cursor("orders"))):
         kept |= await answer(b.redis.hgetall(f"{b.account.keys.states('orders')}:{bucket}"))
+    events, search = await b.events(), EventSearch(b.redis)
+    for key, packed in kept.items():
+        subject, link = unpack_id(key), link_of(packed)
+        own = tuple(event for event in events if event.subject == subject)
+        assert (subject is not None and bool(link)) is bool(own)
+        if own:
+            chain = await search.follow(b.account.keys.stream("orders"), own[0].subject, own[-1].sequence)
+            assert (sequence_of(link), chain) == (own[-1].sequence, Chain(own, ChainEnd.COMPLETE))
+            kept[key] = packed.removesuffix(link)
     return kept
 
 
