@@ -107,10 +107,11 @@ class ContinuationPaginator:
         """The total that this scan has found not to be that of the list; 0 where it has not."""
         return self._pages.overruled
 
-    def cursor_fields(self, next_page: int, after: str = "") -> CursorUpdate:
+    def cursor_fields(self, next_page: int, after: str = "", *, count: int = 0) -> CursorUpdate:
         """What the cursor keeps to resume at `next_page`, which is requested with the continuation `after`."""
         watch = self._watch if after == self._after else self._watch.after(after)
-        return {**self._pages.cursor_fields(next_page), "sweep_after": after, "sweep_watch": str(watch)}
+        fields = self._pages.cursor_fields(next_page, count=count)
+        return {**fields, "sweep_after": after, "sweep_watch": str(watch)}
 
     def issue(self) -> range:
         """The next request, if it has not been sent."""

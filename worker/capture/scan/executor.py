@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from ordersync_consumer.redaction import words_of
 from worker.capture.failures import Failure, classify
 from worker.capture.gate import COMPLETE, ReadResult
 from worker.capture.scan.resumption import plan_of, plan_when_resumed, restart_reason
@@ -56,8 +57,8 @@ class ScanExecutor:
         """
         session = self._session
         resource = session.options.resource
-        capabilities = await self._capabilities.ensure(
-            resource, again=not session.cursor.scan.started, doubted=session.cursor.doubts > 0
+        capabilities = await session.ensure_capabilities(
+            again=not session.cursor.scan.started, doubted=session.cursor.doubts > 0
         )
         # A path that nobody has tried answers 404 for every record, also for one that is there.
         by_id = resource.single is not None and capabilities.single.supported is True
@@ -196,11 +197,15 @@ class ScanExecutor:
             if not capabilities.record_failure(resource, classify(error)):
                 return
             if isinstance(error, ChoiceBroken) or fast.strategy is Strategy.OPEN:
-                await capabilities.disable_choices(resource, str(error))
+                await capabilities.disable_choices(resource, words_of(error))
             elif isinstance(error, SortBroken) or fast.strategy is Strategy.HEAD:
-                await capabilities.disable_sort(resource, str(error), shown=isinstance(error, SortBroken))
+                await capabilities.disable_sort(
+                    resource, words_of(error), shown=isinstance(error, SortBroken)
+                )
             else:
-                await capabilities.disable_filter(resource, str(error), shown=isinstance(error, FilterBroken))
+                await capabilities.disable_filter(
+                    resource, words_of(error), shown=isinstance(error, FilterBroken)
+                )
         elif missed:
             changes = "a change" if missed == 1 else f"{missed} changes"
             await capabilities.disable_active(resource, f"it omitted {changes} that a full scan has found")

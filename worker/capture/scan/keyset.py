@@ -67,7 +67,7 @@ class KeysetPaginator:
         """Whether this run has accepted a page."""
         return self.next_step > 0
 
-    def cursor_fields(self, _: int, after: str = "") -> CursorUpdate:
+    def cursor_fields(self, _: int, after: str = "", *, count: int = 0) -> CursorUpdate:
         """What the cursor keeps to resume: the time that the read has come to.
 
         A scan by page numbers that has to take over, where the filter is no longer honoured, begins with page 0.
@@ -75,7 +75,7 @@ class KeysetPaginator:
         del after
         return {
             "sweep_page": 0,
-            "sweep_width": self._width,
+            "sweep_width": max(self._width, count),
             "sweep_total": self._total or 0,
             "sweep_again": False,
             "sweep_since": self._since,

@@ -37,6 +37,8 @@ LARGEST = 500
 SMALLEST = 10
 """Servers do not make smaller pages by themselves: a list with fewer entries is on one page."""
 MAX_PAGES = 1000
+MAX_BYTES = 1 << 25
+"""Most bytes of such a list, which is in memory as a whole."""
 NO_PAGE = frozenset({400, 404, 405, 410, 416, 422})
 """Answers to the number of a page after the last one."""
 
@@ -160,6 +162,8 @@ class _NestedReader(Generic[T]):
             (step,) = pages.issue()
             if step >= MAX_PAGES:
                 return f"it has more than {MAX_PAGES} pages"
+            if sum(map(len, self._raw)) > MAX_BYTES:
+                return f"it has more than {MAX_BYTES} bytes"
             page = ready.pop(step) if step in ready else await self._page(pages.ask(step))
             try:
                 pages.accept(page.summary)

@@ -159,12 +159,12 @@ class OffsetPaginator:
         self._first_ids = self._last_ids = frozenset()
         self.done = self.repeated = False
 
-    def cursor_fields(self, next_page: int, after: str = "") -> CursorUpdate:
-        """What the cursor keeps to resume at `next_page`."""
+    def cursor_fields(self, next_page: int, after: str = "", *, count: int = 0) -> CursorUpdate:
+        """What the cursor keeps to resume at `next_page`; `count`: records on a page that is yet to be accepted."""
         del after
         return {
             "sweep_page": next_page,
-            "sweep_width": self._largest,
+            "sweep_width": max(self._largest, count),
             "sweep_total": self._total or 0,
             "sweep_again": not self.goes_over_again,
             "sweep_since": 0,
@@ -188,19 +188,20 @@ class OffsetPaginator:
 
         """
         count, total, ids = page.count, page.total, frozenset(page.ids)
+        is_same = ids == self._last_ids
+        overlaps = not is_same and not ids.isdisjoint(self._last_ids)  # else it is past the end
         # A total below what is served with it means nothing: 0 and -1 are ways to say "not known".
         if total is not None and total >= max(count, 1):
             # One that is always that of the page alone falls at the last one.
             self._has_moved = self._has_moved or count < total < self._last_total
             self._total = self._last_total = total
-        elif self._total is None and not ids.isdisjoint(self._last_ids) and ids != self._last_ids:
+        elif self._total is None and overlaps:
             self._has_moved = True
-        overlaps = ids != self._last_ids and not ids.isdisjoint(self._last_ids)  # else it is past the end
         self.moved = self.moved or self._has_moved or overlaps
         if self._is_past_end(count, ids):
             self._check_end(count)
             self.done = True
-        elif ids and ids == self._last_ids:
+        elif ids and is_same:
             self.repeated = True
             if not may_repeat:
                 raise self._refusal(

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 import redis.exceptions
 
 from worker.capture.failures import classify, may_be_of_one_page
 from worker.capture.records.diff import older_than, times_of
 from worker.capture.state.buckets import buckets_for
+from worker.capture.state.known_table import identity_of
+from worker.capture.writer import AT_ONCE
 from worker.clock import rfc3339
 from worker.errors import (
     ApiError,
@@ -20,18 +23,19 @@ from worker.errors import (
     OrderMeshError,
     SortBroken,
 )
-from worker.ordermesh.http.pages import split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from anyio.abc import TaskGroup
+    from msgspec import Raw
 
     from worker.capture.context import PollSession
     from worker.capture.records.diff import DecodedRecord, RawRecord
     from worker.capture.scan.paginators import Paginator
     from worker.capture.scan.strategy import PageRequest, ScanStep
-    from worker.capture.writer import RecordWriter
+    from worker.capture.state.known_bytes import KnownRecords
+    from worker.capture.writer import Prepared, RecordWriter
 
 REFUSED = frozenset({400, 404, 405, 410, 414, 422, 501})
 """Answers to a filter, or a continuation, that is not taken any more."""
@@ -39,20 +43,35 @@ REFUSED = frozenset({400, 404, 405, 410, 414, 422, 501})
 
 @dataclass(frozen=True, slots=True)
 class FetchedPage:
-    """A page that waits for its turn: its records, and those among them whose bytes differ."""
+    """A page that waits for its turn: its records, and those among them whose bytes differ.
+
+    `known`: how many more records it shows, whose bytes this process knows. `identities`: those of all its records, in
+    their order (see `identity_of`). `prepared`: what becomes of it, if that does not depend on the pages before.
+    """
 
     observed: list[RawRecord]
     total: int | None
     decoded: list[DecodedRecord]
     times: list[int]
     after: str = ""
+    known: int = 0
+    identities: Sequence[bytes] = ()
+    prepared: Prepared | None = None
+
+    @property
+    def count(self) -> int:
+        """Records on it."""
+        return len(self.observed) + self.known
 
 
 class PageFetcher:
     """The pages of one part of a run.
 
     `statuses`: those of the records, where the part learns or chooses them; `shown`: the open ones among them.
+    `known`: what is known of the records; None to look up each of them in Redis.
     """
+
+    known: KnownRecords | None = None
 
     def __init__(self, session: PollSession, step: ScanStep, writer: RecordWriter) -> None:
         self._session, self._options, self._step = session, session.options, step
@@ -82,22 +101,80 @@ class PageFetcher:
         body, after = await self._request(ask, query, size or step.page_size)
         if body is None:
             return FetchedPage([], None, [], [])
-        page = split(search, body, profile.wrappers(search), page=ask.page)
+        share = self._session.context.loop_share
+        await share.wait()
+        with share.measured():
+            page = self._client.split(search, body, ask.page)
+            # A record that cannot be read is counted each time, so it is looked at, known or not.
+            is_valid = self.known is not None and not page.may_be_invalid
+            served = self._session.fingerprints(page.records) if is_valid else None
+            observed: list[RawRecord] | None = None
+            if not served or self._wants_statuses:
+                # Before the first full scan has ended nearly all records are new, and will be decoded.
+                are_new = not self._session.cursor.baseline
+                observed = self._session.observe(page.records, contents=are_new)
         total = page.total if listing.total == "trusted" else None
         self._session.buckets = self._session.buckets or buckets_for(total)
         if total is not None and total >= max(len(page.records), 1):
             self._session.run.total = total
+            if self.known and not step.is_fast:
+                self.known.expect(total)
         times = times_of(resource, page.records) if step.wants_times else []
         if step.since_parameter and since is not None and (older := older_than(times, since)):
             count = "an older record" if older == 1 else f"{older} older records"
             raise FilterBroken(search, f"{step.since_parameter} returned {count}")
-        observed = self._session.observe(page.records)
-        if step.learns or step.chosen is not None:
+        if observed is not None and self._wants_statuses:
             self._check_statuses(observed)
-        decoded = await self._writer.look_up(observed)
+        observed, decoded, identities = await self._compared(page.records, served, observed)
         if step.of_merchant:
             self._check_merchant(decoded)
-        return FetchedPage(observed, total, decoded, times, after)
+        prepared = await self._writer.prepare(decoded) if self.known else None
+        known = len(page.records) - len(observed)
+        return FetchedPage(observed, total, decoded, times, after, known, identities, prepared)
+
+    @property
+    def _wants_statuses(self) -> bool:
+        return self._step.learns or self._step.chosen is not None
+
+    async def _compared(
+        self, records: Sequence[Raw], served: list[bytes] | None, observed: list[RawRecord] | None
+    ) -> tuple[list[RawRecord], list[DecodedRecord], list[bytes]]:
+        """Compare the records of a page with what is known.
+
+        Return those whose bytes are not known, those among them that differ, and the identities of all.
+
+        `served`: the fingerprints of their bytes, if they can be compared here; `observed`: the records as observed, if
+        they had to be.
+        """
+        found = await self.known.find(served) if self.known and served else None
+        if found is None:
+            observed = self._session.observe(records) if observed is None else observed
+            identities = [identity_of(record.key) for record in observed]
+            return observed, await self._writer.look_up(observed), identities
+        places = [int.from_bytes(entry[:3], "big") for entry in found if entry]
+        if not self._step.is_fast:
+            await self._session.store.scan_marks.add(places)
+        identities = [entry[3:] if entry else b"" for entry in found]
+        others = [index for index, entry in enumerate(found) if entry is None] if None in found else []
+        if observed is not None:
+            observed = [observed[index] for index in others]
+        else:
+            observed = await self._read([records[index] for index in others])
+        # Nearly all records that are not known before the first full scan has ended are new.
+        are_new = not self._session.cursor.baseline
+        decoded = await self._writer.look_up(observed, are_new=are_new) if observed else []
+        for index, record in zip(others, observed, strict=True):
+            identities[index] = identity_of(record.key)
+        return observed, decoded, identities
+
+    async def _read(self, records: Sequence[Raw]) -> list[RawRecord]:
+        """Return records with their contents. Other tasks have their turn in between."""
+        observed: list[RawRecord] = []
+        for start in range(0, len(records), AT_ONCE):
+            if start:
+                await anyio.lowlevel.checkpoint()
+            observed += self._session.observe(records[start : start + AT_ONCE], contents=True)
+        return observed
 
     async def _request(
         self, ask: PageRequest, query: Mapping[str, str], size: int
@@ -149,7 +226,7 @@ class PageQueue:
         self._fetcher, self._paginator, self._tasks = fetcher, paginator, tasks
         self._ready: dict[int, FetchedPage | OrderMeshError] = {}
         self._broken: Exception | None = None
-        self._arrived = anyio.Event()
+        self._awaited: anyio.Event | None = None
 
     async def next(self) -> FetchedPage:
         """Send the requests that the paginator issues, and return the page that it accepts next.
@@ -163,7 +240,8 @@ class PageQueue:
         while self._paginator.next_step not in self._ready:
             if self._broken is not None:
                 raise self._broken
-            await self._arrived.wait()
+            self._awaited = anyio.Event()
+            await self._awaited.wait()
         page = self._ready.pop(self._paginator.next_step)
         if isinstance(page, OrderMeshError):
             raise page
@@ -180,8 +258,8 @@ class PageQueue:
                 self._ready[step] = error
             else:
                 self._broken = self._broken or error
-        self._arrived.set()
-        self._arrived = anyio.Event()
+        if self._awaited is not None:
+            self._awaited.set()
 
 
 def _refused(search: str, step: ScanStep, error: ApiError) -> FilterBroken | SortBroken:

@@ -106,8 +106,15 @@ class FullScanPaginator(Paginator, Protocol):
     def overruled(self) -> int:
         """The total that this scan has found not to be that of the list; 0 where it has not."""
 
-    def cursor_fields(self, next_page: int, after: str = "") -> CursorUpdate:
-        """What the cursor keeps to resume at `next_page`, to which the continuation `after` leads, if there is one."""
+    def cursor_fields(self, next_page: int, after: str = "", *, count: int = 0) -> CursorUpdate:
+        """What the cursor keeps to resume at `next_page`.
+
+        Args:
+            next_page: The number of the page.
+            after: The continuation that leads to it, if there is one.
+            count: Records on the page before, where that is yet to be accepted.
+
+        """
 
 
 def fast_paginator(

@@ -12,32 +12,41 @@ from worker.capture.scan.discovery import Discovery
 from worker.capture.scan.sanity import SanityCheck, server_time
 from worker.capture.scan.strategy import Strategy
 from worker.capture.scan.unreadable_pages import Hole, describe
-from worker.capture.state.run import time_by_server
+from worker.capture.state.run import MAX_OFFSET, time_by_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from worker.capture.context import ReadOptions
     from worker.capture.records.diff import Change
     from worker.capture.scan.pages import FetchedPage
     from worker.capture.scan.strategy import ScanStep
     from worker.capture.state.cursor import Cursor
     from worker.capture.state.run import Run
 
+FOREVER = 1 << 62
+"""Later than any time."""
+OFFSET_ERROR = 2.0
+"""Seconds by which the time of a change may be less than what the server says of its clock lets expect: both may be in
+whole seconds, and another machine than the one that answers may stamp the records."""
+
 
 class ScanProgress:
     """Counts what the pages of a step have shown, and adds it to the counts of the run.
 
-    `interval`: seconds between two polls of the resource. `started_at`: when the scan began (seconds since 1970).
+    `options`: how the source is read. `started_at`: when the scan began (seconds since 1970).
     `unreadable`: records so far that cannot be read; `withheld`: records so far that were not published, since nothing
     says that they are of this account. `now`: when the step begins (likewise).
     """
 
-    def __init__(self, step: ScanStep, cursor: Cursor, run: Run, interval: float, now: float) -> None:
+    def __init__(self, step: ScanStep, cursor: Cursor, run: Run, options: ReadOptions, now: float) -> None:
         scan = cursor.scan
         resumed = scan.started > 0 and not step.is_fast
-        self._step, self._run, self._interval = step, run, interval
+        self._step, self._run, self._options = step, run, options
         self.started_at = scan.started if resumed else run.started_at
         self._requested_at = scan.started if resumed else now  # the probe may take its time
+        self._began: int | None = (scan.began or None) if resumed else None
+        self._touched = 0
         self.unreadable = scan.unreadable if resumed else 0
         self.holes = _parse(scan.unread) if resumed else []
         self.withheld = scan.withheld if resumed else 0
@@ -53,25 +62,30 @@ class ScanProgress:
 
     def discover(self, before: Discovery, changes: Iterable[Change]) -> None:
         """Count what a page has shown that was not known; `before`: the count without that page."""
+        known_since = self._first_scan_at or self._by_server(self.started_at)
         self.discovery = before.after(
             changes,
-            began_at=self._first_request,
-            first_scan_at=self._first_scan_at or self._by_server(self.started_at),
+            began_at=self._first_request(),
+            first_scan_at=FOREVER if self._offset is None else known_since,
         )
 
-    @property
-    def _has_changed(self) -> bool:
-        """Whether a record has changed since the scan began."""
-        newest, began_at = self.sanity.newest, self._first_request
-        # A service may keep its times by the second.
-        return newest >= began_at or (newest % 1000 == 0 and newest + 1000 > began_at)
+    def _first_request(self) -> int:
+        """When the list was first requested, or earlier, by the clock that stamps its records.
+
+        In milliseconds since 1970. Our clock may be ahead of that one: what changes now would then seem to have changed
+        before the scan. So it is told from ours less what the two differ by, and a clock that is put back meanwhile
+        takes it back. Where the server does not say its time it is 0: any change may be one of now.
+        """
+        offset = self._offset
+        now = 0 if offset is None else int((self._requested_at + offset - OFFSET_ERROR) * 1000)
+        self._began = now if self._began is None else min(self._began, now)
+        return self._began
 
     @property
-    def _first_request(self) -> int:
-        """When the list was first requested, or a little earlier, by the clock of the server (as below)."""
-        moment = self._by_server(self._requested_at)
-        # What the server says of its clock is right to the second.
-        return moment if moment == int(self._requested_at * 1000) else moment - 1000
+    def _offset(self) -> float | None:
+        """Seconds by which the server's clock is ahead of ours; None where it does not say, or is wrong."""
+        offset = self._run.usage.clock_offset
+        return None if offset is None or abs(offset) > MAX_OFFSET else offset
 
     def _by_server(self, moment: float) -> int:
         """Return what the clock of the server said at a moment, in milliseconds since 1970."""
@@ -80,10 +94,11 @@ class ScanProgress:
     def observe(self, page: FetchedPage, changes: Sequence[Change], now: float) -> None:
         """Count a page that has been committed at `now` (seconds since 1970, by our clock)."""
         run = self._run
-        run.count_page(len(page.observed), changes)
+        run.count_page(page.count, changes)
         by_server = server_time(now, run.usage.clock_offset or 0.0)
-        self.sanity.observe(len(page.observed), page.times, changes, by_server * 1000)
+        self.sanity.observe(page.count, page.times, changes, by_server * 1000)
         run.latest = max(run.latest, self.sanity.latest)
+        self._touched = max(self._touched, max((change.modified for change in changes), default=0))
 
     @property
     def unread(self) -> str:
@@ -93,9 +108,9 @@ class ScanProgress:
     def withhold(self, page: FetchedPage) -> None:
         """Count a page that is not published."""
         self._run.pages += 1
-        self._run.records += len(page.observed)
-        self.withheld += len(page.observed)
-        self.sanity.seen += len(page.observed)
+        self._run.records += page.count
+        self.withheld += page.count
+        self.sanity.seen += page.count
 
     def result(
         self,
@@ -113,7 +128,7 @@ class ScanProgress:
             statuses: The statuses that this run has found.
             now: Seconds since 1970.
             moved: The pages of the list have moved.
-            clock_moved: Seconds by which the clock was put on during this run.
+            clock_moved: Seconds by which the clock was put forward during this run.
 
         """
         run, sanity = self._run, self.sanity
@@ -123,7 +138,8 @@ class ScanProgress:
         return ScanResult(
             started_at=self.started_at + clock_moved,
             run_started_at=run.started_at + clock_moved,
-            interval=self._interval,
+            interval=self._options.interval,
+            phase=self._options.phase,
             spent=self._spent + max(0.0, now - run.started_at - clock_moved),
             seen=sanity.seen,
             changed=sanity.changed,
@@ -135,8 +151,9 @@ class ScanProgress:
             statuses=merge_statuses(self._statuses, statuses) if self._step.learns else "",
             clock_offset=offset,
             first_scan_at=self._first_scan_at,
+            began=self._began or 0,
             discovery=self.discovery,
-            is_still=not (moved or self._is_resumed or self.holes or self._has_changed),
+            is_still=not (moved or self._is_resumed or self.holes or self._touched >= self._first_request()),
             unread=self.unread,
             unread_records=sum(hole.records for hole in self.holes),
             holes=msgspec.json.encode(self.holes).decode() if self.holes else "",
@@ -153,7 +170,9 @@ def _parse(holes: str) -> list[Hole]:
 
 def count_unreadable(page: FetchedPage, changes: Iterable[Change]) -> int:
     """Return how many records of a page cannot be read, whether that is new or was known."""
-    states = (Action.UNREADABLE, Action.PARKED)
-    return sum(bool(record.problem) for record in page.observed) + sum(
-        change.action in states and not change.observed.problem for change in changes
+    unidentified = [record for record in page.observed if record.problem]
+    return len(unidentified) + sum(
+        change.action in {Action.UNREADABLE, Action.PARKED} and not change.observed.problem
+        for change in changes
+        if change.problem
     )

@@ -29,7 +29,7 @@ from worker.capture.scan.unreadable_pages import PageSplitter, SplitPage
 from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.state.run import Covered
 from worker.capture.writer import RecordWriter
-from worker.errors import OrderMeshError, UnreadableAnswer
+from worker.errors import OrderMeshError, ResponseTooLarge, UnreadableAnswer
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Scanner:
         self._paginator: Paginator = self._full_scan or fast_paginator(
             search, step, cursor, window=window, listing=listing
         )
-        self._progress = ScanProgress(step, cursor, self._run, self._options.interval, self._clock.now())
+        self._progress = ScanProgress(step, cursor, self._run, self._options, self._clock.now())
         self.sanity = self._progress.sanity
         self._scan = 0.0 if self._full_scan is None else self._progress.started_at
         self._writer = RecordWriter(session, is_scan=True, scan=self._scan)
@@ -89,6 +89,8 @@ class Scanner:
         stop: Stop | None = None
         if self._full_scan is not None and not self._session.cursor.scan.started:
             await self._store.begin_sweep()
+        session = self._session
+        self._fetcher.known = await session.know_records() if self._full_scan else session.held_records()
         with plain_errors():
             async with anyio.create_task_group() as fetching:
                 pages = PageQueue(self._fetcher, paginator, fetching)
@@ -96,6 +98,7 @@ class Scanner:
                     self._session.lease.check()
                     if stop := await self._session.gate.check(self._run.published, self._deadline):
                         break
+                    self._check_length()
                     await self._publish_page(await self._next_page(pages))
                 fetching.cancel_scope.cancel()
         if paginator.done and self.capped and step.may_seek:
@@ -106,9 +109,28 @@ class Scanner:
             )
         if paginator.done and not paginator.unsettled:
             self._shown |= self._fetcher.shown
+            if self._full_scan is not None:  # it may have taken hours, in which the clock was put back
+                await self._clock.sync()
             return await self._end()
         # Its pages may have moved as often as they were read.
         return await self._stop(stop or Stop(StopCause.OUT_OF_TIME))
+
+    def _check_length(self) -> None:
+        """Check that the list may have another page.
+
+        Raises:
+            ResponseTooLarge: It has as many pages as the settings permit: it has no end.
+
+        """
+        most, paginator = self._options.max_scan_pages, self._paginator
+        if paginator.next_page >= most:
+            raise ResponseTooLarge(
+                self.resource.search,
+                f"{most} pages, so it may have no end. If it is as long, raise ORDERSYNC_API__MAX_SCAN_PAGES or "
+                "ORDERSYNC_API__PAGE_SIZE",
+                page=paginator.next_page,
+                what="the list",
+            )
 
     async def _stop(self, stop: Stop) -> ReadResult:
         """Commit that the read ends here for now."""
@@ -168,7 +190,7 @@ class Scanner:
             splitter = PageSplitter(self._fetcher.fetch)
             page = await splitter.read(number, width, error, control=0 if number else 1, total=total)
             self._failed_page = None
-            self._is_lost = not page.page.observed
+            self._is_lost = not page.page.count
             return page
 
     async def _publish_page(self, split: SplitPage) -> None:
@@ -176,14 +198,14 @@ class Scanner:
         page = split.page
         self._progress.holes += split.holes
         if self._paginator.next_page == 0:
-            self._progress.discovery = self._progress.discovery.at_first_page(page.total, len(page.observed))
+            self._progress.discovery = self._progress.discovery.at_first_page(page.total, page.count)
         if await self._strangers.judge(page) is Evidence.OURS:
             found = await self._write_page(page)
         else:
             found = []
             self._progress.withhold(page)
-        keys = [record.key for record in page.observed]
-        self._paginator.accept(PageSummary(keys, page.total, page.times, found, page.after, split.unread))
+        summary = PageSummary(page.identities, page.total, page.times, found, page.after, split.unread)
+        self._paginator.accept(summary)
         if self._full_scan is not None and self._full_scan.records is not None:
             self.sanity.seen = self._full_scan.records  # without a page that came again
 
@@ -195,7 +217,9 @@ class Scanner:
         def move(written: Written) -> Checkpoint | None:
             self._progress.discover(before, written.changes)
             self._progress.unreadable = unreadable + count_unreadable(page, written.changes)
-            return self._checkpoint(number + 1, after=page.after) if written.pending else None
+            if not written.pending:
+                return None
+            return self._checkpoint(number + 1, after=page.after, count=page.count)
 
         if page.decoded:
             await self._open.add(self._fetcher.shown)
@@ -204,6 +228,7 @@ class Scanner:
             where=f"{self.resource.search} page {number}",
             checkpoint=move,
             decoded=page.decoded,
+            prepared=page.prepared,
         )
         self._progress.observe(page, written.changes, self._clock.now())
         self._log_page(number, page, written)
@@ -211,17 +236,16 @@ class Scanner:
 
     def _log_page(self, number: int, page: FetchedPage, written: Written) -> None:
         events = len(written.published)
-        self._log.debug("page_committed", page=number, records=len(page.observed), events=events)
-        for change in written.changes:
-            if change.action is Action.UNREADABLE:
-                self._log.error(
-                    "record_unreadable",
-                    operation=self.resource.search,
-                    page=number,
-                    reason=change.problem,
-                    advice="The record was stored as a dead letter; the other records were read. To see it: "
-                    "ordersync dead list.",
-                )
+        self._log.debug("page_committed", page=number, records=page.count, events=events)
+        for change in written.of(Action.UNREADABLE):
+            self._log.error(
+                "record_unreadable",
+                operation=self.resource.search,
+                page=number,
+                reason=change.problem,
+                advice="The record was stored as a dead letter; the other records were read. To see it: "
+                "ordersync dead list.",
+            )
 
     async def _commit(
         self,
@@ -231,10 +255,13 @@ class Scanner:
         changes: Sequence[Change] = (),
         letters: Sequence[Change] = (),
         refresh: RefreshResult | None = None,
+        as_of: Cursor | None = None,
+        follows: bool = False,
     ) -> bool:
         """Write how the step has ended, and the run record where that ends the run; without a result it fails.
 
-        False if a state is no longer the one that was looked up.
+        False if a state is no longer the one that was looked up, or `as_of` is no longer the cursor. `follows`: what
+        follows needs the lease.
         """
         if result is not None:
             self._session.end(result)
@@ -244,7 +271,13 @@ class Scanner:
         after = self._paginator.ask(self._paginator.next_step).after
         checkpoint = self._checkpoint(self._paginator.next_page, cursor, refresh, after=after)
         return await self._session.commit(
-            checkpoint, changes=changes, letters=letters, where=self.resource.search, record=ends_here
+            checkpoint,
+            changes=changes,
+            letters=letters,
+            where=self.resource.search,
+            record=ends_here,
+            as_of=as_of,
+            last=ends_here and not follows,
         )
 
     def _checkpoint(
@@ -254,12 +287,13 @@ class Scanner:
         refresh: RefreshResult | None = None,
         *,
         after: str = "",
+        count: int = 0,
     ) -> Checkpoint:
         """Return what a commit moves: how far a full scan has come (other reads start over), and `cursor`."""
         moved: CursorUpdate = cursor or {}
         if self._full_scan is not None:
             moved = {
-                **self._full_scan.cursor_fields(next_page, after),
+                **self._full_scan.cursor_fields(next_page, after, count=count),
                 **checkpoint(self._step, self._result()),
                 **moved,
             }
@@ -287,7 +321,7 @@ class Scanner:
         )
         known, is_likely = await self._load_cursor(), await evidence.is_likely()
         # What a person has accepted of the next full scan is believed whatever the scan has shown.
-        accepted = self._full_scan is not None and await self._store.deletes_accepted()
+        accepted = self._full_scan is not None and await self._session.deletes_accepted()
         anomaly = "" if accepted else await evidence.find_anomaly(known, self._shown)
         unread = self._progress.unread
         ended = None if run.unreadable and not anomaly else ReadResult(suspicion=anomaly or unread)
@@ -310,7 +344,7 @@ class Scanner:
                 ended = PARTIAL if absences.moved else ended
                 run.freshness = now - result.started_at if ended.is_complete else None
                 run.covered = self._step.covers if ended.is_complete else Covered.NOTHING
-            after = self._options.confirm_after
+            after = self._confirm_after
             fields: CursorUpdate = {
                 **conclude(self._step, result, known, now, confirm_after=after),
                 **absences.counted,
@@ -319,9 +353,17 @@ class Scanner:
             if is_believed and self._full_scan is not None and known.stale:
                 refresh = replace(refresh, settled=await self._store.stale_but_in(self._scan))
             dead = [] if anomaly else evidence.letters(known)
-            if await self._commit(fields, ended, changes=absences.deleted, letters=dead, refresh=refresh):
+            if await self._commit(
+                fields,
+                ended,
+                changes=absences.deleted,
+                letters=dead,
+                refresh=refresh,
+                as_of=known if self._full_scan and self._session.found else None,
+                follows=absences.accepted,
+            ):
                 break
-            known = await self._load_cursor()
+            known = await self._session.load_cursor()
         if ended is None:
             raise UnreadableAnswer(
                 self.resource.search,
@@ -333,10 +375,21 @@ class Scanner:
         return ended
 
     @property
+    def _confirm_after(self) -> float:
+        """Seconds after which a second empty list confirms a first one, by a clock that has run steadily meanwhile."""
+        after = self._options.confirm_after
+        return after if self._clock.steady_for() >= after else float("inf")
+
+    @property
     def unread(self) -> str:
         """Which records of the list the server does not serve, in words."""
         return self._progress.unread
 
     async def _load_cursor(self) -> Cursor:
-        """Return the cursor that the end of the step goes by. A full scan has itself added to its counts of records."""
-        return self._session.cursor if self._full_scan is None else await self._session.load_cursor()
+        """Return the cursor that the end of the step goes by.
+
+        A full scan has itself added to its counts of records, unless it has committed nothing. If somebody else has,
+        the last commit finds that out.
+        """
+        session = self._session
+        return session.cursor if self._full_scan is None or session.found else await session.load_cursor()

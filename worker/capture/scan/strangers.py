@@ -35,7 +35,7 @@ class Evidence(Enum):
 
 def shows_no_known(page: FetchedPage) -> bool:
     """Return True if a page shows records, and none of them is known."""
-    if not page.observed or len(page.decoded) < len(page.observed):
+    if page.known or not page.observed or len(page.decoded) < len(page.observed):
         return False
     return all(not record.before and record.observed.identifier for record in page.decoded)
 
@@ -61,7 +61,7 @@ class Strangers:
         if not cursor.baseline or not cursor.tracked:
             return Evidence.OURS
         if not shows_no_known(page):
-            self.met = self.met or bool(page.observed)
+            self.met = self.met or page.count > 0
             return Evidence.OURS
         if cursor.withheld or await session.store.deletes_accepted():
             return (

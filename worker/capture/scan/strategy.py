@@ -56,9 +56,10 @@ class PageRequest(NamedTuple):
 class PageSummary:
     """What one page has shown to a paginator.
 
-    `times`: when its records were modified, in their order (milliseconds since 1970), 0 for a record without a time;
-    only where the step `wants_times`. `found`: likewise for the records that were new, or had changed. `after`: the
-    continuation that leads to the next page, where there is one. `unread`: how many of its records cannot be read.
+    `ids`: the identities of its records, in their order. `times`: likewise when they were modified (milliseconds since
+    1970), 0 for a record without a time; only where the step `wants_times`. `found`: likewise for the records that were
+    new, or had changed. `after`: the continuation that leads to the next page, where there is one. `unread`: how many
+    of its records cannot be read.
     """
 
     ids: Sequence[bytes]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from ordersync_consumer.redaction import words_of
 from worker.capture.failures import may_be_of_one_page
 from worker.capture.records.diff import Action, Change, RawRecord
 from worker.capture.records.fingerprint import pack_unreadable, raw_fingerprint
@@ -98,7 +99,7 @@ class PageSplitter:
 
     async def _split(self, first: int, size: int, error: OrderMeshError) -> None:
         if size == 1 or self._failed > MAX_FAILED:
-            self._holes.append(Hole(first, size, str(error)[:MAX_WHY]))
+            self._holes.append(Hole(first, size, words_of(error, MAX_WHY)))
             return
         part = part_size(size)
         for start in range(first, first + size, part):
@@ -114,7 +115,7 @@ class PageSplitter:
             if split:
                 await self._split(first, size, error)
             else:
-                self._holes.append(Hole(first, size, str(error)[:MAX_WHY]))
+                self._holes.append(Hole(first, size, words_of(error, MAX_WHY)))
 
 
 def part_size(size: int) -> int:
@@ -125,13 +126,13 @@ def part_size(size: int) -> int:
 def _is_honoured(parts: Sequence[tuple[int, int, FetchedPage]], total: int | None) -> bool:
     """Whether the parts have as many records as were requested, so that no record is left out between them."""
     for place, (first, size, page) in enumerate(parts):
-        count = len(page.observed)
+        count = page.count
         if count > size:
             return False
         if total is not None:
             if count < min(size, max(0, total - first)):
                 return False
-        elif count < size and any(later.observed for _, _, later in parts[place + 1 :]):
+        elif count < size and any(later.count for _, _, later in parts[place + 1 :]):
             return False
     return True
 
@@ -140,7 +141,7 @@ def _within(
     holes: Sequence[Hole], parts: Sequence[tuple[int, int, FetchedPage]], total: int | None
 ) -> tuple[Hole, ...]:
     """Return the holes before the end of the list: behind it a server may answer anything."""
-    ends = [first + len(page.observed) for first, size, page in parts if len(page.observed) < size]
+    ends = [first + page.count for first, size, page in parts if page.count < size]
     end = min(ends, default=None) if total is None else total
     if end is None:
         return tuple(sorted(holes))
@@ -157,6 +158,8 @@ def _joined(pages: Sequence[FetchedPage], total: int | None) -> FetchedPage:
         total,
         [record for page in pages for record in page.decoded],
         [time for page in pages for time in page.times],
+        known=sum(page.known for page in pages),
+        identities=[identity for page in pages for identity in page.identities],
     )
 
 

@@ -26,7 +26,7 @@ from worker.capture.resync.runner import ResyncRunner
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.store import StateStore
 from worker.config.sections import Account, ApiSettings
-from worker.ordermesh.client import Usage
+from worker.ordermesh.http.usage import Usage
 
 pytestmark = pytest.mark.anyio
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
+from msgspec import Raw
 
+from tests.support.tools import missing
 from tests.support.worker import Bench, BenchMaker
+from worker.capture.context import PollSession
 from worker.capture.reconcile import reconciler
 from worker.capture.reconcile.comparison import Window
+from worker.capture.records import compiled
+from worker.capture.records.diff import RawRecord
 from worker.capture.registry import ORDERS
 from worker.capture.resync.requests import ResyncRequest
 from worker.capture.state.open_records import OpenRecords
@@ -67,6 +72,33 @@ async def test_the_cost_follows_the_open_orders(bench: BenchMaker) -> None:
                 costs.append(run.usage.requests)
                 assert run.usage.requests < (await b.cursor()).scan.pages
     assert costs[1] <= costs[0] + 2
+
+
+async def test_the_first_scan_reads_each_order_in_one_pass(
+    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its content along with its id, also where the scan learns the statuses; later only what has changed is read."""
+    if compiled.missing:
+        missing("the compiled reader was not built")
+    contents = list[int]()
+
+    observe = PollSession.observe
+
+    def observed(session: PollSession, records: Sequence[Raw], **how: bool) -> list[RawRecord]:
+        found = observe(session, records, **how)
+        contents.append(sum(one.content is not None for one in found))
+        return found
+
+    monkeypatch.setattr(PollSession, "observe", observed)
+    with SandboxServer(orders=60) as sandbox:
+        async with bench(sandbox, probe=True, page_size=20) as b:
+            await settled(b)
+            assert sum(contents) == 60
+            contents.clear()
+            b.adjust(complete_every=0.0)
+            assert (await b.poll()).plan == "open+sweep"
+            assert contents
+            assert not any(contents)
 
 
 async def test_changes_of_open_orders(bench: BenchMaker) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.capture.scan.continuation import MAX_EMPTY, ContinuationPaginator, LoopWatch
@@ -13,10 +13,10 @@ from worker.errors import UnreadableAnswer
 
 
 def paginator(
-    *, after: str = "", watch: str = "", total: int = 0, expected: int = 0, start: int = 0
+    *, after: str = "", watch: str = "", total: int = 0, expected: int = 0, start: int = 0, width: int = 0
 ) -> ContinuationPaginator:
     pages = OffsetPaginator(
-        "x", page_size=10, window=4, by_number=False, total=total, expected=expected, start=start
+        "x", page_size=10, window=4, by_number=False, total=total, expected=expected, start=start, width=width
     )
     return ContinuationPaginator("x", pages, after=after, watch=watch)
 
@@ -30,6 +30,7 @@ def page(*rows: int, after: str = "", total: int | None = None) -> PageSummary:
     total=st.sampled_from(["true", "page", "zero", "few", None]),
     stops=st.sets(st.integers(0, 19)),
 )
+@example(sizes=[11, 0], total="true", stops={1})
 def test_reads_everything(sizes: list[int], total: str | None, stops: set[int]) -> None:
     """Pages of any length, empty ones as well, with any total that is not too high, in one go or resumed."""
     rows = list(range(sum(sizes)))
@@ -41,7 +42,7 @@ def test_reads_everything(sizes: list[int], total: str | None, stops: set[int]) 
         shown, after = rows[sum(sizes[:number]) : sum(sizes[: number + 1])], f"t{number + 1}"
         after = after if number + 1 < len(sizes) else ""
         told = len(shown) if total == "page" else totals.get(total or "")
-        kept = plan.cursor_fields(plan.next_page + bool(shown), after)
+        kept = plan.cursor_fields(plan.next_page + bool(shown), after, count=len(shown))
         plan.accept(page(*shown, after=after, total=told))
         seen += shown
         number, asked = number + 1, asked + 1
@@ -53,6 +54,7 @@ def test_reads_everything(sizes: list[int], total: str | None, stops: set[int]) 
                 watch=kept["sweep_watch"],
                 total=kept["sweep_total"],
                 start=kept["sweep_page"],
+                width=kept["sweep_width"],
             )
             plan._pages.goes_over_again = False
         assert asked <= 2 * len(sizes)
