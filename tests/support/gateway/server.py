@@ -8,6 +8,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from email.utils import formatdate
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
@@ -137,7 +138,8 @@ class Gateway(LoopThread):
         if self.watch is not None:
             self.watch(path)
         answer = self._answer(path, query, head)
-        whole = _bytes(answer)
+        date = (f"Date: {formatdate(self.history.now(), usegmt=True)}",) if self.serving.dates else ()
+        whole = _bytes(answer, date)
         fault = self.faults.one_for(path, page, size_of(query, self.serving) if is_list else 0, whole)
         outcome = fault.action if fault is not None and fault.action != "slow" else str(answer.status)
         self.asked.append(Asked(time.time(), path, query, outcome))
@@ -199,10 +201,10 @@ class Gateway(LoopThread):
         return single_answer(self.history, self.serving, kind, identifier)
 
 
-def _bytes(answer: Answer) -> bytes:
+def _bytes(answer: Answer, headers: Iterable[str]) -> bytes:
     if answer == NO_CONTENT:
         return b"HTTP/1.1 204 No Content\r\n\r\n"
-    return _message(answer.status, json.dumps(answer.body, separators=(",", ":")).encode(), ())
+    return _message(answer.status, json.dumps(answer.body, separators=(",", ":")).encode(), headers)
 
 
 def _message(status: int, body: bytes, headers: Iterable[str]) -> bytes:

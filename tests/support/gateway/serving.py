@@ -39,6 +39,7 @@ class Serving:
         audit_page: Entries in a page of an audit log; None for the whole log.
         audit_total: The field with the number of entries; None if there is none.
         gone: The status for a record that does not exist.
+        dates: Answers say what time it is by the gateway's clock, in their `Date`.
         before_page: Called with the kind and the number of the page, counted from 0, before a page is made.
 
     """
@@ -62,6 +63,7 @@ class Serving:
     audit_page: int | None = None
     audit_total: str | None = "totalCount"
     gone: int = 404
+    dates: bool = True
     before_page: Callable[[str, int], Any] | None = None
 
 

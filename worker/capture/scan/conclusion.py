@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from worker.capture.failures import classify
+from worker.capture.lanes import next_poll
 from worker.capture.scan.discovery import Discovery
 from worker.capture.scan.sanity import server_time
 from worker.capture.scan.strategy import Strategy
-from worker.capture.state.cursor import MAX_UNCLEAN, SCAN_OVER
+from worker.capture.state.cursor import MAX_UNCLEAN, SCAN_OVER, fresh_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +37,7 @@ class ScanResult:
         started_at: When the read began.
         run_started_at: When this run of it began.
         spent: Seconds for which it was read.
-        interval: Seconds between two polls of the resource.
+        interval, phase: Seconds between two polls of the resource, and at which part of it they are due.
         seen: Records read.
         changed: Those among them that had changed.
         newest: The latest modification that was read (milliseconds since 1970), never less than the cursor's.
@@ -47,6 +48,7 @@ class ScanResult:
         pages: Pages with records; None where a keyset scan has no page numbers.
         statuses: The statuses of the records, as in `FullScanProgress`.
         first_scan_at: As in the cursor.
+        began: As in `FullScanProgress`.
         discovery: What the scan has found that nobody knew.
         is_still: It was read in one go, and nothing in the list has moved or changed meanwhile.
         proven: It is evidence that no record is unknown that existed when the first full scan began.
@@ -56,6 +58,7 @@ class ScanResult:
         holes: The same as JSON.
         bare: A read of newer changes in this run was empty, where it should have shown something.
         moved: Known records were not found that are there, or may be: others may have been missed as well.
+        missing: Known records that were not found, and are not known to be there.
         held_back: Records that were not found, where these are more than may be deleted at once.
         doubts: How much speaks against the last full scans, as in the cursor.
         again: The list is to be read again at once.
@@ -66,6 +69,7 @@ class ScanResult:
     started_at: float
     run_started_at: float
     interval: float
+    phase: float | None = None
     spent: float = 0.0
     seen: int = 0
     changed: int = 0
@@ -77,6 +81,7 @@ class ScanResult:
     pages: int | None = None
     statuses: str = ""
     first_scan_at: int = 0
+    began: int = 0
     discovery: Discovery = field(default_factory=Discovery)
     is_still: bool = True
     proven: bool = True
@@ -87,6 +92,7 @@ class ScanResult:
     holes: str = ""
     bare: bool = False
     moved: bool = False
+    missing: int = 0
     held_back: int = 0
     doubts: int = 0
     again: bool = False
@@ -97,6 +103,7 @@ def checkpoint(step: ScanStep, result: ScanResult) -> CursorUpdate:
     """Return what each commit of a full scan writes, beside how far its paginator has come. Other steps start over."""
     return {
         **result.discovery.fields,
+        "sweep_began": result.began,
         "sweep_size": step.page_size,
         "sweep_started": result.started_at,
         "sweep_unreadable": result.unreadable,
@@ -127,7 +134,7 @@ def conclude(
         return moved
     done: CursorUpdate = {
         **moved,
-        "due_at": now if result.again else result.started_at + result.interval,
+        "due_at": now if result.again else next_poll(result.started_at, result.interval, result.phase),
         "withheld": 0,
         "failures": 0,
         "error": "",
@@ -140,7 +147,7 @@ def conclude(
     if 0 < unclean < MAX_UNCLEAN and not result.unread:
         done["due_at"] = now
     if not (unclean or result.moved or result.unread) and done.get("baseline", True):
-        done |= {**cursor.fresh_after(step.covers, result.started_at, now), "last_success": now}
+        done |= {**fresh_after(step.covers, result.started_at), "last_success": now}
     return done
 
 
@@ -242,7 +249,7 @@ def _suspect(step: ScanStep, result: ScanResult) -> CursorUpdate:
     fields: CursorUpdate = {
         "suspicious": result.anomaly,
         "withheld": result.withheld if result.is_likely else 0,
-        "due_at": result.run_started_at + result.interval,
+        "due_at": next_poll(result.run_started_at, result.interval, result.phase),
         "failures": 0,
         "error": "",
         "error_code": "",

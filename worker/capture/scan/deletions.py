@@ -86,6 +86,7 @@ class Deletions:
             result,
             anomaly=anomaly,
             moved=self.moved,
+            missing=self.missing,
             held_back=self.held_back,
             doubts=self.doubts,
             again=self.again,
@@ -163,7 +164,7 @@ async def _find(
     session: PollSession, cursor: Cursor, *, accepted: bool, scan: float, deadline: float
 ) -> Deletions:
     store, single = session.store, session.options.single
-    seen, before = await store.shown(), await store.all_absent()
+    seen, before = await store.shown(), await session.all_absent()
     if seen == cursor.tracked and not cursor.scan.drift:
         nothing: CursorUpdate = {"accepted_deletes": 0}
         return Deletions(refresh=RefreshResult(present=list(before)), accepted=accepted, counted=nothing)
@@ -267,9 +268,11 @@ async def _judge_unproven(
         return replace(judged, refresh=dealt, held_back=unseen.count if cursor.doubts >= 2 else 0)
     waiting = await session.store.waiting([due.record(each) for each in names])
     deleted, absent, later = list[Change](), dict[str, int](), dict[str, float]()
+    # Where the clock has jumped ahead, the time between the two scans may not be up yet.
+    is_early = session.clock.steady_for() < session.options.confirm_after
     for identifier in unseen.identifiers:
         member, times = due.record(identifier), before.get(identifier, 0)
-        if accepted or member not in waiting:
+        if accepted or (member not in waiting and not (times and is_early)):
             times += 1
         change = None
         if times >= CONFIRMATIONS:

@@ -71,8 +71,9 @@ class Discovery:
 
         Args:
             changes: Those of the page.
-            began_at: When the list was first requested, by the clock of the server (milliseconds since 1970).
-            first_scan_at: Likewise the first one.
+            began_at: When the list was first requested, or earlier, by the clock that stamps its records (milliseconds
+                since 1970).
+            first_scan_at: When the first scan began, by the clock of the server (likewise).
 
         """
         known, found, moved = self.known, self.found, self.moved
@@ -80,11 +81,18 @@ class Discovery:
             is_new = change.grows > 0
             known += is_new and (change.created or change.modified) < began_at
             found += is_new and change.created < first_scan_at
-            moved += change.created < began_at <= change.modified
+            moved += began_at <= change.modified and not (is_new and change.created >= began_at)
         return replace(self, known=known, found=found, moved=moved)
 
     def is_proof(
-        self, cursor: Cursor, *, seen: int, again: bool, is_still: bool, believes_total: bool
+        self,
+        cursor: Cursor,
+        *,
+        seen: int,
+        again: bool,
+        is_still: bool,
+        believes_total: bool,
+        missing: int = 0,
     ) -> bool:
         """Whether no record is unknown that existed when the first full scan began.
 
@@ -94,9 +102,10 @@ class Discovery:
             again: This was the second pass of the scan.
             is_still: The list was read in one go, and nothing in it has moved or changed.
             believes_total: The list has not ended before its total.
+            missing: Known records that the scan did not find: the total may not count them, but unknown ones instead.
 
         """
-        hidden = self.listed - self.known if self.listed and believes_total else -1
+        hidden = self.listed - self.known + missing if self.listed and believes_total else -1
         if is_still and (
             hidden <= 0 or seen == self.listed
         ):  # records that are known exceed a total of the page alone

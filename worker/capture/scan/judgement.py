@@ -61,6 +61,7 @@ class Judgement:
             again=scan.again,
             is_still=result.is_still,
             believes_total=not scan.overruled,
+            missing=result.missing,
         )
 
     def letters(self, known: Cursor) -> list[Change]:

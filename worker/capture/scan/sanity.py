@@ -71,13 +71,14 @@ class SanityCheck:
         A time in the future must not move the mark past what has been read.
         """
         self.seen += count
-        self.changed += sum(change.action is Action.UPDATED for change in changes)
-        past = [change.modified for change in changes if change.modified <= now]
-        self.newest = max(self.newest, *past, 0)
-        self.latest = max(self.latest, self.newest, *(time for time in times if time <= now), 0)
-        if not self._fast:
-            self.missed += sum(self._was_due(change) for change in changes)
-            self._keep_witness(changes, now)
+        self.newest = max(self.newest, latest_until(now, [change.modified for change in changes]))
+        self.latest = max(self.latest, self.newest, latest_until(now, times))
+        created, updated = Action.CREATED, Action.UPDATED  # before Python 3.12 it takes time to get them
+        for change in changes:
+            self.changed += change.action is updated
+            if change.action in {created, updated} and not self._fast:
+                self.missed += self._was_due(change)
+                self._keep_witness(change, now)
 
     def find_anomaly(self, cursor: Cursor) -> str:
         """Return what speaks against this read, now that it has ended; empty where nothing does."""
@@ -100,23 +101,30 @@ class SanityCheck:
     def _is_far(self, last: int) -> bool:
         return last >= _MIN_LAST and not last <= 2 * self.seen <= 4 * last + 2 * _MORE
 
-    def _keep_witness(self, changes: Sequence[Change], now: float) -> None:
+    def _keep_witness(self, change: Change, now: float) -> None:
         """Keep the latest change: the filter or the sort that other reads use must show it."""
-        for change in changes:
-            latest = self.witness.modified or 0 if self.witness else 0
-            if change.action in {Action.CREATED, Action.UPDATED} and latest < change.modified <= now:
-                self.witness = SampleRecord(change.observed.identifier, change.modified, unchanged=True)
+        latest = self.witness.modified or 0 if self.witness else 0
+        if latest < change.modified <= now:
+            self.witness = SampleRecord(change.observed.identifier, change.modified, unchanged=True)
 
     def _was_due(self, change: Change) -> bool:
         """Whether a read of newer changes should have found it: it changed after the last full scan, and long ago."""
         cursor = self._cursor
-        if change.action not in {Action.CREATED, Action.UPDATED} or not cursor.swept_mark:
+        if not cursor.swept_mark:
             return False
         try:
             moved = not change.before or RecordState.unpack(change.before).modified < change.modified
         except ValueError:
             return False  # a foreign state says nothing
         return moved and cursor.swept_mark < change.modified < cursor.mark - OVERLAP_MS
+
+
+def latest_until(moment: float, times: Sequence[int]) -> int:
+    """Return the latest of these times that is not after a moment, all in milliseconds since 1970; 0 for none."""
+    latest = max(times, default=0)
+    if latest > moment:
+        latest = max((time for time in times if time <= moment), default=0)
+    return max(latest, 0)
 
 
 def _alike(one: int, other: int) -> bool:

@@ -11,12 +11,14 @@ import pytest
 
 from tests.integration.capture.test_poll import after_pages
 from tests.support.campaign import settle, worker_at
-from tests.support.faulty_gateway import Liar, order, orders, watching
+from tests.support.faulty_gateway import Liar, MovedClock, Query, order, orders, watching
 from tests.support.gateway import Gateway, Judge, Serving
+from worker.capture.causes import Cause
 from worker.capture.gate import NOT_PROVEN
 from worker.capture.health import Health, Verdict
 from worker.capture.health import judge as judge_health
 from worker.capture.registry import ORDERS
+from worker.capture.state.commit import Commit, Packed
 from worker.capture.state.run import Outcome
 from worker.capture.state.store import StateStore
 
@@ -117,7 +119,9 @@ async def test_an_order_that_slips_by_is_missed_by_no_complete_scan(
             run, cursor = await worker.poll(), await worker.cursor()
             assert (run.outcome, run.covered, run.freshness) == ("partial", "none", None)
             assert (run.error_code, run.error) == ("unproven", NOT_PROVEN)
-            assert judge_health(cursor, worker.clock.now()) == Verdict(Health.STARTING, NOT_PROVEN)
+            assert judge_health(cursor, worker.clock.now()) == Verdict(
+                Health.STARTING, NOT_PROVEN, Cause.UNPROVEN_SCAN
+            )
             assert (len(judge.missed()), cursor.fresh_as_of) == (1, 0)
             assert cursor.due_at <= worker.clock.now()
             (_, record) = (await worker.place.redis.xrevrange(worker.account.keys.runs, count=1))[0]
@@ -125,6 +129,33 @@ async def test_an_order_that_slips_by_is_missed_by_no_complete_scan(
             run = await worker.poll()
             assert (run.outcome, run.snapshot, run.created) == ("complete", 1, 0)
             assert judge.missed() == []
+
+
+@pytest.mark.parametrize("dates", [True, False])
+@pytest.mark.parametrize("ahead", [-7200.0, -30.0, 0.5, 30.0, 7200.0])
+async def test_another_clock_hides_no_move(redis_url: str, ahead: float, *, dates: bool) -> None:
+    """The clock of this host differs from that of the gateway, which may not say its time, and gives no total."""
+    serving = Serving(order="modified", total=None, dates=dates)
+    with Gateway(orders=32, serving=serving) as gateway, Judge(gateway, redis_url) as judge:
+        clock = MovedClock(ahead)
+        async with worker_at(gateway, redis_url, page_size=5, max_concurrency=1, clock=clock) as worker:
+            ids = gateway.history.ids("orders")
+            serving.before_page = once_before(5, lambda: gateway.history.change("orders", ids[:1]))
+            for new in (32 - 1, 1):  # one slips by
+                run = await worker.poll()
+                assert run.snapshot + run.created == new
+                assert (run.outcome is Outcome.COMPLETE) <= (judge.missed() == [])
+            for _ in range(2):
+                run = await worker.poll()
+            assert (run.outcome, judge.missed()) == (Outcome.COMPLETE, [])
+
+
+async def test_a_gateway_that_does_not_say_its_time(redis_url: str) -> None:
+    """Any change may be one of now, so the first scan proves nothing; the second one finds none, and is believed."""
+    with Gateway(orders=32, serving=Serving(dates=False)) as gateway:
+        async with worker_at(gateway, redis_url, page_size=5) as worker:
+            runs = [await worker.poll() for _ in range(2)]
+            assert [run.outcome.value for run in runs] == ["partial", "complete"]
 
 
 @pytest.mark.parametrize("order", ["-created", "created"])
@@ -172,7 +203,9 @@ async def test_a_first_scan_without_end_lets_changes_through(redis_url: str) -> 
                 assert changed[0] not in judge.missed()
                 assert (cursor.due_at <= worker.clock.now()) is (number < 2)
                 health = Health.STARTING if number < 2 else Health.DEGRADED
-                assert judge_health(cursor, worker.clock.now()) == Verdict(health, NOT_PROVEN)
+                assert judge_health(cursor, worker.clock.now()) == Verdict(
+                    health, NOT_PROVEN, Cause.UNPROVEN_SCAN
+                )
                 away.pop()
                 later(61 if number < 2 else 3601)
             serving.before_page = None
@@ -180,3 +213,28 @@ async def test_a_first_scan_without_end_lets_changes_through(redis_url: str) -> 
             assert (run.outcome, run.snapshot, cursor.unclean_scans) == ("complete", 1, 0)
             assert judge_health(cursor, worker.clock.now()).health is Health.OK
             assert judge.missed() == []
+
+
+async def test_pages_are_decided_before_their_turn(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was made ready is what is committed; an order that is shown twice meanwhile is looked up again."""
+    made, pack = list[int](), StateStore.pack
+
+    def counted(store: StateStore, commit: Commit) -> Packed | None:
+        made.append(len(commit.changes))
+        return pack(store, commit)
+
+    monkeypatch.setattr(StateStore, "pack", counted)
+    liar = Liar(records=orders(200))
+    first = dict(liar.records[3])
+
+    def again(path: str, query: Query) -> None:
+        if query.get("page") == "12":  # an order of the first page comes once more, with another content
+            liar.records[115] = {**first, "status": "Sent"}
+
+    liar.interfere = again
+    async with watching(liar, redis_url, page_size=10, max_concurrency=2) as w:
+        assert (await w.poll()).records == 200
+        assert sum(made) > 50
+        told = [event for event in await w.events() if event.subject == first["id"]]
+        assert [(event.action, event.version) for event in told] == [("snapshot", 1), ("updated", 2)]
+        assert len({event.subject for event in await w.events()}) == 199

@@ -31,6 +31,8 @@ def after(discovery: Discovery, *changes: Change, first: int = BEGAN) -> Discove
         # The total of the first page, whatever has moved since.
         (Discovery(listed=40, known=40, found=40), Cursor(), MOVES, True),
         (Discovery(listed=40, known=39, found=39), Cursor(), STILL, True),
+        # One that was known has gone, so that the total counts one that is not.
+        (Discovery(listed=40, known=40, found=40), Cursor(), {**MOVES, "missing": 1}, False),
         (Discovery(listed=40, known=39, found=39), Cursor(), MOVES, False),
         (Discovery(listed=41, known=39, found=39), Cursor(), STILL, False),
         # A total that what is known exceeds, or the end of the list contradicts, is none.
