@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ordersync_consumer.redaction import words_of
 from worker.backoff import Backoff
 from worker.cancellation import plain_errors
 from worker.capture import by_id
@@ -22,7 +23,7 @@ from worker.capture.resources import AuditLog, Resource
 from worker.capture.scan.nested import read_children, read_log
 from worker.capture.state import refresh_queue as due
 from worker.capture.state.commit import Checkpoint, RefreshResult
-from worker.capture.state.refresh_queue import CONFIRMATIONS
+from worker.capture.state.refresh_queue import CONFIRMATIONS, RefreshBatch
 from worker.capture.writer import Keep, RecordWriter, Written
 from worker.errors import (
     ApiError,
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
 
     from worker.capture.context import PollSession
     from worker.capture.records.diff import DecodedRecord, RawRecord
+    from worker.capture.refresh.backlog import AuditBacklog
     from worker.capture.state.cursor import CursorUpdate
-    from worker.capture.state.refresh_queue import RefreshBatch, RefreshKey
+    from worker.capture.state.refresh_queue import RefreshKey
+    from worker.capture.throttle import Throttle
     from worker.ordermesh.contract.findings import Capabilities
 
 BATCH = 50
@@ -95,7 +98,10 @@ class _Batch:
 
 
 class RecordRefresher:
-    """Reads what is due of one resource, or of one kind of audit log, for so many `seconds` at most."""
+    """Reads what is due of one resource, or of one kind of audit log, for so many `seconds` at most.
+
+    `refusal`: why the last read that failed alone, and is due again later, has failed; "" if none has.
+    """
 
     def __init__(self, session: PollSession, capabilities: Capabilities, seconds: float) -> None:
         self._session, self._options, self._run = session, session.options, session.run
@@ -104,6 +110,8 @@ class RecordRefresher:
         self._deadline = session.clock.monotonic() + seconds
         self._limit = anyio.CapacityLimiter(max(1, session.options.window))
         self._wants_full_scan = False
+        self._at = ""
+        self.refusal = ""
         self._log = get_logger(
             account=self._run.account, resource=self._run.resource, run_id=self._run.run_id
         )
@@ -120,15 +128,41 @@ class RecordRefresher:
             self._session.lease.check()
             if stop := await self._session.gate.check(self._run.published, self._deadline):
                 return ReadResult(stop)
-            due_now = await self._queue.fetch(BATCH, max(MAX_WAIT_SECONDS, self._options.confirm_after))
+            due_now = await self._session.fetch_due(BATCH, max(MAX_WAIT_SECONDS, self._options.confirm_after))
+            self._at = due_now.at
             if not due_now.members:
                 return COMPLETE
-            batch = await self._fetch_all(due_now)
-            await self._commit(due_now, batch)
-            if batch.failure is not None:
-                raise batch.failure
+            await self._read_batch(due_now, {})
 
-    async def _fetch_all(self, due_now: RefreshBatch) -> _Batch:
+    async def read_backlog(self, backlog: AuditBacklog, throttle: Throttle) -> ReadResult:
+        """Read the audit logs of a backlog until it is done, or the gate stops the read.
+
+        Logs that become due meanwhile are read first.
+
+        Raises: as `read`.
+
+        """
+        position = self._session.cursor.backlog
+        while True:
+            result = await self.read()
+            if not result.is_complete:
+                return result
+            batch = await backlog.next(position)
+            position = batch.position
+            if not batch.members:
+                await self._session.update({"backlog": position})
+                return COMPLETE
+            await self._read_batch(RefreshBatch(self._at, batch.members), {"backlog": position}, throttle)
+
+    async def _read_batch(
+        self, due_now: RefreshBatch, moved: CursorUpdate, throttle: Throttle | None = None
+    ) -> None:
+        batch = await self._fetch_all(due_now, throttle)
+        await self._commit(due_now, batch, moved if batch.failure is None else {})
+        if batch.failure is not None:
+            raise batch.failure
+
+    async def _fetch_all(self, due_now: RefreshBatch, throttle: Throttle | None) -> _Batch:
         batch = _Batch()
         with plain_errors():
             async with anyio.create_task_group() as fetching:
@@ -137,7 +171,7 @@ class RecordRefresher:
                     if member is None:
                         batch.done.append(text)  # not written by this program
                     else:
-                        fetching.start_soon(self._fetch, text, member, batch)
+                        fetching.start_soon(self._fetch, text, member, batch, throttle)
         await self._judge(batch)
         return batch
 
@@ -154,11 +188,15 @@ class RecordRefresher:
             if len(errors) >= MAX_REFUSED and all(isinstance(error, ServerError) for error in errors):
                 batch.failure = errors[0]
         for text, error in batch.refused:
+            self.refusal = words_of(error)
             await self._postpone(text, batch, error)
 
-    async def _fetch(self, text: str, member: RefreshKey, batch: _Batch) -> None:
+    async def _fetch(self, text: str, member: RefreshKey, batch: _Batch, throttle: Throttle | None) -> None:
         """Read one member. It does not raise: an error must not cancel the other reads."""
         async with self._limit:
+            if throttle is not None and not await throttle.wait(self._session.stop):
+                batch.later[text] = 0.0
+                return
             if batch.failure is not None:
                 return  # it stays due
             try:
@@ -259,9 +297,9 @@ class RecordRefresher:
             retry_in_s=wait,
         )  # fmt: skip
 
-    async def _commit(self, due_now: RefreshBatch, batch: _Batch) -> None:
+    async def _commit(self, due_now: RefreshBatch, batch: _Batch, moved: CursorUpdate) -> None:
         if isinstance(self._session.source, AuditLog):
-            await self._commit_logs(due_now, batch)
+            await self._commit_logs(due_now, batch, moved)
         else:
             await self._commit_records(due_now, batch)
 
@@ -323,13 +361,16 @@ class RecordRefresher:
         held, content = decoded.held, decoded.content
         if held is None or content is None or held.is_gone:
             return False
-        return self._writer.fields.held(held.fields) - content.ignored == frozenset(content.visible)
+        known = self._writer.fields.held(held.fields)
+        return {name for name in known if name not in content.ignored} == frozenset(content.visible)
 
-    async def _commit_logs(self, due_now: RefreshBatch, batch: _Batch) -> None:
+    async def _commit_logs(self, due_now: RefreshBatch, batch: _Batch, moved: CursorUpdate) -> None:
         recorded = await self._writer.write_logs(
             [(audit.subject_of(member.path), raw, entries) for member, raw, entries in batch.logs],
             where=self._where,
-            checkpoint=self._checkpoint(RefreshResult(at=due_now.at, done=batch.done, later=batch.later)),
+            checkpoint=Checkpoint(
+                moved, refresh=RefreshResult(at=due_now.at, done=batch.done, later=batch.later)
+            ),
         )
         await self._queue.note_cut(batch.cut)
         await self._queue.succeeded(batch.done)

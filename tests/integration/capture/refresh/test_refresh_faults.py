@@ -232,7 +232,8 @@ async def test_one_log_that_may_not_be_read_holds_up_no_other(
 async def test_a_gateway_that_answers_nothing_is_not_asked_for_all(bench: BenchMaker) -> None:
     """When every log of a batch fails with a 5xx the poll has failed; the rest is not tried before the next one."""
     async with bench(intervals=BOTH, attempts=1) as b:
-        b.sandbox.store.create(100)
+        await b.poll()
+        b.sandbox.store.create(150)
         await b.poll()
         b.sandbox.faults.replace([FaultRule("status", operation="orders.audit_logs", code=503)])
         run = await b.poll(ORDER_AUDIT)
@@ -377,6 +378,8 @@ async def test_what_is_never_there_is_not_asked_for_for_ever(bench: BenchMaker) 
 async def test_a_server_that_asks_for_a_pause_gets_it(bench: BenchMaker) -> None:
     """A 429 concerns all that is due: the poll ends, nothing is put off for itself, and what was read is committed."""
     async with bench(intervals=BOTH, attempts=1, max_concurrency=1) as b:
+        await b.poll()
+        b.sandbox.store.change(b.sandbox.store.ids())
         await b.poll()
         limit = FaultRule("status", operation="orders.audit_logs", after=10, code=429, retry_after=600)
         b.sandbox.faults.replace([limit])
