@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import msgspec
 
+from ordersync_consumer.redaction import words_of
 from worker.cancellation import finish
 from worker.clock import is_ahead
 from worker.errors import DataError, LeaseLost
 from worker.redis import scripts
 from worker.redis.connections import answer
+from worker.redis.stored import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,8 +66,9 @@ class ReconcileCounts(msgspec.Struct):
 
     `records` were looked at, of which `verified` are proven; `entries` of their audit logs lay within the window.
     `found`: gaps, records of which something was not published; `healed` of them were, and `open` are not.
-    `absent`: records that were answered not to be there, and whose deletion is not published yet. `timeless`: entries
-    that tell no time. `requests`: what it has cost. `healed_at`: gaps healed by the hour (since 1970) of their entry.
+    `absent`: records that were answered not to be there, and whose deletion is not published yet. `erased`: records
+    that a person has erased; they are not looked at, and nothing is said of them. `timeless`: entries without a time.
+    `requests`: what it has cost. `healed_at`: gaps healed by the hour (since 1970) of their entry.
     """
 
     records: int = 0
@@ -75,6 +78,7 @@ class ReconcileCounts(msgspec.Struct):
     healed: int = 0
     open: int = 0
     absent: int = 0
+    erased: int = 0
     timeless: int = 0
     requests: int = 0
     healed_at: dict[int, int] = {}
@@ -127,10 +131,10 @@ class ReconcileProgress:
                 if name in values:
                     values[name] = msgspec.json.decode(values[name])
             return msgspec.convert(values, cls, strict=False)
-        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise DataError(
-                f"the progress of reconciliation cannot be read: {error}. Delete the key to start reconciliation "
-                "again."
+                f"the progress of reconciliation cannot be read: {words_of(error)}. Delete the key to start "
+                "reconciliation again."
             ) from None
 
 
@@ -150,7 +154,22 @@ class ReconcilePass:
 
 
 def is_due(due_at: float, interval: float, began: float, *, every: float, now: float) -> bool:
-    """Return True if a slice of reconciliation is due at `now` (seconds since 1970).
+    """Return True if a slice of reconciliation is due at `now`; the arguments are those of `wait_of`."""
+    return wait_of(due_at, interval, began, every=every, now=now) <= 0
+
+
+def due_in(
+    due_at: bytes | None, interval: bytes | None, began: bytes | None, *, every: float, now: float
+) -> float:
+    """Return the seconds until a slice is due by these fields of the hash; 0 if they cannot be read."""
+    try:
+        return wait_of(float(due_at or 0), float(interval or 0), float(began or 0), every=every, now=now)
+    except ValueError:
+        return 0.0
+
+
+def wait_of(due_at: float, interval: float, began: float, *, every: float, now: float) -> float:
+    """Return the seconds until a slice of reconciliation is due; 0 or less for now.
 
     A shorter interval counts at once. What lies further ahead than a pass or a slice ever waits, or began in the
     future, is due as well: the clock was put back since it was written.
@@ -160,12 +179,13 @@ def is_due(due_at: float, interval: float, began: float, *, every: float, now: f
         interval: Field of the progress: the interval when `due_at` was written.
         began: Field of the progress.
         every: The interval of the settings, in seconds.
-        now: The current time.
+        now: The current time, in seconds since 1970.
 
     """
     if interval and not began:
         due_at += min(0.0, every - interval)
-    return not 0 < due_at - now <= max(every, MAX_WAIT_SECONDS) or is_ahead(began, now)
+    wait = due_at - now
+    return wait if wait <= max(every, MAX_WAIT_SECONDS) and not is_ahead(began, now) else 0.0
 
 
 class Coverage:
@@ -194,7 +214,7 @@ class Coverage:
         for identifier, value in (await answer(self._redis.hgetall(self._gaps))).items():
             try:
                 result[identifier.decode("utf-8", "surrogatepass")] = msgspec.json.decode(value, type=Gap)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except UNREADABLE:
                 continue
         return result
 
@@ -205,7 +225,7 @@ class Coverage:
         for _, fields in await self._redis.xrange(self._passes, min=oldest):
             try:
                 result.append(msgspec.json.decode(fields[b"pass"], type=ReconcilePass))
-            except (msgspec.DecodeError, KeyError):
+            except (*UNREADABLE, KeyError):
                 continue  # of another hand
         return result
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import redis.exceptions
 
+from ordersync_consumer.redaction import words_of
 from worker.backoff import Backoff
 from worker.capture.context import PollSession
 from worker.capture.gate import ResourcePaused
@@ -30,11 +31,11 @@ from worker.capture.reconcile.progress import (
     is_due,
 )
 from worker.capture.reconcile.server_clock import ServerClock
-from worker.capture.throttle import Throttle
 from worker.capture.reconcile.verifier import Verifier, VerifyOptions
-from worker.capture.state.lease import Renewed, acquire
+from worker.capture.state.lease import acquire
 from worker.capture.state.record_states import ScanPosition, StoredRecord, walk
 from worker.capture.state.run_history import History
+from worker.capture.throttle import Throttle
 from worker.clock import rfc3339
 from worker.errors import DataError, Forbidden, LeaseHeld, LeaseLost, OrderMeshError, RedisWentBack
 from worker.redis.refusals import explain, is_full
@@ -52,7 +53,8 @@ MAX_AT_ONCE = 50
 """Records in a batch; fewer where the budget is small, so that a batch takes only some seconds."""
 BATCH_SECONDS = 5.0
 RETRY_SECONDS = 60.0
-"""Seconds until a resource is tried again that cannot be verified yet: it was not read, or not lately."""
+"""Seconds until a resource is tried again that cannot be verified yet: it was not read, or not lately; less if the lag
+of the settings is less."""
 BACKOFF = Backoff(first=30.0, most=MAX_WAIT_SECONDS)
 """Until a pass that failed continues."""
 MAX_OPEN = 1000
@@ -92,7 +94,6 @@ class Reconciler:
         *,
         stop: Callable[[], bool] = lambda: False,
         slice_seconds: float = SLICE_SECONDS,
-        on_renew: Renewed | None = None,
     ) -> None:
         """Reconcile the `resources` that are due, the longest due first, for one slice.
 
@@ -108,7 +109,6 @@ class Reconciler:
                 resource=LEASE,
                 owner=f"{self._context.worker_id}/{uuid.uuid4().hex[:16]}",
                 clock=self._clock,
-                on_renew=on_renew,
             ) as lease:
                 for resource in await self._due(resources):
                     if stop() or self._clock.monotonic() >= deadline:
@@ -143,8 +143,8 @@ class Reconciler:
     async def _reconcile(self, session: PollSession, throttle: Throttle, deadline: float) -> None:
         resource, coverage = session.options.resource, self._coverage(session.source.name)
         current = _Slice(session, coverage, await coverage.load(), await coverage.gaps(), deadline)
-        if not session.cursor.baseline:
-            await self._postpone(current, RETRY_SECONDS)
+        if session.in_doubt or not session.cursor.baseline:
+            await self._postpone(current, min(RETRY_SECONDS, self._settings.lag + 1))
             return
         try:
             capabilities = await self._context.capabilities.ensure(resource, again=False)
@@ -156,12 +156,14 @@ class Reconciler:
                 return
             await self._slice(current, capabilities, throttle)
         except Forbidden as error:
-            await self._turn_off(current, str(error))
+            await self._turn_off(current, words_of(error))
         except OrderMeshError as error:
             failures = current.progress.failures + 1
             self._log_failure(resource.name, error.code, error)
             wait = BACKOFF.ceiling(failures)
-            await self._postpone(current, wait, failures=failures, error=str(error), error_code=error.code)
+            await self._postpone(
+                current, wait, failures=failures, error=words_of(error), error_code=error.code
+            )
 
     async def _postpone(self, current: _Slice, seconds: float, **fields: object) -> None:
         due_at = self._clock.now() + seconds
@@ -197,7 +199,7 @@ class Reconciler:
             lag=self._settings.lag,
         )
         if window.empty:
-            await self._postpone(current, RETRY_SECONDS)
+            await self._postpone(current, min(RETRY_SECONDS, self._settings.lag + 1))
             return False
         current.progress = replace(
             before,
@@ -254,6 +256,9 @@ class Reconciler:
             walk(self._context.redis, self._context.keys.states(name), current.session.cursor.buckets, start)
         ) as records:
             async for record in records:
+                if record.is_erased:
+                    verifier.counts.erased += 1
+                    continue
                 batch.append(record)
                 if len(batch) < size:
                     continue
@@ -333,6 +338,7 @@ class Reconciler:
             gaps_healed=counts.healed,
             gaps_open=counts.open,
             absent=counts.absent,
+            erased=counts.erased,
             timeless=counts.timeless,
             requests=counts.requests,
             duration_s=round(now - progress.began, 1),

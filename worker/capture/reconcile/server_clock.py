@@ -6,17 +6,18 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker.errors import NotFound, ServerError
+from worker.errors import NotFound, ServerError, Unaddressable
 from worker.ordermesh.contract.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from worker.capture.throttle import Throttle
     from worker.capture.resources import Resource
     from worker.capture.state.record_states import StoredRecord
+    from worker.capture.throttle import Throttle
     from worker.clock import Clock
-    from worker.ordermesh.client import OrderMeshClient, Usage
+    from worker.ordermesh.client import OrderMeshClient
+    from worker.ordermesh.http.usage import Usage
 
 MAX_TRIES = 5
 """Records whose logs are tried for an answer: that of one may be broken."""
@@ -53,6 +54,8 @@ class ServerClock:
                     reply = await self.client.call(
                         resource.audit, path={name: met.identifier}, usage=self.usage
                     )
+                except Unaddressable:  # nothing was sent
+                    continue
                 except (NotFound, ServerError):
                     tries += 1
                     if tries >= MAX_TRIES:

@@ -24,19 +24,19 @@ from worker.capture.state.record_states import buckets_of, states_of, unpacked
 from worker.capture.writer import Keep, RecordWriter
 from worker.clock import rfc3339
 from worker.errors import ApiError, Forbidden, NotFound, OrderMeshError, RateLimited, UnreadableAnswer
-from worker.ordermesh.client import Usage
 from worker.ordermesh.contract.operations import OPERATIONS
+from worker.ordermesh.http.usage import Usage
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from worker.capture.context import PollSession
-    from worker.capture.throttle import Throttle
     from worker.capture.records.diff import Change, DecodedRecord, RawRecord
     from worker.capture.records.fingerprint import RecordState
     from worker.capture.scan.nested import NestedList
     from worker.capture.state.record_states import StoredRecord
+    from worker.capture.throttle import Throttle
     from worker.ordermesh.http.reply import AuditEntry, Reply
 
 MAX_LOGGED = 20
@@ -120,6 +120,7 @@ class Verifier:
         self._limit = anyio.CapacityLimiter(session.options.window)
         self._failure: OrderMeshError | None = None
         self._logged = 0
+        self._with_past = session.context.account.audit_history == "all"
         self._whole_seconds = True  # until a record has a fraction
         self._log = get_logger()
 
@@ -225,7 +226,7 @@ class Verifier:
     ) -> Reply:
         """Read something of a record; `waited`: requests that have waited for their turn."""
         (name,) = OPERATIONS[key].path_parameters
-        used = Usage()
+        used = Usage(waited=self._run.usage.waited)
         try:
             return await self._session.context.client.call(
                 key, path={name: identifier}, query=query, usage=used, after=after
@@ -234,7 +235,7 @@ class Verifier:
             self._throttle.charge(used.requests - waited)
             usage = self._run.usage
             usage.requests, usage.retries = usage.requests + used.requests, usage.retries + used.retries
-            usage.budget_wait, usage.bytes = usage.budget_wait + used.budget_wait, usage.bytes + used.bytes
+            usage.bytes += used.bytes
             self.counts.requests += used.requests
 
     async def _read_log(self, check: RecordCheck) -> None:
@@ -256,7 +257,10 @@ class Verifier:
         check.observed = record
 
     async def _publish_changed(self, checks: Sequence[RecordCheck]) -> None:
-        """Make audit logs due that differ from what was published of them, where audit entries are published."""
+        """Make audit logs due that differ from what was published of them, where audit entries are published.
+
+        A log that was never read is one of the past: it is due if the logs of the past are read.
+        """
         name = self._options.logs
         if not name:
             return
@@ -269,7 +273,7 @@ class Verifier:
         await due.RefreshQueue(self._redis, self._keys, name).add(
             due.log_of(identifier)
             for (identifier, log), state in pairs
-            if state[:8] != raw_fingerprint(log.raw) and (state or log.items)
+            if state[:8] != raw_fingerprint(log.raw) and (state or (log.items and self._with_past))
         )
 
     # Publishing

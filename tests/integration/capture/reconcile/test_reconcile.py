@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
-from arq.connections import ArqRedis
 
-from jobs.reconcile import job_id
-from jobs.tick import tick
-from jobs.worker import make_queue
+from ordersync_consumer import tail as stream
+from ordersync_consumer.envelope import Event
+from tests.support.arq_worker import planned
 from tests.support.reconciling import HIDDEN, ORDERS_ALONE, SOON, be_due, coverage, one_pass
 from tests.support.waiting import eventually
 from tests.support.worker import Bench, BenchMaker
@@ -22,18 +19,14 @@ from worker.capture.reconcile import reconciler as reconcile
 from worker.capture.reconcile.progress import LEASE, Coverage, ReconcileProgress
 from worker.capture.reconcile.verifier import Verifier
 from worker.capture.registry import AUDIT_LOGS, ORDERS, SHIPMENTS
+from worker.capture.state.opening import Opener, Opening
 from worker.capture.state.pauses import Pause, Pauses
 from worker.config.sections import ReconcileSettings
-from worker.keys import KeySpace
-from ordersync_consumer.envelope import Event
-from ordersync_consumer import tail as stream
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule, Permissions
 from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
-
-QUEUE = KeySpace().queue(["default"])
 
 
 async def events_of(b: Bench, resource: str) -> list[Event]:
@@ -440,6 +433,43 @@ async def test_who_has_lost_the_lease_writes_nothing(
         assert not [event for event in await b.events() if event.reason == "reconcile"]
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["in the first full scan", "later"])
+async def test_what_a_poll_commits_meanwhile_is_no_loss(
+    few: BenchMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, first: bool
+) -> None:
+    """A slice loads the cursor, then a poll publishes: Redis holds more than the cursor says, and has lost nothing."""
+    logs.configure("json", "info")
+    async with few() as b:
+        if not first:
+            await b.poll()
+            b.sandbox.store.change(7)
+            await be_due(b)
+        plain = Opener.open
+
+        async def opened(self: Opener, owner: str, *, memory: bool) -> Opening | Pause:
+            found = await plain(self, owner, memory=memory)
+            monkeypatch.setattr(Opener, "open", plain)
+            assert (await b.poll()).outcome == "complete"
+            return found
+
+        monkeypatch.setattr(Opener, "open", opened)
+        await b.account.reconciler.run([ORDERS])
+        assert "redis_" not in capsys.readouterr().err
+        assert [event.sequence for event in await b.events()] == list(range(1, 51 if first else 58))
+
+
+async def test_it_waits_until_a_poll_has_looked_for_a_loss(few: BenchMaker) -> None:
+    """A worker that was killed may have given out numbers that Redis has lost: a poll looks, under its lease."""
+    async with few() as b:
+        await b.poll()
+        await be_due(b)
+        b.services.given_out.doubt("default/orders")
+        await b.account.reconciler.run([ORDERS])
+        assert asked(b, "orders.audit_logs") == 0
+        assert (await coverage(b).load()).due_at > b.services.clock.now()
+        await one_pass(b)
+
+
 async def test_a_pause_and_a_first_read_come_before_it(few: BenchMaker) -> None:
     """Nothing is asked of a resource that somebody has paused, nor before it was read once."""
     async with few() as b:
@@ -468,36 +498,19 @@ async def test_it_takes_its_share_of_the_budget(bench: BenchMaker) -> None:
 # --- the schedule -------------------------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def queue_of(url: str) -> AsyncIterator[ArqRedis]:
-    queue = make_queue(url, QUEUE)
-    try:
-        yield queue
-    finally:
-        await queue.aclose(close_connection_pool=True)
-
-
-async def test_the_tick_enqueues_it_when_it_is_due(few: BenchMaker, redis_url: str) -> None:
+async def test_it_is_planned_when_it_is_due(few: BenchMaker, redis_url: str) -> None:
     """One job for an account, after the first complete read; not while it is paused, and not when it is turned off."""
-    wanted = job_id(QUEUE, "default")
-    async with few() as b, queue_of(redis_url) as queue:
-        ctx = {"services": b.services, "redis": queue}
-        await tick(ctx)
-        assert await b.redis.zscore(QUEUE, wanted) is None
+    wanted = "reconcile/reconcile:default"
+    async with few() as b, planned(b.services, redis_url) as schedule:
+        assert wanted not in await schedule.due()
         await b.poll()
-        await tick(ctx)
-        await tick(ctx)
-        assert await b.redis.zscore(QUEUE, wanted) is not None
-        await queue.zrem(QUEUE, wanted)
-        await queue.delete(f"arq:job:{wanted}")
+        assert wanted in await schedule.due()
         await one_pass(b)
-        await tick(ctx)
-        assert await b.redis.zscore(QUEUE, wanted) is None
+        await schedule.planner.reconcile_ended(b.account.account)
+        assert wanted not in await schedule.due()
         await be_due(b)
         await Pauses(b.redis, b.account.keys).begin([Pause("orders", "stocktaking", "somebody", 0.0)])
-        await tick(ctx)
-        assert await b.redis.zscore(QUEUE, wanted) is None
-    async with few(reconcile=ReconcileSettings(every=0)) as b, queue_of(redis_url) as queue:
+        assert wanted not in await schedule.due()
+    async with few(reconcile=ReconcileSettings(every=0)) as b, planned(b.services, redis_url) as schedule:
         await Pauses(b.redis, b.account.keys).end(["orders"])
-        await tick({"services": b.services, "redis": queue})
-        assert await b.redis.zscore(QUEUE, wanted) is None
+        assert wanted not in await schedule.due()

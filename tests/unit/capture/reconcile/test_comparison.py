@@ -21,8 +21,8 @@ from worker.capture.reconcile.comparison import (
     window_of,
 )
 from worker.capture.reconcile.progress import is_due
-from worker.capture.throttle import Throttle
 from worker.capture.registry import CATEGORIES, ORDERS, SHIPMENTS
+from worker.capture.throttle import Throttle
 from worker.ordermesh.contract.findings import Capabilities, no, yes
 from worker.ordermesh.http.reply import AuditEntry
 
