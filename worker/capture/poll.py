@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import redis.exceptions
 
+from ordersync_consumer.redaction import words_of
 from worker.capture.context import PollSession
 from worker.capture.failures import Failure, classify, retry_delay
 from worker.capture.gate import PARTIAL, ReadResult, ResourcePaused, Stop, StopCause
@@ -18,6 +19,7 @@ from worker.capture.state.run import Outcome
 from worker.errors import (
     ContractMismatch,
     DataError,
+    Forbidden,
     LeaseHeld,
     LeaseLost,
     OrdersyncError,
@@ -25,6 +27,7 @@ from worker.errors import (
     RedisUnavailable,
     RedisWentBack,
 )
+from worker.queue.backpressure import StreamGlance
 from worker.redis.refusals import explain, is_full, refusal_of
 from worker.telemetry.log import Repeats, get_logger
 
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
     from worker.capture.context import AccountContext
     from worker.capture.resources import Captured
     from worker.capture.state.cursor import CursorUpdate
-    from worker.capture.state.lease import Renewed
     from worker.capture.state.run import Run
     from worker.queue.backpressure import PressureReport
 
@@ -63,9 +65,11 @@ class Poller:
         complete: bool = False,
         resume: bool = False,
         follow_ups_only: bool = False,
+        scheduled: bool = False,
+        backlog: bool = True,
         stop: Callable[[], bool] = lambda: False,
+        yields: Callable[[], bool] = lambda: False,
         slice_seconds: float = SLICE_SECONDS,
-        on_renew: Renewed | None = None,
         traceparent: str = "",
     ) -> Run:
         """Read one source and commit what changed; log the summary of the run.
@@ -83,26 +87,30 @@ class Poller:
             complete: Read all of the list, with a full scan that begins now: one that is under way is dropped.
             resume: With `complete`, resume the full scan that is under way, such as one of the same command.
             follow_ups_only: Read only the records that are due by id.
+            scheduled: Likewise if the list is not due by its cursor.
+            backlog: Read the audit logs of records of the past as well, if these are wanted.
             stop: True when the worker is to end.
+            yields: True when the poll is to give up its place, as if its time were over.
             slice_seconds: How long each part of the poll may take.
-            on_renew: Awaited with each renewal of the lease.
             traceparent: The trace to which the run belongs; without one it begins a trace.
 
         """
         session = PollSession(
-            self.context, source, reason=reason, stop=stop, seconds=slice_seconds, traceparent=traceparent
-        )
+            self.context, source, reason=reason, stop=stop, yields=yields, seconds=slice_seconds,
+            traceparent=traceparent,
+        )  # fmt: skip
         run = session.run
         with session.trace("poll") as span:
             try:
-                async with session.open(on_renew=on_renew):
+                async with session.open():
+                    only = follow_ups_only or (scheduled and not session.is_due)
                     await self._poll(
-                        session, complete=complete, resume=resume, follow_ups_only=follow_ups_only
+                        session, complete=complete, resume=resume, follow_ups_only=only, backlog=backlog
                     )
             except ResourcePaused as paused:
                 session.end(ReadResult(paused.stop))
             except LeaseHeld as error:
-                run.end(Outcome.HELD, error.code, str(error))
+                run.end(Outcome.HELD, error.code, words_of(error))
             except _NOT_RECORDED as error:
                 _fail(run, error)
             self._note_unrecorded(run)
@@ -119,18 +127,23 @@ class Poller:
             del self.unrecorded[run.resource]
 
     async def _poll(
-        self, session: PollSession, *, complete: bool, resume: bool, follow_ups_only: bool
+        self, session: PollSession, *, complete: bool, resume: bool, follow_ups_only: bool, backlog: bool
     ) -> None:
         if session.source.name not in self._settled:
             await session.store.settle(session.buckets)
             self._settled.add(session.source.name)
-        if stop := await self._begin(session):
+        if stop := await self._begin(session, complete=complete):
             session.end(ReadResult(stop))
             return
         scans, failures = ScanExecutor(session), session.cursor.failures
         try:
             result = await self._read(
-                session, scans, complete=complete, resume=resume, follow_ups_only=follow_ups_only
+                session,
+                scans,
+                complete=complete,
+                resume=resume,
+                follow_ups_only=follow_ups_only,
+                backlog=backlog,
             )
         except Exception as error:
             # When Redis is full there may still be room for the cursor, if not for a page.
@@ -143,6 +156,8 @@ class Poller:
                     resource=session.source.name,
                     advice="This is a defect of ordersync. Report it with this traceback.",
                 )
+            if isinstance(error, Forbidden):
+                await self.context.capabilities.record_forbidden(session.options.resource, error)
             if _contradicts_contract(error, session, failures):
                 await self.context.capabilities.mark_stale(session.options.resource)
             await self._record_failure(session, failure, failures, scans.failure_update(error))
@@ -159,11 +174,12 @@ class Poller:
         failed: CursorUpdate = {
             **fields,
             "failures": failures + 1,
+            "failing_since": session.cursor.failing_since if failures else self.context.clock.now(),
             "error": run.error,
             "error_code": run.error_code,
             "due_at": self.context.clock.now() + retry_delay(error, failures),
         }
-        await session.update(failed, record=True)
+        await session.update(failed, record=True, last=True)
 
     async def _read(
         self,
@@ -173,13 +189,14 @@ class Poller:
         complete: bool,
         resume: bool,
         follow_ups_only: bool,
+        backlog: bool,
     ) -> ReadResult:
         if isinstance(session.source, AuditLog):
-            return await read_logs(session, session.source)
+            return await read_logs(session, session.source, backlog=backlog)
         if follow_ups_only:
             result = await follow_up(session) or PARTIAL
             session.end(result)
-            await session.update({}, record=True)
+            await session.update({}, record=True, last=True)
             return result
         return await self._read_all(session, scans, complete=complete, resume=resume)
 
@@ -190,7 +207,7 @@ class Poller:
         result = await follow_up(session, MIN_STEP_SECONDS)
         if result is not None and result.stop and result.stop.cause is not StopCause.OUT_OF_TIME:
             session.end(result)
-            await session.update(session.stop_fields(result.stop), record=True)
+            await session.update(session.stop_fields(result.stop), record=True, last=True)
             return result
         result = await scans.read(complete=complete, resume=resume)
         if complete and result.is_complete:
@@ -198,14 +215,15 @@ class Poller:
             result = await follow_up(session) or result
         return result
 
-    async def _begin(self, session: PollSession) -> Stop | None:
+    async def _begin(self, session: PollSession, *, complete: bool) -> Stop | None:
         """Return why the poll must end before it reads: consumers, or Redis, have to catch up first."""
         cursor = session.cursor
-        report = await session.gate.check_backpressure(paused=bool(cursor.paused))
+        glance = session.opening.glance if session.opening else StreamGlance()
+        report = await session.gate.check_backpressure(glance, paused=bool(cursor.paused))
         stop = Stop(StopCause.BACKPRESSURE, report=report) if report.cause else None
-        session.begin()
+        session.begin(ends_with_commit=not complete)  # a complete one reads on after its scan
         if stop:
-            await session.update(session.stop_fields(stop))
+            await session.update(session.stop_fields(stop), last=True)
         elif cursor.paused:
             await session.update({"paused": ""})
         if stop and not cursor.paused:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from ordersync_consumer.envelope import Event
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.health import Health, judge
 from worker.capture.state.refresh_queue import RefreshQueue, record
-from ordersync_consumer.envelope import Event
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
@@ -154,7 +154,7 @@ async def test_two_states_on_two_pages_at_first_sight(bench: BenchMaker) -> None
         order = b.sandbox.store.ids()[2]
         newer = json.loads(b.sandbox.store.truth()[order]) | {
             "status": "Newer",
-            "updatedAt": "2031-01-01T00:00:00Z",
+            "updatedAt": "2025-06-01T00:00:00Z",
         }
         b.sandbox.store.replace("odd-newer", json.dumps(newer).encode())
         run = await b.poll()

@@ -159,6 +159,26 @@ async def test_foreign_key(bench: BenchMaker, name: str) -> None:
         await check(b)
 
 
+@pytest.mark.parametrize("name", ["layout", "source"])
+async def test_foreign_key_of_the_account(bench: BenchMaker, name: str) -> None:
+    """A key of another type is not taken for one that is not there: it is named, and stays as it is."""
+    async with bench() as b:
+        await b.poll()
+        key = getattr(b.account.keys, name)
+        good = await b.redis.get(key)
+        b.sandbox.store.change(5)
+        await b.redis.delete(key)
+        await answer(b.redis.hset(key, "text", "1"))
+        run = await b.poll()
+        assert (run.outcome, run.error_code) == ("failed", "data")
+        assert await answer(b.redis.hgetall(key)) == {b"text": b"1"}
+        assert not (await answer(b.redis.hget(b.account.keys.lease("orders"), "owner")))
+        await b.redis.delete(key)
+        await b.redis.set(key, good)
+        assert (await b.poll()).published == 5
+        await check(b)
+
+
 async def first_bucket(b: Bench) -> str:
     """The number of a bucket that holds a state."""
     (key, *_) = await b.redis.keys(b.account.keys.states("orders") + ":*")
@@ -166,12 +186,17 @@ async def first_bucket(b: Bench) -> str:
 
 
 async def test_foreign_state(bench: BenchMaker) -> None:
-    """A state that this program did not write counts as none: the record is published rather than lost."""
+    """A state that this program did not write counts as none: the record is published rather than lost.
+
+    A worker that knows the bytes of its records does not look; one that has to does.
+    """
     async with bench() as b:
         await b.poll()
         key = f"{b.account.keys.states('orders')}:{await first_bucket(b)}"
         for field in await answer(b.redis.hkeys(key)):
             await answer(b.redis.hset(key, field, "rubbish"))
+        assert (await b.poll()).published == 0
+    async with bench() as b:
         run = await b.poll()
         assert run.outcome == "complete"
         assert run.snapshot >= 1  # it existed before the first scan

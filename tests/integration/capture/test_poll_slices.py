@@ -130,7 +130,7 @@ async def test_two_at_once(bench: BenchMaker) -> None:
 async def steal(redis: Redis, key: str) -> None:
     """Another worker takes the lease, as if it had run out."""
     await answer(redis.hset(key, "until", "0"))
-    script = scripts.load(redis, "worker.capture", "lease")
+    script = scripts.load(redis, "worker.capture", "lease", begin=("leases",))
     assert (await script(keys=[key], args=["acquire", "thief", 0]))[0]
 
 

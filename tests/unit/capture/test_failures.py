@@ -7,6 +7,7 @@ from inspect import signature
 
 import pytest
 
+from ordersync_consumer import errors as consumer_errors
 from worker import errors
 from worker.capture.failures import BACKOFF, MAX_REQUESTED_PAUSE, Failure, classify, retry_delay
 from worker.errors import (
@@ -31,6 +32,10 @@ EXPECTED = {
     "RedisWentBack": Failure.GATEWAY,
     "ConsumerReplaced": Failure.GATEWAY,
     "NotReplayable": Failure.GATEWAY,
+    "FunctionMissing": Failure.GATEWAY,
+    "CommandFails": Failure.GATEWAY,
+    "ReceiverGone": Failure.GATEWAY,
+    "ReceiverUnavailable": Failure.GATEWAY,
     "OrderMeshError": Failure.GATEWAY,
     "ContinuationRefused": Failure.PAGE,
     "GatewayUnreachable": Failure.GATEWAY,
@@ -57,7 +62,7 @@ EXPECTED = {
 def tree(root: type[OrdersyncError] = OrdersyncError) -> Iterator[type[OrdersyncError]]:
     """Every class of the error tree below `root`."""
     for kind in root.__subclasses__():
-        if kind.__module__ == errors.__name__:
+        if kind.__module__.startswith((f"{errors.__name__}.", consumer_errors.__name__)):
             yield kind
             yield from tree(kind)
 
