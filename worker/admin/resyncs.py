@@ -30,6 +30,7 @@ def as_row(account: str, resync: Resync) -> dict[str, Any]:
         "stale": resync.stale,
         "unreadable": resync.unreadable,
         "outside": resync.outside,
+        "erased": resync.erased,
         "not_found": resync.missed,
         "by_id": resync.by_id,
         "passed_over": resync.passed_over,

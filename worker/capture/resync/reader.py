@@ -27,7 +27,7 @@ from worker.errors import (
     UnreadableAnswer,
 )
 from worker.ordermesh.contract.operations import OPERATIONS
-from worker.ordermesh.http.pages import Page, split
+from worker.ordermesh.http.pages import Page
 from worker.surrogates import value_of
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class ResyncReader:
         """Return how many records there are, if the list gives a total."""
         search = session.options.resource.search
         body = await self._client.read_page(search, 0, 1, session.run.usage)
-        return split(search, body, self._client.profile.wrappers(search), page=0).total
+        return self._client.split(search, body).total
 
     # Pages
 
@@ -192,7 +192,10 @@ class ResyncReader:
             if number and str(error.status) == listing.past_end:
                 return Page([], None), None
             raise
-        page = split(search, body, profile.wrappers(search), page=number)
+        share = session.context.loop_share
+        await share.wait()
+        with share.measured():
+            page = self._client.split(search, body, number)
         return (page if listing.total == "trusted" else Page(page.records, None)), following
 
     def _check_end(self, resync: Resync, search: str, number: int, total: int, *, known: int) -> None:
@@ -361,7 +364,7 @@ class ResyncReader:
         query = {name: requested}
         try:
             body = await self._client.read_page(resource.search, 0, 10, session.run.usage, query)
-            page = split(resource.search, body, self._client.profile.wrappers(resource.search), page=0)
+            page = self._client.split(resource.search, body)
         except UnreadableAnswer:
             return None
         except ApiError as error:

@@ -1,8 +1,8 @@
 """Resyncs: reads that a person, or another program, has asked for. What they are and where they are kept.
 
 Each is a hash `ordersync:{A}:resync:ID`; `ordersync:{A}:resyncs` is the sorted set of all that are remembered, by the
-time they were asked for, and `ordersync:{A}:resyncs:open` the set of those that are not over. The tick makes a job of
-each open one again and again, a slice at a time, so no crash can lose it.
+time they were asked for, and `ordersync:{A}:resyncs:open` the set of those that are not over. Each open one is in the
+schedule, a slice at a time, so no crash can lose it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from worker.capture.state.changes import tell_change
 from worker.clock import parse_time
 from worker.errors import SettingsError
-from worker.redis import scripts
 from worker.redis.connections import answer
+from worker.redis.functions import function
+from worker.redis.stored import UNREADABLE, number_of, text_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -111,8 +113,8 @@ class ResyncProgress(msgspec.Struct, kw_only=True):
     `after`: the continuation to the next page, where pages have no numbers. `total`: ids, or records as far as the
     server says, 0 for not known.
     `read`, `published`, `unchanged`: records; `stale`: those that are older than what was published, which are
-    read by id next; `unreadable`, `outside` the scope: those of which nothing was published either. `missing`: ids
-    under which nothing was found, the first of `missed`.
+    read by id next; `unreadable`, `outside` the scope, `erased`: those of which nothing was published either.
+    `missing`: ids under which nothing was found, the first of `missed`.
     `rest`: all pages are read, and the known records that none has shown are read by their ids; `by_id`: how many were;
     `passed_over`: those that cannot be read by id. `over`: there is nothing more to read.
     """
@@ -130,6 +132,7 @@ class ResyncProgress(msgspec.Struct, kw_only=True):
     stale: int = 0
     unreadable: int = 0
     outside: int = 0
+    erased: int = 0
     requests: int = 0
     missing: tuple[str, ...] = ()
     missed: int = 0
@@ -186,7 +189,7 @@ class Resyncs:
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis, self._keys = redis, keys
-        self._note = scripts.load(redis, "worker.capture", "resync")
+        self._note = function(redis, "worker.capture", "resync")
 
     async def create(self, request: ResyncRequest, now: float, name: str | None = None) -> Resync:
         """Note a resync; a worker of the account begins with it within a second or two.
@@ -206,6 +209,7 @@ class Resyncs:
             pipe.zadd(self._keys.resyncs, {resync.id: now})
             pipe.sadd(self._keys.open_resyncs, resync.id)
             await pipe.execute()
+        await tell_change(self._redis, self._keys)
         await self._forget_old()
         return resync
 
@@ -222,13 +226,13 @@ class Resyncs:
 
     async def all(self) -> list[Resync]:
         """Those that are remembered, the latest first."""
-        names = [item.decode() for item in await answer(self._redis.zrevrange(self._keys.resyncs, 0, -1))]
+        names = [text_of(item) for item in await answer(self._redis.zrevrange(self._keys.resyncs, 0, -1))]
         result = [await self.get(name) for name in names]
         return [each for each in result if each is not None]
 
     async def open(self) -> list[Resync]:
         """Those that are not over."""
-        names = sorted(each.decode() for each in await answer(self._redis.smembers(self._keys.open_resyncs)))
+        names = sorted(text_of(each) for each in await answer(self._redis.smembers(self._keys.open_resyncs)))
         result = [await self.get(name) for name in names]
         return [item for item in result if item is not None and item.state not in OVER]
 
@@ -237,17 +241,17 @@ class Resyncs:
 
         A time that is further ahead than a resync ever waits is due: the clock was put back since it was written.
         """
-        names = sorted(item.decode() for item in await answer(self._redis.smembers(self._keys.open_resyncs)))
+        names = sorted(text_of(item) for item in await answer(self._redis.smembers(self._keys.open_resyncs)))
         result = []
         for name in names:
             state, resource, due_at = await answer(
                 self._redis.hmget(self._keys.resync(name), ["state", "resource", "due_at"])
             )
-            if state is None or state.decode() in OVER:
+            if state is None or text_of(state) in OVER:
                 await answer(self._redis.srem(self._keys.open_resyncs, name))  # its worker died just then
             elif resource:
-                wait = float(due_at or 0) - now
-                result.append((name, resource.decode(), wait if wait <= MAX_WAIT_SECONDS else 0.0))
+                wait = number_of(due_at) - now
+                result.append((name, text_of(resource), wait if wait <= MAX_WAIT_SECONDS else 0.0))
         return result
 
     async def is_over(self, name: str, *, resumable: bool = True) -> bool:
@@ -255,7 +259,7 @@ class Resyncs:
         result = self._redis.hget(self._keys.resync(name), "state")
         state: bytes | None = await answer(cast("Any", result))
         over = OVER if resumable else {ResyncState.DONE}
-        return state is None or state.decode() in over
+        return state is None or text_of(state) in over
 
     async def update(self, name: str, **fields: Any) -> bool:
         """Write fields of it, as its worker. False, and nothing is written, if it is over."""
@@ -296,6 +300,7 @@ class Resyncs:
             )
         await self._set(name, state=ResyncState.WAITING.value, ended_at=0.0, due_at=0.0)
         await answer(self._redis.sadd(self._keys.open_resyncs, name))
+        await tell_change(self._redis, self._keys)
         return await self._known(name)
 
     async def _set(self, name: str, **fields: Any) -> None:
@@ -306,7 +311,7 @@ class Resyncs:
         for name in await answer(self._redis.zrange(self._keys.resyncs, 0, -KEPT - 1)):
             if not await answer(self._redis.sismember(self._keys.open_resyncs, name)):
                 await answer(self._redis.zrem(self._keys.resyncs, name))
-                text = name.decode()
+                text = text_of(name)
                 await self._redis.unlink(self._keys.resync(text), self._keys.resync_shown(text))
 
 
@@ -319,12 +324,12 @@ def _text(value: Any) -> str:
 
 
 def _parse(name: str, fields: dict[bytes, bytes]) -> Resync | None:
-    known = {key.decode(): value.decode() for key, value in fields.items()}
+    known = {text_of(key): text_of(value) for key, value in fields.items()}
     try:
         decoded = {
             key: text if key in {"error", "state", "resource", "after"} else msgspec.json.decode(text)
             for key, text in known.items()
         }
         return msgspec.convert({**decoded, "id": name}, Resync)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except UNREADABLE:
         return None  # of another version or hand

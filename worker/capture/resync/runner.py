@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import redis.exceptions
 
+from ordersync_consumer.redaction import words_of
 from worker.backoff import Backoff
 from worker.capture.context import PollSession
 from worker.capture.gate import ResourcePaused
 from worker.capture.records.diff import PUBLISHED, Action
+from worker.capture.records.fingerprint import RecordState
 from worker.capture.resync.reader import ResyncPage, ResyncReader
 from worker.capture.resync.requests import MAX_WAIT_SECONDS, OVER, Resync, ResyncRequest, Resyncs, ResyncState
 from worker.capture.state.buckets import buckets_for
-from worker.capture.state.commit import NOTHING, Checkpoint, RefreshResult
+from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.writer import Keep, RecordWriter, Written, accept_all, publish_all
 from worker.errors import (
     ApiError,
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from worker.capture.records.diff import Change, DecodedRecord
     from worker.capture.resources import Resource
     from worker.capture.state.cursor import CursorUpdate
-    from worker.capture.state.lease import Renewed
     from worker.capture.state.store import StateStore
     from worker.errors import OrdersyncError
 
@@ -84,7 +85,6 @@ class ResyncRunner:
         name: str,
         *,
         stop: Callable[[], bool] = lambda: False,
-        on_renew: Renewed | None = None,
     ) -> None:
         """Carry out one resync for some seconds. A failure is recorded in the resync, which is then retried.
 
@@ -96,23 +96,23 @@ class ResyncRunner:
         if resync is None or resync.state in OVER:
             return
         try:
-            await self._slice(resource, resync, stop, on_renew)
+            await self._slice(resource, resync, stop)
         except (redis.exceptions.RedisError, OSError):
             raise
         except Exception as error:
             # Whatever it is, it must not come again each second, and hold up other resyncs.
-            await self._try_again(resync, repr(error), BACKOFF.ceiling(resync.failures + 1))
+            said = words_of(error)
+            why = said if said == type(error).__name__ else f"{type(error).__name__}: {said}"
+            await self._try_again(resync, why, BACKOFF.ceiling(resync.failures + 1))
             raise
 
-    async def _slice(
-        self, resource: Resource, resync: Resync, stop: Callable[[], bool], on_renew: Renewed | None
-    ) -> None:
+    async def _slice(self, resource: Resource, resync: Resync, stop: Callable[[], bool]) -> None:
         name = resync.id
         began, now = self._clock.monotonic(), self._clock.now()
         session = PollSession(self._context, resource, reason="resync", stop=stop)
         try:
             with session.trace("resync"):
-                waits_for = await self._hold(session, resync, on_renew)
+                waits_for = await self._hold(session, resync)
         except LeaseHeld:
             await self.resyncs.update(name, due_at=now + LEASE_HELD_SECONDS)
         except (OrderMeshError, LeaseLost, RedisWentBack, DataError) as error:
@@ -138,7 +138,7 @@ class ResyncRunner:
             failures=resync.failures + 1, retry_in_s=round(wait, 1),
         )  # fmt: skip
         if not isinstance(error, RedisFull):  # there is no room for a record of it either
-            await self._try_again(resync, str(error), wait)
+            await self._try_again(resync, words_of(error), wait)
 
     async def _try_again(self, resync: Resync, why: str, wait: float) -> None:
         due_at = self._clock.now() + wait
@@ -173,10 +173,10 @@ class ResyncRunner:
             owed = session.run.usage.requests / self._rate - (self._clock.monotonic() - began)
             await self._clock.sleep(max(0.0, owed))
 
-    async def _hold(self, session: PollSession, resync: Resync, on_renew: Renewed | None) -> str:
+    async def _hold(self, session: PollSession, resync: Resync) -> str:
         """Work under the lease of the resource. Return why the resync has to wait, or ""."""
         try:
-            async with session.open(on_renew=on_renew):
+            async with session.open():
                 return await self._work(session, resync)
         except ResourcePaused as paused:
             return paused.stop.message
@@ -210,7 +210,7 @@ class ResyncRunner:
             self._log.info(
                 "resync_done", resource=resync.request.resource, resync=resync.id, records=resync.read,
                 published=resync.published, unchanged=resync.unchanged, stale=resync.stale,
-                unreadable=resync.unreadable, outside=resync.outside, not_found=resync.missed,
+                unreadable=resync.unreadable, outside=resync.outside, erased=resync.erased, not_found=resync.missed,
                 by_id=resync.by_id, passed_over=resync.passed_over,
                 requests=resync.requests, duration_s=round(self._clock.now() - resync.at, 1),
             )  # fmt: skip
@@ -225,10 +225,9 @@ class ResyncRunner:
         result = await self._read(session, resync)
         if not session.buckets:
             session.buckets = buckets_for(result.total or await self._reader.total(session))
-        shown = NOTHING
+        shown_in = ""
         if resync.request.all and resync.request.force:
             shown_in = self._context.keys.resync_shown(resync.id)
-            shown = RefreshResult(shown_in=shown_in, places=result.places)
         before, known, progress = resync.position, frozenset(resync.page), resync.progress
 
         def checkpoint(written: Written) -> Checkpoint:
@@ -239,6 +238,9 @@ class ResyncRunner:
             moved: CursorUpdate = {}
             if result.unlike:  # to be had from the list alone
                 moved = {"swept_at": 0.0, "due_at": self._clock.now()}
+            # The commit marks the records that it writes as shown, and erased ones are not written.
+            places = [*result.places, *_places_of_erased(written.changes)] if shown_in else []
+            shown = RefreshResult(shown_in=shown_in, places=places)
             return Checkpoint(moved, bookmarks={_mark(resync.id): resync.mark}, refresh=shown)
 
         written = await writer.write(
@@ -272,6 +274,10 @@ def _force(known: Container[bytes], record: DecodedRecord) -> Keep:
     return Keep.SKIP if record.before[: len(raw)] == raw else Keep.PUBLISH
 
 
+def _places_of_erased(changes: Sequence[Change]) -> list[int]:
+    return [RecordState.unpack(change.after).place for change in changes if change.action is Action.ERASED]
+
+
 def _count_written(resync: Resync, observed: int, changes: Sequence[Change]) -> None:
     """Count what became of so many records that were observed. Only the same content is unchanged."""
     counts = Counter(change.action for change in changes)
@@ -281,7 +287,9 @@ def _count_written(resync: Resync, observed: int, changes: Sequence[Change]) -> 
     resync.stale += counts[Action.STALE]
     resync.unreadable += unreadable
     resync.outside += counts[Action.OUTSIDE]
-    resync.unchanged += observed - published - counts[Action.STALE] - unreadable - counts[Action.OUTSIDE]
+    resync.erased += counts[Action.ERASED]
+    others = counts[Action.STALE] + unreadable + counts[Action.OUTSIDE] + counts[Action.ERASED]
+    resync.unchanged += observed - published - others
 
 
 def _count(resync: Resync, result: ResyncPage) -> None:

@@ -13,12 +13,11 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
-from arq.constants import job_key_prefix
 from arq.worker import Retry
 
-from jobs.resync import resync, slice_id
-from jobs.tick import tick
-from jobs.worker import make_queue, make_resync_worker
+from jobs.resync import resync
+from jobs.worker import make_resync_worker
+from tests.support.arq_worker import planned
 from tests.support.commands import ordersync
 from tests.support.documentation import block
 from tests.support.programs import Program, login_settings
@@ -28,7 +27,7 @@ from worker.capture.registry import CATEGORIES, ORDERS
 from worker.capture.resources import Resource
 from worker.capture.resync.requests import MAX_IDS, Resync, ResyncRequest, ResyncState
 from worker.errors import SettingsError
-from worker.keys import Keys, KeySpace
+from worker.keys import Keys
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
@@ -292,14 +291,8 @@ async def test_asked_for_by_another_program(bench: BenchMaker, redis_url: str) -
         assert len(await b.account.resyncer.resyncs.open()) == 1
         with pytest.raises(Retry):
             await resync(ctx, "other", "orders", {"all": True})
-        queue = make_queue(redis_url, b.services.queue)
-        await tick({"services": b.services, "redis": queue})
-        body = json.loads(await answer(b.redis.get(job_key_prefix + slice_id("default", "theirs"))))
-        assert (body["f"], body["a"]) == ("resync_slice", ["default", "orders", "theirs"])
-        assert [
-            name for name, _ in await answer(b.redis.zrange(KeySpace().resync_queue, 0, -1, withscores=True))
-        ] == [slice_id("default", "theirs").encode()]
-        await queue.aclose(close_connection_pool=True)
+        async with planned(b.services, redis_url) as schedule:
+            assert "resyncs/resync:default:orders:theirs" in await schedule.due()
 
 
 async def test_the_documented_call(bench: BenchMaker, redis_url: str) -> None:

@@ -421,7 +421,7 @@ async def test_what_nobody_has_thought_of_waits_longer_each_time(
             assert found is not None
             waits.append(round(found.due_at - b.services.clock.now()))
         assert found is not None
-        assert (waits, found.failures, found.error) == ([1, 2, 4], 3, "ZeroDivisionError()")
+        assert (waits, found.failures, found.error) == ([1, 2, 4], 3, "ZeroDivisionError")
 
 
 async def test_a_job_that_nobody_can_do_is_told(bench: BenchMaker, caplog: pytest.LogCaptureFixture) -> None:
