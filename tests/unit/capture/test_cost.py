@@ -1,0 +1,98 @@
+"""What a record costs the worker, as a multiple of what decoding the same page costs: a guard without a quiet machine.
+
+The time of the thread on the processor is taken, of the best of many repetitions, in one process with the decoder that
+it is divided by. So neither the speed of the machine nor its other programs decide.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
+
+from tests.bench.source import Book
+from worker.capture.records import compiled, diff
+from worker.capture.records.events import EventBuilder
+from worker.capture.records.fields import FieldIndex
+from worker.capture.records.fingerprint import bucket_of
+from worker.capture.records.payload import AS_SERVED
+from worker.capture.registry import ORDERS
+from worker.ordermesh.http.pages import split
+
+PAGES = 3
+ROUNDS, REPETITIONS = 12, 8
+MARGIN = 1.2
+"""A cost may be so many times what it was when it was written down here."""
+RESOURCE = replace(ORDERS, follow_ups=())
+
+
+class Page:
+    """A page of 100 orders of 2.5 kB, and what a full scan computes for it between HTTP and Redis."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._decoder = msgspec.json.Decoder(dict[str, object]).decode
+        self._builder = EventBuilder("order", AS_SERVED)
+        (first, *_) = self._observed()
+        content = diff.decode(RESOURCE, first, b"", frozenset()).content
+        assert content
+        self._fields = FieldIndex(content.names)
+
+    def _observed(self, *, contents: bool = False) -> list[diff.RawRecord]:
+        records = split("", self._body, ("orders",), page=0).records
+        return diff.observe(RESOURCE, records, contents=contents)
+
+    def decode(self) -> None:
+        """What the cost is a multiple of."""
+        self._decoder(self._body)
+
+    def unchanged(self) -> None:
+        """Split the page, and find the ids and fingerprints."""
+        for record in self._observed():
+            bucket_of(record.key, 2048)
+
+    def new(self) -> None:
+        """Decode each record as well, decide, and build its event."""
+        for observed in self._observed(contents=True):
+            change = diff.decide(
+                diff.decode(RESOURCE, observed, b"", frozenset()), self._fields, baseline=False
+            )
+            self._builder.published(change)
+            self._builder.event(change, 1.0)
+            bucket_of(observed.key, 2048)
+
+
+def cost_of(*steps: Callable[[Page], None]) -> list[float]:
+    """Return the cost of each step, as a multiple of `Page.decode`."""
+    book = Book(100 * PAGES, 2_500)
+    query = "page={}&pageSize=100"
+    pages = [Page(book.page(query.format(at))[1].partition(b"\r\n\r\n")[2]) for at in range(1, PAGES + 1)]
+    best = dict.fromkeys((Page.decode, *steps), float("inf"))
+    gc.collect()
+    gc.freeze()
+    try:
+        for _ in range(ROUNDS):  # in turns, so that a busy moment falls on all of them
+            for step in best:
+                for page in pages * REPETITIONS:
+                    began = time.thread_time()
+                    step(page)
+                    best[step] = min(best[step], time.thread_time() - began)
+    finally:
+        gc.unfreeze()
+    return [best[step] / best[Page.decode] for step in steps]
+
+
+COSTS = {"unchanged": 0.50, "new": 1.75, "new, in Python": 3.90}
+"""As measured on 2026-11-30 (x86-64, Python 3.11, msgspec 0.22), with loads of 13 and more. Lower a
+number when its cost has become lower."""
+
+
+def test_what_a_record_costs() -> None:
+    """Not more than 20 % above what it cost when the numbers were written down; unchanged, 0.55 at most."""
+    unchanged, new = cost_of(Page.unchanged, Page.new)
+    expected = COSTS["new, in Python" if compiled.missing else "new"]
+    assert unchanged <= 0.55, f"an unchanged record costs {unchanged:.2f}"
+    assert new <= expected * MARGIN, f"a new record costs {new:.2f}, {expected} is known"
