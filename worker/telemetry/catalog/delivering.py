@@ -19,6 +19,13 @@ EVENTS = (
         ("resource", "letters", "oldest_s", "advice"),
     ),
     LogEvent(
+        "dead_letters_expired",
+        LogLevel.WARNING,
+        "Dead letters were older than ORDERSYNC_RETENTION__DEAD_LETTERS and were removed.",
+        "Replay or drop dead letters before they expire, or set a longer time.",
+        ("resource", "letters", "limit_s", "advice"),
+    ),
+    LogEvent(
         "retention_held_back",
         LogLevel.WARNING,
         "Events beyond the limits of retention are kept because a group needs them.",

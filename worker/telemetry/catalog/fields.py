@@ -99,6 +99,7 @@ OWN = (
     LogField("last", _TEXT, "id of the last entry affected"),
     LogField("layout", _TEXT, "layout of the keys that this version writes"),
     LogField("lines", _COUNT, "number of lines of the log"),
+    LogField("limit_s", _COUNT, "seconds that dead letters are kept"),
     LogField("left", _COUNT, "number that remains"),
     LogField("letters", _COUNT, "number of dead letters that the line is about"),
     LogField("lifetime_s", _NUMBER, "seconds for which the token is valid"),
