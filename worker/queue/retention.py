@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 import redis.exceptions
 
-from worker.cancellation import finish
 from ordersync_consumer.dead import DeadLetters
-from ordersync_consumer.groups import Groups, RetentionLimits, idle_seconds, written_at
+from ordersync_consumer.groups import Groups, RetentionLimits
+from worker.cancellation import finish
+from worker.queue.expiry import LetterExpiry
+from worker.queue.lateness import drop_command, late_groups
 from worker.redis import scripts
+from worker.redis.functions import load_functions
 from worker.redis.refusals import is_full
 from worker.telemetry.log import Repeats, get_logger
 
@@ -23,16 +26,12 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from ordersync_consumer.groups import StreamStatus
     from worker.clock import Clock
     from worker.keys import Keys
-    from ordersync_consumer.groups import StreamStatus
 
 STEP = 5000
 """Entries per call at most: a few milliseconds, in which Redis serves no other client."""
-FIRST_SECONDS = 10.0
-"""From the start of a worker to the first pass. The setting determines the later ones."""
-REQUESTED_PASS_SECONDS = 3.0
-"""Until the next pass while polling waits for free memory."""
 PASS_SECONDS = 4.0
 """A pass ends after this time, and the next one goes on. It is less than the timeout of a job."""
 REPEAT_LOG_SECONDS = 600.0
@@ -47,10 +46,10 @@ class Retention:
         keys: The keys of the account.
         limits: The limits of each resource.
         declared: Names of the declared groups, each with its resources.
-        idle_after: Seconds without a read after which a warning about a group is logged.
-        every: Seconds between two passes.
+        late_after: Seconds without a read, while events wait, after which a group is late; 0: never.
         clock: The time.
         step: Entries per call at most.
+        max_letter_age: Seconds that dead letters are kept; 0 for no limit.
 
     """
 
@@ -61,34 +60,23 @@ class Retention:
         keys: Keys,
         limits: Mapping[str, RetentionLimits],
         declared: Mapping[str, Sequence[str]],
-        idle_after: float,
-        every: float,
+        late_after: float,
         clock: Clock,
         step: int = STEP,
+        max_letter_age: float = 0.0,
     ) -> None:
         self._redis = redis_client
         self._groups, self._letters = Groups(redis_client, keys), DeadLetters(redis_client, keys)
+        self._expiry = LetterExpiry(redis_client, keys)
         self._keys, self._limits, self._declared = keys, limits, declared
-        self._idle_after, self._every, self._clock, self._step = idle_after, every, clock, step
-        self._due_at = clock.monotonic() + min(every, FIRST_SECONDS)
-        self._script = scripts.load(redis_client, "worker.queue", "trim", begin=["needs"])
+        self._late_after, self._clock, self._step = late_after, clock, step
+        self._script = scripts.load(redis_client, "worker.queue", "trim", begin=["ordersync_consumer:needs"])
+        self._max_letter_age = max_letter_age
         self._repeats = Repeats(REPEAT_LOG_SECONDS)
         self._log = get_logger(account=keys.account)
 
-    def due(self) -> bool:
-        """Return True if a pass is due. This schedules the next pass, so the caller must run the current one."""
-        now = self._clock.monotonic()
-        if now < self._due_at:
-            return False
-        self._due_at = now + self._every
-        return True
-
-    def request_pass(self) -> None:
-        """Schedule a pass soon, because polling waits for free memory."""
-        self._due_at = min(self._due_at, self._clock.monotonic() + REQUESTED_PASS_SECONDS)
-
     async def run(self, seconds: float = PASS_SECONDS) -> bool:
-        """Trim every stream that has limits. Return False if `seconds` were not enough; then a pass is due at once.
+        """Trim every stream that has limits. Return False if `seconds` were not enough.
 
         A stream is skipped if one of its declared groups does not exist and cannot be created because Redis is full.
         """
@@ -99,6 +87,7 @@ class Retention:
             try:
                 if resource not in skipped:
                     done = await self._trim(resource, limits, deadline) and done
+                await self._expire_dead_letters(resource)
                 await self._report_dead_letters(resource)
             except redis.exceptions.ResponseError as error:
                 if self._repeats.allow(f"failed {resource}", self._clock.monotonic()):
@@ -107,12 +96,14 @@ class Retention:
                         advice="The stream contains foreign entries, or the Redis user lacks a permission. "
                         "Run `ordersync doctor`.",
                     )  # fmt: skip
-        if not done:
-            self._due_at = self._clock.monotonic()
         return done
 
     async def declare(self) -> set[str]:
-        """Create the declared groups. Return the resources for which that failed because Redis is full."""
+        """Load the functions that consumers call, and create the declared groups.
+
+        Return the resources for which the latter failed because Redis is full.
+        """
+        await self._load_functions()
         try:
             for group, resource in await self._groups.declare(self._declared):
                 self._log.info("group_created", resource=resource, group=group)
@@ -121,6 +112,15 @@ class Retention:
                 raise
             return {resource for _, resource in await self._groups.missing(self._declared)}
         return set()
+
+    async def _load_functions(self) -> None:
+        """Load the functions into the server. Without them, consumers need the right to send scripts."""
+        try:
+            if loaded := await load_functions(self._redis):
+                self._log.info("functions_loaded", functions=loaded)
+        except redis.exceptions.ResponseError as error:
+            if not is_full(error) and self._repeats.allow("functions", self._clock.monotonic()):
+                self._log.info("functions_not_loaded", error=str(error))
 
     async def trim(
         self, resource: str, limits: RetentionLimits, deadline: float = float("inf")
@@ -145,7 +145,7 @@ class Retention:
     async def _trim(self, resource: str, limits: RetentionLimits, deadline: float) -> bool:
         first = await self._first(resource)
         removed, done = await self.trim(resource, limits, deadline)
-        status = await self._groups.status(resource, limits)
+        status = await self._groups.status(resource, limits, of_groups=True)
         if removed:
             self._log.info(
                 "stream_trimmed", resource=resource, entries=removed, left=status.entries,
@@ -160,6 +160,17 @@ class Retention:
         result = await self._redis.xrange(self._keys.stream(resource), count=1)
         return result[0][0].decode() if result else ""
 
+    async def _expire_dead_letters(self, resource: str) -> None:
+        """Remove the dead letters that are too old, and log how many that were."""
+        if not self._max_letter_age:
+            return
+        if expired := await self._expiry.expire(resource, self._max_letter_age):
+            self._log.warning(
+                "dead_letters_expired", resource=resource, letters=expired, limit_s=round(self._max_letter_age),
+                advice="These dead letters were neither replayed nor dropped, and are gone. To keep others longer, set "
+                "ORDERSYNC_RETENTION__DEAD_LETTERS.",
+            )  # fmt: skip
+
     async def _report_dead_letters(self, resource: str) -> None:
         """Log the number of dead letters and the age of the oldest, now and then while there are any."""
         summary = await self._letters.summary(resource)
@@ -173,26 +184,21 @@ class Retention:
             self._repeats.forget_all(f"letters {resource}")
 
     async def _report_groups(self, resource: str, status: StreamStatus) -> None:
-        """Log which groups keep entries beyond the limits, and which ones do not read."""
-        now = self._clock.now()
+        """Log which groups keep entries beyond the limits, and which ones are late."""
         for group in status.groups:
             if group.held and self._repeats.allow(f"held {resource} {group.name}", self._clock.monotonic()):
                 self._log.warning(
                     "retention_held_back", resource=resource, group=group.name, entries=group.held,
                     first=group.needed, unread=group.unread, pending=group.pending,
                     advice="Entries beyond the limits are kept until the group has acknowledged them. If the group "
-                    f"is not needed any more, run `ordersync groups drop {group.name} {resource}`.",
+                    f"is not needed any more, run `{drop_command(group.name, resource)}`.",
                 )  # fmt: skip
-            if not (group.unread or group.pending):
-                continue
-            idle = idle_seconds(group, await self._groups.consumers(resource, group.name), now)
-            if idle >= self._idle_after and self._repeats.allow(
-                f"idle {resource} {group.name}", self._clock.monotonic()
-            ):
-                oldest = group.oldest_pending or group.oldest_unread
+        late = await late_groups(self._groups, resource, status, self._clock.now(), self._late_after)
+        for each in late:
+            if self._repeats.allow(f"late {resource} {each.name} ", self._clock.monotonic()):
                 self._log.warning(
-                    "group_idle", resource=resource, group=group.name, idle_s=round(idle),
-                    unread=group.unread, pending=group.pending, oldest_s=round(now - written_at(oldest)),
-                    advice="Start a consumer of the group. If the group is not needed any more, run "
-                    f"`ordersync groups drop {group.name} {resource}`.",
+                    "group_late", resource=resource, group=each.name, idle_s=round(each.seconds),
+                    unread=each.unread, pending=each.pending, advice=each.advice,
                 )  # fmt: skip
+        for name in {group.name for group in status.groups} - {each.name for each in late}:
+            self._repeats.forget_all(f"late {resource} {name} ")

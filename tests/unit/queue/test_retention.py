@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from worker.config.sections import BackpressureSettings, EventSettings, KeptSettings, RetentionSettings
-from worker.config.settings import load
-from worker.errors import SettingsError
 from ordersync_consumer.groups import (
     Group,
     GroupConsumer,
@@ -15,6 +12,9 @@ from ordersync_consumer.groups import (
     idle_seconds,
     written_at,
 )
+from worker.config.sections import BackpressureSettings, EventSettings, KeptSettings, RetentionSettings
+from worker.config.settings import load
+from worker.errors import SettingsError
 
 
 @pytest.fixture(autouse=True)
