@@ -12,9 +12,10 @@ import pytest
 import redis.exceptions
 from redis.asyncio import Redis
 
+from ordersync_consumer.envelope import Event
 from tests.support.servers import Server
 from tests.support.worker import Bench, BenchMaker
-from worker.app import remember, reporter
+from worker.capture.causes import Cause
 from worker.capture.context import PollSession
 from worker.capture.health import Health, Verdict, judge
 from worker.capture.records.diff import observe
@@ -23,8 +24,8 @@ from worker.capture.state.given_out import GivenOut
 from worker.capture.state.run import Outcome
 from worker.capture.writer import RecordWriter
 from worker.errors import RedisFull, RedisWentBack
-from ordersync_consumer.envelope import Event
 from worker.redis import scripts
+from worker.reporting import remember, reporter
 from worker.sandbox import SandboxServer
 
 pytestmark = pytest.mark.anyio
@@ -113,7 +114,9 @@ async def test_redis_goes_back(
         assert (cursor.loss, cursor.lost_at) == (words, 0)
         assert judge(cursor, b.services.clock.now()).health is Health.OK
         assert judge(replace(cursor, lost_at=1.0), cursor.fresh_as_of) == Verdict(
-            Health.DEGRADED, f"{words}; until a full scan has ended, published data may be older than it was"
+            Health.DEGRADED,
+            f"{words}; until a full scan has ended, published data may be older than it was",
+            Cause.REDIS_LOST_DATA,
         )
         # The next life goes on in the same generation, and says nothing.
         table.take(await change(b, 100))
@@ -340,13 +343,14 @@ async def test_the_answer_of_a_commit_is_lost(
 
 def lose_answers(monkeypatch: pytest.MonkeyPatch, b: Bench) -> list[str]:
     """Lose the first answer to each commit, after Redis has executed it; return the commits whose answers were lost."""
-    sha = scripts.load(b.redis, "worker.capture", "commit").sha
+    commit = scripts.load(b.redis, "worker.capture", "commit", begin=("bits",)).sha
+    shas = {commit, scripts.load(b.redis, "worker.capture", "progress").sha}
     lost: list[str] = []
     send: Any = Redis._send_command_parse_response
 
     async def loses(self: Redis, connection: Any, name: str, *words: Any, **options: Any) -> Any:
         answer: Any = await send(self, connection, name, *words, **options)
-        if sha in words and (not lost or lost[-1] != words[-1]):
+        if shas.intersection(words[:2]) and (not lost or lost[-1] != words[-1]):
             lost.append(words[-1])
             raise redis.exceptions.ConnectionError("the answer is lost")
         return answer

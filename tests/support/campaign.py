@@ -26,6 +26,7 @@ from worker.app import open_services
 from worker.capture.registry import ORDERS
 from worker.capture.resources import Captured
 from worker.capture.state.cursor import Cursor
+from worker.capture.state.known_bytes import KnownBytesPool
 from worker.capture.state.run import Run
 from worker.capture.state.store import StateStore
 from worker.config.sections import Account, ApiSettings
@@ -59,6 +60,7 @@ def account_at(gateway: Gateway, **settings: Any) -> Account:
         api=ApiSettings(base_url=gateway.url),
         intervals={"orders": 1.0},
         ignore_fields={},
+        audit_history="all",
         confirm_deletes=0.0,
     )
     parts = {name: settings.pop(name) for name in list(settings) if hasattr(account, name)}
@@ -74,7 +76,7 @@ async def worker_at(gateway: Gateway, redis_url: str, **settings: Any) -> AsyncI
     """A worker that has asked nothing yet. `clock`: that of its host."""
     clock = settings.pop("clock", None) or MovedClock()
     account = account_at(gateway, **settings)
-    async with open_services([account], redis_url, clock) as place:
+    async with open_services([account], redis_url, clock, known=KnownBytesPool(per_bucket=0)) as place:
         yield Worker(place, place.accounts[account.name], clock)
     await asyncio.sleep(0)  # lets the transports that were closed say goodbye
 

@@ -30,7 +30,7 @@ import click
 import structlog
 
 from tests.support.programs import program_env
-from worker import app
+from worker import app, reporting
 from worker.cli import cli, main
 from worker.cli.run import command as run_command
 from worker.cli.run import serving
@@ -148,9 +148,9 @@ def _own_signal_handlers() -> Iterator[None]:
 @contextmanager
 def _own_worker_id() -> Iterator[None]:
     """A worker that the test runs itself is another one."""
-    own = functools.cache(app.worker_id.__wrapped__)
+    own = functools.cache(reporting.worker_id.__wrapped__)
     with ExitStack() as stack:
-        for module in (app, run_command, serving):
+        for module in (app, reporting, run_command, serving):
             stack.enter_context(patch.object(module, "worker_id", own))
         yield
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
@@ -16,17 +17,18 @@ import anyio
 import anyio.lowlevel
 from pydantic import SecretStr
 
+from ordersync_consumer import tail as stream
+from ordersync_consumer.envelope import Event
 from tests.support.scripted_server import http
 from worker.app import open_services
 from worker.capture.registry import ORDERS
 from worker.capture.resources import Captured
+from worker.capture.state.known_bytes import KnownBytesPool
 from worker.capture.state.lease import RENEW_SECONDS
 from worker.capture.state.run import Run
 from worker.clock import SystemClock, parse_time, rfc3339
 from worker.config.sections import Account, ApiSettings, ReconcileSettings
 from worker.ordermesh.contract.findings import Capabilities
-from ordersync_consumer.envelope import Event
-from ordersync_consumer import tail as stream
 from worker.services import AccountServices, Services
 
 Record: TypeAlias = dict[str, Any]
@@ -88,7 +90,8 @@ class Liar:
     query.
     `wrap` makes the body of the answer. `interfere(path, query)` may answer in the place of all this.
     `asked` holds the queries of the requests for the list. `sent`: the headers of the request that is answered;
-    `headers`: further ones of the answer.
+    `headers`: further ones of the answer. `now`: what time its answers say that it is; with `watching` that of the
+    worker's clock.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -112,6 +115,7 @@ class Liar:
     sent: dict[str, str] = field(default_factory=dict)
     headers: list[str] = field(default_factory=list)
     url: str = ""
+    now: Callable[[], float] = time.time
 
     def change(self, number: int, **fields: Any) -> None:
         """Change a record now."""
@@ -188,16 +192,24 @@ class Liar:
         sent = body if isinstance(body, bytes) else json.dumps(body).encode()
         # Too long to be waited for within a request: the poll is put off instead.
         pause = ("Retry-After: 60",) if status == 429 else ()
-        more = ("Content-Type: application/json", *pause, *self.headers)
+        date = f"Date: {formatdate(self.now(), usegmt=True)}"
+        more = ("Content-Type: application/json", date, *pause, *self.headers)
         writer.write(http(sent, *more, status=f"{status} So"))
         await writer.drain()
 
 
 class MovedClock(SystemClock):
-    """A clock that the test may put on or back by `offset` seconds, and on which waits take no time."""
+    """A clock that the test may put on or back by `offset` seconds, and on which waits take no time.
+
+    `steady`: seconds for which it has not jumped ahead, as far as it knows.
+    """
 
     def __init__(self, offset: float = 0.0) -> None:
-        self.offset = offset
+        self.offset, self.steady = offset, float("inf")
+
+    def steady_for(self) -> float:
+        """What the test says."""
+        return self.steady
 
     def now(self) -> float:
         """Seconds since 1970, as far as this clock is concerned."""
@@ -258,8 +270,9 @@ async def watching(
     server = await asyncio.start_server(serve, "127.0.0.1", urlsplit(liar.url).port or 0, reuse_port=True)
     liar.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     clock, account = MovedClock(), replace(_account(liar, api), confirm_deletes=confirm_deletes)
+    liar.now = clock.now
     try:
-        async with open_services([account], redis_url, clock) as place:
+        async with open_services([account], redis_url, clock, known=KnownBytesPool(per_bucket=0)) as place:
             yield Watch(liar, place, place.accounts[account.name], clock)
     finally:
         server.close()
@@ -279,5 +292,6 @@ def _account(liar: Liar, api: dict[str, Any]) -> Account:
         intervals={"orders": 1.0, **logs},
         reconcile=ReconcileSettings(lag=0),
         ignore_fields={},
+        audit_history="all",
         contract_file=contract,
     )

@@ -11,19 +11,20 @@ from typing import Any
 import msgspec
 from pydantic import SecretStr
 
+from ordersync_consumer import tail as stream
+from ordersync_consumer.envelope import Event
 from worker.app import open_services
 from worker.capture.registry import ORDERS
 from worker.capture.resources import Captured
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.given_out import GivenOut
+from worker.capture.state.known_bytes import KnownBytesPool
 from worker.capture.state.run import Run
 from worker.capture.state.stale_records import LAG_SECONDS
 from worker.capture.state.store import StateStore
 from worker.clock import SystemClock
 from worker.config.sections import Account, ApiSettings
 from worker.ordermesh.contract.findings import Capabilities, fingerprint, no, yes
-from ordersync_consumer.envelope import Event
-from ordersync_consumer import tail as stream
 from worker.redis.connections import answer
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
 from worker.services import AccountServices, Services
@@ -39,6 +40,7 @@ def account_for(sandbox: SandboxServer, name: str = "default", **api: Any) -> Ac
         ),
         intervals={"orders": 1.0},
         ignore_fields={},
+        audit_history="all",
     )
 
 
@@ -107,12 +109,13 @@ class BenchContext:
 
     def __init__(self, sandbox: SandboxServer, url: str, api: dict[str, Any]) -> None:
         self._given_out: GivenOut | None = api.pop("given_out", None)
+        self._known: KnownBytesPool = api.pop("known", None) or KnownBytesPool(per_bucket=0)
         self._probe, self._clock = api.pop("probe", False), api.pop("clock", None) or SystemClock()
         self._parts = {
             name: api.pop(name)
             for name in (
                 *("privacy", "events", "reconcile", "intervals", "interest", "since", "snapshot"),
-                "ignore_fields",
+                *("ignore_fields", "audit_history"),
             )
             if name in api
         }
@@ -122,7 +125,7 @@ class BenchContext:
     async def __aenter__(self) -> Bench:
         account = replace(account_for(self._sandbox, **self._api), **self._parts)
         place = await self._stack.enter_async_context(
-            open_services([account], self._url, self._clock, self._given_out)
+            open_services([account], self._url, self._clock, self._given_out, known=self._known)
         )
         if not self._probe:
             await know_contract(place)

@@ -15,7 +15,8 @@ from tests.support.worker import Bench, BenchMaker
 from worker.admin.finding import Severity
 from worker.admin.state_checks import check_state
 from worker.admin.status import StatusCollector
-from worker.app import announce, reporter
+from worker.app import announce
+from worker.reporting import reporter
 from worker.capture.health import Health
 from worker.capture.registry import AUDIT_LOGS
 from worker.config.settings import Settings

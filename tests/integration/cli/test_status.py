@@ -24,7 +24,8 @@ from tests.support.programs import Program, login_settings, program_env
 from tests.support.servers import Server
 from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import Bench, BenchMaker
-from worker.app import announce, deregister, reporter, worker_id
+from worker.app import announce, deregister
+from worker.reporting import reporter, worker_id
 from worker.capture.registry import RESOURCES
 from worker.capture.resync.requests import ResyncRequest, Resyncs
 from worker.cli.render.status import screen

@@ -19,7 +19,8 @@ from tests.support.paths import ROOT
 from tests.support.programs import login_settings, program_env
 from tests.support.waiting import PATIENCE, wait_for
 from tests.support.worker import BenchMaker
-from worker.app import announce, reporter
+from worker.app import announce
+from worker.reporting import reporter
 from worker.cli.common.streams import _PLAIN
 from worker.sandbox import SandboxServer
 

@@ -18,7 +18,8 @@ from tests.support.commands import ordersync
 from tests.support.waiting import eventually
 from tests.support.worker import Bench, BenchMaker
 from worker.admin.checks import check_workers
-from worker.app import announce, reporter
+from worker.app import announce
+from worker.reporting import reporter
 from worker.capture.registry import NOTES
 from worker.capture.state.pauses import Pause, Pauses
 from worker.clock import SystemClock

@@ -13,15 +13,9 @@ from pydantic import SecretStr
 
 from worker import __version__
 from worker.admin.redis_acl import check_usable
-from worker.app import (
-    announce,
-    deregister,
-    ended_by_sigterm,
-    redis_url,
-    remember,
-    run_async,
-    worker_id,
-)
+from worker.app import announce, deregister, redis_url
+from worker.reporting import remember, worker_id
+from worker.service.loop import ended_by_sigterm, run_async
 from worker.capture.state.given_out import GivenOut
 from worker.capture.state.source import check_source
 from worker.cli.common.options import prepare

@@ -11,7 +11,8 @@ from redis.exceptions import RedisError
 
 from jobs.worker import make_worker
 from worker.admin.redis_acl import check_usable
-from worker.app import leave, open_services, remember, reporter, worker_id
+from worker.app import leave, open_services
+from worker.reporting import remember, reporter, worker_id
 from worker.capture.state.source import check_source
 from worker.config.difference import difference, with_fixed
 from worker.config.settings import hide_password

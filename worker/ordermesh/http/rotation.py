@@ -26,7 +26,8 @@ class Rotation:
     Args:
         account: Name of the account, for the log.
         api: The settings that were refused.
-        read: Returns the current settings of the account; raises `SettingsError` if they cannot be read.
+        read: Returns the current settings of the account, None if they are not read again; raises `SettingsError` if
+            they cannot be read.
         use_headers: Takes the headers of the current settings.
     """
 
@@ -34,7 +35,7 @@ class Rotation:
         self,
         account: str,
         api: ApiSettings,
-        read: Callable[[], ApiSettings],
+        read: Callable[[], ApiSettings | None],
         use_headers: Callable[[Mapping[str, SecretStr]], None],
     ) -> None:
         self._api, self._read, self._use_headers = api, read, use_headers
@@ -44,6 +45,8 @@ class Rotation:
         """Return the current credentials; None if nothing of the login has changed, or it cannot be read."""
         try:
             api = self._read()
+            if api is None:
+                return None
             credentials = credentials_of(api)
         except SettingsError as error:
             self._log.warning("secrets_not_read", error=str(error))
