@@ -115,12 +115,13 @@ EVENTS = (
         "Start Redis, or correct its address.",
         ("url", "waited_s", "error"),
     ),
+    LogEvent("accounts_not_planned", LogLevel.DEBUG, "Accounts are due a little later.", fields=("error",)),
     LogEvent(
         "tick_failed",
         LogLevel.ERROR,
-        "Redis has refused a command of the tick, which enqueues what is due. The next tick tries again.",
+        "Redis has refused a command by which what is due is planned. The next tick tries again.",
         "Do as `advice` says.",
-        ("error", "exception", "repeated", "advice"),
+        ("error", "repeated", "advice"),
     ),
     LogEvent(
         "reads_brought_forward",
