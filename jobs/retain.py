@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import redis.exceptions
 
+from jobs.context import planner_of
+from worker.capture.state.parked import apply_retries
 from worker.errors import RedisFull
 from worker.redis.refusals import explain
 from worker.services import services_of
@@ -14,7 +16,7 @@ from worker.telemetry.log import Repeats, get_logger
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.services import Services
+    from worker.services import AccountServices, Services
 
 LOG_SECONDS = 60.0
 TRIM_SECONDS = 5.0
@@ -23,17 +25,12 @@ CALM_SECONDS = 5.0
 """Seconds without a refusal after which Redis has room again: arq writes at least once a second."""
 
 
-def job_id(queue: str, account: str) -> str:
-    """Return the fixed id of the job, so that the queue holds at most one. arq's ids are global."""
-    return f"{queue}:retain:{account}"
-
-
 async def retain(ctx: Mapping[Any, Any], account: str) -> None:
     """Run one retention pass over the streams of an account. Two at the same time do no harm: each call is atomic."""
     services = services_of(ctx)
-    account_services = services.accounts.get(account)
-    if account_services is not None:
-        await _pass(services, account)
+    owned = services.accounts[account]
+    done = await _pass(services, owned)
+    await planner_of(ctx).retain_ended(owned.account, done=done)
 
 
 class FullRedisHandler:
@@ -60,7 +57,7 @@ class FullRedisHandler:
             )  # fmt: skip
         if now - self._trimmed_at >= TRIM_SECONDS:
             self._trimmed_at = now
-            for account in self._services.accounts:
+            for account in self._services.accounts.values():
                 await _pass(self._services, account)
 
     def run(self) -> None:
@@ -72,10 +69,14 @@ class FullRedisHandler:
             self._repeats.forget_all("full")
 
 
-async def _pass(services: Services, account: str) -> None:
+async def _pass(services: Services, account: AccountServices) -> bool:
+    """Run a pass; False if there is more to trim than one pass may take."""
     try:
-        await services.accounts[account].retention.run()
+        done = await account.retention.run()
+        await apply_retries(services.redis, account.keys)
     except (redis.exceptions.RedisError, OSError) as error:
-        get_logger(account=account).warning(
+        get_logger(account=account.account.name).warning(
             "retention_put_off", error=explain(error), advice="Trimming will be retried in the next pass."
         )
+        return True
+    return done

@@ -1,4 +1,4 @@
-"""The arq worker of the account `default`, and its queue."""
+"""The worker of the schedule for the account `default`, and the schedule as a test looks at it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,59 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from arq.connections import ArqRedis
-
-from jobs.worker import SupervisedWorker, make_poll_worker, make_queue
+from jobs.arq_worker import make_queue
+from jobs.lane_worker import LaneWorker
+from jobs.planner import Planner
+from jobs.schedule import Schedule, poll_id
+from jobs.tick import Tick
+from jobs.worker import make_lane_worker
 from tests.support.worker import Bench
 from worker.cancellation import end
+from worker.capture.lanes import Lane
 from worker.keys import KeySpace
+from worker.services import Services
 
-QUEUE = KeySpace().queue(["default"])
+LANES = {lane: KeySpace().lane(lane) for lane in Lane}
+POLLS, SCANS = LANES[Lane.POLLS], LANES[Lane.SCANS]
+ORDERS_JOB = poll_id("default", "orders")
+
+
+class Planned:
+    """The schedule of some services."""
+
+    def __init__(self, services: Services, schedule: Schedule) -> None:
+        self.services, self.schedule = services, schedule
+        self.planner = Planner(services, schedule)
+        self.tick = Tick(services, self.planner)
+
+    async def due(self) -> list[str]:
+        """Plan all accounts; return the jobs that are due, each with its lane: `LANE/JOB`."""
+        await self.planner.plan(self.services.configured)
+        return await self.listed()
+
+    async def listed(self) -> list[str]:
+        """Return the jobs that are due."""
+        client, now = self.schedule._redis, self.services.clock.now() + 0.01  # due times are in milliseconds
+        found = {
+            lane: await client.zrangebyscore(key, "-inf", now) for lane, key in self.schedule.keys.items()
+        }
+        return sorted(f"{lane}/{job.decode()}" for lane, jobs in found.items() for job in jobs)
 
 
 @asynccontextmanager
-async def queue_of(bench: Bench, url: str) -> AsyncIterator[ArqRedis]:
-    """The queue of the jobs of the account `default` while the block runs."""
-    queue = make_queue(url, QUEUE)
+async def planned(services: Services, url: str) -> AsyncIterator[Planned]:
+    """The schedule while the block runs."""
+    queue = make_queue(url, POLLS)
     try:
-        yield queue
+        yield Planned(services, Schedule(queue, services.keys))
     finally:
         await queue.aclose(close_connection_pool=True)
 
 
 @asynccontextmanager
-async def working(bench: Bench, url: str, worker_id: str = "test-1") -> AsyncIterator[SupervisedWorker]:
-    """An arq worker at work while the block runs."""
-    worker = make_poll_worker(url, bench.services, worker_id)
+async def working(bench: Bench, url: str, worker_id: str = "test-1") -> AsyncIterator[LaneWorker]:
+    """A worker at work while the block runs."""
+    worker = make_lane_worker(url, bench.services, worker_id)
     task = asyncio.ensure_future(worker.async_run())
     try:
         yield worker

@@ -17,8 +17,8 @@ import pytest
 import redis
 import redis.exceptions
 
-from jobs.tick import seconds_until_due, tick
-from jobs.worker import make_queue, make_worker
+from jobs.worker import make_worker
+from tests.support.arq_worker import POLLS, working
 from tests.support.commands import ordersync
 from tests.support.programs import Program, login_settings
 from tests.support.servers import Server
@@ -26,9 +26,10 @@ from tests.support.streams import STREAM, Writer
 from tests.support.tools import server_program
 from tests.support.waiting import eventually
 from tests.support.worker import Bench, BenchMaker, account_for, know_contract
-from worker.app import open_services, reporter
+from worker.app import open_services
 from worker.cancellation import end
 from worker.capture.health import Health, judge
+from worker.capture.lanes import seconds_until_due
 from worker.capture.poll import Poller
 from worker.capture.state.commit import Commit
 from worker.capture.state.run import Outcome, Run
@@ -36,6 +37,7 @@ from worker.clock import SystemClock
 from worker.keys import Keys
 from worker.queue.backpressure import Backpressure, HighWaterMarks
 from worker.redis.connections import answer
+from worker.reporting import reporter
 from worker.sandbox import SandboxServer
 from worker.service import heartbeat
 from worker.telemetry import log as logs
@@ -170,7 +172,7 @@ async def test_a_fast_read_does_not_run_past_the_share_of_memory(
     bench: BenchMaker, own_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However much it writes between two looks: an entry takes more memory than its names and values have bytes."""
-    monkeypatch.setattr("worker.queue.streams.backpressure.CHECK_SECONDS", float("inf"))
+    monkeypatch.setattr("worker.queue.backpressure.CHECK_SECONDS", float("inf"))
     with SandboxServer(orders=600) as fast:
         async with bench(fast, own_server.url, page_size=10) as b:
             under(b)
@@ -212,10 +214,10 @@ async def test_looking_is_rare(bench: BenchMaker, monkeypatch: pytest.MonkeyPatc
             return await survey(resource)
 
         monkeypatch.setattr(b.account.groups, "status", counted)
-        monkeypatch.setattr("worker.queue.streams.backpressure.CHECK_SECONDS", float("inf"))
+        monkeypatch.setattr("worker.queue.backpressure.CHECK_SECONDS", float("inf"))
         assert (await b.poll()).pages >= 50
         assert len(looks) == 1
-        monkeypatch.setattr("worker.queue.streams.backpressure.CHECK_SECONDS", 0.0)
+        monkeypatch.setattr("worker.queue.backpressure.CHECK_SECONDS", 0.0)
         run = await b.poll(complete=True)
         assert len(looks) > run.pages >= 50
 
@@ -278,19 +280,17 @@ def small_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ser
     server.stop(kill=True)
 
 
-async def test_a_tick_finds_no_room(bench: BenchMaker, own_server: Server) -> None:
+async def test_a_tick_finds_no_room(bench: BenchMaker, own_server: Server, told: Told) -> None:
     """It is told by the worker, not by a trace for each tick; the next one does the same."""
     async with bench(url=own_server.url) as b:
-        queue = make_queue(own_server.url, b.services.queue)
-        try:
-            await b.redis.config_set("maxmemory", 1)
-            await tick({"services": b.services, "redis": queue})
-            assert await queue.zcard(b.services.queue) == 0
+        polls = FillsRedis(b.redis)
+        b.services.accounts = {"default": replace(b.account, poller=cast("Poller", polls))}
+        await b.redis.config_set("maxmemory", 1)
+        async with working(b, own_server.url):
+            await eventually(lambda: told("redis_full"))
+            assert (polls.calls, await b.redis.zcard(POLLS)) == (0, 0)
             await b.redis.config_set("maxmemory", 0)
-            await tick({"services": b.services, "redis": queue})
-            assert await queue.zcard(b.services.queue) == 1
-        finally:
-            await queue.aclose(close_connection_pool=True)
+            await eventually(lambda: polls.calls)
 
 
 class FillsRedis:
@@ -317,7 +317,6 @@ async def test_a_job_ends_when_redis_is_full(bench: BenchMaker, small_server: Se
         try:
             await eventually(lambda: told("redis_full"))
             assert polls.calls == 1
-            assert await b.redis.keys("arq:in-progress:*poll*") == []
             await b.redis.config_set("maxmemory", 0)
             await eventually(lambda: polls.calls >= 2)
             await eventually(lambda: told("redis_has_room"))

@@ -10,19 +10,17 @@ from pathlib import Path
 import pytest
 import structlog
 
-from jobs.poll import job_id
-from jobs.queue import enqueue
-from jobs.worker import SupervisedWorker
-from tests.support.arq_worker import QUEUE, queue_of, working
+from jobs.schedule import poll_id
+from tests.support.arq_worker import SCANS, working
 from tests.support.commands import ordersync
 from tests.support.waiting import eventually
 from tests.support.worker import Bench, BenchMaker
-from worker.admin.checks import check_workers
+from worker.admin.clock_checks import check_workers
 from worker.app import announce
-from worker.reporting import reporter
 from worker.capture.registry import NOTES
 from worker.capture.state.pauses import Pause, Pauses
 from worker.clock import SystemClock
+from worker.reporting import reporter
 from worker.service import heartbeat
 
 pytestmark = pytest.mark.anyio
@@ -49,24 +47,32 @@ async def polled_both(b: Bench) -> None:
     b.adjust(intervals=b.account.account.intervals)
 
 
-async def test_a_job_of_a_withdrawn_resource_does_nothing(bench: BenchMaker, redis_url: str) -> None:
-    """The last life has left it in the queue. It is dropped, which is said once, and nothing is read or published."""
-    async with bench(probe=True) as b, queue_of(b, redis_url) as queue:
-        now = b.services.clock.now()
+async def test_a_job_of_a_withdrawn_resource_does_nothing(
+    bench: BenchMaker, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is dropped, which is said once, and nothing is read. So is a job of an account that nobody serves any more.
+
+    That of an account which another worker may serve is handed back some times before.
+    """
+    monkeypatch.setattr("jobs.lane_worker.ELSEWHERE_SECONDS", 0.0)
+    async with bench(probe=True) as b:
+        jobs = [poll_id("default", "notes"), poll_id("elsewhere", "orders"), "resync:elsewhere:orders:x"]
         with structlog.testing.capture_logs() as lines:
-            async with working(b, redis_url) as worker:
+            async with working(b, redis_url):
                 for _ in range(2):
-                    done = worker.jobs_complete
-                    job = job_id(QUEUE, "default", "notes")
-                    assert await enqueue(queue, QUEUE, job, "poll", "default", "notes", now=now)
-                    await eventually(partial(_has_done, worker, done + 1))
-        assert [line["resource"] for line in lines if line["event"] == "poll_dropped"] == ["notes"]
+                    await b.redis.zadd(SCANS, dict.fromkeys(jobs, 1.0))
+                    await eventually(partial(_are_gone, b, jobs))
+        dropped = [line for line in lines if line["event"] == "poll_dropped"]
+        assert sorted((line["account"], line["resource"]) for line in dropped) == [
+            ("default", "notes"),
+            ("elsewhere", "orders"),
+        ]
         assert await b.events("notes") == []
         assert not await b.redis.exists(b.account.keys.cursor("notes"))
 
 
-def _has_done(worker: SupervisedWorker, jobs: int) -> bool:
-    return worker.jobs_complete >= jobs
+async def _are_gone(b: Bench, jobs: list[str]) -> bool:
+    return bool(await b.redis.zmscore(SCANS, jobs) == [None] * len(jobs))
 
 
 async def test_status_and_health_name_it(bench: BenchMaker, redis_url: str, tmp_path: Path) -> None:

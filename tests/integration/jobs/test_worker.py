@@ -4,56 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import pickle
 import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import redis
-from arq.constants import in_progress_key_prefix, job_key_prefix, result_key_prefix
+import structlog
+from arq.constants import job_key_prefix
 from redis.asyncio import Redis
 
-from jobs.poll import job_id
-from jobs.queue import IN_PROGRESS_SECONDS
-from jobs.tick import seconds_until_due, tick
-from jobs.worker import make_poll_worker
-from tests.support.arq_worker import QUEUE, queue_of, working
+from jobs.arq_worker import SupervisedWorker
+from jobs.schedule import CLAIM_SECONDS, CLAIMED, Claimed, Room, Schedule
+from jobs.worker import make_lane_worker, make_resync_worker
+from tests.support.arq_worker import ORDERS_JOB, POLLS, SCANS, planned, working
 from tests.support.programs import Program, login_settings
 from tests.support.servers import Server
 from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import Bench, BenchMaker, account_for
 from worker.app import open_services
 from worker.cancellation import end
+from worker.capture.lanes import FIELDS, Lane, lane_of, seconds_until_due, times_of_poll
+from worker.capture.state.cursor import Cursor, FullScanProgress
 from worker.capture.state.run import Run
 from worker.clock import SystemClock
 from worker.errors import RedisUnavailable, SettingsError
+from worker.keys import KeySpace
 from worker.redis.connections import answer, connect, pool, wait_until_up
 from worker.sandbox import FaultRule, SandboxServer
 
 pytestmark = pytest.mark.anyio
 
-ORDERS_JOB = job_id(QUEUE, "default", "orders")
-
 
 async def set_cursor(bench: Bench, **fields: float) -> None:
     await bench.redis.hset(bench.account.keys.cursor("orders"), mapping=fields)
-
-
-class StillClock(SystemClock):
-    """A clock whose time of day stands still."""
-
-    def __init__(self) -> None:
-        self._at = time.time()
-
-    def now(self) -> float:
-        """When it was made."""
-        return self._at
 
 
 class Polls:
@@ -68,9 +60,8 @@ class Polls:
         """Takes its time and does nothing, but that it is not due for a while where it knows the cursor."""
         self.at.append(time.time())
         if self._bench:
-            await set_cursor(
-                self._bench, due_at=time.time() + 600, failures=1
-            )  # a pause, longer than the interval
+            # a pause, longer than the interval
+            await set_cursor(self._bench, due_at=time.time() + 600, failures=1, baseline=1)
         self.under_way += 1
         self.most_under_way = max(self.under_way, self.most_under_way)
         try:
@@ -84,44 +75,141 @@ def with_polls(bench: Bench, polls: Polls) -> None:
     bench.services.accounts = {"default": replace(bench.account, poller=polls)}  # type: ignore[arg-type] # duck-typed
 
 
-# --- the tick ---------------------------------------------------------------------------------------
+# --- the schedule -----------------------------------------------------------------------------------
 
 
-async def test_the_tick_only_enqueues(bench: BenchMaker, redis_url: str) -> None:
-    """It asks the gateway nothing and publishes nothing: a tick that a deploy cuts short loses no work."""
-    async with bench() as b, queue_of(b, redis_url) as queue:
-        await tick({"services": b.services, "redis": queue})
-        assert await b.redis.zrange(QUEUE, 0, -1) == [ORDERS_JOB.encode()]
+async def test_planning_reads_nothing_from_the_gateway(bench: BenchMaker, redis_url: str) -> None:
+    """It asks the gateway nothing and publishes nothing, and however often it is done, a job is there once."""
+    async with bench() as b, planned(b.services, redis_url) as schedule:
+        for _ in range(3):
+            assert await schedule.due() == [f"scans/{ORDERS_JOB}"]
+        assert await b.redis.zrange(SCANS, 0, -1) == [ORDERS_JOB.encode()]
         assert await b.events() == []
         assert b.sandbox.requests.counts() == {}
 
 
-async def test_a_job_has_a_fixed_id_and_stands_in_the_queue_once(bench: BenchMaker, redis_url: str) -> None:
-    """However often the tick finds the poll due: arq refuses the id while it is queued."""
-    async with bench() as b, queue_of(b, redis_url) as queue:
-        for _ in range(5):
-            await tick({"services": b.services, "redis": queue})
-        assert await b.redis.zcard(QUEUE) == 1
-        assert f"{QUEUE}:poll:default:orders" == ORDERS_JOB
+async def test_a_poll_that_is_not_due_costs_nothing(bench: BenchMaker, redis_url: str) -> None:
+    """While nothing is due a worker looks at its lanes now and then: few commands, however much is in them."""
+    async with bench() as b:
+        polls = Polls()
+        with_polls(b, polls)
+        await set_cursor(b, due_at=time.time() + 600, failures=1, baseline=1)
+        await b.redis.zadd(POLLS, {f"poll:other{number}:orders": time.time() + 1e6 for number in range(5000)})
+        async with working(b, redis_url) as worker:
+            await eventually(lambda: b.redis.zscore(POLLS, ORDERS_JOB))
+            await eventually(lambda: worker.jobs_complete and not worker.tasks)
+            await b.redis.config_resetstat()
+            await asyncio.sleep(2)
+            stats = await b.redis.info("commandstats")
+        calls = sum(each["calls"] for each in stats.values())
+        assert calls <= 2 * 20
+        assert polls.at == []
 
 
-async def test_a_poll_that_is_not_due_is_left_alone(bench: BenchMaker, redis_url: str) -> None:
-    """What is due is computed from the cursor; the next tick is put off to the time of what is due before it."""
-    async with bench() as b, queue_of(b, redis_url) as queue:
-        b.services.clock = clock = StillClock()
-        await set_cursor(b, due_at=clock.now() + 1.5, interval=1)
-        assert await tick({"services": b.services, "redis": queue}) == 1.0
-        await set_cursor(b, due_at=clock.now() + 0.9)
-        assert await tick({"services": b.services, "redis": queue}) == pytest.approx(0.9)
-        assert await b.redis.zcard(QUEUE) == 0
-
-
-async def test_a_stopping_worker_enqueues_nothing(bench: BenchMaker, redis_url: str) -> None:
-    """What it enqueued it would not run."""
-    async with bench() as b, queue_of(b, redis_url) as queue:
+async def test_a_stopping_worker_claims_nothing(bench: BenchMaker, redis_url: str) -> None:
+    """What it claimed it would not run."""
+    async with bench() as b, planned(b.services, redis_url) as schedule:
+        await schedule.due()
         b.services.stopping = lambda: True
-        await tick({"services": b.services, "redis": queue})
-        assert await b.redis.zcard(QUEUE) == 0
+        async with working(b, redis_url) as worker:
+            await eventually(lambda: b.redis.exists(f"{POLLS}:health:test-1"))
+            assert not worker.tasks
+        assert await schedule.listed() == [f"scans/{ORDERS_JOB}"]
+
+
+def fields_of(**values: bytes) -> list[bytes | None]:
+    """The fields of a cursor that say what is due."""
+    return [values.get(name) for name in FIELDS]
+
+
+def test_a_first_scan_and_what_is_left_of_a_full_one_have_a_lane_of_their_own() -> None:
+    """A fresh account goes before the others; newer changes are read at their time while a full scan goes on."""
+    ready: dict[str, Any] = {"baseline": b"1", "due_at": b"1000", "interval": b"15", "failures": b"0"}
+
+    def times(first: object = (), *, past: bool | None = None, **values: Any) -> dict[Lane, float | None]:
+        return times_of_poll(fields_of(**values), first, requested=15.0, now=1000.0, backlog=past)
+
+    never = times()[Lane.SCANS]
+    begun = times(last_started=b"990", due_at=b"1000")
+    assert never is not None
+    assert begun[Lane.SCANS] == 1000.0 > never
+    assert begun[Lane.POLLS] is None
+    assert times(**ready) == {Lane.POLLS: 1000.0, Lane.SCANS: None}
+    assert times(**ready, sweep_started=b"980.5") == {Lane.SCANS: 1000.0, Lane.POLLS: 1015.0}
+    first = [[b"id:1", 1003.0]]
+    assert times(first, **ready, sweep_started=b"980.5")[Lane.POLLS] == 1003.0
+    # Logs of the past are read in their lane from when they were begun, those that are due at their time.
+    later = {**ready, "due_at": b"1010"}
+    assert times(past=True, **later) == {Lane.POLLS: 1010.0, Lane.AUDIT: 1010.0}
+    assert times(past=True, **later, backlog_began=b"900") == {Lane.POLLS: 1010.0, Lane.AUDIT: 1000.0}
+    assert times(past=True, **later, backlog=b"done") == {Lane.POLLS: 1010.0, Lane.AUDIT: None}
+    assert times(past=False, **later)[Lane.AUDIT] is None
+    # What status shows as the class of a resource.
+    assert (
+        lane_of(Cursor()) == lane_of(Cursor(baseline=True, scan=FullScanProgress(started=1.0))) == Lane.SCANS
+    )
+    assert lane_of(Cursor(baseline=True, backlog="done")) is Lane.POLLS
+    assert lane_of(Cursor(baseline=True, backlog="3:ff")) is Lane.AUDIT
+
+
+async def test_accounts_have_their_turn_in_a_lane(bench: BenchMaker, redis_url: str) -> None:
+    """An account with many jobs that are due does not hold up one with a job: it gets the places that are left."""
+    async with bench() as b, planned(b.services, redis_url) as schedule:
+        many = {f"poll:big:{number}": 1.0 + number for number in range(20)}
+        await b.redis.zadd(SCANS, {**many, "poll:small:orders": 50.0})
+        claimed = await schedule.schedule.claim(100.0, {Lane.SCANS: Room(4, Counter())}, expired=False)
+        jobs = [each.job for each in claimed]
+        assert jobs[:2] == [b"poll:big:0", b"poll:small:orders"]
+        assert len(jobs) == 4
+        assert schedule.schedule.due[Lane.SCANS] == 4.0  # the next of those that wait
+        later = time.time()
+        await b.redis.zadd(SCANS, {"poll:small:notes": 60.0})
+        claimed = await schedule.schedule.claim(
+            100.0, {Lane.SCANS: Room(1, {"big": 3, "small": 1})}, expired=False
+        )
+        assert [each.job for each in claimed] == [b"poll:small:notes"]
+        assert time.time() - later < PATIENCE
+
+
+async def test_a_lane_without_places_is_left_to_others(bench: BenchMaker, redis_url: str) -> None:
+    """A worker claims nothing of it, and the metric of the lane shows how long what is due has waited."""
+    async with bench() as b:
+        polls = Polls(seconds=0)
+        with_polls(b, polls)
+        await set_cursor(b, due_at=time.time() + 0.5, interval=15, baseline=1, last_started=time.time())
+        async with working(b, redis_url) as worker:
+            worker.places[Lane.POLLS] = 0
+            place = f"poll:{b.account.account.name}:orders"
+            schedule = Schedule(b.redis, b.services.keys)
+            await b.redis.zadd(schedule.keys[Lane.POLLS], {place: time.time() - 30})
+            for _ in range(5):
+                worker._awake.set()
+                await anyio.sleep(0.05)
+            waiting = await schedule.oldest_due(time.time())
+            assert (polls.at, waiting[Lane.SCANS], 29 < waiting[Lane.POLLS] < 60) == ([], 0.0, True)
+            fresh = times_of_poll([None] * len(FIELDS), (), requested=15.0, now=time.time() - 7, backlog=None)
+            await b.redis.zadd(schedule.keys[Lane.SCANS], {"poll:fresh:orders": fresh[Lane.SCANS]})
+            assert 6 < (await schedule.oldest_due(time.time()))[Lane.SCANS] < 60
+            await b.redis.zadd(schedule.keys[Lane.POLLS], {place: CLAIMED + time.time() + 5})
+            assert (await schedule.oldest_due(time.time()))[Lane.POLLS] == 0.0  # it runs somewhere
+
+
+async def test_polls_do_not_wait_for_other_classes(bench: BenchMaker, redis_url: str) -> None:
+    """All places of scans, audit logs, resyncs and reconciliation are taken by work that does not end."""
+    async with bench() as b:
+        polls = Polls(seconds=600)
+        with_polls(b, polls)
+        stuck = {lane: lane not in {Lane.POLLS, Lane.RETENTION} for lane in Lane}
+        await set_cursor(b, due_at=time.time() + 2, interval=15, baseline=1, last_started=time.time())
+        async with working(b, redis_url) as worker:
+            for lane, is_stuck in stuck.items():
+                if is_stuck:
+                    worker.places[lane] = 1
+                    worker._running[f"{lane}/x"] = Claimed(lane, b"poll:other:x", 0.0)
+            await eventually(lambda: polls.at)
+            assert worker.running[Lane.POLLS] == 1
+            for lane in stuck:
+                worker._running.pop(f"{lane}/x", None)
 
 
 @pytest.mark.parametrize(
@@ -156,11 +244,10 @@ def test_a_poll_that_began_in_the_future_is_due() -> None:
 async def test_a_cursor_that_is_no_cursor_is_due_and_stops_nobody_else(
     bench: BenchMaker, redis_url: str
 ) -> None:
-    """The poll says what is wrong with it; the tick goes on with the other resources."""
-    async with bench() as b, queue_of(b, redis_url) as queue:
+    """The poll says what is wrong with it; planning goes on with the other resources."""
+    async with bench() as b, planned(b.services, redis_url) as schedule:
         await b.redis.set(b.account.keys.cursor("orders"), "in the way")
-        await tick({"services": b.services, "redis": queue})
-        assert await b.redis.zcard(QUEUE) == 1
+        assert await schedule.due() == [f"scans/{ORDERS_JOB}"]
 
 
 async def test_missed_polls_are_made_up_by_one(bench: BenchMaker, redis_url: str) -> None:
@@ -168,23 +255,36 @@ async def test_missed_polls_are_made_up_by_one(bench: BenchMaker, redis_url: str
     async with bench() as b:
         polls = Polls(bench=b)
         with_polls(b, polls)
-        await set_cursor(b, due_at=time.time() - 3600, interval=1)
+        await set_cursor(b, due_at=time.time() - 3600, interval=1, baseline=1)
         async with working(b, redis_url):
             await eventually(lambda: polls.at)
             await asyncio.sleep(1.5)
         assert len(polls.at) == 1
 
 
+async def test_a_job_that_is_late_does_not_expire(bench: BenchMaker, redis_url: str) -> None:
+    """It was due two days ago, and no worker was there: it runs, and no line says that it expired."""
+    async with bench() as b:
+        polls = Polls(bench=b)
+        with_polls(b, polls)
+        await set_cursor(b, due_at=time.time() - 2 * 86_400, interval=1, baseline=1)
+        await b.redis.zadd(POLLS, {ORDERS_JOB: time.time() - 2 * 86_400})
+        with structlog.testing.capture_logs() as lines:
+            async with working(b, redis_url):
+                await eventually(lambda: polls.at)
+        assert [line for line in lines if line["log_level"] in {"warning", "error"}] == []
+
+
 async def test_a_poll_starts_at_its_time(bench: BenchMaker, redis_url: str) -> None:
-    """The tick before it waits for its due time: it starts then, and no sooner."""
+    """The worker wakes up at its due time: it starts then, and no sooner."""
     async with bench() as b:
         polls = Polls()
         with_polls(b, polls)
         due = time.time() + 1.8
-        await set_cursor(b, due_at=due, interval=1)
+        await set_cursor(b, due_at=due, interval=1, baseline=1)
         async with working(b, redis_url):
             await eventually(lambda: polls.at)
-        assert polls.at[0] - due > -0.002  # arq counts in milliseconds
+        assert polls.at[0] - due > -0.002  # due times have milliseconds
 
 
 async def test_no_second_job_while_one_runs(bench: BenchMaker, redis_url: str) -> None:
@@ -200,25 +300,32 @@ async def test_no_second_job_while_one_runs(bench: BenchMaker, redis_url: str) -
 # --- what a job leaves behind ---------------------------------------------------------------------
 
 
-async def test_no_result_is_kept_and_the_id_is_free_at_once(bench: BenchMaker, redis_url: str) -> None:
-    """A kept result would make arq refuse the id for an hour, of a poll that failed as of one that did not."""
-    async with bench() as b, queue_of(b, redis_url) as queue:
+async def test_a_job_has_no_keys_of_its_own(bench: BenchMaker, redis_url: str) -> None:
+    """Neither a body nor a result: it is its id, which says what to do and stays in the schedule."""
+    async with bench() as b:
         with_polls(b, Polls())
         async with working(b, redis_url) as worker:
             await eventually(lambda: worker.jobs_complete >= 3)
-            await queue.enqueue_job("poll", "too", "many", "arguments", _job_id="bad")
-            await b.redis.zadd(QUEUE, {"expired": 1})  # an id without a body
-            await eventually(lambda: worker.jobs_failed >= 2)
-        assert await b.redis.keys(f"{result_key_prefix}*") == []
+        assert await b.redis.keys("arq:*") == []
+        assert await b.redis.zscore(SCANS, ORDERS_JOB) is not None
 
 
-async def test_job_bodies_are_json(bench: BenchMaker, redis_url: str) -> None:
-    """Arguments are ids only, of the account, the resource and the trace, readable by anybody."""
-    async with bench() as b, queue_of(b, redis_url) as queue:
-        await tick({"services": b.services, "redis": queue})
-        body = await b.redis.get(job_key_prefix + ORDERS_JOB)
-        job = json.loads(body)
-        assert (job["f"], job["a"], list(job["k"])) == ("poll", ["default", "orders"], ["traceparent"])
+async def test_a_poll_takes_few_commands_of_the_schedule(bench: BenchMaker, redis_url: str) -> None:
+    """A claim, the look at the cursor and at its refresh queue, and the next due time."""
+    async with bench() as b, planned(b.services, redis_url) as schedule:
+        await b.poll()
+        await schedule.due()
+        account = b.account.account
+        run = Run("run", "default", "orders", "sweep", "poll", 0.0, 0.0)
+        await schedule.planner.poll_ended(Lane.POLLS, account, "orders", run)
+        await b.redis.config_resetstat()
+        for _ in range(10):
+            await schedule.planner.poll_ended(Lane.POLLS, account, "orders", run)
+        stats = await b.redis.info("commandstats")
+        calls = {name.removeprefix("cmdstat_"): each["calls"] for name, each in stats.items()}
+        assert {name: calls.get(name, 0) for name in ("hmget", "zadd", "zrange", "evalsha")} == {
+            "hmget": 10, "zadd": 10, "zrange": 10, "evalsha": 0,
+        }  # fmt: skip
 
 
 class Bomb:
@@ -231,81 +338,89 @@ class Bomb:
         return (Path.touch, (self._file,))
 
 
+@contextlib.asynccontextmanager
+async def taking_requests(b: Bench, url: str) -> AsyncIterator[SupervisedWorker]:
+    """The worker that takes requests of resyncs, at work while the block runs."""
+    worker = make_resync_worker(url, b.services, "test-1")
+    running = asyncio.ensure_future(worker.async_run())
+    try:
+        yield worker
+        assert not running.done()
+    finally:
+        await end_worker(worker, running)
+
+
 async def test_a_pickled_body_is_refused_and_harmless(
     bench: BenchMaker, redis_url: str, tmp_path: Path
 ) -> None:
     """Who can write to Redis cannot run code here, and the worker goes on."""
+    requests = KeySpace().resync_queue
     async with bench() as b:
-        polls = Polls()
-        with_polls(b, polls)
         await b.redis.set(f"{job_key_prefix}bomb", pickle.dumps(Bomb(tmp_path / "ran")))
-        await b.redis.zadd(QUEUE, {"bomb": 1})
-        async with working(b, redis_url) as worker:
+        await b.redis.zadd(requests, {"bomb": 1})
+        async with taking_requests(b, redis_url) as worker:
             await eventually(lambda: worker.jobs_failed)
-            await eventually(lambda: polls.at)
         assert not (tmp_path / "ran").exists()
-        assert await b.redis.zscore(QUEUE, "bomb") is None
+        assert await b.redis.zscore(requests, "bomb") is None
 
 
 async def test_bodies_of_another_shape_do_not_end_the_worker(bench: BenchMaker, redis_url: str) -> None:
     """Some would raise outside of arq's try, end its loop, and be met again after each restart."""
     bodies = (
-        b'{"t":"x","f":"poll","a":[],"k":{},"et":1}',
+        b'{"t":"x","f":"resync","a":[],"k":{},"et":1}',
         b'{"t":null,"f":5,"a":[],"k":{},"et":1}',
-        b'{"t":null,"f":"poll","a":[],"k":[],"et":null}',
-        b'{"t":null,"f":"poll","a":5,"k":{},"et":1}',
+        b'{"t":null,"f":"resync","a":[],"k":[],"et":null}',
+        b'{"t":null,"f":"resync","a":5,"k":{},"et":1}',
         b'{"t":null,"f":"nosuch","a":[],"k":{},"et":1}',
-        b'{"t":null,"f":"poll","a":[],"k":{},"et":1}',
+        b'{"t":null,"f":"resync","a":[],"k":{},"et":1}',
         b"[]",
         b"",
     )
+    requests = KeySpace().resync_queue
     async with bench() as b:
-        with_polls(b, Polls())
         for number, body in enumerate(bodies):
             await b.redis.set(f"{job_key_prefix}odd-{number}", body)
-            await b.redis.zadd(QUEUE, {f"odd-{number}": 1})
-        async with working(b, redis_url) as worker:
+            await b.redis.zadd(requests, {f"odd-{number}": 1})
+        async with taking_requests(b, redis_url) as worker:
             await eventually(lambda: worker.jobs_failed == len(bodies))
-        assert not [name for name in await b.redis.zrange(QUEUE, 0, -1) if name.startswith(b"odd-")]
-
-
-@pytest.mark.parametrize("arguments", [("nobody", "orders"), ("default", "parcels")])
-async def test_a_job_for_somebody_else_is_harmless(
-    bench: BenchMaker, redis_url: str, arguments: tuple[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """An account or a resource that this worker does not know: said, dropped, nothing read."""
-    async with bench() as b, queue_of(b, redis_url) as queue:
-        polls = Polls()
-        with_polls(b, polls)
-        await set_cursor(b, due_at=time.time() + 60, interval=1)
-        await queue.enqueue_job("poll", *arguments, _job_id="odd")
-        async with working(b, redis_url) as worker:
-            await eventually(lambda: worker.jobs_complete)
-        assert polls.at == []
-        assert worker.jobs_failed == 0
+        assert not [name for name in await b.redis.zrange(requests, 0, -1) if name.startswith(b"odd-")]
 
 
 # --- life and death of a worker -------------------------------------------------------------------
 
 
-async def test_the_in_progress_mark_is_short_and_renewed(
-    bench: BenchMaker, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The mark of arq would outlive a killed worker by 310 s; this one is kept alive by the lease's heartbeat."""
-    monkeypatch.setattr("worker.capture.state.lease.RENEW_SECONDS", 0.2)
-    async with bench(timeout=2 * PATIENCE) as b:
-        b.sandbox.faults.replace((FaultRule("delay", operation="orders.search", seconds=PATIENCE, times=1),))
-        mark = in_progress_key_prefix + ORDERS_JOB
+async def test_a_claim_is_short_and_renewed(bench: BenchMaker, redis_url: str) -> None:
+    """A killed worker holds its jobs for seconds, not for the longest time that a job may take."""
+    async with bench() as b:
+        with_polls(b, Polls(seconds=60))
+
+        async def ends_in() -> float:
+            score = float(await b.redis.zscore(SCANS, ORDERS_JOB) or 0)
+            return score - CLAIMED - time.time()
+
+        async def is_renewed() -> bool:
+            return 6 < await ends_in() <= CLAIM_SECONDS + 0.1
+
         async with working(b, redis_url):
-            await eventually(lambda: b.redis.exists(mark))
-            left = await b.redis.pttl(mark)
-            assert 0 < left <= IN_PROGRESS_SECONDS * 1000
-            await b.redis.pexpire(mark, 4500)
-            await eventually(lambda: _longer_than(b.redis, mark, 5000))
+            await eventually(is_renewed)
+            await b.redis.zadd(SCANS, {ORDERS_JOB: CLAIMED + time.time() + 4.5})
+            await eventually(is_renewed)
 
 
-async def _longer_than(client: Redis, key: str, milliseconds: int) -> bool:
-    return int(await client.pttl(key)) > milliseconds
+async def test_the_claims_of_a_dead_worker_expire(bench: BenchMaker, redis_url: str) -> None:
+    """Those whose time is over, and those that end later than any claim does: the clock was put back since."""
+    async with bench() as b:
+        polls = Polls(bench=b)
+        with_polls(b, polls)
+        for times, until in enumerate((time.time() - 0.1, time.time() + 3600)):
+            await b.redis.delete(b.account.keys.cursor("orders"))
+            await b.redis.zadd(SCANS, {ORDERS_JOB: CLAIMED + until})
+            async with working(b, redis_url):
+                await eventually(partial(_has_polled, polls, times + 1))
+
+
+def _has_polled(polls: Polls, times: int) -> bool:
+    return len(polls.at) >= times
 
 
 async def test_a_killed_workers_job_is_taken_over_within_15_seconds(
@@ -324,7 +439,8 @@ async def test_a_killed_workers_job_is_taken_over_within_15_seconds(
             first.process.kill()
             await first.ended()
         assert 0 < published() < 50
-        assert client.pttl(in_progress_key_prefix + ORDERS_JOB) in {-2, *range(15_000)}  # gone, or soon
+        claimed_until = client.zscore(SCANS, ORDERS_JOB) - CLAIMED
+        assert claimed_until - time.time() < 15
         lease_ends = int(client.hget("ordersync:{default}:lease:orders", "until"))
         assert lease_ends - time.time() * 1000 < 15_000
         sandbox.faults.replace(())
@@ -341,8 +457,9 @@ async def test_a_cancelled_job_is_run_again(bench: BenchMaker, redis_url: str) -
         with_polls(b, polls)
         async with working(b, redis_url):
             await eventually(lambda: polls.at)
-        assert await b.redis.zscore(QUEUE, ORDERS_JOB) is not None
-        assert not await b.redis.exists(in_progress_key_prefix + ORDERS_JOB)
+        score = await b.redis.zscore(SCANS, ORDERS_JOB)
+        assert score is not None
+        assert score < time.time()
         async with working(b, redis_url, "test-2") as worker:
             await eventually(lambda: len(polls.at) >= 2)
             assert worker.jobs_failed == 0
@@ -373,7 +490,7 @@ async def test_each_worker_has_its_health_key(bench: BenchMaker, redis_url: str)
     """One that ends takes its own away, not that of the others; it lasts for seconds, not for an hour."""
     async with bench() as b:
         with_polls(b, Polls())
-        first, second = f"{QUEUE}:health:test-1", f"{QUEUE}:health:test-2"
+        first, second = f"{POLLS}:health:test-1", f"{POLLS}:health:test-2"
         async with working(b, redis_url):
             async with working(b, redis_url, "test-2"):
                 await eventually(lambda: b.redis.exists(first, second))
@@ -399,9 +516,6 @@ async def test_no_hook_is_set(bench: BenchMaker, redis_url: str) -> None:
         )
         assert hooks == (None,) * 5
         assert worker.allow_abort_jobs is False
-        assert worker.poll_delay_s == pytest.approx(0.1)
-        assert worker.functions["poll"].max_tries is not None
-        assert worker.functions["poll"].max_tries >= 20
 
 
 # --- our own pool ----------------------------------------------------------------------------------
@@ -418,8 +532,8 @@ def black_hole() -> AsyncIterator[str] | Any:
 
 async def test_a_black_hole_does_not_hang_a_call(black_hole: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One timeout, not 64: redis-py retries a command, its connection and its handshake inside one another."""
-    monkeypatch.setattr("worker.redis.connections.SOCKET_TIMEOUT", 0.5)
-    monkeypatch.setattr("worker.redis.connections.RETRY_SECONDS", 0.25)
+    monkeypatch.setattr("ordersync_consumer.servers.connection.SOCKET_TIMEOUT", 0.5)
+    monkeypatch.setattr("ordersync_consumer.servers.connection.RETRY_SECONDS", 0.25)
     client = connect(black_hole)
     try:
         began = time.monotonic()
@@ -434,18 +548,19 @@ async def test_a_black_hole_ends_the_worker_loop(
     bench: BenchMaker, black_hole: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pool of arq has no timeout and waits for good; ours fails, and the daemon builds the worker anew."""
-    monkeypatch.setattr("worker.redis.connections.SOCKET_TIMEOUT", 0.5)
-    monkeypatch.setattr("worker.redis.connections.RETRY_SECONDS", 0.25)
+    monkeypatch.setattr("ordersync_consumer.servers.connection.SOCKET_TIMEOUT", 0.5)
+    monkeypatch.setattr("ordersync_consumer.servers.connection.RETRY_SECONDS", 0.25)
     async with bench() as b:
-        worker = make_poll_worker(black_hole, b.services, "test-1")
+        worker = make_lane_worker(black_hole, b.services, "test-1")
         with pytest.raises(redis.RedisError):
             await asyncio.wait_for(worker.async_run(), PATIENCE)
         with contextlib.suppress(redis.RedisError):
             await asyncio.wait_for(worker.close(), PATIENCE)
 
 
-async def test_a_restart_is_bridged_by_retries(own_server: Server) -> None:
+async def test_a_restart_is_bridged_by_retries(own_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused connection is tried again for a moment: a call that meets a restart succeeds."""
+    monkeypatch.setattr("redis.backoff.random.random", lambda: 1.0)  # else the waits may be none
     client = connect(own_server.url)
     try:
         await client.ping()
@@ -508,13 +623,13 @@ async def test_the_worker_goes_on_by_itself_after_a_restart_of_redis(
 async def test_workers_with_other_accounts_leave_each_others_jobs_alone(
     redis_url: str, sandbox: SandboxServer
 ) -> None:
-    """Each set of accounts has a queue, ticks and job ids of its own: neither starves where both share a Redis."""
+    """Each hands back what the other serves: neither starves where both share a Redis."""
     places = []
     async with AsyncExitStack() as stack:
         for name in ("prod", "staging"):
             account = account_for(sandbox, name)
             place = await stack.enter_async_context(open_services([account], redis_url, SystemClock()))
-            worker = make_poll_worker(redis_url, place, f"test-{name}")
+            worker = make_lane_worker(redis_url, place, f"test-{name}")
             running = asyncio.ensure_future(worker.async_run())
             stack.push_async_callback(end_worker, worker, running)
             places.append(place)

@@ -77,15 +77,28 @@ EVENTS = (
     LogEvent(
         "job_not_for_this_worker",
         LogLevel.ERROR,
-        "A job names an account or resource that this worker does not serve.",
+        "A job names a resource that does not exist, or a resync an account that no worker serves.",
         "Another program puts jobs into this queue; find out which.",
         ("account", "resource", "advice"),
     ),
     LogEvent(
         "poll_dropped",
         LogLevel.INFO,
-        "A job of a resource that the settings no longer poll was dropped; nothing was read. Logged once.",
+        "A job of an account or resource that is not configured any more was dropped; nothing was read. Logged once.",
         fields=("resource",),
+    ),
+    LogEvent(
+        "job_failed",
+        LogLevel.ERROR,
+        "A job has failed in a way that it does not record itself. It is tried again, at first after a second.",
+        "This is a defect of ordersync. Report it with this traceback.",
+        ("job", "error", "advice"),
+    ),
+    LogEvent(
+        "job_not_released",
+        LogLevel.DEBUG,
+        "A worker that ended could not make a job due again; its claim expires within seconds.",
+        fields=("job", "error"),
     ),
     LogEvent(
         "heartbeat_not_written",
