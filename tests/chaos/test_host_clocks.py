@@ -53,8 +53,9 @@ async def test_a_successor_on_a_host_that_is_behind(redis_url: str, tmp_path: Pa
             await judge.recovered(SOON)
             program.process.terminate()
             await program.ended()
-        with Program(tmp_path, **settings):
+        with Program(tmp_path, **settings) as successor:
             work(gateway)
+            await successor.logged("worker_started")
             await judge.recovered(SOON)
         assert judge.verdict().counts == {}
 

@@ -7,6 +7,7 @@ with Program(folder, *clock.command(), **settings):     # a daemon whose host is
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -41,6 +42,17 @@ class HostClock:
 
     def command(self, *words: str) -> tuple[str, ...]:
         """A command under this clock: the daemon, or `ordersync` with these words."""
+        return (*self._prefix, sys.executable, "-m", "worker.cli", *(words or ("run",)))
+
+    def program(self, path: str) -> str:
+        """The path of a program that is the one at `path` under this clock, such as a server."""
+        script = self._file.with_suffix(".sh")
+        script.write_text(f'#!/bin/sh\nexec {shlex.join((*self._prefix, path))} "$@"\n')
+        script.chmod(0o755)
+        return str(script)
+
+    @property
+    def _prefix(self) -> tuple[str, ...]:
         return (
             "env",
             f"LD_PRELOAD={self._library}",
@@ -48,5 +60,4 @@ class HostClock:
             "FAKETIME_NO_CACHE=1",
             "FAKETIME_DONT_FAKE_MONOTONIC=1",
             "DONT_FAKE_MONOTONIC=1",
-            *(sys.executable, "-m", "worker.cli", *(words or ("run",))),
         )

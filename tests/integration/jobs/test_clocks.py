@@ -11,22 +11,22 @@ from typing import Any
 import pytest
 import redis
 import structlog
-from arq.constants import in_progress_key_prefix
 
-from jobs.poll import job_id
-from jobs.queue import IN_PROGRESS_SECONDS, enqueue
-from tests.support.arq_worker import QUEUE, queue_of, working
+from jobs.schedule import CLAIM_SECONDS, CLAIMED, Room
+from tests.support.arq_worker import LANES, ORDERS_JOB, POLLS, planned, working
 from tests.support.paths import ROOT
 from tests.support.programs import Program, login_settings
 from tests.support.waiting import eventually
 from tests.support.worker import BenchMaker
+from worker.capture.lanes import Lane
+from worker.capture.resync.requests import ResyncRequest
 from worker.sandbox import SandboxServer
+from worker.service import heartbeat
 
 pytestmark = pytest.mark.anyio
 
 CURSOR = "ordersync:{default}:cursor:orders"
 STREAM = "ordersync:{default}:stream:orders"
-JOB = job_id(QUEUE, "default", "orders")
 HOUR = 3600.0
 
 
@@ -96,7 +96,10 @@ async def test_hosts_whose_clocks_differ_take_turns(
 async def test_a_daemon_whose_clock_is_set_goes_on(
     redis_url: str, sandbox: SandboxServer, tmp_path: Path, moved: float
 ) -> None:
-    """Put back or on by an hour while it runs: changes are published as before, and nothing runs in a loop."""
+    """Put back or on by an hour while it runs: changes are published as before, and nothing runs in a loop.
+
+    The log and the heartbeat say by how much the clock is off.
+    """
     host = Host(tmp_path, 0, **login_settings(sandbox, redis_url, tmp_path))
     with redis.Redis.from_url(redis_url) as client, host.daemon() as daemon:
         await eventually(lambda: int(client.xlen(STREAM)) >= 50)
@@ -109,37 +112,113 @@ async def test_a_daemon_whose_clock_is_set_goes_on(
         began = time.monotonic()
         await daemon.logged("poll_done", times=polls + 3)
         assert time.monotonic() - began > 1  # with an interval of a second
+        line = await daemon.logged("host_clock_off")
+        assert abs(line["host_offset_s"] - moved) < 1
+        beat = heartbeat.newest(tmp_path)
+        assert beat is not None
+        assert abs(beat.clock_offset - moved) < 1
 
 
 def _has_grown(client: Any, entries: int) -> bool:
     return bool(client.xlen(STREAM) >= entries)
 
 
-@pytest.mark.parametrize("ahead", [HOUR, 20.0])
-async def test_a_job_that_was_put_off_is_brought_forward(
-    bench: BenchMaker, redis_url: str, ahead: float
+async def test_what_was_planned_by_a_clock_that_was_put_back_is_due(
+    bench: BenchMaker, redis_url: str
 ) -> None:
-    """A worker whose clock was ahead has put it off, and died; its mark was to end by that clock as well."""
-    async with bench() as b, queue_of(b, redis_url) as queue:
-        now = b.services.clock.now()
-        assert await enqueue(queue, QUEUE, JOB, "poll", "default", "orders", now=now)
-        await b.redis.zadd(QUEUE, {JOB: (now + ahead) * 1000})
-        await b.redis.psetex(in_progress_key_prefix + JOB, int((ahead + 8) * 1000), b"1")
-        async with working(b, redis_url):
-            await eventually(lambda: b.redis.xlen(b.account.keys.runs))
-        assert len(await b.events()) == 50
+    """A job, and a read by id, that wait for an hour more than they were to: a tick brings both forward."""
+    async with bench() as b, planned(b.services, redis_url) as schedule:
+        await b.poll()
+        await schedule.tick.run(lost=False)
+        now = time.time()
+        fields = dict.fromkeys(("due_at", "last_started"), now + HOUR)
+        await b.redis.hset(b.account.keys.cursor("orders"), mapping=fields)
+        await b.redis.zadd(POLLS, {ORDERS_JOB: now + HOUR})
+        await b.redis.zadd(b.account.keys.refresh_queue("orders"), {"id:x": now + HOUR + 100})
+        await schedule.tick.run(lost=False)
+        assert f"polls/{ORDERS_JOB}" not in await schedule.listed()
+        await b.redis.hset(b.services.keys.clock, "seen", now + HOUR)
+        await schedule.tick.run(lost=False)
+        assert f"polls/{ORDERS_JOB}" in await schedule.listed()
+        score = await b.redis.zscore(b.account.keys.refresh_queue("orders"), "id:x")
+        assert score == pytest.approx(now + 100, abs=20)
 
 
 async def test_a_job_that_waits_keeps_its_place(bench: BenchMaker, redis_url: str) -> None:
-    """Enqueued again it is not moved behind those that came after it, and a mark in force is left alone."""
-    async with bench() as b, queue_of(b, redis_url) as queue:
+    """Planned again it is not put behind those that came after it, and a job that is claimed stays claimed."""
+    async with bench() as b, planned(b.services, redis_url) as schedule:
         for at, name in enumerate(("first", "second", "first")):
-            await enqueue(queue, QUEUE, name, "poll", "default", "orders", now=1e9 + at)
-        assert await b.redis.zrange(QUEUE, 0, -1) == [b"first", b"second"]
-        mark = f"{in_progress_key_prefix}first"
-        await b.redis.psetex(mark, int(IN_PROGRESS_SECONDS * 1000), b"1")
-        await enqueue(queue, QUEUE, "first", "poll", "default", "orders", now=1e9)
-        assert await b.redis.pttl(mark) > IN_PROGRESS_SECONDS * 1000 - 2000
+            await schedule.schedule.place([(name, {Lane.POLLS: 100.0 + at})])
+        assert await b.redis.zrange(POLLS, 0, -1) == [b"first", b"second"]
+        room = {Lane.POLLS: Room(1, {})}
+        (claimed,) = await schedule.schedule.claim(200.0, room, expired=True)
+        assert (claimed.job, claimed.due_at) == (b"first", 100.0)
+        assert schedule.schedule.due[Lane.POLLS] == 101.0  # there is more, and no room
+        await schedule.schedule.place([("first", {Lane.POLLS: 1.0}), ("second", {Lane.POLLS: None})])
+        assert await schedule.schedule.claim(201.0, room, expired=True) == []
+        assert schedule.schedule.due[Lane.POLLS] == float("inf")
+        (again,) = await schedule.schedule.claim(200.0 + CLAIM_SECONDS + 1, room, expired=True)
+        assert again.job == b"first"
+
+
+async def test_a_renewal_leaves_a_job_alone_that_has_ended(bench: BenchMaker, redis_url: str) -> None:
+    """It was sent while the job ended: else that would be due only when the claim has expired."""
+    async with bench() as b, planned(b.services, redis_url) as schedule:
+        for name in ("ended", "gone", "runs"):
+            await schedule.schedule.place([(name, {Lane.POLLS: 100.0})])
+        jobs = await schedule.schedule.claim(200.0, {Lane.POLLS: Room(3, {})}, expired=True)
+        await schedule.schedule.settle(Lane.POLLS, "ended", {Lane.POLLS: 205.0})
+        await schedule.schedule.settle(Lane.POLLS, "gone", {})
+        await schedule.schedule.renew(202.0, jobs)
+        scores = await b.redis.zrange(POLLS, 0, -1, withscores=True)
+        assert scores == [(b"ended", 205.0), (b"runs", CLAIMED + 202.0 + CLAIM_SECONDS)]
+
+
+async def test_a_schedule_that_is_lost_is_planned_anew(bench: BenchMaker, redis_url: str) -> None:
+    """Redis came back without it: the next tick has every job of every account in it again."""
+    async with bench() as b, working(b, redis_url):
+        await eventually(lambda: b.redis.zcard(LANES[Lane.RETENTION]))
+        await b.redis.delete(*LANES.values())
+        await eventually(lambda: b.redis.zcard(LANES[Lane.RETENTION]))
+        await eventually(lambda: b.redis.zscore(POLLS, ORDERS_JOB))
+
+
+async def test_a_job_that_ends_does_not_hide_that_the_schedule_is_lost(
+    bench: BenchMaker, redis_url: str
+) -> None:
+    """Redis lost it while a retention pass ran, whose end puts that job back: the polls are planned all the same."""
+    async with bench() as b, planned(b.services, redis_url) as schedule:
+        await schedule.tick.run(lost=False)
+        await b.redis.delete(b.services.keys.planned, *LANES.values())
+        await schedule.planner.retain_ended(b.account.account, done=True)
+        assert f"scans/{ORDERS_JOB}" not in await schedule.listed()
+        await schedule.tick.run(lost=False)
+        assert f"scans/{ORDERS_JOB}" in await schedule.listed()
+
+
+async def test_the_proof_begins_after_the_scan_that_ends_the_first_ones(
+    bench: BenchMaker, redis_url: str
+) -> None:
+    """Also if that scan was one of the polls, as when the first one could not know that it was complete."""
+    async with bench() as b, planned(b.services, redis_url) as schedule:
+        run = await b.poll()
+        await schedule.planner.poll_ended(Lane.POLLS, b.account.account, "orders", run)
+        assert "reconcile/reconcile:default" in await schedule.listed()
+
+
+async def test_a_change_that_nobody_was_told_of_is_found(
+    bench: BenchMaker, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slow pass over all accounts finds a pause and a resync, if only later."""
+    monkeypatch.setattr("jobs.tick.REPAIR_SECONDS", 2.0)
+    async with bench() as b, planned(b.services, redis_url) as schedule:
+        await schedule.tick.run(lost=False)
+        await b.account.resyncer.resyncs.create(ResyncRequest(resource="orders", all=True), time.time(), "r1")
+        await b.redis.delete(b.services.keys.changes)
+        await schedule.tick.run(lost=False)
+        assert "resyncs/resync:default:orders:r1" not in await schedule.listed()
+        await schedule.tick.run(lost=False)
+        assert "resyncs/resync:default:orders:r1" in await schedule.listed()
 
 
 async def test_a_tick_that_fails_is_said_and_goes_on(bench: BenchMaker, redis_url: str) -> None:
