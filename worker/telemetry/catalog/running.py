@@ -82,6 +82,14 @@ EVENTS = (
         ("account", "resource", "advice"),
     ),
     LogEvent(
+        "job_dropped",
+        LogLevel.ERROR,
+        "Another program has put a job into the schedule, or into the queue of resyncs, that cannot be run, or has "
+        "changed one. It was removed; the worker goes on.",
+        "Find out which program it is.",
+        ("job", "error", "advice"),
+    ),
+    LogEvent(
         "poll_dropped",
         LogLevel.INFO,
         "A job of an account or resource that is not configured any more was dropped; nothing was read. Logged once.",
