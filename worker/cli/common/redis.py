@@ -7,22 +7,24 @@ import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import click
 import redis.exceptions
 
-from worker.redis.running import running_redis_url
+from ordersync_consumer import resources
+from worker.cli.common.output import ask, complain
 from worker.clock import parse_time
 from worker.config.resources import RESOURCES
 from worker.config.settings import hide_password
-from worker.errors import RedisUnavailable, SettingsError
+from worker.errors import RedisFull, RedisUnavailable, SettingsError
 from worker.redis.connections import connect
-from worker.redis.refusals import explain
+from worker.redis.refusals import unusable, writes_refused
+from worker.redis.running import running_redis_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
+    from ordersync_consumer.groups import Groups
     from worker.config.settings import Settings
 
 _SPAN = re.compile(r"([0-9]{1,9})\s*(s|min|h|d)")
@@ -45,16 +47,47 @@ async def client_of(settings: Settings) -> AsyncIterator[Redis]:
         if isinstance(error, BrokenPipeError):
             raise
         raise RedisUnavailable(
-            f"{hide_password(url)} cannot be used: {explain(error).rstrip('.')}. To find the cause: ordersync doctor."
+            f"{unusable(hide_password(url), error)} To find the cause: ordersync doctor."
         ) from None
     finally:
         await client.aclose()
 
 
+@asynccontextmanager
+async def reader_of(settings: Settings) -> AsyncIterator[Redis]:
+    """Provide a client as `client_of` does, for a command that only reads. It says so if Redis refuses writes.
+
+    Such a Redis still answers reads, but what it shows gets older.
+    """
+    async with client_of(settings) as client:
+        await note_refusal(client)
+        yield client
+
+
+async def note_refusal(client: Redis) -> str:
+    """Say on stderr why Redis refuses writes, and return it; "" if it does not."""
+    refused = await writes_refused(client)
+    if not refused:
+        try:
+            memory = await client.info("memory")
+        except redis.exceptions.ResponseError:  # a user who may not ask
+            memory = {}
+        refused = str(RedisFull()) if 0 < memory.get("maxmemory", 0) < memory.get("used_memory", 0) else ""
+    if refused:
+        complain(f"ordersync: {refused} What follows may be old.")
+    return refused
+
+
+async def names_of_groups(groups: Groups) -> list[str]:
+    """Return the names of all consumer groups of an account."""
+    found = {group.name for resource in RESOURCES for group in (await groups.status(resource)).groups}
+    return sorted(found)
+
+
 def check_resource(resource: str | None) -> None:
     """Raise `SettingsError` for an unknown resource."""
-    if resource is not None and resource not in RESOURCES:
-        raise SettingsError(f"Unknown resource {resource!r}. Known resources: {', '.join(RESOURCES)}")
+    if resource is not None:
+        resources.check_resource(resource)
 
 
 def ask_back(question: str, *, yes: bool) -> None:
@@ -70,7 +103,7 @@ def ask_back(question: str, *, yes: bool) -> None:
         raise SettingsError(
             "Not a terminal, so no confirmation is possible. Nothing was removed; pass --yes to confirm."
         )
-    click.confirm(question, abort=True)
+    ask(question)
 
 
 def moment(text: str | None, name: str, now: float) -> float | None:
