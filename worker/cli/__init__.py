@@ -28,6 +28,7 @@ COMMANDS = {
     "resync": ("worker.cli.resync", "Read records now and publish those that changed."),
     "resyncs": ("worker.cli.resync:resyncs", "List the resyncs; cancel or resume one."),
     "timeline": ("worker.cli.timeline", "Show everything that is known about one order."),
+    "history": ("worker.cli.history", "Show who changed what with which command."),
     "coverage": ("worker.cli.coverage", "Show which hours are proven complete."),
     "pause": ("worker.cli.pause:pause", "Stop reading an account or some of its resources."),
     "resume": ("worker.cli.pause:resume", "Resume reading after a pause."),

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import getpass
-import json
-import socket
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.admin.operator_log import login_name
 from worker.admin.polled import withdrawn
-from worker.service.loop import run_async
 from worker.capture.state.pauses import EVERYTHING, Pause, Pauses
 from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.output import say, say_json, say_lines
 from worker.cli.common.params import RESOURCE, account_option
+from worker.cli.common.recorded import recorded
 from worker.cli.common.redis import check_resource, client_of
-from worker.cli.render.tables import printable
 from worker.clock import SystemClock, rfc3339
 from worker.errors import OrdersyncError, SettingsError
+from worker.service.loop import run_async
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +51,7 @@ def pause(
     if not reason.strip():
         raise SettingsError("--reason is empty. State why the resource is paused.")
     settings = prepare(quiet=True)
-    who, now = by or _me(), SystemClock().now()
+    who, now = by or login_name(), SystemClock().now()
     begun = [
         Pause(name, reason.strip(), who, round(now, 3)) for name in dict.fromkeys(resources or [EVERYTHING])
     ]
@@ -61,18 +60,15 @@ def pause(
         async with client_of(settings) as client:
             name = await pick_account(client, account, settings)
             keys = settings.redis.keys.of(name)
-            await Pauses(client, keys).begin(begun)
+            async with recorded(client, keys, by=who):
+                await Pauses(client, keys).begin(begun)
             idle = await withdrawn(client, keys, resources)
         if as_json:
-            click.echo(json.dumps([row(name, item) for item in begun]))
+            say_json([row(name, item) for item in begun])
         else:
-            click.echo(
-                "\n".join(f"{_named(name, each.resource)} was paused by {printable(who)}" for each in begun)
-            )
+            say_lines(f"{_named(name, each.resource)} was paused by {who}" for each in begun)
         for item in idle:
-            click.echo(
-                f"{name}/{item} is not polled by any live worker, so there is no read to pause", err=True
-            )
+            say(f"{name}/{item} is not polled by any live worker, so there is no read to pause", err=True)
 
     run_async(main)
 
@@ -95,15 +91,17 @@ def resume(*, resources: tuple[str, ...], as_json: bool, account: str | None) ->
     async def main() -> None:
         async with client_of(settings) as client:
             name = await pick_account(client, account, settings)
-            pauses = Pauses(client, settings.redis.keys.of(name))
+            keys = settings.redis.keys.of(name)
+            pauses = Pauses(client, keys)
             before = await pauses.all()
             lifted = {resource: before[resource] for resource in resources or before if resource in before}
-            await pauses.end(list(lifted))
+            async with recorded(client, keys):
+                await pauses.end(list(lifted))
         now = SystemClock().now()
         if as_json:
-            click.echo(json.dumps([row(name, item) for item in lifted.values()]))
+            say_json([row(name, item) for item in lifted.values()])
         else:
-            click.echo("\n".join(_resumed(name, resources, lifted, now)))
+            say_lines(_resumed(name, resources, lifted, now))
         if resources and EVERYTHING in before:
             raise StillPaused(
                 f"{before[EVERYTHING].description}. This applies to every resource. To end it: ordersync resume"
@@ -125,8 +123,8 @@ def row(account: str, pause: Pause) -> dict[str, Any]:
 
 def _resumed(account: str, resources: Sequence[str], lifted: Mapping[str, Pause], now: float) -> list[str]:
     lines = [
-        f"{_named(account, item.resource)} was resumed after {now - item.at:.0f} s; {printable(item.by)} had "
-        f"paused it: {printable(item.reason)}"
+        f"{_named(account, item.resource)} was resumed after {now - item.at:.0f} s; {item.by} had "
+        f"paused it: {item.reason}"
         for item in lifted.values()
     ]
     lines += [
@@ -137,11 +135,3 @@ def _resumed(account: str, resources: Sequence[str], lifted: Mapping[str, Pause]
 
 def _named(account: str, resource: str) -> str:
     return f"account {account}" if resource == EVERYTHING else f"{account}/{resource}"
-
-
-def _me() -> str:
-    try:
-        login = getpass.getuser()
-    except (OSError, KeyError):  # a container may run as a user without a name
-        login = "somebody"
-    return f"{login}@{socket.gethostname()}"

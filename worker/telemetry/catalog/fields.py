@@ -49,6 +49,7 @@ OWN = (
         _NUMBER,
         "seconds by which the clock of the gateway is ahead of the clock of the worker",
     ),
+    LogField("command", _TEXT, "the command with its arguments, without secrets"),
     LogField("compared", _COUNT, "audit entries that were compared with the published events"),
     LogField("consumer", _TEXT, "name of the consumer"),
     LogField("created", _COUNT, "records published as created"),
@@ -122,7 +123,9 @@ OWN = (
         "changed records) or none (single records, or it did not end)",
     ),
     LogField(
-        "outcome", _TEXT, "how the run ended: complete, partial, stopped, paused, suspicious, held or failed"
+        "outcome",
+        _TEXT,
+        "how the run ended: complete, partial, stopped, paused, suspicious, held or failed; how a command ended",
     ),
     LogField("outside", _COUNT, "records outside the configured scope: not published"),
     LogField("page", _COUNT, "number of the page, from 0"),

@@ -207,12 +207,27 @@ EVENTS = (
         ("resource", "cause", "expected", "held", "events", "in_doubt", "generation", "advice"),
     ),
     LogEvent(
+        "changed_by_operator",
+        LogLevel.INFO,
+        "A person has changed something with a command or a reload, or has failed to. Each worker of the account says "
+        "so, in the words of the operator log.",
+        "Nothing. To see more: ordersync history.",
+        fields=("by", "command", "outcome"),
+    ),
+    LogEvent(
         "log_lines_lost",
         LogLevel.WARNING,
         "Whatever reads standard error read nothing for a while. The worker went on, and lines of the log are missing "
         "before this one.",
         "Find out why standard error is not read.",
         ("lines", "advice"),
+    ),
+    LogEvent(
+        "operator_log_not_written",
+        LogLevel.WARNING,
+        "A change by a command, or a reload, cannot be written into the operator log. The change itself is made.",
+        "Read `error`. If Redis refuses it, update the users as in deploy/redis/users.acl.",
+        ("error",),
     ),
     LogEvent(
         "sequences_not_written",
