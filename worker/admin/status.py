@@ -6,38 +6,58 @@ account (budget, workers) is repeated in each of its rows, so that a row is comp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from redis.exceptions import ResponseError
 
+from ordersync_consumer.dead import DeadLetters
+from ordersync_consumer.groups import Group, Groups, id_before, idle_seconds, written_at
+from ordersync_consumer.servers.topology import SlotUnavailable
+from worker.accounts.store import AccountStore
+from worker.admin.accounts import accounts_shown
+from worker.admin.operator_log import OperatorLog
 from worker.admin.resyncs import as_row
+from worker.admin.status_row import ResourceFacts, Row, rate_of, row_of, shared_of
+from worker.admin.survey import MANY, Survey, survey
+from worker.capture.causes import Cause
 from worker.capture.health import NOT_POLLED, Health, Verdict, judge
 from worker.capture.resync.requests import Resyncs
 from worker.capture.state import pauses
 from worker.capture.state.cursor import Cursor
-from worker.capture.state.pauses import EVERYTHING, Pause, Pauses
-from worker.capture.state.run_history import MINUTES, History, Rates
-from worker.capture.state.store import check_layout
+from worker.capture.state.layout import stored_layout
+from worker.capture.state.pauses import Pause, Pauses
+from worker.capture.state.refresh_queue import RefreshQueue
+from worker.capture.state.run_history import History, Rates
 from worker.clock import is_ahead, rfc3339
 from worker.config.resources import RESOURCES
-from worker.errors import DataError
+from worker.errors import DataError, RedisUnavailable
+from worker.ordermesh.contract.findings import withdrawn_in
 from worker.ordermesh.http.budget import BudgetUse, use_of
-from ordersync_consumer.dead import DeadLetters
-from worker.queue.backpressure import HighWaterMarks, evaluate
-from ordersync_consumer.groups import Groups, StreamStatus, idle_seconds, written_at
+from worker.queue.backpressure import HighWaterMarks
+from worker.queue.expiry import LetterExpiry
+from worker.queue.lateness import late_groups, lateness
 from worker.redis.clock import RedisClock
 from worker.redis.connections import answer
-from worker.redis.refusals import explain
+from worker.redis.refusals import explain, writes_refused
+from worker.redis.stored import number_of
 from worker.service.presence import Presence
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from redis.asyncio import Redis
 
     from worker.config.settings import Settings
     from worker.keys import Keys
-    from worker.service.heartbeat import Beat, ResourceBeat
+    from worker.ordermesh.contract.findings import Withdrawn
+    from worker.service.heartbeat import ResourceBeat
 
-Row = dict[str, Any]
+__all__ = ["Row", "StatusCollector"]
+
+SURVEY_SECONDS = 15.0
+"""Seconds for which a survey of very many accounts is shown."""
+CHANGES = 3
+"""Entries of the operator log in a row."""
 
 
 class StatusCollector:
@@ -46,62 +66,123 @@ class StatusCollector:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis, self._settings, self._clock = redis, settings, RedisClock(redis)
         self._marks = HighWaterMarks(**settings.backpressure.model_dump())
+        self._late_after = settings.groups.late_after
         self._accounts: dict[str, _Account] = {}
+        self.survey: Survey | None = None
+        """How all accounts are, if there are too many to show each of them; as of the last `rows`."""
+        self._surveyed_at = 0.0
+        self.idle: dict[str, str] = {}
+        """The accounts in Redis that are not polled because a person wants that, and who that was, in words."""
+        self._store, self._revision = AccountStore(redis, settings.redis.keys), 0
 
     async def rows(self) -> list[Row]:
-        """Return a row for each resource that is or was polled."""
+        """Return a row for each resource that is or was polled; of more than 20 accounts, of those that look worst.
+
+        `survey` says how the others are.
+        """
+        names = await self._polled()
+        if len(names) <= MANY:
+            self.survey = None
+            return await self.rows_of(names)
+        await self._clock.sync()
+        now = self._clock.now()
+        if self.survey is None or not 0 <= now - self._surveyed_at < SURVEY_SECONDS:
+            self.survey = await survey(self._redis, self._settings.redis.keys, names, now)
+            self._surveyed_at = now
+        return await self.rows_of(self.survey.worst)
+
+    async def all_rows(self) -> list[Row]:
+        """Return a row for each resource of every account, which takes long if there are thousands."""
+        return await self.rows_of(await self._polled())
+
+    async def _polled(self) -> list[str]:
+        """Return the accounts without those that a person has disabled or removed, which `idle` names."""
+        names, store = await accounts_shown(self._redis, self._settings), self._store
+        try:
+            if (revision := await store.revision()) != self._revision:
+                self.idle, self._revision = await store.idle(), revision
+        except SlotUnavailable:
+            pass
+        except ResponseError:
+            self.idle = {}  # the Redis user has the rights of an earlier version
+        return [name for name in names if name not in self.idle]
+
+    async def rows_of(self, names: Iterable[str]) -> list[Row]:
+        """Return a row for each resource of these accounts that is or was polled.
+
+        An account whose node of a cluster does not answer has rows that say so.
+        """
         rows = []
         await self._clock.sync()
-        for name in sorted(await answer(self._redis.smembers(self._settings.redis.keys.accounts))):
+        refused = await writes_refused(self._redis)
+        for name in names:
             account = self._accounts.setdefault(
-                name.decode(), _Account(self._redis, self._settings.redis.keys.of(name.decode()), self._marks)
+                name, _Account(self._redis, self._settings.redis.keys.of(name), self._marks, self._late_after)
             )
-            rows += await account.rows(self._clock.now(), set(self._settings.poll.chosen))
+            poll = self._settings.poll
+            are_set = bool(poll.model_fields_set & {"intervals", "preset"})
+            now, chosen = self._clock.now(), set(poll.chosen)
+            try:
+                rows += await account.rows(now, chosen, are_set=are_set, refused=refused)
+            except SlotUnavailable as error:
+                rows += account.rows_while_away(now, chosen, explain(error))
         return rows
 
 
 class _Account:
-    def __init__(self, redis: Redis, keys: Keys, marks: HighWaterMarks) -> None:
+    def __init__(self, redis: Redis, keys: Keys, marks: HighWaterMarks, late_after: float) -> None:
         self._redis, self._name, self._marks = redis, keys.account, marks
+        self._late_after = late_after
         self._keys = keys
         self._pauses, self._presence = Pauses(redis, self._keys), Presence(redis, self._keys)
         self._groups, self._dead = Groups(redis, self._keys), DeadLetters(redis, self._keys)
+        self._expiry = LetterExpiry(redis, self._keys)
+        self._operators = OperatorLog(redis, self._keys)
+        self._last: list[Row] = []
         self._rates, self._resyncs = Rates(History(redis, self._keys)), Resyncs(redis, self._keys)
 
-    async def rows(self, now: float, requested: set[str]) -> list[Row]:
-        """Return the rows of resources that are polled by the settings or by a live worker, or were polled before."""
+    async def rows(self, now: float, requested: set[str], *, are_set: bool, refused: str) -> list[Row]:
+        """Return the rows of resources that a live worker polls or that were polled before.
+
+        `requested`: those that the settings name, or else the defaults, whose rows stand for an account of which
+        nothing is known yet. `refused`: why Redis refuses writes although it has memory; "" if it does not.
+        """
         workers = [beat for beat in await self._presence.alive() if not is_ahead(beat.at, now)]
         polled = set[str]().union(*(beat.polled for beat in workers))
-        requested |= polled
         async with self._redis.pipeline(transaction=False) as pipe:
             for resource in RESOURCES:
                 pipe.hgetall(self._keys.cursor(resource))
-            cursors = dict(zip(RESOURCES, await pipe.execute(raise_on_error=False), strict=True))
+            pipe.hgetall(self._keys.contract)
+            *found, findings = await pipe.execute(raise_on_error=False)
+        cursors = dict(zip(RESOURCES, found, strict=True))
+        findings = {} if isinstance(findings, Exception) else findings
         reports = {item.resource: item for beat in workers for item in beat.resources if item.unrecorded}
         layout: DataError | None = None
         try:
-            await check_layout(self._redis, self._keys)
+            await stored_layout(self._redis, self._keys)
         except DataError as error:
             layout = error
         resyncs = await self._resyncs.open()
-        requested |= {resync.request.resource for resync in resyncs}
-        names = [name for name in RESOURCES if name in requested or _was_polled(cursors[name])]
+        known = polled | {name for name in RESOURCES if _was_polled(cursors[name], self._keys.cursor(name))}
+        known = known | requested if are_set else known or requested
+        known |= {resync.request.resource for resync in resyncs}
+        names = [name for name in RESOURCES if name in known]
         paused, rates = await self._pauses.all(), await self._rates.poll(now)
-        shared = {
-            "budget": _budget(await use_of(self._redis, self._keys, now)),
-            "workers": [_worker(beat, now) for beat in workers],
-        }
-        return [
+        use = await use_of(self._redis, self._keys, now)
+        shared = shared_of(use, workers, await self._changes(), now)
+        self._last = [
             await self._row(
                 name,
                 layout or cursors[name],
                 pauses.of(paused, name),
                 now,
                 reports.get(name),
+                unused=withdrawn_in(findings.get(name.encode())),
                 withdrawn=bool(workers) and name not in polled,
+                refused=refused,
             )
             | {
-                "rate": _rate(rates, name),
+                "rate": rate_of(rates, name),
                 "resyncs": [
                     as_row(self._name, resync) for resync in resyncs if resync.request.resource == name
                 ],
@@ -109,6 +190,27 @@ class _Account:
             | shared
             for name in names
         ]
+        return self._last
+
+    def rows_while_away(self, now: float, requested: set[str], why: str) -> list[Row]:
+        """Return the rows of an account of which Redis cannot be asked: the last ones, or empty ones, as failing."""
+        verdict = Verdict(Health.FAILING, why, RedisUnavailable.code)
+        shown = {"health": verdict.health.value, "cause": verdict.cause, "cause_code": verdict.code}
+        if self._last:
+            return [row | shown for row in self._last]
+        nothing = {"rate": rate_of({}, ""), "resyncs": []} | shared_of(BudgetUse(0, 0.0, 0), (), (), now)
+        return [
+            row_of(self._keys, name, ResourceFacts(), verdict, marks=self._marks, now=now) | nothing
+            for name in RESOURCES
+            if name in requested
+        ]
+
+    async def _changes(self) -> list[Row]:
+        """Return the last changes by commands; none if they cannot be read, which `ordersync doctor` explains."""
+        try:
+            return [entry.as_json() for entry in await self._operators.latest(CHANGES)]
+        except ResponseError:
+            return []
 
     async def _row(
         self,
@@ -118,54 +220,58 @@ class _Account:
         now: float,
         report: ResourceBeat | None,
         *,
+        unused: tuple[Withdrawn, ...],
         withdrawn: bool,
+        refused: str,
     ) -> Row:
-        """Return the row of a resource; `fields` of its cursor, or why they cannot be read."""
-        status = StreamStatus(0, 0.0, 0, 0)
+        """Return the row of a resource.
+
+        Args:
+            name: The resource.
+            fields: The fields of its cursor, or why they cannot be read.
+            pause: Its pause.
+            now: The current time.
+            report: What only a worker knows of it.
+            unused: What its gateway honoured once and honours no longer.
+            withdrawn: No worker polls it.
+            refused: Why Redis refuses writes although it has memory; "" if it does not.
+
+        """
+        facts = ResourceFacts(pause=pause, unused=unused, refused=refused)
         try:
-            status = await self._groups.status(name)
-            cursor = _cursor(fields)
-            verdict = judge(cursor, now, full=status.full, pause=pause)
+            facts.status = await self._groups.status(name)
+            facts.due = await RefreshQueue(self._redis, self._keys, name).backlog(now)
+            facts.cursor = _cursor(fields, self._keys.cursor(name))
+            late = await late_groups(self._groups, name, facts.status, now, self._late_after)
+            verdict = judge(
+                facts.cursor,
+                now,
+                full=facts.status.full,
+                pause=pause,
+                late=late[0].cause if late else "",
+                withdrawn=unused,
+                refused=refused,
+            )
         except (DataError, ResponseError) as error:
-            cursor, verdict = Cursor(), Verdict(Health.FAILING, explain(error))
-        if withdrawn and cursor.last_started:
-            verdict = Verdict(Health.WITHDRAWN, NOT_POLLED)
+            facts.cursor, verdict = Cursor(), Verdict(Health.FAILING, explain(error), Cause.UNUSABLE_KEYS)
+        if withdrawn and facts.cursor.last_started:
+            verdict = Verdict(Health.WITHDRAWN, NOT_POLLED, Cause.WITHDRAWN)
         elif report is not None and verdict.health in {Health.OK, Health.STARTING, Health.DEGRADED}:
-            verdict = Verdict(Health(report.health), report.cause)
-        dead = await self._dead.summary(name)
-        return {
-            "account": self._name,
-            "resource": name,
-            "health": verdict.health.value,
-            "cause": verdict.cause,
-            "records": cursor.tracked,
-            "events": cursor.events,
-            "dead": dead.letters,
-            "dead_oldest_s": round(max(0.0, now - dead.oldest), 1) if dead.letters else None,
-            "paused": _pause(pause),
-            "backpressure": self._backpressure(name, status, cursor),
-            "unread": status.slowest.unread if status.slowest else None,
-            "groups": [await self._group(name, status, index, now) for index in range(len(status.groups))],
-            "fresh_s": _age(cursor.fresh_as_of, now),
-            "part": cursor.part or None,
-            "part_s": _age(cursor.part_as_of, now),
-            "stale": cursor.stale,
-            "last_success": rfc3339(cursor.last_success) if cursor.last_success else None,
-            "failures": cursor.failures,
-            "stream": self._keys.stream(name),
-        }
+            verdict = Verdict(Health(report.health), report.cause, report.code)
+        facts.dead, facts.expired = await self._dead.summary(name), await self._expiry.expired(name)
+        facts.groups = [await self._group(name, group, now) for group in facts.status.groups]
+        facts.proven_until = await self._proven_until(name)
+        return row_of(self._keys, name, facts, verdict, marks=self._marks, now=now)
 
-    def _backpressure(self, name: str, status: StreamStatus, cursor: Cursor) -> Row:
-        report, marks = evaluate(name, status, self._marks, paused=bool(cursor.paused)), self._marks
-        return {
-            "cause": cursor.paused,
-            "entries_share": round(report.unread / marks.entries, 3) if marks.entries else None,
-            "bytes_share": round(report.unread_bytes / marks.bytes, 3) if marks.bytes else None,
-            "memory_share": round(status.used_memory / status.maxmemory, 3) if status.maxmemory else None,
-        }
+    async def _proven_until(self, name: str) -> str | None:
+        """Return up to when a resource is proven complete; None for nothing."""
+        try:
+            until = number_of(await answer(self._redis.hget(self._keys.reconcile(name), "complete_until")))
+        except ResponseError:  # a key of a wrong type stops the proof, and no poll
+            return None
+        return rfc3339(until / 1000) if until > 0 else None
 
-    async def _group(self, name: str, status: StreamStatus, index: int, now: float) -> Row:
-        group = status.groups[index]
+    async def _group(self, name: str, group: Group, now: float) -> Row:
         consumers = await self._groups.consumers(name, group.name)
         oldest = group.oldest_pending or group.oldest_unread
         return {
@@ -174,54 +280,31 @@ class _Account:
             "pending": group.pending,
             "oldest_s": round(max(0.0, now - written_at(oldest)), 1) if oldest else None,
             "idle_s": round(idle_seconds(group, consumers, now), 1),
+            "late": lateness(name, group, consumers, now, self._late_after) is not None,
+            "acknowledged": _acknowledged(group),
             "consumers": len(consumers),
         }
 
 
-def _cursor(fields: dict[bytes, bytes] | Exception) -> Cursor:
+def _cursor(fields: dict[bytes, bytes] | Exception, key: str) -> Cursor:
     if isinstance(fields, Exception):
         raise fields
-    return Cursor.parse(fields)
+    return Cursor.parse(fields, key)
 
 
-def _was_polled(fields: dict[bytes, bytes] | Exception) -> bool:
+def _was_polled(fields: dict[bytes, bytes] | Exception, key: str) -> bool:
     """True if a poll wrote this cursor: a resync of a resource that is not polled leaves a cursor as well."""
     try:
-        return _cursor(fields).last_started > 0
+        return _cursor(fields, key).last_started > 0
     except (DataError, ResponseError):
         return True
 
 
-def _age(at: float, now: float) -> float | None:
-    """Return the seconds since a time; None if there was none, or if it lies in the future."""
-    return round(max(0.0, now - at), 1) if at and not is_ahead(at, now) else None
-
-
-def _pause(pause: Pause | None) -> Row | None:
-    if pause is None:
+def _acknowledged(group: Group) -> str | None:
+    """Return the time up to which the group needs no event any more; None if it has acknowledged nothing."""
+    first, last = group.oldest_pending, group.delivered
+    try:
+        until = written_at(id_before(first) if first else last)
+    except ValueError:
         return None
-    scope = "account" if pause.resource == EVERYTHING else "resource"
-    return {"by": pause.by, "reason": pause.reason, "since": rfc3339(pause.at), "scope": scope}
-
-
-def _rate(rates: dict[str, tuple[list[int], list[int]]], name: str) -> Row:
-    records, events = rates.get(name, ([0] * MINUTES, [0] * MINUTES))
-    return {"records_per_minute": records, "events_per_minute": events}
-
-
-def _budget(use: BudgetUse) -> Row:
-    return {
-        "requests_last_minute": use.requests,
-        "requests_per_second": use.rate or None,
-        "share": round(use.share, 3) if use.rate else None,
-    }
-
-
-def _worker(beat: Beat, now: float) -> Row:
-    return {
-        "worker": beat.worker,
-        "started": rfc3339(beat.started),
-        "heartbeat_s": round(max(0.0, now - beat.at), 1),
-        "clock_offset_s": beat.clock_offset,
-        "resources": sorted(beat.polled, key=list(RESOURCES).index),
-    }
+    return rfc3339(until) if until else None
