@@ -28,7 +28,8 @@ from worker.capture.state.run_history import History
 from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.params import RESOURCE, account_option
 from worker.cli.common.redis import check_resource, client_of
-from worker.cli.render.tables import columns, duration, printable
+from worker.cli.render.tables import columns, printable
+from worker.clock import duration
 from worker.clock import SystemClock, rfc3339
 from worker.redis.connections import answer
 

@@ -11,7 +11,8 @@ from worker.service.loop import run_async
 from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.params import GROUP, RESOURCE, account_option
 from worker.cli.common.redis import ask_back, check_resource, client_of
-from worker.cli.render.tables import columns, duration, printable
+from worker.cli.render.tables import columns, printable
+from worker.clock import duration
 from worker.clock import SystemClock
 from worker.config.resources import RESOURCES
 from worker.errors import SettingsError

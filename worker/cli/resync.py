@@ -20,7 +20,8 @@ from worker.capture.resync.requests import OVER, Resync, ResyncRequest, Resyncs,
 from worker.cli.common.options import pick_account, pick_keys, prepare
 from worker.cli.common.params import RESOURCE, account_option
 from worker.cli.common.redis import client_of, moment
-from worker.cli.render.tables import columns, duration
+from worker.cli.render.tables import columns
+from worker.clock import duration
 from worker.clock import SystemClock, rfc3339
 from worker.errors import OrdersyncError, SettingsError
 from worker.redis.connections import answer

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from jsonschema_rs import Draft202012Validator
 
@@ -25,16 +26,18 @@ from tests.support.servers import Server
 from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import Bench, BenchMaker
 from worker.app import announce, deregister
-from worker.reporting import reporter, worker_id
+from worker.capture.health import Health
 from worker.capture.registry import RESOURCES
 from worker.capture.resync.requests import ResyncRequest, Resyncs
-from worker.cli.render.status import screen
-from worker.keys import Keys
+from worker.cli.common.output import rendered
+from worker.cli.render.status import LEGEND, screen
+from worker.keys import Keys, KeySpace
 from worker.ordermesh.http.budget import use_of
 from worker.redis.connections import answer, connect
+from worker.reporting import reporter, worker_id
 from worker.sandbox import SandboxServer
 from worker.service.heartbeat import Beat
-from worker.service.presence import Presence
+from worker.service.presence import Presence, say_alive
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +94,17 @@ async def test_the_rows(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     assert (row["paused"], row["unread"]) == (None, 50)
 
 
+async def test_late_groups(polled: Bench, redis_url: str, tmp_path: Path) -> None:
+    """A group that does not read while events wait degrades the resource, and is named."""
+    del polled
+    (row,) = rows_of(tmp_path, redis_url, groups__late_after="0.001")
+    assert (row["health"], row["cause_code"]) == ("degraded", "group_late")
+    assert "group billing has not read" in row["cause"]
+    assert "50 events wait" in row["cause"]
+    assert "ordersync groups drop billing orders" in row["cause"]
+    assert {group["group"]: group["late"] for group in row["groups"]} == {"billing": True, "warehouse": True}
+
+
 async def test_what_is_wrong_keeps_to_the_schema(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     """A pause, dead letters, backpressure, a cursor of another hand, and a resource that was never read."""
     keys = polled.account.keys
@@ -98,6 +112,7 @@ async def test_what_is_wrong_keeps_to_the_schema(polled: Bench, redis_url: str, 
     assert done.returncode == 0
     await answer(polled.redis.hset(keys.cursor("orders"), "paused", "group billing has much to read"))
     await polled.redis.xadd(keys.dead("orders"), {"kind": "record"})
+    await answer(polled.redis.hset(keys.expired_letters, mapping={"orders": 3, "orders:at": 1_772_448_069}))
     await answer(polled.redis.hset(keys.cursor("notes"), "sequence", "many"))
     wanted = {"poll__intervals": '{"variants": 60}', "backpressure__entries": "25"}
     rows = {row["resource"]: row for row in rows_of(tmp_path, redis_url, **wanted)}
@@ -105,16 +120,20 @@ async def test_what_is_wrong_keeps_to_the_schema(polled: Bench, redis_url: str, 
     orders = rows["orders"]
     assert (orders["health"], orders["paused"]["reason"], orders["dead"]) == ("paused", "x", 1)
     assert orders["dead_oldest_s"] is not None
+    assert (orders["dead_expired"], orders["dead_expired_at"]) == (3, "2026-03-02T10:41:09.000Z")
+    assert (rows["notes"]["dead_expired"], rows["notes"]["dead_expired_at"]) == (0, None)
+    assert ", 3 expired" in ordersync("status", cwd=tmp_path, redis__url=redis_url, **wanted).stdout
     assert orders["backpressure"]["cause"] == "group billing has much to read"
     assert orders["backpressure"]["entries_share"] == 2.0
     assert (rows["notes"]["health"], rows["variants"]["health"]) == ("failing", "starting")
-    assert "the cursor cannot be read" in rows["notes"]["cause"]
+    assert "cursor:notes cannot be read" in rows["notes"]["cause"]
 
 
 async def test_the_screen(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     """The table, then who works and what they use, each group, and causes; all of the rows, in words."""
     shown = ordersync("status", cwd=tmp_path, redis__url=redis_url).stdout
-    table, accounts, groups = (part.splitlines() for part in shown.split("\n\n"))
+    (words,), table, accounts, groups = (part.splitlines() for part in shown.split("\n\n"))
+    assert words == "The resource is ok."
     assert len(table) == 2
     assert re.search(r"[▁▂▃▄▅▆▇█]{15} \d+ +[▁▂▃▄▅▆▇█]{15} \d+$", table[1])
     (account,) = accounts
@@ -153,15 +172,49 @@ async def test_what_was_read_again_and_is_not_polled(polled: Bench, redis_url: s
         await resyncer.slice(RESOURCES["merchant_catalogs"], "r1")
     assert await polled.redis.xlen(polled.account.keys.stream("merchant_catalogs"))
     assert [row["resource"] for row in rows_of(tmp_path, redis_url)] == ["orders"]
-    proven = ordersync("coverage", "--json", cwd=tmp_path, redis__url=redis_url)
+    proven = ordersync("coverage", "--json", cwd=tmp_path, redis__url=redis_url, poll__preset="orders")
     assert [row["resource"] for row in json.loads(proven.stdout)] == ["orders"]
 
 
 async def test_a_narrow_terminal_gets_shorter_bars(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     """So that a row stays one line."""
     rows = rows_of(tmp_path, redis_url)
-    bars = [len(re.sub(r"[^▁-█]", "", screen(rows, width=width)[1])) for width in (100, 200, None)]
+    bars = [len(re.sub(r"[^▁-█]", "", rendered(screen(rows, width=width)[3]))) for width in (140, 200, None)]
     assert bars == [12, 30, 30]
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 80, 100, 132])
+async def test_the_screen_folds_to_the_terminal(
+    polled: Bench, redis_url: str, tmp_path: Path, width: int
+) -> None:
+    """No line is wider than the terminal, nothing of a cause is lost, and the first line is the verdict."""
+    (row,) = rows_of(tmp_path, redis_url)
+    cause = "orders.search: status 429: " + "slow down " * 12 + "x" * 90
+    bad = row | {"health": "degraded", "cause": cause, "resource": "merchant_catalog_audit", "events": 10**9}
+    lines = [click.unstyle(rendered(line)) for line in screen([row, bad], width=width, legend=True)]
+    assert max(map(len, lines)) <= max(width, 3)
+    assert lines[1] == ""
+    if width >= 80:
+        assert lines[0].startswith(
+            "1 degraded, 1 ok. default/merchant_catalog_audit is degraded: orders.search"
+        )
+        assert ("orders" in lines[3], "merchant_catalog_audit" in lines[4]) == (True, True)
+        assert "fresh" in lines[2]
+        assert "degraded" in lines[4]
+    flat = "".join("".join(lines).split())
+    assert f"default/merchant_catalog_auditisdegraded:{''.join(cause.split())}" in flat
+    assert "withdrawntheresourcewaspolledonce" in flat
+
+
+async def test_the_legend(polled: Bench, redis_url: str, tmp_path: Path) -> None:
+    """It ends with what each health word means; JSON and a screen that is drawn again have no legend."""
+    shown = ordersync("status", "--legend", cwd=tmp_path, redis__url=redis_url).stdout
+    assert [line.split()[0] for line in shown.splitlines()[-6:]] == [health.value for health in LEGEND]
+    assert set(LEGEND) == set(Health)
+    for other in ("--json", "--watch"):
+        done = ordersync("status", "--legend", other, cwd=tmp_path, redis__url=redis_url)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"--legend cannot be combined with {other}" in done.stderr
 
 
 # --- workers and budget -----------------------------------------------------------------------------
@@ -171,18 +224,21 @@ async def test_workers_come_and_go(redis_url: str) -> None:
     """One that gives no more signs is not counted, nor one that has said goodbye; names of old ones are forgotten."""
     redis = connect(redis_url)
     presence = Presence(redis, Keys("default"))
-    now = time.time()
+    now, space = round(time.time(), 3), KeySpace()
     beats = [Beat(name, 1, now, now) for name in ("a", "b", "c")]
     for beat in beats:
         await presence.beat(beat)
     assert await presence.alive() == beats
     await presence.leave("b")
-    await redis.delete(Keys("default").worker("c"))  # it has expired
+    await redis.delete(space.worker("c"))  # it has expired
     assert await presence.alive() == beats[:1]
+    await say_alive(redis, space, "c", now)
     await redis.set(Keys("default").worker("c"), "?")
     assert await presence.alive() == beats[:1]
-    assert 0 < await redis.pttl(Keys("default").worker("a")) <= 15_000
-    await presence.beat(replace_at(beats[0], now + 301))
+    assert 0 < await redis.pttl(space.worker("a")) <= 15_000
+    await say_alive(redis, space, "a", now + 3)  # other accounts have their turn
+    assert await presence.alive() == [replace_at(beats[0], now + 3)]
+    await presence.beat(replace_at(beats[0], now + 86_401))
     assert await redis.zrange(Keys("default").workers, 0, -1) == [b"a"]
     await redis.aclose()
 
@@ -194,13 +250,13 @@ def replace_at(beat: Beat, at: float) -> Beat:
 async def test_a_full_redis_keeps_the_workers_alive(own_server: Server) -> None:
     """There is no room for another heartbeat then; that a worker is alive must not be forgotten for that."""
     redis = connect(own_server.url)
-    presence, keys = Presence(redis, Keys("default")), Keys("default")
-    beat = Beat("a", 1, time.time(), 1.0)
+    presence, key = Presence(redis, Keys("default")), KeySpace().worker("a")
+    beat = Beat("a", 1, round(time.time(), 3), 1.0)
     await presence.beat(beat)
-    await redis.pexpire(keys.worker("a"), 5000)
+    await redis.pexpire(key, 5000)
     await redis.config_set("maxmemory", 1)
     await presence.beat(replace_at(beat, time.time() + 5))
-    assert await redis.pttl(keys.worker("a")) > 5000
+    assert await redis.pttl(key) > 5000
     assert await presence.alive() == [beat]
     await redis.aclose()
 
@@ -269,7 +325,7 @@ async def test_watching_outlives_a_restart_of_redis(
     with Program(tmp_path, *WATCH, **settings) as program:
         await eventually(lambda: "default/orders" in program.out)
         own_server.stop()
-        await eventually(lambda: "cannot be used" in program.err)
+        await eventually(lambda: "cannot be reached" in program.err)
         before = program.out.count("\n")
         own_server.start()
         await eventually(lambda: program.out.count("\n") > before)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from worker.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -17,16 +19,3 @@ def columns(rows: Iterable[Sequence[str]]) -> list[str]:
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)).rstrip()
         for row in clean
     ]
-
-
-def printable(text: str) -> str:
-    """Return foreign text on one line, without control sequences for a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def duration(seconds: float) -> str:
-    """Return a rounded duration, such as `45 s`, `12 min`, `5 h` or `3 d`."""
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
