@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import getpass
-import json
-import socket
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 import msgspec
 
+from ordersync_consumer.resources import check_resource
+from worker.admin.operator_log import login_name
 from worker.admin.polled import withdrawn
 from worker.admin.resyncs import as_row
 from worker.app import open_services
-from worker.redis.running import running_redis_url
-from worker.service.loop import run_async
 from worker.capture.registry import RESOURCES
 from worker.capture.resync.requests import OVER, Resync, ResyncRequest, Resyncs, ResyncState
 from worker.cli.common.options import pick_account, pick_keys, prepare
-from worker.cli.common.params import RESOURCE, account_option
+from worker.cli.common.output import say, say_json, say_lines
+from worker.cli.common.params import RESOURCE, account_option, excludes
+from worker.cli.common.recorded import recorded
 from worker.cli.common.redis import client_of, moment
+from worker.cli.common.sandbox import served_by
 from worker.cli.render.tables import columns
-from worker.clock import duration
-from worker.clock import SystemClock, rfc3339
+from worker.clock import SystemClock, duration, rfc3339
 from worker.errors import OrdersyncError, SettingsError
 from worker.redis.connections import answer
+from worker.redis.running import running_redis_url
+from worker.service.loop import run_async
 
 if TYPE_CHECKING:
-    from worker.config.sections import Account
+    from redis.asyncio import Redis
+
     from worker.config.settings import Settings
+    from worker.keys import Keys
 
 LOOK_SECONDS = 0.5
 IDLE_SECONDS = 15.0
@@ -91,8 +94,7 @@ def command(
 
     Exits with 1 if --wait or --dry-run finishes and some ids were not found.
     """
-    if resource not in RESOURCES:
-        raise SettingsError(f"Unknown resource {resource!r}. Known resources: {', '.join(RESOURCES)}")
+    check_resource(resource)
     settings, clock = prepare(quiet=True), SystemClock()
     if ids_from is not None:
         ids += _ids_in(ids_from)
@@ -103,10 +105,10 @@ def command(
         until=_time(until, "--until", clock.now()),
         all=everything,
         force=force,
-        by=by or _me(),
+        by=by or login_name(),
     )
     if accept_deletes:
-        if dry_run or wait or ids or since or until or everything or force:
+        if dry_run or wait or ids or since or until or everything or force or as_json:
             raise SettingsError(
                 "--accept-deletes applies to the next full scan. Leave out the other options."
             )
@@ -115,6 +117,7 @@ def command(
     request.check()
     if dry_run and wait:
         raise SettingsError("--dry-run starts no resync to wait for. Leave out --wait.")
+    excludes("--by", by is not None, "--dry-run", dry_run)
     if dry_run:
         run_async(lambda: _preview(settings, request, account, as_json=as_json))
     else:
@@ -137,11 +140,19 @@ async def _accept(settings: Settings, request: ResyncRequest, requested: str | N
     async with client_of(settings) as client:
         keys = await pick_keys(client, requested, settings)
         acceptance = msgspec.json.encode({"by": request.by, "at": SystemClock().now()}).decode()
-        await answer(client.hset(keys.accepted, request.resource, acceptance))
-    click.echo(
+        async with recorded(client, keys, by=request.by):
+            await answer(client.hset(keys.accepted, request.resource, acceptance))
+        await _say_if_idle(client, keys, request.resource, "there is no next full scan until one does")
+    say(
         f"{keys.account}/{request.resource}: records that the next full scan does not return are read by id, and "
         "published as deleted if they are gone."
     )
+
+
+async def _say_if_idle(client: Redis, keys: Keys, resource: str, consequence: str) -> None:
+    """Say on stderr that no live worker polls the resource, and what follows."""
+    for item in await withdrawn(client, keys, [resource]):
+        say(f"{keys.account}/{item} is not polled by any live worker: {consequence}", err=True)
 
 
 async def _preview(
@@ -149,31 +160,32 @@ async def _preview(
 ) -> None:
     async with client_of(settings) as client:
         name = await pick_account(client, requested, settings)
-    account = _account(settings, name)
+        await _say_if_idle(
+            client,
+            settings.redis.keys.of(name),
+            request.resource,
+            "what is shown is not published without a resync",
+        )
+        account = (await served_by(settings, client)).accounts.get(name)
+    if account is None:
+        raise SettingsError(
+            f"--dry-run reads OrderMesh directly, but the settings contain no login for account {name}."
+        )
     async with open_services([account], running_redis_url(settings)) as services:
         await services.clock.sync()
         preview = await services.accounts[name].resyncer.preview(RESOURCES[request.resource], request)
     changes = preview.rows
     if as_json:
-        click.echo(json.dumps(changes))
+        say_json(changes)
     for change in changes if not as_json else ():
         what = f": {', '.join(change['changed'])}" if change["changed"] else ""
-        click.echo(f"{change['id']}  v{change['version']} {change['action']}{what}")
+        say(f"{change['id']}  v{change['version']} {change['action']}{what}")
     events = "event" if len(changes) == 1 else "events"
     if not as_json:
-        click.echo(f"{len(changes)} {events} would be published.")
+        say(f"{len(changes)} {events} would be published.")
     if preview.missing:
-        click.echo(f"not found: {', '.join(preview.missing)}", err=True)
+        say(f"not found: {', '.join(preview.missing)}", err=True)
         raise ResyncIncomplete(f"{len(preview.missing)} of {len(request.ids)} ids were not found")
-
-
-def _account(settings: Settings, name: str) -> Account:
-    result = next((item for item in settings.accounts() if item.name == name), None)
-    if result is None:
-        raise SettingsError(
-            f"--dry-run reads OrderMesh directly, but the settings contain no login for account {name}."
-        )
-    return result
 
 
 async def _ask(
@@ -182,18 +194,22 @@ async def _ask(
     async with client_of(settings) as client:
         keys = await pick_keys(client, requested, settings)
         resyncs = Resyncs(client, keys)
-        resync = await resyncs.create(request, SystemClock().now())
-        for item in await withdrawn(client, keys, [request.resource]):
-            click.echo(
-                f"{keys.account}/{item} is not polled by any live worker: the resync reads it once, and later changes "
-                "are not published",
-                err=True,
-            )
+        async with recorded(client, keys, by=request.by):
+            resync = await resyncs.create(request, SystemClock().now())
+        await _say_if_idle(
+            client, keys, request.resource, "the resync reads it once, and later changes are not published"
+        )
         if not wait:
-            click.echo(json.dumps(as_row(keys.account, resync)) if as_json else _asked(keys.account, resync))
+            if as_json:
+                say_json(as_row(keys.account, resync))
+            else:
+                say(_asked(keys.account, resync))
             return
         ended = await _wait(resyncs, resync, show=not as_json)
-        click.echo(json.dumps(as_row(keys.account, ended)) if as_json else _ended(keys.account, ended))
+        if as_json:
+            say_json(as_row(keys.account, ended))
+        else:
+            say_lines(_ended(keys.account, ended))
         if ended.state is not ResyncState.DONE:
             raise ResyncIncomplete(f"resync {ended.id} was {ended.state.value}")
         if ended.missed and request.ids:
@@ -233,11 +249,11 @@ async def _wait(resyncs: Resyncs, resync: Resync, *, show: bool) -> Resync:
             if now.state in OVER:
                 return now
             if now.error and now.error != error:
-                click.echo(f"Waiting: {now.error}", err=True)
+                say(f"Waiting: {now.error}", err=True)
             error = now.error
             if not reported and now.state is ResyncState.WAITING and passed > IDLE_SECONDS:
                 reported = True
-                click.echo(
+                say(
                     "No worker has started the resync yet. To see whether one is running: ordersync status",
                     err=True,
                 )
@@ -249,10 +265,6 @@ def _time(text: str | None, name: str, now: float) -> str:
     return "" if result is None else rfc3339(result)
 
 
-def _me() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
-
-
 def _asked(account: str, resync: Resync) -> str:
     return (
         f"{account}/{resync.request.resource}: resync {resync.id} of {resync.request.description} is queued. To "
@@ -260,9 +272,9 @@ def _asked(account: str, resync: Resync) -> str:
     )
 
 
-def _ended(account: str, resync: Resync) -> str:
+def _ended(account: str, resync: Resync) -> list[str]:
     took = duration(max(0.0, resync.ended_at - resync.at))
-    text = (
+    summary = (
         f"{account}/{resync.request.resource}: resync {resync.id} {resync.state.value}: {resync.read} read, "
         f"{resync.published} published, {resync.unchanged} unchanged, {resync.requests} requests in {took}"
     )
@@ -272,6 +284,7 @@ def _ended(account: str, resync: Resync) -> str:
         else "",
         f"{resync.unreadable} unreadable: see ordersync dead list" if resync.unreadable else "",
         f"{resync.outside} outside the scope" if resync.outside else "",
+        f"{resync.erased} erased" if resync.erased else "",
         f"{resync.by_id} read by their ids, since no page showed them: the list moved"
         if resync.by_id
         else "",
@@ -279,11 +292,11 @@ def _ended(account: str, resync: Resync) -> str:
         if resync.passed_over
         else "",
     ]
-    text += "".join(f"\n{other}" for other in others if other)
+    lines = [summary, *filter(None, others)]
     if resync.missed:
         more = " ..." if resync.missed > len(resync.missing) else ""
-        text += f"\nnot found: {', '.join(resync.missing)}{more}"
-    return text
+        lines.append(f"not found: {', '.join(resync.missing)}{more}")
+    return lines
 
 
 @click.group(
@@ -305,16 +318,16 @@ def resyncs(ctx: click.Context, *, as_json: bool, account: str | None) -> None:
             name = await pick_account(client, account, settings)
             rows = [as_row(name, item) for item in await Resyncs(client, settings.redis.keys.of(name)).all()]
         if as_json:
-            click.echo(json.dumps(rows))
+            say_json(rows)
         elif not rows:
-            click.echo(f"Account {name} has had no resync yet.")
+            say(f"Account {name} has had no resync yet.")
         else:
-            click.echo(_list(rows))
+            say_lines(_list(rows))
 
     run_async(main)
 
 
-def _list(rows: list[dict[str, Any]]) -> str:
+def _list(rows: list[dict[str, Any]]) -> list[str]:
     head = ("id", "resource", "what", "state", "done", "published", "by", "at")
     shown = [
         (
@@ -329,7 +342,7 @@ def _list(rows: list[dict[str, Any]]) -> str:
         )
         for row in rows
     ]
-    return "\n".join(columns([head, *shown]))
+    return columns([head, *shown])
 
 
 @resyncs.command(epilog="\b\nExample:\n  ordersync resyncs cancel 4f1c09ab")
@@ -354,9 +367,11 @@ def _change(account: str | None, name: str, *, resume: bool) -> None:
     async def main() -> None:
         async with client_of(settings) as client:
             chosen = await pick_account(client, account, settings)
-            known = Resyncs(client, settings.redis.keys.of(chosen))
-            changed = await (known.resume(name) if resume else known.cancel(name, SystemClock().now()))
+            keys = settings.redis.keys.of(chosen)
+            known = Resyncs(client, keys)
+            async with recorded(client, keys):
+                changed = await (known.resume(name) if resume else known.cancel(name, SystemClock().now()))
         what = "resumed" if resume else "cancelled"
-        click.echo(f"{chosen}/{changed.request.resource}: resync {name} {what}")
+        say(f"{chosen}/{changed.request.resource}: resync {name} {what}")
 
     run_async(main)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from worker.cli.common.output import say_json, say_lines
 from worker.cli.run.sandbox_process import SandboxFailed
 from worker.errors import OrdersyncError, SettingsError
 
@@ -125,16 +125,18 @@ def command(
 
     def announce(ready: sandbox.SandboxReady) -> None:
         if as_json:
-            click.echo(json.dumps(asdict(ready)))
+            say_json(asdict(ready))
             return
-        click.echo(
-            f"OrderMesh sandbox at {ready.url} with {ready.orders} orders. In another terminal:\n"
-            f"  export ORDERSYNC_API__BASE_URL={ready.url}\n"
-            f"  export ORDERSYNC_API__CLIENT_ID={ready.client_id}\n"
-            f"  export ORDERSYNC_API__CLIENT_SECRET={ready.client_secret}\n"
-            "  ordersync run\n"
-            f"Statistics: curl {ready.url}/_sandbox/stats    API: {ready.url}/openapi.json\n"
-            "Press Ctrl-C to stop."
+        say_lines(
+            [
+                f"OrderMesh sandbox at {ready.url} with {ready.orders} orders. In another terminal:",
+                f"  export ORDERSYNC_API__BASE_URL={ready.url}",
+                f"  export ORDERSYNC_API__CLIENT_ID={ready.client_id}",
+                f"  export ORDERSYNC_API__CLIENT_SECRET={ready.client_secret}",
+                "  ordersync run",
+                f"Statistics: curl {ready.url}/_sandbox/stats    API: {ready.url}/openapi.json",
+                "Press Ctrl-C to stop.",
+            ]
         )
 
     try:

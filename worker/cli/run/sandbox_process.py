@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from worker.cli.common.sandbox import LocalOrderMesh, leave, remove
 from worker.errors import OrdersyncError
+from worker.redis.embedded.processes import look
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 START_SECONDS = 60.0
-
-
-class LocalOrderMesh(msgspec.Struct, frozen=True):
-    """The address and the login of the sandbox."""
-
-    url: str
-    client_id: str
-    client_secret: str
-    orders: int
+_PACKAGES = ("fpdf", "httptools", "jsonschema_rs", "starlette", "uvicorn")
+"""What the extra `sandbox` installs."""
 
 
 class SandboxFailed(OrdersyncError):
@@ -40,23 +37,33 @@ class SandboxFailed(OrdersyncError):
 
 
 @asynccontextmanager
-async def local_ordermesh(orders: int, changes_per_second: float = 2.0) -> AsyncIterator[LocalOrderMesh]:
+async def local_ordermesh(
+    orders: int, data_dir: Path, changes_per_second: float = 2.0
+) -> AsyncIterator[LocalOrderMesh]:
     """Run a sandbox while the block runs. It ends with this process, however this process ends.
+
+    Its address and login are in the data folder meanwhile, for the commands beside it.
 
     Raises:
         SandboxFailed: The sandbox did not start in time, or its packages are missing.
 
     """
+    if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
+        raise SandboxFailed(f"not installed: {', '.join(missing)}")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker.sandbox", "--port", "0", "--watch-stdin"),
+        # Without the current folder on its path (-P): a folder `worker` there is not this package.
+        *(sys.executable, "-P", "-m", "worker.sandbox", "--port", "0", "--watch-stdin"),
         *("--orders", str(orders), "--changes-per-second", str(changes_per_second)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,  # Ctrl-C must reach only the worker, which ends the sandbox last
     )
     try:
-        yield await _ready(process)
+        local = msgspec.structs.replace(await _ready(process), process=look(process.pid))
+        leave(data_dir, local)
+        yield local
     finally:
+        remove(data_dir)
         if process.stdin is not None:
             process.stdin.close()
         with contextlib.suppress(ProcessLookupError):

@@ -1,0 +1,74 @@
+"""The file with which commands find a running sandbox: only a living one, and never instead of settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from worker.cli.common.sandbox import LocalOrderMesh, accounts_of, find, leave, remove
+from worker.config.settings import Settings, load
+from worker.errors import SettingsError
+from worker.redis.embedded.processes import Process, look
+
+
+@pytest.fixture
+def local() -> LocalOrderMesh:
+    """A sandbox whose process is this one."""
+    return LocalOrderMesh("http://127.0.0.1:8099", "id", "made-up-secret", 5, look(os.getpid()))
+
+
+def settings(folder: Path, monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
+    """Settings of the environment alone."""
+    monkeypatch.chdir(folder)
+    for name, value in {"data_dir": str(folder), **values}.items():
+        monkeypatch.setenv(f"ORDERSYNC_{name.upper()}", value)
+    return load()
+
+
+def test_it_is_found_while_it_lives(
+    local: LocalOrderMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its account has its address; once it is gone there is none."""
+    leave(tmp_path, local)
+    (account,) = accounts_of(settings(tmp_path, monkeypatch))
+    assert (account.name, account.api.base_url) == ("sandbox", local.url)
+    remove(tmp_path)
+    with pytest.raises(SettingsError, match="No login for OrderMesh"):
+        accounts_of(settings(tmp_path, monkeypatch))
+
+
+@pytest.mark.parametrize("change", ["ended", "other process", "elsewhere", "cut", "link", "all may write"])
+def test_what_is_not_believed(local: LocalOrderMesh, tmp_path: Path, change: str) -> None:
+    """A file that outlived its sandbox, leads elsewhere, or may have been written by others."""
+    process = local.process
+    assert process is not None
+    changes: dict[str, dict[str, Any]] = {
+        "ended": {"process": Process(2**22 - 1, "1", "/nowhere")},
+        "other process": {"process": Process(process.pid, "1", process.program)},
+        "elsewhere": {"url": "http://192.0.2.1:80"},
+    }
+    leave(tmp_path, msgspec.structs.replace(local, **changes.get(change, {})))
+    file = tmp_path / "sandbox.json"
+    if change == "cut":
+        file.write_bytes(file.read_bytes()[:-9])
+    elif change == "link":
+        file.rename(tmp_path / "other.json")
+        file.symlink_to(tmp_path / "other.json")
+    elif change == "all may write":
+        file.chmod(0o666)
+    assert find(tmp_path) is None
+
+
+@pytest.mark.parametrize("setting", ["api__base_url", "api__client_id", "api__username", "accounts_file"])
+def test_settings_come_first(
+    local: LocalOrderMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """Who has set a gateway, even in part, never gets the sandbox instead."""
+    leave(tmp_path, local)
+    value = "https://api.example.com" if setting == "api__base_url" else str(tmp_path / "nothing")
+    with pytest.raises(SettingsError):
+        accounts_of(settings(tmp_path, monkeypatch, **{setting: value}))
