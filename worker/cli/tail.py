@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 import redis.exceptions
 
-from worker.redis.running import running_redis_url
-from worker.service.loop import run_async
+from ordersync_consumer import tail as stream
+from ordersync_consumer.resources import check_resource
 from worker.cli.common.options import pick_keys, prepare
-from worker.cli.common.params import RESOURCE, account_option
-from worker.config.resources import RESOURCES
+from worker.cli.common.output import say, say_json_text, say_lines
+from worker.cli.common.params import RESOURCE, account_option, is_given
+from worker.cli.common.redis import note_refusal
+from worker.cli.render.events import STATUS, event_line, status_of
 from worker.config.settings import Settings, hide_password
 from worker.errors import RedisUnavailable, SettingsError
-from ordersync_consumer import tail as stream
+from worker.queue.search import EventSearch
 from worker.redis.connections import connect
-from worker.redis.refusals import explain
+from worker.redis.refusals import unusable
+from worker.redis.running import running_redis_url
+from worker.service.loop import run_async
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
     from ordersync_consumer.envelope import Event
+    from worker.cli.common.output import Line
+    from worker.errors import DataError
 
 _ENTRY_ID = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")
-_COLOURS = {"snapshot": "blue", "created": "green", "updated": "yellow", "deleted": "red"}
+SEARCHED = 3000
+"""Events that are searched for what a record was before, newest first."""
+BETWEEN_SEARCHES = 1.0
+"""Seconds between two searches while new events come: each costs Redis some milliseconds."""
+REMEMBERED = 10_000
+"""Records whose status is remembered."""
 
 
 @click.command(
@@ -50,9 +68,14 @@ _COLOURS = {"snapshot": "blue", "created": "green", "updated": "yellow", "delete
 def command(
     *, resource: str, count: int, start: str | None, follow: bool, as_json: bool, account: str | None
 ) -> None:
-    """Show the events of RESOURCE (orders) as they are published. Acknowledges nothing; no group is affected."""
-    if resource not in RESOURCES:
-        raise SettingsError(f"Unknown resource {resource!r}. Known resources: {', '.join(RESOURCES)}")
+    """Show the events of RESOURCE (orders) as they are published. Acknowledges nothing; no group is affected.
+
+    A line shows the time of the change, the id and the number of the record, its version, and what changed: of a
+    status the old and the new value, if one of the last 3000 events has the old one.
+    """
+    check_resource(resource)
+    if start is not None and is_given("count"):
+        raise click.UsageError("--from and --last say both where to start. Leave out one of them.")
     if start is not None and not _ENTRY_ID.fullmatch(start):
         raise SettingsError(f"--from: {start!r} is not the id of an entry, such as 1767225600000-0 or 0")
     settings = prepare(quiet=True)
@@ -72,33 +95,90 @@ async def _tail(
     follow: bool,
     as_json: bool,
 ) -> None:
+    # While it waits in a write for whoever reads its output, Ctrl-C could not cancel it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     url = running_redis_url(settings)
     client = connect(url)
-    show = _show_json if as_json else _show_line
     try:
+        await note_refusal(client)
         key = (await pick_keys(client, account, settings)).stream(resource)
+        lines = None if as_json else EventLines(client, key)
         if start is None:
-            events = await stream.last(client, key, max(count, 1))
-            start = events[-1].entry_id if events else "0"
-            for event in events[-count:] if count else []:
-                show(event)
-        async for event in stream.follow(client, key, start, wait=follow):
-            show(event)
+            shown, start = await stream.last(client, key, max(count, 1), on_foreign=_leave_out)
+            shown = shown if count else []
+            if lines is not None:
+                await lines.look_up(shown)
+            for event in shown:
+                await _show(event, lines)
+        async for event in stream.follow(client, key, start, wait=follow, on_foreign=_leave_out):
+            await _show(event, lines)
     except (redis.exceptions.RedisError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
         raise RedisUnavailable(
-            f"{hide_password(url)} cannot be read: {explain(error).rstrip('.')}. To find the cause: ordersync doctor."
+            f"{unusable(hide_password(url), error)} To find the cause: ordersync doctor."
         ) from None
     finally:
         await client.aclose()
 
 
-def _show_line(event: Event) -> None:
-    action = click.style(f"{event.action:<8}", fg=_COLOURS.get(event.action))
-    click.echo(f"{event.time}  {action}  {event.subject}  v{event.version}  {', '.join(event.changed)}")
+def _leave_out(_: str, error: DataError) -> None:
+    """Name an entry that is not an event."""
+    with suppress(OSError):
+        say(f"Left out: {error}", err=True)
 
 
-def _show_json(event: Event) -> None:
-    """Print one line that contains the record as it was served, not encoded again."""
-    click.echo(event.json_line())
+async def _show(event: Event, lines: EventLines | None) -> None:
+    """Print one line; as JSON with the record as served, where only characters that are not printable are escaped."""
+    if lines is None:
+        say_json_text(event.json_line().decode("utf-8", "surrogateescape"))
+    else:
+        say_lines([await lines.line_of(event)])
+
+
+class EventLines:
+    """Makes the lines of events, and knows what status their records had before."""
+
+    def __init__(self, client: Redis, key: str) -> None:
+        self._search, self._key = EventSearch(client), key
+        self._known: dict[str, tuple[int, dict[str, str]]] = {}
+        self._next_search = 0.0
+
+    async def line_of(self, event: Event) -> Line:
+        """Return the line of an event."""
+        before = self._before(event)
+        if before is None and time.monotonic() >= self._next_search:
+            await self.look_up([event])
+            before = self._before(event)
+        self._note(event)
+        return event_line(event, before)
+
+    async def look_up(self, events: Sequence[Event]) -> None:
+        """Find out the status that the records of these events had before, as far as the stream still has it."""
+        wanted = {event.subject: event.version for event in reversed(events) if self._asks(event)}
+        if not wanted:
+            return
+        try:
+            result = await self._search.search(self._key, wanted, limit=SEARCHED)
+        except redis.exceptions.ResponseError:  # a user who may only read the stream
+            self._next_search = float("inf")
+            return
+        for found in result.events:
+            if found.version < wanted[found.subject]:
+                self._note(found)
+        self._next_search = time.monotonic() + BETWEEN_SEARCHES
+
+    def _asks(self, event: Event) -> bool:
+        return not event.previous and any(name in STATUS for name in event.changed)
+
+    def _before(self, event: Event) -> dict[str, str] | None:
+        if not self._asks(event):
+            return {}
+        version, status = self._known.get(event.subject, (0, {}))
+        return status if version == event.version - 1 else None
+
+    def _note(self, event: Event) -> None:
+        self._known.pop(event.subject, None)
+        self._known[event.subject] = event.version, status_of(event)
+        if len(self._known) > REMEMBERED:
+            del self._known[next(iter(self._known))]

@@ -20,8 +20,8 @@ from tests.support.programs import login_settings, program_env
 from tests.support.waiting import PATIENCE, wait_for
 from tests.support.worker import BenchMaker
 from worker.app import announce
-from worker.reporting import reporter
 from worker.cli.common.streams import _PLAIN
+from worker.reporting import reporter
 from worker.sandbox import SandboxServer
 
 CLI = (sys.executable, "-m", "worker.cli")
