@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 
 def call(tmp_path: Path, redis_url: str, *words: str) -> Any:
-    done = ordersync("coverage", *words, cwd=tmp_path, redis__url=redis_url)
+    done = ordersync("coverage", *words, cwd=tmp_path, redis__url=redis_url, poll__preset="orders")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout) if "--json" in words else done.stdout
 
@@ -34,6 +34,17 @@ async def proven_long_ago(b: Bench) -> int:
         b.redis.hset(b.account.keys.reconcile("orders"), "complete_since", str((hour - 5) * HOUR_MS))
     )
     return hour
+
+
+async def test_what_an_account_does_not_poll_is_not_shown(
+    bench: BenchMaker, redis_url: str, tmp_path: Path
+) -> None:
+    """What is polled of it may be said in Redis or in an accounts file, and not in the settings of the command."""
+    async with bench(intervals=ORDERS_ALONE) as b:
+        await announce(b.services)
+        await b.poll()
+        done = ordersync("coverage", "--json", cwd=tmp_path, redis__url=redis_url, poll__preset="records")
+        assert [row["resource"] for row in json.loads(done.stdout)] == ["orders"]
 
 
 async def test_what_is_proven_is_shown(bench: BenchMaker, redis_url: str, tmp_path: Path) -> None:
