@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from worker.errors import OrdersyncError
 
 
 class Severity(StrEnum):
@@ -36,3 +40,8 @@ class Finding:
     def stops(self) -> bool:
         """True if the checks that depend on this one cannot be run."""
         return self.level is Severity.PROBLEM and self.exit_status > 1
+
+
+def problem_of(area: str, error: OrdersyncError, account: str) -> Finding:
+    """Return an error as a finding."""
+    return Finding(area, Severity.PROBLEM, str(error), account=account, exit_status=error.exit_status)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
@@ -12,27 +12,44 @@ import click
 import msgspec
 import redis.exceptions
 
-from worker.admin import checks
+from ordersync_consumer.resources import nearest
+from ordersync_consumer.servers.address import Kind, parse
+from worker.admin import checks, clock_checks, redis_checks
 from worker.admin.finding import Finding, Severity
 from worker.admin.redis_acl import check_rights
 from worker.admin.state_checks import check_state
+from worker.admin.survey import MANY
 from worker.app import open_services, redis_url
-from worker.service.loop import run_async
+from worker.cancellation import end
 from worker.cli.common.options import prepare
+from worker.cli.common.output import say, say_json, styled
+from worker.cli.common.params import ACCOUNT
+from worker.cli.common.sandbox import accounts_of, served_by
 from worker.clock import SystemClock
 from worker.errors import OrdersyncError, SettingsError
-from worker.redis.connections import connect
+from worker.ordermesh.http.waits import Waits, noted_in
+from worker.redis.connections import NO_QUEUE, connect
 from worker.redis.refusals import explain
+from worker.service.loop import run_async
 from worker.telemetry.log import redaction
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from worker.clock import Clock
     from worker.config.sections import Account
     from worker.config.settings import Settings
     from worker.ordermesh.contract.findings import Capabilities
+    from worker.ordermesh.http.waits import Wait
     from worker.services import AccountServices
 
 _COLOURS = {Severity.OK: "green", Severity.NOTE: "blue", Severity.WARNING: "yellow", Severity.PROBLEM: "red"}
+
+
+LONGEST_SILENCE = 10.0
+"""Seconds for which a gateway may answer nothing before its checks end."""
+LONGEST_PAUSE = 2.0
+"""Seconds. If OrderMesh asks for a longer pause, the check says so instead of waiting."""
 
 
 class Report:
@@ -59,10 +76,14 @@ class Report:
         if self._quiet:
             return
         where = f"{finding.account}: " if finding.account else ""
-        word = click.style(f"{finding.level.value:<8}", fg=_COLOURS[finding.level])
-        click.echo(f"{finding.area:<9} {word} {where}{finding.text}")
+        word = styled(f"{finding.level.value:<8}", _COLOURS[finding.level])
+        # Of these errors only those of the settings, which are the operator's own, have several lines.
+        first, *more = finding.text.split("\n") if finding.area == "settings" else [finding.text]
+        say(f"{finding.area:<9} ", word, f" {where}{first}")
+        for line in more:
+            say(f"{'':<19}{line.lstrip()}")
         if finding.advice:
-            click.echo(f"{'':<18} -> {finding.advice}")
+            say(f"{'':<18} -> {finding.advice}")
 
     def conclude(self) -> None:
         """Print the summary, or all findings as JSON."""
@@ -74,28 +95,38 @@ class Report:
                 "findings": [asdict(one) for one in self.findings],
                 "contract": msgspec.to_builtins(self.contract),
             }
-            click.echo(json.dumps(answer))
+            say_json(answer)
         elif problems:
-            click.echo(f"\nThe worker cannot run: {_count(problems, 'problem')}.")
+            say()
+            say(f"The worker cannot run: {_count(problems, 'problem')}.")
         else:
             extra = f"; {_count(warnings, 'warning')}" if warnings else ""
-            click.echo(f"\nThe worker can run{extra}.")
+            say()
+            say(f"The worker can run{extra}.")
 
 
 @click.command(
     epilog="\b\nExamples:\n  ordersync doctor\n  ordersync doctor --json | jq '.findings[] | select(.level != \"ok\")'"
 )
+@click.option(
+    "--account",
+    "requested",
+    type=ACCOUNT,
+    multiple=True,
+    help="Check this account; may be given several times.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
-def command(as_json: bool) -> None:
+def command(*, requested: tuple[str, ...], as_json: bool) -> None:
     """Check everything that the worker needs: settings, login, contract, Redis, clocks.
 
     Sends only reads to OrderMesh, within the request budget, and stores its findings about the contract for the
-    worker. Exits with 0 only if the worker can run.
+    worker. Exits with 0 only if the worker can run. Of more than 20 accounts it checks the first 20; --account checks
+    others.
     """
     report = Report(quiet=as_json)
     try:
         settings = prepare(quiet=True)
-        run_async(lambda: _examine(settings, report))
+        run_async(lambda: _examine(settings, report, requested))
     except OrdersyncError as error:
         area = "settings" if isinstance(error, SettingsError) else "redis"
         report.add(Finding(area, Severity.PROBLEM, str(error), exit_status=error.exit_status))
@@ -105,42 +136,92 @@ def command(as_json: bool) -> None:
     sys.exit(report.exit_status)
 
 
-async def _examine(settings: Settings, report: Report) -> None:
+async def _examine(settings: Settings, report: Report, requested: Sequence[str]) -> None:
     clock = SystemClock()
-    accounts = settings.accounts()
-    for finding in checks.check_settings(settings, accounts):
+    try:
+        own = accounts_of(settings)
+    except SettingsError:
+        if settings.has_accounts or settings.secret_key is None:
+            raise
+        own = ()  # they may be in Redis
+    shown = _some({account.name: account for account in own}, requested)
+    for finding in checks.check_settings(settings, shown):
         report.add(finding)
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(redis_url(settings))
-        if not await _examine_redis(settings, url, accounts, report):
+        if not await _examine_redis(settings, url, shown, report):
             report.add(
                 Finding("contract", Severity.NOTE, "login, contract and clocks cannot be checked without Redis")
             )  # fmt: skip
             return
+        accounts = await _served(settings, url, report, requested)
         services = await stack.enter_async_context(open_services(accounts, url))
         await services.clock.sync()
         for account in services.accounts.values():
-            async for finding in checks.check_workers(services.redis, account.keys):
+            async for finding in clock_checks.check_workers(services.redis, account.keys):
                 report.add(finding)
             await _examine_account(account, clock, report)
+
+
+def _some(accounts: Mapping[str, Account], requested: Sequence[str]) -> tuple[Account, ...]:
+    """Return the requested accounts, else the first ones."""
+    if requested:
+        return tuple(accounts[name] for name in dict.fromkeys(requested) if name in accounts)
+    return tuple(accounts.values())[:MANY]
+
+
+async def _served(
+    settings: Settings, url: str, report: Report, requested: Sequence[str]
+) -> tuple[Account, ...]:
+    """Return the accounts to check, of the settings and in Redis, and report those that cannot be served.
+
+    Raises:
+        SettingsError: There is no account, or no such account.
+
+    """
+    client = connect(url)
+    try:
+        served = await served_by(settings, client)
+    finally:
+        await client.aclose()
+    for name, problem in served.problems.items():
+        text = f"this account in Redis is not served: {problem}"
+        report.add(Finding("settings", Severity.WARNING, text, "ordersync accounts list", name))
+    for name in requested:
+        if name not in served.accounts and name not in served.problems:
+            raise SettingsError(f"Unknown account {name!r}.{nearest(name, served.accounts)}")
+    if not requested and len(served.accounts) > MANY:
+        text = (
+            f"there are {len(served.accounts)} accounts; login and contract of the first {MANY} are checked"
+        )
+        report.add(Finding("settings", Severity.NOTE, text, "for others: ordersync doctor --account NAME"))
+    return _some(served.accounts, requested)
 
 
 async def _examine_redis(settings: Settings, url: str, accounts: tuple[Account, ...], report: Report) -> bool:
     """Check Redis; return True if the other checks, which need the server for events and state, can be run."""
     names = [account.name for account in accounts]
     queue_url = settings.redis.queue_address
+    is_cluster = parse(url).kind is Kind.CLUSTER
+    if is_cluster and queue_url is None:
+        text, _, advice = NO_QUEUE.partition(". ")
+        report.add(
+            Finding("settings", Severity.PROBLEM, text, advice[:1].lower() + advice[1:], exit_status=2)
+        )
     before = len(report.findings)
-    async for finding in checks.check_redis(url, "events and state"):
+    async for finding in redis_checks.check_redis(url, "events and state"):
         report.add(finding)
     if not report.stopped_since(before):
-        async for finding in check_rights(url, names, queue=queue_url is None, space=settings.redis.keys):
+        async for finding in check_rights(
+            url, names, queue=queue_url is None and not is_cluster, space=settings.redis.keys
+        ):
             report.add(finding)
     usable = not report.stopped_since(before)
     if usable:
         await _examine_state(url, settings, accounts, report)
     if queue_url is not None:
         before = len(report.findings)
-        async for finding in checks.check_redis(queue_url, "arq's queue"):
+        async for finding in redis_checks.check_redis(queue_url, "arq's queue"):
             report.add(finding)
         if not report.stopped_since(before):
             async for finding in check_rights(queue_url, [], queue=True, space=settings.redis.keys):
@@ -159,6 +240,37 @@ async def _examine_state(url: str, settings: Settings, accounts: tuple[Account, 
 
 
 async def _examine_account(account: AccountServices, clock: Clock, report: Report) -> None:
+    """Check the gateway of an account, as long as it answers."""
+    client, waits, began = account.client, Waits(), clock.monotonic()
+    client.patience = LONGEST_PAUSE
+    with noted_in(waits):
+        check = asyncio.ensure_future(_examine_gateway(account, clock, report))
+    try:
+        while not check.done():
+            await asyncio.wait([check], timeout=LONGEST_SILENCE / 40)
+            if not check.done() and clock.monotonic() - max(began, client.answered_at) >= LONGEST_SILENCE:
+                _report_silence(report, account, client.wait_of(waits))
+                return
+        await check
+    finally:
+        await end(check)
+
+
+def _report_silence(report: Report, account: AccountServices, wait: Wait | None) -> None:
+    name, why = account.account.name, f": {wait.cause.rstrip('.')}" if wait else ""
+    report.add(
+        Finding(
+            "contract" if name in report.contract else "login",
+            Severity.PROBLEM,
+            f"OrderMesh has answered no request for {LONGEST_SILENCE:.0f} s, so this check was not finished{why}",
+            "wait until OrderMesh answers, then run: ordersync doctor",
+            name,
+            3,
+        )
+    )
+
+
+async def _examine_gateway(account: AccountServices, clock: Clock, report: Report) -> None:
     before = len(report.findings)
     async for finding in checks.check_login(account, clock):
         report.add(finding)
@@ -167,7 +279,7 @@ async def _examine_account(account: AccountServices, clock: Clock, report: Repor
     result = report.contract[account.account.name] = {}
     async for finding in checks.check_contract(account, result):
         report.add(finding)
-    async for finding in checks.check_clock(account, result, clock):
+    async for finding in clock_checks.check_clock(account, result, clock):
         report.add(finding)
 
 

@@ -17,9 +17,11 @@ from tests.support.deployment.deployed import deployed
 from tests.support.programs import login_settings
 from tests.support.servers import Server, free_port
 from tests.support.worker import BenchMaker
-from worker.admin.checks import check_clock, claims, judge_redis, permissions
+from worker.admin.clock_checks import check_clock
 from worker.admin.finding import Finding, Severity
+from worker.admin.permissions import claims, permissions
 from worker.admin.redis_acl import check_rights, commands_of
+from worker.admin.redis_checks import judge_redis
 from worker.capture.registry import ORDERS, RESOURCES
 from worker.clock import SystemClock
 from worker.keys import KeySpace
@@ -99,9 +101,9 @@ def test_each_contract(redis_url: str, tmp_path: Path, variant: str) -> None:
 
 
 def test_wrong_login(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
-    """Refused credentials: exit 3, which variable to look at, and no secret in the output."""
+    """Refused credentials: exit 2, which variable to look at, and no secret in the output."""
     answer, done = doctor(sandbox, redis_url, tmp_path, api__client_secret="wrong-secret")
-    assert (done.returncode, answer["ok"]) == (3, False)
+    assert (done.returncode, answer["ok"]) == (2, False)
     (problem,) = of(answer, "login", "problem")
     assert "ORDERSYNC_API__CLIENT_SECRET" in problem
     assert "wrong-secret" not in done.stdout + done.stderr
@@ -215,10 +217,10 @@ def test_a_secret_that_the_server_repeats(sandbox: SandboxServer, redis_url: str
     body = '{"message": "client secret sandbox-secret is not good enough"}'
     sandbox.faults.replace((FaultRule("status", operation="clients.token", code=401, body=body),))
     answer, done = doctor(sandbox, redis_url, tmp_path)
-    assert (done.returncode, answer["ok"]) == (3, False)
+    assert (done.returncode, answer["ok"]) == (2, False)
     assert "is not good enough" in of(answer, "login", "problem")[0]
     once = ordersync("run", "--once", cwd=tmp_path, **login_settings(sandbox, redis_url, tmp_path))
-    assert once.returncode == 3
+    assert once.returncode == 2
     assert "sandbox-secret" not in done.stdout + done.stderr + once.stdout + once.stderr
 
 
@@ -257,6 +259,8 @@ def test_wrong_settings(tmp_path: Path) -> None:
     done = ordersync("doctor", cwd=tmp_path)
     assert done.returncode == 2
     assert "No login for OrderMesh" in done.stdout
+    # The embedded server runs beside a worker only, and this one would not start: no account could ever be added.
+    assert "set ORDERSYNC_REDIS__URL and ORDERSYNC_SECRET_KEY, and run: ordersync accounts add" in done.stdout
 
 
 def test_a_server_that_would_lose_events(sandbox: SandboxServer, tmp_path: Path) -> None:
@@ -466,3 +470,29 @@ async def test_a_clock_that_is_off(bench: BenchMaker, offset: float, level: str,
             (finding,) = [one async for one in check_clock(b.account, found, ClockAt(offset))]
             assert (finding.level.value, words in finding.text) == (level, True)
             assert bool(finding.advice) is (level != "ok")
+
+
+@pytest.mark.parametrize("operation", ["clients.token", "orders.search"])
+def test_a_gateway_that_asks_to_wait(
+    sandbox: SandboxServer, redis_url: str, tmp_path: Path, operation: str
+) -> None:
+    """The doctor does not wait for half a minute again and again: it says who asks for it."""
+    sandbox.faults.replace([FaultRule("status", operation=operation, code=429, retry_after=30)])
+    answer, done = doctor(sandbox, redis_url, tmp_path)
+    (problem,) = of(answer, "login" if operation == "clients.token" else "contract", "problem")
+    assert f"{operation}: status 429" in problem
+    assert "OrderMesh asks to wait 30 s before the next request" in problem
+    assert done.returncode == 1
+
+
+def test_a_gateway_that_does_not_answer(
+    sandbox: SandboxServer, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that takes requests and answers none ends the check, which says what was not finished."""
+    monkeypatch.setattr("worker.cli.doctor.LONGEST_SILENCE", 0.4)
+    sandbox.faults.replace([FaultRule("hang", operation="orders.search")])
+    answer, done = doctor(sandbox, redis_url, tmp_path)
+    (problem,) = of(answer, "contract", "problem")
+    assert "OrderMesh has answered no request" in problem
+    assert "was not finished" in problem
+    assert done.returncode == 3
