@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ordersync_consumer import Consumer
 from tests.integration.cli.test_doctor import doctor, of
 from tests.support.commands import ordersync
 from tests.support.servers import Server
@@ -16,11 +17,11 @@ from worker.admin.finding import Severity
 from worker.admin.state_checks import check_state
 from worker.admin.status import StatusCollector
 from worker.app import announce
-from worker.reporting import reporter
 from worker.capture.health import Health
 from worker.capture.registry import AUDIT_LOGS
+from worker.capture.resync.requests import ResyncRequest
 from worker.config.settings import Settings
-from ordersync_consumer import Consumer
+from worker.reporting import reporter
 from worker.sandbox import SandboxServer
 from worker.service import heartbeat
 
@@ -49,14 +50,14 @@ async def status(b: Bench) -> tuple[str, str]:
     return next((row["health"], row["cause"]) for row in rows if row["resource"] == "orders")
 
 
-async def test_an_older_layout(
+async def test_a_later_layout(
     bench: BenchMaker, redis_url: str, sandbox: SandboxServer, tmp_path: Path
 ) -> None:
     """State of another version is refused and stays as it is: doctor and health fail, with what the user can do."""
-    words = "the keys of account default have layout 1, but this version writes layout 2"
+    words = "the keys of account default have layout 4, but this version writes layout 3"
     async with bench() as b:
         await b.poll()
-        await b.redis.set(b.account.keys.layout, "1")
+        await b.redis.set(b.account.keys.layout, "4")
         before = await b.redis.dump(b.account.keys.cursor("orders"))
         run = await b.poll()
         assert (run.outcome.value, run.error_code) == ("failed", "data")
@@ -67,7 +68,7 @@ async def test_an_older_layout(
         assert (await status(b))[0] == Health.FAILING
         found, done = doctor(sandbox, redis_url, tmp_path)
         assert (done.returncode, of(found, "state", "problem")) == (1, [words])
-        await b.redis.set(b.account.keys.layout, "2")
+        await b.redis.set(b.account.keys.layout, "3")
         await b.poll()
         assert await health(b) == await problems(b) == []
         assert (await status(b))[0] == Health.OK
@@ -80,15 +81,23 @@ async def test_each_key_of_a_wrong_type_is_named(bench: BenchMaker) -> None:
         b.sandbox.store.change(1, note="x")
         await b.poll()
         await b.poll(AUDIT_LOGS["order_audit"])
-        await reporter(b.services)()
+        await announce(b.services)
+        await b.account.resyncer.resyncs.create(ResyncRequest(resource="notes", all=True), 1.0, "aa")
+        more = b.account.keys
+        await b.redis.setbit(more.resync_shown("aa"), 1, 1)
+        await b.redis.rpush(more.probe("orders"), "x")
+        await b.redis.hset(more.stale("orders"), "x", "x")
+        await b.redis.set(more.clock, "1")
         async with Consumer(b.redis, group="g", resources=["orders"], name="c", wait=False) as consumer:
             async for delivery in consumer:
                 await delivery.ack()
+        await b.redis.sadd(more.replayed("orders", "g"), "1-1")
+        await b.redis.set(more.consumer_lock("orders", "g", "c"), "x")
         assert await problems(b) == []
         keys = sorted(key.decode() for key in await b.redis.keys("*"))
-        # Those of one bucket stand for the others; the heartbeat of a worker is replaced at the next one.
+        # Those of one bucket stand for the others.
         buckets = {key.rpartition(":")[0]: key for key in keys if key.rpartition(":")[2].isdigit()}
-        chosen = [key for key in keys if not key.rpartition(":")[2].isdigit() and ":worker:" not in key]
+        chosen = [key for key in keys if not key.rpartition(":")[2].isdigit()]
         for key in [*chosen, *buckets.values()]:
             kept = await b.redis.dump(key)
             await b.redis.delete(key)
@@ -124,7 +133,10 @@ async def test_a_key_of_a_wrong_type_fails_health_at_once(bench: BenchMaker) -> 
         assert (
             "default/orders: the poll failed 2 times in a row: a key of the account contains a value" in said
         )
-        assert await status(b) == (Health.FAILING, said.removeprefix("default/orders: "))
+        state, cause = await status(b)
+        assert state == Health.FAILING
+        assert "a key of the account contains a value that this program did not write" in cause
+        assert "`ordersync doctor` names the key" in cause
         await b.redis.delete(due)
         await b.poll()
         assert await health(b) == []

@@ -28,7 +28,7 @@ from worker.capture.state.replicas import run_confirmed
 from worker.capture.state.scan_marks import ScanMarks
 from worker.capture.state.stale_records import StaleMark
 from worker.config.sections import NO_REPLICAS, Replicas
-from worker.errors import DataError, LeaseLost, RedisWentBack
+from worker.errors import LeaseLost, RedisWentBack
 from worker.redis import scripts
 from worker.redis.connections import answer
 from worker.redis.stored import text_of
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from worker.capture.state.known_bytes import Moved
     from worker.keys import Keys
 
-LAYOUT = "2"
-"""Version of the key layout and of the packed states."""
 RUNS_KEPT = 10_000
 COUNTED_AT_ONCE = 4096
 """Buckets whose states one call counts."""
@@ -66,24 +64,6 @@ class UnseenRecords:
     count: int
     tracked: int
     places: int
-
-
-async def check_layout(redis: Redis, keys: Keys) -> None:
-    """Check that the keys of an account, if there are any, have the layout of this program. Nothing is written.
-
-    Raises:
-        DataError: The keys were written by another version.
-
-    """
-    stored = await redis.get(keys.layout)
-    layout = LAYOUT if stored is None else stored.decode("utf-8", "replace")
-    if layout != LAYOUT:
-        raise DataError(
-            f"the keys of account {keys.account} have layout {layout}, but this version writes layout {LAYOUT}. "
-            "Nothing was changed. Run the version that wrote them. Or let all groups read their events, and then "
-            f"delete the keys {keys.base}* or set another database in ORDERSYNC_REDIS__URL: every record is then "
-            "published again as a snapshot."
-        )
 
 
 class StateStore:
