@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
+from ordersync_consumer.dead import DeadLetters
+from ordersync_consumer.groups import RESERVED_PREFIX, Groups
+from ordersync_consumer.redaction import words_of
 from worker.admin.timeline_entries import (
     TimelineEntry,
     content_key,
     decoded,
-    missing_versions,
     of_audit,
     of_event,
     of_letter,
 )
-from worker.capture.records.fingerprint import RecordState, bucket_of, pack_id
-from worker.clock import parse_time, rfc3339
+from worker.admin.timeline_search import OrderEvents, Related
+from worker.capture.records.audit import published_entry
+from worker.capture.records.diff import MAX_RECORD
+from worker.clock import rfc3339
 from worker.config.resources import RESOURCES
 from worker.errors import ApiError, NotFound, OrderMeshError, OrdersyncError
-from ordersync_consumer.dead import DeadLetters
-from ordersync_consumer.groups import RESERVED_PREFIX, Groups
+from worker.ordermesh.http.reply import entry_of
 from worker.queue.search import EventSearch
-from worker.redis.connections import answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from redis.asyncio import Redis
 
+    from ordersync_consumer.envelope import Event
+    from ordersync_consumer.groups import Group
+    from worker.capture.records.privacy import RecordPolicy
     from worker.keys import Keys
     from worker.ordermesh.client import OrderMeshClient
     from worker.ordermesh.http.reply import AuditReply
-    from ordersync_consumer.envelope import Event
-    from ordersync_consumer.groups import Group
+
+_Reply = TypeVar("_Reply")
 
 NAMES = ("id", "shortId", "safeId", "externalId")
 """Fields that may identify an order."""
-SKEW_SECONDS = 3600.0
-"""Events published longer than this before the creation of the order are not searched. Clocks may differ."""
+SCAN = 100_000
+"""Events of a stream that are scanned at most where nothing else leads to an order, or to the events of a record."""
+MENTIONS = 1000
+"""Events of a stream that are scanned for records of the order that none of its events names."""
+_UNKNOWN = frozenset({400, 404, 410, 422})
+"""Statuses with which OrderMesh says that it has no such order."""
 MAX_AUDIT_LOGS = 40
 """Maximum number of audit logs that are read from OrderMesh, with one request each."""
 
@@ -47,53 +58,6 @@ class NoSuchOrder(OrdersyncError):
     """No order with this name is known."""
 
     code = "no_such_order"
-
-
-@dataclass(slots=True)
-class Related:
-    """Ids of the records that belong to an order."""
-
-    order: str
-    items: set[str] = field(default_factory=set)
-    shipments: set[str] = field(default_factory=set)
-    packages: set[tuple[str, str]] = field(default_factory=set)
-    """Pairs of shipment and package."""
-    notes: set[str] = field(default_factory=set)
-
-    @property
-    def texts(self) -> set[str]:
-        """The quoted ids by which another record refers to the order, its items or its shipments."""
-        return {f'"{item}"' for item in (self.order, *self.items, *self.shipments)}
-
-    def learn(self, resource: str, subject: str, record: Any) -> None:
-        """Add the ids in a record of the order, or in a record that refers to it."""
-        if not isinstance(record, dict):
-            record = {}
-        if resource == "orders":
-            self.items |= set(_ids(record.get("items")))
-            self.shipments |= {str(item) for item in record.get("shipmentIds") or () if item}
-        elif resource == "shipments":
-            self.shipments.add(subject)
-            self.packages |= {(subject, package) for package in _ids(record.get("packages"))}
-        elif resource == "notes":
-            self.notes.add(subject)
-        elif resource == "order_items":
-            self.items.add(subject)
-
-    def subjects(self, resource: str) -> set[str]:
-        """Return the subjects of the order's events in the stream of a resource."""
-        return {
-            "orders": {self.order},
-            "order_items": self.items,
-            "shipments": self.shipments,
-            "notes": self.notes,
-            "order_audit": {self.order},
-            "order_item_audit": self.items,
-            "shipment_audit": self.shipments,
-            "message_audit": self.shipments,
-            "package_audit": {package for _, package in self.packages},
-            "note_audit": self.notes,
-        }.get(resource, set())
 
 
 @dataclass(slots=True)
@@ -120,18 +84,31 @@ class TimelineCollector:
         redis: The client.
         keys: The keys of the account.
         api: The client of OrderMesh; None to search Redis only.
-        limit: Maximum number of events to search in each stream.
+        limit: Maximum number of events to scan in each stream, for an order by another name than its id and for
+            events without links.
+        mentions: Maximum number of events to scan in each stream for records that refer to the order.
         now: The current time (seconds since 1970).
+        policy: Returns the privacy policy of a resource. It is applied to all that is read from OrderMesh.
 
     """
 
     def __init__(
-        self, redis: Redis, keys: Keys, api: OrderMeshClient | None, *, limit: int, now: float
+        self,
+        redis: Redis,
+        keys: Keys,
+        api: OrderMeshClient | None,
+        *,
+        limit: int = SCAN,
+        mentions: int = MENTIONS,
+        now: float,
+        policy: Callable[[str], RecordPolicy | None] = lambda _: None,
     ) -> None:
+        self._policy = policy
         self._redis, self._keys, self._api, self._limit, self._now = redis, keys, api, limit, now
-        self._finder, self._groups = EventSearch(redis), Groups(redis, keys)
-        self.remarks: list[str] = []
-        self._events: list[tuple[str, Event]] = []
+        self._groups = Groups(redis, keys)
+        self._found = OrderEvents(redis, keys, limit=limit, mentions=mentions)
+        self._events, self.remarks = self._found.events, self._found.remarks
+        self._asked, self._refusal = api is not None, ""
         self._record: dict[str, Any] = {}
 
     async def collect(self, name: str) -> Timeline:
@@ -142,7 +119,10 @@ class TimelineCollector:
 
         """
         related = Related(await self._order_id(name))
-        await self._find_events(related)
+        published = await self._found.find_order(related)
+        self._record = published or self._record
+        related.learn("orders", related.order, self._record)
+        await self._found.find_related(related, self._record, listed=await self._list_parts(related))
         audit = [item async for item in self._audit_logs(related)] if self._api else []
         moments = [item async for item in self._moments(related)]
         recorded = {content_key(event.data) for _, event in self._events if event.action == "recorded"}
@@ -154,30 +134,18 @@ class TimelineCollector:
     # Identifying the order
 
     async def _order_id(self, name: str) -> str:
-        if await self._version("orders", name):
+        if await self._found.is_known("orders", name):
             return name
         result = await self._ask_for(name) or await self._look_for(name)
         if result is None:
-            elsewhere = "OrderMesh does not know it either" if self._api else "OrderMesh was not asked"
+            elsewhere = "OrderMesh does not know it either" if self._asked else "OrderMesh was not asked"
+            if self._refusal:
+                elsewhere = f"OrderMesh was asked and did not say whether it knows it ({self._refusal})"
             raise NoSuchOrder(
                 f"No published order of account {self._keys.account} has the id, shortId, safeId or externalId "
                 f"{name!r}; {elsewhere}. {' '.join(self.remarks)}".rstrip()
             )
         return result
-
-    async def _version(self, resource: str, subject: str) -> int:
-        """Return the version that was published last; 0 for an unknown record."""
-        buckets = int(await answer(self._redis.hget(self._keys.cursor(resource), "buckets")) or 0)
-        if not buckets:
-            return 0
-        key = pack_id(subject)
-        bucket = f"{self._keys.states(resource)}:{bucket_of(key, buckets)}"
-        # redis-py types an id as text, and takes bytes as well.
-        packed: Any = await answer(self._redis.hget(bucket, cast("str", key)))
-        try:
-            return RecordState.unpack(packed).version if packed else 0
-        except (TypeError, ValueError):
-            return 1
 
     async def _ask_for(self, name: str) -> str | None:
         """Find the order in OrderMesh; return its id. A record is accepted only if it contains the name."""
@@ -195,25 +163,33 @@ class TimelineCollector:
         for lookup in lookups:
             for record in await self._call(lookup, []):
                 if isinstance(record, dict) and name in _names_of(record):
-                    self._record = record
+                    self._record = self._published_order(record)
                     return str(record.get("id", ""))
         return None
+
+    def _published_order(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Return an order as the privacy policy lets it be shown."""
+        policy = self._policy("orders")
+        return decoded(policy.publish(msgspec.json.encode(record))) if policy else record
 
     async def _call(self, lookup: Callable[[], Awaitable[Any]], default: Any) -> Any:
         """Call OrderMesh; return `default` on an error. If OrderMesh is unreachable, it is not called again."""
         try:
             return await lookup()
-        except ApiError:
+        except ApiError as error:
+            if error.status not in _UNKNOWN:
+                self._refusal = words_of(error).rstrip(".")
             return default
         except OrderMeshError as error:
+            self._refusal = "it did not answer"
             if self._api is not None:
-                self.remarks.append(f"Nothing more was read from OrderMesh after an error: {error}")
+                self.remarks.append(f"Nothing more was read from OrderMesh after an error: {words_of(error)}")
             self._api = None
             return default
 
     async def _look_for(self, name: str) -> str | None:
         """Find the order in the published events; return its id."""
-        result = await self._finder.search(
+        result = await EventSearch(self._redis).search(
             self._keys.stream("orders"), {name}, {f'"{name}"'}, limit=self._limit, newest=True
         )
         for event in reversed(result.events):
@@ -227,66 +203,30 @@ class TimelineCollector:
             )
         return None
 
-    # Published events
+    async def _list_parts(self, related: Related) -> set[str]:
+        """Add the shipments and notes of the order that OrderMesh lists; return the resources that need no scan.
 
-    async def _find_events(self, related: Related) -> None:
-        since = await self._find_orders(related)
-        for resource in ("shipments", "order_items", "notes"):
-            await self._find_in(resource, related, since, related.texts)
-        for resource in RESOURCES:
-            if resource.endswith("_audit") and related.subjects(resource):
-                await self._find_in(resource, related, since, ())
-
-    async def _find_orders(self, related: Related) -> float:
-        """Find the events of the order itself; return the time from which other events are searched."""
-        await self._find_in("orders", related, 0.0, ())
-        if self._events:
-            record = decoded(self._events[-1][1].data)
-            self._record = record if isinstance(record, dict) else self._record
-            for _, event in self._events:
-                related.learn("orders", event.subject, decoded(event.data))
-        else:
-            related.learn("orders", related.order, self._record)
-        await self._remark_missing("orders", related.order)
-        created = parse_time(self._record.get("createdAt"))
-        return created / 1000 - SKEW_SECONDS if created else 0.0
-
-    async def _remark_missing(self, resource: str, subject: str) -> None:
-        """Add a remark with the versions whose events were not found."""
-        newest = await self._version(resource, subject)
-        kept = {event.version for name, event in self._events if name == resource}
-        gone = missing_versions(newest, kept)
-        if gone:
-            which = (
-                f"Version {gone[0]} of the order was"
-                if len(gone) == 1
-                else f"Versions {gone[0]} to {gone[-1]} of the order were"
-            )
-            self.remarks.append(
-                f"{which} published but not found: retention has removed the events, or --scan is too small."
-            )
-
-    async def _find_in(self, resource: str, related: Related, since: float, texts: Iterable[str]) -> None:
-        subjects, requested = related.subjects(resource), set(texts)
-        if not subjects and not requested:
-            return
-        result = await self._finder.search(
-            self._keys.stream(resource), subjects, requested, since=since, limit=self._limit
-        )
-        if result.cut_short:
-            self.remarks.append(
-                f"Only the last {result.looked_at} events of {resource} were searched (--scan), back to "
-                f"{rfc3339(result.back_to)}."
-            )
-        for event in result.events:
-            related.learn(resource, event.subject, decoded(event.data))
-            self._events.append((resource, event))
+        The items of an order are in its record. A note that was deleted is not listed, but has events.
+        """
+        listed = {"order_items"} if related.items else set()
+        if self._api and await self._found.is_read("shipments"):
+            shipments = await self._read("shipments", partial(self._api.shipments.for_order, related.order))
+            if shipments is not None:
+                listed.add("shipments")
+                related.shipments |= set(_ids_of(shipments.values))
+        if self._api and await self._found.is_read("notes"):
+            search = partial(self._api.notes.search, resource_id=related.order)
+            notes = await self._read("notes", search)
+            # The filter is not documented, so OrderMesh may ignore it.
+            own = (note for note in (notes.values if notes else ()) if related.order in _values_of(note))
+            related.notes |= set(_ids_of(own))
+        return listed
 
     # Deliveries
 
     async def _moments(self, related: Related) -> Any:
         groups = {
-            resource: (await self._groups.status(resource)).groups
+            resource: (await self._groups.status(resource, of_groups=True)).groups
             for resource in dict.fromkeys(resource for resource, _ in self._events)
         }
         letters = DeadLetters(self._redis, self._keys)
@@ -349,17 +289,20 @@ class TimelineCollector:
             if count == MAX_AUDIT_LOGS:
                 self.remarks.append(f"Only the first {MAX_AUDIT_LOGS} audit logs were read.")
                 return
-            reply = await self._read_log(resource, call)
+            reply = await self._read(resource, call)
+            policy = self._policy(resource)
             for entry in reply.entries if reply else ():
-                yield content_key(entry.raw), of_audit(entry, resource, subject)
+                shown = entry_of(published_entry(entry.raw, policy, MAX_RECORD)) if policy else entry
+                yield content_key(shown.raw), of_audit(shown, resource, subject)
 
-    async def _read_log(self, resource: str, call: Callable[[], Awaitable[AuditReply]]) -> AuditReply | None:
+    async def _read(self, resource: str, call: Callable[[], Awaitable[_Reply]]) -> _Reply | None:
+        """Return an answer of OrderMesh; None, with a remark, if it gives none."""
         try:
             return await call()
         except NotFound:
             return None
         except OrderMeshError as error:
-            self.remarks.append(f"The {resource} could not be read from OrderMesh: {error}")
+            self.remarks.append(f"The {resource} could not be read from OrderMesh: {words_of(error)}")
             if not isinstance(error, ApiError):
                 self._api = None
             return None
@@ -394,8 +337,15 @@ def _names_of(record: dict[str, Any]) -> set[str]:
     return {str(record[name]) for name in NAMES if record.get(name) not in (None, "")}
 
 
-def _ids(records: Any) -> list[str]:
-    return [str(item["id"]) for item in records or () if isinstance(item, dict) and item.get("id")]
+def _ids_of(records: Iterable[Any]) -> Iterator[str]:
+    return (str(record["id"]) for record in records if isinstance(record, dict) and record.get("id"))
+
+
+def _values_of(record: Any) -> set[str]:
+    """Return the texts in a record and in the objects in it."""
+    values = list(record.values()) if isinstance(record, dict) else []
+    inner = [item for value in values if isinstance(value, dict) for item in value.values()]
+    return {value for value in (*values, *inner) if isinstance(value, str)}
 
 
 def _sort_key(entry_id: str) -> tuple[int, int]:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from worker.clock import parse_time, rfc3339
 from ordersync_consumer.groups import written_at
+from worker.clock import parse_time, rfc3339
 from worker.surrogates import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from worker.ordermesh.http.reply import AuditEntry
     from ordersync_consumer.dead import DeadLetter
     from ordersync_consumer.envelope import Event
+    from worker.ordermesh.http.reply import AuditEntry
 
 _MESSAGES = ("status", "shipmentStatus", "text")
 """Fields of a record that a line shows, besides the names of the changed fields."""

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import click
 
-from worker.admin.timeline import Timeline, TimelineCollector
-from worker.app import open_services
-from worker.redis.running import running_redis_url
-from worker.service.loop import run_async
+from worker.admin.timeline import MENTIONS, SCAN, Timeline, TimelineCollector
+from worker.capture.records.privacy import policy_for
 from worker.cli.common.options import pick_account, prepare
+from worker.cli.common.output import Line, say_json, say_lines, styled
 from worker.cli.common.params import account_option
-from worker.cli.common.redis import client_of
-from worker.cli.render.tables import printable
+from worker.cli.common.redis import client_of, note_refusal
+from worker.cli.common.sandbox import served_by
 from worker.clock import SystemClock, rfc3339
 from worker.errors import SettingsError
+from worker.redis.running import running_redis_url
+from worker.service.loop import run_async
 
 if TYPE_CHECKING:
     from worker.config.settings import Settings
@@ -35,54 +35,74 @@ _COLOURS = {"event": "green", "audit": "blue", "delivery": "yellow", "dead": "re
 @click.option(
     "--scan",
     type=click.IntRange(1),
-    default=100_000,
-    show_default=True,
-    help="Number of events to search in each stream, newest first.",
+    help="Number of events to scan in each stream, newest first, for what has no link. "
+    f"[default: {MENTIONS} for records that refer to the order, otherwise {SCAN}]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @account_option
-def command(*, order_id: str, offline: bool, scan: int, as_json: bool, account: str | None) -> None:
+def command(*, order_id: str, offline: bool, scan: int | None, as_json: bool, account: str | None) -> None:
     """Show everything that is known about one order, in time order. ID: its id, shortId (O...), safeId or externalId.
 
     Shows the events of the order, its items, shipments and notes, with the fields that changed; their state in each
     group; dead letters; and audit logs: the published ones and, without --offline, those that OrderMesh serves now,
-    within the request budget. A stream has no index, so it is searched from its newest event back to the first of the
-    order, at most --scan events. The output names what was not searched.
+    within the request budget. The state of a record leads to its last event, and each event to the one before, so this
+    takes no longer in a long stream. Only these are searched for, among the newest --scan events of a stream: the order
+    if OrderMesh cannot say which id a shortId, safeId or externalId has; notes and shipments that OrderMesh does not
+    list; events published by a version that wrote no links. The output names what was not searched, and what is gone.
     """
     if not order_id.strip():
         raise SettingsError("The id is empty. Pass the id, shortId, safeId or externalId of an order.")
     settings = prepare(quiet=True)
     result = run_async(lambda: _trace(settings, order_id.strip(), account, offline=offline, scan=scan))
-    click.echo(json.dumps(result.as_json(), ensure_ascii=False) if as_json else "\n".join(_lines(result)))
+    if as_json:
+        say_json(result.as_json())
+    else:
+        say_lines(_lines(result))
 
 
-async def _trace(settings: Settings, name: str, account: str | None, *, offline: bool, scan: int) -> Timeline:
+async def _trace(
+    settings: Settings, name: str, account: str | None, *, offline: bool, scan: int | None
+) -> Timeline:
     async with client_of(settings) as client, AsyncExitStack() as stack:
+        refused = await note_refusal(client)
         chosen = await pick_account(client, account, settings)
         api, remark = None, "The audit logs were not read from OrderMesh (--offline)."
-        if not offline:
-            api, remark = await _api_of(settings, chosen, stack)
+        if refused:
+            remark = (
+                "OrderMesh was not asked: login and request budget are kept in Redis, which refuses writes."
+            )
+        elif not offline:
+            api, remark = await api_of(settings, chosen, stack)
         tracer = TimelineCollector(
-            client, settings.redis.keys.of(chosen), api, limit=scan, now=SystemClock().now()
+            client,
+            settings.redis.keys.of(chosen),
+            api,
+            limit=scan or SCAN,
+            mentions=scan or MENTIONS,
+            now=SystemClock().now(),
+            policy=lambda resource: policy_for(resource, settings.privacy, chosen),
         )
         if remark:
             tracer.remarks.append(remark)
         return await tracer.collect(name)
 
 
-async def _api_of(
+async def api_of(
     settings: Settings, account: str, stack: AsyncExitStack
 ) -> tuple[OrderMeshClient | None, str]:
     """Return the client of an account with its findings applied; None, and the reason, if it has no login here."""
     try:
-        result = next((item for item in settings.accounts() if item.name == account), None)
+        async with client_of(settings) as client:
+            result = (await served_by(settings, client)).accounts.get(account)
     except SettingsError:
         result = None
     if result is None:
         return (
             None,
-            f"The audit logs were not read from OrderMesh: the settings contain no login for {account}.",
+            f"OrderMesh was not asked: the settings contain no login for {account}.",
         )
+    from worker.app import open_services  # noqa: PLC0415 - takes time to import, and --offline does not need it
+
     services = await stack.enter_async_context(open_services([result], running_redis_url(settings)))
     await services.clock.sync()
     account_services = services.accounts[account]
@@ -90,16 +110,14 @@ async def _api_of(
     return account_services.client, ""
 
 
-def _lines(result: Timeline) -> list[str]:
+def _lines(result: Timeline) -> list[Line]:
     names = [f"{name} {value}" for name, value in result.order.items() if name != "id" and value is not None]
-    lines = [printable(f"order {result.order['id']}" + (f" ({', '.join(names)})" if names else ""))]
+    lines: list[Line] = [f"order {result.order['id']}" + (f" ({', '.join(names)})" if names else "")]
     width = max((len(moment.resource) for moment in result.entries), default=0)
     for moment in result.entries:
         at = rfc3339(moment.at) if moment.at else f"{'unknown time':<24}"
-        kind = click.style(f"{moment.kind:<8}", fg=_COLOURS.get(moment.kind))
-        lines.append(
-            f"{at}  {kind}  {moment.resource:<{width}}  {printable(f'{moment.subject}  {moment.message}')}"
-        )
+        kind = styled(f"{moment.kind:<8}", _COLOURS.get(moment.kind))
+        lines.append((f"{at}  ", kind, f"  {moment.resource:<{width}}  {moment.subject}  {moment.message}"))
     if not result.entries:
         lines.append("No events, dead letters or audit logs of this order were found.")
-    return [*lines, *(["", *map(printable, result.remarks)] if result.remarks else [])]
+    return [*lines, *(["", *result.remarks] if result.remarks else [])]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from ordersync_consumer.envelope import FIELDS, event_id, event_type
 from tests.support.commands import ordersync
 from tests.support.streams import STREAM, Writer, fields_of
 from tests.support.worker import Bench, BenchMaker
@@ -17,9 +18,9 @@ from worker.admin import timeline as tracing
 from worker.admin.timeline import NAMES, TimelineCollector
 from worker.admin.timeline_entries import audit_words
 from worker.app import announce
+from worker.capture.records.minimal import known_fields
 from worker.capture.registry import RESOURCES
 from worker.config.sections import EventSettings
-from ordersync_consumer.envelope import FIELDS, event_id, event_type
 from worker.queue.search import AT_ONCE, EventSearch
 from worker.redis.connections import connect
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET
@@ -52,12 +53,13 @@ async def poll_all(b: Bench) -> None:
         assert run.outcome == "complete", run.error
 
 
-def call(b: Bench, redis_url: str, folder: Path, *words: str, code: int = 0) -> Any:
+def call(b: Bench, redis_url: str, folder: Path, *words: str, code: int = 0, **more: Any) -> Any:
     """The command, with the login of the account."""
     settings = {
         "api__base_url": b.sandbox.url,
         "api__client_id": CLIENT_ID,
         "api__client_secret": CLIENT_SECRET,
+        **more,
     }
     done = ordersync("timeline", *words, cwd=folder, redis__url=redis_url, **settings)
     assert done.returncode == code, done.stderr
@@ -196,6 +198,34 @@ async def test_an_audit_entry_that_was_published_stands_once(
         assert len(audit) == number
         (published,) = [each for each in audit if "published_at" in each.facts]
         assert published.as_json()["at"][:23] == (entry.time or "")[:23]
+
+
+async def test_the_privacy_policy_applies_to_what_is_read(
+    story: tuple[Bench, str], redis_url: str, tmp_path: Path
+) -> None:
+    """An audit entry that OrderMesh serves, and an order that is looked for, show no more than events would."""
+    b, order_id = story
+    known = known_fields("order_audit").keys()
+
+    def entries(shown: Any) -> list[Any]:
+        return [moment["audit"] for moment in shown["moments"] if moment["kind"] == "audit"]
+
+    order = json.loads(b.sandbox.store.truth()[order_id])
+    clear = entries(call(b, redis_url, tmp_path, order_id, "--json"))
+    assert any(entry.keys() - known for entry in clear)
+    policy: dict[str, Any] = {
+        "privacy__policy": "minimal",
+        "privacy__fields": '{"orders": {"externalId": "drop"}}',
+    }
+    shown = entries(call(b, redis_url, tmp_path, order_id, "--json", **policy))
+    assert len(shown) == len(clear)
+    assert all(entry.keys() <= known for entry in shown)
+    await b.redis.flushdb()  # the order is then known from OrderMesh alone
+    for more, external in ((dict[str, Any](), order["externalId"]), (policy, None)):
+        found = call(b, redis_url, tmp_path, order["shortId"], "--json", "--account", "default", **more)[
+            "order"
+        ]
+        assert (found["id"], found["externalId"]) == (order_id, external)
 
 
 async def test_compressed_records_are_looked_into(bench: BenchMaker) -> None:
