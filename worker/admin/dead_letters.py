@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ordersync_consumer.dead import DELIVERY, RECORD, DeadLetter, DeadLetters, parse
+from ordersync_consumer.groups import text, written_at
 from worker.capture.state.parked import retry_parked
 from worker.clock import SystemClock
 from worker.config.resources import RESOURCES
 from worker.errors import NotReplayable, SettingsError
-from ordersync_consumer.dead import DELIVERY, RECORD, DeadLetter, DeadLetters
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 KINDS = (DELIVERY, RECORD)
 _CHUNK = 200
+_SURVEYED = 200
+"""Letters of a resource that are looked at to count the reasons."""
+_REASON = 200
+"""Length of a reason that is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +126,44 @@ class DeadLetterAdmin:
 def _light(letter: DeadLetter) -> DeadLetter:
     """Return a delivery without its event, which may be large. A record keeps its bytes, by which it is found."""
     return replace(letter, data=b"", event=None, trace="") if letter.kind == DELIVERY else letter
+
+
+@dataclass(frozen=True, slots=True)
+class LetterReason:
+    """Dead letters that have the same reason.
+
+    Attributes:
+        resource: Their resource.
+        group: Their group; "" for records that cannot be read.
+        reason: The reason, shortened.
+        ids: Their ids, the latest first.
+        oldest: When the oldest of them was written (seconds since 1970).
+        counted: How many of the latest letters of the resource were looked at.
+        letters: How many letters the resource has.
+
+    """
+
+    resource: str
+    group: str
+    reason: str
+    ids: tuple[str, ...]
+    oldest: float
+    counted: int
+    letters: int
+
+
+async def reasons_of(client: Redis, keys: Keys, resource: str) -> list[LetterReason]:
+    """Return the latest dead letters of a resource by reason, the most frequent first."""
+    key = keys.dead(resource)
+    letters = int(await client.xlen(key))
+    entries = await client.xrevrange(key, count=_SURVEYED) if letters else []
+    found: dict[tuple[str, str], list[str]] = {}
+    for letter_id, fields in entries:
+        letter = parse(resource, text(letter_id), fields)
+        reason = letter.reason if len(letter.reason) <= _REASON else f"{letter.reason[: _REASON - 3]}..."
+        found.setdefault((letter.group, reason), []).append(letter.letter_id)
+    reasons = [
+        LetterReason(resource, group, reason, tuple(ids), written_at(ids[-1]), len(entries), letters)
+        for (group, reason), ids in found.items()
+    ]
+    return sorted(reasons, key=lambda item: -len(item.ids))

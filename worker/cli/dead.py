@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.admin.dead_letters import KINDS, DeadLetterAdmin, Selection
-from worker.service.loop import run_async
-from worker.cli.common.options import pick_keys, prepare
-from worker.cli.common.params import GROUP, RESOURCE, account_option
-from worker.cli.common.redis import ask_back, check_resource, client_of
-from worker.cli.render.tables import columns, printable
-from worker.clock import duration
-from worker.clock import SystemClock
-from worker.config.resources import RESOURCES
-from worker.errors import NotReplayable, OrdersyncError, SettingsError
 from ordersync_consumer.dead import DELIVERY
 from ordersync_consumer.envelope import FIELDS
+from worker.admin.dead_letters import KINDS, DeadLetterAdmin, Selection
+from worker.cli.common.options import pick_keys, prepare
+from worker.cli.common.output import say, say_json, say_lines
+from worker.cli.common.params import GROUP, RESOURCE, account_option
+from worker.cli.common.recorded import recorded
+from worker.cli.common.redis import ask_back, check_resource, client_of, reader_of
+from worker.cli.render.tables import columns
+from worker.clock import SystemClock, duration
+from worker.config.resources import RESOURCES
+from worker.errors import NotReplayable, OrdersyncError, SettingsError
+from worker.service.loop import run_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -118,18 +119,16 @@ def list_letters(
     settings = prepare(quiet=True)
 
     async def main() -> None:
-        async with client_of(settings) as client:
+        async with reader_of(settings) as client:
             letters = DeadLetterAdmin(client, await pick_keys(client, account, settings))
             result = await letters.pick(Selection(resource, (), group or "", kind or ""))
         now = SystemClock().now()
         if as_json:
-            click.echo(json.dumps([_row(letter, now) for letter in result]))
+            say_json([_row(letter, now) for letter in result])
         elif result:
-            click.echo("\n".join(columns([_COLUMNS, *(_cells(letter, now) for letter in result)])))
+            say_lines(columns([_COLUMNS, *(_cells(letter, now) for letter in result)]))
         else:
-            click.echo(
-                "No dead letters match." if resource or group or kind else "There are no dead letters."
-            )
+            say("No dead letters match." if resource or group or kind else "There are no dead letters.")
 
     run_async(main)
 
@@ -149,10 +148,13 @@ def show(*, words: tuple[str, ...], as_json: bool, account: str | None) -> None:
     settings = prepare(quiet=True)
 
     async def main() -> None:
-        async with client_of(settings) as client:
+        async with reader_of(settings) as client:
             letters = DeadLetterAdmin(client, await pick_keys(client, account, settings))
             letter = await letters.find(picked.ids[0], picked.resource)
-        click.echo(json.dumps(_whole(letter)) if as_json else "\n".join(_lines(letter)))
+        if as_json:
+            say_json(_whole(letter))
+        else:
+            say_lines(_lines(letter))
 
     run_async(main)
 
@@ -180,17 +182,19 @@ def replay(
         done: list[DeadLetter] = []
         stay: list[tuple[DeadLetter, str]] = []
         async with client_of(settings) as client:
-            letters = DeadLetterAdmin(client, await pick_keys(client, account, settings))
-            for letter in await letters.pick(picked):
-                try:
-                    await letters.replay(letter)
-                except NotReplayable as error:
-                    stay.append((letter, str(error)))
-                else:
-                    done.append(letter)
-            await letters.log("dead_letters_replayed", done)
+            keys = await pick_keys(client, account, settings)
+            letters = DeadLetterAdmin(client, keys)
+            async with recorded(client, keys):
+                for letter in await letters.pick(picked):
+                    try:
+                        await letters.replay(letter)
+                    except NotReplayable as error:
+                        stay.append((letter, str(error)))
+                    else:
+                        done.append(letter)
+                await letters.log("dead_letters_replayed", done)
         if done or not stay:
-            click.echo(_replayed(done))
+            say(_replayed(done))
         if stay:
             raise LettersStay(stay)
 
@@ -220,13 +224,15 @@ def drop(
 
     async def main() -> None:
         async with client_of(settings) as client:
-            letters = DeadLetterAdmin(client, await pick_keys(client, account, settings))
+            keys = await pick_keys(client, account, settings)
+            letters = DeadLetterAdmin(client, keys)
             result = await letters.pick(picked)
             if result:
                 ask_back(f"Drop {counted(len(result))} permanently?", yes=yes)
-            dropped = await letters.drop(result)
-            await letters.log("dead_letters_dropped", result)
-        click.echo(f"{counted(dropped)} dropped")
+            async with recorded(client, keys):
+                dropped = await letters.drop(result)
+                await letters.log("dead_letters_dropped", result)
+        say(f"{counted(dropped)} dropped")
 
     run_async(main)
 
@@ -288,10 +294,15 @@ def _lines(letter: DeadLetter) -> list[str]:
     whole |= {f"event {name}": value for name, value in event.items() if name != "subject"}
     shown = {name: value for name, value in whole.items() if value not in (None, "", [], ())}
     width = max(map(len, shown))
-    lines = [f"{name:<{width}}  {printable(_text(value))}" for name, value in shown.items()]
+    lines = [f"{name:<{width}}  {_text(value)}" for name, value in shown.items()]
     if trace:
-        lines += ["", *map(printable, trace.splitlines())]
-    return [*lines, "", *map(printable, letter.data.decode("utf-8", "replace").splitlines())]
+        lines += ["", *_indented(trace)]
+    return [*lines, "", *_indented(letter.data.decode("utf-8", "replace"))]
+
+
+def _indented(text: str) -> list[str]:
+    """Return the lines of foreign text, none of which looks like a line above it."""
+    return [f"  {line}" for line in text.splitlines()]
 
 
 def _text(value: Any) -> str:
@@ -304,7 +315,7 @@ def _replayed(done: Sequence[DeadLetter]) -> str:
     for letter in done:
         groups[letter.group] = groups.get(letter.group, 0) + 1
     records = groups.pop("", 0)
-    parts = [f"{events} to group {printable(group)}" for group, events in groups.items()]
+    parts = [f"{events} to group {group}" for group, events in groups.items()]
     if records:
         parts.append(f"{records} to be read again by the next full scan")
     return f"{counted(len(done))} replayed" + (f": {', '.join(parts)}" if parts else "")

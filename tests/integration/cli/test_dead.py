@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
+from ordersync_consumer import Delivery
 from tests.support.commands import ordersync
 from tests.support.consuming import KEYS, Stage
 from tests.support.programs import program_env
 from tests.support.waiting import PATIENCE
 from tests.support.worker import BenchMaker
 from worker.errors import DataError
-from ordersync_consumer import Delivery
 from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio
@@ -105,7 +105,7 @@ async def test_show(office: Office) -> None:
         "g",
     )
     assert "Traceback (most recent call last):" in done.stdout
-    assert done.stdout.splitlines()[-1] == '{"id":"a","note":"é"}'
+    assert done.stdout.splitlines()[-1] == '  {"id":"a","note":"é"}'
     whole = json.loads(office.dead("show", "orders", letter.letter_id, "--json").stdout)
     assert whole["data"] == {"id": "a", "note": "é"}
     assert whole["event"]["version"] == 1
@@ -136,7 +136,7 @@ async def test_replay_one(office: Office) -> None:
 
 async def test_replay_all(office: Office) -> None:
     """All of a group; what cannot come again stays, with the reason and what to do."""
-    first, _ = await office.die("a", "b")
+    first, _ = await office.die("a; reboot", "b")
     await office.die(group="h")
     await office.stage.redis.xdel(STREAM, first)
     done = office.dead("replay", "--all", "orders", "--group", "g")
@@ -144,8 +144,9 @@ async def test_replay_all(office: Office) -> None:
     assert done.stdout == "1 dead letter replayed: 1 to group g\n"
     assert "1 dead letter cannot be replayed:" in done.stderr
     assert f"entry {first} is not kept in the stream any more" in done.stderr
+    assert "`ordersync resync orders --id 'a; reboot' --force`" in done.stderr  # ids are words of others
     assert sorted((letter.group, letter.subject) for letter in await office.stage.letters()) == [
-        *(("g", "a"), ("h", "a"), ("h", "b")),
+        *(("g", "a; reboot"), ("h", "a; reboot"), ("h", "b")),
     ]
     assert list((await office.stage.pending()).values()) == [("ordersync-replay", 0)]
 
