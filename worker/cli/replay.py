@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.service.loop import run_async
+from ordersync_consumer.groups import Groups, text, written_at
+from ordersync_consumer.replay import ReplayRange, ReplayResult, replay
+from ordersync_consumer.resources import nearest
 from worker.cli.common.options import pick_keys, prepare
+from worker.cli.common.output import say_json, say_lines
 from worker.cli.common.params import GROUP, RESOURCE, account_option
-from worker.cli.common.redis import check_resource, client_of, moment
-from worker.cli.render.tables import printable
+from worker.cli.common.recorded import recorded
+from worker.cli.common.redis import check_resource, client_of, moment, names_of_groups
 from worker.clock import SystemClock, rfc3339
 from worker.config.resources import RESOURCES
 from worker.errors import SettingsError
-from ordersync_consumer.replay import ReplayRange, ReplayResult, replay
-from ordersync_consumer.groups import Groups, text, written_at
+from worker.service.loop import run_async
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from redis.asyncio import Redis
 
-    from worker.config.settings import Settings
     from ordersync_consumer.groups import Group
+    from worker.config.settings import Settings
 
 _NOTHING = "0-0"
 
@@ -116,19 +120,24 @@ async def _replay(
     async with client_of(settings) as client:
         keys = await pick_keys(client, account, settings)
         result = await _read_by(Groups(client, keys), resource, group)
-        for name, group_there in result.items():
-            kept = await _kept(client, keys.stream(name), group_there, requested)
-            done = await replay(client, keys, name, group, requested, dry_run=dry_run)
-            if done.replayed and not dry_run:
-                get_logger(account=keys.account).info(
-                    "events_replayed", resource=name, group=group, events=done.replayed, pending=done.pending
-                )
-            rows.append((done, kept))
+        async with nullcontext() if dry_run else recorded(client, keys):
+            for name, group_there in result.items():
+                kept = await _kept(client, keys.stream(name), group_there, requested)
+                done = await replay(client, keys, name, group, requested, dry_run=dry_run)
+                if done.replayed and not dry_run:
+                    get_logger(account=keys.account).info(
+                        "events_replayed",
+                        resource=name,
+                        group=group,
+                        events=done.replayed,
+                        pending=done.pending,
+                    )
+                rows.append((done, kept))
     if as_json:
-        click.echo(json.dumps([_row(done, kept, dry_run=dry_run) for done, kept in rows]))
+        say_json([_row(done, kept, dry_run=dry_run) for done, kept in rows])
         return
     for done, kept in rows:
-        click.echo(_summary(done, kept, dry_run=dry_run))
+        say_lines(_summary(done, kept, dry_run=dry_run))
 
 
 async def _read_by(groups: Groups, requested: str | None, name: str) -> dict[str, Group]:
@@ -140,8 +149,10 @@ async def _read_by(groups: Groups, requested: str | None, name: str) -> dict[str
         if group.name == name
     }
     if not result:
+        near = nearest(name, await names_of_groups(groups))
+        of = f" of {requested}" if requested else ""
         raise SettingsError(
-            f"Unknown group {name!r} of {requested or 'any resource'}. To list the groups: ordersync groups. A new "
+            f"Unknown group {name!r}{of}.{near} To list the groups: ordersync groups. A new "
             "group starts with the oldest event in the stream and needs no replay."
         )
     return result
@@ -163,7 +174,7 @@ async def _kept(client: Redis, stream: str, group: Group, requested: ReplayRange
         first=text(first[0][0]) if first else "",
         last=text(last[0][0]) if last else "",
         oldest=text(oldest_id),
-        gone=before and fields.get(b"sequence") != b"1",
+        gone=before and fields.get(b"sequence", b"").lstrip(b"0") != b"1",
     )
 
 
@@ -190,24 +201,24 @@ def _row(done: ReplayResult, kept: Kept, *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _summary(done: ReplayResult, kept: Kept, *, dry_run: bool) -> str:
+def _summary(done: ReplayResult, kept: Kept, *, dry_run: bool) -> Iterator[str]:
     verb = "would be redelivered" if dry_run else "redelivered"
-    text = f"{done.resource}: {_events(done.replayed)} {verb} to group {printable(done.group)}"
+    text = f"{done.resource}: {_events(done.replayed)} {verb} to group {done.group}"
     if kept.first:
         text += f", among those published from {_time(kept.first)} to {_time(kept.last)}"
     if done.pending:
         text += (
             f"; {done.pending} left alone: already pending, so the group gets {_them(done.pending)} anyway"
         )
+    yield text
     if kept.gone:
         older = (
             f"older than {_time(kept.oldest)} (entry {kept.oldest})" if kept.oldest else "published so far"
         )
-        text += (
-            f"\n  Events {older} were removed by retention and cannot be redelivered. To publish records as they are "
+        yield (
+            f"  Events {older} were removed by retention and cannot be redelivered. To publish records as they are "
             f"now, run: ordersync resync {done.resource} --force, with --id, --since or --all"
         )
-    return text
 
 
 def _events(number: int) -> str:

@@ -167,4 +167,4 @@ async def test_a_group_that_is_none(past: Past) -> None:
     """It is said that there is none, and where to look."""
     done = past.replay(group="nobody")
     assert done.returncode == 2
-    assert "Unknown group 'nobody' of any resource. To list the groups: ordersync groups." in done.stderr
+    assert "Unknown group 'nobody'. To list the groups: ordersync groups." in done.stderr
