@@ -169,6 +169,7 @@ OWN = (
     ),
     LogField("moved_s", _NUMBER, "seconds by which a clock was put forward; less than 0 if it was put back"),
     LogField("seconds", _NUMBER, "seconds without a sign of life"),
+    LogField("served", _COUNT, "number of accounts that the worker serves"),
     LogField("signal", _TEXT, "name of the signal"),
     LogField(
         "silent", _COUNT, "records that existed before the first full scan: not published, as configured"

@@ -75,6 +75,28 @@ EVENTS = (
         fields=("error",),
     ),
     LogEvent(
+        "accounts_changed",
+        LogLevel.INFO,
+        "The accounts file, or the accounts in Redis, have changed, and the worker serves those that there are now. Of "
+        "many names the first 20 are listed.",
+        fields=("served", "added", "removed", "changed"),
+    ),
+    LogEvent(
+        "accounts_not_read",
+        LogLevel.ERROR,
+        "The accounts file has changed and cannot be used, or another program has taken the key of the accounts in "
+        "Redis; the accounts that were read last stay in force.",
+        "Correct the file, or remove the key.",
+        ("error", "advice"),
+    ),
+    LogEvent(
+        "account_not_served",
+        LogLevel.ERROR,
+        "An account in Redis cannot be used, and is not polled. The other accounts are.",
+        "Run `ordersync accounts list`, and correct what `error` names.",
+        ("error", "advice"),
+    ),
+    LogEvent(
         "job_not_for_this_worker",
         LogLevel.ERROR,
         "A job names a resource that does not exist, or a resync an account that no worker serves.",
