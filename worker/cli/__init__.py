@@ -40,6 +40,7 @@ COMMANDS = {
     "doctor": ("worker.cli.doctor", "Check settings, login, contract, Redis and clocks."),
     "groups": ("worker.cli.groups", "List the consumer groups, or drop one."),
     "dead": ("worker.cli.dead", "List, show, replay or drop dead letters."),
+    "erase": ("worker.cli.erase", "Remove what Redis keeps of records, and publish nothing of them again."),
     "replay": ("worker.cli.replay", "Redeliver past events to one group."),
     "health": ("worker.cli.health", "Exit with 0 while a worker is alive and its data is fresh."),
     "contract": ("worker.cli.contract.command", "Show, import and probe the contract of the API."),

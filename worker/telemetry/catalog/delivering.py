@@ -192,6 +192,12 @@ EVENTS = (
         fields=("resource", "letters", "left", "oldest_s"),
     ),
     LogEvent(
+        "records_erased",
+        LogLevel.INFO,
+        "A person has had records erased: what Redis kept of them, and their events.",
+        fields=("records", "events", "letters"),
+    ),
+    LogEvent(
         "events_replayed",
         LogLevel.INFO,
         "A person has had past events delivered again to a group.",

@@ -135,6 +135,11 @@ OWN = (
     ),
     LogField("parameter", _TEXT, "query parameter"),
     LogField("parked", _COUNT, "unreadable records that were parked before and have not changed"),
+    LogField(
+        "erased",
+        _COUNT,
+        "records that a person has erased and that OrderMesh still serves; nothing of them is published",
+    ),
     LogField("path", _TEXT, "path at the gateway"),
     LogField("paused_at", Kind.TIME, "time at which the pause began"),
     LogField("paused_s", _NUMBER, "seconds that the pause lasted"),

@@ -6,7 +6,7 @@ from worker.telemetry.catalog.kinds import LogEvent, LogLevel
 
 _PASS = (
     "resource", "run_id", "proven_since", "proven_until", "records", "verified", "compared", "gaps_found",
-    "gaps_healed", "gaps_open", "absent", "timeless", "requests", "duration_s",
+    "gaps_healed", "gaps_open", "absent", "erased", "timeless", "requests", "duration_s",
 )  # fmt: skip
 
 EVENTS = (

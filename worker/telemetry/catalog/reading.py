@@ -135,6 +135,7 @@ EVENTS = (
             "stale",
             "unreadable",
             "outside",
+            "erased",
             "not_found",
             "by_id",
             "passed_over",
