@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 
-from tests.support.programs import Program, login_settings
-from tests.support.servers import Server
-from tests.support.waiting import eventually
+from tests.support.programs import Program
+from tests.support.servers import Server, free_port
+from tests.support.waiting import PATIENCE, eventually
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, FaultRule, SandboxServer
 
 pytestmark = pytest.mark.anyio
@@ -26,17 +27,6 @@ client_id = "{client_id}"
 client_secret = "{secret}"
 page_size = {page_size}
 """
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[Any]:
-    with redis.Redis.from_url(redis_url) as made:
-        yield made
-
-
-@pytest.fixture
-def settings(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> dict[str, str]:
-    return login_settings(sandbox, redis_url, tmp_path / "data")
 
 
 def count(client: Any, resource: str = "orders", account: str = "default") -> int:
@@ -111,8 +101,11 @@ async def test_what_is_under_way_is_finished(
 async def test_accounts(
     sandbox: SandboxServer, settings: dict[str, str], client: Any, tmp_path: Path
 ) -> None:
-    """One is added, one changed, one removed."""
-    file = tmp_path / "accounts.toml"
+    """One is added, one changed, one removed; the page of the daemon goes on and names each with its account."""
+    file, port = tmp_path / "accounts.toml", free_port()
+
+    def page() -> str:
+        return httpx.get(f"http://127.0.0.1:{port}/", timeout=PATIENCE, trust_env=False).text
 
     def write(**accounts: int) -> None:
         texts = [
@@ -122,13 +115,16 @@ async def test_accounts(
         file.write_text("\n".join(texts), encoding="utf-8")
 
     write(acme=10, globex=10)
-    with Program(tmp_path, **settings, accounts_file=str(file)) as program:
+    with Program(tmp_path, **settings, accounts_file=str(file), metrics__port=str(port)) as program:
         await eventually(lambda: count(client, account="acme") == count(client, account="globex") == 50)
+        await eventually(lambda: {"acme/orders", "globex/orders"} <= set(re.findall(r"\w+/orders", page())))
         write(acme=20, initech=10)
         line = await reload(program)
         assert (line["added"], line["removed"]) == (["initech"], ["globex"])
         assert line["changed"] == ["accounts.acme.api.page_size"]
         await eventually(lambda: count(client, account="initech") == 50)
+        await eventually(lambda: "initech/orders" in page())
+        assert "No worker is alive for globex: nothing is read." in page()
         sandbox.store.change(1, status="Fulfilled")
         await eventually(lambda: count(client, account="acme") == count(client, account="initech") == 51)
         program.process.terminate()
@@ -164,12 +160,19 @@ async def test_what_cannot_be_used_is_refused(
             line = await reload(program, "configuration_refused")
             assert expected in line["error"]
             assert "exception" not in line
+        log = [fields for _, fields in client.xrange("ordersync:{default}:operator_log")]
+        assert [fields[b"command"] for fields in log] == [b"SIGHUP"] * len(wrong)
+        for (_, expected), fields in zip(wrong, log, strict=True):
+            assert fields[b"outcome"].startswith(b"refused: ")
+            assert expected in fields[b"outcome"].decode()
         sandbox.store.change(1, status="Fulfilled")
         await eventually(lambda: count(client) == 51)
         assert len(program.logs("worker_started")) == 1
         write_env(tmp_path, **right, api__page_size="20")
         assert (await reload(program))["changed"] == ["ORDERSYNC_API__PAGE_SIZE"]
         assert "another-secret" not in program.err
+        told = await program.logged("changed_by_operator", len(wrong) + 1)
+        assert (told["command"], told["outcome"]) == ("SIGHUP ORDERSYNC_API__PAGE_SIZE", "done")
         program.process.terminate()
         assert await program.ended() == 0
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import socket
 import subprocess
@@ -14,22 +12,20 @@ from typing import Any
 
 import httpx
 import pytest
-from aiohttp import web
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.arq_worker import working
-from tests.support.commands import ordersync
-from tests.support.programs import Program, login_settings, program_env
+from tests.support.programs import Program, login_settings, ordersync_process, program_env
 from tests.support.servers import Server, free_port
+from tests.support.tools import program
 from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import BenchMaker
 from worker.config.sections import ReconcileSettings
-from worker.errors import SettingsError
 from worker.sandbox import FaultRule, SandboxServer
-from worker.telemetry import http as endpoint
 from worker.telemetry import tracing
-from worker.telemetry.http import serving
+from worker.telemetry.catalog.metrics import METRICS
 from worker.telemetry.otel import Exporter
 
 pytestmark = pytest.mark.anyio
@@ -52,21 +48,41 @@ def values(text: str) -> Value:
 
 # Metrics and probes
 
+FAMILIES = {name.removesuffix("_total") for name in METRICS}
+"""Every family of the table, as OpenMetrics names them. One without a sample is announced as well."""
+
+
+def check_lint(text: str) -> None:
+    """Fail if promtool finds fault with metrics in the format of Prometheus."""
+    done = subprocess.run(
+        [program("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
 
 async def test_metrics_of_a_daemon(sandbox: SandboxServer, own_server: Server, tmp_path: Path) -> None:
     """Everything that happens to a resource is counted, and how it stands is told; probes follow what is away."""
     port = free_port()
     settings = login_settings(sandbox, own_server.url, tmp_path / "data", metrics__port=str(port))
-    settings["events__groups"] = '{"warehouse": ["orders"]}'
+    settings |= {"events__groups": '{"warehouse": ["orders"]}', "groups__late_after": "0.1"}
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as http:
         with Program(tmp_path, **settings) as worker:
             told = await worker.logged("metrics_served")
             assert told["url"] == f"http://127.0.0.1:{port}/metrics"
             await worker.logged("poll_done", 2)
-            sandbox.faults.replace((FaultRule("garbage", operation="orders.search"),))
+            late = values((await http.get("/metrics")).text)
+            assert late("group_late", group="warehouse") == late("cause", cause="group_late") == 1
+            limited = FaultRule("status", operation="orders.search", code=429, retry_after=1, times=1)
+            sandbox.faults.replace((limited, FaultRule("garbage", operation="orders.search")))
             await worker.logged("poll_failed")
             answer = await http.get("/metrics")
             assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+            check_lint(answer.text)
+            open_metrics = await http.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+            assert open_metrics.headers["content-type"].startswith("application/openmetrics-text")
+            families = openmetrics_families(open_metrics.text)  # type: ignore[no-untyped-call]
+            assert {family.name for family in families} == FAMILIES
+            assert "_created" not in answer.text + open_metrics.text
             value = values(answer.text)
             of = {"account": "default", "resource": "orders"}
             assert (value("polls_total", **of, outcome="complete") or 0) >= 2
@@ -74,7 +90,8 @@ async def test_metrics_of_a_daemon(sandbox: SandboxServer, own_server: Server, t
             assert value("events_total", **of, action="snapshot") == 50
             assert (value("records_total", **of) or 0) >= 100
             assert (value("requests_total", **of) or 0) >= 3
-            assert value("retries_total", **of) is not None
+            assert value("retries_total", **of, reason="rate_limited") == 1
+            assert (value("rate_limit_wait_seconds_total", **of) or 0) >= 1
             assert value("budget_wait_seconds_total", **of) is not None
             assert (value("commit_seconds_count", **of) or 0) >= 2
             assert (value("freshness_seconds", **of) or -1) > 0
@@ -83,7 +100,11 @@ async def test_metrics_of_a_daemon(sandbox: SandboxServer, own_server: Server, t
             assert value("group_lag", **of, group="warehouse") == 50
             assert value("group_pending", **of, group="warehouse") == 0
             assert value("health", **of) == 1
+            assert value("redis_up") == value("workers", account="default") == value("build_info") == 1
+            assert value("suspect", **of) == value("open_gaps", **of) == value("due_records", **of) == 0
 
+            assert "All" in (await http.get("/")).text or "is ok" in (await http.get("/")).text
+            assert [row["resource"] for row in (await http.get("/status.json")).json()] == ["orders"]
             assert (await http.get("/healthz")).json() == {"ok": True, "problems": []}
             own_server.stop(kill=True)
 
@@ -94,9 +115,15 @@ async def test_metrics_of_a_daemon(sandbox: SandboxServer, own_server: Server, t
             (problem,) = (await http.get("/readyz")).json()["problems"]
             assert "Redis" in problem
             assert (await http.get("/healthz")).status_code == 200  # a worker that waits for Redis is alive
-            value = values((await http.get("/metrics")).text)
+            answer = await http.get("/metrics")
+            check_lint(answer.text)
+            fresh, value = value("freshness_seconds", **of), values(answer.text)
+            assert value("redis_up") == 0
             assert value("events_total", **of, action="snapshot") == 50
-            assert value("tracked_records") is None
+            assert value("tracked_records", **of) == 50
+            assert value("health", **of, health="failing") == value("cause", cause="redis_unavailable") == 1
+            assert (value("freshness_seconds", **of) or 0) > (fresh or 0)
+            assert value("workers") is None
             worker.process.terminate()
             assert await worker.ended() == 0
 
@@ -107,112 +134,48 @@ async def test_a_port_that_is_taken(sandbox: SandboxServer, redis_url: str, tmp_
         other.bind(("127.0.0.1", 0))
         other.listen()
         settings = login_settings(sandbox, redis_url, tmp_path, metrics__port=str(other.getsockname()[1]))
-        done = ordersync("run", cwd=tmp_path, **settings)
+        done = ordersync_process("run", cwd=tmp_path, **settings)
     assert done.returncode == 2
     assert "ORDERSYNC_METRICS__PORT" in done.stderr
 
 
-async def _greet() -> web.Response:
-    return web.Response(body=b"hello", headers={"Content-Type": "text/plain"})
+DROPPED_ONCE = """
+import asyncio, socket, sys
+from worker import cli
+from worker.cli.run import monitoring
+from worker.service.daemon import Daemon
+from worker.web.feed import Feed
+started, cancelled = asyncio.Event(), []
+async def sample(feed):
+    started.set()
+    try:
+        await asyncio.sleep(600)
+    except asyncio.CancelledError:
+        print("dropped")
+    await asyncio.sleep(600)
+routes = monitoring._routes
+async def routes_that_are_sampled(*arguments):
+    made = await routes(*arguments)
+    await started.wait()
+    return made
+Feed.sample, monitoring._routes = sample, routes_that_are_sampled
+sys.argv = ["ordersync", "run"]
+cli.main()
+"""
+"""Before Python 3.12, `asyncio.wait_for` drops a cancellation that comes as its call completes. Here one always is."""
 
 
-async def _hang() -> web.Response:
-    await asyncio.sleep(PATIENCE)
-    raise AssertionError
-
-
-async def _fail() -> web.Response:
-    raise ZeroDivisionError
-
-
-async def test_the_endpoint_answers_fixed_paths_only() -> None:
-    """GET and HEAD of its paths; each connection is closed after its answer."""
-    async with (
-        serving("127.0.0.1", 0, {"/here": _greet}) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
-    ):
-        for method, path, status, body, length in (
-            ("GET", "/here?x=1", 200, "hello", "5"),
-            ("HEAD", "/here", 200, "", "5"),
-            ("POST", "/here", 405, "Method Not Allowed\n", "19"),
-            ("POST", "/elsewhere", 405, "Method Not Allowed\n", "19"),
-            ("GET", "/elsewhere", 404, "Not Found\n", "10"),
-        ):
-            found = await http.request(method, path)
-            assert (found.status_code, found.text) == (status, body)
-            assert {name: value for name, value in found.headers.items() if name != "date"} == {
-                "content-type": "text/plain",
-                "content-length": length,
-                "cache-control": "no-store",
-                "connection": "close",
-                "server": "ordersync",
-            }
-    with pytest.raises(SettingsError, match="ORDERSYNC_METRICS__PORT"):
-        async with serving("192.0.2.1", 1, {}):
-            pass
-
-
-async def test_the_endpoint_minds_its_manners(caplog: pytest.LogCaptureFixture) -> None:
-    """Callers that do not speak HTTP, or say nothing, neither break it nor hold it up, and are not logged."""
-    caplog.set_level("INFO")
-    async with (
-        serving("127.0.0.1", 0, {"/here": _greet, "/broken": _fail}) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
-    ):
-        for content in (
-            b"nonsense\r\n\r\n",
-            b"GET /here HTTP/1.1\r\na b\r\n\r\n",
-            b"GET",
-            b"x" * 20_000,
-            b"",
-        ):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(content)
-            writer.write_eof()
-            await asyncio.wait_for(reader.read(), PATIENCE)
-            writer.close()
-        assert (await http.get("/here")).text == "hello"
-        assert [record.message for record in caplog.records if record.name.startswith("aiohttp")] == []
-        assert (await http.get("/broken")).status_code == 500
-        assert "ZeroDivisionError" in caplog.text
-
-
-async def test_the_endpoint_limits_its_callers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A route that hangs ends in 503, a connection that lives too long is closed, and so is one too many."""
-    monkeypatch.setattr(endpoint, "ANSWER_SECONDS", 0.1)
-    monkeypatch.setattr(endpoint, "CONNECTION_SECONDS", 1.0)
-    monkeypatch.setattr(endpoint, "MAX_CONNECTIONS", 3)
-    async with (
-        serving("127.0.0.1", 0, {"/here": _greet, "/hangs": _hang}) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
-    ):
-        assert (await http.get("/hangs")).status_code == 503
-        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-        silent[0][1].write(b"GET /here HTTP/1.1\r\n")
-        with pytest.raises(httpx.TransportError):
-            await http.get("/here")
-        for reader, writer in silent:
-            with contextlib.suppress(ConnectionResetError):
-                assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
-            writer.close()
-        assert (await http.get("/here")).text == "hello"
-
-
-async def test_the_endpoint_ends_in_time() -> None:
-    """Neither a caller that is silent nor a route that hangs delays the end of the worker."""
-    loop = asyncio.get_running_loop()
-    async with serving("127.0.0.1", 0, {"/hangs": _hang}) as port:
-        callers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-        callers[0][1].write(b"GET /hangs HTTP/1.1\r\nHost: here\r\n\r\n")
-        await asyncio.sleep(0.1)
-        began = loop.time()
-    assert loop.time() - began < PATIENCE
-    for reader, writer in callers:
-        with contextlib.suppress(ConnectionResetError):
-            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
-        writer.close()
-    with pytest.raises(ConnectionRefusedError):
-        await asyncio.open_connection("127.0.0.1", port)
+async def test_a_dropped_cancellation_does_not_keep_the_daemon(
+    sandbox: SandboxServer, redis_url: str, tmp_path: Path
+) -> None:
+    """The samples of the page end, so that the daemon of a taken port does, also if they miss a cancellation."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        settings = login_settings(sandbox, redis_url, tmp_path, metrics__port=str(other.getsockname()[1]))
+        with Program(tmp_path, sys.executable, "-c", DROPPED_ONCE, **settings) as program:
+            assert await program.ended() == 2
+            assert program.out == "dropped\n"
 
 
 # Traces

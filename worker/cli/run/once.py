@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import click
+from redis.exceptions import ResponseError
 
 from worker.capture.registry import CAPTURED
 from worker.capture.state import refresh_queue as due
 from worker.capture.state.refresh_queue import CONFIRMATIONS, RefreshQueue
 from worker.capture.state.run import Outcome
 from worker.capture.state.store import StateStore
-from worker.errors import OrdersyncError
+from worker.cli.common.output import say, say_json
+from worker.errors import DataError, OrdersyncError
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from worker.capture.resources import Captured
+    from worker.capture.state.cursor import Cursor
     from worker.capture.state.run import Run
     from worker.services import AccountServices, Services
 
@@ -63,7 +64,9 @@ class Reading:
         """Look up what is not published yet: deletions that are held back, or to be confirmed, and older states."""
         context, name = self.account.poller.context, self.resource.name
         store = StateStore(context.redis, context.keys, self.resource)
-        cursor = await store.load_cursor()
+        cursor = await _cursor_after(self.run, store)
+        if cursor is None:
+            return
         self.held_back, self.undecided = cursor.held_back, cursor.stale
         absent = await store.all_absent()
         queue = RefreshQueue(context.redis, context.keys, name)
@@ -153,13 +156,23 @@ async def read_once(services: Services, *, as_json: bool, wait: bool) -> None:
     if wait:
         await _confirm(services, readings)
     if as_json:
-        click.echo(json.dumps([reading.fields for reading in readings]))
+        say_json([reading.fields for reading in readings])
     else:
         for reading in readings:
-            click.echo(reading.line)
+            say(reading.line)
     for reading in readings:
         if reading.problem is not None:
             raise reading.problem
+
+
+async def _cursor_after(run: Run, store: StateStore) -> Cursor | None:
+    """Return the cursor; None if it cannot be read, which the failed run has said: other resources are read."""
+    try:
+        return await store.load_cursor()
+    except (DataError, ResponseError):
+        if run.outcome is Outcome.FAILED:
+            return None
+        raise
 
 
 async def _read_completely(services: Services, account: AccountServices, resource: Captured) -> Run:
@@ -172,7 +185,10 @@ async def _read_completely(services: Services, account: AccountServices, resourc
             run.add(before)
         if services.clock.monotonic() >= deadline:
             return run
-        if run.outcome is Outcome.FAILED and not resume and (cursor := await store.load_cursor()).scan.failed:
+        cursor = await _cursor_after(run, store)
+        if cursor is None:
+            return run
+        if run.outcome is Outcome.FAILED and not resume and cursor.scan.failed:
             resume = True  # a page fails; if it fails once more it is read in parts, and the pages after it are read
             await services.clock.sleep(min(PATIENCE, max(0.0, cursor.due_at - services.clock.now())))
             continue
