@@ -44,6 +44,6 @@ WORKDIR /var/lib/ordersync
 VOLUME ["/var/lib/ordersync"]
 USER 10001:10001
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["ordersync", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["ordersync", "health", "--live"]
 ENTRYPOINT ["ordersync"]
 CMD ["run"]
