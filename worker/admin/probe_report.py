@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker.clock import rfc3339
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -85,10 +87,8 @@ def shortcomings(capabilities: Capabilities) -> Iterator[str]:
     if capabilities.unfinished:
         yield f"the probe is incomplete ({capabilities.unfinished}); the worker repeats it within the hour"
     elif capabilities.since is None:
-        instead = (
-            "polls read the newest changes first" if capabilities.descending else "every poll is a full scan"
-        )
-        yield f"no filter by modification time ({capabilities.filtering.why}); {instead}"
+        yield f"no filter by modification time ({capabilities.filtering.why}); {_instead_of_filter(capabilities)}"
+    yield from withdrawn(capabilities)
     if capabilities.single.supported is False:
         yield f"a single record cannot be read: {capabilities.single.why}"
     if capabilities.audit.supported is False:
@@ -97,6 +97,27 @@ def shortcomings(capabilities: Capabilities) -> Iterator[str]:
         yield (
             f"audit logs are read in part only: {capabilities.log_pages.why}; entries are missing, and completeness "
             "cannot be proven"
+        )
+
+
+def _instead_of_filter(capabilities: Capabilities) -> str:
+    """Return what polls read without a filter by modification time."""
+    if capabilities.descending:
+        return "polls read the newest changes first"
+    if capabilities.status_parameter and capabilities.single.supported:
+        return (
+            f"polls read by {capabilities.status_parameter} what is in no final status "
+            "(ORDERSYNC_INTEREST__FINAL_STATUSES), or everything if no status is final"
+        )
+    return "every poll is a full scan"
+
+
+def withdrawn(capabilities: Capabilities) -> Iterator[str]:
+    """Yield what was honoured once and is not any more, and what to type if that is for good."""
+    for item in capabilities.withdrawn:
+        yield (
+            f"the {item.words} was honoured until {rfc3339(item.at)}; if the gateway has lost it for good: "
+            f"ordersync contract probe {capabilities.resource} --accept"
         )
 
 
