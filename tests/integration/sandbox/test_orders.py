@@ -20,13 +20,6 @@ def server() -> Iterator[SandboxServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def api(server: SandboxServer) -> Iterator[SandboxApi]:
-    """A client of it."""
-    with SandboxApi(server) as api:
-        yield api
-
-
 def body(*skus: str, **fields: Any) -> dict[str, Any]:
     """The body of a create, one item for each SKU."""
     items = [{"sku": sku, "quantity": 2} for sku in skus or ("MUG-11OZ-WHT",)]

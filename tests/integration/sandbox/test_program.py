@@ -80,7 +80,7 @@ def test_a_signal_ends_it_even_while_a_request_hangs(tmp_path: Path, number: sig
             stats = f"{info['url']}/_sandbox/stats"
             wait_for(lambda: httpx.get(stats).json()["faults"][0]["fired"] == 1)
             process.send_signal(number)
-            # uvicorn says on standard error when it had to cancel a request after its deadline.
+            # It says on standard error when it had to cancel a request after its deadline.
             _, err = process.communicate(timeout=PATIENCE)
             assert (process.returncode, err) == (0, b"")
             assert connection.recv(1) == b""

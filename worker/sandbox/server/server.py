@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -32,12 +33,14 @@ from worker.sandbox.state.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from worker.sandbox.requests import RequestLog
 
 _START_DEADLINE = 30.0
 _STOP_DEADLINE = 5.0
+_REQUEST_DEADLINE = 1.0
+"""Seconds that requests have to end when the server stops."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -195,7 +198,7 @@ class SandboxServer:
         """Close the port and every connection, also of waiting requests, unless the server is stopped."""
         if self._thread is None or self._server is None:
             return
-        self._server.should_exit = True
+        self._server.end()
         self._thread.join(_STOP_DEADLINE)
         if self._thread.is_alive():
             raise SandboxError(f"the sandbox did not stop within {_STOP_DEADLINE:.0f} s")
@@ -265,7 +268,6 @@ class _Server(uvicorn.Server):
                 lifespan="off",
                 access_log=False,
                 log_config=None,
-                timeout_graceful_shutdown=1,
                 # Longer than clients keep an idle connection, so that the client closes it.
                 timeout_keep_alive=75,
             )
@@ -275,9 +277,22 @@ class _Server(uvicorn.Server):
         self._sandbox = sandbox
         self._options = options
         self._ticker: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        """End the server soon. May be called from any thread, and from the handler of a signal."""
+        self.should_exit = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._ending.set)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self.end()
 
     def run_with(self, listener: socket.socket) -> None:
-        """Serve on this socket until `should_exit` is set, then close the socket."""
+        """Serve on this socket until `end` is called, then close the socket."""
         try:
             with contextlib.closing(listener), asyncio.Runner(loop_factory=_new_loop) as runner:
                 runner.run(self.serve([listener]))
@@ -286,6 +301,7 @@ class _Server(uvicorn.Server):
             self.ready.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         options = self._options
         self._ticker = asyncio.create_task(
@@ -299,12 +315,30 @@ class _Server(uvicorn.Server):
         self.ready.set()
         self.on_ready()
 
+    async def main_loop(self) -> None:
+        # uvicorn looks ten times a second whether it is to end. A test may start and stop many servers in that time.
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), 1)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._sandbox.stopping.set()
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
-        await super().shutdown(sockets)
+        for listener in (*self.servers, *(sockets or ())):
+            listener.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REQUEST_DEADLINE):
+                while (state.connections or state.tasks) and not self.force_exit:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.002)
+        if state.tasks:
+            logging.getLogger("uvicorn.error").error("%d requests did not end in time", len(state.tasks))
+        for task in state.tasks:
+            task.cancel()
 
     def end_with_stdin(self) -> None:
         """Read standard input to its end, then stop the server."""
@@ -312,7 +346,7 @@ class _Server(uvicorn.Server):
         with contextlib.suppress(OSError):
             while os.read(0, 4096):
                 pass
-        self.should_exit = True
+        self.end()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
