@@ -44,10 +44,14 @@ async def test_when_everything_fails() -> None:
     assert set(pauses(pace, range(9))) == {0.0}
 
 
-async def test_a_run_with_an_end_does_not_slow_down() -> None:
-    """With 0 as the limit there is no pause."""
-    pace = FailureThrottle(asyncio.Event(), 0)
-    assert set(pauses(pace, range(100))) == {0.0}
+async def test_a_run_with_an_end_ends() -> None:
+    """It does not slow down."""
+    ending = asyncio.Event()
+    pace = FailureThrottle(ending, 30.0, give_up=ending.set)
+    pauses(pace, range(9))
+    assert (ending.is_set(), pace.everything_fails) == (False, False)
+    pauses(pace, range(9, 10))
+    assert (ending.is_set(), pace.everything_fails) == (True, True)
 
 
 async def test_the_end_is_not_waited_for() -> None:

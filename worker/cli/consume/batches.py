@@ -4,47 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import select
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
-import msgspec
 
 from worker.backoff import Backoff
 from worker.cli.consume.process import CommandNotStartable, running
-from ordersync_consumer.envelope import FIELDS
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from worker.cli.consume.process import Command
     from ordersync_consumer import Batch, Consumer, Delivery
+    from worker.cli.consume.process import Command
 
-_DATA, _PREVIOUS = "data", "previous"
-_ATTRIBUTES = tuple(name for name in FIELDS if name != _DATA)
 _DEAD_LETTER_SECONDS = 1.0
 """How long to wait for a dead letter: while Redis is full it cannot be written, and other events go on."""
 
 
 def line_of(delivery: Delivery) -> bytes:
-    """Return a delivery as a line of JSON: resource, entry and attempt, then the event with its record as served."""
-    event = delivery.event
-    line: dict[str, Any] = {
-        "resource": delivery.resource,
-        "entry": delivery.entry_id,
-        "attempt": delivery.attempt,
-        "replayed": delivery.replayed,
-    }
-    line |= {name: getattr(event, name) for name in _ATTRIBUTES}
-    line[_DATA] = msgspec.Raw(event.data)
-    if event.previous:
-        line[_PREVIOUS] = msgspec.Raw(event.previous.encode())
-    # A line break in a record can only be white space between tokens.
-    return msgspec.json.encode(line).replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
+    """Return a delivery as a line of JSON: the event, and how it was delivered."""
+    return delivery.event.json_line(attempt=delivery.attempt, replayed=delivery.replayed) + b"\n"
 
 
-class CommandFeed:
-    """Hands out the events of a consumer to commands, and answers them.
+class EventFeed:
+    """Hands out the events of a consumer, and answers them.
 
     An event that may have ended a command is handed out alone, so that no other event is blamed if it does so again.
 
@@ -85,29 +69,41 @@ class CommandFeed:
         self._suspects.discard(_key(delivery))
         await delivery.ack(wait=False)
 
-    async def failed(self, delivery: Delivery, reason: str) -> None:
-        """Have the event retried after a pause, or make it a dead letter."""
+    async def failed(self, delivery: Delivery, reason: str, *, retry: bool = True) -> None:
+        """Have the event retried after a pause, or make it a dead letter; at once without `retry`."""
         self._suspects.discard(_key(delivery))
         with anyio.move_on_after(_DEAD_LETTER_SECONDS):
-            await delivery.fail(reason)
+            await delivery.fail(reason, retry=retry)
 
 
 class FailureThrottle:
-    """Slows down while every event fails: most likely the command, or a service that it needs, is broken.
+    """Slows down while every event fails: most likely what takes them is broken, or a service that it needs.
 
     Otherwise an hour without a database would turn all events of that hour into dead letters.
 
     Args:
         stopping: Ends a pause.
-        limit: Seconds of the longest pause; 0 disables pauses.
+        limit: Seconds of the longest pause.
+        give_up: Called instead of slowing down.
+        event: The event of the log that says so.
+        advice: What the user can do then.
 
     """
 
     ENOUGH = 10
     """Different events that fail, with no success in between, until it slows down."""
 
-    def __init__(self, stopping: asyncio.Event, limit: float) -> None:
-        self._stopping, self._backoff = stopping, Backoff(most=limit)
+    def __init__(
+        self,
+        stopping: asyncio.Event,
+        limit: float,
+        *,
+        give_up: Callable[[], object] | None = None,
+        event: str = "command_broken",
+        advice: str = "Read the output of the command.",
+    ) -> None:
+        self._stopping, self._backoff, self._give_up = stopping, Backoff(most=limit), give_up
+        self._event, self._advice = event, advice
         self._failed: set[tuple[str, str]] = set()
 
     def succeeded(self) -> None:
@@ -116,21 +112,28 @@ class FailureThrottle:
 
     def failed(self, delivery: Delivery) -> None:
         """Record that an event could not be processed."""
-        before = len(self._failed)
+        before = self.everything_fails
         self._failed.add(_key(delivery))
-        if before < self.ENOUGH == len(self._failed) and self._backoff.most:
+        if before or not self.everything_fails:
+            return
+        if self._give_up is not None:
+            self._give_up()
+        else:
             get_logger().error(
-                "command_broken",
+                self._event,
                 events=self.ENOUGH,
-                advice="Every event fails, so events are retried more slowly until one succeeds. Read the output "
-                "of the command.",
+                advice=f"Every event fails, so events are retried more slowly until one succeeds. {self._advice}",
             )
+
+    @property
+    def everything_fails(self) -> bool:
+        """Whether enough different events have failed, with no success in between."""
+        return len(self._failed) >= self.ENOUGH
 
     @property
     def pause(self) -> float:
         """Seconds to wait before the next attempt."""
-        beyond = len(self._failed) - self.ENOUGH
-        return self._backoff.ceiling(beyond + 1) if beyond >= 0 else 0.0
+        return self._backoff.ceiling(len(self._failed) - self.ENOUGH + 1) if self.everything_fails else 0.0
 
     async def wait(self) -> None:
         """Wait before the next attempt, or until the end."""
@@ -139,7 +142,7 @@ class FailureThrottle:
                 await self._stopping.wait()
 
 
-async def feed_batches(feed: CommandFeed, command: Command, limit: int, throttle: FailureThrottle) -> None:
+async def feed_batches(feed: EventFeed, command: Command, limit: int, throttle: FailureThrottle) -> None:
     """Start a command for each batch, until the end. It succeeds if it reads its whole input and exits with 0.
 
     Args:
@@ -163,7 +166,7 @@ async def feed_batches(feed: CommandFeed, command: Command, limit: int, throttle
             raise
 
 
-async def _process(feed: CommandFeed, command: Command, batch: Batch, throttle: FailureThrottle) -> None:
+async def _process(feed: EventFeed, command: Command, batch: Batch, throttle: FailureThrottle) -> None:
     reason = await _run(command, batch.deliveries)
     if reason is None:
         throttle.succeeded()
@@ -184,7 +187,7 @@ async def _process(feed: CommandFeed, command: Command, batch: Batch, throttle: 
 
 
 async def _process_one_by_one(
-    feed: CommandFeed, command: Command, batch: Batch, throttle: FailureThrottle
+    feed: EventFeed, command: Command, batch: Batch, throttle: FailureThrottle
 ) -> None:
     """Find out which events of a batch fail. Later events of their entities are put back."""
     failed: set[tuple[str, str]] = set()

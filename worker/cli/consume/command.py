@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Any
 
 import anyio
 import click
-import redis.exceptions
 
-from worker.redis.running import running_redis_url
-from worker.service.loop import run_async
-from worker.cancellation import plain_errors
-from worker.cli.common.options import pick_account, prepare
-from worker.cli.common.params import GROUP, RESOURCE, account_option
-from worker.cli.consume.batches import CommandFeed, FailureThrottle, feed_batches
+from ordersync_consumer.resources import check_resource
+from worker.cli.common.options import prepare
+from worker.cli.common.params import RESOURCE, account_option, begin_option, consumer_option, group_option
+from worker.cli.consume.batches import EventFeed, FailureThrottle, feed_batches
 from worker.cli.consume.process import Command, check_startable
+from worker.cli.consume.session import GroupOptions, consume_until_signal
 from worker.cli.consume.stay import LongRunningCommand
-from worker.clock import SystemClock
-from worker.config.resources import RESOURCES
-from worker.config.settings import environment_without_secrets, hide_password
-from worker.errors import ConsumerReplaced, RedisUnavailable, SettingsError
-from ordersync_consumer import Consumer
-from worker.redis.connections import connect, wait_until_up
-from worker.telemetry.log import get_logger, redaction
-
-if TYPE_CHECKING:
-    from anyio.abc import TaskStatus
-    from redis.asyncio import Redis
-
-    from worker.config.settings import Settings
-    from worker.keys import Keys
+from worker.config.settings import environment_without_secrets
+from worker.errors import CommandFails
+from worker.service.loop import run_async
 
 MAX_PAUSE = 30.0
-"""Seconds between two attempts at most while every event fails. With --once there are no pauses, so that it ends."""
+"""Seconds between two attempts at most while every event fails. With --once it ends instead."""
 
 
 class _WithCommand(click.Command):
@@ -51,21 +37,11 @@ class _WithCommand(click.Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConsumeOptions:
+class ConsumeOptions(GroupOptions):
     """The options of the command line; `command` describes them."""
 
     run: Command
-    resources: tuple[str, ...]
-    group: str
-    name: str | None
-    batch: int
-    parallel: int
-    max_deliveries: int
-    begin: str
     stay: bool
-    once: bool
-    grace: float
-    account: str | None
 
 
 @click.command(
@@ -78,22 +54,14 @@ class ConsumeOptions:
     "\b\nA line:\n"
     '  {"resource": "orders", "entry": "1772448067513-0", "attempt": 1, "replayed": false,\n'
     '   "specversion": "1.0", "id": ..., "type": ..., "subject": ..., "changed": [...], "data": {...}}\n\n'
-    "\b\nExit codes: 0 ended by a signal, or --once with no events left; 1 the group was dropped;\n"
+    "\b\nExit codes: 0 ended by a signal, or --once with no events left; 1 the group was dropped, or with --once\n"
+    "  CMD fails for every event;\n"
     "  2 wrong usage (no CMD, CMD cannot be started, unknown resource, name used by another process);\n"
     "  3 Redis is unreachable at the start.",
 )
 @click.argument("resources", type=RESOURCE, metavar="[RESOURCE]...", nargs=-1)
-@click.option(
-    "--group",
-    "-g",
-    type=GROUP,
-    required=True,
-    help="Consumer group. Receives every event once. Created if it does not exist.",
-)
-@click.option(
-    "--name",
-    help="Name of this consumer: unique in the group, and the same after a restart.  [default: the host]",
-)
+@group_option
+@consumer_option
 @click.option(
     "--batch",
     type=click.IntRange(1),
@@ -115,14 +83,7 @@ class ConsumeOptions:
     show_default=True,
     help="Number of attempts before an event becomes a dead letter.",
 )
-@click.option(
-    "--from",
-    "begin",
-    type=click.Choice(["0", "$"]),
-    default="0",
-    show_default=True,
-    help="Where a new group starts: the oldest event in the stream, or the next new one.",
-)
+@begin_option
 @click.option("--stay", is_flag=True, help="Keep CMD running; it answers each event with a line.")
 @click.option("--once", "--no-wait", is_flag=True, help="Exit when no events are left.")
 @click.option(
@@ -148,7 +109,8 @@ def command(
     CMD is started for each batch. If it reads its whole input and exits with 0, the batch is acknowledged. Otherwise
     its events are retried one at a time: those that succeed are acknowledged, a failing event is retried with growing
     pauses while later events of the same entity wait, and after --max-deliveries attempts it becomes a dead letter
-    with the exit code and the last lines of standard error.
+    with the exit code and the last lines of standard error. If ten different events in a row fail, attempts slow down,
+    or with --once the command ends.
 
     With --stay, CMD keeps running and answers each event with a line on standard output, in any order: `ok ENTRY` or
     `fail ENTRY reason`. It must flush each line. CMD has at most --batch unanswered events, never two of one entity.
@@ -166,89 +128,31 @@ def command(
             "The command is missing. Write it after --, for example: -- sh -c 'cat >> events.jsonl'"
         )
     for resource in resources:
-        if resource not in RESOURCES:
-            raise SettingsError(f"Unknown resource {resource!r}. Known resources: {', '.join(RESOURCES)}")
+        check_resource(resource)
     check_startable(argv)
     settings = prepare()
     run = Command(argv, environment_without_secrets(passed=pass_env))
     requested = ConsumeOptions(run=run, resources=resources or ("orders",), **options)
-    run_async(lambda: _run_until_signal(settings, requested))
-
-
-async def _run_until_signal(settings: Settings, requested: ConsumeOptions) -> None:
-    feeds: list[CommandFeed] = []
-    with plain_errors():
-        async with anyio.create_task_group() as tasks:
-            await tasks.start(_handle_signals, feeds, requested.grace, tasks.cancel_scope)
-            await _connect_and_consume(settings, requested, feeds)
-            tasks.cancel_scope.cancel()
-
-
-async def _handle_signals(
-    feeds: list[CommandFeed], grace: float, scope: anyio.CancelScope, *, task_status: TaskStatus[None]
-) -> None:
-    """Stop on the first signal, within `grace` seconds; on the second one, at once."""
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        task_status.started()
-        await anext(signals)
-        for feed in feeds:
-            feed.stop()
-        if feeds:
-            get_logger().info(
-                "consume_ending", grace_s=grace, advice="A second signal ends the command immediately."
-            )
-            with anyio.move_on_after(grace):
-                await anext(signals)
-        scope.cancel()
-
-
-async def _connect_and_consume(
-    settings: Settings, requested: ConsumeOptions, feeds: list[CommandFeed]
-) -> None:
-    url = running_redis_url(settings)
-    redaction.add(urlsplit(url).password)
-    client = connect(url)
-    try:
-        await wait_until_up(client, url, SystemClock(), patience=0)
-        account = await pick_account(client, requested.account, settings)
-        await _consume(client, settings.redis.keys.of(account), requested, feeds)
-    except ConsumerReplaced as error:
-        raise SettingsError(
-            f"Another process consumes for group {error.group} as {error.name!r}. Give each process its own "
-            "--name, and keep it after a restart."
-        ) from None
-    except (redis.exceptions.RedisError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise RedisUnavailable(f"{hide_password(url)} cannot be used: {error}") from None
-    finally:
-        await client.aclose()
-
-
-async def _consume(client: Redis, keys: Keys, requested: ConsumeOptions, feeds: list[CommandFeed]) -> None:
-    consumer = Consumer(
-        client,
-        account=keys.account,
-        prefix=keys.prefix,
-        group=requested.group,
-        resources=requested.resources,
-        name=requested.name,
-        begin=requested.begin,
-        batch=requested.batch,
-        prefetch=requested.batch * (requested.parallel + 1),
-        max_deliveries=requested.max_deliveries,
-        wait=not requested.once,
+    run_async(
+        lambda: consume_until_signal(
+            settings,
+            requested,
+            lambda feed: _work(feed, requested),
+            exclusive=requested.stay or requested.parallel > 1,
+        )
     )
-    async with consumer:
-        feed = CommandFeed(consumer, exclusive=requested.stay or requested.parallel > 1)
-        feeds.append(feed)
-        throttle = FailureThrottle(feed.stopping, 0 if requested.once else MAX_PAUSE)
-        async with anyio.create_task_group() as tasks:
-            for _ in range(requested.parallel):
-                if requested.stay:
-                    long_running = LongRunningCommand(
-                        feed, requested.run, limit=requested.batch, throttle=throttle, grace=requested.grace
-                    )
-                    tasks.start_soon(long_running.run)
-                else:
-                    tasks.start_soon(feed_batches, feed, requested.run, requested.batch, throttle)
+
+
+async def _work(feed: EventFeed, requested: ConsumeOptions) -> None:
+    throttle = FailureThrottle(feed.stopping, MAX_PAUSE, give_up=feed.stop if requested.once else None)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(requested.parallel):
+            if requested.stay:
+                long_running = LongRunningCommand(
+                    feed, requested.run, limit=requested.batch, throttle=throttle, grace=requested.grace
+                )
+                tasks.start_soon(long_running.run)
+            else:
+                tasks.start_soon(feed_batches, feed, requested.run, requested.batch, throttle)
+    if requested.once and throttle.everything_fails:
+        raise CommandFails(Path(requested.run.argv[0]).name)

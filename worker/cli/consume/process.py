@@ -24,8 +24,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ordersync_consumer.redaction import words
 from worker.cancellation import finish
 from worker.errors import SettingsError
+from worker.telemetry.writer import writer_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -123,7 +125,7 @@ class CommandProcess:
                 how = f"was killed by {signal.Signals(-self.code).name}"
         lines = [*self._lines, self._line.decode("utf-8", "replace").strip()]
         # The end of an error message says most.
-        errors = " | ".join(line[:_MAX_LINE] for line in lines if line)[-_MAX_REASON:]
+        errors = " | ".join(words(line, _MAX_LINE) for line in lines if line)[-_MAX_REASON:]
         return f"{self.name} {how}: {errors}" if errors else f"{self.name} {how}"
 
     async def end(self) -> None:
@@ -144,13 +146,18 @@ class CommandProcess:
         self.ended.set()
 
     async def pass_on(self, errors: FileIO) -> None:
-        """Copy its standard error to that of this process, and keep the last lines."""
+        """Keep the last lines of its standard error, and copy it to that of this process.
+
+        If nobody reads that, the command waits, as it would if it wrote there itself.
+        """
+        writer = writer_of(sys.stderr)
         async for chunk in chunks_of(errors):
-            with suppress(OSError):  # the standard error of this process is closed
-                os.write(sys.stderr.fileno(), chunk)
             *lines, rest = (self._line + chunk).split(b"\n")
             self._line = rest[-_CHUNK:]
             self._lines += [text for line in lines if (text := line.decode("utf-8", "replace").strip())]
+            if writer is not None:
+                with suppress(OSError):  # the standard error of this process is closed
+                    await writer.pass_on(chunk)
         self._errors_ended.set()
 
     def _write_some(self, data: memoryview) -> memoryview:

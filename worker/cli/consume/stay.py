@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup, TaskStatus
 
-    from worker.cli.consume.batches import CommandFeed, FailureThrottle
-    from worker.cli.consume.process import Command, CommandProcess
     from ordersync_consumer import Batch, Delivery
+    from worker.cli.consume.batches import EventFeed, FailureThrottle
+    from worker.cli.consume.process import Command, CommandProcess
 
 EXPECTED = (
     "expected `ok ENTRY` or `fail ENTRY reason`, with the entry of an unanswered event; write anything else to "
@@ -54,7 +54,7 @@ class LongRunningCommand:
 
     def __init__(
         self,
-        feed: CommandFeed,
+        feed: EventFeed,
         command: Command,
         *,
         limit: int,
