@@ -23,7 +23,8 @@ COPY native native
 COPY consumer consumer
 COPY worker worker
 COPY jobs jobs
-RUN /build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /build/wheel . \
+COPY deploy deploy
+RUN /build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /build/wheel ./consumer . \
     && /build/bin/pip --python /opt/ordersync/bin/python install --no-index --no-deps /build/wheel/*.whl
 
 FROM python:${PYTHON}

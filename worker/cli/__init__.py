@@ -44,6 +44,7 @@ COMMANDS = {
     "replay": ("worker.cli.replay", "Redeliver past events to one group."),
     "health": ("worker.cli.health", "Exit with 0 while a worker is alive and its data is fresh."),
     "contract": ("worker.cli.contract.command", "Show, import and probe the contract of the API."),
+    "schema": ("worker.cli.schema", "Print or list the schemas and files that come with the program."),
     "accounts": ("worker.cli.accounts", "Add, list, disable and remove accounts that are kept in Redis."),
     "config": ("worker.cli.config", "Show the settings, with secrets hidden."),
     "completion": ("worker.cli.common.completion", "Print the completion script for a shell."),
