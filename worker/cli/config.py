@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from worker.cli.common.output import say, say_json
 from worker.clock import rfc3339
 from worker.config import settings as settings_module
 
@@ -24,11 +25,11 @@ def show(as_json: bool, names: bool) -> None:
     if names:
         known = settings_module.variable_names()
         if as_json:
-            click.echo(json.dumps(known))
+            say_json(known)
             return
         width = max(len(name) for name in known)
         for name, meaning in known.items():
-            click.echo(f"{name:<{width}}  {meaning}")
+            say(f"{name:<{width}}  {meaning}")
         return
     loaded = settings_module.load()
     shown = loaded.shown()
@@ -43,11 +44,14 @@ def show(as_json: bool, names: bool) -> None:
             }
             for account in loaded.accounts()
         }
+    files = [str(file.absolute()) for file in settings_module.settings_files(loaded)]
     if as_json:
-        click.echo(json.dumps(shown))
+        say_json(shown | {"read_from": files})
         return
+    for file in files:
+        say(f"# read from {file}")
     for name, value in _flat("ORDERSYNC", shown):
-        click.echo(f"{name}={'' if value is None else value}")
+        say(f"{name}={'' if value is None else value}")
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from worker.service.loop import run_async
 from worker.capture.state.run_history import History, RunRecord
 from worker.cli.common.options import pick_keys, prepare
+from worker.cli.common.output import say, say_json, say_lines, styled
 from worker.cli.common.params import RESOURCE, account_option
-from worker.cli.common.redis import check_resource, client_of, moment
-from worker.cli.render.tables import columns, printable
+from worker.cli.common.redis import check_resource, moment, reader_of
+from worker.cli.render.tables import columns
 from worker.clock import SystemClock, rfc3339
 from worker.errors import OrdersyncError
+from worker.service.loop import run_async
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +105,7 @@ def list_runs(
 
     async def main() -> None:
         runs: list[RunRecord] = []
-        async with client_of(settings) as client:
+        async with reader_of(settings) as client:
             history = History(client, await pick_keys(client, account, settings))
             async for run in history.newest_first(since=start):
                 if resource in (None, run.text("resource")) and (run.failed or not failed):
@@ -113,11 +113,11 @@ def list_runs(
                     if len(runs) == limit:
                         break
         if as_json:
-            click.echo(json.dumps([run.as_json() for run in runs]))
+            say_json([run.as_json() for run in runs])
         elif runs:
             _print(runs)
         else:
-            click.echo("No runs match." if resource or failed or since else "There are no runs yet.")
+            say("No runs match." if resource or failed or since else "There are no runs yet.")
 
     run_async(main)
 
@@ -135,14 +135,14 @@ def show(*, run_id: str, as_json: bool, account: str | None) -> None:
     run = run_async(lambda: _find(settings, run_id, account))
     facts = run.as_json()
     if as_json:
-        click.echo(json.dumps(facts))
+        say_json(facts)
     else:
-        click.echo("\n".join(columns([(name, str(value)) for name, value in facts.items()])))
+        say_lines(columns([(name, str(value)) for name, value in facts.items()]))
 
 
 async def _find(settings: Settings, run_id: str, account: str | None) -> RunRecord:
     result: dict[str, RunRecord] = {}
-    async with client_of(settings) as client:
+    async with reader_of(settings) as client:
         async for run in History(client, await pick_keys(client, account, settings)).newest_first():
             if run.text("run_id").startswith(run_id):
                 result.setdefault(run.text("run_id"), run)
@@ -160,13 +160,12 @@ async def _find(settings: Settings, run_id: str, account: str | None) -> RunReco
 
 def _print(runs: Sequence[RunRecord]) -> None:
     head, *lines = columns([_COLUMNS, *(_cells(run) for run in runs)])
-    click.echo(head)
-    for line, run in zip(lines, runs, strict=True):
-        click.echo(click.style(line, fg="red") if run.failed else line)
+    rows = zip(lines, runs, strict=True)
+    say_lines([head, *((styled(line, "red" if run.failed else None),) for line, run in rows)])
 
 
 def _cells(run: RunRecord) -> tuple[str, ...]:
-    error = printable(run.text("error"))
+    error = run.text("error")
     if len(error) > _MAX_ERROR:
         error = f"{error[: _MAX_ERROR - 3]}..."
     return (

@@ -131,9 +131,12 @@ def test_exit_3_is_not_reached(world: World, tmp_path: Path) -> None:
     unused = world.one.removesuffix("0") + "3"
     login = login_settings(world.sandbox, unused, tmp_path, api__attempts="1", account="other")
     away = f"http://127.0.0.1:{free_port()}"
-    for wrong, told in (({"api__base_url": away}, away), ({"api__client_secret": SECRET}, "401")):
+    # A refused login does not become right by another try.
+    for wrong, told, code in (
+        ({"api__base_url": away}, away, 3), ({"api__client_secret": SECRET}, "401", 2)
+    ):  # fmt: skip
         done = ordersync("run", "--once", cwd=tmp_path, **(login | wrong))
-        assert (done.returncode, done.stdout) == (3, "")
+        assert (done.returncode, done.stdout) == (code, "")
         assert told in done.stderr
         assert SECRET not in done.stderr
         assert "Traceback" not in done.stderr

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.render.tables import columns, printable
+from worker.cli.common.output import say, say_json, say_lines
+from worker.cli.common.params import needs
+from worker.cli.render.tables import columns
 from worker.errors import SettingsError
 from worker.ordermesh.contract import file as contract_file
 from worker.ordermesh.contract.layers import built_in
 from worker.ordermesh.contract.operations import OPERATIONS
+from worker.printable import printable
 
 if TYPE_CHECKING:
     from worker.ordermesh.contract.openapi_import import Imported, Match
@@ -38,6 +40,7 @@ def command(file: Path, output: Path | None, force: bool, add_prefixes: bool, as
     Operations are matched by title, then by operationId, then by method and path. An operation that is not in the
     document keeps its built-in path. This does not change the worker: set ORDERSYNC_CONTRACT_FILE to use the result.
     """
+    needs("--force", force, "--output", output is not None)
     if output is not None:
         _refuse_to_lose(file, output, force=force)
     imported = contract_file.import_file(file, add_prefixes=add_prefixes)
@@ -45,20 +48,18 @@ def command(file: Path, output: Path | None, force: bool, add_prefixes: bool, as
         contract_file.openapi_layer(file, imported)  # rejects the document of another API
         _write(output, contract_file.render(imported.operations, _header(file, imported)), force=force)
     if as_json:
-        click.echo(json.dumps({"file": str(file), **_data(imported), "written": output and str(output)}))
+        say_json({"file": str(file), **_data(imported), "written": output and str(output)})
         return
-    for line in _report(file, imported):
-        click.echo(line)
-    click.echo("")
+    say_lines([*_report(file, imported), ""])
     if output is not None:
-        click.echo(f"{output} was written. To use it, set ORDERSYNC_CONTRACT_FILE={output}")
+        say(f"{output} was written. To use it, set ORDERSYNC_CONTRACT_FILE={output}")
     elif imported.operations:
-        click.echo(
+        say(
             f"To write the differences to a profile that you can review: ordersync contract import {file} --output "
             f"contract.toml. To use the document directly, set ORDERSYNC_CONTRACT_FILE={file}."
         )
     else:
-        click.echo("Nothing differs from the built-in contract, so no setting is needed.")
+        say("Nothing differs from the built-in contract, so no setting is needed.")
 
 
 def _refuse_to_lose(file: Path, output: Path, *, force: bool) -> None:
