@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import itertools
 import os
@@ -61,6 +62,17 @@ def _gone_reader() -> Iterator[None]:
         raise click.exceptions.Exit(0) from None
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Import without garbage collection: what is imported stays, so the collector would look at it in vain."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 class LazyGroup(click.Group):
     """A group whose commands are listed by name and imported when they are used.
 
@@ -81,7 +93,8 @@ class LazyGroup(click.Group):
         if cmd_name not in self.table:
             return None
         module, _, name = self.table[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name or "command")
+        with _uncollected():
+            command: click.Command = getattr(importlib.import_module(module), name or "command")
         command.name = cmd_name  # click names it after the function; the site reads the name
         return command
 
