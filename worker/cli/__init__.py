@@ -25,6 +25,7 @@ COMMANDS = {
     "run": ("worker.cli.run.command", "Run the daemon; --once reads everything once and exits."),
     "sandbox": ("worker.cli.sandbox", "Run a local OrderMesh for tests and experiments."),
     "status": ("worker.cli.status", "Show the health of each resource."),
+    "ui": ("worker.cli.ui", "Serve the page that shows the state in a browser."),
     "runs": ("worker.cli.runs", "List the latest runs, or show one in full."),
     "resync": ("worker.cli.resync", "Read records now and publish those that changed."),
     "resyncs": ("worker.cli.resync:resyncs", "List the resyncs; cancel or resume one."),

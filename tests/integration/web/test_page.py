@@ -1,0 +1,413 @@
+"""The page over real HTTP: what it shows, what it never shows, what it costs, and whom it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from tests.support.commands import ordersync
+from tests.support.hostile import TEXTS, problems
+from tests.support.hostile_state import HOSTILE, MARKUP, fill
+from tests.support.page import Served, page_of
+from tests.support.paths import ROOT
+from tests.support.reconciling import ORDERS_ALONE, SOON
+from tests.support.servers import Server
+from tests.support.streams import KEYS, fields_of
+from tests.support.waiting import PATIENCE, eventually
+from tests.support.worker import Bench, BenchMaker
+from worker.admin.operator_log import OperatorLog
+from worker.app import announce
+from worker.capture.registry import ORDERS, RESOURCES
+from worker.capture.resync.requests import ResyncRequest, Resyncs
+from worker.keys import KeySpace
+from worker.web import feed as feeds
+from worker.web import routes
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def served(redis_url: str) -> AsyncIterator[Served]:
+    async with page_of(redis_url) as page:
+        yield page
+
+
+@pytest.fixture
+async def http(served: Served) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=served.url, timeout=PATIENCE) as client:
+        yield client
+
+
+class Reader(HTMLParser):
+    """Reads a page: its tags with their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag."""
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        """Note text."""
+        self.text += f"{data} "
+
+    @property
+    def words(self) -> str:
+        """The text, with single spaces."""
+        return re.sub(r"\s+", " ", self.text)
+
+
+async def a_day(b: Bench) -> None:
+    """What a page shows: reads, a proof, groups, a dead letter, a pause, a resync and what operators did."""
+    await announce(b.services)
+    await b.poll()
+    await b.account.reconciler.run([ORDERS])
+    stream = b.account.keys.stream("orders")
+    await b.redis.xgroup_create(stream, "warehouse", id="0")
+    entries = (await b.redis.xreadgroup("warehouse", "one", {stream: ">"}, count=3))[0][1]
+    await b.redis.xack(stream, "warehouse", entries[0][0])
+    letter = {
+        "kind": "delivery",
+        "reason": "no ribbon left",
+        "subject": "a",
+        "where": "1-1",
+        "time": "2026-03-02T10:00:00Z",
+    }
+    await b.redis.xadd(
+        b.account.keys.dead("orders"), {**letter, "data": "{}", "group": "warehouse", "attempts": "5"}
+    )
+    await OperatorLog(b.redis, b.account.keys).add(["pause", "notes"], by="ann@ops-1")
+    request = ResyncRequest(resource="orders", all=True, by="bob@ops-1")
+    await Resyncs(b.redis, b.account.keys).create(request, b.services.clock.now())
+
+
+async def test_everything_is_on_the_page(bench: BenchMaker, served: Served, http: httpx.AsyncClient) -> None:
+    """Verdict, resources, runs, proof, groups, dead letters, budget, resyncs and history; no field of a record."""
+    async with bench(reconcile=SOON, intervals=ORDERS_ALONE) as b:
+        await a_day(b)
+        records = [json.loads(event.data) for event in await b.events()]
+        page = (await http.get("/")).text
+        words = Reader(page).words
+    (first,) = re.findall(
+        r"orders is proven complete up to [^ ]+:|No hour of orders is proven complete yet", words
+    )
+    assert first
+    for part in (
+        "No worker is alive for default: nothing is read",
+        "1 runs in 24 hours, 0 failed or suspect, 50 events",
+        "warehouse orders 47 2",
+        "no ribbon left",
+        "ordersync dead replay orders 1",
+        "orders : all records, asked for by bob@ops-1",
+        "ann@ops-1 done pause notes",
+        "known records 50",
+    ):
+        assert part in words, part
+    values = {
+        str(value)
+        for record in records
+        for name, value in record.items()
+        if isinstance(value, str) and len(value) > 6 and name not in {"id", "createdAt", "modifiedAt"}
+    }
+    assert len(values) > 50
+    assert [value for value in values if value in page] == []
+
+
+async def test_late_groups_and_several_accounts(
+    bench: BenchMaker, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group that does not read has a badge; with two accounts each resource and each command names its own."""
+    monkeypatch.setenv("ORDERSYNC_GROUPS__LATE_AFTER", "0.001")
+    async with bench() as b, page_of(redis_url) as page, httpx.AsyncClient(base_url=page.url) as http:
+        await announce(b.services)
+        await b.poll()
+        await b.account.groups.create("orders", "billing", "0")
+        keys = KeySpace()
+        cursor = await b.redis.hgetall(b.account.keys.cursor("orders"))
+        await b.redis.hset(keys.of("other").cursor("orders"), mapping=cursor)
+        alone = await http.get("/")
+        await b.redis.sadd(keys.accounts, "other")
+        monkeypatch.setattr(feeds, "COLLECT_SECONDS", 0.0)
+        both = await http.get("/")
+    badge = '<span class="badge degraded">late</span>'
+    assert f"billing {badge}" in alone.text
+    assert "default/orders" not in Reader(alone.text).words.partition("Resources")[2]
+    words = Reader(both.text).words
+    assert "default/orders degraded" in words
+    assert "other/orders ok" in words
+    assert "ordersync groups --account default" in words
+
+
+async def test_it_says_what_status_says(
+    bench: BenchMaker, http: httpx.AsyncClient, redis_url: str, tmp_path: Path
+) -> None:
+    """`/status.json` has the rows of `status --json`, and the page the cause of each of them."""
+    async with bench() as b:
+        await announce(b.services)
+        await b.poll()
+        pause = json.dumps({"resource": "orders", "reason": "stocktaking", "by": "ann", "at": 1})
+        await b.redis.hset(b.account.keys.paused, "orders", pause)
+        answer = await http.get("/status.json")
+        rows = answer.json()
+        done = ordersync("status", "--json", cwd=tmp_path, redis__url=redis_url)
+        printed = json.loads(done.stdout)
+        words = Reader((await http.get("/")).text).words
+    ages = {"fresh_s", "part_s", "rate", "budget"}
+    assert [{k: v for k, v in row.items() if k not in ages} for row in rows] == [
+        {k: v for k, v in row.items() if k not in ages} for row in printed
+    ]
+    assert answer.headers["content-type"] == "application/json"
+    assert rows[0]["cause"]
+    assert all(row["cause"] in words for row in rows)
+    assert "ordersync resume orders" in words
+
+
+def assert_harmless(page: str) -> None:
+    """Nothing of others is markup, moves text or hides it; nothing runs that is not our own file."""
+    read = Reader(page)
+    assert list(problems(page)) == []
+    assert [tag for tag, _ in read.tags if tag in {"img", "iframe", "object", "embed", "style", "base"}] == []
+    scripts = [attributes for tag, attributes in read.tags if tag == "script"]
+    assert [script.get("src") for script in scripts] == ["/static/page.js"]
+    for _, attributes in read.tags:
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+        assert (attributes.get("href") or "/").startswith(("/", "#"))
+
+
+@pytest.mark.parametrize("hostile", [HOSTILE, MARKUP], ids=["words", "markup"])
+async def test_hostile_words(http: httpx.AsyncClient, redis_url: str, hostile: str) -> None:
+    """Ids, groups, reasons, errors, workers and commands of others are text, in the page, its updates and a search."""
+    fill(redis_url, hostile)
+    page = (await http.get("/")).text
+    assert_harmless(page)
+    assert "49" not in Reader(page).words.replace("{{7*7}}", "") or hostile != MARKUP
+    if hostile == MARKUP:
+        assert MARKUP in Reader(page).words
+    async with http.stream("GET", "/updates") as updates:
+        async for line in updates.aiter_lines():
+            if line.startswith("data: ") and "<section" in line:
+                html = json.loads(line[6:])
+                assert list(problems(html)) == []
+                assert not [tag for tag, _ in Reader(html).tags if tag in {"script", "img"}]
+                if 'id="history"' in html:
+                    break
+    for name in (hostile, *TEXTS):
+        found = await http.get("/timeline", params={"id": name.encode("utf-8", "ignore").decode()})
+        assert found.status_code in {200, 404, 400}
+        assert_harmless(found.text)
+
+
+async def test_no_template_trusts_text() -> None:
+    """No template switches the escaping off, and none has a script or a style of its own."""
+    for file in (ROOT / "worker" / "web" / "templates").iterdir():
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"\|\s*safe|autoescape|Markup|<style|style=|<script>|\son\w+=", text), file.name
+
+
+async def test_the_policy_of_every_answer(http: httpx.AsyncClient) -> None:
+    """Nothing but own files, in no frame, for no other site, never kept."""
+    for path in ("/", "/timeline", "/status.json", "/static/page.css", "/static/page.js", "/static/icon.svg"):
+        headers = (await http.get(path)).headers
+        policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+        assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
+        assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["cache-control"] == "no-store"
+        assert "set-cookie" not in headers
+
+
+async def test_it_changes_nothing(http: httpx.AsyncClient, redis_url: str) -> None:
+    """No method but GET and HEAD; and after every route Redis has the keys and values that it had."""
+    fill(redis_url)
+    with redis.Redis.from_url(redis_url) as client:
+        before = {key: client.dump(key) for key in client.scan_iter()}
+        for path in ("/", "/status.json", "/timeline?id=a"):
+            assert (await http.get(path)).status_code in {200, 404}
+            assert (await http.head(path)).content == b""
+            for method in ("POST", "PUT", "DELETE"):
+                assert (await http.request(method, path)).status_code == 405
+        assert {key: client.dump(key) for key in client.scan_iter()} == before
+
+
+async def test_a_foreign_site_starts_no_search(http: httpx.AsyncClient, redis_url: str) -> None:
+    """A link or a hidden picture of another site is answered without a search, under its own name not at all."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.sadd(KeySpace().accounts, "default")
+        client.xadd(KEYS.stream("orders"), fields_of(1))
+    own = await http.get("/timeline", params={"id": "a"}, headers={"Sec-Fetch-Site": "same-origin"})
+    assert "v1 created" in own.text
+    foreign = await http.get("/timeline", params={"id": "a"}, headers={"Sec-Fetch-Site": "cross-site"})
+    assert foreign.status_code == 404
+    assert "v1 created" not in foreign.text
+    assert (await http.get("/", headers={"Host": "evil.example"})).status_code == 421
+
+
+# Timeline
+
+
+async def test_the_timeline_of_an_order(bench: BenchMaker, http: httpx.AsyncClient) -> None:
+    """Found by its short id; events with their deliveries and published audit logs, and no value of any record."""
+    async with bench() as b:
+        await announce(b.services)
+        await b.poll()
+        order = json.loads(next(iter(b.sandbox.store.truth().values())))
+        b.sandbox.store.change([order["id"]], status="Customer Care Hold")
+        await b.poll()
+        await b.account.poller.poll(RESOURCES["shipments"], complete=True)
+        stream = b.account.keys.stream("orders")
+        await b.redis.xgroup_create(stream, "warehouse", id="0")
+        await b.redis.xreadgroup("warehouse", "packer-1", {stream: ">"}, count=50)
+        answer = await http.get("/timeline", params={"id": order["shortId"]})
+        words = Reader(answer.text).words
+    assert answer.status_code == 200
+    assert f"Timeline of order {order['id']}" in words
+    assert "v1 snapshot" in words
+    assert "v2 updated" in words
+    assert "status" in words  # the name of the field that changed
+    assert "warehouse: pending at packer-1" in words
+    assert f"ordersync timeline {order['shortId']}" in words
+    assert "Customer Care Hold" not in answer.text
+    assert order["externalId"] not in answer.text
+
+
+@pytest.mark.parametrize(("name", "status"), [("nosuch", 404), ("", 400), ("  ", 400), ("x" * 5000, 400)])
+async def test_an_order_that_is_not_found(
+    http: httpx.AsyncClient, redis_url: str, name: str, status: int
+) -> None:
+    """Said on the page; a name that is too long for a request line is refused before."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.sadd(KeySpace().accounts, "default")
+    answer = await http.get("/timeline", params={"id": name})
+    assert answer.status_code == status
+
+
+async def test_an_erased_order_is_not_shown(
+    bench: BenchMaker, http: httpx.AsyncClient, redis_url: str, tmp_path: Path
+) -> None:
+    """After `ordersync erase`, a search by its other ids finds nothing, and its page only that it was erased."""
+    async with bench() as b:
+        await announce(b.services)
+        await b.poll()
+        order = json.loads(next(iter(b.sandbox.store.truth().values())))
+        done = ordersync("erase", order["id"], "--offline", "--yes", cwd=tmp_path, redis__url=redis_url)
+        assert done.returncode == 0, done.stderr
+        by_short_id = await http.get("/timeline", params={"id": order["shortId"]})
+        by_id = await http.get("/timeline", params={"id": order["id"]})
+    assert by_short_id.status_code == 404
+    assert "v1 snapshot" not in by_id.text
+    assert order["externalId"] not in by_id.text
+
+
+# What it costs
+
+
+async def test_viewers_share_a_collection(
+    served: Served, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty loads and six viewers at once cost one collection; without a viewer there is none."""
+    monkeypatch.setattr(feeds, "COLLECT_SECONDS", 1000.0)
+    assert served.feed.collections == 0
+    await asyncio.gather(*(http.get("/") for _ in range(20)))
+
+    async def viewer() -> None:
+        async with http.stream("GET", "/updates") as updates:
+            async for line in updates.aiter_lines():
+                if line.startswith("event: at"):
+                    return
+
+    await asyncio.gather(*(viewer() for _ in range(6)))
+    assert served.feed.collections == 1
+
+
+async def test_only_changes_are_sent(
+    served: Served, http: httpx.AsyncClient, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A viewer gets every section once, and then those that have changed, within an update."""
+    monkeypatch.setattr(feeds, "COLLECT_SECONDS", 0.0)
+    monkeypatch.setattr(routes, "UPDATE_SECONDS", 0.01)
+    sent: list[str] = []
+    async with http.stream("GET", "/updates") as updates:
+        assert updates.headers["content-type"] == "text/event-stream"
+        async for line in updates.aiter_lines():
+            if line.startswith("data: ") and "<section" in line:
+                sent.append(json.loads(line[6:]))
+                if len(sent) == 8:
+                    with redis.Redis.from_url(redis_url) as client:
+                        client.sadd(KeySpace().accounts, "default")
+                        client.hset(KEYS.cursor("orders"), mapping={"last_started": "1", "tracked": "4711"})
+                if any("4,711" in html for html in sent):
+                    break
+    assert len({re.search(r'id="(\w+)"', html)[1] for html in sent[:8]}) == 8  # type: ignore[index]
+    assert served.feed.collections > 1
+
+
+async def test_a_slow_viewer_is_dropped(
+    served: Served, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A viewer that takes nothing is cut off; the page of the others goes on."""
+    monkeypatch.setattr(feeds, "COLLECT_SECONDS", 0.0)
+    monkeypatch.setattr(routes, "UPDATE_SECONDS", 0.0)
+    monkeypatch.setattr(routes, "WRITE_SECONDS", 0.2)
+    fill(redis_url, HOSTILE * 20)
+    numbers = iter(range(10**9))
+
+    def changing(*_: object) -> dict[str, str]:
+        return {"a": str(next(numbers)) + "x" * 200_000}
+
+    monkeypatch.setattr(routes.Page, "_sections", changing)
+    host, port = served.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+    writer.write(b"GET /updates HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await eventually(lambda: served.feed.collections > 0)
+
+    async def is_dropped() -> bool:
+        before = served.feed.collections
+        await asyncio.sleep(0.3)
+        return served.feed.collections == before
+
+    await eventually(is_dropped)
+    taken = 0
+    with contextlib.suppress(ConnectionError):
+        while chunk := await reader.read(1 << 20):  # what was on its way, and then no more
+            taken += len(chunk)
+            assert taken < 1 << 26, "the viewer is still served"
+    monkeypatch.undo()
+    async with httpx.AsyncClient(timeout=PATIENCE) as client:
+        assert (await client.get(served.url)).status_code == 200
+    writer.close()
+
+
+async def test_redis_goes_away(own_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page says so at once and keeps the last state; the JSON is refused, for it would not be true."""
+    monkeypatch.setattr(feeds, "COLLECT_SECONDS", 0.0)
+    with redis.Redis.from_url(own_server.url) as client:
+        client.sadd(KeySpace().accounts, "default")
+        client.hset(KEYS.cursor("orders"), mapping={"last_started": "1", "tracked": "4711"})
+    async with (
+        page_of(own_server.url) as page,
+        httpx.AsyncClient(base_url=page.url, timeout=PATIENCE) as client_,
+    ):
+        assert "4,711" in (await client_.get("/")).text
+        own_server.stop(kill=True)
+        words = Reader((await client_.get("/")).text).words
+        assert "failing Redis cannot be read" in words
+        assert "What is shown is from before" in words
+        assert "4,711" in words
+        answer = await client_.get("/status.json")
+        assert answer.status_code == 503
+        assert answer.json()["error"]
