@@ -59,6 +59,9 @@ model: $(VENV)/.installed  ## Run the model-based test with 300 random histories
 hour: $(VENV)/.installed  ## Simulate an hour of a shop in four minutes, with faults and a daemon that is killed
 	@$(BIN)/python -m tests.chaos.hour
 
+drill: $(VENV)/.installed  ## Let twelve failures happen, and measure when each surface names the cause (10 minutes, root)
+	@$(BIN)/python -m tests.chaos.drill
+
 bench: $(VENV)/.installed  ## Measure throughput and latency, compared with hand-written scripts
 	@$(BIN)/python -m tests.bench
 
