@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker.capture.records.diff import PUBLISHED
-from worker.capture.records.events import RECORDED
-from worker.capture.registry import CAPTURED
-from worker.capture.resources import AuditLog, Resource
-from worker.contracts.event_schema import VERSION, envelope_schema, letter_schemas
-from worker.keys import Keys
 from ordersync_consumer import envelope
 from ordersync_consumer.envelope import TYPE_PREFIX
+from worker.capture.records.events import ERASED, RECORDED
+from worker.capture.registry import CAPTURED
+from worker.capture.resources import Resource
+from worker.contracts.event_schema import VERSION, actions, envelope_schema, letter_schemas
+from worker.keys import Keys
 
 if TYPE_CHECKING:
     from worker.capture.resources import Captured
@@ -30,6 +29,7 @@ _SAYS = {
     "created": "The record is new.",
     "updated": "The record has changed; `changed` lists the fields.",
     "deleted": "The record no longer exists; `data` contains its id.",
+    "erased": "A person has erased the record, or its audit log; `data` contains the id. Remove what you have of it.",
     "recorded": "The audit log has a new entry; `subject` is the record whose log it is.",
 }
 _ABOUT = f"""\
@@ -85,13 +85,6 @@ def schema_file(uri: str) -> str:
     return f"schemas/{entity}.{version}.json"
 
 
-def actions(captured: Captured) -> list[str]:
-    """Return the actions of the events of a resource or an audit log."""
-    if isinstance(captured, AuditLog):
-        return [RECORDED]
-    return [action for action in _SAYS if action in {item.value for item in PUBLISHED}]
-
-
 def _channels(resource: Captured) -> list[tuple[str, dict[str, Any]]]:
     title, name = resource.name.replace("_", " "), _camel(resource.name)
     keys = Keys("account")
@@ -136,6 +129,8 @@ def _message(resource: Captured, action: str) -> dict[str, Any]:
         "summary": _SAYS[action],
         "contentType": envelope.CONTENT_TYPE,
         "payload": {
+            "$id": f"{uri}:{action}",
+            "title": f"{entity.capitalize()} {action} entry",
             "allOf": [
                 {"$ref": f"./{schema_file(envelope_schema()['$id'])}"},
                 {
@@ -145,7 +140,7 @@ def _message(resource: Captured, action: str) -> dict[str, Any]:
                         "data": {"contentSchema": {"$ref": f"./{schema_file(uri)}"}},
                     }
                 },
-            ]
+            ],
         },
         "examples": [{"name": action, "payload": _example(resource, action)}],
     }
@@ -169,7 +164,7 @@ def _example(resource: Captured, action: str) -> dict[str, str]:
     fields = resource.modified_fields if isinstance(resource, Resource) else ("timestamp",)
     name = next(iter(reversed(fields if first else fields[:1])))
     data = f'{{"id":"{identifier}","{name}":"{moment}"}}'
-    if action == "deleted":
+    if action in {"deleted", ERASED}:
         data = f'{{"id":"{identifier}"}}'
     return {
         "specversion": envelope.SPEC_VERSION,
@@ -180,9 +175,9 @@ def _example(resource: Captured, action: str) -> dict[str, str]:
         "time": moment,
         "datacontenttype": envelope.CONTENT_TYPE,
         "dataschema": envelope.data_schema(resource.entity, resource.schema_version),
-        "sequence": "3010",
+        "sequence": envelope.sequence_text(3010),
         "version": str(version),
-        "reason": "poll",
+        "reason": "erase" if action == ERASED else "poll",
         "changed": name if action == "updated" else "",
         "data": data,
     }

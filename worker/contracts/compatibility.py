@@ -4,6 +4,7 @@ A promise is a flat map: each field by its path (`items[].images[].url`) with wh
 every schema when it is released, and whoever breaks it has to publish another version of the schema:
 
 - a field may be added, if it need not be there: events that were written before do not have it;
+- a union may get another kind;
 - a field may not go, and may not become something else, not even more of the same;
 - a field that is always there stays so;
 - the fields of the envelope keep their order, with new ones behind them.
@@ -47,13 +48,17 @@ def broken(released: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     said += [
         f"{path} is new and {now[path].partition(', ')[2]}: events from before do not have it"
         for path in now.keys() - released.keys()
-        if now[path].endswith(ALWAYS)
+        if now[path].endswith(ALWAYS) and _parent(path) in {"", *released}
     ]
     return sorted(said)
 
 
 def _fields(schema: Mapping[str, Any], root: Mapping[str, Any], at: str) -> Iterator[tuple[str, str]]:
-    """The fields of an object schema, and of what is in them."""
+    """The fields of an object schema, and of what is in them. Of a union: those of each of its kinds, by their name."""
+    for reference in schema.get("oneOf", ()):
+        name = reference["$ref"].rpartition("/")[2]
+        yield f"{at}{name}", "one of them"
+        yield from _fields(_resolved(reference, root), root, f"{at}{name}.")
     required = schema.get("required", ())
     for name, inner in schema.get("properties", {}).items():
         yield from _field(inner, root, f"{at}{name}", ALWAYS if name in required else "")
@@ -79,7 +84,14 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
     return _resolved(result, root)
 
 
+def _parent(path: str) -> str:
+    """Return the path of what a field is in; "" for a field at the top."""
+    return path.rpartition(".")[0].removesuffix("[]")
+
+
 def _kind(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(map(_kind, schema["anyOf"]))
     type_ = schema.get("type", [])
     kinds = " or ".join([type_] if isinstance(type_, str) else type_)
     limits = [f"{name} {schema[name]}" for name in _LIMITS if name in schema]

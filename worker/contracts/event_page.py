@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ordersync_consumer.envelope import TYPE_PREFIX, data_schema
 from worker.capture.registry import CAPTURED
-from worker.contracts.asyncapi import actions, schema_file
+from worker.contracts.asyncapi import schema_file
 from worker.contracts.compatibility import ORDER, promise_of
-from worker.contracts.event_schema import envelope_schema, letter_schemas
+from worker.contracts.event_schema import actions, envelope_schema, letter_schemas
 from worker.contracts.markdown import code, page, table
 from worker.keys import Keys
-from ordersync_consumer.envelope import TYPE_PREFIX, data_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,6 +7,7 @@ record is certain.
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeAlias
 
 from worker.ordermesh.contract.operations import OPERATIONS
@@ -20,6 +21,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _AS_READ_SINGLY = {"SearchOrderModel": "GetOrderModel", "SearchShipmentModel": "ShipmentDTO"}
 """The schemas of these lists are known by name only; the schemas of the single records are used instead."""
 _DEFS = "#/$defs/"
+_ID: JsonSchema = {"anyOf": [{"type": "string"}, {"type": "integer"}], "description": "Id of the record."}
+_TIME = re.compile(r"(At|Date|timestamp)$")
+_TIME_NOTE = "A time as OrderMesh served it, ISO 8601."
 
 
 def row_of(search: str) -> str:
@@ -33,8 +37,8 @@ def record_schema(search: str, uri: str, title: str, id_field: str = "id") -> Js
     """Return the JSON Schema, with `$id` `uri`, of the records that a list operation returns."""
     name = row_of(search)
     row = _object(SCHEMAS[name])
-    properties = {**row.pop("properties"), id_field: {"type": ["string", "integer"]}}
-    definitions = {item: _object(SCHEMAS[item]) for item in _referenced_by(name)}
+    properties = {**row.pop("properties"), id_field: _ID}
+    definitions = {item: {"title": item, **_object(SCHEMAS[item])} for item in _referenced_by(name)}
     return {
         "$schema": DIALECT,
         "$id": uri,
@@ -58,7 +62,6 @@ def entry_schema(uri: str, title: str) -> JsonSchema:
         "title": f"{title} entry",
         "description": "An entry of an audit log. The vendor documents that audit logs exist, but not the fields of "
         "their entries. An entry is published as served; a privacy policy may remove fields.",
-        "additionalProperties": True,
     }
 
 
@@ -79,8 +82,14 @@ def _object(row: Schema) -> JsonSchema:
     if row.note:
         result["description"] = row.note
     if row.fields:
-        result["properties"] = {field.name: _field(field) for field in row.fields}
+        result["properties"] = {field.name: _described(field) for field in row.fields}
     return result
+
+
+def _described(field: Field) -> JsonSchema:
+    # No `format`: some services serve times without a zone, a gateway other forms, and a privacy policy hashes.
+    is_time = field.type == "string" and _TIME.search(field.name)
+    return {**_field(field), "description": _TIME_NOTE} if is_time else _field(field)
 
 
 def _field(field: Field) -> JsonSchema:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from jsonschema_rs import Draft202012Validator
 
+from ordersync_consumer import Consumer, envelope
 from tests.support.node import modules_with
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
@@ -60,9 +61,12 @@ async def test_events_keep_to_the_schemas(bench: BenchMaker, resource: Resource)
         assert len(entries) == run.records > 0
         for _, fields in entries:
             event = {name.decode(): value.decode() for name, value in fields.items()}
-            assert faults("urn:ordersync:envelope:1", event) == []
+            assert faults("urn:ordersync:envelope:2", event) == []
             assert faults(event["dataschema"], json.loads(event["data"])) == []
             assert event["dataschema"].startswith(f"urn:ordersync:{resource.entity}:")
+        lines = [json.loads(envelope.parse(*entry).json_line()) for entry in entries[:10]]
+        assert [faults("urn:ordersync:line:1", line) for line in lines] == [[]] * len(lines)
+        assert {line["resource"] for line in lines} == {resource.name}
 
 
 async def test_letters_keep_to_the_schema(bench: BenchMaker) -> None:
@@ -77,13 +81,36 @@ async def test_letters_keep_to_the_schema(bench: BenchMaker) -> None:
         assert faults("urn:ordersync:dead_record:1", letter | {"kind": "other"}) != []
 
 
+async def test_letters_of_events_keep_to_the_schema(bench: BenchMaker) -> None:
+    """So is that of an event that a group could not handle; every field of the entry is in it, as it was."""
+    async with bench() as b:
+        await b.poll()
+        async with Consumer(b.redis, group="g", resources=["orders"], name="c", wait=False) as consumer:
+            async for delivery in consumer:
+                await delivery.fail("not wanted", retry=False)
+                break
+        ((_, fields),) = await b.redis.xrange(b.account.keys.dead("orders"))
+        letter = {name.decode(): value.decode() for name, value in fields.items()}
+        assert faults("urn:ordersync:dead_delivery:2", letter) == []
+        ((_, entry),) = await b.redis.xrange(b.account.keys.stream("orders"), count=1)
+        event = {name.decode(): value.decode() for name, value in entry.items()}
+        assert event == {
+            "data": letter["data"],
+            **{
+                name.removeprefix("event."): value
+                for name, value in letter.items()
+                if name.startswith("event.")
+            },
+        }
+
+
 # The document
 
 
 @pytest.fixture(scope="module")
 def parser() -> Path:
     """A `node_modules` with the parser of AsyncAPI in it."""
-    return modules_with("@asyncapi/parser", "3")
+    return modules_with("@asyncapi/parser@3")
 
 
 def parse(parser: Path, document: Path, script: Path) -> Any:

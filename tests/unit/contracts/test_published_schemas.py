@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import yaml
 from click.testing import CliRunner
 from jsonschema_rs import Draft202012Validator, meta
 
+from ordersync_consumer import envelope
 from tests.support.paths import ROOT
 from worker.capture.records.diff import PUBLISHED
 from worker.capture.registry import CAPTURED, RESOURCES
@@ -22,7 +24,6 @@ from worker.contracts import __main__ as published
 from worker.contracts import asyncapi
 from worker.contracts import event_schema as schema
 from worker.contracts.compatibility import ORDER, broken, promise_of
-from ordersync_consumer import envelope
 
 DEPLOY = ROOT / "deploy"
 DOCS = ROOT / "docs"
@@ -38,7 +39,7 @@ EVENT = {
     "time": "2026-03-02T10:41:07.5131337Z",
     "datacontenttype": "application/json",
     "dataschema": "urn:ordersync:order:1",
-    "sequence": "7",
+    "sequence": "0000000000000007",
     "version": "2",
     "reason": "poll",
     "changed": "status",
@@ -70,7 +71,7 @@ def test_the_committed_page_is_what_the_code_says(name: str) -> None:
 def test_what_was_released_is_still_there() -> None:
     """Every schema that was ever released has its file, which says what was promised then."""
     promised = published.released(DEPLOY)
-    files = {path.name for path in (DEPLOY / "schemas").iterdir()} - {"released.json"}
+    files = {path.name for path in (DEPLOY / "schemas").iterdir()}
     assert files == {Path(asyncapi.schema_file(uri)).name for uri in promised}
     for uri, promise in promised.items():
         committed = json.loads((DEPLOY / asyncapi.schema_file(uri)).read_text(encoding="utf-8"))
@@ -168,6 +169,7 @@ def test_the_order_is_that_of_the_stream() -> None:
 def test_a_broken_promise_is_not_written(tmp_path: Path) -> None:
     """The command refuses to write a schema that breaks what was released, and says how; nothing is written."""
     shutil.copytree(DEPLOY / "schemas", tmp_path / "schemas")
+    shutil.copy(DEPLOY / published.RELEASED, tmp_path)
     promised = published.released(tmp_path)
     promised["urn:ordersync:order:1"]["giftWrap"] = "string or null"
     (tmp_path / published.RELEASED).write_text(json.dumps(promised))
@@ -187,14 +189,15 @@ def test_a_broken_promise_is_not_written(tmp_path: Path) -> None:
 def test_the_version_before_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its version stepped a schema is written beside the old one, which is left as it was."""
     shutil.copytree(DEPLOY / "schemas", tmp_path / "schemas")
-    before = (tmp_path / "schemas" / "envelope.1.json").read_bytes()
-    monkeypatch.setattr(schema, "VERSION", 2)
+    shutil.copy(DEPLOY / published.RELEASED, tmp_path)
+    before = (tmp_path / "schemas" / "envelope.2.json").read_bytes()
+    monkeypatch.setattr(schema, "VERSION", 3)
     monkeypatch.delitem(schema._EVENT, "reason")
     assert CliRunner().invoke(published.command, [str(tmp_path), "--release"]).exit_code == 0
-    assert (tmp_path / "schemas" / "envelope.1.json").read_bytes() == before
-    stepped = json.loads((tmp_path / "schemas" / "envelope.2.json").read_text())
-    assert stepped["$id"] == "urn:ordersync:envelope:2"
-    assert {"urn:ordersync:envelope:1", "urn:ordersync:envelope:2"} <= published.released(tmp_path).keys()
+    assert (tmp_path / "schemas" / "envelope.2.json").read_bytes() == before
+    stepped = json.loads((tmp_path / "schemas" / "envelope.3.json").read_text())
+    assert stepped["$id"] == "urn:ordersync:envelope:3"
+    assert {"urn:ordersync:envelope:2", "urn:ordersync:envelope:3"} <= published.released(tmp_path).keys()
 
 
 # What the schemas say
@@ -211,7 +214,8 @@ def test_schemas_are_schemas(uri: str) -> None:
     "odd",
     [
         {"sequence": 7},
-        {"sequence": "0"},
+        {"sequence": "7"},
+        {"sequence": "00000000000000007"},
         {"version": "2.0"},
         {"type": "order.updated"},
         {"dataschema": "order"},
@@ -242,6 +246,81 @@ def test_a_record_may_be_nearly_anything() -> None:
     )
     for odd in ({}, {"id": None}, {"id": "a", "items": {}}, {"id": "a", "shippingAddress": {"zip": 5}}):
         assert not is_valid(uri, odd)
+
+
+LINE = "urn:ordersync:line:1"
+
+
+def lines() -> list[dict[str, Any]]:
+    """The example of every message, as the line that `consume` makes of it."""
+    found = []
+    for message in asyncapi.document()["components"]["messages"].values():
+        for example in message.get("examples", []):
+            entry = {key.encode(): value.encode() for key, value in example["payload"].items()}
+            found.append(json.loads(envelope.parse(b"1-0", entry).json_line(attempt=1, replayed=False)))
+    return found
+
+
+@pytest.mark.parametrize("line", lines(), ids=lambda line: line["type"])
+def test_a_line_is_of_one_kind(line: dict[str, Any]) -> None:
+    """The type says which schema a line keeps to, and so what is in its data: no other kind takes it."""
+    assert is_valid(LINE, line)
+    kinds = [
+        name
+        for name, kind in SCHEMAS[LINE]["$defs"].items()
+        if line["type"] in kind.get("properties", {}).get("type", {}).get("enum", [])
+    ]
+    assert len(kinds) == 1
+    assert is_valid({"$ref": f"#/$defs/{kinds[0]}", "$defs": SCHEMAS[LINE]["$defs"]}, line)
+    assert not is_valid(LINE, line | {"type": "io.ordermesh.other.created"})
+    assert not is_valid(LINE, line | {"dataschema": "urn:ordersync:other:1"})
+    assert not is_valid(LINE, line | {"sequence": 3010})
+    if "_audit." not in line["type"]:
+        assert not is_valid(LINE, line | {"data": {}})
+
+
+def test_a_line_has_names_of_cloudevents() -> None:
+    """CloudEvents allows lower-case letters and digits in names, at most twenty; values are texts, numbers or bools."""
+    for line in lines():
+        for name, value in line.items():
+            assert re.fullmatch(r"[a-z0-9]{1,20}", name)
+            assert name == "data" or isinstance(value, str | int)
+
+
+@pytest.mark.parametrize("uri", SCHEMAS)
+def test_every_object_has_a_name(uri: str) -> None:
+    """Generators make a type of each schema, and name it by its title; no two of a file have the same."""
+    schemas = [SCHEMAS[uri], *SCHEMAS[uri].get("$defs", {}).values()]
+    titles = [each["title"] for each in schemas]
+    assert len(set(titles)) == len(titles)
+    for each in schemas:
+        for inner in each.get("properties", {}).values():
+            assert "properties" not in inner, (
+                "an object within an object has no name of its own: move it to $defs"
+            )
+
+
+def test_sequences_compare_as_texts() -> None:
+    """As CloudEvents compares them, also over the numbers that follow a loss of data."""
+    numbers = [1, 9, 10, 99, 3010, 1_795_963_108_980, 1_795_963_108_981, 2**53]
+    texts = [envelope.sequence_text(number) for number in numbers]
+    assert sorted(texts) == texts
+    assert [int(text) for text in texts] == numbers
+    assert {len(text) for text in texts} == {envelope.SEQUENCE_DIGITS}
+
+
+def test_a_union_may_get_a_kind() -> None:
+    """Another kind of line breaks nothing; a kind that goes, or a field of one that changes, does."""
+    promise, changed = promise_of(SCHEMAS[LINE]), json.loads(json.dumps(SCHEMAS[LINE]))
+    changed["oneOf"].append({"$ref": "#/$defs/ReturnEvent"})
+    changed["$defs"]["ReturnEvent"] = copy.deepcopy(changed["$defs"]["OrderEvent"])
+    assert broken(promise, promise_of(changed)) == []
+    changed["$defs"]["OrderEvent"]["properties"]["attempt"]["type"] = "string"
+    assert broken(promise, promise_of(changed)) == [
+        "OrderEvent.attempt was integer and is now string",
+    ]
+    del changed["oneOf"][0]
+    assert "OrderEvent is gone" in broken(promise, promise_of(changed))
 
 
 # The AsyncAPI document
