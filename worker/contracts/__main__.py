@@ -1,12 +1,14 @@
 """The contract of the queue as files, and the pages of the documentation that are generated from the code.
 
-`python -m worker.contracts deploy` writes `asyncapi.yaml`, `schemas/ENTITY.VERSION.json` and the schema of the log into
-the folder `deploy`, and pages into the folder `docs` beside it. `make docs` calls it, and records what commands print.
+`python -m worker.contracts deploy` writes `asyncapi.yaml`, `schemas/ENTITY.VERSION.json`, the schema of the log and the
+Grafana dashboard into the folder `deploy`, and pages into the folder `docs` beside it. `make docs` calls it, and
+records what commands print.
 
 A schema whose version has been stepped gets a new file; the old file stays, because older events name it. `--release`
-also records in `schemas/released.json` what the schemas promise from now on. The command refuses to write a schema that
+also records in `released-schemas.json` what the schemas promise from now on. The command refuses to write a schema that
 breaks a recorded promise. Step its version first: `schema_version` in `worker/capture/registry.py` for schemas of
-records, `VERSION` and `LETTER_VERSION` in `worker/contracts/event_schema.py` for the envelope and the dead letters.
+records, `VERSION` and `LETTER_VERSIONS` in `worker/contracts/event_schema.py` for the envelope and the dead letters,
+`VERSION` in `worker/contracts/line_schema.py` for the lines of JSON.
 """
 
 from __future__ import annotations
@@ -19,27 +21,32 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
+from ordersync_consumer.envelope import data_schema
 from worker.capture.registry import AUDIT_LOGS, RESOURCES
 from worker.contracts import asyncapi, log_page
 from worker.contracts.codes_page import codes_page
 from worker.contracts.compatibility import Promise, broken, promise_of
 from worker.contracts.contract_pages import contract_pages
+from worker.contracts.dashboard import dashboard
+from worker.contracts.editor_schemas import editor_schemas
 from worker.contracts.event_page import event_page
 from worker.contracts.event_schema import envelope_schema, letter_schemas
+from worker.contracts.line_schema import line_schema
 from worker.contracts.log_schema import log_schema
 from worker.contracts.metrics_page import metrics_page
+from worker.contracts.privacy_page import privacy_page
 from worker.contracts.sandbox_page import sandbox_page
 from worker.contracts.settings_page import settings_page
 from worker.errors import OrdersyncError
 from worker.ordermesh.record_schema import entry_schema, record_schema
-from ordersync_consumer.envelope import data_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DOCUMENT = "asyncapi.yaml"
 LOG_SCHEMA = "log-events.schema.json"
-RELEASED = "schemas/released.json"
+DASHBOARD = "grafana/dashboard.json"
+RELEASED = "released-schemas.json"
 
 _HEADER = "# Written by `python -m worker.contracts deploy`; do not change it by hand.\n"
 
@@ -75,6 +82,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         )
         for each in AUDIT_LOGS.values()
     ]
+    made.append(line_schema({schema["$id"]: schema for schema in made}))
     return {schema["$id"]: schema for schema in made}
 
 
@@ -84,8 +92,17 @@ def files() -> dict[str, str]:
         asyncapi.schema_file(uri): json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         for uri, schema in schemas().items()
     }
+    written |= {
+        f"editors/{name}.schema.json": json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+        for name, schema in editor_schemas().items()
+    }
     log = json.dumps(log_schema(), indent=1, ensure_ascii=False) + "\n"
-    return {DOCUMENT: _HEADER + _as_yaml(asyncapi.document()), **written, LOG_SCHEMA: log}
+    return {
+        DOCUMENT: _HEADER + _as_yaml(asyncapi.document()),
+        **written,
+        LOG_SCHEMA: log,
+        DASHBOARD: dashboard(),
+    }
 
 
 def pages(docs: Path) -> dict[str, str]:
@@ -97,6 +114,7 @@ def pages(docs: Path) -> dict[str, str]:
         "reference/exit-codes.md": codes_page(),
         "reference/log-events.md": log_page.events_page(),
         "reference/metrics.md": metrics_page(),
+        "reference/minimal-policy.md": privacy_page(),
         "reference/sandbox.md": sandbox_page(),
         "reference/settings.md": settings_page(),
     }
@@ -137,11 +155,11 @@ def command(folder: Path, *, release: bool) -> None:
     """Write the AsyncAPI document and the JSON Schemas into FOLDER, and the pages into the folder `docs` next to it."""
     before, now = released(folder), promises()
     check(before, now)
-    (folder / "schemas").mkdir(exist_ok=True)
     written = files()
     if release:
         written[RELEASED] = json.dumps(before | now, indent=1, ensure_ascii=False) + "\n"
     for name, text in written.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     docs = folder.resolve().parent / "docs"
     if docs.is_dir():

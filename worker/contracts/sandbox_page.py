@@ -35,9 +35,11 @@ _PERMISSIONS = """\
 """
 _FAULTS = """\
 `--faults FILE` reads rules from a TOML or JSON file. For each request, every matching rule counts it, and the first
-rule in the file that is due acts.
+rule in the file that is due acts. `ordersync schema faults > faults.schema.json` writes the schema that the first line
+names, for editors with TOML support.
 
 ```toml
+#:schema faults.schema.json
 [[rule]]
 name = "busy"
 operation = "orders.search"

@@ -58,7 +58,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-_CHECKS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+CHECKS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (  # field, what is allowed, the check
     ("action", f"one of {', '.join(ACTIONS)}", lambda value: isinstance(value, str) and value in ACTIONS),
     (
         "operation",
@@ -127,7 +127,7 @@ class FaultRule:
     name: str = ""
 
     def __post_init__(self) -> None:
-        for key, allowed, is_good in _CHECKS:
+        for key, allowed, is_good in CHECKS:
             if not is_good(getattr(self, key)):
                 raise self._error(key, allowed)
 
