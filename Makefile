@@ -53,6 +53,10 @@ soak: $(VENV)/.installed  ## Ten minutes of every fault at random, with memory a
 delivery: $(VENV)/.installed  ## Deliver 50,000 events while consumers are killed at random
 	@$(BIN)/python -m tests.chaos.delivery
 
+contracts: $(VENV)/.installed  ## Give the schemas to every generator, and compile what they make (300 MB of packages, Java, Go)
+	@$(BIN)/python -m pytest tests/integration/contracts tests/integration/deploy/test_example_consumers.py \
+		tests/integration/deploy/test_example_receiver.py -m "long or not long"
+
 model: $(VENV)/.installed  ## Run the model-based test with 300 random histories of an account
 	@$(BIN)/python -m tests.chaos.model
 

@@ -23,31 +23,30 @@ def installing(name: str) -> Iterator[Path]:
         yield folder
 
 
-def modules_with(package: str, version: str, seconds: float = 100) -> Path:
-    """A `node_modules` with a package in it, kept between runs. The test ends where it cannot be had."""
+def install(folder: Path, packages: tuple[str, ...], command: tuple[str, ...], seconds: float) -> None:
+    """Install packages with a command, unless they are there. The test ends where they cannot be had."""
+    done, wanted = folder / ".installed", "\n".join(packages)
+    if done.exists() and done.read_text() == wanted:
+        return
+    try:
+        subprocess.run([*command, *packages], capture_output=True, timeout=seconds, check=True)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        missing(f"{' '.join(packages)} cannot be installed: {command[0]} ended with {type(error).__name__}")
+    done.write_text(wanted)
+
+
+def modules_with(*packages: str, folder: str = "", seconds: float = 100) -> Path:
+    """A `node_modules` with packages (`NAME@VERSION`) in it, kept between runs. The test ends without them."""
     program("node")
     npm = program("npm")
-    with installing(package.strip("@").partition("/")[0]) as folder:
-        modules = folder / "node_modules"
-        if not (modules / package / "package.json").exists():
-            quiet = (
-                *("--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock"),
-                *("--prefix", str(folder)),
-            )
-            try:
-                subprocess.run(
-                    [npm, "install", *quiet, f"{package}@{version}"],
-                    capture_output=True,
-                    timeout=seconds,
-                    check=True,
-                )
-            except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-                missing(f"{package} cannot be installed: npm ended with {type(error).__name__}")
-    return modules
+    with installing(folder or packages[0].strip("@").replace("/", "@").partition("@")[0]) as place:
+        quiet = ("--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--prefix", str(place))
+        install(place, packages, (npm, "install", *quiet), seconds)
+    return place / "node_modules"
 
 
 def example(folder: Path, name: str = "read.mjs") -> tuple[str, ...]:
     """The command that runs an example in a folder: node looks for packages beside the script."""
-    (folder / "node_modules").symlink_to(modules_with("ioredis", "5"), target_is_directory=True)
+    (folder / "node_modules").symlink_to(modules_with("ioredis@5"), target_is_directory=True)
     shutil.copy(ROOT / "deploy" / "examples" / name, folder / name)
     return ("node", str(folder / name))
