@@ -39,6 +39,7 @@ COMMANDS = {
         "worker.cli.consume.command",
         "Pass events to a command; acknowledge them when it succeeds.",
     ),
+    "forward": ("worker.cli.forward.command", "Send events to an HTTP address, as CloudEvents."),
     "doctor": ("worker.cli.doctor", "Check settings, login, contract, Redis and clocks."),
     "groups": ("worker.cli.groups", "List the consumer groups, or drop one."),
     "dead": ("worker.cli.dead", "List, show, replay or drop dead letters."),

@@ -146,9 +146,23 @@ EVENTS = (
         ("group", "consumer", "resource", "entries", "first", "last", "advice"),
     ),
     LogEvent(
+        "receiver_fails",
+        LogLevel.ERROR,
+        "The receiver of `ordersync forward` takes no event; attempts are slower now.",
+        "Make the receiver answer with 2xx.",
+        ("events", "advice"),
+    ),
+    LogEvent(
+        "forward_unsigned",
+        LogLevel.WARNING,
+        "`ordersync forward` sends events without a signature.",
+        "Set ORDERSYNC_FORWARD__SECRET, and check the signature at the receiver.",
+        ("advice",),
+    ),
+    LogEvent(
         "consume_ending",
         LogLevel.INFO,
-        "`ordersync consume` was asked to stop, and lets its command finish.",
+        "`ordersync consume` or `ordersync forward` was asked to stop, and lets running work finish.",
         fields=("grace_s", "advice"),
     ),
     LogEvent(

@@ -1,0 +1,1 @@
+"""`ordersync forward`: send events to an HTTP address."""
