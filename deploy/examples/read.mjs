@@ -2,7 +2,7 @@
 // Several processes with one group and different names share the work. Needs Node 18.3 or newer and ioredis:
 //
 //   npm install ioredis
-//   node read.mjs redis://127.0.0.1:6399/0 'ordersync:{sandbox}:stream:orders'
+//   node read.mjs redis://127.0.0.1:6379/0 'ordersync:{sandbox}:stream:orders'
 //
 // Options: --group NAME, --consumer NAME (its own, and the same after a restart), --claim-after MS (entries that
 // nobody has touched for so long are taken over), --events N (end after N events), --json (whole events).
@@ -27,7 +27,8 @@ if (positionals.length !== 2 || !(limit > 0) || !(claimAfter > 0)) {
   process.exit(2);
 }
 
-const redis = new Redis(url);
+// A socket as well: unix:///path. The password may come from the environment, where other users do not see it.
+const redis = new Redis(url, { password: process.env.REDISCLI_AUTH });
 redis.on("error", (error) => console.error(`redis: ${error.message}`)); // ioredis connects again by itself
 
 async function createGroup() {
