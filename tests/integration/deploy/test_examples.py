@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ordersync_consumer.dead import DeadLetters
 from tests.support.commands import ordersync
 from tests.support.node import example
 from tests.support.paths import ROOT
@@ -167,6 +168,23 @@ async def test_shell_keeps_what_failed(polled: Bench, shell: tuple[str, ...], tm
     assert (done.returncode, done.stderr) == (0, "")
     first = (await polled.events())[0]
     assert (tmp_path / "tried").read_text().split() == [first.id, first.id]
+    assert await pending(polled) == 0
+
+
+async def test_shell_makes_a_dead_letter(polled: Bench, shell: tuple[str, ...], tmp_path: Path) -> None:
+    """The last permitted attempt does, as the kit writes it; the events behind it come, and nothing stays pending."""
+    first, *others = await polled.events()
+    command = f'[ "$ID" != "{first.id}" ] || exit 3; echo "$ID" >> done; cat > /dev/null'
+    env = program_env() | {"EVENTS": "2", "MAX_DELIVERIES": "2"}
+    done = await run_beside(*shell, "worker-1", "sh", "-c", command, cwd=tmp_path, env=env)
+    assert (done.returncode, await pending(polled)) == (3, 1)
+    done = await run_beside(*shell, "worker-1", "sh", "-c", command, cwd=tmp_path, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "done").read_text().split() == [event.id for event in others[:2]]
+    (letter,) = [each async for each in DeadLetters(polled.redis, polled.account.keys).each("orders")]
+    assert (letter.subject, letter.attempts, letter.reason) == (first.subject, 2, "exit code 3")
+    assert letter.event is not None
+    assert (letter.event.id, letter.event.data) == (first.id, first.data)
     assert await pending(polled) == 0
 
 
