@@ -20,6 +20,7 @@ from tests.support.deployment.dockerfile import stages
 from tests.support.node import modules_with
 from tests.support.paths import ROOT
 from tests.support.tools import program
+from worker.config.settings import secret_names
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET
 from worker.service import daemon
 
@@ -38,7 +39,7 @@ def seconds(text: str) -> int:
 
 def test_it_is_what_the_specification_calls_valid() -> None:
     """By the JSON schema of the Compose specification, and without an error of a linter that knows more than it."""
-    modules = modules_with("dclint", DCLINT)
+    modules = modules_with(f"dclint@{DCLINT}")
     package = modules / "dclint"
     schema = json.loads((package / "schemas" / "compose.schema.json").read_text())
     validator = jsonschema_rs.validator_for(schema)
@@ -112,6 +113,9 @@ def test_secrets_are_files_that_make_secrets_makes(tmp_path: Path) -> None:
         for secret in SERVICES[name]["secrets"]:
             assert COMPOSE["secrets"][secret["source"]]["file"].endswith(secret["target"])
     assert not re.search(r"(SECRET|PASSWORD|REDIS__URL)\S*:\s*['\"]?\$?\w", json.dumps(COMPOSE["services"]))
+    mounted = {secret["target"] for secret in SERVICES["worker"]["secrets"]}
+    assert mounted == {file.name for file in (tmp_path / "secrets" / "worker").iterdir()}
+    assert secret_names() - {"ORDERSYNC_FORWARD__SECRET"} <= mounted  # that of another program
     given = {file.name: file.read_text() for file in (tmp_path / "secrets" / "worker").iterdir()}
     assert given["ORDERSYNC_API__CLIENT_ID"] == CLIENT_ID
     assert given["ORDERSYNC_API__CLIENT_SECRET"] == CLIENT_SECRET

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.deployment.deployed import DEPLOY
+from tests.support.deployment.deployed import DEPLOY, make_secrets
 from tests.support.programs import Program, program_env
-from worker.config.settings import Settings
+from worker.config.settings import Settings, secret_names
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
 from worker.service import daemon, watchdog
 
@@ -23,6 +23,9 @@ pytestmark = pytest.mark.anyio
 UNIT = DEPLOY / "systemd" / "ordersync.service"
 ANALYZE = shutil.which("systemd-analyze")
 needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not on PATH")
+
+OTHERS = {"ORDERSYNC_FORWARD__SECRET"}
+"""The secret settings of programs beside the daemon."""
 
 CONFINED = """
 import ctypes, errno, json, os, sys
@@ -99,17 +102,22 @@ def test_its_times_fit_those_of_the_daemon() -> None:
 def test_secrets_come_as_credentials_alone(tmp_path: Path) -> None:
     """Each is a file named like its setting, of those that make-secrets makes or asks for; none in the environment."""
     loaded = dict(value.split(":", 1) for value in directives("LoadCredential"))
-    assert set(loaded) == {"ORDERSYNC_REDIS__URL", "ORDERSYNC_API__CLIENT_ID", "ORDERSYNC_API__CLIENT_SECRET"}
+    make_secrets(tmp_path / "made", "--sandbox")
+    assert set(loaded) == {file.name for file in (tmp_path / "made" / "worker").iterdir()}
+    assert secret_names() - OTHERS <= set(loaded)
     assert all(path == f"/etc/ordersync/secrets/worker/{name}" for name, path in loaded.items())
     assert "ORDERSYNC_SECRETS_DIR=%d" in directives("Environment")
     assert not [line for line in directives("Environment") if re.match("ORDERSYNC_(REDIS|API)", line)]
-    for name in loaded:
-        (tmp_path / name).write_text(
-            "redis://worker:secret-word@localhost/0\n" if "REDIS" in name else "given\n"
-        )
+    secrets = tmp_path / "made" / "worker"
+    for name, text in {
+        "REDIS__URL": "redis://worker:secret-word@localhost/0",
+        "API__CLIENT_ID": "given",
+    }.items():
+        (secrets / f"ORDERSYNC_{name}").unlink()
+        (secrets / f"ORDERSYNC_{name}").write_text(f"{text}\n")
     done = subprocess.run(
         [sys.executable, "-m", "worker.cli", "config", "show", "--json"],
-        cwd=tmp_path, env=program_env(secrets_dir=str(tmp_path)), capture_output=True, text=True, check=True,
+        cwd=tmp_path, env=program_env(secrets_dir=str(secrets)), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(done.stdout)["api"]["client_id"] == "given"
     assert "secret-word" not in done.stdout
