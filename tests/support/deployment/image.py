@@ -30,6 +30,7 @@ from tests.support.paths import ROOT
 PASSED_ON = ("PIP_", "SSL_CERT_", "REQUESTS_CA_", "http_proxy", "https_proxy", "no_proxy")
 """Names of variables that say how this machine reaches its index of packages; the Dockerfile has nothing of it."""
 SECONDS = 120.0
+READER = "from worker.capture.records.compiled import missing; print(missing, end='')"
 _LEFT_OUT = ("shadow", "shadow-", "gshadow", "gshadow-", "ssl/private")
 
 
@@ -116,7 +117,7 @@ class Folder:
             into = self.inside(target)
             origin = source / name.lstrip("/")
             if origin.is_dir():
-                left_out = shutil.ignore_patterns("__pycache__") if source == ROOT else None
+                left_out = shutil.ignore_patterns("__pycache__", "*.so") if source == ROOT else None
                 shutil.copytree(origin, into, symlinks=True, ignore=left_out, dirs_exist_ok=True)
             else:
                 shutil.copy2(origin, into)
@@ -231,6 +232,8 @@ def check(folder: Folder, image: Stage, place: Path) -> None:
     container, home = Container(folder, image, place / "volume"), folder.workdir
     expect("what builds is not in the image", container.do("ls", "/build", "/src").returncode)
     expect("there is no pip beside the daemon", container.do("ls", "/opt/ordersync/bin/pip").returncode)
+    reader = container.do("/opt/ordersync/bin/python", "-c", READER)
+    expect("the compiled reader is in the image", (reader.returncode, reader.stdout) == (0, ""))
     for path in ("/opt/ordersync", "/etc", "/usr", "/"):
         refused = container.do("touch", f"{path}/x")
         expect(f"{path} cannot be written", refused.returncode and "Read-only file system" in refused.stderr)
