@@ -25,6 +25,7 @@ COMMON = (
 
 OWN = (
     LogField("absent", _COUNT, "records that no longer exist and are not yet published as deleted"),
+    LogField("accounts", _TEXTS, "names of accounts, at most 20"),
     LogField("acknowledged", _COUNT, "events that were acknowledged"),
     LogField("added", _TEXTS, "names of the accounts that are served from now on"),
     LogField("advice", _TEXT, "what to do, with the command where there is one"),
@@ -111,6 +112,7 @@ OWN = (
     LogField("missing", _COUNT, "known records that the full scan did not return"),
     LogField("name", _TEXT, "event name of the line that is not in the catalogue"),
     LogField("newest", Kind.TIME, "latest modification time among the records of the run"),
+    LogField("node", _TEXT, "host and port of a node of a cluster; empty if no node has the slot"),
     LogField("noise", _COUNT, "records whose bytes differ and whose content is the same: not published"),
     LogField("not_told", _COUNT, "occurrences suppressed since the last line of this kind"),
     LogField("oldest_s", _NUMBER, "age of the oldest of them, in seconds"),
@@ -213,6 +215,7 @@ OWN = (
     LogField("verified", _COUNT, "records whose audit entries are all published"),
     LogField("wait_s", _NUMBER, "seconds until the next attempt"),
     LogField("waited_s", _NUMBER, "seconds waited so far"),
+    LogField("waiting", _COUNT, "accounts that wait"),
     LogField("withheld", _COUNT, "values that the privacy policy removed because their fields are not known"),
     LogField("worker", _TEXT, "id of the worker: host, process, random digits"),
 )

@@ -158,6 +158,19 @@ EVENTS = (
         "Start Redis, or correct its address.",
         ("url", "waited_s", "error"),
     ),
+    LogEvent(
+        "slot_unavailable",
+        LogLevel.WARNING,
+        "A node of the cluster does not answer, or a slot is being moved: the accounts there wait, the others go on.",
+        "Start the node, or let its replica take its place.",
+        ("node", "error", "waiting", "accounts", "repeated", "advice"),
+    ),
+    LogEvent(
+        "slot_available",
+        LogLevel.INFO,
+        "Accounts that have waited for a node of the cluster are taken up.",
+        fields=("node", "waiting", "accounts", "after_s"),
+    ),
     LogEvent("accounts_not_planned", LogLevel.DEBUG, "Accounts are due a little later.", fields=("error",)),
     LogEvent(
         "tick_failed",
