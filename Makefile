@@ -66,8 +66,9 @@ hour: $(VENV)/.installed  ## Simulate an hour of a shop in four minutes, with fa
 drill: $(VENV)/.installed  ## Let twelve failures happen, and measure when each surface names the cause (10 minutes, root)
 	@$(BIN)/python -m tests.chaos.drill
 
-bench: $(VENV)/.installed  ## Measure throughput and latency, compared with hand-written scripts
-	@$(BIN)/python -m tests.bench
+bench: $(VENV)/.installed  ## Compare throughput and CPU with scripts of others; ARGS=--peers: with other tools as well
+	@$(BIN)/python -m tests.bench $(ARGS)
+
 
 image: $(VENV)/.installed  ## Run the steps of the Dockerfile in a folder and start the daemon from it (root, Linux)
 	@$(BIN)/python -m tests.support.deployment.image

@@ -23,9 +23,13 @@ def executable() -> str | None:
     return str(beside) if beside.exists() else shutil.which("ordersync")
 
 
-def command() -> list[str]:
-    """One complete read of every enabled resource, then a JSON summary on standard output."""
-    return [executable() or "ordersync", "run", "--once", "--json"]
+def command(program: str | None = None) -> list[str]:
+    """One complete read of every enabled resource, then a JSON summary on standard output.
+
+    Args:
+        program: The `ordersync` command of another checkout.
+    """
+    return [program or executable() or "ordersync", "run", "--once", "--json"]
 
 
 def environment(source: dict[str, str], redis_url: str, in_flight: int) -> dict[str, str]:
@@ -48,7 +52,7 @@ def read_summary(output: str, cpu_seconds: float) -> Result:
 
     Args:
         output: Standard output of the process.
-        cpu_seconds: Of the whole process, start of the interpreter included.
+        cpu_seconds: Of the read, as far as it is known; the engine does not tell.
     """
     (run,) = json.loads(output)
     return Result(

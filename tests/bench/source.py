@@ -18,7 +18,9 @@ import json
 import random
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import parse_qs
@@ -140,11 +142,19 @@ def page_of(query: str) -> tuple[int, int]:
     return max(page, 1), min(max(size, 1), LARGEST_PAGE)
 
 
-def answer(body: bytes, status: str = "200 OK") -> bytes:
-    head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: {len(body)}"
-    )
-    return head.encode() + b"\r\n\r\n" + body
+Answer = tuple[bytes, bytes]
+
+
+def answer(body: bytes, status: str = "200 OK") -> Answer:
+    """The status line, and what follows the date."""
+    head = f"Content-Type: application/json; charset=utf-8\r\nContent-Length: {len(body)}"
+    return f"HTTP/1.1 {status}\r\n".encode(), head.encode() + b"\r\n\r\n" + body
+
+
+@lru_cache(maxsize=1)
+def date_line(second: int) -> bytes:
+    """The header that HTTP asks of a server that has a clock."""
+    return f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
 
 
 class Book:
@@ -160,10 +170,10 @@ class Book:
         self._rng = random.Random(seed)
         self._records = [orjson.dumps(order(index, self._rng, size)) for index in range(orders)]
         self._index = {orjson.loads(record)["id"]: at for at, record in enumerate(self._records)}
-        self._pages: dict[tuple[int, int], bytes] = {}
+        self._pages: dict[tuple[int, int], Answer] = {}
         self._changes = 0
 
-    def page(self, query: str) -> bytes:
+    def page(self, query: str) -> Answer:
         """The whole answer to a search, rendered the first time."""
         key = page_of(query)
         kept = self._pages.get(key)
@@ -176,14 +186,14 @@ class Book:
                 self._pages[key] = kept
         return kept
 
-    def one(self, order_id: str) -> bytes:
+    def one(self, order_id: str) -> Answer:
         """The whole answer to a read by id."""
         at = self._index.get(order_id)
         if at is None:
             return answer(b'{"errors":[{"errorMessage":"not found"}]}', "404 Not Found")
         return answer(b'{"order":' + self._records[at] + b"}")
 
-    def change(self, count: int) -> bytes:
+    def change(self, count: int) -> Answer:
         """Change some orders; the answer holds their ids."""
         ids = []
         for at in self._rng.sample(range(len(self._records)), min(count, len(self._records))):
@@ -251,11 +261,12 @@ class Server(asyncio.Protocol):
         else:
             self._write(answer(b'{"errors":[{"errorMessage":"no such path"}]}', "404 Not Found"), 0)
 
-    def _write(self, response: bytes, latency: float) -> None:
+    def _write(self, response: Answer, latency: float) -> None:
         if latency:
             asyncio.get_running_loop().call_later(latency, self._write, response, 0)
         elif self._transport is not None:
-            self._transport.write(response)
+            status, rest = response
+            self._transport.writelines((status, date_line(int(time.time())), rest))
 
 
 async def serve(orders: int, size: int, latency: float, *, watch_stdin: bool) -> None:
