@@ -69,6 +69,8 @@ drill: $(VENV)/.installed  ## Let twelve failures happen, and measure when each 
 bench: $(VENV)/.installed  ## Compare throughput and CPU with scripts of others; ARGS=--peers: with other tools as well
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+scale: $(VENV)/.installed  ## Measure what many accounts cost and how fresh they are (SCALE="--accounts 500 --processes 2")
+	@$(BIN)/python -m tests.bench.scale $(SCALE)
 
 image: $(VENV)/.installed  ## Run the steps of the Dockerfile in a folder and start the daemon from it (root, Linux)
 	@$(BIN)/python -m tests.support.deployment.image
