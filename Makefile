@@ -66,6 +66,9 @@ hour: $(VENV)/.installed  ## Simulate an hour of a shop in four minutes, with fa
 drill: $(VENV)/.installed  ## Let twelve failures happen, and measure when each surface names the cause (10 minutes, root)
 	@$(BIN)/python -m tests.chaos.drill
 
+fuzz: $(VENV)/.installed  ## Give 200,000 inputs that nobody would write to all that reads inputs of others (INPUTS=...)
+	@$(BIN)/python -m tests.chaos.fuzz --inputs $(or $(INPUTS),200000)
+
 bench: $(VENV)/.installed  ## Compare throughput and CPU with scripts of others; ARGS=--peers: with other tools as well
 	@$(BIN)/python -m tests.bench $(ARGS)
 
