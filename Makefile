@@ -69,6 +69,9 @@ drill: $(VENV)/.installed  ## Let twelve failures happen, and measure when each 
 fuzz: $(VENV)/.installed  ## Give 200,000 inputs that nobody would write to all that reads inputs of others (INPUTS=...)
 	@$(BIN)/python -m tests.chaos.fuzz --inputs $(or $(INPUTS),200000)
 
+fuzz-content: $(VENV)/.installed  ## Give a million records to the compiled reader under sanitizers, and to Python (INPUTS=...)
+	@$(BIN)/python -m tests.chaos.fuzz_content --inputs $(or $(INPUTS),1000000)
+
 bench: $(VENV)/.installed  ## Compare throughput and CPU with scripts of others; ARGS=--peers: with other tools as well
 	@$(BIN)/python -m tests.bench $(ARGS)
 
