@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types imports unit integration chaos soak delivery model hour bench image docs site lock release clean install
+.PHONY: sbom licenses audit help run test lint types imports unit integration chaos soak delivery contracts model hour drill fuzz fuzz-content bench scale image docs site lock release clean install
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -83,6 +83,7 @@ image: $(VENV)/.installed  ## Run the steps of the Dockerfile in a folder and st
 
 docs: $(VENV)/.installed  ## Generate the schemas in deploy/ and the pages in docs/ from the code, and record what commands print
 	@$(BIN)/python -m worker.contracts deploy
+	@$(BIN)/python -m tools.licenses
 	@$(BIN)/python -m tests.recorded docs/reference/command-output.md
 
 site: $(VENV)/.installed  ## Build the documentation site into site/ (strict)
@@ -94,9 +95,25 @@ lock: $(VENV)/.installed  ## Update the locked version of every dependency
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --all-extras -c requirements.lock -o requirements-dev.lock pyproject.toml
 	@echo 'hatchling>=1.27' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -c requirements-dev.lock -o requirements-build.lock -
 	@echo 'twine>=6.1' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -c requirements-dev.lock -o requirements-release.lock -
+	@printf 'cyclonedx-bom>=7\npip-audit>=2.9\n' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -c requirements-dev.lock -o requirements-supply.lock -
 
 release: $(VENV)/.installed  ## Build the sdist and the wheel in dist/ and check both in clean environments
 	@$(BIN)/python -m tools.release
+
+sbom: $(VENV)/.installed  ## Write a bill of materials of the locked packages into dist/ (CycloneDX)
+	@$(BIN)/python -m tools.sbom
+
+licenses: $(VENV)/.installed  ## Write the page of the licences of the locked packages, which must be allowed
+	@$(BIN)/python -m tools.licenses
+
+# An environment of its own: what audits is not what is audited.
+.make/supply/.installed: requirements-supply.lock
+	@$(PYTHON) -m venv --clear .make/supply
+	@.make/supply/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-supply.lock
+	@touch $@
+
+audit: .make/supply/.installed  ## Look up known vulnerabilities of the locked packages; says what could not be looked up
+	@.make/supply/bin/python -m tools.audit $(AUDIT) requirements.lock requirements-build.lock
 
 clean:  ## Remove the environment and all caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
