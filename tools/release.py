@@ -1,45 +1,26 @@
-"""Build the source distribution and the wheel, and check each in an environment of its own.
+"""Build the source distributions and the wheels, and check each in an environment of its own.
 
     python -m tools.release    what `make release` runs; docs/project/releasing.md says when
 
-The wheel is built from the unpacked source distribution, so a file that is missing there fails here. Nothing is
-uploaded and no tag is set.
+There are two distributions: ordermesh-sync, and its consumer kit. A wheel is built from the unpacked source
+distribution, so a file that is missing there fails here. Nothing is uploaded and no tag is set.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
-import tomllib
-import venv
+from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-DIST = ROOT / "dist"
+from tools.environments import DIST, ROOT, environment, pip_of, run, version_of
+from tools.sbom import write as write_bill
+
 ORDERS = 200
-
-
-def run(*command: str | Path, cwd: Path, quiet: bool = False) -> str:
-    """Run a program without this project's settings in its environment. Return its output; exit if it fails."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("ORDERSYNC_", "PYTHON"))}
-    env["ORDERSYNC_DATA_DIR"] = str(cwd / "data")
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=cwd,
-        env=env,
-        stdout=subprocess.PIPE if quiet else None,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"release: failed with exit code {done.returncode}: {' '.join(map(str, command))}")
-    return done.stdout or ""
 
 
 def step(text: str) -> None:
@@ -47,36 +28,34 @@ def step(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def build(folder: Path) -> tuple[Path, Path, Path]:
-    """Build both into `dist`. Return the source distribution, the wheel, and where the first was unpacked."""
-    shutil.rmtree(DIST, ignore_errors=True)
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A distribution: its two files in `dist`, and where the source distribution was unpacked."""
+
+    sdist: Path
+    wheel: Path
+    source: Path
+
+
+def build(project: Path, name: str, folder: Path) -> Built:
+    """Build a distribution into `dist`, which is unpacked below `folder`."""
     hatchling = (sys.executable, "-m", "hatchling", "build", "--directory", DIST, "--target")
-    run(*hatchling, "sdist", cwd=ROOT)
-    (sdist,) = DIST.glob("*.tar.gz")
+    run(*hatchling, "sdist", cwd=project)
+    (sdist,) = DIST.glob(f"{name}-*.tar.gz")
     with tarfile.open(sdist) as archive:
         archive.extractall(folder, filter="data")
-    (source,) = folder.iterdir()
-    run(*hatchling, "wheel", cwd=source)
-    (wheel,) = DIST.glob("*.whl")
-    return sdist, wheel, source
+    (source,) = folder.glob(f"{name}-*")
+    # For every machine, so without the compiled reader. An installation of the source distribution compiles it.
+    run("env", "ORDERSYNC_COMPILED=off", *hatchling, "wheel", cwd=source)
+    (wheel,) = DIST.glob(f"{name}-*.whl")
+    return Built(sdist, wheel, source)
 
 
-def environment(folder: Path, lock: str) -> Path:
-    """Create an environment with the packages of a lock, each file checked by its hash. Return its programs."""
-    venv.create(folder, with_pip=True)
-    run(*_pip(folder / "bin"), "install", "--quiet", "--require-hashes", "-r", ROOT / lock, cwd=folder)
-    return folder / "bin"
-
-
-def _pip(programs: Path) -> tuple[str | Path, ...]:
-    return programs / "python", "-m", "pip", "--disable-pip-version-check"
-
-
-def try_it(programs: Path, package: Path, version: str, folder: Path) -> None:
-    """Install a package without its dependencies, which are there, and read a sandbox with it."""
-    install = ("install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", package)
-    run(*_pip(programs), *install, cwd=folder)
-    run(*_pip(programs), "check", cwd=folder)
+def try_it(programs: Path, kit: Path, package: Path, version: str, folder: Path) -> None:
+    """Install the kit and a package without their dependencies, which are there, and read a sandbox with it."""
+    install = ("install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", kit, package)
+    run(*pip_of(programs), *install, cwd=folder)
+    run(*pip_of(programs), "check", cwd=folder)
     ordersync = programs / "ordersync"
     shown = run(ordersync, "--version", cwd=folder, quiet=True).strip()
     if shown != f"ordersync {version}":
@@ -95,29 +74,39 @@ def main() -> None:
         sys.exit(
             f"release: commit or remove these files first, or they become part of the release:\n{changed}"
         )
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    version = version_of(ROOT)
+    if version_of(ROOT / "consumer") != version:
+        sys.exit(f"release: consumer/pyproject.toml must have version {version} as well")
     with tempfile.TemporaryDirectory(prefix="ordersync-release-") as name:
         folder = Path(name)
         for inner in ("unpacked", "work"):
             (folder / inner).mkdir()
         step(f"Build version {version}")
-        sdist, wheel, source = build(folder / "unpacked")
+        shutil.rmtree(DIST, ignore_errors=True)
+        kit = build(ROOT / "consumer", "ordersync_consumer", folder / "unpacked")
+        engine = build(ROOT, "ordermesh_sync", folder / "unpacked")
+        packages = [kit.sdist, kit.wheel, engine.sdist, engine.wheel]
 
         step("Check the metadata")
         twine = environment(folder / "twine", "requirements-release.lock") / "twine"
-        run(twine, "check", "--strict", sdist, wheel, cwd=folder)
+        run(twine, "check", "--strict", *packages, cwd=folder)
 
         step("Install the wheel and read a sandbox")
-        try_it(environment(folder / "wheel", "requirements.lock"), wheel, version, folder / "work")
+        programs = environment(folder / "wheel", "requirements.lock")
+        try_it(programs, kit.wheel, engine.wheel, version, folder / "work")
+
+        step("Write the bill of materials")
+        supply = environment(folder / "supply", "requirements-supply.lock")
+        bill = write_bill(supply, programs, version, folder / "work")
 
         step("Install the source distribution, read a sandbox, run its unit tests")
         programs = environment(folder / "sdist", "requirements-dev.lock")
-        try_it(programs, sdist, version, folder / "work")
+        try_it(programs, kit.sdist, engine.sdist, version, folder / "work")
         tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "tests/unit")
-        run(programs / "python", *tests, cwd=source)
+        run(programs / "python", *tests, cwd=engine.source)
 
     step("Done")
-    for package in (sdist, wheel):
+    for package in (*packages, bill):
         print(f"{hashlib.sha256(package.read_bytes()).hexdigest()}  dist/{package.name}")
 
 
