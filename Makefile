@@ -91,8 +91,8 @@ site: $(VENV)/.installed  ## Build the documentation site into site/ (strict)
 
 lock: $(VENV)/.installed  ## Update the locked version of every dependency
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra sandbox --extra otel -o requirements.lock pyproject.toml
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --all-extras -c requirements.lock -o requirements-dev.lock pyproject.toml
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-emit-package ordersync-consumer --no-header --python-version 3.11 --extra embedded --extra sandbox --extra otel -o requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-emit-package ordersync-consumer --no-header --python-version 3.11 --all-extras -c requirements.lock -o requirements-dev.lock pyproject.toml
 	@echo 'hatchling>=1.27' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -c requirements-dev.lock -o requirements-build.lock -
 	@echo 'twine>=6.1' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -c requirements-dev.lock -o requirements-release.lock -
 	@printf 'cyclonedx-bom>=7\npip-audit>=2.9\n' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 -c requirements-dev.lock -o requirements-supply.lock -
