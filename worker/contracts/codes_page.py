@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
+from ordersync_consumer import errors as consumer_errors
 from worker import errors
 from worker.contracts.markdown import page, table
+from worker.errors import ordermesh, receivers, redis, refusals
 from worker.service.watchdog import HANG_STATUS
 
 if TYPE_CHECKING:
@@ -34,10 +36,14 @@ _EXIT_CODES = (
     ("1", "`resync --wait`, `resync --dry-run`", "The resync did not finish, or some ids were not found."),
     ("1", "`dead replay`", "At least one letter could not be replayed and is kept."),
     ("1", "`resume`", "The resource was resumed, but its account is still paused."),
-    ("1", "`consume`", "The consumer group was dropped."),
-    ("2", "every command", "An option, an argument or a setting is wrong."),
+    ("1", "`consume`", "The consumer group was dropped, or with `--once` the command fails for every event."),
+    ("2", "every command", "An option, an argument or a setting is wrong, or OrderMesh refuses the login."),
     ("2", "`consume`", "The command cannot be started, or another process uses the same `--name`."),
-    ("3", "every command", "Redis, the gateway or the login cannot be reached or refuses the worker."),
+    (
+        "3",
+        "every command",
+        "Redis or the gateway cannot be reached or refuses the command; reading works while Redis refuses writes.",
+    ),
     (
         str(HANG_STATUS),
         "`run`",
@@ -63,16 +69,26 @@ def codes_page() -> str:
         "Results go to standard output, messages and logs to standard error.",
         "## Exit codes\n\n" + table(("code", "command", "meaning"), _EXIT_CODES),
         f"## Error codes\n\n{_CODES}",
-        table(("error code", "class in `worker/errors.py`", "meaning", "exit code"), rows),
+        table(("error code", "class in `worker/errors`", "meaning", "exit code"), rows),
     )
 
 
 def _errors() -> Iterator[type[errors.OrdersyncError]]:
-    """Yield the classes of the errors module that have a code of their own, in the order of the module."""
-    for value in vars(errors).values():
-        is_error = isinstance(value, type) and issubclass(value, errors.OrdersyncError)
-        if is_error and value.__module__ == errors.__name__ and "code" in vars(value):
+    """Yield the classes of errors that have a code of their own, in the order in which they are defined."""
+    shared = [value for value in vars(errors).values() if _module_of(value) == consumer_errors.__name__]
+    own = [
+        value
+        for module in (redis, receivers, ordermesh, refusals)
+        for value in vars(module).values()
+        if _module_of(value) == module.__name__
+    ]
+    for value in (*shared, *own):
+        if isinstance(value, type) and issubclass(value, errors.OrdersyncError) and "code" in vars(value):
             yield value
+
+
+def _module_of(value: object) -> str:
+    return str(getattr(value, "__module__", ""))
 
 
 def _first_line(error: type[errors.OrdersyncError]) -> str:
