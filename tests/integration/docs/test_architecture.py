@@ -34,7 +34,7 @@ def test_cited_facts_exist() -> None:
     sections = set(re.findall(r"^#+ ([\d.]*\d)\.? ", read("docs/reference/api-facts.md"), re.MULTILINE))
     cited = {
         number
-        for folder in ("worker", "jobs", "tests")
+        for folder in ("consumer", "worker", "jobs", "tests")
         for path in (ROOT / folder).rglob("*.py")
         for number in _CITED.findall(path.read_text(encoding="utf-8"))
     }
