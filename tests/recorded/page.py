@@ -23,6 +23,8 @@ _SHAPES = (
         re.compile(r"clock (?:agrees with ours within AMOUNT|is AMOUNT (?:behind|ahead of) ours)"),
         "clock is so",
     ),
+    # The compiled reader is there where a C compiler was.
+    (re.compile(r"(?:ok|note)\s+records are read by .*"), "records are read"),
     (re.compile(r"(?<!\w)-?\d+(?:\.\d+)?|\d+(?:\.\d+)?"), "N"),
     (re.compile(r"Valkey|Redis"), "SERVER"),
     (re.compile(r"[ \t]+"), " "),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import re
 import shlex
 import signal
@@ -24,6 +25,7 @@ from tests.support.commands import ordersync
 from tests.support.programs import login_settings, program_env
 from tests.support.servers import Server
 from tests.support.waiting import PATIENCE
+from tests.support.webhooks import webhook_receiver
 from worker.cli import cli
 from worker.sandbox import SandboxServer
 
@@ -33,19 +35,19 @@ FAILING = "cat > /dev/null; echo no ribbon left >&2; exit 1"
 
 
 class Scene:
-    """Plays it in a folder, and records what commands print."""
+    """Plays it in a folder, and records what commands print. `redis_url`: of a Redis of any kind; `more`: settings."""
 
-    def __init__(self, folder: Path, server: Server, sandbox: SandboxServer) -> None:
-        self._folder, self._server, self._sandbox = folder, server, sandbox
+    def __init__(self, folder: Path, redis_url: str, sandbox: SandboxServer, **more: str) -> None:
+        self._folder, self._sandbox = folder, sandbox
         polled = '{"orders": 1, "shipments": 1, "notes": 1}'
         self._settings = login_settings(
-            sandbox, server.url, folder / "data", poll__intervals=polled, reconcile__lag="0"
+            sandbox, redis_url, folder / "data", poll__intervals=polled, reconcile__lag="0", **more
         )
         self._began = datetime.now(UTC)
         self.examples: list[Example] = []
         self._names = {
             sandbox.url: "http://127.0.0.1:8080",
-            server.url: "redis://127.0.0.1:6379/0",
+            redis_url: "redis://127.0.0.1:6379/0",
             str(folder): "/var/lib/ordersync",
             f"{getpass.getuser()}@{socket.gethostname()}": "ann@ops-1",
         }
@@ -61,6 +63,7 @@ class Scene:
             self._dead_letters_and_replay()
             self._resyncs(order)
             self._pausing()
+            self._erasing(order)
         return self.examples
 
     # The parts of it
@@ -69,12 +72,26 @@ class Scene:
         self._show("completion bash", keep=8)
         self._show_running("sandbox --orders 100", "sandbox", "--orders", "100", "--port", "0")
         self._show("config show", keep=12)
+        self._show("schema", keep=12)
         self._show("contract show", keep=12)
         document = httpx.get(f"{self._sandbox.url}/openapi.json", timeout=PATIENCE)
         (self._folder / "vendor.json").write_bytes(document.content)
         self._show("contract import vendor.json --output contract.toml", keep=12)
         self._show("doctor")
         self._show("contract probe orders", keep=17)
+        self._accounts()
+
+    def _accounts(self) -> None:
+        """One that is kept in Redis, and is gone before the worker starts."""
+        self._settings["secret_key"] = os.urandom(16).hex()
+        (self._folder / "acme.secret").write_text("made-up\n")
+        (self._folder / "acme.secret").chmod(0o600)
+        self._show("accounts add acme --client-id 4711 --client-secret-file acme.secret")
+        self._show("accounts disable acme --reason 'contract ended'")
+        self._show("accounts list")
+        self._show("accounts enable acme")
+        self._show("accounts remove acme --yes")
+        del self._settings["secret_key"]
 
     def _first_reads(self) -> str:
         """Everything, and then what has changed; the id of the order that did."""
@@ -88,9 +105,14 @@ class Scene:
 
     def _consumers(self) -> None:
         self._show_program("consume --group warehouse orders --once -- wc -l")
+        with webhook_receiver() as receiver:
+            self._names[receiver.url] = "http://127.0.0.1:8088/events"
+            self._show(f"forward --group shop --once --to {receiver.url}")
         line = "consume --group gifts notes --once --name gifts-1 --max-deliveries 1 -- sh -c"
         self._call(*shlex.split(line), FAILING)
         self._show("groups")
+        self._show("groups create search orders --from 1h")
+        self._show("groups show warehouse")
 
     def _looking(self, order: str) -> None:
         self._show("status")
@@ -120,6 +142,13 @@ class Scene:
         self._show(f"dead drop {letters[1]['id']} --yes")
         self._show("replay --group warehouse orders --since 2h --dry-run")
         self._show("groups drop gifts --yes")
+        self._call("groups", "drop", "search", "--yes")
+        self._show("history")
+        self._show_running("ui", "ui", "--port", "0")
+
+    def _erasing(self, order: str) -> None:
+        self._show(f"erase {order} --dry-run")
+        self._show(f"erase {order} --yes")
 
     def _resyncs(self, order: str) -> None:
         self._show(f"resync orders --id {order} --force --dry-run")
@@ -208,7 +237,7 @@ class Scene:
     def _record(self, line: str, output: str, code: int, keep: int) -> None:
         command, path = cli_command(shlex.split(line))
         text = readable(_WORKER.sub("ops-1-4711-9c1e", output), self._began, self._names)
-        shown = readable(line, self._began, {})
+        shown = readable(line, self._began, self._names)
         self.examples.append(
             Example(path, command.get_short_help_str(200), f"ordersync {shown}", cut(text, keep), code)
         )
@@ -249,6 +278,6 @@ def record(folder: Path) -> list[Example]:
     server.start()
     try:
         with SandboxServer(orders=6) as sandbox:
-            return Scene(folder, server, sandbox).play()
+            return Scene(folder, server.url, sandbox).play()
     finally:
         server.stop(kill=True)

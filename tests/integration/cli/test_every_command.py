@@ -30,25 +30,41 @@ ORDERSYNC = Path(sys.executable).with_name("ordersync")
 WITHOUT_JSON = {
     "run",
     "consume",
+    "forward",
     "completion",
     "dead replay",
     "dead drop",
+    "groups create",
     "groups drop",
     "contract import",
     "sandbox",
+    "schema",
     "resyncs cancel",
     "resyncs resume",
+    "ui",
+    "accounts add",
+    "accounts disable",
+    "accounts enable",
+    "accounts remove",
 }
 """Those that print no data, or say what they have done. (`run --once` and `sandbox` have it for their first words.)"""
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "consume": ("--group", "g", "--", "cat"),
+    "forward": ("--group", "g", "--to", "http://127.0.0.1:9/"),
+    "accounts add": ("acme", "--client-id", "x", "--client-secret-file", __file__),
+    "accounts disable": ("acme", "--reason", "x"),
+    "accounts enable": ("acme",),
+    "accounts remove": ("acme", "--yes"),
     "dead show": ("1-1",),
     "dead replay": ("1-1",),
     "dead drop": ("1-1", "--yes"),
+    "groups create": ("g", "orders"),
     "groups drop": ("g", "--yes"),
+    "groups show": ("g",),
     "replay": ("--group", "g", "--since", "1h"),
     "runs show": ("a",),
     "timeline": ("a",),
+    "erase": ("a", "--offline"),
     "pause": ("--reason", "x"),
     "tail": ("--no-follow",),
     "run": ("--once",),
@@ -58,7 +74,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 }
 """What a command needs at least, to get as far as Redis."""
 WITHOUT_REDIS = {
-    "sandbox", "health", "config show", "contract show", "contract import", "completion", "doctor",
+    "sandbox", "health", "config show", "schema", "contract show", "contract import", "completion", "doctor",
 }  # fmt: skip
 """Those that need none. (`doctor` tells what is wrong with it, and that is its work.)"""
 

@@ -22,18 +22,23 @@ from tests.support.streams import KEYS, fields_of
 from worker.cli import cli
 from worker.keys import KeySpace
 
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 OTHERS = {
     *(
         "apt",
         "chmod",
         "curl",
+        "datamodel-codegen",
         "docker",
+        "helm",
+        "kubectl",
         "git",
         "install",
         "journalctl",
         "jq",
         "node",
+        "npx",
+        "openssl",
         "pip",
         "printf",
         "python3",
@@ -44,7 +49,17 @@ OTHERS = {
 FILES = ("vendor.json", "contract.toml", "orders.txt", "faults.toml")
 """Files that a documented command reads."""
 LOOK = {
-    *("config show", "contract show", "coverage", "dead list", "groups", "resyncs", "runs list", "status"),
+    *(
+        "config show",
+        "contract show",
+        "coverage",
+        "dead list",
+        "groups",
+        "resyncs",
+        "runs list",
+        "schema",
+        "status",
+    ),
     *("timeline", "replay", "completion"),
 }
 """Commands that change nothing (`replay` with --dry-run) and end: their lines are run."""
@@ -189,7 +204,7 @@ def looks(words: list[str]) -> bool:
     is_one = any(words[: len(name.split())] == name.split() for name in LOOK) or words[0] == "runs"
     return (
         is_one
-        and not {"--watch", "cancel", "drop", "resume"} & set(words)
+        and not {"--watch", "cancel", "create", "drop", "resume"} & set(words)
         and (words[0] != "replay" or "--dry-run" in words)
     )
 
