@@ -15,7 +15,12 @@ HOSTILE = "".join(text.encode("utf-8", "ignore").decode() for text in TEXTS)
 """All of it that UTF-8 can say."""
 HALF = "half\ud83d".encode("utf-8", "surrogatepass")
 
-MARKUP = "\"'><script>document.title='owned'</script><img src=x onerror=alert(1)>{{7*7}}</svg>"
+FACTORS = (104_729, 1_299_709)
+"""Two primes, whose product is in no time, port, count or id that a page shows by chance."""
+MARKUP = (
+    "\"'><script>document.title='owned'</script><img src=x onerror=alert(1)>"
+    f"{{{{{FACTORS[0]}*{FACTORS[1]}}}}}</svg>"
+)
 """What a browser would obey, in text, in an attribute or in a template."""
 
 
