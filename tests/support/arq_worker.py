@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 from jobs.arq_worker import make_queue
 from jobs.lane_worker import LaneWorker
@@ -16,6 +19,7 @@ from jobs.worker import make_lane_worker
 from tests.support.worker import Bench
 from worker.cancellation import end
 from worker.capture.lanes import Lane
+from worker.capture.state.run import Run
 from worker.keys import KeySpace
 from worker.services import Services
 
@@ -65,6 +69,42 @@ async def working(bench: Bench, url: str, worker_id: str = "test-1") -> AsyncIte
         yield worker
         assert not task.done(), "the worker has ended"
     finally:
-        await end(task)
-        with contextlib.suppress(asyncio.CancelledError):
-            await worker.close()
+        await end_worker(worker, task)
+
+
+async def set_cursor(bench: Bench, **fields: float) -> None:
+    await bench.redis.hset(bench.account.keys.cursor("orders"), mapping=fields)
+
+
+class Polls:
+    """Stands in for the poller where a test asks when it is called, not what it does."""
+
+    def __init__(self, seconds: float = 0.0, bench: Bench | None = None) -> None:
+        self.at: list[float] = []
+        self.under_way = self.most_under_way = 0
+        self._seconds, self._bench = seconds, bench
+
+    async def poll(self, *_: Any, **__: Any) -> Run:
+        """Takes its time and does nothing, but that it is not due for a while where it knows the cursor."""
+        self.at.append(time.time())
+        if self._bench:
+            # a pause, longer than the interval
+            await set_cursor(self._bench, due_at=time.time() + 600, failures=1, baseline=1)
+        self.under_way += 1
+        self.most_under_way = max(self.under_way, self.most_under_way)
+        try:
+            await asyncio.sleep(self._seconds)
+        finally:
+            self.under_way -= 1
+        return Run("run", "default", "orders", "sweep", "poll", 0.0, 0.0)
+
+
+def with_polls(bench: Bench, polls: Polls) -> None:
+    bench.services.accounts = {"default": replace(bench.account, poller=polls)}  # type: ignore[arg-type] # duck-typed
+
+
+async def end_worker(worker: Any, running: asyncio.Future[None]) -> None:
+    """As the daemon ends it."""
+    await end(running)
+    with contextlib.suppress(asyncio.CancelledError):
+        await worker.close()
