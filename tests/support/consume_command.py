@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.commands import ordersync
-from tests.support.consuming import KEYS, Stage
+from tests.support.consuming import Stage
 from tests.support.programs import Program
-
-STREAM = KEYS.stream("orders")
 
 
 @dataclass(slots=True)

@@ -11,10 +11,7 @@ from redis.asyncio import Redis
 from ordersync_consumer import Consumer, Delivery
 from ordersync_consumer.dead import DeadLetter, DeadLetters
 from ordersync_consumer.envelope import event_id
-from tests.support.streams import fields_of
-from worker.keys import Keys
-
-KEYS = Keys("default")
+from tests.support.streams import KEYS, fields_of
 
 
 class FastClock:

@@ -12,8 +12,9 @@ import pytest
 
 from ordersync_consumer.envelope import FIELDS
 from tests.support.commands import ordersync
-from tests.support.consume_command import STREAM, Shop, subjects
+from tests.support.consume_command import Shop, subjects
 from tests.support.programs import ordersync_process, program_env, run_beside
+from tests.support.streams import STREAM
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,9 @@ import psutil
 import pytest
 
 from tests.support.commands import ordersync
-from tests.support.consume_command import STREAM, Shop, subjects
+from tests.support.consume_command import Shop, subjects
 from tests.support.servers import free_port
+from tests.support.streams import STREAM
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio

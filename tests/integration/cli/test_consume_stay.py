@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.support.consume_command import Shop
-from tests.support.consuming import KEYS
+from tests.support.streams import KEYS
 
 pytestmark = pytest.mark.anyio
 

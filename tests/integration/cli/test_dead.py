@@ -17,8 +17,9 @@ import pytest
 
 from ordersync_consumer import Delivery
 from tests.support.commands import ordersync
-from tests.support.consuming import KEYS, Stage
+from tests.support.consuming import Stage
 from tests.support.programs import program_env
+from tests.support.streams import KEYS, STREAM
 from tests.support.waiting import PATIENCE
 from tests.support.worker import BenchMaker
 from worker.errors import DataError
@@ -26,7 +27,7 @@ from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio
 
-DEAD, STREAM = KEYS.dead("orders"), KEYS.stream("orders")
+DEAD = KEYS.dead("orders")
 
 
 @dataclass(slots=True)

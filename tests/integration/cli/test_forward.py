@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import ordersync
-from tests.support.consuming import KEYS, Stage
+from tests.support.consuming import Stage
 from tests.support.generators import python_tools, ran
 from tests.support.programs import Program
 from tests.support.servers import free_port
@@ -30,7 +30,6 @@ from worker.redis.connections import connect
 pytestmark = pytest.mark.anyio
 
 SECRET, OLD_SECRET = "whsec_" + "bmV3" * 8, "whsec_" + "b2xk" * 8
-STREAM = KEYS.stream("orders")
 
 
 @dataclass(slots=True)

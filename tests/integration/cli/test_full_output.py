@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.consuming import KEYS, Stage
+from tests.support.consuming import Stage
 from tests.support.programs import login_settings, program_env
+from tests.support.streams import KEYS
 from tests.support.waiting import eventually
 from tests.support.webhooks import webhook_receiver
 from worker.redis.connections import connect

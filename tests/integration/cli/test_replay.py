@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from tests.support.commands import ordersync
-from tests.support.consuming import KEYS, Stage, ids
-from tests.support.streams import Writer
+from tests.support.consuming import Stage, ids
+from tests.support.streams import STREAM, Writer
 from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio
 
-STREAM = KEYS.stream("orders")
 START = 1_772_445_600_000
 """2026-03-02T10:00:00Z, in ms: when the first event was published; the others a minute apart."""
 HINT = (

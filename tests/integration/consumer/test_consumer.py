@@ -9,11 +9,11 @@ from functools import partial
 import pytest
 
 from ordersync_consumer import Backoff, Consumer, Delivery, Reject
-from tests.support.consuming import KEYS, FastClock, Stage, ids
+from tests.support.consuming import FastClock, Stage, ids
+from tests.support.streams import STREAM
 from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.anyio
-STREAM = KEYS.stream("orders")
 
 
 def holds(consumer: Consumer, number: int) -> bool:

@@ -12,8 +12,8 @@ import pytest
 
 from ordersync_consumer import Delivery, Reject
 from ordersync_consumer.consumer.dead_letter_writer import DeadLetterWriter
-from tests.integration.consumer.test_consumer import STREAM
-from tests.support.consuming import KEYS, Stage, ids
+from tests.support.consuming import Stage, ids
+from tests.support.streams import KEYS, STREAM
 from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.anyio

@@ -20,16 +20,16 @@ from ordersync_consumer import Backoff, Consumer, Delivery, Reject, Trimmed
 from ordersync_consumer.consumer.connection import DedicatedConnection
 from ordersync_consumer.consumer.dead_letter_writer import DeadLetterWriter
 from ordersync_consumer.consumer.retry import RetryForever
-from tests.support.consuming import KEYS, FastClock, Stage, ids
+from tests.support.consuming import FastClock, Stage, ids
 from tests.support.paths import ROOT
 from tests.support.programs import program_env
 from tests.support.servers import Server
+from tests.support.streams import STREAM
 from tests.support.waiting import PATIENCE, eventually
 from worker.errors import ConsumerReplaced, GroupGone, SettingsError
 from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio
-STREAM = KEYS.stream("orders")
 
 
 class Told:

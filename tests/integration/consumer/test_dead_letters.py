@@ -12,8 +12,9 @@ from ordersync_consumer import Delivery
 from ordersync_consumer.dead import DeadLetter, DeadLetters, DeadLetterSummary, parse
 from ordersync_consumer.groups import Groups
 from ordersync_consumer.replay import ReplayRange, replay
-from tests.support.consuming import KEYS, Stage, ids
+from tests.support.consuming import Stage, ids
 from tests.support.servers import Server
+from tests.support.streams import KEYS
 from tests.support.waiting import eventually
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.state.parked import apply_retries, retry_parked

@@ -13,14 +13,10 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ordersync_consumer import FunctionMissing, load_functions
 from ordersync_consumer.functions import FUNCTIONS, function
 from ordersync_consumer.scripts import library_of
-from tests.support.streams import fields_of
-from worker.keys import Keys
+from tests.support.streams import KEYS, STREAM, fields_of
 from worker.redis import functions as all_functions
 
 pytestmark = pytest.mark.anyio
-
-KEYS = Keys("default")
-STREAM = KEYS.stream("orders")
 
 
 @pytest.fixture

@@ -16,13 +16,13 @@ from redis.asyncio.client import Pipeline
 
 from ordersync_consumer import Delivery
 from ordersync_consumer.idempotency import WEEK, RedisOnce, SqlOnce
-from tests.support.consuming import KEYS, Stage
+from tests.support.consuming import Stage
 from tests.support.servers import Server
+from tests.support.streams import KEYS
 from tests.support.waiting import PATIENCE
 from worker.errors import SettingsError
 
 pytestmark = pytest.mark.anyio
-STREAM = KEYS.stream("orders")
 
 
 def count(key: str = "stock") -> Any:

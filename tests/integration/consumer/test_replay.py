@@ -11,14 +11,14 @@ import pytest
 from ordersync_consumer import Delivery
 from ordersync_consumer.groups import Groups
 from ordersync_consumer.replay import CHUNK, ReplayRange, ReplayResult, replay
-from tests.support.consuming import KEYS, Stage, ids
+from tests.support.consuming import Stage, ids
+from tests.support.streams import KEYS, STREAM
 from tests.support.waiting import eventually
 from worker.errors import NotReplayable, SettingsError
 from worker.redis import scripts
 from worker.redis.connections import answer
 
 pytestmark = pytest.mark.anyio
-STREAM = KEYS.stream("orders")
 
 
 async def again(stage: Stage, group: str = "g", **bounds: Any) -> ReplayResult:

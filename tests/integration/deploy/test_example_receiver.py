@@ -10,10 +10,11 @@ import httpx
 import pytest
 
 from ordersync_consumer.envelope import parse
-from tests.support.consuming import KEYS, Stage
+from tests.support.consuming import Stage
 from tests.support.paths import ROOT
 from tests.support.programs import Program, ordersync_process, program_env, run_beside
 from tests.support.servers import free_port
+from tests.support.streams import KEYS
 from tests.support.tools import program
 from tests.support.waiting import eventually
 from worker.redis.connections import connect

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.consuming import KEYS, Stage
+from tests.support.consuming import Stage
 from tests.support.documentation import block
 from tests.support.programs import Program
+from tests.support.streams import KEYS
 from tests.support.waiting import eventually
 from worker.redis.connections import connect
 
