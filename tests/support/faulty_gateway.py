@@ -77,6 +77,11 @@ def since_modified(record: Record, since: int) -> bool:
     return modified(record) >= since
 
 
+def by_creation(record: Record, since: int) -> bool:
+    """A filter that takes the time of creation for that of modification."""
+    return created(record) >= since
+
+
 @dataclass(slots=True, kw_only=True)
 class Liar:
     """Serves `records`, and lies as its fields say; a test may change them between two polls.
@@ -295,3 +300,21 @@ def _account(liar: Liar, api: dict[str, Any]) -> Account:
         audit_history="all",
         contract_file=contract,
     )
+
+
+async def reads_all(watch: Watch, *, plan: str = "sweep") -> None:
+    """The next poll ends in order, and brings everything."""
+    run = await watch.poll()
+    assert (run.outcome, run.plan, run.error) == ("complete", plan, "")
+    assert await watch.missing() == []
+
+
+async def believed(watch: Watch) -> str | None:
+    """The filter that is in use."""
+    found = await watch.found()
+    assert found is not None
+    return found.since
+
+
+def refused(status: int) -> Reply:
+    return status, {"message": "made-up trouble"}

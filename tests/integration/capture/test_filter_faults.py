@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests.integration.capture.test_gateway_faults import believed, reads_all, refused
 from tests.support.faulty_gateway import (
     DAY,
     FILTER,
@@ -17,10 +16,13 @@ from tests.support.faulty_gateway import (
     Query,
     Record,
     Reply,
-    created,
+    believed,
+    by_creation,
     modified,
     order,
     orders,
+    reads_all,
+    refused,
     since_modified,
     watching,
 )
@@ -43,10 +45,6 @@ async def test_a_filter_that_holds_is_believed(redis_url: str) -> None:
         asked = len(liar.asked)
         await reads_all(watch, plan="window")
         assert len(liar.asked) == asked + 1
-
-
-def by_creation(record: Record, since: int) -> bool:
-    return created(record) >= since
 
 
 def by_change_alone(record: Record, since: int) -> bool:

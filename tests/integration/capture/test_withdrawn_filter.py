@@ -14,9 +14,18 @@ import pytest
 from anyio import to_thread
 from jsonschema_rs import Draft202012Validator
 
-from tests.integration.capture.test_filter_faults import by_creation
-from tests.integration.capture.test_gateway_faults import believed, reads_all
-from tests.support.faulty_gateway import FILTER, Liar, Watch, order, orders, since_modified, watching
+from tests.support.faulty_gateway import (
+    FILTER,
+    Liar,
+    Watch,
+    believed,
+    by_creation,
+    order,
+    orders,
+    reads_all,
+    since_modified,
+    watching,
+)
 from tests.support.page import page_of
 from tests.support.paths import ROOT
 from tests.support.programs import ordersync_process
