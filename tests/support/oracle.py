@@ -117,7 +117,8 @@ class Ledger:
                 past = content in states
                 raise AssertionError(f"{where}: {'an old state' if past else 'it never was so'}") from None
             if event.action == "updated":
-                assert set(event.changed) == named(told.content, content), where
+                fields = named(told.content, content)
+                assert set(event.changed) == fields, f"{where}: {sorted(event.changed)}, not {sorted(fields)}"
         told.version, told.content = event.version, content
         if content is not None:
             told.contents.append(content)

@@ -16,6 +16,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from xxhash import xxh3_64_intdigest
 
 from tests.support.convergence import look_once_more, missing_entries, take_new
 from tests.support.faulty_gateway import MovedClock
@@ -30,6 +31,7 @@ from worker.capture.state.store import StateStore
 from worker.ordermesh.contract.findings import UNKNOWN_LOG, Capabilities, LogPages, fingerprint, no, yes
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
+from worker.sandbox.data.orders import TICKS_PER_SECOND, format_ticks
 from worker.sandbox.state.index import Index
 from worker.telemetry import log as logs
 
@@ -449,3 +451,30 @@ def lives(server: Server, examples: int, steps: int = 25, *, seed: int | None = 
 def test_published_state_is_the_truth(shared_server: Server) -> None:
     """Whatever happens: each version once, in order, as it was at some time, and at the end as it is."""
     lives(shared_server, examples=8)
+
+
+def test_a_time_with_an_equal_fingerprint_is_not_named(shared_server: Server) -> None:
+    """A changed time whose 16 bits stay the same is missing from `changed`, and the model expects just that."""
+    life: Any = type("Life", (Life,), {"server": shared_server})()
+    try:
+        life.begin(contract=ServedContract(), orders=2, page_size=50, concurrency=1, known=False)
+        now = life.happenings.world.orders._stamps._clock() // 100
+        first, second = (
+            now + TICKS_PER_SECOND,
+            now + 2 * TICKS_PER_SECOND,
+        )  # the times of the next two changes
+        life.happenings._ahead += 100 * next(
+            ahead for ahead in range(TICKS_PER_SECOND) if _mark(first + ahead) == _mark(second + ahead)
+        )
+        for what in ([], [("categories", "change", 0)], [("categories", "change", 0)]):
+            life.let_happen(what)
+            life.run(partial(life.b.poll, RESOURCES["categories"], complete=True))
+        *_, last = life.portal.call(life.b.events, "categories")
+        assert (last.action, last.version, last.changed) == ("updated", 3, ("description",))
+    finally:
+        life.stack.close()
+
+
+def _mark(ticks: int) -> int:
+    """The fingerprint of a time."""
+    return xxh3_64_intdigest(msgspec.msgpack.encode(format_ticks(ticks))) & 0xFFFF
