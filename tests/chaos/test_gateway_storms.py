@@ -45,7 +45,8 @@ async def test_a_storm(redis_url: str, storm: str, share: float) -> None:
     """Orders change, come and go while the gateway fails; when it is over, two or three full scans make up for it."""
     with Gateway(orders=230) as gateway, Judge(gateway, redis_url) as judge:
         history = gateway.history
-        async with worker_at(gateway, redis_url, page_size=50, timeout=0.2) as worker:
+        patience = 0.5 if STORMS[storm]["action"] == "hang" else 30.0
+        async with worker_at(gateway, redis_url, page_size=50, timeout=patience) as worker:
             await settle(worker, judge)
             fault = gateway.faults.add(**STORMS[storm], probability=share)
             ids = history.ids("orders")
@@ -66,7 +67,7 @@ async def test_a_storm(redis_url: str, storm: str, share: float) -> None:
 async def test_a_storm_during_the_first_read(redis_url: str, storm: str) -> None:
     """What was there before is `snapshot`, what came meanwhile may be either, and nothing is told twice."""
     with Gateway(orders=330) as gateway, Judge(gateway, redis_url) as judge:
-        async with worker_at(gateway, redis_url, page_size=30, timeout=0.2) as worker:
+        async with worker_at(gateway, redis_url, page_size=30) as worker:
             await worker.account.client.tokens.get()
             fault = gateway.faults.add(**STORMS[storm], probability=0.5)
             for _ in range(4):

@@ -303,7 +303,8 @@ async def test_an_answer_that_is_none(shop: Shop, odd: Answer) -> None:
     """Whatever comes instead of an answer, in time or not, the event is sent again."""
     shop.receiver.answer = lambda _: odd if len(shop.receiver.requests) < 1 else 200
     await shop.stage.add("a")
-    assert [shop.once("--timeout", "0.5").returncode for _ in range(2)] == [1, 0]
+    assert shop.once("--timeout", "0.5").returncode == 1
+    assert shop.once().returncode == 0
     assert [request.headers["webhook-id"] for request in shop.receiver.requests] == ["order:a:1:00000000"] * 2
     assert await shop.stage.letters() == []
 

@@ -26,7 +26,7 @@ from worker.redis.connections import connect
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("options", [{"decode_responses": True}, {"protocol": 3}, {"socket_timeout": 0.2}])
+@pytest.mark.parametrize("options", [{"decode_responses": True}, {"protocol": 3}, {"socket_timeout": 1.5}])
 async def test_other_clients(
     stage: Stage, stage_server: Server, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,11 +48,12 @@ async def test_other_clients(
             raise ValueError("not now")
         got.append((delivery.entry_id, delivery.attempt))
 
-    consumer = Consumer(client, group="g", resources="orders", name="c1", block=0.5, clock=FastClock())
+    block = 2 * options.get("socket_timeout", 0.25)
+    consumer = Consumer(client, group="g", resources="orders", name="c1", block=block, clock=FastClock())
     async with consumer, anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: consumer.run(handle))
         await eventually(lambda: len(got) == 3)
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(block + 0.1)
         consumer.stop()
     assert sorted(got) == [(entries[0], 2), (entries[1], 1), (entries[2], 3)]
     assert waits == []

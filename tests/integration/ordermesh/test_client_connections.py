@@ -48,6 +48,7 @@ async def test_abandoned_requests_count_as_under_way(redis_url: str, served: Lab
         await desk.client.tokens.get()
         for _ in range(5):
             calls = [asyncio.create_task(desk.client.read_page(SEARCH, 0, 1, Usage())) for _ in range(2)]
+            await eventually(lambda: desk.client.statistics().in_flight == 2)
             await asyncio.wait(calls, timeout=0.02)
             for call in calls:
                 call.cancel()

@@ -183,7 +183,7 @@ async def test_waits_add_up_to_real_time(budget: Maker) -> None:
     await asyncio.gather(*(worker.acquire(waited) for _ in range(4)))
     took = time.monotonic() - began
     assert 0.04 < waited.seconds <= took + 0.005
-    assert worker.statistics().waited_seconds - before == pytest.approx(waited.seconds, abs=0.005)
+    assert worker.statistics().waited_seconds - before == pytest.approx(waited.seconds, abs=0.05)
 
 
 @pytest.mark.parametrize("of", ["slot", "lock"])
