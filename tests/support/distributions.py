@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.node import installing
+from tests.support.node import INSTALLING, installing
 from tests.support.tools import missing
 
 
-def distributions(name: str, *requirements: str, seconds: float = 100) -> Path:
+def distributions(name: str, *requirements: str, seconds: float = INSTALLING) -> Path:
     """A folder with these distributions and what they need, kept between runs. The test ends where they cannot be had.
 
     `name` names the folder, so it must say what is in it.

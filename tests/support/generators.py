@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.support.node import install, installing, modules_with
+from tests.support.node import INSTALLING, install, installing, modules_with
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
 
@@ -48,7 +48,7 @@ def python_tools() -> Path:
     """A folder with the packages of PyPI, for PYTHONPATH: they are no dependencies of this project."""
     with installing("pypi-tools") as folder:
         command = (sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(folder))
-        install(folder, tuple(f"{name}=={version}" for name, version in PYPI.items()), command, 100)
+        install(folder, tuple(f"{name}=={version}" for name, version in PYPI.items()), command, INSTALLING)
     return folder
 
 

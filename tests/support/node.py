@@ -12,6 +12,9 @@ from pathlib import Path
 from tests.support.paths import ROOT
 from tests.support.tools import missing, program
 
+INSTALLING = 250.0
+"""Seconds to wait for packages from a registry: a busy machine may take a minute, and others install as well."""
+
 
 @contextmanager
 def installing(name: str) -> Iterator[Path]:
@@ -35,7 +38,7 @@ def install(folder: Path, packages: tuple[str, ...], command: tuple[str, ...], s
     done.write_text(wanted)
 
 
-def modules_with(*packages: str, folder: str = "", seconds: float = 100) -> Path:
+def modules_with(*packages: str, folder: str = "", seconds: float = INSTALLING) -> Path:
     """A `node_modules` with packages (`NAME@VERSION`) in it, kept between runs. The test ends without them."""
     program("node")
     npm = program("npm")

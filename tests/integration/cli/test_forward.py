@@ -23,7 +23,7 @@ from tests.support.generators import python_tools, ran
 from tests.support.programs import Program
 from tests.support.servers import free_port
 from tests.support.tls import certificate
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.support.webhooks import Answer, Request, WebhookReceiver, webhook_receiver
 from worker.redis.connections import connect
 
@@ -158,7 +158,7 @@ async def test_batches(shop: Shop) -> None:
 async def test_parallel_requests(shop: Shop) -> None:
     """Several requests at a time, never two of one entity, and those of each in order."""
     busy: set[str] = set()
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=PATIENCE)
     met: list[bool] = []
 
     def answer(request: Request) -> Answer:
@@ -394,7 +394,7 @@ async def test_sigterm(shop: Shop) -> None:
 
     def answer(_: Request) -> Answer:
         going.set()
-        go.wait(20)
+        go.wait(PATIENCE)
         return 200
 
     shop.receiver.answer = answer

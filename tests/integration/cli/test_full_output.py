@@ -66,7 +66,7 @@ def program(*words: str, cwd: Path, full: str, **settings: str) -> Iterator[subp
 async def ended(process: subprocess.Popen[bytes]) -> int:
     """Send SIGTERM, and wait for the end; the exit code."""
     process.send_signal(signal.SIGTERM)
-    await eventually(lambda: process.poll() is not None, 30)
+    await eventually(lambda: process.poll() is not None)
     return process.wait()
 
 
@@ -114,7 +114,7 @@ async def test_tail(stage: Stage, redis_url: str, tmp_path: Path, number: signal
     with program("tail", "--json", cwd=tmp_path, full="stdout", redis__url=redis_url) as process:
         await eventually(lambda: _is_writing(process.pid))
         process.send_signal(number)
-        await eventually(lambda: process.poll() is not None, 30)
+        await eventually(lambda: process.poll() is not None)
 
 
 async def test_the_daemon(stage: Stage, redis_url: str, tmp_path: Path, sandbox: SandboxServer) -> None:

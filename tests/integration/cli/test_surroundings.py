@@ -16,6 +16,7 @@ from tests.support.paths import ROOT
 from tests.support.programs import program_env
 from tests.support.servers import Server
 from tests.support.streams import STREAM, fields_of
+from tests.support.waiting import PATIENCE
 
 ORDERSYNC = Path(sys.executable).with_name("ordersync")
 
@@ -37,7 +38,7 @@ def test_run_beside_a_folder_named_worker(own_names: Path) -> None:
         env=program_env(data_dir=str(own_names / "data")),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -66,7 +67,7 @@ def test_the_readme_of_the_kit_beside_a_folder_named_worker(own_names: Path) -> 
                 assert program.stdout is not None
                 line = program.stdout.readline()
                 program.terminate()
-                assert program.wait(30) == 0
+                assert program.wait(PATIENCE) == 0
             assert line == f"io.ordermesh.order.created {1:024x} 1\n"
             assert client.xpending(STREAM, "warehouse")["pending"] == 0
     finally:
@@ -87,7 +88,7 @@ def without(package: str, folder: Path, *arguments: str, **settings: str) -> str
         env=program_env(data_dir=str(folder / "data"), **settings) | {"PYTHONPATH": str(folder / "hidden")},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode in (1, 2), done.stderr

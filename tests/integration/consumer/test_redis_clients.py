@@ -14,7 +14,7 @@ from tests.support.distributions import distributions, python_with
 from tests.support.paths import ROOT
 from tests.support.servers import Server
 from tests.support.tools import server_program
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 CORE = Path(__file__).with_name("core.py")
 CLIENTS = {
@@ -59,7 +59,7 @@ def test_each_major_version_of_redis_py(address: str, cluster: str, version: str
         env=env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

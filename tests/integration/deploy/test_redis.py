@@ -24,7 +24,7 @@ from tests.support.node import example
 from tests.support.page import page_of
 from tests.support.programs import Program, program_env, run_beside
 from tests.support.streams import fields_of
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.support.webhooks import webhook_receiver
 from worker.config.resources import RESOURCES
 from worker.keys import Keys, KeySpace
@@ -142,7 +142,7 @@ async def test_everybody_can_do_their_work(
     )  # fmt: skip
     async with (
         page_of(server.url("operator")) as page,
-        httpx.AsyncClient(base_url=page.url, timeout=60) as http,
+        httpx.AsyncClient(base_url=page.url, timeout=PATIENCE) as http,
     ):
         assert "shop" in (await http.get("/")).text
         assert "v1 " in (await http.get("/timeline", params={"id": subject})).text

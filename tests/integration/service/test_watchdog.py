@@ -80,7 +80,7 @@ async def test_the_watchdog_names_the_job_that_is_stuck(settings: dict[str, str]
     """The loops turn, and a job does not end: status 70; the last line names it, since when, and where it stands."""
     with Program(tmp_path, sys.executable, "-c", STUCK_JOB, **settings) as program:
         began = time.time()
-        assert await program.ended(60) == 70
+        assert await program.ended() == 70
         last = program.logs()[-1]
         check_log([last])
         job = "scans/poll:default:orders"

@@ -187,7 +187,12 @@ class Container:
     def do(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a program in it to its end."""
         return subprocess.run(
-            [*self._as_user, *words], env=self.env, capture_output=True, text=True, timeout=60, check=False
+            [*self._as_user, *words],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
         )
 
     def start(self, log: Path, *words: str, **settings: str) -> subprocess.Popen[bytes]:
