@@ -211,7 +211,7 @@ def proxy(shared_server: Server, redis_url: str) -> Iterator[Proxy]:
 
 @pytest.fixture
 def client(proxy: Proxy) -> Iterator[Any]:
-    with redis.Redis(port=proxy.port, socket_timeout=0.3, retry=None) as client:
+    with redis.Redis(port=proxy.port, socket_timeout=2.0, retry=None) as client:
         yield client
 
 
