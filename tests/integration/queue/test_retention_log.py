@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import json
 import time
-from collections.abc import Callable
-from typing import Any
 
 import anyio
 import pytest
 from redis.asyncio import Redis
 
 from ordersync_consumer.groups import RetentionLimits
+from tests.support.logged import LogReader
 from tests.support.retaining import DAY, retention
 from tests.support.streams import KEYS, STREAM, Writer
 from worker.queue.expiry import ExpiredLetters, LetterExpiry
-from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def told() -> Callable[[str], list[dict[str, Any]]]:
-    """The lines of the log with this event."""
-    stream = io.StringIO()
-    logs.configure("json", "debug", stream)
-
-    def look(event: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-        return [line for line in lines if line["event"] == event]
-
-    return look
-
-
-async def test_what_went_is_told(
-    client: Redis, writer: Writer, told: Callable[[str], list[dict[str, Any]]]
-) -> None:
+async def test_what_went_is_told(client: Redis, writer: Writer, told: LogReader) -> None:
     """One line for a stream, if anything went: how many entries, from which one on, and which one is the oldest now."""
     ids = await writer.add(400)
     keeper = retention(client, RetentionLimits(max_entries=50))
@@ -47,7 +28,7 @@ async def test_what_went_is_told(
     assert (line["first"], line["kept_from"]) == (ids[0], ids[350])
 
 
-async def test_dead_letters_are_told(client: Redis, told: Callable[[str], list[dict[str, Any]]]) -> None:
+async def test_dead_letters_are_told(client: Redis, told: LogReader) -> None:
     """As long as there are any: how many, and how old the oldest is. Not each time anew; again when new ones come."""
     keeper, dead = retention(client), KEYS.dead("orders")
     await keeper.run()
@@ -68,7 +49,7 @@ async def test_dead_letters_are_told(client: Redis, told: Callable[[str], list[d
     assert [each["letters"] for each in told("dead_letters")] == [2, 1]
 
 
-async def test_dead_letters_expire(client: Redis, told: Callable[[str], list[dict[str, Any]]]) -> None:
+async def test_dead_letters_expire(client: Redis, told: LogReader) -> None:
     """Those older than the limit go, which is logged and counted; younger ones, and all without a limit, stay."""
     dead, letters = KEYS.dead("orders"), LetterExpiry(client, KEYS)
     for age in (3.0, 2.5, 0.5, 0.0):
@@ -97,9 +78,7 @@ def _right_behind(entry_id: str) -> str:
     return f"{ms}-{int(number) + 1}"
 
 
-async def test_who_holds_back_is_told(
-    client: Redis, writer: Writer, told: Callable[[str], list[dict[str, Any]]]
-) -> None:
+async def test_who_holds_back_is_told(client: Redis, writer: Writer, told: LogReader) -> None:
     """For each group: how many entries are there for it that the limits would not keep. Not each time anew."""
     stuck = "stuck; reboot"  # a consumer names its group
     for name in ("done", "reads", stuck):
@@ -120,9 +99,7 @@ async def test_who_holds_back_is_told(
     assert "`ordersync groups drop 'stuck; reboot' orders`" in lines[1]["advice"]
 
 
-async def test_who_does_not_read_is_told(
-    client: Redis, writer: Writer, told: Callable[[str], list[dict[str, Any]]]
-) -> None:
+async def test_who_does_not_read_is_told(client: Redis, writer: Writer, told: LogReader) -> None:
     """A group with something to read that nobody reads. It is never dropped for it."""
     now = int(time.time() * 1000)
     ids = await writer.add(10, at=now - 8 * 86_400_000, apart=1000)
