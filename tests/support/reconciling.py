@@ -42,3 +42,13 @@ async def one_pass(b: Bench, resource: Resource = ORDERS, **options: Any) -> Rec
     found = await eventually(ended)
     assert isinstance(found, ReconcileProgress)
     return found
+
+
+async def total(b: Bench, name: str, resource: str = "orders") -> int:
+    """A count, over all passes."""
+    return sum(getattr(each.counts, name) for each in await coverage(b, resource).passes())
+
+
+def asked(b: Bench, operation: str) -> int:
+    """Requests for an operation so far."""
+    return b.sandbox.requests.count(operation)

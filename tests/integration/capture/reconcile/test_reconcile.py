@@ -1,29 +1,21 @@
-"""The completeness proof: what the lists of OrderMesh hide is found in its audit logs, healed, and accounted for."""
+"""What reconciliation proves: what lists of OrderMesh hide is found in its audit logs, healed, and accounted for."""
 
 from __future__ import annotations
 
 import json
-from functools import partial
-from typing import Any
 
 import pytest
 
 from ordersync_consumer import tail as stream
 from ordersync_consumer.envelope import Event
 from tests.support.arq_worker import planned
-from tests.support.reconciling import HIDDEN, ORDERS_ALONE, SOON, be_due, coverage, one_pass
+from tests.support.reconciling import HIDDEN, ORDERS_ALONE, asked, be_due, coverage, one_pass, total
 from tests.support.waiting import eventually
 from tests.support.worker import Bench, BenchMaker
-from worker.capture.health import Health, judge
-from worker.capture.reconcile import reconciler as reconcile
-from worker.capture.reconcile.progress import LEASE, Coverage, ReconcileProgress
-from worker.capture.reconcile.verifier import Verifier
 from worker.capture.registry import AUDIT_LOGS, ORDERS, SHIPMENTS
-from worker.capture.state.opening import Opener, Opening
 from worker.capture.state.pauses import Pause, Pauses
 from worker.config.sections import ReconcileSettings
 from worker.redis.connections import answer
-from worker.sandbox import FaultRule, Permissions
 from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
@@ -32,29 +24,6 @@ pytestmark = pytest.mark.anyio
 async def events_of(b: Bench, resource: str) -> list[Event]:
     key = b.account.keys.stream(resource)
     return [event async for event in stream.follow(b.redis, key, "0", wait=False)]
-
-
-async def total(b: Bench, name: str, resource: str = "orders") -> int:
-    """A count, over all passes."""
-    return sum(getattr(each.counts, name) for each in await coverage(b, resource).passes())
-
-
-def asked(b: Bench, operation: str) -> int:
-    """Requests for an operation so far."""
-    return b.sandbox.requests.count(operation)
-
-
-@pytest.fixture
-def few(bench: BenchMaker) -> Any:
-    """A worker on 50 orders whose passes may prove everything up to now, and may begin at once."""
-
-    def make(**options: Any) -> Any:
-        return bench(**{"reconcile": SOON, "intervals": ORDERS_ALONE, **options})
-
-    return make
-
-
-# --- what it proves -----------------------------------------------------------------------------------------------
 
 
 async def test_where_nothing_was_missed_it_is_proven(few: BenchMaker) -> None:
@@ -214,262 +183,6 @@ async def test_a_deleted_record_is_no_gap(few: BenchMaker) -> None:
         assert await total(b, "found") == 0
 
 
-# --- what it cannot prove -----------------------------------------------------------------------------------------
-
-
-async def test_a_record_that_cannot_be_read_stays_open(few: BenchMaker) -> None:
-    """What is proven does not move past it, health says so, and the pass that can read it heals it."""
-    async with few() as b:
-        await b.poll()
-        proven = await one_pass(b)
-        order = b.sandbox.store.ids()[0]
-        b.sandbox.hide("orders", order)
-        b.sandbox.store.change(order, status=HIDDEN)
-        b.sandbox.faults.replace((FaultRule("status", operation="orders.get", code=400),))
-        held = await one_pass(b)
-        assert held.complete_until >= proven.complete_until
-        (gap,) = (await coverage(b).gaps()).values()
-        assert (gap.why, gap.is_absent) == ("api_error", False)
-        assert held.complete_until < gap.at
-        assert (await coverage(b).passes())[-1].proven is False
-        verdict = judge(await b.cursor(), b.services.clock.now())
-        assert (
-            verdict.health,
-            "cannot be proven that every change of 1 record was published" in verdict.cause,
-        ) == (Health.DEGRADED, True)
-        b.sandbox.faults.replace(())
-        healed = await one_pass(b)
-        assert healed.complete_until > gap.at
-        assert await coverage(b).gaps() == {}
-        assert await total(b, "healed") == 1
-        b.sandbox.show("orders")  # as long as the list lags behind what was published, it is degraded
-        await b.poll(complete=True)
-        assert judge(await b.cursor(), b.services.clock.now()).health is Health.OK
-
-
-async def test_a_gap_that_a_poll_heals_is_counted(few: BenchMaker) -> None:
-    """Whoever publishes it: an open gap whose record has a later version by the next pass was one, and is healed."""
-    async with few() as b:
-        await b.poll()
-        order = b.sandbox.store.ids()[0]
-        b.sandbox.hide("orders", order)
-        b.sandbox.store.change(order, status=HIDDEN)
-        b.sandbox.faults.replace((FaultRule("status", operation="orders.get", code=400),))
-        await one_pass(b)
-        assert len(await coverage(b).gaps()) == 1
-        b.sandbox.show("orders")
-        assert (await b.poll(complete=True)).updated == 1
-        await one_pass(b)
-        assert await total(b, "healed") == 1
-        assert await coverage(b).gaps() == {}
-
-
-async def test_a_log_that_cannot_be_read_is_made_up_for_by_the_record(few: BenchMaker) -> None:
-    """A record that is read now, and is as it was published, is proven as well as by its log."""
-    async with few() as b:
-        await b.poll()
-        b.sandbox.faults.replace((FaultRule("garbage", operation="orders.audit_logs", after=20, times=3),))
-        await one_pass(b)
-        assert await total(b, "open") == 0
-        assert asked(b, "orders.get") == 3
-
-
-async def test_a_missing_permission_is_said(few: BenchMaker, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is claimed then; polls go on as before, health is not concerned, and it is tried again in a while."""
-    logs.configure("json", "info")
-    async with few() as b:
-        await b.poll()
-        b.sandbox.auth.permit(Permissions().without("audit:get"))
-        await b.account.reconciler.run([ORDERS])
-        progress = await coverage(b).load()
-        assert "403" in progress.off
-        assert progress.complete_until == 0
-        assert progress.due_at > b.services.clock.now() + 3000
-        assert '"event": "reconcile_off"' in capsys.readouterr().err
-        assert judge(await b.cursor(), b.services.clock.now()).health is Health.OK
-        b.sandbox.auth.permit(Permissions())
-        assert (await one_pass(b)).off == ""
-
-
-async def test_a_gateway_that_is_down_ends_the_slice(
-    few: BenchMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No log of a batch can be read: that is noted, the pass goes on later, and nothing of it counts as open."""
-    monkeypatch.setattr(reconcile, "MAX_AT_ONCE", 10)
-    async with few(attempts=1) as b:
-        await b.poll()
-        b.sandbox.faults.replace((FaultRule("status", operation="orders.audit_logs", code=503, after=21),))
-        await b.account.reconciler.run([ORDERS])
-        progress = await coverage(b).load()
-        assert (progress.failures, progress.error_code, bool(progress.began)) == (1, "server_error", True)
-        assert progress.due_at > b.services.clock.now()
-        assert await coverage(b).gaps() == {}
-        b.sandbox.faults.replace(())
-        done = await one_pass(b)
-        assert (done.failures, done.error) == (0, "")
-
-
-async def test_where_most_cannot_be_read_a_pass_is_given_up(
-    few: BenchMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Something else is wrong then; what is kept of it stays small."""
-    monkeypatch.setattr(reconcile, "MAX_OPEN", 10)
-    monkeypatch.setattr(reconcile, "MAX_AT_ONCE", 5)
-    async with few() as b:
-        await b.poll()
-        for order in b.sandbox.store.ids():
-            b.sandbox.world.audit.note("order", order, "Viewed", actor="somebody", before=None, after=None)
-        b.sandbox.faults.replace((FaultRule("status", operation="orders.get", code=400),))
-        await one_pass(b)
-        progress, passes = await coverage(b).load(), await coverage(b).passes()
-        assert passes[-1].proven is False
-        assert progress.error_code == "too_many_open"
-        assert 10 < len(await coverage(b).gaps()) <= 15
-
-
-# --- slices, crashes, two at a time -------------------------------------------------------------------------------
-
-
-async def test_it_is_resumed_where_it_was_stopped(few: BenchMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slice ends with the batch in hand, and the next one carries on: each record is counted once."""
-    monkeypatch.setattr(reconcile, "MAX_AT_ONCE", 8)
-    async with few() as b:
-        await b.poll()
-        slices = 0
-
-        def looks() -> int:
-            return asked(b, "orders.audit_logs")
-
-        def over(most: int) -> bool:
-            return looks() >= most
-
-        while not await coverage(b).passes():
-            assert looks() < 300
-            slices, most = slices + 1, looks() + 20
-            await b.account.reconciler.run([ORDERS], stop=partial(over, most))
-        (only,) = await coverage(b).passes()
-        assert (only.counts.records, only.counts.verified) == (50, 50)
-        assert slices >= 3
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-def is_checked(fields: Any, _: Any) -> bool:
-    """It is noted which records are about to be read by id."""
-    return bool(fields.get("checking"))
-
-
-def is_published(fields: Any, more: Any) -> bool:
-    """The event of a gap is published, and what came of its batch is about to be noted."""
-    return bool(more.get("ended") is None and fields.get("behind") and fields["counts"].healed)
-
-
-def is_over(_: Any, more: Any) -> bool:
-    """A pass that has healed a gap is about to end."""
-    return bool(more.get("ended") and more["ended"].counts.healed)
-
-
-@pytest.mark.parametrize(("point", "behind"), [(is_checked, True), (is_published, False), (is_over, False)])
-async def test_killed_anywhere_it_resumes(
-    few: BenchMaker, point: Any, behind: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between any two steps of it: the gap is healed once, counted once, and all is proven in the end."""
-    plain = Coverage.update
-
-    async def note(self: Coverage, fence: int, fields: Any, **more: Any) -> None:
-        if point(fields, more) and not behind:
-            raise Killed
-        await plain(self, fence, fields, **more)
-        if point(fields, more):
-            raise Killed
-
-    async with few() as b:
-        await b.poll()
-        order = b.sandbox.store.ids()[0]
-        b.sandbox.hide("orders", order)
-        b.sandbox.store.change(order, status=HIDDEN)
-        monkeypatch.setattr(Coverage, "update", note)
-        with pytest.raises(Killed):
-            await one_pass(b)
-        monkeypatch.setattr(Coverage, "update", plain)
-        await one_pass(b)
-        assert len([event for event in await b.events() if event.reason == "reconcile"]) == 1
-        assert (await total(b, "found"), await total(b, "healed"), await total(b, "open")) == (1, 1, 0)
-        assert await coverage(b).gaps() == {}
-
-
-async def test_one_at_a_time(few: BenchMaker) -> None:
-    """Two workers share the share: the second one finds the lease taken, and does nothing."""
-    async with few() as b:
-        await b.poll()
-        held = {"owner": "other", "fence": 1, "until": 10**15}
-        await answer(b.redis.hset(b.account.keys.lease(LEASE), mapping=held))
-        await b.account.reconciler.run([ORDERS])
-        assert await coverage(b).load() == ReconcileProgress()
-        assert "orders.audit_logs" not in b.sandbox.requests.counts()
-
-
-async def test_who_has_lost_the_lease_writes_nothing(
-    few: BenchMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker that was frozen past its lease neither publishes nor moves what is proven."""
-    async with few() as b:
-        await b.poll()
-        order = b.sandbox.store.ids()[0]
-        b.sandbox.hide("orders", order)
-        b.sandbox.store.change(order, status=HIDDEN)
-        await b.poll()
-        plain = Verifier.settle
-
-        async def settle(self: Any, looks: Any) -> bool:
-            await answer(b.redis.hset(b.account.keys.lease(LEASE), "fence", 10**15))
-            return bool(await plain(self, looks))
-
-        monkeypatch.setattr(Verifier, "settle", settle)
-        await b.account.reconciler.run([ORDERS])
-        assert (await coverage(b).load()).counts.records == 0
-        assert not [event for event in await b.events() if event.reason == "reconcile"]
-
-
-@pytest.mark.parametrize("first", [True, False], ids=["in the first full scan", "later"])
-async def test_what_a_poll_commits_meanwhile_is_no_loss(
-    few: BenchMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, first: bool
-) -> None:
-    """A slice loads the cursor, then a poll publishes: Redis holds more than the cursor says, and has lost nothing."""
-    logs.configure("json", "info")
-    async with few() as b:
-        if not first:
-            await b.poll()
-            b.sandbox.store.change(7)
-            await be_due(b)
-        plain = Opener.open
-
-        async def opened(self: Opener, owner: str, *, memory: bool) -> Opening | Pause:
-            found = await plain(self, owner, memory=memory)
-            monkeypatch.setattr(Opener, "open", plain)
-            assert (await b.poll()).outcome == "complete"
-            return found
-
-        monkeypatch.setattr(Opener, "open", opened)
-        await b.account.reconciler.run([ORDERS])
-        assert "redis_" not in capsys.readouterr().err
-        assert [event.sequence for event in await b.events()] == list(range(1, 51 if first else 58))
-
-
-async def test_it_waits_until_a_poll_has_looked_for_a_loss(few: BenchMaker) -> None:
-    """A worker that was killed may have given out numbers that Redis has lost: a poll looks, under its lease."""
-    async with few() as b:
-        await b.poll()
-        await be_due(b)
-        b.services.given_out.doubt("default/orders")
-        await b.account.reconciler.run([ORDERS])
-        assert asked(b, "orders.audit_logs") == 0
-        assert (await coverage(b).load()).due_at > b.services.clock.now()
-        await one_pass(b)
-
-
 async def test_a_pause_and_a_first_read_come_before_it(few: BenchMaker) -> None:
     """Nothing is asked of a resource that somebody has paused, nor before it was read once."""
     async with few() as b:
@@ -493,9 +206,6 @@ async def test_it_takes_its_share_of_the_budget(bench: BenchMaker) -> None:
         requests = asked(b, "orders.audit_logs")
         assert requests >= 51
         assert took >= (requests - 2) / 20
-
-
-# --- the schedule -------------------------------------------------------------------------------------------------
 
 
 async def test_it_is_planned_when_it_is_due(few: BenchMaker, redis_url: str) -> None:
