@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ordersync_consumer import Consumer
-from tests.integration.cli.test_doctor import doctor, of
 from tests.support.commands import ordersync
+from tests.support.doctor import doctor, findings_of
 from tests.support.servers import Server
 from tests.support.worker import Bench, BenchMaker
 from worker.admin.finding import Severity
@@ -67,7 +67,7 @@ async def test_a_later_layout(
         assert "delete the keys ordersync:{default}:* or set another database" in run.error
         assert (await status(b))[0] == Health.FAILING
         found, done = doctor(sandbox, redis_url, tmp_path)
-        assert (done.returncode, of(found, "state", "problem")) == (1, [words])
+        assert (done.returncode, findings_of(found, "state", "problem")) == (1, [words])
         await b.redis.set(b.account.keys.layout, "3")
         await b.poll()
         assert await health(b) == await problems(b) == []
@@ -160,7 +160,7 @@ async def test_evicted_keys(
         assert (await b.redis.info("stats"))["evicted_keys"] > 0
         found, done = doctor(sandbox, own_server.url, tmp_path)
         assert done.returncode == 1
-        (text,) = of(found, "redis", "problem")
+        (text,) = findings_of(found, "redis", "problem")
         assert "keys since its start, so unread events and states of records may be lost" in text
         (beat,) = await reporter(b.services)()
         assert (beat.health, beat.unrecorded) == (Health.DEGRADED, True)
@@ -168,7 +168,7 @@ async def test_evicted_keys(
         await announce(b.services)
         assert await status(b) == (Health.DEGRADED, beat.cause)
         await b.redis.config_resetstat()
-        assert not of(doctor(sandbox, own_server.url, tmp_path)[0], "redis", "problem")
+        assert not findings_of(doctor(sandbox, own_server.url, tmp_path)[0], "redis", "problem")
 
 
 def test_health_lists_what_is_degraded(tmp_path: Path) -> None:
