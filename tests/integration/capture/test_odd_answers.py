@@ -8,15 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.faulty_gateway import (
-    LIST_PATH,
-    Liar,
-    Record,
-    Reply,
-    orders,
-    reads_all,
-    watching,
-)
+from tests.support.faulty_gateway import LIST_PATH, Liar, Record, Reply, orders, reads_all, watching
 
 pytestmark = pytest.mark.anyio
 

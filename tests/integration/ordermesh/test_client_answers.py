@@ -11,13 +11,7 @@ import pytest
 from tests.support.order_search import SEARCH, fault
 from tests.support.scripted_server import Lab, at_work, http, lab_account, script
 from tests.support.worker import account_for
-from worker.errors import (
-    ApiError,
-    Forbidden,
-    PropertyError,
-    ResponseTooLarge,
-    UnreadableAnswer,
-)
+from worker.errors import ApiError, Forbidden, PropertyError, ResponseTooLarge, UnreadableAnswer
 from worker.ordermesh.http import refusals
 from worker.ordermesh.http.pages import split
 from worker.ordermesh.http.usage import Usage

@@ -10,12 +10,7 @@ from pydantic import SecretStr
 from tests.support.order_search import SEARCH, fault
 from tests.support.scripted_server import at_work
 from tests.support.worker import account_for
-from worker.errors import (
-    LoginRejected,
-    ServerError,
-    TokenRejected,
-    UnreadableAnswer,
-)
+from worker.errors import LoginRejected, ServerError, TokenRejected, UnreadableAnswer
 from worker.ordermesh.http.usage import Usage
 from worker.sandbox import SandboxServer
 

@@ -1,7 +1,6 @@
-"""Every variant of the contract as a client sees it, permissions, and the routes beside the API."""
+"""Every variant of the contract as a client sees it: lists, times, paths, logins and audit logs."""
 
 import json
-from collections.abc import Callable
 from typing import Any, Literal
 
 import httpx
@@ -9,21 +8,9 @@ import pytest
 
 from tests.support.sandbox_api import SandboxApi
 from worker.ordermesh.contract.operations import OPERATIONS
-from worker.sandbox import (
-    CLIENT_ID,
-    CLIENT_SECRET,
-    PASSWORD,
-    USERNAME,
-    ContractError,
-    Permissions,
-    PermissionsError,
-    SandboxServer,
-    ServedContract,
-)
+from worker.sandbox import CLIENT_ID, CLIENT_SECRET, ContractError, SandboxServer, ServedContract
 from worker.sandbox.openapi.openapi import document
-from worker.sandbox.permissions import RESOURCES, VERBS, permission
 from worker.sandbox.services import HANDLERS
-from worker.sandbox.state.world import KINDS
 
 LISTS = [each for each in OPERATIONS.values() if each.records is not None and each.method == "GET"]
 SEARCHES = {"orders": "orders.search", "order_items": "order_items.search", "shipments": "shipments.search"}
@@ -114,6 +101,7 @@ def test_pages_may_be_ignored() -> None:
 
 
 # Times and order
+
 
 PARAMETERS = {
     "orders": ("updatedFrom", "updatedTo", "updatedAt", "createdAt"),
@@ -323,163 +311,3 @@ def test_audit_logs_of_another_shape() -> None:
     assert [each["performedBy"] for each in bare] == [each["user"] for each in wrapped]
     assert json.loads(bare[1]["data"])["changes"] == wrapped[1]["changes"]
     assert wrapped[1]["changes"][0]["newValue"] == "other"
-
-
-# Permissions
-
-
-def refuse(server: SandboxServer) -> dict[str, int]:
-    """The status of every operation for a client with this token, on things that are not there."""
-    statuses = {}
-    with SandboxApi(server) as api:
-        for operation in OPERATIONS.values():
-            if operation.service == "user":
-                continue
-            path = dict.fromkeys(operation.path_parameters, "nobody")
-            body: dict[str, Any] | None = None if operation.method in ("GET", "DELETE") else {}
-            statuses[operation.key] = api.send(operation.key, body, query=None, **path).status_code
-    return statuses
-
-
-def test_a_token_that_may_nothing_is_refused_everywhere() -> None:
-    """Without permissions every operation but the logins is 403; with all of them none is."""
-    with SandboxServer(orders=3, permissions=Permissions.only({})) as server:
-        assert set(refuse(server).values()) == {403}
-        server.auth.permit(Permissions())
-        assert 403 not in refuse(server).values()
-
-
-def test_permissions_are_per_resource_and_verb() -> None:
-    """What is granted is served, all else refused, for tokens that were handed out before too."""
-    with SandboxServer(orders=3) as server, SandboxApi(server) as api:
-        server.auth.permit({"order": {"get"}, "audit": {"get"}})
-        order_id = server.store.ids()[0]
-        assert api.do("orders.search")["total"] == 3
-        assert api.do("orders.audit_logs", orderId=order_id)["auditLogs"]
-        error = api.refused(403, "orders.update", {"externalId": "x"}, orderId=order_id)
-        assert error["errorMessage"] == "The token has no permission for 'Update order data.'."
-        assert api.refused(403, "shipments.search")
-        assert api.refused(403, "orders.create", {"nothing": "good"})
-        assert len(server.store) == 3
-
-
-def test_the_login_answer_shows_the_permissions() -> None:
-    """The roles of a user session hold every resource with the verbs that are granted."""
-    denied = Permissions().without("order:create", "note:delete", "note:update")
-    with SandboxServer(orders=1, permissions=denied) as server:
-        url = server.url + OPERATIONS["users.login"].path
-        (role,) = httpx.post(url, json={"username": USERNAME, "password": PASSWORD}).json()["roles"]
-    shown = {
-        each["resourceName"]: [verb["name"] for verb in each["associatedPermissions"]]
-        for each in role["permissionSet"]
-    }
-    assert list(shown) == list(RESOURCES)
-    assert shown["order"] == ["get", "update", "delete"]
-    assert shown["note"] == ["get", "create"]
-    assert shown["shipment"] == list(VERBS)
-    assert all(
-        [verb["name"] for verb in each["availablePermissions"]] == list(VERBS)
-        for each in role["permissionSet"]
-    )
-
-
-@pytest.mark.parametrize(
-    ("key", "needed"),
-    [
-        ("clients.token", None),
-        ("orders.search", ("order", "get")),
-        ("orders.create_many", ("order", "create")),
-        ("orders.cancel", ("order", "update")),
-        ("orders.refund", ("order", "update")),
-        ("order_items.update", ("orderItem", "update")),
-        ("order_items.audit_logs", ("audit", "get")),
-        ("shipments.message_audit_logs", ("audit", "get")),
-        ("shipments.create", ("shipment", "create")),
-        ("shipments.reroute_many", ("shipment", "update")),
-        ("packages.delete", ("package", "delete")),
-        ("merchant_catalogs.search_effective_variants", ("merchantCatalog", "get")),
-        ("products.update_many", ("product", "update")),
-    ],
-)
-def test_what_an_operation_needs(key: str, needed: tuple[str, str] | None) -> None:
-    """A POST creates only where it says so: searches need `get`, other steps `update`, audit logs `audit`."""
-    assert permission(OPERATIONS[key]) == needed
-
-
-@pytest.mark.parametrize("wrong", ["order", "order:", "order:eat", "nothing:get", ""])
-def test_an_unknown_permission_is_an_error(wrong: str) -> None:
-    """A permission that is none is told with those there are."""
-    with pytest.raises(PermissionsError, match=r"allowed: RESOURCE:VERB with one of order, .* delete"):
-        Permissions().without(wrong)
-
-
-# Control routes
-
-
-def control(server: SandboxServer, method: str, path: str, **query: str | int) -> httpx.Response:
-    return httpx.request(method, f"{server.url}/_sandbox/{path}", params=query)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_truth_of_every_kind(kind: str) -> None:
-    """The truth of a kind is every record of it, a line each, as lists serve it."""
-    with SandboxServer(orders=30) as server:
-        lines = control(server, "GET", "truth", kind=kind).content.splitlines()
-        assert lines == list(server.world.truth(kind).values())
-        assert [json.loads(line)["id"] for line in lines] == server.world.sources()[kind].ids()
-        assert len(lines) > 0
-        counts = control(server, "GET", "stats").json()["records"]
-        assert counts[kind] == len(lines)
-
-
-def test_an_unknown_kind_is_400() -> None:
-    """A kind that is none is refused with those there are."""
-    with SandboxServer(orders=1) as server:
-        answer = control(server, "GET", "truth", kind="wishes")
-        assert (answer.status_code, answer.json()["errors"][0]["attemptedValue"]) == (400, "wishes")
-        assert control(server, "POST", "change", kind="notes").status_code == 400
-
-
-def test_shipments_are_changed_by_hand() -> None:
-    """A control request changes shipments alone."""
-    with SandboxServer(orders=30) as server:
-        before, orders = server.world.truth("shipments"), server.store.truth()
-        (changed,) = control(server, "POST", "change", kind="shipments").json()["ids"]
-        after = server.world.truth("shipments")
-        assert [each for each in after if after[each] != before[each]] == [changed]
-        assert server.store.truth() == orders
-
-
-def test_permissions_are_denied_by_hand() -> None:
-    """A control request takes permissions away, and without any gives all back."""
-    with SandboxServer(orders=3) as server, SandboxApi(server) as api:
-        assert control(server, "POST", "deny", permission="order:get").status_code == 200
-        assert api.refused(403, "orders.search")
-        assert control(server, "POST", "deny", permission="order:eat").status_code == 400
-        assert api.refused(403, "orders.search")
-        assert control(server, "POST", "deny").status_code == 200
-        assert api.do("orders.search")["total"] == 3
-
-
-# Faults on other lists
-
-
-@pytest.mark.parametrize(
-    ("action", "check"),
-    [
-        ("empty", lambda body: body == {"shipments": [], "page": 1, "pageSize": 50, "total": 0}),
-        ("not_a_list", lambda body: body["shipments"] == {}),
-    ],
-)
-def test_faults_spoil_every_search(action: str, check: Callable[[Any], bool]) -> None:
-    """Faults of searches concern all lists, each in its own layout, and no single record."""
-    with SandboxServer(orders=20) as server, SandboxApi(server) as api:
-        control_rules = [{"action": action}]
-        answer = httpx.post(f"{server.url}/_sandbox/faults", content=json.dumps(control_rules))
-        assert answer.json() == {"rules": 1}
-        assert check(api.do("shipments.search"))
-        shipment_id = server.world.shipments.ids()[0]
-        assert api.do("shipments.get", shipmentId=shipment_id)["id"] == shipment_id
-        order_id = server.store.ids()[0]
-        spoiled = api.do("shipments.for_order", orderId=order_id)
-        assert spoiled == ({"shipments": []} if action == "empty" else {"shipments": {}})

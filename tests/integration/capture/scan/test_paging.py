@@ -10,15 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.support.faulty_gateway import (
-    LIST_PATH,
-    Liar,
-    Query,
-    Reply,
-    orders,
-    reads_all,
-    watching,
-)
+from tests.support.faulty_gateway import LIST_PATH, Liar, Query, Reply, orders, reads_all, watching
 from worker.capture.registry import ORDERS
 from worker.capture.resync.requests import ResyncRequest
 from worker.capture.resync.runner import ResyncRunner
