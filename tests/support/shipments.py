@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from tests.integration.sandbox.test_orders import created
 from tests.support.sandbox_api import SandboxApi
+from tests.support.sandbox_orders import created
 from worker.sandbox import SandboxServer
 from worker.sandbox.data.shipment_data import VENDORS
 

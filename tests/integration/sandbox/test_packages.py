@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.sandbox.test_orders import created, read, some
 from tests.support.sandbox_api import SandboxApi
+from tests.support.sandbox_orders import created, read, some
 from tests.support.shipments import SECOND, TIME, VENDOR, agree, shipped
 from worker.sandbox import CLIENT_ID, SandboxServer, ShipmentStatus
 

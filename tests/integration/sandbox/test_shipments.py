@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tests.integration.sandbox.test_orders import created, read, some
 from tests.support.sandbox_api import SandboxApi
+from tests.support.sandbox_orders import created, read, some
 from tests.support.shipments import FIRST, SECOND, THIRD, TIME, VENDOR, agree, shipped
 from worker.sandbox import SandboxServer, ShipmentStatus
 from worker.sandbox.data.shipment_data import VENDORS
