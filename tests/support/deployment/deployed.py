@@ -15,11 +15,15 @@ from tests.support.paths import ROOT
 from tests.support.servers import free_port
 from tests.support.tools import program
 from tests.support.waiting import PATIENCE
+from worker.keys import Keys
 from worker.redis.embedded.launch import binary as valkey_binary
 
 DEPLOY = ROOT / "deploy"
 SUPERUSER = "user root on nopass ~* &* +@all"
 """Looks on in the tests; no deployment has it."""
+KEYS = Keys("shop")
+"""The keys of the account for whose consumers the secrets are made."""
+STREAM, DEAD = KEYS.stream("orders"), KEYS.dead("orders")
 
 
 def make_secrets(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
