@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.loss_cases import GATEWAYS
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.health import judge
 from worker.capture.reconcile import reconciler
@@ -23,15 +24,6 @@ from worker.sandbox import FaultRule, SandboxServer, ServedContract
 from worker.telemetry import log as logs
 
 pytestmark = pytest.mark.anyio
-
-GATEWAYS: dict[str, dict[str, Any]] = {
-    "window": {"since_honoured": True, "choices_honoured": False},
-    "window, sorted": {"since_honoured": True, "sort_honoured": True, "choices_honoured": False},
-    "head": {"sort_honoured": True, "choices_honoured": False},
-    "open": {},
-    "sweep": {"choices_honoured": False},
-}
-"""A contract for each strategy."""
 
 
 def write(b: Bench, order: str, *, seconds: float = 0.0, at: str = "", **fields: Any) -> None:
