@@ -1,112 +1,29 @@
-"""Each script alone, on every server that is at hand: all of it or nothing, in order, under the fence."""
+"""Each script of a commit alone, on every server that is at hand: all of it or nothing, in order, under the fence."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import redis.exceptions
-from redis.asyncio import Redis
 
-from ordersync_consumer import tail as stream
-from ordersync_consumer.envelope import Event
+from tests.support.commit_table import BUCKETS, Table
 from tests.support.servers import Server
-from tests.support.tools import server_program
-from worker.capture.records.diff import UNWRITTEN, Action, Change, decide, decode, newest_of_each, observe
+from tests.support.streams import KEYS
+from worker.capture.records.diff import Action, observe
 from worker.capture.records.fields import FieldIndex
 from worker.capture.registry import ORDERS
 from worker.capture.state import lease as leases
-from worker.capture.state.commit import Commit
 from worker.capture.state.layout import LAYOUT, stored_layout
-from worker.capture.state.lease import acquire
-from worker.capture.state.store import StateStore
-from worker.clock import SystemClock
-from worker.errors import DataError, LeaseHeld, LeaseLost, RedisWentBack
-from worker.keys import Keys
-from worker.redis import scripts
-from worker.redis.connections import answer, connect
+from worker.errors import DataError, LeaseLost, RedisWentBack
+from worker.redis.connections import answer
 
 pytestmark = pytest.mark.anyio
-
-BUCKETS = 8
-KEYS = Keys("default")
-
-
-@pytest.fixture(scope="module", params=["embedded", "redis-server"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The embedded Valkey, and the redis-server on PATH where there is one."""
-    binary = server_program(request.param)
-    one = Server(tmp_path_factory.mktemp("server"), binary)
-    one.start()
-    yield one
-    one.stop(kill=True)
-
-
-class Table:
-    """A store and a lease, used by hand."""
-
-    def __init__(self, client: Redis) -> None:
-        self.redis, self.store, self.fields = client, StateStore(client, KEYS, ORDERS), FieldIndex()
-        self.fence = 0
-
-    async def changes(self, *records: dict[str, Any] | bytes) -> list[Change]:
-        """What a poll would commit for these records."""
-        raws = [
-            msgspec.Raw(each if isinstance(each, bytes) else json.dumps(each).encode()) for each in records
-        ]
-        observed = observe(ORDERS, raws)
-        found = await self.store.differing(observed, BUCKETS)
-        newest = newest_of_each(
-            [decode(ORDERS, observed[at], state, frozenset()) for at, state in found.items()]
-        )
-        decoded = list(newest.values())
-        names = [name for one in decoded if one.content for name in one.content.names]
-        await self.store.extend_fields(self.fields, list(dict.fromkeys(names)))
-        decided = [decide(one, self.fields, baseline=True) for one in decoded]
-        return [change for change in decided if change.action not in UNWRITTEN]
-
-    async def commit(self, changes: Sequence[Change], **options: Any) -> bool:
-        """Commit them under the lease that was taken."""
-        defaults: dict[str, Any] = {
-            "fence": self.fence,
-            "buckets": BUCKETS,
-            "reason": "poll",
-            "observed_at": 1_800_000_000.0,
-            "where": "orders.search page 0",
-            "cursor": {"sweep_page": 1},
-        }
-        return await self.store.commit(Commit(changes=changes, **defaults | options))
-
-    async def lease(self, verb: str, owner: str = "me", ms: int = 60_000) -> list[Any]:
-        """The lease script alone."""
-        script = scripts.load(self.redis, "worker.capture", "lease", begin=("leases",))
-        result: list[Any] = await script(keys=[KEYS.lease("orders")], args=[verb, owner, ms])
-        return result
-
-    async def events(self) -> list[Event]:
-        """Every event."""
-        return [each async for each in stream.follow(self.redis, KEYS.stream("orders"), "0", wait=False)]
-
-    async def everything(self) -> dict[bytes, bytes]:
-        """All that is in Redis."""
-        return {key: await self.redis.dump(key) for key in await self.redis.keys("*")}
-
-
-@pytest.fixture
-async def table(server: Server) -> AsyncIterator[Table]:
-    """An empty database with the lease taken."""
-    client = connect(server.url)
-    await client.flushall()
-    table = Table(client)
-    table.fence = (await table.lease("acquire"))[0]
-    yield table
-    await client.aclose()
 
 
 async def test_commit_writes_everything(table: Table) -> None:
@@ -357,106 +274,6 @@ async def test_layout_of_another_version_is_refused(table: Table) -> None:
     await table.redis.set(KEYS.layout, "99")
     with pytest.raises(DataError, match="layout 99"):
         await stored_layout(table.redis, KEYS)
-
-
-# The lease
-
-
-async def test_lease_is_held_by_one(table: Table) -> None:
-    """While it lasts, another one is told who holds it and for how long."""
-    fence, owner, left = await table.lease("acquire", "other")
-    assert (fence, owner) == (0, b"me")
-    assert 0 < left <= 60_000
-
-
-async def test_lease_passes_on_when_released_or_expired(table: Table) -> None:
-    """The fence grows with each new holder, after a release as after an expiry."""
-    fences = [table.fence]
-    assert await table.lease("release") == [table.fence, b"", 0]
-    fences.append((await table.lease("acquire", "second", 0))[0])
-    fences.append((await table.lease("acquire", "third", 0))[0])
-    assert fences == sorted(set(fences))
-    assert 0 not in fences
-
-
-async def test_holder_that_asks_again_holds_it(table: Table) -> None:
-    """One whose answer was lost on the way asks again and gets the same fence."""
-    assert (await table.lease("acquire", "me"))[0] == table.fence
-
-
-async def test_late_renewal(table: Table) -> None:
-    """A holder may renew after the end as long as nobody else has come; then no more."""
-    await table.lease("renew", "me", 0)
-    assert await table.lease("renew", "me", 0) == [table.fence, b"", 0]
-    successor = (await table.lease("acquire", "other"))[0]
-    assert await table.lease("renew", "me") == [0, b"other", 0]
-    assert await table.lease("release", "me") == [0, b"other", 0]
-    assert (await table.lease("renew", "other"))[0] == successor
-
-
-async def test_fence_is_not_given_out_twice(table: Table) -> None:
-    """A fence is never below the time: if Redis loses its last writes, the next one is another all the same."""
-    await table.lease("release")
-    key = KEYS.lease("orders")
-    before = await table.redis.dump(key)
-    seconds, micros = await table.redis.time()
-    lost = (await table.lease("acquire", "lost"))[0]
-    assert lost >= seconds * 1000 + micros // 1000
-    await table.redis.restore(key, 0, before, replace=True)
-    while (await table.redis.time()) < (lost // 1000, lost % 1000 * 1000 + 1000):
-        pass  # until the millisecond is over
-    assert (await table.lease("acquire", "next"))[0] > lost
-
-
-class SteppingClock(SystemClock):
-    """A clock whose sleepers wake when the test says so."""
-
-    def __init__(self) -> None:
-        self.wake = asyncio.Event()
-
-    async def sleep(self, seconds: float) -> None:  # noqa: ARG002 - the name is the protocol's
-        """Until the next step."""
-        await self.wake.wait()
-        self.wake.clear()
-
-
-async def test_hold_renews_and_notices_the_loss(table: Table) -> None:
-    """The heartbeat renews; when somebody else has come, `check` says so; the release leaves him alone."""
-    await table.lease("release")
-    clock, renewed = SteppingClock(), asyncio.Event()
-
-    async def on_renew() -> None:
-        renewed.set()
-
-    key = KEYS.lease("orders")
-    async with acquire(
-        table.redis, key, resource="orders", owner="w1", clock=clock, on_renew=on_renew
-    ) as lease:
-        clock.wake.set()
-        await renewed.wait()
-        lease.check()
-        await table.lease("renew", "w1", 0)
-        await table.lease("acquire", "thief")
-        renewed.clear()
-        clock.wake.set()
-        await renewed.wait()
-        with pytest.raises(LeaseLost):
-            lease.check()
-    assert (await table.lease("renew", "thief"))[1] == b""
-
-
-async def test_hold_is_refused_and_released(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second holder is refused; behind the block the lease is free, also after an error."""
-    key = KEYS.lease("orders")
-    with pytest.raises(LeaseHeld, match="me holds the lease on orders"):
-        async with acquire(table.redis, key, resource="orders", owner="w1", clock=SystemClock()):
-            raise AssertionError("not reached")
-    await table.lease("release")
-    monkeypatch.setattr(leases, "LEASE_SECONDS", 60.0)
-    with pytest.raises(ValueError, match="inside"):
-        async with acquire(table.redis, key, resource="orders", owner="w1", clock=SystemClock()):
-            raise ValueError("inside")
-    assert (await table.lease("acquire", "w2"))[0]
 
 
 def test_scripts_stand_in_files_of_their_own() -> None:
