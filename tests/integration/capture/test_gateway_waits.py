@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.integration.capture.test_poll import fault
+from tests.support.polling import fault
 from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import Bench, BenchMaker
 from worker.admin.status import StatusCollector

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import redis
 
-from tests.integration.capture.test_poll import after_pages
 from tests.support.campaign import worker_at
 from tests.support.commands import ordersync
 from tests.support.gateway import Gateway, Judge
+from tests.support.polling import after_pages
 from tests.support.programs import login_settings
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.registry import AUDIT_LOGS, ORDERS

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import structlog
 
-from tests.integration.capture.test_poll import check, fault
+from tests.support.polling import check, fault
 from tests.support.servers import Server
 from tests.support.worker import Bench, BenchMaker
 from worker.clock import SystemClock

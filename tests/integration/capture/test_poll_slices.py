@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.capture.test_poll import after_pages, check
+from tests.support.polling import after_pages, check
 from tests.support.worker import BenchMaker
 from worker.capture.scan.offset import READ_AHEAD
 from worker.capture.scan.pages import PageQueue

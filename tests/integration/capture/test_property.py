@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ordersync_consumer.envelope import Event
+from tests.support.polling import after_pages
 from tests.support.servers import Server
 from tests.support.worker import Bench, BenchContext
 from worker.capture.state.refresh_queue import record
@@ -146,15 +147,10 @@ async def live(seed: int, contract: ServedContract, url: str, *, probe: bool = F
                 await settle(b, model)
 
 
-def _reached(asked: list[int], stop_after: int) -> bool:
-    asked[0] += 1
-    return asked[0] > stop_after
-
-
 async def step(b: Bench, model: Model, stop_after: int = 100) -> Run:
     """One poll, and what it told. A complete one has told all that its plan reads, as README.md says of the plans."""
     before = await b.cursor()
-    run = await b.poll(stop=partial(_reached, [0], stop_after))
+    run = await b.poll(stop=after_pages(stop_after))
     model.take(await b.events())
     if run.outcome is not Outcome.COMPLETE:
         return run

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.capture.scan.test_first_scans import once_before
-from tests.integration.capture.test_poll import after_pages
 from tests.support.commands import ordersync
 from tests.support.gateway import Gateway, Serving
+from tests.support.polling import after_pages
 from tests.support.programs import login_settings
 from tests.support.worker import Bench, BenchMaker
 from worker.sandbox import SandboxServer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from arq.worker import Retry
 from jobs.resync import ORPHANED_TRIES, resync
 from tests.integration.capture.refresh.test_refresh_faults import answered, believe
 from tests.integration.capture.resync.test_resync import ask, work
-from tests.integration.capture.scan.test_deletions import reached
+from tests.support.polling import after_pages
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.gate import Stop, StopCause
 from worker.capture.registry import ORDERS
@@ -116,7 +115,7 @@ async def test_pages_of_another_size(bench: BenchMaker) -> None:
             async with bench(sandbox, page_size=before) as b:
                 await b.poll()
                 name = await ask(b, all=True, force=True)
-                await b.account.resyncer.slice(ORDERS, name, stop=partial(reached, [], 1))
+                await b.account.resyncer.slice(ORDERS, name, stop=after_pages(1))
                 assert 50 < len(await b.events()) < 100
             async with bench(sandbox, page_size=after) as b:
                 assert (await work(b, name)).state is ResyncState.DONE

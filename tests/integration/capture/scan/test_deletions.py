@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.polling import after_pages
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.health import Health, judge
 from worker.capture.registry import CATEGORIES, MERCHANT_CATALOGS, SHIPMENTS
@@ -193,16 +193,10 @@ async def test_a_read_in_slices_judges_all_of_it(bench: BenchMaker) -> None:
         await b.poll()
         victim = b.sandbox.store.ids()[20]
         b.sandbox.store.delete(victim)
-        asked: list[int] = []
-        run = await b.poll(stop=partial(reached, asked, 2))
+        run = await b.poll(stop=after_pages(2))
         assert run.outcome is Outcome.STOPPED
         run = await b.poll()
         assert (run.outcome, run.missing, await gone(b)) == (Outcome.COMPLETE, 1, {victim: 1})
-
-
-def reached(asked: list[int], limit: int) -> bool:
-    asked.append(1)
-    return len(asked) > limit
 
 
 async def test_a_failed_read_says_nothing_of_deletions(bench: BenchMaker) -> None:

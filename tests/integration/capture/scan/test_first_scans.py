@@ -9,10 +9,10 @@ from random import Random
 
 import pytest
 
-from tests.integration.capture.test_poll import after_pages
 from tests.support.campaign import settle, worker_at
 from tests.support.faulty_gateway import Liar, MovedClock, Query, order, orders, watching
 from tests.support.gateway import Gateway, Judge, Serving
+from tests.support.polling import after_pages
 from worker.capture.causes import Cause
 from worker.capture.gate import NOT_PROVEN
 from worker.capture.health import Health, Verdict

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.integration.capture.test_poll import after_pages
 from tests.support.faulty_gateway import Liar, Watch, orders, watching
+from tests.support.polling import after_pages
 from worker.capture.registry import ORDERS
 from worker.capture.scan.resumption import MIXED_PARTS
 from worker.capture.state.cursor import Cursor
