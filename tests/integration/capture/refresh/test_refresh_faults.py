@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 
+from tests.support.reads_by_id import answered, believe
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.context import PollSession
 from worker.capture.refresh.reader import MAX_UNKNOWN
@@ -19,7 +18,7 @@ from worker.capture.state.refresh_queue import RefreshQueue
 from worker.capture.state.run import Outcome
 from worker.capture.state.store import StateStore
 from worker.errors import Forbidden, ServerError
-from worker.ordermesh.contract.findings import UNKNOWN, Capabilities, no
+from worker.ordermesh.contract.findings import UNKNOWN, no
 from worker.ordermesh.http.reply import Reply
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule
@@ -32,13 +31,6 @@ BOTH = {"orders": 1.0, "order_audit": 1.0}
 
 async def deleted(b: Bench, name: str = "orders") -> list[str]:
     return [event.subject for event in await b.events(name) if event.action == "deleted"]
-
-
-async def believe(b: Bench, name: str, **known: Any) -> None:
-    """Let the probe have found that."""
-    raw = await answer(b.redis.hget(b.account.keys.contract, name))
-    found = msgspec.structs.replace(msgspec.json.decode(raw or b"", type=Capabilities), **known)
-    await answer(b.redis.hset(b.account.keys.contract, name, msgspec.json.encode(found).decode()))
 
 
 async def make_due(b: Bench, name: str, *members: str) -> None:
@@ -57,23 +49,6 @@ def hide(b: Bench, monkeypatch: pytest.MonkeyPatch, key: str) -> set[str]:
 
     monkeypatch.setattr(b.account.client, "read_page", without)
     return hidden
-
-
-def answered(
-    b: Bench,
-    monkeypatch: pytest.MonkeyPatch,
-    operation: str,
-    identifier: str,
-    instead: Callable[[Reply], Reply],
-) -> None:
-    """One read by id is answered otherwise from then on."""
-    call = b.account.client.call
-
-    async def other(key: str, **options: Any) -> Any:
-        reply = await call(key, **options)
-        return instead(reply) if key == operation and identifier in options["path"].values() else reply
-
-    monkeypatch.setattr(b.account.client, "call", other)
 
 
 async def test_as_many_as_there_are_go_into_one_commit(bench: BenchMaker) -> None:

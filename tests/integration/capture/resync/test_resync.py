@@ -21,33 +21,18 @@ from tests.support.arq_worker import planned
 from tests.support.commands import ordersync
 from tests.support.documentation import block
 from tests.support.programs import Program, login_settings
+from tests.support.resyncing import ask, work
 from tests.support.waiting import eventually
-from tests.support.worker import Bench, BenchMaker
+from tests.support.worker import BenchMaker
 from worker.capture.registry import CATEGORIES, ORDERS
 from worker.capture.resources import Resource
-from worker.capture.resync.requests import MAX_IDS, Resync, ResyncRequest, ResyncState
+from worker.capture.resync.requests import MAX_IDS, ResyncRequest, ResyncState
 from worker.errors import SettingsError
 from worker.keys import Keys
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
-
-
-async def ask(b: Bench, resource: Resource = ORDERS, **request: Any) -> str:
-    wanted = ResyncRequest(resource=resource.name, **request)
-    return (await b.account.resyncer.resyncs.create(wanted, b.services.clock.now())).id
-
-
-async def work(b: Bench, name: str, resource: Resource = ORDERS) -> Resync:
-    """Slices until it is over."""
-    for _ in range(100):
-        await b.account.resyncer.slice(resource, name)
-        found = await b.account.resyncer.resyncs.get(name)
-        assert found is not None
-        if found.state in {ResyncState.DONE, ResyncState.CANCELLED}:
-            return found
-    raise AssertionError("it never ends")
 
 
 def called(raw: bytes, name: str) -> str:
