@@ -23,6 +23,8 @@ from tests.support.waiting import PATIENCE, eventually
 from tests.support.webhooks import webhook_receiver
 from worker.config.resources import RESOURCES
 from worker.keys import Keys
+from worker.redis.connections import connect
+from worker.redis.functions import load_functions
 from worker.sandbox import SandboxServer
 
 pytestmark = pytest.mark.anyio
@@ -141,6 +143,9 @@ async def test_everybody_can_do_their_work(
 
 async def test_the_examples_run_as_a_consumer(server: DeployedServer, admin: Any, tmp_path: Path) -> None:
     """Python, Node and shell need no more than the consumer's rights."""
+    worker = connect(server.url("worker"))
+    await load_functions(worker)  # a consumer may not send scripts
+    await worker.aclose()
     stream, url = Keys("examples").stream("orders"), server.url("consumer")
     for number in range(3):
         admin.xadd(stream, fields_of(number))
