@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 
 from ordersync_consumer.servers.cluster import slot_of
+from tests.support.programs import login_settings
 from tests.support.servers import Server, Servers, free_ports
 from tests.support.waiting import wait_for
+from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
 
+ACCOUNTS = ("north", "delta", "beta")
+"""Their slots are on different nodes."""
 PASSWORD = "words-of-the-nodes"
 MASTERS = 3
 
@@ -133,3 +138,19 @@ class Cluster(Servers):
         is_replica = node in self.nodes[MASTERS:]
         linked = facts.get("master_link_status") == "up" if is_replica else facts.get("connected_slaves") == 1
         return state and linked and len(self.ask(node, "CLUSTER SLOTS")) == MASTERS
+
+
+def settings_of(shop: SandboxServer, cluster: Cluster, queue: Server, folder: Path) -> dict[str, str]:
+    """Return the settings of a worker that serves these accounts of a shop with a cluster."""
+    file = folder / "accounts.toml"
+    file.write_text(
+        "".join(
+            f'[accounts.{name}.api]\nbase_url = "{shop.url}"\nclient_id = "{CLIENT_ID}"\n'
+            f'client_secret = "{CLIENT_SECRET}"\npage_size = 10\nmax_concurrency = 1\nrequests_per_second = 30\n'
+            for name in ACCOUNTS
+        )
+    )
+    file.chmod(0o600)
+    settings = login_settings(shop, cluster.url, folder, accounts_file=str(file), poll__complete_every="3")
+    kept = {name: value for name, value in settings.items() if not name.startswith("api__")}
+    return {**kept, "redis__queue_url": queue.url}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from tests.support.documentation import block, read
 from tests.support.node import example
 from tests.support.programs import program_env, run_beside
 from tests.support.tools import program
-from tests.support.worker import Bench, BenchMaker
+from tests.support.worker import Bench
 
 pytestmark = pytest.mark.anyio
 
@@ -23,17 +22,6 @@ DOCUMENTED = (
     *("specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"),
     *("sequence", "version", "reason", "changed", "data"),
 )
-
-
-@pytest.fixture
-async def polled(bench: BenchMaker) -> AsyncIterator[Bench]:
-    """A Redis with the snapshots of 50 orders, one creation and one update."""
-    async with bench() as b:
-        await b.poll()
-        b.sandbox.store.create(1)
-        b.sandbox.store.change(1, status="Fulfilled")
-        await b.poll()
-        yield b
 
 
 async def pending(b: Bench, group: str) -> int:

@@ -8,7 +8,6 @@ import os
 import re
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +27,6 @@ pytestmark = pytest.mark.anyio
 
 EXAMPLES = ROOT / "deploy" / "examples"
 STREAM = "ordersync:{default}:stream:orders"
-
-
-@pytest.fixture
-async def polled(bench: BenchMaker) -> AsyncIterator[Bench]:
-    """A Redis with the snapshots of 50 orders, one creation and one update."""
-    async with bench() as b:
-        await b.poll()
-        b.sandbox.store.create(1)
-        b.sandbox.store.change(1, status="Fulfilled")
-        await b.poll()
-        yield b
 
 
 async def pending(b: Bench) -> int:

@@ -20,7 +20,7 @@ from ordersync_consumer import Consumer, SettingsError, connect, load_functions
 from ordersync_consumer.idempotency import RedisOnce
 from ordersync_consumer.servers.cluster import at, servers_of
 from tests.recorded.scene import Scene
-from tests.support.cluster import PASSWORD, Cluster
+from tests.support.cluster import ACCOUNTS, PASSWORD, Cluster, settings_of
 from tests.support.commands import LEAVES, ordersync
 from tests.support.deployment.deployed import make_secrets
 from tests.support.programs import Program, login_settings, ordersync_process
@@ -30,12 +30,9 @@ from tests.support.tally import tallied
 from tests.support.waiting import eventually
 from tests.support.webhooks import webhook_receiver
 from worker.keys import Keys
-from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
+from worker.sandbox import SandboxServer
 
 pytestmark = pytest.mark.anyio
-
-ACCOUNTS = ("north", "delta", "beta")
-"""Their slots are on different nodes."""
 ORDERS = 80
 
 
@@ -49,21 +46,6 @@ def cluster() -> Iterator[Cluster]:
 def shop() -> Iterator[SandboxServer]:
     with SandboxServer(orders=ORDERS) as server:
         yield server
-
-
-def settings_of(shop: SandboxServer, cluster: Cluster, queue: Server, folder: Path) -> dict[str, str]:
-    file = folder / "accounts.toml"
-    file.write_text(
-        "".join(
-            f'[accounts.{name}.api]\nbase_url = "{shop.url}"\nclient_id = "{CLIENT_ID}"\n'
-            f'client_secret = "{CLIENT_SECRET}"\npage_size = 10\nmax_concurrency = 1\nrequests_per_second = 30\n'
-            for name in ACCOUNTS
-        )
-    )
-    file.chmod(0o600)
-    settings = login_settings(shop, cluster.url, folder, accounts_file=str(file), poll__complete_every="3")
-    kept = {name: value for name, value in settings.items() if not name.startswith("api__")}
-    return {**kept, "redis__queue_url": queue.url}
 
 
 async def test_a_master_killed_and_a_slot_moved(

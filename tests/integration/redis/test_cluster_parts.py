@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,10 @@ import pytest
 from ordersync_consumer import connect, load_functions
 from ordersync_consumer.servers.cluster import at
 from ordersync_consumer.servers.topology import SlotUnavailable
-from tests.integration.redis.test_cluster import ACCOUNTS, settings_of
-from tests.support.cluster import Cluster
+from tests.support.cluster import ACCOUNTS, Cluster, settings_of
 from tests.support.programs import Program, ordersync_process
 from tests.support.servers import Server
-from tests.support.tally import tallied
+from tests.support.tally import Tally, tallied
 from tests.support.waiting import eventually
 from worker.keys import Keys
 from worker.sandbox import SandboxServer
@@ -39,6 +39,12 @@ def shop() -> Iterator[SandboxServer]:
         yield server
 
 
+def is_told(shop: SandboxServer, tallies: Mapping[str, Tally], *accounts: str) -> bool:
+    """Return whether the consumers of these accounts were told what is true."""
+    truth = shop.store.truth()
+    return not any(tallies[name].missing(truth) for name in accounts)
+
+
 @pytest.mark.parametrize("lost", ACCOUNTS)
 async def test_the_accounts_of_other_nodes_go_on(
     cluster: Cluster, shop: SandboxServer, own_server: Server, tmp_path: Path, lost: str
@@ -49,11 +55,7 @@ async def test_the_accounts_of_other_nodes_go_on(
         client = connect(cluster.url)
         stack.push_async_callback(client.aclose)
         tallies = {name: await stack.enter_async_context(tallied(client, name)) for name in ACCOUNTS}
-
-        def told(*names: str) -> bool:
-            truth = shop.store.truth()
-            return not any(tallies[name].missing(truth) for name in names)
-
+        told = partial(is_told, shop, tallies)
         with Program(tmp_path, **settings) as daemon:
             await eventually(lambda: told(*ACCOUNTS))
             away = await asyncio.to_thread(cluster.take_away, Keys(lost).base)
@@ -121,11 +123,7 @@ async def test_a_node_that_does_not_answer(
         client = connect(cluster.url, max_connections=4)
         stack.push_async_callback(client.aclose)
         tallies = {name: await stack.enter_async_context(tallied(client, name)) for name in ACCOUNTS}
-
-        def told(*names: str) -> bool:
-            truth = shop.store.truth()
-            return not any(tallies[name].missing(truth) for name in names)
-
+        told = partial(is_told, shop, tallies)
         with Program(tmp_path, **settings) as daemon:
             await eventually(lambda: told(*ACCOUNTS))
             hung = await asyncio.to_thread(cluster.freeze, Keys("delta").base)

@@ -150,32 +150,32 @@ async def test_a_second_worker_shares_it_and_leaves_it_running(tmp_path: Path) -
     assert not is_alive(first.pid)
 
 
-async def test_it_is_taken_over_from_a_killed_owner_and_ended(tmp_path: Path) -> None:
-    """After SIGKILL of its owner it goes on; the next worker takes it over with its data, and ends it."""
-    with Program(tmp_path, sys.executable, "-c", OWNER, str(tmp_path)) as owner:
+async def left_behind(folder: Path) -> embedded.Running:
+    """A server whose owner was killed. It has a key."""
+    with Program(folder, sys.executable, "-c", OWNER, str(folder)) as owner:
         await eventually(lambda: "unix://" in owner.out)
-        before = embedded.find(tmp_path)
-        assert before is not None
-        await say(before.url, "SET", "a", "1")
+        running = embedded.find(folder)
+        assert running is not None
+        await say(running.url, "SET", "a", "1")
         owner.process.kill()
         await owner.ended()
-        assert is_alive(before.pid)
-        async with embedded.server(tmp_path) as running:
-            assert running == before
-            assert running.pid == before.pid
-            assert await say(running.url, "GET", "a") == b"1"
-        assert not is_alive(before.pid)
+    return running
+
+
+async def test_it_is_taken_over_from_a_killed_owner_and_ended(tmp_path: Path) -> None:
+    """After SIGKILL of its owner it goes on; the next worker takes it over with its data, and ends it."""
+    before = await left_behind(tmp_path)
+    assert is_alive(before.pid)
+    async with embedded.server(tmp_path) as running:
+        assert running == before
+        assert running.pid == before.pid
+        assert await say(running.url, "GET", "a") == b"1"
+    assert not is_alive(before.pid)
 
 
 async def test_other_settings_end_a_server_that_was_left(tmp_path: Path) -> None:
     """A server of a killed worker has the settings of that worker: with others it is started again."""
-    with Program(tmp_path, sys.executable, "-c", OWNER, str(tmp_path)) as owner:
-        await eventually(lambda: "unix://" in owner.out)
-        before = embedded.find(tmp_path)
-        assert before is not None
-        await say(before.url, "SET", "a", "1")
-        owner.process.kill()
-        await owner.ended()
+    before = await left_behind(tmp_path)
     async with embedded.server(tmp_path, EmbeddedSettings(max_memory_bytes=20_000_000)) as running:
         assert not is_alive(before.pid)
         assert await say(running.url, "GET", "a") == b"1"

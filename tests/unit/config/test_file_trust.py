@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.surroundings import without_settings
 from worker.admin import checks
-from worker.config import file_trust, settings, sources
+from worker.config import file_trust, settings
 from worker.config.sections import ApiSettings
 from worker.errors import SettingsError
 from worker.ordermesh.contract import file as contract_file
@@ -21,10 +22,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes are those of P
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An own working directory, and no secret files but those that a test makes."""
-    for name in list(os.environ):
-        if name.startswith("ORDERSYNC_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setattr(sources, "DEFAULT_SECRETS_DIR", str(tmp_path / "run-secrets"))
+    without_settings(monkeypatch, tmp_path)
     place = tmp_path / "place"
     place.mkdir(mode=0o755)
     monkeypatch.chdir(place)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.surroundings import without_settings
 from worker.capture.registry import CAPTURED as READABLE
-from worker.config import settings, sources
+from worker.config import settings
 from worker.config.resources import RESOURCES
 from worker.config.sections import Account
 from worker.errors import SettingsError
@@ -21,13 +22,7 @@ STANDARD = dict.fromkeys(("orders", "shipments", "order_audit", "shipment_audit"
 @pytest.fixture(autouse=True)
 def empty_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A folder without `.env`, and no variable of the worker set."""
-    import os  # noqa: PLC0415 - for this alone
-
-    for name in os.environ:
-        if name.upper().startswith("ORDERSYNC_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sources, "DEFAULT_SECRETS_DIR", str(tmp_path / "run-secrets"))
+    without_settings(monkeypatch, tmp_path)
 
 
 def load_with(monkeypatch: pytest.MonkeyPatch, **values: str) -> settings.Settings:

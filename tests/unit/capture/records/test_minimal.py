@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +14,13 @@ import pytest
 from pydantic import SecretStr
 
 from tests.support.policies import KEY, policy, published
+from tests.support.surroundings import without_settings
 from worker.capture.records.minimal import _KEPT, known_fields
 from worker.capture.records.privacy import MAX_NAMED, RecordPolicy, UnknownFields, policy_for
 from worker.capture.records.rules import Known
 from worker.capture.registry import CAPTURED, RESOURCES
 from worker.capture.resources import Resource
 from worker.config import settings as settings_module
-from worker.config import sources
 from worker.config.sections import PrivacySettings
 from worker.errors import SettingsError
 from worker.ordermesh.record_schema import row_of
@@ -197,11 +196,7 @@ def test_fields_go_over_the_policy() -> None:
 @pytest.fixture
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """A folder without `.env`, and no variable of the worker set."""
-    for name in os.environ:
-        if name.upper().startswith("ORDERSYNC_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sources, "DEFAULT_SECRETS_DIR", str(tmp_path / "none"))
+    without_settings(monkeypatch, tmp_path)
     return monkeypatch
 
 

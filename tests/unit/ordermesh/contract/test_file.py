@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from tests.support.contract_files import SEARCH, VENDOR, written
 from tests.support.documentation import block
+from tests.support.surroundings import without_settings
 from tests.support.waiting import PATIENCE
-from worker.config import settings, sources
+from worker.config import settings
 from worker.errors import SettingsError
 from worker.ordermesh.contract.configured import contract_of
 from worker.ordermesh.contract.file import render
@@ -304,13 +305,7 @@ def test_yaml_is_imported_for_yaml_alone(tmp_path: Path) -> None:
 @pytest.fixture
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """A folder without `.env`, a login, and nothing else set."""
-    import os  # noqa: PLC0415 - for this alone
-
-    for name in os.environ:
-        if name.upper().startswith("ORDERSYNC_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sources, "DEFAULT_SECRETS_DIR", str(tmp_path / "run-secrets"))
+    without_settings(monkeypatch, tmp_path)
     monkeypatch.setenv("ORDERSYNC_API__CLIENT_ID", "client")
     monkeypatch.setenv("ORDERSYNC_API__CLIENT_SECRET", "secret")
     return monkeypatch
