@@ -1,4 +1,4 @@
-"""Token sources at a Redis."""
+"""Token sources at a Redis, and a scripted gateway."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.scripted_server import OwnClock
+from tests.support.scripted_server import Lab, OwnClock, lab
 from tests.support.tokens import CLIENT, KEYS, Maker, UserService
 from worker.clock import Clock
 from worker.ordermesh.http.auth import Credentials
@@ -48,3 +48,18 @@ async def db(redis_url: str) -> AsyncIterator[Redis]:
     client = connect(redis_url)
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Lab]:
+    """A scripted gateway."""
+    async with lab() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own proxy settings have no part in a test."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)

@@ -26,13 +26,6 @@ Maker = Callable[..., Budget]
 
 
 @pytest.fixture
-async def db(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(redis_url)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
 async def budget(redis_url: str) -> AsyncIterator[Maker]:
     """Makes budgets of one account, each with a Redis client of its own, as so many workers would have."""
     async with AsyncExitStack() as stack:

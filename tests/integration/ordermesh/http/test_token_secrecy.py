@@ -24,7 +24,6 @@ from worker.ordermesh.client import OrderMeshClient
 from worker.ordermesh.http.auth import MAX_LIFETIME, Credentials, Token
 from worker.ordermesh.http.token_cipher import TokenCipher
 from worker.ordermesh.http.usage import Usage
-from worker.redis.connections import connect
 
 pytestmark = pytest.mark.anyio
 
@@ -34,13 +33,6 @@ OLD, NEW = "8f14e45fceea167a5a36dedd4bea2543", "c9f0f895fb98ab9159f51fd0297e236d
 CLIENT = Credentials("client-1", "weak", is_client=True)
 TOKEN = Token("the-access-token", 2_000.0, 1_900.0, "the-refresh-token", 1_000.0)
 LOGIN = "/user/v1/clients/token"
-
-
-@pytest.fixture
-async def db(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(redis_url)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture
