@@ -37,6 +37,7 @@ from worker.queue.retention import Retention
 from worker.redis import embedded
 from worker.redis.clock import RedisClock
 from worker.redis.connections import answer, connect
+from worker.redis.functions import FunctionLoader
 from worker.reporting import worker_id
 from worker.service.presence import Presence
 from worker.services import AccountServices, OpenAccounts, Services
@@ -115,7 +116,7 @@ async def open_services(
         check_files(each.api for each in accounts)
 
         gateways: dict[str, GatewayFindings] = {}
-        pools = Pools()
+        pools, functions = Pools(), FunctionLoader(redis, clock)
         stack.push_async_callback(pools.aclose)
 
         def build(account: Account) -> AccountServices:
@@ -130,6 +131,7 @@ async def open_services(
                 gateway=gateways.setdefault(shared.base, GatewayFindings(redis, shared, clock)),
                 given_out=given_out,
                 known=known,
+                functions=functions,
                 current=functools.partial(_current, account.name, opened, read_accounts),
             )
 
@@ -162,6 +164,7 @@ def _account_services(
     gateway: GatewayFindings,
     given_out: GivenOut,
     known: KnownBytesPool,
+    functions: FunctionLoader,
     current: Callable[[], ApiSettings | None],
 ) -> AccountServices:
     keys = account.keys.of(account.name)
@@ -203,6 +206,7 @@ def _account_services(
         late_after=account.groups.late_after,
         clock=clock,
         max_letter_age=account.retention.dead_letters,
+        functions=functions,
     )
     backpressure = Backpressure(groups, HighWaterMarks(**account.backpressure.model_dump()), clock)
     if account.privacy.key is not None:

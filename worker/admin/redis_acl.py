@@ -148,6 +148,7 @@ def _of_the_worker(base: str) -> list[Command]:
         *made,
         *[("PEXPIRE", command[1], _KEPT_MS) for command in made],
         ("XGROUP CREATE", stream, "group", "0"),
+        ("XINFO STREAM", stream),
         ("XINFO GROUPS", stream),
         ("XPENDING", stream, "group"),
         ("XLEN", stream),

@@ -16,8 +16,9 @@ from ordersync_consumer.groups import Groups, RetentionLimits
 from worker.cancellation import finish
 from worker.queue.expiry import LetterExpiry
 from worker.queue.lateness import drop_command, late_groups
+from worker.queue.looks import StreamLooks
 from worker.redis import scripts
-from worker.redis.functions import load_functions
+from worker.redis.functions import FunctionLoader
 from worker.redis.refusals import is_full
 from worker.telemetry.log import Repeats, get_logger
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ordersync_consumer.groups import StreamStatus
     from worker.clock import Clock
     from worker.keys import Keys
+    from worker.queue.looks import StreamLook
 
 STEP = 5000
 """Entries per call at most: a few milliseconds, in which Redis serves no other client."""
@@ -50,6 +52,7 @@ class Retention:
         clock: The time.
         step: Entries per call at most.
         max_letter_age: Seconds that dead letters are kept; 0 for no limit.
+        functions: Loads the functions that consumers call; None for one of this account alone.
 
     """
 
@@ -64,14 +67,18 @@ class Retention:
         clock: Clock,
         step: int = STEP,
         max_letter_age: float = 0.0,
+        functions: FunctionLoader | None = None,
     ) -> None:
-        self._redis = redis_client
+        self._redis, self._functions = redis_client, functions or FunctionLoader(redis_client, clock)
         self._groups, self._letters = Groups(redis_client, keys), DeadLetters(redis_client, keys)
         self._expiry = LetterExpiry(redis_client, keys)
         self._keys, self._limits, self._declared = keys, limits, declared
         self._late_after, self._clock, self._step = late_after, clock, step
         self._script = scripts.load(redis_client, "worker.queue", "trim", begin=["ordersync_consumer:needs"])
         self._max_letter_age = max_letter_age
+        self._looks = StreamLooks(
+            redis_client, [key for name in limits for key in (keys.stream(name), keys.dead(name))]
+        )
         self._repeats = Repeats(REPEAT_LOG_SECONDS)
         self._log = get_logger(account=keys.account)
 
@@ -82,13 +89,17 @@ class Retention:
         """
         deadline = self._clock.monotonic() + seconds
         skipped = await self.declare()
-        done = True
+        found, done = await finish(self._looks.look()), True
         for resource, limits in self._limits.items():
+            stream, dead = self._keys.stream(resource), self._keys.dead(resource)
             try:
-                if resource not in skipped:
-                    done = await self._trim(resource, limits, deadline) and done
-                await self._expire_dead_letters(resource)
-                await self._report_dead_letters(resource)
+                if resource not in skipped and self._is_to_be_trimmed(stream, found, limits):
+                    done = await self._trim(resource, limits, deadline, found[stream]) and done
+                if dead in found:
+                    await self._expire_dead_letters(resource)
+                    await self._report_dead_letters(resource)
+                else:
+                    self._repeats.forget_all(f"letters {resource}")
             except redis.exceptions.ResponseError as error:
                 if self._repeats.allow(f"failed {resource}", self._clock.monotonic()):
                     self._log.error(
@@ -98,12 +109,27 @@ class Retention:
                     )  # fmt: skip
         return done
 
+    def _is_to_be_trimmed(
+        self, stream: str, found: Mapping[str, StreamLook | None], limits: RetentionLimits
+    ) -> bool:
+        """Whether a stream exceeds its limits perhaps, or its groups have something to read."""
+        if stream not in found:
+            return False
+        look = found[stream]
+        is_old = look is not None and look.exceeds(limits.max_age, self._clock.now())
+        return is_old or not self._looks.is_settled(stream, look)
+
     async def declare(self) -> set[str]:
         """Load the functions that consumers call, and create the declared groups.
 
         Return the resources for which the latter failed because Redis is full.
         """
-        await self._load_functions()
+        try:
+            if loaded := await self._functions.load():
+                self._log.info("functions_loaded", functions=loaded)
+        except redis.exceptions.ResponseError as error:
+            if not is_full(error) and self._repeats.allow("functions", self._clock.monotonic()):
+                self._log.info("functions_not_loaded", error=str(error))
         try:
             for group, resource in await self._groups.declare(self._declared):
                 self._log.info("group_created", resource=resource, group=group)
@@ -112,15 +138,6 @@ class Retention:
                 raise
             return {resource for _, resource in await self._groups.missing(self._declared)}
         return set()
-
-    async def _load_functions(self) -> None:
-        """Load the functions into the server. Without them, consumers need the right to send scripts."""
-        try:
-            if loaded := await load_functions(self._redis):
-                self._log.info("functions_loaded", functions=loaded)
-        except redis.exceptions.ResponseError as error:
-            if not is_full(error) and self._repeats.allow("functions", self._clock.monotonic()):
-                self._log.info("functions_not_loaded", error=str(error))
 
     async def trim(
         self, resource: str, limits: RetentionLimits, deadline: float = float("inf")
@@ -142,14 +159,22 @@ class Retention:
             removed += count
         return removed, not more
 
-    async def _trim(self, resource: str, limits: RetentionLimits, deadline: float) -> bool:
-        first = await self._first(resource)
+    async def _trim(
+        self, resource: str, limits: RetentionLimits, deadline: float, look: StreamLook | None
+    ) -> bool:
+        stream = self._keys.stream(resource)
         removed, done = await self.trim(resource, limits, deadline)
+        if done and not removed:
+            self._looks.settle(stream, look)
+        else:
+            self._looks.unsettle(stream)
+        if look is not None and not look.groups and not removed:
+            return done
         status = await self._groups.status(resource, limits, of_groups=True)
         if removed:
             self._log.info(
                 "stream_trimmed", resource=resource, entries=removed, left=status.entries,
-                first=first, kept_from=await self._first(resource),
+                first=look.first if look else "", kept_from=await self._first(resource),
             )  # fmt: skip
         if done:
             await self._report_groups(resource, status)

@@ -10,9 +10,13 @@ from redis.asyncio import Redis
 
 from ordersync_consumer.groups import RetentionLimits
 from tests.support.logged import LogReader
+from tests.support.monitored import watched
 from tests.support.retaining import DAY, retention
 from tests.support.streams import KEYS, STREAM, Writer
+from tests.support.waiting import eventually
+from worker.clock import SystemClock
 from worker.queue.expiry import ExpiredLetters, LetterExpiry
+from worker.redis.functions import FunctionLoader
 
 pytestmark = pytest.mark.anyio
 
@@ -116,3 +120,88 @@ async def test_who_does_not_read_is_told(client: Redis, writer: Writer, told: Lo
     await anyio.sleep(0.02)
     await retention(client, late_after=0.01).run()
     assert {line["group"] for line in told("group_late")} == {"never", "replayed", "reads"}
+
+
+# --- what has not changed -----------------------------------------------------------------------------
+
+
+async def test_streams_that_are_as_they_were_are_not_read_again(client: Redis, writer: Writer) -> None:
+    """A pass asks with one call for all of them; one that has changed is trimmed and surveyed."""
+    names = ["orders", "shipments", "notes"]
+    keeper = retention(client, limits={name: RetentionLimits(max_entries=50, max_age=DAY) for name in names})
+    await client.xgroup_create(STREAM, "reads", id="0", mkstream=True)
+    await writer.add(60)
+    await client.xack(STREAM, "reads", *await writer.read("reads", 100))
+    for _ in range(2):
+        await keeper.run()
+    async with watched(client) as commands:
+        await keeper.run()
+    assert commands.sent == {"EVALSHA": 1}
+    assert commands.inside == {"EXISTS": 1, "XINFO": 2}
+    assert await client.xlen(STREAM) == 50
+    await writer.add(100)
+    await keeper.run()
+    assert await client.xlen(STREAM) == 100  # which the group has not read
+    await client.xack(STREAM, "reads", *await writer.read("reads", 100))
+    await keeper.run()
+    assert await client.xlen(STREAM) == 50
+
+
+async def test_a_stream_without_groups_that_is_as_it_was(client: Redis, writer: Writer) -> None:
+    """Likewise; a group that begins with its first entry is seen."""
+    keeper = retention(client, RetentionLimits(max_entries=50), late_after=0.01)
+    await writer.add(40)
+    await keeper.run()
+    async with watched(client) as commands:
+        await keeper.run()
+    assert commands.inside == {"EXISTS": 1, "XINFO": 1}
+    await client.xgroup_create(STREAM, "reads", id="0")
+    async with watched(client) as commands:
+        await keeper.run()
+    assert commands.inside["XINFO"] > 2
+
+
+async def test_what_has_become_too_old_goes_though_nothing_was_added(client: Redis, writer: Writer) -> None:
+    """Age goes on: a stream that was looked at is trimmed when its first entry is due."""
+    await writer.add(3, at=int((time.time() - DAY + 1) * 1000), apart=10)
+    young = await writer.add(3)
+    keeper = retention(client, RetentionLimits(max_age=DAY))
+
+    async def trimmed() -> bool:
+        await keeper.run()
+        return len(await writer.left()) <= 3
+
+    await eventually(trimmed)
+    assert await writer.left() == young
+
+
+async def test_a_late_group_is_told_of_again_after_it_has_read(
+    client: Redis, writer: Writer, told: LogReader
+) -> None:
+    """A pass that finds a stream as it was has not forgotten that its group reads again."""
+    long_ago = int((time.time() - 8 * DAY) * 1000)
+    await client.xgroup_create(STREAM, "reads", id="0", mkstream=True)
+    keeper = retention(client)
+    for number in range(2):
+        await writer.add(1, at=long_ago + number)
+        for _ in range(2):
+            await keeper.run()
+        assert len(told("group_late")) == number + 1
+        await client.xack(STREAM, "reads", *await writer.read("reads", 1))
+        await client.xgroup_delconsumer(
+            STREAM, "reads", "c"
+        )  # of which only the age of the entry speaks then
+        for _ in range(2):
+            await keeper.run()
+
+
+async def test_functions_are_loaded_once_for_all_accounts(client: Redis) -> None:
+    """And again after a minute: the server may have been replaced."""
+    loader = FunctionLoader(client, SystemClock())
+    await retention(client, functions=loader).run()
+    async with watched(client) as commands:
+        await retention(client, functions=loader).run()
+    assert commands.sent == {"EVALSHA": 1}
+    async with watched(client) as commands:
+        await retention(client).run()
+    assert commands.sent["FUNCTION"] > 1
