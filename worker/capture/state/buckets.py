@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 RECORDS_PER_BUCKET = 48
-MIN_BUCKETS, MOST_BUCKETS = 64, 1 << 17
+MIN_BUCKETS, MOST_BUCKETS = 16, 1 << 17
 """Number of hashes that store the states of a resource: the hashes stay small, so that Redis packs them tightly.
 
 A full scan asks for each of them, so a small account has few, and a gateway whose total lies does not get too many.
-They are tight until each has 256 records.
+They are tight until each has 256 records: a state takes 65 bytes, and 88 in an account that has outgrown that.
 """
 MANY_BUCKETS, MAX_BUCKETS = 1024, 1 << 20
 """Their number where nobody says how many records there are. It is the least in states that earlier versions wrote, and

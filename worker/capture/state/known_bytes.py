@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MEGABYTES = 32
 """Memory for all resources of all accounts, if the settings do not say otherwise: that of 1,700,000 records."""
+ONE_PAGE = 128
+"""Records that one page may show, and a few more."""
 BUCKETS_AT_ONCE = 64
 """Hashes that are read together: some thousand states."""
 
@@ -120,7 +122,8 @@ class KnownBytesPool:
     Where there is more to know, what was not used for the longest time is dropped.
 
     `per_bucket`: records in each hash of states from which on there is something to gain: a bulk read, and the count of
-    the states with each scan, take a command for each hash, a lookup takes one for each record.
+    the states with each scan, take a command for each hash, as does the lookup of each page. So where there is one page
+    there is nothing to gain, however few the hashes are.
     """
 
     def __init__(self, megabytes: int = MEGABYTES, *, per_bucket: int = 1) -> None:
@@ -143,7 +146,9 @@ class KnownBytesPool:
 
     def gains(self, cursor: Cursor) -> bool:
         """Whether it takes fewer commands to know the records of a resource than to look them up."""
-        return self.has_room(cursor.places) and cursor.places >= self._per_bucket * cursor.buckets
+        return self.has_room(cursor.places) and cursor.places >= self._per_bucket * max(
+            cursor.buckets, ONE_PAGE
+        )
 
     def hold(self, name: str, known: KnownBytes) -> None:
         """Keep what is known of a resource, which was used last, or has grown."""

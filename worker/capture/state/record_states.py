@@ -6,9 +6,12 @@ The order is by bucket, then by packed id. A record that is added during the ite
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
+from worker.cancellation import finish
 from worker.capture.records.fingerprint import RecordState, bucket_of, pack_id, unpack_id
+from worker.capture.state.packing import packb
+from worker.redis import scripts
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
@@ -37,13 +40,12 @@ class StoredRecord(NamedTuple):
 
 async def walk(redis: Redis, seen: str, buckets: int, start: ScanPosition) -> AsyncGenerator[StoredRecord]:
     """Yield the records whose states are in the hashes `seen`, after a position, except those published as deleted."""
+    script = scripts.load(redis, "worker.capture", "contents")
     for first in range(start.bucket, buckets, BUCKETS_AT_ONCE):
         numbers = range(first, min(first + BUCKETS_AT_ONCE, buckets))
-        async with redis.pipeline(transaction=False) as pipe:
-            for number in numbers:
-                pipe.hgetall(f"{seen}:{number}")
-            result: Sequence[dict[bytes, bytes]] = await pipe.execute()
-        for number, states in zip(numbers, result, strict=True):
+        result: Sequence[Sequence[bytes]] = await finish(script(keys=[seen], args=[first, numbers.stop]))
+        for number, flat in zip(numbers, result, strict=True):
+            states = dict(zip(flat[::2], flat[1::2], strict=True))
             after = bytes.fromhex(start.after) if number == start.bucket else b""
             for key in sorted(states):
                 identifier = unpack_id(key)
@@ -72,11 +74,13 @@ async def states_of(redis: Redis, seen: str, buckets: int, identifiers: Sequence
     """Return the current packed states of records, in their order; b"" for an unknown record."""
     if not identifiers:
         return []
-    keys = [pack_id(identifier) for identifier in identifiers]
-    async with redis.pipeline(transaction=False) as pipe:
-        for key in keys:
-            pipe.hget(f"{seen}:{bucket_of(key, buckets)}", cast("Any", key))
-        return [state or b"" for state in await pipe.execute()]
+    requested = list[int | bytes]()
+    for key in map(pack_id, identifiers):
+        requested += (bucket_of(key, buckets), key, b"")  # no state has such bytes, so all are returned
+    script = scripts.load(redis, "worker.capture", "lookup")
+    found, _ = await finish(script(keys=[seen], args=[packb(requested), ""]))
+    states = dict(zip(found[::2], found[1::2], strict=True))
+    return [states.get(at, b"") for at in range(len(identifiers))]
 
 
 async def buckets_of(redis: Redis, cursor: str) -> int:

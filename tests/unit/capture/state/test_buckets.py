@@ -12,14 +12,23 @@ from worker.capture.state.buckets import MOST_BUCKETS, buckets_for, count_from
 
 @pytest.mark.parametrize(
     ("total", "buckets"),
-    [(0, 64), (30, 64), (3072, 64), (3073, 128), (100_000, 4096), (10**9, MOST_BUCKETS), (None, 1024)],
+    [
+        (0, 16),
+        (30, 16),
+        (768, 16),
+        (769, 32),
+        (3073, 128),
+        (100_000, 4096),
+        (10**9, MOST_BUCKETS),
+        (None, 1024),
+    ],
 )
 def test_a_small_account_has_few(total: int | None, buckets: int) -> None:
     """Some dozens of records in each; many of them where the number of records is not known."""
     assert buckets_for(total) == buckets
 
 
-@pytest.mark.parametrize("buckets", [64, 128, 1024])
+@pytest.mark.parametrize("buckets", [16, 64, 128, 1024])
 def test_their_number_from_the_records(buckets: int) -> None:
     """It is found again from the places of the records, also of those of an earlier version."""
     contents = defaultdict[int, list[bytes]](list)
@@ -35,4 +44,4 @@ def test_one_record_is_found_in_either() -> None:
     number = bucket_of(key, 1024)
     found = count_from({number: [key]})
     assert bucket_of(key, found) == number
-    assert count_from({}) == 64
+    assert count_from({}) == 16
