@@ -166,13 +166,31 @@ class Planner:
         keys = account.keys.of(account.name)
         if run.outcome is Outcome.PAUSED:  # perhaps by a person, of which nothing was told
             await self.plan([account.name])
-        values = await answer(self._redis.hmget(keys.cursor(name), list(FIELDS)))
+        values: Sequence[bytes | None] = run.left or await self._load_fields(keys.cursor(name))
         idle = lane is Lane.AUDIT and not run.pages
         times = self._times(account, name, values, [], idle=idle)
         if (times.get(lane) or 0) < 0:  # a first scan that has just had its turn, and could not begin
             times[lane] = now + HELD_SECONDS
-        await self._schedule.settle(lane, job, times)
-        # Only now: what was added to the refresh queue while the job was claimed was left alone.
+        is_asked_for = await self._schedule.settle(lane, job, times)
+        if run.left is None or is_asked_for:
+            await self._plan_follow_ups(account, name, run, values, times)
+        if run.published and self._retention_waits.pop(account.name, 0.0):
+            await self._schedule.place(
+                [(retain_id(account.name), {Lane.RETENTION: now + account.retention.every})]
+            )
+        await self._plan_proof(account, name, values, after_scan=lane is Lane.SCANS)
+
+    async def _load_fields(self, cursor: str) -> Sequence[bytes | None]:
+        return await answer(self._redis.hmget(cursor, list(FIELDS)))
+
+    async def _plan_follow_ups(
+        self, account: Account, name: str, run: Run, values: Sequence[bytes | None], times: Times
+    ) -> None:
+        """Plan what is in the refresh queues of a source that was polled, and of those that its changes follow up in.
+
+        After the source was settled: what was added to its queue while its job was claimed was left alone.
+        """
+        keys, now = account.keys.of(account.name), self._services.clock.now()
         targets = [name, *(_follow_ups(account, name) if run.published else ())]
         async with self._redis.pipeline(transaction=False) as pipe:
             for target in targets:
@@ -186,11 +204,6 @@ class Planner:
                 if isinstance(first, list) and first
             ]
         )
-        if run.published and self._retention_waits.pop(account.name, 0.0):
-            await self._schedule.place(
-                [(retain_id(account.name), {Lane.RETENTION: now + account.retention.every})]
-            )
-        await self._plan_proof(account, name, values, after_scan=lane is Lane.SCANS)
 
     async def _plan_proof(
         self, account: Account, name: str, values: Sequence[bytes | None], *, after_scan: bool

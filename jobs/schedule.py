@@ -32,7 +32,7 @@ RENEW_SECONDS = 2.0
 LOOK = 200
 """Jobs of a lane that one call looks at: so many accounts get their turn in it."""
 CLAIMED = 1e11
-"""Added to the time until which a job is claimed; see lua/claim.lua."""
+"""Added to the time until which a job is claimed; see lua/claim.lua and lua/claims.lua."""
 
 
 def poll_id(account: str, resource: str) -> str:
@@ -88,8 +88,9 @@ class Schedule:
         self.keys = {lane: space.lane(lane.value) for lane in Lane}
         self._planned = space.planned
         self._claim = scripts.load(redis, "jobs", "claim")
-        self._place = scripts.load(redis, "jobs", "place")
-        self._renew = scripts.load(redis, "jobs", "renew")
+        self._place = scripts.load(redis, "jobs", "place", begin=("claims",))
+        self._renew = scripts.load(redis, "jobs", "renew", begin=("claims",))
+        self._settle = scripts.load(redis, "jobs", "settle", begin=("claims",))
         self.due: dict[Lane, float] = dict.fromkeys(Lane, 0.0)
         self._moved = 0.0
         self._turns = Counter[Lane]()
@@ -162,22 +163,23 @@ class Schedule:
             args += [lanes.index(each.lane) + 1, each.job]
         await finish(self._renew(keys=list(self.keys.values()), args=args))
 
-    async def settle(self, lane: Lane, job: str, times: Times) -> None:
+    async def settle(self, lane: Lane, job: str, times: Times) -> bool:
         """Give a job of a lane that has ended its next due times; without one it is removed from its lane.
 
-        In another lane it is only brought forward: it may run there.
+        In another lane it is only brought forward: it may run there. Return whether somebody wanted to bring it
+        forward in its lane while it was claimed.
         """
         at = times.get(lane)
-        if at is None:
-            await finish(answer(self._redis.zrem(self.keys[lane], job)))
-        else:
-            await finish(answer(self._redis.zadd(self.keys[lane], {job: at})))
+        args = [job, "" if at is None else repr(at)]
+        is_asked_for = bool(await finish(self._settle(keys=[self.keys[lane]], args=args)))
+        if at is not None:
             self._note(lane, at)
         others: Times = {
             other: then for other, then in times.items() if other is not lane and then is not None
         }
         if others:
             await self.place([(job, others)])
+        return is_asked_for
 
     async def place(self, jobs: Sequence[tuple[str, Times]]) -> None:
         """Put jobs into the schedule, or bring them forward; see lua/place.lua. A claimed job is left alone."""

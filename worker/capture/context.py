@@ -12,7 +12,7 @@ from structlog.contextvars import bound_contextvars
 
 from worker.capture.fairness import LoopShare
 from worker.capture.gate import ReadGate, ResourcePaused, StopCause, paused
-from worker.capture.lanes import list_is_due, phase_of
+from worker.capture.lanes import FIELDS, list_is_due, phase_of
 from worker.capture.records.diff import MAX_RECORD, are_too_long, fingerprints, observe
 from worker.capture.records.history import History
 from worker.capture.records.payload import PayloadOptions, payload_of
@@ -227,7 +227,7 @@ class PollSession:
         self._lease: Lease | None = None
         self._fields: FieldIndex | None = None
         self._begun: CursorUpdate = {}
-        self._has_committed = self._has_counted = False
+        self._has_committed = self._has_counted = self._is_reloaded = False
         self._ends_with_commit = False
         self._committing = anyio.Lock()
         """One commit at a time: the lease names the last one alone, by which a commit that is sent again is known."""
@@ -378,6 +378,7 @@ class PollSession:
 
     async def load_cursor(self) -> Cursor:
         """Load the cursor."""
+        self._is_reloaded = True
         self._take_cursor(await self.store.load_cursor())
         return self.cursor
 
@@ -498,11 +499,23 @@ class PollSession:
                     release=release,
                 )
             )
+            if done and release and commit.is_progress:
+                self.run.left = self._left(moved)
             self._has_committed |= done
             self.lease.is_released |= done and release and commit.is_progress
             if done and wait:
                 self._noted_wait = wait
             return done
+
+    def _left(self, moved: CursorUpdate) -> tuple[bytes | None, ...] | None:
+        """Return what the only commit of a session has left of the cursor, for `Run.left`; None if it is not."""
+        found = self.found
+        if found is None or found.due or self._is_reloaded or self.open_records.has_queued:
+            return None
+        fields = dict(found.cursor)
+        for name, value in moved.items():
+            fields[name.encode()] = str(int(value) if isinstance(value, bool) else value).encode()
+        return tuple(fields.get(name.encode()) for name in FIELDS)
 
     def pack(self, changes: Sequence[Change]) -> Packed | None:
         """Return what a commit will write of these changes; None if that depends on the commits before it."""

@@ -174,6 +174,26 @@ async def test_a_renewal_leaves_a_job_alone_that_has_ended(bench: BenchMaker, re
         assert scores == [(b"ended", 205.0), (b"runs", CLAIMED + 202.0 + CLAIM_SECONDS)]
 
 
+async def test_a_job_that_runs_is_known_to_be_asked_for(bench: BenchMaker, redis_url: str) -> None:
+    """Also after its claim was renewed; a claim that expires does so at its time, and the next one is a new one."""
+    async with bench() as b, planned(b.services, redis_url) as schedule:
+        one, room = schedule.schedule, {Lane.POLLS: Room(2, {})}
+        for name in ("asked", "quiet"):
+            await one.place([(name, {Lane.POLLS: 100.0})])
+        jobs = await one.claim(200.0, room, expired=True)
+        await one.place([("asked", {Lane.POLLS: 150.0}), ("quiet", {Lane.POLLS: None})])
+        await one.renew(202.0, jobs)
+        await one.place([("asked", {Lane.POLLS: 150.0})])
+        assert await one.claim(202.0 + CLAIM_SECONDS - 0.01, room, expired=True) == []
+        assert await one.settle(Lane.POLLS, "asked", {Lane.POLLS: 260.0})
+        assert not await one.settle(Lane.POLLS, "quiet", {Lane.POLLS: 260.0})
+        assert await b.redis.zrange(POLLS, 0, -1, withscores=True) == [(b"asked", 260.0), (b"quiet", 260.0)]
+        await one.claim(300.0, room, expired=True)
+        await one.place([("asked", {Lane.POLLS: 150.0})])
+        assert len(await one.claim(300.0 + CLAIM_SECONDS + 0.01, room, expired=True)) == 2
+        assert not await one.settle(Lane.POLLS, "asked", {Lane.POLLS: 400.0})
+
+
 async def test_a_schedule_that_is_lost_is_planned_anew(bench: BenchMaker, redis_url: str) -> None:
     """Redis came back without it: the next tick has every job of every account in it again."""
     async with bench() as b, working(b, redis_url):

@@ -30,6 +30,8 @@ class OpenRecords:
         self._redis, self._key = redis, keys.open(resource)
         self._due = RefreshQueue(redis, keys, resource)
         self._added: set[str] = set()
+        self.has_queued = False
+        """Whether `replace` has queued a read."""
 
     async def add(self, shown: Iterable[str]) -> None:
         """Add the ids of records that were returned as open. Ids that this object added before are skipped."""
@@ -66,6 +68,7 @@ class OpenRecords:
         if len(before) >= MIN_SUSPECT and len(closed) * 2 > len(before) and not believe:
             return f"{len(closed)} of {len(before)} open records are no longer returned"
         await self._due.add(record(item) for item in closed)
+        self.has_queued |= bool(closed)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(self._key)
             if shown:

@@ -80,6 +80,8 @@ class Run:
         covered: What the run has read to its end.
         bare: The read of newer records returned nothing although at least one record was expected.
         withheld: Values that the privacy policy removed because their fields are not known.
+        left: The fields of the cursor by which the schedule goes (`lanes.FIELDS`), as the run has left them, if it has
+            committed once and its refresh queue is empty; else None.
 
     """
 
@@ -120,6 +122,7 @@ class Run:
     error_code: str = ""
     trace_id: str = ""
     usage: Usage = field(default_factory=Usage)
+    left: tuple[bytes | None, ...] | None = None
 
     @property
     def published(self) -> int:
