@@ -11,7 +11,7 @@ from worker.capture.gate import COMPLETE, ReadResult
 from worker.capture.scan.resumption import plan_of, plan_when_resumed, restart_reason
 from worker.capture.scan.scanner import Scanner
 from worker.capture.scan.strangers import Strangers
-from worker.capture.scan.strategy import ScanStep, Strategy, choose_steps, full_scan
+from worker.capture.scan.strategy import ScanStep, Strategy, choose_steps, full_scan, scan_interval
 from worker.capture.state.cursor import SCAN_OVER
 from worker.errors import (
     ChoiceBroken,
@@ -162,7 +162,7 @@ class ScanExecutor:
             page_size=session.options.page_size,
             interval=session.options.interval,
             seconds=session.seconds,
-            complete_every=session.context.account.complete_every,
+            complete_every=scan_interval(session.context.account.complete_every, session.options.phase),
             complete=complete,
             scope=session.options.scope,
             single=session.options.single,

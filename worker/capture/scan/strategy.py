@@ -28,6 +28,8 @@ OVERLAP_MS = 60_000
 """A read of newer changes begins so long before the mark: a change may be committed, or shown, after its time."""
 UNREAD_SECONDS = 60.0
 """Seconds between two full scans, at least, while a page cannot be read."""
+SPREAD = 0.1
+"""By up to this share two full scans are closer to each other than the settings say."""
 MIN_STEP_SECONDS = 5.0
 """Seconds that a slice of a full scan may take, at least, before newer changes are read again."""
 
@@ -135,6 +137,14 @@ class ScanStep:
     def wants_times(self) -> bool:
         """Whether its paginator needs the times of the records."""
         return self.wants_order or self.strategy is Strategy.WINDOW
+
+
+def scan_interval(complete_every: float, phase: float | None) -> float:
+    """Return the seconds between two full scans of a source: up to a tenth less than `complete_every`, by its `phase`.
+
+    So the full scans of many accounts, which fall together after a cold start, move apart.
+    """
+    return complete_every * (1 - SPREAD * (phase or 0.0))
 
 
 def choose_steps(

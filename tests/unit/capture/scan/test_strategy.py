@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,14 @@ from hypothesis import strategies as st
 
 from worker.capture.records.scope import EVERYTHING, scope_of
 from worker.capture.registry import ORDERS
-from worker.capture.scan.strategy import MIN_STEP_SECONDS, OVERLAP_MS, ScanStep, Strategy, choose_steps
+from worker.capture.scan.strategy import (
+    MIN_STEP_SECONDS,
+    OVERLAP_MS,
+    ScanStep,
+    Strategy,
+    choose_steps,
+    scan_interval,
+)
 from worker.capture.state.cursor import Cursor, FullScanProgress
 from worker.ordermesh.contract.profile import Listing
 
@@ -50,6 +58,16 @@ def parts(
 def test_the_best_that_holds(listing: Listing, plan: Strategy) -> None:
     """A filter before a sort, a sort before a sweep."""
     assert [part.strategy for part in parts(listing)] == [plan]
+
+
+def test_full_scans_of_many_accounts_move_apart() -> None:
+    """Each has its own interval, never longer than what was asked for, and at most a tenth shorter."""
+    phases = [number / 1000 for number in range(1000)]
+    intervals = [scan_interval(3600, phase) for phase in phases]
+    assert (max(intervals), scan_interval(3600, None)) == (3600, 3600)
+    assert 3240 <= min(intervals) < 3245
+    in_a_minute = Counter(int(interval // 60) for interval in intervals)
+    assert max(in_a_minute.values()) <= 170
 
 
 def test_what_a_part_asks_for() -> None:
