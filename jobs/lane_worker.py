@@ -44,6 +44,8 @@ ELSEWHERE_SECONDS = 2.0
 """Until a job is looked at again whose account this worker does not serve: another one may."""
 ORPHANED_TRIES = 30
 """Tries, a minute in all, after which no worker seems to serve the account of a job."""
+CLAIMED_AHEAD = 0.1
+"""Seconds before its time that a job is claimed, if others are due: one claim for several. It runs at its time."""
 RELEASE_SECONDS = 1.0
 LOOK_EVERY = 3
 """Ticks of which one looks at all lanes and for claims that have expired; the others go by what is known to be due."""
@@ -152,7 +154,7 @@ class LaneWorker(SupervisedWorker):
             self._unchecked = set(Lane)
         expired = not self._unchecked.isdisjoint(lane for lane, room in rooms.items() if room.free)
         self._unchecked.difference_update(lane for lane, room in rooms.items() if room.free)
-        for each in await self._schedule.claim(now, rooms, expired=expired):
+        for each in await self._schedule.claim(now + CLAIMED_AHEAD, rooms, expired=expired):
             await self._begin(each)
         if ticks and self._schedule.due[Lane.SCANS] < 0 and not self._free(Lane.SCANS):
             self._ask_for_places()
@@ -228,6 +230,9 @@ class LaneWorker(SupervisedWorker):
             **self.ctx, "job_id": job, "lane": claimed.lane.value, "yields": lambda: name in self._yielding,
         }  # fmt: skip
         try:
+            early = claimed.due_at - services_of(self.ctx).clock.now()
+            if 0 < early <= CLAIMED_AHEAD:
+                await anyio.sleep(early + 0.001)  # due times of the schedule are in milliseconds
             await asyncio.wait_for(function.coroutine(ctx, *arguments), function.timeout_s)
         except asyncio.CancelledError:  # the worker ends, and waits for this
             await self._release(claimed, job)

@@ -17,7 +17,6 @@ from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import BenchMaker
 from worker.capture.lanes import FIELDS, Lane, lane_of, seconds_until_due, times_of_poll
 from worker.capture.state.cursor import Cursor, FullScanProgress
-from worker.capture.state.run import Run
 
 pytestmark = pytest.mark.anyio
 
@@ -240,21 +239,3 @@ async def test_a_job_has_no_keys_of_its_own(bench: BenchMaker, redis_url: str) -
             await eventually(lambda: worker.jobs_complete >= 3)
         assert await b.redis.keys("arq:*") == []
         assert await b.redis.zscore(SCANS, ORDERS_JOB) is not None
-
-
-async def test_a_poll_takes_few_commands_of_the_schedule(bench: BenchMaker, redis_url: str) -> None:
-    """A claim, the look at the cursor and at its refresh queue, and the next due time."""
-    async with bench() as b, planned(b.services, redis_url) as schedule:
-        await b.poll()
-        await schedule.due()
-        account = b.account.account
-        run = Run("run", "default", "orders", "sweep", "poll", 0.0, 0.0)
-        await schedule.planner.poll_ended(Lane.POLLS, account, "orders", run)
-        await b.redis.config_resetstat()
-        for _ in range(10):
-            await schedule.planner.poll_ended(Lane.POLLS, account, "orders", run)
-        stats = await b.redis.info("commandstats")
-        calls = {name.removeprefix("cmdstat_"): each["calls"] for name, each in stats.items()}
-        assert {name: calls.get(name, 0) for name in ("hmget", "zadd", "zrange", "evalsha")} == {
-            "hmget": 10, "zadd": 10, "zrange": 10, "evalsha": 0,
-        }  # fmt: skip

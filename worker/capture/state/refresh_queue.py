@@ -174,10 +174,10 @@ class RefreshQueue:
 
     async def add(self, members: Iterable[str]) -> None:
         """Add keys that are due now."""
+        if not (due := list(members)):
+            return
         seconds, micros = await answer(self._redis.time())
-        scores = dict.fromkeys(members, seconds + micros / 1e6)
-        if scores:
-            await finish(answer(self._redis.zadd(self._key, scores)))
+        await finish(answer(self._redis.zadd(self._key, dict.fromkeys(due, seconds + micros / 1e6))))
 
     async def note_cut(self, members: Mapping[str, str]) -> None:
         """Note why a part of each of these audit logs cannot be read; "" for one that was read to its end."""

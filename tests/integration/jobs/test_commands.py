@@ -1,0 +1,111 @@
+"""What jobs ask of the schedule: as few commands as can be, and nothing is planned later for that."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from jobs.schedule import Claimed, Room, Schedule, poll_id
+from tests.support.arq_worker import ORDERS_JOB, POLLS, Polls, planned, with_polls, working
+from tests.support.monitored import watched
+from tests.support.waiting import eventually
+from tests.support.worker import BenchMaker
+from worker.capture.lanes import FIELDS, Lane
+from worker.capture.registry import AUDIT_LOGS, CAPTURED, ORDERS
+from worker.capture.resources import Captured
+from worker.capture.state.refresh_queue import RefreshQueue, record
+from worker.capture.state.run import Run
+from worker.sandbox import SandboxServer, ServedContract
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_poll_takes_few_commands_of_the_schedule(bench: BenchMaker, redis_url: str) -> None:
+    """A claim and the next due time; a look at cursor and refresh queue only after a poll that has committed twice."""
+    async with bench() as b, planned(b.services, redis_url) as schedule:
+        await b.poll()
+        await schedule.due()
+        account = b.account.account
+        run = Run("run", "default", "orders", "sweep", "poll", 0.0, 0.0)
+        await schedule.planner.poll_ended(Lane.POLLS, account, "orders", run)
+        await b.redis.config_resetstat()
+        for _ in range(10):
+            await schedule.planner.poll_ended(Lane.POLLS, account, "orders", run)
+        stats = await b.redis.info("commandstats")
+        calls = {name.removeprefix("cmdstat_"): each["calls"] for name, each in stats.items()}
+        assert {name: calls.get(name, 0) for name in ("hmget", "zadd", "zrange", "evalsha", "zscore")} == {
+            "hmget": 10, "zadd": 10, "zrange": 10, "evalsha": 10, "zscore": 10,
+        }  # fmt: skip
+        run = await b.poll()
+        async with watched(b.redis) as commands:
+            await schedule.planner.poll_ended(Lane.POLLS, account, "orders", run)
+        assert (commands.sent, commands.inside) == ({"EVALSHA": 1}, {"ZSCORE": 1, "ZADD": 1})
+
+
+async def test_jobs_that_are_due_one_after_another_take_one_claim(
+    bench: BenchMaker, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the next tenth of a second are claimed with the first one, and none runs before its time."""
+    names, claims, claim = list(CAPTURED)[:9], list[list[bytes]](), Schedule.claim
+
+    async def counted(schedule: Schedule, *args: Any, **options: Any) -> list[Claimed]:
+        found = await claim(schedule, *args, **options)
+        claims.append([each.job for each in found if each.job.startswith(b"poll:")])
+        return found
+
+    async with bench(intervals=dict.fromkeys(names, 600.0)) as b, planned(b.services, redis_url) as schedule:
+        began = dict[str, float]()
+
+        class Recorded(Polls):
+            async def poll(self, source: Captured, **_: Any) -> Run:
+                began.setdefault(source.name, b.services.clock.now())
+                return await super().poll()
+
+        with_polls(b, Recorded())
+        first = time.time() + 3
+        for name in names:
+            later = {"due_at": first + 500, "failures": 1, "baseline": 1}
+            await b.redis.hset(b.account.keys.cursor(name), mapping=later)
+        due = {name: first + 0.01 * at for at, name in enumerate(names)}
+        await schedule.schedule.place(
+            [(poll_id("default", name), {Lane.POLLS: at}) for name, at in due.items()]
+        )
+        monkeypatch.setattr(Schedule, "claim", counted)
+        async with working(b, redis_url):
+            await eventually(lambda: len(began) == len(names))
+        assert all(began[name] >= due[name] for name in names)
+        assert len([each for each in claims if each]) <= 3
+
+
+async def test_what_a_quiet_poll_has_left_is_what_the_cursor_says(bench: BenchMaker, redis_url: str) -> None:
+    """So its next due time is the same with it and with the cursor; after a change the cursor is asked."""
+    with SandboxServer(orders=3, contract=ServedContract(since_honoured=True)) as sandbox:
+        async with bench(sandbox, probe=True, intervals={"orders": 60.0, "order_audit": 60.0}) as b:
+            for source in (ORDERS, AUDIT_LOGS["order_audit"]):
+                await b.poll(source)
+                await b.poll(source)
+                run, cursor = await b.poll(source), b.account.keys.cursor(source.name)
+                assert run.left is not None
+                assert list(run.left) == await b.redis.hmget(cursor, list(FIELDS))
+            sandbox.store.touch(1)
+            assert (await b.poll(ORDERS)).left is None
+            assert await b.redis.zcard(b.account.keys.refresh_queue("order_audit"))
+            assert (await b.poll(AUDIT_LOGS["order_audit"])).left is None
+
+
+async def test_a_read_by_id_that_is_added_during_a_poll_is_planned(bench: BenchMaker, redis_url: str) -> None:
+    """The poll has found its refresh queue empty, and whoever brings it forward meanwhile finds it claimed."""
+    async with bench(intervals={"orders": 600.0}) as b, planned(b.services, redis_url) as schedule:
+        account = b.account.account
+        await schedule.planner.poll_ended(Lane.POLLS, account, "orders", await b.poll())
+        await schedule.schedule.place([(ORDERS_JOB, {Lane.POLLS: 1.0})])
+        await schedule.schedule.claim(time.time(), {Lane.POLLS: Room(1, {})}, expired=True)
+        run = await b.poll()
+        assert run.left is not None
+        assert float(run.left[0] or 0) > time.time() + 10
+        await RefreshQueue(b.redis, b.account.keys, "orders").add([record("a" * 24)])
+        await schedule.schedule.place([(ORDERS_JOB, {Lane.POLLS: time.time()})])
+        await schedule.planner.poll_ended(Lane.POLLS, account, "orders", run)
+        assert float(await b.redis.zscore(POLLS, ORDERS_JOB) or "inf") <= time.time() + 1
