@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 RESOURCES = ("orders", "shipments", "order_audit", "shipment_audit")
 INTERVAL = 60.0
 SAMPLE_SECONDS = 5.0
+MONITORED_SECONDS = 20.0
+"""For so long MONITOR tells which commands were sent, and which ones scripts called."""
 COLD_SECONDS = 1800.0
 """Longest wait for the first success of every resource."""
 FRESH_AFTER, FRESH_SECONDS = 2.0, 120.0
@@ -80,7 +82,8 @@ class Figures:
         fresh_steps: Seconds from that command until a worker has taken the account up, and until its first scan began.
         ages: Ages of the last success of each resource, in seconds, sampled every 5 s in the minutes that follow.
         seconds: Length of that time.
-        commands: Commands of Redis in that time, by name.
+        commands: Commands of Redis in that time, by name, with those that scripts called.
+        sent: Commands that the workers sent in each second after it.
         requests: Requests in that time.
         cpu: Seconds of CPU of each worker in that time.
         redis_cpu: Seconds of CPU of Redis in that time.
@@ -99,6 +102,7 @@ class Figures:
     ages: list[float] = field(default_factory=list)
     seconds: float = 0.0
     commands: Counter[str] = field(default_factory=Counter)
+    sent: float = 0.0
     requests: int = 0
     cpu: list[float] = field(default_factory=list)
     redis_cpu: float = 0.0
@@ -207,6 +211,15 @@ class Observer:
         """Seconds of CPU that the server has taken."""
         info = cast("dict[str, Any]", self._client.info("cpu"))
         return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
+
+    def sent(self) -> float:
+        """Commands that all others send in a second."""
+        count, took, began = 0, 0.0, time.monotonic()
+        with cast("Any", self._client).monitor() as monitor:
+            while took < MONITORED_SECONDS:
+                count += monitor.next_command()["client_type"] != "lua"
+                took = time.monotonic() - began
+        return count / took
 
     def memory(self) -> int:
         """Bytes that the server uses."""
@@ -333,6 +346,7 @@ def _watch_polls(
     figures.cpu = [_cpu(process) - then for process, then in zip(processes, before, strict=True)]
     figures.redis_cpu = observer.cpu() - redis_before
     figures.resident = [process.memory_info().rss for process in processes]
+    figures.sent = observer.sent()
 
 
 def _cpu(process: psutil.Process) -> float:
@@ -371,6 +385,8 @@ def render(figures: Figures, setup: Setup) -> str:
         "commands of Redis": f"{rate:,.0f}/s, of scripts too, for {due:.1f} polls due a second: "
         f"{(rate - 50 * setup.processes) / due:.1f} for each, beyond 50/s for each process",
         "of them, each second": ", ".join(often),
+        "sent by the workers": f"{figures.sent:,.0f}/s: {(figures.sent - 50 * setup.processes) / due:.1f} for each, "
+        "beyond 50/s for each process",
         "requests": f"{figures.requests / figures.seconds:.1f}/s",
         "CPU of the workers": ", ".join(f"{cpu / figures.seconds:.1%} of a core" for cpu in figures.cpu)
         + f": {sum(figures.cpu) / figures.seconds / due * 1000:.1f} ms for each due poll",
