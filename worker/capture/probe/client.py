@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
+from worker.cancellation import plain_errors
 from worker.capture.probe import samples as evidence
 from worker.capture.probe.samples import ProbeRefusal, SamplePage
-from worker.errors import ApiError, UnreadableAnswer, api_error_class
+from worker.errors import ApiError, OrderMeshError, UnreadableAnswer, api_error_class
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.contract.profile import Route
 from worker.ordermesh.http.continuation import next_of
@@ -15,7 +19,7 @@ from worker.ordermesh.http.reply import audit_of
 from worker.ordermesh.http.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from worker.capture.probe.journal import ProbeJournal
     from worker.capture.resources import Resource
@@ -26,6 +30,26 @@ SAMPLES = (10, 5, 2, 1)
 """Sizes of a sample page; the probe uses the first one that the server accepts."""
 TRANSIENT = frozenset({408, 425, 429, 502, 503, 504})
 """Statuses of temporary failures, which say nothing about the contract. A 500 may be the answer to an invalid page."""
+
+
+async def side_by_side(*calls: Callable[[], Awaitable[Any]]) -> list[Any]:
+    """Return what these calls return, or the errors of OrderMesh that they raise, in their order.
+
+    They are under way at the same time, as far as the account may send so many requests, and all of them end.
+    """
+    results: list[Any] = [None] * len(calls)
+
+    async def call(place: int) -> None:
+        try:
+            results[place] = await calls[place]()
+        except OrderMeshError as error:
+            results[place] = error
+
+    with plain_errors():
+        async with anyio.create_task_group() as tasks:
+            for place in range(len(calls)):
+                tasks.start_soon(call, place)
+    return results
 
 
 class ProbeClient:
@@ -91,11 +115,19 @@ class ProbeClient:
             answer = await self.unnumbered(query, attempts=attempts, after=answer.after)
         return answer
 
+    async def pages(self, *numbers: int, size: int) -> list[SamplePage | ProbeRefusal]:
+        """Return several pages, which are requested at the same time; raises as `page`."""
+        answers = await side_by_side(*(partial(self.page, number, size) for number in numbers))
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
     async def _numbered(self, query: Mapping[str, str], attempts: int | None) -> SamplePage | ProbeRefusal:
         """Return a numbered page from the journal, or from the server."""
         route = self.trial.route(self.search)
         request = f"{route.method} {route.path} {sorted(query.items())}"
-        if self._journal is not None and (known := await self._journal.next(request)):
+        if self._journal is not None and (known := self._journal.next(request)):
             return known
         page = await self.unnumbered(query, attempts=attempts)
         if self._journal is not None:

@@ -1,13 +1,15 @@
 """The pages that a probe has seen so far, in Redis: a probe that is interrupted goes on with them.
 
-A probe sends the same requests in the same order for as long as it gets the same answers. So one whose worker was
-killed is repeated from its journal, up to the request that the journal does not have. Of a record only its id, times,
-status, merchant and field names are stored, and for a quarter of an hour at most.
+A probe sends the same requests for as long as it gets the same answers. So one whose worker was killed is repeated
+from its journal, up to the requests that the journal does not have. Several requests are under way at a time, so their
+order is not kept; of the same request that is sent again the answers are. Of a record only its id, times, status,
+merchant and field names are stored, and for a quarter of an hour at most.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,8 +18,6 @@ from worker.capture.probe.samples import ProbeRefusal, SamplePage, SampleRecord
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from redis.asyncio import Redis
 
 KEPT_SECONDS = 900
@@ -43,34 +43,26 @@ class ProbeJournal:
 
     def __init__(self, redis: Redis, key: str, profile: str) -> None:
         self._redis, self._key, self._profile = redis, key, profile
-        self._known: list[_Entry] = []
-        self._at = 0
+        self._known: dict[str, deque[_Entry]] = {}
 
     async def load(self) -> int:
         """Load what an earlier life has written; return the number of answers."""
-        self._known, self._at = [], 0
+        self._known = {}
         for raw in await answer(self._redis.lrange(self._key, 0, -1)):
             try:
-                self._known.append(_decode(raw))
+                entry = _decode(raw)
             except (msgspec.DecodeError, RecursionError):
                 break  # written by another version
-        return len(self._known)
+            if entry.request.startswith(f"{self._profile} "):
+                self._known.setdefault(entry.request, deque()).append(entry)
+        return sum(map(len, self._known.values()))
 
-    async def next(self, request: str) -> SamplePage | ProbeRefusal | None:
-        """Return the answer to the next request, if the journal has it; None if it has to be sent.
-
-        A journal that has another request in this place is dropped from there on: the gateway answers otherwise.
-        """
-        if self._at >= len(self._known):
+    def next(self, request: str) -> SamplePage | ProbeRefusal | None:
+        """Return the next answer to a request, if the journal has one; None if it has to be sent."""
+        answers = self._known.get(f"{self._profile} {request}")
+        if not answers:
             return None
-        entry = self._known[self._at]
-        if entry.request != f"{self._profile} {request}":
-            self._known = self._known[: self._at]
-            await finish(
-                answer(self._redis.ltrim(self._key, 0, self._at - 1) if self._at else self._remove())
-            )
-            return None
-        self._at += 1
+        entry = answers.popleft()
         return entry.refusal or SamplePage(entry.records, entry.wrapper, entry.total_field, entry.total)
 
     async def add(self, request: str, page: SamplePage | ProbeRefusal) -> None:
@@ -87,8 +79,5 @@ class ProbeJournal:
 
     async def drop(self) -> None:
         """Remove the journal, because the probe has ended."""
-        self._known = []
-        await finish(answer(self._remove()))
-
-    def _remove(self) -> Awaitable[Any]:
-        return self._redis.delete(self._key)
+        self._known = {}
+        await finish(answer(self._redis.delete(self._key)))

@@ -78,7 +78,7 @@ async def _judged_twice(client: ProbeClient, size: int) -> tuple[PageBase, str]:
     """Return the verdict on which two rounds in a row agree."""
     before: PageBase | None = None
     for _ in range(_ROUNDS):
-        zero, one, two = await client.page(0, size), await client.page(1, size), await client.page(2, size)
+        zero, one, two = await client.pages(0, 1, 2, size=size)
         # Some gateways refuse a page in words, with the status 200: that counts where page 1 has records.
         in_words = isinstance(zero, ProbeRefusal) and not zero.status and evidence.has_records(one)
         if isinstance(zero, ProbeRefusal) and zero.status not in evidence.BAD_PAGE and not in_words:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ordersync_consumer.redaction import words_of
-from worker.capture.probe.client import SAMPLES, ProbeClient
+from worker.capture.probe.client import SAMPLES, ProbeClient, side_by_side
 from worker.capture.probe.continuation import find_continuation
 from worker.capture.probe.filters import find_choices
 from worker.capture.probe.incremental import find_filter, find_sort
@@ -24,7 +25,7 @@ from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.contract.profile import Route, is_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from worker.capture.probe.journal import ProbeJournal
     from worker.capture.resources import Resource
@@ -53,7 +54,7 @@ class Probe:
         """Run the probe and return its findings.
 
         The path, page numbers and page sizes, which every read needs, are probed first. If the server fails or limits
-        the rate after that, the other findings stay unknown, and `unfinished` says why.
+        the rate after that, what it was asked for then stays unknown, and `unfinished` says why.
 
         Raises:
             ContractMismatch: The contract file sets a method that does not only read.
@@ -75,29 +76,43 @@ class Probe:
             turned = bool(self._findings.get("pages", UNKNOWN).supported)
             result, reference = await find_sizes(self._client, first, turned=turned)
             self._findings |= result
-            if turned:
-                self._findings |= await find_reach(self._client, reference)
-            try:
-                await self._find_single(reference)
-                await self._find_by_parent(reference)
-                await self._find_audit(reference)
-                if (
-                    self._findings.get("pages", UNKNOWN).supported is not None
-                ):  # otherwise the probe is repeated soon
-                    self._findings |= await find_filter(self._client, reference)
-                    self._findings |= await find_sort(self._client, reference)
-                    self._findings |= await find_choices(self._client, reference)
-            except (ApiError, GatewayUnreachable) as error:
-                self._findings["unfinished"] = words_of(error)
+            await self._find_others(reference, turned=turned)
         return Capabilities(
             resource=self._resource.name,
             search=self._search,
             at=self._clock.now(),
             configured=fingerprint(self._configured),
             requests=self._client.usage.requests,
-            routes=self._client.routes,
+            routes=self._routes(),
             **self._findings,
         )
+
+    def _routes(self) -> dict[str, str]:
+        """Return the paths that have answered, in the same order whichever has answered first."""
+        resource, routes = self._resource, self._client.routes
+        keys = (self._search, resource.single, resource.by_parent, resource.audit)
+        return {key: routes[key] for key in keys if key and key in routes}
+
+    async def _find_others(self, reference: SamplePage, *, turned: bool) -> None:
+        """Find out at the same time what does not depend on each other."""
+        client = self._client
+        calls: list[Callable[[], Awaitable[dict[str, Any] | None]]] = [
+            partial(self._find_single, reference),
+            partial(self._find_by_parent, reference),
+            partial(self._find_audit, reference),
+        ]
+        if turned:
+            calls.insert(0, partial(find_reach, client, reference))
+        if self._findings.get("pages", UNKNOWN).supported is not None:  # otherwise the probe is repeated soon
+            calls += [partial(find, client, reference) for find in (find_filter, find_sort, find_choices)]
+        for place, result in enumerate(await side_by_side(*calls)):
+            is_needed = turned and place == 0
+            if isinstance(result, (ApiError, GatewayUnreachable)) and not is_needed:
+                self._findings.setdefault("unfinished", words_of(result))
+            elif isinstance(result, Exception):
+                raise result
+            else:
+                self._findings |= result or {}
 
     async def _find_path(self) -> SamplePage | None:
         """Find the path that returns a list; return its first page, or None if no path does."""

@@ -10,6 +10,7 @@ from tests.support.faulty_gateway import LIST_PATH, Liar, orders, watching
 from tests.support.gateway import Gateway
 from tests.support.worker import BenchMaker
 from worker.capture.probe.client import ProbeClient
+from worker.capture.probe.filters import NO_VALUE
 from worker.capture.probe.pagination import find_reach
 from worker.capture.probe.registry import PROBE_AGAIN
 from worker.capture.probe.samples import SamplePage
@@ -158,6 +159,32 @@ async def test_the_probe_is_made_once(bench: BenchMaker) -> None:
         async with bench(sandbox, probe=True) as other:
             await other.poll()
         assert sandbox.requests.count("orders.search") == asked + 2 * first.usage.requests
+
+
+async def test_what_does_not_depend_on_each_other_is_requested_at_the_same_time(
+    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The three pages of a round are, and later those for filter, sort and choices."""
+    under_way, most, unnumbered = set[object](), list[int](), ProbeClient.unnumbered
+
+    async def watched(self: ProbeClient, *args: Any, **options: Any) -> Any:
+        request = object()
+        under_way.add(request)
+        most.append(len(under_way))
+        try:
+            return await unnumbered(self, *args, **options)
+        finally:
+            under_way.remove(request)
+
+    monkeypatch.setattr(ProbeClient, "unnumbered", watched)
+    with SandboxServer(orders=30) as sandbox:
+        async with bench(sandbox, probe=True) as b:
+            await b.account.capabilities.probe(ORDERS)
+            largest = [one.query for one in sandbox.requests.last() if NO_VALUE in one.query]
+    assert most[:7] == [1, 1, 2, 3, 1, 2, 3]
+    assert max(most) > 3
+    assert len(largest) == 2
+    assert all("pageSize=10" in query for query in largest), "a sample shows that a value is ignored"
 
 
 async def test_what_is_old_is_probed_again(bench: BenchMaker) -> None:
