@@ -57,7 +57,7 @@ async def test_a_slow_drift_is_followed_without_a_word(clock: RedisClock, server
     """Two clocks never run at the same pace."""
     server.ahead += 0.5
     await clock.sync()
-    assert ahead(clock) == pytest.approx(1e9 + 0.5, abs=0.05)
+    assert ahead(clock) == pytest.approx(1e9 + 0.5, abs=0.3)
     assert clock.steady_for() == float("inf")
 
 
@@ -69,7 +69,7 @@ async def test_a_jump_is_followed_and_said(clock: RedisClock, server: Server, mo
         await clock.sync()
         await clock.sync()
     assert [(line["event"], line["moved_s"]) for line in lines] == [
-        ("clock_moved", pytest.approx(moved, abs=0.2))
+        ("clock_moved", pytest.approx(moved, abs=0.3))
     ]
-    assert ahead(clock) == pytest.approx(1e9 + moved, abs=0.05)
+    assert ahead(clock) == pytest.approx(1e9 + moved, abs=0.3)
     assert (clock.steady_for() < 60) == (moved > 0)
