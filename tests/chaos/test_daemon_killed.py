@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-RECOVERY = 30.0
+RECOVERY = 60.0
 """Seconds until a successor must have made up for a killed worker: the lease, the mark of the job, the read."""
 
 

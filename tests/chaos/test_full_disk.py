@@ -79,6 +79,6 @@ async def test_a_disk_that_is_full_and_free_again(tmp_path: Path, disk: Path) ->
                     await eventually(partial(names_the_disk, disk))
                     await eventually(partial(tells_of_redis, settings["metrics__port"]))
                     filler.unlink()
-                    await judge.recovered(30)
+                    await judge.recovered()
                 assert daemon.process.poll() is None
                 assert judge.verdict().counts == {}

@@ -23,7 +23,7 @@ from worker.errors import OrdersyncError
 
 pytestmark = pytest.mark.anyio
 
-RECOVERY = 40.0
+RECOVERY = 80.0
 """Seconds within which a daemon must have made up for a network that was away: the lease, its longest pause, a read."""
 
 

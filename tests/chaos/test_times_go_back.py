@@ -92,9 +92,9 @@ async def test_two_nodes_whose_clocks_differ(redis_url: str, tmp_path: Path) -> 
             for _ in range(4):
                 some = chance.sample(gateway.history.ids("orders"), 15)
                 gateway.history.change("orders", some)
-                await judge.recovered(10)
+                await judge.recovered()
                 gateway.history.change("orders", some, at=time.time() - 1.5)
-                await judge.recovered(10)
+                await judge.recovered()
         assert judge.verdict().counts == {}
 
 

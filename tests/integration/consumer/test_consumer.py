@@ -208,7 +208,7 @@ async def test_many_events_are_acknowledged_together(stage: Stage) -> None:
     async def handle(_delivery: Delivery) -> None:
         """Look at it."""
 
-    async with stage.consumer() as consumer:
+    async with stage.consumer(clock=None) as consumer:
         await consumer.run(handle, parallel=1)  # other tasks run between some events
     assert consumer.statistics().acknowledged == 1000
     assert await calls(stage, "xack") <= 12

@@ -113,10 +113,10 @@ async def test_a_daemon_whose_clock_is_set_goes_on(
         await daemon.logged("poll_done", times=polls + 3)
         assert time.monotonic() - began > 1  # with an interval of a second
         line = await daemon.logged("host_clock_off")
-        assert abs(line["host_offset_s"] - moved) < 1
+        assert abs(line["host_offset_s"] - moved) < 10
         beat = heartbeat.newest(tmp_path)
         assert beat is not None
-        assert abs(beat.clock_offset - moved) < 1
+        assert abs(beat.clock_offset - moved) < 10
 
 
 def _has_grown(client: Any, entries: int) -> bool:

@@ -78,7 +78,7 @@ async def test_commits_that_replicas_must_have(
     sentinels: Sentinels, shop: SandboxServer, tmp_path: Path
 ) -> None:
     """A poll fails while too few replicas confirm its commit; no event of it comes twice when they do."""
-    more = {"redis__wait_replicas": "1", "redis__wait_timeout": "0.2"}
+    more = {"redis__wait_replicas": "1", "redis__wait_timeout": "1"}
     settings = login_settings(shop, sentinels.url, tmp_path, **more)
     replica = next(server for server in sentinels.servers if server is not sentinels.master)
     client = connect(sentinels.url)
@@ -104,7 +104,7 @@ async def test_an_erasure_that_replicas_must_have(
     sentinels: Sentinels, shop: SandboxServer, tmp_path: Path
 ) -> None:
     """It fails while too few replicas have it, since a failover would bring the record back; then it stays erased."""
-    more = {"redis__wait_replicas": "1", "redis__wait_timeout": "0.2", "account": "erased"}
+    more = {"redis__wait_replicas": "1", "redis__wait_timeout": "1", "account": "erased"}
     settings = login_settings(shop, sentinels.url, tmp_path, **more)
     order, stream = shop.store.ids()[0], Keys("erased").stream("orders")
     assert ordersync("run", "--once", cwd=tmp_path, **settings).returncode == 0

@@ -15,6 +15,7 @@ import redis
 
 from tests.support.gateway.history import KINDS, OTHER, Line, Record, State
 from tests.support.gateway.server import Gateway
+from tests.support.waiting import PATIENCE
 
 _NEW = ("snapshot", "created")
 
@@ -188,7 +189,7 @@ class Judge:
                 found.append(subject)
         return found
 
-    async def recovered(self, seconds: float = 60.0) -> float:
+    async def recovered(self, seconds: float = PATIENCE) -> float:
         """Wait until nothing is missed any more; the seconds that it took. The first time, the first read is over."""
         started = time.monotonic()
         while missed := self.missed():
