@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
@@ -22,19 +23,24 @@ import redis
 from tests.support.waiting import PATIENCE
 from worker.redis.embedded.launch import binary as valkey_binary
 
+_chance = random.Random()  # of its own: hypothesis lets the usual one begin anew for each example
+_given: deque[int] = deque(maxlen=200)
+
 
 def free_port() -> int:
     """A port that nothing listens on at the moment, and that no client is given for its end of a connection.
 
     Those that the system gives away by itself begin at 32768; one of them may be gone before it is used. Processes
-    that run tests beside each other take from different ports.
+    that run tests beside each other take from different ports, and none that this one was given lately.
     """
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
     while True:
-        port = random.randrange(20_000 + process, 32_000, 16)
+        port = _chance.randrange(20_000 + process, 32_000, 16)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _given:
+                _given.append(port)
+                return port
 
 
 def free_ports(count: int, *, taken: Collection[int] = ()) -> list[int]:
