@@ -54,7 +54,7 @@ class Probe:
         """Run the probe and return its findings.
 
         The path, page numbers and page sizes, which every read needs, are probed first. If the server fails or limits
-        the rate after that, what it was asked for then stays unknown, and `unfinished` says why.
+        the rate after that, the other findings stay unknown, and `unfinished` says why.
 
         Raises:
             ContractMismatch: The contract file sets a method that does not only read.
@@ -94,7 +94,7 @@ class Probe:
         return {key: routes[key] for key in keys if key and key in routes}
 
     async def _find_others(self, reference: SamplePage, *, turned: bool) -> None:
-        """Find out at the same time what does not depend on each other."""
+        """Find out at the same time what does not depend on each other; of what follows a failure, nothing is known."""
         client = self._client
         calls: list[Callable[[], Awaitable[dict[str, Any] | None]]] = [
             partial(self._find_single, reference),
@@ -108,11 +108,11 @@ class Probe:
         for place, result in enumerate(await side_by_side(*calls)):
             is_needed = turned and place == 0
             if isinstance(result, (ApiError, GatewayUnreachable)) and not is_needed:
-                self._findings.setdefault("unfinished", words_of(result))
-            elif isinstance(result, Exception):
+                self._findings["unfinished"] = words_of(result)
+                break
+            if isinstance(result, Exception):
                 raise result
-            else:
-                self._findings |= result or {}
+            self._findings |= result or {}
 
     async def _find_path(self) -> SamplePage | None:
         """Find the path that returns a list; return its first page, or None if no path does."""
