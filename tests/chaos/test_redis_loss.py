@@ -18,7 +18,7 @@ from tests.support.worker import Bench, BenchMaker
 from worker.capture.causes import Cause
 from worker.capture.context import PollSession
 from worker.capture.health import Health, Verdict, judge
-from worker.capture.records.diff import observe
+from worker.capture.records.raw_records import observe
 from worker.capture.registry import CAPTURED, ORDERS
 from worker.capture.state.given_out import GivenOut
 from worker.capture.state.run import Outcome

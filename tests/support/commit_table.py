@@ -12,8 +12,10 @@ from redis.asyncio import Redis
 from ordersync_consumer import tail as stream
 from ordersync_consumer.envelope import Event
 from tests.support.streams import KEYS
-from worker.capture.records.diff import UNWRITTEN, Change, decide, decode, newest_of_each, observe
+from worker.capture.records.decoding import decode, newest_of_each
+from worker.capture.records.diff import UNWRITTEN, Change, decide
 from worker.capture.records.fields import FieldIndex
+from worker.capture.records.raw_records import observe
 from worker.capture.registry import ORDERS
 from worker.capture.state.commit import Commit
 from worker.capture.state.store import StateStore

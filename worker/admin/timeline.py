@@ -21,7 +21,7 @@ from worker.admin.timeline_entries import (
 )
 from worker.admin.timeline_search import OrderEvents, Related
 from worker.capture.records.audit import published_entry
-from worker.capture.records.diff import MAX_RECORD
+from worker.capture.records.raw_records import MAX_RECORD
 from worker.clock import rfc3339
 from worker.config.resources import RESOURCES
 from worker.errors import ApiError, NotFound, OrderMeshError, OrdersyncError

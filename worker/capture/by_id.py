@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from worker.capture.context import PollSession
-    from worker.capture.records.diff import RawRecord
+    from worker.capture.records.raw_records import RawRecord
     from worker.ordermesh.http.reply import Reply
 
 

@@ -13,9 +13,9 @@ from structlog.contextvars import bound_contextvars
 from worker.capture.fairness import LoopShare
 from worker.capture.gate import ReadGate, ResourcePaused, StopCause, paused
 from worker.capture.lanes import FIELDS, list_is_due, phase_of
-from worker.capture.records.diff import MAX_RECORD, are_too_long, fingerprints, observe
 from worker.capture.records.history import History
 from worker.capture.records.payload import PayloadOptions, payload_of
+from worker.capture.records.raw_records import MAX_RECORD, are_too_long, fingerprints, observe
 from worker.capture.records.scope import EVERYTHING, scope_of
 from worker.capture.registry import AUDIT_LOGS
 from worker.capture.resources import AuditLog, FollowUp, Resource
@@ -47,10 +47,11 @@ if TYPE_CHECKING:
     from worker.capture.gate import ReadResult, Stop
     from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.records.audit import AuditDelta
-    from worker.capture.records.diff import Change, RawRecord
+    from worker.capture.records.diff import Change
     from worker.capture.records.fields import FieldIndex
     from worker.capture.records.fingerprint import FieldSet
     from worker.capture.records.privacy import RecordPolicy
+    from worker.capture.records.raw_records import RawRecord
     from worker.capture.records.scope import RecordScope
     from worker.capture.resources import Captured
     from worker.capture.state.commit import Packed

@@ -14,18 +14,8 @@ import anyio
 import anyio.lowlevel
 
 from worker.capture.records import audit
-from worker.capture.records.diff import (
-    PUBLISHED,
-    UNWRITTEN,
-    Action,
-    Change,
-    DecodedRecord,
-    RawRecord,
-    decide,
-    decide_deleted,
-    decode,
-    newest_of_each,
-)
+from worker.capture.records.decoding import DecodedRecord, decode, newest_of_each
+from worker.capture.records.diff import PUBLISHED, UNWRITTEN, Action, Change, decide, decide_deleted
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState
 from worker.capture.state.commit import Checkpoint
@@ -37,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from worker.capture.context import PollSession
+    from worker.capture.records.raw_records import RawRecord
     from worker.capture.state.commit import Packed
     from worker.capture.state.cursor import Cursor
 

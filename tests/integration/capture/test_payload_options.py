@@ -20,10 +20,12 @@ from ordersync_consumer.envelope import FIELDS, Event
 from tests.support.commands import ordersync
 from tests.support.programs import login_settings
 from tests.support.worker import Bench, BenchMaker
-from worker.capture.records.diff import UNWRITTEN, Change, decide, decode, observe
+from worker.capture.records.decoding import decode
+from worker.capture.records.diff import UNWRITTEN, Change, decide
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.payload import EncodedRecord, PayloadOptions, unpack_last
 from worker.capture.records.privacy import RecordPolicy
+from worker.capture.records.raw_records import observe
 from worker.capture.records.rules import Rule
 from worker.capture.registry import ORDERS
 from worker.capture.state.commit import Commit

@@ -21,7 +21,7 @@ from tests.support.fuzzing.inputs import spoiled
 from tests.support.fuzzing.records import record_text
 from tests.support.streams import fields_of
 from worker.capture.reconcile.progress import ReconcileProgress
-from worker.capture.records import audit, diff
+from worker.capture.records import audit, decoding, diff, raw_records
 from worker.capture.records.compiled import arranger_in_python, arranger_of, reader_of
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState, decoded
@@ -103,11 +103,11 @@ def page(random_: random.Random) -> None:
         records = split("orders.search", body, ("orders",), page=0).records
     except UnreadableAnswer:
         return
-    for observed in diff.observe(ORDERS, records):
+    for observed in raw_records.observe(ORDERS, records):
         for privacy in (None, _PRIVACY):
-            decoded = diff.decode(ORDERS, observed, b"", frozenset(), privacy)
+            decoded = decoding.decode(ORDERS, observed, b"", frozenset(), privacy)
             diff.decide(decoded, FieldIndex(["id"]), baseline=True)
-    diff.times_of(ORDERS, records)
+    raw_records.times_of(ORDERS, records)
 
 
 def answer(random_: random.Random) -> None:

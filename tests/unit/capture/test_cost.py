@@ -14,7 +14,7 @@ from dataclasses import replace
 import msgspec
 
 from tests.bench.source import Book
-from worker.capture.records import compiled, diff
+from worker.capture.records import compiled, decoding, diff, raw_records
 from worker.capture.records.events import EventBuilder
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import bucket_of
@@ -37,13 +37,13 @@ class Page:
         self._decoder = msgspec.json.Decoder(dict[str, object]).decode
         self._builder = EventBuilder("order", AS_SERVED)
         (first, *_) = self._observed()
-        content = diff.decode(RESOURCE, first, b"", frozenset()).content
+        content = decoding.decode(RESOURCE, first, b"", frozenset()).content
         assert content
         self._fields = FieldIndex(content.names)
 
-    def _observed(self, *, contents: bool = False) -> list[diff.RawRecord]:
+    def _observed(self, *, contents: bool = False) -> list[raw_records.RawRecord]:
         records = split("", self._body, ("orders",), page=0).records
-        return diff.observe(RESOURCE, records, contents=contents)
+        return raw_records.observe(RESOURCE, records, contents=contents)
 
     def decode(self) -> None:
         """What the cost is a multiple of."""
@@ -58,7 +58,7 @@ class Page:
         """Decode each record as well, decide, and build its event."""
         for observed in self._observed(contents=True):
             change = diff.decide(
-                diff.decode(RESOURCE, observed, b"", frozenset()), self._fields, baseline=False
+                decoding.decode(RESOURCE, observed, b"", frozenset()), self._fields, baseline=False
             )
             self._builder.published(change)
             self._builder.event(change, 1.0)

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from worker.capture.context import PollSession
-    from worker.capture.records.diff import Change, DecodedRecord, RawRecord
+    from worker.capture.records.decoding import DecodedRecord
+    from worker.capture.records.diff import Change
     from worker.capture.records.fingerprint import RecordState
+    from worker.capture.records.raw_records import RawRecord
     from worker.capture.scan.nested import NestedList
     from worker.capture.state.record_states import StoredRecord
     from worker.capture.throttle import Throttle

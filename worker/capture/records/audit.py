@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from xxhash import xxh3_64_digest
 
-from worker.capture.records.diff import MAX_RECORD
 from worker.capture.records.fingerprint import RecordState, next_version, pack_id, raw_fingerprint
+from worker.capture.records.raw_records import MAX_RECORD
 from worker.clock import as_rfc3339, parse_time
 from worker.ordermesh.http.reply import entry_of
 from worker.surrogates import value_of

@@ -13,8 +13,8 @@ import anyio
 import msgspec
 
 from worker.cancellation import plain_errors
-from worker.capture.records.diff import RawRecord, times_of
 from worker.capture.records.fingerprint import RecordState
+from worker.capture.records.raw_records import RawRecord, times_of
 from worker.capture.scan.pages import REFUSED
 from worker.clock import rfc3339
 from worker.errors import (

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
     from worker.capture.context import AccountContext
-    from worker.capture.records.diff import Change, DecodedRecord
+    from worker.capture.records.decoding import DecodedRecord
+    from worker.capture.records.diff import Change
     from worker.capture.resources import Resource
     from worker.capture.state.cursor import CursorUpdate
     from worker.capture.state.store import StateStore

@@ -9,7 +9,7 @@ import anyio
 
 from worker.cancellation import plain_errors
 from worker.capture.by_id import read_record
-from worker.capture.records.diff import RawRecord
+from worker.capture.records.raw_records import RawRecord
 from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.writer import Keep, RecordWriter
 from worker.errors import ApiError, NotFound, OrderMeshError, RateLimited, UnreadableAnswer
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from worker.capture.context import PollSession
     from worker.capture.gate import Stop
-    from worker.capture.records.diff import DecodedRecord
+    from worker.capture.records.decoding import DecodedRecord
 
 BATCH = 50
 """Records that are asked for together, and committed together."""

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import redis.exceptions
 
 from worker.capture.failures import classify, may_be_of_one_page
-from worker.capture.records.diff import older_than, times_of
+from worker.capture.records.raw_records import older_than, times_of
 from worker.capture.state.buckets import buckets_for
 from worker.capture.state.known_table import identity_of
 from worker.capture.writer import AT_ONCE
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from msgspec import Raw
 
     from worker.capture.context import PollSession
-    from worker.capture.records.diff import DecodedRecord, RawRecord
+    from worker.capture.records.decoding import DecodedRecord
+    from worker.capture.records.raw_records import RawRecord
     from worker.capture.scan.paginators import Paginator
     from worker.capture.scan.strategy import PageRequest, ScanStep
     from worker.capture.state.known_bytes import KnownRecords

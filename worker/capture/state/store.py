@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.capture.records.diff import Change, RawRecord
+    from worker.capture.records.diff import Change
+    from worker.capture.records.raw_records import RawRecord
     from worker.capture.resources import Captured
     from worker.capture.state.commit import Commit, Packed
     from worker.capture.state.given_out import SourceNumbers

@@ -15,7 +15,7 @@ from worker.capture.context import PollSession
 from worker.capture.reconcile import reconciler
 from worker.capture.reconcile.comparison import Window
 from worker.capture.records import compiled
-from worker.capture.records.diff import RawRecord
+from worker.capture.records.raw_records import RawRecord
 from worker.capture.registry import ORDERS
 from worker.capture.resync.requests import ResyncRequest
 from worker.capture.state.open_records import OpenRecords

@@ -16,7 +16,7 @@ import pytest
 from tests.support.faulty_gateway import Liar, Watch, orders, watching
 from worker.capture.context import PollSession
 from worker.capture.erasure import Eraser
-from worker.capture.records.diff import DecodedRecord
+from worker.capture.records.decoding import DecodedRecord
 from worker.capture.registry import ORDERS
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.known_bytes import AsOf, CursorMark, KnownBytes, KnownBytesPool

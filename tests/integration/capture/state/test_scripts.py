@@ -15,8 +15,9 @@ import redis.exceptions
 from tests.support.commit_table import BUCKETS, Table
 from tests.support.servers import Server
 from tests.support.streams import KEYS
-from worker.capture.records.diff import Action, observe
+from worker.capture.records.diff import Action
 from worker.capture.records.fields import FieldIndex
+from worker.capture.records.raw_records import observe
 from worker.capture.registry import ORDERS
 from worker.capture.state import lease as leases
 from worker.capture.state.layout import LAYOUT, stored_layout

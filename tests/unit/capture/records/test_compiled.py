@@ -19,7 +19,7 @@ from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest
 from tests.support.fuzzing.records import record_text
 from tests.support.tools import missing
 from worker.admin import checks
-from worker.capture.records import compiled, diff, fields, fingerprint
+from worker.capture.records import compiled, decoding, diff, fields, fingerprint, raw_records
 from worker.capture.records.events import EventBuilder
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState, decoded
@@ -132,8 +132,8 @@ def published(
     """Return the states and events of records of a page, as a scan makes them; `contents`: as in `observe`."""
     index, result = FieldIndex(), list[object]()
     served = [msgspec.Raw(record) for record in records]
-    for raw in diff.observe(ORDERS, served, ignored=ignored, contents=contents):
-        record = diff.decode(ORDERS, raw, before.get(raw.identifier, b""), ignored)
+    for raw in raw_records.observe(ORDERS, served, ignored=ignored, contents=contents):
+        record = decoding.decode(ORDERS, raw, before.get(raw.identifier, b""), ignored)
         if record.content:
             index.update([*index._names, *index.unknown(record.content.names)])
         change = diff.decide(record, index, baseline=True)
@@ -162,14 +162,14 @@ def test_no_state_and_no_event_depends_on_it(read: compiled.Read, seed: int, ign
         for before in ({}, {identifier: old}):
             given_ = texts, before, frozenset(ignored)
             readers = {names: _content.Reader(names, msgspec.json.decode).read for names in ASKED}
-            for module in (diff, fingerprint):
+            for module in (raw_records, fingerprint):
                 patch.setattr(module, "reader_of", readers.__getitem__)
             patch.setattr(
                 fields, "arranger_of", lambda order: partial(_content.arranged, array("H", order).tobytes())
             )
             with_it = published(*given_)
             assert published(*given_, contents=True) == with_it
-            for module in (diff, fingerprint):
+            for module in (raw_records, fingerprint):
                 patch.setattr(module, "reader_of", lambda _: lambda _: None)
             patch.setattr(fields, "arranger_of", compiled.arranger_in_python)
             assert published(*given_) == with_it

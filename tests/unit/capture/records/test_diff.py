@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from worker.capture.records.diff import Action, Change, RawRecord, decide, decode, newest_of_each, observe
+from worker.capture.records.decoding import decode, newest_of_each
+from worker.capture.records.diff import Action, Change, decide
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState, pack_id
+from worker.capture.records.raw_records import RawRecord, observe
 from worker.capture.resources import Resource
 from worker.clock import parse_time
 

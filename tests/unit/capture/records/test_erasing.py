@@ -6,10 +6,12 @@ import msgspec
 import pytest
 
 from worker.capture.records.audit import new_entries
-from worker.capture.records.diff import Action, DecodedRecord, RawRecord, decide, decide_deleted
+from worker.capture.records.decoding import DecodedRecord
+from worker.capture.records.diff import Action, decide, decide_deleted
 from worker.capture.records.erasing import erased, unmarked
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState, pack_id, raw_fingerprint, read_content
+from worker.capture.records.raw_records import RawRecord
 from worker.capture.registry import ORDERS
 
 RECORD = b'{"id":"a","name":"Ann"}'

@@ -10,10 +10,12 @@ import pytest
 from pydantic import SecretStr
 
 from worker.capture.records import audit
-from worker.capture.records.diff import Action, Change, decide, decode, observe
+from worker.capture.records.decoding import decode
+from worker.capture.records.diff import Action, Change, decide
 from worker.capture.records.events import EventBuilder
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.payload import AS_SERVED, PayloadOptions, payload_of
+from worker.capture.records.raw_records import observe
 from worker.capture.registry import ORDERS
 from worker.config.sections import EventSettings, PrivacySettings
 from worker.ordermesh.http.reply import entry_of

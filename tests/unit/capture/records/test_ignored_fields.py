@@ -9,7 +9,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.capture.records.diff import PUBLISHED, Action, Change, decide, decode, observe
+from worker.capture.records.decoding import decode
+from worker.capture.records.diff import PUBLISHED, Action, Change, decide
 from worker.capture.records.fields import MAX_FIELDS, FieldIndex
 from worker.capture.records.fingerprint import (
     IGNORED,
@@ -18,6 +19,7 @@ from worker.capture.records.fingerprint import (
     raw_fingerprint,
     read_content,
 )
+from worker.capture.records.raw_records import observe
 from worker.capture.records.scope import EVERYTHING, RecordScope, scope_of
 from worker.capture.registry import ORDERS
 

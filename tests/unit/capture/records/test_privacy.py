@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.policies import KEY, policy, published
-from worker.capture.records.diff import Action, Change, decide, decode, observe
+from worker.capture.records.decoding import decode
+from worker.capture.records.diff import Action, Change, decide
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.hashing import FieldHashes
 from worker.capture.records.privacy import RecordPolicy
+from worker.capture.records.raw_records import observe
 from worker.capture.records.rules import Rule, rule_of
 from worker.capture.resources import Resource
 

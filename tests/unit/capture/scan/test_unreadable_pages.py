@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.capture.records.diff import RawRecord
+from worker.capture.records.raw_records import RawRecord
 from worker.capture.scan.pages import FetchedPage
 from worker.capture.scan.strategy import PageRequest
 from worker.capture.scan.unreadable_pages import (

@@ -7,10 +7,12 @@ from typing import Any
 import msgpack
 import msgspec
 
-from worker.capture.records.diff import Change, decide, decode, observe
+from worker.capture.records.decoding import decode
+from worker.capture.records.diff import Change, decide
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState
 from worker.capture.records.payload import AS_SERVED
+from worker.capture.records.raw_records import observe
 from worker.capture.registry import ORDERS
 from worker.capture.state.commit import Commit
 from worker.capture.state.packing import CommitPacker

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.capture.records.diff import observe
+from worker.capture.records.raw_records import observe
 from worker.capture.registry import ORDERS
 from worker.errors import UnreadableAnswer
 from worker.ordermesh.http.pages import split
