@@ -343,8 +343,8 @@ async def test_the_answer_of_a_commit_is_lost(
 
 def lose_answers(monkeypatch: pytest.MonkeyPatch, b: Bench) -> list[str]:
     """Lose the first answer to each commit, after Redis has executed it; return the commits whose answers were lost."""
-    commit = scripts.load(b.redis, "worker.capture", "commit", begin=("bits",)).sha
-    shas = {commit, scripts.load(b.redis, "worker.capture", "progress").sha}
+    begins = {"commit": ("bits", "chain"), "progress": ("chain",)}
+    shas = {scripts.load(b.redis, "worker.capture", name, begin=begin).sha for name, begin in begins.items()}
     lost: list[str] = []
     send: Any = Redis._send_command_parse_response
 

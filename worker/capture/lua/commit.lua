@@ -1,4 +1,4 @@
--- Commits what a poll found: all of it or nothing.
+-- Commits what a poll found: all of it or nothing. Begins with bits.lua and chain.lua.
 -- KEYS: lease, cursor, stream, dead letters, runs, prefix of the state hashes, prefix of the hashes of last
 --   records, due (sorted set: what is to be read, since when), absent (hash: id, answers that it is not there),
 --   shown (bitmap: places of the records that a complete read has seen), prefix of the hashes of what stands within
@@ -32,11 +32,12 @@
 --     has given}, also for a commit that was done before and whose answer was lost, then with '' for the last two
 --      or {'went_back', sequence}: Redis has lost the stream, or less was given out than the caller knows of, or another
 --        worker has noticed that
---      or {'fenced', fence in force}: the lease has gone to somebody else
+--      or {'fenced', fence in force}: the lease has gone to somebody else, or its holder has committed after this commit
 --      or {'conflict', positions of changes (from 0) whose state is another one by now}.
 -- Of a record that is deleted the bit in shown is taken back: it must not make up for one that was not seen.
 -- Invariants: nothing is written unless the fence is in force, no number is given out twice and every state is the
--- expected one; a commit that is sent twice is written once: its id is kept with the lease, which has one holder; a state,
+-- expected one; a commit that is sent twice is written once, also where a copy is delayed until others are written: its
+-- id is kept with the lease, which has one holder, and says which commit of the holder it is; a state,
 -- its events, its last record, what stands within it and the reads that it makes due are written together, so an
 -- event is neither lost nor repeated; what became due again since a read of it began stays due; the cursor is moved last
 -- and names the last commit that has changed a state (`committed`): what somebody holds of the states is as of that one.
@@ -70,7 +71,7 @@ local fence, shared, dead, more = commit[1], commit[2], commit[3], commit[7]
 local this, known, generation = commit[8][1], tonumber(commit[8][2]), commit[8][3]
 
 local lease = call('HMGET', KEYS[1], 'fence', 'commit')
-if lease[1] ~= fence then
+if lease[1] ~= fence or is_overtaken(this, lease[2]) then
   return {'fenced', lease[1] or ''}
 end
 

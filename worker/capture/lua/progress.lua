@@ -1,5 +1,6 @@
 -- Commits progress with which no record changes: fields of the cursor, and the run record. It is what commit.lua writes
 -- of such a commit, in the few commands that a poll without changes is to cost; it may release the lease as well.
+-- Begins with chain.lua.
 -- KEYS: lease, cursor, stream, runs (all of one hash tag)
 -- ARGV: msgpack of {fence, id of this commit, highest sequence that the caller knows to be given out, generation it
 --   numbers in, fields of the cursor, run record, most run records to keep, '1' to release the lease or '',
@@ -14,7 +15,8 @@ local fence, this, known, generation, fields, run, most, release, as_of = unpack
 
 local lease = call('HMGET', KEYS[1], 'fence', 'commit')
 local is_done = lease[2] == this
-if lease[1] ~= fence and not is_done then -- released with this commit, it may have been given to somebody else since
+-- Released with this commit, the lease may have been given to somebody else since.
+if lease[1] ~= fence and not is_done or is_overtaken(this, lease[2]) then
   return {'fenced', lease[1] or ''}
 end
 local counts = call('HMGET', KEYS[2], 'sequence', 'generation', 'committed')

@@ -5,6 +5,7 @@ Records and progress are written by one script, `commit.lua`, which documents it
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -52,6 +53,7 @@ COUNTED_AT_ONCE = 4096
 """Buckets whose states one call counts."""
 BUCKETS_AT_ONCE = 64
 """Buckets that one call searches for unseen records: a call must not block Redis for long."""
+_COMMITS = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,8 @@ class StateStore:
         self._replicas = replicas
         self._redis, self._keys, self._resource, self._payload = redis, keys, resource, payload
         self._lookup = scripts.load(redis, "worker.capture", "lookup")
-        self._commit = scripts.load(redis, "worker.capture", "commit", begin=("bits",))
-        self._progress = scripts.load(redis, "worker.capture", "progress")
+        self._commit = scripts.load(redis, "worker.capture", "commit", begin=("bits", "chain"))
+        self._progress = scripts.load(redis, "worker.capture", "progress", begin=("chain",))
         self._fields = scripts.load(redis, "worker.capture", "fields")
         self._missing = scripts.load(redis, "worker.capture", "missing")
         self._states = scripts.load(redis, "worker.capture", "states")
@@ -331,7 +333,7 @@ class StateStore:
             list(refresh.places),
         ]
         cursor = _flat({**commit.cursor, **commit.bookmarks})
-        known, this = self._numbers.sequence, secrets.token_hex(8)
+        known, this = self._numbers.sequence, _new_id(commit.fence)
         numbers = [this, str(known), str(commit.generation)]
         payload = [
             str(commit.fence),
@@ -356,7 +358,7 @@ class StateStore:
         as_of = [commit.as_of.committed, str(commit.as_of.sequence)] if commit.as_of else False
         args = [
             str(commit.fence),
-            secrets.token_hex(8),
+            _new_id(commit.fence),
             str(known),
             str(commit.generation),
             _flat({**commit.cursor, **commit.bookmarks}),
@@ -488,6 +490,11 @@ class StateStore:
                     members[target][member] = None
         first_index = len(self._commit_keys) - len(self._targets) + 1  # Lua counts from 1
         return [[first_index + offset, list(members[target])] for offset, target in enumerate(self._targets)]
+
+
+def _new_id(fence: int) -> str:
+    """Return the id of the next commit of a session; see `chain.lua`. A fence belongs to one process."""
+    return f"{fence}.{next(_COMMITS)}.{secrets.token_hex(8)}"
 
 
 def _moved(commit: Commit) -> Iterator[Moved]:

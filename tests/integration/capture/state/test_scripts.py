@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from functools import partial
+from importlib.resources import files
 from typing import Any
 
 import msgspec
@@ -15,12 +17,14 @@ import redis.exceptions
 from tests.support.commit_table import BUCKETS, Table
 from tests.support.servers import Server
 from tests.support.streams import KEYS
+from tests.support.waiting import eventually
 from worker.capture.records.diff import Action
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.raw_records import observe
 from worker.capture.registry import ORDERS
-from worker.capture.state import lease as leases
+from worker.capture.state.commit import RefreshResult
 from worker.capture.state.layout import LAYOUT, stored_layout
+from worker.capture.state.replicas import run_confirmed
 from worker.errors import DataError, LeaseLost, RedisWentBack
 from worker.redis.connections import answer
 
@@ -144,18 +148,66 @@ async def test_progress_that_goes_by_a_cursor(table: Table) -> None:
     assert await table.commit([], as_of=await table.store.load_cursor())  # progress changes no state
 
 
+def on_the_wire(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Awaitable[list[bytes]]]]:
+    """What sends each commit from now on once more, byte for byte, and returns the answer."""
+    sent: list[Callable[[], Awaitable[list[bytes]]]] = []
+
+    async def noted(*arguments: Any) -> Any:
+        sent.append(partial(run_confirmed, *arguments))
+        return await run_confirmed(*arguments)
+
+    monkeypatch.setattr("worker.capture.state.store.run_confirmed", noted)
+    return sent
+
+
 async def test_progress_that_is_sent_twice(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is written once, also if it has released the lease and another worker has come between."""
     await table.commit(await table.changes({"id": "a"}))
-    monkeypatch.setattr("worker.capture.state.store.secrets.token_hex", lambda _: "same")
-    for _ in range(2):
-        assert await table.commit([], run={"run_id": "r1"}, release=True)
-        await table.lease("acquire", "other")
+    sent = on_the_wire(monkeypatch)
+    assert await table.commit([], run={"run_id": "r1"}, release=True)
+    await table.lease("acquire", "other")
+    (again,) = sent
+    assert await again() == [b"ok", b"1"]
     assert await table.redis.xlen(KEYS.runs) == 1
     assert (await table.lease("renew", "other"))[0] > table.fence
-    monkeypatch.setattr("worker.capture.state.store.secrets.token_hex", lambda _: "next")
     with pytest.raises(LeaseLost):
         await table.commit([])
+
+
+READS = RefreshResult(at="1800000000", done=["one"], later={"two": 5.0})
+"""What a commit without a record of a change writes by `commit.lua`."""
+
+
+@pytest.mark.parametrize("last", [{"cursor": {"sweep_page": 7}}, {"refresh": READS}, {"release": True}])
+@pytest.mark.parametrize("first", [{"run": {"run_id": "r1"}}, {"refresh": READS}, {"changes": [{"id": "a"}]}])
+async def test_a_copy_that_comes_after_a_later_commit(
+    table: Table, monkeypatch: pytest.MonkeyPatch, first: dict[str, Any], last: dict[str, Any]
+) -> None:
+    """A commit that was sent again may arrive once more when the session has gone on: it changes nothing then."""
+    sent = on_the_wire(monkeypatch)
+    assert await table.commit(await table.changes(*first.pop("changes", [])), **first)
+    assert await table.commit(await table.changes({"id": "b"}), cursor={"sweep_page": 2})
+    assert await table.commit([], **last)
+    before = await table.everything()
+    for copy in sent[:2]:
+        assert await copy() == [b"fenced", str(table.fence).encode()]
+    assert (await sent[2]())[0] == b"ok"
+    assert await table.everything() == before
+    assert await table.commit([], cursor={"sweep_page": 9})
+    assert (await table.store.load_cursor()).scan.page == 9
+
+
+async def test_commits_of_an_earlier_version(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their ids have no number: they are written in the order in which they come, and once if sent twice at once."""
+    sent = on_the_wire(monkeypatch)
+    with monkeypatch.context() as patch:
+        ids = iter(["7fffffffffffffff", "0123456789abcdef"])
+        patch.setattr("worker.capture.state.store._new_id", lambda _: next(ids))
+        for run in ("r1", "r2"):
+            assert await table.commit([], run={"run_id": run})
+            assert (await sent[-1]())[0] == b"ok"
+    assert await table.commit([], run={"run_id": "r3"})
+    assert [record[b"run_id"] for _, record in await table.redis.xrange(KEYS.runs)] == [b"r1", b"r2", b"r3"]
 
 
 async def test_out_of_memory_writes_nothing(table: Table) -> None:
@@ -183,8 +235,11 @@ async def test_out_of_memory_writes_nothing(table: Table) -> None:
 
 async def test_cursor_moves_last(table: Table, server: Server) -> None:
     """In the order of the append-only file: events, dead letters, states, run record, cursor."""
-    await table.commit(await table.changes({"id": "a"}, b"17"), run={"run_id": "r1"})
+    await table.commit(await table.changes({"id": "a"}, b"17"), run={"run_id": "the-last-run"})
     (log,) = server.folder.glob("appendonlydir/*.incr.aof")
+    cursor = KEYS.cursor("orders").encode()
+    # The file is written with a delay where the disk is slow.
+    await eventually(lambda: cursor in log.read_bytes().partition(b"the-last-run")[2])
     written = log.read_bytes()
     order = [
         KEYS.stream("orders"),
@@ -278,8 +333,10 @@ async def test_layout_of_another_version_is_refused(table: Table) -> None:
 
 
 def test_scripts_stand_in_files_of_their_own() -> None:
-    """Every script states its keys and what it returns."""
-    for path in (Path(leases.__file__).parent / "lua").glob("*.lua"):
-        head = path.read_text(encoding="utf-8")
-        assert "-- KEYS:" in head
-        assert "-- Returns" in head
+    """Every script states its keys and what it returns; files with functions for them say so."""
+    heads = [path.read_text(encoding="utf-8") for path in (files("worker.capture") / "lua").iterdir()]
+    scripts_alone = [head for head in heads if not head.startswith("-- Functions that other scripts use")]
+    assert len(heads) > len(scripts_alone) > 10
+    for head in scripts_alone:
+        assert "\n-- KEYS: " in head
+        assert "\n-- Returns " in head
