@@ -31,6 +31,7 @@ from worker.capture.state.opening import Opener
 from worker.capture.state.pauses import Pause, Pauses
 from worker.capture.state.refresh_queue import RefreshBatch, RefreshQueue
 from worker.capture.state.run import Outcome, Run, time_by_server
+from worker.capture.state.run_history import History as RunHistory
 from worker.capture.state.source import claim_source
 from worker.capture.state.store import StateStore
 from worker.errors import LeaseLost
@@ -478,30 +479,36 @@ class PollSession:
             if self.buckets != self.cursor.buckets:
                 moved["buckets"] = self.buckets
             release = last and self._ends_with_commit
-            done = await self.store.commit(
-                commit := Commit(
-                    fence=self.lease.fence,
-                    buckets=self.buckets,
-                    generation=self.cursor.generation,
-                    first_scan_at=0 if self.cursor.baseline else self.first_scan_at,
-                    after_loss=bool(self.cursor.lost_at or self.cursor.lost_before),
-                    reason=self.run.reason,
-                    observed_at=self.clock.now(),
-                    where=where,
-                    changes=changes,
-                    recorded=recorded,
-                    letters=letters,
-                    cursor=moved,
-                    bookmarks=checkpoint.bookmarks,
-                    refresh=checkpoint.refresh,
-                    run=self.run.summary(self.clock.monotonic()) if record else {},
-                    packed=packed,
-                    as_of=as_of,
-                    release=release,
-                )
+            commit = Commit(
+                fence=self.lease.fence,
+                buckets=self.buckets,
+                generation=self.cursor.generation,
+                first_scan_at=0 if self.cursor.baseline else self.first_scan_at,
+                after_loss=bool(self.cursor.lost_at or self.cursor.lost_before),
+                reason=self.run.reason,
+                observed_at=self.clock.now(),
+                where=where,
+                changes=changes,
+                recorded=recorded,
+                letters=letters,
+                cursor=moved,
+                bookmarks=checkpoint.bookmarks,
+                refresh=checkpoint.refresh,
+                run=self.run.summary(self.clock.monotonic()) if record else {},
+                packed=packed,
+                as_of=as_of,
+                release=release,
             )
-            if done and release and commit.is_progress:
-                self.run.left = self._left(moved)
+            try:
+                done = await self.store.commit(commit)
+            except LeaseLost:
+                # It may have been written: its answer was lost, and it came again after a commit of another worker.
+                done = release and record and commit.is_progress and await self._is_recorded()
+                if not done:
+                    raise
+            else:
+                if done and release and commit.is_progress:
+                    self.run.left = self._left(moved)
             self._has_committed |= done
             self.lease.is_released |= done and release and commit.is_progress
             if done and wait:
@@ -517,6 +524,10 @@ class PollSession:
         for name, value in moved.items():
             fields[name.encode()] = str(int(value) if isinstance(value, bool) else value).encode()
         return tuple(fields.get(name.encode()) for name in FIELDS)
+
+    async def _is_recorded(self) -> bool:
+        """Return whether the record of the run is among the newest ones, so that its last commit was written."""
+        return await RunHistory(self.context.redis, self.context.keys).contains(self.run.run_id)
 
     def pack(self, changes: Sequence[Change]) -> Packed | None:
         """Return what a commit will write of these changes; None if that depends on the commits before it."""

@@ -18,9 +18,11 @@ from worker.capture.registry import ORDERS
 from worker.capture.state import lease as leases
 from worker.capture.state.commit import Commit
 from worker.capture.state.cursor import Cursor
+from worker.capture.state.replicas import run_confirmed
 from worker.capture.state.run import Outcome
 from worker.capture.state.store import StateStore
 from worker.queue.backpressure import PressureReport
+from worker.redis.connections import answer
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
 
 pytestmark = pytest.mark.anyio
@@ -124,6 +126,33 @@ async def test_a_lease_that_was_lost_is_not_recorded_as_begun(
         run = await b.poll()
         assert (run.outcome, run.error_code) == (Outcome.FAILED, "lease_lost")
         assert (await b.cursor()).last_started == before.last_started
+
+
+@pytest.mark.parametrize("arrives", [True, False], ids=["its answer was lost", "it was late"])
+async def test_another_worker_commits_before_the_last_commit_is_sent_again(
+    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch, *, arrives: bool
+) -> None:
+    """A poll whose last commit was written is complete, and one whose was not has lost its lease."""
+    sends = "worker.capture.state.store.run_confirmed"
+    async with bench() as b, bench(b.sandbox) as other:
+        await b.poll()
+
+        async def overtaken(*commit: Any) -> Any:
+            monkeypatch.setattr(sends, run_confirmed)
+            if arrives:
+                assert (await run_confirmed(*commit))[0] == b"ok"
+            else:
+                await answer(b.redis.hset(b.account.keys.lease("orders"), "until", "0"))
+            assert (await other.poll()).outcome is Outcome.COMPLETE
+            return await run_confirmed(*commit)
+
+        monkeypatch.setattr(sends, overtaken)
+        run = await b.poll()
+        ended = (Outcome.COMPLETE, "") if arrives else (Outcome.FAILED, "lease_lost")
+        assert (run.outcome, run.error_code) == ended
+        runs = [record[b"run_id"] for _, record in await b.redis.xrange(b.account.keys.runs)]
+        assert runs.count(run.run_id.encode()) == int(arrives)
+        assert len(runs) == len(set(runs)) == 2 + int(arrives)
 
 
 BEHIND = PressureReport("group x has 5 entries to read", "x", 5, 0, 0, 0)

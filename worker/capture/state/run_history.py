@@ -117,6 +117,11 @@ class History:
                 return
             before = f"({entries[-1][0].decode()}"
 
+    async def contains(self, run_id: str) -> bool:
+        """Return whether this run is among the last 500 that were recorded."""
+        entries = await self._redis.xrevrange(self._key, count=_AT_ONCE)
+        return any(fields.get(b"run_id") == run_id.encode() for _, fields in entries)
+
     async def oldest(self) -> float:
         """Return when the oldest stored run ended (seconds since 1970); 0 if there is none."""
         entries = await self._redis.xrange(self._key, count=1)
