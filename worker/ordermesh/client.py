@@ -1,44 +1,29 @@
 """The OrderMesh client: sends operations with a token, within the budget, and retries them where that can help.
 
-Cancelling a caller does not cancel its request. The request continues until it ends or reaches its own timeouts, and
-counts as in flight until then: the gateway works on it in any case, and a connection that is closed in the middle of a
-response cannot be used again.
+Cancelling a caller does not cancel its request: see `http/sender.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urljoin
 
-import aiohttp
-import httpx
 import msgspec
 import redis.exceptions
 
 from worker.backoff import Backoff
-from worker.cancellation import end
-from worker.errors import (
-    ApiError,
-    GatewayUnreachable,
-    LoginRejected,
-    OrderMeshError,
-    OutcomeUnknown,
-    ResponseTooLarge,
-    TokenRejected,
-)
-from worker.ordermesh.contract.operations import OPERATIONS, Operation
+from worker.errors import ApiError, LoginRejected, ResponseTooLarge, TokenRejected
+from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.http import rate_limits, refusals
 from worker.ordermesh.http import waits as waiting
 from worker.ordermesh.http.budget import LIMIT_REACHED, MAX_EXHAUSTED
 from worker.ordermesh.http.continuation import Continuation, next_of, request_after
-from worker.ordermesh.http.decoding import TooLarge
+from worker.ordermesh.http.outcomes import RETRIED_STATUSES, reply_to
 from worker.ordermesh.http.pages import split
-from worker.ordermesh.http.reply import Reply, reply_of
+from worker.ordermesh.http.requests import Request, encoded, is_repeatable, snake
+from worker.ordermesh.http.sender import ClientStatistics, Sender, Transient
 from worker.ordermesh.http.usage import Usage
 from worker.ordermesh.http.waits import Wait, Waits
 from worker.ordermesh.services import TypedServices
@@ -48,71 +33,27 @@ from worker.telemetry.log import Repeats, get_logger, redaction
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import httpx
     from pydantic import SecretStr
 
     from worker.clock import Clock
     from worker.config.sections import ApiSettings
     from worker.ordermesh.contract.profile import Case, ContractProfile
     from worker.ordermesh.http.auth import LoginRequest
-    from worker.ordermesh.http.budget import Budget, Grant
+    from worker.ordermesh.http.budget import Budget
     from worker.ordermesh.http.pages import Page
+    from worker.ordermesh.http.reply import Reply
     from worker.ordermesh.http.shared import Connections
     from worker.ordermesh.http.tokens import TokenSource
 
-RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-RETRIED_WRITE_STATUSES = frozenset({429})
-"""For a write that must not be done twice: the status with which the server says that it has not begun."""
-UNANSWERED_STATUSES = frozenset({408, 502, 504})
-"""Statuses with which a gateway says that it does not know the outcome of the request."""
 NO_CONTENT = 204
 """The status with which a server says that the response has no body on purpose."""
 BACKOFF = Backoff(first=0.25, most=20.0)
 """Pause between two attempts of a request, with full jitter."""
 MAX_RETRY_AFTER = 30.0
 """Seconds. If the server asks for a longer pause, the request fails and the poll is postponed instead."""
-_IS_PLAIN = re.compile(r"[A-Za-z0-9._~&=-]+").fullmatch
 MIN_LOGGED_WAIT = 2.0
 """Seconds. A shorter pause that OrderMesh asks for is not worth a warning."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientStatistics:
-    """The requests of a client since it was created."""
-
-    requests: int
-    retries: int
-    in_flight: int
-    rebuilt: int
-    """How often the client has replaced its connections."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """An operation, ready to be sent."""
-
-    key: str
-    method: str
-    url: str
-    content: bytes | None = field(repr=False)  # that of a login contains the secret
-    repeatable: bool
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class _Transient(Exception):
-    """A failure after which a retry may succeed. `retry_after`: the server's Retry-After in seconds, if it sent one."""
-
-    def __init__(self, error: OrderMeshError, retry_after: float | None = None) -> None:
-        self.error, self.retry_after = error, retry_after
-        super().__init__(str(error))
-
-
-@dataclass(slots=True)
-class _Counts:
-    requests: int = 0
-    retries: int = 0
-    rebuilt: int = 0
-    in_flight: set[asyncio.Task[httpx.Response]] = field(default_factory=set)
-    closing: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class OrderMeshClient(TypedServices):
@@ -143,10 +84,8 @@ class OrderMeshClient(TypedServices):
         super().__init__(self, clock)
         self._api, self._budget, self._clock = api, budget, clock
         self.profile = profile
-        self._make_http = make_http
         self.use_headers(api.headers)
-        self._http = make_http()
-        self._counts = _Counts()
+        self._sender = Sender(budget, make_http)
         self._logins, self._repeats = Waits(), Repeats()
         self.answered_at = clock.monotonic()
         """When OrderMesh has last answered a request, by the monotonic clock; the start if it never has."""
@@ -156,7 +95,7 @@ class OrderMeshClient(TypedServices):
 
     def statistics(self) -> ClientStatistics:
         """Return the current figures."""
-        counts = self._counts
+        counts = self._sender.counts
         return ClientStatistics(counts.requests, counts.retries, len(counts.in_flight), counts.rebuilt)
 
     def use_headers(self, headers: Mapping[str, SecretStr]) -> None:
@@ -170,9 +109,7 @@ class OrderMeshClient(TypedServices):
 
     async def aclose(self) -> None:
         """Cancel the requests in flight, close all connections and give up the share of the budget."""
-        await asyncio.gather(*map(end, list(self._counts.in_flight)))
-        await asyncio.gather(*self._counts.closing, return_exceptions=True)
-        await self._http.aclose()
+        await self._sender.aclose()
         with contextlib.suppress(redis.exceptions.RedisError, OSError):
             await self._budget.leave()
 
@@ -284,9 +221,7 @@ class OrderMeshClient(TypedServices):
             raise
 
     async def _log_in(self, request: LoginRequest, case: Case) -> Reply:
-        body = (
-            request.body if case == "camel" else {_snake(name): text for name, text in request.body.items()}
-        )
+        body = request.body if case == "camel" else {snake(name): text for name, text in request.body.items()}
         prepared = self._request(request.operation, None, request.query, body, self.profile)
         return await self._with_retries(prepared, Usage(), self._api.attempts, signed=False)
 
@@ -355,38 +290,38 @@ class OrderMeshClient(TypedServices):
         query: Mapping[str, str] | None,
         body: Any,
         profile: ContractProfile,
-    ) -> _Request:
+    ) -> Request:
         operation, route = OPERATIONS[key], profile.route(key)
         url = self._api.base_url + profile.path(key, path)
         if query:
-            url += "?" + _encoded(query)
+            url += "?" + encoded(query)
         content = None if body is None else msgspec.json.encode(body)
-        return _Request(key, route.method, url, content, _repeatable(operation, route.method))
+        return Request(key, route.method, url, content, is_repeatable(operation, route.method))
 
     def _continued(
-        self, request: _Request, move: Continuation, path: str, query: Mapping[str, str] | None
-    ) -> _Request:
+        self, request: Request, move: Continuation, path: str, query: Mapping[str, str] | None
+    ) -> Request:
         """Return the request of the page after a continuation. Whatever that is, it goes to the gateway."""
         base = self._api.base_url
         if move.target:
             # An address is read with GET, also where the list is searched with POST: nothing there is changed.
             return replace(request, method="GET", url=urljoin(base, "/").rstrip("/") + move.target)
-        url = f"{base}{path}?{_encoded({**(query or {}), **move.query})}"
+        url = f"{base}{path}?{encoded({**(query or {}), **move.query})}"
         return replace(request, url=url, headers=move.headers)
 
     def wait_of(self, waits: Waits) -> Wait | None:
         """Return what the requests noted in `waits` wait for, or the login that they need, or the whole account."""
         return waits.first or self._logins.first or self._budget.pause
 
-    async def _with_retries(self, request: _Request, usage: Usage, attempts: int, *, signed: bool) -> Reply:
+    async def _with_retries(self, request: Request, usage: Usage, attempts: int, *, signed: bool) -> Reply:
         try:
             return await self._try(request, usage, signed=signed, again=False)
-        except _Transient as failure:
+        except Transient as failure:
             first = failure
         return await self._try_again(request, usage, attempts, first, signed=signed)
 
     async def _try_again(
-        self, request: _Request, usage: Usage, attempts: int, failure: _Transient, *, signed: bool
+        self, request: Request, usage: Usage, attempts: int, failure: Transient, *, signed: bool
     ) -> Reply:
         """Repeat a request after its first failure, as long as there are attempts left."""
         attempt, since, me = 1, self._clock.now(), object()
@@ -399,16 +334,16 @@ class OrderMeshClient(TypedServices):
                     await self._clock.sleep(pause)
                 attempt += 1
                 usage.retries += 1
-                self._counts.retries += 1
+                self._sender.counts.retries += 1
                 try:
                     return await self._try(request, usage, signed=signed, again=True)
-                except _Transient as again:
+                except Transient as again:
                     failure = again
             raise failure.error from None
         finally:
             waits.forget(me)
 
-    def _pause(self, attempt: int, failure: _Transient) -> float:
+    def _pause(self, attempt: int, failure: Transient) -> float:
         """Return the seconds until the next attempt: random, and at least what the server asks for."""
         wait = (failure.retry_after or 0.0) + self._clock.uniform(0, BACKOFF.ceiling(attempt))
         self._log.debug("request_retried", attempt=attempt, wait_s=round(wait, 3), reason=str(failure))
@@ -428,28 +363,16 @@ class OrderMeshClient(TypedServices):
                 "ORDERSYNC_API__REQUESTS_PER_SECOND.",
             )
 
-    async def _try(self, request: _Request, usage: Usage, *, signed: bool, again: bool) -> Reply:
+    async def _try(self, request: Request, usage: Usage, *, signed: bool, again: bool) -> Reply:
         if not signed:
             response = await self._send(request, None, usage)
         else:
             response = await self._send_signed(request, usage)
         if response.status_code not in RETRIED_STATUSES:
             self.answered_at = self._clock.monotonic()
-        if response.is_success:
-            return reply_of(request.key, response)
-        if again and request.method == "DELETE" and response.status_code == 404:
-            return reply_of(request.key, response)  # a previous attempt has done it; its response was lost
-        retry_after = None
-        if response.status_code in RETRIED_STATUSES:
-            retry_after = rate_limits.retry_after(response, self._clock.now())
-        error = refusals.api_error(request.key, response, retry_after)
-        if not request.repeatable and response.status_code in UNANSWERED_STATUSES:
-            raise OutcomeUnknown(request.key, str(error))
-        if response.status_code in (RETRIED_STATUSES if request.repeatable else RETRIED_WRITE_STATUSES):
-            raise _Transient(error, retry_after)
-        raise error
+        return reply_to(request, response, again=again, now=self._clock.now())
 
-    async def _send_signed(self, request: _Request, usage: Usage) -> httpx.Response:
+    async def _send_signed(self, request: Request, usage: Usage) -> httpx.Response:
         """Send with a token. After a 401, try another token, and then one that is new from a login.
 
         After a 403 to an old token that nothing succeeds with, try one that is new from a login, too.
@@ -478,117 +401,16 @@ class OrderMeshClient(TypedServices):
             self.tokens.accepted()
         return response
 
-    async def _send(self, request: _Request, token: str | None, usage: Usage) -> httpx.Response:
+    async def _send(self, request: Request, token: str | None, usage: Usage) -> httpx.Response:
         with tracing.span("request", operation=request.key, method=request.method) as span:
-            response = await self._send_once(request, token, usage)
+            headers = {**self._headers, **request.headers}
+            if token:
+                headers["Authorization"] = f"Bearer {token}"
+            if request.content is not None:
+                headers["Content-Type"] = "application/json"
+            response = await self._sender.send(request, headers, usage, self._api.base_url)
             if (pause := rate_limits.exhausted_for(response, self._clock.now())) is not None:
                 await self._budget.exhaust(pause)
                 self._log_wait(LIMIT_REACHED, min(pause, MAX_EXHAUSTED))
             span.attributes["status"] = response.status_code
             return response
-
-    async def _send_once(self, request: _Request, token: str | None, usage: Usage) -> httpx.Response:
-        headers = {**self._headers, **request.headers}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        if request.content is not None:
-            headers["Content-Type"] = "application/json"
-        grant = await self._budget.acquire(usage.waited)
-        usage.requests += 1
-        self._counts.requests += 1
-        http = self._http
-        task = asyncio.ensure_future(
-            http.send(request.method, request.url, headers=headers, content=request.content)
-        )
-        self._counts.in_flight.add(task)
-        # A caller that is cancelled cancels this future, and not the request. Neither does `asyncio.shield` cancel it,
-        # but from Python 3.14 on that logs the error of an abandoned request.
-        ended = task.get_loop().create_future()
-        task.add_done_callback(lambda task: self._request_ended(task, grant, ended))
-        try:
-            await ended
-            response = task.result()
-        except TooLarge as error:
-            limit = f"{error.limit}. {error.advice}" if error.advice else error.limit
-            if not request.repeatable:
-                raise OutcomeUnknown(request.key, f"the response has more than {limit}") from None
-            raise ResponseTooLarge(request.key, limit) from None
-        except httpx.PoolTimeout as error:
-            self._rebuild(http)
-            raise _Transient(self._unreachable(request.key, error)) from None
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-            raise _Transient(self._unreachable(request.key, error)) from None
-        except httpx.RequestError as error:
-            if not request.repeatable:
-                raise OutcomeUnknown(request.key, _describe(error)) from None
-            raise _Transient(self._unreachable(request.key, error)) from None
-        usage.bytes += response.num_bytes_downloaded
-        return response
-
-    def _request_ended(
-        self, task: asyncio.Task[httpx.Response], grant: Grant, ended: asyncio.Future[None]
-    ) -> None:
-        self._budget.release(grant)
-        self._counts.in_flight.discard(task)
-        if not ended.done():
-            ended.set_result(None)
-        if not task.cancelled():
-            task.exception()  # retrieved, so that asyncio does not report the failure of an abandoned request
-
-    def _rebuild(self, exhausted: Connections) -> None:
-        """Replace the pool of connections. Requests in flight on the old one continue."""
-        if exhausted is not self._http:
-            return  # another request has replaced it
-        self._http = self._make_http()
-        self._counts.rebuilt += 1
-        self._log.warning("connections_rebuilt", reason="no connection became free in time")
-        closing = asyncio.ensure_future(_close_after(self._counts.in_flight.copy(), exhausted))
-        self._counts.closing.add(closing)
-        closing.add_done_callback(self._counts.closing.discard)
-
-    def _unreachable(self, key: str, error: Exception) -> GatewayUnreachable:
-        return GatewayUnreachable(key, self._api.base_url, _describe(error))
-
-
-def _repeatable(operation: Operation, method: str) -> bool:
-    """True if sending a request twice has the effect of sending it once. A contract file may set the method."""
-    if operation.writes:
-        return method in {"PUT", "DELETE"}
-    return method in {"GET", operation.method}
-
-
-def _encoded(query: Mapping[str, str]) -> str:
-    """Return the parameters of a query as text. Most need no quoting, which takes a while to find out otherwise."""
-    plain = "&".join([f"{name}={value}" for name, value in query.items()])
-    is_plain = plain.count("=") == plain.count("&") + 1 == len(query) and _IS_PLAIN(plain)
-    return plain if is_plain else urlencode(query, errors="surrogatepass")
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
-
-
-def _describe(error: Exception) -> str:
-    """Return why a request has no answer, in words, not in those of a library where the cause is clear."""
-    origin = error.__cause__
-    match origin:
-        case aiohttp.ClientConnectorDNSError():
-            return f"the name {origin.host} cannot be resolved"
-        case aiohttp.ClientConnectorCertificateError():
-            return f"its certificate is not trusted: {origin.certificate_error}"
-        case aiohttp.ClientHttpProxyError():
-            return f"the proxy answers {origin.status}"
-        case aiohttp.ClientConnectorError() if origin.os_error.errno:
-            is_proxy = isinstance(origin, aiohttp.ClientProxyConnectionError)
-            to = f" to the proxy {origin.host}:{origin.port}" if is_proxy else ""
-            return f"no connection{to}: {os.strerror(abs(origin.os_error.errno))}"
-    if isinstance(error, httpx.ConnectTimeout):
-        return "no connection in time"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-async def _close_after(in_flight: set[asyncio.Task[httpx.Response]], http: Connections) -> None:
-    """Close a pool of connections after its requests have ended."""
-    if in_flight:
-        await asyncio.wait(in_flight)
-    await http.aclose()

@@ -95,7 +95,7 @@ async def test_an_abandoned_request_that_fails_is_not_reported(
     async with at_work(account_for(sandbox), redis_url) as desk:
         await desk.client.tokens.get()
         failing = Failing()
-        monkeypatch.setattr(desk.client, "_http", failing)
+        monkeypatch.setattr(desk.client._sender, "http", failing)
         call = asyncio.create_task(desk.client.read_page(SEARCH, 0, 1, Usage()))
         await failing.asked.wait()
         call.cancel()

@@ -19,7 +19,8 @@ from worker.errors import (
     RateLimited,
     ServerError,
 )
-from worker.ordermesh.client import BACKOFF, MAX_RETRY_AFTER, RETRIED_STATUSES
+from worker.ordermesh.client import BACKOFF, MAX_RETRY_AFTER
+from worker.ordermesh.http.outcomes import RETRIED_STATUSES
 from worker.ordermesh.http.usage import Usage
 from worker.sandbox import SandboxServer
 

@@ -367,8 +367,8 @@ async def test_lost_answers_at_the_sandbox(redis_url: str, sandbox: SandboxServe
     )
     before = len(sandbox.store)
     async with at_work(account_for(sandbox), redis_url) as desk:
-        desk.client._http.__class__ = Forgetful
-        desk.client._http.lost = 1  # type: ignore[attr-defined]
+        desk.client._sender.http.__class__ = Forgetful
+        desk.client._sender.http.lost = 1  # type: ignore[attr-defined]
         placed = await desk.client.orders.create_once(order)
         again = await desk.client.orders.create_once(order)
     assert (placed.created, again.created) == (False, False)

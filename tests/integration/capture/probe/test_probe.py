@@ -244,8 +244,8 @@ async def test_a_list_that_moves_is_looked_for(bench: BenchMaker) -> None:
         async with bench(before, probe=True) as b:
             assert (await b.poll()).outcome == "complete"
             b.account.client._api = b.account.client._api.model_copy(update={"base_url": after.url})
-            await b.account.client._http.aclose()
-            b.account.client._http = b.account.client._make_http()
+            await b.account.client._sender.http.aclose()
+            b.account.client._sender.http = b.account.client._sender.make_http()
             failed = await b.poll()
             assert (failed.outcome, failed.error_code) == ("failed", "not_found")
             assert (await b.poll()).outcome == "complete"
