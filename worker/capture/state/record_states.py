@@ -6,11 +6,13 @@ The order is by bucket, then by packed id. A record that is added during the ite
 from __future__ import annotations
 
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgpack
 
 from worker.cancellation import finish
 from worker.capture.records.fingerprint import RecordState, bucket_of, pack_id, unpack_id
-from worker.capture.state.packing import packb
 from worker.redis import scripts
 from worker.redis.connections import answer
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 BUCKETS_AT_ONCE = 16
 """Buckets that are fetched together: some hundreds of records."""
+
+# As in `packing.py`, which commands that only look do not import: it brings what makes events.
+_pack = partial(msgpack.packb, use_bin_type=False)
 
 
 class ScanPosition(NamedTuple):
@@ -78,7 +83,7 @@ async def states_of(redis: Redis, seen: str, buckets: int, identifiers: Sequence
     for key in map(pack_id, identifiers):
         requested += (bucket_of(key, buckets), key, b"")  # no state has such bytes, so all are returned
     script = scripts.load(redis, "worker.capture", "lookup")
-    found, _ = await finish(script(keys=[seen], args=[packb(requested), ""]))
+    found, _ = await finish(script(keys=[seen], args=[_pack(requested), ""]))
     states = dict(zip(found[::2], found[1::2], strict=True))
     return [states.get(at, b"") for at in range(len(identifiers))]
 
