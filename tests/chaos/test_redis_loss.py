@@ -16,10 +16,10 @@ from ordersync_consumer.envelope import Event
 from tests.support.servers import Server
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.causes import Cause
-from worker.capture.context import PollSession
 from worker.capture.health import Health, Verdict, judge
 from worker.capture.records.raw_records import observe
 from worker.capture.registry import CAPTURED, ORDERS
+from worker.capture.session import PollSession
 from worker.capture.state.given_out import GivenOut
 from worker.capture.state.run import Outcome
 from worker.capture.writer import RecordWriter

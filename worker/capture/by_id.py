@@ -12,8 +12,8 @@ from worker.ordermesh.contract.operations import OPERATIONS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker.capture.context import PollSession
     from worker.capture.records.raw_records import RawRecord
+    from worker.capture.session import PollSession
     from worker.ordermesh.http.reply import Reply
 
 

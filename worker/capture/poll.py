@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import redis.exceptions
 
 from ordersync_consumer.redaction import words_of
-from worker.capture.context import PollSession
 from worker.capture.failures import Failure, classify, retry_delay
 from worker.capture.gate import PARTIAL, ReadResult, ResourcePaused, Stop, StopCause
 from worker.capture.health import UnrecordedFailure
@@ -15,6 +14,7 @@ from worker.capture.refresh.refresher import follow_up, read_logs
 from worker.capture.resources import AuditLog
 from worker.capture.scan.executor import ScanExecutor
 from worker.capture.scan.strategy import MIN_STEP_SECONDS
+from worker.capture.session import PollSession
 from worker.capture.state.run import Outcome
 from worker.errors import (
     ContractMismatch,

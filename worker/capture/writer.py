@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
-    from worker.capture.context import PollSession
     from worker.capture.records.raw_records import RawRecord
+    from worker.capture.session import PollSession
     from worker.capture.state.commit import Packed
     from worker.capture.state.cursor import Cursor
 

@@ -11,10 +11,10 @@ import pytest
 from tests.support.waiting import eventually
 from tests.support.worker import BenchMaker
 from worker.cancellation import end
-from worker.capture.context import PollSession
 from worker.capture.gate import COMPLETE, PARTIAL, ReadResult, Stop, StopCause
 from worker.capture.health import Health, judge
 from worker.capture.registry import ORDERS
+from worker.capture.session import PollSession
 from worker.capture.state import lease as leases
 from worker.capture.state.commit import Commit
 from worker.capture.state.cursor import Cursor

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from tests.support.servers import Server
 from tests.support.worker import Bench, BenchContext, BenchMaker
-from worker.capture.context import PollSession
 from worker.capture.reconcile import reconciler
 from worker.capture.reconcile.comparison import Window
 from worker.capture.reconcile.verifier import RecordCheck
@@ -26,6 +25,7 @@ from worker.capture.records.fingerprint import link_of, pack_id, sequence_of, un
 from worker.capture.records.raw_records import observe
 from worker.capture.registry import ORDERS
 from worker.capture.resync.requests import OVER, ResyncRequest
+from worker.capture.session import PollSession
 from worker.capture.state import lease as leases
 from worker.capture.state.commit import Checkpoint, Commit
 from worker.capture.state.record_states import buckets_of

@@ -17,7 +17,6 @@ import redis.exceptions
 
 from ordersync_consumer.redaction import words_of
 from worker.backoff import Backoff
-from worker.capture.context import PollSession
 from worker.capture.gate import ResourcePaused
 from worker.capture.reconcile.comparison import Window, can_be_proven, obstacle, window_of
 from worker.capture.reconcile.progress import (
@@ -32,6 +31,7 @@ from worker.capture.reconcile.progress import (
 )
 from worker.capture.reconcile.server_clock import ServerClock
 from worker.capture.reconcile.verifier import Verifier, VerifyOptions
+from worker.capture.session import PollSession
 from worker.capture.state.lease import acquire
 from worker.capture.state.record_states import ScanPosition, StoredRecord, walk
 from worker.capture.state.run_history import History

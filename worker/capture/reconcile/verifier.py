@@ -31,12 +31,12 @@ from worker.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from worker.capture.context import PollSession
     from worker.capture.records.decoding import DecodedRecord
     from worker.capture.records.diff import Change
     from worker.capture.records.fingerprint import RecordState
     from worker.capture.records.raw_records import RawRecord
     from worker.capture.scan.nested import NestedList
+    from worker.capture.session import PollSession
     from worker.capture.state.record_states import StoredRecord
     from worker.capture.throttle import Throttle
     from worker.ordermesh.http.reply import AuditEntry, Reply

@@ -21,8 +21,8 @@ from worker.capture.state.record_states import states_of, unpacked, walk
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.capture.context import PollSession
     from worker.capture.resources import AuditLog
+    from worker.capture.session import PollSession
 
 AT_ONCE = 20
 """Records whose logs are read together; logs that become due meanwhile wait for them."""

@@ -39,10 +39,10 @@ from worker.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.capture.context import PollSession
     from worker.capture.records.decoding import DecodedRecord
     from worker.capture.records.raw_records import RawRecord
     from worker.capture.refresh.backlog import AuditBacklog
+    from worker.capture.session import PollSession
     from worker.capture.state.cursor import CursorUpdate
     from worker.capture.state.refresh_queue import RefreshKey
     from worker.capture.throttle import Throttle

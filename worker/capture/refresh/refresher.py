@@ -15,8 +15,8 @@ from worker.capture.throttle import Throttle
 from worker.errors import ContractMismatch
 
 if TYPE_CHECKING:
-    from worker.capture.context import PollSession
     from worker.capture.resources import AuditLog
+    from worker.capture.session import PollSession
     from worker.capture.state.cursor import Cursor, CursorUpdate
     from worker.ordermesh.contract.findings import Capabilities
 

@@ -33,9 +33,9 @@ from worker.surrogates import value_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from worker.capture.context import PollSession
     from worker.capture.resources import Resource
     from worker.capture.resync.requests import Resync
+    from worker.capture.session import PollSession
     from worker.ordermesh.client import OrderMeshClient
     from worker.ordermesh.contract.findings import Capabilities
 

@@ -18,12 +18,12 @@ import redis.exceptions
 
 from ordersync_consumer.redaction import words_of
 from worker.backoff import Backoff
-from worker.capture.context import PollSession
 from worker.capture.gate import ResourcePaused
 from worker.capture.records.diff import PUBLISHED, Action
 from worker.capture.records.fingerprint import RecordState
 from worker.capture.resync.reader import ResyncPage, ResyncReader
 from worker.capture.resync.requests import MAX_WAIT_SECONDS, OVER, Resync, ResyncRequest, Resyncs, ResyncState
+from worker.capture.session import PollSession
 from worker.capture.state.buckets import buckets_for
 from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.writer import Keep, RecordWriter, Written, accept_all, publish_all

@@ -26,9 +26,9 @@ from worker.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.capture.context import PollSession
     from worker.capture.gate import Stop
     from worker.capture.scan.conclusion import ScanResult
+    from worker.capture.session import PollSession
     from worker.capture.state.cursor import Cursor
     from worker.capture.state.store import UnseenRecords
 

@@ -23,8 +23,8 @@ from worker.errors import (
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from worker.capture.context import PollSession
     from worker.capture.resources import Resource
+    from worker.capture.session import PollSession
     from worker.capture.state.cursor import CursorUpdate
 
     Suspicion: TypeAlias = tuple[ScanStep, OrderMeshError]

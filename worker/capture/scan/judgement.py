@@ -11,13 +11,13 @@ from worker.capture.scan.strategy import Strategy
 from worker.capture.scan.unreadable_pages import letters as dead_letters
 
 if TYPE_CHECKING:
-    from worker.capture.context import PollSession
     from worker.capture.records.diff import Change
     from worker.capture.scan.conclusion import ScanResult
     from worker.capture.scan.paginators import FullScanPaginator
     from worker.capture.scan.progress import ScanProgress
     from worker.capture.scan.strangers import Strangers
     from worker.capture.scan.strategy import ScanStep
+    from worker.capture.session import PollSession
     from worker.capture.state.cursor import Cursor
 
 

@@ -17,9 +17,9 @@ from worker.errors import ApiError, NotFound, OrderMeshError, RateLimited, Unrea
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.capture.context import PollSession
     from worker.capture.gate import Stop
     from worker.capture.records.decoding import DecodedRecord
+    from worker.capture.session import PollSession
 
 BATCH = 50
 """Records that are asked for together, and committed together."""

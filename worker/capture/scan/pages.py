@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
     from msgspec import Raw
 
-    from worker.capture.context import PollSession
     from worker.capture.records.decoding import DecodedRecord
     from worker.capture.records.raw_records import RawRecord
     from worker.capture.scan.paginators import Paginator
     from worker.capture.scan.strategy import PageRequest, ScanStep
+    from worker.capture.session import PollSession
     from worker.capture.state.known_bytes import KnownRecords
     from worker.capture.writer import Prepared, RecordWriter
 

@@ -35,7 +35,6 @@ from worker.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.capture.context import PollSession
     from worker.capture.records.diff import Change
     from worker.capture.resources import Resource
     from worker.capture.scan.conclusion import ScanResult
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from worker.capture.scan.paginators import FullScanPaginator, Paginator
     from worker.capture.scan.strangers import Strangers
     from worker.capture.scan.strategy import ScanStep
+    from worker.capture.session import PollSession
     from worker.capture.state.cursor import Cursor, CursorUpdate
     from worker.capture.writer import Written
 

@@ -17,8 +17,8 @@ from worker.errors import ApiError, NotFound, RateLimited, UnreadableAnswer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.capture.context import PollSession
     from worker.capture.scan.pages import FetchedPage
+    from worker.capture.session import PollSession
 
 MAX_ASKED = 3
 """Known records that are asked for by their id: one that is there is enough, and some may have been deleted."""

@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.reads_by_id import answered, believe
 from tests.support.worker import Bench, BenchMaker
-from worker.capture.context import PollSession
 from worker.capture.refresh.reader import MAX_UNKNOWN
 from worker.capture.registry import AUDIT_LOGS, CATEGORIES, ORDERS, SHIPMENTS
+from worker.capture.session import PollSession
 from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.state.cursor import CursorUpdate
 from worker.capture.state.refresh_queue import RefreshQueue

@@ -11,13 +11,13 @@ from msgspec import Raw
 
 from tests.support.tools import missing
 from tests.support.worker import Bench, BenchMaker
-from worker.capture.context import PollSession
 from worker.capture.reconcile import reconciler
 from worker.capture.reconcile.comparison import Window
 from worker.capture.records import compiled
 from worker.capture.records.raw_records import RawRecord
 from worker.capture.registry import ORDERS
 from worker.capture.resync.requests import ResyncRequest
+from worker.capture.session import PollSession
 from worker.capture.state.open_records import OpenRecords
 from worker.config.sections import InterestSettings, ReconcileSettings
 from worker.redis.connections import answer

@@ -14,10 +14,10 @@ import msgspec
 import pytest
 
 from tests.support.faulty_gateway import Liar, Watch, orders, watching
-from worker.capture.context import PollSession
 from worker.capture.erasure import Eraser
 from worker.capture.records.decoding import DecodedRecord
 from worker.capture.registry import ORDERS
+from worker.capture.session import PollSession
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.known_bytes import AsOf, CursorMark, KnownBytes, KnownBytesPool
 from worker.capture.state.known_table import KnownTable, identity_of

@@ -1,0 +1,473 @@
+"""The session of one read: its lease, its cursor, its commits."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+from structlog.contextvars import bound_contextvars
+
+from worker.capture.context import ReadOptions
+from worker.capture.gate import ReadGate, ResourcePaused, StopCause, paused
+from worker.capture.lanes import FIELDS, list_is_due, phase_of
+from worker.capture.records.history import History
+from worker.capture.records.raw_records import are_too_long, fingerprints, observe
+from worker.capture.registry import AUDIT_LOGS
+from worker.capture.resources import AuditLog, FollowUp, Resource
+from worker.capture.state.commit import Checkpoint, Commit
+from worker.capture.state.cursor import Cursor
+from worker.capture.state.known_bytes import KnownRecords
+from worker.capture.state.layout import take_over
+from worker.capture.state.lease import Lease, hold
+from worker.capture.state.loss_check import LossCheck
+from worker.capture.state.open_records import OpenRecords
+from worker.capture.state.opening import Opener
+from worker.capture.state.pauses import Pause
+from worker.capture.state.refresh_queue import RefreshBatch, RefreshQueue
+from worker.capture.state.run import Outcome, Run, time_by_server
+from worker.capture.state.run_history import History as RunHistory
+from worker.capture.state.source import claim_source
+from worker.capture.state.store import StateStore
+from worker.errors import LeaseLost
+from worker.ordermesh.http.waits import Waits, noted_in
+from worker.telemetry import tracing
+from worker.telemetry.log import redaction
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+
+    import msgspec
+
+    from worker.capture.context import AccountContext
+    from worker.capture.gate import ReadResult, Stop
+    from worker.capture.records.audit import AuditDelta
+    from worker.capture.records.diff import Change
+    from worker.capture.records.fields import FieldIndex
+    from worker.capture.records.raw_records import RawRecord
+    from worker.capture.resources import Captured
+    from worker.capture.state.commit import Packed
+    from worker.capture.state.cursor import CursorUpdate
+    from worker.capture.state.opening import Opening
+    from worker.config.sections import Account
+    from worker.ordermesh.contract.findings import Capabilities
+    from worker.telemetry.tracing import Span
+
+NOTED_WAIT = 2.0
+"""Seconds. A request that fails and is sent again for a shorter time is not worth a word in the cursor."""
+PAUSE_SECONDS = 5.0
+"""Until a resource that is paused is looked at again. It costs a lookup in Redis, and no request."""
+
+
+class PollSession:
+    """One read of one source: how it is read, under which lease, and the counts of its run.
+
+    Attributes:
+        source: The resource, or the audit log, that is read.
+        run: The counts of the run, which is a span of the trace of `traceparent`, or of a new one.
+        gate: Says between two pages whether the read may go on.
+        stop: True when the worker is to end.
+        seconds: How long each part of the read may take.
+        cursor: The copy that was loaded last.
+        opening: What was found when it was opened.
+        buckets: Number of hashes that keep the states of the source; 0 for one that was never read, until the
+            reader knows how many it takes.
+
+    """
+
+    def __init__(
+        self,
+        context: AccountContext,
+        source: Captured,
+        *,
+        reason: str,
+        stop: Callable[[], bool] = lambda: False,
+        yields: Callable[[], bool] = lambda: False,
+        seconds: float = float("inf"),
+        traceparent: str = "",
+        lease: str = "",
+    ) -> None:
+        account, clock = context.account, context.clock
+        if isinstance(source, Resource):
+            source = replace(source, follow_ups=_followed_up(source, account))
+        self.context, self.source, self.clock = context, source, clock
+        self._trace = tracing.begin(traceparent)
+        self.run = Run(
+            self._trace.span_id, account.name, source.name, "", reason, clock.monotonic(), clock.now()
+        )
+        self.run.trace_id = self._trace.trace_id
+        payload = context.payload(source.name)
+        ignored = frozenset(account.ignore_fields.get(source.name, ()))
+        self.options = ReadOptions(
+            resource=source.parent if isinstance(source, AuditLog) else source,
+            scope=context.scope(source),
+            page_size=account.api.page_size,
+            window=account.api.max_concurrency,
+            interval=account.intervals.get(source.name, 0.0),
+            phase=phase_of(account.name, source.name),
+            ignored=payload.privacy.hidden_with(ignored) if payload.privacy else ignored,
+            confirm_after=account.confirm_deletes,
+            max_record_bytes=account.api.max_record_bytes,
+            max_scan_pages=account.api.max_scan_pages,
+            privacy=payload.privacy,
+            history=History(since=account.since, silent=account.snapshot == "silent"),
+        )
+        self.stop, self.seconds = stop, seconds
+        backpressure = context.backpressure.gate(source.name)
+        self.gate = ReadGate(source.name, backpressure, context.pauses, stop, clock, yields=yields)
+        numbers = self._numbers = context.given_out.of(context.keys, source.name)
+        self.store = StateStore(
+            context.redis,
+            context.keys,
+            source,
+            payload,
+            lease=lease,
+            numbers=numbers,
+            known=context.known,
+            replicas=account.replicas,
+        )
+        self._opener = Opener(context.redis, context.keys, source)
+        self.opening: Opening | None = None
+        self._contract: Mapping[bytes, bytes] | None = None
+        self._losses = LossCheck(context.redis, context.keys, source, numbers, self.store)
+        self.open_records = OpenRecords(context.redis, context.keys, source.name)
+        self.refresh_queue = RefreshQueue(context.redis, context.keys, source.name)
+        self.cursor, self.buckets = Cursor(), 0
+        self._waits = Waits()
+        self._noted_wait: CursorUpdate = {}
+        self._lease: Lease | None = None
+        self._fields: FieldIndex | None = None
+        self._begun: CursorUpdate = {}
+        self._has_committed = self._has_counted = self._is_reloaded = False
+        self._ends_with_commit = False
+        self._committing = anyio.Lock()
+        """One commit at a time: the lease names the last one alone, by which a commit that is sent again is known."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the list is due by the cursor, and not only what is to be read of it by id."""
+        return list_is_due(self.cursor, requested=self.options.interval, now=self.clock.now())
+
+    @property
+    def found(self) -> Opening | None:
+        """What the session has found when it was opened, while it has committed nothing since; else None."""
+        return None if self._has_committed else self.opening
+
+    @property
+    def lease(self) -> Lease:
+        """The lease under which the session commits."""
+        if self._lease is None:
+            raise ValueError("the session is not open: it has no lease")
+        return self._lease
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a session under the lease of the source has to find out first whether Redis has lost something."""
+        return self._losses.is_called_for(self.cursor)
+
+    @contextmanager
+    def trace(self, name: str) -> Iterator[Span]:
+        """Make the block the span of the run, and name the run in each line that the block logs."""
+        names = {"resource": self.source.name, "run_id": self.run.run_id, "trace_id": self.run.trace_id}
+        with (
+            tracing.span(name, self._trace, **names) as span,
+            bound_contextvars(account=self.run.account, **names),
+            noted_in(self._waits),
+        ):
+            yield span
+
+    @asynccontextmanager
+    async def open(self, *, lease: Lease | None = None) -> AsyncIterator[None]:
+        """Hold the lease of the source while the block runs, with the cursor loaded.
+
+        `lease`: another one, which the caller holds and under which the session commits, beside polls of the source.
+
+        Raises:
+            ResourcePaused: A person has paused the source.
+            LeaseHeld: Another worker reads it.
+            DataError: The keys in Redis were written by another version, or come from another gateway.
+
+        """
+        context, keys, name = self.context, self.context.keys, self.source.name
+        owner = f"{context.worker_id}/{self.run.run_id}" if lease is None else ""
+        known = self._numbers.sequence
+        found = await self._opener.open(owner, memory=context.backpressure.marks.memory > 0)
+        if isinstance(found, Pause):
+            raise ResourcePaused(paused(found))
+        self.opening, self._contract = found, found.contract
+        acquired = Lease(context.redis, keys.lease(name), resource=name, owner=owner, fence=found.fence)
+        held = nullcontext(lease) if lease is not None else hold(acquired, self.clock, self._renewed)
+        async with held as self._lease:
+            moved = await take_over(context.redis, keys, name, self._lease, found.layout)
+            await claim_source(context.redis, keys, context.account.api, found.source)
+            if moved:
+                await self.load_cursor()
+            else:
+                self._take_cursor(Cursor.parse(found.cursor, keys.cursor(name)))
+            # Under the lease of others, polls commit beside it. Whether anything is lost is theirs to find out.
+            if lease is None and await self._losses.check(self.cursor, found, known, self.run.started_at):
+                await self.load_cursor()
+            yield
+
+    def observe(self, records: Sequence[msgspec.Raw], *, contents: bool = False) -> list[RawRecord]:
+        """Return records of the resource, as served, with their ids and fingerprints; see `diff.observe`."""
+        options = self.options
+        most, ignored = options.max_record_bytes, options.ignored
+        return observe(options.resource, records, options.scope, most, ignored, contents=contents)
+
+    def fingerprints(self, records: Sequence[msgspec.Raw]) -> list[bytes] | None:
+        """Return the fingerprints of records, as `observe` does; None if one of them is too long to be read."""
+        options = self.options
+        if are_too_long(records, options.max_record_bytes):
+            return None
+        return fingerprints(records, options.scope, options.ignored)
+
+    async def know_records(self) -> KnownRecords:
+        """Return what this process knows of all records, for a full scan."""
+        known = self._known_records()
+        await known.learn(self.cursor, self.store.count_lost)
+        return known
+
+    def held_records(self) -> KnownRecords | None:
+        """Return what this process knows of the records from an earlier scan; None if it knows nothing."""
+        known = self._known_records()
+        return known if known.is_held else None
+
+    def _known_records(self) -> KnownRecords:
+        context, keys, name = self.context, self.context.keys, self.source.name
+        return KnownRecords(context.redis, keys.states(name), keys.cursor(name), context.known)
+
+    def begin(self, *, ends_with_commit: bool) -> None:
+        """Let commits record that a poll has begun: the first one, or the next renewal of the lease, does so.
+
+        `ends_with_commit`: its last commit may release the lease.
+        """
+        self._ends_with_commit = ends_with_commit
+        self._begun = {
+            "last_started": self.run.started_at,
+            "interval": self.options.interval,
+            "complete_every": self.context.account.complete_every,
+        }
+
+    async def _renewed(self) -> None:
+        if self._committing.locked():
+            return  # that commit says it as well
+        if (self._begun and not self._has_committed) or self._wait_fields():
+            with suppress(LeaseLost):  # the read finds out for itself
+                await self.update({})
+
+    def end(self, result: ReadResult) -> None:
+        """Set the outcome of the run.
+
+        A read that is stopped, and waits for nothing, keeps the error of the read before it in the same run.
+        """
+        run, stop = self.run, result.stop
+        if stop is None and result.suspicion:
+            run.end(Outcome.SUSPICIOUS, "suspicious", result.suspicion)
+        elif stop is None:
+            run.end(Outcome.COMPLETE)
+        elif stop.cause is StopCause.UNPROVEN:
+            run.end(Outcome.PARTIAL, stop.cause.value, stop.why)
+        elif stop.message:
+            run.end(Outcome.PAUSED, stop.cause.value, stop.message)
+        else:
+            run.outcome = Outcome.STOPPED if stop.cause is StopCause.STOPPED else Outcome.PARTIAL
+
+    def stop_fields(self, stop: Stop) -> CursorUpdate:
+        """Return when the next poll is due after a read that was stopped, and what it waits for."""
+        now = self.clock.now()
+        if stop.report is None:
+            return {"due_at": now}
+        return {"due_at": now + min(PAUSE_SECONDS, self.options.interval), "paused": stop.report.cause}
+
+    @property
+    def first_scan_at(self) -> int:
+        """When the first full scan began, by the clock of the server (milliseconds since 1970); else this run."""
+        began = self.cursor.scan.started or self.run.started_at
+        offset = self.run.usage.clock_offset or 0.0
+        return self.cursor.first_scan_at or int(time_by_server(began, offset) * 1000)
+
+    async def load_cursor(self) -> Cursor:
+        """Load the cursor."""
+        self._is_reloaded = True
+        self._take_cursor(await self.store.load_cursor())
+        return self.cursor
+
+    def _take_cursor(self, cursor: Cursor) -> None:
+        self.cursor = cursor
+        self._noted_wait = {
+            "wait": cursor.wait, "wait_code": cursor.wait_code, "wait_since": cursor.wait_since,
+            "wait_until": cursor.wait_until,
+        }  # fmt: skip
+        self.buckets = cursor.buckets or self.buckets
+
+    async def load_parent(self, log: AuditLog) -> Cursor:
+        """Return the cursor of the parent of the audit log that is read."""
+        keys = self.context.keys
+        if self.found is not None:
+            return Cursor.parse(self.found.parent, keys.cursor(log.parent.name))
+        return await StateStore(self.context.redis, keys, log.parent).load_cursor()
+
+    async def ensure_capabilities(self, *, again: bool, doubted: bool = False) -> Capabilities:
+        """Return what is known of the list, from what was found first; see `CapabilityRegistry.ensure`."""
+        stored, self._contract = self._contract, None
+        return await self.context.capabilities.ensure(
+            self.options.resource, again=again, doubted=doubted, stored=stored
+        )
+
+    async def fetch_due(self, limit: int, longest: float) -> RefreshBatch:
+        """Return what is due to be read by its id; see `RefreshQueue.fetch`."""
+        if self.found is not None and not self.found.due:
+            return RefreshBatch(self.found.at, ())
+        return await self.refresh_queue.fetch(limit, longest)
+
+    async def deletes_accepted(self) -> bool:
+        """Return whether a person has accepted that this full scan may delete any number of records."""
+        return self.found.accepts_deletes if self.found else await self.store.deletes_accepted()
+
+    async def all_absent(self) -> dict[str, int]:
+        """Return the records that a full scan did not return; see `StateStore.all_absent`."""
+        return {} if self.found and not self.found.absent else await self.store.all_absent()
+
+    async def check_states(self) -> None:
+        """Notice, once in a session, if Redis has lost states of records, since a record seems to be new."""
+        cursor = self.cursor
+        if self._has_counted or not cursor.baseline:
+            return
+        self._has_counted = True
+        known_until = max(1, int((cursor.fresh_as_of + (self.run.usage.clock_offset or 0.0)) * 1000))
+        if await self._losses.check_states(cursor, self.run.started_at, known_until=known_until):
+            await self.load_cursor()
+
+    async def load_fields(self) -> FieldIndex:
+        """Return the field names that have a place. They are loaded once."""
+        if self._fields is None:
+            self._fields = await self.store.load_fields()
+        return self._fields
+
+    async def past_of_logs(self) -> int:
+        """Return the time before which entries of audit logs are not published (milliseconds since 1970; 0: none)."""
+        history, source = self.options.history, self.source
+        if not history.silent or not isinstance(source, AuditLog):
+            return history.since
+        records = StateStore(self.context.redis, self.context.keys, source.parent)
+        return history.before((await records.load_cursor()).first_scan_at)
+
+    async def update(self, fields: CursorUpdate, *, record: bool = False, last: bool = False) -> None:
+        """Write fields of the cursor, and the record of the run if it has ended; `last` as for `commit`."""
+        await self.commit(Checkpoint(fields), record=record, last=last)
+
+    async def commit(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        changes: Sequence[Change] = (),
+        recorded: Sequence[AuditDelta] = (),
+        letters: Sequence[Change] = (),
+        where: str = "",
+        record: bool = False,
+        packed: Packed | None = None,
+        as_of: Cursor | None = None,
+        last: bool = False,
+    ) -> bool:
+        """Publish, and move to the checkpoint, in one commit; with the record of the run if it has ended.
+
+        `packed`: the result of `pack` for these changes, if it is there already. `as_of`: as in `Commit`. `last`:
+        nothing follows that needs the lease, so the commit may release it.
+
+        False if nothing was written, since another run has committed one of these records since it was looked up.
+
+        Raises:
+            LeaseLost: Another worker has taken over; nothing was written.
+            RedisWentBack: Redis has lost what was committed before; nothing was written.
+
+        """
+        async with self._committing:
+            wait = self._wait_fields()
+            moved: CursorUpdate = {**self._begun, **wait, **checkpoint.cursor}
+            if self.buckets != self.cursor.buckets:
+                moved["buckets"] = self.buckets
+            release = last and self._ends_with_commit
+            commit = Commit(
+                fence=self.lease.fence,
+                buckets=self.buckets,
+                generation=self.cursor.generation,
+                first_scan_at=0 if self.cursor.baseline else self.first_scan_at,
+                after_loss=bool(self.cursor.lost_at or self.cursor.lost_before),
+                reason=self.run.reason,
+                observed_at=self.clock.now(),
+                where=where,
+                changes=changes,
+                recorded=recorded,
+                letters=letters,
+                cursor=moved,
+                bookmarks=checkpoint.bookmarks,
+                refresh=checkpoint.refresh,
+                run=self.run.summary(self.clock.monotonic()) if record else {},
+                packed=packed,
+                as_of=as_of,
+                release=release,
+            )
+            try:
+                done = await self.store.commit(commit)
+            except LeaseLost:
+                # It may have been written: its answer was lost, and it came again after a commit of another worker.
+                done = release and record and commit.is_progress and await self._is_recorded()
+                if not done:
+                    raise
+            else:
+                if done and release and commit.is_progress:
+                    self.run.left = self._left(moved)
+            self._has_committed |= done
+            self.lease.is_released |= done and release and commit.is_progress
+            if done and wait:
+                self._noted_wait = wait
+            return done
+
+    def _left(self, moved: CursorUpdate) -> tuple[bytes | None, ...] | None:
+        """Return what the only commit of a session has left of the cursor, for `Run.left`; None if it is not."""
+        found = self.found
+        if found is None or found.due or self._is_reloaded or self.open_records.has_queued:
+            return None
+        fields = dict(found.cursor)
+        for name, value in moved.items():
+            fields[name.encode()] = str(int(value) if isinstance(value, bool) else value).encode()
+        return tuple(fields.get(name.encode()) for name in FIELDS)
+
+    async def _is_recorded(self) -> bool:
+        """Return whether the record of the run is among the newest ones, so that its last commit was written."""
+        return await RunHistory(self.context.redis, self.context.keys).contains(self.run.run_id)
+
+    def pack(self, changes: Sequence[Change]) -> Packed | None:
+        """Return what a commit will write of these changes; None if that depends on the commits before it."""
+        commit = Commit(
+            fence=0,
+            buckets=self.buckets,
+            reason=self.run.reason,
+            observed_at=self.clock.now(),
+            changes=changes,
+        )
+        return self.store.pack(commit)
+
+    def _wait_fields(self) -> CursorUpdate:
+        """Return what the cursor is to say of the wait for OrderMesh; nothing if it says so already."""
+        wait = self.context.client.wait_of(self._waits)
+        fields: CursorUpdate = {"wait": "", "wait_code": "", "wait_since": 0.0, "wait_until": 0.0}
+        now = self.clock.now()
+        if wait is not None and max(now - wait.since, wait.next_try - now) >= NOTED_WAIT:
+            fields = {
+                "wait": redaction.text(wait.cause), "wait_code": wait.code, "wait_since": wait.since,
+                "wait_until": wait.next_try,
+            }  # fmt: skip
+        return {} if fields == self._noted_wait else fields
+
+
+def _followed_up(source: Resource, account: Account) -> tuple[FollowUp, ...]:
+    """Return the reads that a change of a record adds: none of what is not polled."""
+    with_past = account.audit_history == "all"
+    return tuple(
+        replace(item, snapshots=with_past and item.target in AUDIT_LOGS)
+        for item in source.follow_ups
+        if item.target in account.intervals
+    )
