@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Send = Callable[..., Awaitable[Any]]
     """Sends one command to Redis, given as words, and returns the answer."""
 
+_LOADS = 3
+"""How often a script is loaded for one call: a server that restarts in between has forgotten it."""
 _FLAGS = re.compile(r"^-- Flags: (.+)$", re.MULTILINE)
 _NO_FUNCTIONS = re.compile(r"Function not found|unknown command|'fcall'", re.IGNORECASE)
 _NO_SCRIPTS = re.compile(r"'(evalsha|script(\|load)?)'", re.IGNORECASE)
@@ -84,11 +86,12 @@ class Function:
         return answer
 
     async def _send_script(self, send: Send, words: tuple[Any, ...]) -> Any:
-        try:
-            return await send("EVALSHA", self._sha, *words)
-        except NoScriptError:
-            await send("SCRIPT", "LOAD", self._text)
-            return await send("EVALSHA", self._sha, *words)
+        for _ in range(_LOADS):
+            try:
+                return await send("EVALSHA", self._sha, *words)
+            except NoScriptError:
+                await send("SCRIPT", "LOAD", self._text)
+        return await send("EVALSHA", self._sha, *words)
 
 
 async def load_functions(redis: Redis, functions: Iterable[tuple[str, str, Sequence[str]]]) -> list[str]:
