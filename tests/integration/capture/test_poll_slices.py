@@ -16,6 +16,8 @@ from worker.capture.scan.pages import PageQueue
 from worker.capture.scan.strategy import PageRequest
 from worker.capture.state.run import Run
 from worker.clock import SystemClock
+from worker.ordermesh.client import OrderMeshClient
+from worker.ordermesh.http.transport import Http
 from worker.redis import scripts
 from worker.redis.connections import answer
 from worker.sandbox import SandboxServer, ServedContract
@@ -109,6 +111,30 @@ async def test_pages_in_memory_are_bounded(bench: BenchMaker, monkeypatch: pytes
     async with bench(page_size=1, max_concurrency=3) as b:
         assert (await b.poll()).outcome == "complete"
     assert most == READ_AHEAD * 3
+
+
+async def test_a_waiting_request_is_sent_before_a_page_is_worked_on(
+    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one request at a time the next one is under way while a page is split, not after it."""
+    sent, at_split = 0, list[int]()
+    send, split = Http.send, OrderMeshClient.split
+
+    async def counted(self: Http, *args: Any, **named: Any) -> Any:
+        nonlocal sent
+        sent += "/orders" in args[1]
+        return await send(self, *args, **named)
+
+    def noted(self: OrderMeshClient, *args: Any) -> Any:
+        at_split.append(sent)
+        return split(self, *args)
+
+    monkeypatch.setattr(Http, "send", counted)
+    monkeypatch.setattr(OrderMeshClient, "split", noted)
+    async with bench(page_size=10, max_concurrency=1) as b:
+        assert (await b.poll()).outcome == "complete"
+    # The first page says how many there are; then two are requested, of which one waits.
+    assert at_split[:2] == [1, 3]
 
 
 # Two workers

@@ -102,6 +102,8 @@ class PageFetcher:
         body, after = await self._request(ask, query, size or step.page_size)
         if body is None:
             return FetchedPage([], None, [], [])
+        # A request that waits for the place of this one is sent before the page is worked on.
+        await anyio.lowlevel.checkpoint()
         share = self._session.context.loop_share
         await share.wait()
         with share.measured():
