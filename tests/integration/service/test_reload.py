@@ -80,7 +80,7 @@ async def test_what_is_under_way_is_finished(
     sandbox: SandboxServer, settings: dict[str, str], client: Any, tmp_path: Path
 ) -> None:
     """Reloads in the middle of a full scan of slow pages: each order is published once, and no job is cut short."""
-    sandbox.faults.replace((FaultRule("delay", operation="orders.search", seconds=0.12),))
+    sandbox.faults.replace((FaultRule("delay", operation="orders.search", seconds=0.5),))
     settings |= {"api__page_size": "5", "api__max_concurrency": "1"}
     with Program(tmp_path, **settings) as program:
         for number in range(3):

@@ -71,7 +71,7 @@ async def test_one_signal_finishes_the_page_in_hand(
     sandbox: SandboxServer, settings: dict[str, str], redis_url: str, tmp_path: Path
 ) -> None:
     """The page that is under way is awaited and committed, the lease is free, and it ends within the grace time."""
-    rule = FaultRule("delay", operation="orders.search", page=STALLED, seconds=3)
+    rule = FaultRule("delay", operation="orders.search", page=STALLED, seconds=8)
     sandbox.faults.replace((rule,))
     with (
         redis.Redis.from_url(redis_url) as client,
