@@ -60,7 +60,7 @@ def test_a_command_is_imported_without_garbage_collection() -> None:
         ("worker.cli", 150),
         ("worker.cli.health", 210),
         ("worker.cli.status", 600),
-        ("worker.cli.run.command", 860),
+        ("worker.cli.run.command", 875),
     ],
 )
 def test_the_number_of_modules_is_bounded(module: str, most: int) -> None:
