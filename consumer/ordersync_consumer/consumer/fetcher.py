@@ -95,7 +95,7 @@ class Fetcher:
             if cursor.idle is not None:
                 claimed = await self._group.claim_idle(cursor, count)
                 await self._in_flight.accept_claimed(cursor, claimed)
-                if claimed.entries:
+                if claimed:
                     self._calls = 0
                     return True
         return any(cursor.idle is not None for cursor in cursors)

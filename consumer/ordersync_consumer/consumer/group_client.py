@@ -46,6 +46,8 @@ class StreamCursor:
         consumer_lock: Key of the lock on the name of the consumer.
         own: Id after which to go on scanning the entries that are pending for this consumer; None when done.
         idle: Cursor at which to go on scanning for idle entries of any consumer; None when done.
+        trimmed: Ids of pending entries that were removed from the stream, of which the program has not been told yet.
+            Redis names each once, so the call that learns of it notes it here, even if the caller is cancelled.
 
     """
 
@@ -56,6 +58,7 @@ class StreamCursor:
     consumer_lock: str
     own: str | None = _START
     idle: str | None = _START
+    trimmed: list[str] = field(default_factory=list)
 
     def rescan_own(self) -> None:
         """Scan the entries of this consumer again: a response was lost, and Redis may have delivered some."""
@@ -74,14 +77,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     flat: list[bytes]
     count: int = 0
     replayed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """Entries that belong to this consumer now, and ids of pending entries that were removed from the stream."""
-
-    entries: list[Entry] = field(default_factory=list)
-    trimmed: list[str] = field(default_factory=list)
 
 
 class GroupClient:
@@ -173,10 +168,10 @@ class GroupClient:
             for stream, entries in parts
         ]
 
-    async def claim_own(self, cursor: StreamCursor, known: Collection[str], count: int) -> Claimed:
+    async def claim_own(self, cursor: StreamCursor, known: Collection[str], count: int) -> list[Entry]:
         """Return the next entries pending for this consumer whose ids are not `known`, oldest first.
 
-        Moves `cursor.own` on. Call again while that is not None.
+        Moves `cursor.own` on. Call again while that is not None. Ids of removed entries go to `cursor.trimmed`.
         """
         after = "-" if cursor.own in (None, _START) else f"({cursor.own}"
         command = ("XPENDING", cursor.stream, self._group, after, "+", min(count, CHUNK), self._name)
@@ -186,16 +181,19 @@ class GroupClient:
         cursor.own = ids[-1] if ids else None
         unknown = [entry_id for entry_id in ids if entry_id not in known]
         if not unknown:
-            return Claimed()
-        _, entries, trimmed = await self._claim(cursor, ["own", *unknown])
-        return _claimed(entries, trimmed)
+            return []
+        _, entries = await self._claim(cursor, ["own", *unknown])
+        return entries
 
-    async def claim_idle(self, cursor: StreamCursor, count: int) -> Claimed:
-        """Claim the next entries that have been idle for `claim_after` seconds. Moves `cursor.idle` on."""
+    async def claim_idle(self, cursor: StreamCursor, count: int) -> list[Entry]:
+        """Claim the next entries that have been idle for `claim_after` seconds, and return them.
+
+        Moves `cursor.idle` on. Ids of removed entries go to `cursor.trimmed`.
+        """
         arguments = ["idle", self._idle_ms, cursor.idle or _START, min(count, CHUNK)]
-        position, entries, trimmed = await self._claim(cursor, arguments)
-        cursor.idle = None if position == _START.encode() else text(position)
-        return _claimed(entries, trimmed)
+        position, entries = await self._claim(cursor, arguments)
+        cursor.idle = None if position == _START else position
+        return entries
 
     async def extend(
         self, cursor: StreamCursor, counts: Sequence[tuple[str, int | str]]
@@ -231,21 +229,15 @@ class GroupClient:
             trimmed += map(text, ids[1])
         return lost, trimmed
 
-    async def give_back(
-        self, cursor: StreamCursor, begun: Sequence[tuple[str, int]], *, rest: bool
-    ) -> list[str]:
-        """Let other consumers claim entries at once.
+    async def give_back(self, cursor: StreamCursor, begun: Sequence[tuple[str, int]], *, rest: bool) -> None:
+        """Let other consumers claim entries at once. Ids of removed entries go to `cursor.trimmed`.
 
         Args:
             cursor: Their stream.
             begun: For each entry its id and how many attempts were begun.
             rest: Also give back every other entry that is pending for this consumer, and unlock its name.
 
-        Returns:
-            Ids that were removed from the stream.
-
         """
-        trimmed: list[str] = []
         start = 0
         while True:
             arguments: list[Any] = [self._group, self._name, self._token, RETURNED, LONG_AGO]
@@ -260,9 +252,9 @@ class GroupClient:
                         self._return_script(keys=[cursor.stream, cursor.consumer_lock], args=arguments)
                     )
                 )
-            trimmed += map(text, ids)
+            cursor.trimmed += map(text, ids)
             if start >= len(begun) and not more:
-                return trimmed
+                return
 
     async def close(self) -> None:
         """Close the connection."""
@@ -279,22 +271,24 @@ class GroupClient:
             streams = ", ".join(cursor.stream for cursor in self.cursors)
             raise GroupGone(self._group, streams) from None
 
-    async def _claim(self, cursor: StreamCursor, arguments: list[Any]) -> Any:
-        keys = [cursor.stream, cursor.replayed]
-        with self._group_errors():
-            return await finish(
-                self._claim_script.call(self._connection.call, keys, [self._group, self._name, *arguments])
+    async def _claim(self, cursor: StreamCursor, arguments: list[Any]) -> tuple[str, list[Entry]]:
+        """Run the script that claims; return where it has stopped, and the entries."""
+
+        async def claim() -> tuple[str, list[Entry]]:
+            position, claimed, trimmed = await self._claim_script.call(
+                self._connection.call,
+                [cursor.stream, cursor.replayed],
+                [self._group, self._name, *arguments],
             )
+            cursor.trimmed += map(text, trimmed)
+            entries = [
+                Entry(entry_id, _flat(fields), count, bool(replayed))
+                for entry_id, fields, count, replayed in claimed
+            ]
+            return text(position), entries
 
-
-def _claimed(entries: list[Any], trimmed: list[bytes]) -> Claimed:
-    return Claimed(
-        [
-            Entry(entry_id, _flat(fields), count, bool(replayed))
-            for entry_id, fields, count, replayed in entries
-        ],
-        [text(entry_id) for entry_id in trimmed],
-    )
+        with self._group_errors():
+            return await finish(claim())
 
 
 def _flat(fields: list[bytes] | dict[bytes, bytes]) -> list[bytes]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from ordersync_consumer.clock import Clock
-    from ordersync_consumer.consumer.group_client import Claimed, Entry, GroupClient, StreamCursor
+    from ordersync_consumer.consumer.group_client import Entry, GroupClient, StreamCursor
     from ordersync_consumer.consumer.log import ConsumerLog
     from ordersync_consumer.consumer.options import ConsumerOptions
     from ordersync_consumer.consumer.retry import RetryForever
@@ -144,22 +144,22 @@ class InFlight:
         self._counts.taken += len(entries)
         self._work.set()
 
-    async def accept_claimed(self, cursor: StreamCursor, claimed: Claimed) -> None:
-        """Queue entries that were delivered before, to this consumer or to another one.
+    async def accept_claimed(self, cursor: StreamCursor, entries: Sequence[Entry]) -> None:
+        """Queue entries that were delivered before, to this consumer or to another one, and tell of removed ones.
 
         Raises:
             RuntimeError: `on_trimmed` failed.
 
         """
-        for entry in claimed.entries:
+        for entry in entries:
             if entry.entry_id.decode() in self._pending.ids(cursor.resource):
                 continue  # this consumer has claimed an idle entry of its own
             self._counts.taken += 1
             self._counts.recovered += 1
             self._accept(cursor, entry, late=True)
-        if claimed.entries:
+        if entries:
             self._work.set()
-        await self._pending.report_trimmed(cursor, claimed.trimmed)
+        await self._pending.report_trimmed(cursor)
 
     def _accept(self, cursor: StreamCursor, entry: Entry, *, late: bool = False) -> None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ordersync_consumer.cancellation import finish
 from ordersync_consumer.consumer.delivery import DeliveryState, Trimmed
 
 if TYPE_CHECKING:
@@ -102,6 +103,10 @@ class PendingEntries:
                 await self._retry("count an attempt", partial(self._extend, cursor, some, count=True))
 
     async def _extend(self, cursor: StreamCursor, deliveries: list[Delivery], *, count: bool) -> None:
+        """Renew claims to the end: what the answer says of a removed entry is said once."""
+        await finish(self._extend_now(cursor, deliveries, count=count))
+
+    async def _extend_now(self, cursor: StreamCursor, deliveries: list[Delivery], *, count: bool) -> None:
         lost, trimmed = await self._group.extend(
             cursor, [(delivery.entry_id, delivery.attempt if count else "") for delivery in deliveries]
         )
@@ -135,26 +140,40 @@ class PendingEntries:
             or (rest and delivery.state is not DeliveryState.ANSWERED)
         ]
         begun = [(delivery.entry_id, delivery.attempts_begun) for delivery in deliveries]
-        trimmed = await self._group.give_back(cursor, begun, rest=rest)
+        untold = len(cursor.trimmed)
+        await self._group.give_back(cursor, begun, rest=rest)
         self.remove(deliveries)
-        trimmed += [delivery.entry_id for delivery in deliveries if delivery.trimmed]
-        self._counts.given_back += len(deliveries) - len(trimmed)
-        await self.report_trimmed(cursor, trimmed)
+        cursor.trimmed += [delivery.entry_id for delivery in deliveries if delivery.trimmed]
+        self._counts.given_back += len(deliveries) - (len(cursor.trimmed) - untold)
+        await self.report_trimmed(cursor)
 
-    async def report_trimmed(self, cursor: StreamCursor, entry_ids: Sequence[str]) -> None:
+    async def report_trimmed(self, cursor: StreamCursor) -> None:
         """Count and log pending entries that were removed from the stream, and call `on_trimmed` for each.
+
+        One of which `on_trimmed` was being told when it was cancelled is told again when the consumer ends.
 
         Raises:
             RuntimeError: `on_trimmed` failed.
 
         """
-        if entry_ids:
-            self._counts.trimmed += len(entry_ids)
-            self._log.trimmed(cursor.resource, entry_ids)
+        told: list[str] = []
+        try:
+            while cursor.trimmed:
+                await self._tell(cursor.resource, cursor.trimmed[0])
+                told.append(cursor.trimmed.pop(0))
+        except Exception:
+            told += cursor.trimmed
+            cursor.trimmed.clear()
+            raise
+        finally:
+            if told:
+                self._counts.trimmed += len(told)
+                self._log.trimmed(cursor.resource, told)
+
+    async def _tell(self, resource: str, entry_id: str) -> None:
         if self._options.on_trimmed is None:
             return
-        for entry_id in entry_ids:
-            try:
-                await self._options.on_trimmed(Trimmed(cursor.resource, entry_id))
-            except Exception as error:  # wrapped, so that it is not mistaken for a transient error of Redis
-                raise RuntimeError(f"on_trimmed failed for entry {entry_id} of {cursor.resource}") from error
+        try:
+            await self._options.on_trimmed(Trimmed(resource, entry_id))
+        except Exception as error:  # wrapped, so that it is not mistaken for a transient error of Redis
+            raise RuntimeError(f"on_trimmed failed for entry {entry_id} of {resource}") from error

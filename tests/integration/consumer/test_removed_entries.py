@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
 from ordersync_consumer import Delivery, Reject, Trimmed
+from ordersync_consumer.consumer.connection import DedicatedConnection
 from ordersync_consumer.consumer.dead_letter_writer import DeadLetterWriter
 from tests.support.consuming import Stage, ids
 from tests.support.streams import STREAM
@@ -125,6 +127,56 @@ async def test_gone_and_cannot_be_given_back(stage: Stage) -> None:
     else:
         assert await stage.take(stage.consumer("c2", on_trimmed=told))
         assert sorted(told.entries) == entries[:2]
+
+
+@pytest.mark.parametrize("owner", ["gone", "c1"])
+async def test_cancelled_as_it_learns_of_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, owner: str
+) -> None:
+    """Redis names a removed entry once: a consumer that is cancelled just then tells of it as it ends."""
+    (entry,) = await stage.add("a")
+    await stage.group()
+    await stage.lie_idle(owner, *await stage.read(owner, 1))
+    await stage.redis.xdel(STREAM, entry)
+    told, call = Told(), DedicatedConnection.call
+
+    async def answers_late(self: DedicatedConnection, *command: Any, **options: Any) -> Any:
+        result = await call(self, *command, **options)
+        if (
+            entry.encode() in str(result).encode()
+            and b"XPENDING" not in command
+            and "XPENDING" not in command
+        ):
+            running.cancel()
+            await asyncio.sleep(0.05)
+        return result
+
+    monkeypatch.setattr(DedicatedConnection, "call", answers_late)
+    running = asyncio.create_task(stage.take(stage.consumer(on_trimmed=told)))
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert told.entries == [entry]
+    assert await stage.pending() == {}
+
+
+async def test_cancelled_as_it_tells_of_it(stage: Stage) -> None:
+    """What `on_trimmed` was not told to its end when the consumer was cancelled is told as it ends."""
+    entries = await stage.add("a", "b")
+    await stage.group()
+    await stage.read("c1", 2)
+    await stage.redis.xdel(STREAM, *entries)
+    told = Told()
+
+    async def is_cancelled_once(trimmed: Trimmed) -> None:
+        if not running.cancelling():
+            running.cancel()
+            await asyncio.sleep(60)
+        await told(trimmed)
+
+    running = asyncio.create_task(stage.take(stage.consumer(on_trimmed=is_cancelled_once)))
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert told.entries == entries
 
 
 async def test_the_callback_fails(stage: Stage) -> None:
