@@ -29,7 +29,7 @@ class PollSettings(Section):
         3600,
         ge=1,
         le=86400,
-        description="seconds between two full scans, where polls are incremental reads",
+        description="seconds between two full scans, or up to a tenth less, where polls are incremental reads",
     )
     since: Moment = Field(
         None,
