@@ -145,10 +145,12 @@ class KnownBytesPool:
         return records <= MAX_PLACE and records * 18 < self._most
 
     def gains(self, cursor: Cursor) -> bool:
-        """Whether it takes fewer commands to know the records of a resource than to look them up."""
-        return self.has_room(cursor.places) and cursor.places >= self._per_bucket * max(
-            cursor.buckets, ONE_PAGE
-        )
+        """Whether it takes fewer commands to know the records of a resource than to look them up.
+
+        Of one that was never read there is nothing to read, and what its first scan publishes is followed.
+        """
+        fewest = self._per_bucket * max(cursor.buckets, ONE_PAGE) if cursor.buckets else 0
+        return self.has_room(cursor.places) and cursor.places >= fewest
 
     def hold(self, name: str, known: KnownBytes) -> None:
         """Keep what is known of a resource, which was used last, or has grown."""

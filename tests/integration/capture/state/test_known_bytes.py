@@ -291,6 +291,7 @@ def test_what_was_not_used_for_the_longest_time_is_dropped() -> None:
     assert not tables["b"].is_valid
     assert pool.gains(Cursor(places=50_000, buckets=2048))
     assert not pool.gains(Cursor(places=1000, buckets=1024))
+    assert pool.gains(Cursor()), "the first scan of a resource"
     assert not pool.gains(Cursor(places=100, buckets=16))
     assert pool.gains(Cursor(places=300, buckets=16))
     assert pool.has_room(50_000)
