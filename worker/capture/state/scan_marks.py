@@ -5,6 +5,8 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
+import anyio
+
 from worker.cancellation import finish
 from worker.capture.state.packing import packb
 from worker.redis import scripts
@@ -32,6 +34,8 @@ class ScanMarks:
         self._redis, self._key = redis, key
         self._places = array("I")
         self._has_begun = False  # and the bitmap is still that of an earlier scan
+        self._flushing = anyio.Lock()
+        """Pages are noted at the same time: the bitmap of the earlier scan is removed once, before all of them."""
 
     async def add(self, places: Iterable[int]) -> None:
         """Add places of records that were seen."""
@@ -52,15 +56,16 @@ class ScanMarks:
 
     async def flush(self) -> None:
         """Note all of them, in an empty bitmap if the scan has just begun."""
-        if self._has_begun:
-            await finish(answer(self._redis.unlink(self._key)))
-            self._has_begun = False
-        if not self._places:
-            return
-        places, self._places = self._places, array("I")
-        found = ranges(sorted(places))
-        for start in range(0, len(found), 2 * AT_ONCE):
-            await finish(self._mark(keys=[self._key], args=[packb(found[start : start + 2 * AT_ONCE])]))
+        async with self._flushing:
+            if self._has_begun:
+                await finish(answer(self._redis.unlink(self._key)))
+                self._has_begun = False
+            if not self._places:
+                return
+            places, self._places = self._places, array("I")
+            found = ranges(sorted(places))
+            for start in range(0, len(found), 2 * AT_ONCE):
+                await finish(self._mark(keys=[self._key], args=[packb(found[start : start + 2 * AT_ONCE])]))
 
 
 def ranges(places: Iterable[int]) -> list[int]:

@@ -228,6 +228,34 @@ async def test_places_are_noted_in_ranges(redis_url: str) -> None:
     await client.aclose()
 
 
+async def test_pages_that_are_noted_at_the_same_time(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was seen by the scan before is removed once, and nothing of what one page has noted by another one."""
+    monkeypatch.setattr("worker.capture.state.scan_marks.MOST_HELD", 0)
+    client, removals, noted = connect(redis_url), 0, anyio.Event()
+    await client.setbit("shown", 99, 1)
+    unlink = client.unlink
+
+    async def late(*names: str) -> int:
+        nonlocal removals
+        removals += 1
+        if removals > 1:
+            await noted.wait()
+        return await answer(unlink(*names))
+
+    async def note(places: range) -> None:
+        await marks.add(places)
+        noted.set()
+
+    monkeypatch.setattr(client, "unlink", late)
+    marks = ScanMarks(client, "shown")
+    marks.begin()
+    async with anyio.create_task_group() as pages:
+        pages.start_soon(note, range(10))
+        pages.start_soon(note, range(10, 20))
+    assert (removals, await marks.count()) == (1, 20)
+    await client.aclose()
+
+
 async def test_a_question_answers_for_pages_that_were_compared_before_it(redis_url: str) -> None:
     """Not for those that were compared while it was under way."""
     asked = list[str]()
