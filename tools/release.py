@@ -21,6 +21,8 @@ from tools.environments import DIST, ROOT, environment, pip_of, run, version_of
 from tools.sbom import write as write_bill
 
 ORDERS = 200
+READ_ONCE = ("run", "--sandbox", "--once", "--orders", str(ORDERS), "--json")
+"""Arguments of `ordersync` with which it reads a sandbox."""
 
 
 def step(text: str) -> None:
@@ -60,12 +62,29 @@ def try_it(programs: Path, kit: Path, package: Path, version: str, folder: Path)
     shown = run(ordersync, "--version", cwd=folder, quiet=True).strip()
     if shown != f"ordersync {version}":
         sys.exit(f"release: {package.name} prints the version {shown!r} instead of {version}")
-    once = ("run", "--sandbox", "--once", "--orders", str(ORDERS), "--json")
-    (poll,) = json.loads(run(ordersync, *once, cwd=folder, quiet=True))
-    outcome, records, events = poll["outcome"], poll["records"], poll["snapshot"]
-    print(f"{package.name}: {outcome}, {records} records read, {events} events published", flush=True)
-    if outcome != "complete" or not ORDERS <= records == events:
-        sys.exit("release: every record of the sandbox must be read and published once")
+    print(f"{package.name}: {judge(run(ordersync, *READ_ONCE, cwd=folder, quiet=True))}", flush=True)
+
+
+def judge(printed: str) -> str:
+    """Return what `READ_ONCE` has read, in words.
+
+    Args:
+        printed: What the command printed: the runs of all resources as JSON.
+
+    Raises:
+        SystemExit: A run is not complete, or an order was not published once.
+
+    """
+    runs = {each["resource"]: each for each in json.loads(printed)}
+    orders = runs["orders"]["records"], runs["orders"]["snapshot"]
+    words = "{} orders read, {} events published".format(*orders)
+    if partial := [
+        f"{name} {each['outcome']}" for name, each in runs.items() if each["outcome"] != "complete"
+    ]:
+        sys.exit(f"release: every resource of the sandbox must be complete: {', '.join(partial)}")
+    if not ORDERS <= orders[0] == orders[1]:
+        sys.exit(f"release: every order of the sandbox must be read and published once: {words}")
+    return words
 
 
 def main() -> None:
