@@ -54,7 +54,7 @@ def test_the_engine_uses_no_old_name() -> None:
     """A command ends where a warning is an error."""
     words = (
         "-W",
-        "error::DeprecationWarning:worker",
+        "error::DeprecationWarning",
         "-c",
         "import worker.cli.consume.command, worker.app, worker.contracts.asyncapi",
     )
