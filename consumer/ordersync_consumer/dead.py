@@ -185,7 +185,7 @@ class DeadLetters:
         """Return entries as bytes, also if the client decodes responses: `data` may not be text."""
         command = ("XRANGE", self._keys.dead(resource), first, last, "COUNT", count)
         result: list[tuple[bytes, dict[bytes, bytes]]] = await answer(
-            self._redis.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
+            self._redis.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call] # untyped in redis-py
         )
         return result
 

@@ -96,7 +96,7 @@ class RedisOnce:
         """
         pipe = self._redis.pipeline(transaction=False)
         effect(pipe)
-        encode = self._redis.get_encoder().encode  # type: ignore[no-untyped-call]
+        encode = self._redis.get_encoder().encode  # type: ignore[no-untyped-call] # untyped in redis-py
         words: list[str | bytes | int] = [self._remember]
         for (name, *arguments), _ in pipe.command_stack:
             command = [*str(name).split(), *map(encode, arguments)]
@@ -181,7 +181,7 @@ class SqlOnce:
             f"INSERT INTO {table} (consumer_group, event_id, done_at) "  # noqa: S608 - an identifier, checked above
             f"VALUES ({placeholder}, {placeholder}, {placeholder}) ON CONFLICT DO NOTHING"
         )
-        self._forget = f"DELETE FROM {table} WHERE consumer_group = {placeholder} AND done_at < {placeholder}"  # noqa: S608
+        self._forget = f"DELETE FROM {table} WHERE consumer_group = {placeholder} AND done_at < {placeholder}"  # noqa: S608 - as above
 
     def create_table(self) -> None:
         """Create the table of ids if it does not exist."""

@@ -1,6 +1,6 @@
 """Redaction: no line of a log, and no words of others that are kept, may contain a secret or personal data.
 
-The words of a server, a library or a program of somebody else pass through `words` or `words_of` before they are kept
+The words of a server, a library or another program pass through `words` or `words_of` before they are kept
 in Redis, shown by a command or cut.
 """
 

@@ -218,7 +218,7 @@ class Eraser:
         found, after = list[bytes](), "-"
         while True:
             command = ("XRANGE", self._keys.dead(captured.name), after, "+", "COUNT", _LETTERS_AT_ONCE)
-            entries: Any = await answer(self._redis.execute_command(*command))  # type: ignore[no-untyped-call]
+            entries: Any = await answer(self._redis.execute_command(*command))  # type: ignore[no-untyped-call] # untyped in redis-py
             for letter_id, fields in entries:
                 subject = fields.get(b"event.subject") or fields.get(b"subject", b"")
                 data = fields.get(b"data", b"")

@@ -47,7 +47,7 @@ class Metrics:
 
     def __init__(self, version: str) -> None:
         # Else each counter has a second series with the time of its creation, which no query here needs.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+        disable_created_metrics()  # type: ignore[no-untyped-call] # untyped there
         registry = self._registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=registry)
         self._counters: dict[str, Counter] = {}

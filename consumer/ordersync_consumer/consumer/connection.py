@@ -73,8 +73,8 @@ class DedicatedConnection:
         try:
             async with asyncio.timeout(wait + PATIENCE):
                 if self._connection is None:
-                    self._connection = cast("AbstractConnection", self._pool.make_connection())  # type: ignore[no-untyped-call]
-                await self._connection.connect()  # type: ignore[no-untyped-call]
+                    self._connection = cast("AbstractConnection", self._pool.make_connection())  # type: ignore[no-untyped-call] # untyped in redis-py
+                await self._connection.connect()  # type: ignore[no-untyped-call] # untyped in redis-py
                 await self._connection.send_packed_command([packed(command)])
                 # With an explicit timeout, because otherwise redis-py applies that of the socket.
                 return await self._connection.read_response(disable_decoding=True, timeout=_NEVER)

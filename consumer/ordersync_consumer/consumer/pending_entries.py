@@ -150,7 +150,7 @@ class PendingEntries:
     async def report_trimmed(self, cursor: StreamCursor) -> None:
         """Count and log pending entries that were removed from the stream, and call `on_trimmed` for each.
 
-        One of which `on_trimmed` was being told when it was cancelled is told again when the consumer ends.
+        If `on_trimmed` is cancelled, the consumer calls it again for that entry when it ends.
 
         Raises:
             RuntimeError: `on_trimmed` failed.

@@ -108,15 +108,15 @@ class ClusterClient(Redis):
             return await self._on_all(*args, **options)
         key = key_of(args)
         if key is not None:
-            return await self._of_slot(slot_of(key)).execute_command(*args, **options)  # type: ignore[no-untyped-call]
+            return await self._of_slot(slot_of(key)).execute_command(*args, **options)  # type: ignore[no-untyped-call] # untyped in redis-py
         try:
-            return await self._of_slot(_HOME).execute_command(*args, **options)  # type: ignore[no-untyped-call]
+            return await self._of_slot(_HOME).execute_command(*args, **options)  # type: ignore[no-untyped-call] # untyped in redis-py
         except SlotUnavailable:
             if _text(args[0]).upper() not in _ANYWHERE:
                 raise
             for server in await self.servers():
                 try:
-                    return await server.execute_command(*args, **options)  # type: ignore[no-untyped-call]
+                    return await server.execute_command(*args, **options)  # type: ignore[no-untyped-call] # untyped in redis-py
                 except SlotUnavailable:
                     continue
             raise
@@ -167,7 +167,7 @@ class _ClusterPipeline(Pipeline):
 
             await asyncio.gather(*map(send, await self._by_node(slots)))
         finally:
-            await self.reset()  # type: ignore[no-untyped-call]
+            await self.reset()  # type: ignore[no-untyped-call] # untyped in redis-py
         failed = [item for item in result if isinstance(item, _UNSENT)]
         if failed and (raise_on_error or len(failed) == len(result)):
             raise failed[0]

@@ -104,7 +104,7 @@ class Following(AbstractConnection):
         encoded = [*name.split(), *words[1:]]  # such as `SCRIPT LOAD`
         pieces = [b"*%d\r\n" % len(encoded)]
         for given in encoded:
-            word = given if type(given) in _BINARY else encode(given)  # type: ignore[no-untyped-call]
+            word = given if type(given) in _BINARY else encode(given)  # type: ignore[no-untyped-call] # untyped in redis-py
             pieces += (b"$%d\r\n" % len(word), word, b"\r\n")
         return [b"".join(pieces)]
 
@@ -122,7 +122,7 @@ class Following(AbstractConnection):
     async def _send_ping(self) -> None:
         """Check the connection before a command. A server whose disk is full refuses this, and still answers reads."""
         try:
-            await super()._send_ping()  # type: ignore[no-untyped-call]
+            await super()._send_ping()  # type: ignore[no-untyped-call] # untyped in redis-py
         except redis.exceptions.ResponseError as error:
             if not is_passing(error):
                 raise
@@ -174,7 +174,7 @@ class ToMaster(Following, Connection):
 
     async def _connect(self) -> None:
         self.host, self.port = await self._route.find()
-        await super()._connect()  # type: ignore[no-untyped-call]
+        await super()._connect()  # type: ignore[no-untyped-call] # untyped in redis-py
 
     async def on_connect(self) -> None:
         """Log in, then check that the server knows to be the master: sentinels may not have noticed yet."""

@@ -67,7 +67,7 @@ class Master:
     async def _ask(self, host: str, port: int) -> tuple[str, int] | None:
         client = Redis(host=host, port=port, **self._options)
         try:
-            found = await client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", self._name)  # type: ignore[no-untyped-call]
+            found = await client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", self._name)  # type: ignore[no-untyped-call] # untyped in redis-py
         finally:
             await client.aclose()
         if not found:

@@ -51,14 +51,14 @@ class ToSlot(Following, Connection):
 
         """
         try:
-            await super().connect()  # type: ignore[no-untyped-call]
+            await super().connect()  # type: ignore[no-untyped-call] # untyped in redis-py
         except _BROKEN as error:
             raise self._unavailable(error) from None
 
     async def _connect(self) -> None:
         self.host, self.port = await self._topology.node_of(self.slot)
         try:
-            await super()._connect()  # type: ignore[no-untyped-call]
+            await super()._connect()  # type: ignore[no-untyped-call] # untyped in redis-py
         except OSError:
             self._topology.forget()
             raise

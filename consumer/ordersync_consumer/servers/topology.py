@@ -160,7 +160,7 @@ class Topology:
         client = Redis(host=node[0], port=node[1], **self._options)
         client.response_callbacks.pop("CLUSTER SLOTS", None)
         try:
-            reply: Sequence[Any] = await client.execute_command("CLUSTER SLOTS", NEVER_DECODE=True)  # type: ignore[no-untyped-call]
+            reply: Sequence[Any] = await client.execute_command("CLUSTER SLOTS", NEVER_DECODE=True)  # type: ignore[no-untyped-call] # untyped in redis-py
         finally:
             await client.aclose()
         return reply

@@ -45,7 +45,7 @@ def _load() -> tuple[Any, str]:
     if not is_wanted():
         return None, SWITCHED_OFF
     try:
-        from worker.capture.records import _content  # noqa: PLC0415
+        from worker.capture.records import _content  # noqa: PLC0415 - it may be missing
     except ModuleNotFoundError:
         return None, "the compiled reader was not built; install a C compiler, then this package again"
     except ImportError:

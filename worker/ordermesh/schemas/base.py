@@ -63,7 +63,7 @@ def schema(
     services: str,
     *groups: tuple[Field, ...],
     note: str = "",
-    type: str = "object",  # noqa: A002
+    type: str = "object",  # noqa: A002 - the name in JSON Schema
 ) -> Schema:
     """Return a schema of one or more services (`order catalog`) with the fields of all groups, in order."""
     return Schema(

@@ -121,7 +121,7 @@ class Records(Source):
                 return None
             raw = self._records[record_id]
             if raw is None:
-                assert self._make is not None, "announced without a function that creates it"  # noqa: S101
+                assert self._make is not None, "announced without a function that creates it"  # noqa: S101 - a defect of ours
                 raw = self._keep(record_id, self._make(record_id))
             return raw
 
