@@ -123,22 +123,3 @@ ACCOUNT = Offered(lambda: _from_redis(_accounts))
 GROUP = Offered(lambda: _from_redis(_groups))
 
 account_option = click.option("--account", type=ACCOUNT, help="Account; needed if there are several.")
-group_option = click.option(
-    "--group",
-    "-g",
-    type=GROUP,
-    required=True,
-    help="Consumer group. Receives every event once. Created if it does not exist.",
-)
-consumer_option = click.option(
-    "--name",
-    help="Name of this consumer: unique in the group, and the same after a restart.  [default: the host]",
-)
-begin_option = click.option(
-    "--from",
-    "begin",
-    type=click.Choice(["0", "$"]),
-    default="0",
-    show_default=True,
-    help="Where a new group starts: the oldest event in the stream, or the next new one.",
-)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ordersync_consumer import Batch, Consumer, Delivery
     from worker.cli.consume.process import Command
 
+MAX_PAUSE = 30.0
+"""Seconds between two attempts at most while every event fails."""
 _DEAD_LETTER_SECONDS = 1.0
 """How long to wait for a dead letter: while Redis is full it cannot be written, and other events go on."""
 
@@ -96,7 +98,7 @@ class FailureThrottle:
     def __init__(
         self,
         stopping: asyncio.Event,
-        limit: float,
+        limit: float = MAX_PAUSE,
         *,
         give_up: Callable[[], object] | None = None,
         event: str = "command_broken",

@@ -9,19 +9,26 @@ from typing import Any
 import anyio
 import click
 
-from ordersync_consumer.resources import check_resource
 from worker.cli.common.options import prepare
-from worker.cli.common.params import RESOURCE, account_option, begin_option, consumer_option, group_option
+from worker.cli.common.params import account_option
 from worker.cli.consume.batches import EventFeed, FailureThrottle, feed_batches
+from worker.cli.consume.options import (
+    GroupOptions,
+    begin_option,
+    consumer_option,
+    grace_option,
+    group_option,
+    max_deliveries_option,
+    once_option,
+    parallel_option,
+    resources_argument,
+)
 from worker.cli.consume.process import Command, check_startable
-from worker.cli.consume.session import GroupOptions, consume_until_signal
+from worker.cli.consume.session import consume_until_signal
 from worker.cli.consume.stay import LongRunningCommand
 from worker.config.settings import environment_without_secrets
 from worker.errors import CommandFails
 from worker.service.loop import run_async
-
-MAX_PAUSE = 30.0
-"""Seconds between two attempts at most while every event fails. With --once it ends instead."""
 
 
 class _WithCommand(click.Command):
@@ -59,7 +66,7 @@ class ConsumeOptions(GroupOptions):
     "  2 wrong usage (no CMD, CMD cannot be started, unknown resource, name used by another process);\n"
     "  3 Redis is unreachable at the start.",
 )
-@click.argument("resources", type=RESOURCE, metavar="[RESOURCE]...", nargs=-1)
+@resources_argument
 @group_option
 @consumer_option
 @click.option(
@@ -69,30 +76,12 @@ class ConsumeOptions(GroupOptions):
     show_default=True,
     help="Largest number of events that CMD gets at a time.",
 )
-@click.option(
-    "--parallel",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Number of CMDs that run at the same time.",
-)
-@click.option(
-    "--max-deliveries",
-    type=click.IntRange(1),
-    default=5,
-    show_default=True,
-    help="Number of attempts before an event becomes a dead letter.",
-)
+@parallel_option("CMDs that run at the same time")
+@max_deliveries_option("attempts")
 @begin_option
 @click.option("--stay", is_flag=True, help="Keep CMD running; it answers each event with a line.")
-@click.option("--once", "--no-wait", is_flag=True, help="Exit when no events are left.")
-@click.option(
-    "--grace",
-    type=click.FloatRange(0),
-    default=20.0,
-    show_default=True,
-    help="Seconds that CMD has to finish when `consume` stops.",
-)
+@once_option
+@grace_option("CMD has to finish when `consume` stops")
 @click.option(
     "--pass-env",
     metavar="NAME",
@@ -101,9 +90,7 @@ class ConsumeOptions(GroupOptions):
 )
 @account_option
 @click.pass_context
-def command(
-    ctx: click.Context, /, *, resources: tuple[str, ...], pass_env: tuple[str, ...], **options: Any
-) -> None:
+def command(ctx: click.Context, /, *, pass_env: tuple[str, ...], **options: Any) -> None:
     """Pass the events of RESOURCEs (orders) to CMD, as JSON lines on its standard input.
 
     CMD is started for each batch. If it reads its whole input and exits with 0, the batch is acknowledged. Otherwise
@@ -127,12 +114,10 @@ def command(
         raise click.UsageError(
             "The command is missing. Write it after --, for example: -- sh -c 'cat >> events.jsonl'"
         )
-    for resource in resources:
-        check_resource(resource)
     check_startable(argv)
     settings = prepare()
     run = Command(argv, environment_without_secrets(passed=pass_env))
-    requested = ConsumeOptions(run=run, resources=resources or ("orders",), **options)
+    requested = ConsumeOptions(run=run, **options)
     run_async(
         lambda: consume_until_signal(
             settings,
@@ -144,7 +129,7 @@ def command(
 
 
 async def _work(feed: EventFeed, requested: ConsumeOptions) -> None:
-    throttle = FailureThrottle(feed.stopping, MAX_PAUSE, give_up=feed.stop if requested.once else None)
+    throttle = FailureThrottle(feed.stopping, give_up=feed.stop if requested.once else None)
     async with anyio.create_task_group() as tasks:
         for _ in range(requested.parallel):
             if requested.stay:

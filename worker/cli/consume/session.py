@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -27,24 +26,9 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
     from redis.asyncio import Redis
 
+    from worker.cli.consume.options import GroupOptions
     from worker.config.settings import Settings
     from worker.keys import Keys
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupOptions:
-    """The options that every command that consumes has."""
-
-    resources: tuple[str, ...]
-    group: str
-    name: str | None
-    batch: int
-    parallel: int
-    max_deliveries: int
-    begin: str
-    once: bool
-    grace: float
-    account: str | None
 
 
 async def consume_until_signal(

@@ -9,11 +9,21 @@ import anyio
 import click
 
 from ordersync_consumer.cancellation import plain_errors
-from ordersync_consumer.resources import check_resource
 from worker.cli.common.options import prepare
-from worker.cli.common.params import RESOURCE, account_option, begin_option, consumer_option, group_option
+from worker.cli.common.params import account_option
 from worker.cli.consume.batches import FailureThrottle
-from worker.cli.consume.session import GroupOptions, consume_until_signal
+from worker.cli.consume.options import (
+    GroupOptions,
+    begin_option,
+    consumer_option,
+    grace_option,
+    group_option,
+    max_deliveries_option,
+    once_option,
+    parallel_option,
+    resources_argument,
+)
+from worker.cli.consume.session import consume_until_signal
 from worker.cli.forward.address import check_address, shown
 from worker.cli.forward.lanes import Forwarding
 from worker.cli.forward.receiver import Receiver, Target
@@ -26,8 +36,6 @@ if TYPE_CHECKING:
     from worker.cli.consume.batches import EventFeed
     from worker.config.settings import Settings
 
-MAX_PAUSE = 30.0
-"""Seconds between two attempts at most while every event fails."""
 _UNLIMITED = 2**31
 """Attempts that the consumer makes: which of them count is decided here, by the answers."""
 
@@ -49,7 +57,7 @@ class ForwardOptions(GroupOptions):
     "  takes no events, or the group was dropped; 2 wrong usage (address, unknown resource, name used by another\n"
     "  process); 3 Redis is unreachable at the start."
 )
-@click.argument("resources", type=RESOURCE, metavar="[RESOURCE]...", nargs=-1)
+@resources_argument
 @group_option
 @click.option(
     "--to", "address", metavar="URL", required=True, help="Address that gets the events, with POST."
@@ -61,13 +69,7 @@ class ForwardOptions(GroupOptions):
     type=click.IntRange(1),
     help="Send lists of up to N events, in the batched format of CloudEvents.  [default: one event in each request]",
 )
-@click.option(
-    "--parallel",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Number of requests at the same time.",
-)
+@parallel_option("requests at the same time")
 @click.option(
     "--timeout",
     type=click.FloatRange(0.1, 600),
@@ -75,25 +77,13 @@ class ForwardOptions(GroupOptions):
     show_default=True,
     help="Seconds that a request may take.",
 )
-@click.option(
-    "--max-deliveries",
-    type=click.IntRange(1),
-    default=5,
-    show_default=True,
-    help="Number of attempts that the receiver refuses before an event becomes a dead letter.",
-)
+@max_deliveries_option("attempts that the receiver refuses")
 @begin_option
-@click.option("--once", "--no-wait", is_flag=True, help="Exit when no events are left.")
-@click.option(
-    "--grace",
-    type=click.FloatRange(0),
-    default=20.0,
-    show_default=True,
-    help="Seconds that running requests have to finish when `forward` stops.",
-)
+@once_option
+@grace_option("running requests have to finish when `forward` stops")
 @click.option("--allow-http", is_flag=True, help="Permit http:// to other machines.")
 @account_option
-def command(*, resources: tuple[str, ...], several: int | None, allow_http: bool, **options: Any) -> None:
+def command(*, several: int | None, allow_http: bool, **options: Any) -> None:
     """Send the events of RESOURCEs (orders) to an HTTP address, each as a CloudEvent in JSON.
 
     An event is acknowledged when the receiver answers 2xx. Otherwise it is sent again with growing pauses, while later
@@ -107,13 +97,9 @@ def command(*, resources: tuple[str, ...], several: int | None, allow_http: bool
     Redirects are not followed. On SIGTERM or Ctrl-C running requests finish; all other events are returned to the
     group.
     """
-    for resource in resources:
-        check_resource(resource)
     check_address(options["address"], allow_http=allow_http)
     settings = prepare()
-    requested = ForwardOptions(
-        resources=resources or ("orders",), several=several, batch=several or 1, **options
-    )
+    requested = ForwardOptions(several=several, batch=several or 1, **options)
     run_async(
         lambda: consume_until_signal(
             settings,
@@ -136,7 +122,6 @@ async def _work(feed: EventFeed, settings: Settings, requested: ForwardOptions) 
         )
     throttle = FailureThrottle(
         feed.stopping,
-        MAX_PAUSE,
         event="receiver_fails",
         advice=f"See why {address} does not answer with 2xx.",
     )
