@@ -16,6 +16,7 @@ import msgspec
 
 from ordersync_consumer.redaction import words_of
 from worker.cancellation import finish
+from worker.capture.state.commit import new_commit_id
 from worker.clock import is_ahead
 from worker.errors import DataError, LeaseLost
 from worker.redis import scripts
@@ -197,7 +198,7 @@ class Coverage:
             keys.reconcile(resource), keys.gaps(resource), keys.coverage(resource),
         )  # fmt: skip
         self._keys = [keys.lease(LEASE), self._progress, self._gaps, self._passes, keys.cursor(resource)]
-        self._prove = scripts.load(redis, "worker.capture", "prove")
+        self._prove = scripts.load(redis, "worker.capture", "prove", begin=("chain",))
 
     async def load(self) -> ReconcileProgress:
         """How far it has come.
@@ -250,7 +251,8 @@ class Coverage:
         entry = ["pass", msgspec.json.encode(ended).decode()] if ended else []
         kept = [item for name, gap in (opened or {}).items() for item in (name, msgspec.json.encode(gap))]
         counted = sum(not gap.is_absent for gap in gaps.values())
-        note = [str(fence), _flat(fields), kept, list(closed), entry, PASSES_KEPT, counted]
+        this = new_commit_id(fence)
+        note = [str(fence), this, _flat(fields), kept, list(closed), entry, PASSES_KEPT, counted]
         status, *_ = await finish(
             self._prove(keys=self._keys, args=[_pack(note, unicode_errors="surrogatepass")])
         )

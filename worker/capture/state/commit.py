@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -52,6 +54,7 @@ class RefreshResult:
 
 
 NOTHING = RefreshResult()
+_COMMITS = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +134,8 @@ class Commit:
     def is_progress(self) -> bool:
         """Whether it changes no record and no refresh queue."""
         return self.refresh.is_empty and not (self.changes or self.recorded or self.erased or self.letters)
+
+
+def new_commit_id(fence: int) -> str:
+    """Return the id of the next commit under the lease of `fence`, which belongs to one process; see `chain.lua`."""
+    return f"{fence}.{next(_COMMITS)}.{secrets.token_hex(8)}"

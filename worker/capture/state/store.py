@@ -5,8 +5,6 @@ Records and progress are written by one script, `commit.lua`, which documents it
 
 from __future__ import annotations
 
-import itertools
-import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +18,7 @@ from worker.capture.records.fingerprint import RecordState, bucket_of, pack_id, 
 from worker.capture.records.payload import AS_SERVED, PayloadOptions, unpack_last
 from worker.capture.registry import RESOURCES
 from worker.capture.resources import Resource
+from worker.capture.state.commit import new_commit_id
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.given_out import GivenOut
 from worker.capture.state.known_bytes import AsOf, KnownBytesPool
@@ -53,7 +52,6 @@ COUNTED_AT_ONCE = 4096
 """Buckets whose states one call counts."""
 BUCKETS_AT_ONCE = 64
 """Buckets that one call searches for unseen records: a call must not block Redis for long."""
-_COMMITS = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +331,7 @@ class StateStore:
             list(refresh.places),
         ]
         cursor = _flat({**commit.cursor, **commit.bookmarks})
-        known, this = self._numbers.sequence, _new_id(commit.fence)
+        known, this = self._numbers.sequence, new_commit_id(commit.fence)
         numbers = [this, str(known), str(commit.generation)]
         payload = [
             str(commit.fence),
@@ -358,7 +356,7 @@ class StateStore:
         as_of = [commit.as_of.committed, str(commit.as_of.sequence)] if commit.as_of else False
         args = [
             str(commit.fence),
-            _new_id(commit.fence),
+            new_commit_id(commit.fence),
             str(known),
             str(commit.generation),
             _flat({**commit.cursor, **commit.bookmarks}),
@@ -490,11 +488,6 @@ class StateStore:
                     members[target][member] = None
         first_index = len(self._commit_keys) - len(self._targets) + 1  # Lua counts from 1
         return [[first_index + offset, list(members[target])] for offset, target in enumerate(self._targets)]
-
-
-def _new_id(fence: int) -> str:
-    """Return the id of the next commit of a session; see `chain.lua`. A fence belongs to one process."""
-    return f"{fence}.{next(_COMMITS)}.{secrets.token_hex(8)}"
 
 
 def _moved(commit: Commit) -> Iterator[Moved]:

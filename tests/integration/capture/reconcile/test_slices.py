@@ -10,7 +10,14 @@ import pytest
 from tests.support.reconciling import HIDDEN, asked, be_due, coverage, one_pass, total
 from tests.support.worker import BenchMaker
 from worker.capture.reconcile import reconciler as reconcile
-from worker.capture.reconcile.progress import LEASE, Coverage, ReconcileProgress
+from worker.capture.reconcile.progress import (
+    LEASE,
+    Coverage,
+    Gap,
+    ReconcileCounts,
+    ReconcilePass,
+    ReconcileProgress,
+)
 from worker.capture.reconcile.verifier import Verifier
 from worker.capture.registry import ORDERS
 from worker.capture.state.opening import Opener, Opening
@@ -147,6 +154,33 @@ async def test_what_a_poll_commits_meanwhile_is_no_loss(
         await b.account.reconciler.run([ORDERS])
         assert "redis_" not in capsys.readouterr().err
         assert [event.sequence for event in await b.events()] == list(range(1, 51 if first else 58))
+
+
+async def test_a_note_that_is_sent_twice(few: BenchMaker) -> None:
+    """It is written once if its answer was lost, and a copy that comes after a later note changes nothing."""
+    async with few() as b:
+        fence, keys, kept = 7, b.account.keys, coverage(b)
+        sent: list[dict[str, Any]] = []
+        prove = kept._prove
+
+        async def noted(**sending: Any) -> Any:
+            sent.append(sending)
+            return await prove(**sending)
+
+        kept._prove = noted  # type: ignore[assignment]
+        await answer(b.redis.hset(keys.lease(LEASE), "fence", fence))
+        gap = {"o1": Gap(1000, 1, "stale", 1.0)}
+        ended = ReconcilePass(0, 1000, 1.0, 2.0, proven=True, counts=ReconcileCounts())
+        await kept.update(fence, {"bucket": 3, "behind": "o1"}, gaps=gap, opened=gap)
+        await kept.update(fence, {"bucket": 0, "complete_until": 1000}, gaps={}, closed=["o1"], ended=ended)
+        before = await kept.load(), await kept.gaps(), await kept.passes()
+        assert before[1:] == ({}, [ended])
+        opening, ending = sent
+        assert await prove(**ending) == [b"ok"]
+        assert await prove(**opening) == [b"fenced", b"7"]
+        assert (await kept.load(), await kept.gaps(), await kept.passes()) == before
+        await kept.update(fence, {"bucket": 9}, gaps={})
+        assert (await kept.load()).bucket == 9
 
 
 async def test_it_waits_until_a_poll_has_looked_for_a_loss(few: BenchMaker) -> None:

@@ -202,7 +202,7 @@ async def test_commits_of_an_earlier_version(table: Table, monkeypatch: pytest.M
     sent = on_the_wire(monkeypatch)
     with monkeypatch.context() as patch:
         ids = iter(["7fffffffffffffff", "0123456789abcdef"])
-        patch.setattr("worker.capture.state.store._new_id", lambda _: next(ids))
+        patch.setattr("worker.capture.state.store.new_commit_id", lambda _: next(ids))
         for run in ("r1", "r2"):
             assert await table.commit([], run={"run_id": run})
             assert (await sent[-1]())[0] == b"ok"
