@@ -39,7 +39,7 @@ class Tick:
         self._services, self._planner = services, planner
         self._changes = Changes(services.redis, services.keys)
         self._put_back = PutBack(services.redis, services.keys)
-        self._back: float | None = None
+        self._back: str | None = None
         self._unmoved = set[str]()
         """Accounts that were away when the clock was put back."""
         self._accounts = frozenset[str]()
@@ -80,7 +80,7 @@ class Tick:
             await self._planner.plan(accounts[start : start + count])
             self._repaired = start + count
 
-    async def _follow_clock(self, name: str, back: float) -> None:
+    async def _follow_clock(self, name: str, back: str) -> None:
         """Move the reads by id that wait, if the clock of Redis was put back."""
         account = self._services.configured.get(name)
         if account is None:

@@ -1,25 +1,27 @@
 -- Moves times that were written before the clock of this server was put back: what waits for its time waits no longer
 -- for that, and what is known to be old does not look younger.
--- KEYS: the seconds that were followed so far (string), then sorted sets: member, due time; then hashes, the cursors
+-- KEYS: what was followed so far (string), then sorted sets: member, due time; then hashes, the cursors
 --   (all of one hash tag)
--- ARGV: the seconds by which the clock was put back so far (clock.lua), number of sorted sets, then fields of the
+-- ARGV: by how much the clock was put back so far (the result of clock.lua), number of sorted sets, then fields of the
 --   cursors: times in the past
 -- Returns the seconds by which the due times were moved, as text; '0' if they were not.
--- Invariants: of several callers one moves the times, by the whole difference; due times keep their order; a time in
--- the past gets no later than it was by the new clock.
+-- Invariants: of several callers one moves the times, by the whole difference, also if one comes with an older result than
+-- another; due times keep their order; a time in the past gets no later than it was by the new clock.
 local NOISE = 1
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local total, queues = tonumber(ARGV[1]), tonumber(ARGV[2])
-local followed = tonumber(redis.call('GET', KEYS[1]) or '')
-if followed and followed == total then
+local queues = tonumber(ARGV[2])
+local count, total = string.match(ARGV[1], '^(%S+) (%S+)$')
+local last_count, followed = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%S+)$')
+if count ~= last_count then -- the first call, or another count: nothing is known to be wrong
+  redis.call('SET', KEYS[1], ARGV[1])
+  return '0'
+end
+local back = tonumber(total) - (tonumber(followed) or 0)
+if back < NOISE then
   return '0'
 end
 redis.call('SET', KEYS[1], ARGV[1])
-local back = total - (followed or total)
-if not (back >= NOISE and back < 1e8) then -- the first call, or another count: nothing is known to be wrong
-  return '0'
-end
 for at = 2, queues + 1 do
   local waiting = redis.call('ZRANGEBYSCORE', KEYS[at], string.format('(%.6f', now), '+inf', 'WITHSCORES')
   for place = 1, #waiting, 2 do

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from worker.cancellation import finish
 from worker.redis import scripts
+from worker.redis.stored import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,11 +33,11 @@ class PutBack:
         self._look = scripts.load(redis, "worker.capture", "clock")
         self._move = scripts.load(redis, "worker.capture", "put_back")
 
-    async def look(self) -> float:
-        """Note the time of Redis; return the seconds by which it was put back since the first call of any worker."""
-        return float(await finish(self._look(keys=[self._key], args=[])))
+    async def look(self) -> str:
+        """Note the time of Redis; return by how much it was put back in all: what `follow` takes."""
+        return text_of(await finish(self._look(keys=[self._key], args=[])))
 
-    async def follow(self, keys: Keys, resources: Sequence[str], back: float) -> float:
+    async def follow(self, keys: Keys, resources: Sequence[str], back: str) -> float:
         """Move the due times of what waits in the refresh queues of these resources of an account, and their cursors.
 
         `back`: the result of `look`. Return the seconds by which they were moved; 0 if another worker has done so.
@@ -44,6 +45,6 @@ class PutBack:
         queues = [keys.refresh_queue(name) for name in resources]
         cursors = [keys.cursor(name) for name in resources]
         moved = await finish(
-            self._move(keys=[keys.clock, *queues, *cursors], args=[f"{back:.6f}", len(queues), *_PAST])
+            self._move(keys=[keys.clock, *queues, *cursors], args=[back, len(queues), *_PAST])
         )
         return float(moved)

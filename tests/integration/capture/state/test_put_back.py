@@ -71,6 +71,40 @@ async def test_reads_by_id_wait_no_longer_than_they_were_to(bench: BenchMaker) -
         assert await back.follow(b.account.keys, ["orders", "notes"], total) == 0
 
 
+async def test_a_worker_that_comes_late(bench: BenchMaker) -> None:
+    """It looked at the clock before another one noticed and moved the times: nothing is moved twice."""
+    async with bench() as b:
+        key, now = b.account.keys.refresh_queue("orders"), time.time()
+        back, space = PutBack(b.redis, KeySpace()), KeySpace()
+        late = await back.look()
+        await back.follow(b.account.keys, ["orders"], late)
+        await b.redis.zadd(key, {"id:later": now + 9000})
+        for behind in (3000, 2000):
+            await b.redis.hset(space.clock, "seen", time.time() + behind)
+            total = await back.look()
+            assert await back.follow(b.account.keys, ["orders"], total) == pytest.approx(behind, abs=20)
+            assert await back.follow(b.account.keys, ["orders"], late) == 0
+            assert await back.follow(b.account.keys, ["orders"], total) == 0
+            late = total
+        assert await b.redis.zscore(key, "id:later") == pytest.approx(now + 4000, abs=40)
+
+
+async def test_the_count_of_the_clock_is_lost(bench: BenchMaker) -> None:
+    """A new count begins at 0: it is not taken for an old result, and no time is moved by the difference of both."""
+    async with bench() as b:
+        key, now = b.account.keys.refresh_queue("orders"), time.time()
+        back, space = PutBack(b.redis, KeySpace()), KeySpace()
+        await back.follow(b.account.keys, ["orders"], await back.look())
+        await b.redis.hset(space.clock, "seen", time.time() + 3000)
+        await back.follow(b.account.keys, ["orders"], await back.look())
+        await b.redis.delete(space.clock)
+        await b.redis.zadd(key, {"id:later": now + 900})
+        assert await back.follow(b.account.keys, ["orders"], await back.look()) == 0
+        await b.redis.hset(space.clock, "seen", time.time() + 600)
+        assert await back.follow(b.account.keys, ["orders"], await back.look()) == pytest.approx(600, abs=20)
+        assert await b.redis.zscore(key, "id:later") == pytest.approx(now + 300, abs=20)
+
+
 async def test_a_read_that_is_to_wait_longer_than_any_is_due(bench: BenchMaker) -> None:
     """No worker was there to notice; the commit of the read removes it from the queue, as any other."""
     async with bench() as b:
