@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,40 @@ async def lose_the_filter(watch: Watch) -> None:
     await announce(watch.place)
     await reads_all(watch)
     assert (await row_of(watch))["capabilities_withdrawn"] == []
+    await leave_a_change_out(watch)
+    await watch.poll(complete=True)
+    assert await believed(watch) is None
+
+
+async def leave_a_change_out(watch: Watch) -> None:
+    """Let the filter go by the creation from now on, and leave out a change."""
     watch.liar.keeps = by_creation
     watch.liar.change(10)
     watch.liar.records.append(order(900, int(watch.clock.now() * 1000)))
     await watch.poll()
-    await watch.poll(complete=True)
-    assert await believed(watch) is None
+
+
+async def test_no_other_worker_reads_by_it_before_it_is_disabled(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full scan that the schedule begins holds its lease until what it has found of the filter is stored."""
+    liar = Liar(records=orders(230), keeps=since_modified)
+    async with watching(liar, redis_url) as watch:
+        await reads_all(watch)
+        await leave_a_change_out(watch)
+        capabilities, other = watch.account.capabilities, list[str]()
+        disable = capabilities.disable_active
+
+        async def meanwhile(*arguments: Any) -> None:
+            other.append((await watch.poll()).outcome)
+            await disable(*arguments)
+
+        monkeypatch.setattr(capabilities, "disable_active", meanwhile)
+        context = watch.account.poller.context
+        context.account = replace(context.account, complete_every=0.0)
+        assert "sweep" in (await watch.poll()).plan
+        assert await believed(watch) is None
+        assert other == ["held"]
 
 
 async def test_every_surface_names_it(redis_url: str) -> None:

@@ -80,6 +80,11 @@ class SanityCheck:
                 self.missed += self._was_due(change)
                 self._keep_witness(change, now)
 
+    @property
+    def tests_filter(self) -> bool:
+        """Whether this full scan has found changes that the filter or the sort of other reads is held against."""
+        return bool(self.missed or self.witness)
+
     def find_anomaly(self, cursor: Cursor) -> str:
         """Return what speaks against this read, now that it has ended; empty where nothing does."""
         if self._partial:

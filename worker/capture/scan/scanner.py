@@ -277,7 +277,8 @@ class Scanner:
             where=self.resource.search,
             record=ends_here,
             as_of=as_of,
-            last=ends_here and not follows,
+            # Until the filter has been judged, no other worker is to read by it.
+            last=ends_here and not (follows or self._progress.sanity.tests_filter),
         )
 
     def _checkpoint(
