@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import yaml
 from pydantic import BaseModel, SecretStr
 
-from tests.support.deployment.chart import CHART, rendered
+from tests.support.deployment.chart import CHART, CUSTOM, custom_problems, rendered
 from tests.support.paths import ROOT
 from worker.config.settings import Settings
 from worker.telemetry.catalog.metrics import METRICS
@@ -98,6 +100,25 @@ def test_it_is_what_kubernetes_calls_valid(answers: tuple[list[dict[str, Any]], 
         *("Service", "ServiceMonitor", "PrometheusRule", "ScaledObject"),
     }
     assert [values for values, each in zip(REFUSED, refused, strict=True) if "refused" not in each] == []
+
+
+def test_kinds_of_operators_are_what_these_call_valid(
+    answers: tuple[list[dict[str, Any]], dict[str, Any]], tmp_path: Path
+) -> None:
+    """By the schemas of the Prometheus operator and of KEDA, which find a wrong value, and a field of no schema."""
+    custom = [each for each in answers[0][1]["manifests"] if each["apiVersion"].partition("/")[0] in CUSTOM]
+    assert {each["kind"] for each in custom} == {"ServiceMonitor", "PrometheusRule", "ScaledObject"}
+    wrong = copy.deepcopy(custom)
+    for each, items in zip(wrong, ("triggers", "endpoints", "groups"), strict=True):
+        each["spec"][items][0]["intervall"] = "5s"
+    wrong += copy.deepcopy(custom)
+    for each in wrong[len(custom) :]:
+        each["spec"] = dict.fromkeys(each["spec"], 5)
+    found = custom_problems(tmp_path, [*custom, *wrong])
+    assert found[: len(custom)] == [[]] * len(custom)
+    paths = ["/spec/triggers/0", "/spec/endpoints/0", "/spec/groups/0"]
+    assert found[len(custom) : 2 * len(custom)] == [[f"{path}/intervall is unknown"] for path in paths]
+    assert all(each and "must be" in each[0] for each in found[2 * len(custom) :])
 
 
 def test_each_pod_is_confined(answers: tuple[list[dict[str, Any]], dict[str, Any]]) -> None:

@@ -1,7 +1,7 @@
 """Render the chart in deploy/helm with Helm's own engine, and check manifests against the schemas of Kubernetes.
 
-Neither is a dependency of this project: `helm-python-sdk` has Helm as a library, `kubernetes-validate` the schemas.
-They run in a process of their own.
+None of this is a dependency of this project: `helm-python-sdk` has Helm as a library, `kubernetes-validate` the schemas
+of Kubernetes, and packages of npm those of its operators. They run in processes of their own.
 """
 
 from __future__ import annotations
@@ -10,13 +10,20 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
-from tests.support.node import install, installing
+from tests.support.generators import script
+from tests.support.node import install, installing, modules_with
 from tests.support.paths import ROOT
 
 CHART = ROOT / "deploy" / "helm"
 PACKAGES = ("helm-python-sdk==0.2.2", "kubernetes-validate==1.37.0")
+CUSTOM = {
+    "monitoring.coreos.com": "@kubernetes-models/prometheus-operator@6.0.0",
+    "keda.sh": "@kubernetes-models/keda@2.0.0",
+}
+"""The groups of the kinds that operators add, and the package with their schemas."""
 _SCRIPT = """
 import json, sys
 import helm_python as helm
@@ -56,13 +63,13 @@ def rendered(*values: dict[str, Any], version: str = "1.37") -> tuple[list[dict[
     """Render the chart with each of these values; return the answers, and what `helm lint` says to the first.
 
     An answer has `manifests` and the `problems` that the schemas of this version of Kubernetes find, or why the values
-    were `refused`. The test ends where the packages cannot be had.
+    were `refused`. Kinds of operators are left out: see `custom_problems`. The test ends where the packages cannot be
+    had.
     """
     with installing("helm") as folder:
         command = (sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(folder))
         install(folder, PACKAGES, command, 300)
-    custom = ["monitoring.coreos.com", "keda.sh"]
-    task = {"chart": str(CHART), "values": values, "version": version, "custom": custom}
+    task = {"chart": str(CHART), "values": values, "version": version, "custom": list(CUSTOM)}
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT],
         input=json.dumps(task),
@@ -75,3 +82,14 @@ def rendered(*values: dict[str, Any], version: str = "1.37") -> tuple[list[dict[
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.splitlines()[-1])
     return result["answers"], result["lint"]
+
+
+def custom_problems(folder: Path, manifests: list[dict[str, Any]]) -> list[list[str]]:
+    """What the schemas of the operators find in each of these manifests, and fields of a spec that they do not know.
+
+    `folder`: an empty one. The test ends where Node or the packages cannot be had.
+    """
+    text = (ROOT / "tests" / "support" / "deployment" / "custom_kinds.mjs").read_text(encoding="utf-8")
+    modules = modules_with(*CUSTOM.values(), folder="operators")
+    found: list[list[str]] = script(folder, modules, text, given=json.dumps(manifests))
+    return found
