@@ -1,17 +1,19 @@
 """State that earlier versions have written, one file for each key layout: `N.json` has the keys, byte for byte.
 
-Commit 285c308 wrote layout 1, commit 80f94bb2 layout 2. Each read six orders of its sandbox (`--orders 6 --seed 7`)
-with `ordersync run --once`, and again after three of them had changed (`POST /_sandbox/change?n=3`). Bytes are text in
-Latin-1. Left out are the access token, and what depends on the address of the gateway.
+Commit 285c308 wrote layout 1, commit c53ace2 layout 2, commit 0ad3f4b layout 3; how: `python -m tests.support.layouts`.
+Bytes are text in Latin-1.
 """
 
 from __future__ import annotations
 
 import json
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-LAYOUTS = ("1", "2")
+if TYPE_CHECKING:
+    from worker.sandbox import SandboxServer
+
+LAYOUTS = ("1", "2", "3")
 """The layouts that were recorded."""
 
 
@@ -34,6 +36,8 @@ async def restore(redis: Any, layout: str) -> dict[str, list[dict[str, bytes]]]:
                 await redis.rpush(key, *map(_raw, value))
             case "set":
                 await redis.sadd(key, *map(_raw, value))
+            case "zset":
+                await redis.zadd(key, {_raw(name): score for name, score in value.items()})
             case "stream":
                 for entry_id, flat in value:
                     fields = dict(zip(flat[::2], map(_raw, flat[1::2]), strict=True))
@@ -43,3 +47,11 @@ async def restore(redis: Any, layout: str) -> dict[str, list[dict[str, bytes]]]:
             case other:
                 raise AssertionError(other)
     return events
+
+
+def serve(sandbox: SandboxServer, events: dict[str, list[dict[str, bytes]]]) -> None:
+    """Let a sandbox serve the records as they were published last, and no others."""
+    for identifier in list(sandbox.store.ids()):
+        sandbox.store.delete(identifier)
+    for identifier, own in events.items():
+        sandbox.store.replace(identifier, own[-1]["data"])

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LAYOUT = "3"
 """Version of the key layout and of the packed states."""
 TAKING_OVER = "1-3"
-"""The layout of keys whose states have layout 1 and are being rewritten."""
+"""The layout of keys whose states have layout 1 and are being rewritten. With the last of them it is 2."""
 READABLE = frozenset({"1", TAKING_OVER, "2", LAYOUT})
 """Layouts that a session takes over. States of layout 2 are read as they are, and get a link with their next event."""
 REWRITTEN = "orders"
@@ -98,44 +98,32 @@ async def take_over(redis: Redis, keys: Keys, resource: str, lease: Lease, store
 
     """
     layout = readable_layout(keys, stored)
-    if layout in {"1", TAKING_OVER}:
+    if stored is not None and layout == LAYOUT:
+        return False
+    if is_rewritten := layout in {"1", TAKING_OVER}:
         if resource != REWRITTEN:
             return False
-        await finish(answer(redis.set(keys.layout, TAKING_OVER)))
         await _rewrite(redis, keys, lease)
-    if stored is None:
-        await finish(answer(redis.set(keys.layout, LAYOUT)))
-    if layout != LAYOUT:
-        await _end_earlier_sessions(redis, keys, lease)
+    others = [key for name in (*RESOURCES, RECONCILE) if (key := keys.lease(name)) != lease.key]
+    script = scripts.load(redis, "worker.capture", "layout")
+    _check(await finish(script(keys=[keys.layout, lease.key, *others], args=[lease.fence, LAYOUT])), lease)
+    if stored is not None:
         get_logger(account=keys.account, resource=resource).info(
             "layout_taken_over", stored=layout, layout=LAYOUT
         )
-    return layout in {"1", TAKING_OVER}
-
-
-async def _end_earlier_sessions(redis: Redis, keys: Keys, own: Lease) -> None:
-    """Store the layout of this version, and take the leases of all sessions that have checked another one before.
-
-    What they commit is refused, so none of them meets states that its version does not know, such as that of a record
-    which is erased now.
-    """
-    async with redis.pipeline(transaction=True) as pipe:
-        pipe.set(keys.layout, LAYOUT)
-        for name in (*RESOURCES, RECONCILE):
-            key = keys.lease(name)
-            if key != own.key:
-                pipe.hincrby(key, "fence", 1)
-                pipe.hset(key, mapping={"owner": "", "until": 0})
-        await finish(pipe.execute())
+    return is_rewritten
 
 
 async def _rewrite(redis: Redis, keys: Keys, lease: Lease) -> None:
     script = scripts.load(redis, "worker.capture", "rewrite")
-    names = [keys.lease(REWRITTEN), keys.cursor(REWRITTEN), keys.states(REWRITTEN)]
-    while True:
+    names = [keys.lease(REWRITTEN), keys.cursor(REWRITTEN), keys.states(REWRITTEN), keys.layout]
+    status = b"more"
+    while status == b"more":
         lease.check()
         status = await finish(script(keys=names, args=[lease.fence, BUCKETS_AT_ONCE]))
-        if status == b"fenced":
-            raise LeaseLost(REWRITTEN, lease.fence)
-        if status == b"done":
-            return
+        _check(status, lease)
+
+
+def _check(status: bytes, lease: Lease) -> None:
+    if status == b"fenced":
+        raise LeaseLost(lease.resource, lease.fence)

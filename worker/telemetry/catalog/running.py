@@ -214,7 +214,7 @@ EVENTS = (
         "layout_taken_over",
         LogLevel.INFO,
         "The keys of an account, which an earlier version has written, have the layout of this version from now on. "
-        "Workers of earlier versions finish the read that they have begun, and then read nothing more of the account.",
+        "What workers of earlier versions still commit is refused, and they read nothing more of the account.",
         "Replace the workers of earlier versions.",
         fields=("stored", "layout"),
     ),

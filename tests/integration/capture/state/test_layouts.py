@@ -1,4 +1,4 @@
-"""State of earlier key layouts is taken over in place: nothing is published again, nothing is missed."""
+"""State that was recorded is read, and that of earlier layouts taken over in place: nothing again, nothing missed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from ordersync_consumer.envelope import PREDECESSOR_FIELD
 from tests.support import layouts
@@ -38,19 +37,14 @@ async def redis(shared_server: Server) -> AsyncIterator[Any]:
     await client.aclose()
 
 
-async def states(redis: Redis, identifiers: list[str]) -> list[RecordState]:
+async def states(redis: Any, identifiers: list[str]) -> list[RecordState]:
     found: list[RecordState] = []
+    buckets = int(await redis.hget(KEYS.cursor("orders"), "buckets"))
     for identifier in identifiers:
         key = pack_id(identifier)
-        packed: Any = await redis.hget(f"{KEYS.states('orders')}:{bucket_of(key, 1024)}", key)  # type: ignore[arg-type,misc] # an id is bytes
+        packed: Any = await redis.hget(f"{KEYS.states('orders')}:{bucket_of(key, buckets)}", key)
         found.append(RecordState.unpack(packed))
     return found
-
-
-def serve(sandbox: SandboxServer, events: dict[str, list[dict[str, bytes]]]) -> None:
-    """Serve the records as they were published last."""
-    for identifier, own in events.items():
-        sandbox.store.replace(identifier, own[-1]["data"])
 
 
 async def changed(b: Bench, identifier: str, **fields: Any) -> dict[bytes, bytes]:
@@ -65,14 +59,12 @@ async def changed(b: Bench, identifier: str, **fields: Any) -> dict[bytes, bytes
 
 
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)
-async def test_state_of_an_earlier_layout_is_taken_over(
-    layout: str, redis: Any, shared_server: Server
-) -> None:
+async def test_recorded_state_is_taken_over(layout: str, redis: Any, shared_server: Server) -> None:
     """A poll publishes nothing of what was known, and the next change gets the next version; a link from then on."""
     events = await layouts.restore(redis, layout)
     assert await redis.get(KEYS.layout) == layout.encode()
     with SandboxServer(orders=0) as sandbox:
-        serve(sandbox, events)
+        layouts.serve(sandbox, events)
         async with BenchContext(sandbox, shared_server.url, {}) as b:
             count = await redis.xlen(STREAM)
             run = await b.poll(complete=True)
@@ -83,7 +75,11 @@ async def test_state_of_an_earlier_layout_is_taken_over(
             assert sorted(state.place for state in kept) == list(range(len(events)))
             identifier, own = max(events.items(), key=lambda item: len(item[1]))
             entry = await changed(b, identifier, status="First", updatedAt="2030-01-01T00:00:00Z")
-            assert (entry[b"version"], PREDECESSOR_FIELD.encode() in entry) == (b"%d" % (len(own) + 1), False)
+            has_link = layout == LAYOUT
+            assert (entry[b"version"], PREDECESSOR_FIELD.encode() in entry) == (
+                b"%d" % (len(own) + 1),
+                has_link,
+            )
             assert {b"status", b"updatedAt"} == set(entry[b"changed"].split(b","))
             entry_after = await changed(b, identifier, status="Second", updatedAt="2030-01-02T00:00:00Z")
             assert entry_after[PREDECESSOR_FIELD.encode()] == entry[b"sequence"]
@@ -96,13 +92,13 @@ async def test_rewriting_goes_on_after_a_kill(redis: Any, shared_server: Server)
     """A worker that is killed between two calls leaves the rest to the next; a state is rewritten once."""
     events = await layouts.restore(redis, "1")
     with SandboxServer(orders=0) as sandbox:
-        serve(sandbox, events)
+        layouts.serve(sandbox, events)
         async with BenchContext(sandbox, shared_server.url, {}) as b:
             lease = acquire(
                 redis, KEYS.lease("orders"), resource="orders", owner="killed", clock=b.services.clock
             )
             script = scripts.load(redis, "worker.capture", "rewrite")
-            names = [KEYS.lease("orders"), KEYS.cursor("orders"), KEYS.states("orders")]
+            names = [KEYS.lease("orders"), KEYS.cursor("orders"), KEYS.states("orders"), KEYS.layout]
             async with lease as held:
                 await redis.set(KEYS.layout, TAKING_OVER)
                 for _ in range(512 // BUCKETS_AT_ONCE):
@@ -148,7 +144,28 @@ async def test_a_session_of_an_earlier_version_commits_nothing_more(
             assert (await b.poll(complete=True)).outcome is not Outcome.HELD
 
 
-def test_each_earlier_layout_was_recorded() -> None:
-    """A new layout comes with a recording of the one before."""
-    earlier = {name for name in layout_of.READABLE if name.isdecimal()} - {LAYOUT}
-    assert sorted(earlier) == list(layouts.LAYOUTS) == [str(n) for n in range(1, int(LAYOUT))]
+@pytest.mark.parametrize("layout", ["1", "2"])
+async def test_a_session_that_was_frozen_takes_over_nothing(
+    layout: str, redis: Any, shared_server: Server
+) -> None:
+    """It has read the layout, and lost its lease, before another session has taken over the keys."""
+    events = await layouts.restore(redis, layout)
+    clock, name = SystemClock(), KEYS.lease("orders")
+    async with acquire(redis, name, resource="orders", owner="frozen", clock=clock) as frozen:
+        await redis.hset(name, mapping={"owner": "", "until": 0})  # it has expired
+        with SandboxServer(orders=0) as sandbox:
+            layouts.serve(sandbox, events)
+            async with BenchContext(sandbox, shared_server.url, {}) as b:
+                assert (await b.poll(complete=True)).unchanged == len(events)
+                kept = [(each.version, each.place) for each in await states(redis, list(events))]
+                with pytest.raises(LeaseLost):
+                    await layout_of.take_over(redis, KEYS, "orders", frozen, layout.encode())
+                assert await redis.get(KEYS.layout) == LAYOUT.encode()
+                assert [(each.version, each.place) for each in await states(redis, list(events))] == kept
+                assert (await b.poll(complete=True)).unchanged == len(events)
+
+
+def test_each_layout_was_recorded() -> None:
+    """A new layout comes with a recording of it: what is written from now on is read by what comes later."""
+    readable = {name for name in layout_of.READABLE if name.isdecimal()}
+    assert sorted(readable) == list(layouts.LAYOUTS) == [str(n) for n in range(1, int(LAYOUT) + 1)]
