@@ -30,8 +30,9 @@ import click
 import structlog
 
 from tests.support.programs import program_env
+from tests.support.waiting import PATIENCE
 from worker import app, reporting
-from worker.cli import cli, main
+from worker.cli import cli, doctor, main
 from worker.cli.run import command as run_command
 from worker.cli.run import serving
 from worker.telemetry.log import NOISY, Redaction, redaction
@@ -73,6 +74,7 @@ def in_process(
             chdir(cwd),
             _own_logs(),
             _own_worker_id(),
+            patch.object(doctor, "LONGEST", PATIENCE),  # a busy machine takes longer to check all
             _own_signal_handlers(),
             _own_streams(out, err),
             _without_running_loop(),

@@ -13,9 +13,10 @@ from worker.sandbox import SandboxServer
 
 
 def doctor(
-    sandbox: SandboxServer, redis_url: str, folder: Path, **more: str
+    sandbox: SandboxServer, redis_url: str, folder: Path, *options: str, **more: str
 ) -> tuple[dict[str, Any], subprocess.CompletedProcess[str]]:
-    done = ordersync("doctor", "--json", cwd=folder, **login_settings(sandbox, redis_url, folder, **more))
+    settings = login_settings(sandbox, redis_url, folder, **more)
+    done = ordersync("doctor", "--json", *options, cwd=folder, **settings)
     assert done.stdout, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer, done

@@ -196,19 +196,24 @@ def _allowed(raw: bytes, account: str) -> Finding:
 
 
 async def check_contract(
-    account_services: AccountServices, result: dict[str, Capabilities]
+    account_services: AccountServices, left: list[str], result: dict[str, Capabilities]
 ) -> AsyncIterator[Finding]:
-    """Yield the findings of the probe for each resource. A resource that is not polled gets a note, not a problem."""
+    """Yield the findings of the probe for the resources in `left`, from which each is removed then.
+
+    A resource that is not polled gets a note, not a problem. What was found is put into `result`.
+    """
     account = account_services.account.name
-    for resource in RESOURCES.values():
+    for resource in [RESOURCES[name] for name in left if name in RESOURCES]:
         polled = resource.name in account_services.account.intervals
         try:
             capabilities = result[resource.name] = await account_services.capabilities.probe(resource)
         except OrderMeshError as error:
+            left.remove(resource.name)
             yield problem_of("contract", error, account)
             if isinstance(error, GatewayUnreachable | LoginRejected | RateLimited):
                 return
             continue
+        left.remove(resource.name)
         bad = probed.stops(capabilities, account_services.account.api.page_size)
         level = (Severity.PROBLEM if polled else Severity.NOTE) if bad else Severity.OK
         note = "" if polled else " (not polled)"

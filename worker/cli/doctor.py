@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
-from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from worker.admin.state_checks import check_state
 from worker.admin.survey import MANY
 from worker.app import open_services, redis_url
 from worker.cancellation import end
+from worker.capture.registry import RESOURCES
 from worker.cli.common.options import prepare
 from worker.cli.common.output import say, say_json, styled
 from worker.cli.common.params import ACCOUNT
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 _COLOURS = {Severity.OK: "green", Severity.NOTE: "blue", Severity.WARNING: "yellow", Severity.PROBLEM: "red"}
 
 
+LONGEST = 15.0
+"""Seconds for which the command checks; it names what it has not checked by then."""
 LONGEST_SILENCE = 10.0
 """Seconds for which a gateway may answer nothing before its checks end."""
 LONGEST_PAUSE = 2.0
@@ -58,12 +61,32 @@ class Report:
     def __init__(self, *, quiet: bool) -> None:
         self.findings: list[Finding] = []
         self.contract: dict[str, dict[str, Capabilities]] = {}
+        self.left: list[tuple[Account, list[str]]] | None = None
+        """What is not checked yet of each account: login, contract of each resource, clock; None while Redis is."""
         self._quiet = quiet
+        self._unchecked = 0
 
     @property
     def exit_status(self) -> int:
         """The exit code; 0 if the worker can do its job."""
         return max((f.exit_status for f in self.findings if f.level is Severity.PROBLEM), default=0)
+
+    def out_of_time(self, seconds: float) -> None:
+        """Name what was not checked within so many seconds: a problem if the worker needs it, else a note."""
+        text = f"not checked within {seconds:g} s:"
+        if self.left is None:
+            self._add_unchecked("redis", Severity.PROBLEM, f"{text} Redis, logins and contracts")
+        for account, left in self.left or ():
+            if left:
+                is_needed = any(each == "login" or each in account.intervals for each in left)
+                level = Severity.PROBLEM if is_needed else Severity.NOTE
+                self._add_unchecked("contract", level, f"{text} {', '.join(left)}", account.name)
+
+    def _add_unchecked(self, area: str, level: Severity, text: str, account: str = "") -> None:
+        self._unchecked += level is Severity.PROBLEM
+        named = f" --account {shlex.quote(account)}" if account else ""
+        advice = f"to check it: ordersync doctor{named} --timeout 120"
+        self.add(Finding(area, level, text, advice, account))
 
     def stopped_since(self, count: int) -> bool:
         """Return True if one of the findings after the first `count` prevents further checks."""
@@ -98,7 +121,9 @@ class Report:
             say_json(answer)
         elif problems:
             say()
-            say(f"The worker cannot run: {_count(problems, 'problem')}.")
+            is_known = problems > self._unchecked
+            verdict = "The worker cannot run" if is_known else "Not all that the worker needs was checked"
+            say(f"{verdict}: {_count(problems, 'problem')}.")
         else:
             extra = f"; {_count(warnings, 'warning')}" if warnings else ""
             say()
@@ -115,18 +140,24 @@ class Report:
     multiple=True,
     help="Check this account; may be given several times.",
 )
+@click.option(
+    "--timeout",
+    type=click.FloatRange(1, 3600),
+    metavar="SECONDS",
+    help=f"End the check after so many seconds and name what was not checked.  [default: {LONGEST:g}]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
-def command(*, requested: tuple[str, ...], as_json: bool) -> None:
+def command(*, requested: tuple[str, ...], timeout: float | None, as_json: bool) -> None:
     """Check everything that the worker needs: settings, login, contract, Redis, clocks.
 
     Sends only reads to OrderMesh, within the request budget, and stores its findings about the contract for the
-    worker. Exits with 0 only if the worker can run. Of more than 20 accounts it checks the first 20; --account checks
-    others.
+    worker. Exits with 0 only if the worker can run. What is polled is checked first. Of more than 20 accounts it checks
+    the first 20; --account checks others.
     """
     report = Report(quiet=as_json)
     try:
         settings = prepare(quiet=True)
-        run_async(lambda: _examine(settings, report, requested))
+        run_async(lambda: _examine(settings, report, requested, timeout or LONGEST))
     except OrdersyncError as error:
         area = "settings" if isinstance(error, SettingsError) else "redis"
         report.add(Finding(area, Severity.PROBLEM, str(error), exit_status=error.exit_status))
@@ -136,8 +167,9 @@ def command(*, requested: tuple[str, ...], as_json: bool) -> None:
     sys.exit(report.exit_status)
 
 
-async def _examine(settings: Settings, report: Report, requested: Sequence[str]) -> None:
+async def _examine(settings: Settings, report: Report, requested: Sequence[str], seconds: float) -> None:
     clock = SystemClock()
+    deadline = clock.monotonic() + seconds
     try:
         own = accounts_of(settings)
     except SettingsError:
@@ -147,20 +179,42 @@ async def _examine(settings: Settings, report: Report, requested: Sequence[str])
     shown = _some({account.name: account for account in own}, requested)
     for finding in checks.check_settings(settings, shown):
         report.add(finding)
-    async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(redis_url(settings))
-        if not await _examine_redis(settings, url, shown, report):
-            report.add(
-                Finding("contract", Severity.NOTE, "login, contract and clocks cannot be checked without Redis")
-            )  # fmt: skip
-            return
-        accounts = await _served(settings, url, report, requested)
-        services = await stack.enter_async_context(open_services(accounts, url))
+    async with redis_url(settings) as url:
+        check = asyncio.ensure_future(_examine_servers(settings, url, shown, requested, report))
+        try:
+            await asyncio.wait([check], timeout=deadline - clock.monotonic())
+            if check.done():
+                await check
+            else:
+                report.out_of_time(seconds)
+        finally:
+            await end(check)
+
+
+async def _examine_servers(
+    settings: Settings, url: str, shown: tuple[Account, ...], requested: Sequence[str], report: Report
+) -> None:
+    """Check Redis, and then the gateway of each account."""
+    if not await _examine_redis(settings, url, shown, report):
+        report.add(
+            Finding("contract", Severity.NOTE, "login, contract and clocks cannot be checked without Redis")
+        )  # fmt: skip
+        return
+    served = await _served(settings, url, report, requested)
+    async with open_services(served, url) as services:
         await services.clock.sync()
-        for account in services.accounts.values():
-            async for finding in clock_checks.check_workers(services.redis, account.keys):
+        report.left = [(account, _all_of(account)) for account in served]
+        for account, left in report.left:
+            examined = services.accounts[account.name]
+            async for finding in clock_checks.check_workers(services.redis, examined.keys):
                 report.add(finding)
-            await _examine_account(account, clock, report)
+            await _examine_account(examined, left, report)
+            left.clear()
+
+
+def _all_of(account: Account) -> list[str]:
+    """Return what is checked of an account at its gateway, in order: what the worker needs comes first."""
+    return ["login", *sorted(RESOURCES, key=lambda name: name not in account.intervals), "clock"]
 
 
 def _some(accounts: Mapping[str, Account], requested: Sequence[str]) -> tuple[Account, ...]:
@@ -239,12 +293,13 @@ async def _examine_state(url: str, settings: Settings, accounts: tuple[Account, 
         await client.aclose()
 
 
-async def _examine_account(account: AccountServices, clock: Clock, report: Report) -> None:
-    """Check the gateway of an account, as long as it answers."""
+async def _examine_account(account: AccountServices, left: list[str], report: Report) -> None:
+    """Check the gateway of an account, as long as it answers; remove from `left` what is checked."""
+    clock = SystemClock()
     client, waits, began = account.client, Waits(), clock.monotonic()
     client.patience = LONGEST_PAUSE
     with noted_in(waits):
-        check = asyncio.ensure_future(_examine_gateway(account, clock, report))
+        check = asyncio.ensure_future(_examine_gateway(account, left, clock, report))
     try:
         while not check.done():
             await asyncio.wait([check], timeout=LONGEST_SILENCE / 40)
@@ -270,14 +325,15 @@ def _report_silence(report: Report, account: AccountServices, wait: Wait | None)
     )
 
 
-async def _examine_gateway(account: AccountServices, clock: Clock, report: Report) -> None:
+async def _examine_gateway(account: AccountServices, left: list[str], clock: Clock, report: Report) -> None:
     before = len(report.findings)
     async for finding in checks.check_login(account, clock):
         report.add(finding)
     if any(finding.level is Severity.PROBLEM for finding in report.findings[before:]):
         return
+    left.remove("login")
     result = report.contract[account.account.name] = {}
-    async for finding in checks.check_contract(account, result):
+    async for finding in checks.check_contract(account, left, result):
         report.add(finding)
     async for finding in clock_checks.check_clock(account, result, clock):
         report.add(finding)

@@ -29,7 +29,10 @@ _EXIT_CODES = (
     (
         "1, 2, 3",
         "`doctor`",
-        "At least one problem was found; the code is the highest of the codes of the problems.",
+        (
+            "At least one problem was found, or what the worker needs was not checked in time; the code is the highest "
+            "of the codes of the problems."
+        ),
     ),
     ("1", "`contract probe`", "The list of a polled resource cannot be read."),
     ("1", "`run --once`", "At least one resource could not be read to its end, or deletions are held back."),

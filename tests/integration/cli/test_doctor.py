@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -309,3 +310,36 @@ def test_a_gateway_that_does_not_answer(
     assert "OrderMesh has answered no request" in problem
     assert "was not finished" in problem
     assert done.returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("operation", "first", "code"), [("orders.search", "orders", 1), ("notes.search", "notes", 0)]
+)
+def test_a_gateway_that_takes_too_long(
+    sandbox: SandboxServer, redis_url: str, tmp_path: Path, *, operation: str, first: str, code: int
+) -> None:
+    """What was not checked when the time is over is named: a problem if it is polled, which is checked first."""
+    sandbox.faults.replace([FaultRule("hang", operation=operation)])
+    for seconds in ("2", "9", "60", "600"):  # a busy machine comes so far later
+        answer, done = doctor(sandbox, redis_url, tmp_path, "--timeout", seconds, api__timeout="600")
+        unchecked = [one for one in answer["findings"] if one["text"].startswith("not checked within")]
+        if unchecked and unchecked[0]["text"].startswith(f"not checked within {seconds} s: {first}, "):
+            break
+    (finding,) = unchecked
+    assert finding["text"].endswith(", clock")
+    assert "login" not in finding["text"]
+    assert finding["advice"] == "to check it: ordersync doctor --account default --timeout 120"
+    assert (finding["level"], answer["ok"]) == (("note", True) if code == 0 else ("problem", False))
+    assert done.returncode == code
+
+
+def test_a_redis_that_takes_too_long(sandbox: SandboxServer, tmp_path: Path) -> None:
+    """Neither it nor anything after it was checked; the last line does not say that the worker cannot run."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        settings = login_settings(sandbox, url, tmp_path)
+        done = ordersync("doctor", "--timeout", "1", cwd=tmp_path, **settings)
+    assert "problem  not checked within 1 s: Redis, logins and contracts" in done.stdout
+    assert "-> to check it: ordersync doctor --timeout 120" in done.stdout
+    assert done.stdout.splitlines()[-1] == "Not all that the worker needs was checked: 1 problem."
+    assert done.returncode == 1

@@ -104,7 +104,9 @@ async def test_a_worker_that_starts_meanwhile(
                 await load_functions(client)
             up = [at(client, Keys(name).base) for name in ("north", "delta")]
             assert all([await server.function_list() for server in up])  # type: ignore[misc] # awaitable
-            done = await asyncio.to_thread(ordersync_process, "doctor", cwd=tmp_path, **settings)
+            done = await asyncio.to_thread(
+                ordersync_process, "doctor", "--timeout", "600", cwd=tmp_path, **settings
+            )
             assert done.returncode == 3
             assert f"node 127.0.0.1:{away[-1].port} of redis+cluster://" in done.stdout
             for node in reversed(away):
