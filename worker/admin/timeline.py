@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from ordersync_consumer.dead import DeadLetters
+from ordersync_consumer.dead import parse as parse_letter
 from ordersync_consumer.groups import RESERVED_PREFIX, Groups
 from ordersync_consumer.redaction import words_of
 from worker.admin.timeline_entries import (
     TimelineEntry,
     content_key,
     decoded,
+    entry_order,
     of_audit,
     of_event,
     of_letter,
@@ -29,10 +31,11 @@ from worker.ordermesh.http.reply import entry_of
 from worker.queue.search import EventSearch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 
     from redis.asyncio import Redis
 
+    from ordersync_consumer.dead import DeadLetter
     from ordersync_consumer.envelope import Event
     from ordersync_consumer.groups import Group
     from worker.capture.records.privacy import RecordPolicy
@@ -44,10 +47,8 @@ _Reply = TypeVar("_Reply")
 
 NAMES = ("id", "shortId", "safeId", "externalId")
 """Fields that may identify an order."""
-SCAN = 100_000
-"""Events of a stream that are scanned at most where nothing else leads to an order, or to the events of a record."""
-MENTIONS = 1000
-"""Events of a stream that are scanned for records of the order that none of its events names."""
+SCAN = 1000
+"""Newest events of a stream that are scanned at most for what nothing leads to: some milliseconds of Redis."""
 _UNKNOWN = frozenset({400, 404, 410, 422})
 """Statuses with which OrderMesh says that it has no such order."""
 MAX_AUDIT_LOGS = 40
@@ -84,9 +85,8 @@ class TimelineCollector:
         redis: The client.
         keys: The keys of the account.
         api: The client of OrderMesh; None to search Redis only.
-        limit: Maximum number of events to scan in each stream, for an order by another name than its id and for
-            events without links.
-        mentions: Maximum number of events to scan in each stream for records that refer to the order.
+        scan: Maximum number of events to scan in each stream, newest first, for what nothing leads to: the order, if
+            OrderMesh does not say which id its name has; records that refer to it; events without links.
         now: The current time (seconds since 1970).
         policy: Returns the privacy policy of a resource. It is applied to all that is read from OrderMesh.
 
@@ -98,15 +98,14 @@ class TimelineCollector:
         keys: Keys,
         api: OrderMeshClient | None,
         *,
-        limit: int = SCAN,
-        mentions: int = MENTIONS,
+        scan: int = SCAN,
         now: float,
         policy: Callable[[str], RecordPolicy | None] = lambda _: None,
     ) -> None:
         self._policy = policy
-        self._redis, self._keys, self._api, self._limit, self._now = redis, keys, api, limit, now
-        self._groups = Groups(redis, keys)
-        self._found = OrderEvents(redis, keys, limit=limit, mentions=mentions)
+        self._redis, self._keys, self._api, self._scan, self._now = redis, keys, api, scan, now
+        self._groups, self._search = Groups(redis, keys), EventSearch(redis)
+        self._found = OrderEvents(redis, keys, scan=scan)
         self._events, self.remarks = self._found.events, self._found.remarks
         self._asked, self._refusal = api is not None, ""
         self._record: dict[str, Any] = {}
@@ -189,8 +188,8 @@ class TimelineCollector:
 
     async def _look_for(self, name: str) -> str | None:
         """Find the order in the published events; return its id."""
-        result = await EventSearch(self._redis).search(
-            self._keys.stream("orders"), {name}, {f'"{name}"'}, limit=self._limit, newest=True
+        result = await self._search.search(
+            self._keys.stream("orders"), {name}, {f'"{name}"'}, limit=self._scan, newest=True
         )
         for event in reversed(result.events):
             record = decoded(event.data)
@@ -199,9 +198,17 @@ class TimelineCollector:
         if result.cut_short:
             self.remarks.append(
                 f"Only the last {result.looked_at} events of orders were searched (--scan), back to "
-                f"{rfc3339(result.back_to)}."
+                f"{rfc3339(result.back_to)}. Pass the id of the order{self._other_ways(name)}, or search more of them "
+                "with --scan NUMBER."
             )
         return None
+
+    def _other_ways(self, name: str) -> str:
+        """Return how else to find an order that OrderMesh was not asked for, as words behind "Pass its id"."""
+        if self._asked:
+            return ""
+        command = f"ordersync timeline {shlex.quote(name)}"
+        return f", let `{command}` ask OrderMesh for it, with a login and without --offline"
 
     async def _list_parts(self, related: Related) -> set[str]:
         """Add the shipments and notes of the order that OrderMesh lists; return the resources that need no scan.
@@ -224,18 +231,22 @@ class TimelineCollector:
 
     # Deliveries
 
+    async def _letters(self, resource: str, subjects: Collection[str]) -> AsyncIterator[DeadLetter]:
+        """Yield the dead letters of these records, newest first."""
+        if subjects:
+            async for entry_id, fields in self._search.entries(self._keys.dead(resource), subjects):
+                yield parse_letter(resource, entry_id.decode(), fields)
+
     async def _moments(self, related: Related) -> Any:
         groups = {
             resource: (await self._groups.status(resource, of_groups=True)).groups
             for resource in dict.fromkeys(resource for resource, _ in self._events)
         }
-        letters = DeadLetters(self._redis, self._keys)
         buried: dict[tuple[str, str], str] = {}
         for resource in RESOURCES:
-            for subject in related.subjects(resource):
-                async for letter in letters.each(resource, subject=subject):
-                    buried[letter.group, letter.where] = letter.letter_id
-                    yield of_letter(letter)
+            async for letter in self._letters(resource, related.subjects(resource)):
+                buried.setdefault((letter.group, letter.where), letter.letter_id)
+                yield of_letter(letter)
         for resource, event in self._events:
             states = {}
             for group in groups[resource]:
@@ -255,7 +266,7 @@ class TimelineCollector:
         entry = event.entry_id
         if letter:
             return {"state": "dead", "told": f"dead letter {letter}", "letter": letter}
-        if _sort_key(entry) > _sort_key(group.delivered):
+        if entry_order(entry) > entry_order(group.delivered):
             return {"state": "unread", "told": "not read yet"}
         pending: list[Any] = []
         if group.pending:
@@ -346,8 +357,3 @@ def _values_of(record: Any) -> set[str]:
     values = list(record.values()) if isinstance(record, dict) else []
     inner = [item for value in values if isinstance(value, dict) for item in value.values()]
     return {value for value in (*values, *inner) if isinstance(value, str)}
-
-
-def _sort_key(entry_id: str) -> tuple[int, int]:
-    ms, _, number = entry_id.partition("-")
-    return int(ms), int(number or 0)

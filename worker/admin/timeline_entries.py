@@ -58,6 +58,12 @@ class TimelineEntry:
         return {"at": at, **fields, **self.facts}
 
 
+def entry_order(entry_id: str) -> tuple[int, int]:
+    """Return what entries of a stream are ordered by."""
+    ms, _, number = entry_id.partition("-")
+    return int(ms), int(number or 0)
+
+
 def missing_versions(newest: int, found: Collection[int]) -> list[int]:
     """Return the versions of a record up to `newest` that were published and are not among the found ones.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from worker.admin.timeline_entries import decoded, missing_versions
+from worker.admin.timeline_entries import SECOND_GENERATION, decoded, entry_order, missing_versions
 from worker.capture.records.fingerprint import RecordState, bucket_of, pack_id
 from worker.clock import parse_time, rfc3339
 from worker.config.resources import RESOURCES
-from worker.queue.search import ChainEnd, EventSearch
+from worker.queue.search import Chain, ChainEnd, EventSearch
 from worker.redis.connections import answer
 from worker.redis.stored import number_of
 
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 SKEW_SECONDS = 3600.0
 """Events published longer than this before the creation of the order are not searched. Clocks may differ."""
+_REASONS = {
+    ChainEnd.COMPLETE: "an erasure has removed the events",
+    ChainEnd.TRIMMED: "retention has removed the events",
+    ChainEnd.MISSING: "the events were removed from the stream",
+    ChainEnd.UNLINKED: "the events were removed from the stream",
+}
+"""Why events of a record are not there, by where its links end."""
+_CUT_SHORT = "retention has removed the events, or --scan is too small"
 _PARTS = ("shipments", "order_items", "notes")
 """Resources whose records belong to an order."""
 
@@ -83,15 +91,16 @@ class OrderEvents:
     Args:
         redis: The client.
         keys: The keys of the account.
-        limit: Maximum number of events to scan in a stream for the events of a record without links.
-        mentions: Maximum number of events to scan in a stream for records that refer to the order.
+        scan: Maximum number of events to scan in a stream for records that refer to the order, and for events without
+            links.
 
     """
 
-    def __init__(self, redis: Redis, keys: Keys, *, limit: int, mentions: int) -> None:
-        self._redis, self._keys, self._limit, self._mentions = redis, keys, limit, mentions
+    def __init__(self, redis: Redis, keys: Keys, *, scan: int) -> None:
+        self._redis, self._keys, self._scan = redis, keys, scan
         self._search = EventSearch(redis)
         self._buckets: dict[str, int] = {}
+        self._generations: dict[str, int] = {}
         self._sought: set[tuple[str, str]] = set()
         self.events: list[tuple[str, Event]] = []
         """The events that were found, with their resource."""
@@ -109,8 +118,10 @@ class OrderEvents:
 
     async def _buckets_of(self, resource: str) -> int:
         if resource not in self._buckets:
-            stored: Any = await answer(self._redis.hget(self._keys.cursor(resource), "buckets"))
-            self._buckets[resource] = int(number_of(stored))
+            stored: Any = await answer(
+                self._redis.hmget(self._keys.cursor(resource), ["buckets", "generation"])
+            )
+            self._buckets[resource], self._generations[resource] = (int(number_of(value)) for value in stored)
         return self._buckets[resource]
 
     async def _state(self, resource: str, subject: str) -> tuple[int, int]:
@@ -159,6 +170,7 @@ class OrderEvents:
 
     async def _find(self, resource: str, related: Related) -> None:
         """Find the events of the known records of a resource that were not sought yet."""
+        versions, chains, unlinked = dict[str, int](), dict[str, Chain](), dict[str, str]()
         for subject in sorted(related.subjects(resource)):
             if (resource, subject) in self._sought:
                 continue
@@ -166,40 +178,55 @@ class OrderEvents:
             version, last_event = await self._state(resource, subject)
             if not version and await self.is_read(resource):
                 continue
-            found, reason = await self._events_of(resource, subject, last_event)
-            for event in found:
-                related.learn(resource, event.subject, decoded(event.data))
+            versions[subject] = version
+            chain = await self._follow(resource, subject, last_event)
+            chains[subject] = chain
+            if chain.end in {ChainEnd.MISSING, ChainEnd.UNLINKED}:
+                unlinked[subject] = chain.events[0].entry_id if chain.events else ""
+        further, cut_short = await self._scan_for(resource, unlinked) if unlinked else ({}, False)
+        for subject, version in versions.items():
+            events = [*further.get(subject, ()), *chains[subject].events]
+            for event in events:
+                related.learn(resource, subject, decoded(event.data))
                 self.events.append((resource, event))
-            self._remark_missing(
-                resource, subject, missing_versions(version, {e.version for e in found}), reason
-            )
+            reason = _REASONS[chains[subject].end] if not (subject in unlinked and cut_short) else _CUT_SHORT
+            gone = missing_versions(version, {event.version for event in events})
+            if events and events[0].version >= SECOND_GENERATION:
+                self._remark_earlier(resource, subject, chains[subject].end)
+            self._remark_missing(_named(resource, subject), gone, reason)
 
-    async def _events_of(self, resource: str, subject: str, last_event: int) -> tuple[list[Event], str]:
-        """Return the events of a record, oldest first, and why older ones may be missing."""
-        stream = self._keys.stream(resource)
-        found: list[Event] = []
-        if last_event:
-            chain = await self._search.follow(stream, subject, last_event)
-            found = list(chain.events)
-            if chain.end is ChainEnd.COMPLETE:
-                return found, "an erasure has removed the events"
-            if chain.end is ChainEnd.TRIMMED:
-                return found, "retention has removed the events"
-        before = found[0].entry_id if found else ""
-        result = await self._search.search(stream, {subject}, before=before, limit=self._limit)
+    async def _follow(self, resource: str, subject: str, last_event: int) -> Chain:
+        """Return the events of a record that its links lead to; none if its state has no link."""
+        if not last_event:
+            return Chain((), ChainEnd.UNLINKED)
+        return await self._search.follow(self._keys.stream(resource), subject, last_event)
+
+    async def _scan_for(self, resource: str, unlinked: dict[str, str]) -> tuple[dict[str, list[Event]], bool]:
+        """Scan a stream once for the events of some records; also return whether the scan ended before older events.
+
+        Args:
+            resource: The resource.
+            unlinked: The records, each with the oldest entry that its links lead to; "" for none.
+
+        """
+        before = "" if "" in unlinked.values() else max(unlinked.values(), key=entry_order)
+        result = await self._search.search(
+            self._keys.stream(resource), unlinked, before=before, limit=self._scan
+        )
         if result.cut_short:
             self._remark_cut(resource, result.looked_at, result.back_to)
-        reason = "retention has removed the events, or --scan is too small"
-        return [
-            *result.events,
-            *found,
-        ], reason if result.cut_short else "the events were removed from the stream"
+        found: dict[str, list[Event]] = {subject: [] for subject in unlinked}
+        for event in result.events:
+            oldest = unlinked[event.subject]
+            if not oldest or entry_order(event.entry_id) < entry_order(oldest):
+                found[event.subject].append(event)
+        return found, result.cut_short
 
     async def _find_mentions(self, resource: str, related: Related, since: float) -> None:
         """Look for records of a resource that refer to the order; `related` learns their ids."""
         texts, known = related.texts, related.subjects(resource)
         result = await self._search.search(
-            self._keys.stream(resource), (), texts, since=since, limit=self._mentions
+            self._keys.stream(resource), (), texts, since=since, limit=self._scan
         )
         for event in result.events:
             related.learn(resource, event.subject, decoded(event.data))
@@ -216,11 +243,22 @@ class OrderEvents:
         if remark not in self.remarks:
             self.remarks.append(remark)
 
-    def _remark_missing(self, resource: str, subject: str, gone: Collection[int], reason: str) -> None:
+    def _remark_earlier(self, resource: str, subject: str, end: ChainEnd) -> None:
+        """Add a remark that events from before the oldest one may be gone: its version does not tell."""
+        if end is ChainEnd.TRIMMED:
+            remark = f"Earlier versions of {_named(resource, subject)} are gone: {_REASONS[end]}."
+        elif end is not ChainEnd.COMPLETE:
+            lost = rfc3339(self._generations.get(resource, 0) / 1000)
+            remark = f"Redis lost data of {resource} before {lost}: earlier events may have existed."
+        else:
+            return
+        if remark not in self.remarks:
+            self.remarks.append(remark)
+
+    def _remark_missing(self, what: str, gone: Collection[int], reason: str) -> None:
         """Add a remark with the versions of a record whose events were not found."""
         if not gone:
             return
-        what = "the order" if resource == "orders" else f"{subject} ({resource})"
         first, last = min(gone), max(gone)
         which = (
             f"Version {first} of {what} was"
@@ -228,6 +266,10 @@ class OrderEvents:
             else f"Versions {first} to {last} of {what} were"
         )
         self.remarks.append(f"{which} published but not found: {reason}.")
+
+
+def _named(resource: str, subject: str) -> str:
+    return "the order" if resource == "orders" else f"{subject} ({resource})"
 
 
 def _ids(records: Any) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from worker.admin.timeline import MENTIONS, SCAN, Timeline, TimelineCollector
+from worker.admin.timeline import SCAN, Timeline, TimelineCollector
 from worker.capture.records.privacy import policy_for
 from worker.cli.common.options import pick_account, prepare
 from worker.cli.common.output import Line, say_json, say_lines, styled
@@ -35,12 +35,13 @@ _COLOURS = {"event": "green", "audit": "blue", "delivery": "yellow", "dead": "re
 @click.option(
     "--scan",
     type=click.IntRange(1),
-    help="Number of events to scan in each stream, newest first, for what has no link. "
-    f"[default: {MENTIONS} for records that refer to the order, otherwise {SCAN}]",
+    default=SCAN,
+    show_default=True,
+    help="Number of events to scan in each stream, newest first, for what no link leads to.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @account_option
-def command(*, order_id: str, offline: bool, scan: int | None, as_json: bool, account: str | None) -> None:
+def command(*, order_id: str, offline: bool, scan: int, as_json: bool, account: str | None) -> None:
     """Show everything that is known about one order, in time order. ID: its id, shortId (O...), safeId or externalId.
 
     Shows the events of the order, its items, shipments and notes, with the fields that changed; their state in each
@@ -60,9 +61,7 @@ def command(*, order_id: str, offline: bool, scan: int | None, as_json: bool, ac
         say_lines(_lines(result))
 
 
-async def _trace(
-    settings: Settings, name: str, account: str | None, *, offline: bool, scan: int | None
-) -> Timeline:
+async def _trace(settings: Settings, name: str, account: str | None, *, offline: bool, scan: int) -> Timeline:
     async with client_of(settings) as client, AsyncExitStack() as stack:
         refused = await note_refusal(client)
         chosen = await pick_account(client, account, settings)
@@ -77,8 +76,7 @@ async def _trace(
             client,
             settings.redis.keys.of(chosen),
             api,
-            limit=scan or SCAN,
-            mentions=scan or MENTIONS,
+            scan=scan,
             now=SystemClock().now(),
             policy=lambda resource: policy_for(resource, settings.privacy, chosen),
         )

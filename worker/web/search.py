@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from worker.admin.timeline import Timeline
     from worker.keys import KeySpace
 
-SCAN = 20_000
-"""Events that are searched in each stream, newest first."""
-
 
 async def find_timeline(redis: Redis, keys: KeySpace, name: str, account: str) -> Timeline:
     """Return the timeline of an order.
@@ -36,7 +33,7 @@ async def find_timeline(redis: Redis, keys: KeySpace, name: str, account: str) -
         raise NoSuchOrder(f"Unknown account {account!r} in this Redis.")
     errors = []
     for item in [account] if account else known:
-        collector = TimelineCollector(redis, keys.of(item), None, limit=SCAN, now=SystemClock().now())
+        collector = TimelineCollector(redis, keys.of(item), None, now=SystemClock().now())
         try:
             return await collector.collect(name)
         except NoSuchOrder as error:

@@ -193,7 +193,7 @@ async def test_an_audit_entry_that_was_published_stands_once(
         (None, 1),
         (b.account.client, len((await b.account.client.orders.audit_logs(order_id)).entries)),
     ):
-        found = await TimelineCollector(b.redis, b.account.keys, api, limit=1000, now=NOW).collect(order_id)
+        found = await TimelineCollector(b.redis, b.account.keys, api, now=NOW).collect(order_id)
         audit = [each for each in found.entries if each.resource == "order_audit"]
         assert len(audit) == number
         (published,) = [each for each in audit if "published_at" in each.facts]
@@ -233,9 +233,7 @@ async def test_compressed_records_are_looked_into(bench: BenchMaker) -> None:
     async with bench(events=EventSettings(compress_above=1)) as b:
         await b.poll()
         order = json.loads(next(iter(b.sandbox.store.truth().values())))
-        found = await TimelineCollector(b.redis, b.account.keys, None, limit=1000, now=NOW).collect(
-            order["safeId"]
-        )
+        found = await TimelineCollector(b.redis, b.account.keys, None, now=NOW).collect(order["safeId"])
         assert [each.facts["action"] for each in found.entries] == ["snapshot"]
 
 
@@ -244,9 +242,7 @@ async def test_the_run_is_named_where_events_tell_it(bench: BenchMaker) -> None:
     async with bench(events=EventSettings(traceparent=True)) as b:
         run = await b.poll()
         order = next(iter(b.sandbox.store.truth()))
-        (moment,) = (
-            await TimelineCollector(b.redis, b.account.keys, None, limit=1000, now=NOW).collect(order)
-        ).entries
+        (moment,) = (await TimelineCollector(b.redis, b.account.keys, None, now=NOW).collect(order)).entries
         assert moment.facts["run"] == run.run_id
         assert f"by poll in run {run.run_id}" in moment.message
 

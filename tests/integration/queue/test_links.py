@@ -104,7 +104,7 @@ async def test_a_change_without_event_keeps_the_link(bench: BenchMaker) -> None:
         b.sandbox.store.replace(subject, served)
         run = await b.poll(complete=True)
         assert (run.noise, await b.redis.hget(bucket, key)) == (1, packed.removesuffix(link_of(packed)))
-        found = OrderEvents(b.redis, KEYS, limit=1000, mentions=10)
+        found = OrderEvents(b.redis, KEYS, scan=1000)
         await found.find_order(Related(subject))
         assert ([event.version for _, event in found.events], found.remarks) == ([1], [])
 

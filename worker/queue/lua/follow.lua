@@ -12,6 +12,7 @@
 -- stream is. Within a millisecond the entries of one commit follow one another.
 -- Invariants: read-only; the number of look-ups is bounded.
 local FOREIGN = 100 -- entries of another program in a row that are passed over
+local FAR = 2 ^ 52 -- up to here Lua counts exactly. Entries behind it, as of another program, are taken to be there
 local stream, subject = KEYS[1], ARGV[1]
 
 local function field(entry, name)
@@ -23,9 +24,10 @@ local function field(entry, name)
   return nil
 end
 
+-- The milliseconds of an entry, its number within them, and the milliseconds as they are.
 local function parts(entry)
   local ms, number = string.match(entry[1], '^(%d+)-(%d+)$')
-  return tonumber(ms), tonumber(number)
+  return math.min(tonumber(ms), FAR), math.min(tonumber(number), FAR), ms
 end
 
 -- The first event at or after an id, and its sequence; nil if there is none.
@@ -72,13 +74,13 @@ local function find(wanted)
   if not entry or sequence == wanted then
     return entry
   end
-  local ms, number = parts(entry)
-  local guess, found = first_from(string.format('%.0f-%.0f', ms, number + wanted - sequence))
+  local _, number, ms = parts(entry)
+  local guess, found = first_from(string.format('%s-%.0f', ms, number + wanted - sequence))
   if found == wanted then
     return guess
   end
   entry, sequence = bisect(number, number + wanted - sequence + FOREIGN, wanted, function(place)
-    return string.format('%.0f-%.0f', ms, place)
+    return string.format('%s-%.0f', ms, place)
   end)
   return sequence == wanted and entry or nil
 end
