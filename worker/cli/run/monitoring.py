@@ -140,9 +140,14 @@ class FollowingSource:
         return await find_timeline(services.redis, services.keys, name, account)
 
 
-def _exporter(settings: Settings, stack: AsyncExitStack) -> Any:
-    if settings.traces.endpoint is None:
-        return None
+def check_traces(settings: Settings) -> None:
+    """Raise `SettingsError` if traces are to be sent, and what sends them is not installed."""
+    if settings.traces.endpoint is not None:
+        _libraries()
+
+
+def _libraries() -> tuple[Any, Any]:
+    """Return the class that sends spans to a collector, and the one that makes spans of what is traced."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 - see the top
             OTLPSpanExporter,
@@ -154,8 +159,15 @@ def _exporter(settings: Settings, stack: AsyncExitStack) -> Any:
             f"ORDERSYNC_TRACES__ENDPOINT is set, but {error.name} is not installed. Run: pip install "
             "'ordermesh-sync[otel]'"
         ) from None
-    sender = OTLPSpanExporter(endpoint=f"{settings.traces.endpoint}/v1/traces", timeout=5)
-    exporter = Exporter(sender, share=settings.traces.share, version=__version__)
+    return OTLPSpanExporter, Exporter
+
+
+def _exporter(settings: Settings, stack: AsyncExitStack) -> Any:
+    if settings.traces.endpoint is None:
+        return None
+    sender_of, exporter_of = _libraries()
+    sender = sender_of(endpoint=f"{settings.traces.endpoint}/v1/traces", timeout=5)
+    exporter = exporter_of(sender, share=settings.traces.share, version=__version__)
     stack.enter_context(tracing.watching(exporter.watch, exporter.records))
     return exporter
 
