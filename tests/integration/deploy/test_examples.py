@@ -75,6 +75,33 @@ async def test_python(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     assert await pending(polled) == 0
 
 
+async def test_python_takes_over_and_sets_aside(polled: Bench, redis_url: str, tmp_path: Path) -> None:
+    """What a consumer left that is gone for good is handled; an event that always fails becomes a dead letter."""
+    database, bad = tmp_path / "orders.db", polled.sandbox.store.ids()[3]
+    with sqlite3.connect(database) as connection:
+        connection.execute(
+            "CREATE TABLE orders (id TEXT PRIMARY KEY, entry_ms INTEGER, entry_number INTEGER, version INTEGER, "
+            "record TEXT)"
+        )
+        connection.execute(
+            f"CREATE TRIGGER refuse BEFORE INSERT ON orders WHEN NEW.id = '{bad}' "
+            "BEGIN SELECT RAISE(ABORT, 'not wanted here'); END"
+        )
+    connection.close()
+    await polled.redis.xgroup_create(STREAM, "warehouse", id="0")
+    ((_, left),) = await polled.redis.xreadgroup("warehouse", "gone", {STREAM: ">"}, count=5)
+    ids = [entry for entry, _ in left]
+    await polled.redis.xclaim(STREAM, "warehouse", "gone", 0, ids, idle=3_600_000)
+    command = (sys.executable, "-W", "error", str(EXAMPLES / "consumer.py"), redis_url, str(database))
+    done = await run_beside(*command, "--name", "worker-1", "--once", cwd=tmp_path, env=program_env())
+    assert done.returncode == 0, done.stderr
+    (letter,) = [each async for each in DeadLetters(polled.redis, polled.account.keys).each("orders")]
+    assert (letter.subject, letter.group, letter.kind) == (bad, "warehouse", "delivery")
+    assert "not wanted here" in letter.reason
+    assert {subject for subject, _, _ in rows(database)} == set(polled.sandbox.store.truth()) - {bad}
+    assert await pending(polled) == 0
+
+
 # --- Node -------------------------------------------------------------------------------------------------
 
 
