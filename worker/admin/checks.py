@@ -16,9 +16,7 @@ from worker.admin.finding import Finding, Severity, problem_of
 from worker.admin.permissions import claims, permissions
 from worker.capture.records import compiled
 from worker.capture.registry import RESOURCES
-from worker.config.file_trust import is_readable_by_all
-from worker.config.settings import settings_files
-from worker.config.sources import DEFAULT_SECRETS_DIR
+from worker.config.secret_files import advice_on, exposed_files, settings_files
 from worker.config.values import is_loopback
 from worker.errors import GatewayUnreachable, LoginRejected, OrderMeshError, RateLimited
 from worker.ordermesh.http.auth import credentials_of, login_request, parse_token
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from worker.clock import Clock
-    from worker.config.sections import Account, ApiSettings, RedisSettings
+    from worker.config.sections import Account
     from worker.config.settings import Settings
     from worker.ordermesh.contract.findings import Capabilities
     from worker.services import AccountServices
@@ -78,15 +76,10 @@ def _files(settings: Settings, accounts: tuple[Account, ...]) -> Iterator[Findin
         yield Finding(
             "settings", Severity.OK, f"read from {', '.join(str(file.absolute()) for file in files)}"
         )
-    users: list[ApiSettings | RedisSettings] = [settings.redis, *(account.api for account in accounts)]
-    keys = {each.client_key_file or each.client_cert_file for each in users}
-    for file in (*files, *sorted(key for key in keys if key)):
-        # The files of a container are in a folder of its own, whatever their modes.
-        if str(file.parent) != DEFAULT_SECRETS_DIR and is_readable_by_all(file):
-            yield Finding(
-                "settings", Severity.WARNING, f"every user of this machine can read {file.absolute()}",
-                f"if it contains secrets: chmod 0600 {file.absolute()}",
-            )  # fmt: skip
+    for file in exposed_files(settings, accounts):
+        yield Finding(
+            "settings", Severity.WARNING, f"every user of this machine can read {file}", advice_on(file)
+        )
 
 
 def _reader() -> Finding:

@@ -10,6 +10,7 @@ import click
 from worker.cli.common.output import say, say_json
 from worker.clock import rfc3339
 from worker.config import settings as settings_module
+from worker.config.secret_files import settings_files
 
 
 @click.group(name="config", epilog="\b\nExamples:\n  ordersync config show\n  ordersync config show --json")
@@ -44,7 +45,7 @@ def show(as_json: bool, names: bool) -> None:
             }
             for account in loaded.accounts()
         }
-    files = [str(file.absolute()) for file in settings_module.settings_files(loaded)]
+    files = [str(file.absolute()) for file in settings_files(loaded)]
     if as_json:
         say_json(shown | {"read_from": files})
         return

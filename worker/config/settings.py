@@ -48,7 +48,6 @@ from worker.config.sources import (
     SECRETS_DIR,
     SecretFiles,
     given_names,
-    read_files,
     secrets_folder,
 )
 from worker.config.values import SecretKeys, account_name, keys_of, without_line_end
@@ -286,11 +285,6 @@ def secret_names() -> set[str]:
         elif SecretStr.__name__ in repr(part):
             names.add(f"{PREFIX}{name}".upper())
     return names
-
-
-def settings_files(settings: Settings) -> list[Path]:
-    """Return the files that these settings were read from: those of `read_files` and the accounts file."""
-    return [*read_files(), *([settings.accounts_file] if settings.accounts_file else [])]
 
 
 def _refuse_unknown_names(given: Iterable[str]) -> None:

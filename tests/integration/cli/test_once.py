@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -147,3 +148,20 @@ async def test_it_goes_on_until_no_order_can_be_missing(
             assert done.returncode == 0, done.stderr
             assert "complete: 32 records read" in done.stdout
             assert "33 events published (32 snapshot, 0 created, 1 updated" in done.stdout
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600])
+def test_a_file_that_all_can_read_is_named(settings: dict[str, str], mode: int) -> None:
+    """The log says which, and what to type; where only its owner can read it, nothing."""
+    secret = settings.pop("api__client_secret")
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name) / ".env"
+        file.write_text(f"ORDERSYNC_API__CLIENT_SECRET={secret}\n")
+        file.parent.chmod(0o755)
+        file.chmod(mode)
+        done = ordersync("run", "--once", "--no-wait", cwd=file.parent, **settings)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines() if '"settings_exposed"' in line]
+    told = [(line["level"], line["file"], line["advice"]) for line in lines]
+    advice = f"if it contains secrets: chmod 0600 {file}"
+    assert told == ([("warning", str(file), advice)] if mode & 0o004 else [])

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.surroundings import without_settings
 from worker.admin import checks
-from worker.config import file_trust, settings
+from worker.config import file_trust, secret_files, settings
 from worker.config.sections import ApiSettings
 from worker.errors import SettingsError
 from worker.ordermesh.contract import file as contract_file
@@ -92,7 +92,7 @@ def test_every_file_of_the_settings_is_checked(folder: Path, monkeypatch: pytest
     file = write(folder / "secrets" / "ORDERSYNC_ACCOUNTS_FILE", str(accounts))
     monkeypatch.setenv("ORDERSYNC_SECRETS_DIR", str(file.parent))
     assert [account.name for account in settings.load().accounts()] == ["a"]
-    assert settings.settings_files(settings.load()) == [file, accounts]
+    assert secret_files.settings_files(settings.load()) == [file, accounts]
     for each in (file, accounts, secret):
         each.chmod(0o646)
         with pytest.raises(SettingsError, match="every user may write it"):
@@ -128,7 +128,7 @@ def test_files_in_the_address_of_redis_are_checked(folder: Path) -> None:
 
 def test_a_key_that_all_can_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By `doctor`; a certificate beside a key of its own is no secret."""
-    monkeypatch.setattr(checks, "is_readable_by_all", lambda file: file.stat().st_mode & 0o004)
+    monkeypatch.setattr(secret_files, "is_readable_by_all", lambda file: file.stat().st_mode & 0o004)
     for name in ("CLIENT_CERT", "CLIENT_KEY"):
         monkeypatch.setenv(f"ORDERSYNC_API__{name}_FILE", str(write(folder / name, "words", 0o644)))
     monkeypatch.setenv("ORDERSYNC_API__CLIENT_ID", "a")

@@ -22,12 +22,13 @@ from worker.cli.common.options import prepare
 from worker.cli.common.output import say_lines
 from worker.cli.common.params import is_given, needs
 from worker.cli.common.sandbox import LocalOrderMesh, sandbox_account
-from worker.cli.run.monitoring import USUAL_PORT, watched
+from worker.cli.run.monitoring import USUAL_PORT, check_traces, watched
 from worker.cli.run.once import PATIENCE, read_once
 from worker.cli.run.sandbox_process import local_ordermesh
 from worker.cli.run.serving import Serving, sample_of
 from worker.clock import SystemClock
 from worker.config.resources import SANDBOX_ACCOUNT
+from worker.config.secret_files import advice_on, exposed_files
 from worker.config.settings import Settings, hide_password, load
 from worker.errors import LoginRejected, OrderMeshError, RedisFull, RedisUnavailable, SourceMoved
 from worker.redis import embedded
@@ -96,6 +97,10 @@ async def _run(
             return _with_accounts(load(), local)
 
         settings, accounts = _with_accounts(settings, local)
+        if not once:
+            check_traces(settings)
+        for file in exposed_files(settings, accounts):
+            get_logger().warning("settings_exposed", file=str(file), advice=advice_on(file))
         url = await stack.enter_async_context(redis_url(settings, alone=sandbox or not once))
         if not once:
             check_queue_address(settings.redis.queue_address or url)

@@ -74,6 +74,7 @@ OWN = (
         Kind.COUNT_OR_NULL,
         "number of the first page of a list at the gateway; null: unknown",
     ),
+    LogField("file", _TEXT, "file that the line is about"),
     LogField("folder", _TEXT, "folder that the line is about"),
     LogField("follow_ups", _COUNT, "records and audit logs that were read by their id because they were due"),
     LogField(

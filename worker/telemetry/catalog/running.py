@@ -273,6 +273,13 @@ EVENTS = (
         ("folder", "error"),
     ),
     LogEvent(
+        "settings_exposed",
+        LogLevel.WARNING,
+        "Every user of the machine can read a file that settings come from, or a key that they name.",
+        "Do as `advice` says.",
+        ("file", "advice"),
+    ),
+    LogEvent(
         "redis_may_evict",
         LogLevel.WARNING,
         "When Redis is full, it would evict keys, including whole streams.",
