@@ -63,10 +63,11 @@ MAX_REFUSED = 5
 def command(*, watch: bool, every: float, accounts: tuple[str, ...], as_json: bool, legend: bool) -> None:
     """Show the health of each resource of each account (ok, starting, degraded, failing, paused, withdrawn), and why.
 
-    `fresh` is the age of the published data: every change older than this is in the stream. Where polls read a part of
-    the records, its age follows: `newer` changes, `open` records, or the audit logs of `changed` records. `dead` is the
-    number of dead letters and the age of the oldest, and how many have expired; `unread` the number of events that the
-    slowest group has not read.
+    `lane` is the class of the longest work that the resource has to do now: polls, scans (full scans) or audit (audit
+    logs of the past). `fresh` is the age of the published data: every change older than this is in the stream. Where
+    polls read a part of the records, its age follows: `newer` changes, `open` records, or the audit logs of `changed`
+    records. `dead` is the number of dead letters and the age of the oldest, and how many have expired; `unread` the
+    number of events that the slowest group has not read.
     The bars show the last 15 minutes (fewer on a narrow terminal), the number next to them the last one. A terminal
     that is too narrow for all columns shows those that matter most.
 

@@ -206,6 +206,19 @@ async def test_the_screen_folds_to_the_terminal(
     assert "withdrawntheresourcewaspolledonce" in flat
 
 
+async def test_the_lane_of_each_resource(polled: Bench, redis_url: str, tmp_path: Path) -> None:
+    """The class of the longest work of a resource is in the JSON, and on a terminal of 80 columns."""
+    key = polled.account.keys.cursor("orders")
+    began = {"sweep_page": "1", "sweep_started": "1.0", "sweep_size": "100"}
+    for changes, lane in (({}, "polls"), (began, "scans"), ({**began, "backlog": "3"}, "audit")):
+        for name, value in changes.items():
+            await polled.redis.hset(key, name, value)
+        (row,) = rows_of(tmp_path, redis_url)
+        _, _, head, line, *_ = [click.unstyle(rendered(each)) for each in screen([row], width=80)]
+        shown = dict(zip(head.split(), line.split(), strict=False))
+        assert (row["lane"], shown["lane"]) == (lane, lane)
+
+
 async def test_the_legend(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     """It ends with what each health word means; JSON and a screen that is drawn again have no legend."""
     shown = ordersync("status", "--legend", cwd=tmp_path, redis__url=redis_url).stdout

@@ -114,6 +114,7 @@ async def test_everything_is_on_the_page(bench: BenchMaker, served: Served, http
         "ordersync dead replay orders 1",
         "orders : all records, asked for by bob@ops-1",
         "ann@ops-1 done pause notes",
+        "lane polls",
         "known records 50",
     ):
         assert part in words, part

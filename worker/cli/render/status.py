@@ -29,10 +29,12 @@ COLOURS = {
     Health.WITHDRAWN: "cyan",
 }
 _COLUMNS = (
-    "account", "resource", "health", "records", "events", "dead", "unread", "fresh", "last success", "records/min",
-    "events/min",
+    "account", "resource", "health", "lane", "records", "events", "dead", "unread", "fresh", "last success",
+    "records/min", "events/min",
 )  # fmt: skip
-_LEFT_OUT = ("last success", "records/min", "events/min", "events", "records", "account", "unread", "dead")
+_LEFT_OUT = (
+    "last success", "records/min", "events/min", "events", "records", "lane", "account", "unread", "dead",
+)  # fmt: skip
 """Columns that a narrow terminal does not show, the first one first. `--json` has all of them."""
 LEGEND = {
     Health.OK: "reading works, and what is published is fresh",
@@ -122,7 +124,7 @@ def _cells(row: Row, minutes: int) -> tuple[str, ...]:
     unread = "-" if row["unread"] is None else str(row["unread"])
     rates = [row["rate"][name] for name in ("records_per_minute", "events_per_minute")]
     return (
-        row["account"], row["resource"], row["health"], str(row["records"]), str(row["events"]),
+        row["account"], row["resource"], row["health"], row["lane"], str(row["records"]), str(row["events"]),
         f"{row['dead']}{oldest}", unread, fresh, row["last_success"] or "never",
         *(f"{sparkline(values[-minutes:])} {values[-1]}" for values in rates),
     )  # fmt: skip
