@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from worker.admin.timeline import SCAN, Timeline, TimelineCollector
-from worker.capture.records.privacy import policy_for
 from worker.cli.common.options import pick_account, prepare
 from worker.cli.common.output import Line, say_json, say_lines, styled
 from worker.cli.common.params import account_option
@@ -20,6 +19,7 @@ from worker.redis.running import running_redis_url
 from worker.service.loop import run_async
 
 if TYPE_CHECKING:
+    from worker.capture.records.privacy import RecordPolicy
     from worker.config.settings import Settings
     from worker.ordermesh.client import OrderMeshClient
 
@@ -78,11 +78,18 @@ async def _trace(settings: Settings, name: str, account: str | None, *, offline:
             api,
             scan=scan,
             now=SystemClock().now(),
-            policy=lambda resource: policy_for(resource, settings.privacy, chosen),
+            policy=lambda resource: _policy_of(resource, settings, chosen),
         )
         if remark:
             tracer.remarks.append(remark)
         return await tracer.collect(name)
+
+
+def _policy_of(resource: str, settings: Settings, account: str) -> RecordPolicy | None:
+    """Return the privacy policy of a resource, for what OrderMesh serves."""
+    from worker.capture.records.privacy import policy_for  # noqa: PLC0415 - --offline does not need it
+
+    return policy_for(resource, settings.privacy, account)
 
 
 async def api_of(

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-LOOKING = ("status", "runs", "coverage", "groups", "history", "dead", "tail", "pause")
+LOOKING = ("status", "runs", "coverage", "groups", "history", "dead", "tail", "pause", "timeline")
 ENGINE = (
     *("aiohttp", "arq", "httpx", "httpx_aiohttp", "hypothesis", "jinja2", "jwt.api_jwk", "prometheus_client"),
     *("rich", "starlette", "uvicorn", "yaml", "worker.app", "worker.capture.poll", "worker.capture.state.store"),
@@ -59,7 +59,9 @@ def test_a_command_is_imported_without_garbage_collection() -> None:
     [
         ("worker.cli", 150),
         ("worker.cli.health", 210),
-        ("worker.cli.status", 600),
+        ("worker.cli.status", 575),
+        ("worker.cli.timeline", 525),
+        ("worker.cli.runs", 520),
         ("worker.cli.run.command", 875),
     ],
 )
