@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.commands import ordersync
 from tests.support.consuming import Stage
-from tests.support.generators import python_tools, ran
+from tests.support.generators import npm_tools, python_tools, ran, script
 from tests.support.programs import Program
 from tests.support.servers import free_port
 from tests.support.tls import certificate
@@ -153,6 +153,28 @@ async def test_batches(shop: Shop) -> None:
     assert [(letter.subject, letter.reason) for letter in letters] == [
         ("bad", "HTTP 422 Unprocessable Entity")
     ] * 2
+
+
+READ_BATCH = """
+import { readFileSync } from "node:fs";
+import { HTTP } from "cloudevents";
+const { headers, body } = JSON.parse(readFileSync(0));
+const events = HTTP.toEvent({ headers, body });
+events.forEach((event) => event.validate());
+console.log(JSON.stringify(events.map((event) => [event.id, event.type, event.subject, event.sequence, event.data])));
+"""
+
+
+async def test_an_sdk_reads_a_batch(shop: Shop) -> None:
+    """The SDK of npm takes a request as it is sent, headers and all, and finds each event of it."""
+    await shop.stage.add("a", "b", "a")
+    assert shop.once("--batch", "10").returncode == 0
+    (request,) = shop.receiver.requests
+    names = ("id", "type", "subject", "sequence", "data")
+    sent = [[event[name] for name in names] for event in request.events]
+    given = json.dumps({"headers": request.headers, "body": request.body.decode()})
+    assert len(sent) == 3
+    assert script(shop.folder, npm_tools(), READ_BATCH, given=given) == sent
 
 
 async def test_parallel_requests(shop: Shop) -> None:
