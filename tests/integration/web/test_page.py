@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -26,10 +27,15 @@ from tests.support.streams import KEYS, fields_of
 from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import Bench, BenchMaker
 from worker.admin.operator_log import OperatorLog
+from worker.admin.status import StatusCollector
 from worker.app import announce
 from worker.capture.registry import ORDERS, RESOURCES
 from worker.capture.resync.requests import ResyncRequest, Resyncs
+from worker.config.settings import Settings
 from worker.keys import KeySpace
+from worker.redis.connections import answer
+from worker.service.heartbeat import Beat, ResourceBeat
+from worker.service.presence import Presence
 from worker.web import feed as feeds
 from worker.web import routes
 
@@ -126,6 +132,49 @@ async def test_everything_is_on_the_page(bench: BenchMaker, served: Served, http
     }
     assert len(values) > 50
     assert [value for value in values if value in page] == []
+
+
+async def test_what_is_going_on_is_on_the_page(
+    bench: BenchMaker, served: Served, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker does in the middle of a read, a rate limit that is used up, and the lag of a group over time."""
+    pages: list[str] = []
+    async with bench(page_size=10) as b:
+        now = b.services.clock.now()
+        await announce(b.services)
+        await b.account.groups.create("orders", "billing", "0")
+        # The same group had nothing to read two minutes ago.
+        served.feed.lag.add(now - 120, await StatusCollector(b.redis, Settings()).rows())
+        beat = Beat(
+            b.account.poller.context.worker_id, 1, now, now, [ResourceBeat("default", "orders", "ok")]
+        )
+        await Presence(b.redis, b.account.keys).beat(beat)
+        read_page = b.account.client.read_page
+
+        async def seen(*arguments: Any, **options: Any) -> Any:
+            if len(pages) < 5:
+                monkeypatch.setattr(feeds, "COLLECT_SECONDS", 0.0)
+                pages.append((await http.get("/")).text)
+            return await read_page(*arguments, **options)
+
+        monkeypatch.setattr(b.account.client, "read_page", seen)
+        await b.poll()
+        used_up = f"{(b.services.clock.now() + 20) * 1000:.3f}"
+        await answer(b.redis.hset(b.account.keys.budget, "exhausted_until", used_up))
+        after = Reader((await http.get("/")).text)
+    name = re.escape(beat.worker)
+    assert re.search(
+        rf"{name} : reads orders(: full scan, page \d+( of about 5)?)?\. Heartbeat", Reader(pages[-1]).words
+    )
+    assert f"{beat.worker} : waits for the next poll. Heartbeat" in after.words
+    assert re.search(r"permits no request for another \d+ s: its rate limit is used up", after.words)
+    assert "rate limit is used up" not in Reader(pages[0]).words
+    label = r"in the last \d+ min: 50 at most, 50 now"
+    (curve,) = [each for tag, each in after.tags if tag == "svg" and each.get("class") == "curve"]
+    assert re.fullmatch(label, curve["aria-label"] or ""), curve
+    (line,) = [each["points"] or "" for tag, each in after.tags if tag == "polyline"]
+    first, last = line.split()
+    assert float(first.split(",")[1]) > float(last.split(",")[1])  # from the ground to the top
 
 
 async def test_late_groups_and_several_accounts(
