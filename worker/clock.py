@@ -109,7 +109,8 @@ def read_time(text: object) -> tuple[int, str] | None:
     if parsed is None:
         return None
     try:
-        return int(parsed.timestamp() * 1000), _rfc3339_of(parsed, str(text))
+        milliseconds, text = int(parsed.timestamp() * 1000), str(text)
+        return milliseconds, text if _RFC3339.fullmatch(text) else _rfc3339_of(parsed, text)
     except (OverflowError, ValueError):
         return None
 

@@ -210,11 +210,13 @@ class PollSession:
                 await self.load_cursor()
             yield
 
-    def observe(self, records: Sequence[msgspec.Raw], *, contents: bool = False) -> list[RawRecord]:
-        """Return records of the resource, as served, with their ids and fingerprints; see `diff.observe`."""
+    def observe(
+        self, records: Sequence[msgspec.Raw], *, contents: bool = False, raws: Sequence[bytes] | None = None
+    ) -> list[RawRecord]:
+        """Return records of the resource, as served, with their ids and fingerprints; see `raw_records.observe`."""
         options = self.options
         most, ignored = options.max_record_bytes, options.ignored
-        return observe(options.resource, records, options.scope, most, ignored, contents=contents)
+        return observe(options.resource, records, options.scope, most, ignored, contents=contents, raws=raws)
 
     def fingerprints(self, records: Sequence[msgspec.Raw]) -> list[bytes] | None:
         """Return the fingerprints of records, as `observe` does; None if one of them is too long to be read."""

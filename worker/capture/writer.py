@@ -6,8 +6,7 @@ to the same event and to the same state, whoever reads it, and no event is publi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum, auto
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,10 +14,12 @@ import anyio.lowlevel
 
 from worker.capture.records import audit
 from worker.capture.records.decoding import DecodedRecord, decode, newest_of_each
-from worker.capture.records.diff import PUBLISHED, UNWRITTEN, Action, Change, decide, decide_deleted
+from worker.capture.records.diff import Action, Change, decide, decide_deleted
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState
+from worker.capture.records.new_records import decide_all, decode_new
 from worker.capture.state.commit import Checkpoint
+from worker.capture.written import Keep, Written, nothing_skipped, publish_all
 from worker.clock import rfc3339
 from worker.telemetry.log import get_logger
 
@@ -36,64 +37,12 @@ AT_ONCE = 100
 """Records that are decoded before other tasks have their turn."""
 
 
-class Keep(Enum):
-    """What a caller wants to be done about a record that was looked up."""
-
-    PUBLISH = auto()
-    """Publish it if its content has changed. Where it is older than what was published, that has to be confirmed."""
-    CONFIRM = auto()
-    """Likewise; it was read by its id, so it confirms an older state that was shown before."""
-    ACCEPT = auto()
-    """Publish it if its content has changed, whatever its time."""
-    FORCE = auto()
-    """Publish it in any case."""
-    SKIP = auto()
-    BY_ID = auto()
-    """Skip it: it is to be read by its id."""
-    BY_LIST = auto()
-    """Skip it: it is to be read from the list."""
-
-
-def publish_all(_: DecodedRecord) -> Keep:
-    """Publish each record whose content has changed."""
-    return Keep.PUBLISH
-
-
-def accept_all(_: DecodedRecord) -> Keep:
-    """Publish each record whose content has changed, whatever its time."""
-    return Keep.ACCEPT
-
-
-@dataclass(slots=True)
-class Written:
-    """What became of records: their changes, also those that need not be written, and the skipped ones by reason."""
-
-    changes: list[Change] = field(default_factory=list)
-    skipped: dict[Keep, list[DecodedRecord]] = field(
-        default_factory=lambda: {Keep.SKIP: [], Keep.BY_ID: [], Keep.BY_LIST: []}
-    )
-
-    @property
-    def pending(self) -> list[Change]:
-        """The changes that have to be written."""
-        return [change for change in self.changes if change.action not in UNWRITTEN]
-
-    def of(self, action: Action) -> list[Change]:
-        """The changes with this action."""
-        return [change for change in self.changes if change.action is action]
-
-    @property
-    def published(self) -> list[Change]:
-        """The changes that are events."""
-        return [change for change in self.changes if change.action in PUBLISHED]
-
-
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """What becomes of a page, made ready before its turn under this cursor: its changes, and those to write, packed."""
 
     cursor: Cursor
-    changes: list[Change]
+    changes: Sequence[Change]
     packed: Packed
 
 
@@ -123,22 +72,35 @@ class RecordWriter:
 
         `are_new`: they are taken for new ones without a look, which the commit makes sure of.
         """
-        session, options = self._session, self._session.options
+        session, options, decoded = self._session, self._session.options, list[DecodedRecord]()
         if session.buckets and not are_new:
             found = await session.store.differing(
                 records, session.buckets, mark=self._scan > 0, every=unchanged
             )
-        else:
-            found = dict.fromkeys(range(len(records)), b"")  # nothing is known yet
-        decoded: list[DecodedRecord] = []
-        for i, state in found.items():
-            if decoded and len(decoded) % AT_ONCE == 0:
-                await anyio.lowlevel.checkpoint()
-            decoded.append(
-                decode(
-                    options.resource, records[i], state, options.ignored, options.privacy, scope=options.scope
+            for i, state in found.items():
+                if decoded and len(decoded) % AT_ONCE == 0:
+                    await anyio.lowlevel.checkpoint()
+                decoded.append(
+                    decode(
+                        options.resource,
+                        records[i],
+                        state,
+                        options.ignored,
+                        options.privacy,
+                        scope=options.scope,
+                    )
                 )
-            )
+        else:  # nothing is known of them yet
+            for start in range(0, len(records), AT_ONCE):
+                if start:
+                    await anyio.lowlevel.checkpoint()
+                decoded += decode_new(
+                    options.resource,
+                    records[start : start + AT_ONCE],
+                    options.ignored,
+                    options.privacy,
+                    options.scope,
+                )
         self._count_unknown()
         return decoded
 
@@ -197,7 +159,8 @@ class RecordWriter:
                 written, packed = Written(prepared.changes), prepared.packed
             else:
                 written, packed = await self._decide(decoded, keep, current=current), None
-            written.changes += await self._deletions(gone)
+            if deletions := await self._deletions(gone):
+                written = Written([*written.changes, *deletions], written.skipped)
             moved, pending = checkpoint(written), written.pending
             if moved is None and not pending:
                 return written
@@ -252,11 +215,11 @@ class RecordWriter:
         current: bool = True,
     ) -> Written:
         """Return what becomes of these records. `current`: they were read after what is stored of them."""
-        written = Written()
         if not decoded:
-            return written
+            return Written()
+        skipped = nothing_skipped()
         self._fields = await self._session.load_fields()
-        listed, read, how = (decoded, [], {}) if keep is publish_all else _answered(decoded, keep, written)
+        listed, read, how = (decoded, [], {}) if keep is publish_all else _answered(decoded, keep, skipped)
         # A record that was read by its id counts, also where a list has shown it as well.
         kept = newest_of_each(listed) | newest_of_each(read)
         # Sorted, so that what is read first does not decide their places, and with them the ids of events.
@@ -291,12 +254,24 @@ class RecordWriter:
                 return change
             return history.without_event(change, first_scan_at)
 
-        changes = {key: decided(key) for key in kept}
-        written.changes = list(changes.values())
+        if how or not publishes_past:
+            written = Written([decided(key) for key in kept], skipped)
+        else:
+            written = Written(
+                decide_all(
+                    kept.values(),
+                    fields,
+                    baseline=baseline,
+                    first_scan_at=known_since,
+                    generation=generation,
+                ),
+                skipped,
+            )
         confirmed = await self._confirmed(written.of(Action.STALE), how) if current else ()
         if confirmed:
+            changes = dict(zip(kept, written.changes, strict=True))
             changes |= {key: decided(key, older=True) for key in confirmed}
-            written.changes = list(changes.values())
+            written = Written([*changes.values()], skipped)
         return written
 
     async def _confirmed(self, stale: Sequence[Change], how: Mapping[bytes, Keep]) -> list[bytes]:
@@ -353,17 +328,19 @@ class RecordWriter:
 
 
 def _answered(
-    decoded: Sequence[DecodedRecord], keep: Callable[[DecodedRecord], Keep], written: Written
+    decoded: Sequence[DecodedRecord],
+    keep: Callable[[DecodedRecord], Keep],
+    skipped: Mapping[Keep, list[DecodedRecord]],
 ) -> tuple[Sequence[DecodedRecord], list[DecodedRecord], dict[bytes, Keep]]:
     """Return the records that a list has shown, the others, and what is to be done about these, by key.
 
-    Those that are skipped are in `written`.
+    Those that are skipped are added to `skipped`, by reason.
     """
     listed, read, how = list[DecodedRecord](), list[DecodedRecord](), dict[bytes, Keep]()
     for record in decoded:
         answer = keep(record)
-        if answer in written.skipped:
-            written.skipped[answer].append(record)
+        if answer in skipped:
+            skipped[answer].append(record)
         elif answer is Keep.PUBLISH:
             listed.append(record)
         else:

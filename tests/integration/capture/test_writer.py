@@ -30,7 +30,8 @@ from worker.capture.state import lease as leases
 from worker.capture.state.commit import Checkpoint, Commit
 from worker.capture.state.record_states import buckets_of
 from worker.capture.state.refresh_queue import RefreshQueue, record
-from worker.capture.writer import Keep, RecordWriter, Written
+from worker.capture.writer import RecordWriter
+from worker.capture.written import Keep, Written
 from worker.config.sections import ReconcileSettings
 from worker.queue.search import Chain, ChainEnd, EventSearch
 from worker.redis.connections import answer

@@ -21,7 +21,8 @@ from worker.capture.records.fingerprint import raw_fingerprint
 from worker.capture.scan.nested import read_log
 from worker.capture.state import refresh_queue as due
 from worker.capture.state.record_states import buckets_of, states_of, unpacked
-from worker.capture.writer import Keep, RecordWriter
+from worker.capture.writer import RecordWriter
+from worker.capture.written import Keep
 from worker.clock import rfc3339
 from worker.errors import ApiError, Forbidden, NotFound, OrderMeshError, RateLimited, UnreadableAnswer
 from worker.ordermesh.contract.operations import OPERATIONS

@@ -98,12 +98,10 @@ def decode(
     count = len(resource.modified_fields)
     times, linked = content.values[:count], content.values[count:]
     outside = not scope.includes(observed.record)
-    modified, time = _time_of(times)
-    created = 0
-    if stored is None or stored.version == 0:
-        created = modified if times[:-1].count(None) == count - 1 else _time_of(times[-1:])[0]
+    modified, time = time_of(times)
+    created = created_of(times, modified) if stored is None or stored.version == 0 else 0
     if shown is not None:
-        time = _time_of(shown.values)[1]
+        time = time_of(shown.values)[1]
     return DecodedRecord(
         observed,
         before,
@@ -124,7 +122,15 @@ def decode(
     )
 
 
-def _time_of(values: Sequence[object]) -> tuple[int, str]:
+def created_of(times: Sequence[object], modified: int) -> int:
+    """Return the creation time of a record, the last of its times, in milliseconds since 1970; 0 if there is none.
+
+    `modified`: the result of `time_of` for these times, which is the same where the others are missing.
+    """
+    return modified if times[:-1].count(None) == len(times) - 1 else time_of(times[-1:])[0]
+
+
+def time_of(values: Sequence[object]) -> tuple[int, str]:
     """Return the first valid time of these, in milliseconds since 1970 and as text; 0 and "" if there is none."""
     for value in values:
         if value is None:

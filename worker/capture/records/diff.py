@@ -130,7 +130,7 @@ def decide(
         return _remembered(decoded, stored)
     # Version 0 marks a record that was parked as unreadable and never published.
     if stored is None or stored.version == 0:
-        action = _first_action(decoded, baseline=baseline, first_scan_at=first_scan_at)
+        action = first_action(decoded, baseline=baseline, first_scan_at=first_scan_at)
         version = next_version(0, generation)
     elif stored.is_gone:
         action, version = Action.CREATED, next_version(stored.version, generation)
@@ -174,7 +174,7 @@ def decide(
     )
 
 
-def _first_action(decoded: DecodedRecord, *, baseline: bool, first_scan_at: int) -> Action:
+def first_action(decoded: DecodedRecord, *, baseline: bool, first_scan_at: int) -> Action:
     """Return the action of a record that was never published: whether it existed when the first full scan began.
 
     A record that was known, but outside the scope, is created when it enters the scope.

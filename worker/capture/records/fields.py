@@ -9,8 +9,9 @@ fingerprints of the fields tell whether the record has changed.
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+import msgspec
 from xxhash import xxh3_64_intdigest
 
 from worker.capture.records.compiled import arranger_of
@@ -31,7 +32,7 @@ MAX_FIELDS = 256
 _MAX_SHAPES = 1024
 
 
-class Fingerprints(NamedTuple):
+class Fingerprints(msgspec.Struct, frozen=True, gc=False):
     """Fingerprints of a record.
 
     Attributes:

@@ -119,6 +119,19 @@ def pack_id(identifier: str) -> bytes:
     return _BYTES[_TEXT] + identifier.encode("utf-8", "surrogatepass")
 
 
+def pack_ids(identifiers: list[str]) -> list[bytes]:
+    """Return what `pack_id` returns of each id; in less time if all of them are 24 hex digits."""
+    joined = "".join(identifiers)
+    if set(map(len, identifiers)) == {24}:
+        try:
+            packed = bytes.fromhex(joined)
+        except ValueError:
+            packed = b""
+        if packed.hex() == joined and _TEXT not in packed[::12]:
+            return [packed[at : at + 12] for at in range(0, len(packed), 12)]
+    return [*map(pack_id, identifiers)]
+
+
 def pack_unreadable(raw: bytes) -> bytes:
     """Return the key of the state of an unreadable record, from its raw fingerprint."""
     return b"\xfe" + raw
@@ -202,7 +215,13 @@ def decoded(
         hashes = array("Q", map(xxh3_64_intdigest, map(_canonical, values.values())))
     except OverflowError:
         hashes = array("Q", map(xxh3_64_intdigest, map(_canonical_with_long_numbers, values.values())))
-    return tuple(values), hashes.tobytes(), result
+    return _one_object(tuple(values)), hashes.tobytes(), result
+
+
+@lru_cache(maxsize=16)
+def _one_object(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the same object for equal names: they are compared in less time, as nearly all records have one shape."""
+    return names
 
 
 def _with_long_numbers(record: bytes) -> dict[str, object]:
@@ -246,7 +265,8 @@ def pack_state(  # noqa: PLR0917 - in the order of the layout
     raw: bytes, content: int, modified: int, version: int, fields: bytes, place: int
 ) -> bytes:
     """Return a state as bytes, without the link to its last event; see `RecordState`."""
-    modified = max(0, min(modified, _LATEST))
+    if not 0 <= modified <= _LATEST:
+        modified = max(0, min(modified, _LATEST))
     numbers = _NUMBERS(content, modified >> 32, modified & 0xFFFFFFFF, place)
     packed = b""
     while version >= 0x80:

@@ -15,6 +15,7 @@ from worker.capture.records.fingerprint import (
     content_of,
     hash_of_ignored,
     pack_id,
+    pack_ids,
     pack_unreadable,
     raw_fingerprint,
     salted_fingerprint,
@@ -66,6 +67,7 @@ def observe(
     ignored: FieldSet = frozenset(),
     *,
     contents: bool = False,
+    raws: Sequence[bytes] | None = None,
 ) -> list[RawRecord]:
     """Return the records of a page with their ids and fingerprints. An unreadable record does not affect the others.
 
@@ -75,6 +77,7 @@ def observe(
     changes, every record is compared again.
 
     `contents`: the records will be decoded, so id and content are read in one pass, where there is a compiled reader.
+    `raws`: the result of `fingerprints` for them, if it is there already.
     """
     fingerprint = salted_fingerprint(scope.salt ^ hash_of_ignored(ignored))
     decode = _head_decoder(resource.id_field)
@@ -88,9 +91,13 @@ def observe(
         identifiers = [""]
     if "" in identifiers or are_too_long(records, most):
         return [_raw_record(resource, record, fingerprint, most) for record in records]
+    if raws is None:
+        raws = [*map(fingerprint, records)]
     return [
-        RawRecord(pack_id(identifier), identifier, fingerprint(record), record, "", content)
-        for record, identifier, content in zip(records, identifiers, found, strict=False)
+        RawRecord(key, identifier, raw, record, "", content)
+        for key, identifier, raw, record, content in zip(
+            pack_ids(identifiers), identifiers, raws, records, found, strict=False
+        )
     ]
 
 
@@ -104,16 +111,14 @@ def _contents(
 
     """
     read, decode = reader_of((*resource.read_fields, resource.id_field)), _head_decoder(resource.id_field)
-    identifiers, contents = list[str](), list[ContentHashes | None]()
-    for record in records:
-        names, hashes, values = read(record) or _UNREAD
-        identifier = values[-1]
-        if isinstance(identifier, str):
-            contents.append(content_of(names, hashes, values[:-1], ignored))
-        else:
-            identifier = decode(record).id
-            contents.append(None)
-        identifiers.append(identifier)
+    read_records = [one or _UNREAD for one in map(read, records)]
+    identifiers: list[Any] = [values[-1] for _, _, values in read_records]
+    contents: list[ContentHashes | None] = [
+        content_of(names, hashes, values[:-1], ignored) for names, hashes, values in read_records
+    ]
+    for at, identifier in enumerate(identifiers):
+        if not isinstance(identifier, str):
+            identifiers[at], contents[at] = decode(records[at]).id, None
     return identifiers, contents
 
 

@@ -24,7 +24,8 @@ from worker.capture.scan.nested import read_children, read_log
 from worker.capture.state import refresh_queue as due
 from worker.capture.state.commit import Checkpoint, RefreshResult
 from worker.capture.state.refresh_queue import CONFIRMATIONS, RefreshBatch
-from worker.capture.writer import Keep, RecordWriter, Written
+from worker.capture.writer import RecordWriter
+from worker.capture.written import Keep, Written
 from worker.errors import (
     ApiError,
     Forbidden,

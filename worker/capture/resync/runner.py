@@ -26,7 +26,8 @@ from worker.capture.resync.requests import MAX_WAIT_SECONDS, OVER, Resync, Resyn
 from worker.capture.session import PollSession
 from worker.capture.state.buckets import buckets_for
 from worker.capture.state.commit import Checkpoint, RefreshResult
-from worker.capture.writer import Keep, RecordWriter, Written, accept_all, publish_all
+from worker.capture.writer import RecordWriter
+from worker.capture.written import Keep, Written, accept_all, publish_all
 from worker.errors import (
     ApiError,
     DataError,

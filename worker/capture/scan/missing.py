@@ -11,7 +11,8 @@ from worker.cancellation import plain_errors
 from worker.capture.by_id import read_record
 from worker.capture.records.raw_records import RawRecord
 from worker.capture.state.commit import Checkpoint, RefreshResult
-from worker.capture.writer import Keep, RecordWriter
+from worker.capture.writer import RecordWriter
+from worker.capture.written import Keep
 from worker.errors import ApiError, NotFound, OrderMeshError, RateLimited, UnreadableAnswer
 
 if TYPE_CHECKING:

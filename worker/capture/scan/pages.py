@@ -150,7 +150,7 @@ class PageFetcher:
         they had to be.
         """
         found = await self.known.find(served) if self.known and served else None
-        if found is None:
+        if found is None or served is None:
             observed = self._session.observe(records) if observed is None else observed
             identities = [identity_of(record.key) for record in observed]
             return observed, await self._writer.look_up(observed), identities
@@ -162,7 +162,9 @@ class PageFetcher:
         if observed is not None:
             observed = [observed[index] for index in others]
         else:
-            observed = await self._read([records[index] for index in others])
+            observed = await self._read(
+                [records[index] for index in others], [served[index] for index in others]
+            )
         # Nearly all records that are not known before the first full scan has ended are new.
         are_new = not self._session.cursor.baseline
         decoded = await self._writer.look_up(observed, are_new=are_new) if observed else []
@@ -170,13 +172,14 @@ class PageFetcher:
             identities[index] = identity_of(record.key)
         return observed, decoded, identities
 
-    async def _read(self, records: Sequence[Raw]) -> list[RawRecord]:
-        """Return records with their contents. Other tasks have their turn in between."""
+    async def _read(self, records: Sequence[Raw], raws: Sequence[bytes]) -> list[RawRecord]:
+        """Return records with their contents; `raws`: their fingerprints. Other tasks have their turn in between."""
         observed: list[RawRecord] = []
         for start in range(0, len(records), AT_ONCE):
             if start:
                 await anyio.lowlevel.checkpoint()
-            observed += self._session.observe(records[start : start + AT_ONCE], contents=True)
+            part = slice(start, start + AT_ONCE)
+            observed += self._session.observe(records[part], contents=True, raws=raws[part])
         return observed
 
     async def _request(

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from worker.capture.scan.strategy import ScanStep
     from worker.capture.session import PollSession
     from worker.capture.state.cursor import Cursor, CursorUpdate
-    from worker.capture.writer import Written
+    from worker.capture.written import Written
 
 
 class Scanner:

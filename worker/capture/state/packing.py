@@ -66,13 +66,17 @@ class CommitPacker:
     def pack(self, commit: Commit, lasts: Mapping[bytes, bytes]) -> Packed:
         """Return what a commit writes of records. `lasts`: the kept records that it replaces, by key."""
         lists, buckets, at = _Lists(), commit.buckets, commit.observed_at
-        entries = lists.changes
+        entries, event_of, data_of = lists.changes, self._entries.event, self._entries.published
         lists.dead += [self._entries.dead_letter(letter, at, commit.where) for letter in commit.letters]
         for change in commit.changes:
             key, before, after = change.observed.key, change.before, change.after
             beside: _Beside | bool = False
             if change.action in PUBLISHED:
-                beside = self._publish(change, at, lasts.get(key), lists)
+                if self._is_plain and change.grows == (not before):
+                    lists.events += event_of(change, at)
+                    lists.data.append(data_of(change))
+                else:
+                    beside = self._publish(change, at, lasts.get(key), lists)
             else:
                 after, beside = _linked(before, after), self._remember(change, commit, lists)
             entries += (str(bucket_of(key, buckets)), key, before, after, beside)
@@ -92,16 +96,9 @@ class CommitPacker:
             entries += (str(bucket_of(one.key, buckets)), one.key, one.before, after, beside)
         return Packed(packb(entries), packb(lists.events), lists.data, lists.dead)
 
-    def _publish(
-        self, change: Change, observed_at: float, last: bytes | None, lists: _Lists
-    ) -> _Beside | bool:
-        """Add the event of a change; return what is written beside it."""
-        data = self._entries.published(change)
-        if self._is_plain and change.grows == (not change.before):
-            lists.events += self._entries.event(change, observed_at)
-            lists.data.append(data)
-            return False
-        body = EncodedRecord(data)
+    def _publish(self, change: Change, observed_at: float, last: bytes | None, lists: _Lists) -> _Beside:
+        """Add the event of a change that is not the usual; return what is written beside its state."""
+        body = EncodedRecord(self._entries.published(change))
         data, optional = self._entries.encoded(body, last, change.changed)
         lists.add(self._entries.event(change, observed_at, optional), data)
         nested = _pack_within(due.within(self._follow_ups, change.linked)) if self._has_nested else False

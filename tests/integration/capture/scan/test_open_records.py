@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from msgspec import Raw
@@ -84,7 +85,7 @@ async def test_the_first_scan_reads_each_order_in_one_pass(
 
     observe = PollSession.observe
 
-    def observed(session: PollSession, records: Sequence[Raw], **how: bool) -> list[RawRecord]:
+    def observed(session: PollSession, records: Sequence[Raw], **how: Any) -> list[RawRecord]:
         found = observe(session, records, **how)
         contents.append(sum(one.content is not None for one in found))
         return found

@@ -23,7 +23,8 @@ from worker.capture.state.known_bytes import AsOf, CursorMark, KnownBytes, Known
 from worker.capture.state.known_table import KnownTable, identity_of
 from worker.capture.state.lease import acquire
 from worker.capture.state.scan_marks import ScanMarks
-from worker.capture.writer import Keep, RecordWriter, accept_all
+from worker.capture.writer import RecordWriter
+from worker.capture.written import Keep, accept_all
 from worker.redis.connections import answer, connect
 
 pytestmark = pytest.mark.anyio
