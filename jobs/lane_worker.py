@@ -2,7 +2,8 @@
 
 arq's own loop looks at its queue ten times a second and asks Redis four commands for each job that is queued or runs;
 the body, the tries and the result of a job are keys of their own, and a job that waits too long expires. Here the queue
-is the schedule (jobs/schedule.py): a job is its id, and it takes two commands, a claim and its next due time.
+is the schedule (jobs/schedule.py): a job is its id, and it takes a claim and its next due time, which it shares with
+the others that are due, or have ended, within a quarter of a second.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ ELSEWHERE_SECONDS = 2.0
 """Until a job is looked at again whose account this worker does not serve: another one may."""
 ORPHANED_TRIES = 30
 """Tries, a minute in all, after which no worker seems to serve the account of a job."""
-CLAIMED_AHEAD = 0.1
+CLAIMED_AHEAD = 0.25
 """Seconds before its time that a job is claimed, if others are due: one claim for several. It runs at its time."""
 RELEASE_SECONDS = 1.0
 LOOK_EVERY = 3
@@ -64,6 +65,7 @@ class LaneWorker(SupervisedWorker):
         super().__init__(*args, **options)
         services = services_of(self.ctx)
         self._schedule = Schedule(self.pool, services.keys)
+        self._schedule.on_end = self._wake
         self._planner = self.ctx["planner"] = Planner(services, self._schedule)
         self._tick = Tick(services, self._planner)
         self._away = AwayAccounts(services, self._planner)
@@ -82,8 +84,8 @@ class LaneWorker(SupervisedWorker):
     @property
     def running(self) -> Mapping[Lane, int]:
         """How many jobs of each lane run."""
-        counts = Counter(each.lane for each in self._running.values())
-        return {lane: counts[lane] for lane in Lane}
+        counts, ended = Counter(each.lane for each in self._running.values()), self._schedule.ended
+        return {lane: counts[lane] - ended[lane] for lane in Lane}
 
     async def main(self) -> None:
         """Run until cancelled.
@@ -118,8 +120,9 @@ class LaneWorker(SupervisedWorker):
             if task.done():
                 del self.tasks[name]
                 task.result()  # what a job could not record ends the worker
-        free = [self._schedule.due[lane] for lane in Lane if self._free(lane)]
-        soonest = min(free, default=float("inf")) - services.clock.now()
+        free = self._free()
+        due = [self._schedule.due[lane] for lane in Lane if free[lane]]
+        soonest = min(due, default=float("inf")) - services.clock.now()
         return max(0.0, min(self._tick_at - time.monotonic(), soonest))
 
     async def _look(self) -> None:
@@ -135,15 +138,15 @@ class LaneWorker(SupervisedWorker):
         if self._ticks % LOOK_EVERY == 0:
             self._schedule.look_again()
 
-    def _free(self, lane: Lane) -> int:
-        return self.places[lane] - sum(each.lane is lane for each in self._running.values())
+    def _free(self) -> dict[Lane, int]:
+        running = self.running
+        return {lane: self.places[lane] - running[lane] for lane in Lane}
 
     async def _start(self, *, ticks: bool) -> None:
         """Claim and start what is due in the lanes that have a free place. `ticks`: a second has passed."""
         now = services_of(self.ctx).clock.now()
         rooms = {}
-        for lane in Lane:
-            free = self._free(lane)
+        for lane, free in self._free().items():
             asks = ticks and lane is Lane.SCANS and self.places[lane]  # whether first scans wait
             if self._schedule.due[lane] <= now and (free or asks):
                 jobs = [each.job.split(b":")[1] for each in self._running.values() if each.lane is lane]
@@ -156,7 +159,7 @@ class LaneWorker(SupervisedWorker):
         self._unchecked.difference_update(lane for lane, room in rooms.items() if room.free)
         for each in await self._schedule.claim(now + CLAIMED_AHEAD, rooms, expired=expired):
             await self._begin(each)
-        if ticks and self._schedule.due[Lane.SCANS] < 0 and not self._free(Lane.SCANS):
+        if ticks and self._schedule.due[Lane.SCANS] < 0 and not self._free()[Lane.SCANS]:
             self._ask_for_places()
 
     def _ask_for_places(self) -> None:
@@ -245,7 +248,11 @@ class LaneWorker(SupervisedWorker):
             del self._running[name]
             self._yielding.discard(name)
             self.under_way.pop(name, None)
-            self._awake.set()
+            self._wake()
+
+    def _wake(self) -> None:
+        """Look for what is due: a place has become free."""
+        self._awake.set()
 
     async def _failed(self, claimed: Claimed, job: str, error: Exception) -> None:
         if isinstance(error, redis.exceptions.ResponseError) and is_full(error):

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 50
 """Accounts that are planned with one round trip."""
+SOON_SECONDS = 2.0
+"""A job that is due so soon again is settled at once."""
 HELD_SECONDS = 1.0
 """Until a job is tried again whose resource another worker reads, or this one in another lane."""
 FIRST_RETENTION_SECONDS = 10.0
@@ -171,7 +173,8 @@ class Planner:
         times = self._times(account, name, values, [], idle=idle)
         if (times.get(lane) or 0) < 0:  # a first scan that has just had its turn, and could not begin
             times[lane] = now + HELD_SECONDS
-        is_asked_for = await self._schedule.settle(lane, job, times)
+        # What has made others due is settled at once: they are planned after it.
+        is_asked_for = await self._settle(lane, job, times, patient=run.left is not None)
         if run.left is None or is_asked_for:
             await self._plan_follow_ups(account, name, run, values, times)
         if run.published and self._retention_waits.pop(account.name, 0.0):
@@ -179,6 +182,12 @@ class Planner:
                 [(retain_id(account.name), {Lane.RETENTION: now + account.retention.every})]
             )
         await self._plan_proof(account, name, values, after_scan=lane is Lane.SCANS)
+
+    async def _settle(self, lane: Lane, job: str, times: Times, *, patient: bool = True) -> bool:
+        """Settle a job; with others, if it is `patient` and nothing of it is due soon. See `Schedule.settle`."""
+        soon = self._services.clock.now() + SOON_SECONDS
+        patient = patient and all(at is None or at > soon for at in times.values())
+        return await self._schedule.settle(lane, job, times, patient=patient)
 
     async def _load_fields(self, cursor: str) -> Sequence[bytes | None]:
         return await answer(self._redis.hmget(cursor, list(FIELDS)))
@@ -241,7 +250,7 @@ class Planner:
             dict(zip(names, found[1::2], strict=True)),
         )
         at = self._reconcile_at(account, progress, cursors)
-        await self._schedule.settle(Lane.RECONCILE, reconcile_id(account.name), {Lane.RECONCILE: at})
+        await self._settle(Lane.RECONCILE, reconcile_id(account.name), {Lane.RECONCILE: at})
 
     async def retain_ended(self, account: Account, *, done: bool) -> None:
         """Plan the next retention pass of an account; at once if this one was not `done` with it."""
@@ -249,7 +258,7 @@ class Planner:
         every = account.retention.every
         self._retention_waits[account.name] = wait = min(max(every, 2 * wait), QUIET * every) if done else 0.0
         at = self._services.clock.now() + wait
-        await self._schedule.settle(Lane.RETENTION, retain_id(account.name), {Lane.RETENTION: at})
+        await self._settle(Lane.RETENTION, retain_id(account.name), {Lane.RETENTION: at})
 
     async def request_retention(self, account: Account, seconds: float) -> None:
         """Have a retention pass over an account in so many seconds, at the latest."""

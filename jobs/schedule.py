@@ -11,8 +11,11 @@ Due times are in seconds since 1970 by the clock of Redis, which is the same for
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import anyio
+from redis.exceptions import RedisError
 
 from worker.cancellation import finish
 from worker.capture.lanes import Lane, Times
@@ -20,7 +23,7 @@ from worker.redis import scripts
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from redis.asyncio import Redis
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 CLAIM_SECONDS = 8.0
 """Seconds after which the claim of a worker that has died expires."""
 RENEW_SECONDS = 2.0
+SETTLE_SECONDS = 0.25
+"""For so long a job that has ended waits for others, to be settled together with them."""
 LOOK = 200
 """Jobs of a lane that one call looks at: so many accounts get their turn in it."""
 CLAIMED = 1e11
@@ -75,13 +80,28 @@ class Room:
     running: Mapping[str, int]
 
 
+@dataclass(slots=True, eq=False)
+class _Ended:
+    """A job that has ended, its next due times, and what was found when it was settled."""
+
+    lane: Lane
+    job: str
+    times: Times
+    is_settled: anyio.Event = field(default_factory=anyio.Event)
+    is_asked_for: bool = False
+    error: Exception | None = None
+
+
 class Schedule:
     """The schedule that all workers share. `redis`: the server of the queue.
 
     Attributes:
         due: When more is due in each lane, as far as this worker knows; 0: it has to look; negative: a first scan that
             never began waits for a place.
+        on_end: Called when a job has ended and waits for others to be settled.
     """
+
+    on_end: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, redis: Redis, space: KeySpace) -> None:
         self._redis = redis
@@ -94,6 +114,12 @@ class Schedule:
         self.due: dict[Lane, float] = dict.fromkeys(Lane, 0.0)
         self._moved = 0.0
         self._turns = Counter[Lane]()
+        self._ended: list[_Ended] = []
+
+    @property
+    def ended(self) -> Counter[Lane]:
+        """How many jobs of each lane have ended and wait to be settled: their places are free."""
+        return Counter(each.lane for each in self._ended)
 
     async def claim(self, now: float, rooms: Mapping[Lane, Room], *, expired: bool) -> list[Claimed]:
         """Claim what is due at `now`; return it, and note when more is due in each lane.
@@ -163,42 +189,80 @@ class Schedule:
             args += [lanes.index(each.lane) + 1, each.job]
         await finish(self._renew(keys=list(self.keys.values()), args=args))
 
-    async def settle(self, lane: Lane, job: str, times: Times) -> bool:
+    async def settle(self, lane: Lane, job: str, times: Times, *, patient: bool = False) -> bool:
         """Give a job of a lane that has ended its next due times; without one it is removed from its lane.
 
         In another lane it is only brought forward: it may run there. Return whether somebody wanted to bring it
         forward in its lane while it was claimed.
+
+        `patient`: wait a little for others, so that one command settles several. The place of the job is free
+        meanwhile, and its claim expires if the worker dies.
         """
-        at = times.get(lane)
-        args = [job, "" if at is None else repr(at)]
-        is_asked_for = bool(await finish(self._settle(keys=[self.keys[lane]], args=args)))
-        if at is not None:
-            self._note(lane, at)
-        others: Times = {
-            other: then for other, then in times.items() if other is not lane and then is not None
-        }
-        if others:
-            await self.place([(job, others)])
-        return is_asked_for
+        ended = _Ended(lane, job, times)
+        self._ended.append(ended)
+        if patient:
+            self.on_end()
+            with anyio.move_on_after(SETTLE_SECONDS):
+                await ended.is_settled.wait()
+        if ended in self._ended:
+            jobs, self._ended = self._ended, []
+            await finish(self._settle_all(jobs))
+        await ended.is_settled.wait()
+        if ended.error is not None:
+            raise ended.error
+        return ended.is_asked_for
+
+    async def _settle_all(self, jobs: Sequence[_Ended]) -> None:
+        """Settle jobs that have ended, and tell those who wait for that."""
+        own, others = list[int | str](), list[int | str]()
+        for each in jobs:
+            at = each.times.get(each.lane)
+            # To the microsecond: a poll that runs a little too early finds that its list is not due.
+            own += (self._number(each.lane), each.job, "" if at is None else repr(at))
+            for lane, then in each.times.items():
+                if lane is not each.lane and then is not None:
+                    others += (self._number(lane), each.job, f"{then:.3f}")
+        try:
+            keys = [*self.keys.values(), self._planned]
+            moved, *asked = await self._settle(keys=keys, args=[len(jobs), *own, *others])
+        except (RedisError, OSError) as error:
+            for each in jobs:
+                each.error = error
+        else:
+            self._note_moved(moved)
+            for each, is_asked_for in zip(jobs, asked, strict=True):
+                each.is_asked_for = bool(is_asked_for)
+                self._note_all(each.times)
+        for each in jobs:
+            each.is_settled.set()
+
+    def _number(self, lane: Lane) -> int:
+        """Return the number of a lane in the keys of a script."""
+        return list(self.keys).index(lane) + 1
+
+    def _note_moved(self, moved: bytes) -> None:
+        """Note that this worker has moved something in the schedule, unless others have as well."""
+        if float(moved or 0) == self._moved + 1:
+            self._moved += 1
+
+    def _note_all(self, times: Times) -> None:
+        for lane, at in times.items():
+            if at is not None:
+                self._note(lane, at)
 
     async def place(self, jobs: Sequence[tuple[str, Times]]) -> None:
         """Put jobs into the schedule, or bring them forward; see lua/place.lua. A claimed job is left alone."""
-        lanes = list(self.keys)
         flat = [
             part
             for job, times in jobs
             for lane, at in times.items()
-            for part in (lanes.index(lane) + 1, job, "" if at is None else f"{at:.3f}")
+            for part in (self._number(lane), job, "" if at is None else f"{at:.3f}")
         ]
         for start in range(0, len(flat), 3000):  # Lua's stack ends at 8000
             keys = [*self.keys.values(), self._planned]
-            moved = float(await finish(self._place(keys=keys, args=flat[start : start + 3000])) or 0)
-            if moved == self._moved + 1:  # else others have moved something as well
-                self._moved = moved
+            self._note_moved(await finish(self._place(keys=keys, args=flat[start : start + 3000])))
         for _, times in jobs:
-            for lane, at in times.items():
-                if at is not None:
-                    self._note(lane, at)
+            self._note_all(times)
 
     async def remove(self, lane: Lane, job: bytes | str) -> None:
         """Remove a job that nobody is to do."""

@@ -10,7 +10,7 @@ import anyio
 from redis.exceptions import RedisError
 
 from ordersync_consumer.groups import Groups, RetentionLimits
-from ordersync_consumer.servers.cluster import at
+from ordersync_consumer.servers.cluster import ClusterClient, at
 from worker.capture.context import AccountContext
 from worker.capture.poll import Poller
 from worker.capture.probe.gateway import GatewayFindings
@@ -32,7 +32,7 @@ from worker.ordermesh.http.rotation import Rotation
 from worker.ordermesh.http.shared import Pools
 from worker.ordermesh.http.tls import check_files
 from worker.ordermesh.http.tokens import TokenSource
-from worker.queue.backpressure import Backpressure, HighWaterMarks
+from worker.queue.backpressure import Backpressure, HighWaterMarks, MemoryLook
 from worker.queue.retention import Retention
 from worker.redis import embedded
 from worker.redis.clock import RedisClock
@@ -116,6 +116,8 @@ async def open_services(
         check_files(each.api for each in accounts)
 
         gateways: dict[str, GatewayFindings] = {}
+        # The accounts of a cluster are on several servers.
+        memory = None if isinstance(redis, ClusterClient) else MemoryLook(clock)
         pools, functions = Pools(), FunctionLoader(redis, clock)
         stack.push_async_callback(pools.aclose)
 
@@ -132,6 +134,7 @@ async def open_services(
                 given_out=given_out,
                 known=known,
                 functions=functions,
+                memory=memory,
                 current=functools.partial(_current, account.name, opened, read_accounts),
             )
 
@@ -165,6 +168,7 @@ def _account_services(
     given_out: GivenOut,
     known: KnownBytesPool,
     functions: FunctionLoader,
+    memory: MemoryLook | None,
     current: Callable[[], ApiSettings | None],
 ) -> AccountServices:
     keys = account.keys.of(account.name)
@@ -208,7 +212,7 @@ def _account_services(
         max_letter_age=account.retention.dead_letters,
         functions=functions,
     )
-    backpressure = Backpressure(groups, HighWaterMarks(**account.backpressure.model_dump()), clock)
+    backpressure = Backpressure(groups, HighWaterMarks(**account.backpressure.model_dump()), clock, memory)
     if account.privacy.key is not None:
         redaction.add(account.privacy.key.get_secret_value())
     context = AccountContext(

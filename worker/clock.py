@@ -38,8 +38,18 @@ _SHORT = 64
 class SharedClock(Clock, Protocol):
     """A clock whose `now` may be that of another machine, so that all workers have the same."""
 
-    async def sync(self) -> None:
-        """Compare `now` with that machine, and correct it."""
+    async def sync(self, *, within: float = 0.0) -> None:
+        """Compare `now` with that machine, and correct it, unless that was done within so many seconds."""
+
+    def note(self, at: float, before: float, after: float) -> None:
+        """Correct `now` by a time of that machine, which an answer has told.
+
+        Args:
+            at: Seconds since 1970.
+            before: When it was asked, by the monotonic clock.
+            after: When the answer was there, likewise.
+
+        """
 
     def steady_for(self) -> float:
         """Return for how many seconds, by the monotonic clock, `now` has not jumped ahead."""
@@ -57,8 +67,11 @@ def is_ahead(at: float, now: float) -> bool:
 class SystemClock(consumer_clock.SystemClock):
     """The clock of this machine."""
 
-    async def sync(self) -> None:
+    async def sync(self, *, within: float = 0.0) -> None:
         """Do nothing: there is nothing to compare it with."""
+
+    def note(self, at: float, before: float, after: float) -> None:
+        """Do nothing: it goes by no other clock."""
 
     def steady_for(self) -> float:
         """Return infinity: it is not compared with anything."""

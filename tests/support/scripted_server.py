@@ -159,7 +159,10 @@ class OwnClock:
         self.offset += seconds
         await anyio.lowlevel.checkpoint()
 
-    async def sync(self) -> None:
+    async def sync(self, *, within: float = 0.0) -> None:
+        """It is compared with nothing."""
+
+    def note(self, at: float, before: float, after: float) -> None:
         """It is compared with nothing."""
 
     def steady_for(self) -> float:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 import structlog
 
+from ordersync_consumer.servers.cluster import ClusterClient
 from worker.redis.clock import RedisClock
 
 pytestmark = pytest.mark.anyio
@@ -51,6 +52,28 @@ async def test_our_clock_may_be_set(clock: RedisClock, monkeypatch: pytest.Monke
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert ahead(clock) == pytest.approx(1e9, abs=1)
     assert clock.steady_for() == float("inf")
+
+
+async def test_the_time_that_an_answer_tells_is_taken_over(clock: RedisClock, server: Server) -> None:
+    """As if Redis had been asked; so it need not be asked again for a moment, and is asked after that."""
+    now = clock.monotonic()
+    clock.note(now + 1e9 - 3600, now - 0.01, now + 0.01)
+    assert ahead(clock) == pytest.approx(1e9 - 3600, abs=0.3)
+    server.ahead -= 7200
+    await clock.sync(within=3600.0)
+    assert ahead(clock) == pytest.approx(1e9 - 3600, abs=0.3)
+    now = clock.monotonic() - 5
+    clock.note(now + 1e9 - 3600, now, now)  # it was told 5 s ago
+    await clock.sync(within=4.0)
+    assert ahead(clock) == pytest.approx(1e9 - 7200, abs=0.3)
+
+
+async def test_the_time_of_another_node_says_nothing(clock: RedisClock) -> None:
+    """The nodes of a cluster have clocks of their own, and all workers go by one of them."""
+    clock._client = ClusterClient.__new__(ClusterClient)
+    now = clock.monotonic()
+    clock.note(now, now, now)
+    assert ahead(clock) == pytest.approx(1e9, abs=0.3)
 
 
 async def test_a_slow_drift_is_followed_without_a_word(clock: RedisClock, server: Server) -> None:

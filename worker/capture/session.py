@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
+import redis.exceptions
 from structlog.contextvars import bound_contextvars
 
 from worker.capture.context import ReadOptions
@@ -36,7 +37,7 @@ from worker.telemetry import tracing
 from worker.telemetry.log import redaction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 
     import msgspec
 
@@ -192,23 +193,46 @@ class PollSession:
         context, keys, name = self.context, self.context.keys, self.source.name
         owner = f"{context.worker_id}/{self.run.run_id}" if lease is None else ""
         known = self._numbers.sequence
-        found = await self._opener.open(owner, memory=context.backpressure.marks.memory > 0)
-        if isinstance(found, Pause):
-            raise ResourcePaused(paused(found))
-        self.opening, self._contract = found, found.contract
+        found = await self._open(owner)
         acquired = Lease(context.redis, keys.lease(name), resource=name, owner=owner, fence=found.fence)
         held = nullcontext(lease) if lease is not None else hold(acquired, self.clock, self._renewed)
-        async with held as self._lease:
-            moved = await take_over(context.redis, keys, name, self._lease, found.layout)
-            await claim_source(context.redis, keys, context.account.api, found.source)
-            if moved:
-                await self.load_cursor()
-            else:
-                self._take_cursor(Cursor.parse(found.cursor, keys.cursor(name)))
-            # Under the lease of others, polls commit beside it. Whether anything is lost is theirs to find out.
-            if lease is None and await self._losses.check(self.cursor, found, known, self.run.started_at):
-                await self.load_cursor()
-            yield
+        try:
+            async with held as self._lease:
+                moved = await take_over(context.redis, keys, name, self._lease, found.layout)
+                await claim_source(context.redis, keys, context.account.api, found.source)
+                if moved:
+                    await self.load_cursor()
+                else:
+                    self._take_cursor(Cursor.parse(found.cursor, keys.cursor(name)))
+                # Under the lease of others, polls commit beside it. Whether anything is lost is theirs to find out.
+                if lease is None and await self._losses.check(self.cursor, found, known, self.run.started_at):
+                    await self.load_cursor()
+                yield
+        finally:
+            if found.permits and not self.run.usage.requests:
+                await self._give_permit_back()
+
+    async def _open(self, owner: str) -> Opening:
+        """Acquire the lease for `owner`, unless that is "", and take note of what was found with it."""
+        context, clock = self.context, self.clock
+        # Who reads under another lease has requests of its own share of the budget.
+        budget, looks = context.client.budget, context.backpressure.needs_memory
+        permit = budget.request if owner else None
+        before = clock.monotonic()
+        found = await self._opener.open(owner, memory=looks, permit=permit)
+        if isinstance(found, Pause):
+            raise ResourcePaused(paused(found))
+        clock.note(float(found.at), before, clock.monotonic())
+        if found.sharing:
+            budget.note(found.permits, found.sharing)
+        found = replace(found, glance=context.backpressure.with_memory(found.glance, is_new=looks))
+        self.opening, self._contract = found, found.contract
+        return found
+
+    async def _give_permit_back(self) -> None:
+        """Give the permit back of a read that has sent no request. One that cannot be given back is lost."""
+        with suppress(redis.exceptions.RedisError, OSError):
+            await self.context.client.budget.give_back()
 
     def observe(
         self, records: Sequence[msgspec.Raw], *, contents: bool = False, raws: Sequence[bytes] | None = None
@@ -371,12 +395,13 @@ class PollSession:
         record: bool = False,
         packed: Packed | None = None,
         as_of: Cursor | None = None,
+        opened: Collection[str] = (),
         last: bool = False,
     ) -> bool:
         """Publish, and move to the checkpoint, in one commit; with the record of the run if it has ended.
 
-        `packed`: the result of `pack` for these changes, if it is there already. `as_of`: as in `Commit`. `last`:
-        nothing follows that needs the lease, so the commit may release it.
+        `packed`: the result of `pack` for these changes, if it is there already. `as_of`, `opened`: as in `Commit`.
+        `last`: nothing follows that needs the lease, so the commit may release it.
 
         False if nothing was written, since another run has committed one of these records since it was looked up.
 
@@ -409,6 +434,7 @@ class PollSession:
                 run=self.run.summary(self.clock.monotonic()) if record else {},
                 packed=packed,
                 as_of=as_of,
+                opened=opened,
                 release=release,
             )
             try:

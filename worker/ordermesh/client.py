@@ -82,7 +82,7 @@ class OrderMeshClient(TypedServices):
         make_http: Callable[[], Connections],
     ) -> None:
         super().__init__(self, clock)
-        self._api, self._budget, self._clock = api, budget, clock
+        self._api, self.budget, self._clock = api, budget, clock
         self.profile = profile
         self.use_headers(api.headers)
         self._sender = Sender(budget, make_http)
@@ -111,7 +111,7 @@ class OrderMeshClient(TypedServices):
         """Cancel the requests in flight, close all connections and give up the share of the budget."""
         await self._sender.aclose()
         with contextlib.suppress(redis.exceptions.RedisError, OSError):
-            await self._budget.leave()
+            await self.budget.leave()
 
     async def read_page(
         self, key: str, number: int, size: int, usage: Usage, narrowed: Mapping[str, str] | None = None
@@ -311,7 +311,7 @@ class OrderMeshClient(TypedServices):
 
     def wait_of(self, waits: Waits) -> Wait | None:
         """Return what the requests noted in `waits` wait for, or the login that they need, or the whole account."""
-        return waits.first or self._logins.first or self._budget.pause
+        return waits.first or self._logins.first or self.budget.pause
 
     async def _with_retries(self, request: Request, usage: Usage, attempts: int, *, signed: bool) -> Reply:
         try:
@@ -410,7 +410,7 @@ class OrderMeshClient(TypedServices):
                 headers["Content-Type"] = "application/json"
             response = await self._sender.send(request, headers, usage, self._api.base_url)
             if (pause := rate_limits.exhausted_for(response, self._clock.now())) is not None:
-                await self._budget.exhaust(pause)
+                await self.budget.exhaust(pause)
                 self._log_wait(LIMIT_REACHED, min(pause, MAX_EXHAUSTED))
             span.attributes["status"] = response.status_code
             return response

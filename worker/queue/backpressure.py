@@ -6,7 +6,7 @@ Nothing is lost meanwhile: changes at OrderMesh are read when polling goes on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from worker.queue.lateness import drop_command
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CHECK_SECONDS = 0.25
 """Between two checks during a read: other programs write to the same Redis, and groups come and go."""
+MEMORY_SECONDS = 1.0
+"""Seconds after which a read that begins looks at the memory of the server again: INFO takes more than the rest."""
 _MEGABYTE = 1 << 20
 _MEMORY_OF_A_BYTE = 2
 """Bytes of memory per byte of an entry at most, with the state of its record, the rounding of the allocator and the
@@ -143,11 +145,47 @@ def headroom(status: StreamStatus, marks: HighWaterMarks) -> float:
     return min(limits)
 
 
-class Backpressure:
-    """Checks the streams of one account."""
+class MemoryLook:
+    """The memory of one server as it was seen last, by all accounts of this process that have their keys there."""
 
-    def __init__(self, groups: Groups, marks: HighWaterMarks, clock: Clock) -> None:
-        self.groups, self.marks, self.clock = groups, marks, clock
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._at = clock, -float("inf")
+        self._used = self._most = 0
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it has to be looked at again."""
+        return self._clock.monotonic() - self._at >= MEMORY_SECONDS
+
+    def note(self, glance: StreamGlance) -> None:
+        """Take note of what was seen."""
+        self._used, self._most, self._at = glance.used_memory, glance.maxmemory, self._clock.monotonic()
+
+    def add_to(self, glance: StreamGlance) -> StreamGlance:
+        """Return a glance with the memory as it was seen last."""
+        return replace(glance, used_memory=self._used, maxmemory=self._most)
+
+
+class Backpressure:
+    """Checks the streams of one account. `memory`: what was seen of its server; without it each read looks."""
+
+    def __init__(
+        self, groups: Groups, marks: HighWaterMarks, clock: Clock, memory: MemoryLook | None = None
+    ) -> None:
+        self.groups, self.marks, self.clock, self._memory = groups, marks, clock, memory
+
+    @property
+    def needs_memory(self) -> bool:
+        """Whether a read that begins has to look at the memory of the server."""
+        return self.marks.memory > 0 and (self._memory is None or self._memory.is_old)
+
+    def with_memory(self, glance: StreamGlance, *, is_new: bool) -> StreamGlance:
+        """Return a glance with the memory of the server. `is_new`: it was looked at."""
+        if self._memory is None:
+            return glance
+        if is_new:
+            self._memory.note(glance)
+        return self._memory.add_to(glance)
 
     def gate(self, resource: str) -> BackpressureGate:
         """Return a gate for one read of a resource."""

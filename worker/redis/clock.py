@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ordersync_consumer.servers.cluster import ClusterClient
 from worker.clock import SystemClock
 from worker.redis.connections import answer
 from worker.telemetry.log import get_logger
@@ -28,7 +29,7 @@ class RedisClock(SystemClock):
     def __init__(self, client: Redis) -> None:
         self._client, self._log = client, get_logger()
         self._ahead_of_monotonic: float | None = None
-        self._jumped_at = -float("inf")
+        self._jumped_at = self._compared_at = -float("inf")
 
     def now(self) -> float:
         """Return the time of Redis in seconds since 1970."""
@@ -40,17 +41,30 @@ class RedisClock(SystemClock):
         """Return for how many seconds, by the monotonic clock, Redis' clock is not known to have jumped ahead."""
         return self.monotonic() - self._jumped_at
 
-    async def sync(self) -> None:
-        """Ask Redis what time it is.
+    async def sync(self, *, within: float = 0.0) -> None:
+        """Ask Redis what time it is, unless that is known since so many seconds, by the monotonic clock.
 
         Raises:
             RedisError, OSError: Redis does not answer.
 
         """
         before = self.monotonic()
+        if before - self._compared_at < within:
+            return
         seconds, micros = await answer(self._client.time())
-        after = self.monotonic()
-        self._correct(int(seconds) + int(micros) / 1e6 - (before + after) / 2, (after - before) / 2)
+        self._compare(int(seconds) + int(micros) / 1e6, before, self.monotonic())
+
+    def note(self, at: float, before: float, after: float) -> None:
+        """Correct the clock by the time of Redis that an answer has told; see `SharedClock.note`.
+
+        On a cluster another node may have told it, whose clock is another one: that says nothing.
+        """
+        if not isinstance(self._client, ClusterClient):
+            self._compare(at, before, after)
+
+    def _compare(self, at: float, before: float, after: float) -> None:
+        self._compared_at = before
+        self._correct(at - (before + after) / 2, (after - before) / 2)
 
     def _correct(self, ahead: float, uncertain: float) -> None:
         """Take over how far Redis is ahead of the monotonic clock, which is `uncertain` by so many seconds."""

@@ -50,8 +50,7 @@ class Presence:
     keys: Keys
 
     async def beat(self, beat: Beat) -> None:
-        """Write that this worker is alive, and what it reports of the account. Nothing, if Redis is full."""
-        await say_alive(self.redis, KeySpace(self.keys.prefix), beat.worker, beat.at)
+        """Write what this worker reports of the account, unless Redis is full. `say_alive` says that it is alive."""
         try:
             async with self.redis.pipeline(transaction=False) as pipe:
                 pipe.set(

@@ -111,7 +111,7 @@ async def test_an_exhausted_limit_is_a_wait(bench: BenchMaker) -> None:
     clock = WaitingClock()
     async with bench(clock=clock) as b:
         await b.poll()
-        await b.account.client._budget.exhaust(20)
+        await b.account.client.budget.exhaust(20)
         async with waiting(b, clock):
             cursor = await eventually(lambda: _waits(b))
             assert "rate limit" in cursor.wait

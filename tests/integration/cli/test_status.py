@@ -240,6 +240,7 @@ async def test_workers_come_and_go(redis_url: str) -> None:
     now, space = round(time.time(), 3), KeySpace()
     beats = [Beat(name, 1, now, now) for name in ("a", "b", "c")]
     for beat in beats:
+        await say_alive(redis, space, beat.worker, now)
         await presence.beat(beat)
     assert await presence.alive() == beats
     await presence.leave("b")
@@ -265,9 +266,11 @@ async def test_a_full_redis_keeps_the_workers_alive(own_server: Server) -> None:
     redis = connect(own_server.url)
     presence, key = Presence(redis, Keys("default")), KeySpace().worker("a")
     beat = Beat("a", 1, round(time.time(), 3), 1.0)
+    await say_alive(redis, KeySpace(), "a", beat.at)
     await presence.beat(beat)
     await redis.pexpire(key, 5000)
     await redis.config_set("maxmemory", 1)
+    await say_alive(redis, KeySpace(), "a", time.time() + 5)
     await presence.beat(replace_at(beat, time.time() + 5))
     assert await redis.pttl(key) > 5000
     assert await presence.alive() == [beat]
@@ -292,7 +295,7 @@ async def test_use_of_the_budget(bench: BenchMaker) -> None:
 async def test_the_budget_counts_what_it_grants(bench: BenchMaker) -> None:
     """Over the turn of a minute as well: what is asked for is in one of the two counts."""
     async with bench(requests_per_second=40) as b:
-        budget = b.account.client._budget
+        budget = b.account.client.budget
         for _ in range(9):
             budget.release(await budget.acquire())
         found = await b.redis.hmget(b.account.keys.budget, ["used", "before", "rate"])

@@ -141,7 +141,7 @@ async def test_connections_that_ran_dry_are_replaced(redis_url: str, sandbox: Sa
         client = OrderMeshClient(
             api=account.api,
             profile=ContractProfile(),
-            budget=desk.client._budget,
+            budget=desk.client.budget,
             clock=OwnClock(),
             make_http=cast("Callable[[], Http]", lambda: next(rest)),
         )

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ordersync_consumer.groups import Group, StreamStatus
-from worker.queue.backpressure import HighWaterMarks, evaluate, headroom
+from tests.support.scripted_server import OwnClock
+from worker.queue.backpressure import (
+    MEMORY_SECONDS,
+    Backpressure,
+    HighWaterMarks,
+    MemoryLook,
+    StreamGlance,
+    evaluate,
+    headroom,
+)
 
 MARKS = HighWaterMarks(entries=1000, bytes=1_000_000, memory=0.9, resume=0.5)
 
@@ -119,3 +128,22 @@ def test_entries_of_unknown_length_get_no_room() -> None:
     assert headroom(survey(entry_bytes=0.0, used=0, most=10_000_000), MARKS) == 1
     assert headroom(survey(0, entry_bytes=0.0), MARKS) == 1
     assert headroom(survey(0, entry_bytes=0.0), HighWaterMarks(entries=1000)) == 1000
+
+
+def test_reads_of_all_accounts_share_a_look_at_the_memory() -> None:
+    """For a second; one that goes by no mark of memory never looks, and the groups are those of its own stream."""
+    clock = OwnClock()
+    looks = MemoryLook(clock)
+    one, other, without = (
+        Backpressure(cast("Any", None), marks, clock, looks)
+        for marks in (MARKS, MARKS, HighWaterMarks(entries=1))
+    )
+    assert (one.needs_memory, without.needs_memory) == (True, False)
+    assert one.with_memory(StreamGlance(0, 0, 90, 100), is_new=True) == StreamGlance(0, 0, 90, 100)
+    assert not other.needs_memory
+    assert other.with_memory(StreamGlance(2, 1), is_new=False) == StreamGlance(2, 1, 90, 100)
+    clock.offset += MEMORY_SECONDS
+    assert other.needs_memory
+    assert Backpressure(
+        cast("Any", None), MARKS, clock
+    ).needs_memory  # of a cluster: each read looks at its own node

@@ -1,15 +1,18 @@
 -- Opens a session of a source: acquires its lease, and reads all that decides whether and how the source is read.
--- Begins with leases.lua.
--- KEYS: lease, cursor, stream, names of fields, layout, source, contract, paused, due, absent, cut, accepted, and for an
---   audit log the cursor of its parent (all of one hash tag)
--- ARGV: owner, or '' if the caller has a lease already; ms of the lease; the resource; '1' to look at the memory, else ''
+-- With that it takes a permit for the first request. Begins with leases.lua and permits.lua.
+-- KEYS: lease, cursor, stream, names of fields, layout, source, contract, paused, due, absent, cut, accepted, budget, and
+--   for an audit log the cursor of its parent (all of one hash tag)
+-- ARGV: owner, or '' if the caller has a lease already; ms of the lease; the resource; '1' to look at the memory, else '';
+--   and for a permit: requests per second, capacity, name of the worker (see permits.lua). For an audit log it is taken
+--   only if any is due.
 -- Returns {'paused', pause of the resource or '', pause of everything or ''}
 --   or {'held', owner, ms left}
 --   or {'open', fence, time of this server, layout or nil, source or nil, cursor, stream exists, names of fields exist,
 --     contract, entries in due, in absent, in cut, 1 if deletions are accepted, cursor of the parent, groups of the
---     stream, groups among them that have not read its last entry, used memory, maxmemory}. A hash is a flat list of names
---     and values; the memory is 0 if INFO is not permitted.
--- Invariants: the lease is the only key that is written, and last: an error leaves nothing behind.
+--     stream, groups among them that have not read its last entry, used memory, maxmemory, permits, workers that share the
+--     budget (0 if it was not asked)}. A hash is a flat list of names and values; the memory is 0 if INFO is not permitted.
+-- Invariants: the lease is written last: an error leaves nothing behind but a permit, which is not used then. There is no
+-- permit without the lease.
 local call = redis.call
 local owner, ms, resource = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 -- Nearly always none of these exists: one command instead of five.
@@ -71,14 +74,19 @@ if ARGV[4] ~= '' then
   end
 end
 local contract = call('HGETALL', KEYS[7])
-local parent = KEYS[13] and call('HGETALL', KEYS[13]) or {}
+local parent = KEYS[14] and call('HGETALL', KEYS[14]) or {}
 local due, absent, cut, accepted = 0, 0, 0, 0
 if is_rare then
   due, absent, cut = call('ZCARD', KEYS[9]), call('HLEN', KEYS[10]), call('HLEN', KEYS[11])
   accepted = call('HEXISTS', KEYS[12], resource)
 end
+local permits, sharing = 0, 0
+if ARGV[5] and (not KEYS[14] or due > 0) then
+  local wait
+  permits, wait, sharing = take_permits(KEYS[13], time[1] * 1000 + time[2] / 1000, ARGV[5], tonumber(ARGV[6]), 1, ARGV[7])
+end
 if owner ~= '' then
   fence = give(KEYS[1], owner, fence, holder, now, ms)
 end
 return {'open', fence, string.format('%.6f', time[1] + time[2] / 1000000), versions[1], versions[2], cursor, stream,
-  fields, contract, due, absent, cut, accepted, parent, groups, behind, used, most}
+  fields, contract, due, absent, cut, accepted, parent, groups, behind, used, most, permits, sharing}

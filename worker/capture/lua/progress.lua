@@ -1,17 +1,17 @@
 -- Commits progress with which no record changes: fields of the cursor, and the run record. It is what commit.lua writes
 -- of such a commit, in the few commands that a poll without changes is to cost; it may release the lease as well.
 -- Begins with chain.lua.
--- KEYS: lease, cursor, stream, runs (all of one hash tag)
+-- KEYS: lease, cursor, stream, runs, open (set of ids) (all of one hash tag)
 -- ARGV: msgpack of {fence, id of this commit, highest sequence that the caller knows to be given out, generation it
 --   numbers in, fields of the cursor, run record, most run records to keep, '1' to release the lease or '',
---   {id of the last commit that has changed a state, sequence} that this one goes by, or false}
+--   {id of the last commit that has changed a state, sequence} that this one goes by, or false, ids to add to open}
 --   the fields and the record: flat lists of names and values
 -- Returns {'ok', sequence of the last event}, also for a commit that was done before and whose answer was lost
 --      or {'went_back', sequence} or {'fenced', fence in force}, as commit.lua
 --      or {'conflict'}: another commit has changed a state since the commit that this one goes by.
 -- Invariants: those of commit.lua; the cursor is moved last.
 local call = redis.call
-local fence, this, known, generation, fields, run, most, release, as_of = unpack(cmsgpack.unpack(ARGV[1]))
+local fence, this, known, generation, fields, run, most, release, as_of, opened = unpack(cmsgpack.unpack(ARGV[1]))
 
 local lease = call('HMGET', KEYS[1], 'fence', 'commit')
 local is_done = lease[2] == this
@@ -37,6 +37,9 @@ if sequence > tonumber(generation) and call('EXISTS', KEYS[3]) == 0 then
 end
 if as_of and (as_of[1] ~= (counts[3] or '') or as_of[2] ~= told) then
   return {'conflict'}
+end
+for at = 1, #opened, 1000 do -- Lua's stack ends at 8000
+  call('SADD', KEYS[5], unpack(opened, at, math.min(at + 999, #opened)))
 end
 if #run > 0 then
   call('XADD', KEYS[4], 'MAXLEN', '~', most, '*', unpack(run))

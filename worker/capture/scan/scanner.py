@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from worker.capture.state.cursor import Cursor, CursorUpdate
     from worker.capture.written import Written
 
+CLOCK_SECONDS = 2.0
+"""A full scan that ends goes by a comparison of the clock that is not older: that of its opening, if it was short."""
+
 
 class Scanner:
     """One step: a window, a list with the newest first, open records, or a full scan or the next part of it.
@@ -110,7 +113,7 @@ class Scanner:
         if paginator.done and not paginator.unsettled:
             self._shown |= self._fetcher.shown
             if self._full_scan is not None:  # it may have taken hours, in which the clock was put back
-                await self._clock.sync()
+                await self._clock.sync(within=CLOCK_SECONDS)
             return await self._end()
         # Its pages may have moved as often as they were read.
         return await self._stop(stop or Stop(StopCause.OUT_OF_TIME))
@@ -260,26 +263,27 @@ class Scanner:
     ) -> bool:
         """Write how the step has ended, and the run record where that ends the run; without a result it fails.
 
-        False if a state is no longer the one that was looked up, or `as_of` is no longer the cursor. `follows`: what
-        follows needs the lease.
+        False if a state, or the cursor, is no longer as it was looked up. `follows`: what follows needs the lease.
         """
         if result is not None:
             self._session.end(result)
         ends_here = result is not None and (self._step.concludes or result.stop is not None)
-        if changes or self._step.learns:
-            await self._open.add(self._fetcher.shown)
+        opened = self._open.new(self._fetcher.shown) if changes or self._step.learns else set[str]()
         after = self._paginator.ask(self._paginator.next_step).after
         checkpoint = self._checkpoint(self._paginator.next_page, cursor, refresh, after=after)
-        return await self._session.commit(
+        done = await self._session.commit(
             checkpoint,
             changes=changes,
             letters=letters,
             where=self.resource.search,
             record=ends_here,
             as_of=as_of,
+            opened=opened,
             # Until the filter has been judged, no other worker is to read by it.
             last=ends_here and not (follows or self._progress.sanity.tests_filter),
         )
+        self._open.note_added(opened if done else ())
+        return done
 
     def _checkpoint(
         self,

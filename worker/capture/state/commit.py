@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from worker.capture.state.cursor import Cursor, CursorUpdate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from worker.capture.records.audit import AuditDelta
     from worker.capture.records.diff import Change
@@ -102,6 +102,7 @@ class Commit:
         release: The session ends with this commit, which releases the lease if it is progress only.
         as_of: The cursor that this commit goes by, if a state that was changed since speaks against it. It is checked
             if the commit is progress only.
+        opened: Ids of records that were shown as open, which are added to those of the last read of open records.
 
     """
 
@@ -124,6 +125,7 @@ class Commit:
     packed: Packed | None = None
     release: bool = False
     as_of: Cursor | None = None
+    opened: Collection[str] = ()
 
     @property
     def ends_scan(self) -> bool:

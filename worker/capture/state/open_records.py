@@ -35,9 +35,17 @@ class OpenRecords:
 
     async def add(self, shown: Iterable[str]) -> None:
         """Add the ids of records that were returned as open. Ids that this object added before are skipped."""
-        if new := set(shown) - self._added:
+        if new := self.new(shown):
             await finish(answer(self._redis.sadd(self._key, *new)))
-            self._added |= new
+            self.note_added(new)
+
+    def new(self, shown: Iterable[str]) -> set[str]:
+        """Return the ids among these that this object has not added."""
+        return set(shown) - self._added
+
+    def note_added(self, new: Iterable[str]) -> None:
+        """Note that a commit has added these ids."""
+        self._added.update(new)
 
     async def record(self, changes: Iterable[Change], scope: RecordScope, cursor: Cursor) -> None:
         """Add the open records among changes that reads by id will publish, if the list is read by status.

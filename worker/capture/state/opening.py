@@ -1,4 +1,4 @@
-"""Opens a session: its lease, and all that decides whether and how the source is read, in one call of Redis.
+"""Opens a session: its lease, all that decides whether and how the source is read, and a permit, in one call of Redis.
 
 A poll that finds nothing new is what a worker does nearly all the time, so it must not ask for each of these alone.
 """
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from worker.capture.resources import Captured
     from worker.capture.state.pauses import Pause
     from worker.keys import Keys
+    from worker.ordermesh.http.budget import PermitRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Opening:
         accepts_deletes: A person has accepted that the next full scan may delete any number of records.
         parent: The fields of the cursor of the parent of an audit log.
         glance: The groups of the stream, and the memory of Redis.
+        permits: Requests that the budget of the account has granted.
+        sharing: Workers that share the budget; 0 if it was not asked.
 
     """
 
@@ -62,32 +65,43 @@ class Opening:
     accepts_deletes: bool
     parent: Mapping[bytes, bytes]
     glance: StreamGlance
+    permits: int = 0
+    sharing: int = 0
 
 
 class Opener:
     """Opens sessions of one source of one account."""
 
     def __init__(self, redis: Redis, keys: Keys, source: Captured) -> None:
-        self._script = scripts.load(redis, "worker.capture", "open", begin=("leases",))
+        self._script = scripts.load(
+            redis, "worker.capture", "open", begin=("leases", "worker.ordermesh:permits")
+        )
         self._name = name = source.name
         self._keys = [
             keys.lease(name), keys.cursor(name), keys.stream(name), keys.fields(name), keys.layout, keys.source,
             keys.contract, keys.paused, keys.refresh_queue(name), keys.unconfirmed_deletes(name),
-            keys.cut_logs(name), keys.accepted,
+            keys.cut_logs(name), keys.accepted, keys.budget,
         ]  # fmt: skip
         if isinstance(source, AuditLog):
             self._keys.append(keys.cursor(source.parent.name))
 
-    async def open(self, owner: str, *, memory: bool) -> Opening | Pause:
+    async def open(self, owner: str, *, memory: bool, permit: PermitRequest | None = None) -> Opening | Pause:
         """Acquire the lease for `owner`, unless that is "", and return what was found; or the pause of the source.
 
-        `memory`: look at the memory of Redis.
+        `memory`: look at the memory of Redis. `permit`: take a permit for the first request; of audit logs only if any
+        is due.
 
         Raises:
             LeaseHeld: Another owner holds the lease.
 
         """
-        args: list[str | int] = [owner, lease.milliseconds(), self._name, "1" if memory else ""]
+        args: list[str | float] = [
+            owner,
+            lease.milliseconds(),
+            self._name,
+            "1" if memory else "",
+            *(permit or ()),
+        ]
         status, *found = await finish(self._script(keys=self._keys, args=args))
         if status == b"held":
             raise LeaseHeld(self._name, text_of(found[0]), found[1] / 1000)
@@ -112,6 +126,8 @@ def _opening(answer: Sequence[Any]) -> Opening:
         accepted,
         parent,
         *glance,
+        permits,
+        sharing,
     ) = answer
     return Opening(
         fence=fence,
@@ -128,6 +144,8 @@ def _opening(answer: Sequence[Any]) -> Opening:
         accepts_deletes=bool(accepted),
         parent=_mapping(parent),
         glance=StreamGlance(*glance),
+        permits=permits,
+        sharing=sharing,
     )
 
 

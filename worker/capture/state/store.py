@@ -113,7 +113,7 @@ class StateStore:
             for item in self._follow_ups
         )
         name = resource.name
-        self._seen = keys.states(name)
+        self._seen, self._open = keys.states(name), keys.open(name)
         self._commit_keys = [
             keys.lease(lease or name),
             keys.cursor(name),
@@ -312,6 +312,8 @@ class StateStore:
         """
         if commit.is_progress:
             return await self._commit_progress(commit)
+        if commit.opened:
+            await finish(answer(self._redis.sadd(self._open, *commit.opened)))
         changes, buckets, refresh = commit.changes, commit.buckets, commit.refresh
         lasts = await self._last_of(changes, buckets) if self._payload.previous else {}
         befores = await self._within_of(changes, buckets) if self._has_nested else {}
@@ -364,15 +366,15 @@ class StateStore:
             RUNS_KEPT,
             "1" if commit.release else "",
             as_of,
+            list(commit.opened),
         ]
         lease, cursor, stream, _, runs, *_ = self._commit_keys
         with tracing.span("commit", account=self._keys.account, resource=self._resource.name, events=0):
             if not commit.ends_scan:
                 await self.scan_marks.flush()
+            keys = [lease, cursor, stream, runs, self._open]
             status, *told = await finish(
-                run_confirmed(
-                    self._redis, self._progress, [lease, cursor, stream, runs], [packb(args)], self._replicas
-                )
+                run_confirmed(self._redis, self._progress, keys, [packb(args)], self._replicas)
             )
         return self._judge(commit, status, told[0] if told else b"0", known)
 

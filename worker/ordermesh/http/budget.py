@@ -2,16 +2,17 @@
 
 It has two limits: requests per second, a token bucket in one script, and concurrent requests, which the workers share
 equally. At high rates a worker takes permits for some milliseconds at a time, so that it does not call Redis for each
-page.
+page. The permit for the first request of a poll comes with the script that opens the poll.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
+from worker.cancellation import finish
 from worker.errors import RateLimited
 from worker.ordermesh.http.waits import Wait, WaitTime
 from worker.redis import scripts
@@ -19,6 +20,8 @@ from worker.redis.connections import answer
 from worker.redis.stored import number_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis.asyncio import Redis
 
     from worker.clock import Clock
@@ -84,6 +87,14 @@ class Grant:
     slot: object
 
 
+class PermitRequest(NamedTuple):
+    """What a script takes the permit for one request with; see `lua/permits.lua`."""
+
+    requests_per_second: float
+    capacity: int
+    worker_id: str
+
+
 class Budget:
     """Grants requests within the limits of an account."""
 
@@ -101,7 +112,7 @@ class Budget:
         self._rate, self._max_concurrency = requests_per_second, max_concurrency
         self._capacity = max(max_concurrency, int(requests_per_second * _BLOCK_SECONDS * 4))
         self._block = max(1, int(requests_per_second * _BLOCK_SECONDS))
-        self._script = scripts.load(redis, "worker.ordermesh", "budget")
+        self._script = scripts.load(redis, "worker.ordermesh", "budget", begin=("permits",))
         self._exhaust = scripts.load(redis, "worker.ordermesh", "exhaust_budget")
         self._slots = anyio.CapacityLimiter(max_concurrency)
         self._request_lock = anyio.Lock()
@@ -163,7 +174,39 @@ class Budget:
 
     async def leave(self) -> None:
         """Give this worker's share to the others at once, instead of after some seconds without a request."""
-        await self._script(keys=[self._keys.budget], args=[self._rate, self._capacity, 0, self._worker_id])
+        await self._ask(0)
+
+    @property
+    def request(self) -> PermitRequest | None:
+        """What another script takes the permit for the next request with; None if one is there."""
+        if self._permits and self._clock.monotonic() < self._permits_until:
+            return None
+        return PermitRequest(self._rate, self._capacity, self._worker_id)
+
+    def note(self, granted: int, sharing: int) -> None:
+        """Take over the permits that another script was granted; `sharing`: the workers that share the budget."""
+        now = self._clock.monotonic()
+        self._permits = granted + (self._permits if now < self._permits_until else 0)
+        self._permits_until = now + _KEEP_SECONDS
+        self._share(sharing)
+
+    async def give_back(self) -> None:
+        """Give a permit back that was granted and is not needed, unless it was used."""
+        if self._permits:
+            self._permits -= 1
+            await finish(self._ask(-1))
+
+    async def _ask(self, requests: int) -> Sequence[int]:
+        args: list[str | float] = [self._rate, self._capacity, requests, self._worker_id]
+        answered: Sequence[int] = await self._script(keys=[self._keys.budget], args=args)
+        return answered
+
+    def _share(self, sharing: int) -> None:
+        """Note how many workers share the budget, and so the concurrent requests."""
+        self._sharing = sharing
+        share = max(1, self._max_concurrency // sharing)
+        if self._slots.total_tokens != share:
+            self._slots.total_tokens = share
 
     def _take_permit(self) -> bool:
         # Old permits expire: used together later, they would be a burst that exceeds the rate.
@@ -174,14 +217,8 @@ class Budget:
 
     async def _request_permits(self) -> None:
         """Request permits once; wait if none was granted."""
-        granted, wait_ms, sharing = await self._script(
-            keys=[self._keys.budget],
-            args=[self._rate, self._capacity, self._block, self._worker_id],
-        )
-        self._sharing = sharing
-        share = max(1, self._max_concurrency // sharing)
-        if self._slots.total_tokens != share:
-            self._slots.total_tokens = share
+        granted, wait_ms, sharing = await self._ask(self._block)
+        self._share(sharing)
         if granted:
             self._permits, self._permits_until = granted, self._clock.monotonic() + _KEEP_SECONDS
             return

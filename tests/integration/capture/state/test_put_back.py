@@ -216,7 +216,7 @@ async def test_a_scan_during_which_nobody_looks_at_the_clock(
     class Unaware(Settable):
         moved = 0.0
 
-        async def sync(self) -> None:
+        async def sync(self, **_: Any) -> None:
             self.offset = self.moved
 
     clock = Unaware()

@@ -14,7 +14,7 @@ from tests.support.scripted_server import OwnClock
 from tests.support.waiting import PATIENCE, eventually
 from worker.clock import Clock, SystemClock
 from worker.keys import Keys
-from worker.ordermesh.http.budget import LIMIT_REACHED, Budget
+from worker.ordermesh.http.budget import LIMIT_REACHED, Budget, use_of
 from worker.ordermesh.http.waits import Wait, WaitTime
 from worker.redis import scripts
 from worker.redis.connections import connect
@@ -62,7 +62,7 @@ class GrantLog:
     """Counts what the script grants, by the clock of Redis."""
 
     def __init__(self, db: Redis) -> None:
-        self._script = scripts.load(db, "worker.ordermesh", "budget")
+        self._script = scripts.load(db, "worker.ordermesh", "budget", begin=("permits",))
         self.grants: list[tuple[float, int]] = []
         self._db = db
 
@@ -128,7 +128,7 @@ async def test_keys_expire(db: Redis) -> None:
 
 
 async def test_a_request_costs_three_commands(db: Redis) -> None:
-    """Beside the call of the script: the time, one read and one write; in a new minute two more."""
+    """Beside the call of the script: the time, one read and one write; in a new minute one more."""
     log = GrantLog(db)
     await log.ask(1000, 40, 1)
     await db.config_resetstat()
@@ -139,7 +139,7 @@ async def test_a_request_costs_three_commands(db: Redis) -> None:
     assert {name: calls.get(name, 0) for name in ("evalsha", "hmget", "zadd", "zcard")} == {
         "evalsha": 20, "hmget": 20, "zadd": 0, "zcard": 0,
     }  # fmt: skip
-    assert calls["hset"] <= 21
+    assert calls["hset"] == 20
     assert calls.get("pexpire", 0) <= 1
 
 
@@ -149,6 +149,33 @@ async def test_a_slow_budget_is_kept_until_it_is_full(db: Redis, rate: float) ->
     log = GrantLog(db)
     await log.ask(rate, 4, 1)
     assert await db.pttl(KEYS.budget) > min(390_000, 29 * 86_400_000)
+
+
+@pytest.mark.parametrize("capacity", [1, 4])
+async def test_what_is_given_back_is_granted_again(db: Redis, capacity: int) -> None:
+    """Once: the bucket never has more than its capacity, and a request that was not sent is not counted."""
+    log = GrantLog(db)
+    assert (await log.ask(0.001, capacity, capacity))[0] == capacity
+    assert (await log.ask(0.001, capacity, 1))[0] == 0
+    await log.ask(0.001, capacity, -1)
+    assert (await use_of(db, KEYS, await redis_time(db))).requests == capacity - 1
+    assert [(await log.ask(0.001, capacity, 1))[0] for _ in range(2)] == [1, 0]
+    for _ in range(3 * capacity):  # more often than it was granted
+        await log.ask(0.001, capacity, -1)
+    assert (await log.ask(0.001, capacity, 100))[0] == capacity
+
+
+async def test_only_a_permit_that_was_not_used_is_given_back(budget: Maker, db: Redis) -> None:
+    """Whoever has sent the request instead: what was sent is never granted again."""
+    worker = budget(rate=0.001, concurrency=1)
+    script = GrantLog(db)
+    (granted, _, sharing) = await script.ask(0.001, 1, 1, "w1")
+    worker.note(granted, sharing)
+    assert worker.request is None  # the next read need not take another one
+    await use(worker)
+    await worker.give_back()
+    assert (await script.ask(0.001, 1, 1, "w1"))[0] == 0
+    assert worker.statistics().granted == 1
 
 
 # Workers
