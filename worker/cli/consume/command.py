@@ -76,12 +76,12 @@ class ConsumeOptions(GroupOptions):
     show_default=True,
     help="Largest number of events that CMD gets at a time.",
 )
-@parallel_option("CMDs that run at the same time")
+@parallel_option(help="Number of CMDs that run at the same time.")
 @max_deliveries_option("attempts")
 @begin_option
 @click.option("--stay", is_flag=True, help="Keep CMD running; it answers each event with a line.")
 @once_option
-@grace_option("CMD has to finish when `consume` stops")
+@grace_option(help="Seconds that CMD has to finish when `consume` stops.")
 @click.option(
     "--pass-env",
     metavar="NAME",

@@ -69,11 +69,9 @@ begin_option = click.option(
 once_option = click.option("--once", "--no-wait", is_flag=True, help="Exit when no events are left.")
 
 
-def parallel_option(what: str) -> Callable[[Any], Any]:
-    """Return the option with the number of `what`."""
-    return click.option(
-        "--parallel", type=click.IntRange(1), default=1, show_default=True, help=f"Number of {what}."
-    )
+def parallel_option(*, help: str) -> Callable[[Any], Any]:  # noqa: A002 - the list of words looks for this name
+    """Return the option with the number of what runs at the same time, with its help text."""
+    return click.option("--parallel", type=click.IntRange(1), default=1, show_default=True, help=help)
 
 
 def max_deliveries_option(attempts: str) -> Callable[[Any], Any]:
@@ -87,12 +85,6 @@ def max_deliveries_option(attempts: str) -> Callable[[Any], Any]:
     )
 
 
-def grace_option(what: str) -> Callable[[Any], Any]:
-    """Return the option with the time for `what`, such as "CMD has to finish"."""
-    return click.option(
-        "--grace",
-        type=click.FloatRange(0),
-        default=20.0,
-        show_default=True,
-        help=f"Seconds that {what}.",
-    )
+def grace_option(*, help: str) -> Callable[[Any], Any]:  # noqa: A002 - as above
+    """Return the option with the time that the command has to end in order, with its help text."""
+    return click.option("--grace", type=click.FloatRange(0), default=20.0, show_default=True, help=help)

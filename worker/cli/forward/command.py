@@ -69,7 +69,7 @@ class ForwardOptions(GroupOptions):
     type=click.IntRange(1),
     help="Send lists of up to N events, in the batched format of CloudEvents.  [default: one event in each request]",
 )
-@parallel_option("requests at the same time")
+@parallel_option(help="Number of requests at the same time.")
 @click.option(
     "--timeout",
     type=click.FloatRange(0.1, 600),
@@ -80,7 +80,7 @@ class ForwardOptions(GroupOptions):
 @max_deliveries_option("attempts that the receiver refuses")
 @begin_option
 @once_option
-@grace_option("running requests have to finish when `forward` stops")
+@grace_option(help="Seconds that running requests have to finish when `forward` stops.")
 @click.option("--allow-http", is_flag=True, help="Permit http:// to other machines.")
 @account_option
 def command(*, several: int | None, allow_http: bool, **options: Any) -> None:
