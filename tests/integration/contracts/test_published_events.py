@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,12 +25,23 @@ DEPLOY = ROOT / "deploy"
 PARSE = """
 import { createRequire } from "node:module";
 const { Parser, fromFile } = createRequire(process.argv[2] + "/")("@asyncapi/parser");
-const { document, diagnostics } = await fromFile(new Parser(), process.argv[3]).parse();
-const problems = diagnostics.filter((each) => each.severity <= 1).map((each) => each.message);
-const channels = Object.fromEntries((document?.channels().all() ?? []).map(
-  (each) => [each.address(), each.messages().all().map((message) => message.name())]));
-console.log(JSON.stringify({ problems, channels }));
+const found = {};
+for (const file of process.argv.slice(3)) {
+  const { document, diagnostics } = await fromFile(new Parser(), file).parse();
+  const problems = diagnostics.filter((each) => each.severity <= 1).map((each) => each.message);
+  const channels = Object.fromEntries((document?.channels().all() ?? []).map(
+    (each) => [each.address(), each.messages().all().map((message) => message.name())]));
+  found[file] = { problems, channels };
+}
+console.log(JSON.stringify(found));
 """
+MISTAKES = {
+    "action: send": "action: publish",
+    "./schemas/order.1.json": "./schemas/order.9.json",
+    "#/components/messages/orderUpdated'\n": "#/components/messages/orderChanged'\n",
+    "protocol: redis": "protokoll: redis",
+}
+"""What is written in the document, and a mistake instead."""
 
 
 @cache
@@ -108,47 +118,41 @@ async def test_letters_of_events_keep_to_the_schema(bench: BenchMaker) -> None:
 
 
 @pytest.fixture(scope="module")
-def parser() -> Path:
-    """A `node_modules` with the parser of AsyncAPI in it."""
-    return modules_with("@asyncapi/parser@3")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the parser of AsyncAPI says of the document ("") and of those with a mistake: problems, and channels.
 
-
-def parse(parser: Path, document: Path, script: Path) -> Any:
-    """What the parser says of a document: its problems, and its channels with the names of their messages."""
-    script.write_text(PARSE, encoding="utf-8")
+    The channels are given with the names of their messages. One process parses all documents.
+    """
+    modules, folder = modules_with("@asyncapi/parser@3"), tmp_path_factory.mktemp("documents")
+    (folder / "parse.mjs").write_text(PARSE, encoding="utf-8")
+    shutil.copytree(DEPLOY / "schemas", folder / "schemas")
+    text, files = (DEPLOY / "asyncapi.yaml").read_text(encoding="utf-8"), {"": DEPLOY / "asyncapi.yaml"}
+    for number, (written, instead) in enumerate(MISTAKES.items()):
+        assert written in text
+        files[written] = folder / f"{number}.yaml"
+        files[written].write_text(text.replace(written, instead), encoding="utf-8")
     done = subprocess.run(
-        ["node", str(script), str(parser), str(document)],
+        ["node", str(folder / "parse.mjs"), str(modules), *map(str, files.values())],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=2.5 * PATIENCE,  # five documents
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    return json.loads(done.stdout)
+    found = json.loads(done.stdout)
+    return {written: found[str(file)] for written, file in files.items()}
 
 
-def test_the_document_is_valid(parser: Path, tmp_path: Path) -> None:
+def test_the_document_is_valid(parsed: dict[str, Any]) -> None:
     """The parser of AsyncAPI finds neither an error nor a warning, and every stream with its events."""
-    found = parse(parser, DEPLOY / "asyncapi.yaml", tmp_path / "parse.mjs")
-    assert found["problems"] == []
-    assert len(found["channels"]) == 2 * len(CAPTURED)
-    orders = found["channels"]["ordersync:{account}:stream:orders"]
+    assert parsed[""]["problems"] == []
+    channels = parsed[""]["channels"]
+    assert len(channels) == 2 * len(CAPTURED)
+    orders = channels["ordersync:{account}:stream:orders"]
     assert {"io.ordermesh.order.snapshot", "io.ordermesh.order.updated"} <= set(orders)
 
 
-@pytest.mark.parametrize(
-    ("written", "instead"),
-    [
-        ("action: send", "action: publish"),
-        ("./schemas/order.1.json", "./schemas/order.9.json"),
-        ("#/components/messages/orderUpdated'\n", "#/components/messages/orderChanged'\n"),
-        ("protocol: redis", "protokoll: redis"),
-    ],
-)
-def test_the_parser_would_tell(parser: Path, tmp_path: Path, written: str, instead: str) -> None:
+@pytest.mark.parametrize("written", MISTAKES)
+def test_the_parser_would_tell(parsed: dict[str, Any], written: str) -> None:
     """A document with a mistake in it is told to be wrong."""
-    shutil.copytree(DEPLOY / "schemas", tmp_path / "schemas")
-    text = (DEPLOY / "asyncapi.yaml").read_text(encoding="utf-8")
-    assert written in text
-    (tmp_path / "asyncapi.yaml").write_text(text.replace(written, instead), encoding="utf-8")
-    assert parse(parser, tmp_path / "asyncapi.yaml", tmp_path / "parse.mjs")["problems"]
+    assert parsed[written]["problems"]
