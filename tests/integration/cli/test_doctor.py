@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -284,6 +285,31 @@ async def test_a_clock_that_is_off(bench: BenchMaker, offset: float, level: str,
             (finding,) = [one async for one in check_clock(b.account, found, ClockAt(offset))]
             assert (finding.level.value, words in finding.text) == (level, True)
             assert bool(finding.advice) is (level != "ok")
+
+
+class ClockOfASlowRequest(SystemClock):
+    """A clock by which the request between its first two looks takes two minutes."""
+
+    def __init__(self) -> None:
+        self._passed = -120.0
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        passed, self._passed = self._passed, 0.0
+        return super().now() + passed
+
+
+@pytest.mark.anyio
+async def test_a_slow_answer_is_no_clock_that_is_off(bench: BenchMaker) -> None:
+    """The gateway may have written it at any time of the request: how far off its clock may be is said."""
+    with SandboxServer(orders=3) as sandbox:
+        async with bench(sandbox, probe=True) as b:
+            found = {"orders": await b.account.capabilities.probe(ORDERS)}
+            (finding,) = [one async for one in check_clock(b.account, found, ClockOfASlowRequest())]
+            assert finding.level.value == "ok"
+            agrees = re.search(r"agrees with ours within (\d+) s", finding.text)
+            assert agrees is not None
+            assert int(agrees[1]) >= 120
 
 
 @pytest.mark.parametrize("operation", ["clients.token", "orders.search"])
