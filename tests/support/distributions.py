@@ -11,6 +11,12 @@ from tests.support.node import INSTALLING, installing
 from tests.support.tools import missing
 
 
+def pip_into(folder: Path) -> tuple[str, ...]:
+    """The command that installs distributions into a folder. Python compiles the few modules that a test imports."""
+    options = ("--quiet", "--no-compile", "--disable-pip-version-check", "--upgrade", "--target", str(folder))
+    return (sys.executable, "-m", "pip", "install", *options)
+
+
 def distributions(name: str, *requirements: str, seconds: float = INSTALLING) -> Path:
     """A folder with these distributions and what they need, kept between runs. The test ends where they cannot be had.
 
@@ -19,10 +25,9 @@ def distributions(name: str, *requirements: str, seconds: float = INSTALLING) ->
     with installing(name) as folder:
         packages, done = folder / "packages", folder / "done"
         if not done.exists():
-            quiet = ("--quiet", "--disable-pip-version-check", "--upgrade", "--target", str(packages))
             try:
                 subprocess.run(
-                    [sys.executable, "-m", "pip", "install", *quiet, *requirements],
+                    [*pip_into(packages), *requirements],
                     capture_output=True,
                     timeout=seconds,
                     check=True,

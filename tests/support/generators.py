@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support.distributions import pip_into
 from tests.support.node import INSTALLING, install, installing, modules_with
 from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
@@ -47,8 +47,12 @@ def large_npm_tools() -> Path:
 def python_tools() -> Path:
     """A folder with the packages of PyPI, for PYTHONPATH: they are no dependencies of this project."""
     with installing("pypi-tools") as folder:
-        command = (sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(folder))
-        install(folder, tuple(f"{name}=={version}" for name, version in PYPI.items()), command, INSTALLING)
+        install(
+            folder,
+            tuple(f"{name}=={version}" for name, version in PYPI.items()),
+            pip_into(folder),
+            INSTALLING,
+        )
     return folder
 
 

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support.distributions import pip_into
 from tests.support.generators import script
 from tests.support.node import install, installing, modules_with
 from tests.support.paths import ROOT
@@ -67,8 +68,7 @@ def rendered(*values: dict[str, Any], version: str = "1.37") -> tuple[list[dict[
     had.
     """
     with installing("helm") as folder:
-        command = (sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(folder))
-        install(folder, PACKAGES, command, 300)
+        install(folder, PACKAGES, pip_into(folder), 300)
     task = {"chart": str(CHART), "values": values, "version": version, "custom": list(CUSTOM)}
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT],
