@@ -24,8 +24,9 @@ install: $(VENV)/.installed  ## Create .venv with the locked dependencies
 run: $(VENV)/.installed  ## Start an embedded Valkey, a sandbox OrderMesh and the daemon; Ctrl-C stops all three
 	@exec $(BIN)/ordersync run --sandbox
 
+# More processes than the two cores that CI has: a test with a daemon waits for half of its time.
 test: lint types imports  ## Run lint, types, imports and all tests (PYTEST="...": options of pytest)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST)
 
 lint: $(VENV)/.installed  ## Check style, formatting and wording (ruff, word list)
 	@$(BIN)/ruff check .
