@@ -14,7 +14,7 @@ import redis.exceptions
 from ordersync_consumer.redaction import words_of
 from ordersync_consumer.server_state import is_passing
 from worker.admin.finding import Finding, Severity
-from worker.config.settings import hide_password
+from worker.config.urls import hide_password
 from worker.errors import RedisFull, RedisUnavailable
 from worker.redis.connections import connect
 from worker.redis.refusals import explain, is_full

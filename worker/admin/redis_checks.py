@@ -12,7 +12,7 @@ from ordersync_consumer.servers.cluster import servers_of
 from ordersync_consumer.servers.topology import SlotUnavailable
 from worker.admin.clock_checks import judge_offset
 from worker.admin.finding import Finding, Severity
-from worker.config.settings import hide_password
+from worker.config.urls import hide_password
 from worker.redis.connections import connect, version_of
 from worker.redis.facts import evicted, eviction_words
 from worker.redis.refusals import unusable

@@ -19,7 +19,7 @@ from worker.cli.common.output import say, say_json_text, say_lines
 from worker.cli.common.params import RESOURCE, account_option, is_given
 from worker.cli.common.redis import note_refusal
 from worker.cli.render.events import STATUS, event_line, status_of
-from worker.config.settings import Settings, hide_password
+from worker.config.urls import hide_password
 from worker.errors import RedisUnavailable, SettingsError
 from worker.queue.search import EventSearch
 from worker.redis.connections import connect
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from ordersync_consumer.envelope import Event
     from worker.cli.common.output import Line
+    from worker.config.settings import Settings
     from worker.errors import DataError
 
 _ENTRY_ID = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")

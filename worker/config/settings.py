@@ -9,10 +9,8 @@ not discovered by a missing order.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import unquote_plus
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -50,6 +48,7 @@ from worker.config.sources import (
     given_names,
     secrets_folder,
 )
+from worker.config.urls import hide_password
 from worker.config.values import SecretKeys, account_name, keys_of, without_line_end
 from worker.errors import SettingsError
 
@@ -222,18 +221,6 @@ def load(**arguments: Any) -> Settings:
     except SourceError as error:
         where = ", ".join(name for name in _MAPS if name in given) or "Settings"
         raise SettingsError(f"{where}: {error.__cause__ or error}. Write maps as JSON.") from None
-
-
-def hide_password(url: str) -> str:
-    """Return a URL with its password, including one in the query of a Redis URL, replaced by asterisks."""
-    url = re.sub(r"(?<=[?&])([^=&#]*)=([^&#]*)", _without_value, url)
-    # A password may hold any character, so all up to the last @ is hidden.
-    return re.sub(r"^([\w+.-]+://[^/@:?#]*):.*@", r"\1:***@", url, flags=re.DOTALL)
-
-
-def _without_value(found: re.Match[str]) -> str:
-    secret = re.search(r"(?i)pass|pwd|secret|token|key|auth|cred", unquote_plus(found[1]))
-    return f"{found[1]}=***" if secret else found[0]
 
 
 def variable_names() -> dict[str, str]:

@@ -24,7 +24,7 @@ from ordersync_consumer.servers.connection import Following
 from ordersync_consumer.servers.topology import SlotUnavailable
 from worker.backoff import Backoff
 from worker.config.file_trust import why_foreign
-from worker.config.settings import hide_password
+from worker.config.urls import hide_password
 from worker.errors import RedisUnavailable, SettingsError
 from worker.redis.refusals import explain
 from worker.telemetry.log import get_logger

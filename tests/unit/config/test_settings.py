@@ -230,29 +230,6 @@ def test_a_secret_file_that_is_no_text(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert refusal(monkeypatch).startswith(f"A secret file in {tmp_path} is not valid UTF-8")
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://host:6379/0", "redis://host:6379/0"),
-        ("redis://:p%40ss@host:6379/0", "redis://:***@host:6379/0"),
-        ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
-        ("redis://:hun/ter2@host:6379/0", "redis://:***@host:6379/0"),
-        ("redis://user:hun@t/er2?x@host", "redis://user:***@host"),
-        ("redis://host/0?ssl_password=hunter2&db=1", "redis://host/0?ssl_password=***&db=1"),
-        ("redis://host/0?pass%77ord=hunter2", "redis://host/0?pass%77ord=***"),
-        ("rediss+x://:hunter2@host", "rediss+x://:***@host"),
-        (
-            "redis+sentinel://u:hun%2Cter2@h1:1,h2:2/shop/0?sentinel_password=hunter2",
-            "redis+sentinel://u:***@h1:1,h2:2/shop/0?sentinel_password=***",
-        ),
-        ("rediss+cluster://u:hunter2@h1:1,h2:2", "rediss+cluster://u:***@h1:1,h2:2"),
-    ],
-)
-def test_passwords_of_urls_are_hidden(url: str, shown: str) -> None:
-    """What tells where Redis is stays readable."""
-    assert settings.hide_password(url) == shown
-
-
 def test_variable_names_are_all_names() -> None:
     """Each one has a meaning, and those of DESIGN section 9 are among them."""
     names = settings.variable_names()

@@ -13,7 +13,7 @@ from ordersync_consumer import resources
 from worker.cli.common.output import ask, complain
 from worker.clock import parse_time
 from worker.config.resources import RESOURCES
-from worker.config.settings import hide_password
+from worker.config.urls import hide_password
 from worker.errors import RedisFull, RedisUnavailable, SettingsError
 from worker.redis.connections import connect
 from worker.redis.refusals import unusable, writes_refused

@@ -14,7 +14,7 @@ from ordersync_consumer.redaction import words_of
 from worker.cli.common.options import pick_account
 from worker.cli.consume.batches import EventFeed
 from worker.clock import SystemClock
-from worker.config.settings import hide_password
+from worker.config.urls import hide_password
 from worker.errors import ConsumerReplaced, RedisUnavailable, SettingsError
 from worker.redis.connections import connect, wait_until_up
 from worker.redis.running import running_redis_url

@@ -29,7 +29,8 @@ from worker.cli.run.serving import Serving, sample_of
 from worker.clock import SystemClock
 from worker.config.resources import SANDBOX_ACCOUNT
 from worker.config.secret_files import advice_on, exposed_files
-from worker.config.settings import Settings, hide_password, load
+from worker.config.settings import Settings, load
+from worker.config.urls import hide_password
 from worker.errors import LoginRejected, OrderMeshError, RedisFull, RedisUnavailable, SourceMoved
 from worker.redis import embedded
 from worker.redis.connections import check_queue_address, check_server, wait_until_up

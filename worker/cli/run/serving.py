@@ -22,7 +22,7 @@ from worker.capture.state.source import check_source
 from worker.cli.run.account_watch import FEW_ACCOUNTS, AccountWatch
 from worker.config.difference import difference, with_fixed
 from worker.config.resources import SANDBOX_ACCOUNT
-from worker.config.settings import hide_password
+from worker.config.urls import hide_password
 from worker.errors import LoginRejected, OrderMeshError, RedisUnavailable, SettingsError
 from worker.ordermesh.contract.configured import contract_of
 from worker.redis.connections import answer, check_queue_address, connect, wait_until_up

@@ -16,7 +16,7 @@ import msgspec
 
 from worker.cancellation import end
 from worker.config.sections import EmbeddedSettings
-from worker.config.settings import hide_password
+from worker.config.urls import hide_password
 from worker.errors import RedisUnavailable, SettingsError
 from worker.redis.embedded import launch, private, record
 from worker.redis.embedded.processes import Process, is_alive, look, send, works_in
