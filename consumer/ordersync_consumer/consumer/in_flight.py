@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
-import anyio
 from redis.exceptions import RedisError
 
 from ordersync_consumer import envelope
 from ordersync_consumer.consumer.acks import AckBatcher
 from ordersync_consumer.consumer.dead_letter_writer import DeadLetterWriter, PendingDeadLetter
 from ordersync_consumer.consumer.delivery import Delivery, DeliveryState, explain
+from ordersync_consumer.consumer.due_timer import DueTimer
 from ordersync_consumer.consumer.keyed_queue import KeyedQueue
 from ordersync_consumer.consumer.pending_entries import PendingEntries
+from ordersync_consumer.consumer.phase import Phase
 from ordersync_consumer.consumer.statistics import Counts, Statistics
 from ordersync_consumer.errors import DataError, OrdersyncError
 from ordersync_consumer.redaction import words_of
@@ -44,24 +44,7 @@ _MAX_BLOCKED = 10
 
 # In Python 3.11 a look-up in an enumeration takes longer than a call: none of them for each event.
 _OPEN, _ANSWERED = DeliveryState.OPEN, DeliveryState.ANSWERED
-
-
-class _Phase(IntEnum):
-    """The life of a consumer; it only moves on."""
-
-    CREATED = 0
-    """It is not connected yet."""
-    FETCHING = 1
-    """Entries are fetched and handed out."""
-    EXHAUSTED = 2
-    """Nothing is left to fetch; what is in flight is handed out."""
-    STOPPING = 3
-    """Nothing is handed out any more; deliveries can still be answered."""
-    ENDED = 4
-    """Deliveries can no longer be answered."""
-
-
-_CREATED, _EXHAUSTED, _STOPPING, _ENDED = _Phase.CREATED, _Phase.EXHAUSTED, _Phase.STOPPING, _Phase.ENDED
+_CREATED, _EXHAUSTED, _STOPPING, _ENDED = Phase.CREATED, Phase.EXHAUSTED, Phase.STOPPING, Phase.ENDED
 
 
 class InFlight:
@@ -88,7 +71,7 @@ class InFlight:
         clock: Clock,
     ) -> None:
         self._options, self._log, self._clock = options, log, clock
-        self._queue, self._counts, self._phase = KeyedQueue(clock.monotonic), Counts(), _Phase.CREATED
+        self._queue, self._counts, self._phase = KeyedQueue(clock.monotonic), Counts(), Phase.CREATED
         self._pending = PendingEntries(
             group, options, retry=retry, log=log, clock=clock, counts=self._counts, on_lost=self._on_lost
         )
@@ -105,12 +88,13 @@ class InFlight:
             client, options, retry=retry, clock=clock, on_written=self._on_dead_letter
         )
         self.request_acks = self._acks.request
-        self._work, self._capacity, self._due_changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._work, self._capacity = asyncio.Event(), asyncio.Event()
+        self._due = DueTimer(self._queue, clock, on_due=self._changed)
 
     @property
     def background(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
         """What must run, until cancelled, as long as the consumer does."""
-        return self._acks.run, self._dead_letters.run, self._pending.renew, self._wake
+        return self._acks.run, self._dead_letters.run, self._pending.renew, self._due.run
 
     def statistics(self) -> Statistics:
         """Return the counters and the numbers of deliveries in flight."""
@@ -349,58 +333,35 @@ class InFlight:
         """Wake every task that waits for work, for capacity or for the next due time."""
         self._work.set()
         self._capacity.set()
-        if self._queue.next_due() is not None:
-            self._due_changed.set()
-
-    # In the background
-
-    async def _wake(self) -> None:
-        """Let deliveries be handed out again when their pause is over."""
-        while True:
-            self._due_changed.clear()
-            due, now = self._queue.next_due(), self._clock.monotonic()
-            if due is None:
-                await self._due_changed.wait()
-            elif due <= now:
-                self._queue.wake()
-                self._changed()
-            else:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._sleep, due - now, tasks.cancel_scope)
-                    await self._due_changed.wait()
-                    tasks.cancel_scope.cancel()
-
-    async def _sleep(self, seconds: float, scope: anyio.CancelScope) -> None:
-        await self._clock.sleep(seconds)
-        scope.cancel()
+        self._due.look_again()
 
     # Its life
 
     @property
     def stopping(self) -> bool:
         """True after `stop`."""
-        return self._phase >= _Phase.STOPPING
+        return self._phase >= Phase.STOPPING
 
     def start(self) -> None:
         """Start handing out deliveries."""
-        self._move_on(_Phase.FETCHING)
+        self._move_on(Phase.FETCHING)
 
     def stop(self) -> None:
         """Stop handing out deliveries; they can still be answered."""
-        self._move_on(_Phase.STOPPING)
+        self._move_on(Phase.STOPPING)
 
     def end(self) -> None:
         """Stop accepting answers."""
-        self._move_on(_Phase.ENDED)
+        self._move_on(Phase.ENDED)
 
     async def end_of_input(self) -> None:
         """Record that nothing is left to fetch. After `stop`, give back what is not handed out."""
-        self._move_on(_Phase.EXHAUSTED)
+        self._move_on(Phase.EXHAUSTED)
         if self.stopping:
             self._queue.drain()
             await self._pending.give_back(rest=False)
 
-    def _move_on(self, phase: _Phase) -> None:
+    def _move_on(self, phase: Phase) -> None:
         self._phase = max(self._phase, phase)
         self._work.set()
         self._capacity.set()
