@@ -29,6 +29,10 @@ def get(server: SandboxServer, path: str, **query: str | int) -> httpx.Response:
     return httpx.get(server.url + path, params=query, headers={"authorization": f"Bearer {login(server)}"})
 
 
+PRICE = {"currencies": [{"amount": 3.5, "currency": "USD"}], "amount": 3.5, "currency": "USD"}
+"""A price as bodies have it."""
+
+
 class SandboxApi:
     """A client that is logged in; a context manager."""
 
