@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from html.parser import HTMLParser
 
 from worker.admin.overview import OverviewCollector
 from worker.admin.timeline import Timeline
@@ -39,3 +41,26 @@ async def page_of(redis_url: str) -> AsyncIterator[Served]:
             yield Served(f"http://127.0.0.1:{port}", feed)
     finally:
         await client.aclose()
+
+
+class Reader(HTMLParser):
+    """Reads a page: its tags with their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag."""
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        """Note text."""
+        self.text += f"{data} "
+
+    @property
+    def words(self) -> str:
+        """The text, with single spaces."""
+        return re.sub(r"\s+", " ", self.text)
