@@ -8,15 +8,19 @@ import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import redis
 
 from tests.support.gateway import Gateway, Judge
 from tests.support.programs import Program, ordersync_process
 from tests.support.waiting import eventually
+from worker.capture.state.lease import LEASE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
+LEASE = "ordersync:{default}:lease:orders"
 RECOVERY = 60.0
 """Seconds until a successor must have made up for a killed worker: the lease, the mark of the job, the read."""
 
@@ -104,6 +108,63 @@ async def test_killed_at_work(redis_url: str, tmp_path: Path, phase: str) -> Non
         work(gateway)
         with Program(tmp_path, **settings):
             await judge.recovered(RECOVERY)
+        assert judge.verdict().counts == {}
+
+
+def seconds_of(client: Any) -> float:
+    """The time of Redis, in seconds since 1970."""
+    seconds, micro = cast("tuple[int, int]", client.time())
+    return seconds + micro / 1e6
+
+
+def reader(client: Any, programs: list[Program]) -> Program | None:
+    """The one of several daemons that has the lease of the orders at the moment; None if none has."""
+    owner = (client.hget(LEASE, "owner") or b"").decode()
+    return next((each for each in programs if f"-{each.process.pid}-" in owner), None)
+
+
+def stopped_reader(client: Any, programs: list[Program]) -> Program | None:
+    """That one, frozen while it has the lease; None if none has."""
+    found = reader(client, programs)
+    if found is not None:
+        os.kill(found.process.pid, signal.SIGSTOP)
+        if reader(client, [found]) is None:  # it has just released the lease
+            os.kill(found.process.pid, signal.SIGCONT)
+            return None
+    return found
+
+
+async def test_one_of_two_is_killed(redis_url: str, tmp_path: Path) -> None:
+    """The one that reads: the other one goes on when the lease of the dead one has expired, at once after that.
+
+    Redis says when: the lease of the dead one ends at most `LEASE_SECONDS` after its death, and a fencing number is not
+    below the time at which it was given.
+    """
+    with (
+        Gateway(orders=300) as gateway,
+        Judge(gateway, redis_url) as judge,
+        redis.Redis.from_url(redis_url) as client,
+        ExitStack() as stack,
+    ):
+        settings = gateway.settings(redis_url, tmp_path, api__page_size="20", poll__complete_every="1")
+        programs = [stack.enter_context(Program(tmp_path, **settings)) for _ in range(2)]
+        await judge.recovered()
+        await eventually(lambda: any(each.logs("poll_done") for each in programs))
+        slow = gateway.faults.add("slow", path="/orders", seconds=0.5)
+        work(gateway)
+        victim = await eventually(lambda: stopped_reader(client, programs))
+        victim.process.kill()
+        victim.process.wait()
+        killed_at = seconds_of(client)
+        fence, ends = (int(value) for value in client.hmget(LEASE, "fence", "until"))
+        assert ends / 1000 - killed_at <= LEASE_SECONDS
+        slow.end()
+        (other,) = [each for each in programs if each is not victim]
+        assert await eventually(lambda: reader(client, [other]))
+        assert int(client.hget(LEASE, "fence")) >= max(fence + 1, ends)
+        await judge.recovered(RECOVERY)
+        work(gateway)
+        await judge.recovered(RECOVERY)
         assert judge.verdict().counts == {}
 
 
