@@ -135,9 +135,12 @@ class Keys(consumer_keys.Keys):
         return f"{self.base}budget"
 
     @property
-    def clock(self) -> str:
-        """By how many seconds the due times were moved because the clock of Redis was put back."""
-        return f"{self.base}clock"
+    def put_back(self) -> str:
+        """By how many seconds the due times were moved because the clock of Redis was put back.
+
+        Versions of layout 2 have a time in `clock`, and fail with every tick if it is anything else.
+        """
+        return f"{self.base}put_back"
 
     @property
     def runs(self) -> str:
@@ -319,7 +322,7 @@ class Keys(consumer_keys.Keys):
             self.token: "string",
             self.token_lock: "string",
             self.budget: "hash",
-            self.clock: "string",
+            self.put_back: "string",
             self.runs: "stream",
             self.operator_log: "stream",
             self.paused: "hash",

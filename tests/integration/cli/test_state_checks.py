@@ -87,7 +87,7 @@ async def test_each_key_of_a_wrong_type_is_named(bench: BenchMaker) -> None:
         await b.redis.setbit(more.resync_shown("aa"), 1, 1)
         await b.redis.rpush(more.probe("orders"), "x")
         await b.redis.hset(more.stale("orders"), "x", "x")
-        await b.redis.set(more.clock, "1")
+        await b.redis.set(more.put_back, "1")
         async with Consumer(b.redis, group="g", resources=["orders"], name="c", wait=False) as consumer:
             async for delivery in consumer:
                 await delivery.ack()

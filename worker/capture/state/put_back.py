@@ -45,6 +45,6 @@ class PutBack:
         queues = [keys.refresh_queue(name) for name in resources]
         cursors = [keys.cursor(name) for name in resources]
         moved = await finish(
-            self._move(keys=[keys.clock, *queues, *cursors], args=[back, len(queues), *_PAST])
+            self._move(keys=[keys.put_back, *queues, *cursors], args=[back, len(queues), *_PAST])
         )
         return float(moved)

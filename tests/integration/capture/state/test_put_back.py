@@ -71,6 +71,17 @@ async def test_reads_by_id_wait_no_longer_than_they_were_to(bench: BenchMaker) -
         assert await back.follow(b.account.keys, ["orders", "notes"], total) == 0
 
 
+async def test_the_time_of_an_earlier_version_is_left_alone(bench: BenchMaker) -> None:
+    """Workers of layout 2, which may run beside this one, keep a time in a key; with anything else each tick fails."""
+    async with bench() as b:
+        back, theirs = PutBack(b.redis, KeySpace()), f"{b.account.keys.base}clock"
+        for time_of_theirs in (None, "1796063817.467140"):
+            if time_of_theirs is not None:
+                await b.redis.set(theirs, time_of_theirs)
+            await back.follow(b.account.keys, ["orders"], await back.look())
+            assert await b.redis.get(theirs) == (time_of_theirs.encode() if time_of_theirs else None)
+
+
 async def test_a_worker_that_comes_late(bench: BenchMaker) -> None:
     """It looked at the clock before another one noticed and moved the times: nothing is moved twice."""
     async with bench() as b:
