@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: sbom licenses audit help run test lint types imports unit integration chaos soak delivery contracts model hour drill fuzz fuzz-content bench scale image docs site lock release clean install
+.PHONY: sbom licenses audit help run test lint types imports unit integration chaos soak delivery contracts model hour drill fuzz fuzz-content bench scale upgrade image docs site lock release clean install
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ delivery: $(VENV)/.installed  ## Deliver 50,000 events while consumers are kille
 contracts: $(VENV)/.installed  ## Give the schemas to every generator, and compile what they make (300 MB of packages, Java, Go)
 	@$(BIN)/python -m pytest tests/integration/contracts tests/integration/deploy/test_example_consumers.py \
 		tests/integration/deploy/test_example_receiver.py -m "long or not long"
+
+upgrade: $(VENV)/.installed  ## Run earlier programs beside this one, there and back (REVISIONS="c53ace2 ..."; their packages first)
+	@$(BIN)/python -m tests.chaos.upgrade $(REVISIONS)
 
 model: $(VENV)/.installed  ## Run the model-based test with 300 random histories of an account
 	@$(BIN)/python -m tests.chaos.model
