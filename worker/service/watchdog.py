@@ -104,6 +104,8 @@ class Watchdog:
             now = time.monotonic()
             if now - looked > step + self._seconds / 4:
                 awake_since = now  # the whole process was frozen (Ctrl-Z, docker pause), so no loop hangs
+                frozen = round(now - looked, 1)
+                threading.Thread(target=_log_frozen, args=(frozen,), daemon=True).start()  # as below
             looked = now
             silent = {name: now - max(at, awake_since) for name, at in list(self._beats.items())}
             lasting = {name: now - max(at, awake_since) for name, at in self._jobs().items()}
@@ -136,6 +138,10 @@ class Watchdog:
             ],
         )
         flush_log()
+
+
+def _log_frozen(seconds: float) -> None:
+    get_logger().warning("worker_was_frozen", seconds=seconds)
 
 
 def flush_log() -> None:

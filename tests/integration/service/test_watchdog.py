@@ -112,7 +112,7 @@ async def test_the_watchdog_ends_a_process_whose_log_nobody_reads(
 
 
 async def test_a_process_that_was_frozen_is_not_hung(settings: dict[str, str], tmp_path: Path) -> None:
-    """Ctrl-Z or `docker pause` for longer than the watchdog's time: it goes on afterwards."""
+    """Ctrl-Z or `docker pause` for longer than the watchdog's time: it goes on afterwards, and says so."""
     script = HANGING.format(block="None")
     with Program(tmp_path, sys.executable, "-c", script, **settings) as program:
         await program.logged("poll_done")
@@ -121,6 +121,10 @@ async def test_a_process_that_was_frozen_is_not_hung(settings: dict[str, str], t
         program.process.send_signal(signal.SIGCONT)
         polls = len(program.logs("poll_done"))
         await program.logged("poll_done", polls + 1)
+        await program.logged("worker_was_frozen")
+        line = program.logs("worker_was_frozen")[-1]
+        assert line["seconds"] > 3
+        check_log([line])
         assert not program.logs("worker_hangs")
 
 

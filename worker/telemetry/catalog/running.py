@@ -62,6 +62,13 @@ EVENTS = (
         ("stuck", "stuck_since", "seconds", "stack", "under_way"),
     ),
     LogEvent(
+        "worker_was_frozen",
+        LogLevel.WARNING,
+        "The whole process was stopped (SIGSTOP, a paused machine, a host without processor time), and goes on.",
+        "Look at the host, unless a person has paused it. Other workers have taken over meanwhile.",
+        ("seconds",),
+    ),
+    LogEvent(
         "worker_failed",
         LogLevel.ERROR,
         "A defect of this program ended the loop of the worker; the loop is started again.",
