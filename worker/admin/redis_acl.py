@@ -162,6 +162,7 @@ def _of_the_worker(base: str) -> list[Command]:
         ("HGETALL", fields),
         ("HKEYS", fields),
         ("HLEN", fields),
+        ("HINCRBY", fields, "number", 1),
         ("HDEL", fields, "field"),
         ("SREM", names, "nobody"),
         ("ZCARD", scores),

@@ -266,7 +266,7 @@ async def test_a_defect_of_ours_is_told_and_retried_slowly(
     """An error that nobody thought of fails the poll, stands in the cursor with a pause, and moves nothing."""
     async with bench() as b:
         with monkeypatch.context() as broken:
-            broken.setattr("worker.capture.writer.decide", lambda *_, **__: 1 / 0)
+            broken.setattr("worker.capture.writer.decide_all", lambda *_, **__: 1 / 0)
             run = await b.poll()
         cursor = await b.cursor()
         assert (run.outcome, run.error_code, cursor.error_code) == ("failed", "internal", "internal")

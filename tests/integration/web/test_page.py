@@ -30,7 +30,7 @@ from worker.config.settings import Settings
 from worker.keys import KeySpace
 from worker.redis.connections import answer
 from worker.service.heartbeat import Beat, ResourceBeat
-from worker.service.presence import Presence
+from worker.service.presence import Presence, say_alive
 from worker.web import feed as feeds
 from worker.web import routes
 
@@ -109,6 +109,7 @@ async def test_what_is_going_on_is_on_the_page(
             b.account.poller.context.worker_id, 1, now, now, [ResourceBeat("default", "orders", "ok")]
         )
         await Presence(b.redis, b.account.keys).beat(beat)
+        await say_alive(b.redis, KeySpace(b.account.keys.prefix), beat.worker, now)
         read_page = b.account.client.read_page
 
         async def seen(*arguments: Any, **options: Any) -> Any:
