@@ -19,9 +19,14 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml consumer/pyproject.toml
 	@$(BIN)/python -c 'from worker.capture.records.compiled import missing; missing and print("records are read by Python, which is slower:", missing)'
 	@touch $@
 
-install: $(VENV)/.installed  ## Create .venv with the locked dependencies
+# Python may not do it by itself (PYTHONDONTWRITEBYTECODE): then every command would compile what it imports.
+$(VENV)/.compiled: $(VENV)/.installed $(shell find worker consumer/ordersync_consumer -name '*.py')
+	@$(BIN)/python -m compileall -q worker consumer/ordersync_consumer
+	@touch $@
 
-run: $(VENV)/.installed  ## Start an embedded Valkey, a sandbox OrderMesh and the daemon; Ctrl-C stops all three
+install: $(VENV)/.compiled  ## Create .venv with the locked dependencies
+
+run: $(VENV)/.compiled  ## Start an embedded Valkey, a sandbox OrderMesh and the daemon; Ctrl-C stops all three
 	@exec $(BIN)/ordersync run --sandbox
 
 # More processes than the two cores that CI has: a test with a daemon waits for half of its time.
