@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
@@ -49,7 +49,7 @@ from worker.config.sources import (
     secrets_folder,
 )
 from worker.config.urls import hide_password
-from worker.config.values import SecretKeys, account_name, keys_of, without_line_end
+from worker.config.values import SecretKeys, account_name, keys_of, without_line_ends
 from worker.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -142,10 +142,10 @@ class Settings(BaseSettings):
         4, ge=0, le=600, description="seconds to finish the current page when stopping"
     )
 
-    @field_validator("*", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _without_line_end(cls, value: Any) -> Any:
-        return without_line_end(value)
+    def _without_line_ends(cls, values: Any) -> Any:
+        return without_line_ends(values)
 
     @classmethod
     def settings_customise_sources(

@@ -33,9 +33,16 @@ ACCOUNT_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """The pattern of the name of an account."""
 
 
-def without_line_end(value: Any) -> Any:
-    """Return a text without the line break that `echo` and editors put at its end; other values unchanged."""
-    return value.rstrip("\r\n") if isinstance(value, str) else value
+def without_line_ends(values: Any) -> Any:
+    """Return settings, by name, without the line break that `echo` and editors put at the end of a text.
+
+    Args:
+        values: The settings as they were given; what is no dictionary is returned unchanged.
+
+    """
+    if not isinstance(values, dict):
+        return values
+    return {name: value.rstrip("\r\n") if isinstance(value, str) else value for name, value in values.items()}
 
 
 def _http_url(value: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from tests.support.surroundings import without_settings
 from worker.capture.registry import CAPTURED as READABLE
 from worker.config import settings
+from worker.config.accounts_file import AccountEntry
 from worker.config.resources import RESOURCES
 from worker.config.sections import Account
 from worker.errors import SettingsError
@@ -67,6 +68,26 @@ def test_a_source_wins_over_those_behind_it(monkeypatch: pytest.MonkeyPatch, tmp
     Path(".env").write_text("OTHER=1\nORDERSYNC_API__PAGE_SIZE=2\nORDERSYNC_API__ATTEMPTS=2\n")
     loaded = load_with(monkeypatch, secrets_dir=str(folder), api__page_size="3")
     assert (loaded.api.page_size, loaded.api.attempts, loaded.api.timeout) == (3, 2, 1)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+def test_a_text_ends_before_its_line_break(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """In the environment and in an accounts file, of settings in a section and of others; other white space stays."""
+    loaded = load_with(
+        monkeypatch,
+        account=f"shop{end}",
+        api__username=f"ann {end}",
+        api__password=f"secret{end}",
+        redis__prefix=f"s:{end}",
+    )
+    assert (loaded.account, loaded.api.username, loaded.redis.prefix) == ("shop", "ann ", "s:")
+    assert loaded.api.password is not None
+    assert loaded.api.password.get_secret_value() == "secret"
+    own = settings.account_of(
+        "b", loaded, api={"client_id": f"b{end}", "client_secret": "s"}, poll={}, contract_file=None
+    )
+    assert own.api.client_id == "b"
+    assert AccountEntry.model_validate({"contract_file": f"x.toml{end}"}).contract_file == "x.toml"
 
 
 def test_secret_files_as_kubernetes_mounts_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
