@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from tests.support.commands import ordersync
 from tests.support.programs import Program, login_settings
 from tests.support.waiting import eventually
-from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
+from worker.sandbox import CLIENT_ID, CLIENT_SECRET, FaultRule, SandboxServer
 
 pytestmark = pytest.mark.anyio
 
@@ -168,3 +169,24 @@ async def test_a_changed_file_is_taken_up(
         assert await program.ended() == 0
     history = ordersync("history", "--account", "three", "--json", cwd=tmp_path, **settings)
     assert [entry["command"] for entry in json.loads(history.stdout)] == ["accounts added three"]
+
+
+@pytest.mark.parametrize("words", [(), ("--once",)])
+async def test_logins_of_the_start_do_not_wait_for_each_other(
+    sandbox: SandboxServer, settings: dict[str, str], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """The gateway answers none of them, and gets all."""
+    sandbox.faults.replace((FaultRule("hang", operation="clients.token"),))
+    file, names = tmp_path / "accounts.toml", ("one", "two", "three")
+    file.write_text(
+        "".join(
+            f"[accounts.{name}.api]\nclient_id = '{CLIENT_ID}'\nclient_secret = '{CLIENT_SECRET}'\ntimeout = 600\n"
+            for name in names
+        )
+    )
+    file.chmod(0o600)
+    command = (sys.executable, "-m", "worker.cli", "run", *words)
+    with Program(tmp_path, *command, **settings, accounts_file=str(file)) as program:
+        await eventually(lambda: sandbox.faults.fired() == [len(names)])
+        program.process.terminate()
+        await program.ended()

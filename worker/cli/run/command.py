@@ -22,6 +22,8 @@ from worker.cli.common.options import prepare
 from worker.cli.common.output import say_lines
 from worker.cli.common.params import is_given, needs
 from worker.cli.common.sandbox import LocalOrderMesh, sandbox_account
+from worker.cli.run.account_watch import FEW_ACCOUNTS
+from worker.cli.run.logins import log_in
 from worker.cli.run.monitoring import USUAL_PORT, check_traces, watched
 from worker.cli.run.once import PATIENCE, read_once
 from worker.cli.run.sandbox_process import local_ordermesh
@@ -241,25 +243,21 @@ async def _log_in(services: Services, *, must_reach: bool) -> None:
     Rejected credentials end the start, unless another account can be served.
     An unreachable or failing gateway ends the start only if `must_reach` is set.
     """
-    refused: list[LoginRejected] = []
-    for name in services.configured if must_reach else sample_of(services):
-        try:
-            await services.accounts[name].client.tokens.get()
-        except SlotUnavailable:
-            if must_reach:
-                raise
-        except OrderMeshError as error:
-            if isinstance(error, LoginRejected):
-                refused.append(error)
+    names = list(services.configured) if must_reach else sample_of(services)
+    for start in range(0, len(names), FEW_ACCOUNTS):
+        failed = await log_in(services, names[start : start + FEW_ACCOUNTS])
+        refused = [error for error in failed.values() if isinstance(error, LoginRejected)]
+        for name, error in failed.items():
             if must_reach or len(refused) == len(services.accounts):
-                raise
-            get_logger(account=name).error(
-                "login_failed",
-                error=str(error),
-                error_code=error.code,
-                advice="The worker retries the login, and reads its secrets again. If `error` names another setting, "
-                "correct it and send SIGHUP.",
-            )
+                raise error
+            if isinstance(error, OrderMeshError):
+                get_logger(account=name).error(
+                    "login_failed",
+                    error=str(error),
+                    error_code=error.code,
+                    advice="The worker retries the login, and reads its secrets again. If `error` names another "
+                    "setting, correct it and send SIGHUP.",
+                )
 
 
 async def _delete_state(services: Services) -> None:

@@ -20,6 +20,7 @@ from worker.capture.state.changes import Changes
 from worker.capture.state.known_bytes import KnownBytesPool
 from worker.capture.state.source import check_source
 from worker.cli.run.account_watch import FEW_ACCOUNTS, AccountWatch
+from worker.cli.run.logins import log_in
 from worker.config.difference import difference, with_fixed
 from worker.config.resources import SANDBOX_ACCOUNT
 from worker.config.urls import hide_password
@@ -318,18 +319,17 @@ class Serving:
         """
         before = {account.name: account.api for account in old}
         changed = [name for name, each in services.configured.items() if each.api != before.get(name)]
-        for name in changed[:FEW_ACCOUNTS]:
-            try:
-                await services.accounts[name].client.tokens.get()
-            except LoginRejected as error:
+        for name, error in (await log_in(services, changed[:FEW_ACCOUNTS])).items():
+            if isinstance(error, LoginRejected):
                 raise SettingsError(f"Account {name}: {error}") from None
-            except OrderMeshError as error:
-                logs.get_logger(account=name).error(
-                    "login_failed",
-                    error=str(error),
-                    error_code=error.code,
-                    advice="The worker retries the login. If `error` names a setting, correct it and send SIGHUP.",
-                )
+            if not isinstance(error, OrderMeshError):
+                raise error
+            logs.get_logger(account=name).error(
+                "login_failed",
+                error=str(error),
+                error_code=error.code,
+                advice="The worker retries the login. If `error` names a setting, correct it and send SIGHUP.",
+            )
 
     def _changed_contracts(
         self, profiles: Mapping[Path | None, ContractProfile], accounts: Sequence[Account]
