@@ -135,7 +135,8 @@ class ScanExecutor:
         if not scan.started:
             return replace(step, plan=plan)
         now = session.clock.now()
-        why = restart_reason(scan, plan, step.page_size, now, session.options.interval)
+        interval, is_first = session.options.interval, not session.cursor.baseline
+        why = restart_reason(scan, plan, step.page_size, now, interval, is_first=is_first)
         if restarts:
             why = "all of the list was requested"
         if not why:

@@ -43,11 +43,14 @@ def plan_of(profile: ContractProfile, base_url: str, step: ScanStep, options: Re
     return xxh3_64_hexdigest(repr(parts).encode())
 
 
-def restart_reason(scan: FullScanProgress, plan: str, page_size: int, now: float, interval: float) -> str:
+def restart_reason(
+    scan: FullScanProgress, plan: str, page_size: int, now: float, interval: float, *, is_first: bool = False
+) -> str:
     """Return why the scan that is under way has to start over, in words; "" if it is resumed.
 
     A scan that has waited for longer than an interval starts over, unless it was read for even longer: then the part
-    that was read costs more than the wait.
+    that was read costs more than the wait. A first one does not: where many first scans share the places of the
+    workers, each gives its place up to those that never began and waits for them; to start over, all would wait longer.
 
     Args:
         scan: The scan.
@@ -55,6 +58,7 @@ def restart_reason(scan: FullScanProgress, plan: str, page_size: int, now: float
         page_size: Records to request per page now.
         now: Seconds since 1970.
         interval: Seconds between two polls.
+        is_first: No full scan of the list has ended.
 
     """
     if scan.started > now + MAX_AHEAD:
@@ -66,7 +70,7 @@ def restart_reason(scan: FullScanProgress, plan: str, page_size: int, now: float
     if scan.size != page_size:
         return f"the page size has changed from {scan.size} to {page_size} since it began"
     waited = now - scan.started - scan.spent
-    if waited > max(interval, scan.spent):
+    if waited > max(interval, scan.spent) and not is_first:
         return f"it was interrupted for {waited:.0f} s"
     return ""
 

@@ -36,6 +36,21 @@ async def test_a_scan_that_waited_starts_over(redis_url: str) -> None:
         assert await watch.missing() == []
 
 
+async def test_a_first_scan_that_waited_goes_on(redis_url: str) -> None:
+    """Many that wait for each other's places would read all twice. What changed meanwhile is read by the next poll."""
+    liar = Liar(records=orders(80))
+    async with watching(liar, redis_url, page_size=5) as watch:
+        started = watch.clock.now()
+        await watch.poll(stop=after_pages(11))
+        liar.records[3]["status"] = "Changed"
+        watch.clock.offset += 3600
+        run = await watch.poll()
+        assert (run.outcome, run.pages) == (Outcome.COMPLETE, 6)  # the last one is empty
+        assert started <= (await cursor(watch)).fresh_as_of < started + 100
+        await watch.poll()
+        assert await watch.missing() == []
+
+
 async def test_a_scan_that_goes_on_says_its_age_and_is_complete_from_its_start(redis_url: str) -> None:
     """What its first part may have missed is no later than its start, which is what it claims."""
     liar = Liar(records=orders(80))

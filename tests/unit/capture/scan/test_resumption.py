@@ -43,6 +43,12 @@ def test_a_long_scan_may_wait_for_as_long_as_it_was_read() -> None:
     assert reason(long, now=1000 + 600 + 601)
 
 
+def test_a_first_scan_may_wait_for_any_time() -> None:
+    """Those of many accounts wait for each other."""
+    assert reason(now=9000.0)
+    assert not restart_reason(SCAN, "p", 100, 9000.0, 15.0, is_first=True)
+
+
 def test_other_settings() -> None:
     """Another page size, contract or setting."""
     assert "page size" in reason(size=50)
