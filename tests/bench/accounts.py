@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -21,22 +20,13 @@ from typing import cast
 import psutil
 from redis import Redis
 
+from tests.bench.fleet import account_names, write_accounts
 from tests.bench.harness import ROOT, end, redis_server
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
 
-RESOURCES = ("orders", "shipments", "order_audit", "shipment_audit")
 EVERY = 10.0
-
-
-def write_accounts(file: Path, number: int) -> None:
-    """Write the accounts file."""
-    file.write_text(
-        "".join(
-            f'[accounts.m{at:05}.api]\nclient_id = "{CLIENT_ID}"\nclient_secret = "{CLIENT_SECRET}"\n'
-            for at in range(number)
-        )
-    )
-    file.chmod(0o600)
+INTERVAL = 86_400
+"""Seconds between two polls of a resource: each is read once only."""
 
 
 def measure(accounts: int, seconds: float) -> None:
@@ -45,13 +35,13 @@ def measure(accounts: int, seconds: float) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ordersync-bench-")))
         url = stack.enter_context(redis_server(aof=False))
         sandbox = stack.enter_context(SandboxServer(orders=30))
-        write_accounts(folder / "accounts.toml", accounts)
+        names, listed = account_names(accounts), folder / "accounts.toml"
+        write_accounts(listed, names, every=INTERVAL, client_id=CLIENT_ID, client_secret=CLIENT_SECRET)
         settings = {
-            "ORDERSYNC_ACCOUNTS_FILE": str(folder / "accounts.toml"),
+            "ORDERSYNC_ACCOUNTS_FILE": str(listed),
             "ORDERSYNC_API__BASE_URL": sandbox.url,
             "ORDERSYNC_REDIS__URL": url,
             "ORDERSYNC_DATA_DIR": str(folder),
-            "ORDERSYNC_POLL__INTERVALS": json.dumps(dict.fromkeys(RESOURCES, 86_400)),
             "ORDERSYNC_RECONCILE__EVERY": "0",
             "ORDERSYNC_SECRET_KEY": os.urandom(32).hex(),
             "ORDERSYNC_LOG__LEVEL": "error",
@@ -63,11 +53,11 @@ def measure(accounts: int, seconds: float) -> None:
         )
         stack.callback(end, daemon)
         process, client = psutil.Process(daemon.pid), stack.enter_context(Redis.from_url(url))
-        began, sample = time.monotonic(), range(0, accounts, max(1, accounts // 200))
+        began, sample = time.monotonic(), names[:: max(1, accounts // 200)]
         while time.monotonic() - began < seconds and daemon.poll() is None:
             before = _commands(client)
             time.sleep(EVERY)
-            read = sum(bool(client.exists(f"ordersync:{{m{at:05}}}:stream:orders")) for at in sample)
+            read = sum(bool(client.exists(f"ordersync:{{{name}}}:stream:orders")) for name in sample)
             print(
                 f"{time.monotonic() - began:5.0f} s  {process.memory_info().rss / 1e6:6.1f} MB  "
                 f"{sum(process.cpu_times()[:2]):6.1f} s CPU  {(_commands(client) - before) / EVERY:6.0f} commands/s  "

@@ -9,10 +9,7 @@ while the others are in their first scan. The commands that this program sends t
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
-import secrets
 import subprocess
 import sys
 import tempfile
@@ -25,17 +22,24 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any, cast
 
-import psutil
 from redis import Redis
 
 from tests.bench import engine
-from tests.bench.harness import ROOT, end, redis_server
+from tests.bench.fleet import (
+    INTERVAL,
+    RESOURCES,
+    Setup,
+    account_names,
+    complaints,
+    environment,
+    gateway,
+    workers,
+)
+from tests.bench.harness import redis_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import psutil
 
-RESOURCES = ("orders", "shipments", "order_audit", "shipment_audit")
-INTERVAL = 60.0
 SAMPLE_SECONDS = 5.0
 MONITORED_SECONDS = 20.0
 """For so long MONITOR tells which commands were sent, and which ones scripts called."""
@@ -43,30 +47,6 @@ COLD_SECONDS = 1800.0
 """Longest wait for the first success of every resource."""
 FRESH_AFTER, FRESH_SECONDS = 2.0, 120.0
 """The further account is added so many seconds after the first request, and waited for so long at most."""
-SECRET_KEY = secrets.token_hex(32)
-COUNTED_LEVELS = {"warning", "error", "critical"}
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What is simulated.
-
-    Attributes:
-        accounts: How many.
-        orders: Orders of each account.
-        processes: How many daemons.
-        minutes: How long the polls are watched.
-        settle: Seconds between the first success of every resource and that time.
-        reconcile: Seconds between two passes of the reconciliation of an account; 0: none.
-
-    """
-
-    accounts: int = 100
-    orders: int = 30
-    processes: int = 1
-    minutes: float = 2.0
-    settle: float = 60.0
-    reconcile: float = 300.0
 
 
 @dataclass(slots=True)
@@ -111,80 +91,14 @@ class Figures:
     logged: Counter[str] = field(default_factory=Counter)
 
 
-def accounts_file(folder: Path, setup: Setup, gateway: dict[str, str]) -> Path:
-    """Write the accounts. They have the same login: the sandbox has one only."""
-    intervals = ", ".join(f"{name} = {INTERVAL:.0f}" for name in RESOURCES)
-    path = folder / "accounts.toml"
-    path.write_text(
-        "".join(
-            f'[accounts.a{number:05d}.api]\nclient_id = "{gateway["client_id"]}"\n'
-            f'client_secret = "{gateway["client_secret"]}"\nrequests_per_second = 50\n'
-            f"[accounts.a{number:05d}.poll]\nintervals = {{ {intervals} }}\n"
-            for number in range(setup.accounts)
-        )
-    )
-    path.chmod(0o600)
-    return path
-
-
-@contextlib.contextmanager
-def gateway(setup: Setup) -> Iterator[dict[str, str]]:
-    """A sandbox in a process of its own; yields the line that it prints."""
-    command = [engine.executable() or "ordersync", "sandbox", "--port", "0", "--json"]
-    command += ["--orders", str(setup.orders), "--changes-per-second", "0"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    try:
-        assert process.stdout is not None
-        yield json.loads(process.stdout.readline())
-    finally:
-        end(process)
-
-
-def environment(url: str, gateway: dict[str, str], data: Path, **more: str) -> dict[str, str]:
-    """The settings of a daemon or command."""
-    return {
-        **os.environ,
-        "ORDERSYNC_API__BASE_URL": gateway["url"],
-        "ORDERSYNC_REDIS__URL": url,
-        "ORDERSYNC_DATA_DIR": str(data),
-        "ORDERSYNC_LOG__FORMAT": "json",
-        "ORDERSYNC_SECRET_KEY": SECRET_KEY,
-        **more,
-    }
-
-
-@contextlib.contextmanager
-def workers(setup: Setup, url: str, gateway: dict[str, str], folder: Path) -> Iterator[list[psutil.Process]]:
-    """`ordersync run`, so many times. What they log is in `folder`."""
-    listed = accounts_file(folder, setup, gateway)
-    with contextlib.ExitStack() as stack:
-        found = []
-        for number in range(setup.processes):
-            data = folder / f"worker-{number}"
-            data.mkdir()
-            settings = environment(url, gateway, data, ORDERSYNC_ACCOUNTS_FILE=str(listed)) | {
-                "ORDERSYNC_RECONCILE__EVERY": str(setup.reconcile)
-            }
-            log = stack.enter_context((folder / f"worker-{number}.log").open("w"))
-            process = subprocess.Popen(
-                [engine.executable() or "ordersync", "run"],
-                cwd=data, env=settings, stdout=subprocess.DEVNULL, stderr=log, text=True,
-            )  # fmt: skip
-            stack.callback(end, process)
-            found.append(psutil.Process(process.pid))
-        yield found
-
-
 class Observer:
     """Samples the cursors, and counts the commands that this takes."""
 
     def __init__(self, client: Redis, setup: Setup) -> None:
         self._client = client
         self.keys = [
-            f"ordersync:{{a{number:05d}}}:cursor:{name}"
-            for number in range(setup.accounts)
+            f"ordersync:{{{account}}}:cursor:{name}"
+            for account in account_names(setup.accounts)
             for name in RESOURCES
         ]
         self._sent = 0
@@ -252,7 +166,7 @@ def measure(setup: Setup) -> Figures:
         figures.redis_bytes = observer.memory()
         for log in folder.glob("worker-*.log"):
             lines = log.read_text().splitlines()
-            figures.logged.update(_complaints(lines))
+            figures.logged.update(complaints(lines))
             adding.note_taken_up(lines)
     return figures
 
@@ -352,18 +266,6 @@ def _watch_polls(
 def _cpu(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-def _complaints(lines: list[str]) -> Iterator[str]:
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            yield f"not JSON: {line}"
-            continue
-        if entry.get("level") in COUNTED_LEVELS:
-            words = entry.get("message", "") if entry["event"] == "library" else ""
-            yield f"{entry['event']} {words}".strip()
 
 
 def render(figures: Figures, setup: Setup) -> str:
