@@ -77,10 +77,10 @@ def write_accounts(
 
 
 @contextlib.contextmanager
-def gateway(setup: Setup) -> Iterator[dict[str, str]]:
-    """A sandbox in a process of its own; yields the line that it prints."""
+def gateway(setup: Setup, *options: str) -> Iterator[dict[str, str]]:
+    """A sandbox in a process of its own, with further options; yields the line that it prints."""
     command = [engine.executable() or "ordersync", "sandbox", "--port", "0", "--json"]
-    command += ["--orders", str(setup.orders), "--changes-per-second", "0"]
+    command += ["--orders", str(setup.orders), "--changes-per-second", "0", *options]
     process = subprocess.Popen(
         command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
