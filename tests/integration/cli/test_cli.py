@@ -149,6 +149,7 @@ async def test_status(polled: Bench, redis_url: str, tmp_path: Path) -> None:
         "account",
         "resource",
         "health",
+        "lane",
         "records",
         "events",
         "dead",
@@ -159,7 +160,7 @@ async def test_status(polled: Bench, redis_url: str, tmp_path: Path) -> None:
         "records/min",
         "events/min",
     ]
-    assert line.split()[:6] == ["default", "orders", "ok", "50", "50", "0"]
+    assert line.split()[:7] == ["default", "orders", "ok", "polls", "50", "50", "0"]
 
 
 async def test_status_tells_the_cause(polled: Bench, redis_url: str, tmp_path: Path) -> None:
