@@ -28,6 +28,8 @@ from tests.bench.scale import COLD_SECONDS, Observer, requests_of
 if TYPE_CHECKING:
     import psutil
 
+LOOK_SECONDS = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
@@ -36,6 +38,7 @@ class Backlog:
     Attributes:
         lists: How many.
         seconds: From the first request to the end of the last first scan.
+        rate: First scans a second in the middle half of them: then all processes are at work.
         requests: Requests in that time.
         cpu: Seconds of CPU of the workers that were not killed, from their start.
         gap: Longest time in which no first scan has ended.
@@ -45,6 +48,7 @@ class Backlog:
 
     lists: int
     seconds: float
+    rate: float
     requests: int
     cpu: float
     gap: float
@@ -71,8 +75,10 @@ def read(setup: Setup, latency: float, *, kill: bool) -> Backlog:
         logged = Counter[str]()
         for log in logs.glob("worker-*.log"):
             logged.update(complaints(log.read_text().splitlines()))
+    quarter = max(1, len(times) // 4)
+    rate = (len(times) - 2 * quarter) / max(LOOK_SECONDS, times[-1 - quarter] - times[quarter - 1])
     gap = max(after - then for then, after in zip([0.0, *times], times, strict=False))
-    return Backlog(len(times), times[-1], requests, cpu, gap, logged)
+    return Backlog(len(times), times[-1], rate, requests, cpu, gap, logged)
 
 
 def _made(folder: Path) -> Path:
@@ -106,7 +112,7 @@ def _follow(
         time.sleep(0.05)
     began, total = time.monotonic(), len(observer.keys) - found
     while len(times) < total:
-        time.sleep(0.1)
+        time.sleep(LOOK_SECONDS)
         have, took = _successes(observer) - found, time.monotonic() - began
         times += [took] * (have - len(times))
         if victims and have >= total / 2:
@@ -143,15 +149,14 @@ def main() -> int:
         f"{given.accounts} accounts with {given.orders} orders and their shipments, {given.latency:g} s a request, "
         f"{given.places} places for scans in each process"
     )
-    slowest = 0.0
+    alone = 0.0
     for count in map(int, given.processes.split(",")):
         found = read(replace(setup, processes=count), given.latency, kill=given.kill and count > 1)
-        rate = found.lists / found.seconds
-        slowest = slowest or rate
+        alone = alone or found.rate
         print(
-            f"{count} processes: {found.lists} first scans in {found.seconds:.1f} s, {rate:.2f}/s "
-            f"({rate / slowest:.2f} times), {found.requests:,} requests, {found.cpu:.1f} s of CPU, "
-            f"longest gap {found.gap:.1f} s, logged: {dict(found.logged) or 'nothing'}",
+            f"{count} processes: {found.lists} first scans in {found.seconds:.1f} s, {found.rate:.2f}/s "
+            f"in the middle half ({found.rate / alone:.2f} times), {found.requests:,} requests, "
+            f"{found.cpu:.1f} s of CPU, longest gap {found.gap:.1f} s, logged: {dict(found.logged) or 'nothing'}",
             flush=True,
         )
     return 0
