@@ -144,8 +144,8 @@ async def test_what_a_poll_commits_meanwhile_is_no_loss(
             await be_due(b)
         plain = Opener.open
 
-        async def opened(self: Opener, owner: str, *, memory: bool) -> Opening | Pause:
-            found = await plain(self, owner, memory=memory)
+        async def opened(self: Opener, owner: str, **options: Any) -> Opening | Pause:
+            found = await plain(self, owner, **options)
             monkeypatch.setattr(Opener, "open", plain)
             assert (await b.poll()).outcome == "complete"
             return found
