@@ -20,8 +20,8 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml consumer/pyproject.toml
 	@touch $@
 
 # Python may not do it by itself (PYTHONDONTWRITEBYTECODE): then every command would compile what it imports.
-$(VENV)/.compiled: $(VENV)/.installed $(shell find worker consumer/ordersync_consumer -name '*.py')
-	@$(BIN)/python -m compileall -q worker consumer/ordersync_consumer
+$(VENV)/.compiled: $(VENV)/.installed $(shell find worker jobs consumer/ordersync_consumer -name '*.py')
+	@$(BIN)/python -m compileall -q worker jobs consumer/ordersync_consumer
 	@touch $@
 
 install: $(VENV)/.compiled  ## Create .venv with the locked dependencies
@@ -30,7 +30,7 @@ run: $(VENV)/.compiled  ## Start an embedded Valkey, a sandbox OrderMesh and the
 	@exec $(BIN)/ordersync run --sandbox
 
 # More processes than the two cores that CI has: a test with a daemon waits for half of its time.
-test: lint types imports  ## Run lint, types, imports and all tests (PYTEST="...": options of pytest)
+test: install lint types imports  ## Run lint, types, imports and all tests (PYTEST="...": options of pytest)
 	@$(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST)
 
 lint: $(VENV)/.installed  ## Check style, formatting and wording (ruff, word list)

@@ -18,7 +18,7 @@ from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.tls import Certificate, certificate
 from tests.support.waiting import eventually
-from worker.cli.common.params import _accounts, _from_redis
+from worker.cli.common import params
 from worker.redis.connections import connect
 from worker.sandbox import SandboxServer
 
@@ -92,9 +92,10 @@ async def test_the_daemon_and_commands(
         done = ordersync(*words, cwd=tmp_path, **refused)
         assert done.returncode == 3
         assert "IP address mismatch" in done.stdout + done.stderr
+    monkeypatch.setattr(params, "TIMEOUT", 30.0)
     for url, offered in ((right_url, ["default"]), (wrong_url, [])):
         monkeypatch.setenv("ORDERSYNC_REDIS__URL", url)
-        assert await asyncio.to_thread(_from_redis, _accounts) == offered
+        assert await asyncio.to_thread(params._from_redis, params._accounts) == offered
 
 
 async def test_a_queue_with_the_wrong_name(
