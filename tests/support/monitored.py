@@ -17,10 +17,16 @@ class Commands:
     inside: Counter[str] = field(default_factory=Counter)
     lookups: int = 0
     """Those within scripts that look up the states of records."""
+    lines: list[str] = field(default_factory=list)
+    """Those that were sent, with their arguments."""
 
     def add(self, line: dict[str, Any]) -> None:
         """Add what MONITOR has shown."""
-        commands = self.inside if line["client_type"] == "lua" else self.sent
+        if line["client_type"] == "lua":
+            commands = self.inside
+        else:
+            commands = self.sent
+            self.lines.append(line["command"])
         name, *arguments = line["command"].split()
         commands[name.upper()] += 1
         self.lookups += name.upper() == "HMGET" and ":seen:" in arguments[0]
