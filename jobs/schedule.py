@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
-from redis.exceptions import RedisError
 
 from worker.cancellation import finish
 from worker.capture.lanes import Lane, Times
@@ -225,7 +224,7 @@ class Schedule:
         try:
             keys = [*self.keys.values(), self._planned]
             moved, *asked = await self._settle(keys=keys, args=[len(jobs), *own, *others])
-        except (RedisError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - each who waits is told, and raises it
             for each in jobs:
                 each.error = error
         else:

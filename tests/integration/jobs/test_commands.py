@@ -96,6 +96,25 @@ async def test_a_failed_command_fails_every_job_that_it_was_to_settle(
         assert not schedule.schedule.ended.total()
 
 
+async def test_a_defect_of_ours_leaves_no_job_waiting(
+    bench: BenchMaker, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that nobody thought of reaches all of them: one that waited for good would keep its claim for good."""
+    async with bench() as b, planned(b.services, redis_url) as schedule:
+
+        async def breaks(**_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(schedule.schedule, "_settle", breaks)
+        settled = [
+            schedule.schedule.settle(Lane.POLLS, poll_id("default", str(at)), {}, patient=True)
+            for at in range(3)
+        ]
+        async with asyncio.timeout(30):
+            errors = await asyncio.gather(*settled, return_exceptions=True)
+        assert [type(error) for error in errors] == [ZeroDivisionError] * 3
+
+
 async def test_jobs_that_are_due_one_after_another_take_one_claim(
     bench: BenchMaker, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
