@@ -123,7 +123,7 @@ async def test_a_quiet_poll_of_audit_logs(bench: BenchMaker) -> None:
 
 
 async def test_a_read_that_sends_no_request_gives_its_permit_back(bench: BenchMaker) -> None:
-    """Such as a job that is run too early: other reads have the permit, and nobody counts it as a request."""
+    """Such as a job that runs too early: other reads get the permit, and it does not count as a request."""
     async with quiet(bench, FILTERS) as b:
         budget, key = b.account.client.budget, b.account.keys.budget
         await b.poll(ORDERS)

@@ -65,7 +65,7 @@ EVENTS = (
         "worker_was_frozen",
         LogLevel.WARNING,
         "The whole process was stopped (SIGSTOP, a paused machine, a host without processor time), and goes on.",
-        "Look at the host, unless a person has paused it. Other workers have taken over meanwhile.",
+        "Look at the host, unless a person has paused it. Other workers, if there are any, have read meanwhile.",
         ("seconds",),
     ),
     LogEvent(
