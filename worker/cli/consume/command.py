@@ -11,18 +11,8 @@ import click
 
 from worker.cli.common.options import prepare
 from worker.cli.common.params import account_option
+from worker.cli.consume import options as shared
 from worker.cli.consume.batches import EventFeed, FailureThrottle, feed_batches
-from worker.cli.consume.options import (
-    GroupOptions,
-    begin_option,
-    consumer_option,
-    grace_option,
-    group_option,
-    max_deliveries_option,
-    once_option,
-    parallel_option,
-    resources_argument,
-)
 from worker.cli.consume.process import Command, check_startable
 from worker.cli.consume.session import consume_until_signal
 from worker.cli.consume.stay import LongRunningCommand
@@ -44,7 +34,7 @@ class _WithCommand(click.Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConsumeOptions(GroupOptions):
+class ConsumeOptions(shared.GroupOptions):
     """The options of the command line; `command` describes them."""
 
     run: Command
@@ -66,9 +56,9 @@ class ConsumeOptions(GroupOptions):
     "  2 wrong usage (no CMD, CMD cannot be started, unknown resource, name used by another process);\n"
     "  3 Redis is unreachable at the start.",
 )
-@resources_argument
-@group_option
-@consumer_option
+@shared.resources_argument
+@shared.group_option
+@shared.consumer_option
 @click.option(
     "--batch",
     type=click.IntRange(1),
@@ -76,12 +66,12 @@ class ConsumeOptions(GroupOptions):
     show_default=True,
     help="Largest number of events that CMD gets at a time.",
 )
-@parallel_option(help="Number of CMDs that run at the same time.")
-@max_deliveries_option("attempts")
-@begin_option
+@shared.parallel_option(help="Number of CMDs that run at the same time.")
+@shared.max_deliveries_option("attempts")
+@shared.begin_option
 @click.option("--stay", is_flag=True, help="Keep CMD running; it answers each event with a line.")
-@once_option
-@grace_option(help="Seconds that CMD has to finish when `consume` stops.")
+@shared.once_option
+@shared.grace_option(help="Seconds that CMD has to finish when `consume` stops.")
 @click.option(
     "--pass-env",
     metavar="NAME",

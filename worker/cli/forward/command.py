@@ -11,18 +11,8 @@ import click
 from ordersync_consumer.cancellation import plain_errors
 from worker.cli.common.options import prepare
 from worker.cli.common.params import account_option
+from worker.cli.consume import options as shared
 from worker.cli.consume.batches import FailureThrottle
-from worker.cli.consume.options import (
-    GroupOptions,
-    begin_option,
-    consumer_option,
-    grace_option,
-    group_option,
-    max_deliveries_option,
-    once_option,
-    parallel_option,
-    resources_argument,
-)
 from worker.cli.consume.session import consume_until_signal
 from worker.cli.forward.address import check_address, shown
 from worker.cli.forward.lanes import Forwarding
@@ -41,7 +31,7 @@ _UNLIMITED = 2**31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardOptions(GroupOptions):
+class ForwardOptions(shared.GroupOptions):
     """The options of the command line; `command` describes them."""
 
     address: str
@@ -57,19 +47,19 @@ class ForwardOptions(GroupOptions):
     "  takes no events, or the group was dropped; 2 wrong usage (address, unknown resource, name used by another\n"
     "  process); 3 Redis is unreachable at the start."
 )
-@resources_argument
-@group_option
+@shared.resources_argument
+@shared.group_option
 @click.option(
     "--to", "address", metavar="URL", required=True, help="Address that gets the events, with POST."
 )
-@consumer_option
+@shared.consumer_option
 @click.option(
     "--batch",
     "several",
     type=click.IntRange(1),
     help="Send lists of up to N events, in the batched format of CloudEvents.  [default: one event in each request]",
 )
-@parallel_option(help="Number of requests at the same time.")
+@shared.parallel_option(help="Number of requests at the same time.")
 @click.option(
     "--timeout",
     type=click.FloatRange(0.1, 600),
@@ -77,10 +67,10 @@ class ForwardOptions(GroupOptions):
     show_default=True,
     help="Seconds that a request may take.",
 )
-@max_deliveries_option("attempts that the receiver refuses")
-@begin_option
-@once_option
-@grace_option(help="Seconds that running requests have to finish when `forward` stops.")
+@shared.max_deliveries_option("attempts that the receiver refuses")
+@shared.begin_option
+@shared.once_option
+@shared.grace_option(help="Seconds that running requests have to finish when `forward` stops.")
 @click.option("--allow-http", is_flag=True, help="Permit http:// to other machines.")
 @account_option
 def command(*, several: int | None, allow_http: bool, **options: Any) -> None:
