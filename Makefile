@@ -33,10 +33,11 @@ run: $(VENV)/.compiled  ## Start an embedded Valkey, a sandbox OrderMesh and the
 test: install lint types imports  ## Run lint, types, imports and all tests (PYTEST="...": options of pytest)
 	@$(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST)
 
-lint: $(VENV)/.installed  ## Check style, formatting and wording (ruff, word list)
+lint: $(VENV)/.installed  ## Check style, formatting, wording and generated files (ruff, word list)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python -m tools.words
+	@$(BIN)/python -m worker.contracts deploy --check
 
 types: $(VENV)/.installed  ## Check types (mypy, strict)
 	@$(BIN)/mypy

@@ -4,6 +4,8 @@
 Grafana dashboard into the folder `deploy`, and pages into the folder `docs` beside it. `make docs` calls it, and
 records what commands print.
 
+`make lint` calls it with `--check`: it writes nothing, and names the files that the code has changed.
+
 A schema whose version has been stepped gets a new file; the old file stays, because older events name it. `--release`
 also records in `released-schemas.json` what the schemas promise from now on. The command refuses to write a schema that
 breaks a recorded promise. Step its version first: `schema_version` in `worker/capture/registry.py` for schemas of
@@ -151,21 +153,30 @@ def check(before: Mapping[str, Promise], now: Mapping[str, Promise]) -> None:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--release", is_flag=True, help="Record what the schemas promise from now on.")
-def command(folder: Path, *, release: bool) -> None:
+@click.option("--check", "only_check", is_flag=True, help="Write nothing; fail if a file would change.")
+def command(folder: Path, *, release: bool, only_check: bool) -> None:
     """Write the AsyncAPI document and the JSON Schemas into FOLDER, and the pages into the folder `docs` next to it."""
     before, now = released(folder), promises()
     check(before, now)
-    written = files()
-    if release:
-        written[RELEASED] = json.dumps(before | now, indent=1, ensure_ascii=False) + "\n"
-    for name, text in written.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
     docs = folder.resolve().parent / "docs"
+    written = {folder / name: text for name, text in files().items()}
     if docs.is_dir():
-        for name, text in pages(docs).items():
-            (docs / name).parent.mkdir(parents=True, exist_ok=True)
-            (docs / name).write_text(text, encoding="utf-8")
+        written |= {docs / name: text for name, text in pages(docs).items()}
+    if release:
+        written[folder / RELEASED] = json.dumps(before | now, indent=1, ensure_ascii=False) + "\n"
+    if only_check:
+        if stale := [str(path) for path, text in written.items() if not _says(path, text)]:
+            raise click.ClickException(
+                f"The code has changed these files: {', '.join(stale)}. Type `make docs`."
+            )
+        return
+    for path, text in written.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def _says(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
 
 
 class _Dumper(yaml.SafeDumper):

@@ -200,6 +200,22 @@ def test_the_version_before_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert {"urn:ordersync:envelope:2", "urn:ordersync:envelope:3"} <= published.released(tmp_path).keys()
 
 
+def test_what_the_code_has_changed_is_named(tmp_path: Path) -> None:
+    """`make lint` fails for a file that is missing or says something else, names it, and leaves it as it is."""
+    arguments = [str(tmp_path), "--check"]
+    assert CliRunner().invoke(published.command, [str(tmp_path)]).exit_code == 0
+    assert CliRunner().invoke(published.command, arguments).exit_code == 0
+    (tmp_path / published.LOG_SCHEMA).write_text("{}")
+    (tmp_path / published.DASHBOARD).unlink()
+    run = CliRunner().invoke(published.command, arguments)
+    assert run.exit_code == 1
+    assert published.LOG_SCHEMA in run.output
+    assert published.DASHBOARD in run.output
+    assert published.DOCUMENT not in run.output
+    assert (tmp_path / published.LOG_SCHEMA).read_text() == "{}"
+    assert not (tmp_path / published.DASHBOARD).exists()
+
+
 # What the schemas say
 
 
