@@ -25,10 +25,11 @@ from ordersync_consumer.redaction import words_of
 from ordersync_consumer.servers.topology import SlotUnavailable
 from worker.backoff import Backoff
 from worker.capture.lanes import Lane, Times
-from worker.capture.registry import CAPTURED
-from worker.redis.refusals import is_full
+from worker.capture.registry import CAPTURED, RESOURCES
+from worker.redis.refusals import is_full, is_wrong_value
 from worker.redis.stored import text_of
-from worker.services import services_of
+from worker.service.presence import Presence
+from worker.services import NotServed, services_of
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ BACKOFF = Backoff(first=1.0, most=60.0)
 AWAY_SECONDS = 10.0
 """Until a job is looked at again whose account waits for its node, unless that answers sooner."""
 ELSEWHERE_SECONDS = 2.0
-"""Until a job is looked at again whose account this worker does not serve: another one may."""
+"""Until a job is looked at again whose account or resource this worker does not poll: another one may."""
 ORPHANED_TRIES = 30
-"""Tries, a minute in all, after which no worker seems to serve the account of a job."""
+"""Tries, a minute in all, after which a worker looks whether any other polls the account and resource of a job."""
 CLAIMED_AHEAD = 0.25
 """Seconds before its time that a job is claimed, if others are due: one claim for several. It runs at its time."""
 RELEASE_SECONDS = 1.0
@@ -176,13 +177,10 @@ class LaneWorker(SupervisedWorker):
         kind, *arguments = job.split(":", 3)
         if job.encode() != claimed.job or _KINDS.get(kind) != len(arguments):
             await self._remove(claimed, "this program gives no such id")
-        elif not await self._serves(arguments[0]):
+        elif not await self._serves(arguments[0]) or not _is_wanted(services, kind, arguments):
             await self._hand_back(claimed, *arguments[:2])
         elif arguments[0] in services.away:
             await self._put_off(claimed, AWAY_SECONDS)
-        elif kind in {"poll", "resync"} and not _is_wanted(services, kind, arguments):
-            self._say_dropped(arguments[0], arguments[1])
-            await self._schedule.remove(claimed.lane, claimed.job)
         elif any(other.job == claimed.job for other in self._running.values()):
             await self._put_off(claimed, HELD_SECONDS)
         else:
@@ -211,14 +209,28 @@ class LaneWorker(SupervisedWorker):
         return account in services.configured
 
     async def _hand_back(self, claimed: Claimed, account: str, resource: str = "") -> None:
-        """Leave a job to a worker that serves its account; drop it if there seems to be none."""
+        """Leave a job to a worker that polls its account and resource; drop it if there is none."""
         self._elsewhere[claimed.job] += 1
-        if self._elsewhere[claimed.job] < ORPHANED_TRIES:
-            await self._put_off(claimed, ELSEWHERE_SECONDS)
-            return
-        del self._elsewhere[claimed.job]
-        self._say_dropped(account, resource)
-        await self._schedule.remove(claimed.lane, claimed.job)
+        if self._elsewhere[claimed.job] == ORPHANED_TRIES:
+            del self._elsewhere[claimed.job]
+            if not await self._is_polled_elsewhere(account, resource):
+                self._say_dropped(account, resource)
+                await self._schedule.remove(claimed.lane, claimed.job)
+                return
+        await self._put_off(claimed, ELSEWHERE_SECONDS)
+
+    async def _is_polled_elsewhere(self, account: str, resource: str) -> bool:
+        """Return whether a live worker polls an account, and the resource unless that is ""."""
+        services = services_of(self.ctx)
+        try:
+            workers = await Presence(services.redis, services.keys.of(account)).alive()
+        except SlotUnavailable:
+            return True  # nobody can say
+        except redis.exceptions.ResponseError as error:
+            if not is_wrong_value(error):
+                raise
+            return False
+        return any(beat.polled and (not resource or resource in beat.polled) for beat in workers)
 
     def _say_dropped(self, account: str, resource: str) -> None:
         withdrawn = services_of(self.ctx).withdrawn
@@ -239,6 +251,8 @@ class LaneWorker(SupervisedWorker):
             await asyncio.wait_for(function.coroutine(ctx, *arguments), function.timeout_s)
         except asyncio.CancelledError:  # the worker ends, and waits for this
             await self._release(claimed, job)
+        except NotServed:  # the account was removed since the job was claimed
+            await self._hand_back(claimed, *arguments[:2])
         except Exception as error:  # noqa: BLE001 - one job must not end the others
             await self._failed(claimed, job, error)
         else:
@@ -290,5 +304,7 @@ class LaneWorker(SupervisedWorker):
 
 
 def _is_wanted(services: Services, kind: str, arguments: list[str]) -> bool:
-    account, resource = services.configured[arguments[0]], arguments[1]
-    return resource in CAPTURED and (kind == "resync" or resource in account.intervals)
+    """Return whether a job of an account that is served is to be done by this worker."""
+    if kind == "poll":
+        return arguments[1] in CAPTURED and arguments[1] in services.configured[arguments[0]].intervals
+    return kind != "resync" or arguments[1] in RESOURCES

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from jobs.schedule import poll_id, reconcile_id, resync_id, retain_id
-from worker.capture.lanes import FIELDS, Lane, Times, times_of_poll
+from worker.capture.lanes import FIELDS, Lane, Times, phase_of, times_of_poll
 from worker.capture.reconcile.comparison import can_be_proven
 from worker.capture.reconcile.progress import due_in
 from worker.capture.registry import AUDIT_LOGS, CAPTURED, RESOURCES
@@ -311,8 +311,7 @@ class Planner:
         wait = self._retention_waits.get(account.name)
         if wait is not None:
             return now + wait
-        names = list(self._services.configured)
-        spread = every * names.index(account.name) / len(names) if len(names) > 1 else 0.0
+        spread = every * phase_of(account.name, "retention") if len(self._services.configured) > 1 else 0.0
         passed = self._services.clock.monotonic() - self._began
         return now + max(0.0, min(every, FIRST_RETENTION_SECONDS) + spread - passed)
 

@@ -50,6 +50,10 @@ class AccountServices:
         return bool(self.poller.unrecorded or self.capabilities.has_failures or self.client.tokens.is_refused)
 
 
+class NotServed(KeyError):
+    """This worker does not serve the account."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccountChanges:
     """The names of the accounts that were added, removed and changed."""
@@ -102,7 +106,9 @@ class OpenAccounts(Mapping[str, AccountServices]):
         )
 
     def __getitem__(self, name: str) -> AccountServices:
-        account = self.configured[name]
+        account = self.configured.get(name)
+        if account is None:
+            raise NotServed(name)
         services = self._built.get(name)
         if services is None or services.account is not account:
             self._built[name] = services = self._build(account)

@@ -1,27 +1,33 @@
-"""A resource that is no longer polled: its jobs do nothing, and every command tells it from one that is paused."""
+"""What is no longer polled: its jobs do nothing, and every command tells a resource from one that is paused."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import structlog
 
-from jobs.schedule import poll_id
-from tests.support.arq_worker import SCANS, working
+from jobs.schedule import Claimed, poll_id, reconcile_id, resync_id, retain_id
+from tests.support.arq_worker import SCANS, planned, working
 from tests.support.commands import ordersync
 from tests.support.waiting import eventually
-from tests.support.worker import Bench, BenchMaker
+from tests.support.worker import Bench, BenchMaker, account_for
 from worker.admin.clock_checks import check_workers
-from worker.app import announce
+from worker.app import announce, open_services
+from worker.capture.lanes import Lane
 from worker.capture.registry import NOTES
 from worker.capture.state.pauses import Pause, Pauses
 from worker.clock import SystemClock
-from worker.reporting import reporter
+from worker.reporting import reporter, worker_id
+from worker.sandbox import SandboxServer
 from worker.service import heartbeat
+from worker.service.presence import Presence
+from worker.services import OpenAccounts
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +58,7 @@ async def test_a_job_of_a_withdrawn_resource_does_nothing(
 ) -> None:
     """It is dropped, which is said once, and nothing is read. So is a job of an account that nobody serves any more.
 
-    That of an account which another worker may serve is handed back some times before.
+    Another worker may poll it, so it is handed back some times before.
     """
     monkeypatch.setattr("jobs.lane_worker.ELSEWHERE_SECONDS", 0.0)
     async with bench(probe=True) as b:
@@ -73,6 +79,71 @@ async def test_a_job_of_a_withdrawn_resource_does_nothing(
 
 async def _are_gone(b: Bench, jobs: list[str]) -> bool:
     return bool(await b.redis.zmscore(SCANS, jobs) == [None] * len(jobs))
+
+
+async def test_what_another_worker_polls_is_handed_back(
+    bench: BenchMaker, sandbox: SandboxServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often, as while a new version of the settings is deployed; once that worker has left, it is dropped."""
+    monkeypatch.setattr("jobs.lane_worker.ELSEWHERE_SECONDS", 0.0)
+    monkeypatch.setattr("jobs.lane_worker.ORPHANED_TRIES", 3)
+    others = [replace(account_for(sandbox), intervals=BOTH), account_for(sandbox, "elsewhere")]
+    jobs = [poll_id("default", "notes"), poll_id("elsewhere", "orders"), retain_id("elsewhere")]
+    async with bench(probe=True) as b, open_services(others, redis_url, SystemClock()) as other:
+        report = reporter(other)
+        await report()
+        async with working(b, redis_url) as worker:
+            await eventually(lambda: worker.jobs_complete)
+            before = worker._schedule._turns[Lane.SCANS]
+            await b.redis.zadd(SCANS, dict.fromkeys(jobs, 1.0))
+
+            async def are_looked_at() -> bool:
+                await report()
+                return worker._schedule._turns[Lane.SCANS] - before > 10 * len(jobs)
+
+            await eventually(are_looked_at)
+            assert None not in await b.redis.zmscore(SCANS, jobs)
+            assert not b.services.withdrawn
+            for name in other.configured:
+                await Presence(b.redis, other.keys.of(name)).leave(worker_id())
+            await eventually(partial(_are_gone, b, jobs))
+
+
+async def test_an_account_that_is_removed_when_its_job_begins(bench: BenchMaker, redis_url: str) -> None:
+    """A job is claimed some time ahead: then it is handed back, and nothing is said of a defect."""
+    async with bench(probe=True) as b:
+        assert isinstance(b.services.accounts, OpenAccounts)
+        jobs = [
+            (Lane.POLLS, poll_id("default", "orders")),
+            (Lane.RESYNCS, resync_id("default", "orders", "x")),
+            (Lane.RECONCILE, reconcile_id("default")),
+            (Lane.RETENTION, retain_id("default")),
+        ]
+        async with working(b, redis_url) as worker:
+            await eventually(lambda: worker.jobs_complete and not worker._running)
+            b.services.accounts.configure([])
+            with structlog.testing.capture_logs() as lines:
+                for lane, job in jobs:
+                    name, claimed = f"{lane}/{job}", Claimed(lane, job.encode(), 0.0)
+                    worker._running[name], (kind, *arguments) = claimed, job.split(":", 3)
+                    await worker._run(name, claimed, kind, arguments)
+            assert [line["event"] for line in lines] == []
+            assert set(worker._elsewhere) >= {job.encode() for _, job in jobs}
+
+
+async def test_accounts_that_are_removed_while_all_are_planned(
+    bench: BenchMaker, sandbox: SandboxServer, redis_url: str
+) -> None:
+    """It takes a while to plan many accounts. The others are planned all the same."""
+    async with bench(probe=True) as b, planned(b.services, redis_url) as schedule:
+        assert isinstance(b.services.accounts, OpenAccounts)
+        accounts = [account_for(sandbox, name) for name in ("default", "second", "third")]
+        b.services.accounts.configure(accounts)
+        planning = asyncio.ensure_future(schedule.planner.plan(b.services.configured))
+        await asyncio.sleep(0)  # it waits for Redis
+        b.services.accounts.configure(accounts[:2])
+        await planning
+        assert {"scans/poll:default:orders", "scans/poll:second:orders"} <= set(await schedule.listed())
 
 
 async def test_status_and_health_name_it(bench: BenchMaker, redis_url: str, tmp_path: Path) -> None:
