@@ -63,17 +63,16 @@ def next_of(reply: Reply, place: str) -> str:
         name = place.removeprefix(HEADER).lower()
         value = reply.headers.get(name, "").strip()
         return _next_link(value) if name == "link" else value
-    try:
-        return _text(_field(msgspec.Raw(reply.raw), place))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
+    return _text_at(_members(reply.raw), place)
 
 
 def places_of(reply: Reply) -> Iterator[str]:
     """Yield the places of a response, by their usual names, that seem to have a continuation."""
+    yield from (HEADER + name for name in HEADERS if next_of(reply, HEADER + name))
+    members = _members(reply.raw)  # once for all names: the list, most of the body, is in it
     nested = (f"{outer}.{name}" for outer in OUTER_FIELDS for name in (*LINK_FIELDS, *TOKEN_FIELDS))
-    for place in itertools.chain((HEADER + name for name in HEADERS), LINK_FIELDS, TOKEN_FIELDS, nested):
-        if next_of(reply, place):
+    for place in itertools.chain(LINK_FIELDS, TOKEN_FIELDS, nested):
+        if _text_at(members, place):
             yield place
 
 
@@ -168,15 +167,25 @@ def _next_link(header: str) -> str:
     return ""
 
 
-def _field(raw: msgspec.Raw, place: str) -> Any:
-    """Return the value of a field, None if there is none. A name may itself contain dots, as `@odata.nextLink` does."""
+def _members(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """Return the fields of an object of JSON, none of anything else."""
     if not bytes(raw).lstrip().startswith(b"{"):
-        return None
-    members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        return {}
+    try:
+        return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+
+
+def _text_at(members: Mapping[str, msgspec.Raw], place: str) -> str:
+    """Return the continuation at a place. A name may itself contain dots, as `@odata.nextLink` does."""
     if place in members:
-        return msgspec.json.decode(members[place])
+        try:
+            return _text(msgspec.json.decode(members[place]))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return ""
     name, _, rest = place.partition(".")
-    return _field(members[name], rest) if rest and name in members else None
+    return _text_at(_members(members[name]), rest) if rest and name in members else ""
 
 
 def _text(value: Any) -> str:

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import UnreadableAnswer
+from worker.ordermesh.contract.names import HEADER, HEADERS, LINK_FIELDS, OUTER_FIELDS, TOKEN_FIELDS
 from worker.ordermesh.contract.profile import Listing
-from worker.ordermesh.http.continuation import Continuation, names_next, next_of, request_after
+from worker.ordermesh.http.continuation import Continuation, names_next, next_of, places_of, request_after
 from worker.ordermesh.http.reply import Reply
 
 BASE, PATH = "https://gateway.example/api", "/order/v1/orders"
@@ -46,6 +47,23 @@ def reply(body: Any = None, **headers: str) -> Reply:
 def test_a_place_in_the_body(place: str, body: Any, expected: str) -> None:
     """Nothing, in any way of saying it, is the end."""
     assert next_of(reply(body), place) == expected
+
+
+def test_every_usual_place_is_found() -> None:
+    """Each name of `contract.names`, alone in a response, at the top and in every outer object, and only there."""
+    inner = (*LINK_FIELDS, *TOKEN_FIELDS)
+    for place in (*inner, *(f"{outer}.{name}" for outer in OUTER_FIELDS for name in inner)):
+        outer, _, name = place.rpartition(".") if place not in inner else ("", "", place)
+        if "@odata" in place and outer:
+            outer, name = place.removesuffix(".@odata.nextLink"), "@odata.nextLink"
+        body: Any = {name: "/x"}
+        for level in reversed(outer.split(".") if outer else []):
+            body = {level: body}
+        assert list(places_of(reply({"orders": [1, 2], **body}))) == [place]
+    for name in HEADERS:
+        assert list(places_of(reply({}, **{name.lower(): '</x>; rel="next"'}))) == [HEADER + name]
+    for body in ([], None, {}, {"next": None, "meta": [], "page": {"next": ""}}):
+        assert list(places_of(reply(body))) == []
 
 
 @pytest.mark.parametrize(
