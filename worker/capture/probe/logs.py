@@ -14,7 +14,7 @@ from worker.ordermesh.contract.findings import UNKNOWN, LogPages, no, yes
 from worker.ordermesh.http.continuation import names_next
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from worker.capture.probe.client import ProbeClient
 
@@ -23,7 +23,7 @@ MAX_LOGS = 5
 CAPS = frozenset({50, 100, 200, 250, 500, 1000})
 """Numbers of entries at which a server may cut a log without saying so."""
 MIN_SEEN = 10
-"""A page size is used from then on only where a page with so many entries was seen."""
+"""A page of fewer entries says nothing of the page size, unless another page follows it: most logs are short."""
 
 
 async def find_log_pages(client: ProbeClient, key: str, identifiers: Sequence[str]) -> dict[str, Any]:
@@ -73,16 +73,21 @@ async def _judge(log: ProbeClient, first: SamplePage) -> dict[str, Any]:
     reach = (await find_reach(log, largest))["reach"]
     if reach.supported is False:
         return {"log_pages": no(f"of a log, {reach.why}")}
-    seen = len(largest.records)
     listing = LogPages(
         page_parameter=log.listing.page_parameter,
         size_parameter=sizes.get("size_parameter", log.listing.size_parameter),
         first_page=found.get("first_page", log.listing.first_page),
         next_in=found.get("next_in"),
         next_parameter=found.get("next_parameter") or None,
-        largest_page=min(seen, SIZES[0])
-        if seen >= MIN_SEEN and sizes.get("sizes", UNKNOWN).supported
-        else None,
+        largest_page=_page_size(len(largest.records), sizes),
         past_end=sizes.get("past_end") or "empty",
     )
     return {"log_pages": yes(found["pages"].why), "log_listing": listing}
+
+
+def _page_size(seen: int, sizes: Mapping[str, Any]) -> int | None:
+    """Return the page size to request, from the findings about sizes and the largest page seen; None if unknown."""
+    if seen < MIN_SEEN:
+        # A log with this many entries would be taken for whole: that another page follows must not be forgotten.
+        return seen if sizes.get("largest_page") == seen else None
+    return min(seen, SIZES[0]) if sizes.get("sizes", UNKNOWN).supported else None

@@ -35,7 +35,7 @@ Call: TypeAlias = "Callable[[Mapping[str, str], str], Awaitable[Reply]]"
 LARGEST = 500
 """Entries to request per page, at most."""
 SMALLEST = 10
-"""Servers do not make smaller pages by themselves: a list with fewer entries is on one page."""
+"""A list with fewer entries is on one page, unless the probe has seen smaller pages."""
 MAX_PAGES = 1000
 MAX_BYTES = 1 << 25
 """Most bytes of such a list, which is in memory as a whole."""

@@ -178,6 +178,18 @@ async def test_logs_that_grow_past_a_page(redis_url: str, way: str) -> None:
         await all_is_told(watch)
 
 
+@pytest.mark.parametrize("sized", [True, False])
+async def test_pages_of_a_few_entries(redis_url: str, sized: bool) -> None:
+    """Pages of three entries without a total: once the probe has seen that others follow, logs are read to their end."""
+    async with serving(redis_url, entries=4, total=None, size=3, largest=3, sized=sized) as watch:
+        await all_is_told(watch)
+        for order, entries in watch.liar.logs.items():
+            entries += [entry(order, number) for number in range(4, 11)]
+        for number in range(RECORDS):
+            watch.liar.change(number)
+        await all_is_told(watch)
+
+
 async def test_logs_that_grow_a_next_page(redis_url: str) -> None:
     """A log whose last page names another one is not taken for whole, before the probe has seen how it is requested."""
     ways = WAYS["an address of the next page, no total"]
