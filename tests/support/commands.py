@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import IO
@@ -60,6 +60,13 @@ LEAVES = [" ".join(path) for path, command in COMMANDS.items() if not isinstance
 def ordersync(*arguments: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a command of `ordersync` to its end, in a folder without `.env`. The event loop of the test waits."""
     return in_process(main, "ordersync", *arguments, cwd=cwd, **settings)
+
+
+def each_of(
+    commands: Sequence[tuple[str, ...]], folder: Path, **settings: str
+) -> list[subprocess.CompletedProcess[str]]:
+    """Run several commands, one after the other."""
+    return [ordersync(*words, cwd=folder, **settings) for words in commands]
 
 
 def in_process(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.config import sources
+from worker.config import settings, sources
+from worker.errors import SettingsError
 
 
 def without_settings(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -17,3 +18,18 @@ def without_settings(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sources, "DEFAULT_SECRETS_DIR", str(folder / "run-secrets"))
+
+
+def load_with(monkeypatch: pytest.MonkeyPatch, **values: str) -> settings.Settings:
+    """Load the settings with these values in the environment."""
+    for name, value in values.items():
+        monkeypatch.setenv(f"ORDERSYNC_{name}".upper(), value)
+    return settings.load()
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, **values: str) -> str:
+    """Return the message with which these values are refused."""
+    with pytest.raises(SettingsError) as caught:
+        load_with(monkeypatch, **values)
+    assert caught.value.exit_status == 2
+    return str(caught.value)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any
 
@@ -11,151 +9,35 @@ import anyio
 import hypothesis
 import msgspec
 import pytest
-import redis
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import rule, run_state_machine_as_test
 from xxhash import xxh3_64_intdigest
 
-from tests.support.convergence import look_once_more, missing_entries, take_new
-from tests.support.faulty_gateway import MovedClock
-from tests.support.mutations import ACTIONS, Happenings
-from tests.support.oracle import Ledger
+from tests.support.account_life import LAG, AccountLife, searches
+from tests.support.mutations import ACTIONS
 from tests.support.servers import Server
-from tests.support.worker import Bench, BenchContext
 from worker.capture.registry import AUDIT_LOGS, CAPTURED, RESOURCES
 from worker.capture.resources import AuditLog
 from worker.capture.resync.requests import ResyncRequest, ResyncState
 from worker.capture.state.store import StateStore
-from worker.ordermesh.contract.findings import UNKNOWN_LOG, Capabilities, LogPages, fingerprint, no, yes
 from worker.redis.connections import answer
-from worker.sandbox import FaultRule, SandboxServer, ServedContract
+from worker.sandbox import FaultRule, ServedContract
 from worker.sandbox.data.orders import TICKS_PER_SECOND, format_ticks
-from worker.sandbox.state.index import Index
 from worker.telemetry import log as logs
 
-LAG = 1.0
-CONTRACTS = [
-    ServedContract(),
-    ServedContract(descending=True),
-    ServedContract(total=None, audit_shape="bare"),
-    ServedContract(wrapper_key=None, max_page_size=4),
-    ServedContract(since_honoured=True, sort_honoured=True),
-    ServedContract(since_honoured=True),
-    ServedContract(sort_honoured=True),
-    ServedContract(total_extra=4000, audit_page_size=2),
-    ServedContract(total_extra=-2, since_honoured=True, audit_page_size=3, audit_shape="bare"),
-    ServedContract(index_lag=LAG),
-    ServedContract(index_lag=LAG, since_honoured=True, sort_honoured=True),
-]
-TIMELY = tuple(action for action in ACTIONS if action not in {"back", "silently", "flip"})
-"""What leaves no two states of a record with the same time: where a list lags behind, nothing else tells them apart."""
 SPOILED = ("status", "busy", "drop", "truncate", "garbage", "empty", "not_a_list", "no_content")
-ROUNDS = 20
-"""Rounds of polls after which everything must have been told. A few are enough unless many deletions wait."""
-
-LOG_PAGES = LogPages(page_parameter="page", size_parameter="pageSize", first_page=1)
-
 kinds = st.sampled_from(list(RESOURCES))
 picks = st.integers(0, 9)
 names = st.sampled_from(list(CAPTURED))
 happenings = st.tuples(kinds, st.sampled_from(ACTIONS), picks)
 to_the_kind = st.lists(st.tuples(st.sampled_from(ACTIONS), picks), min_size=1, max_size=3)
-searches = [resource.search for resource in RESOURCES.values()]
 others = ["*", *(each.single for each in RESOURCES.values() if each.single)]
 others += [each.operation for each in AUDIT_LOGS.values()] + ["shipments.for_order"]
 
 
-class Interrupted:
-    """Calls `then()` once, after the `at`-th answer of OrderMesh to this worker."""
-
-    def __init__(self, b: Bench, at: int, then: Callable[[], Awaitable[None]]) -> None:
-        self._client, self._at, self._then, self._count = b.account.client, at, then, 0
-        self._call = self._client._with_retries
-
-    async def __aenter__(self) -> None:
-        self._client._with_retries = self._wrapped  # type: ignore[method-assign]
-
-    async def __aexit__(self, *_exc: object) -> None:
-        self._client._with_retries = self._call  # type: ignore[method-assign]
-
-    async def _wrapped(self, *arguments: Any, **options: Any) -> Any:
-        reply = await self._call(*arguments, **options)
-        self._count += options[
-            "signed"
-        ]  # who logs in holds the lock of the token, on which another one would wait
-        if self._count == self._at and options["signed"]:
-            await self._then()
-        return reply
-
-
-class Life(RuleBasedStateMachine):
-    """The life of an account: records, faults, workers that come and go, and people who ask for resyncs."""
-
-    server: Server
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stack = ExitStack()
-        self.ready = False
-
-    @initialize(
-        contract=st.sampled_from(CONTRACTS),
-        orders=st.integers(2, 4),
-        page_size=st.sampled_from([2, 3, 2, 50]),
-        concurrency=st.sampled_from([1, 4]),
-        known=st.booleans(),
-    )
-    def begin(
-        self, contract: ServedContract, orders: int, page_size: int, concurrency: int, known: bool
-    ) -> None:
-        """A small shop with its catalog, and a worker that knows how it is served and may have read it before."""
-        with redis.Redis.from_url(self.server.url) as client:
-            client.flushall()
-        self.contract, self.now, self.clock = contract, 0.0, MovedClock()
-        self.sandbox = SandboxServer(orders=orders, contract=contract)
-        if contract.index_lag:
-            lists = {each: Index(LAG, lambda: self.now) for each in searches}
-            self.sandbox._sandbox.indexes.update(lists)
-        self.stack.enter_context(self.sandbox)
-        self.happenings = Happenings(self.sandbox, seed=orders)
-        self.happenings.trim(3)
-        self.ledger = Ledger(self.happenings)
-        self.read: dict[str, str] = {}
-        self.api = {"page_size": page_size, "max_concurrency": concurrency, "attempts": 1}
-        self.portal: BlockingPortal = self.stack.enter_context(start_blocking_portal("asyncio"))
-        self.work()
-        self.ready = True
-        if known:
-            self.run(partial(look_once_more, self.b))
-
-    def bench(self) -> BenchContext:
-        """The parts of a worker."""
-        intervals = dict.fromkeys(CAPTURED, 1.0)
-        options = {**self.api, "intervals": intervals, "probe": True, "clock": self.clock}
-        return BenchContext(self.sandbox, self.server.url, options)
-
-    def work(self) -> None:
-        """A worker begins."""
-        self.worker: AbstractContextManager[Bench] = self.portal.wrap_async_context_manager(self.bench())
-        self.b = self.stack.enter_context(self.worker)
-        self.portal.call(know, self.b, self.contract)
-
-    def run(self, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Do some work of the worker, and hold what it has published against what was true."""
-        self.ready = False  # what has failed once is not looked at again
-        result = self.portal.call(work)
-        self.portal.call(take_new, self.b, self.ledger, self.read)
-        self.ready = True
-        return result
-
-    def let_happen(self, what: Sequence[tuple[str, str, int]]) -> None:
-        """Things happen, one after the other."""
-        for kind, action, pick in what:
-            if self.contract.index_lag and action not in TIMELY:
-                action = "change"  # noqa: PLW2901 - see TIMELY
-            self.ledger.note(self.happenings.happen(kind, action, pick))
+class Life(AccountLife):
+    """Records, faults, workers that come and go, and people who ask for resyncs."""
 
     @rule(what=st.lists(happenings, min_size=1, max_size=4))
     def something_happens(self, what: list[tuple[str, str, int]]) -> None:
@@ -278,11 +160,6 @@ class Life(RuleBasedStateMachine):
 
         self.run(overtaken)
 
-    async def poll_interrupted(self, name: str, at: int, then: Callable[[], Awaitable[None]]) -> None:
-        """A poll in the middle of which something happens."""
-        async with Interrupted(self.b, at, then):
-            await self.b.poll(CAPTURED[name], complete=name in RESOURCES)
-
     @rule(kind=kinds, picked=st.lists(picks, min_size=1, max_size=3))
     def answers_are_old(self, kind: str, picked: list[int]) -> None:
         """The pages of a list are those of a while ago, when what came after has been told."""
@@ -368,62 +245,10 @@ class Life(RuleBasedStateMachine):
         """The lists show what happened a while ago."""
         self.now += LAG / 2
 
-    # The end
-
-    def teardown(self) -> None:
-        """When nothing happens any more, everything is told before long, and then nothing more."""
-        try:
-            if self.ready:
-                self.settle()
-        finally:
-            self.stack.close()
-
-    def settle(self) -> None:
-        """Poll until nothing is new."""
-        self.sandbox.faults.clear()
-        for _ in range(ROUNDS):
-            self.now += 2 * LAG
-            restless = self.run(partial(look_once_more, self.b))
-            if not restless and self.now > 6 * LAG:
-                break
-        else:
-            raise AssertionError(f"it never settles: {restless}")
-        assert [each for kind in RESOURCES for each in self.ledger.missing(kind)] == []
-        missing = self.portal.call(missing_entries, self.b, self.ledger)
-        assert [each for found in missing.values() for each in found] == []
-
 
 def _kind(name: str) -> str:
     captured = CAPTURED[name]
     return captured.parent.name if isinstance(captured, AuditLog) else name
-
-
-async def know(b: Bench, contract: ServedContract) -> None:
-    """Let the worker know what a probe would find, so that its requests are the same in every run."""
-    known = b.account.capabilities
-    for name, resource in RESOURCES.items():
-        field = resource.modified_fields[0]
-        stem = field.removesuffix("At")
-        sort = {"sortBy": field}
-        found = Capabilities(
-            resource=name,
-            search=resource.search,
-            at=b.services.clock.now(),
-            configured=fingerprint(known.configured),
-            state="found",
-            pages=yes("as the sandbox is set up"),
-            filtering=yes("it is") if contract.since_honoured else no("it is not"),
-            since=f"{stem}From" if contract.since_honoured else None,
-            sorting=yes("it is") if contract.sort_honoured else no("it is not"),
-            ascending={**sort, "sortDirection": "asc"} if contract.sort_honoured else {},
-            descending={**sort, "sortDirection": "desc"} if contract.sort_honoured else {},
-            single=yes("it can") if resource.single else no("there is no such operation"),
-            single_alike=name != "order_items",  # alone they are served without the id of their order
-            past_end="empty",
-            log_pages=yes("logs have pages") if contract.audit_page_size else UNKNOWN_LOG,
-            log_listing=LOG_PAGES if contract.audit_page_size else None,
-        )
-        await answer(b.redis.hset(b.account.keys.contract, name, msgspec.json.encode(found).decode()))
 
 
 def lives(server: Server, examples: int, steps: int = 25, *, seed: int | None = None) -> None:

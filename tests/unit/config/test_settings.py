@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.surroundings import without_settings
+from tests.support.surroundings import load_with, refusal, without_settings
 from worker.capture.registry import CAPTURED as READABLE
 from worker.config import settings
 from worker.config.accounts_file import AccountEntry
 from worker.config.resources import RESOURCES
-from worker.config.sections import Account
 from worker.errors import SettingsError
 
 SECRET = "hunter2-hunter2"
@@ -24,19 +23,6 @@ STANDARD = dict.fromkeys(("orders", "shipments", "order_audit", "shipment_audit"
 def empty_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A folder without `.env`, and no variable of the worker set."""
     without_settings(monkeypatch, tmp_path)
-
-
-def load_with(monkeypatch: pytest.MonkeyPatch, **values: str) -> settings.Settings:
-    for name, value in values.items():
-        monkeypatch.setenv(f"ORDERSYNC_{name}".upper(), value)
-    return settings.load()
-
-
-def refusal(monkeypatch: pytest.MonkeyPatch, **values: str) -> str:
-    with pytest.raises(SettingsError) as caught:
-        load_with(monkeypatch, **values)
-    assert caught.value.exit_status == 2
-    return str(caught.value)
 
 
 def test_defaults() -> None:
@@ -279,96 +265,6 @@ def test_what_is_polled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert records == {name: seconds for name, seconds in everything.items() if not name.endswith("_audit")}
     assert load_with(monkeypatch, poll__intervals='{"notes": 5}').poll.chosen == {"notes": 5.0}
     assert "'standard', 'orders', 'records' or 'all'" in refusal(monkeypatch, poll__preset="some")
-
-
-def test_an_account_has_a_preset_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever intervals the environment sets for the others."""
-    text = """
-[accounts.one.api]
-client_id = "a"
-client_secret = "b"
-[accounts.two.api]
-client_id = "c"
-client_secret = "d"
-[accounts.two.poll]
-preset = "records"
-"""
-    one, two = accounts_of(monkeypatch, text, poll__intervals='{"notes": 5}')
-    assert one.intervals == {"notes": 5.0}
-    assert "shipments" in two.intervals
-
-
-def accounts_of(monkeypatch: pytest.MonkeyPatch, text: str, **more: str) -> tuple[Account, ...]:
-    Path("accounts.toml").write_text(text)
-    return load_with(monkeypatch, accounts_file="accounts.toml", **more).accounts()
-
-
-def test_an_accounts_file_with_many_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has its own login; what it leaves out comes from the environment, but never a login."""
-    Path("eu.secret").write_text(f"{SECRET}\n")
-    eu, us = accounts_of(
-        monkeypatch,
-        """
-        [accounts.eu.api]
-        client_id = "eu-client"
-        client_secret_file = "eu.secret"
-        page_size = 7
-        [accounts.eu.poll]
-        intervals = { orders = 60 }
-        [accounts.us.api]
-        username = "me"
-        password = "us-password"
-        """,
-        api__page_size="20",
-        api__client_secret="somebody else's",
-    )
-    assert (eu.name, eu.api.page_size, eu.intervals) == ("eu", 7, {"orders": 60.0})
-    assert eu.api.client_secret is not None
-    assert eu.api.client_secret.get_secret_value() == SECRET
-    assert (us.name, us.api.page_size, us.api.client_secret) == ("us", 20, None)
-    assert us.intervals == STANDARD
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("accounts = [", "is not valid TOML"),
-        ("", "must contain tables [accounts.NAME.api]"),
-        ("[account.eu.api]\nclient_id='x'", "must contain tables [accounts.NAME.api]"),
-        ("[accounts]\neu = 5", "accounts.eu: "),
-        (
-            "[accounts.eu.api]\nclient_id='x'",
-            "accounts.eu: the login is missing. Set client_id and client_secret",
-        ),
-        ("[accounts.eu.api]\nclient_id='x'\nclient_secret=''", "accounts.eu: the login is missing"),
-        ("[accounts.eu.api]\nclient='x'", "accounts.eu: client is not a setting. Did you mean client_id?"),
-        ("[accounts.eu.spi]\nclient='x'", "accounts.eu: spi is not a setting. Did you mean api?"),
-        ("[accounts.'a b'.api]\nclient_id='x'", "accounts.a b: must be 1 to 64 letters"),
-        ("[accounts.eu.api]\nclient_secret_file='none'", "client_secret_file: none cannot be read"),
-        ("[accounts.eu.api]\npage_size=0", "accounts.eu: page_size: "),
-        ("[accounts.eu.poll]\nintervals={parcels=5}", "Unknown resource 'parcels'"),
-        ("[accounts.eu.poll]\nintervals={orders=0}", "accounts.eu: intervals__orders: "),
-    ],
-)
-def test_a_bad_accounts_file(monkeypatch: pytest.MonkeyPatch, text: str, words: str) -> None:
-    """The message names the file, the account and what is wrong."""
-    with pytest.raises(SettingsError) as caught:
-        accounts_of(monkeypatch, text)
-    assert words in str(caught.value)
-    assert "accounts.toml" in str(caught.value)
-
-
-def test_an_accounts_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is named with the system's reason."""
-    with pytest.raises(SettingsError, match=r"ORDERSYNC_ACCOUNTS_FILE: gone.toml cannot be read: No such"):
-        load_with(monkeypatch, accounts_file="gone.toml").accounts()
-
-
-def test_a_secret_in_a_bad_accounts_file_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret of the wrong type does not get into the message."""
-    with pytest.raises(SettingsError) as caught:
-        accounts_of(monkeypatch, "[accounts.eu.api]\nclient_id='x'\nclient_secret=[\"hunter2-hunter2\"]")
-    assert SECRET not in str(caught.value)
 
 
 def test_interest(monkeypatch: pytest.MonkeyPatch) -> None:

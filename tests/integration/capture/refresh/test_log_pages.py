@@ -180,7 +180,7 @@ async def test_logs_that_grow_past_a_page(redis_url: str, way: str) -> None:
 
 @pytest.mark.parametrize("sized", [True, False])
 async def test_pages_of_a_few_entries(redis_url: str, sized: bool) -> None:
-    """Pages of three entries without a total: once the probe has seen that others follow, logs are read to their end."""
+    """Pages of three entries without a total: when the probe has seen a second one, logs are read to their end."""
     async with serving(redis_url, entries=4, total=None, size=3, largest=3, sized=sized) as watch:
         await all_is_told(watch)
         for order, entries in watch.liar.logs.items():
