@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -193,28 +194,29 @@ async def check_contract(
 ) -> AsyncIterator[Finding]:
     """Yield the findings of the probe for the resources in `left`, from which each is removed then.
 
-    A resource that is not polled gets a note, not a problem. What was found is put into `result`.
+    A resource that is not polled gets a note, not a problem, and no advice. What was found is put into `result`.
     """
     account = account_services.account.name
     for resource in [RESOURCES[name] for name in left if name in RESOURCES]:
         polled = resource.name in account_services.account.intervals
+        name = resource.name if polled else f"{resource.name} (not polled)"
         try:
             capabilities = result[resource.name] = await account_services.capabilities.probe(resource)
         except OrderMeshError as error:
             left.remove(resource.name)
-            yield problem_of("contract", error, account)
+            finding = problem_of("contract", error, account)
+            yield finding if polled else replace(finding, level=Severity.NOTE, text=f"{name}: {error}")
             if isinstance(error, GatewayUnreachable | LoginRejected | RateLimited):
                 return
             continue
         left.remove(resource.name)
         bad = probed.stops(capabilities, account_services.account.api.page_size)
         level = (Severity.PROBLEM if polled else Severity.NOTE) if bad else Severity.OK
-        note = "" if polled else " (not polled)"
         text = bad or probed.summary(capabilities)
-        advice = probed.advice(capabilities, account_services.account.api.page_size)
-        yield Finding("contract", level, f"{resource.name}{note}: {text}", advice, account)
+        advice = probed.advice(capabilities, account_services.account.api.page_size) if polled else ""
+        yield Finding("contract", level, f"{name}: {text}", advice, account)
         for text in probed.shortcomings(capabilities) if polled and not bad else ():
-            yield Finding("contract", Severity.NOTE, f"{resource.name}: {text}", account=account)
+            yield Finding("contract", Severity.NOTE, f"{name}: {text}", account=account)
 
 
 def _duration(seconds: float) -> str:

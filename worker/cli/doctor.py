@@ -78,9 +78,9 @@ class Report:
             self._add_unchecked("redis", Severity.PROBLEM, f"{text} Redis, logins and contracts")
         for account, left in self.left or ():
             if left:
-                is_needed = any(each == "login" or each in account.intervals for each in left)
-                level = Severity.PROBLEM if is_needed else Severity.NOTE
-                self._add_unchecked("contract", level, f"{text} {', '.join(left)}", account.name)
+                self._add_unchecked(
+                    "contract", _level_of(account, left), f"{text} {', '.join(left)}", account.name
+                )
 
     def _add_unchecked(self, area: str, level: Severity, text: str, account: str = "") -> None:
         self._unchecked += level is Severity.PROBLEM
@@ -304,19 +304,25 @@ async def _examine_account(account: AccountServices, left: list[str], report: Re
         while not check.done():
             await asyncio.wait([check], timeout=LONGEST_SILENCE / 40)
             if not check.done() and clock.monotonic() - max(began, client.answered_at) >= LONGEST_SILENCE:
-                _report_silence(report, account, client.wait_of(waits))
+                _report_silence(report, account, left, client.wait_of(waits))
                 return
         await check
     finally:
         await end(check)
 
 
-def _report_silence(report: Report, account: AccountServices, wait: Wait | None) -> None:
+def _level_of(account: Account, left: list[str]) -> Severity:
+    """Return how much it matters that `left` was not checked: a problem if the worker needs some of it."""
+    is_needed = any(each == "login" or each in account.intervals for each in left)
+    return Severity.PROBLEM if is_needed else Severity.NOTE
+
+
+def _report_silence(report: Report, account: AccountServices, left: list[str], wait: Wait | None) -> None:
     name, why = account.account.name, f": {wait.cause.rstrip('.')}" if wait else ""
     report.add(
         Finding(
             "contract" if name in report.contract else "login",
-            Severity.PROBLEM,
+            _level_of(account.account, left),
             f"OrderMesh has answered no request for {LONGEST_SILENCE:.0f} s, so this check was not finished{why}",
             "wait until OrderMesh answers, then run: ordersync doctor",
             name,

@@ -325,17 +325,43 @@ def test_a_gateway_that_asks_to_wait(
     assert done.returncode == 1
 
 
-def test_a_gateway_that_does_not_answer(
-    sandbox: SandboxServer, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("path", "code"), [("orders", 1), ("notes", 0)])
+def test_a_list_that_fails(
+    sandbox: SandboxServer, redis_url: str, tmp_path: Path, *, path: str, code: int
 ) -> None:
-    """A gateway that takes requests and answers none ends the check, which says what was not finished."""
-    monkeypatch.setattr("worker.cli.doctor.LONGEST_SILENCE", 0.4)
-    sandbox.faults.replace([FaultRule("hang", operation="orders.search")])
+    """A polled list that fails stops the worker; one that is not polled does not, and gets no advice."""
+    sandbox.faults.replace([FaultRule("status", operation=f"{path}.search", code=500)])
     answer, done = doctor(sandbox, redis_url, tmp_path)
-    (problem,) = findings_of(answer, "contract", "problem")
-    assert "OrderMesh has answered no request" in problem
-    assert "was not finished" in problem
-    assert done.returncode == 3
+    level = "problem" if code else "note"
+    (failed,) = [one for one in answer["findings"] if f"{path}.search: status 500" in one["text"]]
+    assert (failed["level"], answer["ok"], done.returncode) == (level, not code, code)
+    assert failed["text"].startswith("notes (not polled): ") == (not code)
+    assert not [one for one in answer["findings"] if "(not polled)" in one["text"] and one["advice"]]
+
+
+@pytest.mark.parametrize(
+    ("operation", "silence", "level", "code"),
+    [("orders.search", 0.4, "problem", 3), ("notes.search", 5.0, "note", 0)],
+)
+def test_a_gateway_that_does_not_answer(
+    sandbox: SandboxServer,
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    operation: str,
+    silence: float,
+    level: str,
+    code: int,
+) -> None:
+    """A list without an answer ends the check, which says what was not finished: a problem if that is polled."""
+    monkeypatch.setattr("worker.cli.doctor.LONGEST_SILENCE", silence)
+    sandbox.faults.replace([FaultRule("hang", operation=operation)])
+    answer, done = doctor(sandbox, redis_url, tmp_path, "--timeout", "120")
+    (silent,) = [one for one in answer["findings"] if "OrderMesh has answered no request" in one["text"]]
+    assert (silent["area"], silent["level"]) == ("contract", level)
+    assert "was not finished" in silent["text"]
+    assert done.returncode == code
 
 
 @pytest.mark.parametrize(
