@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 AT_ONCE = 300
 """Events that Redis scans in one call: some milliseconds."""
 
-FOLLOWED_AT_ONCE = 20
-"""Events that one call finds by their links: some milliseconds."""
+LOOKUPS_AT_ONCE = 250
+"""Look-ups after which a call that follows links ends: some milliseconds. An event takes up to ten of them."""
 
 
 class ChainEnd(StrEnum):
@@ -103,7 +103,7 @@ class EventSearch:
         wanted = str(last_event)
         while True:
             end, wanted, entries = await finish(
-                self._follow(keys=[stream], args=[subject, wanted, FOLLOWED_AT_ONCE])
+                self._follow(keys=[stream], args=[subject, wanted, LOOKUPS_AT_ONCE])
             )
             found = [_event(entry_id, flat) for entry_id, flat in entries]
             events += [event for event in found if event is not None]
