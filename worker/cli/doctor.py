@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import shutil
 import sys
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -23,9 +24,10 @@ from worker.app import open_services, redis_url
 from worker.cancellation import end
 from worker.capture.registry import RESOURCES
 from worker.cli.common.options import prepare
-from worker.cli.common.output import say, say_json, styled
-from worker.cli.common.params import ACCOUNT
+from worker.cli.common.output import Styled, say, say_json, say_lines, styled
+from worker.cli.common.params import ACCOUNT, Number
 from worker.cli.common.sandbox import accounts_of, served_by
+from worker.cli.render.folding import folded
 from worker.clock import SystemClock
 from worker.errors import OrdersyncError, SettingsError
 from worker.ordermesh.http.waits import Waits, noted_in
@@ -45,7 +47,8 @@ if TYPE_CHECKING:
     from worker.services import AccountServices
 
 _COLOURS = {Severity.OK: "green", Severity.NOTE: "blue", Severity.WARNING: "yellow", Severity.PROBLEM: "red"}
-
+_TEXT = 19
+"""Column in which the text of a finding begins, after its area and its level."""
 
 LONGEST = 15.0
 """Seconds for which the command checks; it names what it has not checked by then."""
@@ -102,11 +105,16 @@ class Report:
         word = styled(f"{finding.level.value:<8}", _COLOURS[finding.level])
         # Of these errors only those of the settings, which are the operator's own, have several lines.
         first, *more = finding.text.split("\n") if finding.area == "settings" else [finding.text]
-        say(f"{finding.area:<9} ", word, f" {where}{first}")
+        self._say(f"{finding.area:<9} ", word, f" {where}{first}")
         for line in more:
-            say(f"{'':<19}{line.lstrip()}")
+            self._say(f"{'':<{_TEXT}}{line.lstrip()}")
         if finding.advice:
-            say(f"{'':<18} -> {finding.advice}")
+            say(f"{'':<{_TEXT}}-> {finding.advice}")  # in one piece, for who copies the command in it
+
+    def _say(self, *line: str | Styled) -> None:
+        """Print a line, folded to the width of a terminal that has room for the text."""
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        say_lines(folded(line, width, indent=_TEXT) if width >= 2 * _TEXT else [line])
 
     def conclude(self) -> None:
         """Print the summary, or all findings as JSON."""
@@ -142,7 +150,7 @@ class Report:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(1, 3600),
+    type=Number(1, 3600),
     metavar="SECONDS",
     help=f"End the check after so many seconds and name what was not checked.  [default: {LONGEST:g}]",
 )

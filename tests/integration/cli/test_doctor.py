@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +16,9 @@ import pytest
 
 from tests.support.commands import ordersync
 from tests.support.doctor import doctor, findings_of
-from tests.support.programs import login_settings
+from tests.support.programs import login_settings, program_env
 from tests.support.servers import free_port
+from tests.support.waiting import PATIENCE
 from tests.support.worker import BenchMaker
 from worker.admin.clock_checks import check_clock
 from worker.capture.registry import ORDERS, RESOURCES
@@ -235,6 +240,32 @@ def test_wrong_settings(tmp_path: Path) -> None:
     assert "No login for OrderMesh" in done.stdout
     # The embedded server runs beside a worker only, and this one would not start: no account could ever be added.
     assert "set ORDERSYNC_REDIS__URL and ORDERSYNC_SECRET_KEY, and run: ordersync accounts add" in done.stdout
+
+
+def test_on_a_terminal(tmp_path: Path) -> None:
+    """A finding is folded below its own text, at spaces."""
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "worker.cli", "doctor"],
+            cwd=tmp_path,
+            env=program_env() | {"COLUMNS": "80", "NO_COLOR": "1"},
+            stdout=theirs,
+            check=False,
+            timeout=PATIENCE,
+        )
+        shown = os.read(ours, 10_000).decode().replace("\r\n", "\n")
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 2
+    finding, verdict = shown.rstrip().split("\n\n")
+    first, *more = finding.split("\n")
+    assert first == "settings  problem  No login for OrderMesh. Set ORDERSYNC_API__CLIENT_ID and"
+    assert len(more) > 1
+    assert all(len(line) <= 80 and re.match(r" {19}\S", line) for line in more)
+    assert " ".join([first[19:], *(line[19:] for line in more)]) in ordersync("doctor", cwd=tmp_path).stdout
+    assert verdict == "The worker cannot run: 1 problem."
 
 
 def test_probe_command(sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:

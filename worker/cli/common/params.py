@@ -42,6 +42,18 @@ class Offered(click.types.StringParamType):
         return [CompletionItem(value) for value in self._offer() if value.startswith(incomplete)]
 
 
+class Integer(click.IntRange):
+    """A whole number of a range; click calls it an `integer range` in the help, and in the message on another word."""
+
+    name = "integer"
+
+
+class Number(click.FloatRange):
+    """A number of a range."""
+
+    name = "number"
+
+
 def _resources() -> Iterable[str]:
     from worker.config.resources import RESOURCES  # noqa: PLC0415 - see the top
 

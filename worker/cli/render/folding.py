@@ -10,12 +10,12 @@ from worker.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_INDENT = "  "
-"""Before what follows in the next line."""
 
+def folded(line: Line, width: int, *, indent: int = 2) -> list[Line]:
+    """Return a line as lines of at most `width` columns, broken at spaces where there are any.
 
-def folded(line: Line, width: int) -> list[Line]:
-    """Return a line as lines of at most `width` columns, broken at spaces where there are any."""
+    The second and later ones begin with `indent` spaces.
+    """
     parts = [
         Styled(printable(part.text), part.colour, part.bold) if isinstance(part, Styled) else printable(part)
         for part in ((line,) if isinstance(line, str) else line)
@@ -24,8 +24,8 @@ def folded(line: Line, width: int) -> list[Line]:
     if len(text) <= width:
         return [line]
     lines: list[Line] = []
-    for first, last in _slices(text, max(width, len(_INDENT) + 1)):
-        lines.append((_INDENT if lines else "", *_between(parts, first, last)))
+    for first, last in _slices(text, max(width, indent + 1), indent):
+        lines.append((" " * indent if lines else "", *_between(parts, first, last)))
     return lines
 
 
@@ -35,13 +35,13 @@ def shortened(text: str, width: int | None) -> str:
     return text if width is None or len(text) <= width else f"{text[: max(0, width - 3)]}..."
 
 
-def _slices(text: str, width: int) -> Iterator[tuple[int, int]]:
+def _slices(text: str, width: int, indent: int) -> Iterator[tuple[int, int]]:
     start, room = 0, width
     while len(text) - start > room:
         space = text.rfind(" ", start + 1, start + room + 1)
         end = space if space > start else start + room
         yield start, end
-        start, room = end + (space > start), width - len(_INDENT)
+        start, room = end + (space > start), width - indent
     yield start, len(text)
 
 
