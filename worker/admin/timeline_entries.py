@@ -97,12 +97,15 @@ def of_event(event: Event, resource: str, groups: dict[str, dict[str, Any]]) -> 
         return _of_recorded(event, resource, groups)
     published = written_at(event.entry_id)
     changed_at = (parse_time(event.time) or 0) / 1000
+    record = decoded(event.data)
+    told = {}
+    if isinstance(record, dict):
+        told = {name: f"{name} {_short(record[name])}" for name in _MESSAGES if record.get(name) is not None}
     parts = [f"v{event.version} {event.action}"]
     if event.changed:
-        parts[0] += f": {', '.join(event.changed)}"
-    record = decoded(event.data)
-    if isinstance(record, dict):
-        parts += [f"{name} {_short(record[name])}" for name in _MESSAGES if record.get(name) is not None]
+        parts[0] += f": {', '.join(told.pop(name, name) for name in event.changed)}"
+    if told:
+        parts[0] += f" ({', '.join(told.values())})"
     delay = max(0.0, published - changed_at) if changed_at else None
     if delay is not None and event.action != "snapshot":
         parts.append(f"{delay:.1f} s after the change")

@@ -93,6 +93,9 @@ async def test_the_whole_story(story: tuple[Bench, str], redis_url: str, tmp_pat
     first, second = by_stream["orders"]
     assert (first["action"], second["action"], second["version"]) == ("snapshot", "updated", 2)
     assert "status" in second["changed"]
+    assert first["told"].startswith("v1 snapshot (status In Production), ")
+    assert second["told"].startswith("v2 updated: ")
+    assert second["told"].count(" status ") == 1  # once: its value stands at its name
     assert {each["subject"] for each in by_stream["order_items"]} == {item["id"] for item in order["items"]}
     assert {each["subject"] for each in by_stream["shipments"]} == set(order["shipmentIds"])
     assert "text gift wrap, please" in by_stream["notes"][-1]["told"]
