@@ -21,7 +21,7 @@ from worker.admin.coverage import (
 from worker.capture.reconcile.calendar import Hour
 from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.output import Line, Styled, say_json, say_lines, styled
-from worker.cli.common.params import RESOURCE, account_option
+from worker.cli.common.params import RESOURCE, Integer, account_option
 from worker.cli.common.redis import check_resource, reader_of
 from worker.cli.render.tables import columns
 from worker.clock import SystemClock, rfc3339
@@ -47,9 +47,7 @@ MAX_GAPS = 20
     "  ordersync coverage --json | jq '.[] | select(.open > 0)'"
 )
 @click.argument("resource", type=RESOURCE, required=False)
-@click.option(
-    "--days", type=click.IntRange(1, 80), default=7, show_default=True, help="Number of days to show."
-)
+@click.option("--days", type=Integer(1, 80), default=7, show_default=True, help="Number of days to show.")
 @click.option("--json", "wants_json", is_flag=True, help="Print JSON, with all passes and gaps.")
 @account_option
 def command(*, resource: str | None, days: int, wants_json: bool, account: str | None) -> None:

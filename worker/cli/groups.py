@@ -229,7 +229,7 @@ def _first_entry(begin: str, now: float) -> str:
         return begin
     start = begin
     if not _ID.fullmatch(begin):
-        at = moment(begin, "--from", now)
+        at = moment(begin, "--from", now, ids=True)
         start = f"{max(0, int((at or 0.0) * 1000))}-0"
     try:
         id_before(start)

@@ -7,7 +7,7 @@ import click
 from worker.admin.operator_log import OperatorLog
 from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.output import say, say_json, say_lines
-from worker.cli.common.params import account_option
+from worker.cli.common.params import Integer, account_option
 from worker.cli.common.redis import reader_of
 from worker.cli.render.tables import columns
 from worker.clock import rfc3339
@@ -18,7 +18,7 @@ from worker.service.loop import run_async
     epilog="\b\nExamples:\n  ordersync history\n  ordersync history --limit 100 --json | jq '.[].command'"
 )
 @click.option(
-    "--limit", "-n", type=click.IntRange(1), default=20, show_default=True, help="Largest number of changes."
+    "--limit", "-n", type=Integer(1), default=20, show_default=True, help="Largest number of changes."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @account_option

@@ -82,9 +82,9 @@ def command(
     """Redeliver events to one group: of RESOURCE, or of every resource the group reads.
 
     The entries keep their ids and are marked as replayed. Without --since, --from or --entity, every event in the
-    stream is redelivered. worker.queue.Consumer and `ordersync consume` get them within a second, other consumers
-    when they claim idle entries (XAUTOCLAIM). Other groups are not affected. Pending and unread events are left
-    alone, because the group gets them anyway.
+    stream is redelivered. The consumer kit, `ordersync consume` and `ordersync forward` get them within a second, other
+    consumers when they claim idle entries (XAUTOCLAIM). Other groups are not affected. Pending and unread events are
+    left alone, because the group gets them anyway.
     """
     check_resource(resource)
     if from_id and (since or until):

@@ -9,7 +9,7 @@ import click
 from worker.capture.state.run_history import History, RunRecord
 from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.output import say, say_json, say_lines, styled
-from worker.cli.common.params import RESOURCE, account_option
+from worker.cli.common.params import RESOURCE, Integer, account_option
 from worker.cli.common.redis import check_resource, moment, reader_of
 from worker.cli.render.tables import columns
 from worker.clock import SystemClock, rfc3339
@@ -87,9 +87,7 @@ def command() -> None:
 )
 @click.argument("resource", type=RESOURCE, required=False)
 @click.option("--failed", is_flag=True, help="Only runs that failed or were suspicious.")
-@click.option(
-    "--limit", "-n", type=click.IntRange(1), default=20, show_default=True, help="Largest number of runs."
-)
+@click.option("--limit", "-n", type=Integer(1), default=20, show_default=True, help="Largest number of runs.")
 @click.option(
     "--since", metavar="TIME", help="Only runs that ended since then: a time, or an age such as 2h."
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from worker.cli.common.output import say_json, say_lines
+from worker.cli.common.params import Integer, Number
 from worker.cli.run.sandbox_process import SandboxFailed
 from worker.errors import OrdersyncError, SettingsError
 
@@ -53,21 +54,21 @@ class SandboxUnavailable(OrdersyncError):
 )
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=Integer(0, 65535),
     default=8099,
     show_default=True,
     help="Port on 127.0.0.1; 0 selects a free one.",
 )
 @click.option(
     "--orders",
-    type=click.IntRange(0, 10_000_000),
+    type=Integer(0, 10_000_000),
     default=2000,
     show_default=True,
     help="Number of orders at the start.",
 )
 @click.option(
     "--changes-per-second",
-    type=click.FloatRange(0, 100_000),
+    type=Number(0, 100_000),
     default=2.0,
     show_default=True,
     help="Changes per second; 0 for none.",
@@ -94,7 +95,7 @@ class SandboxUnavailable(OrdersyncError):
 )
 @click.option(
     "--token-lifetime",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     metavar="SECONDS",
     help="Lifetime of access tokens.  [default: 24 h for clients, 15 min for users]",
 )

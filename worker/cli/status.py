@@ -19,7 +19,7 @@ from worker.admin.status import Row, StatusCollector
 from worker.admin.verdict import NO_ROWS
 from worker.cli.common.options import pick_account, prepare
 from worker.cli.common.output import Line, rendered, say, say_json, say_lines, styled
-from worker.cli.common.params import ACCOUNT, is_given, needs
+from worker.cli.common.params import ACCOUNT, Number, is_given, needs
 from worker.cli.common.redis import client_of
 from worker.cli.render.status import one_line, screen
 from worker.clock import SystemClock, rfc3339
@@ -46,7 +46,7 @@ MAX_REFUSED = 5
 @click.option("--watch", "-w", is_flag=True, help="Refresh until Ctrl-C.")
 @click.option(
     "--every",
-    type=click.FloatRange(0.2, 3600),
+    type=Number(0.2, 3600),
     default=2.0,
     show_default=True,
     help="With --watch: seconds between refreshes.",

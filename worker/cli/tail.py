@@ -13,12 +13,14 @@ import click
 import redis.exceptions
 
 from ordersync_consumer import tail as stream
+from ordersync_consumer.groups import id_before
 from ordersync_consumer.resources import check_resource
 from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.output import say, say_json_text, say_lines
-from worker.cli.common.params import RESOURCE, account_option, is_given
-from worker.cli.common.redis import note_refusal
+from worker.cli.common.params import RESOURCE, Integer, account_option, is_given
+from worker.cli.common.redis import moment, note_refusal
 from worker.cli.render.events import STATUS, event_line, status_of
+from worker.clock import SystemClock
 from worker.config.urls import hide_password
 from worker.errors import RedisUnavailable, SettingsError
 from worker.queue.search import EventSearch
@@ -48,26 +50,31 @@ REMEMBERED = 10_000
 
 @click.command(
     epilog="\b\nExamples:\n  ordersync tail\n  ordersync tail orders --json | jq .subject\n"
-    "  ordersync tail orders --from 0 --no-follow"
+    "  ordersync tail orders --from 2h --no-follow"
 )
 @click.argument("resource", type=RESOURCE, default="orders")
 @click.option(
     "-n",
     "--last",
     "count",
-    type=click.IntRange(0),
+    type=Integer(0),
     default=10,
     show_default=True,
     help="Start with the last N events.",
 )
-@click.option("--from", "start", help="Start after this entry of the stream; 0 is the beginning.")
+@click.option(
+    "--from",
+    "begin",
+    metavar="TIME|ID",
+    help="Start with the events since a time or an age such as 2h, or after the entry ID; 0 is the beginning.",
+)
 @click.option("--follow/--no-follow", default=True, help="Wait for new events, or exit.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print whole events as JSON lines, with the record in `data`."
 )
 @account_option
 def command(
-    *, resource: str, count: int, start: str | None, follow: bool, as_json: bool, account: str | None
+    *, resource: str, count: int, begin: str | None, follow: bool, as_json: bool, account: str | None
 ) -> None:
     """Show the events of RESOURCE (orders) as they are published. Acknowledges nothing; no group is affected.
 
@@ -75,15 +82,30 @@ def command(
     status the old and the new value, if one of the last 3000 events has the old one.
     """
     check_resource(resource)
-    if start is not None and is_given("count"):
+    if begin is not None and is_given("count"):
         raise click.UsageError("--from and --last say both where to start. Leave out one of them.")
-    if start is not None and not _ENTRY_ID.fullmatch(start):
-        raise SettingsError(f"--from: {start!r} is not the id of an entry, such as 1767225600000-0 or 0")
+    start = _start_of(begin)
     settings = prepare(quiet=True)
     try:
         run_async(lambda: _tail(settings, resource, count, start, account, follow=follow, as_json=as_json))
     except KeyboardInterrupt:
         sys.exit(0)
+
+
+def _start_of(begin: str | None) -> str | None:
+    """Return the id of the entry after which to start; None if nothing was typed.
+
+    Raises:
+        SettingsError: This is no time, no age and no id, or it lies in the future.
+
+    """
+    if begin is None or _ENTRY_ID.fullmatch(begin):
+        return begin
+    now = SystemClock().now()
+    at = moment(begin, "--from", now, ids=True) or 0.0
+    if at > now:
+        raise SettingsError(f"--from: {begin} is in the future. For new events alone: --last 0")
+    return id_before(f"{max(1, int(at * 1000))}-0")
 
 
 async def _tail(
@@ -111,6 +133,11 @@ async def _tail(
                 await lines.look_up(shown)
             for event in shown:
                 await _show(event, lines)
+            if start == "0" and count:
+                say(
+                    f"Redis has no event of {resource} yet.{' Waiting for one ...' if follow else ''}",
+                    err=True,
+                )
         async for event in stream.follow(client, key, start, wait=follow, on_foreign=_leave_out):
             await _show(event, lines)
     except (redis.exceptions.RedisError, OSError) as error:

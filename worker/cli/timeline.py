@@ -10,7 +10,7 @@ import click
 from worker.admin.timeline import SCAN, Timeline, TimelineCollector
 from worker.cli.common.options import pick_account, prepare
 from worker.cli.common.output import Line, say_json, say_lines, styled
-from worker.cli.common.params import account_option
+from worker.cli.common.params import Integer, account_option
 from worker.cli.common.redis import client_of, note_refusal
 from worker.cli.common.sandbox import served_by
 from worker.clock import SystemClock, rfc3339
@@ -34,7 +34,7 @@ _COLOURS = {"event": "green", "audit": "blue", "delivery": "yellow", "dead": "re
 @click.option("--offline", is_flag=True, help="Do not read the audit logs from OrderMesh.")
 @click.option(
     "--scan",
-    type=click.IntRange(1),
+    type=Integer(1),
     default=SCAN,
     show_default=True,
     help="Number of events to scan in each stream, newest first, for what no link leads to.",

@@ -11,6 +11,7 @@ import click
 from worker.admin.overview import OverviewCollector
 from worker.cli.common.options import prepare
 from worker.cli.common.output import say
+from worker.cli.common.params import Integer
 from worker.cli.common.redis import client_of
 from worker.cli.run.monitoring import USUAL_PORT
 from worker.clock import SystemClock
@@ -33,7 +34,7 @@ DEFAULT_PORT = USUAL_PORT + 1
 @click.command(epilog="\b\nExamples:\n  ordersync ui\n  ordersync ui --port 8000")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=Integer(0, 65535),
     help=f"Port on {HOST}; 0 selects a free one [default: {DEFAULT_PORT}, or a free one if it is taken].",
 )
 def command(*, port: int | None) -> None:

@@ -13,10 +13,12 @@ import pytest
 import redis
 
 from ordersync_consumer.envelope import FIELDS
+from ordersync_consumer.groups import written_at
 from tests.support.commands import each_of, ordersync
 from tests.support.programs import Program
 from tests.support.waiting import eventually
 from tests.support.worker import Bench
+from worker.clock import rfc3339
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +30,8 @@ async def test_tail_for_people(first_read: Bench, redis_url: str, tmp_path: Path
     """A line an event; the last ten without being told, `-n` of them, or all from a place on."""
     newest = (await first_read.events())[-1]
     counts: dict[tuple[str, ...], int] = {
-        (): 10, ("-n", "3"): 3, ("-n", "0"): 0, ("--from", "0"): 50, ("--from", newest.entry_id): 0, ("-n", "1"): 1,
+        (): 10, ("-n", "3"): 3, ("-n", "0"): 0, ("--from", "0"): 50, ("--from", newest.entry_id): 0,
+        ("--from", "1d"): 50, ("--from", rfc3339(written_at(newest.entry_id) + 0.002)): 0, ("-n", "1"): 1,
     }  # fmt: skip
     commands = [("tail", "orders", "--no-follow", *arguments) for arguments in counts]
     answers = each_of(commands, tmp_path, redis__url=redis_url)
@@ -36,6 +39,14 @@ async def test_tail_for_people(first_read: Bench, redis_url: str, tmp_path: Path
     assert {done.returncode for done in answers} == {0}
     number = f"({json.loads(newest.data)['shortId']})"
     assert answers[-1].stdout.split()[:5] == [newest.time, "snapshot", newest.subject, number, "v1"]
+
+
+def test_tail_of_what_has_no_events(redis_url: str, tmp_path: Path) -> None:
+    """It says so, beside the output, unless no past event was asked for."""
+    said = {("orders",): "Redis has no event of orders yet.\n", ("-n", "0"): "", ("--from", "2h"): ""}
+    for arguments, words in said.items():
+        done = ordersync("tail", "--no-follow", *arguments, cwd=tmp_path, redis__url=redis_url)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", words)
 
 
 @pytest.mark.parametrize("shown", ["1", "10"])

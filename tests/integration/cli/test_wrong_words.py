@@ -40,6 +40,16 @@ from worker.sandbox import FaultRule
         ("contract show --reference --account a", "--account has no effect with --reference"),
         ("groups --json drop x", "--json has no effect with `groups drop`"),
         ("tail --from 0 -n 3", "--from and --last say both where to start"),
+        (
+            "tail --from yesterday",
+            "neither a time (2026-03-02T10:00:00Z) nor an age (30min, 2h, 3d), nor the id",
+        ),
+        ("tail --from 2126-01-01", "is in the future. For new events alone: --last 0"),
+        ("tail --last x", "'x' is not a valid integer."),
+        ("doctor --timeout x", "'x' is not a valid number."),
+        ("pause", "Missing option --reason TEXT: Reason of the pause"),
+        ("forward --group g", "Missing option --to URL: Address that gets the events"),
+        ("timeline", "Missing argument 'ID'."),
     ],
 )
 def test_what_is_typed(words: str, said: str, tmp_path: Path) -> None:
@@ -47,6 +57,15 @@ def test_what_is_typed(words: str, said: str, tmp_path: Path) -> None:
     done = ordersync(*words.split(), cwd=tmp_path, data_dir=str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
+
+
+@pytest.mark.parametrize("words", ["", "dead", "contract", "config", "accounts"])
+def test_a_group_without_a_command(words: str, tmp_path: Path) -> None:
+    """Prints its help once, and calls it no error."""
+    done = ordersync(*words.split(), cwd=tmp_path, data_dir=str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("Usage: ordersync") == 1
+    assert "Error" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -85,13 +85,25 @@ def complain(text: str) -> None:
 
 
 def complain_of_usage(error: click.ClickException) -> None:
-    """Print wrong usage to stderr, after the usage of the command, if that can be written to."""
+    """Print wrong usage to stderr, after the usage of the command, if that can be written to.
+
+    A group without a command prints its help, and a missing option what to type for it.
+    """
     shown = io.StringIO()
     error.show(shown)
     usage, _, _ = shown.getvalue().partition("Error: ")
     with suppress(OSError):
         click.echo(usage, nl=False, err=True)
-        say(f"Error: {' '.join(error.format_message().split())}", err=True)
+        if not isinstance(error, click.exceptions.NoArgsIsHelpError):
+            say(f"Error: {' '.join(_message_of(error).split())}", err=True)
+
+
+def _message_of(error: click.ClickException) -> str:
+    """Return the message of click; of a missing option how it is written, and its help."""
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option) and error.ctx:
+        option = error.param
+        return f"Missing option {option.opts[0]} {option.make_metavar(error.ctx)}: {option.help}"
+    return error.format_message()
 
 
 def ask_secret(question: str) -> str:

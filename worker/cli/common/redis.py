@@ -106,8 +106,14 @@ def ask_back(question: str, *, yes: bool) -> None:
     ask(question)
 
 
-def moment(text: str | None, name: str, now: float) -> float | None:
+def moment(text: str | None, name: str, now: float, *, ids: bool = False) -> float | None:
     """Return a time in seconds since 1970, from RFC 3339 (UTC if it has no zone) or an age such as `2h` or `30min`.
+
+    Args:
+        text: What was typed; None for nothing.
+        name: The option.
+        now: The time from which an age counts back, in seconds since 1970.
+        ids: The option takes ids of entries as well, which the caller reads; the error names them.
 
     Raises:
         SettingsError: The text is neither a time nor an age.
@@ -120,7 +126,8 @@ def moment(text: str | None, name: str, now: float) -> float | None:
         return now - int(span[1]) * _SECONDS[span[2]]
     parsed = parse_time(text.strip())
     if parsed is None:
+        or_id = ", nor the id of an entry (1772448067513-0)" if ids else ""
         raise SettingsError(
-            f"{name}: {text!r} is neither a time (2026-03-02T10:00:00Z) nor an age (30min, 2h, 3d)."
+            f"{name}: {text!r} is neither a time (2026-03-02T10:00:00Z) nor an age (30min, 2h, 3d){or_id}."
         )
     return parsed / 1000

@@ -10,7 +10,7 @@ import anyio
 import click
 
 from worker.cli.common.options import prepare
-from worker.cli.common.params import account_option
+from worker.cli.common.params import Integer, account_option
 from worker.cli.consume import options as shared
 from worker.cli.consume.batches import EventFeed, FailureThrottle, feed_batches
 from worker.cli.consume.process import Command, check_startable
@@ -61,7 +61,7 @@ class ConsumeOptions(shared.GroupOptions):
 @shared.consumer_option
 @click.option(
     "--batch",
-    type=click.IntRange(1),
+    type=Integer(1),
     default=100,
     show_default=True,
     help="Largest number of events that CMD gets at a time.",

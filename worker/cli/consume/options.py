@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ordersync_consumer.resources import check_resource
-from worker.cli.common.params import GROUP, RESOURCE
+from worker.cli.common.params import GROUP, RESOURCE, Integer, Number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,14 +71,14 @@ once_option = click.option("--once", "--no-wait", is_flag=True, help="Exit when 
 
 def parallel_option(*, help: str) -> Callable[[Any], Any]:  # noqa: A002 - the list of words looks for this name
     """Return the option with the number of what runs at the same time, with its help text."""
-    return click.option("--parallel", type=click.IntRange(1), default=1, show_default=True, help=help)
+    return click.option("--parallel", type=Integer(1), default=1, show_default=True, help=help)
 
 
 def max_deliveries_option(attempts: str) -> Callable[[Any], Any]:
     """Return the option with the number of `attempts` of an event."""
     return click.option(
         "--max-deliveries",
-        type=click.IntRange(1),
+        type=Integer(1),
         default=5,
         show_default=True,
         help=f"Number of {attempts} before an event becomes a dead letter.",
@@ -87,4 +87,4 @@ def max_deliveries_option(attempts: str) -> Callable[[Any], Any]:
 
 def grace_option(*, help: str) -> Callable[[Any], Any]:  # noqa: A002 - as above
     """Return the option with the time that the command has to end in order, with its help text."""
-    return click.option("--grace", type=click.FloatRange(0), default=20.0, show_default=True, help=help)
+    return click.option("--grace", type=Number(0), default=20.0, show_default=True, help=help)

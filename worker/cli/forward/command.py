@@ -10,7 +10,7 @@ import click
 
 from ordersync_consumer.cancellation import plain_errors
 from worker.cli.common.options import prepare
-from worker.cli.common.params import account_option
+from worker.cli.common.params import Integer, Number, account_option
 from worker.cli.consume import options as shared
 from worker.cli.consume.batches import FailureThrottle
 from worker.cli.consume.session import consume_until_signal
@@ -56,13 +56,13 @@ class ForwardOptions(shared.GroupOptions):
 @click.option(
     "--batch",
     "several",
-    type=click.IntRange(1),
+    type=Integer(1),
     help="Send lists of up to N events, in the batched format of CloudEvents.  [default: one event in each request]",
 )
 @shared.parallel_option(help="Number of requests at the same time.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0.1, 600),
+    type=Number(0.1, 600),
     default=30.0,
     show_default=True,
     help="Seconds that a request may take.",

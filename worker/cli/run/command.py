@@ -20,7 +20,7 @@ from worker.capture.state.parked import apply_retries
 from worker.capture.state.source import check_source
 from worker.cli.common.options import prepare
 from worker.cli.common.output import say_lines
-from worker.cli.common.params import is_given, needs
+from worker.cli.common.params import Integer, is_given, needs
 from worker.cli.common.sandbox import LocalOrderMesh, sandbox_account
 from worker.cli.run.account_watch import FEW_ACCOUNTS
 from worker.cli.run.logins import log_in
@@ -60,7 +60,7 @@ MAX_GREETED = 3
 @click.option("--sandbox", is_flag=True, help="Read a local OrderMesh whose orders keep changing.")
 @click.option(
     "--orders",
-    type=click.IntRange(0, 10_000_000),
+    type=Integer(0, 10_000_000),
     default=300,
     show_default=True,
     help="With --sandbox: number of orders.",
