@@ -40,7 +40,8 @@ AT_ONCE = 50
 SOON_SECONDS = 2.0
 """A job that is due so soon again is settled at once."""
 HELD_SECONDS = 1.0
-"""Until a job is tried again whose resource another worker reads, or this one in another lane."""
+"""Until a job is tried again whose resource another worker reads, or this one in another lane; or that has failed, at
+least: why may be more than Redis has room for, or a key that is not what it should be, and due at once all the time."""
 FIRST_RETENTION_SECONDS = 10.0
 """From the start of a worker to the first retention pass. The setting determines the later ones."""
 QUIET = 10
@@ -171,7 +172,9 @@ class Planner:
         values: Sequence[bytes | None] = run.left or await self._load_fields(keys.cursor(name))
         idle = lane is Lane.AUDIT and not run.pages
         times = self._times(account, name, values, [], idle=idle)
-        if (times.get(lane) or 0) < 0:  # a first scan that has just had its turn, and could not begin
+        if run.outcome is Outcome.FAILED:
+            times = {each: at if at is None else max(at, now + HELD_SECONDS) for each, at in times.items()}
+        elif (times.get(lane) or 0) < 0:  # a first scan that has just had its turn, and could not begin
             times[lane] = now + HELD_SECONDS
         # What has made others due is settled at once: they are planned after it.
         is_asked_for = await self._settle(lane, job, times, patient=run.left is not None)
@@ -181,7 +184,8 @@ class Planner:
             await self._schedule.place(
                 [(retain_id(account.name), {Lane.RETENTION: now + account.retention.every})]
             )
-        await self._plan_proof(account, name, values, after_scan=lane is Lane.SCANS)
+        if run.outcome is not Outcome.FAILED:
+            await self._plan_proof(account, name, values, after_scan=lane is Lane.SCANS)
 
     async def _settle(self, lane: Lane, job: str, times: Times, *, patient: bool = True) -> bool:
         """Settle a job; with others, if it is `patient` and nothing of it is due soon. See `Schedule.settle`."""
@@ -205,7 +209,8 @@ class Planner:
             for target in targets:
                 pipe.zrange(keys.refresh_queue(target), 0, 0, withscores=True)
             firsts = await pipe.execute(raise_on_error=False)
-        await self._bring_forward(account, name, values, firsts[0], times)
+        if run.outcome is not Outcome.FAILED:  # reads by id wait as well
+            await self._bring_forward(account, name, values, firsts[0], times)
         await self._schedule.place(
             [
                 (poll_id(account.name, target), {Lane.POLLS: max(now, float(first[0][1]))})
@@ -250,6 +255,8 @@ class Planner:
             dict(zip(names, found[1::2], strict=True)),
         )
         at = self._reconcile_at(account, progress, cursors)
+        if at is not None:  # the slice may have failed, or another worker may hold the lease
+            at = max(at, self._services.clock.now() + HELD_SECONDS)
         await self._settle(Lane.RECONCILE, reconcile_id(account.name), {Lane.RECONCILE: at})
 
     async def retain_ended(self, account: Account, *, done: bool) -> None:

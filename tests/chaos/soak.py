@@ -102,6 +102,7 @@ class Soak:
                 f"redis://{proxy.address}/0",
                 self.folder,
                 poll__intervals=INTERVALS,
+                poll__audit_history="all",
                 poll__complete_every="5",
                 poll__confirm_deletes="10",
                 api__timeout="2",

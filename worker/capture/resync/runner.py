@@ -120,9 +120,9 @@ class ResyncRunner:
         except (OrderMeshError, LeaseLost, RedisWentBack, DataError) as error:
             await self._failed(resource, resync, error)
         except redis.exceptions.ResponseError as error:
-            if not is_full(error):
-                raise
-            await self._failed(resource, resync, RedisFull())
+            if is_full(error):
+                await self._failed(resource, resync, RedisFull())
+            raise
         else:
             if waits_for:
                 await self.resyncs.update(name, error=waits_for, due_at=now + BACKPRESSURE_SECONDS)
