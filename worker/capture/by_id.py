@@ -51,7 +51,7 @@ async def read_record(session: PollSession, operation: str, *path: str) -> RawRe
 
     """
     response = await call(session, operation, path)
-    (record,) = session.observe([msgspec.Raw(response.record)])
+    (record,) = session.options.observe([msgspec.Raw(response.record)])
     if record.identifier != path[0]:
         raise UnreadableAnswer(operation, f"the response is not record {path[0]}")
     return record

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from worker.capture.fairness import LoopShare
+from worker.capture.lanes import phase_of
 from worker.capture.records.history import History
 from worker.capture.records.payload import PayloadOptions, payload_of
-from worker.capture.records.raw_records import MAX_RECORD
+from worker.capture.records.raw_records import MAX_RECORD, are_too_long, fingerprints, observe
 from worker.capture.records.scope import EVERYTHING, scope_of
-from worker.capture.resources import AuditLog, Resource
+from worker.capture.registry import AUDIT_LOGS
+from worker.capture.resources import AuditLog, FollowUp, Resource
 from worker.capture.state.given_out import GivenOut
 from worker.capture.state.known_bytes import KnownBytesPool
 from worker.capture.state.pauses import Pauses
 from worker.telemetry.log import Repeats
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import msgspec
     from redis.asyncio import Redis
 
     from worker.capture.probe.registry import CapabilityRegistry
     from worker.capture.records.fingerprint import FieldSet
     from worker.capture.records.privacy import RecordPolicy
+    from worker.capture.records.raw_records import RawRecord
     from worker.capture.records.scope import RecordScope
     from worker.capture.resources import Captured
     from worker.clock import SharedClock
@@ -81,6 +87,35 @@ class AccountContext:
             final=interest.final_statuses.get(source.name, ()),
         )
 
+    def follow_ups(self, resource: Resource) -> tuple[FollowUp, ...]:
+        """Return the reads that a change of a record adds: none of what is not polled."""
+        account = self.account
+        with_past = account.audit_history == "all"
+        return tuple(
+            replace(item, snapshots=with_past and item.target in AUDIT_LOGS)
+            for item in resource.follow_ups
+            if item.target in account.intervals
+        )
+
+    def options(self, source: Captured) -> ReadOptions:
+        """Return how a source is read."""
+        account, name, privacy = self.account, source.name, self.payload(source.name).privacy
+        ignored = frozenset(account.ignore_fields.get(name, ()))
+        return ReadOptions(
+            resource=source.parent if isinstance(source, AuditLog) else source,
+            scope=self.scope(source),
+            page_size=account.api.page_size,
+            window=account.api.max_concurrency,
+            interval=account.intervals.get(name, 0.0),
+            phase=phase_of(account.name, name),
+            ignored=privacy.hidden_with(ignored) if privacy else ignored,
+            confirm_after=account.confirm_deletes,
+            max_record_bytes=account.api.max_record_bytes,
+            max_scan_pages=account.api.max_scan_pages,
+            privacy=privacy,
+            history=History(since=account.since, silent=account.snapshot == "silent"),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
@@ -107,3 +142,16 @@ class ReadOptions:
     history: History = History()  # noqa: RUF009 - immutable
     max_record_bytes: int = MAX_RECORD
     max_scan_pages: int = MAX_SCAN_PAGES
+
+    def observe(
+        self, records: Sequence[msgspec.Raw], *, contents: bool = False, raws: Sequence[bytes] | None = None
+    ) -> list[RawRecord]:
+        """Return records of the list, as served, with their ids and fingerprints; see `raw_records.observe`."""
+        most, ignored = self.max_record_bytes, self.ignored
+        return observe(self.resource, records, self.scope, most, ignored, contents=contents, raws=raws)
+
+    def fingerprints(self, records: Sequence[msgspec.Raw]) -> list[bytes] | None:
+        """Return the fingerprints of records, as `observe` does; None if one of them is too long to be read."""
+        if are_too_long(records, self.max_record_bytes):
+            return None
+        return fingerprints(records, self.scope, self.ignored)

@@ -10,13 +10,9 @@ import anyio
 import redis.exceptions
 from structlog.contextvars import bound_contextvars
 
-from worker.capture.context import ReadOptions
 from worker.capture.gate import ReadGate, ResourcePaused, StopCause, paused
-from worker.capture.lanes import FIELDS, list_is_due, phase_of
-from worker.capture.records.history import History
-from worker.capture.records.raw_records import are_too_long, fingerprints, observe
-from worker.capture.registry import AUDIT_LOGS
-from worker.capture.resources import AuditLog, FollowUp, Resource
+from worker.capture.lanes import FIELDS, list_is_due
+from worker.capture.resources import AuditLog, Resource
 from worker.capture.state.commit import Checkpoint, Commit
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.known_bytes import KnownRecords
@@ -31,32 +27,26 @@ from worker.capture.state.run import Outcome, Run, time_by_server
 from worker.capture.state.run_history import History as RunHistory
 from worker.capture.state.source import claim_source
 from worker.capture.state.store import StateStore
+from worker.capture.state.wait_note import WaitNote
 from worker.errors import LeaseLost
-from worker.ordermesh.http.waits import Waits, noted_in
+from worker.ordermesh.http.waits import noted_in
 from worker.telemetry import tracing
-from worker.telemetry.log import redaction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-
-    import msgspec
 
     from worker.capture.context import AccountContext
     from worker.capture.gate import ReadResult, Stop
     from worker.capture.records.audit import AuditDelta
     from worker.capture.records.diff import Change
     from worker.capture.records.fields import FieldIndex
-    from worker.capture.records.raw_records import RawRecord
     from worker.capture.resources import Captured
     from worker.capture.state.commit import Packed
     from worker.capture.state.cursor import CursorUpdate
     from worker.capture.state.opening import Opening
-    from worker.config.sections import Account
     from worker.ordermesh.contract.findings import Capabilities
     from worker.telemetry.tracing import Span
 
-NOTED_WAIT = 2.0
-"""Seconds. A request that fails and is sent again for a shorter time is not worth a word in the cursor."""
 PAUSE_SECONDS = 5.0
 """Until a resource that is paused is looked at again. It costs a lookup in Redis, and no request."""
 
@@ -91,29 +81,14 @@ class PollSession:
     ) -> None:
         account, clock = context.account, context.clock
         if isinstance(source, Resource):
-            source = replace(source, follow_ups=_followed_up(source, account))
+            source = replace(source, follow_ups=context.follow_ups(source))
         self.context, self.source, self.clock = context, source, clock
         self._trace = tracing.begin(traceparent)
         self.run = Run(
             self._trace.span_id, account.name, source.name, "", reason, clock.monotonic(), clock.now()
         )
         self.run.trace_id = self._trace.trace_id
-        payload = context.payload(source.name)
-        ignored = frozenset(account.ignore_fields.get(source.name, ()))
-        self.options = ReadOptions(
-            resource=source.parent if isinstance(source, AuditLog) else source,
-            scope=context.scope(source),
-            page_size=account.api.page_size,
-            window=account.api.max_concurrency,
-            interval=account.intervals.get(source.name, 0.0),
-            phase=phase_of(account.name, source.name),
-            ignored=payload.privacy.hidden_with(ignored) if payload.privacy else ignored,
-            confirm_after=account.confirm_deletes,
-            max_record_bytes=account.api.max_record_bytes,
-            max_scan_pages=account.api.max_scan_pages,
-            privacy=payload.privacy,
-            history=History(since=account.since, silent=account.snapshot == "silent"),
-        )
+        self.options = context.options(source)
         self.stop, self.seconds = stop, seconds
         backpressure = context.backpressure.gate(source.name)
         self.gate = ReadGate(source.name, backpressure, context.pauses, stop, clock, yields=yields)
@@ -122,7 +97,7 @@ class PollSession:
             context.redis,
             context.keys,
             source,
-            payload,
+            context.payload(source.name),
             lease=lease,
             numbers=numbers,
             known=context.known,
@@ -135,8 +110,7 @@ class PollSession:
         self.open_records = OpenRecords(context.redis, context.keys, source.name)
         self.refresh_queue = RefreshQueue(context.redis, context.keys, source.name)
         self.cursor, self.buckets = Cursor(), 0
-        self._waits = Waits()
-        self._noted_wait: CursorUpdate = {}
+        self._wait = WaitNote(context.client, clock)
         self._lease: Lease | None = None
         self._fields: FieldIndex | None = None
         self._begun: CursorUpdate = {}
@@ -174,7 +148,7 @@ class PollSession:
         with (
             tracing.span(name, self._trace, **names) as span,
             bound_contextvars(account=self.run.account, **names),
-            noted_in(self._waits),
+            noted_in(self._wait.waits),
         ):
             yield span
 
@@ -234,35 +208,16 @@ class PollSession:
         with suppress(redis.exceptions.RedisError, OSError):
             await self.context.client.budget.give_back()
 
-    def observe(
-        self, records: Sequence[msgspec.Raw], *, contents: bool = False, raws: Sequence[bytes] | None = None
-    ) -> list[RawRecord]:
-        """Return records of the resource, as served, with their ids and fingerprints; see `raw_records.observe`."""
-        options = self.options
-        most, ignored = options.max_record_bytes, options.ignored
-        return observe(options.resource, records, options.scope, most, ignored, contents=contents, raws=raws)
+    async def known_records(self, *, learn: bool) -> KnownRecords | None:
+        """Return what this process knows of the records; None if it knows nothing.
 
-    def fingerprints(self, records: Sequence[msgspec.Raw]) -> list[bytes] | None:
-        """Return the fingerprints of records, as `observe` does; None if one of them is too long to be read."""
-        options = self.options
-        if are_too_long(records, options.max_record_bytes):
-            return None
-        return fingerprints(records, options.scope, options.ignored)
-
-    async def know_records(self) -> KnownRecords:
-        """Return what this process knows of all records, for a full scan."""
-        known = self._known_records()
-        await known.learn(self.cursor, self.store.count_lost)
-        return known
-
-    def held_records(self) -> KnownRecords | None:
-        """Return what this process knows of the records from an earlier scan; None if it knows nothing."""
-        known = self._known_records()
-        return known if known.is_held else None
-
-    def _known_records(self) -> KnownRecords:
+        `learn`: for a full scan, which learns first what there is.
+        """
         context, keys, name = self.context, self.context.keys, self.source.name
-        return KnownRecords(context.redis, keys.states(name), keys.cursor(name), context.known)
+        known = KnownRecords(context.redis, keys.states(name), keys.cursor(name), context.known)
+        if learn:
+            await known.learn(self.cursor, self.store.count_lost)
+        return known if learn or known.is_held else None
 
     def begin(self, *, ends_with_commit: bool) -> None:
         """Let commits record that a poll has begun: the first one, or the next renewal of the lease, does so.
@@ -279,7 +234,7 @@ class PollSession:
     async def _renewed(self) -> None:
         if self._committing.locked():
             return  # that commit says it as well
-        if (self._begun and not self._has_committed) or self._wait_fields():
+        if (self._begun and not self._has_committed) or self._wait.changes():
             with suppress(LeaseLost):  # the read finds out for itself
                 await self.update({})
 
@@ -322,10 +277,7 @@ class PollSession:
 
     def _take_cursor(self, cursor: Cursor) -> None:
         self.cursor = cursor
-        self._noted_wait = {
-            "wait": cursor.wait, "wait_code": cursor.wait_code, "wait_since": cursor.wait_since,
-            "wait_until": cursor.wait_until,
-        }  # fmt: skip
+        self._wait.load(cursor)
         self.buckets = cursor.buckets or self.buckets
 
     async def load_parent(self, log: AuditLog) -> Cursor:
@@ -411,7 +363,7 @@ class PollSession:
 
         """
         async with self._committing:
-            wait = self._wait_fields()
+            wait = self._wait.changes()
             moved: CursorUpdate = {**self._begun, **wait, **checkpoint.cursor}
             if self.buckets != self.cursor.buckets:
                 moved["buckets"] = self.buckets
@@ -449,8 +401,8 @@ class PollSession:
                     self.run.left = self._left(moved)
             self._has_committed |= done
             self.lease.is_released |= done and release and commit.is_progress
-            if done and wait:
-                self._noted_wait = wait
+            if done:
+                self._wait.note(wait)
             return done
 
     def _left(self, moved: CursorUpdate) -> tuple[bytes | None, ...] | None:
@@ -477,25 +429,3 @@ class PollSession:
             changes=changes,
         )
         return self.store.pack(commit)
-
-    def _wait_fields(self) -> CursorUpdate:
-        """Return what the cursor is to say of the wait for OrderMesh; nothing if it says so already."""
-        wait = self.context.client.wait_of(self._waits)
-        fields: CursorUpdate = {"wait": "", "wait_code": "", "wait_since": 0.0, "wait_until": 0.0}
-        now = self.clock.now()
-        if wait is not None and max(now - wait.since, wait.next_try - now) >= NOTED_WAIT:
-            fields = {
-                "wait": redaction.text(wait.cause), "wait_code": wait.code, "wait_since": wait.since,
-                "wait_until": wait.next_try,
-            }  # fmt: skip
-        return {} if fields == self._noted_wait else fields
-
-
-def _followed_up(source: Resource, account: Account) -> tuple[FollowUp, ...]:
-    """Return the reads that a change of a record adds: none of what is not polled."""
-    with_past = account.audit_history == "all"
-    return tuple(
-        replace(item, snapshots=with_past and item.target in AUDIT_LOGS)
-        for item in source.follow_ups
-        if item.target in account.intervals
-    )

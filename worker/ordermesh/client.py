@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
 
-import msgspec
 import redis.exceptions
 
 from worker.backoff import Backoff
@@ -19,10 +17,10 @@ from worker.ordermesh.contract.operations import OPERATIONS
 from worker.ordermesh.http import rate_limits, refusals
 from worker.ordermesh.http import waits as waiting
 from worker.ordermesh.http.budget import LIMIT_REACHED, MAX_EXHAUSTED
-from worker.ordermesh.http.continuation import Continuation, next_of, request_after
+from worker.ordermesh.http.continuation import next_of, request_after
 from worker.ordermesh.http.outcomes import RETRIED_STATUSES, reply_to
 from worker.ordermesh.http.pages import split
-from worker.ordermesh.http.requests import Request, encoded, is_repeatable, snake
+from worker.ordermesh.http.requests import Request, continued, request_of, snake
 from worker.ordermesh.http.sender import ClientStatistics, Sender, Transient
 from worker.ordermesh.http.usage import Usage
 from worker.ordermesh.http.waits import Wait, Waits
@@ -222,7 +220,9 @@ class OrderMeshClient(TypedServices):
 
     async def _log_in(self, request: LoginRequest, case: Case) -> Reply:
         body = request.body if case == "camel" else {snake(name): text for name, text in request.body.items()}
-        prepared = self._request(request.operation, None, request.query, body, self.profile)
+        prepared = request_of(
+            self.profile, self._api.base_url, request.operation, query=request.query, body=body
+        )
         return await self._with_retries(prepared, Usage(), self._api.attempts, signed=False)
 
     async def call(
@@ -265,49 +265,17 @@ class OrderMeshClient(TypedServices):
 
         """
         profile = profile or self.profile
-        request = self._request(key, path, query, body, profile)
+        request = request_of(profile, self._api.base_url, key, path=path, query=query, body=body)
         if after:
-            move = request_after(
-                key,
-                profile.list_of(key),
-                after,
-                base_url=self._api.base_url,
-                path=profile.path(key, path),
-                page=page,
-            )
-            request = self._continued(request, move, profile.path(key, path), query)
+            base, target = self._api.base_url, profile.path(key, path)
+            move = request_after(key, profile.list_of(key), after, base_url=base, path=target, page=page)
+            request = continued(request, move, base + target, query)
         return await self._with_retries(
             request,
             usage or Usage(),
             attempts or self._api.attempts,
             signed=OPERATIONS[key].service != "user",
         )
-
-    def _request(
-        self,
-        key: str,
-        path: Mapping[str, str] | None,
-        query: Mapping[str, str] | None,
-        body: Any,
-        profile: ContractProfile,
-    ) -> Request:
-        operation, route = OPERATIONS[key], profile.route(key)
-        url = self._api.base_url + profile.path(key, path)
-        if query:
-            url += "?" + encoded(query)
-        content = None if body is None else msgspec.json.encode(body)
-        return Request(key, route.method, url, content, is_repeatable(operation, route.method))
-
-    def _continued(
-        self, request: Request, move: Continuation, path: str, query: Mapping[str, str] | None
-    ) -> Request:
-        """Return the request of the page after a continuation. Whatever that is, it goes to the gateway."""
-        base = self._api.base_url
-        if move.target:
-            # An address is read with GET, also where the list is searched with POST: nothing there is changed.
-            return replace(request, method="GET", url=urljoin(base, "/").rstrip("/") + move.target)
-        url = f"{base}{path}?{encoded({**(query or {}), **move.query})}"
-        return replace(request, url=url, headers=move.headers)
 
     def wait_of(self, waits: Waits) -> Wait | None:
         """Return what the requests noted in `waits` wait for, or the login that they need, or the whole account."""

@@ -254,7 +254,7 @@ class Verifier:
     async def _read_record(self, check: RecordCheck) -> None:
         assert self._resource.single is not None  # noqa: S101 - as above
         reply = await self._call(self._resource.single, check.identifier)
-        (record,) = self._session.observe([msgspec.Raw(reply.record)])
+        (record,) = self._session.options.observe([msgspec.Raw(reply.record)])
         if record.identifier != check.identifier:
             raise UnreadableAnswer(self._resource.single, f"the response is not record {check.identifier}")
         check.observed = record

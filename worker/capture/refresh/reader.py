@@ -238,7 +238,7 @@ class RecordRefresher:
                 listed = await read_children(
                     partial(by_id.call, self._session, key, member.path), key, self._client.profile
                 )
-                records = self._session.observe(listed.items)
+                records = self._session.options.observe(listed.items)
                 self._wants_full_scan |= bool(listed.cut)
                 batch.observed += records
                 batch.listed |= {record.key for record in records}

@@ -132,14 +132,14 @@ class ResyncReader:
             # One that does not say when it was modified is in every window.
             if request.all or not time or since <= time <= until
         ]
-        keys = [one.key for one in session.observe(page.records)]
+        keys = [one.key for one in session.options.observe(page.records)]
         width = max(resync.width if size == resync.size else 0, len(keys))
         total = page.total if page.total and page.total >= len(keys) else None
         covered = total is not None and number * width + len(keys) >= total
         if after is not None:
             if after and keys and (after == resync.after or set(keys) == set(resync.page)):
                 raise UnreadableAnswer(search, "the continuation leads to the same page again", page=number)
-            observed = session.observe(requested)
+            observed = session.options.observe(requested)
             return ResyncPage(
                 observed, [], keys, total, size, len(keys), after=after, is_last=after in {"", resync.after}
             )
@@ -158,7 +158,9 @@ class ResyncReader:
                 )
             return ResyncPage(page=keys, total=total, size=size, is_last=True)
         is_last = not keys or (covered and len(keys) < size)
-        return ResyncPage(session.observe(requested), [], keys, total, size, len(keys), is_last=is_last)
+        return ResyncPage(
+            session.options.observe(requested), [], keys, total, size, len(keys), is_last=is_last
+        )
 
     async def _page(
         self,
@@ -278,7 +280,7 @@ class ResyncReader:
         after: str | None = None
         while open_ids and after != "":
             page, after = await self._page(session, number, size, after=after or "")
-            shown = session.observe(page.records)
+            shown = session.options.observe(page.records)
             keys = {one.key for one in shown}
             expected = max(expected, page.total or 0)
             if keys <= before:  # empty, or the page before once more
@@ -315,7 +317,7 @@ class ResyncReader:
                 return
             record = listed
         if record is not None:
-            result.observed += session.observe([record])
+            result.observed += session.options.observe([record])
         elif refused is not None:
             raise refused
         else:

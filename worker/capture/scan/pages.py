@@ -110,12 +110,12 @@ class PageFetcher:
             page = self._client.split(search, body, ask.page)
             # A record that cannot be read is counted each time, so it is looked at, known or not.
             is_valid = self.known is not None and not page.may_be_invalid
-            served = self._session.fingerprints(page.records) if is_valid else None
+            served = self._options.fingerprints(page.records) if is_valid else None
             observed: list[RawRecord] | None = None
             if not served or self._wants_statuses:
                 # Before the first full scan has ended nearly all records are new, and will be decoded.
                 are_new = not self._session.cursor.baseline
-                observed = self._session.observe(page.records, contents=are_new)
+                observed = self._options.observe(page.records, contents=are_new)
         total = page.total if listing.total == "trusted" else None
         self._session.buckets = self._session.buckets or buckets_for(total)
         if total is not None and total >= max(len(page.records), 1):
@@ -151,7 +151,7 @@ class PageFetcher:
         """
         found = await self.known.find(served) if self.known and served else None
         if found is None or served is None:
-            observed = self._session.observe(records) if observed is None else observed
+            observed = self._options.observe(records) if observed is None else observed
             identities = [identity_of(record.key) for record in observed]
             return observed, await self._writer.look_up(observed), identities
         places = [int.from_bytes(entry[:3], "big") for entry in found if entry]
@@ -179,7 +179,7 @@ class PageFetcher:
             if start:
                 await anyio.lowlevel.checkpoint()
             part = slice(start, start + AT_ONCE)
-            observed += self._session.observe(records[part], contents=True, raws=raws[part])
+            observed += self._options.observe(records[part], contents=True, raws=raws[part])
         return observed
 
     async def _request(

@@ -93,7 +93,7 @@ class Scanner:
         if self._full_scan is not None and not self._session.cursor.scan.started:
             await self._store.begin_sweep()
         session = self._session
-        self._fetcher.known = await session.know_records() if self._full_scan else session.held_records()
+        self._fetcher.known = await session.known_records(learn=self._full_scan is not None)
         with plain_errors():
             async with anyio.create_task_group() as fetching:
                 pages = PageQueue(self._fetcher, paginator, fetching)

@@ -12,13 +12,13 @@ from msgspec import Raw
 
 from tests.support.tools import missing
 from tests.support.worker import Bench, BenchMaker
+from worker.capture.context import ReadOptions
 from worker.capture.reconcile import reconciler
 from worker.capture.reconcile.comparison import Window
 from worker.capture.records import compiled
 from worker.capture.records.raw_records import RawRecord
 from worker.capture.registry import ORDERS
 from worker.capture.resync.requests import ResyncRequest
-from worker.capture.session import PollSession
 from worker.capture.state.open_records import OpenRecords
 from worker.config.sections import InterestSettings, ReconcileSettings
 from worker.redis.connections import answer
@@ -83,14 +83,14 @@ async def test_the_first_scan_reads_each_order_in_one_pass(
         missing("the compiled reader was not built")
     contents = list[int]()
 
-    observe = PollSession.observe
+    observe = ReadOptions.observe
 
-    def observed(session: PollSession, records: Sequence[Raw], **how: Any) -> list[RawRecord]:
-        found = observe(session, records, **how)
+    def observed(options: ReadOptions, records: Sequence[Raw], **how: Any) -> list[RawRecord]:
+        found = observe(options, records, **how)
         contents.append(sum(one.content is not None for one in found))
         return found
 
-    monkeypatch.setattr(PollSession, "observe", observed)
+    monkeypatch.setattr(ReadOptions, "observe", observed)
     with SandboxServer(orders=60) as sandbox:
         async with bench(sandbox, probe=True, page_size=20) as b:
             await settled(b)

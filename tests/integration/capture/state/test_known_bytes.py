@@ -54,7 +54,7 @@ async def publish(w: Watch, *numbers: int, keep: Callable[[DecodedRecord], Keep]
     async with acquire(w.place.redis, name, resource="orders", owner="somebody", clock=w.clock) as lease:
         session = PollSession(context, ORDERS, reason="resync", lease="by-hand")
         async with session.open(lease=lease):
-            records = session.observe([msgspec.Raw(raw.encode()) for raw in raws])
+            records = session.options.observe([msgspec.Raw(raw.encode()) for raw in raws])
             await RecordWriter(session).write(
                 records, where="by hand", checkpoint=lambda _: None, keep=keep, unchanged=True
             )
