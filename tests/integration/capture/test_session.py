@@ -133,7 +133,7 @@ async def test_another_worker_commits_before_the_last_commit_is_sent_again(
     bench: BenchMaker, monkeypatch: pytest.MonkeyPatch, *, arrives: bool
 ) -> None:
     """A poll whose last commit was written is complete, and one whose was not has lost its lease."""
-    sends = "worker.capture.state.store.run_confirmed"
+    sends = "worker.capture.state.committer.run_confirmed"
     async with bench() as b, bench(b.sandbox) as other:
         await b.poll()
 

@@ -16,7 +16,8 @@ from tests.support.arq_worker import ORDERS_JOB, POLLS, SCANS, Polls, planned, s
 from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import BenchMaker
 from worker.capture.lanes import FIELDS, Lane, lane_of, seconds_until_due, times_of_poll
-from worker.capture.state.cursor import Cursor, FullScanProgress
+from worker.capture.state.cursor import Cursor
+from worker.capture.state.full_scan import FullScanProgress
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,8 @@ import pytest
 
 from worker.capture.causes import Cause
 from worker.capture.health import Health, Verdict, judge
-from worker.capture.state.cursor import Cursor, FullScanProgress
+from worker.capture.state.cursor import Cursor
+from worker.capture.state.full_scan import FullScanProgress
 
 NOW = 1_800_000_000.0
 FINE: dict[str, Any] = {

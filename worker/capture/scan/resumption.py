@@ -14,7 +14,7 @@ from xxhash import xxh3_64_hexdigest
 if TYPE_CHECKING:
     from worker.capture.context import ReadOptions
     from worker.capture.scan.strategy import ScanStep
-    from worker.capture.state.cursor import FullScanProgress
+    from worker.capture.state.full_scan import FullScanProgress
     from worker.ordermesh.contract.profile import ContractProfile
 
 MIXED = "mixed"

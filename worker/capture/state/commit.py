@@ -1,4 +1,4 @@
-"""The content of a commit. No I/O: `StateStore.commit` sends it, `commit.lua` carries it out."""
+"""The content of a commit. No I/O: `Committer` sends it, `commit.lua` carries it out."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def on_the_wire(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Awaitable[
         sent.append(partial(run_confirmed, *arguments))
         return await run_confirmed(*arguments)
 
-    monkeypatch.setattr("worker.capture.state.store.run_confirmed", noted)
+    monkeypatch.setattr("worker.capture.state.committer.run_confirmed", noted)
     return sent
 
 
@@ -202,7 +202,7 @@ async def test_commits_of_an_earlier_version(table: Table, monkeypatch: pytest.M
     sent = on_the_wire(monkeypatch)
     with monkeypatch.context() as patch:
         ids = iter(["7fffffffffffffff", "0123456789abcdef"])
-        patch.setattr("worker.capture.state.store.new_commit_id", lambda _: next(ids))
+        patch.setattr("worker.capture.state.committer.new_commit_id", lambda _: next(ids))
         for run in ("r1", "r2"):
             assert await table.commit([], run={"run_id": run})
             assert (await sent[-1]())[0] == b"ok"

@@ -20,7 +20,8 @@ from worker.capture.scan.conclusion import (
 )
 from worker.capture.scan.sanity import MIN_OFFSET, server_time
 from worker.capture.scan.strategy import ScanStep, Strategy
-from worker.capture.state.cursor import SCAN_OVER, Cursor, FullScanProgress
+from worker.capture.state.cursor import SCAN_OVER, Cursor
+from worker.capture.state.full_scan import FullScanProgress
 from worker.capture.state.run import MAX_OFFSET
 
 NOW = 1_800_000_000.0

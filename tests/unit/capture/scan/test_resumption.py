@@ -14,7 +14,7 @@ from worker.capture.records.scope import EVERYTHING, RecordScope
 from worker.capture.registry import ORDERS
 from worker.capture.scan.resumption import MIXED, plan_of, plan_when_resumed, restart_reason
 from worker.capture.scan.strategy import ScanStep, Strategy
-from worker.capture.state.cursor import FullScanProgress
+from worker.capture.state.full_scan import FullScanProgress
 from worker.ordermesh.contract.profile import ContractProfile, Listing
 
 SCAN = FullScanProgress(page=11, started=1000.0, size=100, plan="p", spent=10.0)

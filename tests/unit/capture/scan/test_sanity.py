@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from worker.capture.records.diff import Action, Change
 from worker.capture.records.raw_records import RawRecord
 from worker.capture.scan.sanity import MIN_FOR_ALL, SanityCheck
-from worker.capture.state.cursor import Cursor, FullScanProgress
+from worker.capture.state.cursor import Cursor
+from worker.capture.state.full_scan import FullScanProgress
 
 NOW = 1_800_000_000_000.0
 KNOWN: dict[str, Any] = {"tracked": 500, "swept_records": 500, "newest": 1000, "baseline": True}

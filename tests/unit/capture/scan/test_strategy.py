@@ -20,7 +20,8 @@ from worker.capture.scan.strategy import (
     choose_steps,
     scan_interval,
 )
-from worker.capture.state.cursor import Cursor, FullScanProgress
+from worker.capture.state.cursor import Cursor
+from worker.capture.state.full_scan import FullScanProgress
 from worker.ordermesh.contract.profile import Listing
 
 UP, DOWN = {"sort": "updatedAt"}, {"sort": "-updatedAt"}

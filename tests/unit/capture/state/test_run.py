@@ -9,7 +9,8 @@ import pytest
 
 from worker.capture.records.diff import Action, Change
 from worker.capture.records.raw_records import RawRecord
-from worker.capture.state.cursor import Cursor, CursorUpdate, FullScanProgress
+from worker.capture.state.cursor import Cursor, CursorUpdate
+from worker.capture.state.full_scan import FullScanProgress
 from worker.capture.state.run import Outcome, Run
 from worker.errors import DataError
 
