@@ -240,7 +240,7 @@ async def _beats_of(
                 pause=pauses.of(paused, name),
                 unrecorded=unrecorded,
                 late=rest.late.get(name, ""),
-                withdrawn=account.capabilities.withdrawn(name),
+                withdrawn=account.capabilities.store.withdrawn(name),
             )
         if unusable := wrong or rest.broken.get(name, ""):
             cursor, verdict = Cursor(), Verdict(Health.FAILING, unusable, Cause.UNUSABLE_KEYS)

@@ -47,7 +47,11 @@ class AccountServices:
     @property
     def remembers(self) -> bool:
         """True if this process knows of a failure that Redis does not: it decides what the next poll does."""
-        return bool(self.poller.unrecorded or self.capabilities.has_failures or self.client.tokens.is_refused)
+        return bool(
+            self.poller.unrecorded
+            or self.capabilities.withdrawals.has_failures
+            or self.client.tokens.is_refused
+        )
 
 
 class NotServed(KeyError):

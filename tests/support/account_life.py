@@ -20,7 +20,7 @@ from tests.support.oracle import Ledger
 from tests.support.servers import Server
 from tests.support.worker import Bench, BenchContext
 from worker.capture.registry import CAPTURED, RESOURCES
-from worker.ordermesh.contract.findings import UNKNOWN_LOG, Capabilities, LogPages, fingerprint, no, yes
+from worker.ordermesh.contract.findings import UNKNOWN_LOG, Capabilities, LogPages, no, yes
 from worker.redis.connections import answer
 from worker.sandbox import SandboxServer, ServedContract
 from worker.sandbox.state.index import Index
@@ -179,7 +179,7 @@ async def know(b: Bench, contract: ServedContract) -> None:
             resource=name,
             search=resource.search,
             at=b.services.clock.now(),
-            configured=fingerprint(known.configured),
+            configured=known.store.fingerprint,
             state="found",
             pages=yes("as the sandbox is set up"),
             filtering=yes("it is") if contract.since_honoured else no("it is not"),

@@ -47,7 +47,7 @@ def account_for(sandbox: SandboxServer, name: str = "default", **api: Any) -> Ac
 async def know_contract(place: Services) -> None:
     """Let it be found, for every account, that the orders are where and what the profile says."""
     for desk in place.accounts.values():
-        believed = desk.capabilities.configured
+        believed = desk.capabilities.store.configured
         found = Capabilities(
             resource="orders",
             search="orders.search",

@@ -82,14 +82,14 @@ async def test_no_other_worker_reads_by_it_before_it_is_disabled(
     async with watching(liar, redis_url) as watch:
         await reads_all(watch)
         await leave_a_change_out(watch)
-        capabilities, other = watch.account.capabilities, list[str]()
-        disable = capabilities.disable_active
+        withdrawals, other = watch.account.capabilities.withdrawals, list[str]()
+        disable = withdrawals.disable_active
 
         async def meanwhile(*arguments: Any) -> None:
             other.append((await watch.poll()).outcome)
             await disable(*arguments)
 
-        monkeypatch.setattr(capabilities, "disable_active", meanwhile)
+        monkeypatch.setattr(withdrawals, "disable_active", meanwhile)
         context = watch.account.poller.context
         context.account = replace(context.account, complete_every=0.0)
         assert "sweep" in (await watch.poll()).plan

@@ -1,6 +1,6 @@
 """The capabilities of an account's gateway: the configured profile, and the findings of the probe.
 
-Findings are stored in Redis, so that every worker of the account and every command uses the same. Accounts of the same
+Every worker of the account and every command uses the same findings (see `findings_store.py`). Accounts of the same
 gateway take them over from each other (see `gateway.py`): one of them probes, at one time, and the others wait for it.
 The probe is repeated once a day, when the configured profile has changed, and with each poll while a list is empty and
 no other account has found out more, because an empty list does not show how its pages are numbered.
@@ -14,24 +14,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ordersync_consumer.servers.topology import SlotUnavailable
-from worker.cancellation import finish
-from worker.capture.probe.client import ProbeClient
-from worker.capture.probe.incremental import verify_filter, verify_sort
+from worker.capture.probe.findings_store import FindingsStore
 from worker.capture.probe.journal import ProbeJournal
 from worker.capture.probe.probe import Probe
+from worker.capture.probe.withdrawals import Withdrawals
 from worker.capture.state.lease import acquire
 from worker.errors import ContractMismatch, Forbidden, LeaseHeld, OrderMeshError
 from worker.ordermesh.contract.findings import (
-    WITHDRAWABLE,
     Capabilities,
-    Withdrawable,
-    Withdrawn,
-    adopt,
-    fingerprint,
-    no,
     taken_over,
 )
-from worker.redis.connections import answer
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -40,9 +32,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.capture.failures import Failure
     from worker.capture.probe.gateway import GatewayFindings
-    from worker.capture.probe.samples import SampleRecord
     from worker.capture.resources import Resource
     from worker.capture.state.lease import Lease
     from worker.clock import Clock
@@ -59,11 +49,16 @@ WAIT_SECONDS = 3.0
 FINISH_AFTER = 900.0
 """Seconds after which the probe is repeated if a finding is unknown, or is doubted."""
 
-_decode = msgspec.json.Decoder(Capabilities).decode
-
 
 class CapabilityRegistry:
-    """Applies the findings to `client.profile`. Any number of workers may do so at the same time."""
+    """What the gateway of one account can do. Any number of workers may ask and probe at the same time.
+
+    Attributes:
+        store: The findings of this account.
+        gateway: The findings that all accounts of the gateway share.
+        withdrawals: What reads take back from the findings.
+
+    """
 
     def __init__(
         self,
@@ -76,33 +71,13 @@ class CapabilityRegistry:
         gateway: GatewayFindings,
     ) -> None:
         self._redis, self._keys, self._client, self._clock = redis, keys, client, clock
-        self.configured, self.gateway = configured, gateway
-        self._fingerprint = fingerprint(configured)
-        self._failed: set[str] = set()
-        self._withdrawn: dict[str, tuple[Withdrawn, ...]] = {}
-        self._log = get_logger(account=keys.account)
+        self.gateway, self._log = gateway, get_logger(account=keys.account)
+        self.store = FindingsStore(redis, keys, client, configured, gateway)
+        self.withdrawals = Withdrawals(self.store, client, clock, self._log)
 
     async def load(self, stored: Mapping[bytes, bytes] | None = None) -> dict[str, Capabilities]:
-        """Return the stored findings by resource. Findings of another version or another profile are skipped.
-
-        `stored`: the fields of their hash, if they were loaded just now.
-        """
-        fields = await answer(self._redis.hgetall(self._keys.contract)) if stored is None else stored
-        result = {}
-        for name, raw in fields.items():
-            try:
-                capabilities = _decode(raw)
-            except (msgspec.DecodeError, RecursionError):
-                continue
-            if capabilities.configured == self._fingerprint and capabilities.is_sound:
-                result[name.decode()] = capabilities
-        self._withdrawn = {name: known.withdrawn for name, known in result.items()}
-        self._apply(result)
-        return result
-
-    def withdrawn(self, resource: str) -> tuple[Withdrawn, ...]:
-        """Return what the gateway honours no longer, as of the last `load`."""
-        return self._withdrawn.get(resource, ())
+        """Return the stored findings by resource; see `FindingsStore.load`."""
+        return await self.store.load(stored)
 
     async def ensure(
         self,
@@ -143,7 +118,7 @@ class CapabilityRegistry:
 
         `accept`: what the gateway honours no longer is its contract from now on, and is not reported any more.
         """
-        known = (await self.load()).get(resource.name)
+        known = await self.store.of(resource)
         for_all = known is None or known.origin != "contradicted"
         while True:
             try:
@@ -158,11 +133,11 @@ class CapabilityRegistry:
 
     async def accept(self, resource: Resource) -> None:
         """Take what the gateway honours no longer for its contract, as another account has found and accepted it."""
-        known, shared = (await self.load()).get(resource.name), await self._of_gateway(resource)
+        known, shared = await self.store.of(resource), await self._of_gateway(resource)
         if known is not None and known.origin != "contradicted" and self.gateway.is_usable(shared):
             known = taken_over(shared, known)
         if known is not None:
-            await self._save(msgspec.structs.replace(known, withdrawn=()))
+            await self.store.save(msgspec.structs.replace(known, withdrawn=()))
 
     async def _learn(self, resource: Resource, before: Capabilities | None) -> Capabilities:
         """Take findings over, or probe a resource of which `before` was known, which is not enough to read its list.
@@ -177,7 +152,7 @@ class CapabilityRegistry:
                 return await self._take_over(resource, known, before)
             try:
                 async with self._turn(resource, for_all=for_all):
-                    found = (await self.load()).get(resource.name)
+                    found = await self.store.of(resource)
                     if found is not None and found.certain and found != before:
                         return found
                     if self.gateway.is_usable(known := await self._of_gateway(resource)):
@@ -205,15 +180,15 @@ class CapabilityRegistry:
         return await self._probe_again(resource, known, for_all=not alone) if is_old else known
 
     async def _of_gateway(self, resource: Resource) -> Capabilities | None:
-        return await self.gateway.get(resource.name, fingerprint=self._fingerprint)
+        return await self.gateway.get(resource.name, fingerprint=self.store.fingerprint)
 
     async def _take_over(
         self, resource: Resource, shared: Capabilities, known: Capabilities | None
     ) -> Capabilities:
         result = taken_over(shared, known)
         if known is not None:
-            self._log_withdrawn(resource, known, result)
-        await self._save(result)
+            self.withdrawals.log_new(resource, known, result)
+        await self.store.save(result)
         self._log.debug("contract_taken_over", resource=result.resource, state=result.state, path=result.path)
         return result
 
@@ -223,7 +198,7 @@ class CapabilityRegistry:
         result = await self._probe(resource)
         if accept:
             result = msgspec.structs.replace(result, withdrawn=())
-        await self._save(result)
+        await self.store.save(result)
         await self.gateway.publish(result, agreed=for_all)
         return result
 
@@ -249,22 +224,22 @@ class CapabilityRegistry:
             result = msgspec.structs.replace(known, at=result.at - PROBE_AGAIN + FINISH_AFTER)
         else:
             await self.gateway.publish(result, agreed=for_all)
-        await self._save(result)
+        await self.store.save(result)
         return result
 
     async def record_forbidden(self, resource: Resource, error: Forbidden) -> None:
         """Record that this account may not read a list that another account of the gateway may."""
-        known = (await self.load()).get(resource.name)
+        known = await self.store.of(resource)
         if known is not None and known.origin != "probe" and error.operation == resource.search:
-            await self._save(msgspec.structs.replace(known, state="forbidden", problem=error.text))
+            await self.store.save(msgspec.structs.replace(known, state="forbidden", problem=error.text))
 
     async def _probe(self, resource: Resource) -> Capabilities:
-        known = (await self.load()).get(resource.name)
-        journal = ProbeJournal(self._redis, self._keys.probe(resource.name), self._fingerprint)
+        known = await self.store.of(resource)
+        journal = ProbeJournal(self._redis, self._keys.probe(resource.name), self.store.fingerprint)
         if answers := await journal.load():
             self._log.info("probe_resumed", resource=resource.name, pages=answers)
         try:
-            result = await Probe(self._client, resource, self.configured, self._clock, journal).run()
+            result = await Probe(self._client, resource, self.store.configured, self._clock, journal).run()
         except OrderMeshError:
             await journal.drop()  # the next one asks anew what the gateway has answered
             raise
@@ -274,7 +249,7 @@ class CapabilityRegistry:
             result = msgspec.structs.replace(result, totals=known.totals)
         if known is not None:
             result = result.following(known)
-            self._log_withdrawn(resource, known, result)
+            self.withdrawals.log_new(resource, known, result)
         self._log.info(
             "contract_probed",
             resource=resource.name,
@@ -287,126 +262,11 @@ class CapabilityRegistry:
         )
         return result
 
-    def record_failure(self, resource: Resource, failure: Failure) -> bool:
-        """Record that a read by filter or sort failed where a full scan works; True if they must be disabled.
-
-        A failure that may be temporary disables them when it occurs twice in a row. The count is kept in this process
-        only: another worker counts its own failures, and no change is missed meanwhile.
-        """
-        before = resource.name in self._failed
-        self._failed.add(resource.name)
-        return before or not failure.may_pass
-
-    @property
-    def has_failures(self) -> bool:
-        """True if a read by filter or sort has failed, and none has succeeded since."""
-        return bool(self._failed)
-
-    def record_success(self, resource: Resource) -> None:
-        """Record that a read by filter or sort has succeeded."""
-        self._failed.discard(resource.name)
-
-    async def disable_filter(self, resource: Resource, why: str, *, shown: bool = True) -> None:
-        """Disable the filter by modification time for all workers.
-
-        Args:
-            resource: The resource.
-            why: The reason, for the log and the findings.
-            shown: The filter is proven to be ignored; otherwise it is suspect, and is probed again soon.
-
-        """
-        await self._disable(resource, "filter", why, certain=shown)
-
-    async def disable_sort(self, resource: Resource, why: str, *, shown: bool = True) -> None:
-        """Disable the sort by modification time; see `disable_filter`."""
-        await self._disable(resource, "sort", why, certain=shown)
-
-    async def disable_choices(self, resource: Resource, why: str) -> None:
-        """Disable the parameters that select records by status or merchant."""
-        await self._disable(resource, "choice", why)
-
-    async def _disable(
-        self, resource: Resource, capability: Withdrawable, why: str, *, certain: bool = True
-    ) -> None:
-        known = (await self.load()).get(resource.name)
-        if known is not None and (parameter := known.parameter_of(capability)):
-            self._log_disabled(resource, capability, parameter, why)
-            await self._withdraw(known.without(capability, why, at=self._clock.now(), certain=certain))
-
-    async def distrust_total(self, resource: Resource, why: str) -> None:
-        """Ignore the total of a list from now on, for all workers: full scans have shown that it is not its length."""
-        known = (await self.load()).get(resource.name)
-        if known is not None:
-            self._log.warning(
-                "total_not_trusted",
-                resource=resource.name,
-                reason=why,
-                advice="The total probably counts records that this token may not read. It is no longer used. If "
-                'records are missing, ask OrderMesh; if not, set total = "untrusted" in the contract file.',
-            )
-            await self._save(msgspec.structs.replace(known, totals=no(why)))
-
-    async def disable_active(self, resource: Resource, why: str) -> None:
-        """Disable what fast reads currently use: the filter or, without a filter, the sort."""
-        known = (await self.load()).get(resource.name)
-        if known is not None:
-            await (self.disable_filter if known.since else self.disable_sort)(resource, why)
-
-    async def verify_active(self, resource: Resource, witness: SampleRecord, size: int) -> None:
-        """Check the filter or sort that fast reads use against a change that a full scan has found.
-
-        A filter or sort that does not return the change is disabled.
-        """
-        known = (await self.load()).get(resource.name)
-        client = ProbeClient(self._client, resource, self._client.profile)
-        try:
-            if known is not None and known.since:
-                why = await verify_filter(client, known.since, witness, size)
-            elif known is not None and known.descending:
-                why = (await verify_sort(client, known.descending, witness, size)).problem
-            else:
-                return
-        except OrderMeshError:
-            return  # a failed request proves nothing; the next full scan checks again
-        if why is not None:
-            await self.disable_active(
-                resource, f"{why}: it did not return a change that a full scan has found"
-            )
-
-    def _log_withdrawn(self, resource: Resource, known: Capabilities, result: Capabilities) -> None:
-        """Log what new findings no longer have, and `known` had."""
-        for item in result.withdrawn:
-            if item not in known.withdrawn:
-                self._log_disabled(resource, item.capability, item.parameter, item.why)
-
-    def _log_disabled(self, resource: Resource, capability: Withdrawable, parameter: str, why: str) -> None:
-        self._log.warning(
-            "capability_withdrawn",
-            resource=resource.name,
-            capability=WITHDRAWABLE[capability],
-            parameter=parameter,
-            reason=why,
-            advice="This parameter is no longer used. Run `ordersync contract probe` to test it again.",
-        )
-
     async def mark_stale(self, resource: Resource) -> None:
         """Mark the findings as old, so that the next poll repeats the probe: the list has moved or changed."""
-        known = (await self.load()).get(resource.name)
+        known = await self.store.of(resource)
         if known is not None:
-            await self._withdraw(msgspec.structs.replace(known, at=0.0))
-
-    async def _withdraw(self, result: Capabilities) -> None:
-        """Store what an answer to this account contradicts, and let another account find out whether it is true."""
-        await self._save(msgspec.structs.replace(result, origin="contradicted"))
-        await self.gateway.doubt(result.resource, fingerprint=self._fingerprint)
-
-    async def _save(self, result: Capabilities) -> None:
-        text = msgspec.json.encode(result).decode()
-        await finish(answer(self._redis.hset(self._keys.contract, result.resource, text)))
-        await self.load()
-
-    def _apply(self, result: dict[str, Capabilities]) -> None:
-        self._client.adopt(adopt(self.configured, result.values()))
+            await self.store.contradict(msgspec.structs.replace(known, at=0.0))
 
     def _is_old(self, known: Capabilities, *, doubted: bool) -> bool:
         unknown = known.filtering.supported is None or (not known.since and known.sorting.supported is None)

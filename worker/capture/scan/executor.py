@@ -36,7 +36,7 @@ class ScanExecutor:
 
     def __init__(self, session: PollSession) -> None:
         self._session, self._client = session, session.context.client
-        self._capabilities = session.context.capabilities
+        self._withdrawals = session.context.capabilities.withdrawals
         self._shown: set[str] = set()
         self._scanner: Scanner | None = None
         self._is_renewed = False
@@ -80,7 +80,7 @@ class ScanExecutor:
                 suspicion = doubt or suspicion
             else:
                 if step.is_fast or step.seeks:
-                    self._capabilities.record_success(resource)
+                    self._withdrawals.record_success(resource)
                 if not step.is_fast and not scanner.unread:
                     await self._judge(resource, step, scanner, suspicion)
                 # A part by status is settled by a full scan, not by the part of another status.
@@ -189,29 +189,27 @@ class ScanExecutor:
         suspicion: Suspicion | None,
     ) -> None:
         """A sweep that works where a fast read failed, or finds what those left out, speaks against filter or sort."""
-        missed, capabilities = scanner.sanity.missed, self._capabilities
+        missed, withdrawals = scanner.sanity.missed, self._withdrawals
         if scanner.overruled_total:
             why = f"the list ends after {scanner.sanity.seen} records, and its total is {scanner.overruled_total}"
-            await capabilities.distrust_total(resource, why)
+            await withdrawals.distrust_total(resource, why)
         if suspicion is not None:
             fast, error = suspicion
-            if not capabilities.record_failure(resource, classify(error)):
+            if not withdrawals.record_failure(resource, classify(error)):
                 return
             if isinstance(error, ChoiceBroken) or fast.strategy is Strategy.OPEN:
-                await capabilities.disable_choices(resource, words_of(error))
+                await withdrawals.disable_choices(resource, words_of(error))
             elif isinstance(error, SortBroken) or fast.strategy is Strategy.HEAD:
-                await capabilities.disable_sort(
-                    resource, words_of(error), shown=isinstance(error, SortBroken)
-                )
+                await withdrawals.disable_sort(resource, words_of(error), shown=isinstance(error, SortBroken))
             else:
-                await capabilities.disable_filter(
+                await withdrawals.disable_filter(
                     resource, words_of(error), shown=isinstance(error, FilterBroken)
                 )
         elif missed:
             changes = "a change" if missed == 1 else f"{missed} changes"
-            await capabilities.disable_active(resource, f"it omitted {changes} that a full scan has found")
+            await withdrawals.disable_active(resource, f"it omitted {changes} that a full scan has found")
         elif scanner.sanity.witness is not None:
-            await capabilities.verify_active(resource, scanner.sanity.witness, step.page_size)
+            await withdrawals.verify_active(resource, scanner.sanity.witness, step.page_size)
 
 
 def _may_be_the_shortcut(step: ScanStep, failure: Failure) -> bool:

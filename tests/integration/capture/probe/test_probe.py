@@ -211,7 +211,7 @@ async def test_another_profile_is_another_belief(bench: BenchMaker) -> None:
         async with bench(sandbox, probe=True) as b:
             await b.account.capabilities.probe(ORDERS)
             assert await b.account.capabilities.load()
-            b.account.capabilities._fingerprint = "another"
+            b.account.capabilities.store.fingerprint = "another"
             assert not await b.account.capabilities.load()
 
 
@@ -266,7 +266,7 @@ async def test_a_path_set_by_hand_is_not_guessed_at(bench: BenchMaker) -> None:
     """What a person has set is asked and nothing else; if it does not answer, the error names it."""
     with SandboxServer(orders=20) as sandbox:
         async with bench(sandbox, probe=True) as b:
-            b.account.capabilities.configured = ContractProfile(
+            b.account.capabilities.store.configured = ContractProfile(
                 routes={"orders.search": Route("GET", "/wrong/path")}
             )
             found = await b.account.capabilities.probe(ORDERS)
@@ -319,7 +319,7 @@ async def test_a_sort_that_cannot_be_followed_to_a_witness_is_not_told(bench: Be
 async def test_a_first_page_that_was_empty_for_a_moment_tells_no_end(bench: BenchMaker) -> None:
     """Records are needed to say where the last of them stands."""
     async with bench() as b:
-        asker = ProbeClient(b.account.client, ORDERS, b.account.capabilities.configured)
+        asker = ProbeClient(b.account.client, ORDERS, b.account.capabilities.store.configured)
         found = await find_reach(asker, SamplePage((), "orders", "total", 230))
     assert (found["reach"].supported, asker.usage.requests) == (None, 0)
 

@@ -59,7 +59,7 @@ async def test_what_an_account_contradicts_is_probed_again_by_another(redis_url:
         async with accounts(sandbox, redis_url) as (_, (one, two, three)):
             await one.capabilities.ensure(ORDERS)
             await two.capabilities.ensure(ORDERS)
-            await two.capabilities.disable_filter(ORDERS, "it lies")
+            await two.capabilities.withdrawals.disable_filter(ORDERS, "it lies")
             with structlog.testing.capture_logs() as lines:
                 await two.capabilities.ensure(ORDERS)
                 assert not [line for line in lines if line["event"] == "contract_probed"]
@@ -100,7 +100,7 @@ async def test_a_probe_that_showed_nothing_keeps_nobody_waiting(redis_url: str) 
         async with accounts(sandbox, redis_url) as (services, (one, two, three)):
             assert (await one.capabilities.ensure(ORDERS)).state == "empty"
             sandbox.store.create(30)
-            believed = fingerprint(one.capabilities.configured)
+            believed = fingerprint(one.capabilities.store.configured)
             key = services.keys.gateway(sandbox.url, believed).lease("orders")
             async with acquire(services.redis, key, resource="x", owner="x", clock=services.clock):
                 assert (await two.capabilities.ensure(ORDERS)).origin == "probe"
@@ -112,7 +112,7 @@ async def test_a_shared_key_of_another_type_stops_nobody(redis_url: str) -> None
     """Accounts of one process still share what was found; the value is left alone."""
     with SandboxServer(orders=20, contract=CONTRACT) as sandbox:
         async with accounts(sandbox, redis_url) as (services, (one, two, _)):
-            key = services.keys.gateway(sandbox.url, fingerprint(one.capabilities.configured)).contract
+            key = services.keys.gateway(sandbox.url, fingerprint(one.capabilities.store.configured)).contract
             await answer(services.redis.set(key, "mine"))
             for each in (one, two):
                 assert (await each.poller.poll(ORDERS)).outcome == "complete"

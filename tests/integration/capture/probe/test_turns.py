@@ -45,7 +45,7 @@ async def test_another_worker_that_probes_is_waited_for(
     """A read is held after some seconds, which is no failure; a person who asks gets a probe after the other one."""
     monkeypatch.setattr("worker.capture.probe.registry.WAIT_SECONDS", 0.3)
     async with bench(probe=True) as b:
-        believed = fingerprint(b.account.capabilities.configured)
+        believed = fingerprint(b.account.capabilities.store.configured)
         key = b.services.keys.gateway(b.sandbox.url, believed).lease("orders")
         async with acquire(b.redis, key, resource="x", owner="other", clock=b.services.clock):
             with pytest.raises(LeaseHeld, match="the contract of orders"):
