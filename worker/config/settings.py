@@ -167,6 +167,34 @@ class Settings(BaseSettings):
         )
         return init_settings, env_settings, dotenv_settings, secrets
 
+    def account_at(
+        self, name: str, api: ApiSettings, poll: PollSettings, contract_file: Path | None = None
+    ) -> Account:
+        """Return an account that reads by `api` and `poll`; all other settings are these."""
+        return Account(
+            name=name,
+            api=api,
+            intervals=poll.chosen,
+            ignore_fields=poll.ignore_fields,
+            complete_every=poll.complete_every,
+            confirm_deletes=poll.confirm_deletes,
+            since=poll.since_ms,
+            snapshot=poll.snapshot,
+            audit_history=poll.audit_history,
+            keys=self.redis.keys,
+            reconcile=self.reconcile,
+            contract_file=contract_file,
+            interest=self.interest,
+            privacy=self.privacy,
+            events=self.events,
+            groups=self.groups,
+            retention=self.retention,
+            backpressure=self.backpressure,
+            resync=self.resync,
+            secret_keys=keys_of(self.secret_key),
+            replicas=self.redis.replicas,
+        )
+
     def accounts(self) -> tuple[Account, ...]:
         """Return the configured accounts, each with a complete login.
 
@@ -185,7 +213,7 @@ class Settings(BaseSettings):
                 "ORDERSYNC_REDIS__URL and ORDERSYNC_SECRET_KEY, and run: ordersync accounts add. To try it without an "
                 "account: ordersync run --sandbox"
             )
-        return (_account(self.account, self.api, self.poll, self.contract_file, self),)
+        return (self.account_at(self.account, self.api, self.poll, self.contract_file),)
 
     @property
     def has_accounts(self) -> bool:
@@ -297,34 +325,6 @@ def _describe(error: ValidationError, prefix: str) -> str:
     return "\n".join(lines)
 
 
-def _account(
-    name: str, api: ApiSettings, poll: PollSettings, contract_file: Path | None, settings: Settings
-) -> Account:
-    return Account(
-        name=name,
-        api=api,
-        intervals=poll.chosen,
-        ignore_fields=poll.ignore_fields,
-        complete_every=poll.complete_every,
-        confirm_deletes=poll.confirm_deletes,
-        since=poll.since_ms,
-        snapshot=poll.snapshot,
-        audit_history=poll.audit_history,
-        keys=settings.redis.keys,
-        reconcile=settings.reconcile,
-        contract_file=contract_file,
-        interest=settings.interest,
-        privacy=settings.privacy,
-        events=settings.events,
-        groups=settings.groups,
-        retention=settings.retention,
-        backpressure=settings.backpressure,
-        resync=settings.resync,
-        secret_keys=keys_of(settings.secret_key),
-        replicas=settings.redis.replicas,
-    )
-
-
 def _read_account(path: Path, name: str, table: Any, settings: Settings) -> Account:
     where = f"{path}: accounts.{name}"
     try:
@@ -380,4 +380,4 @@ def account_of(
         raise SettingsError(str(error)) from None
     if not own_api.has_login:
         raise SettingsError("the login is missing. Set client_id and client_secret (or client_secret_file)")
-    return _account(name, own_api, own_poll, contract_file, settings)
+    return settings.account_at(name, own_api, own_poll, contract_file)

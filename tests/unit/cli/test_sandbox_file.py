@@ -9,7 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from worker.cli.common.sandbox import LocalOrderMesh, accounts_of, find, leave, remove
+from worker.cli.common.sandbox import (
+    SANDBOX_RECONCILE,
+    LocalOrderMesh,
+    accounts_of,
+    find,
+    leave,
+    remove,
+    sandbox_account,
+)
 from worker.config.settings import Settings, load
 from worker.errors import SettingsError
 from worker.redis.embedded.processes import Process, look
@@ -72,3 +80,21 @@ def test_settings_come_first(
     value = "https://api.example.com" if setting == "api__base_url" else str(tmp_path / "nothing")
     with pytest.raises(SettingsError):
         accounts_of(settings(tmp_path, monkeypatch, **{setting: value}))
+
+
+def test_its_account_has_all_other_settings(
+    local: LocalOrderMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the gateway, and with it the contract file, is another one; reconciliation is quicker."""
+    chosen = settings(
+        tmp_path,
+        monkeypatch,
+        poll__complete_every="60",
+        redis__wait_replicas="1",
+        secret_key="tU3kQ9vXz7LmN2pRs8Wy4BfGh6JcD1eA",
+        contract_file="of-the-real-gateway.toml",
+    )
+    account = sandbox_account(chosen, local)
+    assert (account.complete_every, account.replicas.count, len(account.secret_keys)) == (60, 1, 1)
+    assert account.contract_file is None
+    assert account.reconcile == SANDBOX_RECONCILE

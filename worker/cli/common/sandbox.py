@@ -7,6 +7,7 @@ setting of a real gateway is ever replaced by it.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from redis.exceptions import ResponseError
 from worker.accounts.store import AccountStore
 from worker.config.file_trust import why_foreign
 from worker.config.resources import SANDBOX_ACCOUNT
-from worker.config.sections import Account, ReconcileSettings
+from worker.config.sections import ReconcileSettings
 from worker.config.values import is_loopback
 from worker.errors import SettingsError
 from worker.redis.embedded import private
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from worker.accounts.served import ServedAccounts
+    from worker.config.sections import Account
     from worker.config.settings import Settings
 
 _FILE = "sandbox.json"
@@ -129,22 +131,6 @@ def sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
     intervals = settings.poll.chosen
     if not settings.poll.model_fields_set & {"intervals", "preset"}:
         intervals = dict.fromkeys(intervals, SANDBOX_INTERVAL)
-    return Account(
-        SANDBOX_ACCOUNT,
-        api,
-        intervals,
-        settings.poll.ignore_fields,
-        confirm_deletes=settings.poll.confirm_deletes,
-        since=settings.poll.since_ms,
-        snapshot=settings.poll.snapshot,
-        audit_history=settings.poll.audit_history,
-        keys=settings.redis.keys,
-        reconcile=settings.reconcile if settings.reconcile.model_fields_set else SANDBOX_RECONCILE,
-        interest=settings.interest,
-        privacy=settings.privacy,
-        events=settings.events,
-        groups=settings.groups,
-        retention=settings.retention,
-        backpressure=settings.backpressure,
-        resync=settings.resync,
-    )
+    account = settings.account_at(SANDBOX_ACCOUNT, api, settings.poll)
+    reconcile = settings.reconcile if settings.reconcile.model_fields_set else SANDBOX_RECONCILE
+    return replace(account, intervals=intervals, reconcile=reconcile)
