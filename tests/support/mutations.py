@@ -6,9 +6,10 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from worker.sandbox import SandboxServer
 from worker.sandbox.data.mutations import add_shipment
@@ -327,3 +328,9 @@ def _both(one: Iterable[Place], other: Iterable[Place]) -> list[Place]:
 def canonical(raw: bytes) -> str:
     """The content of a record, without the order of its keys."""
     return json.dumps(json.loads(raw), sort_keys=True)
+
+
+def serve_as(sandbox: SandboxServer, **contract: Any) -> None:
+    """Let the gateway serve in another way from now on."""
+    changed = replace(sandbox._sandbox.contract, **contract)
+    sandbox._sandbox.contract = sandbox.store.contract = changed

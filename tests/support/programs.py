@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,29 +45,21 @@ def login_settings(sandbox: SandboxServer, redis_url: str, data_dir: Path, **mor
 
 def ordersync_process(*arguments: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a command of `ordersync` to its end in a process of its own, in a folder without `.env`."""
+    return run_to_its_end(
+        sys.executable, "-m", "worker.cli", *arguments, cwd=cwd, env=program_env(**settings)
+    )
+
+
+def run_to_its_end(*command: str, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run any program to its end, and return what it has printed."""
     return subprocess.run(
-        [sys.executable, "-m", "worker.cli", *arguments],
-        cwd=cwd,
-        env=program_env(**settings),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
+        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 
 async def run_beside(*command: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run any program to its end, without holding up the loop."""
-    return await asyncio.to_thread(
-        subprocess.run,
-        command,
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return await asyncio.to_thread(run_to_its_end, *command, cwd=cwd, env=env)
 
 
 class Program:

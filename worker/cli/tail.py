@@ -18,15 +18,11 @@ from ordersync_consumer.resources import check_resource
 from worker.cli.common.options import pick_keys, prepare
 from worker.cli.common.output import say, say_json_text, say_lines
 from worker.cli.common.params import RESOURCE, Integer, account_option, is_given
-from worker.cli.common.redis import moment, note_refusal
+from worker.cli.common.redis import moment, reader_of
 from worker.cli.render.events import STATUS, event_line, status_of
 from worker.clock import SystemClock
-from worker.config.urls import hide_password
-from worker.errors import RedisUnavailable, SettingsError
+from worker.errors import SettingsError
 from worker.queue.search import EventSearch
-from worker.redis.connections import connect
-from worker.redis.refusals import unusable
-from worker.redis.running import running_redis_url
 from worker.service.loop import run_async
 
 if TYPE_CHECKING:
@@ -120,10 +116,7 @@ async def _tail(
 ) -> None:
     # While it waits in a write for whoever reads its output, Ctrl-C could not cancel it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    url = running_redis_url(settings)
-    client = connect(url)
-    try:
-        await note_refusal(client)
+    async with reader_of(settings) as client:
         key = (await pick_keys(client, account, settings)).stream(resource)
         lines = None if as_json else EventLines(client, key)
         if start is None:
@@ -140,14 +133,6 @@ async def _tail(
                 )
         async for event in stream.follow(client, key, start, wait=follow, on_foreign=_leave_out):
             await _show(event, lines)
-    except (redis.exceptions.RedisError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise RedisUnavailable(
-            f"{unusable(hide_password(url), error)} To find the cause: ordersync doctor."
-        ) from None
-    finally:
-        await client.aclose()
 
 
 def _leave_out(_: str, error: DataError) -> None:

@@ -16,7 +16,7 @@ import redis
 
 from tests.support.commands import ordersync
 from tests.support.paths import ROOT
-from tests.support.programs import login_settings, program_env
+from tests.support.programs import login_settings, program_env, run_to_its_end
 from tests.support.waiting import PATIENCE, wait_for
 from tests.support.worker import BenchMaker
 from worker.app import announce
@@ -31,15 +31,8 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /d
 
 def run_in_shell(words: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run `ordersync` with arguments and redirections, as typed in a shell."""
-    return subprocess.run(
-        ("sh", "-c", f'"{sys.executable}" -m worker.cli {words}'),
-        cwd=cwd,
-        env=program_env(**settings),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    command = ("sh", "-c", f'"{sys.executable}" -m worker.cli {words}')
+    return run_to_its_end(*command, cwd=cwd, env=program_env(**settings))
 
 
 @pytest.mark.anyio

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from tests.integration.deploy.test_package import build
 from tests.support.commands import LEAVES
 from tests.support.paths import ROOT
-from tests.support.programs import login_settings, program_env
+from tests.support.programs import login_settings, program_env, run_to_its_end
 from tests.support.waiting import PATIENCE
 from worker.sandbox import SandboxServer
 
@@ -63,15 +63,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ran(programs: Path, *words: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run `ordersync` of that environment to its end."""
-    return subprocess.run(
-        [str(programs / "ordersync"), *words],
-        cwd=cwd,
-        env=program_env(**settings),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return run_to_its_end(str(programs / "ordersync"), *words, cwd=cwd, env=program_env(**settings))
 
 
 def test_it_has_no_package_of_an_extra(programs: Path, tmp_path: Path) -> None:

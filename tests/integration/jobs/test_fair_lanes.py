@@ -28,7 +28,7 @@ from worker.capture.state.run import Outcome, Run
 from worker.clock import SystemClock
 from worker.config.sections import Account
 from worker.keys import KeySpace
-from worker.redis.connections import answer, connect
+from worker.redis.connections import answer
 from worker.sandbox import FaultRule, SandboxServer
 from worker.services import OpenAccounts, Services
 
@@ -65,16 +65,6 @@ async def schedule_of(url: str) -> AsyncIterator[Schedule]:
         yield Schedule(queue, KeySpace())
     finally:
         await queue.aclose(close_connection_pool=True)
-
-
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[Redis]:
-    """The server of the schedule."""
-    found = connect(redis_url)
-    try:
-        yield found
-    finally:
-        await found.aclose()
 
 
 async def calls(client: Redis) -> Counter[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from tests.support.programs import Program
 from tests.support.tally import Tally
 from tests.support.waiting import eventually
 from worker.keys import KeySpace
-from worker.redis.connections import connect
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
 
 pytestmark = pytest.mark.anyio
@@ -39,16 +38,6 @@ BY_TIME = re.compile(r"FCALL |HGET \S+:cursor:|GET \S+:last:|HMGET \S+:paused |E
 """Commands of accounts that come with retention, and while a gateway takes long to answer."""
 OF_THE_HOST = {"worker_was_frozen"}
 """What says that the machine had no time for a daemon, and nothing about the daemon."""
-
-
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[Redis]:
-    """The server of the daemons."""
-    found = connect(redis_url)
-    try:
-        yield found
-    finally:
-        await found.aclose()
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 """Reading from the newest change down, where the gateway sorts by modification and has no filter."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.support.mutations import change_apart
+from tests.support.mutations import change_apart, serve_as
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.scan.strategy import OVERLAP_MS
 from worker.clock import rfc3339
@@ -17,12 +16,6 @@ pytestmark = pytest.mark.anyio
 
 def server(**contract: Any) -> SandboxServer:
     return SandboxServer(orders=400, contract=ServedContract(sort_honoured=True, **contract))
-
-
-def play(sandbox: SandboxServer, **contract: Any) -> None:
-    """Let the gateway be another one from now on."""
-    changed = replace(sandbox._sandbox.contract, **contract)
-    sandbox._sandbox.contract = sandbox.store.contract = changed
 
 
 async def settled(b: Bench) -> None:
@@ -81,7 +74,7 @@ async def test_a_sort_that_stops_to_hold_is_withdrawn(
     with server() as sandbox:
         async with bench(sandbox, probe=True) as b:
             await settled(b)
-            play(sandbox, sort_honoured=False)
+            serve_as(sandbox, sort_honoured=False)
             changed = sandbox.store.change(5)
             run = await b.poll()
             assert (run.plan, run.outcome, run.updated) == ("head+sweep", "complete", 5)
@@ -144,7 +137,7 @@ async def test_a_sort_of_windows_that_stops_to_hold(bench: BenchMaker) -> None:
     with server(since_honoured=True) as sandbox:
         async with bench(sandbox, probe=True) as b:
             await settled(b)
-            play(sandbox, sort_honoured=False)
+            serve_as(sandbox, sort_honoured=False)
             sandbox.store.change(list(reversed(sandbox.store.ids()[:5])))
             run = await b.poll()
             assert (run.plan, run.outcome, run.updated) == ("window+sweep", "complete", 5)

@@ -1,10 +1,10 @@
 """Reading what is newer, where the gateway can leave out the rest."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.support.mutations import serve_as
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.registry import ORDERS
 from worker.capture.scan.strategy import OVERLAP_MS
@@ -18,12 +18,6 @@ pytestmark = pytest.mark.anyio
 
 def server(**contract: Any) -> SandboxServer:
     return SandboxServer(orders=400, contract=ServedContract(since_honoured=True, **contract))
-
-
-def play(sandbox: SandboxServer, **contract: Any) -> None:
-    """Let the gateway be another one from now on."""
-    changed = replace(sandbox._sandbox.contract, **contract)
-    sandbox._sandbox.contract = sandbox.store.contract = changed
 
 
 async def settled(b: Bench) -> None:
@@ -96,7 +90,7 @@ async def test_a_filter_that_stops_to_hold_is_withdrawn(
     with server() as sandbox:
         async with bench(sandbox, probe=True) as b:
             await settled(b)
-            play(sandbox, since_honoured=False)
+            serve_as(sandbox, since_honoured=False)
             changed = sandbox.store.change(5)
             run = await b.poll()
             assert (run.plan, run.outcome, run.updated) == ("window+sweep", "complete", 5)

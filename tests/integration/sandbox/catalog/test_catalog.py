@@ -1,28 +1,13 @@
 """The catalog service of the sandbox: categories, products and variants, and their audit logs."""
 
 import json
-from collections.abc import Iterator
 from random import Random
 from typing import Any
-
-import pytest
 
 from tests.support.sandbox_api import PRICE, SandboxApi
 from worker.sandbox import SandboxServer, ServedContract
 from worker.sandbox.data.catalog_data import make_catalog
 from worker.sandbox.data.orders import PRODUCTS
-
-
-@pytest.fixture
-def server() -> Iterator[SandboxServer]:
-    with SandboxServer(orders=5) as running:
-        yield running
-
-
-@pytest.fixture
-def api(server: SandboxServer) -> Iterator[SandboxApi]:
-    with SandboxApi(server) as client:
-        yield client
 
 
 def category(api: SandboxApi, name: str = "Stickers") -> Any:

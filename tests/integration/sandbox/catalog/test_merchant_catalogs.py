@@ -1,24 +1,9 @@
 """The merchant catalogs of the sandbox: which products a merchant sells, at which price, and in which catalog."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 from tests.support.sandbox_api import PRICE, SandboxApi
-from worker.sandbox import CLIENT_ID, SandboxServer
-
-
-@pytest.fixture
-def server() -> Iterator[SandboxServer]:
-    with SandboxServer(orders=5) as running:
-        yield running
-
-
-@pytest.fixture
-def api(server: SandboxServer) -> Iterator[SandboxApi]:
-    with SandboxApi(server) as client:
-        yield client
+from worker.sandbox import CLIENT_ID
 
 
 def merchant_catalog(api: SandboxApi, *skus: str, **fields: Any) -> Any:
