@@ -90,11 +90,13 @@ def test_a_daemon_without_streams_works(sandbox: SandboxServer, redis_url: str, 
 def daemon_in_shell(
     redirections: str, sandbox: SandboxServer, redis_url: str, folder: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A daemon that has published all orders; at the end SIGTERM ends it with 0."""
+    """A daemon that has published all orders; at the end SIGTERM ends it with 0. Its output is buffered, as usual."""
+    environment = program_env(**login_settings(sandbox, redis_url, folder / "data"))
+    environment.pop("PYTHONUNBUFFERED", None)
     program = subprocess.Popen(
         ("sh", "-c", f'exec "{sys.executable}" -m worker.cli run {redirections}'),
         cwd=folder,
-        env=program_env(**login_settings(sandbox, redis_url, folder / "data")),
+        env=environment,
     )
     try:
         with redis.Redis.from_url(redis_url) as client:

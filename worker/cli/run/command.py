@@ -22,6 +22,7 @@ from worker.cli.common.options import prepare
 from worker.cli.common.output import say_lines
 from worker.cli.common.params import Integer, is_given, needs
 from worker.cli.common.sandbox import LocalOrderMesh, sandbox_account
+from worker.cli.common.streams import drop_rest
 from worker.cli.run.account_watch import FEW_ACCOUNTS
 from worker.cli.run.logins import log_in
 from worker.cli.run.monitoring import USUAL_PORT, check_traces, watched
@@ -304,8 +305,10 @@ def _greet(
         "Press Ctrl-C to stop.",
         "",
     ]
-    with suppress(OSError):  # the reader is gone or the disk is full; the daemon works without a greeting
+    try:
         say_lines(lines)
+    except OSError:  # the reader is gone or the disk is full; the daemon works without a greeting
+        drop_rest(sys.stdout)
 
 
 def _every(account: Account) -> str:
