@@ -67,6 +67,10 @@ class Outcome(StrEnum):
     """Another worker is reading the resource."""
 
 
+_READ = ("pages", "records", "unchanged", "outside", "noise", "stale", "unreadable", "parked", "erased")
+"""The counts of what was read and not published."""
+
+
 @dataclass(slots=True)
 class Run:
     """The counts of one poll. Times in seconds.
@@ -149,9 +153,20 @@ class Run:
             total += count
         return total
 
-    def add(self, other: Run) -> None:
-        """Add what another run has published and found, its requests and its time, before or after this one."""
-        for name in (*(action.value for action in Action), "recorded", "follow_ups", "drift", "withheld"):
+    def add(self, other: Run, *, is_part: bool = False) -> None:
+        """Add what another run has published and found, its requests and its time, before or after this one.
+
+        `is_part`: the one went on where the other had stopped, so that the records of both are what was read.
+        """
+        found = (
+            *(action.value for action in Action),
+            "recorded",
+            "silent",
+            "follow_ups",
+            "drift",
+            "withheld",
+        )
+        for name in found + (_READ if is_part else ()):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.usage.requests += other.usage.requests
         self.usage.retries += other.usage.retries

@@ -178,28 +178,30 @@ async def _cursor_after(run: Run, store: StateStore) -> Cursor | None:
 async def _read_completely(services: Services, account: AccountServices, resource: Captured) -> Run:
     """Run one full scan that begins now, after waiting for the lease, which a daemon may hold at the moment."""
     deadline, resume, before = services.clock.monotonic() + PATIENCE, False, None
+    failed = False  # the run `before` stopped at a page that failed, and the next goes on there
     store = StateStore(services.redis, account.poller.context.keys, resource)
     while True:
         run = await account.poller.poll(resource, complete=True, resume=resume, slice_seconds=float("inf"))
         if before is not None:
-            run.add(before)
+            run.add(before, is_part=failed)
         if services.clock.monotonic() >= deadline:
             return run
         cursor = await _cursor_after(run, store)
         if cursor is None:
             return run
         if run.outcome is Outcome.FAILED and not resume and cursor.scan.failed:
-            resume = True  # a page fails; if it fails once more it is read in parts, and the pages after it are read
+            # A page fails; if it fails once more it is read in parts, and the pages after it are read.
+            resume, before, failed = True, run, True
             await services.clock.sleep(min(PATIENCE, max(0.0, cursor.due_at - services.clock.now())))
             continue
         if run.outcome not in {Outcome.HELD, Outcome.PARTIAL}:
             return run
         if run.outcome is Outcome.PARTIAL:
             # Its pages have moved in each pass, or it is no evidence yet that it has shown every record.
-            if before is None:
+            if before is None or failed:
                 took = services.clock.monotonic() - run.began
                 deadline = max(deadline, run.began + PATIENT_SCANS * took)
-            resume, before = True, run
+            resume, before, failed = True, run, False
             continue
         get_logger(account=run.account).warning("waiting_for_lease", resource=run.resource, reason=run.error)
         await services.clock.sleep(1)

@@ -129,11 +129,12 @@ async def test_deletions_and_changes_beside_a_bad_page(redis_url: str) -> None:
 
 
 async def test_once(redis_url: str, tmp_path: Path) -> None:
-    """`run --once` goes on behind the page as well; exit 1, and the page is named."""
+    """`run --once` goes on behind the page as well; exit 1, the page is named, and both attempts count."""
     with Gateway(orders=300) as gateway, Judge(gateway, redis_url) as held:
         bad = gateway.history.ids("orders")[150]
         gateway.faults.add("status", code=500, holds=bad)
         settings = gateway.settings(redis_url, tmp_path, api__page_size="100", api__attempts="1")
         done = ordersync("run", "--once", cwd=tmp_path, **settings)
         assert (done.returncode, "number 150 of the list, on page 1" in done.stderr) == (1, True), done.stderr
+        assert "299 records read, 299 events published (299 snapshot" in done.stdout
         assert [each.partition(":")[0] for each in held.missed()] == [bad]
