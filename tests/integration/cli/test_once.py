@@ -105,13 +105,13 @@ async def test_without_single_reads_another_scan_confirms(
     bench: BenchMaker, tmp_path: Path, settings: dict[str, str]
 ) -> None:
     """Categories cannot be read by id: two scans, some time apart, have to miss one."""
-    settings |= {"poll__intervals": '{"categories": 1}', "poll__confirm_deletes": "0.3"}
+    settings |= {"poll__intervals": '{"categories": 1}', "poll__confirm_deletes": "5"}
     async with bench() as b:
         assert ordersync("run", "--once", cwd=tmp_path, **settings).returncode == 0
         categories = b.sandbox.world.categories
         categories.remove(categories.ids()[0])
         done = ordersync("run", "--once", "--no-wait", cwd=tmp_path, **settings)
-        assert "1 deletion to be confirmed in 0 s" in done.stdout
+        assert "1 deletion to be confirmed in " in done.stdout
         done = ordersync("run", "--once", cwd=tmp_path, **settings)
         assert (done.returncode, "1 deleted" in done.stdout) == (0, True), done.stdout
 
