@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import ResponseError
 
 from ordersync_consumer.groups import waiting_seconds
+from worker.clock import duration
 
 if TYPE_CHECKING:
     from ordersync_consumer.groups import Group, GroupConsumer, Groups, StreamStatus
@@ -44,7 +45,7 @@ class LateGroup:
         count = self.unread + self.pending
         events = "1 event waits" if count == 1 else f"{count} events wait"
         return (
-            f"group {self.name} has not read for {self.seconds:.0f} s, and {events} for it. "
+            f"group {self.name} has not read for {duration(self.seconds)}, and {events} for it. "
             f"{self.advice.rstrip('.')}"
         )
 

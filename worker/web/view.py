@@ -89,12 +89,12 @@ def full_name(account: str, resource: str, *, name_account: bool) -> str:
 
 
 def fresh(row: Row) -> str:
-    """Return the age of the last read of everything, and of a fresher one of a part."""
+    """Return the age of the last read of everything, and of a fresher one of a part; "never" for neither."""
     whole, part = row["fresh_s"], row["part_s"]
-    ages = ["never everything"] if whole is None else [f"everything {duration(whole)}"]
+    ages = [] if whole is None else [f"everything {duration(whole)}"]
     if part is not None and (whole is None or part < whole):
         ages.append(f"{row['part']} {duration(part)}")
-    return ", ".join(ages)
+    return ", ".join(ages) or "never"
 
 
 def run_chart(bars: Sequence[Bar]) -> Drawing:

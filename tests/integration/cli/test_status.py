@@ -206,6 +206,26 @@ async def test_the_screen_folds_to_the_terminal(
     assert "withdrawntheresourcewaspolledonce" in flat
 
 
+async def test_a_cause_of_several_resources_is_told_once(
+    polled: Bench, redis_url: str, tmp_path: Path
+) -> None:
+    """With the names of all of them; the same words of another health, and other words, are lines of their own."""
+    (row,) = rows_of(tmp_path, redis_url)
+    rows = [
+        row | {"resource": resource, "health": health, "cause": cause}
+        for resource, health, cause in (
+            ("orders", "degraded", "Redis is full."), ("notes", "degraded", "x"), ("products", "ok", ""),
+            ("shipments", "degraded", "Redis is full."), ("variants", "failing", "Redis is full."),
+        )
+    ]  # fmt: skip
+    lines = [click.unstyle(rendered(line)) for line in screen(rows)]
+    assert lines[-3:] == [
+        "default/orders, default/shipments are degraded: Redis is full.",
+        "default/notes is degraded: x",
+        "default/variants is failing: Redis is full.",
+    ]
+
+
 async def test_the_lane_of_each_resource(polled: Bench, redis_url: str, tmp_path: Path) -> None:
     """The class of the longest work of a resource is in the JSON, and on a terminal of 80 columns."""
     key = polled.account.keys.cursor("orders")

@@ -53,3 +53,11 @@ def test_advice_can_be_typed() -> None:
     assert (
         "`ordersync groups drop 'x; reboot #' orders`" in LateGroup("x; reboot #", "orders", 700, 1, 0).advice
     )
+
+
+def test_cause_is_for_people() -> None:
+    """How long nobody has read is told in the unit that fits."""
+    causes = [LateGroup("x", "orders", seconds, 1, 0).cause for seconds in (90, 1377, 90_000, 300_000)]
+    assert [cause.partition(", and")[0] for cause in causes] == [
+        f"group x has not read for {words}" for words in ("90 s", "23 min", "25 h", "3 d")
+    ]

@@ -8,7 +8,7 @@ from worker.admin.group_lag import DAY_SECONDS, MOST, GroupLag
 from worker.admin.run_bars import SLOT_SECONDS, SLOTS, Bar
 from worker.admin.timeline_entries import TimelineEntry
 from worker.config.sections import MetricsSettings
-from worker.web.view import CHART_HEIGHT, curve, moment_words, run_chart
+from worker.web.view import CHART_HEIGHT, curve, fresh, moment_words, run_chart
 from worker.web.words import environment
 
 ANY = "0.0.0.0"  # noqa: S104 - the address that is not to serve the page
@@ -36,6 +36,20 @@ def test_no_runs_and_unknown_are_not_the_same() -> None:
     assert looks == ["unknown"] * (SLOTS - 2) + ["good", "none"]
     assert "no run is kept of the time before 23:00 UTC" in drawn.label
     assert run_chart([]).label == run_chart(bars(known=0)).label == "No run is kept of the last 24 hours"
+
+
+@pytest.mark.parametrize(
+    ("whole", "part", "words"),
+    [
+        (None, None, "never"),
+        (None, 4.0, "changed 4 s"),
+        (300.0, 4.0, "everything 5 min, changed 4 s"),
+        (4.0, 300.0, "everything 4 s"),
+    ],
+)
+def test_how_fresh(whole: float | None, part: float | None, words: str) -> None:
+    """Audit logs are read when their records change, never all of them."""
+    assert fresh({"fresh_s": whole, "part_s": part, "part": "changed"}) == words
 
 
 def row(**waiting: int) -> dict[str, object]:

@@ -205,10 +205,15 @@ def bar(share: float) -> str:
 
 
 def _causes(rows: Sequence[Row]) -> Iterator[Line]:
+    """Yield each cause once, with all resources that it concerns: a full Redis concerns all of them."""
+    alike: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row["cause"]:
-            health = styled(row["health"], COLOURS[Health(row["health"])])
-            yield (f"{row['account']}/{row['resource']} is ", health, f": {row['cause']}")
+            alike.setdefault((row["health"], row["cause"]), []).append(f"{row['account']}/{row['resource']}")
+    for (health, cause), names in alike.items():
+        verb = "is" if len(names) == 1 else "are"
+        yield (f"{', '.join(names)} {verb} ", styled(health, COLOURS[Health(health)]), f": {cause}")
+    for row in rows:
         for item in row["capabilities_withdrawn"]:
             if item["text"] != row["cause"]:
                 yield (f"{row['account']}/{row['resource']}: {item['text']}",)
