@@ -365,7 +365,9 @@ def _secret(file: str | None, what: str, option: str) -> str:
         refuse_foreign(Path(file), option)
         try:
             text = Path(file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise SettingsError(f"{option}: {file} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError as error:
             raise SettingsError(f"{option}: {file} cannot be read: {error}") from None
     elif sys.stdin.isatty():
         text = ask_secret(f"The {what}")

@@ -46,7 +46,9 @@ def given_names() -> set[str]:
             raise SettingsError(f"{name}: the value is not valid UTF-8") from None
     try:
         names.update(dotenv_values(DOTENV))
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise SettingsError(f".env cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise SettingsError(f".env cannot be read: {error}") from None
     if COMPILED not in os.environ and COMPILED in names:
         raise SettingsError(f"{COMPILED} is read from the environment alone, not from .env")

@@ -81,6 +81,23 @@ def test_secrets_are_made_once_and_kept(tmp_path: Path) -> None:
     assert [old.split()[1] for old, new in zip(users, again, strict=True) if old != new] == ["consumer"]
 
 
+@pytest.mark.parametrize(("option", "code"), [("--help", 0), ("-h", 0), ("--redsi", 2)])
+def test_the_options_of_make_secrets(tmp_path: Path, option: str, code: int) -> None:
+    """The help is an answer; after it a wrong option is named, and nothing is made."""
+    done = subprocess.run(
+        [str(DEPLOY / "make-secrets"), option, str(tmp_path / "secrets")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    shown, silent = (done.stderr, done.stdout) if code else (done.stdout, done.stderr)
+    assert (done.returncode, silent) == (code, "")
+    assert shown.startswith("Makes the secrets of a deployment, a file each")
+    assert "FOLDER/worker/ORDERSYNC_SECRET_KEY" in shown
+    assert shown.endswith("There is no option --redsi.\n" if code else "under another user.\n")
+    assert not (tmp_path / "secrets").exists()
+
+
 def test_secrets_are_for_their_owner_but_can_be_seen_in_a_container(tmp_path: Path) -> None:
     """A container sees a file and not its folder: the folder keeps others out, the file lets any user in."""
     made = make_secrets(tmp_path / "secrets")

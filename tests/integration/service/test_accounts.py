@@ -113,6 +113,10 @@ async def test_what_cannot_be_stored_is_refused(
     wrong = [
         (("add", "acme"), "The login is missing"),
         (("add", "acme", "--client-id", "x"), "--client-secret-file"),
+        (
+            ("add", "acme", "--client-id", "x", "--client-secret-file", "none"),
+            "--client-secret-file: none cannot be read: No such file or directory\n",
+        ),
         (("add", "acme", *login, "--set", "api.client_secret=x"), "a secret in a command can be seen"),
         (
             ("add", "acme", *login, "--set", "api.page_sise=5"),
