@@ -109,4 +109,21 @@ def test_what_cannot_be_written_down_is_said(redis_url: str, tmp_path: Path) -> 
         assert done.returncode == 0
         assert client.hexists(KEYS.paused, "*")
     assert "could not be written into the operator log" in done.stderr
+    assert "WRONGTYPE" in done.stderr.splitlines()[-1]
     assert "operator_log_not_written" in done.stderr
+
+
+def test_a_refused_command_says_why_once(redis_url: str, tmp_path: Path) -> None:
+    """Nothing was changed, so nothing is missing in the log: the error of the command is all that is said."""
+    with redis.Redis.from_url(redis_url) as client:
+        fill(client)
+        client.config_set("maxmemory", 1)
+        try:
+            done: subprocess.CompletedProcess[str] = ordersync(
+                "pause", "--reason", "x", cwd=tmp_path, redis__url=redis_url, data_dir=str(tmp_path)
+            )
+        finally:
+            client.config_set("maxmemory", 0)
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert "Redis is full and refuses writes." in line

@@ -12,6 +12,7 @@ import redis.exceptions
 from ordersync_consumer.redaction import words_of
 from worker.admin.operator_log import DONE, OperatorLog
 from worker.cli.common.output import complain
+from worker.redis.refusals import explain
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -26,24 +27,25 @@ if TYPE_CHECKING:
 async def recorded(client: Redis, keys: Keys, *, by: str = "") -> AsyncIterator[None]:
     """Write this command down when the block has changed something, or has failed to.
 
-    If that cannot be written, the command says so on stderr: what it has changed stays changed.
+    If that cannot be written, the command says so on stderr, and why: what it has changed stays changed. Where Redis
+    has refused the command itself, its own error says why.
     """
-    outcome = DONE
+    outcome, refused = DONE, False
     try:
         yield
     except click.Abort:
         outcome = "not confirmed"
         raise
     except Exception as error:
-        outcome = words_of(error)
+        outcome, refused = words_of(error), isinstance(error, (redis.exceptions.RedisError, OSError))
         raise
     finally:
-        log = get_logger(account=keys.account)
         try:
             await OperatorLog(client, keys).add(sys.argv[1:], outcome, by=by)
         except (redis.exceptions.RedisError, OSError) as error:
-            log.warning("operator_log_not_written", error=words_of(error))
-            complain(
-                "ordersync: this command could not be written into the operator log, and is missing in `ordersync "
-                "history`. If Redis refuses it, update the users as in deploy/redis/users.acl."
-            )
+            if not refused:
+                get_logger(account=keys.account).warning("operator_log_not_written", error=words_of(error))
+                complain(
+                    "ordersync: this command could not be written into the operator log, and is missing in `ordersync "
+                    f"history`: {explain(error)}"
+                )
