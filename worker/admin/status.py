@@ -20,7 +20,7 @@ from worker.admin.resyncs import as_row
 from worker.admin.status_row import ResourceFacts, Row, rate_of, row_of, shared_of
 from worker.admin.survey import MANY, Survey, survey
 from worker.capture.causes import Cause
-from worker.capture.health import NOT_POLLED, Health, Verdict, judge
+from worker.capture.health import NEVER_POLLED, NOT_POLLED, Health, Verdict, judge
 from worker.capture.resync.requests import Resyncs
 from worker.capture.state import pauses
 from worker.capture.state.cursor import Cursor
@@ -256,6 +256,8 @@ class _Account:
             facts.cursor, verdict = Cursor(), Verdict(Health.FAILING, explain(error), Cause.UNUSABLE_KEYS)
         if withdrawn and facts.cursor.last_started:
             verdict = Verdict(Health.WITHDRAWN, NOT_POLLED, Cause.WITHDRAWN)
+        elif withdrawn and verdict.health is Health.STARTING:
+            verdict = Verdict(Health.STARTING, NEVER_POLLED, Cause.WITHDRAWN)
         elif report is not None and verdict.health in {Health.OK, Health.STARTING, Health.DEGRADED}:
             verdict = Verdict(Health(report.health), report.cause, report.code)
         facts.dead, facts.expired = await self._dead.summary(name), await self._expiry.expired(name)

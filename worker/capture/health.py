@@ -72,6 +72,8 @@ class UnrecordedFailure:
 
 NOT_POLLED = "the settings of the workers do not poll it any more; add it to ORDERSYNC_POLL__INTERVALS to poll it again"
 """Why a resource is withdrawn."""
+NEVER_POLLED = "no worker polls it; add it to ORDERSYNC_POLL__INTERVALS to poll it"
+"""Why the first full scan of a resource does not begin, which is shown for a resync or because settings name it."""
 MAX_POLL = 330.0
 """Seconds that a poll may take before it is considered stuck; it commits more often than that."""
 

@@ -184,6 +184,13 @@ async def test_commands_that_name_it_say_so(bench: BenchMaker, redis_url: str, t
         assert asked.stderr.startswith(
             "default/notes is not polled by any live worker: the resync reads it once"
         )
+        shown = ordersync("status", "--json", cwd=tmp_path, redis__url=redis_url)
+        (notes,) = [row for row in json.loads(shown.stdout) if row["resource"] == "notes"]
+        assert (notes["health"], notes["resyncs"][0]["state"]) == ("paused", "waiting")
+        assert ordersync("resume", "notes", cwd=tmp_path, redis__url=redis_url).returncode == 0
+        shown = ordersync("status", "--json", cwd=tmp_path, redis__url=redis_url)
+        (notes,) = [row for row in json.loads(shown.stdout) if row["resource"] == "notes"]
+        assert notes["cause"].startswith("no worker polls it; add it to ORDERSYNC_POLL__INTERVALS")
         for command in (("pause", "note", "--reason", "x"), ("resync", "note", "--all")):
             wrong = ordersync(*command, cwd=tmp_path, redis__url=redis_url)
             assert wrong.returncode == 2
