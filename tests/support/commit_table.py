@@ -12,8 +12,9 @@ from redis.asyncio import Redis
 from ordersync_consumer import tail as stream
 from ordersync_consumer.envelope import Event
 from tests.support.streams import KEYS
+from worker.capture.records.actions import UNWRITTEN
 from worker.capture.records.decoding import decode, newest_of_each
-from worker.capture.records.diff import UNWRITTEN, Change, decide
+from worker.capture.records.diff import Change, decide
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.raw_records import observe
 from worker.capture.registry import ORDERS

@@ -9,9 +9,9 @@ from ordersync_consumer.dead import DeadLetterSummary
 from ordersync_consumer.groups import StreamStatus
 from worker.capture.health import withdrawn_words
 from worker.capture.lanes import lane_of
-from worker.capture.refresh.position import share_done
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.pauses import EVERYTHING
+from worker.capture.state.position import share_done
 from worker.capture.state.refresh_queue import Backlog
 from worker.capture.state.run_history import MINUTES
 from worker.clock import is_ahead, rfc3339

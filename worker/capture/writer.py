@@ -13,8 +13,9 @@ import anyio
 import anyio.lowlevel
 
 from worker.capture.records import audit
+from worker.capture.records.actions import Action
 from worker.capture.records.decoding import DecodedRecord, decode, newest_of_each
-from worker.capture.records.diff import Action, Change, decide, decide_deleted
+from worker.capture.records.diff import Change, decide, decide_deleted
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState
 from worker.capture.records.new_records import decide_all, decode_new

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from worker.capture.records.diff import PUBLISHED, UNWRITTEN, Action, Change
+from worker.capture.records.actions import PUBLISHED, UNWRITTEN, Action
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
     from worker.capture.records.decoding import DecodedRecord
+    from worker.capture.records.diff import Change
 
 WRITTEN = frozenset(Action) - UNWRITTEN
 """The actions of changes that have to be written."""

@@ -20,7 +20,7 @@ from ordersync_consumer.envelope import (
     TRACE_FIELD,
     Encoding,
 )
-from worker.capture.records.diff import PUBLISHED
+from worker.capture.records.actions import PUBLISHED
 from worker.capture.records.events import ERASED, RECORDED
 from worker.capture.resources import AuditLog
 

@@ -20,8 +20,9 @@ from ordersync_consumer.envelope import FIELDS, Event
 from tests.support.commands import ordersync
 from tests.support.programs import login_settings
 from tests.support.worker import Bench, BenchMaker
+from worker.capture.records.actions import UNWRITTEN
 from worker.capture.records.decoding import decode
-from worker.capture.records.diff import UNWRITTEN, Change, decide
+from worker.capture.records.diff import Change, decide
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.payload import EncodedRecord, PayloadOptions, unpack_last
 from worker.capture.records.privacy import RecordPolicy

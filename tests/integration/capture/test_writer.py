@@ -19,8 +19,9 @@ from tests.support.worker import Bench, BenchContext, BenchMaker
 from worker.capture.reconcile import reconciler
 from worker.capture.reconcile.comparison import Window
 from worker.capture.reconcile.verifier import RecordCheck
+from worker.capture.records.actions import UNWRITTEN
 from worker.capture.records.decoding import decode, newest_of_each
-from worker.capture.records.diff import UNWRITTEN, decide
+from worker.capture.records.diff import decide
 from worker.capture.records.fingerprint import link_of, pack_id, sequence_of, unpack_id
 from worker.capture.records.raw_records import observe
 from worker.capture.registry import ORDERS

@@ -12,7 +12,7 @@ from tests.support.documentation import read
 from tests.support.paths import ROOT
 from worker import errors
 from worker.capture.health import Health
-from worker.capture.records.diff import Action
+from worker.capture.records.actions import Action
 from worker.capture.state.run import Outcome
 from worker.telemetry.catalog import EVENTS, FIELDS
 

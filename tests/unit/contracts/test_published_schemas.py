@@ -18,7 +18,7 @@ from jsonschema_rs import Draft202012Validator, meta
 
 from ordersync_consumer import envelope
 from tests.support.paths import ROOT
-from worker.capture.records.diff import PUBLISHED
+from worker.capture.records.actions import PUBLISHED
 from worker.capture.registry import CAPTURED, RESOURCES
 from worker.contracts import __main__ as published
 from worker.contracts import asyncapi

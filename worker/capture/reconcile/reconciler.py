@@ -33,7 +33,8 @@ from worker.capture.reconcile.server_clock import ServerClock
 from worker.capture.reconcile.verifier import Verifier, VerifyOptions
 from worker.capture.session import PollSession
 from worker.capture.state.lease import acquire
-from worker.capture.state.record_states import ScanPosition, StoredRecord, walk
+from worker.capture.state.position import ScanPosition
+from worker.capture.state.record_states import StoredRecord, walk
 from worker.capture.state.run_history import History
 from worker.capture.throttle import Throttle
 from worker.clock import rfc3339

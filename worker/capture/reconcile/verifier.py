@@ -16,7 +16,7 @@ import msgspec
 from worker.cancellation import plain_errors
 from worker.capture.reconcile.comparison import Comparison, Window, are_whole_seconds, compare, times_of
 from worker.capture.reconcile.progress import ABSENT, CUT, Gap, ReconcileCounts
-from worker.capture.records.diff import PUBLISHED, Action
+from worker.capture.records.actions import PUBLISHED, Action
 from worker.capture.records.fingerprint import raw_fingerprint
 from worker.capture.scan.nested import read_log
 from worker.capture.state import refresh_queue as due

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from ordersync_consumer import envelope
-from worker.capture.records.diff import PUBLISHED
+from worker.capture.records.actions import PUBLISHED
 from worker.capture.records.fingerprint import link_of, sequence_of
 from worker.capture.records.payload import EncodedRecord, old_values
 from worker.capture.records.raw_records import MAX_RECORD, without_details

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from worker.capture.records.diff import Action
+from worker.capture.records.actions import Action
 
 if TYPE_CHECKING:
     from worker.capture.records.diff import Change

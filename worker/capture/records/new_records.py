@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker.capture.records.actions import Action
 from worker.capture.records.decoding import DecodedRecord, created_of, decode, time_of
-from worker.capture.records.diff import Action, Change, decide, first_action
+from worker.capture.records.diff import Change, decide, first_action
 from worker.capture.records.fingerprint import next_version, pack_state, read_content
 from worker.capture.records.raw_records import UNREADABLE
 

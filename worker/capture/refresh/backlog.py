@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from worker.capture.records import audit
 from worker.capture.records.fingerprint import bucket_of, pack_id
-from worker.capture.refresh.position import parse_position, text_of
 from worker.capture.state import refresh_queue as due
 from worker.capture.state.cursor import BACKLOG_DONE
 from worker.capture.state.packing import unpack_within
+from worker.capture.state.position import parse_position, text_of
 from worker.capture.state.record_states import states_of, unpacked, walk
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import redis.exceptions
 from ordersync_consumer.redaction import words_of
 from worker.backoff import Backoff
 from worker.capture.gate import ResourcePaused
-from worker.capture.records.diff import PUBLISHED, Action
+from worker.capture.records.actions import PUBLISHED, Action
 from worker.capture.records.fingerprint import RecordState
 from worker.capture.resync.reader import ResyncPage, ResyncReader
 from worker.capture.resync.requests import MAX_WAIT_SECONDS, OVER, Resync, ResyncRequest, Resyncs, ResyncState

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from worker.capture.records.diff import Action
+from worker.capture.records.actions import Action
 from worker.capture.scan.conclusion import NO_STATUSES_YET, ScanResult, merge_statuses
 from worker.capture.scan.discovery import Discovery
 from worker.capture.scan.sanity import SanityCheck, server_time

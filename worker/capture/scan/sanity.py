@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.capture.probe.samples import SampleRecord
-from worker.capture.records.diff import Action
+from worker.capture.records.actions import Action
 from worker.capture.records.fingerprint import RecordState
 from worker.capture.scan.strategy import OVERLAP_MS
 from worker.capture.state.run import MAX_OFFSET

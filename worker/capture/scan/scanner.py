@@ -17,7 +17,7 @@ import anyio
 from worker.cancellation import plain_errors
 from worker.capture.failures import may_be_of_one_page
 from worker.capture.gate import COMPLETE, PARTIAL, UNPROVEN, ReadResult, Stop, StopCause
-from worker.capture.records.diff import Action
+from worker.capture.records.actions import Action
 from worker.capture.scan.conclusion import checkpoint, conclude, fail
 from worker.capture.scan.judgement import Judgement
 from worker.capture.scan.pages import PageFetcher, PageQueue

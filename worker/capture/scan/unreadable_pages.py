@@ -15,7 +15,8 @@ import msgspec
 
 from ordersync_consumer.redaction import words_of
 from worker.capture.failures import may_be_of_one_page
-from worker.capture.records.diff import Action, Change
+from worker.capture.records.actions import Action
+from worker.capture.records.diff import Change
 from worker.capture.records.fingerprint import pack_unreadable, raw_fingerprint
 from worker.capture.records.raw_records import RawRecord
 from worker.capture.scan.pages import FetchedPage

@@ -12,7 +12,7 @@ import redis.exceptions
 
 from ordersync_consumer import envelope
 from worker.cancellation import finish
-from worker.capture.records.diff import PUBLISHED, Action
+from worker.capture.records.actions import PUBLISHED, Action
 from worker.capture.records.fingerprint import RecordState, bucket_of
 from worker.capture.records.payload import unpack_last
 from worker.capture.registry import RESOURCES

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgpack
 import msgspec
 
-from worker.capture.records.diff import PUBLISHED, Action
+from worker.capture.records.actions import PUBLISHED, Action
 from worker.capture.records.events import EventBuilder
 from worker.capture.records.fingerprint import bucket_of, link_of, pack_id, unpack_id
 from worker.capture.records.payload import EncodedRecord

@@ -6,13 +6,12 @@ The order is by bucket, then by packed id. A record that is added during the ite
 from __future__ import annotations
 
 from contextlib import aclosing
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
-
-import msgpack
 
 from worker.cancellation import finish
 from worker.capture.records.fingerprint import RecordState, bucket_of, pack_id, unpack_id
+from worker.capture.state.packing import packb
+from worker.capture.state.position import ScanPosition
 from worker.redis import scripts
 from worker.redis.connections import answer
 
@@ -23,16 +22,6 @@ if TYPE_CHECKING:
 
 BUCKETS_AT_ONCE = 16
 """Buckets that are fetched together: some hundreds of records."""
-
-# As in `packing.py`, which commands that only look do not import: it brings what makes events.
-_pack = partial(msgpack.packb, use_bin_type=False)
-
-
-class ScanPosition(NamedTuple):
-    """The position of an iteration: in this bucket, after the record with this packed id in hex digits."""
-
-    bucket: int = 0
-    after: str = ""
 
 
 class StoredRecord(NamedTuple):
@@ -83,7 +72,7 @@ async def states_of(redis: Redis, seen: str, buckets: int, identifiers: Sequence
     for key in map(pack_id, identifiers):
         requested += (bucket_of(key, buckets), key, b"")  # no state has such bytes, so all are returned
     script = scripts.load(redis, "worker.capture", "lookup")
-    found, _ = await finish(script(keys=[seen], args=[_pack(requested), ""]))
+    found, _ = await finish(script(keys=[seen], args=[packb(requested), ""]))
     states = dict(zip(found[::2], found[1::2], strict=True))
     return [states.get(at, b"") for at in range(len(identifiers))]
 

@@ -9,12 +9,14 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ordersync_consumer.redaction import words_of
-from worker.capture.records.diff import Action, Change
+from worker.capture.records.actions import Action
 from worker.clock import rfc3339
 from worker.ordermesh.http.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from worker.capture.records.diff import Change
 
 
 class Covered(StrEnum):

@@ -12,10 +12,9 @@ from worker.admin.status import StatusCollector
 from worker.app import announce
 from worker.capture.health import Health, judge
 from worker.capture.refresh.backlog import AT_ONCE
-from worker.capture.refresh.position import parse_position, share_done, text_of
 from worker.capture.registry import AUDIT_LOGS
 from worker.capture.state.cursor import BACKLOG_DONE, Cursor
-from worker.capture.state.record_states import ScanPosition
+from worker.capture.state.position import ScanPosition, parse_position, share_done, text_of
 from worker.capture.state.store import StateStore
 from worker.cli.render.status import screen
 from worker.clock import parse_time

@@ -18,7 +18,7 @@ from tests.support.commit_table import BUCKETS, Table
 from tests.support.servers import Server
 from tests.support.streams import KEYS
 from tests.support.waiting import eventually
-from worker.capture.records.diff import Action
+from worker.capture.records.actions import Action
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.raw_records import observe
 from worker.capture.registry import ORDERS

@@ -19,7 +19,7 @@ from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest
 from tests.support.fuzzing.records import record_text
 from tests.support.tools import missing
 from worker.admin import checks
-from worker.capture.records import compiled, decoding, diff, fields, fingerprint, raw_records
+from worker.capture.records import actions, compiled, decoding, diff, fields, fingerprint, raw_records
 from worker.capture.records.events import EventBuilder
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState, decoded
@@ -145,7 +145,7 @@ def published(
             change.modified,
             change.problem,
         ]
-        if change.action in diff.PUBLISHED:
+        if change.action in actions.PUBLISHED:
             result.append(EventBuilder("order", AS_SERVED).event(change, 1.0))
     return result
 

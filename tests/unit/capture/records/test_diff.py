@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from worker.capture.records.actions import Action
 from worker.capture.records.decoding import decode, newest_of_each
-from worker.capture.records.diff import Action, Change, decide
+from worker.capture.records.diff import Change, decide
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState, pack_id
 from worker.capture.records.raw_records import RawRecord, observe

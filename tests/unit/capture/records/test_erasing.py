@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from worker.capture.records.actions import Action
 from worker.capture.records.audit import new_entries
 from worker.capture.records.decoding import DecodedRecord
-from worker.capture.records.diff import Action, decide, decide_deleted
+from worker.capture.records.diff import decide, decide_deleted
 from worker.capture.records.erasing import erased, unmarked
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState, pack_id, raw_fingerprint, read_content

@@ -10,8 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from worker.capture.records import audit
+from worker.capture.records.actions import Action
 from worker.capture.records.decoding import decode
-from worker.capture.records.diff import Action, Change, decide
+from worker.capture.records.diff import Change, decide
 from worker.capture.records.events import EventBuilder
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.payload import AS_SERVED, PayloadOptions, payload_of

@@ -9,8 +9,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from worker.capture.records.actions import PUBLISHED, Action
 from worker.capture.records.decoding import decode
-from worker.capture.records.diff import PUBLISHED, Action, Change, decide
+from worker.capture.records.diff import Change, decide
 from worker.capture.records.fields import MAX_FIELDS, FieldIndex
 from worker.capture.records.fingerprint import (
     IGNORED,

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.policies import KEY, policy, published
+from worker.capture.records.actions import Action
 from worker.capture.records.decoding import decode
-from worker.capture.records.diff import Action, Change, decide
+from worker.capture.records.diff import Change, decide
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.hashing import FieldHashes
 from worker.capture.records.privacy import RecordPolicy

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.capture.records.actions import Action
 from worker.capture.records.decoding import decode
-from worker.capture.records.diff import Action, Change, decide
+from worker.capture.records.diff import Change, decide
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState
 from worker.capture.records.raw_records import observe

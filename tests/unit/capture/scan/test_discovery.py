@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from worker.capture.records.diff import Action, Change
+from worker.capture.records.actions import Action
+from worker.capture.records.diff import Change
 from worker.capture.records.raw_records import RawRecord
 from worker.capture.scan.discovery import Discovery
 from worker.capture.state.cursor import Cursor

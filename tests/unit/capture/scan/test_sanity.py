@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.capture.records.diff import Action, Change
+from worker.capture.records.actions import Action
+from worker.capture.records.diff import Change
 from worker.capture.records.raw_records import RawRecord
 from worker.capture.scan.sanity import MIN_FOR_ALL, SanityCheck
 from worker.capture.state.cursor import Cursor

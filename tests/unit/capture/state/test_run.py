@@ -7,7 +7,8 @@ from typing import get_type_hints
 import msgspec
 import pytest
 
-from worker.capture.records.diff import Action, Change
+from worker.capture.records.actions import Action
+from worker.capture.records.diff import Change
 from worker.capture.records.raw_records import RawRecord
 from worker.capture.state.cursor import Cursor, CursorUpdate
 from worker.capture.state.full_scan import FullScanProgress

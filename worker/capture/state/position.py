@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from worker.capture.state.cursor import BACKLOG_DONE
-from worker.capture.state.record_states import ScanPosition
+
+
+class ScanPosition(NamedTuple):
+    """The position of an iteration: in this bucket, after the record with this packed id in hex digits."""
+
+    bucket: int = 0
+    after: str = ""
 
 
 def text_of(position: ScanPosition) -> str:
