@@ -8,13 +8,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import psutil
 
 from tests.support.log_lines import check_log
+from tests.support.prepared import PreparedProcess, can_start
 from tests.support.waiting import PATIENCE, eventually
 from worker.sandbox import CLIENT_ID, CLIENT_SECRET, SandboxServer
 
@@ -45,9 +47,27 @@ def login_settings(sandbox: SandboxServer, redis_url: str, data_dir: Path, **mor
 
 def ordersync_process(*arguments: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a command of `ordersync` to its end in a process of its own, in a folder without `.env`."""
-    return run_to_its_end(
-        sys.executable, "-m", "worker.cli", *arguments, cwd=cwd, env=program_env(**settings)
-    )
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = _start(arguments, cwd, program_env(**settings), out, err)
+        try:
+            code = process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(PATIENCE)
+            raise
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
+
+
+def _start(
+    words: Sequence[str], cwd: Path, env: dict[str, str], out: IO[Any], err: IO[Any]
+) -> subprocess.Popen[bytes] | PreparedProcess:
+    """Start a command of `ordersync`, prepared if nothing in its environment forbids that."""
+    if can_start(env):
+        return PreparedProcess(*words, cwd=cwd, env=env, stdout=out, stderr=err)
+    command = (sys.executable, "-m", "worker.cli", *words)
+    return subprocess.Popen(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
 
 
 def run_to_its_end(*command: str, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -68,18 +88,22 @@ class Program:
     def __init__(self, folder: Path, *command: str, **settings: str) -> None:
         self._folder, self._command, self._settings = folder, command, settings
         self._out, self._err = folder / f"out-{id(self)}", folder / f"err-{id(self)}"
-        self.process: subprocess.Popen[bytes]
+        self.process: subprocess.Popen[bytes] | PreparedProcess
 
     def __enter__(self) -> Self:
+        env = program_env(**self._settings)
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen(
-                self._command or (sys.executable, "-m", "worker.cli", "run"),
-                cwd=self._folder,
-                env=program_env(**self._settings),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-            )
+            if self._command:
+                self.process = subprocess.Popen(
+                    self._command,
+                    cwd=self._folder,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                )
+            else:
+                self.process = _start(["run"], self._folder, env, out, err)
         return self
 
     def __exit__(self, *exc: object) -> None:
