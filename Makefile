@@ -24,14 +24,19 @@ $(VENV)/.compiled: $(VENV)/.installed $(shell find worker jobs consumer/ordersyn
 	@$(BIN)/python -m compileall -q worker jobs consumer/ordersync_consumer
 	@touch $@
 
+# Compiled by pytest, whose assertions say more. Without it, each of the workers would compile all tests.
+$(VENV)/.collected: $(VENV)/.compiled $(shell find tests -name '*.py')
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --collect-only --quiet > $@.log || { tail -n 50 $@.log; exit 1; }
+	@touch $@
+
 install: $(VENV)/.compiled  ## Create .venv with the locked dependencies
 
 run: $(VENV)/.compiled  ## Start an embedded Valkey, a sandbox OrderMesh and the daemon; Ctrl-C stops all three
 	@exec $(BIN)/ordersync run --sandbox
 
 # More processes than the two cores that CI has: a test with a daemon waits for half of its time.
-test: install lint types imports  ## Run lint, types, imports and all tests (PYTEST="...": options of pytest)
-	@$(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST)
+test: install lint types imports $(VENV)/.collected  ## Run lint, types, imports and all tests (PYTEST="...": options of pytest)
+	@$(BIN)/python -m pytest -n 6 --dist worksteal $(PYTEST)
 
 lint: $(VENV)/.installed  ## Check style, formatting, wording and generated files (ruff, word list)
 	@$(BIN)/ruff check .

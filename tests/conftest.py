@@ -15,6 +15,7 @@ import redis
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from tests.support.order import dealt
 from tests.support.servers import Server
 from tests.support.worker import BenchContext, BenchMaker
 from worker.config.sections import ApiSettings
@@ -31,6 +32,16 @@ hypothesis_settings.register_profile(
     "ci", hypothesis_settings.get_profile("patient"), derandomize=True, database=None, print_blob=True
 )
 hypothesis_settings.load_profile("ci" if os.environ.get("CI") else "patient")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each worker of `--dist worksteal`, which gets one part of the list, begin with its share of slow tests.
+
+    Begun last, they would run while the other workers have nothing left to do.
+    """
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = dealt(items, lambda item: item.get_closest_marker("slow") is not None, workers)
 
 
 @pytest.fixture(scope="session")

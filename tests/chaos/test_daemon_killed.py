@@ -73,6 +73,7 @@ PHASES: dict[str, tuple[Prelude, str, int]] = {
 }
 
 
+@pytest.mark.slow
 async def test_killed_in_probe_and_first_scan(redis_url: str, tmp_path: Path) -> None:
     """Two lives end in the probe and in the first scan; the next one finds everything `snapshot` that was there."""
     with Gateway(orders=600) as gateway, Judge(gateway, redis_url) as judge:
@@ -91,6 +92,7 @@ async def test_killed_in_probe_and_first_scan(redis_url: str, tmp_path: Path) ->
         assert judge.verdict().counts == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
 async def test_killed_at_work(redis_url: str, tmp_path: Path, phase: str) -> None:
     """Orders change, come and go before and after the kill."""

@@ -60,6 +60,7 @@ async def tells_of_redis(port: str) -> bool:
     return "cannot write to its disk" in page.text and "ordersync_redis_up 0.0" in metrics.text
 
 
+@pytest.mark.slow
 async def test_a_disk_that_is_full_and_free_again(tmp_path: Path, disk: Path) -> None:
     """The daemon says that Redis refuses writes, and goes on by itself when there is room."""
     with Gateway(orders=150) as gateway:

@@ -124,6 +124,7 @@ async def through_all_points(b: Bench, victim: Victim, *, first_read: bool) -> i
             return point - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_read", [True, False], ids=["first read", "changes"])
 async def test_killed_at_each_point(bench: BenchMaker, victim: Victim, *, first_read: bool) -> None:
     """SIGKILL before and behind each call of a poll, during the first read and while changes are read."""

@@ -35,6 +35,7 @@ async def is_complete(b: Bench, records: int) -> bool:
     return run.outcome is Outcome.COMPLETE and run.unchanged == records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [name for name in layouts.LAYOUTS if name != LAYOUT])
 async def test_killed_while_it_takes_over(
     layout: str, bench: BenchMaker, redis_url: str, sandbox: SandboxServer

@@ -241,6 +241,7 @@ async def test_a_daemon_pauses_before_redis_is_full(
         assert await program.ended() == 0
 
 
+@pytest.mark.slow
 async def test_retention_makes_room_in_a_full_redis(
     small_server: Server, many: SandboxServer, tmp_path: Path
 ) -> None:

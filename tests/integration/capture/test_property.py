@@ -221,6 +221,7 @@ async def settle_polls(b: Bench, model: Model) -> None:
 # A record that was open has been told as final by sweeps, and then the plan is `open`.
 @example(seed=200153, contract=CONTRACTS[5], probe=True)
 # Deletions are held back when the last full scan has ended, and the plan is `open` until the next one.
+@pytest.mark.slow
 @example(seed=400039, contract=CONTRACTS[4], probe=True)
 def test_published_equals_changed(
     seed: int, contract: ServedContract, probe: bool, shared_server: Server

@@ -165,6 +165,7 @@ async def test_a_person_may_accept_it(redis_url: str, tmp_path: Path) -> None:
         assert (row["capabilities_withdrawn"], row["health"]) == ([], "ok")
 
 
+@pytest.mark.slow
 async def test_it_may_be_accepted_for_all_accounts(redis_url: str, tmp_path: Path) -> None:
     """One account of the gateway is probed, and the others take that over, with what one alone may not read."""
     liar = Liar(records=orders(230), keeps=since_modified)

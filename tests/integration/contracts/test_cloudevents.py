@@ -95,6 +95,7 @@ def expected(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 async def test_the_sdks(bench: BenchMaker, tmp_path: Path) -> None:
     """Both take what is published, whole, in every form: entries as attributes and as headers, lines as JSON."""
     given = await published(bench)

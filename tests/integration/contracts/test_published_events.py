@@ -143,6 +143,7 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {written: found[str(file)] for written, file in files.items()}
 
 
+@pytest.mark.slow
 def test_the_document_is_valid(parsed: dict[str, Any]) -> None:
     """The parser of AsyncAPI finds neither an error nor a warning, and every stream with its events."""
     assert parsed[""]["problems"] == []

@@ -89,6 +89,7 @@ def containers(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_it_is_what_kubernetes_calls_valid(answers: tuple[list[dict[str, Any]], dict[str, Any]]) -> None:
     """By the schemas of Kubernetes, for the least and for all values; values that mean nothing are refused."""
     (least, everything, *refused), lint = answers

@@ -61,6 +61,7 @@ def small() -> Iterator[SandboxServer]:
         yield running
 
 
+@pytest.mark.slow
 async def test_everybody_can_do_their_work(
     server: DeployedServer, admin: Any, small: SandboxServer, tmp_path: Path
 ) -> None:

@@ -82,6 +82,7 @@ async def tell_all_once(client: Redis, sandbox: SandboxServer) -> bool:
     return whole
 
 
+@pytest.mark.slow
 async def test_two_daemons_share_what_many_accounts_take(
     daemons: list[Program], sandbox: SandboxServer, client: Redis
 ) -> None:

@@ -45,6 +45,7 @@ def is_told(shop: SandboxServer, tallies: Mapping[str, Tally], *accounts: str) -
     return not any(tallies[name].missing(truth) for name in accounts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ACCOUNTS)
 async def test_the_accounts_of_other_nodes_go_on(
     cluster: Cluster, shop: SandboxServer, own_server: Server, tmp_path: Path, lost: str
@@ -86,6 +87,7 @@ async def test_the_accounts_of_other_nodes_go_on(
             assert daemon.process.poll() is None
 
 
+@pytest.mark.slow
 async def test_a_worker_that_starts_meanwhile(
     cluster: Cluster, shop: SandboxServer, own_server: Server, tmp_path: Path
 ) -> None:
@@ -116,6 +118,7 @@ async def test_a_worker_that_starts_meanwhile(
             assert len(daemon.logs("worker_started")) == 1
 
 
+@pytest.mark.slow
 async def test_a_node_that_does_not_answer(
     cluster: Cluster, shop: SandboxServer, own_server: Server, tmp_path: Path
 ) -> None:

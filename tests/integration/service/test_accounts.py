@@ -145,6 +145,7 @@ async def test_what_cannot_be_stored_is_refused(
     assert f"{ROWS}" in doctor.stdout
 
 
+@pytest.mark.slow
 async def test_a_changed_file_is_taken_up(
     sandbox: SandboxServer, settings: dict[str, str], client: Any, tmp_path: Path
 ) -> None:

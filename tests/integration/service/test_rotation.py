@@ -53,6 +53,7 @@ def named_file(folder: Path, secret: str) -> dict[str, Any]:
     return {"accounts_file": str(folder / "accounts.toml")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "first"),
     [

@@ -65,6 +65,7 @@ def is_written(server: Server) -> bool:
     return length == 0
 
 
+@pytest.mark.slow
 async def test_a_life_in_trouble(sandbox: SandboxServer, own_server: Server, tmp_path: Path) -> None:
     """Bad answers, an unreadable record, a dead Redis, a signal, at `debug`: every line fits the schema.
 

@@ -271,6 +271,7 @@ def courses_of_clocks(draw: st.DrawFn) -> Course:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @example(  # a worker was killed that had looked an order up, and not committed it
     course=Course(
@@ -320,6 +321,7 @@ def stepped_server() -> Iterator[tuple[Server, HostClock]]:
         server.stop()
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @example(  # Redis is 20 minutes behind a gateway that does not say its time: moves seemed to lie in the future
     course=Course(
