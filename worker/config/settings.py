@@ -88,7 +88,6 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
-        nested_model_default_partial_update=True,
     )
 
     api: ApiSettings = ApiSettings()

@@ -10,6 +10,8 @@ import msgspec
 import pytest
 
 from worker.cli.common.sandbox import (
+    SANDBOX_INTERVAL,
+    SANDBOX_RATE,
     SANDBOX_RECONCILE,
     LocalOrderMesh,
     accounts_of,
@@ -18,6 +20,7 @@ from worker.cli.common.sandbox import (
     remove,
     sandbox_account,
 )
+from worker.config.sections import ReconcileSettings
 from worker.config.settings import Settings, load
 from worker.errors import SettingsError
 from worker.redis.embedded.processes import Process, look
@@ -98,3 +101,19 @@ def test_its_account_has_all_other_settings(
     assert (account.complete_every, account.replicas.count, len(account.secret_keys)) == (60, 1, 1)
     assert account.contract_file is None
     assert account.reconcile == SANDBOX_RECONCILE
+
+
+def test_a_setting_of_a_section_sets_no_other(
+    local: LocalOrderMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page size is no gateway, and how often a full scan runs is no interval: the sandbox is found, and as quick."""
+    leave(tmp_path, local)
+    (account,) = accounts_of(
+        settings(
+            tmp_path, monkeypatch, api__page_size="20", poll__complete_every="60", reconcile__every="900"
+        )
+    )
+    assert (account.name, account.api.page_size, account.complete_every) == ("sandbox", 20, 60)
+    assert account.api.requests_per_second == SANDBOX_RATE
+    assert set(account.intervals.values()) == {SANDBOX_INTERVAL}
+    assert (account.reconcile.every, account.reconcile.share) == (900, ReconcileSettings().share)
