@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 CLAIM_SECONDS = 8.0
 """Seconds after which the claim of a worker that has died expires."""
 RENEW_SECONDS = 2.0
+"""Seconds between two renewals of a claim: three may fail before it expires."""
 SETTLE_SECONDS = 0.25
 """For so long a job that has ended waits for others, to be settled together with them."""
-LOOK = 200
-"""Jobs of a lane that one call looks at: so many accounts get their turn in it."""
+MAX_LOOKED_AT = 200
+"""Jobs of a lane that one call looks at, at most: so many accounts get their turn in it."""
 CLAIMED = 1e11
 """Added to the time until which a job is claimed; see lua/claim.lua and lua/claims.lua."""
 
@@ -126,7 +127,7 @@ class Schedule:
         `expired`: claim also the jobs of workers that have died.
         """
         lanes = list(rooms)
-        args: list[str | float] = [f"{now:.3f}", CLAIM_SECONDS, LOOK, "1" if expired else ""]
+        args: list[str | float] = [f"{now:.3f}", CLAIM_SECONDS, MAX_LOOKED_AT, "1" if expired else ""]
         for lane, room in rooms.items():
             args += [
                 room.free,

@@ -50,11 +50,11 @@ _COLOURS = {Severity.OK: "green", Severity.NOTE: "blue", Severity.WARNING: "yell
 _TEXT = 19
 """Column in which the text of a finding begins, after its area and its level."""
 
-LONGEST = 15.0
+MAX_SECONDS = 15.0
 """Seconds for which the command checks; it names what it has not checked by then."""
-LONGEST_SILENCE = 10.0
+MAX_SILENCE = 10.0
 """Seconds for which a gateway may answer nothing before its checks end."""
-LONGEST_PAUSE = 2.0
+MAX_PAUSE = 2.0
 """Seconds. If OrderMesh asks for a longer pause, the check says so instead of waiting."""
 
 
@@ -152,7 +152,7 @@ class Report:
     "--timeout",
     type=Number(1, 3600),
     metavar="SECONDS",
-    help=f"End the check after so many seconds and name what was not checked.  [default: {LONGEST:g}]",
+    help=f"End the check after so many seconds and name what was not checked.  [default: {MAX_SECONDS:g}]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
 def command(*, requested: tuple[str, ...], timeout: float | None, as_json: bool) -> None:
@@ -165,7 +165,7 @@ def command(*, requested: tuple[str, ...], timeout: float | None, as_json: bool)
     report = Report(quiet=as_json)
     try:
         settings = prepare(quiet=True)
-        run_async(lambda: _examine(settings, report, requested, timeout or LONGEST))
+        run_async(lambda: _examine(settings, report, requested, timeout or MAX_SECONDS))
     except OrdersyncError as error:
         area = "settings" if isinstance(error, SettingsError) else "redis"
         report.add(Finding(area, Severity.PROBLEM, str(error), exit_status=error.exit_status))
@@ -305,13 +305,13 @@ async def _examine_account(account: AccountServices, left: list[str], report: Re
     """Check the gateway of an account, as long as it answers; remove from `left` what is checked."""
     clock = SystemClock()
     client, waits, began = account.client, Waits(), clock.monotonic()
-    client.patience = LONGEST_PAUSE
+    client.patience = MAX_PAUSE
     with noted_in(waits):
         check = asyncio.ensure_future(_examine_gateway(account, left, clock, report))
     try:
         while not check.done():
-            await asyncio.wait([check], timeout=LONGEST_SILENCE / 40)
-            if not check.done() and clock.monotonic() - max(began, client.answered_at) >= LONGEST_SILENCE:
+            await asyncio.wait([check], timeout=MAX_SILENCE / 40)
+            if not check.done() and clock.monotonic() - max(began, client.answered_at) >= MAX_SILENCE:
                 _report_silence(report, account, left, client.wait_of(waits))
                 return
         await check
@@ -331,7 +331,7 @@ def _report_silence(report: Report, account: AccountServices, left: list[str], w
         Finding(
             "contract" if name in report.contract else "login",
             _level_of(account.account, left),
-            f"OrderMesh has answered no request for {LONGEST_SILENCE:.0f} s, so this check was not finished{why}",
+            f"OrderMesh has answered no request for {MAX_SILENCE:.0f} s, so this check was not finished{why}",
             "wait until OrderMesh answers, then run: ordersync doctor",
             name,
             3,

@@ -386,7 +386,7 @@ def test_a_gateway_that_does_not_answer(
     code: int,
 ) -> None:
     """A list without an answer ends the check, which says what was not finished: a problem if that is polled."""
-    monkeypatch.setattr("worker.cli.doctor.LONGEST_SILENCE", silence)
+    monkeypatch.setattr("worker.cli.doctor.MAX_SILENCE", silence)
     sandbox.faults.replace([FaultRule("hang", operation=operation)])
     answer, done = doctor(sandbox, redis_url, tmp_path, "--timeout", "120")
     (silent,) = [one for one in answer["findings"] if "OrderMesh has answered no request" in one["text"]]

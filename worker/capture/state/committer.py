@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from worker.keys import Keys
 
 RUNS_KEPT = 10_000
+"""About so many run records stay in the stream of an account: Redis removes the oldest in whole nodes."""
 
 
 class Committer:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 2000
 """Ranges that one call notes."""
-MOST_HELD = 50_000
+MAX_HELD = 50_000
 """Places above which they are noted."""
 
 
@@ -40,7 +40,7 @@ class ScanMarks:
     async def add(self, places: Iterable[int]) -> None:
         """Add places of records that were seen."""
         self._places.extend(places)
-        if len(self._places) > MOST_HELD:
+        if len(self._places) > MAX_HELD:
             await self.flush()
 
     def begin(self) -> None:

@@ -231,7 +231,7 @@ async def test_places_are_noted_in_ranges(redis_url: str) -> None:
 
 async def test_pages_that_are_noted_at_the_same_time(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was seen by the scan before is removed once, and nothing of what one page has noted by another one."""
-    monkeypatch.setattr("worker.capture.state.scan_marks.MOST_HELD", 0)
+    monkeypatch.setattr("worker.capture.state.scan_marks.MAX_HELD", 0)
     client, removals, noted = connect(redis_url), 0, anyio.Event()
     await client.setbit("shown", 99, 1)
     unlink = client.unlink
