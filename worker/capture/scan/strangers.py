@@ -47,8 +47,8 @@ class Strangers:
     """
 
     def __init__(self, session: PollSession) -> None:
-        self._session, self._known = session, Evidence.UNKNOWN
-        self._has_asked = self.met = self.are_refuted = False
+        self._session = session
+        self.met = self.are_refuted = False
 
     async def judge(self, page: FetchedPage) -> Evidence:
         """Return whether a page is of the account.
@@ -72,21 +72,20 @@ class Strangers:
         lost = bool(session.cursor.lost_before)
         if not session.options.single:
             return Evidence.OURS if lost else Evidence.UNKNOWN
-        result = Evidence.OURS if self.met or lost else await self._ask_known()
-        if result is Evidence.OURS:
-            result = await self._ask([page.observed[0].identifier, page.observed[-1].identifier])
+        result = await self._ask([page.observed[0].identifier, page.observed[-1].identifier])
+        if result is Evidence.OURS and not lost:
+            known = await self._ask_known()
+            result = result if self.met and known is Evidence.UNKNOWN else known
         self.are_refuted = self.are_refuted or result is Evidence.NOT_OURS
         return result
 
     async def _ask_known(self) -> Evidence:
-        """Ask for some known records, once in a poll."""
-        if not self._has_asked:
-            session = self._session
-            context, name = session.context, session.source.name
-            start = int(session.clock.uniform(0, session.buckets))
-            known = await some_of(context.redis, context.keys.states(name), session.buckets, start, MAX_ASKED)
-            self._has_asked, self._known = True, await self._ask(known)
-        return self._known
+        """Ask for some known records. After each such page: the list may be that of another account from there on."""
+        session = self._session
+        context, name = session.context, session.source.name
+        start = int(session.clock.uniform(0, session.buckets))
+        known = await some_of(context.redis, context.keys.states(name), session.buckets, start, MAX_ASKED)
+        return await self._ask(known)
 
     async def _ask(self, identifiers: Sequence[str]) -> Evidence:
         """Return whether one of these records is there."""

@@ -44,6 +44,26 @@ def no_reads_by_id(path: str, _: Query) -> Reply | None:
     return (405, {"message": "no reads by id"}) if path.startswith(f"{LIST_PATH}/") else None
 
 
+async def test_a_list_that_becomes_that_of_another_account(redis_url: str) -> None:
+    """From its second page on, and so do the reads by id: of the others nothing is published."""
+    ours = orders(60)
+    liar = Liar(records=ours)
+
+    def swap_from_the_second_page(path: str, query: Query) -> Reply | None:
+        if path == LIST_PATH and query.get("page") == "2":
+            liar.records = of_another(ours)
+        return None
+
+    async with watching(liar, redis_url, page_size=20) as w:
+        await w.poll()
+        before = await actions(w)
+        liar.interfere = swap_from_the_second_page
+        assert (await w.poll()).created == 0
+        liar.interfere, liar.records = None, ours
+        assert (await w.poll()).outcome == "complete"
+        assert await actions(w) == before
+
+
 @pytest.mark.parametrize("by_id", ["ours", "theirs", "none"])
 @pytest.mark.parametrize("filtered", [True, False])
 async def test_the_list_of_another_account(redis_url: str, by_id: str, *, filtered: bool) -> None:
