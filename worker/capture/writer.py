@@ -25,7 +25,7 @@ from worker.clock import rfc3339
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from typing import Any
 
     from worker.capture.records.raw_records import RawRecord
@@ -152,14 +152,19 @@ class RecordWriter:
             LeaseLost: Another worker has taken over; nothing was written.
 
         """
-        session, current = self._session, True
+        session, doubted = self._session, set[bytes]()
+        states: dict[bytes, bytes] | None = None
         while True:
             if decoded is None:
                 decoded = await self.look_up(records, unchanged=unchanged)
+                if states is not None:
+                    doubted |= {
+                        one.observed.key for one in decoded if states.get(one.observed.key) != one.before
+                    }
             if prepared is not None and prepared.cursor is session.cursor:
                 written, packed = Written(prepared.changes), prepared.packed
             else:
-                written, packed = await self._decide(decoded, keep, current=current), None
+                written, packed = await self._decide(decoded, keep, doubted=doubted), None
             if deletions := await self._deletions(gone):
                 written = Written([*written.changes, *deletions], written.skipped)
             moved, pending = checkpoint(written), written.pending
@@ -171,7 +176,8 @@ class RecordWriter:
                 self._log_went_back(written)
                 return written
             # Another run has committed one of these records since it was looked up, perhaps a newer state.
-            decoded, prepared, current = None, None, False
+            states = {one.observed.key: one.before for one in decoded}
+            decoded, prepared = None, None
 
     async def preview(
         self, records: Sequence[RawRecord], *, keep: Callable[[DecodedRecord], Keep], unchanged: bool = False
@@ -213,9 +219,9 @@ class RecordWriter:
         keep: Callable[[DecodedRecord], Keep],
         *,
         extend: bool = True,
-        current: bool = True,
+        doubted: Collection[bytes] = (),
     ) -> Written:
-        """Return what becomes of these records. `current`: they were read after what is stored of them."""
+        """Return what becomes of these records. `doubted`: keys of those that were perhaps read before their states."""
         if not decoded:
             return Written()
         skipped = nothing_skipped()
@@ -248,7 +254,8 @@ class RecordWriter:
                 baseline=baseline,
                 first_scan_at=known_since,
                 force=answer is forced,
-                older=older or (current and answer is accepted),
+                older=older or (answer is accepted and key not in doubted),
+                doubted=key in doubted,
                 generation=generation,
             )
             if publishes_past or answer is forced:
@@ -264,11 +271,13 @@ class RecordWriter:
                     fields,
                     baseline=baseline,
                     first_scan_at=known_since,
+                    doubted=doubted,
                     generation=generation,
                 ),
                 skipped,
             )
-        confirmed = await self._confirmed(written.of(Action.STALE), how) if current else ()
+        stale = [one for one in written.of(Action.STALE) if one.observed.key not in doubted]
+        confirmed = await self._confirmed(stale, how)
         if confirmed:
             changes = dict(zip(kept, written.changes, strict=True))
             changes |= {key: decided(key, older=True) for key in confirmed}

@@ -261,6 +261,27 @@ async def test_a_record_that_another_run_commits_meanwhile(bench: BenchMaker) ->
         assert (await b.cursor()).held_back == 2
 
 
+@pytest.mark.parametrize(("minute", "is_published"), [(None, False), (1, False), (2, True)])
+async def test_a_record_that_was_read_before_another_run_has_published_it(
+    bench: BenchMaker, minute: int | None, *, is_published: bool
+) -> None:
+    """Only a later time says that it is newer. Without one it is read again by its id, and not published meanwhile."""
+    async with bench() as b:
+        await b.poll()
+        first, second = b.sandbox.store.ids()[:2]
+        records = [msgspec.Raw(Served(1, minute).raw(first)), msgspec.Raw(Served(1, 1).raw(second))]
+        async with writing(b) as (session, writer):
+            observed = observe(ORDERS, records, session.options.scope)
+            decoded = await writer.look_up(observed)
+            newer = observe(ORDERS, [msgspec.Raw(Served(2, 1).raw(first))], session.options.scope)
+            await RecordWriter(session).write(newer, where="there", checkpoint=nothing)
+            await writer.write(observed, where="here", checkpoint=nothing, decoded=decoded)
+        told = [event.subject for event in (await b.events())[50:]]
+        assert told == ([first, first, second] if is_published else [first, second])
+        due = await b.redis.zrange(b.account.keys.refresh_queue("orders"), 0, -1)
+        assert (record(first).encode() in due) is not is_published
+
+
 async def test_what_is_not_kept_is_neither_published_nor_remembered(bench: BenchMaker) -> None:
     """The caller is told which records these are; a forced one is published though it has not changed."""
     async with bench() as b:

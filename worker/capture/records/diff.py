@@ -61,6 +61,7 @@ def decide(
     first_scan_at: int = 0,
     force: bool = False,
     older: bool = False,
+    doubted: bool = False,
     generation: int = 0,
 ) -> Change:
     """Return the change to commit for one record. Its content decides; its time only says what has to be confirmed.
@@ -73,6 +74,7 @@ def decide(
             has ended.
         force: Publish the record even if it has not changed.
         older: Publish the record even if its time is before that of the last published version: it is confirmed.
+        doubted: It was perhaps read before the last published version was, so only a later time says that it is newer.
         generation: The generation of the numbers of the resource.
 
     """
@@ -120,7 +122,7 @@ def decide(
         if not force and not differs and (not changed or not stored.is_inside):
             action, version, changed = Action.NOISE, stored.version, ()
             kept = fields.kept(held, kept, content.ignored)
-        elif not force and not older and 0 < decoded.modified < stored.modified:
+        elif not (force or older) and _may_be_older(decoded.modified, stored.modified, doubted=doubted):
             return Change(Action.STALE, observed, decoded.before, decoded.before, modified=decoded.modified)
         else:
             action, version = Action.UPDATED, next_version(stored.version, generation)
@@ -147,6 +149,10 @@ def decide(
         1 if stored is None else _grows(stored),
         decoded.created,
     )
+
+
+def _may_be_older(modified: int, published: int, *, doubted: bool) -> bool:
+    return modified <= published if doubted else 0 < modified < published
 
 
 def first_action(decoded: DecodedRecord, *, baseline: bool, first_scan_at: int) -> Action:

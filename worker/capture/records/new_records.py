@@ -67,16 +67,27 @@ def decide_all(
     *,
     baseline: bool,
     first_scan_at: int = 0,
+    doubted: Collection[bytes] = (),
     generation: int = 0,
 ) -> list[Change]:
-    """Return what `decide` returns of each of these records; see there for the arguments."""
+    """Return what `decide` returns of each of these records; see there for the arguments.
+
+    `doubted`: the keys of those for which it is true.
+    """
     version, place, result = next_version(0, generation), fields.place, list[Change]()
     usual = Action.CREATED if baseline else Action.SNAPSHOT
     for one in records:
         content = one.content
         if one.held is not None or content is None or one.outside or one.shown is not None:
             result.append(
-                decide(one, fields, baseline=baseline, first_scan_at=first_scan_at, generation=generation)
+                decide(
+                    one,
+                    fields,
+                    baseline=baseline,
+                    first_scan_at=first_scan_at,
+                    doubted=one.observed.key in doubted,
+                    generation=generation,
+                )
             )
             continue
         observed, modified, found = one.observed, one.modified, place(content)

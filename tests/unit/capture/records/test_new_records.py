@@ -68,7 +68,9 @@ def test_new_records_are_decoded_at_once_as_one_by_one(
     PAGES,
     SCOPES,
     st.tuples(POLICIES, IGNORED),
-    st.lists(st.sampled_from(["", "there", "gone", "unread"]), min_size=6, max_size=6),
+    st.lists(
+        st.tuples(st.sampled_from(["", "there", "gone", "unread"]), st.booleans()), min_size=6, max_size=6
+    ),
     st.fixed_dictionaries(
         {
             "baseline": st.booleans(),
@@ -81,20 +83,23 @@ def test_changes_are_decided_at_once_as_one_by_one(
     page: list[str],
     scope: RecordScope,
     hides: tuple[RecordPolicy | None, frozenset[str]],
-    states: list[str],
+    states: list[tuple[str, bool]],
     given_: dict[str, Any],
 ) -> None:
-    """Of new records, and of those with a state."""
+    """Of new records, and of those with a state, which may be doubted."""
     policy, ignored = hides
     served = [msgspec.Raw(text.encode()) for text in page]
     observed = observe(ORDERS, served, scope, ignored=ignored)
     decoded = [
         decode(ORDERS, one, state_of(one, state), ignored, policy, scope=scope)
-        for one, state in zip(observed, states, strict=False)
+        for one, (state, _) in zip(observed, states, strict=False)
     ]
     names = sorted({name for one in decoded if one.content for name in one.content.names} - {"total"})
     fields = FieldIndex(names)
-    assert decide_all(decoded, fields, **given_) == [decide(one, fields, **given_) for one in decoded]
+    doubted = {one.observed.key for one, (_, doubt) in zip(decoded, states, strict=False) if doubt}
+    assert decide_all(decoded, fields, doubted=doubted, **given_) == [
+        decide(one, fields, doubted=one.observed.key in doubted, **given_) for one in decoded
+    ]
 
 
 def state_of(record: RawRecord, state: str) -> bytes:
