@@ -367,8 +367,8 @@ def _secret(file: str | None, what: str, option: str) -> str:
             text = Path(file).read_text(encoding="utf-8")
         except OSError as error:
             raise SettingsError(f"{option}: {file} cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise SettingsError(f"{option}: {file} cannot be read: {error}") from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"{option}: {file} is not valid UTF-8") from None
     elif sys.stdin.isatty():
         text = ask_secret(f"The {what}")
     else:

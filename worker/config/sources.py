@@ -48,8 +48,8 @@ def given_names() -> set[str]:
         names.update(dotenv_values(DOTENV))
     except OSError as error:
         raise SettingsError(f".env cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise SettingsError(f".env cannot be read: {error}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(".env is not valid UTF-8") from None
     if COMPILED not in os.environ and COMPILED in names:
         raise SettingsError(f"{COMPILED} is read from the environment alone, not from .env")
     folder = secrets_folder()

@@ -183,9 +183,9 @@ def test_the_reader_is_not_chosen_in_a_dotenv(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_dotenv_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A `.env` that cannot be read is a wrong setting, not a traceback."""
+    """A `.env` that cannot be read is a wrong setting, not a traceback, and none of its bytes is shown."""
     Path(".env").write_bytes(b"ORDERSYNC_ACCOUNT=\xff\n")
-    assert ".env cannot be read" in refusal(monkeypatch)
+    assert refusal(monkeypatch).startswith(".env is not valid UTF-8")
 
 
 def test_home_stands_for_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
