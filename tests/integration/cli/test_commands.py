@@ -101,7 +101,7 @@ def test_exit_1_is_a_failure(world: World, tmp_path: Path) -> None:
         (("run",), {"api__pagesize": "1"}, "Did you mean ORDERSYNC_API__PAGE_SIZE?"),
         (("status",), {"api__page_size": "x"}, "ORDERSYNC_API__PAGE_SIZE"),
         (("tail", "parcels"), {}, "Known resources: orders"),
-        (("tail", "--from", "soon"), {}, "--from: 'soon' is not the id of an entry"),
+        (("tail", "--from", "soon"), {}, "--from: 'soon' is neither a time"),
         (("tail", "-n", "-1"), {}, "-n"),
         (("tail", "orders", "extra"), {}, "extra"),
         (("sandbox", "--port", "99999"), {}, "--port"),

@@ -37,6 +37,7 @@ OTHERS = {
         "journalctl",
         "jq",
         "node",
+        "npm",
         "npx",
         "openssl",
         "pip",

@@ -12,8 +12,8 @@ import pytest
 from ordersync_consumer.envelope import Event
 from tests.support.worker import Bench, BenchMaker
 from worker.capture.registry import AUDIT_LOGS, ORDERS, SHIPMENTS
+from worker.capture.state.committer import Committer
 from worker.capture.state.run import Outcome
-from worker.capture.state.store import StateStore
 from worker.ordermesh.contract.operations import OPERATIONS
 from worker.redis.connections import answer
 from worker.sandbox import FaultRule, SandboxServer, ServedContract
@@ -225,7 +225,7 @@ async def test_what_stands_within_a_shipment_of_another_hand(
                 async def nothing(*_: object) -> dict[bytes, list[list[str]]]:
                     return {}
 
-                monkeypatch.setattr(StateStore, "_within_of", nothing)
+                monkeypatch.setattr(Committer, "_within_of", nothing)
             run = await b.poll(SHIPMENTS)
             assert (run.updated, run.error_code) == ((1, "") if foreign == "value" else (0, "data"))
             assert len(await b.events("shipments")) == before + run.updated
