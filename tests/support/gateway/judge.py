@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import redis
@@ -257,8 +258,12 @@ class Judge:
         """What the first event of a record is to be; None if both are right."""
         if before is not None:
             return "created"
-        if states[0].at < self.gateway.first_asked.get(kind, 0.0):
+        asked, first = self.gateway.first_asked.get(kind, 0.0), states[0]
+        if first.at < asked:
             return "snapshot"
+        says = (first.content or {}).get(KINDS[kind].created)
+        if says and datetime.fromisoformat(says).replace(tzinfo=UTC).timestamp() < asked:
+            return None  # the clock of the gateway was put back: by its creation time the record is older
         return "created" if self.settled is not None and states[0].at > self.settled else None
 
     def _judge_entries(self, verdict: Verdict, stream: str) -> None:
