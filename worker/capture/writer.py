@@ -157,9 +157,11 @@ class RecordWriter:
         while True:
             if decoded is None:
                 decoded = await self.look_up(records, unchanged=unchanged)
-                if states is not None:
+                if states is not None:  # one that was taken for new may have been published long before
                     doubted |= {
-                        one.observed.key for one in decoded if states.get(one.observed.key) != one.before
+                        one.observed.key
+                        for one in decoded
+                        if states.get(one.observed.key) not in {b"", one.before}
                     }
             if prepared is not None and prepared.cursor is session.cursor:
                 written, packed = Written(prepared.changes), prepared.packed
