@@ -225,7 +225,7 @@ class LaneWorker(SupervisedWorker):
         try:
             workers = await Presence(services.redis, services.keys.of(account)).alive()
         except SlotUnavailable:
-            return True  # nobody can say
+            return True  # the node does not answer, so another worker may poll it
         except redis.exceptions.ResponseError as error:
             if not is_wrong_value(error):
                 raise

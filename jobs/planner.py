@@ -40,8 +40,11 @@ AT_ONCE = 50
 SOON_SECONDS = 2.0
 """A job that is due so soon again is settled at once."""
 HELD_SECONDS = 1.0
-"""Until a job is tried again whose resource another worker reads, or this one in another lane; or that has failed, at
-least: why may be more than Redis has room for, or a key that is not what it should be, and due at once all the time."""
+"""Until a job is tried again whose resource another worker reads, or this one in another lane.
+
+A job that has failed waits for this long at least. The failure itself may not be recorded, as in a full Redis, and then
+the cursor says that the job is due at once.
+"""
 FIRST_RETENTION_SECONDS = 10.0
 """From the start of a worker to the first retention pass. The setting determines the later ones."""
 QUIET = 10

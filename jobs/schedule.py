@@ -225,7 +225,7 @@ class Schedule:
         try:
             keys = [*self.keys.values(), self._planned]
             moved, *asked = await self._settle(keys=keys, args=[len(jobs), *own, *others])
-        except Exception as error:  # noqa: BLE001 - each who waits is told, and raises it
+        except Exception as error:  # noqa: BLE001 - each job that waits gets the error, and raises it
             for each in jobs:
                 each.error = error
         else:

@@ -144,7 +144,7 @@ def _start(request: bytes, stdin: int, stdout: int, stderr: int, status: int) ->
             os.write(status, _NUMBER.pack(pid))
             os.write(status, _NUMBER.pack(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
         finally:
-            os._exit(0)  # also where nobody listens any more
+            os._exit(0)  # also where the test has ended
     os.close(status)
     for number, descriptor in enumerate((stdin, stdout, stderr)):
         os.dup2(descriptor, number)

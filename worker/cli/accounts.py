@@ -368,7 +368,7 @@ def _secret(file: str | None, what: str, option: str) -> str:
         except OSError as error:
             raise SettingsError(f"{option}: {file} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise SettingsError(f"{option}: {file} is not valid UTF-8") from None
+            raise SettingsError(f"{option}: {file} is not valid UTF-8. Save it in that encoding.") from None
     elif sys.stdin.isatty():
         text = ask_secret(f"The {what}")
     else:

@@ -109,7 +109,7 @@ class Report:
         for line in more:
             self._say(f"{'':<{_TEXT}}{line.lstrip()}")
         if finding.advice:
-            say(f"{'':<{_TEXT}}-> {finding.advice}")  # in one piece, for who copies the command in it
+            say(f"{'':<{_TEXT}}-> {finding.advice}")  # in one piece, so that its command can be copied
 
     def _say(self, *line: str | Styled) -> None:
         """Print a line, folded to the width of a terminal that has room for the text."""

@@ -49,7 +49,7 @@ def given_names() -> set[str]:
     except OSError as error:
         raise SettingsError(f".env cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise SettingsError(".env is not valid UTF-8") from None
+        raise SettingsError(".env is not valid UTF-8. Save it in that encoding.") from None
     if COMPILED not in os.environ and COMPILED in names:
         raise SettingsError(f"{COMPILED} is read from the environment alone, not from .env")
     folder = secrets_folder()

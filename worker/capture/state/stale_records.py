@@ -1,6 +1,6 @@
 """Stale records: shown with another content, and with an older time, than was published last. No I/O.
 
-So is a record without a later time that another run has published since it was read.
+A record that another run has published since it was read is stale as well, unless it shows a later time.
 
 The list may lag behind what was published, or the time of a record has really gone back: a clock was corrected, a
 backup restored, a future date put right. So what is shown is not published at once, and not forgotten either. The
