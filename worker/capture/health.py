@@ -261,7 +261,7 @@ def _problems(cursor: Cursor) -> Iterator[Problem]:
     if cursor.stale:
         what = "1 record is" if cursor.stale == 1 else f"{cursor.stale} records are"
         yield Problem(
-            f"{what} shown with another content and an older time than was published last; the next read by id, or "
+            f"{what} shown with another content and no later time than was published last; the next read by id, or "
             "full scan, decides",
             Cause.STALE_RECORDS,
         )

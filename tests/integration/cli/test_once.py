@@ -69,7 +69,7 @@ async def test_an_older_state_is_named(redis_url: str, tmp_path: Path) -> None:
         done = ordersync("run", "--once", cwd=tmp_path, **settings)
         assert "0 events published" in done.stdout
         assert "5 unchanged" in done.stdout
-        assert "1 record has changed to an older time, not published until" in done.stdout
+        assert "1 record has changed without a later time, not published until" in done.stdout
         done = ordersync("run", "--once", "--json", cwd=tmp_path, **settings)
         (run,) = json.loads(done.stdout)
         assert (run["updated"], run["older_undecided"]) == (0, 1)

@@ -101,7 +101,7 @@ class Reading:
     @property
     def _to_be_decided(self) -> str:
         what = "1 record has" if self.undecided == 1 else f"{self.undecided} records have"
-        return f"{what} changed to an older time, not published until another read confirms it"
+        return f"{what} changed without a later time, not published until another read confirms it"
 
     @property
     def line(self) -> str:
