@@ -116,7 +116,7 @@ class PollSession:
         self._begun: CursorUpdate = {}
         self._has_committed = self._has_counted = self._is_reloaded = False
         self._ends_with_commit = False
-        self._committing = anyio.Lock()
+        self._committing = anyio.Lock(fast_acquire=True)
         """One commit at a time: the lease names the last one alone, by which a commit that is sent again is known."""
 
     @property

@@ -111,9 +111,22 @@ class Following(AbstractConnection):
     async def send_packed_command(
         self, command: bytes | str | Iterable[bytes], check_health: bool = True
     ) -> None:
-        """Send a command. A reset that uvloop reports as RuntimeError is a lost connection."""
+        """Send a command before other tasks have their turn, so that the server works on it while they do.
+
+        redis-py writes it in a task of its own, before Python 3.12. A reset that uvloop reports as RuntimeError is a
+        lost connection.
+        """
         try:
-            await super().send_packed_command(command, check_health)
+            if not self.is_connected:
+                await self.connect()  # type: ignore[no-untyped-call] # untyped in redis-py
+            elif check_health:
+                await self.check_health()  # type: ignore[no-untyped-call] # untyped in redis-py
+            if self._writer is not None:
+                words = command.encode() if isinstance(command, str) else command
+                self._writer.writelines([words] if isinstance(words, bytes) else words)
+                if not self._writer.transport.get_write_buffer_size():
+                    return
+            await super().send_packed_command((), check_health=False)
         except RuntimeError as error:
             if not is_lost(error):
                 raise

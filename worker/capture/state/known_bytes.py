@@ -59,7 +59,7 @@ class KnownBytes:
 
     def __init__(self, table: KnownTable, as_of: AsOf) -> None:
         self.table, self.as_of, self.is_valid = table, as_of, True
-        self.lock = anyio.Lock()
+        self.lock = anyio.Lock(fast_acquire=True)
         self._asked = self._confirmed = 0
 
     async def find(self, fingerprints: list[bytes], cursor: CursorMark) -> list[bytes | None] | None:

@@ -34,7 +34,7 @@ class ScanMarks:
         self._redis, self._key = redis, key
         self._places = array("I")
         self._has_begun = False  # and the bitmap is still that of an earlier scan
-        self._flushing = anyio.Lock()
+        self._flushing = anyio.Lock(fast_acquire=True)
         """Pages are noted at the same time: the bitmap of the earlier scan is removed once, before all of them."""
 
     async def add(self, places: Iterable[int]) -> None:

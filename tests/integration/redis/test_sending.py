@@ -1,0 +1,47 @@
+"""When a command is sent: before other tasks have their turn, so that the server works while they do."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from worker.redis.connections import connect
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_command_is_sent_before_other_tasks_have_their_turn(redis_url: str) -> None:
+    """As long as the system takes all of it at once, which nearly every command is small enough for."""
+    began = asyncio.Event()
+
+    async def work() -> None:
+        began.set()
+
+    client = connect(redis_url)
+    try:
+        connection = await client.connection_pool.get_connection("SET")
+        await connection.send_command("PING")  # the first command checks the connection
+        assert await connection.read_response() == b"PONG"
+        other = asyncio.ensure_future(work())  # begins with the next turn of the loop
+        await connection.send_command("SET", "key", bytes(100_000))
+        assert not began.is_set()
+        assert await connection.read_response() == b"OK"
+        await other
+        await client.connection_pool.release(connection)
+    finally:
+        await client.aclose()
+    async with Redis.from_url(redis_url) as reader:
+        assert await reader.strlen("key") == 100_000
+
+
+async def test_a_command_that_does_not_fit_is_sent_in_parts(redis_url: str) -> None:
+    """The rest of one that is larger than what the system buffers follows."""
+    client = connect(redis_url)
+    try:
+        assert await client.set("key", bytes(40_000_000))
+        assert await client.strlen("key") == 40_000_000
+        await client.delete("key")
+    finally:
+        await client.aclose()
