@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: sbom licenses audit help run test lint types imports unit integration chaos soak delivery contracts model hour drill fuzz fuzz-content bench scale upgrade image docs site lock release clean install
+.PHONY: sbom licenses audit help run test uncompiled lint types imports unit integration chaos soak delivery contracts model hour drill fuzz fuzz-content bench scale upgrade image docs site lock release clean install
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,12 @@ run: $(VENV)/.compiled  ## Start an embedded Valkey, a sandbox OrderMesh and the
 # More processes than the two cores that CI has: a test with a daemon waits for half of its time.
 test: install lint types imports $(VENV)/.collected  ## Run lint, types, imports and all tests (PYTEST="...": options of pytest)
 	@$(BIN)/python -m pytest -n 6 --dist worksteal $(PYTEST)
+
+# The compiled reader of content must make no difference but of time. No other test of tests/unit/capture reaches it.
+uncompiled: $(VENV)/.collected  ## Run the tests of records without the compiled reader (PYTEST="...": options of pytest)
+	@ORDERSYNC_COMPILED=off $(BIN)/python -m pytest -q $(PYTEST) \
+		$(addprefix tests/unit/capture/,records state test_cost.py) \
+		$(addprefix tests/integration/capture/,test_half_pairs.py test_ignored_fields.py)
 
 lint: $(VENV)/.installed  ## Check style, formatting, wording and generated files (ruff, word list)
 	@$(BIN)/ruff check .
