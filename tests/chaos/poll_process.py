@@ -1,8 +1,9 @@
 """Polls once for each kill point that it is told on standard input, each time in a child that is killed there.
 
 Arguments: URL of Redis, URL of the sandbox, page size. A line is the number of the point, counted from 1; the
-answer is `killed`, or `lived` if the poll has fewer points. A point stands before and behind each call to
-Redis and each page read from OrderMesh. The engine knows nothing of it: its calls are wrapped here.
+answer is `killed`, or `lived` if the poll has fewer points. A point stands before each call to Redis and each page
+that is read from OrderMesh: who is killed between two calls leaves the same to both, wherever that happens. The engine
+knows nothing of it: its calls are wrapped here.
 """
 
 from __future__ import annotations
@@ -45,14 +46,12 @@ class Points:
         if self._passed == self._deadly:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def around(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """`call` with a point before and one behind it."""
+    def before(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """`call` with a point before it."""
 
         async def wrapped(*args: Any, **options: Any) -> Any:
             self()
-            result = await call(*args, **options)
-            self()
-            return result
+            return await call(*args, **options)
 
         return wrapped
 
@@ -75,7 +74,7 @@ def victim(deadly: int, redis_url: str, sandbox_url: str, page_size: int) -> Non
     """Poll with the calls wrapped."""
     point = Points(deadly)
     for kind, name in ((Redis, "execute_command"), (OrderMeshClient, "read_page")):
-        setattr(kind, name, point.around(getattr(kind, name)))
+        setattr(kind, name, point.before(getattr(kind, name)))
     lease.LEASE_SECONDS = LEASE_SECONDS
     asyncio.run(poll(redis_url, sandbox_url, page_size))
 

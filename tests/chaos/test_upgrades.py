@@ -40,7 +40,7 @@ async def is_complete(b: Bench, records: int) -> bool:
 async def test_killed_while_it_takes_over(
     layout: str, bench: BenchMaker, redis_url: str, sandbox: SandboxServer
 ) -> None:
-    """SIGKILL before and behind each call, until the layout is that of this version. Nothing is published again."""
+    """SIGKILL between any two calls, until the layout is that of this version. Nothing is published again."""
     victim = Victim(redis_url, sandbox.url)
     seen = list[str]()
     async with bench() as b:
