@@ -31,13 +31,9 @@ from worker.capture.registry import RESOURCES
 from worker.capture.resync.requests import ResyncRequest, Resyncs
 from worker.cli.common.output import rendered
 from worker.cli.render.status import LEGEND, screen
-from worker.keys import Keys, KeySpace
-from worker.ordermesh.http.budget import use_of
-from worker.redis.connections import answer, connect
+from worker.redis.connections import answer
 from worker.reporting import reporter, worker_id
 from worker.sandbox import SandboxServer
-from worker.service.heartbeat import Beat
-from worker.service.presence import Presence, say_alive
 
 pytestmark = pytest.mark.anyio
 
@@ -248,86 +244,6 @@ async def test_the_legend(polled: Bench, redis_url: str, tmp_path: Path) -> None
         done = ordersync("status", "--legend", other, cwd=tmp_path, redis__url=redis_url)
         assert (done.returncode, done.stdout) == (2, "")
         assert f"--legend cannot be combined with {other}" in done.stderr
-
-
-# --- workers and budget -----------------------------------------------------------------------------
-
-
-async def test_workers_come_and_go(redis_url: str) -> None:
-    """One that gives no more signs is not counted, nor one that has said goodbye; names of old ones are forgotten."""
-    redis = connect(redis_url)
-    presence = Presence(redis, Keys("default"))
-    now, space = round(time.time(), 3), KeySpace()
-    beats = [Beat(name, 1, now, now) for name in ("a", "b", "c")]
-    for beat in beats:
-        await say_alive(redis, space, beat.worker, now)
-        await presence.beat(beat)
-    assert await presence.alive() == beats
-    await presence.leave("b")
-    await redis.delete(space.worker("c"))  # it has expired
-    assert await presence.alive() == beats[:1]
-    await say_alive(redis, space, "c", now)
-    await redis.set(Keys("default").worker("c"), "?")
-    assert await presence.alive() == beats[:1]
-    assert 0 < await redis.pttl(space.worker("a")) <= 15_000
-    await say_alive(redis, space, "a", now + 3)  # other accounts have their turn
-    assert await presence.alive() == [replace_at(beats[0], now + 3)]
-    await presence.beat(replace_at(beats[0], now + 86_401))
-    assert await redis.zrange(Keys("default").workers, 0, -1) == [b"a"]
-    await redis.aclose()
-
-
-def replace_at(beat: Beat, at: float) -> Beat:
-    return Beat(beat.worker, beat.pid, at, beat.started)
-
-
-async def test_a_full_redis_keeps_the_workers_alive(own_server: Server) -> None:
-    """There is no room for another heartbeat then; that a worker is alive must not be forgotten for that."""
-    redis = connect(own_server.url)
-    presence, key = Presence(redis, Keys("default")), KeySpace().worker("a")
-    beat = Beat("a", 1, round(time.time(), 3), 1.0)
-    await say_alive(redis, KeySpace(), "a", beat.at)
-    await presence.beat(beat)
-    await redis.pexpire(key, 5000)
-    await redis.config_set("maxmemory", 1)
-    await say_alive(redis, KeySpace(), "a", time.time() + 5)
-    await presence.beat(replace_at(beat, time.time() + 5))
-    assert await redis.pttl(key) > 5000
-    assert await presence.alive() == [beat]
-    await redis.aclose()
-
-
-async def test_use_of_the_budget(bench: BenchMaker) -> None:
-    """Of this minute and of the part of the one before that lies within the last 60 seconds; nothing after two."""
-    async with bench() as b:
-        keys, minute = b.account.keys, 30_000_000
-        values: dict[str, str] = {"rate": "2.5", "minute": str(minute), "used": "30", "before": "60"}
-        await b.redis.hset(keys.budget, mapping=values)
-        seen = [
-            await use_of(b.redis, keys, minute * 60 + passed) for passed in (0, 15, 59.9, 60, 90, 120, 900)
-        ]
-        assert [use.requests for use in seen] == [90, 75, 30, 30, 15, 0, 0]
-        assert (seen[0].rate, seen[0].share) == (2.5, 0.6)
-        await b.redis.delete(keys.budget)
-        assert (await use_of(b.redis, keys, time.time())).share == 0.0
-
-
-async def test_the_budget_counts_what_it_grants(bench: BenchMaker) -> None:
-    """Over the turn of a minute as well: what is asked for is in one of the two counts."""
-    async with bench(requests_per_second=40) as b:
-        budget = b.account.client.budget
-        for _ in range(9):
-            budget.release(await budget.acquire())
-        found = await b.redis.hmget(b.account.keys.budget, ["used", "before", "rate"])
-        used, before, rate = (float(value or 0) for value in found)
-        assert used + before == 9
-        assert rate == 40
-        use = await use_of(b.redis, b.account.keys, time.time())
-        assert (use.requests, use.workers) == (9, 1)
-        await b.redis.hincrby(b.account.keys.budget, "minute", -1)  # as if a minute had passed
-        budget.release(await budget.acquire())
-        found = await b.redis.hmget(b.account.keys.budget, ["used", "before"])
-        assert [float(value) for value in found] == [1, used]
 
 
 # --- watch ------------------------------------------------------------------------------------------
