@@ -11,7 +11,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Mapping, MutableMapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
@@ -32,30 +32,41 @@ _URL_SAFE = str.maketrans("+/", "-_")
 _CREDENTIAL = r"secret|password|passwd|token|authorization|cookie|api_?key|credential"
 _PERSON = r"address|e_?mail|phone|street|recipient|(first|last|full|user|customer|company)_?name"
 _WHOLE_KEY = r"line[123]|zip(_?code)?|post(al)?_?code|city|data|record|body|card_?(first|last)\d"
-_CREDENTIAL_KEY = re.compile(_CREDENTIAL, re.IGNORECASE)
-_PERSONAL_KEY = re.compile(rf"{_PERSON}|^({_WHOLE_KEY})$", re.IGNORECASE)
 _VALUE = r"""("(\\.|[^"\\])*"|'(\\.|[^'\\])*'|\d+)"""
 # Every repetition that must be followed by another character is bounded: a long word must not take quadratic time,
 # which would block the event loop.
-_PATTERNS = (
-    # A field of a record, quoted in a message as JSON or as a Python literal.
-    re.compile(
-        rf"""(?i)(["'])(\w{{0,40}}({_CREDENTIAL}|{_PERSON})\w{{0,40}}|{_WHOLE_KEY})\1\s*:\s*{_VALUE}"""
-    ),
-    re.compile(r"(?i)\b(bearer|basic)(\s+|%20|\+)[A-Za-z0-9._~+/=%-]{6,}"),
-    re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*){0,2}"),
-    re.compile(
-        r"(?i)(?<=[?&\s\"'])(access_?token|refresh_?token|id_?token|client_?secret|api_?key|(sentinel_)?password|passwd)"
-        r"[\\\"']{0,2}\s*[=:]\s*[\\\"']{0,2}[^&\s\"'\\,}]+"
-    ),
-    re.compile(r"(?i)(?<=[?&])(token|bearer|secret|key|sig|signature|auth|code)=[^&\s\"']+"),
-    re.compile(
-        r"(?i)\b(tele)?(phone|mobile|fax)(_?number)?[\\\"']{0,2}\s*[=:]\s*[\\\"']{0,2}\+?\d[\d ()./-]{5,20}"
-    ),
-    re.compile(r"\+\d[\d ()./-]{7,18}\d"),  # a phone number as it is dialled from another country
-)
 _MAIL = re.compile(r"[\w.%+'-]{1,64}(@|%40)[\w-]+(\.[\w-]+)+")
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]{0,100}):(?!\*\*\*@)[^/\s@]+@")
+
+
+# The patterns are compiled when the first text is cleaned: that takes longer than all else in this module, and most
+# commands clean none.
+@cache
+def _patterns() -> tuple[re.Pattern[str], ...]:
+    """Return the patterns of what is removed from every text."""
+    return (
+        # A field of a record, quoted in a message as JSON or as a Python literal.
+        re.compile(
+            rf"""(?i)(["'])(\w{{0,40}}({_CREDENTIAL}|{_PERSON})\w{{0,40}}|{_WHOLE_KEY})\1\s*:\s*{_VALUE}"""
+        ),
+        re.compile(r"(?i)\b(bearer|basic)(\s+|%20|\+)[A-Za-z0-9._~+/=%-]{6,}"),
+        re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*){0,2}"),
+        re.compile(
+            r"(?i)(?<=[?&\s\"'])(access_?token|refresh_?token|id_?token|client_?secret|api_?key|(sentinel_)?password|passwd)"
+            r"[\\\"']{0,2}\s*[=:]\s*[\\\"']{0,2}[^&\s\"'\\,}]+"
+        ),
+        re.compile(r"(?i)(?<=[?&])(token|bearer|secret|key|sig|signature|auth|code)=[^&\s\"']+"),
+        re.compile(
+            r"(?i)\b(tele)?(phone|mobile|fax)(_?number)?[\\\"']{0,2}\s*[=:]\s*[\\\"']{0,2}\+?\d[\d ()./-]{5,20}"
+        ),
+        re.compile(r"\+\d[\d ()./-]{7,18}\d"),  # a phone number as it is dialled from another country
+    )
+
+
+@cache
+def _keys() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return the patterns of the keys of credentials, and of personal data."""
+    return re.compile(_CREDENTIAL, re.IGNORECASE), re.compile(rf"{_PERSON}|^({_WHOLE_KEY})$", re.IGNORECASE)
 
 
 class Redaction:
@@ -111,7 +122,7 @@ class Redaction:
     def text(self, text: str) -> str:
         """Return `text` without secrets."""
         text = _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", self.known(text))
-        for pattern in _PATTERNS:
+        for pattern in _patterns():
             text = pattern.sub(HIDDEN, text)
         if "@" in text or "%40" in text:  # most texts have none, and looking for one takes long
             text = _MAIL.sub(HIDDEN, text)
@@ -121,7 +132,8 @@ class Redaction:
         if value is None or isinstance(value, bool):
             return value
         is_number = isinstance(value, int | float)  # a number of tokens is not a token
-        if _PERSONAL_KEY.search(key) or (_CREDENTIAL_KEY.search(key) and not is_number):
+        credential, personal = _keys()
+        if personal.search(key) or (credential.search(key) and not is_number):
             return HIDDEN
         if isinstance(value, Mapping):
             return {str(k): self._clean(str(k), v) for k, v in value.items()}

@@ -27,7 +27,7 @@ class RedisClock(SystemClock):
     """The time of a Redis server. Until the first `sync` it is that of this machine."""
 
     def __init__(self, client: Redis) -> None:
-        self._client, self._log = client, get_logger()
+        self._client = client
         self._ahead_of_monotonic: float | None = None
         self._jumped_at = self._compared_at = -float("inf")
 
@@ -78,7 +78,7 @@ class RedisClock(SystemClock):
         if abs(moved) > uncertain + JUMP_SECONDS:
             if moved > 0:
                 self._jumped_at = self.monotonic()
-            self._log.warning(
+            get_logger().warning(
                 "clock_moved", moved_s=round(moved, 1),
                 advice="Nothing is missed: what is due is read at once, and no deletion is confirmed sooner. Set up "
                 "time synchronisation on the host of Redis.",

@@ -2,7 +2,8 @@
 
 It writes console lines on a terminal and JSON lines elsewhere, always to stderr, because stdout is for results. The
 catalogue (`worker.telemetry.catalog`) declares all events, and every line conforms to it. A redaction processor at the
-end of the pipeline removes secrets and personal data from every line, including those of libraries.
+end of the pipeline removes secrets and personal data from every line, including those of libraries. The pipeline
+(`pipeline.py`) and structlog are imported with the first line: most commands write none.
 """
 
 from __future__ import annotations
@@ -14,22 +15,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ordersync_consumer.redaction import HIDDEN, Redaction, redaction
 from ordersync_consumer.repeats import Repeats
-from worker.printable import printable, printable_json
-from worker.telemetry.catalog import EXTRA, LIBRARY, LogLevel
-from worker.telemetry.catalog.conformity import conformity
-from worker.telemetry.console import ForPeople
-from worker.telemetry.library import structlog
 from worker.telemetry.writer import writer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, MutableMapping
-
-    from structlog.typing import EventDict, Processor
+    from structlog.typing import FilteringBoundLogger
 
 __all__ = ["HIDDEN", "NOISY", "Redaction", "Repeats", "configure", "get_logger", "redaction"]
 
-_LEVELS = frozenset(level.value for level in LogLevel)
-_TRACE = ("exc_info", "stack_info", "exception")
+_level_to_tell = list[str]()
+"""The level that was configured, while structlog does not know it."""
 
 NOISY = ("arq", "httpx", "httpcore", "aiohttp", "asyncio")
 """Loggers that write an info line for every job or request: at level `info` only their warnings are written."""
@@ -43,63 +37,52 @@ def configure(log_format: str = "auto", level: str = "info", stream: TextIO | No
     """Send every log line of the process, including those of libraries, through one pipeline to `stream` (stderr)."""
     stream = stream or sys.stderr
     console = log_format == "console" or (log_format == "auto" and stream.isatty())
-    context = structlog.contextvars.merge_contextvars
-    shared: list[Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
-        structlog.processors.StackInfoRenderer(),
-    ]
-    foreign: list[Processor] = [structlog.stdlib.ExtraAdder(), _of_a_library]
-    tail: list[Processor] = [
-        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        _one_line_of_trace,
-        redaction,
-    ]
-    if console:
-        colours = stream.isatty() and not os.environ.get("NO_COLOR")  # https://no-color.org
-        tail += [
-            _printable,
-            ForPeople(with_ids=level == "debug"),
-            structlog.dev.ConsoleRenderer(
-                colors=colours,
-                sort_keys=False,
-                pad_event_to=14,
-                exception_formatter=structlog.dev.plain_traceback,
-            ),
-        ]
-    else:
-        tail += [_order, structlog.processors.JSONRenderer(sort_keys=False), _printable_json]  # type: ignore[list-item] # it gets the text of the renderer
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*foreign, context, *shared], processors=tail
-    )
-    handler = _Handler(stream)
-    handler.setFormatter(formatter)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_Handler(stream, console=console, with_ids=level == "debug")]
     root.setLevel(level.upper())
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
     logging.captureWarnings(capture=True)
-    structlog.configure(
-        processors=[context, conformity, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
+    _level_to_tell[:] = [level]
+    if "structlog" in sys.modules:
+        _begin()
 
 
-def get_logger(**fields: Any) -> structlog.typing.FilteringBoundLogger:
+def get_logger(**fields: Any) -> FilteringBoundLogger:
     """Return a logger that adds `fields` to its lines."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger("ordersync")
+    _begin()
+    from worker.telemetry.library import structlog  # noqa: PLC0415 - see the top
+
+    logger: FilteringBoundLogger = structlog.get_logger("ordersync")
     return logger.bind(**fields) if fields else logger
+
+
+def _begin() -> None:
+    """Tell structlog the level that was configured."""
+    if _level_to_tell:
+        from worker.telemetry import pipeline  # noqa: PLC0415 - see the top
+
+        pipeline.begin(_level_to_tell.pop())
 
 
 class _Handler(logging.StreamHandler[TextIO]):
     """Writes lines without waiting for a reader. At the end of the process it waits for a moment."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, console: bool, with_ids: bool) -> None:
         super().__init__(stream)
+        self._console, self._with_ids = console, with_ids
         self._writer = writer_of(stream)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a line."""
+        if self.formatter is None:
+            from worker.telemetry import pipeline  # noqa: PLC0415 - see the top
+
+            colours = self.stream.isatty() and not os.environ.get("NO_COLOR")  # https://no-color.org
+            self.formatter = pipeline.formatter(
+                console=self._console, colours=colours, with_ids=self._with_ids
+            )
+        return super().format(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, after one that says how many were lost."""
@@ -123,39 +106,3 @@ class _Handler(logging.StreamHandler[TextIO]):
         super().flush()
         if self._writer is not None:
             self._writer.drain(_LAST_SECONDS)
-
-
-def _of_a_library(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Convert a line of a library: its text becomes `message`, and its other fields are moved into `extra`."""
-    record = event["_record"]
-    kept = {name: value for name, value in event.items() if name.startswith("_") or name in _TRACE}
-    added = {name: value for name, value in event.items() if name not in kept and name != "event"}
-    line = {**kept, "event": LIBRARY, "logger": record.name, "message": event["event"]}
-    return {**line, EXTRA: added} if added else line
-
-
-def _one_line_of_trace(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Move a traceback into a field, so that the line stays one line and the redaction processes the traceback."""
-    if event.get("exc_info"):
-        event = structlog.processors.format_exc_info(_logger, _method, event)
-    return event
-
-
-def _printable(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Make a line fit for a terminal. The lines of a traceback are indented: none looks like a line of the log."""
-    shown = {printable(k): printable(v) if isinstance(v, str) else v for k, v in event.items()}
-    if isinstance(trace := event.get("exception"), str):
-        shown["exception"] = "\n".join(f"    {printable(line)}" for line in trace.splitlines())
-    return shown
-
-
-def _printable_json(_logger: Any, _method: str, line: str) -> str:
-    return printable_json(line)
-
-
-def _order(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:
-    """Put the time, level and event first."""
-    first: Iterable[str] = ("timestamp", "level", "event")
-    if event["level"] not in _LEVELS:
-        event["level"] = LogLevel.INFO.value  # a custom level of a library
-    return {**{key: event[key] for key in first if key in event}, **event}

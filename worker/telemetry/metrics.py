@@ -19,10 +19,10 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.exposition import choose_encoder
-from structlog.contextvars import get_contextvars
 
 from worker.errors import RateLimited
 from worker.telemetry.catalog.metrics import ACTIONS, COMMIT_SECONDS, METRICS, OUTCOMES, MetricType
+from worker.telemetry.library import structlog
 from worker.telemetry.status_metrics import samples
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Metrics:
 
     def _running(self) -> tuple[str, str]:
         """Return the account and the resource that this task reads, as its log lines name them; "" for none."""
-        names = get_contextvars()
+        names = structlog.contextvars.get_contextvars()
         account = names.get("account", "")
         return self._counted(account) if account else "", names.get("resource", "")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -49,6 +51,24 @@ def test_json_lines_off_a_terminal(lines: Lines) -> None:
     assert list(line) == ["timestamp", "level", "event", "account", "pages", "outcome"]
     assert line["level"] == "info"
     assert line["timestamp"].endswith("Z")
+
+
+def test_the_first_line_builds_the_pipeline() -> None:
+    """Most commands write none. The first one may be a line of a library, whose secrets are hidden as well."""
+    code = """
+import logging, sys
+from worker.telemetry import log
+log.configure("json", "warning")
+print("structlog" in sys.modules)
+logging.getLogger("redis").warning("at redis://:s3cr3t-word@host")
+log.get_logger(account="a").info("poll_done")
+log.get_logger(account="a").warning("poll_done")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    foreign, own = map(json.loads, done.stderr.splitlines())
+    assert done.stdout == "False\n"
+    assert (foreign["event"], foreign["message"]) == ("library", f"at redis://:{HIDDEN}@host")
+    assert (own["event"], own["level"], own["account"]) == ("poll_done", "warning", "a")
 
 
 def test_console_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
